@@ -1,0 +1,300 @@
+"""The words that every part of thresher shares: samples, images, signals, columns, budgets, selections.
+
+Imports numpy and the standard library only, so that `import thresher` stays light.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from thresher.errors import ConfigError
+
+DIGEST = np.dtype("S32")  # a sha256; numpy strips trailing NULs when it hands out one element: use `digests_to_bytes`
+IMAGE_PLACEHOLDER = "<image>"
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message. `text` keeps `<image>` placeholders where the user put them."""
+
+    role: str  # "system" | "user" | "assistant"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where an image's bytes are. Exactly one of `path` (relative, as the user wrote it) and `data` is set."""
+
+    path: str = ""
+    data: bytes | None = None
+    size: int = -1  # bytes on disk when the pool was opened; -1: there was no such file
+
+    @property
+    def identity(self) -> str:
+        """What stands for the image in a digest: path and size of a file, content of embedded bytes."""
+        if self.data is not None:
+            return "bytes:" + hashlib.sha256(self.data).hexdigest()
+        return f"file:{self.path}:{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a pool, whatever format it came from."""
+
+    id: str  # the user's id as JSON text ('"a1"' or '7'); only echoed back: real files repeat ids and mix types
+    turns: tuple[Turn, ...]
+    images: tuple[ImageRef, ...] = ()
+    source: str = ""
+    problem: str = ""  # why no model can score this row ("" = nothing known): bad turns, a video, placeholder mismatch
+
+    @property
+    def digest(self) -> bytes:
+        """sha256 over roles, texts and image identities (32 bytes): the row key everywhere. Id and source are not part."""
+        h = hashlib.sha256()
+        for t in self.turns:
+            text = t.text.encode("utf-8", "surrogatepass")
+            h.update(b"%s\x1f%d\x1f%s" % (t.role.encode("utf-8", "surrogatepass"), len(text), text))
+        for image in self.images:
+            h.update(b"\x1e" + image.identity.encode("utf-8", "surrogatepass"))
+        return h.digest()
+
+
+def digests_to_array(digests: Sequence[bytes]) -> np.ndarray:
+    """32-byte digests -> DIGEST array [n]."""
+    return np.frombuffer(b"".join(digests), dtype=DIGEST)
+
+
+def digests_to_bytes(array: np.ndarray) -> list[bytes]:
+    """DIGEST array [n] -> 32-byte digests, trailing NULs kept."""
+    raw = np.ascontiguousarray(array).tobytes()
+    return [raw[i : i + 32] for i in range(0, len(raw), 32)]
+
+
+class SampleSource(Protocol):
+    """What a signal may ask of a pool: samples by digest and pixels of an image."""
+
+    def by_digest(self, digest: bytes) -> Sample: ...
+
+    def load_image(self, ref: ImageRef) -> Any:
+        """The image as an RGB `PIL.Image`, EXIF-rotated. Raises `ImageError`."""
+
+
+# ---------------------------------------------------------------------------------------------- signals
+
+
+class Capability(Enum):
+    """What a signal needs from a backend."""
+
+    NONE = "nothing"
+    LOGPROBS = "log-probabilities"
+    GENERATE = "generation"
+    EMBED = "embeddings"
+    GRADIENTS = "gradients"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value that a signal gives each row."""
+
+    name: str
+    dtype: str  # a numpy dtype name: float32, int32, bool
+    meaning: str  # unit, range, direction
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What of a model changes the numbers. Device, batch size, URL and path do not belong here."""
+
+    weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
+    architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
+    dtype: str  # "float32" | "bfloat16" | "float16"
+    pixels: str  # "pil" | "torchvision": the two resize a little differently
+
+
+@dataclass
+class Scored:
+    """Results for some of the rows a signal was asked for.
+
+    `index`: positions in the list of samples given, int64 [m]. `values`: field name -> array [m].
+    `errors[j]` is "" or why row `index[j]` could not be scored (its values are then ignored).
+    """
+
+    index: np.ndarray
+    values: dict[str, np.ndarray]
+    errors: list[str]
+
+
+@runtime_checkable
+class Signal(Protocol):
+    """A frozen dataclass whose fields are exactly what changes the numbers."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    fields: ClassVar[tuple[Field, ...]]
+
+    def inputs(self) -> Mapping[str, Signal]: ...
+
+
+@runtime_checkable
+class FactSignal(Signal, Protocol):
+    """Known from reading the pool: no model, nothing to store."""
+
+    def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Pool facts (`answer_words`, `answer_chars`, `turns`, `images`: each [n]) -> field name -> array [n]."""
+
+
+@runtime_checkable
+class RowSignal(Signal, Protocol):
+    """Depends on a row and its own input values only. The store's key is sha256(row digest + input values)."""
+
+    needs: ClassVar[Capability]
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+    ) -> Iterator[Scored]:
+        """Score `samples` in any order, yielding results as they come so that they can be stored.
+
+        `inputs` (None without inputs) has one row a sample. Every position of `samples` is yielded exactly once.
+        """
+
+
+@runtime_checkable
+class PoolSignal(Signal, Protocol):
+    """Depends on the whole pool (ranks, clusters, splits): recomputed each time, in numpy, never stored."""
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        """Input columns of all rows -> field name -> array [n]."""
+
+
+# ---------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known of n rows, sorted by digest: the only thing a method sees.
+
+    `values["loss"]["nll"]`: float32 [n] and so on, by the names the method gave its signals.
+    `ties`: uint64 [n], a seeded hash of the digest: the fair order among equals, smallest first.
+    `source`: int32 [n], index into `source_names`.
+    """
+
+    digest: np.ndarray
+    ties: np.ndarray
+    source: np.ndarray
+    source_names: tuple[str, ...]
+    values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.digest)
+
+    def __getitem__(self, name: str) -> Mapping[str, np.ndarray]:
+        return self.values[name]
+
+    def take(self, rows: np.ndarray) -> Columns:
+        """The columns of some rows; `rows` is an index or mask array."""
+        return Columns(
+            self.digest[rows],
+            self.ties[rows],
+            self.source[rows],
+            self.source_names,
+            {s: {f: a[rows] for f, a in fields.items()} for s, fields in self.values.items()},
+        )
+
+
+def seeded_ties(digest: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded hash of each digest, uint64 [n]; exact duplicates (equal digests) get different values by occurrence.
+
+    `digest` must be sorted. The digest is uniform already, so one splitmix64 round over its first 8 bytes is enough.
+    """
+    n = len(digest)
+    if n == 0:
+        return np.zeros(0, np.uint64)
+    head = np.ascontiguousarray(digest).view(np.uint64).reshape(n, 4)[:, 0].copy()
+    first = np.r_[True, digest[1:] != digest[:-1]]
+    start = np.maximum.accumulate(np.where(first, np.arange(n), 0))
+    occurrence = (np.arange(n) - start).astype(np.uint64)
+    key = int.from_bytes(hashlib.sha256(b"ties %d" % seed).digest()[:8], "little")
+    with np.errstate(over="ignore"):
+        z = (head ^ np.uint64(key)) + (occurrence + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+# ---------------------------------------------------------------------------------------------- budget, selection, method
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to keep: a number of rows, or a share of the pool in percent."""
+
+    text: str
+
+    _PERCENT: ClassVar[re.Pattern[str]] = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+    def rows(self, n: int) -> int:
+        """Rows for a pool of n, rounded down, at least 1. Raises ConfigError on anything unclear."""
+        text = self.text.strip()
+        if m := self._PERCENT.fullmatch(text):
+            whole, _, decimals = m[1].partition(".")
+            scale = 10 ** len(decimals)
+            share = int(whole + decimals)  # exact: 30% of 38,575 must not depend on binary fractions
+            if not 0 < share <= 100 * scale:
+                raise ConfigError(f"--budget {self.text}: a share must be above 0% and at most 100%.")
+            return max(n * share // (100 * scale), 1)
+        if re.fullmatch(r"\d+", text):
+            k = int(text)
+            if k == 0:
+                raise ConfigError(f"--budget {self.text}: at least one row must be kept.")
+            if k > n:
+                raise ConfigError(
+                    f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most {n}, or a share such as 30%."
+                )
+            return k
+        hint = ""
+        try:
+            value = float(text)
+            if 0 < value < 1:
+                hint = f" Did you mean {value * 100:g}%?"
+            elif value < 0:
+                hint = " It cannot be negative."
+        except ValueError:
+            pass
+        raise ConfigError(f"--budget {self.text} is not a budget. Give a share such as 30%, or a number of rows such as 20000.{hint}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows a method keeps and why.
+
+    `rows`: int64 [k], unique, best first, indices into the Columns given.
+    `reason`: name -> array over ALL n rows of the Columns (evidence for kept and dropped rows alike), plain dtypes.
+    """
+
+    rows: np.ndarray
+    reason: Mapping[str, np.ndarray]
+    notes: tuple[str, ...] = ()  # what the user should know, in words ("bin 3 of W had too few rows …")
+    weights: np.ndarray | None = None
+
+
+class Method(Protocol):
+    """A frozen dataclass whose fields are the method's own settings (`--set key=value`), typed and with defaults."""
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    summary: ClassVar[str]
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        """The columns it needs, by the names under which `select` will find them."""
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection: ...
