@@ -1,0 +1,103 @@
+"""A backend without a model, for tests: every number is a hash of what was asked, so any process gives the same.
+
+Can be slow (`seconds_per_row`), can fail on chosen rows, and can write down what it was asked (`log`). Touches that log
+file only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thresher.types import ModelIdentity, Sample, SampleSource, Scored
+
+IDENTITY = ModelIdentity(weights="fake:1", architecture="fake", dtype="float32", pixels="pil")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """See `plan.ProbeResult`."""
+
+    seconds: float
+    tokens: int
+    peak_bytes: int
+
+
+def never(sample: Sample) -> str:
+    """No row fails."""
+    return ""
+
+
+class FakeBackend:
+    """`fails(sample)`: "" or the error of that row. `piece`: rows per `Scored`. `scored`: rows asked of this object.
+
+    `log`: a file that gets a line (the digest) for every row, also when the process is killed right after.
+    """
+
+    reuses_prefix = True
+
+    def __init__(
+        self,
+        *,
+        fails: Callable[[Sample], str] = never,
+        seconds_per_row: float = 0.0,
+        piece: int = 32,
+        log: Path | None = None,
+    ) -> None:
+        self.fails, self.seconds_per_row, self.piece, self.log = fails, seconds_per_row, piece, log
+        self.scored = 0
+
+    def answer_loss(
+        self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
+    ) -> Iterator[Scored]:
+        """nll in 0 … 8, skewed to the small; tokens = words of the answers; greedy_match below 0.2 nats."""
+        for index in self._pieces(samples):
+            part = [samples[i] for i in index]
+            nll = np.array([_nats(b"loss", s.digest) for s in part], np.float32)
+            words = [max(sum(len(t.text.split()) for t in s.turns if t.role == "assistant"), 1) for s in part]
+            values = {"nll": nll, "tokens": np.array(words, np.int32), "greedy_match": nll < 0.2}
+            yield Scored(index, values, [self.fails(s) for s in part])
+
+    def one_shot(
+        self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
+    ) -> Iterator[Scored]:
+        """nll: the zero-shot one, changed by up to half either way by the pair."""
+        for index in self._pieces(samples):
+            nll = []
+            for i in index:
+                one, shown = samples[i].digest, demonstrations[i].digest
+                nll.append(_nats(b"loss", one) * (0.5 + _unit(b"pair", one + shown)))
+            yield Scored(index, {"nll": np.array(nll, np.float32)}, [self.fails(samples[i]) for i in index])
+
+    def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Measured:
+        """A hundredth of a second and ten tokens a row, 1 MiB."""
+        return Measured(0.01 * len(samples), 10 * len(samples), 1 << 20)
+
+    def _pieces(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
+        """Positions, last piece first: a caller that relies on order must notice."""
+        starts = range(0, len(samples), self.piece)
+        for start in reversed(starts):
+            index = np.arange(start, min(start + self.piece, len(samples)))
+            if self.seconds_per_row:
+                time.sleep(self.seconds_per_row * len(index))
+            self.scored += len(index)
+            if self.log is not None:
+                lines = "".join(samples[i].digest.hex() + "\n" for i in index.tolist())
+                with open(self.log, "ab", buffering=0) as f:
+                    os.write(f.fileno(), lines.encode())
+            yield index
+
+
+def _unit(purpose: bytes, data: bytes) -> float:
+    """Uniform in (0, 1)."""
+    return (int.from_bytes(hashlib.sha256(purpose + data).digest()[:6], "big") + 0.5) / 2**48
+
+
+def _nats(purpose: bytes, data: bytes) -> float:
+    return float(8 * _unit(purpose, data) ** 3)

@@ -1,0 +1,275 @@
+"""Forward passes in canonical shapes: rows padded to their own length rounded up, and never to a neighbour's.
+
+A row's numbers must not depend on which rows share its batch, or another batch size, a resumed run or a shuffled file would
+give another subset. Four rules make fp32 on a CPU bit-exact under that (measured; the tests check it): rows of one padded
+length go together; padding stands at the right, so that no attention mask is needed under causal attention; and no matrix
+product has fewer than 8 rows (below that the BLAS takes another path), and none is split over threads.
+
+`Forward` handles models that take precomputed image features; `mllama.py` changes what differs for cross-attention.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from thresher.backends.hf.images import Features, Vision
+
+STEP = 8  # padded lengths are multiples of this
+LEAST_ROWS = 8  # rows of the smallest matrix product
+LOGIT_VALUES = 2**27  # answer tokens x vocabulary in one batch: 512 MB in fp32
+
+
+@dataclass(slots=True)
+class Prefix:
+    """The keys and values of an encoded demonstration, one pair [heads, length, width] a layer; `images`: how many it holds."""
+
+    length: int
+    images: int
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(slots=True)
+class Row:
+    """An encoded row. `ids`: all tokens, images expanded, int64. `answers`: positions of the tokens whose loss counts.
+
+    `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h, w) if the model needs them.
+    `prefix`: the encoded beginning of `ids`, if only the tokens after it are to run.
+    """
+
+    ids: np.ndarray
+    answers: np.ndarray
+    images: tuple[Any, ...]
+    grids: tuple[tuple[int, int, int], ...] = ()
+    prefix: Prefix | None = None
+
+    @property
+    def start(self) -> int:
+        return self.prefix.length if self.prefix else 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows of one shape may share a batch: tokens already encoded, padded tokens to run, images."""
+        return self.start, padded(len(self.ids) - self.start), len(self.images)
+
+
+@dataclass(slots=True)
+class Loss:
+    nll: float
+    tokens: int
+    greedy_match: bool
+
+
+class Forward:
+    reuses_prefix = True
+
+    def __init__(self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int) -> None:
+        self.model = model
+        self.vision = vision
+        self.image_token_id = image_token_id
+        self.batch_tokens = batch_tokens
+        self.device = model.device
+        text = model.config.get_text_config(decoder=True)
+        self.vocabulary: int = text.vocab_size
+        pad = getattr(text, "pad_token_id", None)
+        self.pad = pad if isinstance(pad, int) and 0 <= pad < self.vocabulary and pad != image_token_id else 0
+        base = getattr(model, "model", model)
+        self.rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
+        self._positions: dict[Any, torch.Tensor] = {}
+        self.passes = 0
+        self.tokens = 0
+        self.workers = 1
+        if self.device.type == "cpu":
+            self.workers = cores()
+            torch.set_num_threads(1)
+
+    @torch.inference_mode()
+    def prefixes(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Prefix]:
+        """Encode rows (demonstrations) into keys and values; only rows of exactly one length go through together."""
+        from transformers import DynamicCache
+
+        out: list[Prefix | None] = [None] * len(rows)
+        for batch in _batches(rows, lambda r: (0, len(r.ids), len(r.images)), self.batch_tokens, LOGIT_VALUES):
+            some = [rows[i] for i in batch]
+            cache = DynamicCache(config=self.model.config)
+            length = len(some[0].ids)
+            ids = torch.from_numpy(np.stack([r.ids for r in some])).to(self.device)
+            self.model(
+                input_ids=ids,
+                position_ids=self._position_ids(some, 0, length),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **self._images(some, features),
+            )
+            self._count(ids)
+            for j, i in enumerate(batch):
+                pairs = [(layer.keys[j], layer.values[j]) for layer in cache.layers]
+                out[i] = Prefix(length, len(rows[i].images), pairs)
+        return out  # type: ignore[return-value]
+
+    def losses(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Loss | str]:
+        """Loss of each row, or why there is none. Where a row has a prefix, only the tokens after it run."""
+        out: list[Loss | str] = [""] * len(rows)
+        batches = list(_batches(rows, lambda r: r.shape, self.batch_tokens, LOGIT_VALUES // self.vocabulary))
+        for batch, losses in zip(
+            batches, self.run(lambda batch: self._halving([rows[i] for i in batch], features), batches), strict=True
+        ):
+            for i, loss in zip(batch, losses, strict=True):
+                out[i] = loss
+        return out
+
+    def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """`job` over `items`, in order; on a CPU one batch a core, each on one thread.
+
+        Splitting a matrix product over threads would make its rounding depend on its size; splitting the batches does not.
+        """
+        if self.workers == 1 or len(items) < 2:
+            yield from map(job, items)
+            return
+        with ThreadPoolExecutor(self.workers) as cores:
+            yield from cores.map(job, items)
+
+    def _halving(self, rows: list[Row], features: dict[Any, Features]) -> list[Loss | str]:
+        """One batch; when memory runs out, its halves."""
+        try:
+            return list(self._batch(rows, features))
+        except (torch.OutOfMemoryError, RuntimeError) as e:
+            if not is_out_of_memory(e):
+                raise
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(rows) == 1:
+            return [f"out of memory: this row alone ({len(rows[0].ids)} tokens) does not fit on {self.device}"]
+        self.batch_tokens = max(self.batch_tokens // 2, 64)
+        half = len(rows) // 2
+        return self._halving(rows[:half], features) + self._halving(rows[half:], features)
+
+    @torch.inference_mode()
+    def _batch(self, rows: list[Row], features: dict[Any, Features]) -> Iterator[Loss]:
+        start, width, _ = rows[0].shape
+        ids = np.full((len(rows), width), self.pad, np.int64)
+        keep = np.zeros((len(rows), width), bool)
+        for j, r in enumerate(rows):
+            ids[j, : len(r.ids) - start] = r.ids[start:]
+            keep[j, r.answers - start - 1] = True
+        targets = ids[:, 1:][keep[:, :-1]]
+        wanted = keep.copy()
+        if len(targets) < LEAST_ROWS:  # a few positions more, whose logits are thrown away
+            wanted.reshape(-1)[:LEAST_ROWS] = True
+        tokens = torch.from_numpy(ids).to(self.device)
+        extra = self._images(rows, features)
+        if start:
+            extra["past_key_values"] = _stack([r.prefix for r in rows if r.prefix])
+        logits = self.model(
+            input_ids=tokens,
+            position_ids=self._position_ids(rows, start, width),
+            use_cache=start > 0,
+            logits_to_keep=torch.from_numpy(wanted).to(self.device),
+            **extra,
+        ).logits
+        self._count(tokens)
+        if len(targets) < LEAST_ROWS:
+            logits = logits[torch.from_numpy(keep[wanted]).to(self.device)]
+        logits = logits.float()
+        target = torch.from_numpy(targets).to(self.device)
+        nll = (logits.logsumexp(-1) - logits.gather(-1, target[:, None]).squeeze(-1)).double().cpu().numpy()
+        hit = (logits.argmax(-1) == target).cpu().numpy()
+        at = 0
+        for r in rows:
+            n = len(r.answers)
+            yield Loss(float(nll[at : at + n].sum() / n), n, bool(hit[at : at + n].all()))
+            at += n
+
+    # ------------------------------------------------------------------------------------------ what a model needs beside ids
+
+    def _images(self, rows: Sequence[Row], features: dict[Any, Features]) -> dict[str, Any]:
+        """The features of the images that stand after the rows' prefixes."""
+        shown = [features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]]
+        return {"mm_encoder_outputs": self.vision.as_encoder_output(shown)} if shown and self.vision else {}
+
+    def _position_ids(self, rows: Sequence[Row], start: int, width: int) -> torch.Tensor:
+        """[B, width], or [3, B, width] for multimodal rotary positions, of tokens start … start + width."""
+        if self.rope_index is None:
+            return torch.arange(start, start + width, device=self.device)[None].expand(len(rows), width)
+        return torch.stack([self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1).to(self.device)
+
+    def _rope(self, row: Row, width: int) -> torch.Tensor:
+        """Multimodal rotary positions of a row [3, >= width]; rows with images at the same places share them."""
+        where = np.flatnonzero(row.ids == self.image_token_id)
+        key = (where.tobytes(), row.grids)
+        known = self._positions.get(key)
+        if known is None or known.shape[1] < width:
+            room = padded(max(width, len(row.ids)) * 2)
+            ids = torch.full((1, room), self.pad)
+            ids[0, where] = self.image_token_id
+            assert self.rope_index is not None
+            known = self.rope_index(
+                ids,
+                mm_token_type_ids=(ids == self.image_token_id).int(),
+                image_grid_thw=torch.tensor(row.grids) if row.grids else None,
+            )[0][:, 0]
+            if len(self._positions) > 4096:
+                self._positions.clear()
+            self._positions[key] = known
+        return known
+
+    def _count(self, ids: torch.Tensor) -> None:
+        self.passes += 1
+        self.tokens += ids.numel()
+
+
+def _stack(prefixes: Sequence[Prefix]) -> Any:
+    """A cache whose row j is prefix j; equal prefixes share memory where all rows have the same one."""
+    from transformers import DynamicCache
+
+    if all(p is prefixes[0] for p in prefixes):
+        layers = [(k.expand(len(prefixes), *k.shape), v.expand(len(prefixes), *v.shape)) for k, v in prefixes[0].layers]
+    else:
+        layers = [
+            (torch.stack([p.layers[n][0] for p in prefixes]), torch.stack([p.layers[n][1] for p in prefixes]))
+            for n in range(len(prefixes[0].layers))
+        ]
+    return DynamicCache(layers)
+
+
+def cores() -> int:
+    """How many batches may run side by side on a CPU: OMP_NUM_THREADS if the user set it, else the cores we may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
+
+
+def padded(length: int) -> int:
+    return -(-length // STEP) * STEP
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
+
+
+def _batches(
+    rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], tokens: int, answers: int
+) -> Iterator[list[int]]:
+    """Positions of rows of one shape, in batches of at most `tokens` padded tokens and `answers` answer tokens."""
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(shape(row), []).append(i)
+    for key in sorted(groups):
+        batch: list[int] = []
+        n_answers = 0
+        most = max(tokens // max(key[0] + key[1], 1), 1)
+        for i in groups[key]:
+            if batch and (len(batch) >= most or n_answers + len(rows[i].answers) > answers):
+                yield batch
+                batch, n_answers = [], 0
+            batch.append(i)
+            n_answers += len(rows[i].answers)
+        yield batch

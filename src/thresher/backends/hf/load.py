@@ -1,0 +1,193 @@
+"""From a model folder or hub id to a backend that has proved itself: device, dtype, processor, weights, self-check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.encode import Encoder, template_arguments
+from thresher.backends.hf.forward import Forward
+from thresher.backends.hf.images import ImagePreparer, Vision
+from thresher.backends.hf.processor import load_processor
+from thresher.errors import ImageError, ModelError
+from thresher.types import ImageRef, Sample, Turn
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768, "mps": 8192}
+
+
+def load(
+    where: str, *, revision: str | None, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool
+) -> HFBackend:
+    """`where`: a folder or hub id. Raises ModelError where the model cannot be loaded or its fast path is not exact."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            where, revision=revision, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, RuntimeError) as e:
+        raise ModelError(f"--model {where} cannot be loaded as a multimodal LLM: {first_line(e)}") from e
+    try:
+        model = model.eval().requires_grad_(False).to(device)
+    except torch.OutOfMemoryError as e:
+        raise ModelError(f"--model {where} does not fit on {device}. Give --device cpu or a smaller model.") from e
+    encoder = Encoder(processor)
+    preparer = ImagePreparer(processor, encoder.image_token)
+    tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, 4096)
+    text = model.config.get_text_config(decoder=True)
+    context = min(getattr(text, "max_position_embeddings", None) or 10**9, 10**9)
+    if model.config.model_type == "mllama":
+        from thresher.backends.hf.mllama import MllamaForward, MllamaVision
+
+        forward: Forward = MllamaForward(
+            model, MllamaVision(model, model.device, model.dtype), encoder.image_token_id, tokens  # type: ignore[arg-type]
+        )
+    elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(model, "get_image_features"):
+        forward = Forward(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
+    else:
+        raise ModelError(
+            f"--model {where} is a {model.config.model_type}, whose transformers code takes no precomputed image features "
+            "(mm_encoder_outputs). Update transformers, or use another model."
+        )
+    probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
+    shrinks = preparer.prepare(probe, False).expansion != preparer.prepare(probe, True).expansion
+    backend = HFBackend(forward, encoder, preparer, context, shrinks)
+    _check(backend, processor, where)
+    return backend
+
+
+def pick_device(device: str) -> str:
+    """`auto` -> cuda, mps or cpu. Raises ModelError for a device that is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise ModelError(f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out.") from e
+    return device
+
+
+def pick_dtype(dtype: str, device: str) -> str:
+    """`auto` -> bfloat16 on a GPU that has it, float16 on one that has not, float32 on a CPU."""
+    if dtype != "auto":
+        return dtype
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "float32"
+
+
+def first_line(error: BaseException) -> str:
+    lines = [x for x in str(error).strip().splitlines() if x.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _parameters(function: Any) -> set[str]:
+    import inspect
+
+    return set(inspect.signature(function).parameters)
+
+
+# ---------------------------------------------------------------------------------------------- self-check
+
+
+class _ProbePool:
+    """A pool of two planted images, so that a model is checked before the user's rows are spent on it."""
+
+    def load_image(self, ref: ImageRef) -> Image.Image:
+        if ref.path not in ("a", "b"):
+            raise ImageError(ref.path)
+        shade = np.arange(96 * 64 * 3, dtype=np.uint32).reshape(96, 64, 3)
+        values = (shade * 7919 if ref.path == "a" else shade // 97 * 31) % 251
+        return Image.fromarray(values.astype(np.uint8))
+
+    def by_digest(self, digest: bytes) -> Sample:
+        raise KeyError(digest)
+
+
+def _row(image: str, question: str, answer: str) -> Sample:
+    images = (ImageRef(path=image, size=1),) if image else ()
+    text = ("<image>\n" if image else "") + question
+    return Sample('"probe"', (Turn("user", text), Turn("assistant", answer)), images)
+
+
+@torch.inference_mode()
+def _check(backend: HFBackend, processor: Any, where: str) -> None:
+    """Compare the fast path with the model's own processor and one plain pass. Raises ModelError where they differ.
+
+    Where only the reuse of demonstrations is not exact, it is switched off: whole sequences run instead.
+    """
+    pool = _ProbePool()
+    rows = [_row("a", "What colour is it?", "Red and blue."), _row("", "Is ice cold?", "Yes.")]
+    tolerance = TOLERANCE.get(backend.forward.model.dtype, 0.1)
+    for row in rows:
+        block = backend.prepare([conversation(row)], range(1), pool, False)
+        if block.errors:
+            raise ModelError(f"--model {where} cannot encode a plain question and answer: {block.errors[0]}")
+        plain = _official_inputs(processor, row, pool)
+        ids = plain["input_ids"][0].numpy()
+        if not np.array_equal(ids, block.rows[0].ids):
+            raise ModelError(
+                f"--model {where}: thresher's encoding differs from the model's own processor "
+                f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's name."
+            )
+        got = backend.forward.losses(block.rows, backend.features(block))[0]
+        want = _plain_loss(backend, plain, block.rows[0].answers)
+        if isinstance(got, str) or abs(got.nll - want) > tolerance:
+            raise ModelError(
+                f"--model {where}: reusing image features changes the loss "
+                f"({got if isinstance(got, str) else got.nll} against {want}). Please report the model's name."
+            )
+    if backend.reuses_prefix and not _reuse_is_exact(backend, pool, rows[0], tolerance):
+        backend.forward.reuses_prefix = False
+
+
+def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, tolerance: float) -> bool:
+    queries = [_row("b", "How many are there?", "Three."), _row("", "Is fire hot?", "Yes.")]
+    try:
+        fast = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
+    except Exception:  # whatever this architecture's cache cannot do, whole sequences can
+        return False
+    backend.forward.reuses_prefix = False
+    slow = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
+    backend.forward.reuses_prefix = True
+    return bool(np.allclose(fast, slow, atol=tolerance, rtol=0))
+
+
+def _official_inputs(processor: Any, row: Sample, pool: _ProbePool) -> Any:
+    images = [pool.load_image(ref) for ref in row.images]
+    messages = []
+    for message in conversation(row).messages:
+        content = [
+            {"type": "image", "image": images[0]} if part is None else {"type": "text", "text": part}
+            for part in message.parts
+        ]
+        messages.append({"role": message.role, "content": content})
+    return processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_tensors="pt", **template_arguments(processor)
+    )
+
+
+def _plain_loss(backend: HFBackend, inputs: Any, answers: np.ndarray) -> float:
+    model = backend.forward.model
+    moved = {
+        k: v.to(model.device, model.dtype if v.is_floating_point() else None)
+        for k, v in inputs.items()
+        if isinstance(v, torch.Tensor)
+    }
+    logits = model(**moved).logits[0].float()
+    at = torch.from_numpy(answers).to(model.device)
+    logp = logits[at - 1].log_softmax(-1)
+    return float(-logp.gather(-1, moved["input_ids"][0][at][:, None]).mean())
+
+

@@ -1,0 +1,176 @@
+"""A model's own processor (tokenizer, image processor, chat template), with or without torchvision.
+
+Where torchvision works this is plain `AutoProcessor`. Without it `AutoProcessor` fails for every model that also
+takes videos, because all video processors of transformers need torchvision; thresher scores images only, so the same
+processor class is loaded with its video slot left empty and its image processor in the PIL version. The two image
+versions resize a little differently (up to 0.03 a pixel), hence the second return value, which is part of a score's
+identity.
+
+Touches files of the model folder (or the hub), never weights. Relies on one private method of transformers,
+`ProcessorMixin._get_arguments_from_pretrained`; a test guards it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from thresher.errors import MissingExtra, ModelError
+
+Pixels = Literal["pil", "torchvision"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def load_processor(
+    folder_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[Any, Pixels]:
+    """The processor of a model folder or hub id, and which library resizes its images.
+
+    Raises ModelError when it is not a multimodal model's processor: unreadable, no tokenizer, no image processor, no
+    chat template, or its own code is needed and `trust_remote_code` is off. Raises MissingExtra when the processor
+    needs a package that is not installed.
+    """
+    name = str(folder_or_id)
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise ModelError(
+            f"{name} has no config.json, so it is not a model folder. Give the folder that holds config.json, the "
+            "tokenizer and the weights."
+        )
+    if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"There is no model folder {name}. Give a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct."
+        )
+    try:
+        processor = _load(name, revision, trust_remote_code)
+    except ImportError as e:
+        raise MissingExtra(f"The processor of {name} needs a package that is not installed: {_first_line(e)}") from e
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
+        raise ModelError(
+            f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model in the transformers "
+            "format is expected: config.json, a tokenizer, an image processor (processor_config.json or "
+            "preprocessor_config.json) and a chat template."
+        ) from e
+    _check(name, processor)
+    return processor, _pixels_of(processor)
+
+
+@functools.cache
+def image_only(processor_class: type) -> type:
+    """`processor_class` without its video processor; the class itself when it has none.
+
+    The subclass keeps the name, because a saved processor names its class.
+    """
+    attributes: list[str] = list(processor_class.get_attributes())  # type: ignore[attr-defined]
+    if "video_processor" not in attributes:
+        return processor_class
+    position = attributes.index("video_processor")
+    attributes.remove("video_processor")
+
+    class ImageOnly(processor_class):  # type: ignore[misc]
+        # SmolVLM's apply_chat_template reads these two even where there is no video.
+        video_processor = SimpleNamespace(num_frames=None, fps=None)
+
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return list(attributes)
+
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
+            parts = list(super()._get_arguments_from_pretrained(*args, **kwargs))
+            parts.insert(position, None)  # __init__ takes its parts by position
+            return parts
+
+    ImageOnly.__name__ = ImageOnly.__qualname__ = processor_class.__name__
+    return ImageOnly
+
+
+@functools.cache
+def torchvision_works() -> bool:
+    """Whether torchvision can be used. Raises ModelError when it is installed but broken: transformers would use it."""
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        return False
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as e:
+        raise ModelError(
+            f"torchvision is installed but does not work ({_first_line(e)}). Install the version that belongs to your "
+            "torch, or uninstall it: thresher does not need it."
+        ) from e
+    return True
+
+
+def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig, AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    if torchvision_works():
+        return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    processor_class = _named_class(name, revision)
+    if processor_class is None and type(config) in PROCESSOR_MAPPING:
+        processor_class = PROCESSOR_MAPPING[type(config)]
+    if processor_class is None and trust_remote_code:  # the model brings its own processor code
+        return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
+    if processor_class is None:
+        raise ModelError(
+            f"{name} is a {config.model_type!r} model, which takes no images. Give a vision-language model, for "
+            "example Qwen2.5-VL or LLaVA."
+        )
+    return image_only(processor_class).from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)  # type: ignore[attr-defined]
+
+
+def _named_class(name: str, revision: str | None) -> type | None:
+    """The processor class that the model's files name, as AutoProcessor looks for it.
+
+    A llava config, for one, can come with the LLaVA or the Pixtral processor.
+    """
+    from transformers.models.auto.processing_auto import processor_class_from_name
+    from transformers.utils import cached_file
+
+    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if path is None:
+            continue
+        class_name = json.loads(Path(path).read_text(encoding="utf-8")).get("processor_class")
+        if class_name:
+            found: type | None = processor_class_from_name(class_name)
+            return found
+    return None
+
+
+def _check(name: str, processor: Any) -> None:
+    """Raise ModelError unless `processor` can turn a conversation with images into model inputs."""
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise ModelError(
+            f"{name} gives a {type(processor).__name__}, which has no tokenizer together with an image processor. "
+            "Give a vision-language model, for example Qwen2.5-VL or LLaVA."
+        )
+    # Without its files a tokenizer class may start empty, in silence, and read every text as nothing.
+    if not processor.tokenizer("Is it red? Yes.", add_special_tokens=False)["input_ids"]:
+        raise ModelError(
+            f"The tokenizer of {name} turns text into no tokens at all: its files (tokenizer.json, or a vocabulary) are "
+            "missing. Copy them into the folder."
+        )
+    if not getattr(processor, "chat_template", None):
+        raise ModelError(
+            f"{name} has no chat template, so its conversations cannot be written as it was trained to read them. Use "
+            "the instruction-tuned version of the model, or add a chat_template.jinja to the folder."
+        )
+
+
+def _pixels_of(processor: Any) -> Pixels:
+    from transformers.image_processing_backends import TorchvisionBackend
+
+    return "torchvision" if isinstance(processor.image_processor, TorchvisionBackend) else "pil"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -1,0 +1,145 @@
+"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository.
+
+Reads configuration and hashes weights; loads no weights. A hash of many gigabytes is remembered by the files' sizes and times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from thresher.backends import ModelHandle
+from thresher.errors import ModelError
+from thresher.types import ModelIdentity
+
+_SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def identify(
+    spec: str, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool, cache: Path | None
+) -> ModelHandle:
+    from thresher.backends.hf.threads import quiet_threads
+
+    quiet_threads()
+    if spec == "demo":
+        folder: Path | None = BUILT_IN
+    else:
+        folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
+    revision = None
+    if folder is not None:
+        config = _read_config(spec, folder)
+        weights = "sha256:" + _hash_folder(folder, cache)
+        where = str(folder)
+    elif _HUB_ID.fullmatch(spec):
+        where, _, wanted = spec.partition("@")
+        revision, config = _pin(where, wanted or None)
+        weights = f"hub:{where}@{revision}"
+    else:
+        raise ModelError(
+            f"--model {spec}: no such folder, and not a hub id (organisation/name). "
+            "Give a model folder, a hub id, or demo for the built-in model."
+        )
+    _check_is_multimodal(spec, config, trust_remote_code)
+    from thresher.backends.hf.load import load, pick_device, pick_dtype
+    from thresher.backends.hf.processor import torchvision_works
+
+    device = pick_device(device)
+    dtype = pick_dtype(dtype, device)
+    pixels = "torchvision" if torchvision_works() else "pil"
+    identity = ModelIdentity(weights, str(config["model_type"]), dtype, pixels)
+    return ModelHandle(
+        spec,
+        identity,
+        lambda: load(
+            where,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            trust_remote_code=trust_remote_code,
+        ),
+    )
+
+
+def _read_config(spec: str, folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise ModelError(f"--model {spec} is a file; a model folder (with config.json beside its weights) is needed.")
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as e:
+        hint = " It looks like a LoRA adapter: merge it first." if (folder / "adapter_config.json").exists() else ""
+        raise ModelError(f"--model {spec}: the folder has no config.json, so it is not a model folder.{hint}") from e
+    except (ValueError, OSError) as e:
+        raise ModelError(f"--model {spec}: config.json cannot be read: {e}") from e
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"--model {spec}: config.json names no model_type, so transformers cannot tell what it is.")
+    if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
+        raise ModelError(f"--model {spec}: the folder has a config.json but no weights (*.safetensors).")
+    return config
+
+
+def _check_is_multimodal(spec: str, config: dict[str, Any], trust_remote_code: bool) -> None:
+    if "auto_map" in config:
+        if not trust_remote_code:
+            raise ModelError(
+                f"--model {spec} brings its own Python code. Read it, then give --trust-remote-code to run it."
+            )
+        return
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    if config["model_type"] not in KNOWN:
+        raise ModelError(
+            f"--model {spec} is a {config['model_type']!r} model, which takes no images. A multimodal LLM is needed, "
+            "such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo."
+        )
+
+
+def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    """The commit that a hub id means now (or, offline, the newest one downloaded) and its config.json."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    commit = revision
+    try:
+        commit = HfApi().model_info(repository, revision=revision, timeout=10).sha
+    except RepositoryNotFoundError as e:
+        raise ModelError(f"--model {repository}: the hub has no such model (or it is private: run `hf auth login`).") from e
+    except Exception as e:  # offline in any of its shapes: fall back on what is downloaded
+        if isinstance(e, HfHubHTTPError) and e.response is not None and e.response.status_code in (401, 403):
+            raise ModelError(f"--model {repository}: access denied. Accept its licence and run `hf auth login`.") from e
+    try:
+        file = Path(hf_hub_download(repository, "config.json", revision=commit))
+    except (LocalEntryNotFoundError, OSError, ValueError) as e:
+        raise ModelError(
+            f"--model {repository}: no such folder here, and the hub cannot be reached to download it. "
+            "Give a folder, or --model demo for the built-in model."
+        ) from e
+    return file.parent.name, json.loads(file.read_text("utf-8"))
+
+
+def _hash_folder(folder: Path, cache: Path | None) -> str:
+    """sha256 over names and contents of the files that matter, in name order."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS))
+    stamp = json.dumps([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
+    remembered = None
+    if cache is not None:
+        name = hashlib.sha256(f"{folder.resolve()}\0{stamp}".encode()).hexdigest()[:32]
+        remembered = cache / f"{name}.sha256"
+        if remembered.exists() and len(known := remembered.read_text().strip()) == 64:
+            return known
+    whole = hashlib.sha256()
+    for p in files:
+        whole.update(f"{p.name}\0{p.stat().st_size}\0".encode())
+        with p.open("rb") as f:
+            whole.update(hashlib.file_digest(f, "sha256").digest())
+    if remembered is not None:
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(whole.hexdigest())
+    return whole.hexdigest()

@@ -1,0 +1,49 @@
+"""The loss of a row's answers under a model, teacher-forced: the column that most methods start from.
+
+NLL of a row = mean negative log-likelihood of its answer tokens in nats, over all assistant turns; prompt, image,
+template and end-of-turn tokens are masked (METHODS, notation). PPL = exp(NLL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
+
+
+class LogprobBackend(Protocol):
+    """The part of a backend that this signal uses."""
+
+    def answer_loss(self, samples: Sequence[Sample], pool: SampleSource, among_images: bool) -> Iterator[Scored]: ...
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """One forward pass a row. Lower `nll`: the model already expects the answer."""
+
+    model: ModelIdentity
+    among_images: bool = False
+    """Encode each image as the model encodes it in a conversation of several images.
+
+    Some architectures (LLaVA-OneVision) give an image fewer tokens when it is not alone. A zero-shot loss that is to be
+    compared with a one-shot loss must see the same image tokens: `one_shot.zero_shot` sets this where it matters.
+    """
+
+    name: ClassVar[str] = "answer_loss"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("nll", "float32", "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better known"),
+        Field("tokens", "int32", "number of answer tokens, >= 1"),
+        Field("greedy_match", "bool", "every answer token is the model's argmax given the tokens before it"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: LogprobBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        return backend.answer_loss(samples, pool, self.among_images)

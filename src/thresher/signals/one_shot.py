@@ -1,0 +1,87 @@
+"""The loss of a row's answers after one demonstration, in context: CLIPPER's second stage (METHODS §1).
+
+The demonstration is a finished conversation with its own images; the row follows it in the same conversation. Only the
+row's own answer tokens are counted. A demonstration's encoding serves all its queries where the architecture allows
+that exactly; the backend decides, and both ways give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    digests_to_bytes,
+)
+
+SHRINKS_IMAGES_IN_COMPANY = ("llava_onevision",)
+"""Architectures (config.json's model_type) that give an image fewer tokens when the conversation has several."""
+
+
+def zero_shot(model: ModelIdentity) -> AnswerLoss:
+    """The zero-shot loss that a one-shot loss of the same model may be compared with: same image tokens in both."""
+    return AnswerLoss(model, among_images=model.architecture in SHRINKS_IMAGES_IN_COMPANY)
+
+
+class OneShotBackend(Protocol):
+    """The part of a backend that this signal uses."""
+
+    def one_shot(
+        self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
+    ) -> Iterator[Scored]: ...
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """NLL(answer | demonstration, question). The store's key is the pair (row, demonstration).
+
+    `demonstration` is a pool signal whose field `digest` names each row's demonstration (b"" = none: nll is NaN). It is not
+    part of the identity, because the pair is the key: another seed or a grown pool pays only for pairs never seen.
+    """
+
+    model: ModelIdentity
+    demonstration: Signal
+
+    name: ClassVar[str] = "one_shot"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.LOGPROBS
+    not_identity: ClassVar[tuple[str, ...]] = ("demonstration",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("demonstration", "digest"),)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("nll", "float32", "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"demonstration": self.demonstration}
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: OneShotBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        assert inputs is not None
+        wanted = digests_to_bytes(inputs["demonstration"]["digest"])
+        has = np.array([any(d) for d in wanted], dtype=bool)
+        without = np.flatnonzero(~has)
+        if len(without):
+            yield Scored(without, {"nll": np.full(len(without), np.nan, np.float32)}, [""] * len(without))
+        index = np.flatnonzero(has)
+        if not len(index):
+            return
+        found: dict[bytes, Sample] = {}
+        for i in index:
+            if wanted[i] not in found:
+                found[wanted[i]] = pool.by_digest(wanted[i])
+        queries = [samples[i] for i in index]
+        for piece in backend.one_shot(queries, [found[wanted[i]] for i in index], pool):
+            yield Scored(index[piece.index], piece.values, piece.errors)

@@ -1,0 +1,270 @@
+"""The fast backend against the slow reference: same tokens, same losses, for every architecture and shape of row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.backends.reference import messages_of, reference_one_shot, reference_rows
+from tests.tiny_models import Loaded, picture
+
+from thresher.backends import resolve
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import conversation
+from thresher.errors import ImageError
+from thresher.types import ImageRef, Sample, Scored, Turn
+
+WORDS = ["red", "blue", "what", "is", "the", "colour", "of", "three", "small", "cats", "on", "a", "mat", "yes", "no", "there", "are", "many", "things", "here", "12", "été", "日本"]
+
+
+class Pictures:
+    """A pool of pictures by number; counts how often each is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, int] = {}
+
+    def load_image(self, ref: ImageRef) -> Image.Image:
+        self.asked[ref.path] = self.asked.get(ref.path, 0) + 1
+        if ref.path == "broken":
+            raise ImageError("broken: truncated image file")
+        rng = random.Random(ref.path)
+        return picture(rng.randint(24, 200), rng.randint(24, 200), int(ref.path))
+
+    def by_digest(self, digest: bytes) -> Sample:
+        raise KeyError(digest)
+
+
+def ask(question: str, answer: str, *images: str, system: str = "") -> Sample:
+    turns = [Turn("system", system)] if system else []
+    turns += [Turn("user", "<image>\n" * len(images) + question), Turn("assistant", answer)]
+    return Sample("0", tuple(turns), tuple(ImageRef(path=i, size=1) for i in images))
+
+
+def some_rows(n: int, seed: int) -> list[Sample]:
+    """Text-only, one image, two images, several turns, a system turn, white space at the ends."""
+    rng = random.Random(seed)
+
+    def words(a: int, b: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(rng.randint(a, b)))
+
+    out = []
+    for i in range(n):
+        k = rng.choice([0, 1, 1, 1, 2])
+        row = ask(words(1, 12), words(1, 8), *(str(rng.randrange(6)) for _ in range(k)))
+        turns = row.turns
+        if i % 4 == 1:
+            turns += (Turn("user", words(1, 5)), Turn("assistant", words(1, 5)))
+        if i % 7 == 2:
+            turns = (Turn("system", words(2, 5)), *turns)
+        if i % 5 == 3:
+            turns = (*turns[:-1], Turn("assistant", "  " + turns[-1].text + "\n"))
+        out.append(Sample(str(i), turns, row.images))
+    return out
+
+
+@pytest.fixture
+def backend(tiny: Loaded) -> Iterator[HFBackend]:
+    yield resolve(str(tiny.folder)).open()
+
+
+def collect(pieces: Iterator[Scored], n: int) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    values: dict[str, np.ndarray] = {}
+    errors: dict[int, str] = {}
+    seen: list[int] = []
+    for piece in pieces:
+        seen += piece.index.tolist()
+        for name, array in piece.values.items():
+            values.setdefault(name, np.zeros(n, array.dtype))[piece.index] = array
+        errors |= {int(i): e for i, e in zip(piece.index, piece.errors, strict=True) if e}
+    assert sorted(seen) == list(range(n)), "every row exactly once"
+    return values, errors
+
+
+# ------------------------------------------------------------------------------------------------ against the reference
+
+
+def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None:
+    rows, pictures = some_rows(40, seed=1), Pictures()
+    values, errors = collect(backend.answer_loss(rows, pictures), len(rows))
+    assert not errors
+    for i, row in enumerate(rows):
+        images = [pictures.load_image(ref) for ref in row.images]
+        want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+        assert values["tokens"][i] == want["tokens"], row
+        assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), row
+        assert values["greedy_match"][i] == want["greedy_match"], row
+
+
+def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -> None:
+    pictures = Pictures()
+    for row in some_rows(30, seed=2):
+        images = [pictures.load_image(ref) for ref in row.images]
+        want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+        block = backend.prepare([conversation(row)], range(1), pictures, False)
+        assert block.rows[0].ids.tolist() == want["input_ids"]
+        assert block.rows[0].answers.tolist() == want["answer_positions"]
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: bool) -> None:
+    if reuse and not backend.reuses_prefix:
+        assert tiny.name == "mllama"
+        pytest.skip("Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences always run")
+    backend.forward.reuses_prefix = reuse
+    queries, pictures = some_rows(24, seed=3), Pictures()
+    demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
+    if tiny.name == "llava_onevision":  # encodes a lone image otherwise: see test_a_lone_image_is_encoded_as_in_company
+        queries = [q for q in queries if len(q.images) != 0]
+        demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
+    values, errors = collect(backend.one_shot(queries, demos, pictures), len(queries))
+    assert not errors
+    for i, (query, demo) in enumerate(zip(queries, demos, strict=True)):
+        want = reference_one_shot(
+            tiny.processor,
+            tiny.model,
+            messages_of(demo),
+            [pictures.load_image(ref) for ref in demo.images],
+            messages_of(query),
+            [pictures.load_image(ref) for ref in query.images],
+        )
+        assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), (demo, query)
+
+
+def test_reuse_and_whole_sequences_agree(backend: HFBackend) -> None:
+    if not backend.reuses_prefix:
+        pytest.skip("Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences always run")
+    queries, demos = some_rows(40, seed=5), some_rows(5, seed=6) * 8
+    before = backend.forward.tokens
+    fast, _ = collect(backend.one_shot(queries, demos, Pictures()), 40)
+    reused = backend.forward.tokens - before
+    backend.forward.reuses_prefix = False
+    slow, _ = collect(backend.one_shot(queries, demos, Pictures()), 40)
+    np.testing.assert_allclose(fast["nll"], slow["nll"], atol=1e-4, rtol=0)
+    assert reused < backend.forward.tokens - before - reused, "the demonstrations were not reused"
+
+
+def test_only_mllama_runs_whole_sequences(tiny: Loaded, backend: HFBackend) -> None:
+    assert backend.reuses_prefix == (tiny.name != "mllama")
+
+
+def test_a_lone_image_is_encoded_as_in_company(tiny: Loaded, backend: HFBackend) -> None:
+    """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the same ones."""
+    row, pictures = ask("What?", "A cat.", "1"), Pictures()
+    alone = backend.prepare([conversation(row)], range(1), pictures, False).rows[0]
+    company = backend.prepare([conversation(row)], range(1), pictures, True).rows[0]
+    two = backend.prepare([conversation(ask("What?", "A cat.", "1", "1"))], range(1), pictures, False).rows[0]
+    count = [int((r.ids == backend.encoder.image_token_id).sum()) for r in (alone, company, two)]
+    assert count[2] == 2 * count[1]
+    assert (count[0] != count[1]) == (tiny.name == "llava_onevision") == backend.shrinks_images
+
+
+# ------------------------------------------------------------------------------------------------ no row depends on its company
+
+
+def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, demos = some_rows(60, seed=7), some_rows(6, seed=8) * 10
+    backend.forward.batch_tokens = 4096
+    want = collect(backend.answer_loss(rows, Pictures()), 60)[0]["nll"]
+    want_one = collect(backend.one_shot(rows, demos, Pictures()), 60)[0]["nll"]
+    assert len(np.unique(want)) > 50
+    order = list(range(60))
+    random.Random(0).shuffle(order)
+    for tokens, block, pixels in ((512, 2048, 2**23), (4096, 7, 2**23), (64, 2048, 1)):
+        backend.forward.batch_tokens = tokens
+        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        monkeypatch.setattr("thresher.backends.hf.backend.PIXEL_BUDGET", pixels)
+        got = collect(backend.answer_loss([rows[i] for i in order], Pictures()), 60)[0]["nll"]
+        assert got.tobytes() == want[order].tobytes()
+        got = collect(backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Pictures()), 60)[0]["nll"]
+        assert got.tobytes() == want_one[order].tobytes()
+
+
+def test_two_cores_change_no_bit(backend: HFBackend) -> None:
+    rows = some_rows(40, seed=9)
+    backend.forward.batch_tokens = 256
+    want = collect(backend.answer_loss(rows, Pictures()), 40)[0]["nll"]
+    backend.forward.workers = 2
+    assert collect(backend.answer_loss(rows, Pictures()), 40)[0]["nll"].tobytes() == want.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------ nothing is computed twice
+
+
+def test_an_image_passes_the_tower_once_for_all_its_rows(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, pictures = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)], Pictures()
+    vision, passed = backend.forward.vision, []
+    assert vision is not None
+    real = vision.features
+    monkeypatch.setattr(vision, "features", lambda images: passed.extend(images) or real(images))
+    collect(backend.answer_loss(rows, pictures), 30)
+    assert pictures.asked == {"0": 1, "1": 1, "2": 1}
+    assert len(passed) == 3
+
+
+# ------------------------------------------------------------------------------------------------ failures are data
+
+
+def test_rows_that_cannot_be_scored_say_why_and_harm_nobody(backend: HFBackend) -> None:
+    control = backend.encoder.tokenizer.eos_token
+    good = ask("What?", "A cat.", "1")
+    rows = [
+        good,
+        ask("What?", "A cat.", "broken"),
+        ask("What?", f"A {control} cat.", "1"),
+        ask("What?", "", "1"),
+        ask("word " * 20000, "Yes."),
+        Sample("0", (Turn("user", "<image>\nWhat?"), Turn("assistant", "No.")), ()),
+        ask("What\x00?", "No."),
+    ]
+    values, errors = collect(backend.answer_loss(rows, Pictures()), len(rows))
+    assert sorted(errors) == [1, 2, 3, 4, 5, 6]
+    assert "truncated" in errors[1]
+    assert control in errors[2]
+    assert "no answer token" in errors[3]
+    assert "too long" in errors[4] and "context" in errors[4]
+    assert "images" in errors[5]
+    alone, _ = collect(backend.answer_loss([good], Pictures()), 1)
+    assert values["nll"][0] == alone["nll"][0]
+
+
+def test_a_demonstration_that_cannot_be_encoded_fails_its_queries_only(backend: HFBackend) -> None:
+    queries = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "2")]
+    demos = [ask("Who?", "A dog.", "broken"), ask("Who?", "A dog.", "3")]
+    values, errors = collect(backend.one_shot(queries, demos, Pictures()), 2)
+    assert list(errors) == [0] and np.isfinite(values["nll"][1])
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [ask("What is it?", f"Answer {i}.") for i in range(16)]
+    want = collect(backend.answer_loss(rows, Pictures()), 16)[0]["nll"]
+    real, sizes = backend.forward._batch, []
+
+    def small_memory(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+        sizes.append(len(some))
+        if len(some) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(some, features)
+
+    monkeypatch.setattr(backend.forward, "_batch", small_memory)
+    values, errors = collect(backend.answer_loss(rows, Pictures()), 16)
+    assert not errors and max(sizes) > 3 and values["nll"].tobytes() == want.tobytes()
+
+    def no_memory(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(backend.forward, "_batch", no_memory)
+    _, errors = collect(backend.answer_loss(rows, Pictures()), 16)
+    assert len(errors) == 16 and all("out of memory" in e for e in errors.values())
+
+
+def test_a_fault_of_ours_is_not_taken_for_memory(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(backend.forward, "_batch", fault)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        list(backend.answer_loss([ask("What?", "A cat.")], Pictures()))
