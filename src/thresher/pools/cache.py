@@ -1,0 +1,108 @@
+"""A parsed pool on disk, so that the second opening is instant: one file of flat arrays, mapped into memory.
+
+Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, shape, offset), the arrays, each
+on a 64-byte boundary, then a CRC-32 of all before it. Written to a temporary name and renamed, so that a file that
+exists is complete; a damaged one is detected and parsed anew. Touches the cache folder only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import mmap
+import os
+import uuid
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thresher.pools.index import Index
+from thresher.pools.texts import Texts
+
+_MAGIC = b"thresher pool 1\n"
+_ALIGN = 64
+
+
+class Damaged(Exception):
+    """The cache file is not what was written."""
+
+
+def file_for(cache: Path, path: str, images: str) -> Path:
+    """One file for each pool and image folder: a changed pool replaces its own entry."""
+    return cache / (hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".pool")
+
+
+def save(index: Index, stamp: Mapping[str, Any], file: Path) -> None:
+    """Write atomically. Raises OSError (no permission, disk full); nothing half-written stays."""
+    arrays: dict[str, np.ndarray] = {}
+    for f in dataclasses.fields(index):
+        value = getattr(index, f.name)
+        if isinstance(value, Texts):
+            arrays[f.name + ".blob"], arrays[f.name + ".ends"] = value.blob, value.ends
+        elif isinstance(value, np.ndarray):
+            arrays[f.name] = value
+    at, table = 0, {}
+    for name, a in arrays.items():
+        table[name] = {"dtype": a.dtype.str, "length": len(a), "at": at}
+        at += -(-a.nbytes // _ALIGN) * _ALIGN
+    header = json.dumps({"stamp": dict(stamp), "kind": index.kind, "arrays": table}).encode()
+    header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "xb") as out:
+            crc = 0
+            for block in (_MAGIC, len(header).to_bytes(8, "little"), header):
+                out.write(block)
+                crc = zlib.crc32(block, crc)
+            for a in arrays.values():
+                for part in (np.ascontiguousarray(a).view(np.uint8).data, bytes(-a.nbytes % _ALIGN)):
+                    out.write(part)
+                    crc = zlib.crc32(part, crc)
+            out.write(crc.to_bytes(4, "little"))
+        os.replace(temporary, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(file: Path, stamp: Mapping[str, Any]) -> Index | None:
+    """The cached index, None where there is none or `stamp` differs (the pool changed). Raises Damaged."""
+    try:
+        with open(file, "rb") as f:
+            if os.fstat(f.fileno()).st_size < len(_MAGIC) + 12:
+                raise Damaged("too short")
+            content = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Damaged(str(error)) from error
+    view = memoryview(content)
+    if bytes(view[: len(_MAGIC)]) != _MAGIC:
+        raise Damaged("not a pool cache")
+    if zlib.crc32(view[:-4]) != int.from_bytes(view[-4:], "little"):
+        raise Damaged("checksum differs")
+    start = len(_MAGIC) + 8
+    size = int.from_bytes(view[len(_MAGIC) : start], "little")
+    header = json.loads(bytes(view[start : start + size]))
+    if header["stamp"] != dict(stamp):
+        return None
+    table, base = header["arrays"], start + size
+
+    def array(name: str) -> np.ndarray:
+        entry = table[name]
+        return np.frombuffer(view, np.dtype(entry["dtype"]), entry["length"], base + entry["at"])
+
+    found: dict[str, Any] = {"kind": header["kind"]}
+    for field in dataclasses.fields(Index):
+        if field.name + ".blob" in table:
+            found[field.name] = Texts(array(field.name + ".blob"), array(field.name + ".ends"))
+        elif field.name in table:
+            found[field.name] = array(field.name)
+    return Index(**found)

@@ -1,0 +1,131 @@
+"""Pixels of one image, as RGB, whatever the file holds, or an ImageError that says why not.
+
+The file is opened only after its resolved path is known to lie in the image folder; its size in pixels is read from the
+header before anything is decoded. Transparency is put on white, EXIF rotation applied, 16-bit scaled to 8, an animation
+gives its first frame. Pillow raises dozens of exception types on bad files: all become ImageError.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from thresher.errors import ImageError
+from thresher.pools.paths import inside, shown
+from thresher.types import ImageRef
+
+MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
+
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_inside(folder: str, path: str) -> BinaryIO:
+    """Open `path` under `folder` (resolved) for reading. Raises ImageError: outside, missing, not a plain file."""
+    real = inside(folder, path)
+    try:
+        # The path is resolved: a link that appears in its last part since then is refused; a pipe must not block.
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{shown(path)}: no such image in {folder}") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ImageError(f"{shown(path)}: not a plain file")
+    return open(descriptor, "rb")
+
+
+def load(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An RGB image. `folder`: the resolved image folder. Raises ImageError."""
+    if ref.data is not None:
+        return decode(io.BytesIO(ref.data), "embedded image", max_pixels)[0]
+    with open_inside(folder, ref.path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != ref.size:
+            now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
+            raise ImageError(
+                f"{shown(ref.path)}: changed since the pool was opened ({now}, now {size}); open the pool again"
+            )
+        return decode(file, shown(ref.path), max_pixels)[0]
+
+
+def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+    """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError naming `name`."""
+    try:
+        if not file.read(1):
+            raise ImageError(f"{name}: empty file (0 bytes)")
+        file.seek(0)
+        with Image.open(file) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{name}: {width} x {height} pixels, more than {max_pixels:,} allowed; make it smaller"
+                )
+            orientation = _orientation(image)
+            image.load()
+            rgb = to_rgb(image)
+            if orientation in _TURN:
+                rgb = rgb.transpose(_TURN[orientation])
+            return rgb, image.format or ""
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image (no known format)") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too many pixels: {error}") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
+        raise ImageError(f"{name}: broken image: {error or type(error).__name__}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8 bits, not cut off."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() == (255, 255):
+            return rgba.convert("RGB")  # nothing shows through, and blending costs as much as decoding
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey(np.asarray(image)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(values: np.ndarray) -> Image.Image:
+    """Wide greys [h, w] -> 8 bits. 16-bit integers by their high byte; others by the range that their maximum tells."""
+    if values.dtype.kind in "iu":
+        top = int(values.max())
+        if values.dtype.itemsize == 2 or 255 < top <= 65535:
+            scaled = np.clip(values, 0, 65535) >> 8
+        elif top > 65535:
+            scaled = np.clip(values, 0, None).astype(np.float64) * (255.0 / top)
+        else:
+            scaled = np.clip(values, 0, 255)
+    else:
+        finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        top_value = float(finite.max())
+        scale = 255.0 if top_value <= 1.0 else 255.0 / top_value if top_value > 255.0 else 1.0
+        scaled = np.clip(finite * scale, 0, 255)
+    return Image.fromarray(scaled.astype(np.uint8), "L")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value: Any = image.getexif().get(0x0112)
+        return int(value) if value is not None else 1
+    except Exception:  # noqa: BLE001 - a damaged EXIF block must not cost an image whose pixels are fine
+        return 1

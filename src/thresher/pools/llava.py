@@ -1,0 +1,236 @@
+"""One LLaVA record -> turns, images and what is wrong with them.
+
+`{"id": …, "image": "a.jpg" | ["a.jpg", …], "conversations": [{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}]}`
+
+Roles: human or user, gpt or assistant, system. `image` (or `images`) missing, null or empty: a text-only row. Texts are
+kept exactly. When images are given and no `<image>` stands anywhere, one `<image>` line per image is put before the
+first user turn, as LLaVA's trainers do; the record itself is never changed.
+
+Pure functions over decoded JSON. A *problem* means that no model can score the row; a *flag* is odd but scorable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from typing import Any, NamedTuple
+
+from thresher.types import IMAGE_PLACEHOLDER
+
+VERSION = 2  # raise when the same record would be read differently: cached pools are then parsed anew
+
+ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
+SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
+
+# Flags, a bit each. Every one is a doctor finding; the row is scored as it stands.
+PLACEHOLDER_ADDED = 1
+STARTS_WITH_ASSISTANT = 2
+ENDS_WITH_USER = 4
+USER_TWICE = 8
+ASSISTANT_TWICE = 16
+EMPTY_ANSWER = 32  # one of several
+EMPTY_QUESTION = 64
+LATE_SYSTEM = 128
+
+
+_DECODE = json.JSONDecoder().decode
+
+
+class Parsed(NamedTuple):
+    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them."""
+
+    roles: list[str]
+    texts: list[str]
+    images: list[str]
+    source: str  # "": none named in the record
+    problem: str  # "kind: words", "" = none known
+    flags: int
+    video: bool
+
+
+def parse(record: Any, problem: str, raw: str) -> Parsed:
+    """`record`: decoded JSON (None with a `problem` from the reader); `raw`: its text, used where it cannot be read.
+
+    >>> parse({"image": "a.jpg", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, "", "").texts
+    ['<image>\\nQ', 'A']
+    """
+    if problem:
+        return _unreadable(problem, raw)
+    if not isinstance(record, dict):
+        return _unreadable(f"unreadable: {_kind(record)} instead of an object", raw)
+    conversations = record.get("conversations")
+    if not isinstance(conversations, list) or not conversations:
+        if "conversations" in record:
+            what = "`conversations` is " + ("an empty list" if conversations == [] else _kind(conversations))
+        else:
+            what = "no `conversations`"
+        return _unreadable(f"unreadable: {what}", raw, _source(record))
+
+    roles: list[str] = []
+    texts: list[str] = []
+    for turn in conversations:
+        if not isinstance(turn, dict):
+            problem = problem or f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
+            roles.append("unknown")
+            texts.append(json.dumps(turn))
+            continue
+        said, text = turn.get("from"), turn.get("value")
+        role = ROLES.get(said) if type(said) is str else None
+        if role is None:
+            problem = problem or f"unknown-role: {json.dumps(said)[:40]}"
+            role = "unknown"
+        if type(text) is not str:
+            problem = problem or f"bad-value: a turn's value is {_kind(text)} instead of text"
+            text = "" if text is None else json.dumps(text)
+        roles.append(role)
+        texts.append(text)
+
+    given = record.get("image")
+    if given is None:
+        given = record.get("images")
+    if not given:
+        images: list[str] = []
+    elif type(given) is str:
+        images = [given]
+    else:
+        images, wrong = _image_list(given)
+        problem = problem or wrong
+
+    video = bool(record.get("video") or record.get("videos"))
+    if video and not problem:
+        problem = "video: no model here scores videos yet"
+
+    flags = 0
+    placeholders = 0
+    for text in texts:
+        if "<" in text:
+            placeholders += text.count(IMAGE_PLACEHOLDER)
+    if placeholders != len(images):
+        if placeholders == 0 and "user" in roles:
+            first = roles.index("user")
+            texts[first] = (IMAGE_PLACEHOLDER + "\n") * len(images) + texts[first]
+            flags = PLACEHOLDER_ADDED
+        elif not problem:
+            plural = "" if len(images) == 1 else "s"
+            problem = f"placeholder-mismatch: {placeholders} <image> but {len(images)} image{plural}"
+    flags |= _shape(roles, texts)
+    if flags & EMPTY_ANSWER and not any(r == "assistant" and not _blank(t) for r, t in zip(roles, texts, strict=True)):
+        flags &= ~EMPTY_ANSWER
+        problem = problem or "no-answer: every answer is empty"
+    elif "assistant" not in roles:
+        problem = problem or "no-answer: no assistant turn"
+    if not problem and not _encodable(texts):
+        problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
+    return Parsed(roles, texts, images, _source(record), problem, flags, video)
+
+
+def digest(roles: list[str], texts: list[str], identities: list[str]) -> bytes:
+    """The same 32 bytes as `Sample.digest`, without building a Sample."""
+    joined = "".join([f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)])
+    if joined.isascii():  # characters are bytes, so the lengths are right
+        head = joined.encode("ascii")
+    else:
+        encoded = [
+            (r.encode("utf-8", "surrogatepass"), t.encode("utf-8", "surrogatepass"))
+            for r, t in zip(roles, texts, strict=True)
+        ]
+        head = b"".join([b"%s\x1f%d\x1f%s" % (role, len(text), text) for role, text in encoded])
+    if identities:
+        head += b"".join([b"\x1e" + i.encode("utf-8", "surrogatepass") for i in identities])
+    return hashlib.sha256(head).digest()
+
+
+def record_id(record: Any) -> str:
+    """The id as JSON text ('"a1"', '7'), "" where there is none."""
+    if type(record) is not dict or "id" not in record:
+        return ""
+    value = record["id"]
+    if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    text = json.dumps(value, ensure_ascii=False)
+    return text if _encodable([text]) else json.dumps(value)
+
+
+def decode(raw: bytes) -> Any:
+    """A record's bytes -> JSON value, None where they are not valid JSON."""
+    try:
+        return _DECODE(raw.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def canonical_record(record: Any, raw: bytes) -> bytes:
+    """A hash, equal for records of equal content whatever their layout: the order among exact duplicates."""
+    if record is None:
+        return hashlib.sha256(raw).digest()
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).digest()
+
+
+def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
+    # The text stands in as the only turn, so that two different unreadable records have different digests.
+    return Parsed(["unknown"], [raw], [], source, problem, 0, False)
+
+
+def _image_list(given: Any) -> tuple[list[str], str]:
+    if not isinstance(given, list):
+        return [], f"bad-image: `image` is {_kind(given)} instead of a path or a list of paths"
+    wrong = [g for g in given if g and type(g) is not str]
+    problem = f"bad-image: an image is {_kind(wrong[0])} instead of a path" if wrong else ""
+    return [g for g in given if g and type(g) is str], problem
+
+
+def _shape(roles: list[str], texts: list[str]) -> int:
+    flags = 0
+    if roles == ["user", "assistant"]:  # nearly every row
+        if _blank(texts[1]):
+            flags = EMPTY_ANSWER
+        return flags | EMPTY_QUESTION if _blank(texts[0]) else flags
+    said = [role for role in roles if role != "system"]
+    if "system" in roles[1:]:
+        flags |= LATE_SYSTEM
+    if said and said[0] == "assistant":
+        flags |= STARTS_WITH_ASSISTANT
+    if said and said[-1] == "user":
+        flags |= ENDS_WITH_USER
+    for before, after in itertools.pairwise(said):
+        if before == after == "user":
+            flags |= USER_TWICE
+        elif before == after == "assistant":
+            flags |= ASSISTANT_TWICE
+    for role, text in zip(roles, texts, strict=True):
+        if _blank(text):
+            flags |= EMPTY_ANSWER if role == "assistant" else EMPTY_QUESTION if role == "user" else 0
+    return flags
+
+
+def _source(record: dict[str, Any]) -> str:
+    for key in SOURCE_KEYS:
+        value = record.get(key)
+        if value is None or value == "":
+            continue
+        if type(value) is str:
+            return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+        if type(value) in (int, float, bool):
+            return json.dumps(value)
+    return ""
+
+
+def _blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _encodable(texts: list[str]) -> bool:
+    for text in texts:
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

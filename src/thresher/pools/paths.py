@@ -1,0 +1,51 @@
+"""Which image paths may be read: relative ones that stay inside the image folder, in whatever way they are spelled.
+
+`refusal` looks at the text alone (no disk); `inside` follows symbolic links too. Used before anything is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from thresher.errors import ImageError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://|(?i:data:|file:)")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_SEPARATORS = re.compile(r"[/\\]")
+
+
+def refusal(path: str) -> str:
+    """Why this path may not be read, as "kind: words"; "" when its text is harmless.
+
+    >>> refusal("coco/a..b.jpg"), refusal("a/../../etc/passwd")
+    ('', 'unsafe-path: .. could leave the image folder')
+    """
+    if "\0" in path:
+        return "unsafe-path: a NUL byte"
+    if _URL.match(path):
+        return "remote-url: images are read from the image folder only; download it first"
+    if path[:1] in ("/", "\\") or _DRIVE.match(path):
+        return "unsafe-path: an absolute path; image paths are relative to the image folder (--images)"
+    if ".." in path and ".." in _SEPARATORS.split(path):
+        return "unsafe-path: .. could leave the image folder"
+    return ""
+
+
+def inside(folder: str, path: str) -> str:
+    """The real path of `path` under `folder` (already resolved). Raises ImageError where that leaves the folder."""
+    if reason := refusal(path):
+        raise ImageError(f"{shown(path)}: {reason}")
+    try:
+        real = os.path.realpath(os.path.join(folder, path))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{shown(path)}: not a usable path: {error}") from error
+    if real != folder and not real.startswith(folder.rstrip(os.sep) + os.sep):
+        raise ImageError(f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder")
+    return real
+
+
+def shown(path: str) -> str:
+    """A path fit for a message: short, printable."""
+    text = path if len(path) <= 200 else path[:200] + "…"
+    return ascii(text)[1:-1] if not text.isprintable() else text

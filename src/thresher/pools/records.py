@@ -1,0 +1,290 @@
+"""Streaming records out of a JSON list or a JSONL file, each with its exact byte range.
+
+Reads the file in blocks and decodes record by record, so memory follows the longest record (at most `MAX_RECORD`
+bytes), not the file. Text is decoded with `surrogateescape`: invalid UTF-8 survives as lone surrogates, which keeps
+byte offsets exact. Knows nothing of what a record means (`llava.py` does). Reads one open file, touches nothing else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from thresher.errors import PoolError
+
+MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
+BLOCK = 1 << 20
+EXPECTED = "expected a JSON list of records, or JSONL with one record a line"
+
+_BOM = codecs.BOM_UTF8
+_NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_MAGIC = {
+    b"\x1f\x8b": "a gzip file; unpack it first",
+    b"PK\x03\x04": "a zip file; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstd file; unpack it first",
+    b"PAR1": "a parquet file, which this version does not read; write its rows as LLaVA JSONL",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
+
+
+class Record(NamedTuple):
+    """One record. `problem` is "" or why it could not be decoded (`value` is then None)."""
+
+    offset: int  # first byte in the file
+    length: int  # bytes
+    value: Any
+    problem: str
+
+
+def sniff(file: BinaryIO, name: str) -> str:
+    """Which of "json" and "jsonl" it is, from the content. Raises PoolError for anything else; leaves the position undefined."""
+    file.seek(0)
+    head = file.read(BLOCK)
+    whole = len(head) < BLOCK
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            raise PoolError(f"{name} is {what}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
+    text = head.removeprefix(_BOM).lstrip()
+    if not text:
+        raise PoolError(f"{name} is empty: {EXPECTED}.")
+    if text[:1] == b"[":
+        return "json"
+    lines = [line for line in text.split(b"\n") if line.strip()]
+    complete = lines if whole else lines[:-1]
+    if complete and isinstance(_try(complete[0]), dict):
+        return "jsonl"
+    if not _one_object(text, whole) and any(isinstance(_try(line), dict) for line in complete[:1000]):
+        return "jsonl"  # its first line is broken
+    if text[:1] == b"{":
+        if not complete:
+            return "jsonl"  # one line longer than a block: the cap on a record decides
+        key = re.match(rb'\{\s*"([^"\\]{1,60})"\s*:', text)
+        first = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
+        if len(lines) == 1:
+            raise PoolError(f"{name} holds one line that is not valid JSON{first}: {EXPECTED}. Is the file cut off?")
+        raise PoolError(
+            f"{name} starts with {{ and no line is a record by itself: a single top-level object{first}? {EXPECTED}. "
+            "If a key of that object holds the records, save that list alone."
+        )
+    value = _try(text) if whole else None
+    if value is not None:
+        raise PoolError(f"{name} holds a single {type(value).__name__} at the top level: {EXPECTED}.")
+    raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
+
+
+def _one_object(text: bytes, whole: bool) -> bool:
+    """True where the text is one JSON value over several lines, as far as it can be seen (`whole`: to its end)."""
+    shown = text.decode("utf-8", "replace")
+    try:
+        _, stop = json.JSONDecoder(strict=False).raw_decode(shown)
+    except json.JSONDecodeError as error:
+        return not whole and error.pos > shown.rfind("\n")  # good until the block ends
+    except (ValueError, RecursionError):
+        return False
+    return "\n" in shown[:stop]
+
+
+def _try(text: bytes) -> Any:
+    try:
+        return json.loads(text.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def records(file: BinaryIO, kind: str, name: str) -> Iterator[Record]:
+    """Every record of an open binary file, in file order. `kind`: what `sniff` said.
+
+    Raises PoolError where a JSON list stops being one; a broken JSONL line is a Record with a `problem`.
+    """
+    return _json_list(file, name) if kind == "json" else _json_lines(file)
+
+
+# ------------------------------------------------------------------------------------------------ JSONL
+
+
+def _json_lines(file: BinaryIO) -> Iterator[Record]:
+    decode = json.JSONDecoder().decode
+    file.seek(0)
+    offset = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    file.seek(offset)
+    number = 0
+    while line := file.readline(MAX_RECORD + 1):
+        number += 1
+        size = len(line)
+        if size > MAX_RECORD:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(BLOCK)
+                size += len(line)
+            yield Record(offset, size, None, f"unreadable: line {number} is longer than {MAX_RECORD >> 20} MB")
+            offset += size
+            continue
+        record = line.strip(b" \t\r\n")
+        if record:
+            start = offset + line.index(record[:1])
+            try:
+                yield Record(start, len(record), decode(record.decode("utf-8", "surrogateescape")), "")
+            except (ValueError, RecursionError) as error:
+                yield Record(start, len(record), None, f"unreadable: line {number} is not valid JSON: {_reason(error)}")
+        offset += size
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+# ------------------------------------------------------------------------------------------------ JSON list
+
+
+class _Window:
+    """A moving window of decoded text over a file, with the byte offset of its first character."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self.file = file
+        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self.text = ""
+        self.base = 0  # bytes before text[0]
+        self.end = False
+        self.read = 0  # bytes read
+        if file.read(len(_BOM)) == _BOM:
+            self.base = self.read = len(_BOM)
+        else:
+            file.seek(0)
+
+    def bytes_in(self, start: int, stop: int) -> int:
+        """Bytes of text[start:stop]."""
+        return len(self.text[start:stop].encode("utf-8", "surrogateescape"))
+
+    def more(self, keep: int, keep_offset: int) -> bool:
+        """Drop text before `keep` (which stands at byte `keep_offset`) and read on. False at the end of the file."""
+        if self.end:
+            return False
+        rest = self.text[keep:]
+        block = self.file.read(max(BLOCK, len(rest)))  # doubling: a long record is not rescanned many times
+        self.end = not block
+        self.read += len(block)
+        self.text = rest + self.decoder.decode(block, final=self.end)
+        self.base = keep_offset
+        return True
+
+
+def _json_list(file: BinaryIO, name: str) -> Iterator[Record]:
+    decode = json.JSONDecoder().raw_decode
+    lenient = json.JSONDecoder(strict=False).raw_decode
+    window = _Window(file)
+    window.more(0, window.base)
+    opening = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
+    while (found := opening.match(window.text)) is None or found.end() == len(window.text):
+        if not window.more(0, window.base):
+            raise PoolError(f"{name} is cut off after its opening bracket: {EXPECTED}.")
+    at = found.end()  # character of the next record
+    byte = window.base + at  # its byte: only ASCII so far
+    if window.text[at] == "]":
+        _nothing_after(window, at + 1, byte + 1, name)
+        return
+    ascii_only = window.text.isascii()
+    count = 0
+    while True:
+        problem = ""
+        failure: ValueError | RecursionError | None = None
+        try:
+            value, stop = decode(window.text, at)
+            after = _NEXT.match(window.text, stop)
+        except (ValueError, RecursionError) as error:
+            failure = error
+            after = None
+            if str(error).startswith("Invalid control character"):
+                try:
+                    _, stop = lenient(window.text, at)
+                    value, problem = (
+                        None,
+                        f"unreadable: record {count + 1} holds a raw control character inside a string",
+                    )
+                    after = _NEXT.match(window.text, stop)
+                except (ValueError, RecursionError):
+                    after = None
+        if after is None or (after.end() == len(window.text) and not window.end):
+            # Not the whole record and what follows it in the window, or broken: more text tells which.
+            if window.read - byte <= MAX_RECORD and window.more(at, byte):
+                at = 0
+                ascii_only = window.text.isascii()
+                continue
+            if after is None:
+                raise _broken(window, at, byte, count, failure, name)
+        length = stop - at if ascii_only else window.bytes_in(at, stop)
+        if length > MAX_RECORD:
+            value, problem = None, f"unreadable: record {count + 1} is longer than {MAX_RECORD >> 20} MB"
+        yield Record(byte, length, value, problem)
+        count += 1
+        byte += length + after.end() - stop
+        at = after.end()
+        if after[1] == "]":
+            _nothing_after(window, at, byte, name)
+            return
+        if at < len(window.text) and window.text[at] == "]":
+            raise PoolError(
+                f"{name} is not valid JSON at byte {byte}: a comma after the last record ({count}). Remove that comma."
+            )
+
+
+def _nothing_after(window: _Window, at: int, byte: int, name: str) -> None:
+    while True:
+        space = _SPACE.match(window.text, at)
+        assert space is not None  # the pattern matches the empty string
+        byte += space.end() - at
+        at = space.end()
+        if at < len(window.text):
+            raise PoolError(
+                f"{name} goes on after the end of its list, at byte {byte}: expected one JSON list and nothing else."
+            )
+        if not window.more(at, byte):
+            return
+        at = 0
+
+
+def _broken(
+    window: _Window, at: int, byte: int, count: int, error: ValueError | RecursionError | None, name: str
+) -> PoolError:
+    """Say what is wrong with the record at `at`, after `count` good ones."""
+    where = f"record {count + 1}, which starts at byte {byte}"
+    text = window.text
+    if isinstance(error, RecursionError):
+        return PoolError(f"{name}: {where}, is nested too deeply to be a sample.")
+    if not window.end:
+        return PoolError(
+            f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote or bracket missing?"
+        )
+    position = getattr(error, "pos", None)
+    if position is None:  # decoded, but neither a comma nor a bracket follows (or a number too long for an int)
+        if error is not None:
+            return PoolError(f"{name} is not valid JSON: {where}: {error}.")
+        _, stop = json.JSONDecoder(strict=False).raw_decode(text, at)
+        stop += len(text[stop:]) - len(text[stop:].lstrip())
+        spot = byte + window.bytes_in(at, stop)
+        if stop >= len(text):
+            return _cut_off(name, count + 1, f"the list does not end with ] (byte {spot})")
+        found = text[stop : stop + 20]
+        return PoolError(
+            f"{name} is not valid JSON at byte {spot}: expected , or ] after record {count + 1}, found {found!r}."
+        )
+    if at >= len(text):
+        return _cut_off(name, count, f"the list does not end with ] (byte {byte})")
+    if str(error).startswith("Unterminated string") or len(text) - position < 6:
+        return _cut_off(name, count, f"{where}, is not complete")
+    spot = byte + window.bytes_in(at, position)
+    near = text[max(position - 20, at) : position + 20]
+    return PoolError(
+        f"{name} is not valid JSON at byte {spot}: {getattr(error, 'msg', error)} in {where}, near {near!r}. "
+        "Repair that record, or save the pool as JSONL, where one broken line does not spoil the others."
+    )
+
+
+def _cut_off(name: str, good: int, detail: str) -> PoolError:
+    return PoolError(f"{name} is cut off: {good:,} complete records, then {detail}. Download or write the file again.")

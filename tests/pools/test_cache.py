@@ -1,0 +1,174 @@
+"""The cached parse: same pool, noticed changes, damage repaired, nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thresher.errors import PoolError
+from thresher.pools import index, llava, open_pool
+from thresher.pools import pool as pool_module
+from thresher.pools.texts import Texts
+
+
+@pytest.fixture
+def parses(monkeypatch):
+    """How often a file was parsed."""
+    count: list[str] = []
+    build = index.build
+    monkeypatch.setattr(pool_module.pool_index, "build", lambda *a: count.append("parsed") or build(*a))
+    return count
+
+
+def same(a, b) -> bool:
+    for f in dataclasses.fields(a):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(x, Texts):
+            if list(x) != list(y):
+                return False
+        elif isinstance(x, np.ndarray):
+            if x.dtype != y.dtype or x.tobytes() != y.tobytes():
+                return False
+        elif x != y:
+            return False
+    return True
+
+
+def test_second_opening_gives_the_same_without_parsing(tiny_pool, tmp_path, parses):
+    rows = json.loads(tiny_pool.read_text(encoding="utf-8"))
+    rows += [
+        {"id": "\ud800", "conversations": []},
+        {"id": 1, "image": "no/such.png", "conversations": rows[0]["conversations"]},
+    ]
+    tiny_pool.write_text(json.dumps(rows))
+    images = tiny_pool.parent / "images"
+    a = open_pool(tiny_pool, images, cache=tmp_path / "cache")
+    b = open_pool(tiny_pool, images, cache=tmp_path / "cache")
+    assert parses == ["parsed"]
+    assert same(a.index, b.index) and same(a.index, open_pool(tiny_pool, images).index)
+    assert a.samples(range(12)) == b.samples(range(12)) and a.problems == b.problems and b.notes == ()
+    assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".pool"]
+
+
+def test_pool_without_images_or_problems_survives_the_cache(tmp_path, make_row):
+    (tmp_path / "p.json").write_text(json.dumps([make_row(1, None, "Q", "A")]))
+    for _ in range(2):
+        pool = open_pool(tmp_path / "p.json", cache=tmp_path / "cache")
+        assert pool.facts["images"].tolist() == [0] and not pool.problems and len(pool.sample(0).images) == 0
+        assert not pool.unreadable.any() and not pool.facts["missing_images"].any()
+
+
+def test_changed_file_replaces_its_entry(tiny_pool, tmp_path, parses):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    open_pool(tiny_pool, images, cache=cache)
+    rows = json.loads(tiny_pool.read_text(encoding="utf-8"))
+    tiny_pool.write_text(json.dumps(rows[:3]))
+    assert len(open_pool(tiny_pool, images, cache=cache)) == 3
+    stamp = tiny_pool.stat()
+    tiny_pool.write_text(json.dumps(rows[1:3] + rows[:1]))  # as long
+    os.utime(tiny_pool, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
+    assert open_pool(tiny_pool, images, cache=cache).ids([0]) == ['"a1"']
+    assert len(parses) == 3 and len(list(cache.iterdir())) == 1
+
+
+def test_added_removed_and_restored_images_are_noticed(tiny_pool, tmp_path, parses):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    whole = open_pool(tiny_pool, images, cache=cache)
+    (images / "one/red.png").rename(tmp_path / "red.png")
+    without = open_pool(tiny_pool, images, cache=cache)
+    assert np.flatnonzero(without.facts["missing_images"]).tolist() == [0, 4]
+    assert without.sample(0).images[0].size == -1 and without.digest[0] != whole.digest[0]
+    (tmp_path / "red.png").rename(images / "one/red.png")
+    again = open_pool(tiny_pool, images, cache=cache)
+    assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 3
+
+
+def test_a_folder_that_appears_is_noticed(tmp_path, make_row, parses):
+    (tmp_path / "p.json").write_text(json.dumps([make_row(1, "later/a.png", "<image>", "A")]))
+    cache = tmp_path / "cache"
+    images = tmp_path / "images"
+    images.mkdir()
+    assert open_pool(tmp_path / "p.json", images, cache=cache).facts["missing_images"].all()
+    (images / "later").mkdir()
+    Image.new("RGB", (2, 2)).save(images / "later/a.png")
+    assert not open_pool(tmp_path / "p.json", images, cache=cache).facts["missing_images"].any()
+    assert len(parses) == 2
+
+
+def test_another_image_folder_is_another_entry(tiny_pool, tmp_path, parses):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    shutil.copytree(images, tmp_path / "copy")
+    (tmp_path / "copy/one/red.png").unlink()
+    a, b = open_pool(tiny_pool, images, cache=cache), open_pool(tiny_pool, tmp_path / "copy", cache=cache)
+    assert a.digest[0] != b.digest[0] and len(parses) == 2
+    open_pool(tiny_pool, images, cache=cache)
+    assert len(parses) == 2
+
+
+def test_new_parser_version_parses_anew(tiny_pool, tmp_path, parses, monkeypatch):
+    open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
+    monkeypatch.setattr(llava, "VERSION", llava.VERSION + 1)
+    open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
+    assert len(parses) == 2
+
+
+def flip(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda c: b"",
+    "cut off": lambda c: c[: len(c) // 2],
+    "one bit in the arrays": lambda c: flip(c, len(c) - 40),
+    "one bit in the header": lambda c: flip(c, 60),
+    "other content": lambda c: b"something else entirely, and long enough to look at",
+    "extended": lambda c: c + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_rebuilt_and_said(tiny_pool, tmp_path, parses, damage):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    whole = open_pool(tiny_pool, images, cache=cache)
+    (entry,) = cache.iterdir()
+    content = entry.read_bytes()
+    entry.write_bytes(DAMAGE[damage](content))
+    again = open_pool(tiny_pool, images, cache=cache)
+    assert same(again.index, whole.index) and len(again.notes) == 1 and "damaged" in again.notes[0]
+    assert entry.read_bytes() == content and len(parses) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_a_note_not_an_error(tiny_pool, tmp_path, parses):
+    (tmp_path / "cache").write_text("a file stands where the folder should be")
+    pool = open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
+    assert len(pool) == 10 and len(pool.notes) == 1 and "could not be cached" in pool.notes[0]
+
+
+def test_a_full_disk_leaves_nothing_behind(tiny_pool, tmp_path, monkeypatch):
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    pool = open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
+    assert "No space left on device" in pool.notes[0]
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch):
+    build = index.build
+
+    def slow(*args):
+        found = build(*args)
+        with open(tiny_pool, "ab") as f:
+            f.write(b"\n")
+        return found
+
+    monkeypatch.setattr(pool_module.pool_index, "build", slow)
+    with pytest.raises(PoolError, match="changed while it was being read"):
+        open_pool(tiny_pool, tiny_pool.parent / "images")
