@@ -82,6 +82,6 @@ class OneShot:
         for i in index:
             if wanted[i] not in found:
                 found[wanted[i]] = pool.by_digest(wanted[i])
-        queries = [samples[i] for i in index]
-        for piece in backend.one_shot(queries, [found[wanted[i]] for i in index], pool):
+        queries = [samples[int(i)] for i in index]
+        for piece in backend.one_shot(queries, [found[wanted[int(i)]] for i in index], pool):
             yield Scored(index[piece.index], piece.values, piece.errors)

@@ -1,0 +1,79 @@
+"""The methods by name, in one explicit table, and nothing registered by import.
+
+A method is one file: a frozen dataclass whose fields are its settings, `signals` that names the columns it needs, and
+`select` that does arithmetic on them. Other packages add methods through the entry-point group `thresher.methods`
+(name -> "module:Class").
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from thresher.errors import ConfigError, nearest
+from thresher.methods.needs import needs
+from thresher.methods.settings import Setting, parse, settings_of
+from thresher.types import Capability, Method
+
+METHODS: dict[str, str] = {
+    "random": "thresher.methods.random:Random",
+    "stratified": "thresher.methods.stratified:Stratified",
+    "length": "thresher.methods.length:LongestAnswers",
+    "perplexity": "thresher.methods.perplexity:Perplexity",
+    "clipper": "thresher.methods.clipper:Clipper",
+}
+
+PLUG_INS = "thresher.methods"
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One row of `thresher methods`."""
+
+    name: str
+    summary: str
+    needs: tuple[Capability, ...]
+    """() = no model."""
+    settings: tuple[Setting, ...]
+    paper: str
+    """"" = a baseline without one."""
+
+
+def available() -> dict[str, str]:
+    """name -> "module:Class": ours first, then plug-ins by name. A plug-in cannot take the name of one of ours."""
+    found = dict(METHODS)
+    for point in sorted(entry_points(group=PLUG_INS), key=lambda p: p.name):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+def method_class(name: str) -> type[Any]:
+    """The class behind a name. Raises ConfigError for an unknown one, with the nearest known."""
+    table = available()
+    if name not in table:
+        raise ConfigError(
+            f"--method {name}: there is no such method.{nearest(name, list(table))} There are: {', '.join(table)}. "
+            "`thresher methods` says what each needs."
+        )
+    module, _, attribute = table[name].partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def load(name: str, settings: Mapping[str, str] | None = None) -> Method:
+    """The method with the settings as the user typed them. Raises ConfigError."""
+    cls = method_class(name)
+    method: Method = cls(**parse(cls, settings or {}, name))
+    return method
+
+
+def describe() -> list[MethodInfo]:
+    """Every method, in the order of the table."""
+    rows = []
+    for name in available():
+        cls = method_class(name)
+        rows.append(MethodInfo(name, cls.summary, needs(cls()), settings_of(cls), cls.paper))
+    return rows

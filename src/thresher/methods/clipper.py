@@ -1,0 +1,199 @@
+"""CLIPPER: a coreset that mirrors the pool's perplexity, from a zero-shot and two one-shot passes; no training.
+
+Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the paper (METHODS
+§1), and docs/methods/clipper.md says what the authors state, what we chose and what was measured. Pure arithmetic on
+stored columns.
+
+    nll           NLL0, zero-shot                       knowledge  P (the model holds it) or W (the data must teach it)
+    nll_one_shot  mean over the one-shot passes         effect     NLL0 - that mean; positive = demonstrations helped
+
+Differs from the plain reading of METHODS: bins get their rows by a rounded running total instead of the largest
+remainder, and by default (`mirror=both`) the zero-shot perplexity is mirrored too. The mean effect of a coreset that
+mirrors NLL0 and the one-shot mean is the pool's, by arithmetic: then the preference only decides among neighbours.
+`mirror=one_shot` gives it its way, and the zero-shot distribution moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.errors import ConfigError
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.samplers import Matched, allocate, ks_distance, ks_of_random, match_distribution
+from thresher.signals.demonstrations import Demonstrations
+from thresher.signals.knowledge import Knowledge
+from thresher.signals.one_shot import OneShot, zero_shot
+from thresher.types import Columns, ModelIdentity, Selection, Signal
+
+ONE_SHOT_BLOCK = 8
+"""Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin mirrors worse than a
+random draw does once thousands of rows are taken; eight places are nearly as free and stay far below it."""
+
+
+@dataclass(frozen=True)
+class Clipper:
+    """The budget over P and W, inside each over bins of `nll_one_shot`, inside a bin part preferred and part drawn.
+
+    Best first: the rows taken by preference (`critical`), most preferred first, then the others in the order of a
+    seeded hash.
+    """
+
+    prefer: Literal["most_helped", "least_helped", "none"] = setting(
+        "most_helped",
+        "rows taken for how they respond to demonstrations: those with the largest or the smallest effect",
+    )
+    prefer_share: float = setting(0.5, "part of each bin's rows taken by preference, 0 to 1; the rest is drawn")
+    knowledge_ratio: float | None = setting(
+        None, "share of the budget for rows the model knows already (P), 0 to 1; none: the pool's own share"
+    )
+    mirror: Literal["both", "one_shot"] = setting(
+        "both",
+        "keep the distribution of both perplexities, or of the one-shot one only, which leaves the preference free",
+    )
+    balance: Literal["none", "source"] = setting(
+        "none", "source: inside each bin the same number of rows from every source, as far as it has them"
+    )
+    bins: int = setting(20, "bins of log-perplexity in P and in W, at most; fewer where few rows are taken")
+    bank: int = setting(32, "demonstrations of each kind in each half; more costs cache, fewer is less diverse")
+    long_answer: int = setting(32, "answers of more tokens than this are judged by perplexity, not by exact match")
+
+    name: ClassVar[str] = "clipper"
+    paper: ClassVar[str] = "An et al., CLIPPER, arXiv:2603.28058"
+    summary: ClassVar[str] = "Mirrors the pool's perplexity; prefers rows that demonstrations help; no training."
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prefer_share <= 1:
+            raise ConfigError(f"--set prefer_share={self.prefer_share}: a share from 0 to 1, such as 0.5.")
+        if self.knowledge_ratio is not None and not 0 <= self.knowledge_ratio <= 1:
+            raise ConfigError(
+                f"--set knowledge_ratio={self.knowledge_ratio}: a share from 0 to 1, such as 0.2, or none."
+            )
+        for name, least in (("bins", 1), ("bank", 1), ("long_answer", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--set {name}={getattr(self, name)}: at least {least}.")
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        model = require_model(model, self.name)
+        loss = zero_shot(model)
+        knowledge = Knowledge(loss, self.long_answer)
+        p = Demonstrations(knowledge, "P", seed, self.bank)
+        w = Demonstrations(knowledge, "W", seed, self.bank)
+        return {
+            "loss": loss,
+            "knowledge": knowledge,
+            "demonstration_p": p,
+            "demonstration_w": w,
+            "one_shot_p": OneShot(model, p),
+            "one_shot_w": OneShot(model, w),
+        }
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        n = len(columns)
+        notes: list[str] = []
+        nll = np.asarray(columns["loss"]["nll"], np.float32)
+        known = np.asarray(columns["knowledge"]["parametric"], bool)
+        one_shot = mean_of_passes(columns["one_shot_p"]["nll"], columns["one_shot_w"]["nll"])
+        effect = nll - one_shot
+        probed = np.isfinite(one_shot)
+        if not probed.all():
+            notes.append(
+                f"{int((~probed).sum()):,} rows have no demonstration, so their zero-shot perplexity stands in."
+            )
+        perplexity = np.where(probed, one_shot, nll)
+        response = np.where(probed, effect, np.float32(0))
+        wanted = -response if self.prefer == "least_helped" else response
+
+        rows: list[np.ndarray] = []
+        critical = np.zeros(n, bool)
+        bin_ = np.zeros(n, np.int32)
+        for kind, group, quota in self._budgets(known, min(budget, n), notes):
+            matched = self._mirror(columns, group, quota, perplexity, nll, wanted)
+            rows.append(group[matched.rows])
+            critical[group] = matched.preferred
+            bin_[group] = matched.bin
+            used = int(matched.bin.max(initial=0)) + 1
+            if len(group) and used < self.bins:
+                notes.append(f"{kind} has {used} of {self.bins} bins: few rows to take, or many of equal perplexity.")
+        kept = np.concatenate(rows)
+        kept = kept[np.lexsort((columns.ties[kept], np.where(critical[kept], -wanted[kept], np.inf)))]
+        if len(kept):
+            notes.append(mirrored(nll, perplexity, kept))
+
+        half = np.asarray(columns["demonstration_p"]["half"])
+        subset = np.array([["P_d", "P_q"], ["W_d", "W_q"]])[(~known).astype(int), half]
+        reason = {
+            "nll": nll,
+            "nll_one_shot": one_shot,
+            "effect": effect,
+            "knowledge": np.where(known, "P", "W"),
+            "subset": subset,
+            "bin": bin_,
+            "critical": critical,
+        }
+        return Selection(kept, reason, tuple(notes))
+
+    def _budgets(self, known: np.ndarray, budget: int, notes: list[str]) -> list[tuple[str, np.ndarray, int]]:
+        """("P" or "W", rows of the pool int64 [m], how many to take), both kinds, even when empty."""
+        groups = [np.flatnonzero(known), np.flatnonzero(~known)]
+        size = np.array([len(g) for g in groups])
+        weights = size if self.knowledge_ratio is None else np.array([self.knowledge_ratio, 1 - self.knowledge_ratio])
+        quota = allocate(budget, weights, size)
+        for kind, g, q in zip("PW", size, quota, strict=True):
+            if g == 0:
+                notes.append(
+                    f"The model {'knows none of the answers' if kind == 'P' else 'knows every answer'}: no {kind} rows."
+                )
+            elif self.knowledge_ratio is not None:
+                asked = round(budget * float(weights["PW".index(kind)]))
+                if asked > q + 1:
+                    notes.append(
+                        f"knowledge_ratio asks for {asked:,} {kind} rows and the pool has {g:,}: the rest is passed on."
+                    )
+        return [(kind, g, int(q)) for kind, g, q in zip("PW", groups, quota, strict=True)]
+
+    def _mirror(
+        self,
+        columns: Columns,
+        group: np.ndarray,
+        quota: int,
+        perplexity: np.ndarray,
+        nll: np.ndarray,
+        wanted: np.ndarray,
+    ) -> Matched:
+        both = self.mirror == "both"
+        # with two numbers to mirror, more bins than half the root of the rows to take leave too little for the second
+        bins = min(self.bins, int(np.ceil(np.sqrt(quota) / 2))) if both else self.bins
+        return match_distribution(
+            perplexity[group],
+            quota,
+            columns.ties[group],
+            bins=max(bins, 1),
+            preference=None if self.prefer == "none" else wanted[group],
+            share=self.prefer_share,
+            also=nll[group] if both else None,
+            balance=columns.source[group] if self.balance == "source" else None,
+            block=1 if both else ONE_SHOT_BLOCK,
+        )
+
+
+def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
+    """Mean of the one-shot NLLs that exist (finite), float32 [n]; NaN where none does."""
+    stacked = np.stack([np.asarray(p, np.float64) for p in passes])
+    there = np.isfinite(stacked)
+    count = there.sum(0)
+    total = np.where(there, stacked, 0.0).sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
+    """How well the kept rows mirror both perplexities, in words: measured, not promised."""
+    zero, one = ks_distance(nll, nll[kept]), ks_distance(perplexity, perplexity[kept])
+    return (
+        f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, one-shot {one:.4f}; "
+        f"a random subset of this size has about {ks_of_random(len(nll), len(kept)):.4f}."
+    )

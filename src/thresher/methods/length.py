@@ -1,0 +1,32 @@
+"""The rows with the longest answers: a baseline that is hard to beat where evaluation rewards long answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.methods.settings import setting
+from thresher.samplers import top_k
+from thresher.signals.length import Length
+from thresher.types import Columns, ModelIdentity, Selection, Signal
+
+
+@dataclass(frozen=True)
+class LongestAnswers:
+    """Longest answers first; equally long ones by a seeded hash of the row. Best first: longest first."""
+
+    unit: Literal["words", "chars"] = setting("words", "words: separated by whitespace; chars: characters")
+
+    name: ClassVar[str] = "length"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = "The longest answers first."
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return {"length": Length(self.unit)}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        length = columns["length"]["length"]
+        return Selection(top_k(length, budget, columns.ties), {"length": np.asarray(length, np.int32)})

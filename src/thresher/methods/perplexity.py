@@ -1,0 +1,46 @@
+"""The rows whose answers the model finds most, least or middlingly surprising."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.samplers import best_first
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.types import Columns, ModelIdentity, Selection, Signal
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """By the NLL of the answer, which orders rows as the perplexity exp(NLL) does. Equal values: by a seeded hash.
+
+    Best first: top = most surprising first, bottom = least surprising first, middle = nearest to the median rank first.
+    """
+
+    where: Literal["top", "middle", "bottom"] = setting(
+        "middle", "top: the most surprising answers; bottom: the least; middle: around the median"
+    )
+
+    name: ClassVar[str] = "perplexity"
+    paper: ClassVar[str] = "Marion et al., When Less is More, arXiv:2309.04564"
+    summary: ClassVar[str] = "Answers of high, middle or low perplexity under the model."
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return {"loss": AnswerLoss(require_model(model, self.name))}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        nll = np.asarray(columns["loss"]["nll"], np.float32)
+        score = nll
+        if self.where == "bottom":
+            score = -nll
+        elif self.where == "middle":
+            # ranks, not values: the median of a long-tailed NLL has most of its neighbours on one side
+            rank = np.empty(len(nll), np.int64)
+            rank[np.lexsort((columns.ties, nll))] = np.arange(len(nll))
+            score = -np.abs(2 * rank - (len(nll) - 1))
+        return Selection(best_first(score, columns.ties)[:budget], {"nll": nll})

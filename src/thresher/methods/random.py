@@ -1,0 +1,31 @@
+"""A uniform draw: what every other method has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.types import Columns, ModelIdentity, Selection, Signal
+
+
+@dataclass(frozen=True)
+class Random:
+    """The first rows in the order of a seeded hash of the row.
+
+    Not the generator's draw: hashed, a larger budget contains a smaller one, and a row added to the pool displaces at
+    most one. Best first: all rows are equally good; the order is the hash's, so any beginning of the list is itself a
+    random subset.
+    """
+
+    name: ClassVar[str] = "random"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = "A uniform draw."
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return {}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        return Selection(np.argsort(columns.ties, kind="stable")[:budget], {})

@@ -1,0 +1,113 @@
+"""A method's own settings, as the user types them (`--set key=value`) and as `thresher methods` lists them.
+
+A method is a frozen dataclass and its fields are its settings. Types allowed: int, float, bool, str, Literal of
+texts, and `X | None` (written `none`). Anything else, and any unknown name, is an error: settings decide the result,
+so nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thresher.errors import ConfigError, nearest
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with a default and a sentence that `thresher methods` shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of a method's settings table."""
+
+    name: str
+    type: str
+    """As the user should think of it: "number", "whole number", "yes or no", "text", or the choices joined by |."""
+    default: str
+    """As the user would type it."""
+    help: str
+
+
+def settings_of(cls: type) -> tuple[Setting, ...]:
+    """The settings of a method class, in the order it states them."""
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        Setting(f.name, _describe(hints[f.name]), as_text(f.default), str(f.metadata.get("help", "")))
+        for f in dataclasses.fields(cls)
+    )
+
+
+def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
+    """Typed values by field name. Raises ConfigError for an unknown name or a value of the wrong type."""
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]
+    values: dict[str, Any] = {}
+    for key, text in given.items():
+        if key not in known:
+            listed = f"It has: {', '.join(known)}." if known else "It has no settings."
+            raise ConfigError(f"--set {key}={text}: {method} has no setting {key!r}.{nearest(key, known)} {listed}")
+        try:
+            values[key] = _value(hints[key], text.strip())
+        except ValueError:
+            raise ConfigError(f"--set {key}={text}: {key} of {method} must be {_describe(hints[key])}.") from None
+    return values
+
+
+def as_text(value: Any) -> str:
+    """A value as the user would type it: `parse` reads it back."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _options(hint: Any) -> tuple[Any, bool]:
+    """The type without None, and whether None is allowed."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [a for a in typing.get_args(hint) if a is not type(None)]
+        assert len(rest) == 1, f"a setting has one type, or one and None: {hint}"
+        return rest[0], True
+    return hint, False
+
+
+def _value(hint: Any, text: str) -> Any:
+    """Raises ValueError when `text` is not of the type."""
+    kind, optional = _options(hint)
+    if optional and text.lower() == "none":
+        return None
+    if typing.get_origin(kind) is typing.Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(text)
+        return text
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1"):
+            return True
+        if text.lower() in ("false", "no", "0"):
+            return False
+        raise ValueError(text)
+    if kind is int:
+        return int(text)
+    if kind is float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
+    assert kind is str, f"a setting cannot have type {hint}"
+    return text
+
+
+def _describe(hint: Any) -> str:
+    kind, optional = _options(hint)
+    if typing.get_origin(kind) is typing.Literal:
+        said = " | ".join(str(a) for a in typing.get_args(kind))
+    else:
+        said = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    return said + (" | none" if optional else "")

@@ -1,0 +1,50 @@
+"""A uniform draw from every source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.methods.settings import setting
+from thresher.samplers import stratified
+from thresher.types import Columns, ModelIdentity, Selection, Signal
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """Each source keeps its share, or all sources give the same number; inside a source a uniform draw.
+
+    Best first: inside a source all rows are equally good; the list is in the order of a seeded hash.
+    """
+
+    by: Literal["proportional", "equal"] = setting(
+        "proportional",
+        "proportional: each source keeps its share of the pool; equal: the same number of rows from each",
+    )
+
+    name: ClassVar[str] = "stratified"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = "A uniform draw from every source, in proportion or in equal parts."
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return {}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        rows = stratified(columns.source, budget, columns.ties, self.by)
+        notes: list[str] = []
+        size = np.bincount(columns.source)
+        if np.count_nonzero(size) < 2:
+            notes.append("All rows are of one source, so this is the same as --method random.")
+        elif self.by == "equal":
+            taken = np.bincount(columns.source[rows], minlength=len(size))
+            short = [
+                columns.source_names[s] for s in np.flatnonzero((taken == size) & (size > 0) & (size < taken.max()))
+            ]
+            if short:
+                shown = ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
+                notes.append(f"Given whole, because they have fewer rows than an equal part: {shown}.")
+        names = np.array(columns.source_names) if columns.source_names else np.array([""])
+        return Selection(rows, {"source": names[columns.source]}, tuple(notes))

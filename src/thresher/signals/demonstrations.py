@@ -1,0 +1,102 @@
+"""Which row is shown to the model before each row: CLIPPER's four subsets and their banks of demonstrations (METHODS
+§1).
+
+P and W rows are each split in two halves. In the first half-pass half 0 demonstrates and half 1 is asked; in the
+second the roles swap. So every row is a query once, its demonstration is always of the other half, and no row (nor an
+exact copy of it) ever demonstrates itself.
+
+Everything is decided by seeded hashes of digests and nothing by position or by drawing, so that the answer does not
+depend on the pool's order and changes little when the pool grows, because every changed (row, demonstration) pair is
+a forward pass to pay for:
+- half: one bit of a hash. Nobody moves when rows are added; exact duplicates are together, and so never show each
+  other.
+- bank of a (kind, half): the rows with the smallest hashes. A pool that grows by a tenth replaces about a tenth of a
+  bank.
+- a query's demonstration: the bank row with the highest hash of the pair (rendezvous hashing), so that when a bank
+  row is replaced only the queries that had it, and the few that prefer the new one, change. Each bank row gets about
+  as many queries.
+A small bank is what makes a demonstration's cache worth keeping: it serves n / (2 * bank) queries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.types import DIGEST, Columns, Field, Signal
+
+CHUNK = 1 << 16  # queries at a time: 65,536 x 32 hashes are 16 MB
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Each row's demonstration of one kind."""
+
+    knowledge: Signal
+    """Field `parametric`: True = P, False = W."""
+    kind: Literal["P", "W"]
+    """What the demonstrations are; the queries are all rows."""
+    seed: int
+    bank: int = 32
+    """Demonstrations per kind and half, at most."""
+
+    name: ClassVar[str] = "demonstrations"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("digest", "S32", "digest of the row shown before this one; b'' if the other half has no row of the kind"),
+        Field("half", "int32", "0: demonstrates in the first half-pass; 1: is asked in it; the same for both kinds"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"knowledge": self.knowledge}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        """`inputs["knowledge"]["parametric"]`: bool [n]."""
+        digest = inputs.digest
+        half = halves(digest, self.seed)
+        of_kind = np.asarray(inputs["knowledge"]["parametric"], bool) == (self.kind == "P")
+        shown = np.zeros(len(digest), DIGEST)
+        for asked in (0, 1):
+            bank = self._bank(np.unique(digest[of_kind & (half != asked)]))
+            rows = np.flatnonzero(half == asked)
+            if len(bank):
+                shown[rows] = bank[self._choose(digest[rows], bank)]
+        return {"digest": shown, "half": half}
+
+    def _bank(self, candidates: np.ndarray) -> np.ndarray:
+        """The demonstrations among different digests [m]: [min(m, bank)]."""
+        order = np.argsort(_hash(candidates, f"bank {self.seed}"), kind="stable")
+        return candidates[order[: self.bank]]
+
+    def _choose(self, queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
+        """Index into `bank` for each query, int64 [m]."""
+        asks = _hash(queries, f"query {self.seed}")
+        shows = _hash(bank, f"shown {self.seed}")
+        out = np.empty(len(queries), np.int64)
+        for start in range(0, len(queries), CHUNK):
+            pair = asks[start : start + CHUNK, None] ^ shows[None, :]
+            out[start : start + CHUNK] = np.argmax(_mix(pair), axis=1)
+        return out
+
+
+def halves(digest: np.ndarray, seed: int) -> np.ndarray:
+    """0 or 1 for each DIGEST, int32 [n]: the same for equal digests, whatever else is in the pool."""
+    return (_hash(digest, f"half {seed}") >> np.uint64(63)).astype(np.int32)
+
+
+def _hash(digest: np.ndarray, purpose: str) -> np.ndarray:
+    """uint64 [n]. A digest is uniform already, so one round over its first 8 bytes is enough."""
+    head = np.ascontiguousarray(digest, DIGEST).view(np.uint64).reshape(len(digest), 4)[:, 0]
+    key = int.from_bytes(hashlib.sha256(f"demonstrations {purpose}".encode()).digest()[:8], "little")
+    return _mix(head ^ np.uint64(key))
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """splitmix64's finish: every input bit changes every output bit with probability a half."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

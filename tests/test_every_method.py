@@ -1,0 +1,192 @@
+"""What holds for every method in the table, with planted columns: a new method is in here as soon as it is in METHODS."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.methods.planted import columns_of, digests, like_real, sample_columns
+from thresher.errors import ConfigError
+from thresher.fingerprint import fingerprint
+from thresher.methods import METHODS, describe, load
+from thresher.methods.needs import needs
+from thresher.methods.settings import as_text, parse, settings_of
+from thresher.types import Capability, Columns, ModelIdentity, Signal
+
+MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
+
+# every method with its defaults, and every choice of every setting at least once
+VARIANTS = [
+    *((name, {}) for name in METHODS),
+    ("stratified", {"by": "equal"}),
+    ("length", {"unit": "chars"}),
+    ("perplexity", {"where": "top"}),
+    ("perplexity", {"where": "bottom"}),
+    ("clipper", {"prefer": "least_helped"}),
+    ("clipper", {"prefer": "none"}),
+    ("clipper", {"prefer_share": "1"}),
+    ("clipper", {"prefer_share": "0"}),
+    ("clipper", {"mirror": "one_shot"}),
+    ("clipper", {"balance": "source"}),
+    ("clipper", {"knowledge_ratio": "0.2"}),
+    ("clipper", {"knowledge_ratio": "1"}),
+    ("clipper", {"bins": "1"}),
+]
+every = pytest.mark.parametrize(("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
+
+
+def select(name, settings, columns, k, seed=0):
+    return load(name, settings).select(columns, k, np.random.default_rng(seed))
+
+
+@every
+@pytest.mark.parametrize(("n", "k"), [(200, 60), (200, 1), (200, 200), (50, 500), (1, 1), (2, 1), (7, 3)])
+def test_gives_exactly_the_budget_in_unique_rows(name, settings, n, k):
+    rows = select(name, settings, sample_columns(n), k).rows
+    assert rows.dtype == np.int64
+    assert len(rows) == min(k, n) == len(np.unique(rows))
+    assert rows.min() >= 0 and rows.max() < n
+
+
+@every
+def test_reasons_are_plain_columns_of_all_rows(name, settings):
+    selection = select(name, settings, sample_columns(90), 20)
+    for key, array in selection.reason.items():
+        assert array.shape == (90,), key
+        assert array.dtype.kind in "biufU", f"{key} is {array.dtype}: parquet wants numbers, truth values and text"
+    assert all(isinstance(note, str) and note for note in selection.notes)
+    assert selection.weights is None or selection.weights.shape == selection.rows.shape
+
+
+@every
+def test_the_same_every_time(name, settings):
+    a, b = (select(name, settings, sample_columns(300), 77, seed) for seed in (0, 1))
+    assert a.rows.tolist() == b.rows.tolist()  # another generator: the seed is in the ties, not in the drawing
+    assert a.notes == b.notes
+
+
+@every
+@pytest.mark.parametrize("copies", [False, True])
+def test_order_of_the_pool_does_not_matter(name, settings, copies):
+    n = 240
+    nll, one, known = like_real(n, 5)
+    digest = digests(n)
+    source, length = np.arange(n) % 3, np.arange(n) % 7
+    if copies:  # copies of a row are equal in everything
+        first = np.arange(n) // 4 * 4
+        nll, one, known, digest, source, length = (a[first] for a in (nll, one, known, digest, source, length))
+    seen = []
+    for shuffle in (np.arange(n), np.random.default_rng(1).permutation(n)):
+        columns = columns_of(
+            nll[shuffle],
+            one[shuffle],
+            known[shuffle],
+            digest=digest[shuffle],
+            source=source[shuffle],
+            length=length[shuffle],
+        )
+        rows = select(name, settings, columns, 70).rows
+        seen.append(columns.digest[rows].tolist())
+    assert seen[0] == seen[1]
+
+
+@every
+def test_does_not_touch_its_input(name, settings):
+    columns = sample_columns(120)
+    before = {(s, f): a.copy() for s, fields in columns.values.items() for f, a in fields.items()}
+    before |= {("", f): getattr(columns, f).copy() for f in ("digest", "ties", "source")}
+    for fields in columns.values.values():
+        for array in fields.values():
+            array.flags.writeable = False
+    select(name, settings, columns, 30)
+    for (s, f), array in before.items():
+        now = columns.values[s][f] if s else getattr(columns, f)
+        assert now.tobytes() == array.tobytes(), f"{s}.{f} changed"
+
+
+@every
+def test_equals_have_equal_chances(name, settings):
+    """All rows equal: over many seeds each is taken about as often as a fair draw would."""
+    n, k, seeds = 30, 10, 100
+    known = np.zeros(n, bool)
+    times = np.zeros(n)
+    for seed in range(seeds):
+        flat = columns_of(np.ones(n), np.ones(n), known, seed=seed, source=np.zeros(n, int), length=np.zeros(n, int))
+        times[select(name, settings, flat, k).rows] += 1
+    expected = seeds * k / n
+    chi_square = ((times - expected) ** 2 / (expected * (1 - k / n))).sum()
+    assert chi_square < 66  # 29 degrees of freedom: one honest set of seeds in 10,000 exceeds this
+    assert times.min() > 0
+
+
+def test_seeds_change_what_random_takes():
+    nll, one, known = like_real(500, 0)
+    taken = [set(select("random", {}, columns_of(nll, one, known, seed=s), 100).rows.tolist()) for s in range(4)]
+    for i in range(4):
+        for j in range(i):
+            assert 5 < len(taken[i] & taken[j]) < 40  # 20 expected
+
+
+@every
+def test_unknown_setting_is_refused_with_the_nearest_name(name, settings):
+    with pytest.raises(ConfigError, match="has no setting 'prefr'"):
+        load(name, {**settings, "prefr": "x"})
+    known = [f.name for f in dataclasses.fields(load(name))]
+    if known:
+        with pytest.raises(ConfigError, match=f"Did you mean {known[0]!r}"):
+            load(name, {known[0] + "_": "x"})
+
+
+@every
+def test_signals_say_what_the_method_reads(name, settings):
+    """`select` gets exactly the columns of its signals: nothing else may be read, and every signal has an identity."""
+    method = load(name, settings)
+    signals = method.signals(MODEL, 0)
+    full = sample_columns(60)
+    only = {
+        key: {f.name: full.values[key][f.name] for f in signal.fields if f.name in full.values[key]}
+        for key, signal in signals.items()
+    }
+    columns = Columns(full.digest, full.ties, full.source, full.source_names, only)
+    assert len(method.select(columns, 9, np.random.default_rng(0)).rows) == 9
+    for signal in signals.values():
+        assert isinstance(signal, Signal)
+        assert len(fingerprint(signal)) == 32
+
+
+@every
+def test_a_method_that_asks_a_model_says_so_when_there_is_none(name, settings):
+    method = load(name, settings)
+    if needs(method):
+        with pytest.raises(ConfigError, match="--model"):
+            method.signals(None, 0)
+    else:
+        method.signals(None, 0)
+
+
+@every
+def test_settings_read_back_what_they_show(name, settings):
+    cls = type(load(name))
+    shown = {s.name: s.default for s in settings_of(cls)}
+    assert cls(**parse(cls, shown, name)) == cls()
+    assert all(s.help for s in settings_of(cls))
+    method = load(name, settings)
+    again = load(name, {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)})
+    assert again == method
+
+
+def test_describe_lists_the_table():
+    rows = {row.name: row for row in describe()}
+    assert list(rows)[: len(METHODS)] == list(METHODS)
+    assert rows["random"].needs == () and rows["random"].settings == ()
+    assert rows["clipper"].needs == (Capability.LOGPROBS,)
+    assert "2603.28058" in rows["clipper"].paper
+    assert [s.name for s in rows["perplexity"].settings] == ["where"]
+    assert rows["perplexity"].settings[0].type == "top | middle | bottom"
+    assert all(row.summary.endswith(".") for row in rows.values())
+
+
+def test_no_variant_of_the_table_is_left_out():
+    assert {name for name, _ in VARIANTS} == set(METHODS)
