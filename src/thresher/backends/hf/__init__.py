@@ -1,1 +1,1 @@
-
+"""Hugging Face transformers models: conversations to tokens, images to features, batches to losses."""

@@ -1,0 +1,394 @@
+"""From signals to columns: what is stored is loaded, what is missing is scored, and rows that fail leave.
+
+Inputs come first and each distinct signal once. All arrays here are in the pool's canonical order ("positions"), so
+nothing depends on the order of the file. Ties pools, store, engine and backend together; `run` and `plan` use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from thresher.engines import local
+from thresher.errors import ConfigError, StoreError, TooManyFailures
+from thresher.fingerprint import fingerprint
+from thresher.store import Store
+from thresher.types import (
+    DIGEST,
+    Capability,
+    Columns,
+    FactSignal,
+    PoolSignal,
+    RowSignal,
+    Sample,
+    Signal,
+    digests_to_array,
+    seeded_ties,
+)
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+    from thresher.progress import Progress
+
+OnMissing = Literal["auto", "exclude", "refuse"]
+AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
+
+
+@dataclass(frozen=True)
+class SignalRun:
+    """What one row signal cost. All counts are distinct keys (exact duplicates count once)."""
+
+    name: str
+    label: str  # the name the method gave it, "outer.inner" for an input
+    fingerprint: str
+    wanted: int
+    scored: int  # now, by the model
+    failed: int  # of those wanted, now or before
+    seconds: float
+
+    @property
+    def reused(self) -> int:
+        """Rows that were in the store already."""
+        return self.wanted - self.scored
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a row signal wants of the store: one entry a distinct key, [m], sorted by key."""
+
+    fingerprint: str
+    keys: np.ndarray  # DIGEST [m]
+    first: np.ndarray  # int64 [m]: the first position with this key
+    rows: np.ndarray  # int64 [m]: how many rows of the pool share it
+    positions: np.ndarray  # int64 [a]: active positions …
+    inverse: np.ndarray  # int64 [a]: … and the entry of each
+    values: dict[str, np.ndarray]
+    errors: np.ndarray
+    todo: np.ndarray  # bool [m]: not stored yet, or failed and to be tried again
+
+
+class Computation:
+    """Columns of one pool under one store. `active` (bool [n], canonical order) only ever shrinks.
+
+    Raises TooManyFailures as soon as more rows have failed than `on_missing` allows: auto 5% of the pool, refuse none.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        *,
+        seed: int = 0,
+        model: ModelHandle | None = None,
+        on_missing: OnMissing = "auto",
+        retry_errors: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        if on_missing not in ("auto", "exclude", "refuse"):
+            raise ConfigError(f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse.")
+        self.pool, self.store, self.model = pool, store, model
+        self.on_missing, self.retry_errors, self.progress = on_missing, retry_errors, progress
+        self.order: np.ndarray = pool.order
+        self.digest: np.ndarray = pool.digest[self.order]
+        self.source: np.ndarray = pool.source[self.order]
+        self.ties = seeded_ties(self.digest, seed)
+        self.active = np.ones(len(pool), dtype=bool)
+        self.failed: list[tuple[np.ndarray, str, list[str]]] = []  # positions, signal label, errors
+        self.runs: list[SignalRun] = []
+        self._reasons: Counter[str] = Counter()
+        self._memo: dict[str, dict[str, np.ndarray]] = {}
+        self._labels: dict[str, str] = {}
+        self._backend: Any = None
+
+    # ------------------------------------------------------------------------------------------ rows that leave
+
+    def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
+        """Take rows out of the active set because of `errors` (one a position). Raises TooManyFailures."""
+        if not len(positions):
+            return
+        self.active[positions] = False
+        self.failed.append((positions, label, errors))
+        self._reasons.update(errors)
+        self.check()
+
+    def check(self, more: Counter[str] | None = None) -> None:
+        """Raise TooManyFailures if the rows that left, and `more` (error -> rows), are more than is allowed."""
+        reasons = self._reasons + (more or Counter())
+        gone, n = reasons.total(), len(self.active)
+        allowed = {"auto": n // AUTO_LIMIT, "refuse": 0, "exclude": n - 1}[self.on_missing]
+        if gone <= allowed:
+            return
+        limit = {
+            "auto": "at most 5% may be left out without asking",
+            "refuse": "--on-missing refuse allows none",
+            "exclude": "no row is left",
+        }[self.on_missing]
+        do = "" if self.on_missing == "exclude" else ", or go on without these rows: --on-missing exclude"
+        raise TooManyFailures(
+            f"{gone:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: {commonest(reasons)}. "
+            f"Look at them with `thresher doctor`{do}. What was scored is stored."
+        )
+
+    def exclude_known_problems(self, needs_model: bool) -> None:
+        """Rows that the pool itself knows to be unusable leave before anything is spent.
+
+        A method that needs no model keeps every row that is a record at all; one that needs a model also loses rows
+        with a problem or a missing image. Raises TooManyFailures.
+        """
+        position = np.empty(len(self.order), dtype=np.int64)
+        position[self.order] = np.arange(len(self.order))
+        problems = self.pool.problems
+        rows = sorted(problems) if needs_model else np.flatnonzero(self.pool.unreadable).tolist()
+        self.exclude(position[rows], "pool", [problems[r] for r in rows])
+        if needs_model:
+            gone = np.flatnonzero(self.pool.facts["missing_images"])
+            gone = gone[self.active[position[gone]]]
+            folder = self.pool.images_folder
+            self.exclude(position[gone], "pool", [f"an image file does not exist under {folder}"] * len(gone))
+
+    # ------------------------------------------------------------------------------------------ columns
+
+    def columns(self, signals: Mapping[str, Signal]) -> Columns:
+        """The named columns of the rows that are active once all of them are computed."""
+        self.name(signals)
+        for name, signal in signals.items():
+            self.column(signal, name)
+        return self._gather(signals)
+
+    def name(self, signals: Mapping[str, Signal]) -> None:
+        """Make these the labels, also where one of them is first met as another's input."""
+        for name, signal in signals.items():
+            self._labels.setdefault(memo_key(signal), name)
+
+    def _gather(self, signals: Mapping[str, Signal]) -> Columns:
+        """Already computed columns, active rows only."""
+        values = {name: self._memo[memo_key(signal)] for name, signal in signals.items()}
+        names = self.pool.source_names
+        return Columns(self.digest, self.ties, self.source, names, values).take(self.active)
+
+    def column(self, signal: Signal, label: str) -> dict[str, np.ndarray]:
+        """field -> array [n]; meaningful where `active` is true now."""
+        memo = memo_key(signal)
+        if memo in self._memo:
+            return self._memo[memo]
+        label = self._labels.setdefault(memo, label)
+        for name, inner in signal.inputs().items():
+            self.column(inner, f"{label}.{name}")
+        if isinstance(signal, RowSignal):
+            out = self._row_signal(signal, label)
+        elif isinstance(signal, PoolSignal):
+            out = self._scatter(signal, signal.pool(self._gather(signal.inputs())), np.flatnonzero(self.active))
+        elif isinstance(signal, FactSignal):
+            whole = signal.facts(self.pool.facts)
+            out = self._scatter(signal, {f: a[self.order] for f, a in whole.items()}, np.arange(len(self.order)))
+        else:
+            raise TypeError(f"{type(signal).__qualname__} has none of `rows`, `pool` and `facts`: it is not a signal")
+        self._memo[memo] = out
+        return out
+
+    def _scatter(
+        self, signal: Signal, values: Mapping[str, np.ndarray], positions: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        out = {}
+        for f in signal.fields:
+            assert len(values[f.name]) == len(positions), f"signal {signal.name!r}: field {f.name!r} has a wrong length"
+            out[f.name] = np.zeros(len(self.order), dtype=np.asarray(values[f.name]).dtype)
+            out[f.name][positions] = values[f.name]
+        return out
+
+    # ------------------------------------------------------------------------------------------ row signals
+
+    def request(self, signal: RowSignal) -> Request:
+        """What is wanted and what is stored of it. The signal's inputs must have been computed."""
+        positions = np.flatnonzero(self.active)
+        keys = self._keys(signal, positions)
+        unique, first, inverse, rows = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        fp = fingerprint(signal)
+        values, errors, found = self.store.load(fp, signal.fields, unique)
+        todo = ~found | ((errors != "") & self.retry_errors)
+        return Request(fp, unique, positions[first], rows, positions, inverse, values, errors, todo)
+
+    def _keys(self, signal: RowSignal, positions: np.ndarray) -> np.ndarray:
+        """The store's keys, DIGEST [m]: the row's digest, or sha256(digest + the input values that matter)."""
+        inputs = signal.inputs()
+        digest = self.digest[positions]
+        if not inputs:
+            return digest
+        every = tuple((name, f.name) for name, inner in inputs.items() for f in inner.fields)
+        parts = [digest]
+        for name, field in getattr(type(signal), "key_fields", every):
+            parts.append(self._memo[memo_key(inputs[name])][field][positions])
+        table = np.hstack([_as_bytes(p) for p in parts])
+        return digests_to_array([hashlib.sha256(row).digest() for row in table])
+
+    def _row_signal(self, signal: RowSignal, label: str) -> dict[str, np.ndarray]:
+        began = time.monotonic()
+        request = self.request(signal)
+        scored = int(request.todo.sum())
+        if scored:
+            self._score(signal, label, request)
+            values, errors, found = self.store.load(request.fingerprint, signal.fields, request.keys)
+            if not found.all():
+                raise StoreError(
+                    f"{int((~found).sum()):,} rows of {label} were scored but are no longer in "
+                    f"{self.store.folder(request.fingerprint)}: were files removed or damaged meanwhile? "
+                    "Run the same command again."
+                )
+        else:
+            values, errors = request.values, request.errors
+        bad = errors != ""
+        seconds = time.monotonic() - began
+        self.runs.append(
+            SignalRun(signal.name, label, request.fingerprint, len(request.keys), scored, int(bad.sum()), seconds)
+        )
+        out = self._scatter(signal, {f: a[request.inverse] for f, a in values.items()}, request.positions)
+        gone = bad[request.inverse]
+        self.exclude(request.positions[gone], label, errors[request.inverse[gone]].tolist())
+        return out
+
+    def _score(self, signal: RowSignal, label: str, request: Request) -> None:
+        """Score what is missing; every complete piece goes to the store at once."""
+        known = ~request.todo & (request.errors != "")
+        failures: Counter[str] = Counter()
+        for error, rows in zip(request.errors[known], request.rows[known], strict=True):
+            failures[error] += int(rows)
+        self.check(failures)  # before a model is opened
+        fp = self.store.describe(signal)
+        entries = self._image_order(request, np.flatnonzero(request.todo))
+        inputs = signal.inputs()
+        given = None
+        if inputs:
+            whole = {name: self._memo[memo_key(inner)] for name, inner in inputs.items()}
+            columns = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
+            given = columns.take(request.first[entries])
+
+        def samples(at: np.ndarray) -> Sequence[Sample]:
+            return self.pool.samples(self.order[request.first[entries[at]]])
+
+        def keep(at: np.ndarray, values: dict[str, np.ndarray], errors: list[str]) -> None:
+            self.store.append(fp, signal.fields, request.keys[entries[at]], values, errors)
+            for i, error in enumerate(errors):
+                if error:
+                    failures[error] += int(request.rows[entries[at[i]]])
+            self.check(failures)
+
+        backend = self.backend() if signal.needs is not Capability.NONE else None
+        if self.progress is not None:
+            self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
+        try:
+            advance = None if self.progress is None else self.progress.advance
+            local.score(signal, samples, len(entries), given, backend, self.pool, keep, advance)
+        finally:
+            if self.progress is not None:
+                self.progress.finish()
+
+    def _image_order(self, request: Request, entries: np.ndarray) -> np.ndarray:
+        """Entries by (hash of the first image, digest, key): rows of one image become neighbours in any pool order."""
+        rows = self.order[request.first[entries]]
+        image = np.zeros(len(entries), np.uint64)
+        in_file = np.argsort(rows)
+        for start in range(0, len(rows), local.ROWS_PER_CALL):
+            at = in_file[start : start + local.ROWS_PER_CALL]
+            for i, sample in zip(at, self.pool.samples(rows[at]), strict=True):
+                if sample.images:
+                    text = sample.images[0].identity.encode("utf-8", "surrogatepass")
+                    image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+        return entries[np.lexsort((request.keys[entries], self.digest[request.first[entries]], image))]
+
+    def backend(self) -> Any:
+        """The model, opened at the first call. Raises ConfigError without one."""
+        if self.model is None:
+            raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
+        if self._backend is None:
+            self._backend = self.model.open()
+        return self._backend
+
+
+# ---------------------------------------------------------------------------------------------- small things
+
+
+def begin(
+    pool: Pool,
+    signals: Mapping[str, Signal],
+    store: Store,
+    seed: int,
+    model: ModelHandle | None,
+    on_missing: OnMissing,
+    retry_errors: bool,
+    progress: Progress | None,
+) -> Computation:
+    """What can be known to fail fails here, before anything is spent."""
+    needs = needs_model(signals)
+    if needs and model is None:
+        raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
+    computation = Computation(
+        pool, store, seed=seed, model=model, on_missing=on_missing, retry_errors=retry_errors, progress=progress
+    )
+    computation.exclude_known_problems(needs)
+    return computation
+
+
+def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:
+    """Every signal and its inputs, inputs first; the same one may come more than once."""
+    for signal in signals.values():
+        yield from walk(signal.inputs())
+        yield signal
+
+
+def unlabelled(signals: Mapping[str, Signal]) -> dict[str, Signal]:
+    """The signals and those of their inputs that have no name of their own, which get "outer.inner"; inputs first."""
+    names = {memo_key(signal): name for name, signal in signals.items()}
+    seen: set[str] = set()
+    out: dict[str, Signal] = {}
+
+    def visit(name: str, signal: Signal) -> None:
+        seen.add(memo_key(signal))
+        for inner_name, inner in signal.inputs().items():
+            key = memo_key(inner)
+            if key not in seen:
+                visit(names.get(key, f"{name}.{inner_name}"), inner)
+        out[name] = signal
+
+    for name, signal in signals.items():
+        if name not in out:
+            visit(name, signal)
+    return out
+
+
+def needs_model(signals: Mapping[str, Signal]) -> bool:
+    return any(isinstance(s, RowSignal) and s.needs is not Capability.NONE for s in walk(signals))
+
+
+def commonest(reasons: Counter[str], most: int = 3) -> str:
+    """The commonest, with counts: those that differ in a path or number only are one, shown by an example."""
+    groups: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for reason, rows in reasons.items():
+        group = re.sub(r"\S*[/\\.]\S+|\d+", "…", reason)
+        groups[group] += rows
+        example[group] = min(example.get(group, reason), reason)
+    ranked = sorted(groups, key=lambda g: (-groups[g], g))
+    more = f"; and {len(ranked) - most} more kinds" if len(ranked) > most else ""
+    return "; ".join(f"{groups[g]:,} × {example[g]}" for g in ranked[:most]) + more
+
+
+def memo_key(signal: Signal) -> str:
+    """Tells columns apart within a run: the fingerprint, and the inputs that it may leave out (`not_identity`)."""
+    inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
+    return hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """An array [m] -> uint8 [m, width], the same on every machine; text becomes its sha256."""
+    if array.dtype.kind == "O":
+        array = np.array([hashlib.sha256(str(t).encode("utf-8", "surrogatepass")).digest() for t in array], DIGEST)
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return little.view(np.uint8).reshape(len(array), array.dtype.itemsize)

@@ -1,0 +1,286 @@
+"""A selection on disk: the folder that `select` leaves behind, and reading it again.
+
+    subset.json | subset.jsonl   the chosen records as they stand in the pool file, in pool order
+    selection.parquet            row, id, digest, rank (0 = best), then each reason as a plain column; sorted by rank
+    run.yaml                     how it came about; its `config` section replays it
+    failures.jsonl               the rows that could not be used, when there are any
+
+All files are written aside and renamed, run.yaml last: where it stands, the folder is complete. Other files in the
+folder are left alone. Nothing here depends on when or how often a run was interrupted, so a resumed run writes the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+import thresher
+from thresher.compute import unlabelled
+from thresher.errors import ConfigError, PoolError, StoreError
+from thresher.fingerprint import fingerprint
+from thresher.run import Outcome, compute_all
+from thresher.store import STALE_AFTER, Store
+from thresher.types import ModelIdentity, RowSignal
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+SUBSETS = {"llava-json": "subset.json", "llava-jsonl": "subset.jsonl"}
+PLAIN = (bool, int, float, str, type(None))
+
+
+class Config(Protocol):
+    """What the run was told (`config.RunConfig`): plain values by name."""
+
+    def to_mapping(self) -> dict[str, Any]: ...
+
+
+def check_writable(out: str | Path) -> Path:
+    """Make the folder `out` and try it, before anything is spent. Raises ConfigError."""
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file. Give a folder; it is made when it does not exist.")
+    probe = out / f".tmp-{uuid.uuid4().hex}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written to: {e.strerror}. Give a folder you may write to.") from e
+    return out
+
+
+def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) -> None:
+    """Write the selection into the folder `out`. Raises ConfigError (not writable) or StoreError (disk full)."""
+    out = check_writable(out)
+    _spare_the_pool(pool, out)
+    _sweep(out)
+    aside = out / f".tmp-{uuid.uuid4().hex}"
+    try:
+        aside.mkdir()
+        names = [_subset(outcome, pool, aside), _selection(outcome, pool, aside)]
+        if outcome.failures:
+            names.append(_failures(outcome, aside))
+        names.append(_run(outcome, pool, config, aside))
+        if (out / "run.yaml").exists():  # of an earlier selection: what this one lacks would contradict it
+            for old in sorted({*SUBSETS.values(), "failures.jsonl"}.difference(names)):
+                (out / old).unlink(missing_ok=True)
+        for name in names:
+            os.replace(aside / name, out / name)
+    except OSError as e:
+        why = e.strerror or str(e)
+        raise StoreError(
+            f"The selection could not be written to {out}: {why}. The scores are stored; run again."
+        ) from e
+    except (StoreError, ConfigError) as e:  # the exporter's: name the folder that the user knows
+        raise type(e)(str(e).replace(str(aside), str(out))) from e
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read(out: str | Path) -> dict[str, Any]:
+    """The content of run.yaml in a selection folder. Raises ConfigError where there is none."""
+    path = Path(out) / "run.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{out} is not a finished selection: it holds no run.yaml. Give a folder that `select` wrote."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}.") from e
+    if not isinstance(content, dict) or not {"pool", "method", "store", "signals"} <= content.keys():
+        raise ConfigError(f"{path} is not a run.yaml of thresher: it lacks pool, method, store or signals.")
+    return content
+
+
+def _spare_the_pool(pool: Pool, out: Path) -> None:
+    for name in (*SUBSETS.values(), "failures.jsonl"):
+        if (out / name).exists() and (out / name).samefile(pool.path):
+            raise ConfigError(f"--out {out} holds the pool itself ({name}), which must stay. Give another folder.")
+
+
+# ---------------------------------------------------------------------------------------------- the files
+
+
+def _subset(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    from thresher import exporters
+
+    name = SUBSETS[pool.format]
+    exporters.export(pool, np.sort(outcome.rows), folder / name, pool.format)
+    return name
+
+
+def _selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    columns = _who(pool, outcome.rows)
+    columns["rank"] = pa.array(np.arange(len(outcome.rows), dtype=np.int64))
+    for name, values in outcome.reason.items():
+        columns[name] = _plain(values)
+    pq.write_table(pa.table(columns), folder / "selection.parquet", compression="zstd")
+    return "selection.parquet"
+
+
+def _failures(outcome: Outcome, folder: Path) -> str:
+    with open(folder / "failures.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
+        for failure in outcome.failures:
+            f.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+    return "failures.jsonl"
+
+
+def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> str:
+    recipe = outcome.recipe
+    settings = {k: "none" if v is None else v for k, v in recipe.settings.items() if isinstance(v, PLAIN)}
+    told: dict[str, Any] = {
+        "pool": str(pool.path),
+        "images": str(pool.images_folder),
+        "method": recipe.method,
+        "budget": recipe.budget,
+        "seed": recipe.seed,
+        "store": str(recipe.store),
+        "on_missing": recipe.on_missing,
+    }
+    if recipe.model is not None:
+        told["model"] = recipe.model
+    if config is not None:
+        told |= config.to_mapping()
+    told["settings"] = settings  # all of them, so that a later default does not change a replay
+    content = {
+        "thresher": thresher.__version__,
+        "config": told,
+        "pool": {
+            "path": str(Path(pool.path).resolve()),
+            "images": str(Path(pool.images_folder).resolve()),
+            "format": pool.format,
+            "bytes": Path(pool.path).stat().st_size,
+            "rows": len(pool),
+        },
+        "method": {"name": recipe.method, "seed": recipe.seed, "settings": dict(settings)},
+        "model": None
+        if recipe.identity is None
+        else {"name": recipe.model, "fingerprint": fingerprint(recipe.identity), "identity": asdict(recipe.identity)},
+        "store": str(Path(recipe.store).resolve()),
+        "signals": [
+            {"label": s.label, "signal": s.name, "fingerprint": s.fingerprint, "wanted": s.wanted, "failed": s.failed}
+            for s in outcome.signals
+        ],
+        "counts": {
+            "pool": len(pool),
+            "usable": len(outcome.considered),
+            "left_out": outcome.excluded,
+            "budget": outcome.budget,
+            "selected": len(outcome.rows),
+        },
+        "notes": list(outcome.notes),
+        "versions": _versions(bool(outcome.signals)),
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    (folder / "run.yaml").write_text(text, encoding="utf-8", errors="backslashreplace")
+    return "run.yaml"
+
+
+def _versions(model_used: bool) -> dict[str, str]:
+    out = {"python": "{}.{}.{}".format(*sys.version_info[:3])}
+    for name in ("numpy", "pyarrow", *(("torch", "transformers") if model_used else ())):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed writers left aside long ago."""
+    for path in out.glob(".tmp-*"):
+        try:
+            old = time.time() - path.stat().st_mtime > STALE_AFTER
+        except FileNotFoundError:
+            continue  # another process swept it
+        if old:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _who(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:
+    raw = np.ascontiguousarray(pool.digest[rows]).tobytes().hex()
+    return {
+        "row": pa.array(np.asarray(rows, dtype=np.int64)),
+        "id": pa.array(pool.ids(rows), pa.string()),
+        "digest": pa.array([raw[i : i + 64] for i in range(0, len(raw), 64)], pa.string()),
+    }
+
+
+def _plain(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
+    """An array as a column that any tool reads: bytes become hexadecimal text; null where not known."""
+    values = np.asarray(values)
+    mask = None if known is None else ~known
+    if values.dtype.kind == "S":
+        width = 2 * values.dtype.itemsize
+        raw = np.ascontiguousarray(values).tobytes().hex()
+        texts = [raw[i : i + width] for i in range(0, len(raw), width)]
+        return pa.array([t if t.strip("0") else "" for t in texts], pa.string(), mask=mask)
+    if values.dtype.kind in "OU":
+        return pa.array([str(v) for v in values], pa.string(), mask=mask)
+    return pa.array(values, mask=mask)
+
+
+# ---------------------------------------------------------------------------------------------- all columns
+
+
+def signals_table(out: str | Path) -> pa.Table:
+    """Every column that the selection in `out` used, for the whole pool, in pool order.
+
+    Columns: row, id, digest, then `<signal>.<field>` (null where the row failed) and `<signal>.error` ("" = fine).
+    Opens no model. Raises ConfigError (not a selection), PoolError (the pool changed) or StoreError (scores are gone).
+    """
+    from thresher import methods
+    from thresher.backends import ModelHandle
+    from thresher.methods.settings import as_text
+    from thresher.pools import open_pool
+
+    run = read(out)
+    store = Store(run["store"])
+    pool = open_pool(run["pool"]["path"], run["pool"]["images"], cache=store.root / "pools")
+    if len(pool) != run["pool"]["rows"] or Path(pool.path).stat().st_size != run["pool"]["bytes"]:
+        raise PoolError(
+            f"{pool.path} has changed since the selection in {out} was made ({run['pool']['rows']:,} rows then, "
+            f"{len(pool):,} now). Select again, or put the old file back."
+        )
+    settings = {k: as_text(v) for k, v in run["method"]["settings"].items()}
+    method = methods.load(run["method"]["name"], settings)
+    model = None
+    if run["model"] is not None:
+        identity = ModelIdentity(**run["model"]["identity"])
+        model = ModelHandle(name=run["model"]["name"], identity=identity, open=lambda: _gone(store, out))
+    seed = run["method"]["seed"]
+    signals = unlabelled(method.signals(None if model is None else model.identity, seed))
+    then = {s["fingerprint"] for s in run["signals"]}
+    for name, signal in signals.items():
+        if isinstance(signal, RowSignal) and fingerprint(signal) not in then:
+            raise StoreError(
+                f"This version of thresher ({thresher.__version__}) computes {name} in another way than the one that "
+                f"made {out} ({run['thresher']}). Select again."
+            )
+    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None)
+    table = _who(pool, np.arange(len(pool)))
+    for name, column in columns.items():
+        for field, values in column.values.items():
+            table[f"{name}.{field}"] = _plain(values, column.known)
+        table[f"{name}.error"] = pa.array(column.errors.tolist(), pa.string())
+    return pa.table(table)
+
+
+def _gone(store: Store, out: str | Path) -> Any:
+    raise StoreError(f"Scores that the selection in {out} used are no longer in the store {store.root}. Select again.")

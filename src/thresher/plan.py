@@ -1,0 +1,224 @@
+"""What a run would cost, before it is paid: rows that are not in the store yet, passes, tokens, hours, memory.
+
+Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it (`probe`), and
+their results are thrown away. A signal whose inputs are not known yet gets an upper bound, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from thresher.compute import AUTO_LIMIT, Computation, begin, memo_key, needs_model, unlabelled
+from thresher.fingerprint import fingerprint
+from thresher.store import Store
+from thresher.types import Budget, Capability, Method, RowSignal, Sample, SampleSource, Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+
+PROBE_ROWS = 64
+TOKENS_PER_WORD = 1.4  # English text under common tokenizers
+TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
+
+
+class ProbeResult(Protocol):
+    """What a backend measured on some rows."""
+
+    @property
+    def seconds(self) -> float: ...  # of scoring them once, warm
+    @property
+    def tokens(self) -> int: ...  # that passed the language model, images included
+    @property
+    def peak_bytes(self) -> int: ...  # most memory held, the model included
+
+
+class Probing(Protocol):
+    """A backend that can be measured."""
+
+    def probe(self, samples: Sequence[Sample], pool: SampleSource) -> ProbeResult: ...
+
+
+@dataclass(frozen=True)
+class SignalPlan:
+    """One row signal. Rows are distinct keys: exact duplicates count once."""
+
+    label: str
+    signal: str
+    fingerprint: str
+    wanted: int
+    stored: int
+    to_score: int
+    upper_bound: bool  # its rows depend on scores that are not there yet: at most this many
+    passes: int  # rows through the model
+    tokens: int | None  # estimated
+    hours: float | None  # estimated; None: nothing was measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole run. Sums are upper bounds where one of the signals is."""
+
+    method: str
+    model: str | None
+    pool_rows: int
+    usable_rows: int
+    left_out: int  # rows known to be unusable already
+    budget: int  # rows selected
+    share: float  # budget / pool rows: of the training time of the whole pool
+    saved: float  # 1 - share
+    signals: tuple[SignalPlan, ...]
+    to_score: int
+    passes: int
+    tokens: int | None
+    hours: float | None
+    peak_bytes: int | None
+    upper_bound: bool
+    basis: str  # where tokens and hours come from, in words
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values under the field names."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Of one row through the model."""
+
+    tokens: float | None
+    seconds: float | None
+    peak_bytes: int | None
+    basis: str
+    reuses_prefix: bool = False
+
+
+def plan(
+    pool: Pool,
+    method: Method,
+    budget: Budget,
+    model: ModelHandle | None,
+    store: Store,
+    *,
+    seed: int = 0,
+    retry_errors: bool = False,
+    probe: bool = True,
+) -> Plan:
+    """What `select` with the same arguments would do. `probe=False` opens no model.
+
+    Raises ConfigError for what `select` would refuse, and what opening the model raises.
+    """
+    wanted = budget.rows(len(pool))
+    signals = method.signals(None if model is None else model.identity, seed)
+    computation = begin(pool, signals, store, seed, model, "exclude", retry_errors, None)
+    looked = _look(computation, unlabelled(signals))
+    model_rows = sum(to_score for signal, _, to_score, _ in looked.values() if signal.needs is not Capability.NONE)
+    cost = _cost(computation, model_rows, probe)
+    parts = tuple(_signal_plan(label, *found, cost) for label, found in looked.items())
+
+    active = int(computation.active.sum())
+    selected = min(wanted, active)
+    notes = []
+    if len(pool) - active > len(pool) // AUTO_LIMIT:
+        notes.append(
+            f"{len(pool) - active:,} of {len(pool):,} rows cannot be used: more than 5%, so `select` stops unless told "
+            "--on-missing exclude. See `thresher doctor`."
+        )
+    elif active < len(pool):
+        notes.append(f"{len(pool) - active:,} of {len(pool):,} rows cannot be used and will be left out.")
+    if selected < wanted:
+        notes.append(f"{selected:,} rows instead of {wanted:,}: there are no more that can be used.")
+    return Plan(
+        method=method.name,
+        model=model.name if model is not None and needs_model(signals) else None,
+        pool_rows=len(pool),
+        usable_rows=active,
+        left_out=len(pool) - active,
+        budget=selected,
+        share=selected / len(pool),
+        saved=1 - selected / len(pool),
+        signals=parts,
+        to_score=sum(p.to_score for p in parts),
+        passes=sum(p.passes for p in parts),
+        tokens=_total([p.tokens for p in parts]),
+        hours=_total([p.hours for p in parts]),
+        peak_bytes=cost.peak_bytes,
+        upper_bound=any(p.upper_bound for p in parts),
+        basis=cost.basis,
+        notes=tuple(notes),
+    )
+
+
+def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tuple[RowSignal, int, int, bool]]:
+    """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs them is then exact."""
+    known: dict[str, bool] = {}  # whether all values are there
+    out: dict[str, tuple[RowSignal, int, int, bool]] = {}
+    computation.name(signals)
+    for label, signal in signals.items():  # inputs come first
+        ready = all(known[memo_key(inner)] for inner in signal.inputs().values())
+        if isinstance(signal, RowSignal):
+            if ready:
+                request = computation.request(signal)
+                to_score = int(request.todo.sum())
+                out[label] = (signal, len(request.keys), to_score, False)
+                ready = to_score == 0
+            else:
+                rows = int(computation.active.sum())
+                out[label] = (signal, rows, rows, True)
+        if ready:
+            computation.column(signal, label)
+        known[memo_key(signal)] = ready
+    return out
+
+
+def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, cost: _Cost) -> SignalPlan:
+    passes = 0 if signal.needs is Capability.NONE else to_score
+    # a row behind a demonstration is two rows long unless the demonstration's encoding is shared
+    length = 2 if signal.inputs() and not cost.reuses_prefix else 1
+    return SignalPlan(
+        label=label,
+        signal=signal.name,
+        fingerprint=fingerprint(signal),
+        wanted=wanted,
+        stored=wanted - to_score,
+        to_score=to_score,
+        upper_bound=bound,
+        passes=passes,
+        tokens=None if cost.tokens is None else round(cost.tokens * passes * length),
+        hours=None if cost.seconds is None else cost.seconds * passes * length / 3600,
+    )
+
+
+def _cost(computation: Computation, to_score: int, probe: bool) -> _Cost:
+    if to_score == 0:
+        return _Cost(0.0, 0.0, None, "nothing is left to score")
+    pool = computation.pool
+    usable = np.flatnonzero(computation.active)
+    chosen = usable[np.argsort(computation.ties[usable], kind="stable")[:PROBE_ROWS]]  # a fair draw
+    samples = pool.samples(computation.order[chosen])
+    if probe:
+        backend = computation.backend()
+        if hasattr(backend, "probe"):
+            measured = backend.probe(samples, pool)
+            n = len(samples)
+            reuses = bool(getattr(backend, "reuses_prefix", False))
+            basis = f"measured on {n} rows"
+            return _Cost(measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses)
+    words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
+    images = sum(len(sample.images) for sample in samples)
+    tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
+    basis = (
+        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} an image; "
+        "the model was not measured, so hours and memory are not known"
+    )
+    return _Cost(tokens, None, None, basis)
+
+
+def _total(values: list[Any]) -> Any:
+    return None if any(v is None for v in values) else sum(values)

@@ -1,0 +1,231 @@
+"""The whole job in memory: pool, method and budget in, the chosen rows and the reasons out.
+
+`select` asks the method for its signals, has them computed (what is stored is loaded), and lets the method do its
+arithmetic. Writes nothing but scores into the store; `output` writes the selection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest, needs_model
+from thresher.store import Store
+from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+    from thresher.progress import Progress
+
+__all__ = ["Column", "Failure", "Outcome", "Recipe", "SignalRun", "compute", "select"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that was left out, and why."""
+
+    row: int  # in the pool
+    id: str  # JSON text, as `Sample.id`
+    digest: str  # 64 hexadecimal digits
+    signal: str  # the label of the signal that failed; "pool": known from reading the pool
+    error: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for, resolved: enough to ask for it again."""
+
+    method: str
+    settings: Mapping[str, Any]  # every setting of the method, defaults included
+    budget: str
+    seed: int
+    model: str | None
+    identity: ModelIdentity | None
+    store: Path
+    on_missing: OnMissing
+
+
+@dataclass
+class Outcome:
+    """A selection and everything that explains it."""
+
+    recipe: Recipe
+    rows: np.ndarray  # int64 [k], pool rows, best first
+    reason: dict[str, np.ndarray]  # name -> array [k], beside `rows`
+    signals: list[SignalRun]  # row signals in the order they were computed
+    failures: list[Failure]  # by pool row
+    notes: list[str]  # what the user should know, in words
+    budget: int  # rows asked for; more than len(rows) only with a note
+    excluded: int  # rows that could not be used: len(failures)
+    considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [c], pool rows the method saw
+    evidence: dict[str, np.ndarray] = field(default_factory=dict)  # name -> array [c]: `reason` of all those
+
+
+@dataclass(frozen=True)
+class Column:
+    """One signal over the whole pool, in pool order, [n] each."""
+
+    values: dict[str, np.ndarray]  # field -> array; meaningful where `known`
+    known: np.ndarray  # bool
+    errors: np.ndarray  # object, str: why a row is not known, "" where it is
+
+
+def select(
+    pool: Pool,
+    method: Method,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    model: ModelHandle | None = None,
+    store: Store,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
+
+    A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be scored (auto: leave
+    them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
+    whose failure is stored. Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
+    """
+    wanted = budget.rows(len(pool))
+    signals = method.signals(model.identity if model is not None else None, seed)
+    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress)
+    columns = computation.columns(signals)
+    k = min(wanted, len(columns))
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"%d|%s" % (seed, method.name.encode())).digest()))
+    chosen = method.select(columns, k, rng)
+    _check_selection(method, chosen, columns, k)
+
+    considered = computation.order[computation.active]
+    evidence = dict(chosen.reason)
+    if chosen.weights is not None:
+        evidence["weight"] = _spread(chosen.weights, chosen.rows, len(columns))
+    failures = _failures(computation)
+    recipe = Recipe(
+        method=method.name,
+        settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
+        budget=budget.text,
+        seed=seed,
+        model=None if model is None else model.name,
+        identity=None if model is None else model.identity,
+        store=store.root,
+        on_missing=on_missing,
+    )
+    outcome = Outcome(
+        recipe=recipe,
+        rows=considered[chosen.rows],
+        reason={name: np.asarray(a)[chosen.rows] for name, a in evidence.items()},
+        signals=computation.runs,
+        failures=failures,
+        notes=[],
+        budget=wanted,
+        excluded=len(failures),
+        considered=considered,
+        evidence={name: np.asarray(a) for name, a in evidence.items()},
+    )
+    outcome.notes += _notes(outcome, computation, needs_model(signals)) + list(chosen.notes)
+    return outcome
+
+
+def compute(
+    signal: Signal,
+    pool: Pool,
+    *,
+    store: Store,
+    seed: int = 0,
+    model: ModelHandle | None = None,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+) -> Column:
+    """One signal of every row, scored where it is not stored. Raises as `select` does."""
+    name = signal.name
+    return compute_all({name: signal}, pool, store, seed, model, on_missing, retry_errors, progress)[name]
+
+
+def compute_all(
+    signals: Mapping[str, Signal],
+    pool: Pool,
+    store: Store,
+    seed: int,
+    model: ModelHandle | None,
+    on_missing: OnMissing,
+    retry_errors: bool,
+    progress: Progress | None,
+) -> dict[str, Column]:
+    """Several signals as `select` computes them: each one's rows are those still active when its turn came."""
+    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress)
+    n = len(pool)
+    back = np.empty(n, dtype=np.int64)
+    back[computation.order] = np.arange(n)
+    out: dict[str, Column] = {}
+    computation.name(signals)
+    for name, signal in signals.items():
+        values = computation.column(signal, name)
+        errors = np.full(n, "", dtype=object)
+        for positions, _, texts in computation.failed:
+            errors[positions] = texts
+        out[name] = Column({f: a[back] for f, a in values.items()}, computation.active[back], errors[back])
+    return out
+
+
+def _check_selection(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
+    rows, n, where = chosen.rows, len(columns), f"method {method.name!r}"
+    assert rows.ndim == 1 and rows.dtype == np.int64, f"{where} must give rows as int64 [k]"
+    assert len(rows) <= k, f"{where} gave {len(rows)} rows for a budget of {k}"
+    assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < n), f"{where} gave a row outside its columns"
+    assert len(np.unique(rows)) == len(rows), f"{where} gave a row twice"
+    for name, array in chosen.reason.items():
+        assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    out = np.zeros(n, dtype=np.asarray(values).dtype)
+    out[rows] = values
+    return out
+
+
+def _failures(computation: Computation) -> list[Failure]:
+    if not computation.failed:
+        return []
+    positions = np.concatenate([p for p, _, _ in computation.failed])
+    labels = [label for p, label, _ in computation.failed for _ in range(len(p))]
+    errors = [e for _, _, texts in computation.failed for e in texts]
+    rows = computation.order[positions]
+    by_row = np.argsort(rows)
+    ids = computation.pool.ids(rows[by_row])
+    digests = np.ascontiguousarray(computation.digest[positions]).tobytes()
+    return [
+        Failure(int(rows[i]), ids[j], digests[32 * i : 32 * i + 32].hex(), labels[i], errors[i])
+        for j, i in enumerate(by_row.tolist())
+    ]
+
+
+def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]:
+    notes = []
+    n = len(computation.order)
+    if outcome.failures:
+        reasons = commonest(Counter(f.error for f in outcome.failures))
+        notes.append(f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}.")
+    if not needs:
+        missing = int(computation.pool.facts["missing_images"].sum())
+        if missing:
+            notes.append(f"{missing:,} rows point at images that do not exist; see `thresher doctor`.")
+    if len(outcome.rows) < outcome.budget:
+        if len(outcome.considered) < outcome.budget:
+            why = f"only {len(outcome.considered):,} rows could be used, and all of them were taken"
+        else:
+            why = "the method found no more"
+        notes.append(f"{len(outcome.rows):,} rows instead of {outcome.budget:,}: {why}.")
+    for path in computation.store.damaged:
+        notes.append(f"A damaged part of the store was set aside as {path}; its rows were scored again where needed.")
+    return notes
