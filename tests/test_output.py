@@ -50,14 +50,14 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
     assert [str(t) for t in table.schema.types[:4]] == ["int64", "string", "string", "int64"]
     assert table["row"].to_pylist() == outcome.rows.tolist()
     assert table["rank"].to_pylist() == list(range(30))
-    assert table["id"].to_pylist() == [f'"r{i}"' for i in outcome.rows]
+    assert table["id"].to_pylist() == [f"r{i}" for i in outcome.rows]
     assert table["digest"].to_pylist() == [pool.sample(i).digest.hex() for i in outcome.rows]
     assert set(table["group"].to_pylist()) <= {"P", "W"}
     assert table["words"].to_pylist() == [3 * (i % 7 + 1) for i in outcome.rows.tolist()]
 
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert failure == {
-        "row": 17, "id": '"r17"', "digest": pool.sample(17).digest.hex(), "signal": "loss", "error": "image is\nbroken",
+        "row": 17, "id": "r17", "digest": pool.sample(17).digest.hex(), "signal": "loss", "error": "image is\nbroken",
     }  # fmt: skip
 
 
@@ -195,7 +195,7 @@ def clipped(pool: Pool, tmp_path: Path, model: Model) -> Path:
 def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     out = clipped(pool, tmp_path, Model(broken_17))
     table = output.signals_table(out)
-    assert table["row"].to_pylist() == list(range(120)) and table["id"][5].as_py() == '"r5"'
+    assert table["row"].to_pylist() == list(range(120)) and table["id"][5].as_py() == "r5"
     assert {"loss.nll", "loss.tokens", "loss.error", "knowledge.parametric", "one_shot_p.nll"} <= set(
         table.schema.names
     )

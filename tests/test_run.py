@@ -231,7 +231,7 @@ def test_failed_rows_leave_are_counted_and_named(tmp_path: Path, store: Store) -
     outcome = select(pool, Nested(), "100%", store, model)
     assert [f.row for f in outcome.failures] == [0, 25, 50, 75] and outcome.excluded == 4
     first = outcome.failures[0]
-    assert (first.id, first.signal, first.error) == ('"r0"', "loss", "image 0.jpg is broken")
+    assert (first.id, first.signal, first.error) == ("r0", "loss", "image 0.jpg is broken")
     assert bytes.fromhex(first.digest) == pool.sample(0).digest
     assert sorted(outcome.rows.tolist()) == [i for i in range(100) if i % 25]
     assert outcome.budget == 100 and len(outcome.rows) == 96

@@ -73,7 +73,7 @@ def test_changed_file_replaces_its_entry(tiny_pool, tmp_path, parses):
     stamp = tiny_pool.stat()
     tiny_pool.write_text(json.dumps(rows[1:3] + rows[:1]))  # as long
     os.utime(tiny_pool, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
-    assert open_pool(tiny_pool, images, cache=cache).ids([0]) == ['"a1"']
+    assert open_pool(tiny_pool, images, cache=cache).ids([0]) == ["a1"]
     assert len(parses) == 3 and len(list(cache.iterdir())) == 1
 
 

@@ -26,7 +26,7 @@ def test_a_small_pool_whole(tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     rows = json.loads(tiny_pool.read_text(encoding="utf-8"))
     assert len(pool) == 10 and pool.format == "llava-json" and not pool.problems
-    assert pool.ids(range(10)) == ['"a0"', '"a1"', '"a2"', '"a3"', "4", "5", '"a0"', '"chat"', '"sys"', '"u"']
+    assert pool.ids(range(10)) == ["a0", "a1", "a2", "a3", "4", "5", "a0", "chat", "sys", "u"]
     assert pool.source_names == ("one", "text", "two")
     assert [pool.source_names[s] for s in pool.source] == ["one"] * 4 + ["two", "text", "two", "two", "one", "text"]
     samples = pool.samples(range(10))

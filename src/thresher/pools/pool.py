@@ -6,6 +6,7 @@ asked for. Safe to use from several threads. Touches the pool file, the image fo
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import weakref
@@ -148,8 +149,8 @@ class Pool:
         return rows
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The ids as JSON text ('"a1"' or '7'), "" where a record has none."""
-        return [self.index.ids[int(row)] for row in rows]
+        """The ids as a reader knows them: text as it is, anything else as JSON (7, null), "" where a record has none."""
+        return [_shown(self.index.ids[int(row)]) for row in rows]
 
     def sample(self, row: int) -> Sample:
         """One row, read from the file."""
@@ -261,3 +262,8 @@ def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | Non
         if pool_index.folder_mtime(stamp["images"], folder) != then:
             return None  # images were added or removed
     return found
+
+
+def _shown(identity: str) -> str:
+    """JSON text of an id -> the id as people write it."""
+    return str(json.loads(identity)) if identity.startswith('"') else identity
