@@ -97,16 +97,22 @@ def matmul_speed() -> float:
 def multiply_adds(backend: HFBackend, samples: Sequence[Sample], pool: Pool) -> float:
     """What the rows need at least: every real token through the language model's matrices, every image through the tower's."""
     model = backend.forward.model
-    language = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "vision" not in n and "visual" not in n)
+    language = sum(
+        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "vision" not in n and "visual" not in n
+    )
     embedding = model.get_input_embeddings().weight.numel()
     tower = sum(p.numel() for n, p in model.named_parameters() if p.ndim >= 2 and ("vision" in n or "visual" in n))
     block = backend.prepare([conversation(s) for s in samples], range(len(samples)), pool, False)
     tokens = sum(len(r.ids) for r in block.rows)
     answers = sum(len(r.answers) for r in block.rows)
-    image_tokens = sum(int((r.ids == backend.encoder.image_token_id).sum()) for r in block.rows) / max(len(block.rows), 1)
-    patches = image_tokens * len(block.images) / max(1, 1)
-    tied = model.config.tie_word_embeddings or model.get_output_embeddings().weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
-    inner = language - embedding - (0 if tied else embedding)
+    image_tokens = sum(int((r.ids == backend.encoder.image_token_id).sum()) for r in block.rows) / max(
+        len(block.rows), 1
+    )
+    patches = image_tokens * len(block.images)
+    head = model.get_output_embeddings().weight
+    inner = (
+        language - embedding - (0 if head.data_ptr() == model.get_input_embeddings().weight.data_ptr() else embedding)
+    )
     return float(tokens * inner + answers * embedding + patches * tower)
 
 
@@ -119,7 +125,11 @@ def measure(name: str, backend: HFBackend, pool: Pool, rows: int, loop_rows: int
     some = rng.choice(len(samples), min(loop_rows, len(samples)), replace=False)
     out = []
     for label, talk, ours in (
-        ("answer_loss", [conversation(s) for s in samples], lambda: backend.answer_loss(samples, pool, backend.shrinks_images)),
+        (
+            "answer_loss",
+            [conversation(s) for s in samples],
+            lambda: backend.answer_loss(samples, pool, backend.shrinks_images),
+        ),
         (
             "one_shot",
             [after_demonstration(d, s) for d, s in zip(demos, samples, strict=True)],
@@ -169,16 +179,25 @@ def main() -> None:
         results = []
         for name, spec in models.items():
             slow = "26 M" in name
-            results += measure(name, resolve(spec).open(), pool, rows // 8 if slow else rows, loop_rows // 4 if slow else loop_rows)
-    table = Table(title=f"Scoring on {file.name}, {cores()} cores, {platform.machine()}, torch {torch.__version__}, fp32")
+            results += measure(
+                name, resolve(spec).open(), pool, rows // 8 if slow else rows, loop_rows // 4 if slow else loop_rows
+            )
+    table = Table(
+        title=f"Scoring on {file.name}, {cores()} cores, {platform.machine()}, torch {torch.__version__}, fp32"
+    )
     for column in ("", "thresher rows/s", "loop rows/s", "ratio", "worst difference, nats", "of the floor"):
         table.add_column(column, justify="left" if not column else "right")
     for r in results:
         floor = f"{r['of_floor']:.0%}" if "of_floor" in r else ""
         table.add_row(
-            r["name"], f"{r['ours']:,.0f}", f"{r['peer']:,.1f}", f"{r['ratio']:.1f}x", f"{r['worst_difference_nats']:.1e}", floor
+            r["name"],
+            f"{r['ours']:,.0f}",
+            f"{r['peer']:,.1f}",
+            f"{r['ratio']:.1f}x",
+            f"{r['worst_difference_nats']:.1e}",
+            floor,
         )
-    Console(width=110).print(table)
+    Console(width=120).print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

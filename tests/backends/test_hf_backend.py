@@ -9,16 +9,40 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tests.backends.reference import messages_of, reference_one_shot, reference_rows
 from tests.tiny_models import Loaded, picture
-
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample, Scored, Turn
 
-WORDS = ["red", "blue", "what", "is", "the", "colour", "of", "three", "small", "cats", "on", "a", "mat", "yes", "no", "there", "are", "many", "things", "here", "12", "été", "日本"]
+WORDS = [
+    "red",
+    "blue",
+    "what",
+    "is",
+    "the",
+    "colour",
+    "of",
+    "three",
+    "small",
+    "cats",
+    "on",
+    "a",
+    "mat",
+    "yes",
+    "no",
+    "there",
+    "are",
+    "many",
+    "things",
+    "here",
+    "12",
+    "été",
+    "日本",
+]
 
 
 class Pictures:
@@ -67,8 +91,8 @@ def some_rows(n: int, seed: int) -> list[Sample]:
 
 
 @pytest.fixture
-def backend(tiny: Loaded) -> Iterator[HFBackend]:
-    yield resolve(str(tiny.folder)).open()
+def backend(tiny: Loaded) -> HFBackend:
+    return resolve(str(tiny.folder)).open()
 
 
 def collect(pieces: Iterator[Scored], n: int) -> tuple[dict[str, np.ndarray], dict[int, str]]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny_models
-from tests.tiny_models import ARCHITECTURES, NO_IMAGES, Loaded, build, load, picture
 from transformers import AutoProcessor
 from transformers.processing_utils import ProcessorMixin
 
+from tests import tiny_models
+from tests.tiny_models import ARCHITECTURES, NO_IMAGES, Loaded, build, load, picture
 from thresher.backends.hf import processor as module
 from thresher.backends.hf.processor import image_only, load_processor, torchvision_works
 from thresher.errors import MissingExtra, ModelError

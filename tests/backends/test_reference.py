@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+
 from tests.backends.reference import answer_spans, messages_of, reference_one_shot, reference_rows, render, token_bytes
 from tests.tiny_models import Loaded, load, picture
-
 from thresher.types import ImageRef, Sample, Turn
 
 CAT, DOG = picture(120, 90, 1), picture(70, 130, 2)

@@ -110,7 +110,9 @@ def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     try:
         commit = HfApi().model_info(repository, revision=revision, timeout=10).sha
     except RepositoryNotFoundError as e:
-        raise ModelError(f"--model {repository}: the hub has no such model (or it is private: run `hf auth login`).") from e
+        raise ModelError(
+            f"--model {repository}: the hub has no such model (or it is private: run `hf auth login`)."
+        ) from e
     except Exception as e:  # offline in any of its shapes: fall back on what is downloaded
         if isinstance(e, HfHubHTTPError) and e.response is not None and e.response.status_code in (401, 403):
             raise ModelError(f"--model {repository}: access denied. Accept its licence and run `hf auth login`.") from e

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation
 from thresher.backends.hf.encode import Encoder, Text
-from thresher.backends.hf.forward import Forward, Loss, Prefix, Row
+from thresher.backends.hf.forward import Forward, Loss, Prefix, Row, cores
 from thresher.backends.hf.images import Features, ImagePreparer, Prepared
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample, SampleSource, Scored
@@ -63,6 +63,7 @@ class HFBackend:
         text = forward.model.config.get_text_config(decoder=True)
         self._feature_bytes = text.hidden_size * forward.model.dtype.itemsize
         self._image_tokens = 1024  # a guess until the first block has been seen
+        self._readers = ThreadPoolExecutor(max(1, min(8, cores() - 1)))  # decode and cut images beside the model
 
     @property
     def reuses_prefix(self) -> bool:
@@ -71,7 +72,9 @@ class HFBackend:
 
     # ------------------------------------------------------------------------------------------ the two questions
 
-    def answer_loss(self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False) -> Iterator[Scored]:
+    def answer_loss(
+        self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
+    ) -> Iterator[Scored]:
         for block in self._blocks(samples, conversation, pool, among_images):
             yield self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
 
@@ -112,7 +115,7 @@ class HFBackend:
         """Prepared blocks of consecutive items, each made while the one before it is being used."""
         with ThreadPoolExecutor(1) as ahead:
             at = 0
-            coming = None
+            coming: Future[Block] | None = None
             while at < len(items) or coming is not None:
                 block = coming.result() if coming is not None else None
                 coming = None
@@ -123,11 +126,13 @@ class HFBackend:
                 if block is not None:
                     yield block
 
-    def _cut(self, items: Sequence[Any], at: int, talk: Callable[[Any], Conversation]) -> tuple[int, list[Conversation]]:
+    def _cut(
+        self, items: Sequence[Any], at: int, talk: Callable[[Any], Conversation]
+    ) -> tuple[int, list[Conversation]]:
         """Where the block that begins at `at` ends: rows and the memory of its images' features are bounded."""
         most = max(BLOCK_FEATURES // (self._image_tokens * self._feature_bytes), 8)
         seen: set[str] = set()
-        conversations = []
+        conversations: list[Conversation] = []
         while at < len(items) and len(conversations) < BLOCK_ROWS and len(seen) < most:
             conversations.append(talk(items[at]))
             seen.update(ref.identity for ref in conversations[-1].images)
@@ -139,21 +144,24 @@ class HFBackend:
     ) -> Block:
         """Everything before the model. `among`: encode a single image as one of several, too."""
         errors: dict[int, str] = {}
-        images: dict[ImageKey, Prepared] = {}
-        broken: dict[ImageKey, str] = {}
-        kept: list[int] = []
-        rows: list[Row] = []
+        texts: list[tuple[int, Text, list[ImageKey]]] = []
+        wanted: dict[ImageKey, ImageRef] = {}
         for i, conv, text in zip(index, conversations, self.encoder.encode(conversations), strict=True):
             if isinstance(text, str):
                 errors[i] = text
                 continue
             together = self.shrinks_images and (among or len(conv.images) > 1)
             keys = [(ref.identity, together) for ref in conv.images]
-            for key, ref in zip(keys, conv.images, strict=True):
-                if key not in images and key not in broken:
-                    self._prepare_image(key, ref, pool, images, broken)
-            if bad := [broken[k] for k in keys if k in broken]:
-                errors[i] = bad[0]
+            wanted.update(zip(keys, conv.images, strict=True))
+            texts.append((i, text, keys))
+        prepared = self._readers.map(lambda item: self._prepare_image(pool, item[0], item[1]), wanted.items())
+        read = dict(zip(wanted, prepared, strict=True))
+        images = {key: found for key, found in read.items() if not isinstance(found, str)}
+        kept: list[int] = []
+        rows: list[Row] = []
+        for i, text, keys in texts:
+            if bad := [read[k] for k in keys if k not in images]:
+                errors[i] = str(bad[0])
                 continue
             row = assemble(text, keys, images)
             if len(row.ids) > self.context:
@@ -163,20 +171,14 @@ class HFBackend:
             rows.append(row)
         return Block(kept, rows, errors, images)
 
-    def _prepare_image(
-        self,
-        key: ImageKey,
-        ref: ImageRef,
-        pool: SampleSource,
-        images: dict[ImageKey, Prepared],
-        broken: dict[ImageKey, str],
-    ) -> None:
+    def _prepare_image(self, pool: SampleSource, key: ImageKey, ref: ImageRef) -> Prepared | str:
+        """The image ready for the vision tower, or why it cannot be used."""
         try:
-            images[key] = self.preparer.prepare(pool.load_image(ref), key[1])
+            return self.preparer.prepare(pool.load_image(ref), key[1])
         except ImageError as e:
-            broken[key] = str(e)
+            return str(e)
         except (ValueError, ZeroDivisionError) as e:  # a processor that refuses a shape, such as 1 x 4000
-            broken[key] = f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
+            return f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
 
     def features(self, block: Block) -> dict[ImageKey, Features]:
         if not block.images or self.forward.vision is None:
@@ -199,7 +201,10 @@ class HFBackend:
         ordered = [found[i] for i in index.tolist()]
         blank = Loss(float("nan"), 0, False)
         losses = [blank if isinstance(x, str) else x for x in ordered]
-        errors = [x if isinstance(x, str) else ("" if np.isfinite(x.nll) else "the loss is not a finite number") for x in ordered]
+        errors = [
+            x if isinstance(x, str) else ("" if np.isfinite(x.nll) else "the loss is not a finite number")
+            for x in ordered
+        ]
         values = {
             "nll": np.array([x.nll for x in losses], np.float32),
             "tokens": np.array([x.tokens for x in losses], np.int32),

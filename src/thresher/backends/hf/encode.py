@@ -24,7 +24,6 @@ def template_arguments(processor: Any) -> dict[str, str]:
     return {"date_string": "26 Jul 2024"} if "date_string" in str(processor.chat_template) else {}
 
 
-
 _MARK = re.compile("\ue000(\\d+)\ue001")
 
 
@@ -50,7 +49,9 @@ class Encoder:
     def __init__(self, processor: Any) -> None:
         tokenizer = processor.tokenizer
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(f"{type(tokenizer).__name__} is a slow tokenizer without character offsets; a fast one is needed.")
+            raise ModelError(
+                f"{type(tokenizer).__name__} is a slow tokenizer without character offsets; a fast one is needed."
+            )
         self.processor = processor
         self.tokenizer = tokenizer
         self.image_token: str = processor.image_token
@@ -78,7 +79,9 @@ class Encoder:
             index.append(i)
         # transformers' own rule: a template that writes the begin token itself must not get a second one
         bos = self.tokenizer.bos_token
-        for with_bos, group in itertools.groupby(range(len(strings)), key=lambda j: bool(bos) and strings[j].startswith(bos)):
+        for with_bos, group in itertools.groupby(
+            range(len(strings)), key=lambda j: bool(bos) and strings[j].startswith(bos)
+        ):
             rows = list(group)
             got = self.tokenizer(
                 [strings[j] for j in rows],
@@ -170,7 +173,9 @@ class Encoder:
         n = sum(p is not None for m in conv.messages for p in m.parts)
         counted = _counted(conv)
         texts = [p for m in conv.messages for p in m.parts if p is not None]
-        pieces = _MARK.split(self._apply(conv, [f"\ue000{i}\ue001" if counted[i] else texts[i] for i in range(n)]))[0::2]
+        pieces = _MARK.split(self._apply(conv, [f"\ue000{i}\ue001" if counted[i] else texts[i] for i in range(n)]))[
+            0::2
+        ]
         pattern = re.compile("(.*?)".join(re.escape(p) for p in pieces), re.DOTALL)
         if not (match := pattern.fullmatch(real)):
             raise _Unrenderable("the model's chat template moves text about, so that answers cannot be located")

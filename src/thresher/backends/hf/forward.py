@@ -200,7 +200,9 @@ class Forward:
         """[B, width], or [3, B, width] for multimodal rotary positions, of tokens start … start + width."""
         if self.rope_index is None:
             return torch.arange(start, start + width, device=self.device)[None].expand(len(rows), width)
-        return torch.stack([self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1).to(self.device)
+        return torch.stack([self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1).to(
+            self.device
+        )
 
     def _rope(self, row: Row, width: int) -> torch.Tensor:
         """Multimodal rotary positions of a row [3, >= width]; rows with images at the same places share them."""
@@ -252,7 +254,9 @@ def padded(length: int) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
+    )
 
 
 def _batches(

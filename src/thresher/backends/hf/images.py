@@ -33,7 +33,14 @@ class Features:
     deep: tuple[torch.Tensor, ...] = ()
 
 
-_TEXT_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "cross_attention_mask", "batch_num_images")
+_TEXT_KEYS = (
+    "input_ids",
+    "attention_mask",
+    "mm_token_type_ids",
+    "token_type_ids",
+    "cross_attention_mask",
+    "batch_num_images",
+)
 
 
 class ImagePreparer:

@@ -49,7 +49,10 @@ def load(
         from thresher.backends.hf.mllama import MllamaForward, MllamaVision
 
         forward: Forward = MllamaForward(
-            model, MllamaVision(model, model.device, model.dtype), encoder.image_token_id, tokens  # type: ignore[arg-type]
+            model,
+            MllamaVision(model, model.device, model.dtype),
+            encoder.image_token_id,
+            tokens,
         )
     elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(model, "get_image_features"):
         forward = Forward(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
@@ -156,7 +159,7 @@ def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, toleranc
     queries = [_row("b", "How many are there?", "Three."), _row("", "Is fire hot?", "Yes.")]
     try:
         fast = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
-    except Exception:  # whatever this architecture's cache cannot do, whole sequences can
+    except Exception:  # noqa: BLE001 - whatever this architecture's cache cannot do, whole sequences can
         return False
     backend.forward.reuses_prefix = False
     slow = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
@@ -189,5 +192,3 @@ def _plain_loss(backend: HFBackend, inputs: Any, answers: np.ndarray) -> float:
     at = torch.from_numpy(answers).to(model.device)
     logp = logits[at - 1].log_softmax(-1)
     return float(-logp.gather(-1, moved["input_ids"][0][at][:, None]).mean())
-
-

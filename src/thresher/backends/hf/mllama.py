@@ -16,11 +16,11 @@ from transformers.models.mllama.processing_mllama import (
 )
 
 from thresher.backends.hf.forward import Forward, Row
-from thresher.backends.hf.images import Features, Prepared
+from thresher.backends.hf.images import Features, Prepared, Vision
 
 
-class MllamaVision:
-    """The same two methods as `images.Vision`; `Features.main` is [tiles * patches, hidden], `deep[0]` the tile count."""
+class MllamaVision(Vision):
+    """`Features.main` is [tiles * patches, hidden], `deep[0]` the tile count."""
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model
