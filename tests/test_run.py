@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from tests.made_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
 
+from tests.made_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
 from thresher import run
 from thresher.backends.fake import IDENTITY
 from thresher.engines import local

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.made_pools import Loss, Pair, Partner
 
+from tests.made_pools import Loss, Pair, Partner
 from thresher.backends.fake import IDENTITY
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint

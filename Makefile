@@ -1,0 +1,31 @@
+# make demo | test | check | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
+BIN := .venv/bin
+.PHONY: demo test check fix hooks venv clean
+.DEFAULT_GOAL := demo
+
+venv:
+	@.ci/venv
+
+demo: venv  ## the whole job on the built-in pool and model, offline
+	@$(BIN)/thresher demo
+
+check: venv  ## style, types, who may import whom
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo 'Some files are not formatted: run `make fix`.' >&2; exit 1; }
+	@$(BIN)/mypy
+	@said=$$($(BIN)/lint-imports --no-logo) || { printf '%s\n' "$$said" >&2; exit 1; }; printf '%s\n' "$$said" | tail -n 1
+
+# One OpenMP thread: on a busy machine more of them spin and make torch many times slower.
+test: export OMP_NUM_THREADS := 1
+test: check  ## what a change must pass: `check`, then the tests; pytest's closing line comes last
+	@$(BIN)/python -m pytest
+
+fix: venv  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+hooks: venv  ## run the checks at every git commit
+	@$(BIN)/pre-commit install
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

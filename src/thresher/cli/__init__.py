@@ -1,0 +1,66 @@
+"""The command line: `thresher COMMAND …`. One file a command; this one only lists them.
+
+Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command needs it: `--help` and
+`methods` must stay instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from thresher import __version__
+from thresher.cli.demo import demo
+from thresher.cli.doctor import doctor
+from thresher.cli.export import export
+from thresher.cli.guard import fail, guarded
+from thresher.cli.methods import methods
+from thresher.cli.plan import plan
+from thresher.cli.select import select
+from thresher.cli.signals import signals
+
+app = typer.Typer(
+    name="thresher",
+    help="Pick the subset of an image+text pool that is worth fine-tuning a multimodal LLM on.",
+    epilog="Start with: thresher demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, select, plan, methods, doctor, signals, export):
+    app.command(command.__name__)(guarded(command))
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"thresher {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit 2."""
+    try:
+        code = app(arguments, prog_name="thresher", standalone_mode=False)
+    except typer.TyperException as error:
+        message = error.format_message()
+        context = getattr(error, "ctx", None)
+        if "unexpected extra argument" in message and any("=" in a for a in arguments or sys.argv[1:]):
+            message += " Several settings: repeat --set, or quote them, as in --set 'a=1 b=2'."
+        fail(message)
+        if context is not None:
+            typer.echo(f"See: {context.command_path} --help", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output is gone (`thresher methods | head`); keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code or 0)

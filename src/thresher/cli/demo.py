@@ -1,0 +1,27 @@
+"""`thresher demo`: the whole job on the built-in pool and model, offline, in about a minute or two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thresher.cli.guard import Interrupted
+
+
+def demo(
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = "out/demo",
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=200, max=200_000, help="Rows of the pool.")] = 6000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another pool and another choice.")] = 0,
+) -> None:
+    """The whole job on a built-in pool and model: offline, on the CPU, at most two minutes."""
+    from thresher.demo.command import demo as job
+    from thresher.progress import for_stderr
+    from thresher.summary import stdout
+
+    progress = for_stderr()
+    try:
+        job(stdout(), progress, out=Path(out), rows=rows, seed=seed)
+    except KeyboardInterrupt:
+        raise Interrupted(progress.rows) from None

@@ -1,0 +1,82 @@
+"""How a command ends badly: one clear message on stderr and the right exit code, never a traceback for a user's mistake.
+
+2: the command was wrong. 1: the data or the run failed. 130: interrupted. Anything unexpected is a bug of ours and keeps
+its traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from thresher.errors import ThresherError
+
+P = ParamSpec("P")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. `stored`: rows scored and stored by this command."""
+
+    def __init__(self, stored: int) -> None:
+        super().__init__()
+        self.stored = stored
+
+
+def fail(message: str) -> None:
+    """`Error: …` on stderr; red where stderr is a terminal and NO_COLOR is not set."""
+    text = _wrapped(f"Error: {message}")
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        text = text.replace("Error:", "\x1b[1;31mError:\x1b[0m", 1)
+    typer.echo(text, err=True)
+
+
+def note(message: str) -> None:
+    """What the user should know but need not act on, on stderr."""
+    typer.echo(_wrapped(f"Note: {message}"), err=True)
+
+
+def _wrapped(text: str) -> str:
+    """Broken between words to fit a terminal; one line elsewhere, where it may be searched for."""
+    if not sys.stderr.isatty():
+        return text
+    width = min(shutil.get_terminal_size().columns, 110)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Wraps a command so that it ends as this file says."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ThresherError as error:
+            fail(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except Interrupted as interrupt:
+            rows = f"{interrupt.stored:,} row{'' if interrupt.stored == 1 else 's'}"
+            typer.echo(f"\nInterrupted: stored {rows}; run the same command to go on.", err=True)
+            raise typer.Exit(130) from None
+        except KeyboardInterrupt:
+            typer.echo("\nInterrupted; run the same command to go on.", err=True)
+            raise typer.Exit(130) from None
+        except (typer.Exit, typer.TyperException, BrokenPipeError):
+            raise
+        except MemoryError:
+            fail("not enough memory. Free some, or give a smaller --batch-tokens.")
+            raise typer.Exit(1) from None
+        except Exception:
+            note(
+                "this is a bug in thresher, not in your data or command. Please report it with the command you gave and "
+                "the lines below. Scores that were stored are safe."
+            )
+            raise
+
+    return run

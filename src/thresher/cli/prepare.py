@@ -1,0 +1,101 @@
+"""From a RunConfig to the things a run needs, in the order "cheapest check first": nothing is spent on a wrong command.
+
+Opens pools and resolves models; scores nothing and writes nothing but the output folder itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from thresher.cli.guard import note
+from thresher.config import RunConfig, default_store, require
+from thresher.errors import ConfigError
+from thresher.types import Budget, Method
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+    from thresher.store import Store
+
+BUILT_IN = "demo"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All checked, nothing spent."""
+
+    config: RunConfig
+    pool: Pool
+    method: Method
+    budget: Budget
+    model: ModelHandle | None
+    store: Store
+
+
+def prepare(config: RunConfig, *, out: bool) -> Job:
+    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection."""
+    require(config, "pool", "method", "budget", *(["out"] if out else []))
+    budget = Budget(config.budget)
+    check_budget(budget)
+    from thresher.methods import load
+    from thresher.methods.needs import needs
+
+    method = load(config.method, config.settings)
+    from thresher.store import Store
+
+    store = Store(config.store or default_store())
+    pool = open_the_pool(config.pool, config.images, store)
+    budget.rows(len(pool))
+    if out and config.out:
+        check_out(config.out, pool)
+    if needs(method):
+        if config.model is None:
+            note("no --model given: the built-in demo model is used, a tiny one that works offline.")
+            config = replace(config, model=BUILT_IN)
+    elif config.model is not None:
+        note(f"{method.name} asks no model; --model {config.model} is not used.")
+        config = replace(config, model=None)
+    return Job(config, pool, method, budget, the_model(config, store), store)
+
+
+def check_budget(budget: Budget) -> None:
+    """Raises ConfigError for what cannot be a budget of any pool."""
+    budget.rows(10**18)
+
+
+def check_out(out: str, pool: Pool) -> None:
+    """Make the output folder, or say why that cannot work. Raises ConfigError."""
+    from thresher.output import SUBSETS, check_writable
+
+    folder = check_writable(out)
+    subset = folder / SUBSETS[pool.format]
+    if subset.exists() and subset.samefile(pool.path):
+        raise ConfigError(f"--out {out} would overwrite the pool {pool.path}. Give another folder.")
+
+
+def open_the_pool(path: str, images: str | None, store: Store) -> Pool:
+    """The pool, from the cache beside the store when it was opened before. Raises PoolError."""
+    from thresher.pools import open_pool
+    from thresher.progress import Reading
+
+    pool = open_pool(path, images, cache=store.root / "pools", progress=Reading(path))
+    for text in pool.notes:
+        note(text)
+    return pool
+
+
+def the_model(config: RunConfig, store: Store) -> ModelHandle | None:
+    """The model that the config names, not opened yet. Raises ModelError."""
+    if config.model is None:
+        return None
+    from thresher.backends import resolve
+
+    return resolve(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        batch_tokens=config.batch_tokens,
+        trust_remote_code=config.trust_remote_code,
+        cache=store.root / "models",
+    )

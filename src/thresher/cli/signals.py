@@ -1,0 +1,36 @@
+"""`thresher signals`: every column that a selection used, for the whole pool, as one parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def signals(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that select wrote.", show_default=False)],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FILE", help="The parquet file to write.", show_default=False)
+    ],
+) -> None:
+    """Write all scores behind a selection, kept and dropped rows alike, to a parquet file. Asks no model."""
+    import pyarrow.parquet as pq
+
+    from thresher import output
+    from thresher.errors import ConfigError, StoreError
+
+    path = Path(out)
+    if path.is_dir() or path.suffix != ".parquet":
+        raise ConfigError(f"--out {out}: expected the name of a file that ends in .parquet.")
+    table = output.signals_table(folder)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, compression="zstd")
+    except OSError as e:
+        raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
+    names = (
+        ", ".join(n for n in table.column_names if n not in ("row", "id", "digest"))
+        or "no scores: the method needs none"
+    )
+    typer.echo(f"{table.num_rows:,} rows written to {out}: {names}.")

@@ -1,0 +1,172 @@
+"""What `thresher demo` does: makes the built-in pool, lets CLIPPER and a random draw choose from it, and says what happened.
+
+Only here may the hidden labels of the built-in world be read, and only to show afterwards what no method was told.
+Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into OUT; prints to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher import output, run, summary
+from thresher.backends import resolve
+from thresher.config import RunConfig
+from thresher.demo.pool import make_pool
+from thresher.methods import load
+from thresher.pools import Pool, open_pool
+from thresher.progress import Progress, duration
+from thresher.samplers import ks_distance, ks_of_random
+from thresher.store import Store
+from thresher.types import Budget
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from thresher.run import Outcome
+
+BUDGET = "30%"
+STYLES = ("yes/no", "letter of a choice", "number", "word or short phrase", "sentence", "several sentences")
+
+NEXT = (
+    "thresher doctor POOL --images DIR",
+    "thresher plan POOL --images DIR -m clipper -b 30% --model MODEL",
+    "thresher select POOL --images DIR -m clipper -b 30% --model MODEL -o OUT",
+)
+
+
+def answer_style(answer: str) -> str:
+    """One of STYLES, from the text alone.
+
+    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red. So: yes.")]
+    ['yes/no', 'letter of a choice', 'number', 'word or short phrase', 'sentence', 'several sentences']
+    """
+    text = answer.strip()
+    bare = text.rstrip(".!").lower()
+    if bare in ("yes", "no"):
+        return STYLES[0]
+    if re.fullmatch(r"\(?[a-h]\)?", bare):
+        return STYLES[1]
+    if re.fullmatch(r"-?\d+([.,]\d+)?", bare):
+        return STYLES[2]
+    if len(re.findall(r"[.!?](?=\s+\S)", text)) >= 1:
+        return STYLES[5]
+    return STYLES[3] if len(bare.split()) <= 3 else STYLES[4]
+
+
+def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: int) -> None:
+    """The whole job on the built-in pool and model. Raises what a run raises."""
+    from rich.padding import Padding
+
+    began = time.monotonic()
+    output.check_writable(out)
+    console.print(f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine sources.")
+    pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
+    store = Store(out / "store")
+    model = resolve("demo", cache=store.root / "models")
+    budget = Budget(BUDGET)
+    console.print(
+        f"[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps {BUDGET}; "
+        "a random draw of as many rows stands beside it."
+    )
+    clipper = run.select(pool, load("clipper"), budget, seed=seed, model=model, store=store, progress=progress)
+    random = run.select(pool, load("random"), budget, seed=seed, store=store)
+    told = RunConfig(
+        pool=str(pool.path),
+        method="clipper",
+        budget=BUDGET,
+        seed=seed,
+        model="demo",
+        store=str(store.root),
+        out=str(out),
+    )
+    output.write(clipper, pool, told, out)
+
+    console.print("[bold]3. What came of it.[/]")
+    for line in in_words(clipper, random):
+        console.print(Padding(line, (0, 0, 0, 3)))
+    console.print(before_after(pool, clipper, random))
+    console.print(
+        "* Known only because this world is built in: no method was told. One small world proves nothing about your data.",
+        style="dim",
+    )
+    console.print(f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml", soft_wrap=True)
+    console.print(
+        f"The whole job took {duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:"
+    )
+    for command in NEXT:
+        console.print(f"   [cyan]{command}[/]", soft_wrap=True)
+
+
+def in_words(clipper: Outcome, random: Outcome) -> list[str]:
+    """What CLIPPER did, with the figures of this run."""
+    reason = clipper.evidence
+    known = float((reason["knowledge"] == "P").mean())
+    helped = float((reason["effect"] > 0).mean())
+    critical = int(clipper.reason["critical"].sum())
+    wanted = clipper.signals[0].wanted
+    scored = sum(s.scored for s in clipper.signals)
+    reused = sum(s.reused for s in clipper.signals)
+    n, k = len(clipper.considered), len(clipper.rows)
+    return [
+        f"{wanted:,} different rows were read three times, alone and after two other rows as demonstrations: "
+        f"{scored:,} scores now, {reused:,} from an earlier run.",
+        f"The model knows {known:.0%} of the answers already (P); the others the data must teach it (W).",
+        f"A demonstration made the answer likelier in {helped:.0%} of the rows; {critical:,} of the {k:,} rows kept are "
+        "there because it helped them most.",
+        f"The kept rows mirror the pool's perplexity: their distance from it (KS) is {_ks(clipper, clipper):.4f}; "
+        f"this random draw has {_ks(clipper, random):.4f}, such draws usually about {ks_of_random(n, k):.4f}.",
+    ]
+
+
+def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
+    """Pool, CLIPPER and random draw: shares by source and by answer style, perplexity, wrong answers."""
+    table = summary.table("", "pool", "clipper", "random")
+    subsets = [np.arange(len(pool)), clipper.rows, random.rows]
+    table.add_row("rows", *(f"{len(s):,}" for s in subsets))
+    style = np.array([STYLES.index(answer_style(text)) for text in first_answers(pool)])
+    groups: Sequence[tuple[str, list[tuple[str, np.ndarray]]]] = (
+        ("source", summary.by_source(pool.source, pool.source_names)),
+        ("answer", [(name, style == i) for i, name in enumerate(STYLES) if (style == i).any()]),
+    )
+    for title, parts in groups:
+        table.add_section()
+        for name, mask in parts:
+            table.add_row(f"{title}: {name}", *(summary.share(int(mask[s].sum()), len(s)) for s in subsets))
+    table.add_section()
+    table.add_row(
+        "log-perplexity, KS distance to the pool", "0", *(f"{_ks(clipper, o):.4f}" for o in (clipper, random))
+    )
+    wrong = wrong_answers(pool)
+    table.add_row("wrong answers *", *(summary.share(int(wrong[s].sum()), len(s)) for s in subsets))
+    dropped = [np.setdiff1d(subsets[0], s) for s in subsets[1:]]
+    table.add_row(
+        "wrong answers among the dropped *", "", *(summary.share(int(wrong[s].sum()), len(s)) for s in dropped)
+    )
+    return table
+
+
+def _ks(scored: Outcome, chosen: Outcome) -> float:
+    """Distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows that `scored` has."""
+    nll = scored.evidence["nll"]
+    return ks_distance(nll, nll[np.isin(scored.considered, chosen.rows)])
+
+
+def first_answers(pool: Pool) -> list[str]:
+    """The first answer of every row, "" where there is none."""
+    samples = pool.samples(np.arange(len(pool)))
+    return [next((t.text for t in s.turns if t.role == "assistant"), "") for s in samples]
+
+
+def wrong_answers(pool: Pool) -> np.ndarray:
+    """bool [n]: rows with a wrong answer, from the world's hidden labels."""
+    labels = Path(pool.path).with_name("hidden_labels.jsonl").read_text(encoding="utf-8")
+    wrong = {label["id"]: label["noisy"] for label in map(json.loads, labels.splitlines())}
+    return np.array([wrong[i] for i in pool.ids(np.arange(len(pool)))])

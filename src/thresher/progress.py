@@ -1,0 +1,240 @@
+"""How far long work has come: a bar with rate and time left on a terminal, plain lines elsewhere. Always on stderr.
+
+May touch stderr and the clock; imports rich only when a bar is drawn. Work reports to a `Progress` and never prints.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO
+
+WINDOW = 30.0  # seconds over which the rate is taken: cost per row changes during a run (rows are sorted by length)
+EVERY = 10.0  # seconds between plain lines
+TICK = 0.2  # seconds between points of a rate, and between updates of a bar
+
+
+class Progress(Protocol):
+    """What long work tells about itself. One piece of work at a time: start, advance …, finish."""
+
+    def start(self, label: str, total: int, done: int) -> None:
+        """`total` rows (or images) are wanted, `done` of them need no work any more: they are in the store already."""
+
+    def advance(self, n: int) -> None:
+        """`n` more are done."""
+
+    def finish(self) -> None:
+        """The work ended; also called when it failed."""
+
+
+class Silent:
+    """Says nothing: for tests and for use as a library."""
+
+    def start(self, label: str, total: int, done: int) -> None:
+        return
+
+    def advance(self, n: int) -> None:
+        return
+
+    def finish(self) -> None:
+        return
+
+
+class Meter:
+    """Rate and time left of one piece of work, from what was done in the last `WINDOW` seconds.
+
+    >>> now = [0.0]
+    >>> meter = Meter(total=100, done=20, clock=lambda: now[0])
+    >>> now[0] = 4.0
+    >>> meter.advance(40)
+    >>> meter.rate(), meter.left()
+    (10.0, 4.0)
+    """
+
+    def __init__(self, total: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.reused, self.done, self._clock = total, done, done, clock
+        self.started = clock()
+        self._seen = deque([(self.started, done)])
+
+    def advance(self, n: int) -> None:
+        self.done += n
+        now = self._clock()
+        if len(self._seen) > 1 and now - self._seen[-2][0] < TICK:
+            self._seen[-1] = (now, self.done)  # called for every image: keep few points
+        else:
+            self._seen.append((now, self.done))
+        while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW:
+            self._seen.popleft()
+
+    @property
+    def worked(self) -> int:
+        """Rows done since the start."""
+        return self.done - self.reused
+
+    def seconds(self) -> float:
+        return self._clock() - self.started
+
+    def rate(self) -> float:
+        """Rows per second; 0.0 while nothing is known."""
+        (t0, n0), (t1, n1) = self._seen[0], self._seen[-1]
+        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+
+    def left(self) -> float | None:
+        """Seconds until the end at the present rate; None while nothing is known."""
+        rate = self.rate()
+        return (self.total - self.done) / rate if rate > 0 else None
+
+
+def duration(seconds: float | None) -> str:
+    """
+    >>> [duration(s) for s in (None, 0.2, 4.24, 75, 7325)]
+    ['?', '0.2 s', '4 s', '1 min 15 s', '2 h 2 min']
+    """
+    if seconds is None:
+        return "?"
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def speed(rate: float) -> str:
+    """
+    >>> [speed(r) for r in (0, 0.25, 7.3, 1234)]
+    ['?/s', '0.2/s', '7.3/s', '1,234/s']
+    """
+    if rate <= 0:
+        return "?/s"
+    return f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"
+
+
+class Lines:
+    """Plain lines for logs and pipes: one at the start, one at most every ten seconds, one at the end.
+
+    `rows`: all that was advanced since this object was made.
+    """
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rows = 0
+        self._stream, self._clock = stream, clock
+        self._meter: Meter | None = None
+        self._label = ""
+        self._last = 0.0
+
+    def _say(self, text: str) -> None:
+        print(f"{self._label}: {text}", file=self._stream or sys.stderr, flush=True)
+
+    def start(self, label: str, total: int, done: int) -> None:
+        self._label, self._meter, self._last = label, Meter(total, done, self._clock), self._clock()
+        if total > done:
+            self._say(f"{total - done:,} to do" + (f", {done:,} in the store" if done else ""))
+
+    def advance(self, n: int) -> None:
+        self.rows += n
+        meter = self._meter
+        if meter is None:
+            return
+        meter.advance(n)
+        if self._clock() - self._last >= EVERY and meter.done < meter.total:
+            self._last = self._clock()
+            share = 100 * meter.done // max(meter.total, 1)
+            self._say(
+                f"{meter.done:,} of {meter.total:,} ({share}%), {speed(meter.rate())}, {duration(meter.left())} left"
+            )
+
+    def finish(self) -> None:
+        meter, self._meter = self._meter, None
+        if meter is not None and meter.worked:
+            took = meter.seconds()
+            self._say(f"{meter.worked:,} in {duration(took)} ({speed(meter.worked / took if took else 0.0)})")
+
+
+class Bar:
+    """A bar on a terminal, one for each piece of work; finished bars stay on the screen with their mean rate.
+
+    `rows`: all that was advanced since this object was made.
+    """
+
+    def __init__(self, console: Any | None = None) -> None:
+        self.rows = 0
+        self._console = console  # a rich.console.Console on stderr
+        self._meter: Meter | None = None
+        self._bar: Any = None
+        self._drawn = 0.0
+
+    def start(self, label: str, total: int, done: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        if total <= done:
+            return
+        self._meter = Meter(total, done)
+        self._bar = RichProgress(
+            TextColumn("{task.description}", style="bold"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[rate]}", style="cyan"),
+            TextColumn("{task.fields[left]}", style="dim"),
+            console=self._console or Console(stderr=True),
+            refresh_per_second=5,
+            expand=True,
+        )
+        self._bar.add_task(label, total=total, completed=done, rate="", left="")
+        self._bar.start()
+
+    def advance(self, n: int) -> None:
+        self.rows += n
+        if self._meter is None:
+            return
+        self._meter.advance(n)
+        now = time.monotonic()
+        if now - self._drawn < TICK:
+            return
+        self._drawn = now
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=self._meter.done,
+            rate=speed(self._meter.rate()),
+            left=f"{duration(self._meter.left())} left",
+        )
+
+    def finish(self) -> None:
+        if self._meter is None:
+            return
+        took = self._meter.seconds()
+        mean = speed(self._meter.worked / took) if self._meter.worked and took else ""
+        self._bar.update(self._bar.task_ids[0], completed=self._meter.done, rate=mean, left=f"in {duration(took)}")
+        self._bar.stop()
+        self._meter = self._bar = None
+
+
+class Reading:
+    """Rows read from a file whose length in rows is not known: `reading(rows)`, said every ten seconds on stderr.
+
+    Nothing is said of a file that is read faster than that.
+    """
+
+    def __init__(self, name: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._stream, self._clock = name, stream, clock
+        self._rows, self._started = 0, clock()
+        self._last = self._started
+
+    def __call__(self, rows: int) -> None:
+        self._rows += rows
+        now = self._clock()
+        if now - self._last >= EVERY:
+            self._last = now
+            rate = speed(self._rows / (now - self._started))
+            print(f"Reading {self._name}: {self._rows:,} rows ({rate})", file=self._stream or sys.stderr, flush=True)
+
+
+def for_stderr() -> Bar | Lines:
+    """A bar where stderr is a terminal, plain lines where it is not."""
+    return Bar() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,173 @@
+"""What is printed after a selection: what was kept, what it cost, what failed, and how the subset compares with the pool.
+
+Pure arithmetic first (`lengths`, `by_source`, `failure_kinds`), printing last, on stdout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.progress import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from thresher.config import RunConfig
+    from thresher.pools import Pool
+    from thresher.run import Failure, Outcome
+
+LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
+MOST_SOURCES = 12
+FILES = ("subset.json", "subset.jsonl", "selection.parquet", "run.yaml", "failures.jsonl")
+LOSSES = {"nll": "log-perplexity", "nll_one_shot": "log-perplexity after a demonstration"}
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def lengths(words: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Answer lengths [n] in words -> (name, mask [n]) of the classes that occur, shortest first."""
+    out, low = [], 0
+    for high, name in LENGTHS:
+        mask = (words >= low) & (words <= high)
+        if mask.any():
+            out.append((name if low else name.replace("1 word", "at most 1 word"), mask))
+        low = high + 1
+    return out
+
+
+def by_source(source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURCES) -> list[tuple[str, np.ndarray]]:
+    """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together."""
+    counts = np.bincount(source, minlength=len(names))
+    ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
+    shown = ranked if len(ranked) <= most else ranked[: most - 1]
+    out = [(names[i] or "(none)", source == i) for i in shown]
+    if len(shown) < len(ranked):
+        out.append((f"{len(ranked) - len(shown):,} smaller sources", ~np.isin(source, shown)))
+    return out
+
+
+def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
+    """Failures that differ in a path or number only, together; most frequent first, each in pool order."""
+    kinds: dict[tuple[str, str], list[Failure]] = defaultdict(list)
+    for failure in failures:
+        kinds[failure.signal, re.sub(r"\S*[/\\.]\S+|\d+", "…", failure.error)].append(failure)
+    return [kinds[k] for k in sorted(kinds, key=lambda k: (-len(kinds[k]), k))]
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "-"
+
+
+# ---------------------------------------------------------------------------------------------- printing
+
+
+def stdout() -> Console:
+    """A console for results. Not cut at 80 columns where nobody looks: a pipe or file gets long lines whole."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def table(*columns: str, numbers: bool = True) -> Table:
+    """A plain table; with `numbers`, all columns but the first are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for i, name in enumerate(columns):
+        out.add_column(name, justify="right" if numbers and i else "left", overflow="fold")
+    return out
+
+
+def comparison(pool: Pool, rows: np.ndarray) -> Table | None:
+    """Pool and subset by source and by answer length; None when there is only one of each."""
+    kept = np.zeros(len(pool), bool)
+    kept[rows] = True
+    groups = {
+        "source": by_source(pool.source, pool.source_names),
+        "answer": lengths(pool.facts["answer_words"]),
+    }
+    groups = {name: parts for name, parts in groups.items() if len(parts) > 1}
+    if not groups:
+        return None
+    out = table("", "pool", "", "kept", "", "kept of these")
+    for i, (title, parts) in enumerate(groups.items()):
+        if i:
+            out.add_section()
+        for name, mask in parts:
+            n, k = int(mask.sum()), int((mask & kept).sum())
+            label = f"{title} {name}" if title == "source" else f"{title} of {name}"
+            out.add_row(label, f"{n:,}", share(n, len(pool)), f"{k:,}", share(k, len(rows)), share(k, n))
+    return out
+
+
+def cost_lines(outcome: Outcome) -> list[str]:
+    """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
+    lines = []
+    for s in outcome.signals:
+        line = f"{s.label}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        if s.failed:
+            line += f", {s.failed:,} failed"
+        if s.scored:
+            line += f" ({duration(s.seconds)})"
+        lines.append(line)
+    if lines and not any(s.scored for s in outcome.signals):
+        lines.append("Nothing was scored: every score was in the store already.")
+    return lines
+
+
+def loss_lines(outcome: Outcome) -> list[str]:
+    """The median losses of the kept rows and of all rows the method saw, a line each."""
+    lines = []
+    at = np.flatnonzero(np.isin(outcome.considered, outcome.rows))
+    for name, words in LOSSES.items():
+        values = outcome.evidence.get(name)
+        if values is None or np.isnan(values[at]).all():
+            continue
+        lines.append(f"Median {words}: {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept.")
+    return lines
+
+
+def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
+    """Print the summary of a selection that was written to `folder`."""
+    from rich.markup import escape
+
+    console = stdout()
+    k, n = len(outcome.rows), len(pool)
+    what = config.method + "".join(f" {key}={value}" for key, value in config.settings.items())
+    console.print(f"[bold]Kept {k:,} of {n:,} rows[/bold] ({share(k, n)}) by {escape(what)}, seed {config.seed}.")
+    for line in cost_lines(outcome):
+        console.print(line, soft_wrap=True)
+    if (before_after := comparison(pool, outcome.rows)) is not None:
+        console.print(before_after)
+    for line in loss_lines(outcome):
+        console.print(line, soft_wrap=True)
+    files = [name for name in FILES if (folder / name).exists()]
+    console.print(f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}", soft_wrap=True)
+    left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
+    notes = [f"Note: {text}" for text in outcome.notes if not text.startswith(left_out)]
+    if outcome.failures:
+        notes += [f"Note: {left_out}:", *failure_lines(outcome.failures), f"  All of them: {folder / 'failures.jsonl'}"]
+    for line in notes:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def failure_lines(failures: list[Failure]) -> list[str]:
+    """Left-out rows by reason: how many, and the first three."""
+    lines = []
+    kinds = failure_kinds(failures)
+    for kind in kinds[:5]:
+        first = ", ".join(f"row {f.row} (id {f.id or 'none'})" for f in kind[:3]) + (", ..." if len(kind) > 3 else "")
+        lines.append(f"  {len(kind):,} x {kind[0].error} [{first}]")
+    if len(kinds) > 5:
+        lines.append(f"  {sum(map(len, kinds[5:])):,} x {len(kinds) - 5} other reasons")
+    return lines
