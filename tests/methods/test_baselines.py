@@ -1,8 +1,8 @@
 """random, stratified, length, perplexity: ten rows by hand."""
 
 import numpy as np
-from tests.methods.planted import digests
 
+from tests.methods.planted import digests
 from thresher.methods import load
 from thresher.types import Columns
 

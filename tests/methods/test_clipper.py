@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from tests.methods.planted import columns_of, digests, like_real
 
+from tests.methods.planted import columns_of, digests, like_real
 from thresher.methods import load
 from thresher.methods.clipper import Clipper, mean_of_passes
 from thresher.samplers import ks_distance

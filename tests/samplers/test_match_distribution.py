@@ -2,8 +2,8 @@ import time
 
 import numpy as np
 import pytest
-from tests.methods.planted import like_real
 
+from tests.methods.planted import like_real
 from thresher.samplers import ks_distance, ks_of_random, match_distribution, quantile_bins
 
 #                   0    1    2    3    4    5    6    7    8    9

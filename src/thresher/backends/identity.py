@@ -106,18 +106,19 @@ def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    commit = revision
+    commit, offline = revision, False
     try:
         commit = HfApi().model_info(repository, revision=revision, timeout=10).sha
     except RepositoryNotFoundError as e:
         raise ModelError(
             f"--model {repository}: the hub has no such model (or it is private: run `hf auth login`)."
         ) from e
-    except Exception as e:  # offline in any of its shapes: fall back on what is downloaded
+    except Exception as e:
         if isinstance(e, HfHubHTTPError) and e.response is not None and e.response.status_code in (401, 403):
             raise ModelError(f"--model {repository}: access denied. Accept its licence and run `hf auth login`.") from e
+        offline = True  # asking again for every file would only wait through retries
     try:
-        file = Path(hf_hub_download(repository, "config.json", revision=commit))
+        file = Path(hf_hub_download(repository, "config.json", revision=commit, local_files_only=offline))
     except (LocalEntryNotFoundError, OSError, ValueError) as e:
         raise ModelError(
             f"--model {repository}: no such folder here, and the hub cannot be reached to download it. "

@@ -24,9 +24,10 @@ from thresher.backends.hf.images import Features, ImagePreparer, Prepared
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample, SampleSource, Scored
 
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 1024
 BLOCK_FEATURES = 2**30  # bytes of vision features held at once
 PIXEL_BUDGET = 2**23  # input values through the vision tower at once
+HAND_ON_SECONDS = 1.0
 PREFIX_BYTES = 2**31  # keys and values of demonstrations held at once
 
 ImageKey = tuple[str, bool]  # identity, encoded as among several
@@ -76,7 +77,7 @@ class HFBackend:
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
         for block in self._blocks(samples, conversation, pool, among_images):
-            yield self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
+            yield from self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
 
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
@@ -88,7 +89,7 @@ class HFBackend:
             features = self.features(block)
             if encoded is not None:
                 encoded.attach(block, [pairs[i][1] for i in block.index])
-            yield self._score(block, features, ("nll",))
+            yield from self._score(block, features, ("nll",))
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
         """Score some rows once to warm up and once to measure; nothing is stored."""
@@ -194,23 +195,17 @@ class HFBackend:
             out.update({keys[i]: f for i, f in zip(batch, found, strict=True)})
         return out
 
-    def _score(self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]) -> Scored:
-        got = self.forward.losses(block.rows, features)
-        found: dict[int, Loss | str] = {**block.errors, **dict(zip(block.index, got, strict=True))}
-        index = np.array(sorted(found), dtype=np.int64)
-        ordered = [found[i] for i in index.tolist()]
-        blank = Loss(float("nan"), 0, False)
-        losses = [blank if isinstance(x, str) else x for x in ordered]
-        errors = [
-            x if isinstance(x, str) else ("" if np.isfinite(x.nll) else "the loss is not a finite number")
-            for x in ordered
-        ]
-        values = {
-            "nll": np.array([x.nll for x in losses], np.float32),
-            "tokens": np.array([x.tokens for x in losses], np.int32),
-            "greedy_match": np.array([x.greedy_match for x in losses], bool),
-        }
-        return Scored(index, {f: values[f] for f in fields}, errors)
+    def _score(self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]) -> Iterator[Scored]:
+        """The block's results, handed on about once a second so that little is lost when the run is killed."""
+        ready: dict[int, Loss | str] = dict(block.errors)
+        since = time.monotonic()
+        for batch, losses in self.forward.losses(block.rows, features):
+            ready.update(zip((block.index[i] for i in batch), losses, strict=True))
+            if time.monotonic() - since > HAND_ON_SECONDS:
+                yield _scored(ready, fields)
+                ready, since = {}, time.monotonic()
+        if ready:
+            yield _scored(ready, fields)
 
 
 class _Demonstrations:
@@ -245,6 +240,21 @@ class _Demonstrations:
         for i, row, prefix in zip(block.index, cut, prefixes, strict=True):
             self.known[keys[i]] = (row.ids, prefix)
             self.held += sum(k.nbytes + v.nbytes for k, v in prefix.layers)
+
+
+def _scored(found: dict[int, Loss | str], fields: tuple[str, ...]) -> Scored:
+    index = np.array(sorted(found), dtype=np.int64)
+    ordered = [found[i] for i in index.tolist()]
+    blank = Loss(float("nan"), 0, False)
+    losses = [blank if isinstance(x, str) else x for x in ordered]
+    odd = "the loss is not a finite number"
+    errors = [x if isinstance(x, str) else "" if np.isfinite(x.nll) else odd for x in ordered]
+    values = {
+        "nll": np.array([x.nll for x in losses], np.float32),
+        "tokens": np.array([x.tokens for x in losses], np.int32),
+        "greedy_match": np.array([x.greedy_match for x in losses], bool),
+    }
+    return Scored(index, {f: values[f] for f in fields}, errors)
 
 
 def assemble(text: Text, keys: Sequence[ImageKey], images: dict[ImageKey, Prepared]) -> Row:

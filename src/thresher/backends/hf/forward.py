@@ -115,16 +115,16 @@ class Forward:
                 out[i] = Prefix(length, len(rows[i].images), pairs)
         return out  # type: ignore[return-value]
 
-    def losses(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Loss | str]:
-        """Loss of each row, or why there is none. Where a row has a prefix, only the tokens after it run."""
-        out: list[Loss | str] = [""] * len(rows)
+    def losses(
+        self, rows: Sequence[Row], features: dict[Any, Features]
+    ) -> Iterator[tuple[list[int], list[Loss | str]]]:
+        """Positions of some rows and their losses (or why there is none), batch by batch.
+
+        Where a row has a prefix, only the tokens after it run.
+        """
         batches = list(_batches(rows, lambda r: r.shape, self.batch_tokens, LOGIT_VALUES // self.vocabulary))
-        for batch, losses in zip(
-            batches, self.run(lambda batch: self._halving([rows[i] for i in batch], features), batches), strict=True
-        ):
-            for i, loss in zip(batch, losses, strict=True):
-                out[i] = loss
-        return out
+        results = self.run(lambda batch: self._halving([rows[i] for i in batch], features), batches)
+        yield from zip(batches, results, strict=True)
 
     def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """`job` over `items`, in order; on a CPU one batch a core, each on one thread.

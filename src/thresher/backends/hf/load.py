@@ -14,7 +14,7 @@ from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
-from thresher.errors import ImageError, ModelError
+from thresher.errors import ConfigError, ImageError, ModelError
 from thresher.types import ImageRef, Sample, Turn
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
@@ -69,7 +69,7 @@ def load(
 
 
 def pick_device(device: str) -> str:
-    """`auto` -> cuda, mps or cpu. Raises ModelError for a device that is not there."""
+    """`auto` -> cuda, mps or cpu. Raises ConfigError for a device that is not there."""
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -77,7 +77,7 @@ def pick_device(device: str) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ModelError(f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out.") from e
+        raise ConfigError(f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out.") from e
     return device
 
 
@@ -144,7 +144,7 @@ def _check(backend: HFBackend, processor: Any, where: str) -> None:
                 f"--model {where}: thresher's encoding differs from the model's own processor "
                 f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's name."
             )
-        got = backend.forward.losses(block.rows, backend.features(block))[0]
+        got = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
         want = _plain_loss(backend, plain, block.rows[0].answers)
         if isinstance(got, str) or abs(got.nll - want) > tolerance:
             raise ModelError(
@@ -158,13 +158,20 @@ def _check(backend: HFBackend, processor: Any, where: str) -> None:
 def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, tolerance: float) -> bool:
     queries = [_row("b", "How many are there?", "Three."), _row("", "Is fire hot?", "Yes.")]
     try:
-        fast = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
+        fast = _one_shot(backend, queries, demo, pool)
     except Exception:  # noqa: BLE001 - whatever this architecture's cache cannot do, whole sequences can
         return False
     backend.forward.reuses_prefix = False
-    slow = next(backend.one_shot(queries, [demo] * 2, pool)).values["nll"]
+    slow = _one_shot(backend, queries, demo, pool)
     backend.forward.reuses_prefix = True
     return bool(np.allclose(fast, slow, atol=tolerance, rtol=0))
+
+
+def _one_shot(backend: HFBackend, queries: list[Sample], demo: Sample, pool: _ProbePool) -> np.ndarray:
+    nll = np.full(len(queries), np.nan)
+    for piece in backend.one_shot(queries, [demo] * len(queries), pool):
+        nll[piece.index] = piece.values["nll"]
+    return nll
 
 
 def _official_inputs(processor: Any, row: Sample, pool: _ProbePool) -> Any:
