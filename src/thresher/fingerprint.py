@@ -38,7 +38,9 @@ def canonical(value: Any) -> Any:
             raise TypeError(f"{type(value).__qualname__} is not frozen: its identity could change after it was used")
         out = {"class": f"{type(value).__module__}.{type(value).__qualname__}", "version": getattr(value, "version", 0)}
         skip = getattr(type(value), "not_identity", ())
-        out["fields"] = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip}
+        out["fields"] = {
+            f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip
+        }
         return out
     raise TypeError(f"{type(value).__qualname__} has no canonical form; use frozen dataclasses, tuples, numbers, text")
 

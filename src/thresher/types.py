@@ -121,6 +121,44 @@ class ModelIdentity:
     pixels: str  # "pil" | "torchvision": the two resize a little differently
 
 
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that thresher itself trains: `base`, fine-tuned as `recipe` says on the rows that `rows` chooses.
+
+    Stands in a row signal where a `ModelIdentity` stands, and the signal names `model_inputs(model)` among its inputs.
+    Before anything is stored it is replaced by the `TrainedIdentity`, in which the rows are known.
+    """
+
+    base: ModelIdentity
+    recipe: Any  # a frozen dataclass: `training.Recipe`
+    rows: Signal  # a pool signal with a bool field `chosen`, True for the rows to train on
+
+    @property
+    def architecture(self) -> str:
+        return self.base.architecture
+
+
+@dataclass(frozen=True)
+class TrainedIdentity:
+    """What of a model that thresher trained changes the numbers. Whether it exists already does not matter."""
+
+    base: ModelIdentity
+    recipe: Any
+    rows: str  # "sha256:…" over the sorted digests of its training rows
+
+    @property
+    def architecture(self) -> str:
+        return self.base.architecture
+
+
+AnyModel = ModelIdentity | TrainedModel | TrainedIdentity
+
+
+def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
+    """The inputs that a row signal has because of its model: the training rows of one that is still to be trained."""
+    return {"trained_on": model.rows} if isinstance(model, TrainedModel) else {}
+
+
 @dataclass
 class Scored:
     """Results for some of the rows a signal was asked for.
@@ -270,7 +308,9 @@ class Budget:
                 hint = " It cannot be negative."
         except ValueError:
             pass
-        raise ConfigError(f"--budget {self.text} is not a budget. Give a share such as 30%, or a number of rows such as 20000.{hint}")
+        raise ConfigError(
+            f"--budget {self.text} is not a budget. Give a share such as 30%, or a number of rows such as 20000.{hint}"
+        )
 
 
 @dataclass(frozen=True)
@@ -298,3 +338,14 @@ class Method(Protocol):
         """The columns it needs, by the names under which `select` will find them."""
 
     def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection: ...
+
+
+@runtime_checkable
+class BudgetMethod(Protocol):
+    """A method whose columns depend on the budget, such as one that trains on a part of the rows it will give.
+
+    Its `signals(model, seed)` says what kind of columns these are; a run asks for `signals_within`.
+    """
+
+    def signals_within(self, model: ModelIdentity | None, seed: int, budget: int) -> Mapping[str, Signal]:
+        """As `signals`, for a selection of `budget` rows."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
+from thresher.types import AnyModel, Capability, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 
 
 class LogprobBackend(Protocol):
@@ -23,7 +23,7 @@ class LogprobBackend(Protocol):
 class AnswerLoss:
     """One forward pass a row. Lower `nll`: the model already expects the answer."""
 
-    model: ModelIdentity
+    model: AnyModel
     among_images: bool = False
     """Encode each image as the model encodes it in a conversation of several images.
 
@@ -35,13 +35,17 @@ class AnswerLoss:
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("nll", "float32", "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better known"),
+        Field(
+            "nll",
+            "float32",
+            "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better known",
+        ),
         Field("tokens", "int32", "number of answer tokens, >= 1"),
         Field("greedy_match", "bool", "every answer token is the model's argmax given the tokens before it"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {}
+        return model_inputs(self.model)
 
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: LogprobBackend, pool: SampleSource

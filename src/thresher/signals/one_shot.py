@@ -60,7 +60,9 @@ class OneShot:
     not_identity: ClassVar[tuple[str, ...]] = ("demonstration",)
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("demonstration", "digest"),)
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("nll", "float32", "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists"),
+        Field(
+            "nll", "float32", "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists"
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
