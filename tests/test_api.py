@@ -1,0 +1,36 @@
+"""The Python API does what the command does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import thresher
+from thresher.errors import ConfigError
+
+
+def test_select_and_write(tiny_pool: Path, tmp_path: Path) -> None:
+    pool = thresher.open_pool(tiny_pool, tiny_pool.parent / "images")
+    chosen = thresher.select(pool, "random", "3", store=tmp_path / "store")
+    assert isinstance(pool, thresher.Pool) and len(chosen) == 3 and len(set(chosen.rows.tolist())) == 3
+    out = chosen.write(tmp_path / "out")
+    records = json.loads(tiny_pool.read_text())
+    assert json.loads((out / "subset.json").read_text()) == [records[i] for i in sorted(chosen.rows)]
+
+    again = tmp_path / "again"
+    command = [sys.executable, "-m", "thresher", "select", "--config", str(out / "run.yaml"), "--out", str(again)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
+
+
+def test_a_path_is_opened_and_mistakes_are_named(tiny_pool: Path, tmp_path: Path) -> None:
+    images = tiny_pool.parent / "images"
+    assert len(thresher.select(tiny_pool, "length", "50%", images=images, store=tmp_path)) >= 1
+    with pytest.raises(ConfigError, match="clipper"):
+        thresher.select(tiny_pool, "cliper", images=images, store=tmp_path)
+    with pytest.raises(AttributeError, match="open_pool"):
+        _ = thresher.open_pol  # type: ignore[attr-defined]
