@@ -13,6 +13,6 @@ width = 100
 shown = subprocess.run(
     command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(width)}
 ).stdout
-console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+console = Console(record=True, width=width + 16, file=io.StringIO(), force_terminal=True)
 console.print(Text.from_ansi("$ " + " ".join(command) + "\n\n" + shown))
 console.save_svg(out, title="thresher")
