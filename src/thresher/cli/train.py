@@ -1,0 +1,149 @@
+"""`thresher train`: fine-tune a model on a subset, answers only; the folder it writes is what --model takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli import options as o
+
+if TYPE_CHECKING:
+    from thresher.training import Trained
+
+RECIPE_PANEL = "Recipe"
+
+
+def train(
+    subset: Annotated[
+        str, typer.Argument(metavar="SUBSET", help="The rows: a LLaVA JSON or JSONL file.", show_default=False)
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
+    images: o.Images = None,
+    model: o.Model = None,
+    epochs: Annotated[
+        float,
+        typer.Option("--epochs", metavar="X", help="Passes over the rows.", rich_help_panel=RECIPE_PANEL),
+    ] = 1.0,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            help="Optimiser steps instead of passes.",
+            show_default=False,
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            metavar="RATE",
+            help="Learning rate (default: 2e-4, with --full 2e-5; models under 100 M parameters 5e-3 and 1e-3).",
+            show_default=False,
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", metavar="N", help="Rows that go through the model together.", rich_help_panel=RECIPE_PANEL
+        ),
+    ] = 16,
+    accumulation: Annotated[
+        int,
+        typer.Option("--accumulation", metavar="N", help="Batches that make one step.", rich_help_panel=RECIPE_PANEL),
+    ] = 1,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Train all weights but the vision tower, not LoRA adapters.", rich_help_panel=RECIPE_PANEL
+        ),
+    ] = False,
+    merge: Annotated[
+        bool,
+        typer.Option("--merge", help="Write a whole model, not adapters beside their base."),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Order of the rows.", rich_help_panel=RECIPE_PANEL)
+    ] = 0,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="P",
+            help="fp32, bf16, or auto: bf16 on a GPU that has it.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = "auto",
+    device: o.Device = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    store: o.StorePath = None,
+) -> None:
+    """Fine-tune a model on the rows of a file: LoRA by default, loss on the answers only.
+
+    The folder is what --model takes.
+
+    A killed training goes on from its last checkpoint when the same command is run again.
+    """
+    from thresher.training import Recipe, fit
+
+    recipe = Recipe(
+        epochs=epochs,
+        steps=steps,
+        learning_rate=lr,
+        batch=batch,
+        accumulation=accumulation,
+        lora=not full,
+        seed=seed,
+        precision=precision,  # type: ignore[arg-type]  # checked by Recipe
+    )
+    from thresher.cli.guard import note
+    from thresher.cli.prepare import BUILT_IN, open_the_pool
+    from thresher.config import default_store
+    from thresher.progress import for_stderr
+    from thresher.store import Store
+
+    if model is None:
+        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
+        model = BUILT_IN
+    if merge and full:
+        note("--full trains the whole model: --merge has nothing to do.")
+    kept = Store(store or default_store())
+    trained = fit(
+        model,
+        open_the_pool(subset, images, kept),
+        None,
+        recipe,
+        Path(out),
+        device=device or "auto",
+        progress=for_stderr(),
+        merge=merge,
+        trust_remote_code=bool(trust_remote_code),
+        cache=kept.root / "models",
+    )
+    _show(trained)
+
+
+def _show(trained: Trained) -> None:
+    from thresher.cli.guard import note
+    from thresher.progress import duration
+
+    if trained.unusable:
+        first = trained.unusable[0]
+        note(
+            f"{len(trained.unusable):,} of {trained.rows:,} rows could not be trained on; they are listed in "
+            f"{trained.folder}/failures.jsonl. The first is row {first.row} (id {first.id or 'none'}): {first.error}"
+        )
+    losses = trained.losses
+    tenth = max(len(losses) // 10, 1)
+    begin, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    if trained.steps == 0:
+        typer.echo(f"{trained.folder} holds this training already: nothing to do.")
+    typer.echo(
+        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in {duration(trained.seconds)} at a "
+        f"learning rate of {trained.learning_rate:g}. Training loss {begin:.3f} at the beginning, {end:.3f} at the end."
+    )
+    typer.echo(f"Use it: --model {trained.folder}")

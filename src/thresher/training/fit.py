@@ -1,0 +1,227 @@
+"""`fit`: from a base, a pool and a recipe to a folder that `--model` takes. Deterministic for a seed on one machine.
+
+What is trained does not depend on the order of the file or of `rows`: rows are put in the pool's canonical order first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import thresher
+from thresher.backends.identity import Found, find, handle
+from thresher.errors import MissingExtra, ModelError
+from thresher.fingerprint import fingerprint
+from thresher.progress import Progress
+from thresher.training import folder as folders
+from thresher.training.recipe import Recipe
+from thresher.training.rows import Batches, Unusable, all_failed, named, usable
+from thresher.types import digests_to_bytes
+
+if TYPE_CHECKING:
+    from thresher.backends.hf.backend import HFBackend
+    from thresher.pools import Pool
+
+CHECKPOINT_SECONDS = 60.0
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
+INSTALL = 'pip install "thresher[train]"'
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`folder`: give it to `--model`. `seconds`: spent on the training loop by all runs together. `steps`: done by this call
+    (0: the folder was finished already). `losses`: mean nats per learnt token of every step since the beginning.
+
+    `rows`: how many were given; `unusable`: those that could not be trained on.
+    """
+
+    folder: Path
+    seconds: float
+    steps: int
+    losses: list[float]
+    rows: int
+    unusable: tuple[Unusable, ...]
+    learning_rate: float
+
+
+def fit(
+    base: str,
+    pool: Pool,
+    rows: np.ndarray | None,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    resume: bool = True,
+    merge: bool = False,
+    trust_remote_code: bool = False,
+    cache: Path | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+) -> Trained:
+    """Train `base` (what `--model` takes) on `rows` of the pool (int64 pool rows; None: all) and write it to `out`.
+
+    A folder that holds this very training is reused, and an interrupted one goes on from its last checkpoint (both only
+    with `resume`). `merge`: write a whole model instead of adapters. `cache`: remembers hashes of model folders.
+    `checkpoint_every`: seconds.
+
+    Raises ConfigError (`out`), ModelError (base, or the loss breaks down), PoolError (no rows), TooManyFailures (no row
+    can be encoded), MissingExtra (no TRL), StoreError (disk).
+    """
+    _need_packages()
+    from thresher.backends.hf.load import pick_device
+
+    device = pick_device(device)
+    found = find(base, trust_remote_code, cache)
+    good, unusable = usable(pool, rows)
+    given = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
+    merge = merge and recipe.lora
+    bf16 = _bf16(recipe, device)
+    made_from = rows_fingerprint(pool, given)
+    training = (recipe, found.weights, str(found.config["model_type"]), made_from, bf16, merge)
+    identity = fingerprint(training)
+    record = folders.prepare(out, identity, resume)
+    if record is not None:
+        return _reused(out, record)
+
+    # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and computes in bf16
+    dtype = "bfloat16" if bf16 and recipe.lora else "float32"
+    backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
+    model, trained = learn(
+        backend, pool, good, unusable, recipe, out, bf16=bf16, progress=progress, checkpoint_every=checkpoint_every
+    )
+    _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
+    record = {
+        "identity": identity,
+        "thresher": thresher.__version__,
+        "recipe": asdict(recipe),
+        "learning_rate": trained.learning_rate,
+        "precision": "bf16" if bf16 else "fp32",
+        "merged": merge,
+        "base": {"name": base, "weights": found.weights, "architecture": str(found.config["model_type"])},
+        "rows": {
+            "given": len(given),
+            "fingerprint": made_from,
+            "unusable": len(trained.unusable),
+            "file": str(pool.path),
+        },
+        "steps": len(trained.losses),
+        "seconds": round(trained.seconds, 3),
+        "device": device,
+        "versions": {name: version(name) for name in PACKAGES},
+        "losses": trained.losses,
+    }
+    record["failures"] = [asdict(u) for u in trained.unusable]
+    folders.finish(out, out / folders.WORK / "saved", record, trained.unusable)
+    return trained
+
+
+def learn(
+    backend: HFBackend,
+    pool: Pool,
+    good: np.ndarray,
+    unusable: Sequence[Unusable],
+    recipe: Recipe,
+    out: Path,
+    *,
+    bf16: bool,
+    progress: Progress | None,
+    checkpoint_every: float,
+) -> tuple[Any, Trained]:
+    """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with LoRA) and writes checkpoints
+    only. `good`, `unusable`: from `rows.usable`."""
+    from thresher.backends.hf.teach import Teacher
+    from thresher.training.parts import lora_config, train_all
+    from thresher.training.trainer import train
+
+    model = backend.forward.model
+    parameters = sum(p.numel() for p in model.parameters())
+    rate = recipe.rate(parameters)
+    lora = lora_config(model, recipe) if recipe.lora else None
+    if not recipe.lora:
+        train_all(model, recipe)
+    teacher = Teacher(backend)
+    batches = Batches(backend, teacher.ends, pool, good, recipe.batches(len(good)))
+    try:
+        tuned, trainer, steps, seconds = train(
+            backend,
+            batches,
+            teacher,
+            recipe,
+            rate,
+            lora,
+            out / folders.WORK,
+            bf16=bf16,
+            progress=progress,
+            checkpoint_every=checkpoint_every,
+        )
+    finally:
+        batches.close()
+    failed = sorted([*unusable, *named(pool, batches.bad)], key=lambda u: u.row)
+    if not batches.good:
+        raise all_failed(failed)
+    rows = len(np.unique(good)) + len(unusable)
+    return tuned, Trained(out, seconds, steps, trainer.losses, rows, tuple(failed), rate)
+
+
+def rows_fingerprint(pool: Pool, rows: np.ndarray) -> str:
+    """sha256 over the sorted digests of the rows, in hexadecimal: the same for every order and every file that holds them."""
+    whole = hashlib.sha256()
+    for digest in sorted(digests_to_bytes(pool.digest[rows])):
+        whole.update(digest)
+    return whole.hexdigest()
+
+
+def _need_packages() -> None:
+    for name in ("trl", "peft", "accelerate", "datasets"):
+        try:
+            __import__(name)
+        except ImportError as e:
+            raise MissingExtra(f"Training needs {name}, which is not installed: {INSTALL}") from e
+
+
+def _bf16(recipe: Recipe, device: str) -> bool:
+    import torch
+
+    if recipe.precision == "fp32":
+        return False
+    able = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    if recipe.precision == "bf16" and not able and device.startswith("cuda"):
+        raise ModelError(f"--precision bf16: {device} has no bf16. Give --precision fp32, or leave it out.")
+    return able or recipe.precision == "bf16"
+
+
+def _write(model: Any, found: Found, base: str, recipe: Recipe, out: Path, *, merge: bool, bf16: bool) -> None:
+    """The trained model into the folder aside."""
+    import torch
+
+    aside = out / folders.WORK / "saved"
+    files = folders.processing_files(found.where, found.revision)
+    if recipe.lora and not merge:
+        name, revision = base, None
+        if Path(base).expanduser().is_dir() and base != "demo":
+            name = str(Path(base).expanduser().resolve())
+        elif base != "demo":
+            name, revision = found.where, found.revision
+        folders.save_adapter(model, aside, files, name, revision)
+        return
+    whole = model.merge_and_unload() if recipe.lora else model
+    folders.save_model(whole.to(torch.bfloat16) if bf16 else whole, aside, files)
+
+
+def _reused(out: Path, record: dict[str, Any]) -> Trained:
+    return Trained(
+        out,
+        float(record["seconds"]),
+        0,
+        list(record["losses"]),
+        int(record["rows"]["given"]),
+        tuple(Unusable(**u) for u in record["failures"]),
+        float(record["learning_rate"]),
+    )

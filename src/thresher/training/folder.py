@@ -1,0 +1,150 @@
+"""The folder of a trained model: what is in it, when it is finished, and how it is written so that it is never half there:
+
+config.json, *.safetensors …         a whole model (full training, or merged adapters), or
+adapter_config.json, adapter_model.safetensors    adapters, which `--model` loads on top of their base
+tokenizer, processor, chat template  copied from the base as they are
+training.json                        recipe, base, fingerprint of the rows, versions, losses: written last
+failures.jsonl                       rows that could not be trained on, when there are any
+.training/                           checkpoints, while it goes on
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher.errors import ConfigError, ModelError, StoreError
+
+if TYPE_CHECKING:
+    from thresher.training.rows import Unusable
+
+RECORD = "training.json"
+FAILURES = "failures.jsonl"
+WORK = ".training"
+MODEL_FILES = ("config.json", "adapter_config.json")
+PROCESSING = (".json", ".jinja", ".txt", ".model", ".py")
+NOT_COPIED = ("config.json", "generation_config.json", "adapter_config.json", RECORD)
+
+
+def prepare(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
+    """Make `out` ready for the training of this identity; its record if it is finished already (and `resume`).
+
+    Raises ConfigError when it cannot be written to, or holds another model or the beginning of another training.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file. Give a folder; it is made when it does not exist.")
+    record = read(out)
+    if record is not None and record.get("identity") == identity and resume:
+        return record
+    if (record is not None and record.get("identity") != identity) or (
+        record is None and any((out / name).exists() for name in MODEL_FILES)
+    ):
+        what = _difference(record) if record is not None else "a model that thresher did not train there"
+        raise ConfigError(f"--out {out} holds {what}. Give another folder, or delete this one.")
+    begun = out / WORK / "identity"
+    if begun.exists() and begun.read_text("utf-8") != identity:
+        raise ConfigError(
+            f"--out {out} holds the beginning of another training (other rows, base or recipe). Repeat that command to "
+            f"finish it, give another folder, or delete {out / WORK}."
+        )
+    try:
+        if not resume:
+            shutil.rmtree(out / WORK, ignore_errors=True)
+        (out / WORK).mkdir(parents=True, exist_ok=True)
+        probe = out / f".tmp-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+        begun.write_text(identity, "utf-8")
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written to: {e.strerror}. Give a folder you may write to.") from e
+    return None
+
+
+def read(out: Path) -> dict[str, Any] | None:
+    """The record of a finished training, or None."""
+    try:
+        record = json.loads((out / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "identity" in record else None
+
+
+def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Unusable]) -> None:
+    """Move what was saved in `aside` (inside `out`) to its place, the record last, and drop the checkpoints."""
+    try:
+        if failures:
+            lines = "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
+            (aside / FAILURES).write_text(lines, "utf-8")
+        else:
+            (out / FAILURES).unlink(missing_ok=True)
+        (out / RECORD).unlink(missing_ok=True)
+        names = sorted(p.name for p in aside.iterdir())
+        mode = (out / WORK / "identity").stat().st_mode  # as the user's umask has it; safetensors makes files private
+        for name in names:
+            (aside / name).chmod(mode)
+        for name in sorted(names, key=lambda n: n in MODEL_FILES):  # a folder with a config holds its weights
+            os.replace(aside / name, out / name)
+        written = out / f".tmp-{uuid.uuid4().hex}"
+        written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(written, out / RECORD)
+    except OSError as e:
+        raise StoreError(f"The trained model could not be written to {out}: {e.strerror or e}. Run again.") from e
+    shutil.rmtree(out / WORK, ignore_errors=True)
+
+
+def save_model(model: Any, aside: Path, base_files: Path) -> None:
+    """A whole model with its processing files."""
+    _save(lambda: model.save_pretrained(aside), aside, base_files)
+
+
+def save_adapter(model: Any, aside: Path, base_files: Path, base: str, revision: str | None) -> None:
+    """Adapters of a PEFT model. `base`: what to write down as their base: `demo`, a folder, or a hub id."""
+
+    def save() -> None:
+        model.save_pretrained(aside, save_embedding_layers=False)
+        (aside / "README.md").unlink(missing_ok=True)
+        file = aside / "adapter_config.json"
+        config = json.loads(file.read_text("utf-8"))
+        config |= {"base_model_name_or_path": base, "revision": revision}
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+    _save(save, aside, base_files)
+
+
+def _save(save: Any, aside: Path, base_files: Path) -> None:
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save()
+        for file in sorted(base_files.iterdir()):
+            wanted = file.suffix in PROCESSING and file.name not in NOT_COPIED and not file.name.endswith(".index.json")
+            if wanted and file.is_file() and not (aside / file.name).exists():
+                shutil.copyfile(file, aside / file.name)
+    except OSError as e:
+        raise StoreError(
+            f"The trained model could not be written to {aside.parent}: {e.strerror or e}. Run again."
+        ) from e
+
+
+def processing_files(where: str, revision: str | None) -> Path:
+    """The folder that holds the base's tokenizer and processor: itself, or the downloaded snapshot of a hub id."""
+    if Path(where).is_dir():
+        return Path(where)
+    from transformers.utils import cached_file
+
+    found = cached_file(where, "config.json", revision=revision, local_files_only=True)
+    if found is None:
+        raise ModelError(f"The downloaded files of {where} are gone. Run again.")
+    return Path(found).parent
+
+
+def _difference(record: dict[str, Any]) -> str:
+    base = record.get("base", {}).get("name", "?")
+    rows = record.get("rows", {}).get("given", 0)
+    return f"another trained model ({base}, {rows:,} rows; its recipe, rows or base differ: see {RECORD})"

@@ -1,0 +1,287 @@
+"""TRL's SFTTrainer with our batches and our loss, and the checkpoints from which a killed training goes on.
+
+Optimiser, schedule, mixed precision and accumulation are the trainer's. Order, encoding and loss are ours: an item of its
+data set is the number of a batch, so that going on in the middle means skipping numbers. A checkpoint holds the trained
+weights only, and counts once its `progress.json` stands, which is written last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.teach import Teacher
+from thresher.errors import ModelError, StoreError
+from thresher.progress import Progress
+from thresher.training.recipe import Recipe
+from thresher.training.rows import Batch, Batches
+
+WEIGHTS = "trained.safetensors"
+PROGRESS = "progress.json"
+COSTLY = 20  # a checkpoint is written when the time since the last one is this many times what writing takes
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+LARGE = 1_000_000_000  # parameters: from here on activations are computed twice to save memory on a GPU
+
+
+class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+    """`losses`: mean nats per learnt token of each step so far."""
+
+    loss_is_scaled_for_ga = True  # we divide by the tokens of the whole step
+
+    def __init__(self, teacher: Teacher, batches: Batches, model: Any, config: Any, lora: Any, processor: Any) -> None:
+        numbers = Dataset.from_dict({"batch": list(range(len(batches)))})
+        super().__init__(
+            model=model,
+            args=config,
+            train_dataset=numbers,
+            data_collator=batches.collate,
+            processing_class=processor,
+            peft_config=lora,
+        )
+        self.teacher = teacher
+        self.losses: list[float] = []
+        self.processing_class = None  # else its files are written into every checkpoint and its tokens into the config
+        self.remove_callback(PrinterCallback)
+        self._summed: torch.Tensor | None = None
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        batch: Batch = inputs["batch"]
+        if batch.rows:
+            with self.accelerator.autocast():
+                loss = self.teacher.loss(model, batch.rows, batch.targets, batch.images) / num_items_in_batch
+        else:  # every row of it failed: a step of nothing
+            loss = torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
+        self._summed = loss.detach() if self._summed is None else self._summed + loss.detach()
+        return loss
+
+    def step_done(self) -> float:
+        """The loss of the step that has just ended. Raises ModelError when it is not a number any more."""
+        assert self._summed is not None
+        loss, self._summed = float(self._summed), None
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"The loss is {loss} after {len(self.losses):,} steps: the training has broken down. Give a lower --lr "
+                f"(it was {self.args.learning_rate:g}), or --precision fp32."
+            )
+        self.losses.append(loss)
+        return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        return max(sum(inputs["batch"].tokens for inputs in batch_samples), 1)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # counting them walks over all weights in every step
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        return  # writes a README into every checkpoint
+
+    def _send_telemetry(self) -> None:
+        return  # nothing leaves the machine
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert output_dir is not None
+        os.makedirs(output_dir, exist_ok=True)
+        trained = {n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad}
+        save_file(trained, os.path.join(output_dir, WEIGHTS))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = load_file(os.path.join(resume_from_checkpoint, WEIGHTS))
+        wanted = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        assert saved.keys() == wanted.keys()
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                parameter.copy_(saved[name])
+
+
+class Checkpoints(TrainerCallback):  # type: ignore[misc]
+    """Writes a checkpoint when the last is `every` seconds old (later, where writing one takes long), and drops older ones.
+
+    `seconds`: spent training so far, the runs before this one included.
+    """
+
+    def __init__(self, folder: Path, every: float, batches: Batches, progress: Progress | None) -> None:
+        self.trainer: AnswerTrainer | None = None
+        self.batches = batches
+        self._folder, self._every, self._progress = folder, every, progress
+        self._before = 0.0
+        self._started = self._saved = time.monotonic()
+        self._took = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def resume(self, trainer: AnswerTrainer) -> Path | None:
+        """The last complete checkpoint, whose counts are taken over; everything else in the folder is dropped."""
+        self.trainer = trainer
+        found = sorted(self._folder.glob("checkpoint-*/" + PROGRESS), key=lambda p: int(p.parent.name.split("-")[1]))
+        kept = found[-1].parent if found else None
+        self._drop_all_but(kept)
+        if kept is not None:
+            told = json.loads((kept / PROGRESS).read_text("utf-8"))
+            trainer.losses = told["losses"]
+            self._before = told["seconds"]
+            self.batches.bad.update({int(row): why for row, why in told["bad"].items()})
+            self.batches.good = told["good"]
+        self._started = self._saved = time.monotonic()
+        return kept
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        self.trainer.step_done()
+        if self._progress is not None:
+            first = (state.global_step - 1) * args.gradient_accumulation_steps
+            self._progress.advance(self.batches.asked(first, first + args.gradient_accumulation_steps))
+        age = time.monotonic() - self._saved
+        if age >= max(self._every, COSTLY * self._took) and state.global_step < state.max_steps:
+            control.should_save = True
+            self._saved = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.trainer is not None
+        here = self._folder / f"checkpoint-{state.global_step}"
+        told = {
+            "losses": self.trainer.losses,
+            "seconds": self.seconds,
+            "good": self.batches.good,
+            "bad": {str(row): why for row, why in list(self.batches.bad.items())},
+        }
+        (here / "progress.tmp").write_text(json.dumps(told), "utf-8")
+        os.replace(here / "progress.tmp", here / PROGRESS)
+        self._drop_all_but(here)
+        self._took, self._saved = time.monotonic() - self._saved, time.monotonic()
+
+    def _drop_all_but(self, kept: Path | None) -> None:
+        for other in self._folder.glob("checkpoint-*"):
+            if other != kept:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def train(
+    backend: HFBackend,
+    batches: Batches,
+    teacher: Teacher,
+    recipe: Recipe,
+    rate: float,
+    lora: Any,
+    folder: Path,
+    *,
+    bf16: bool,
+    progress: Progress | None,
+    checkpoint_every: float,
+) -> tuple[Any, AnswerTrainer, int, float]:
+    """Train `backend`'s model in place. `folder`: of the checkpoints; the last one in it is where the training goes on.
+
+    Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and seconds in all.
+    Raises ModelError (the loss breaks down, out of memory), StoreError (a checkpoint cannot be written).
+    """
+    from thresher.backends.hf.forward import is_out_of_memory
+
+    model = backend.forward.model
+    parameters = sum(p.numel() for p in model.parameters())
+    steps = -(-len(batches) // recipe.accumulation)
+    with _own_randomness(), _device(model.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TRL's calls of transformers, not ours
+        checkpoints = Checkpoints(folder, checkpoint_every, batches, progress)
+        config = _config(recipe, rate, steps, folder, model.device, bf16, parameters)
+        trainer = AnswerTrainer(teacher, batches, model, config, lora, backend.encoder.processor)
+        trainer.add_callback(checkpoints)
+        start = checkpoints.resume(trainer)
+        done = len(trainer.losses)
+        if progress is not None:
+            progress.start("training", batches.asked(0, len(batches)), batches.asked(0, done * recipe.accumulation))
+        try:
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+        except (torch.OutOfMemoryError, RuntimeError) as e:
+            if not is_out_of_memory(e):
+                raise
+            raise ModelError(
+                f"Training runs out of memory on {model.device}. Give a smaller --batch with a larger --accumulation "
+                f"(--batch {max(recipe.batch // 4, 1)} --accumulation {recipe.accumulation * 4}): the result is the same."
+            ) from e
+        except OSError as e:
+            raise StoreError(f"A checkpoint could not be written to {folder}: {e.strerror or e}.") from e
+        finally:
+            if progress is not None:
+                progress.finish()
+    return trainer.model.eval(), trainer, len(trainer.losses) - done, checkpoints.seconds
+
+
+def _config(
+    recipe: Recipe, rate: float, steps: int, folder: Path, device: torch.device, bf16: bool, parameters: int
+) -> Any:
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # an item of the data set is a batch
+        gradient_accumulation_steps=recipe.accumulation,
+        train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        max_length=None,
+        learning_rate=rate,
+        lr_scheduler_type=SCHEDULES[recipe.schedule],
+        warmup_steps=math.ceil(recipe.warmup * steps),
+        weight_decay=recipe.weight_decay,
+        seed=recipe.seed,
+        use_cpu=device.type == "cpu",
+        bf16=bf16,
+        fp16=False,
+        tf32=None,
+        activation_checkpointing=device.type == "cuda" and parameters >= LARGE,
+        save_strategy="no",  # `Checkpoints` asks for them
+        logging_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    config._n_gpu = 1  # several visible GPUs: one is used
+    return config
+
+
+@contextlib.contextmanager
+def _own_randomness() -> Iterator[None]:
+    """The trainer seeds every generator of the process; afterwards they are as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _device(device: torch.device) -> Iterator[None]:
+    """accelerate takes the first GPU; this names ours (cuda:1)."""
+    name = "ACCELERATE_TORCH_DEVICE"
+    before = os.environ.get(name)
+    if device.type == "cuda":
+        os.environ[name] = str(device)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

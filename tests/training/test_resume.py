@@ -1,0 +1,139 @@
+"""A killed training goes on from its last checkpoint to the same end: same losses, same weights, same failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_models import build
+from tests.training.rows import pool_of, record
+from thresher.errors import ConfigError
+from thresher.pools import Pool
+from thresher.progress import Silent
+from thresher.training import Recipe, Trained, fit
+
+RECIPE = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3)
+FULL = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3, lora=False, weight_decay=0.01)
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from thresher.pools import open_pool
+from thresher.progress import Silent
+from thresher.training import Recipe, fit
+
+class Slow(Silent):
+    def advance(self, n):
+        time.sleep(0.1)
+
+base, pool, out = sys.argv[1:]
+recipe = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3)
+fit(base, open_pool(pool), None, recipe, Path(out), device="cpu", progress=Slow(), checkpoint_every=0)
+"""
+
+
+class Stop(Silent):
+    """Ctrl-C after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+        self.started_at = -1
+
+    def start(self, label: str, total: int, done: int) -> None:
+        self.started_at = done
+
+    def advance(self, n: int) -> None:
+        time.sleep(0.03)  # else the next checkpoint is not yet due: see COSTLY
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """30 rows, two of which fail: one is found only when its picture is opened."""
+    folder = tmp_path_factory.mktemp("rows")
+    records = [record(i) for i in range(30)]
+    records[4]["image"] = "torn.png"
+    records[9]["image"] = "gone.png"
+    (folder / "torn.png").write_bytes(b"not a picture")
+    return pool_of(folder, records)
+
+
+def same_end(got: Trained, want: Trained) -> None:
+    assert len(got.losses) == len(want.losses) == 15
+    assert got.losses == pytest.approx(want.losses, abs=1e-6)
+    assert got.unusable == want.unusable and len(got.unusable) == 2
+    name = "adapter_model.safetensors" if (want.folder / "adapter_model.safetensors").exists() else "model.safetensors"
+    a, b = load_file(got.folder / name), load_file(want.folder / name)
+    assert a.keys() == b.keys() and all(torch.allclose(a[k], b[k], atol=1e-6, rtol=0) for k in a)
+    assert not (got.folder / ".training").exists()
+
+
+@pytest.mark.slow  # the same by Ctrl-C, in this process, is below
+def test_a_killed_process_goes_on_to_the_same_end(pool: Pool, tmp_path: Path) -> None:
+    base, out = str(build("llava")), tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, base, str(pool.path), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    try:
+        until = time.monotonic() + 90
+        while not list(out.glob(".training/checkpoint-*/progress.json")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL and not (out / "training.json").exists()
+    with pytest.raises(ConfigError, match="the beginning of another training"):
+        fit(base, pool, None, FULL, out, device="cpu")
+    rest = fit(base, pool, None, RECIPE, out, device="cpu")
+    assert 0 < rest.steps < 15
+    same_end(rest, fit(base, pool, None, RECIPE, tmp_path / "whole", device="cpu"))
+
+
+@pytest.mark.parametrize("name", ["mllama", pytest.param("qwen2_5_vl", marks=pytest.mark.slow)])
+def test_full_training_stopped_twice(name: str, pool: Pool, tmp_path: Path) -> None:
+    base, out = str(build(name)), tmp_path / "stopped"
+    done = []
+    for _ in range(2):
+        stop = Stop(6)
+        with pytest.raises(KeyboardInterrupt):
+            fit(base, pool, None, FULL, out, device="cpu", progress=stop, checkpoint_every=0)
+        done.append(stop.started_at)
+    rest = fit(base, pool, None, FULL, out, device="cpu")
+    assert done[0] == 0 < done[1] and rest.steps < 15
+    same_end(rest, fit(base, pool, None, FULL, tmp_path / "whole", device="cpu"))
+
+
+def test_half_a_checkpoint_does_not_count(pool: Pool, tmp_path: Path) -> None:
+    """Killed while it was being written: the one before it is used, or none."""
+    base, out = str(build("llava")), tmp_path / "m"
+    with pytest.raises(KeyboardInterrupt):
+        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
+    (whole,) = out.glob(".training/checkpoint-*")
+    step = int(whole.name.split("-")[1])
+    half = whole.with_name(f"checkpoint-{step + 1}")
+    half.mkdir()
+    (half / "trained.safetensors").write_bytes(b"half")
+    told = json.loads((whole / "progress.json").read_text())
+    assert len(told["losses"]) == step
+    rest = fit(base, pool, None, RECIPE, out, device="cpu")
+    assert rest.steps == 15 - step
+
+
+def test_without_resume_it_starts_afresh(pool: Pool, tmp_path: Path) -> None:
+    base, out = str(build("llava")), tmp_path / "m"
+    with pytest.raises(KeyboardInterrupt):
+        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
+    assert fit(base, pool, None, RECIPE, out, device="cpu", resume=False).steps == 15
+    assert fit(base, pool, None, RECIPE, out, device="cpu").steps == 0

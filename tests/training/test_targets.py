@@ -1,0 +1,81 @@
+"""What is learnt: the answer tokens of every turn and what ends each, nothing else, for every architecture; and the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny_models import ARCHITECTURES, build
+from thresher.backends import resolve
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.teach import EndOfTurn, Teacher
+from thresher.pools import Pool
+
+ENDS = {
+    "qwen2_5_vl": "<|im_end|>",
+    "qwen3_vl": "<|im_end|>",
+    "llava": "</s>",  # its template writes no end
+    "llava_onevision": "<|im_end|>",
+    "mllama": "<|eot_id|>",
+    "smolvlm": "<end_of_utterance>",
+    "internvl": "<|im_end|>",
+}
+_open: dict[str, HFBackend] = {}
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def named(request: pytest.FixtureRequest) -> tuple[str, HFBackend]:
+    """Loaded once for this file; its weights are not changed."""
+    if request.param not in _open:
+        _open[request.param] = resolve(str(build(request.param)), device="cpu").open()
+    return request.param, _open[request.param]
+
+
+def test_each_turn_is_its_answer_and_its_end(named: tuple[str, HFBackend], lessons: Pool) -> None:
+    name, backend = named
+    ends = EndOfTurn(backend.encoder)
+    tokenizer = backend.encoder.tokenizer
+    assert ends.token is not None and tokenizer.convert_ids_to_tokens(ends.token) == ENDS[name]
+    assert ends.written == (name != "llava")
+    samples = lessons.samples(range(10))
+    block = backend.prepare([conversation(s) for s in samples], range(10), lessons, False)
+    assert not block.errors
+    for i, row in zip(block.index, block.rows, strict=True):
+        want = ends.targets(row)
+        answers = [t.text for t in samples[i].turns if t.role == "assistant"]
+        text = tokenizer.decode(want.token.tolist(), skip_special_tokens=False)
+        told = [part.strip() for part in text.split(ENDS[name])]
+        assert told == [*answers, ""], f"{told} for {answers}"
+        assert (np.diff(want.where) > 0).all()
+        inside = want.where[want.where + 1 < len(row.ids)]
+        same = row.ids[inside + 1] == want.token[: len(inside)]
+        allowed = len(answers) if name == "llava" else 0
+        assert (~same).sum() <= allowed, "the targets are the text itself, but for an end not written there"
+
+
+def test_the_loss_is_the_scored_loss_plus_the_ends(named: tuple[str, HFBackend], lessons: Pool) -> None:
+    """Rows of different lengths, with 0, 1 and 2 images in one batch, against scoring row by row."""
+    _, backend = named
+    rows = range(10)
+    samples = lessons.samples(rows)
+    nll, tokens = np.zeros(10), np.zeros(10)
+    for scored in backend.answer_loss(samples, lessons):
+        nll[scored.index], tokens[scored.index] = scored.values["nll"], scored.values["tokens"]
+    block = backend.prepare([conversation(s) for s in samples], rows, lessons, False)
+    teacher = Teacher(backend)
+    with torch.no_grad():
+        answers_only = [teacher.ends.targets(r) for r in block.rows]
+        for row, want in zip(block.rows, answers_only, strict=True):
+            keep = np.isin(want.where, row.answers - 1) & (
+                want.token == row.ids[np.minimum(want.where + 1, len(row.ids) - 1)]
+            )
+            object.__setattr__(want, "token", want.token[keep])
+            object.__setattr__(want, "where", want.where[keep])
+        got = teacher.loss(backend.forward.model, block.rows, answers_only, block.images)
+        whole = teacher.loss(
+            backend.forward.model, block.rows, [teacher.ends.targets(r) for r in block.rows], block.images
+        )
+    assert float(got) == pytest.approx((nll * tokens).sum(), rel=2e-5)
+    assert float(whole) > float(got)
