@@ -1,0 +1,223 @@
+"""`thresher evaluate`: ask a model the questions of a test set and say how many it gets right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thresher.cli import options as o
+from thresher.cli.guard import Interrupted, note
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.config import RunConfig
+    from thresher.evaluation import Evaluation
+    from thresher.store import Store
+
+MOST_GROUPS = 30
+
+
+def evaluate(
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="TEST", help="The test set: a LLaVA JSON or JSONL file.", show_default=False),
+    ] = None,
+    images: o.Images = None,
+    score: Annotated[
+        str,
+        typer.Option(
+            "--score", metavar="HOW", help="generate answers, let it choose among candidates (choice), or auto: by row."
+        ),
+    ] = "auto",
+    by: Annotated[
+        str, typer.Option("--by", metavar="FIELD", help="Split by a field of the records, or source.")
+    ] = "source",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.json",
+            help="Write the numbers, and all answers beside them as parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="Where a generated answer is cut.")
+    ] = 32,
+    lmms_eval: Annotated[
+        str | None,
+        typer.Option(
+            "--lmms-eval",
+            metavar="TASKS",
+            help="Run these tasks of lmms-eval too (comma-separated).",
+            show_default=False,
+        ),
+    ] = None,
+    lmms_eval_model: Annotated[
+        str | None,
+        typer.Option(
+            "--lmms-eval-model", metavar="NAME", help="What lmms-eval calls the model's code.", show_default=False
+        ),
+    ] = None,
+    model: o.Model = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    batch_tokens: o.BatchTokens = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    store: o.StorePath = None,
+    on_missing: o.OnMissing = None,
+    retry_errors: o.RetryErrors = None,
+) -> None:
+    """Ask a model the questions of a test set and score its answers.
+
+    Answers are stored as they come: a stopped evaluation goes on where it was.
+    """
+    from thresher.cli.prepare import BUILT_IN, the_model
+    from thresher.config import combine, default_store
+    from thresher.errors import ConfigError
+    from thresher.evaluation import report
+    from thresher.store import Store
+
+    if data is None and lmms_eval is None:
+        raise ConfigError("Missing: --data (a LLaVA JSON or JSONL file), or --lmms-eval TASKS.")
+    if model is None:
+        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
+    flags = o.given(
+        None,
+        model=model or BUILT_IN,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        store=store,
+        on_missing=on_missing,
+        retry_errors=retry_errors,
+    )
+    told = combine({}, flags)
+    file = report.check_out(out) if out is not None else None
+    kept = Store(told.store or default_store())
+    handle = the_model(told, kept)
+    assert handle is not None  # told.model is set above
+    arguments = _lmms_arguments(handle, lmms_eval_model) if lmms_eval is not None else []
+
+    content: dict[str, Any] = {}
+    found = None
+    if data is not None:
+        found = _ask(told, handle, kept, data, images, score, by, max_new_tokens)
+        content = found.to_json()
+        show(found)
+        if file is not None:
+            report.write(content, found.rows, file)
+    if lmms_eval is not None:
+        from thresher.evaluation import lmms
+
+        folder = file.with_suffix(".lmms_eval") if file is not None else Path("lmms_eval")
+        content.setdefault("model", handle.name)
+        content["lmms_eval"] = lmms.run(arguments, lmms_eval, folder)
+        _show_tasks(content["lmms_eval"])
+        if file is not None:
+            report.write(content, found.rows if found is not None else None, file)
+    if file is not None:
+        beside = f" and {file.with_suffix('.parquet')}" if found is not None else ""
+        typer.echo(f"Written: {file}{beside}")
+
+
+def _ask(
+    told: RunConfig,
+    handle: ModelHandle,
+    store: Store,
+    data: str,
+    images: str | None,
+    score: str,
+    by: str,
+    max_new_tokens: int,
+) -> Evaluation:
+    from thresher.cli.prepare import open_the_pool
+    from thresher.evaluation import evaluate as run
+    from thresher.progress import for_stderr
+
+    pool = open_the_pool(data, images, store)
+    progress = for_stderr()
+    try:
+        return run(
+            handle,
+            pool,
+            score=score,  # type: ignore[arg-type]  # checked by evaluate
+            by=by,
+            store=store,
+            progress=progress,
+            max_new_tokens=max_new_tokens,
+            on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
+            retry_errors=told.retry_errors,
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(progress.rows) from None
+
+
+def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
+    """Checked before anything is spent. Raises MissingExtra, ConfigError, ModelError."""
+    from thresher.backends.identity import BUILT_IN as FOLDER
+    from thresher.evaluation import lmms
+
+    lmms.command()
+    path = FOLDER if handle.name == "demo" else Path(handle.name).expanduser()
+    return lmms.model_arguments(handle.name, path if path.exists() else None, handle.identity.architecture, adapter)
+
+
+def show(found: Evaluation) -> None:
+    """The overall line, how rows were asked, what failed, and a table of the groups."""
+    from rich.markup import escape
+
+    from thresher.compute import commonest
+    from thresher.progress import duration
+    from thresher.summary import stdout, table
+
+    console = stdout()
+    console.print(
+        f"[bold]Accuracy {_percent(found.accuracy)}[/] ({_range(found.interval)}) on {found.n:,} rows; "
+        f"macro over {len(found.by)} group{'' if len(found.by) == 1 else 's'} {_percent(found.macro)} "
+        f"({_range(found.macro_interval)}).",
+        soft_wrap=True,
+    )
+    ways = {"choice": "chosen among candidates", "generate": "generated"}
+    asked = ", ".join(f"{n:,} {ways[how]}" for how, n in found.scored.items())
+    console.print(
+        f"Answers: {asked}; {found.asked:,} asked of the model now, in {duration(found.seconds)}. "
+        f"ANLS {_percent(found.anls)}, relaxed accuracy {_percent(found.relaxed)}.",
+        soft_wrap=True,
+    )
+    shown = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
+    out = table(escape(str(found.about["grouped_by"])), "rows", "accuracy", "95% interval", "failed")
+    for name, g in shown[:MOST_GROUPS]:
+        out.add_row(escape(name), f"{g.n:,}", _percent(g.accuracy), _range(g.interval), f"{g.failed:,}")
+    if len(found.by) > 1:
+        console.print(out)
+    if len(shown) > MOST_GROUPS:
+        console.print(f"… and {len(shown) - MOST_GROUPS:,} smaller groups (all are in --out).")
+    if found.failed:
+        note(f"{found.failed:,} rows could not be evaluated and count in no number: {commonest(found.failures)}.")
+    if found.cut:
+        note(f"{found.cut:,} generated answers did not end by themselves and were cut; see --max-new-tokens.")
+
+
+def _show_tasks(tasks: dict[str, dict[str, float]]) -> None:
+    from rich.markup import escape
+
+    from thresher.summary import stdout, table
+
+    out = table("lmms-eval task", "metric", "value")
+    for task, metrics in tasks.items():
+        for name, value in metrics.items():
+            out.add_row(escape(task), escape(name), f"{value:.4g}")
+    stdout().print(out)
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f}%"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"

@@ -1,0 +1,262 @@
+"""One model on one set of questions: each row is asked to choose or to answer, and what it says is scored.
+
+What is asked of the model are two ordinary row signals (`Answer`, `Choice`), so answers are stored as they come, a stopped
+evaluation goes on where it was, and another `by` costs nothing. Ties pool, store and signals together; writes answers into
+the store only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from thresher.compute import AUTO_LIMIT, Computation, OnMissing, commonest
+from thresher.errors import ConfigError, TooManyFailures, nearest
+from thresher.evaluation.groups import groups
+from thresher.evaluation.metrics import anls, exact_match, relaxed_match
+from thresher.evaluation.normalise import normalise
+from thresher.evaluation.part import Part
+from thresher.evaluation.reading import read
+from thresher.evaluation.report import Evaluation, summarise
+from thresher.signals.answer import Answer
+from thresher.signals.candidates import Candidates, candidates, expected
+from thresher.signals.choice import Choice
+from thresher.types import RowSignal, Sample, digests_to_bytes
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+    from thresher.progress import Progress
+    from thresher.store import Store
+
+Score = Literal["auto", "generate", "choice"]
+SCORES = ("auto", "generate", "choice")
+MOST_ANSWERS = 32  # different answers of a set that can still be a list of candidates
+CHUNK = 8192
+
+
+def evaluate(
+    model: ModelHandle,
+    pool: Pool,
+    *,
+    score: Score = "auto",
+    by: str = "source",
+    store: Store,
+    progress: Progress | None = None,
+    max_new_tokens: int = 32,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+) -> Evaluation:
+    """Ask `model` the last question of every row of `pool`.
+
+    `score`: auto asks rows whose candidates are recognised (see `signals/candidates.py`) to choose and the others to
+    answer; generate has all answered; choice has all choose, rows without candidates of their own among all answers of
+    such rows in the pool, if these are at most 32.
+    `on_missing`: auto tolerates failed rows up to 5% of the pool, exclude any number, refuse none.
+    Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
+    """
+    if score not in SCORES:
+        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
+    if max_new_tokens < 1:
+        raise ConfigError(f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1.")
+    began = time.monotonic()
+    names = groups(pool, by)
+    asked = _Asked(pool)
+    allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
+    limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
+    limit.check(Counter())
+
+    usable = asked.usable
+    if score == "auto":
+        choosing = np.array([asked.offered[r] is not None for r in usable.tolist()], bool)
+    else:
+        choosing = np.full(len(usable), score == "choice")
+    otherwise = _closed_set(asked, usable) if score == "choice" else ()
+    backend = _Once(model)
+    jobs: list[tuple[str, np.ndarray, RowSignal]] = [
+        ("choice", usable[choosing], Choice(model.identity, otherwise)),
+        ("generate", usable[~choosing], Answer(model.identity, max_new_tokens)),
+    ]
+    told: dict[int, _Told] = {}
+    scored_now = 0
+    for name, rows, signal in jobs:
+        if not len(rows):
+            continue
+        computation = _Evaluation(Part(pool, rows), store, backend, limit, progress, retry_errors)  # type: ignore[arg-type]
+        values = computation.column(signal, name)
+        scored_now += sum(run.scored for run in computation.runs)
+        at = rows[computation.order]
+        for position in np.flatnonzero(computation.active).tolist():
+            told[int(at[position])] = _Told(name, {f: a[position] for f, a in values.items()})
+        for positions, _, errors in computation.failed:
+            asked.errors.update(zip(at[positions].tolist(), errors, strict=True))
+        limit.before = Counter(asked.errors.values())
+
+    table = _table(pool, asked, names, told)
+    cut = sum(t.scored == "generate" and not t.values["finished"] for t in told.values())
+    about = {
+        "model": model.name,
+        "identity": asdict(model.identity),
+        "data": str(pool.path),
+        "score": score,
+        "grouped_by": by,
+        "max_new_tokens": max_new_tokens,
+    }
+    seconds = time.monotonic() - began
+    return summarise(table, asked.cluster, cut=cut, asked=scored_now, seconds=seconds, about=about)
+
+
+# ---------------------------------------------------------------------------------------------- what is asked
+
+
+class _Asked:
+    """The rows of a pool as questions: what is expected, what is offered, which image, and which rows nobody can answer."""
+
+    def __init__(self, pool: Pool) -> None:
+        n = len(pool)
+        self.expected = [""] * n
+        self.offered: list[Candidates | None] = [None] * n
+        self.errors: dict[int, str] = dict(pool.problems)
+        self.cluster = np.arange(n)  # rows with the same images have the same number
+        for row in np.flatnonzero(pool.facts["missing_images"]).tolist():
+            self.errors.setdefault(row, f"an image file does not exist under {pool.images_folder}")
+        first: dict[tuple[str, ...], int] = {}
+        for start in range(0, n, CHUNK):
+            rows = np.arange(start, min(start + CHUNK, n))
+            for row, sample in zip(rows.tolist(), pool.samples(rows), strict=True):
+                self._add(row, sample, first)
+        self.usable = np.array([r for r in range(n) if r not in self.errors], np.int64)
+
+    def _add(self, row: int, sample: Sample, first: dict[tuple[str, ...], int]) -> None:
+        if sample.images:
+            self.cluster[row] = first.setdefault(tuple(i.identity for i in sample.images), row)
+        if row in self.errors:
+            return
+        self.expected[row] = expected(sample)
+        self.offered[row] = candidates(sample)
+        if not self.expected[row]:
+            self.errors[row] = "no-answer: the last assistant turn is empty, so there is nothing to compare with"
+
+
+def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
+    """The different answers of rows that offer no candidates, each in its commonest form, by name. Raises ConfigError."""
+    forms: dict[str, Counter[str]] = {}
+    for row in usable.tolist():
+        if asked.offered[row] is None:
+            forms.setdefault(normalise(asked.expected[row]), Counter())[asked.expected[row]] += 1
+    if len(forms) > MOST_ANSWERS or len(forms) == 1:
+        rows = sum(c.total() for c in forms.values())
+        raise ConfigError(
+            f"--score choice: {rows:,} rows offer no candidates to choose from, and have {len(forms):,} different answers; "
+            f"2 to {MOST_ANSWERS} could be a list of candidates. Give --score auto, or generate."
+        )
+    return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
+
+
+# ---------------------------------------------------------------------------------------------- asking
+
+
+class _Once:
+    """A model that is opened once, however many signals ask it."""
+
+    def __init__(self, model: ModelHandle) -> None:
+        self.name, self.identity, self._open = model.name, model.identity, model.open
+        self._backend: Any = None
+
+    def open(self) -> Any:
+        if self._backend is None:
+            self._backend = self._open()
+        return self._backend
+
+
+class _Limit:
+    """How many rows of the whole pool may fail. `before`: errors of rows that are settled."""
+
+    def __init__(self, allowed: int, rows: int, before: Counter[str]) -> None:
+        self.allowed, self.rows, self.before = allowed, rows, before
+
+    def check(self, more: Counter[str]) -> None:
+        reasons = self.before + more
+        if (gone := reasons.total()) > self.allowed:
+            raise TooManyFailures(
+                f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most {self.allowed:,} may fail. Commonest "
+                f"reasons: {commonest(reasons)}. An accuracy of the rest would mislead; to have it anyway, give "
+                "--on-missing exclude. What was answered is stored."
+            )
+
+
+class _Evaluation(Computation):
+    """A computation on a part of the pool, whose failures count against the whole of it."""
+
+    def __init__(
+        self, part: Pool, store: Store, model: ModelHandle, limit: _Limit, progress: Progress | None, retry_errors: bool
+    ) -> None:
+        super().__init__(part, store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress)
+        self.limit = limit
+
+    def check(self, more: Counter[str] | None = None) -> None:
+        self.limit.check(self._reasons + (more or Counter()))
+
+
+# ---------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the model said of one row: the fields of `Choice` or `Answer`."""
+
+    scored: str
+    values: dict[str, Any]
+
+
+def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Told]) -> pa.Table:
+    """One row a row of the pool, in its order."""
+    n = len(pool)
+    columns: dict[str, list[Any]] = {
+        name: [None] * n for name in ("scored", "answer", "said", "correct", "anls", "relaxed", "margin", "finished")
+    }
+    memo: dict[tuple[str, str], tuple[bool, float, bool]] = {}  # test sets repeat few answers many times
+    for row, t in told.items():
+        said, wanted, offered = str(t.values["text"]), asked.expected[row], asked.offered[row]
+        answer = read(said, offered) if t.scored == "generate" and offered is not None else said
+        marks = memo.get((answer, wanted))
+        if marks is None:
+            marks = (exact_match(answer, wanted), anls(answer, wanted), relaxed_match(answer, wanted))
+            memo[answer, wanted] = marks
+        columns["scored"][row], columns["answer"][row], columns["said"][row] = t.scored, answer, said
+        columns["correct"][row], columns["anls"][row], columns["relaxed"][row] = marks
+        if t.scored == "choice":
+            columns["margin"][row] = float(t.values["margin"])
+        else:
+            columns["finished"][row] = bool(t.values["finished"])
+    every = np.arange(n)
+    return pa.table(
+        {
+            "row": pa.array(every, pa.int64()),
+            "id": pa.array(pool.ids(every), pa.string()),
+            "digest": pa.array([d.hex() for d in digests_to_bytes(pool.digest)], pa.string()),
+            "group": pa.array(list(names), pa.string()),
+            "scored": pa.array(columns["scored"], pa.string()),
+            "expected": pa.array([_text(t) for t in asked.expected], pa.string()),
+            "answer": pa.array([_text(t) for t in columns["answer"]], pa.string()),
+            "said": pa.array([_text(t) for t in columns["said"]], pa.string()),
+            "correct": pa.array(columns["correct"], pa.bool_()),
+            "anls": pa.array(columns["anls"], pa.float64()),
+            "relaxed": pa.array(columns["relaxed"], pa.bool_()),
+            "margin": pa.array(columns["margin"], pa.float32()),
+            "finished": pa.array(columns["finished"], pa.bool_()),
+            "image": pa.array(asked.cluster, pa.int64()),
+            "error": pa.array([asked.errors.get(r, "") for r in range(n)], pa.string()),
+        }
+    )
+
+
+def _text(text: str | None) -> str | None:
+    """Text that parquet can hold: lone surrogates are written out."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,46 @@
+"""The groups that an evaluation is split by: the pool's sources, or any field of its records."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+BY_SOURCE = "source"
+NONE = "(none)"
+
+
+def groups(pool: Pool, by: str) -> list[str]:
+    """A name for each row of the pool. Raises ConfigError where no record has the field `by`.
+
+    `source` is the pool's own idea of it (data_source, else source, else the file's name); values that are not text are
+    written as JSON; records without the field, or unreadable ones, are "(none)".
+    """
+    if by == BY_SOURCE:
+        names = np.array([name or NONE for name in pool.source_names], dtype=object)
+        return [str(name) for name in names[pool.source]]
+    out: list[str] = []
+    seen: dict[str, None] = {}
+    for raw in pool.raw(range(len(pool))):
+        try:
+            record = json.loads(raw)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            out.append(NONE)
+            continue
+        seen.update(dict.fromkeys(record))
+        value = record.get(by)
+        out.append(NONE if value is None or value == "" else value if isinstance(value, str) else json.dumps(value))
+    if all(name == NONE for name in out):
+        known = [k for k in seen if k not in ("conversations", "image")]
+        raise ConfigError(
+            f"--by {by}: no record of {pool.path} has this field.{nearest(by, known)} Known: source, {', '.join(known)}."
+        )
+    return out

@@ -1,0 +1,109 @@
+"""Public benchmarks through lmms-eval, in a process of its own: it pins other versions of torch and transformers.
+
+Finds the command `lmms-eval` (or the module, where it is installed beside us), runs it on the same model and reads the
+results file that it writes. Touches the folder it is given; everything lmms-eval prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from thresher.errors import ConfigError, MissingExtra, ModelError, ThresherError
+
+ADAPTERS = {
+    "internvl": "internvl_hf",
+    "llava": "llava_hf",
+    "llava_next": "llava_hf",
+    "llava_onevision": "llava_hf",
+    "mllama": "llama_vision",
+    "qwen2_vl": "qwen2_vl",
+    "qwen2_5_vl": "qwen2_5_vl",
+    "qwen3_vl": "qwen3_vl",
+}
+"""config.json's model_type -> what lmms-eval calls its code for it."""
+
+
+class LmmsEvalFailed(ThresherError):
+    """lmms-eval ended badly or wrote no results."""
+
+
+def command() -> list[str]:
+    """How to call lmms-eval here. Raises MissingExtra where it is not installed."""
+    if found := shutil.which("lmms-eval"):
+        return [found]
+    if importlib.util.find_spec("lmms_eval") is not None:
+        return [sys.executable, "-m", "lmms_eval"]
+    raise MissingExtra(
+        "--lmms-eval needs lmms-eval, which is not installed. It pins other versions of torch and transformers than "
+        "thresher, so give it an environment of its own whose command is on the PATH: pipx install lmms-eval"
+    )
+
+
+def model_arguments(model: str, folder: Path | None, architecture: str, adapter: str | None) -> list[str]:
+    """`--model … --model_args …` for a folder or (`folder` None) a hub id. Raises ConfigError, ModelError.
+
+    `adapter`: what lmms-eval calls the model's code; None = known from the architecture.
+    """
+    if adapter is None and architecture not in ADAPTERS:
+        raise ConfigError(
+            f"--lmms-eval: it is not known what lmms-eval calls a {architecture!r} model. Name it with --lmms-eval-model; "
+            f"known here: {', '.join(sorted(ADAPTERS))}."
+        )
+    if folder is not None and not (folder / "config.json").is_file():
+        raise ModelError(f"--lmms-eval: {model} is an adapter; lmms-eval needs a whole model. Merge it first.")
+    name, _, revision = model.partition("@")
+    where = f"pretrained={folder.resolve() if folder is not None else name}"
+    if "," in where:
+        raise ConfigError(
+            f"--lmms-eval: the path {where.removeprefix('pretrained=')} holds a comma, which lmms-eval splits at."
+        )
+    if folder is None and revision:
+        where += f",revision={revision}"
+    return ["--model", adapter or ADAPTERS[architecture], "--model_args", where]
+
+
+def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
+    """Run `tasks` (comma-separated) with `model_arguments`; task -> metric -> value. `out`: a folder for its files.
+
+    Raises MissingExtra, LmmsEvalFailed.
+    """
+    call = [*command(), *model, "--tasks", tasks, "--batch_size", "1", "--output_path", str(out), "--log_samples"]
+    out.mkdir(parents=True, exist_ok=True)
+    before = set(out.rglob("*results.json"))
+    try:
+        code = subprocess.run(call, stdout=sys.stderr, check=False).returncode
+    except OSError as e:
+        raise LmmsEvalFailed(f"lmms-eval could not be started ({' '.join(call)}): {e.strerror or e}.") from e
+    if code:
+        raise LmmsEvalFailed(
+            f"lmms-eval ended with code {code}. Its own message is above; the call was: {' '.join(call)}"
+        )
+    new = sorted(set(out.rglob("*results.json")) - before, key=lambda p: p.stat().st_mtime)
+    if not new:
+        raise LmmsEvalFailed(f"lmms-eval wrote no results into {out}. Its own message is above.")
+    return read(new[-1])
+
+
+def read(path: Path) -> dict[str, dict[str, float]]:
+    """The numbers of a results file: task -> metric -> value. Raises LmmsEvalFailed."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        tasks = content["results"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise LmmsEvalFailed(f"{path} is not a results file of lmms-eval: {e}.") from e
+    out: dict[str, dict[str, float]] = {}
+    for task, metrics in tasks:
+        found = {}
+        for name, value in metrics.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if number and name != "samples":
+                found[name.removesuffix(",none")] = float(value)
+        out[str(task)] = found
+    return out

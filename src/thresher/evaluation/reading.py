@@ -1,0 +1,41 @@
+"""Which candidate a generated text means, so that "B. a dog" or "Yes, there is." counts where the answer is B or yes.
+
+Only for rows whose candidates are known. Strict: a text that could mean two candidates, or none clearly, stays as it is
+and is then compared as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+
+from thresher.evaluation.normalise import normalise
+from thresher.signals.candidates import PAIRS, Candidates
+
+_LETTER_FIRST = re.compile(r"\W*([A-Z])(?:[).:\]]|\W*$)")
+_LETTER_NAMED = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\(?([A-Z])\b(?![’'])", re.IGNORECASE)
+_WORD_FIRST = re.compile(r"\W*(\w+)\s*(?:[,.;:!]|$)")
+
+
+def read(text: str, offered: Candidates) -> str:
+    """The candidate that `text` means, else `text` itself.
+
+    >>> letters = Candidates(("A", "B"), ("A", "B"), ("a cat", "a dog"))
+    >>> [read(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A big dog")]
+    ['B', 'A', 'B', 'B', 'A big dog']
+    >>> [read(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are red.")]
+    ['yes', 'no', 'No dogs are red.']
+    """
+    plain = normalise(text)
+    forms = [normalise(c) for c in offered.texts]
+    if plain in forms:
+        return offered.texts[forms.index(plain)]
+    if offered.letters:
+        says = [normalise(o) for o in offered.options]
+        if says.count(plain) == 1:
+            return offered.texts[says.index(plain)]
+        named = _LETTER_FIRST.match(text) or _LETTER_NAMED.search(text)
+        if named and named[1].upper() in offered.letters:
+            return offered.texts[offered.letters.index(named[1].upper())]
+    elif tuple(forms) in PAIRS and (first := _WORD_FIRST.match(text)) and normalise(first[1]) in forms:
+        return offered.texts[forms.index(normalise(first[1]))]
+    return text

@@ -1,0 +1,149 @@
+"""The answers that a row offers to choose from, read off its question and the form of its expected answer.
+
+Recognised, in this order:
+- yes or no, true or false: the expected answer is one of the two;
+- lettered options in the question ("A. red", "(B) blue", "C) green"): the expected answer is a letter, an option's text, or
+  both ("B. blue");
+- a list after "options:", "choices:", "choose from:" and the like: the expected answer is one of its items.
+Every candidate is written in the form of the expected answer ("Yes." goes with "No.", "(B)" with "(A)"), since a model
+that was tuned on this form gives others little probability. What is not recognised is None; nothing is guessed.
+
+Pure text; the rules are part of `Choice`'s identity through its version.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from thresher.types import Sample
+
+PAIRS = (("yes", "no"), ("true", "false"))
+_MARKER = re.compile(r"(?:(?<=\s)|^)(\(([A-Z])\)|([A-Z])[.):])[ \t]*(?=\S)", re.MULTILINE)
+_LETTER = re.compile(r"(\(?)([A-Za-z])([.):]{0,2})")
+_LETTER_AND_TEXT = re.compile(r"(\(?)([A-Z])([.):]{1,2}\s*)(\S.*)", re.DOTALL)
+_LIST = re.compile(
+    r"\b(?:options|choices|choose (?:one )?(?:from|of)|select (?:one )?(?:from|of)|pick (?:one )?(?:from|of)|one of)"
+    r"(?: the following)?\s*:\s*([^\n]+)",
+    re.IGNORECASE,
+)
+_OUTER = ".,;:!?\"'`()[]{}*“”‘’ \t\n"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`texts`: in the form of the expected answer; `options`: what lettered options say ("" each without letters)."""
+
+    texts: tuple[str, ...]
+    letters: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def expected(sample: Sample) -> str:
+    """The answer asked for: the last assistant turn, ends stripped ("" if there is none)."""
+    answers = [t.text for t in sample.turns if t.role == "assistant"]
+    return answers[-1].strip() if answers else ""
+
+
+def question(sample: Sample) -> str:
+    """The user turn that the expected answer follows ("" if there is none)."""
+    asked = ""
+    found = ""
+    for turn in sample.turns:
+        if turn.role == "user":
+            asked = turn.text
+        elif turn.role == "assistant":
+            found, asked = asked, ""
+    return found
+
+
+def candidates(sample: Sample) -> Candidates | None:
+    """What the row offers to choose from, at least two and the expected answer among them; None: nothing recognised."""
+    answer, text = expected(sample), question(sample)
+    return _pair(answer) or _lettered(answer, text) or _listed(answer, text)
+
+
+def _pair(answer: str) -> Candidates | None:
+    core = answer.strip(_OUTER)
+    for pair in PAIRS:
+        if core.lower() in pair:
+            return Candidates(tuple(_like(answer, core, word) for word in pair))
+    return None
+
+
+def _lettered(answer: str, text: str) -> Candidates | None:
+    letters, options = read_options(text)
+    if len(letters) < 2:
+        return None
+    if (m := _LETTER.fullmatch(answer)) and m[2].upper() in letters:
+        written = [x.lower() if m[2].islower() else x for x in letters]
+        return Candidates(tuple(m[1] + x + m[3] for x in written), letters, options)
+    if (m := _LETTER_AND_TEXT.fullmatch(answer)) and m[2] in letters:
+        at = letters.index(m[2])
+        if m[4].strip(_OUTER).lower() == options[at].strip(_OUTER).lower():
+            tail = m[4][len(m[4].rstrip(_OUTER)) :]
+            texts = (m[1] + x + m[3] + o.rstrip(_OUTER) + tail for x, o in zip(letters, options, strict=True))
+            return Candidates(tuple(texts), letters, options)
+    return _one_of(answer, options, letters)
+
+
+def _listed(answer: str, text: str) -> Candidates | None:
+    for m in _LIST.finditer(text):
+        items = [i.strip(_OUTER) for i in re.split(r"[,;/]|\bor\b|\band\b", m[1])]
+        items = [i for i in items if i]
+        if len(items) >= 2 and (found := _one_of(answer, tuple(items), ())):
+            return found
+    return None
+
+
+def _one_of(answer: str, options: tuple[str, ...], letters: tuple[str, ...]) -> Candidates | None:
+    """The options as candidates, if the answer is one of them; they take over its capital and its full stop."""
+    core = answer.strip(_OUTER)
+    bare = [o.strip(_OUTER) for o in options]
+    for option in bare:
+        if not core or option.lower() != core.lower():
+            continue
+        if core == option:
+            return Candidates(tuple(answer.replace(core, o, 1) for o in bare), letters, options if letters else ())
+        return Candidates(tuple(_like(answer, core, o) for o in bare), letters, options if letters else ())
+    return None
+
+
+def _like(answer: str, core: str, word: str) -> str:
+    """`word` in the form of `answer`, whose bare text is `core`: its case and what stands around it."""
+    if core.isupper() and len(core) > 1:
+        word = word.upper()
+    elif core[0].isupper():
+        word = word[:1].upper() + word[1:]
+    elif core.islower():
+        word = word.lower()
+    return answer.replace(core, word, 1)
+
+
+def read_options(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lettered options of a question, ("A", "B", …) and their texts: the last run of markers that begins with A.
+
+    >>> read_options("What is it?\\nA. a cat\\nB. a dog\\nAnswer with the letter.")
+    (('A', 'B'), ('a cat', 'a dog'))
+    >>> read_options("Which? (A) red (B) blue (C) green")
+    (('A', 'B', 'C'), ('red', 'blue', 'green'))
+    >>> read_options("Vitamin A. Is it red?")
+    ((), ())
+    """
+    markers = [(m[2] or m[3], m.start(), m.end()) for m in _MARKER.finditer(text)]
+    best: list[tuple[str, int, int]] = []
+    for start, (letter, _, _) in enumerate(markers):
+        if letter != "A":
+            continue
+        run = [markers[start]]
+        for marker in markers[start + 1 :]:
+            if marker[0] == chr(ord("A") + len(run)):
+                run.append(marker)
+        if len(run) >= 2:
+            best = run
+    options = []
+    for k, (_, _, begin) in enumerate(best):
+        end = best[k + 1][1] if k + 1 < len(best) else len(text)
+        line = text[begin:end].strip().split("\n")[0]
+        options.append(line.rstrip(" ,;"))
+    return tuple(m[0] for m in best), tuple(options)
