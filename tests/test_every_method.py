@@ -33,6 +33,11 @@ VARIANTS = [
     ("clipper", {"knowledge_ratio": "0.2"}),
     ("clipper", {"knowledge_ratio": "1"}),
     ("clipper", {"bins": "1"}),
+    ("mllm_selector", {"alpha": "0"}),
+    ("mllm_selector", {"alpha": "1000"}),
+    ("mllm_selector", {"balance": "none"}),
+    ("mllm_selector", {"groups": "1", "max_percentile": "90"}),
+    ("mllm_selector", {"seed_fraction": "1", "epochs": "2", "learning_rate": "1e-4"}),
 ]
 every = pytest.mark.parametrize(("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
 

@@ -11,7 +11,11 @@ from rich.text import Text
 out, *command = sys.argv[1:]
 width = 100
 shown = subprocess.run(
-    command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(width)}
+    command,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+    env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(width)},
 ).stdout
 console = Console(record=True, width=width + 16, file=io.StringIO(), force_terminal=True)
 console.print(Text.from_ansi("$ " + " ".join(command) + "\n\n" + shown))

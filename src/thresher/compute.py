@@ -6,6 +6,7 @@ nothing depends on the order of the file. Ties pools, store, engine and backend 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import time
@@ -20,15 +21,21 @@ from thresher.engines import local
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
 from thresher.store import Store
+from thresher.trained import Trainer, TrainingRun, identity_of, trained_model
 from thresher.types import (
     DIGEST,
+    BudgetMethod,
     Capability,
     Columns,
     FactSignal,
+    Method,
+    ModelIdentity,
     PoolSignal,
     RowSignal,
     Sample,
     Signal,
+    TrainedIdentity,
+    TrainedModel,
     digests_to_array,
     seeded_ties,
 )
@@ -53,6 +60,7 @@ class SignalRun:
     scored: int  # now, by the model
     failed: int  # of those wanted, now or before
     seconds: float
+    cost: float = 0.0  # seconds that scoring all those wanted takes, as far as it was measured, now or before
 
     @property
     def reused(self) -> int:
@@ -91,11 +99,13 @@ class Computation:
         on_missing: OnMissing = "auto",
         retry_errors: bool = False,
         progress: Progress | None = None,
+        trainer: Trainer | None = None,
     ) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):
             raise ConfigError(f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse.")
         self.pool, self.store, self.model = pool, store, model
         self.on_missing, self.retry_errors, self.progress = on_missing, retry_errors, progress
+        self.trainer = trainer
         self.order: np.ndarray = pool.order
         self.digest: np.ndarray = pool.digest[self.order]
         self.source: np.ndarray = pool.source[self.order]
@@ -103,10 +113,12 @@ class Computation:
         self.active = np.ones(len(pool), dtype=bool)
         self.failed: list[tuple[np.ndarray, str, list[str]]] = []  # positions, signal label, errors
         self.runs: list[SignalRun] = []
+        self.trainings: list[TrainingRun] = []
+        self.training_rows: dict[TrainedIdentity, np.ndarray] = {}  # pool rows, canonical order
         self._reasons: Counter[str] = Counter()
         self._memo: dict[str, dict[str, np.ndarray]] = {}
         self._labels: dict[str, str] = {}
-        self._backend: Any = None
+        self._opened: tuple[TrainedIdentity | None, Any] | None = None  # one model at a time is in memory
 
     # ------------------------------------------------------------------------------------------ rows that leave
 
@@ -206,8 +218,24 @@ class Computation:
 
     # ------------------------------------------------------------------------------------------ row signals
 
+    def resolve(self, signal: RowSignal) -> RowSignal:
+        """The signal with each model that is to be trained replaced by its identity: the one the store knows it by.
+
+        The signal's inputs, among them the training rows, must have been computed.
+        """
+        found: dict[str, TrainedIdentity] = {}
+        for name, model in _models_to_train(signal).items():
+            chosen = self._memo[memo_key(model.rows)]["chosen"] & self.active
+            if not chosen.any():
+                raise ConfigError(
+                    f"{signal.name} needs a model that is trained first, and there is no row to train it on."
+                )
+            found[name] = identity_of(model, self.digest[chosen])
+            self.training_rows[found[name]] = self.order[chosen]
+        return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
+
     def request(self, signal: RowSignal) -> Request:
-        """What is wanted and what is stored of it. The signal's inputs must have been computed."""
+        """What is wanted and what is stored of it, for a signal out of `resolve`."""
         positions = np.flatnonzero(self.active)
         keys = self._keys(signal, positions)
         unique, first, inverse, rows = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
@@ -231,6 +259,7 @@ class Computation:
 
     def _row_signal(self, signal: RowSignal, label: str) -> dict[str, np.ndarray]:
         began = time.monotonic()
+        signal = self.resolve(signal)
         request = self.request(signal)
         scored = int(request.todo.sum())
         if scored:
@@ -246,9 +275,12 @@ class Computation:
             values, errors = request.values, request.errors
         bad = errors != ""
         seconds = time.monotonic() - began
+        wanted = len(request.keys)
+        cost = wanted * self.store.cost(request.fingerprint)
         self.runs.append(
-            SignalRun(signal.name, label, request.fingerprint, len(request.keys), scored, int(bad.sum()), seconds)
+            SignalRun(signal.name, label, request.fingerprint, wanted, scored, int(bad.sum()), seconds, cost)
         )
+        self._note_trainings(signal, label)
         out = self._scatter(signal, {f: a[request.inverse] for f, a in values.items()}, request.positions)
         gone = bad[request.inverse]
         self.exclude(request.positions[gone], label, errors[request.inverse[gone]].tolist())
@@ -270,17 +302,22 @@ class Computation:
             columns = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
             given = columns.take(request.first[entries])
 
+        kept = 0
+
         def samples(at: np.ndarray) -> Sequence[Sample]:
             return self.pool.samples(self.order[request.first[entries[at]]])
 
         def keep(at: np.ndarray, values: dict[str, np.ndarray], errors: list[str]) -> None:
+            nonlocal kept
+            kept += len(at)
             self.store.append(fp, signal.fields, request.keys[entries[at]], values, errors)
             for i, error in enumerate(errors):
                 if error:
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
-        backend = self.backend() if signal.needs is not Capability.NONE else None
+        backend = self.backend(_trained_by(signal)) if signal.needs is not Capability.NONE else None
+        began = time.monotonic()
         if self.progress is not None:
             self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
         try:
@@ -289,6 +326,7 @@ class Computation:
         finally:
             if self.progress is not None:
                 self.progress.finish()
+            self.store.note_cost(fp, kept, time.monotonic() - began)
 
     def _image_order(self, request: Request, entries: np.ndarray) -> np.ndarray:
         """Entries by (hash of the first image, digest, key): rows of one image become neighbours in any pool order."""
@@ -303,13 +341,25 @@ class Computation:
                     image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
         return entries[np.lexsort((request.keys[entries], self.digest[request.first[entries]], image))]
 
-    def backend(self) -> Any:
-        """The model, opened at the first call. Raises ConfigError without one."""
+    def backend(self, trained: TrainedIdentity | None = None) -> Any:
+        """The model, or the one trained from it (trained now if it is not kept in the store). Raises ConfigError without one."""
         if self.model is None:
             raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
-        if self._backend is None:
-            self._backend = self.model.open()
-        return self._backend
+        if self._opened is None or self._opened[0] != trained:
+            self._opened = None
+            model = self.model
+            if trained is not None:
+                rows = self.training_rows[trained]
+                model = trained_model(trained, model, self.pool, rows, self.store, self.trainer, self.progress)
+            self._opened = (trained, model.open())
+        return self._opened[1]
+
+    def _note_trainings(self, signal: RowSignal, label: str) -> None:
+        """What the model behind the signal cost, whenever it was trained."""
+        identity = _trained_by(signal)
+        if identity is not None and all(t.fingerprint != fingerprint(identity) for t in self.trainings):
+            rows = len(self.training_rows[identity])
+            self.trainings.append(TrainingRun.read(self.store, identity, label, rows))
 
 
 # ---------------------------------------------------------------------------------------------- small things
@@ -324,16 +374,50 @@ def begin(
     on_missing: OnMissing,
     retry_errors: bool,
     progress: Progress | None,
+    trainer: Trainer | None = None,
+    usable_only: bool = False,
 ) -> Computation:
-    """What can be known to fail fails here, before anything is spent."""
+    """What can be known to fail fails here, before anything is spent.
+
+    `usable_only`: rows that no model can take leave also when no signal asks a model (they are to be trained on).
+    """
     needs = needs_model(signals)
     if needs and model is None:
         raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
     computation = Computation(
-        pool, store, seed=seed, model=model, on_missing=on_missing, retry_errors=retry_errors, progress=progress
+        pool,
+        store,
+        seed=seed,
+        model=model,
+        on_missing=on_missing,
+        retry_errors=retry_errors,
+        progress=progress,
+        trainer=trainer,
     )
-    computation.exclude_known_problems(needs)
+    computation.exclude_known_problems(needs or usable_only)
     return computation
+
+
+def signals_of(method: Method, model: ModelHandle | None, seed: int, budget: int) -> Mapping[str, Signal]:
+    """The columns that a selection of `budget` rows needs."""
+    identity: ModelIdentity | None = None if model is None else model.identity
+    if isinstance(method, BudgetMethod):
+        return method.signals_within(identity, seed, budget)
+    return method.signals(identity, seed)
+
+
+def _models_to_train(signal: Signal) -> dict[str, TrainedModel]:
+    """field name -> model that is not resolved yet."""
+    values = {f.name: getattr(signal, f.name) for f in dataclasses.fields(signal)}  # type: ignore[arg-type]
+    return {name: v for name, v in values.items() if isinstance(v, TrainedModel)}
+
+
+def _trained_by(signal: Signal) -> TrainedIdentity | None:
+    """The model of a resolved signal when it is one that thresher trains."""
+    values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
+    found = [v for v in values if isinstance(v, TrainedIdentity)]
+    assert len(found) < 2, f"signal {signal.name!r} asks two trained models at once"
+    return found[0] if found else None
 
 
 def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:

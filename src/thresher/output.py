@@ -29,12 +29,13 @@ import pyarrow.parquet as pq
 import yaml
 
 import thresher
-from thresher.compute import unlabelled
+from thresher.compute import signals_of, unlabelled
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.run import Outcome, compute_all
 from thresher.store import STALE_AFTER, Store
-from thresher.types import ModelIdentity, RowSignal
+from thresher.trained import Trainer
+from thresher.types import ModelIdentity, RowSignal, model_inputs
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -177,6 +178,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
             {"label": s.label, "signal": s.name, "fingerprint": s.fingerprint, "wanted": s.wanted, "failed": s.failed}
             for s in outcome.signals
         ],
+        "trained_models": [{"label": t.label, "fingerprint": t.fingerprint, "rows": t.rows} for t in outcome.trainings],
         "counts": {
             "pool": len(pool),
             "usable": len(outcome.considered),
@@ -265,21 +267,27 @@ def signals_table(out: str | Path) -> pa.Table:
         identity = ModelIdentity(**run["model"]["identity"])
         model = ModelHandle(name=run["model"]["name"], identity=identity, open=lambda: _gone(store, out))
     seed = run["method"]["seed"]
-    signals = unlabelled(method.signals(None if model is None else model.identity, seed))
+    signals = unlabelled(signals_of(method, model, seed, run["counts"]["budget"]))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
-        if isinstance(signal, RowSignal) and fingerprint(signal) not in then:
+        if isinstance(signal, RowSignal) and not _of_a_trained_model(signal) and fingerprint(signal) not in then:
             raise StoreError(
                 f"This version of thresher ({thresher.__version__}) computes {name} in another way than the one that "
                 f"made {out} ({run['thresher']}). Select again."
             )
-    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None)
+    gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
+    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():
             table[f"{name}.{field}"] = _plain(values, column.known)
         table[f"{name}.error"] = pa.array(column.errors.tolist(), pa.string())
     return pa.table(table)
+
+
+def _of_a_trained_model(signal: RowSignal) -> bool:
+    """Whether the store knows the signal by the rows that its model was trained on: not known before they are drawn."""
+    return any(model_inputs(value) for value in vars(signal).values())
 
 
 def _gone(store: Store, out: str | Path) -> Any:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.compute import AUTO_LIMIT, Computation, begin, memo_key, needs_model, unlabelled
+from thresher.compute import AUTO_LIMIT, Computation, begin, memo_key, needs_model, signals_of, unlabelled
 from thresher.fingerprint import fingerprint
+from thresher.progress import duration
 from thresher.store import Store
+from thresher.trained import is_trained
 from thresher.types import Budget, Capability, Method, RowSignal, Sample, SampleSource, Signal
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 PROBE_ROWS = 64
+TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
 TOKENS_PER_WORD = 1.4  # English text under common tokenizers
 TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 
@@ -62,6 +65,16 @@ class SignalPlan:
 
 
 @dataclass(frozen=True)
+class TrainingPlan:
+    """One model that would be trained first."""
+
+    fingerprint: str
+    rows: int
+    passes: float  # over these rows
+    hours: float | None  # estimated from scoring; None: nothing was measured
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole run. Sums are upper bounds where one of the signals is."""
 
@@ -74,6 +87,7 @@ class Plan:
     share: float  # budget / pool rows: of the training time of the whole pool
     saved: float  # 1 - share
     signals: tuple[SignalPlan, ...]
+    trainings: tuple[TrainingPlan, ...]  # () = no model is trained
     to_score: int
     passes: int
     tokens: int | None
@@ -115,16 +129,24 @@ def plan(
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
     wanted = budget.rows(len(pool))
-    signals = method.signals(None if model is None else model.identity, seed)
+    signals = signals_of(method, model, seed, wanted)
     computation = begin(pool, signals, store, seed, model, "exclude", retry_errors, None)
     looked = _look(computation, unlabelled(signals))
+    due = any(to_score for _, _, to_score, _ in looked.values())
     model_rows = sum(to_score for signal, _, to_score, _ in looked.values() if signal.needs is not Capability.NONE)
     cost = _cost(computation, model_rows, probe)
     parts = tuple(_signal_plan(label, *found, cost) for label, found in looked.items())
 
     active = int(computation.active.sum())
     selected = min(wanted, active)
-    notes = []
+    trainings = _trainings(computation, cost) if due else ()
+    notes = [
+        f"A model will be trained first, on {t.rows:,} rows ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
+        f"pass{'es' if t.passes != 1 else ''}"
+        + ("" if t.hours is None else f", about {duration(3600 * t.hours)} if a step costs three times a scored row")
+        + "). It is kept in the store."
+        for t in trainings
+    ]
     if len(pool) - active > len(pool) // AUTO_LIMIT:
         notes.append(
             f"{len(pool) - active:,} of {len(pool):,} rows cannot be used: more than 5%, so `select` stops unless told "
@@ -144,10 +166,11 @@ def plan(
         share=selected / len(pool),
         saved=1 - selected / len(pool),
         signals=parts,
+        trainings=trainings,
         to_score=sum(p.to_score for p in parts),
         passes=sum(p.passes for p in parts),
         tokens=_total([p.tokens for p in parts]),
-        hours=_total([p.hours for p in parts]),
+        hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
         peak_bytes=cost.peak_bytes,
         upper_bound=any(p.upper_bound for p in parts),
         basis=cost.basis,
@@ -160,10 +183,12 @@ def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tup
     known: dict[str, bool] = {}  # whether all values are there
     out: dict[str, tuple[RowSignal, int, int, bool]] = {}
     computation.name(signals)
-    for label, signal in signals.items():  # inputs come first
+    for label, declared in signals.items():  # inputs come first
+        signal = declared
         ready = all(known[memo_key(inner)] for inner in signal.inputs().values())
         if isinstance(signal, RowSignal):
             if ready:
+                signal = computation.resolve(signal)
                 request = computation.request(signal)
                 to_score = int(request.todo.sum())
                 out[label] = (signal, len(request.keys), to_score, False)
@@ -172,15 +197,15 @@ def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tup
                 rows = int(computation.active.sum())
                 out[label] = (signal, rows, rows, True)
         if ready:
-            computation.column(signal, label)
-        known[memo_key(signal)] = ready
+            computation.column(declared, label)
+        known[memo_key(declared)] = ready
     return out
 
 
 def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, cost: _Cost) -> SignalPlan:
     passes = 0 if signal.needs is Capability.NONE else to_score
     # a row behind a demonstration is two rows long unless the demonstration's encoding is shared
-    length = 2 if signal.inputs() and not cost.reuses_prefix else 1
+    length = 2 if signal.inputs().keys() - {"trained_on"} and not cost.reuses_prefix else 1
     return SignalPlan(
         label=label,
         signal=signal.name,
@@ -193,6 +218,19 @@ def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, boun
         tokens=None if cost.tokens is None else round(cost.tokens * passes * length),
         hours=None if cost.seconds is None else cost.seconds * passes * length / 3600,
     )
+
+
+def _trainings(computation: Computation, cost: _Cost) -> tuple[TrainingPlan, ...]:
+    """The models that scoring would have to train: those asked for that are not in the store."""
+    out = []
+    for identity, rows in computation.training_rows.items():
+        if is_trained(computation.store, identity):
+            continue
+        passes = float(getattr(identity.recipe, "epochs", 1.0))
+        seconds = None if cost.seconds is None else TRAINING_PASSES * passes * len(rows) * cost.seconds
+        hours = None if seconds is None else seconds / 3600
+        out.append(TrainingPlan(fingerprint(identity), len(rows), passes, hours))
+    return tuple(out)
 
 
 def _cost(computation: Computation, to_score: int, probe: bool) -> _Cost:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest, needs_model
+from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest, needs_model, signals_of
 from thresher.store import Store
+from thresher.trained import Trainer, TrainingRun
 from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
     from thresher.progress import Progress
 
-__all__ = ["Column", "Failure", "Outcome", "Recipe", "SignalRun", "compute", "select"]
+__all__ = ["Column", "Failure", "Outcome", "Recipe", "SignalRun", "TrainingRun", "compute", "select"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Outcome:
     excluded: int  # rows that could not be used: len(failures)
     considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [c], pool rows the method saw
     evidence: dict[str, np.ndarray] = field(default_factory=dict)  # name -> array [c]: `reason` of all those
+    trainings: list[TrainingRun] = field(default_factory=list)  # models that were trained for a signal
+    cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,22 @@ def select(
     on_missing: OnMissing = "auto",
     retry_errors: bool = False,
     progress: Progress | None = None,
+    trainer: Trainer | None = None,
+    usable_only: bool = False,
 ) -> Outcome:
     """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
 
     A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be scored (auto: leave
     them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
-    whose failure is stored. Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
+    whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
+    device). `usable_only`: leave out rows that no model can take even if the method asks none.
+
+    Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
+    began = time.monotonic()
     wanted = budget.rows(len(pool))
-    signals = method.signals(model.identity if model is not None else None, seed)
-    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress)
+    signals = signals_of(method, model, seed, wanted)
+    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, usable_only)
     columns = computation.columns(signals)
     k = min(wanted, len(columns))
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"%d|%s" % (seed, method.name.encode())).digest()))
@@ -131,8 +141,12 @@ def select(
         excluded=len(failures),
         considered=considered,
         evidence={name: np.asarray(a) for name, a in evidence.items()},
+        trainings=computation.trainings,
     )
     outcome.notes += _notes(outcome, computation, needs_model(signals)) + list(chosen.notes)
+    arithmetic = time.monotonic() - began - sum(s.seconds for s in outcome.signals)
+    models = sum(t.seconds for t in outcome.trainings)
+    outcome.cost = max(arithmetic, 0.0) + models + sum(s.cost for s in outcome.signals)
     return outcome
 
 
@@ -146,10 +160,11 @@ def compute(
     on_missing: OnMissing = "auto",
     retry_errors: bool = False,
     progress: Progress | None = None,
+    trainer: Trainer | None = None,
 ) -> Column:
     """One signal of every row, scored where it is not stored. Raises as `select` does."""
     name = signal.name
-    return compute_all({name: signal}, pool, store, seed, model, on_missing, retry_errors, progress)[name]
+    return compute_all({name: signal}, pool, store, seed, model, on_missing, retry_errors, progress, trainer)[name]
 
 
 def compute_all(
@@ -161,9 +176,10 @@ def compute_all(
     on_missing: OnMissing,
     retry_errors: bool,
     progress: Progress | None,
+    trainer: Trainer | None = None,
 ) -> dict[str, Column]:
     """Several signals as `select` computes them: each one's rows are those still active when its turn came."""
-    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress)
+    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer)
     n = len(pool)
     back = np.empty(n, dtype=np.int64)
     back[computation.order] = np.arange(n)

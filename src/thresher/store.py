@@ -2,6 +2,8 @@
 
     root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = fine), one column a field
     root/columns/<fingerprint>/signal.json            what the fingerprint is, in words
+    root/columns/<fingerprint>/cost-<uuid>.json       what scoring took: {"rows": m, "seconds": s}, one file a run
+    root/models/<fingerprint>/                        models that thresher trained for a signal (`trained`)
     root/pools/                                       parsed pools (`open_pool(cache=store.root / "pools")`)
 
 A part is written to a temporary name and renamed: if it exists, it is complete. Any number of processes may read and
@@ -108,6 +110,23 @@ class Store:
                 self._merge(fp, fields, parts)
             except StoreError as e:  # the rows are safe already; a disk too full for a merge is no reason to stop
                 warnings.warn(f"Small parts were not merged: {e}", stacklevel=2)
+
+    def note_cost(self, fp: str, rows: int, seconds: float) -> None:
+        """Remember that scoring `rows` rows took `seconds`, so that a later run that reuses them can say what they cost."""
+        if rows:
+            text = json.dumps({"rows": rows, "seconds": round(seconds, 4)})
+            self._publish(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
+
+    def cost(self, fp: str) -> float:
+        """Seconds that one row took when it was scored, on average; 0.0 where nothing was noted."""
+        rows, seconds = 0, 0.0
+        for path in sorted(self.folder(fp).glob("cost-*.json")):
+            try:
+                noted = json.loads(path.read_bytes())
+                rows, seconds = rows + int(noted["rows"]), seconds + float(noted["seconds"])
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                warnings.warn(f"{path} is damaged and was not counted: {e}", DamagedPart, stacklevel=2)
+        return seconds / rows if rows else 0.0
 
     def load(
         self, fp: str, fields: Sequence[Field], keys: np.ndarray

@@ -112,7 +112,7 @@ def comparison(pool: Pool, rows: np.ndarray) -> Table | None:
 
 def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
-    lines = []
+    lines = [f"A model was trained for {t.label}: {t.rows:,} rows, {duration(t.seconds)}" for t in outcome.trainings]
     for s in outcome.signals:
         line = f"{s.label}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
         if s.failed:

@@ -32,6 +32,9 @@ def columns_of(
     source = np.arange(n) % 3 if source is None else source
     length = np.arange(n) % 7 if length is None else length
     half = np.array([d[0] & 1 if d else 0 for d in digest.tolist()], np.int32)
+    ties = seeded_ties(digest, seed)
+    seed_row = np.zeros(n, bool)
+    seed_row[np.argsort(ties, kind="stable")[: max(n // 20, 1)]] = True
     values = {
         "loss": {
             "nll": nll[order].astype(np.float32),
@@ -44,10 +47,12 @@ def columns_of(
         # the two passes differ and their mean is `one_shot`
         "one_shot_p": {"nll": (one_shot[order] * 1.5).astype(np.float32)},
         "one_shot_w": {"nll": (one_shot[order] * 0.5).astype(np.float32)},
+        "seed_rows": {"chosen": seed_row},
+        "necessity": {"nll": nll[order].astype(np.float32)},
         "length": {"length": length[order].astype(np.int32)},
     }
     names = ("chart", "photo", "text")
-    return Columns(digest, seeded_ties(digest, seed), source[order].astype(np.int32), names, values)
+    return Columns(digest, ties, source[order].astype(np.int32), names, values)
 
 
 def like_real(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

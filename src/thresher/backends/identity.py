@@ -1,4 +1,5 @@
-"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository.
+"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository; of a folder with
+LoRA adapters, the hash of the adapters together with what their base is.
 
 Reads configuration and hashes weights; loads no weights. A hash of many gigabytes is remembered by the files' sizes and times.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +21,129 @@ _SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenize
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_TOLD = ("training.json", "failures.jsonl")  # how a model came about: no part of what it is
+ADAPTER = "adapter_config.json"
+_PLACES = ("base_model_name_or_path", "revision", "inference_mode")  # of an adapter's configuration: change no number
+
+
+@dataclass(frozen=True)
+class Found:
+    """`where`: folder or hub id of the whole model; `adapters`: folders to be put on it, in this order."""
+
+    where: str
+    revision: str | None
+    config: dict[str, Any]
+    weights: str  # as in ModelIdentity
+    adapters: tuple[Path, ...] = ()
 
 
 def identify(
     spec: str, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool, cache: Path | None
 ) -> ModelHandle:
-    from thresher.backends.hf.threads import quiet_threads
+    found = find(spec, trust_remote_code, cache)
+    return handle(spec, found, device, dtype, batch_tokens, trust_remote_code)
 
-    quiet_threads()
-    if spec == "demo":
-        folder: Path | None = BUILT_IN
-    else:
-        folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
-    revision = None
-    if folder is not None:
-        config = _read_config(spec, folder)
-        weights = "sha256:" + _hash_folder(folder, cache)
-        where = str(folder)
-    elif _HUB_ID.fullmatch(spec):
-        where, _, wanted = spec.partition("@")
-        revision, config = _pin(where, wanted or None)
-        weights = f"hub:{where}@{revision}"
-    else:
-        raise ModelError(
-            f"--model {spec}: no such folder, and not a hub id (organisation/name). "
-            "Give a model folder, a hub id, or demo for the built-in model."
-        )
-    _check_is_multimodal(spec, config, trust_remote_code)
+
+def handle(
+    spec: str, found: Found, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool
+) -> ModelHandle:
+    """A model that was found, as a run wants it. Raises ModelError for a device that is not there."""
     from thresher.backends.hf.load import load, pick_device, pick_dtype
     from thresher.backends.hf.processor import torchvision_works
 
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     pixels = "torchvision" if torchvision_works() else "pil"
-    identity = ModelIdentity(weights, str(config["model_type"]), dtype, pixels)
+    identity = ModelIdentity(found.weights, str(found.config["model_type"]), dtype, pixels)
     return ModelHandle(
         spec,
         identity,
         lambda: load(
-            where,
-            revision=revision,
+            found.where,
+            revision=found.revision,
             device=device,
             dtype=dtype,
             batch_tokens=batch_tokens,
             trust_remote_code=trust_remote_code,
+            adapters=found.adapters,
         ),
     )
+
+
+def find(spec: str, trust_remote_code: bool, cache: Path | None) -> Found:
+    """What `spec` (see `backends.resolve`) means here and now. Raises ModelError."""
+    from thresher.backends.hf.threads import quiet_threads
+
+    quiet_threads()  # before transformers is imported
+    if spec == "demo":
+        folder: Path | None = BUILT_IN
+    else:
+        folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
+    if folder is not None and (folder / ADAPTER).is_file() and not (folder / "config.json").exists():
+        return _find_adapter(spec, folder, trust_remote_code, cache)
+    if folder is not None:
+        config = _read_config(spec, folder)
+        found = Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache))
+    elif _HUB_ID.fullmatch(spec):
+        where, _, wanted = spec.partition("@")
+        revision, config = _pin(where, wanted or None)
+        found = Found(where, revision, config, f"hub:{where}@{revision}")
+    else:
+        raise ModelError(
+            f"--model {spec}: no such folder, and not a hub id (organisation/name). "
+            "Give a model folder, a hub id, or demo for the built-in model."
+        )
+    _check_is_multimodal(spec, found.config, trust_remote_code)
+    return found
+
+
+def _find_adapter(spec: str, folder: Path, trust_remote_code: bool, cache: Path | None) -> Found:
+    """The base that the adapters name, with them on top."""
+    try:
+        config = json.loads((folder / ADAPTER).read_text("utf-8"))
+        base = config["base_model_name_or_path"]
+        kind = config.get("peft_type", "LORA")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ModelError(f"--model {spec}: {ADAPTER} cannot be read, or names no base_model_name_or_path: {e}") from e
+    weights = folder / "adapter_model.safetensors"
+    if kind != "LORA" or not isinstance(base, str) or not base:
+        raise ModelError(
+            f"--model {spec} is a {kind} adapter of {base!r}; only LoRA adapters with a named base are read."
+        )
+    if not weights.is_file():
+        raise ModelError(f"--model {spec} has an {ADAPTER} but no {weights.name} beside it.")
+    if Path(base).resolve() == folder.resolve():
+        raise ModelError(f"--model {spec}: {ADAPTER} names the folder itself as the base of its adapters.")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(
+            f"--model {spec} is a LoRA adapter of {base}, and that folder is gone. Put it back, or write its new place "
+            f"into {folder / ADAPTER} (base_model_name_or_path)."
+        )
+    pinned = config.get("revision")
+    name = f"{base}@{pinned}" if pinned and not Path(base).is_dir() else base
+    try:
+        under = find(name, trust_remote_code, cache)
+    except ModelError as e:
+        raise ModelError(f"--model {spec} is a LoRA adapter of {name}, which cannot be used. {e}") from e
+    _check_base(spec, folder, under.weights)
+    whole = hashlib.sha256(under.weights.encode())
+    whole.update(json.dumps({k: v for k, v in config.items() if k not in _PLACES}, sort_keys=True).encode())
+    with weights.open("rb") as f:
+        whole.update(hashlib.file_digest(f, "sha256").digest())
+    return Found(under.where, under.revision, under.config, "sha256:" + whole.hexdigest(), (*under.adapters, folder))
+
+
+def _check_base(spec: str, folder: Path, weights: str) -> None:
+    """Adapters that we trained know what their base was."""
+    try:
+        trained_on = json.loads((folder / _TOLD[0]).read_text("utf-8"))["base"]["weights"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # trained elsewhere
+    if trained_on != weights:
+        raise ModelError(
+            f"--model {spec} was trained on another base than the one that stands there now (its files have changed). "
+            "Put the old base back, or train again."
+        )
 
 
 def _read_config(spec: str, folder: Path) -> dict[str, Any]:
@@ -74,8 +153,7 @@ def _read_config(spec: str, folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as e:
-        hint = " It looks like a LoRA adapter: merge it first." if (folder / "adapter_config.json").exists() else ""
-        raise ModelError(f"--model {spec}: the folder has no config.json, so it is not a model folder.{hint}") from e
+        raise ModelError(f"--model {spec}: the folder has no config.json, so it is not a model folder.") from e
     except (ValueError, OSError) as e:
         raise ModelError(f"--model {spec}: config.json cannot be read: {e}") from e
     if not isinstance(config, dict) or "model_type" not in config:
@@ -129,7 +207,9 @@ def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
 
 def _hash_folder(folder: Path, cache: Path | None) -> str:
     """sha256 over names and contents of the files that matter, in name order."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS))
+    files = sorted(
+        p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD
+    )
     stamp = json.dumps([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
     remembered = None
     if cache is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
     from thresher.store import Store
+    from thresher.trained import Trainer
 
 BUILT_IN = "demo"
 
@@ -31,6 +32,20 @@ class Job:
     budget: Budget
     model: ModelHandle | None
     store: Store
+
+    @property
+    def trainer(self) -> Trainer:
+        """How a model is trained where the method needs one of its own."""
+        from thresher.trained import trainer
+
+        c = self.config
+        return trainer(
+            device=c.device,
+            dtype=c.dtype,
+            batch_tokens=c.batch_tokens,
+            trust_remote_code=c.trust_remote_code,
+            cache=self.store.root / "models",
+        )
 
 
 def prepare(config: RunConfig, *, out: bool) -> Job:

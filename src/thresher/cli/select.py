@@ -76,6 +76,7 @@ def select(
             on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
             retry_errors=told.retry_errors,
             progress=progress,
+            trainer=job.trainer,
         )
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None

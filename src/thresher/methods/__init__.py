@@ -24,6 +24,7 @@ METHODS: dict[str, str] = {
     "length": "thresher.methods.length:LongestAnswers",
     "perplexity": "thresher.methods.perplexity:Perplexity",
     "clipper": "thresher.methods.clipper:Clipper",
+    "mllm_selector": "thresher.methods.mllm_selector:MllmSelector",
 }
 
 PLUG_INS = "thresher.methods"

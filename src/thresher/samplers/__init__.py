@@ -8,6 +8,7 @@ reshuffle the rest.
 """
 
 from thresher.samplers.allocate import allocate, spread, water_fill
+from thresher.samplers.grouped import Grouped, grouped
 from thresher.samplers.ks_distance import ks_distance, ks_of_random
 from thresher.samplers.match_distribution import Matched, match_distribution
 from thresher.samplers.quantile_bins import quantile_bins
@@ -15,9 +16,11 @@ from thresher.samplers.stratified import stratified
 from thresher.samplers.top_k import best_first, top_k
 
 __all__ = [
+    "Grouped",
     "Matched",
     "allocate",
     "best_first",
+    "grouped",
     "ks_distance",
     "ks_of_random",
     "match_distribution",

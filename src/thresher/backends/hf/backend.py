@@ -1,4 +1,4 @@
-"""Log-probabilities from any `AutoModelForImageTextToText` model: the backend behind `answer_loss` and `one_shot`.
+"""Any `AutoModelForImageTextToText` model: the backend behind `answer_loss`, `one_shot`, `generate` and `choice`.
 
 Rows go through in blocks. While the model runs on one block, a background thread decodes the images of the next, lets the
 processor cut them and tokenises the texts. Each image of a block passes the vision tower once, however many rows show it.
@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation
-from thresher.backends.hf.encode import Encoder, Text
+from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
 from thresher.backends.hf.forward import Forward, Loss, Prefix, Row, cores
+from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer, Prepared
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample, SampleSource, Scored
@@ -59,6 +61,7 @@ class HFBackend:
         self.forward = forward
         self.shrinks_images = shrinks_images  # an image gets fewer tokens in a conversation of several
         self.encoder = encoder
+        self.prompt_encoder = PromptEncoder(encoder.processor)
         self.preparer = preparer
         self.context = context  # most tokens a row may have
         text = forward.model.config.get_text_config(decoder=True)
@@ -76,7 +79,7 @@ class HFBackend:
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
-        for block in self._blocks(samples, conversation, pool, among_images):
+        for block in self.blocks(samples, conversation, pool, among_images):
             yield from self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
 
     def one_shot(
@@ -85,11 +88,21 @@ class HFBackend:
         """Loss of `samples[i]` after `demonstrations[i]`; equal demonstrations are encoded once a call."""
         encoded = _Demonstrations(self, pool) if self.reuses_prefix else None
         pairs = list(zip(samples, demonstrations, strict=True))
-        for block in self._blocks(pairs, lambda pair: after_demonstration(pair[1], pair[0]), pool, True):
+        for block in self.blocks(pairs, lambda pair: after_demonstration(pair[1], pair[0]), pool, True):
             features = self.features(block)
             if encoded is not None:
                 encoded.attach(block, [pairs[i][1] for i in block.index])
             yield from self._score(block, features, ("nll",))
+
+    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+        """The model's own answer in place of each row's last answer, decoded greedily: text, tokens, finished."""
+        return generate(self, samples, pool, max_new_tokens)
+
+    def choice(
+        self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
+    ) -> Iterator[Scored]:
+        """Which of `candidates[i]` the model finds likeliest as the last answer of `samples[i]`: picked, margin."""
+        return choice(self, samples, candidates, pool)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
         """Score some rows once to warm up and once to measure; nothing is stored."""
@@ -110,8 +123,13 @@ class HFBackend:
 
     # ------------------------------------------------------------------------------------------ blocks
 
-    def _blocks(
-        self, items: Sequence[Any], talk: Callable[[Any], Conversation], pool: SampleSource, among: bool
+    def blocks(
+        self,
+        items: Sequence[Any],
+        talk: Callable[[Any], Conversation],
+        pool: SampleSource,
+        among: bool,
+        encoder: Encoder | None = None,
     ) -> Iterator[Block]:
         """Prepared blocks of consecutive items, each made while the one before it is being used."""
         with ThreadPoolExecutor(1) as ahead:
@@ -122,7 +140,7 @@ class HFBackend:
                 coming = None
                 if at < len(items):
                     end, conversations = self._cut(items, at, talk)
-                    coming = ahead.submit(self.prepare, conversations, range(at, end), pool, among)
+                    coming = ahead.submit(self.prepare, conversations, range(at, end), pool, among, encoder)
                     at = end
                 if block is not None:
                     yield block
@@ -141,13 +159,18 @@ class HFBackend:
         return at, conversations
 
     def prepare(
-        self, conversations: Sequence[Conversation], index: Sequence[int], pool: SampleSource, among: bool
+        self,
+        conversations: Sequence[Conversation],
+        index: Sequence[int],
+        pool: SampleSource,
+        among: bool,
+        encoder: Encoder | None = None,
     ) -> Block:
-        """Everything before the model. `among`: encode a single image as one of several, too."""
+        """Everything before the model. `among`: encode a single image as one of several, too. `encoder`: not the usual one."""
         errors: dict[int, str] = {}
         texts: list[tuple[int, Text, list[ImageKey]]] = []
         wanted: dict[ImageKey, ImageRef] = {}
-        for i, conv, text in zip(index, conversations, self.encoder.encode(conversations), strict=True):
+        for i, conv, text in zip(index, conversations, (encoder or self.encoder).encode(conversations), strict=True):
             if isinstance(text, str):
                 errors[i] = text
                 continue

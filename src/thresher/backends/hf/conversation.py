@@ -58,6 +58,27 @@ def conversation(sample: Sample) -> Conversation:
     return Conversation(_messages(sample.turns), sample.images)
 
 
+def last_answer(sample: Sample) -> int:
+    """The turn that an evaluation asks for: the last assistant turn. Raises ValueError when there is none."""
+    for at in range(len(sample.turns) - 1, -1, -1):
+        if sample.turns[at].role == "assistant":
+            return at
+    raise ValueError("no assistant turn: there is no answer to ask for")
+
+
+def asked(sample: Sample) -> Conversation:
+    """All that stands before the last answer, the images of it included."""
+    before = sample.turns[: last_answer(sample)]
+    shown = sum(t.text.count(IMAGE_PLACEHOLDER) for t in before)
+    return Conversation(_messages(before), sample.images[:shown], counted=len(before))
+
+
+def answered(sample: Sample, answer: str) -> Conversation:
+    """`asked`, with `answer` for the last answer; only it counts."""
+    question = asked(sample)
+    return Conversation((*question.messages, Message("assistant", (answer,))), question.images, question.counted)
+
+
 def after_demonstration(demonstration: Sample, query: Sample) -> Conversation:
     """The query's turns after the finished demonstration, as one conversation; only the query's answers count.
 

@@ -56,7 +56,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.image_token: str = processor.image_token
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
-        self._arguments = template_arguments(processor)
+        self._arguments: dict[str, Any] = dict(template_arguments(processor))
         self._system_as_string = False  # Llama-3.2's template takes a system turn's content for a string
         self._skeletons: dict[Any, _Skeleton | None] = {}
         special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
@@ -97,9 +97,9 @@ class Encoder:
     def _locate(
         self, conv: Conversation, ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]
     ) -> Text | str:
-        holes = [p for p, t in enumerate(ids) if t == self.image_token_id]
-        if len(holes) != len(conv.images):
-            return f"the chat template shows {len(holes)} images where the row has {len(conv.images)}"
+        holes = self._holes(conv, ids)
+        if isinstance(holes, str):
+            return holes
         ends = [b for _, b in offsets]
         starts = [a for a, _ in offsets]
         answers: list[int] = []
@@ -107,6 +107,13 @@ class Encoder:
             first, last = bisect_right(ends, a), bisect_left(starts, b)
             answers += [p for p in range(first, last) if ends[p] > starts[p] and p > 0]
         return Text(ids, holes, answers) if answers else "no answer token: every assistant turn is empty"
+
+    def _holes(self, conv: Conversation, ids: list[int]) -> list[int] | str:
+        """Positions of the image placeholders, or what is wrong with them."""
+        holes = [p for p, t in enumerate(ids) if t == self.image_token_id]
+        if len(holes) != len(conv.images):
+            return f"the chat template shows {len(holes)} images where the row has {len(conv.images)}"
+        return holes
 
     # ------------------------------------------------------------------------------------------ rendering
 
@@ -180,6 +187,20 @@ class Encoder:
         if not (match := pattern.fullmatch(real)):
             raise _Unrenderable("the model's chat template moves text about, so that answers cannot be located")
         return real, [match.span(g) for g in range(1, len(pieces))]
+
+
+class PromptEncoder(Encoder):
+    """Encodes conversations as prompts: no answers are looked for, and the template's invitation to answer stands last."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self._arguments["add_generation_prompt"] = True
+
+    def _locate(
+        self, conv: Conversation, ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]
+    ) -> Text | str:
+        holes = self._holes(conv, ids)
+        return holes if isinstance(holes, str) else Text(ids, holes, [])
 
 
 class _Unrenderable(Exception):

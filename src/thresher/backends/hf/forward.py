@@ -96,7 +96,7 @@ class Forward:
         from transformers import DynamicCache
 
         out: list[Prefix | None] = [None] * len(rows)
-        for batch in _batches(rows, lambda r: (0, len(r.ids), len(r.images)), self.batch_tokens, LOGIT_VALUES):
+        for batch in batches_of(rows, lambda r: (0, len(r.ids), len(r.images)), self.batch_tokens, LOGIT_VALUES):
             some = [rows[i] for i in batch]
             cache = DynamicCache(config=self.model.config)
             length = len(some[0].ids)
@@ -122,8 +122,8 @@ class Forward:
 
         Where a row has a prefix, only the tokens after it run.
         """
-        batches = list(_batches(rows, lambda r: r.shape, self.batch_tokens, LOGIT_VALUES // self.vocabulary))
-        results = self.run(lambda batch: self._halving([rows[i] for i in batch], features), batches)
+        batches = list(batches_of(rows, lambda r: r.shape, self.batch_tokens, LOGIT_VALUES // self.vocabulary))
+        results = self.run(lambda batch: self.batch([rows[i] for i in batch], features), batches)
         yield from zip(batches, results, strict=True)
 
     def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
@@ -137,10 +137,14 @@ class Forward:
         with ThreadPoolExecutor(self.workers) as cores:
             yield from cores.map(job, items)
 
-    def _halving(self, rows: list[Row], features: dict[Any, Features]) -> list[Loss | str]:
-        """One batch; when memory runs out, its halves."""
+    def batch(self, rows: list[Row], features: dict[Any, Features]) -> list[Loss | str]:
+        """Losses of rows of one shape in one pass, or in halves of it when memory runs out."""
+        return self.halving(lambda some: list(self._batch(some, features)), rows)
+
+    def halving(self, job: Callable[[list[Row]], list[Any]], rows: list[Row]) -> list[Any]:
+        """`job(rows)`, one result a row; when memory runs out, `job` of the halves. A row that does not fit alone gets a str."""
         try:
-            return list(self._batch(rows, features))
+            return job(rows)
         except (torch.OutOfMemoryError, RuntimeError) as e:
             if not is_out_of_memory(e):
                 raise
@@ -151,7 +155,7 @@ class Forward:
             return [f"out of memory: this row alone ({len(rows[0].ids)} tokens) does not fit on {self.device}"]
         self.batch_tokens = max(self.batch_tokens // 2, 64)
         half = len(rows) // 2
-        return self._halving(rows[:half], features) + self._halving(rows[half:], features)
+        return self.halving(job, rows[:half]) + self.halving(job, rows[half:])
 
     @torch.inference_mode()
     def _batch(self, rows: list[Row], features: dict[Any, Features]) -> Iterator[Loss]:
@@ -224,6 +228,10 @@ class Forward:
             self._positions[key] = known
         return known
 
+    def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """What of `extra` (`_images` of the prompts) each further token needs beside the cache; batch first."""
+        return {}
+
     def _count(self, ids: torch.Tensor) -> None:
         self.passes += 1
         self.tokens += ids.numel()
@@ -259,7 +267,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _batches(
+def batches_of(
     rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], tokens: int, answers: int
 ) -> Iterator[list[int]]:
     """Positions of rows of one shape, in batches of at most `tokens` padded tokens and `answers` answer tokens."""

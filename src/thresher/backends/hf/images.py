@@ -99,6 +99,10 @@ class Vision:
     @torch.inference_mode()
     def features(self, images: Sequence[Prepared]) -> list[Features]:
         """Features of images of equal shapes."""
+        return self.encode(images)
+
+    def encode(self, images: Sequence[Prepared]) -> list[Features]:
+        """`features` as a part of a graph: gradients reach the weights that want them."""
         n = len(images)
         inputs: dict[str, Any] = {}
         for name in images[0].inputs:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
-from thresher.errors import ConfigError, ImageError, ModelError
+from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.types import ImageRef, Sample, Turn
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
@@ -22,9 +25,19 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32768, "mps": 8192}
 
 
 def load(
-    where: str, *, revision: str | None, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool
+    where: str,
+    *,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    batch_tokens: int | None,
+    trust_remote_code: bool,
+    adapters: Sequence[Path] = (),
 ) -> HFBackend:
-    """`where`: a folder or hub id. Raises ModelError where the model cannot be loaded or its fast path is not exact."""
+    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights one after the other.
+
+    Raises ModelError where the model cannot be loaded or its fast path is not exact.
+    """
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -36,6 +49,8 @@ def load(
         )
     except (OSError, ValueError, RuntimeError) as e:
         raise ModelError(f"--model {where} cannot be loaded as a multimodal LLM: {first_line(e)}") from e
+    for folder in adapters:
+        model = _merge(model, folder)
     try:
         model = model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as e:
@@ -66,6 +81,22 @@ def load(
     backend = HFBackend(forward, encoder, preparer, context, shrinks)
     _check(backend, processor, where)
     return backend
+
+
+def _merge(model: Any, folder: Path) -> Any:
+    """The model with the adapters of `folder` added to its weights. Raises MissingExtra, ModelError."""
+    try:
+        from peft import PeftModel
+    except ImportError as e:
+        raise MissingExtra(f'{folder} holds LoRA adapters, which need peft: pip install "thresher[train]"') from e
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's calls of transformers, not ours
+            # without its keys peft would leave a layer untrained, and only warn
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as e:
+        raise ModelError(f"The LoRA adapters in {folder} cannot be put on their base: {first_line(e)}") from e
 
 
 def pick_device(device: str) -> str:

@@ -33,6 +33,10 @@ class MllamaVision(Vision):
 
     @torch.inference_mode()
     def features(self, images: Sequence[Prepared]) -> list[Features]:
+        return self.encode(images)
+
+    def encode(self, images: Sequence[Prepared]) -> list[Features]:
+        """`features` as a part of a graph: gradients reach the weights that want them."""
         base = self.model.model
         joined = {k: torch.cat([im.inputs[k] for im in images]).to(self.device) for k in images[0].inputs}
         states = base.vision_model(
@@ -53,7 +57,7 @@ class MllamaForward(Forward):
         if not shown[0]:
             return {}
         states = torch.stack([f.main for s in shown for f in s])
-        width = rows[0].shape[1]
+        width = max(r.shape[1] for r in rows)
         mask = convert_sparse_cross_attention_mask_to_dense(
             [get_cross_attention_token_mask(r.ids.tolist(), self.image_token_id) for r in rows],
             num_tiles=[[int(f.deep[0]) for f in s] for s in shown],
@@ -64,3 +68,11 @@ class MllamaForward(Forward):
             "cross_attention_states": states.reshape(-1, self.model.model.vision_model.num_patches, states.shape[-1]),
             "cross_attention_mask": torch.from_numpy(mask).to(self.device),
         }
+
+    def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Every new token looks at the images that the prompt's last token looks at; their keys are in the cache."""
+        if not extra:
+            return {}
+        last = torch.tensor([len(r.ids) - 1 for r in rows], device=self.device)
+        mask: torch.Tensor = extra["cross_attention_mask"]
+        return {"cross_attention_mask": mask[torch.arange(len(rows), device=self.device), last][:, None]}

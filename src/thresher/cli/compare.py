@@ -1,0 +1,283 @@
+"""`thresher compare`: does a method's subset beat a random one on the user's own data? Select, train, evaluate, judge."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli import options as o
+from thresher.cli.guard import note
+
+if TYPE_CHECKING:
+    from thresher.compare import Comparison, Line
+    from thresher.compare_plan import ComparePlan
+    from thresher.types import Method
+
+RECIPE_PANEL = "Training"
+
+
+def compare(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="A LLaVA JSON or JSONL file.", show_default=False)],
+    test: Annotated[
+        str, typer.Option("--eval", metavar="FILE", help="The questions to be judged by.", show_default=False)
+    ],
+    methods: Annotated[
+        str, typer.Option("--methods", "-m", metavar="A,B", help="What to compare with random.", show_default=False)
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
+    budgets: Annotated[str, typer.Option("--budgets", "-b", metavar="B,C", help="Shares or numbers of rows.")] = "10%",
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each of its own seed.")] = 3,
+    images: o.Images = None,
+    eval_images: Annotated[
+        str | None,
+        typer.Option(
+            "--eval-images",
+            metavar="DIR",
+            help="Where image paths of --eval start (default: the folder of --eval).",
+            show_default=False,
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full/--no-full", help="Train on the whole pool too, or not.")] = True,
+    equal: Annotated[
+        str, typer.Option("--equal", metavar="WHAT", help="Each subset gets equal epochs, or equal steps.")
+    ] = "epochs",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", "-s", metavar="METHOD.KEY=VALUE", help="A setting of a method. Repeat it.", show_default=False
+        ),
+    ] = None,
+    score: Annotated[
+        str,
+        typer.Option("--score", metavar="HOW", help="generate, choice, or auto: choice where there are candidates."),
+    ] = "auto",
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would cost, and stop.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="With --plan: measure 64 rows, or open no model.")
+    ] = True,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the model of every cell.")] = False,
+    epochs: Annotated[
+        float, typer.Option("--epochs", metavar="X", help="Passes over each subset.", rich_help_panel=RECIPE_PANEL)
+    ] = 1.0,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            metavar="RATE",
+            help="Learning rate (default: as thresher train).",
+            show_default=False,
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", help="Rows that make one batch.", rich_help_panel=RECIPE_PANEL)
+    ] = 16,
+    accumulation: Annotated[
+        int,
+        typer.Option("--accumulation", metavar="N", help="Batches that make one step.", rich_help_panel=RECIPE_PANEL),
+    ] = 1,
+    all_weights: Annotated[
+        bool,
+        typer.Option("--all-weights", help="Train all weights, not LoRA adapters.", rich_help_panel=RECIPE_PANEL),
+    ] = False,
+    model: o.Model = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    batch_tokens: o.BatchTokens = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    store: o.StorePath = None,
+    on_missing: o.OnMissing = None,
+) -> None:
+    """Does a method beat random on your data? Train on each subset, evaluate, and say so with intervals.
+
+    Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
+    """
+    from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model
+    from thresher.compare import compare as run
+    from thresher.compare import job as prepare
+    from thresher.config import combine, default_store
+    from thresher.progress import for_stderr
+    from thresher.store import Store
+    from thresher.trained import trainer
+    from thresher.training.recipe import Recipe
+    from thresher.types import Budget
+
+    chosen = load(methods, settings or [])
+    recipe = Recipe(epochs=epochs, learning_rate=lr, batch=batch, accumulation=accumulation, lora=not all_weights)
+    if model is None:
+        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
+        model = BUILT_IN
+    told = combine(
+        {},
+        {
+            "model": model,
+            "device": device,
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "trust_remote_code": trust_remote_code,
+            "on_missing": on_missing,
+        },
+    )
+    kept = Store(store or default_store())
+    handle = the_model(told, kept)
+    assert handle is not None
+    job = prepare(
+        open_the_pool(pool, images, kept),
+        open_the_pool(test, eval_images, kept),
+        methods=chosen,
+        budgets=[Budget(text.strip()) for text in budgets.split(",") if text.strip()],
+        seeds=seeds,
+        model=handle,
+        recipe=recipe,
+        full=full,
+        equal=equal,  # type: ignore[arg-type]  # checked by job
+        score=_score(score),
+    )
+    if plan:
+        from thresher.compare_plan import plan as estimate
+
+        show_plan(estimate(job, store=kept, out=out, probe=probe))
+        return
+    from thresher.evaluation import evaluate
+
+    comparison = run(
+        job,
+        store=kept,
+        out=out,
+        trainer=trainer(
+            device=told.device,
+            dtype=told.dtype,
+            batch_tokens=told.batch_tokens,
+            trust_remote_code=told.trust_remote_code,
+            cache=kept.root / "models",
+        ),
+        evaluate=partial(evaluate, score=job.score, on_missing=told.on_missing),  # type: ignore[arg-type]
+        on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
+        keep_models=keep_models,
+        progress=for_stderr(),
+        say=lambda text: typer.echo(f"Cell {text}", err=True),
+    )
+    show(comparison, Path(out))
+
+
+def load(names: str, settings: list[str]) -> dict[str, Method]:
+    """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises ConfigError."""
+    from thresher.config import parse_settings
+    from thresher.errors import ConfigError, nearest
+    from thresher.methods import load as load_method
+
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not [name for name in wanted if name != "random"]:
+        raise ConfigError("--methods: name at least one to compare with random; `thresher methods` lists them.")
+    given: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    for key, value in parse_settings(settings).items():
+        method, dot, name = key.partition(".")
+        if not dot or method not in given:
+            raise ConfigError(
+                f"--set {key}={value}: expected METHOD.KEY=VALUE with one of --methods, such as "
+                f"{wanted[0]}.KEY={value}.{nearest(method, wanted) if dot else ''}"
+            )
+        given[method][name] = value
+    return {name: load_method(name, given[name]) for name in wanted}
+
+
+def _score(score: str) -> str:
+    from thresher.errors import ConfigError, nearest
+    from thresher.evaluation import SCORES
+
+    if score not in SCORES:
+        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
+    return score
+
+
+# ---------------------------------------------------------------------------------------------- printing
+
+WORDS = {"beats": "[bold green]beats random[/]", "no gain": "no gain", "worse": "[bold red]worse than random[/]"}
+
+
+def show(comparison: Comparison, out: Path) -> None:
+    """The table, a sentence for each verdict, what it cost, and where the files are."""
+    from rich.markup import escape
+
+    from thresher.progress import duration
+    from thresher.summary import stdout, table
+
+    console = stdout()
+    console.print("Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and seed.")
+    shown = table(
+        "method", "budget", "rows", "accuracy", "% of full", "− random", "verdict", "selecting", "training", "saved"
+    )
+    budget = None
+    for line in comparison.lines:
+        if budget not in (None, line.budget):
+            shown.add_section()
+        budget = line.budget
+        v = line.verdict
+        shown.add_row(
+            escape(line.method),
+            line.budget,
+            f"{line.rows:,}",
+            str(line.mean),
+            "" if line.percent_of_full is None else f"{line.percent_of_full:.1f}",
+            "" if v is None else f"{v.difference.mean:+.1f} ± {v.difference.half:.1f}",
+            "" if v is None else WORDS[v.kind],
+            duration(line.seconds_selection),
+            duration(line.seconds_training),
+            "" if line.seconds_saved is None else _signed(line.seconds_saved),
+        )
+    console.print(shown)
+    for line in comparison.lines:
+        if line.verdict is not None:
+            console.print(
+                f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.", markup=False, soft_wrap=True
+            )
+    for text in comparison.notes:
+        console.print(f"Note: {text}", markup=False, soft_wrap=True)
+    console.print(f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg", soft_wrap=True)
+
+
+def _worth(line: Line) -> str:
+    """Selecting against the training that it saves, in words."""
+    from thresher.progress import duration
+
+    if line.seconds_saved is None or line.seconds_saved <= 0:
+        return ""
+    return f"; selecting takes {duration(line.seconds_selection)} and saves {duration(line.seconds_saved)} of training"
+
+
+def _signed(seconds: float) -> str:
+    from thresher.progress import duration
+
+    return duration(seconds) if seconds >= 0 else f"-{duration(-seconds)}"
+
+
+def show_plan(plan: ComparePlan) -> None:
+    """The cells, and what those that are missing would cost."""
+    from thresher.progress import duration
+    from thresher.summary import stdout, table
+
+    console = stdout()
+    cells = table("method", "budget", "rows", "cells", "finished", "rows to train on")
+    for p in plan.cells:
+        cells.add_row(p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}")
+    console.print(cells)
+    if not plan.to_make:
+        console.print("All cells are finished: nothing is left to pay for.")
+        return
+    seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
+    console.print(
+        f"{plan.to_make} cells to make: {plan.training_rows:,} rows to train on{seed}, at most {plan.to_score:,} rows to "
+        f"score for selecting, {plan.answers:,} answers.",
+        soft_wrap=True,
+    )
+    if plan.hours is None:
+        console.print("How long that takes was not measured.")
+    else:
+        console.print(
+            f"About {duration(3600 * plan.hours)}, from 64 rows that were scored now, if training on a row costs three "
+            "times as much and answering twice.",
+            soft_wrap=True,
+        )

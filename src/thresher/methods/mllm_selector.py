@@ -1,0 +1,114 @@
+"""MLLM-Selector: train a seed model on a few rows, then take what that model still finds hard, in groups.
+
+Yiwei Ma et al., arXiv:2503.20502. No public code: this is our reading of the paper (METHODS §2), and
+docs/methods/mllm_selector.md says what the authors state, what we chose and what was measured. Pure arithmetic on
+stored columns; the seed model is trained by the run, because the necessity is a loss under a `TrainedModel`.
+
+    n1 seed rows             uniform draw; the seed model M_s is the given model fine-tuned on them
+    necessity                NLL of the answer under M_s, nats per token; higher = more needed
+    S_final                  seed rows + rows sampled in groups of necessity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from thresher.errors import ConfigError
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.samplers import best_first, grouped
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.seed_rows import SeedRows
+from thresher.training.recipe import Recipe
+from thresher.types import Columns, ModelIdentity, Selection, Signal, TrainedModel
+
+
+@dataclass(frozen=True)
+class MllmSelector:
+    """Seed rows, and the rest out of groups by necessity under the seed model.
+
+    Best first: by necessity under the seed model, which has seen the seed rows, so these tend to come last.
+    """
+
+    seed_fraction: float = setting(0.05, "part of the pool that the seed model is trained on; never over budget / 3")
+    alpha: float = setting(
+        2.0, "how much more the groups of high necessity give; 0: all the same; very large: top rows"
+    )
+    groups: int = setting(10, "groups of equal size by necessity")
+    max_percentile: float = setting(99.5, "rows of higher necessity are held back as suspected noise; 100: none")
+    balance: Literal["source", "none"] = setting(
+        "source", "source: inside each group the same number of rows from every source, as far as it has them"
+    )
+    epochs: float = setting(1.0, "passes of the seed model's training over its rows")
+    learning_rate: float | None = setting(None, "of the seed model's training; none: the trainer's default")
+
+    name: ClassVar[str] = "mllm_selector"
+    paper: ClassVar[str] = "Ma et al., MLLM-Selector, arXiv:2503.20502"
+    summary: ClassVar[str] = "Trains a seed model on a few rows; takes what it finds hard, in groups, over all sources."
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seed_fraction <= 1:
+            raise ConfigError(f"--set seed_fraction={self.seed_fraction}: a share above 0 and at most 1, such as 0.05.")
+        if self.alpha < 0:
+            raise ConfigError(f"--set alpha={self.alpha}: 0 or more; 0 takes the same from every group.")
+        if self.groups < 1:
+            raise ConfigError(f"--set groups={self.groups}: at least 1.")
+        if not 0 < self.max_percentile <= 100:
+            raise ConfigError(f"--set max_percentile={self.max_percentile}: above 0, at most 100, such as 99.5.")
+        if self.epochs <= 0:
+            raise ConfigError(f"--set epochs={self.epochs}: above 0, such as 1.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise ConfigError(f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none.")
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return self._signals(model, seed, None)
+
+    def signals_within(self, model: ModelIdentity | None, seed: int, budget: int) -> Mapping[str, Signal]:
+        """At most a third of the selection is seed rows, so a small budget has a seed model of its own."""
+        return self._signals(model, seed, budget // 3)
+
+    def _signals(self, model: ModelIdentity | None, seed: int, most: int | None) -> Mapping[str, Signal]:
+        rows = SeedRows(self.seed_fraction, seed, most)
+        recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=seed)
+        trained = TrainedModel(require_model(model, self.name), recipe, rows)
+        return {"seed_rows": rows, "necessity": AnswerLoss(trained)}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        n, k = len(columns), min(budget, len(columns))
+        necessity = np.asarray(columns["necessity"]["nll"], np.float32)
+        seed = np.flatnonzero(columns["seed_rows"]["chosen"])
+        seed = seed[np.argsort(columns.ties[seed], kind="stable")][:k]
+        seed_row = np.zeros(n, bool)
+        seed_row[seed] = True
+        limit = np.percentile(necessity, self.max_percentile) if n else np.inf
+        held = ~seed_row & (necessity > limit)
+        free = np.flatnonzero(~seed_row & ~held)
+        sampled = grouped(
+            necessity[free],
+            k - len(seed),
+            columns.ties[free],
+            groups=self.groups,
+            alpha=self.alpha,
+            balance=columns.source[free] if self.balance == "source" else None,
+        )
+        group = np.full(n, -1, np.int32)
+        group[free] = sampled.group
+        kept = np.r_[seed, free[sampled.rows]]
+        notes = [f"The seed model was trained on {len(seed):,} of the selected rows."]
+        if held.any():
+            notes.append(
+                f"{int(held.sum()):,} rows above the {self.max_percentile:g}th percentile of necessity ({limit:.2f} nats) "
+                "are held back as suspected noise."
+            )
+        if len(kept) < k:  # the budget is nearly the pool
+            suspects = np.flatnonzero(held)
+            back = suspects[best_first(-necessity[suspects], columns.ties[suspects])][: k - len(kept)]
+            kept = np.r_[kept, back]
+            notes.append(f"{len(back):,} of the rows held back are taken all the same: there are no others left.")
+        kept = kept[best_first(necessity[kept], columns.ties[kept])]
+        reason = {"necessity": necessity, "group": group, "seed_row": seed_row, "held": held}
+        return Selection(kept.astype(np.int64), reason, tuple(notes))

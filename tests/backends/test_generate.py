@@ -1,0 +1,333 @@
+"""Greedy answers and likelihoods of candidates: as the model's own `generate` and a plain pass say, batched or alone."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.backends.reference import messages_of, render
+from tests.backends.test_hf_backend import Pictures, ask, collect, some_rows
+from tests.tiny_models import Loaded
+from thresher.backends import resolve
+from thresher.backends.hf import generate
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import Conversation, asked, conversation
+from thresher.backends.hf.generate import skips_padding, stop_tokens
+from thresher.types import Sample, Scored, Turn
+
+NEW = 6
+
+
+@functools.cache
+def opened(folder: str) -> HFBackend:
+    backend: HFBackend = resolve(folder).open()
+    return backend
+
+
+@pytest.fixture
+def backend(tiny: Loaded) -> Iterator[HFBackend]:
+    """One backend an architecture for the whole file: opening checks itself, which takes longer than most tests here."""
+    found = opened(str(tiny.folder))
+    forward = found.forward
+    kept = (forward.batch_tokens, forward.reuses_prefix, forward.workers)
+    yield found
+    forward.batch_tokens, forward.reuses_prefix, forward.workers = kept
+
+
+def question_of(sample: Sample) -> Sample:
+    """The turns before the last answer, and their images (the reference shares no code with the product)."""
+    turns = list(sample.turns)
+    while turns[-1].role != "assistant":
+        turns.pop()
+    turns.pop()
+    return Sample("0", tuple(turns), sample.images)
+
+
+def official_inputs(tiny: Loaded, sample: Sample, pictures: Pictures) -> Any:
+    messages = messages_of(sample)
+    if "[{'type'" in render(tiny.processor, messages):  # Llama-3.2 takes a system turn as plain text
+        messages[0]["content"] = messages[0]["content"][0]["text"]
+    date = {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
+    text = tiny.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **date)
+    images = [pictures.load_image(ref) for ref in sample.images]
+    bos = tiny.processor.tokenizer.bos_token
+    special = not (bos and text.startswith(bos))
+    return tiny.processor(
+        text=[text], images=[images] if images else None, return_tensors="pt", add_special_tokens=special
+    )
+
+
+@torch.inference_mode()
+def official_answer(tiny: Loaded, sample: Sample, pictures: Pictures, stops: list[int]) -> tuple[list[int], float]:
+    """Greedy tokens without the end token, and the smallest lead of the chosen token over the next one."""
+    inputs = official_inputs(tiny, sample, pictures)
+    out = tiny.model.generate(
+        **inputs,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=NEW,
+        eos_token_id=stops,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    new = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    lead = min(float((top := step[0].float().topk(2).values)[0] - top[1]) for step in out.logits)
+    return [t for t in new if t not in stops], lead
+
+
+def generated(backend: HFBackend, rows: list[Sample], pool: Any = None) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    return collect(backend.generate(rows, pool or Pictures(), NEW), len(rows))
+
+
+# ------------------------------------------------------------------------------------------------ text
+
+
+def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
+    """Against transformers' `generate` with the official processor, one row at a time."""
+    rows, pictures = some_rows(16, seed=21), Pictures()
+    stops = sorted(stop_tokens(backend.forward.model, backend.encoder))
+    values, errors = generated(backend, rows)
+    assert not errors
+    sure = 0
+    for i, row in enumerate(rows):
+        want, lead = official_answer(tiny, question_of(row), pictures, stops)
+        if lead < 1e-4:  # rounding may decide: nothing to compare
+            continue
+        sure += 1
+        assert values["text"][i] == tiny.processor.tokenizer.decode(want, skip_special_tokens=True).strip(), row
+        assert values["tokens"][i] == len(want)
+        assert values["finished"][i] == (len(want) < NEW)
+    assert sure >= 12
+    assert len(set(values["text"].tolist())) >= 8, "the answers depend on the rows"
+
+
+def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the text alone: no logit may differ in a bit, or a tie would be decided by the company."""
+    rows = some_rows(20, seed=22)
+    seen: list[bytes] = []
+    real = torch.Tensor.argmax
+
+    def spy(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.ndim == 2 and self.dtype == torch.float32:
+            seen.extend({row.numpy().tobytes() for row in self})
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "argmax", spy)
+    backend.forward.workers = 1
+    together, _ = generated(backend, rows)
+    batched, seen = set(seen), []
+    order = list(range(20))
+    random.Random(0).shuffle(order)
+    for i in order:
+        alone, _ = generated(backend, [rows[i]])
+        assert {k: v[0] for k, v in alone.items()} == {k: v[i] for k, v in together.items()}, rows[i]
+    assert set(seen) <= batched
+
+
+def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(18, seed=23)
+    want, _ = generated(backend, rows)
+    for tokens, block in ((128, 2048), (4096, 7)):
+        backend.forward.batch_tokens = tokens
+        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        got, _ = generated(backend, rows)
+        assert all(got[k].tolist() == want[k].tolist() for k in want)
+
+
+def test_rows_end_at_different_steps(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some token that some rows write first, and some later, becomes the end token: rows leave the batch one by one."""
+    rows = some_rows(24, seed=24)
+    ids = token_ids(backend, rows)
+
+    def lengths(ends: set[int]) -> list[int]:
+        return [next((at for at, token in enumerate(answer) if token in ends), NEW) for answer in ids]
+
+    tokens = sorted({token for answer in ids for token in answer})
+    ends: set[int] = set()
+    for _ in range(3):
+        ends.add(max(tokens, key=lambda t: len(set(lengths({*ends, t})))))
+    assert len(set(lengths(ends))) >= 3
+    monkeypatch.setattr("thresher.backends.hf.generate.stop_tokens", lambda model, encoder: frozenset(ends))
+    cut, _ = generated(backend, rows)
+    assert cut["tokens"].tolist() == lengths(ends)
+    assert cut["finished"].tolist() == [n < NEW for n in lengths(ends)]
+
+
+def token_ids(backend: HFBackend, rows: list[Sample]) -> list[list[int]]:
+    """The tokens that each row's text is made of."""
+    found: dict[int, list[int]] = {}
+    real = generate._scored
+
+    def spy(index: list[int], answers: Any, encoder: Any) -> Scored:
+        found.update(zip(index, [a.tokens for a in answers], strict=True))
+        return real(index, answers, encoder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate, "_scored", spy)
+        list(backend.generate(rows, Pictures(), NEW))
+    return [found[i] for i in range(len(rows))]
+
+
+def test_the_answer_of_the_file_is_not_seen(backend: HFBackend) -> None:
+    rows = [ask("What is it?", answer, "1") for answer in ("A cat.", "Something else entirely, and longer.")]
+    values, _ = generated(backend, rows)
+    assert values["text"][0] == values["text"][1]
+
+
+def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBackend) -> None:
+    def chat(first: str, last: str, *more: Turn) -> Sample:
+        row = ask("What is it?", first, "1")
+        return Sample("0", (*row.turns, Turn("user", "Sure?"), Turn("assistant", last), *more), row.images)
+
+    rows = [
+        chat("A cat.", "Yes."),
+        chat("A cat.", "No."),
+        chat("A mat, blue things.", "Yes."),
+        chat("A cat.", "Yes.", Turn("user", "Really?")),
+    ]
+    prompts = backend.prompt_encoder.encode([asked(r) for r in rows])
+    ids = [p.ids for p in prompts]  # type: ignore[union-attr]
+    assert ids[0] == ids[1] == ids[3] != ids[2]
+
+
+def test_images_are_seen_once(backend: HFBackend) -> None:
+    pictures = Pictures()
+    rows = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)]
+    generated(backend, rows, pictures)
+    assert pictures.asked == {"0": 1, "1": 1, "2": 1}
+
+
+def test_failures_are_data(backend: HFBackend) -> None:
+    good = ask("What?", "A cat.", "1")
+    rows = [good, ask("What?", "A cat.", "broken"), ask("word " * 20000, "Yes."), ask("What\x00?", "No.")]
+    values, errors = generated(backend, rows)
+    assert sorted(errors) == [1, 2, 3] and "truncated" in errors[1] and "too long" in errors[2]
+    assert values["text"][0] == generated(backend, [good])[0]["text"][0]
+
+
+def test_out_of_memory_halves_the_batch(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [ask("What is it?", "Yes.", str(i % 4)) for i in range(6)]
+    want, _ = generated(backend, rows)
+    real = type(backend.forward)._position_ids
+
+    def small(self: Any, some: Any, start: int, width: int) -> Any:
+        if len(some) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, some, start, width)
+
+    monkeypatch.setattr(type(backend.forward), "_position_ids", small)
+    got, errors = generated(backend, rows)
+    assert not errors and got["text"].tolist() == want["text"].tolist()
+
+
+def test_exact_lengths_give_the_same_text(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model with sliding windows gets: prompts of one exact length, no padding, no mask."""
+    rows = some_rows(16, seed=25)
+    want, _ = generated(backend, rows)
+    monkeypatch.setattr("thresher.backends.hf.generate.skips_padding", lambda config: False)
+    got, _ = generated(backend, rows)
+    assert (got["text"] == want["text"]).mean() >= 0.9  # rounding may decide a tie
+
+
+def test_which_layers_skip_padding() -> None:
+    class Config:
+        def __init__(self, **values: Any) -> None:
+            self.__dict__.update(values)
+
+        def get_text_config(self, decoder: bool) -> Config:
+            return self
+
+    assert skips_padding(Config())
+    assert skips_padding(Config(layer_types=["full_attention"] * 2, sliding_window=4096))
+    assert not skips_padding(Config(layer_types=["full_attention", "sliding_attention"]))
+    assert not skips_padding(Config(layer_types=["linear_attention"]))
+    assert not skips_padding(Config(sliding_window=4096))
+    assert skips_padding(Config(sliding_window=4096, use_sliding_window=False))
+
+
+# ------------------------------------------------------------------------------------------------ candidates
+
+
+OPTIONS = ("Yes.", "No.", "A red cat on a mat.", "12")
+
+
+@torch.inference_mode()
+def plain_scores(backend: HFBackend, tiny: Loaded, row: Sample, stops: frozenset[int]) -> list[float]:
+    """Each candidate as a row of its own, one plain pass without any cache: the sum over its tokens and its end token."""
+    out = []
+    pictures = Pictures()
+    for text in OPTIONS:
+        turns = [*question_of(row).turns, Turn("assistant", text)]
+
+        whole = conversation(Sample("0", tuple(turns), row.images))
+        conv = Conversation(whole.messages, whole.images, counted=len(turns) - 1)
+        block = backend.prepare([conv], range(1), pictures, False)
+        encoded = block.rows[0]
+        end = int(encoded.answers[-1]) + 1
+        if end < len(encoded.ids) and int(encoded.ids[end]) in stops:
+            encoded.answers = np.append(encoded.answers, end)
+        [(_, [loss])] = list(backend.forward.losses(block.rows, backend.features(block)))
+        out.append(-loss.nll * loss.tokens)  # type: ignore[union-attr]
+    return out
+
+
+def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> None:
+    rows = some_rows(10, seed=26)
+    stops = stop_tokens(backend.forward.model, backend.encoder)
+    values, errors = collect(backend.choice(rows, [OPTIONS] * 10, Pictures()), 10)
+    assert not errors
+    for i, row in enumerate(rows):
+        scores = plain_scores(backend, tiny, row, stops)
+        best = sorted(scores, reverse=True)
+        assert values["margin"][i] == pytest.approx(best[0] - best[1], abs=2e-3)
+        assert values["picked"][i] == int(np.argmax(scores)) or best[0] - best[1] < 1e-3
+    assert len(np.unique(values["margin"])) == 10, "the likelihoods depend on the rows"
+
+
+def test_choice_does_not_depend_on_company(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(14, seed=27)
+    want, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
+    for tokens, block in ((96, 2048), (4096, 7)):  # 7: candidates of a row fall into different blocks
+        backend.forward.batch_tokens = tokens
+        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        got, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
+        assert got["margin"].tobytes() == want["margin"].tobytes()
+        assert got["picked"].tolist() == want["picked"].tolist()
+
+
+def test_choice_encodes_a_prompt_once(tiny: Loaded, backend: HFBackend) -> None:
+    rows = [ask("What is it, and what is there on the mat of the red cat?", "Yes.", str(i)) for i in range(6)]
+    before = backend.forward.tokens
+    collect(backend.choice(rows, [OPTIONS] * 6, Pictures()), 6)
+    shared = backend.forward.tokens - before
+    backend.forward.reuses_prefix = False
+    collect(backend.choice(rows, [OPTIONS] * 6, Pictures()), 6)
+    whole = backend.forward.tokens - before - shared
+    assert (shared < whole * 0.7) == (tiny.name != "mllama")
+
+
+def test_choice_failures_are_data(backend: HFBackend) -> None:
+    rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "broken"), ask("What?", "Yes.")]
+    control = backend.encoder.tokenizer.eos_token
+    given = [OPTIONS, OPTIONS, ("Yes.", f"No {control}")]
+    values, errors = collect(backend.choice(rows, given, Pictures()), 3)
+    assert sorted(errors) == [1, 2] and "truncated" in errors[1] and control in errors[2]
+    assert np.isfinite(values["margin"][0])
+
+
+def pieces(backend: HFBackend, rows: list[Sample]) -> Iterator[int]:
+    yield from (len(p.index) for p in backend.generate(rows, Pictures(), NEW))
+
+
+def test_answers_come_batch_by_batch(backend: HFBackend) -> None:
+    """So that a killed run loses little."""
+    backend.forward.batch_tokens = 256
+    sizes = list(pieces(backend, some_rows(24, seed=28)))
+    assert sum(sizes) == 24 and len(sizes) >= 4
