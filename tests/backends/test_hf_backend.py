@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests.backends.reference import messages_of, reference_one_shot, reference_rows
-from tests.tiny_models import Loaded, picture
+from tests.tiny_models import Loaded, build, picture
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.errors import ImageError
+from thresher.errors import ImageError, ModelError
 from thresher.types import ImageRef, Sample, Scored, Turn
 
 WORDS = [
@@ -292,3 +295,99 @@ def test_a_fault_of_ours_is_not_taken_for_memory(backend: HFBackend, monkeypatch
     monkeypatch.setattr(backend.forward, "_batch", fault)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         list(backend.answer_loss([ask("What?", "A cat.")], Pictures()))
+
+
+def test_memory_that_runs_out_anywhere_halves_and_goes_on(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the vision tower and while a demonstration is encoded, too."""
+    monkeypatch.setattr(Pictures, "load_image", lambda self, ref: picture(64, 64, int(ref.path)))
+    rows = [ask(f"Question {i}?", "Yes.", str(i % 6)) for i in range(12)]
+    demos = [rows[0]] * 12
+    want = collect(backend.answer_loss(rows, Pictures()), 12)[0]["nll"]
+    want_one = collect(backend.one_shot(rows, demos, Pictures()), 12)[0]["nll"]
+    vision = backend.forward.vision
+    assert vision is not None
+    real, tried = vision.features, []
+
+    def two_at_most(images: list) -> list:  # type: ignore[type-arg]
+        tried.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(images)
+
+    monkeypatch.setattr(vision, "features", two_at_most)
+    values, errors = collect(backend.answer_loss(rows, Pictures()), 12)
+    assert not errors and max(tried) > 2 and values["nll"].tobytes() == want.tobytes()
+    monkeypatch.setattr(vision, "features", real)
+
+    def never(rows: list, features: dict) -> list:  # type: ignore[type-arg]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(backend.forward, "prefixes", never)
+    backend._demonstrations.known.clear()
+    values, errors = collect(backend.one_shot(rows, demos, Pictures()), 12)  # whole sequences instead
+    assert not errors
+    np.testing.assert_allclose(values["nll"], want_one, atol=1e-4, rtol=0)
+
+
+def test_an_image_that_does_not_fit_fails_its_rows_only(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    vision = backend.forward.vision
+    assert vision is not None
+    rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat."), ask("Which?", "A dog.", "1")]
+
+    def never(images: list) -> list:  # type: ignore[type-arg]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(vision, "features", never)
+    values, errors = collect(backend.answer_loss(rows, Pictures()), 3)
+    assert sorted(errors) == [0, 2] and "image alone" in errors[0] and np.isfinite(values["nll"][1])
+
+
+def test_one_shortage_of_memory_does_not_shrink_all_later_batches(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ask("What is it?", f"Answer {i % 10}.") for i in range(300)]
+    real = backend.forward._batch
+
+    def room_for_16(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+        if len(some) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(some, features)
+
+    monkeypatch.setattr(backend.forward, "_batch", room_for_16)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+    collect(backend.answer_loss(rows, Pictures()), 300)
+    row = backend.prepare([conversation(rows[0])], range(1), Pictures(), False).rows[0]
+    assert backend.forward.batch_tokens >= 8 * sum(row.shape[:2])
+
+
+def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, demos = some_rows(30, seed=5), some_rows(6, seed=6) * 5
+    want = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
+    monkeypatch.setattr("thresher.backends.hf.backend.PREFIX_BYTES", 1)
+    monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", 7)
+    got = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
+    np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------ damaged models
+
+
+def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would fill them with random numbers and only log it."""
+    folder = shutil.copytree(build("llava"), tmp_path / "model")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    gone = next(name for name in tensors if "layers.1" in name and "vision" not in name)
+    save_file({k: v for k, v in tensors.items() if k != gone}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lack 1 of the model's tensors"):
+        resolve(str(folder)).open()
+
+
+def test_a_cut_off_weights_file_is_a_clear_error(tmp_path: Path) -> None:
+    folder = shutil.copytree(build("llava"), tmp_path / "model")
+    with (folder / "model.safetensors").open("r+b") as f:
+        f.truncate(1000)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        resolve(str(folder)).open()

@@ -32,7 +32,7 @@ def resolve(
 ) -> ModelHandle:
     """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), or `demo`, the built-in model.
 
-    `cache`: a folder that may remember the hash of a model folder's files. Raises ModelError.
+    `cache`: a folder that may remember the hash of a model folder's files. Raises NotAModel, ModelError, ConfigError (`device`).
     """
     from thresher.backends.identity import identify
 

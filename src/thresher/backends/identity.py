@@ -6,15 +6,18 @@ Reads configuration and hashes weights; loads no weights. A hash of many gigabyt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thresher.backends import ModelHandle
-from thresher.errors import ModelError
+from thresher.errors import ConfigError, ModelError, NotAModel
 from thresher.types import ModelIdentity
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code
@@ -47,7 +50,7 @@ def identify(
 def handle(
     spec: str, found: Found, device: str, dtype: str, batch_tokens: int | None, trust_remote_code: bool
 ) -> ModelHandle:
-    """A model that was found, as a run wants it. Raises ModelError for a device that is not there."""
+    """A model that was found, as a run wants it. Raises ConfigError for a device that is not there."""
     from thresher.backends.hf.load import load, pick_device, pick_dtype
     from thresher.backends.hf.processor import torchvision_works
 
@@ -71,7 +74,7 @@ def handle(
 
 
 def find(spec: str, trust_remote_code: bool, cache: Path | None) -> Found:
-    """What `spec` (see `backends.resolve`) means here and now. Raises ModelError."""
+    """What `spec` (see `backends.resolve`) means here and now. Raises NotAModel, and ModelError where its files are broken."""
     from thresher.backends.hf.threads import quiet_threads
 
     quiet_threads()  # before transformers is imported
@@ -89,7 +92,7 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None) -> Found:
         revision, config = _pin(where, wanted or None)
         found = Found(where, revision, config, f"hub:{where}@{revision}")
     else:
-        raise ModelError(
+        raise NotAModel(
             f"--model {spec}: no such folder, and not a hub id (organisation/name). "
             "Give a model folder, a hub id, or demo for the built-in model."
         )
@@ -149,15 +152,15 @@ def _check_base(spec: str, folder: Path, weights: str) -> None:
 def _read_config(spec: str, folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not folder.is_dir():
-        raise ModelError(f"--model {spec} is a file; a model folder (with config.json beside its weights) is needed.")
+        raise NotAModel(f"--model {spec} is a file; a model folder (with config.json beside its weights) is needed.")
     try:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as e:
-        raise ModelError(f"--model {spec}: the folder has no config.json, so it is not a model folder.") from e
+        raise NotAModel(f"--model {spec}: the folder has no config.json, so it is not a model folder.") from e
     except (ValueError, OSError) as e:
         raise ModelError(f"--model {spec}: config.json cannot be read: {e}") from e
     if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(f"--model {spec}: config.json names no model_type, so transformers cannot tell what it is.")
+        raise NotAModel(f"--model {spec}: config.json names no model_type, so transformers cannot tell what it is.")
     if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
         raise ModelError(f"--model {spec}: the folder has a config.json but no weights (*.safetensors).")
     return config
@@ -166,14 +169,14 @@ def _read_config(spec: str, folder: Path) -> dict[str, Any]:
 def _check_is_multimodal(spec: str, config: dict[str, Any], trust_remote_code: bool) -> None:
     if "auto_map" in config:
         if not trust_remote_code:
-            raise ModelError(
+            raise NotAModel(
                 f"--model {spec} brings its own Python code. Read it, then give --trust-remote-code to run it."
             )
         return
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     if config["model_type"] not in KNOWN:
-        raise ModelError(
+        raise NotAModel(
             f"--model {spec} is a {config['model_type']!r} model, which takes no images. A multimodal LLM is needed, "
             "such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo."
         )
@@ -188,7 +191,7 @@ def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     try:
         commit = HfApi().model_info(repository, revision=revision, timeout=10).sha
     except RepositoryNotFoundError as e:
-        raise ModelError(
+        raise NotAModel(
             f"--model {repository}: the hub has no such model (or it is private: run `hf auth login`)."
         ) from e
     except Exception as e:
@@ -198,7 +201,7 @@ def _pin(repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     try:
         file = Path(hf_hub_download(repository, "config.json", revision=commit, local_files_only=offline))
     except (LocalEntryNotFoundError, OSError, ValueError) as e:
-        raise ModelError(
+        raise NotAModel(
             f"--model {repository}: no such folder here, and the hub cannot be reached to download it. "
             "Give a folder, or --model demo for the built-in model."
         ) from e
@@ -215,7 +218,7 @@ def _hash_folder(folder: Path, cache: Path | None) -> str:
     if cache is not None:
         name = hashlib.sha256(f"{folder.resolve()}\0{stamp}".encode()).hexdigest()[:32]
         remembered = cache / f"{name}.sha256"
-        if remembered.exists() and len(known := remembered.read_text().strip()) == 64:
+        if (known := _recall(remembered)) is not None:
             return known
     whole = hashlib.sha256()
     for p in files:
@@ -223,6 +226,26 @@ def _hash_folder(folder: Path, cache: Path | None) -> str:
         with p.open("rb") as f:
             whole.update(hashlib.file_digest(f, "sha256").digest())
     if remembered is not None:
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        remembered.write_text(whole.hexdigest())
+        _remember(remembered, whole.hexdigest())
     return whole.hexdigest()
+
+
+def _recall(file: Path) -> str | None:
+    """The hash in `file`, None where there is none that can be read."""
+    try:
+        known = file.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return known if re.fullmatch("[0-9a-f]{64}", known) else None
+
+
+def _remember(file: Path, known: str) -> None:
+    """Best effort: where nothing can be written, the model is hashed again next time."""
+    temporary = file.with_name(f".tmp-{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(known, "ascii")
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -24,13 +24,15 @@ from thresher.backends.hf.forward import Forward, Loss, Prefix, Row, cores
 from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer, Prepared
 from thresher.errors import ImageError
-from thresher.types import ImageRef, Sample, SampleSource, Scored
+from thresher.types import ImageRef, Sample, SampleSource, Scored, digests_to_array
 
 BLOCK_ROWS = 1024
-BLOCK_FEATURES = 2**30  # bytes of vision features held at once
+BLOCK_FEATURES = 2**30  # bytes of vision features held at once, on the device
+BLOCK_PIXELS = 2**30  # bytes of cut images held at once for one block, in main memory
+FIRST_IMAGES = 8  # images of the first blocks, until it is known what an image takes
 PIXEL_BUDGET = 2**23  # input values through the vision tower at once
 HAND_ON_SECONDS = 1.0
-PREFIX_BYTES = 2**31  # keys and values of demonstrations held at once
+PREFIX_BYTES = 2**31  # keys and values of demonstrations held at once, on the device
 
 ImageKey = tuple[str, bool]  # identity, encoded as among several
 
@@ -64,10 +66,16 @@ class HFBackend:
         self.prompt_encoder = PromptEncoder(encoder.processor)
         self.preparer = preparer
         self.context = context  # most tokens a row may have
-        text = forward.model.config.get_text_config(decoder=True)
-        self._feature_bytes = text.hidden_size * forward.model.dtype.itemsize
-        self._image_tokens = 1024  # a guess until the first block has been seen
+        self._demonstrations = _Demonstrations(self)
+        self._most_images = FIRST_IMAGES  # of a block
+        self._image_bytes = [0, 0]  # the most that an image took so far: cut, and as features
         self._readers = ThreadPoolExecutor(max(1, min(8, cores() - 1)))  # decode and cut images beside the model
+
+    @property
+    def feature_tokens(self) -> int:
+        """The most tokens that an image took so far (a guess before the first)."""
+        hidden = self.forward.model.config.get_text_config(decoder=True).hidden_size
+        return self._image_bytes[1] // (hidden * self.forward.model.dtype.itemsize) or 1024
 
     @property
     def reuses_prefix(self) -> bool:
@@ -86,13 +94,17 @@ class HFBackend:
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
     ) -> Iterator[Scored]:
         """Loss of `samples[i]` after `demonstrations[i]`; equal demonstrations are encoded once a call."""
-        encoded = _Demonstrations(self, pool) if self.reuses_prefix else None
-        pairs = list(zip(samples, demonstrations, strict=True))
+        encoded = self._demonstrations if self.reuses_prefix else None
+        order = np.arange(len(samples))
+        if encoded is not None and not encoded.all_fit(demonstrations):  # then queries of one demonstration go together
+            order = np.argsort(digests_to_array([d.digest for d in demonstrations]), kind="stable")
+        pairs = [(samples[i], demonstrations[i]) for i in order.tolist()]
         for block in self.blocks(pairs, lambda pair: after_demonstration(pair[1], pair[0]), pool, True):
             features = self.features(block)
             if encoded is not None:
-                encoded.attach(block, [pairs[i][1] for i in block.index])
-            yield from self._score(block, features, ("nll",))
+                encoded.attach(block, [pairs[i][1] for i in block.index], pool)
+            for piece in self._score(block, features, ("nll",)):
+                yield Scored(order[piece.index], piece.values, piece.errors)
 
     def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
         """The model's own answer in place of each row's last answer, decoded greedily: text, tokens, finished."""
@@ -149,10 +161,9 @@ class HFBackend:
         self, items: Sequence[Any], at: int, talk: Callable[[Any], Conversation]
     ) -> tuple[int, list[Conversation]]:
         """Where the block that begins at `at` ends: rows and the memory of its images' features are bounded."""
-        most = max(BLOCK_FEATURES // (self._image_tokens * self._feature_bytes), 8)
         seen: set[str] = set()
         conversations: list[Conversation] = []
-        while at < len(items) and len(conversations) < BLOCK_ROWS and len(seen) < most:
+        while at < len(items) and len(conversations) < BLOCK_ROWS and len(seen) < self._most_images:
             conversations.append(talk(items[at]))
             seen.update(ref.identity for ref in conversations[-1].images)
             at += 1
@@ -205,18 +216,38 @@ class HFBackend:
             return f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
 
     def features(self, block: Block) -> dict[ImageKey, Features]:
-        if not block.images or self.forward.vision is None:
+        """Vision features of the block's images; the cut images are let go. Rows whose image does not fit become errors."""
+        vision, images, keys = self.forward.vision, list(block.images.values()), list(block.images)
+        if not images or vision is None:
             return {}
-        self._image_tokens = max(len(p.expansion) for p in block.images.values())
-        vision, images = self.forward.vision, list(block.images.values())
         batches = vision.batches(images, PIXEL_BUDGET)
-        out: dict[ImageKey, Features] = {}
-        keys = list(block.images)
-        for batch, found in zip(
-            batches, self.forward.run(lambda b: vision.features([images[i] for i in b]), batches), strict=True
-        ):
-            out.update({keys[i]: f for i, f in zip(batch, found, strict=True)})
+        found: dict[ImageKey, Features | str] = {}
+
+        def job(batch: list[int]) -> list[Features | str]:
+            return self.forward.halving(lambda some: list(vision.features(some)), [images[i] for i in batch])
+
+        for batch, got in zip(batches, self.forward.run(job, batches), strict=True):
+            found.update({keys[i]: f for i, f in zip(batch, got, strict=True)})
+        out = {key: f for key, f in found.items() if not isinstance(f, str)}
+        if len(out) < len(found):
+            good = [all(k in out for k in row.images) for row in block.rows]
+            for i, row, fits in zip(block.index, block.rows, good, strict=True):
+                if not fits:
+                    block.errors[i] = next(str(found[k]) for k in row.images if k not in out)
+            block.index = [i for i, fits in zip(block.index, good, strict=True) if fits]
+            block.rows = [row for row, fits in zip(block.rows, good, strict=True) if fits]
+        self._learn(images, list(out.values()))
+        block.images = {}
         return out
+
+    def _learn(self, images: Sequence[Prepared], features: Sequence[Features]) -> None:
+        """From what images took, how many a block may have."""
+        self._image_bytes = [
+            max([self._image_bytes[0], *(p.nbytes for p in images)]),
+            max([self._image_bytes[1], *(f.nbytes for f in features)]),
+        ]
+        cut, made = self._image_bytes
+        self._most_images = max(1, min(BLOCK_PIXELS // max(cut, 1), BLOCK_FEATURES // max(made, 1)))
 
     def _score(self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]) -> Iterator[Scored]:
         """The block's results, handed on about once a second so that little is lost when the run is killed."""
@@ -232,37 +263,55 @@ class HFBackend:
 
 
 class _Demonstrations:
-    """The encoded demonstrations of one call. A demonstration's prefix ends with its last answer token."""
+    """Encoded demonstrations, kept as long as memory allows. A demonstration's prefix ends with its last answer token."""
 
-    def __init__(self, backend: HFBackend, pool: SampleSource) -> None:
+    def __init__(self, backend: HFBackend) -> None:
         self.backend = backend
-        self.pool = pool
         self.known: dict[bytes, tuple[np.ndarray, Prefix] | None] = {}
         self.held = 0
 
-    def attach(self, block: Block, demonstrations: Sequence[Sample]) -> None:
+    def all_fit(self, demonstrations: Sequence[Sample]) -> bool:
+        """Whether the keys and values of all these demonstrations may be held at once, by a rough count of their tokens."""
+        text = self.backend.forward.model.config.get_text_config(decoder=True)
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        a_token = 2 * text.num_hidden_layers * heads * width * self.backend.forward.model.dtype.itemsize
+        image = self.backend.feature_tokens
+        tokens = {
+            d.digest: sum(1.5 * len(t.text.split()) + 8 for t in d.turns) + image * len(d.images)
+            for d in demonstrations
+        }
+        return sum(tokens.values()) * a_token < PREFIX_BYTES
+
+    def attach(self, block: Block, demonstrations: Sequence[Sample], pool: SampleSource) -> None:
         """Give each row of the block the prefix that its first tokens are; rows for which that is not so run whole."""
         keys = [demo.digest for demo in demonstrations]
+        wanted = {key: demo for key, demo in zip(keys, demonstrations, strict=True) if key not in self.known}
         if self.held > PREFIX_BYTES:
             self.known, self.held = {}, 0
-        self._encode({key: demo for key, demo in zip(keys, demonstrations, strict=True) if key not in self.known})
+            wanted = dict(zip(keys, demonstrations, strict=True))
+        for key, demo in wanted.items():
+            if self.held <= PREFIX_BYTES:
+                self._encode(key, demo, pool)
         for row, key in zip(block.rows, keys, strict=True):
-            if (found := self.known[key]) is not None:
+            if (found := self.known.get(key)) is not None:
                 ids, prefix = found
                 if prefix.length < row.answers[0] and np.array_equal(row.ids[: prefix.length], ids):
                     row.prefix = prefix
 
-    def _encode(self, wanted: dict[bytes, Sample]) -> None:
-        talks = [conversation(demo) for demo in wanted.values()]
-        block = self.backend.prepare(talks, range(len(talks)), self.pool, True)
-        keys = list(wanted)
-        for i in block.errors:
-            self.known[keys[i]] = None
-        cut = [Row(r.ids[: int(r.answers[-1]) + 1], r.answers, r.images, r.grids) for r in block.rows]
-        prefixes = self.backend.forward.prefixes(cut, self.backend.features(block))
-        for i, row, prefix in zip(block.index, cut, prefixes, strict=True):
-            self.known[keys[i]] = (row.ids, prefix)
-            self.held += sum(k.nbytes + v.nbytes for k, v in prefix.layers)
+    def _encode(self, key: bytes, demo: Sample, pool: SampleSource) -> None:
+        """The demonstration's prefix; None where it has none, so that its queries run whole."""
+        self.known[key] = None
+        block = self.backend.prepare([conversation(demo)], range(1), pool, True)
+        features = self.backend.features(block)
+        if not block.rows:
+            return
+        row = block.rows[0]
+        cut = Row(row.ids[: int(row.answers[-1]) + 1], row.answers, row.images, row.grids)
+        got = self.backend.forward.halving(lambda some: list(self.backend.forward.prefixes(some, features)), [cut])[0]
+        if not isinstance(got, str):
+            self.known[key] = (cut.ids, got)
+            self.held += sum(k.nbytes + v.nbytes for k, v in got.layers)
 
 
 def _scored(found: dict[int, Loss | str], fields: tuple[str, ...]) -> Scored:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.backends.hf.conversation import Conversation, answered
-from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Loss, Row, batches_of
+from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Loss, Row
 from thresher.backends.hf.generate import stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
@@ -106,7 +106,7 @@ def _losses(forward: Forward, rows: list[Row], features: dict[Any, Features]) ->
 
     groups = list(shared.values())
     prompts = [_prompt(rows[group[0]]) for group in groups]
-    batches = list(batches_of(prompts, lambda r: (0, len(r.ids), len(r.images)), forward.batch_tokens, LOGIT_VALUES))
+    batches = list(forward.cut(prompts, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES))
 
     def job(batch: list[int]) -> list[tuple[int, Loss | str]]:
         """Prompts of one length, and all candidates behind them."""
@@ -122,7 +122,7 @@ def _losses(forward: Forward, rows: list[Row], features: dict[Any, Features]) ->
                 rows[i].prefix = prefix
         running = [rows[i] for i in ready]
         most = LOGIT_VALUES // forward.vocabulary
-        for part in batches_of(running, lambda r: r.shape, forward.batch_tokens, most):
+        for part in forward.cut(running, lambda r: r.shape, most):
             losses = forward.batch([running[k] for k in part], features)
             done += [(ready[k], loss) for k, loss in zip(part, losses, strict=True)]
         for row in running:

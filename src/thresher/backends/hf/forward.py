@@ -69,6 +69,7 @@ class Loss:
 
 class Forward:
     reuses_prefix = True
+    tokens_apart = 0  # what an image holds in memory beside the tokens of its row, in tokens
 
     def __init__(self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int) -> None:
         self.model = model
@@ -93,27 +94,32 @@ class Forward:
     @torch.inference_mode()
     def prefixes(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Prefix]:
         """Encode rows (demonstrations) into keys and values; only rows of exactly one length go through together."""
+        out: list[Prefix | None] = [None] * len(rows)
+        for batch in self.cut(rows, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES):
+            for i, prefix in zip(batch, self._prefixes([rows[i] for i in batch], features), strict=True):
+                out[i] = prefix
+        return out  # type: ignore[return-value]
+
+    def _prefixes(self, rows: list[Row], features: dict[Any, Features]) -> list[Prefix]:
         from transformers import DynamicCache
 
-        out: list[Prefix | None] = [None] * len(rows)
-        for batch in batches_of(rows, lambda r: (0, len(r.ids), len(r.images)), self.batch_tokens, LOGIT_VALUES):
-            some = [rows[i] for i in batch]
-            cache = DynamicCache(config=self.model.config)
-            length = len(some[0].ids)
-            ids = torch.from_numpy(np.stack([r.ids for r in some])).to(self.device)
-            self.model(
-                input_ids=ids,
-                position_ids=self._position_ids(some, 0, length),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **self._images(some, features),
-            )
-            self._count(ids)
-            for j, i in enumerate(batch):
-                pairs = [(layer.keys[j], layer.values[j]) for layer in cache.layers]
-                out[i] = Prefix(length, len(rows[i].images), pairs)
-        return out  # type: ignore[return-value]
+        cache = DynamicCache(config=self.model.config)
+        length = len(rows[0].ids)
+        ids = torch.from_numpy(np.stack([r.ids for r in rows])).to(self.device)
+        self.model(
+            input_ids=ids,
+            position_ids=self._position_ids(rows, 0, length),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **self._images(rows, features),
+        )
+        self._count(ids)
+        return [
+            # a copy: a view would keep the whole batch alive for as long as one of its prefixes is held
+            Prefix(length, len(r.images), [(layer.keys[j].clone(), layer.values[j].clone()) for layer in cache.layers])
+            for j, r in enumerate(rows)
+        ]
 
     def losses(
         self, rows: Sequence[Row], features: dict[Any, Features]
@@ -122,9 +128,32 @@ class Forward:
 
         Where a row has a prefix, only the tokens after it run.
         """
-        batches = list(batches_of(rows, lambda r: r.shape, self.batch_tokens, LOGIT_VALUES // self.vocabulary))
+        batches = list(self.cut(rows, lambda r: r.shape, LOGIT_VALUES // self.vocabulary))
         results = self.run(lambda batch: self.batch([rows[i] for i in batch], features), batches)
         yield from zip(batches, results, strict=True)
+
+    def cut(
+        self, rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], answers: int
+    ) -> Iterator[list[int]]:
+        """Positions of rows of one shape, in batches of at most `batch_tokens` padded tokens and `answers` answer tokens."""
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for i, row in enumerate(rows):
+            groups.setdefault(shape(row), []).append(i)
+        for key in sorted(groups):
+            batch: list[int] = []
+            n_answers = 0
+            most = max(self.batch_tokens // self._cost(key), 1)
+            for i in groups[key]:
+                if batch and (len(batch) >= most or n_answers + len(rows[i].answers) > answers):
+                    yield batch
+                    batch, n_answers = [], 0
+                batch.append(i)
+                n_answers += len(rows[i].answers)
+            yield batch
+
+    def _cost(self, shape: tuple[int, int, int]) -> int:
+        """Tokens that a row of this shape holds in memory: encoded already, to run, and of images apart from the text."""
+        return max(shape[0] + shape[1] + shape[2] * self.tokens_apart, 1)
 
     def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """`job` over `items`, in order; on a CPU one batch a core, each on one thread.
@@ -141,21 +170,26 @@ class Forward:
         """Losses of rows of one shape in one pass, or in halves of it when memory runs out."""
         return self.halving(lambda some: list(self._batch(some, features)), rows)
 
-    def halving(self, job: Callable[[list[Row]], list[Any]], rows: list[Row]) -> list[Any]:
-        """`job(rows)`, one result a row; when memory runs out, `job` of the halves. A row that does not fit alone gets a str."""
+    def halving(self, job: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
+        """`job(items)`, one result each; when memory runs out, `job` of the halves. What does not fit alone gets a str."""
         try:
-            return job(rows)
+            return job(items)
         except (torch.OutOfMemoryError, RuntimeError) as e:
             if not is_out_of_memory(e):
                 raise
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(rows) == 1:
-            return [f"out of memory: this row alone ({len(rows[0].ids)} tokens) does not fit on {self.device}"]
-        self.batch_tokens = max(self.batch_tokens // 2, 64)
-        half = len(rows) // 2
-        return self.halving(job, rows[:half]) + self.halving(job, rows[half:])
+        first = items[0]
+        if isinstance(
+            first, Row
+        ):  # what failed is too much; batches that are cut already may fail again, but teach no more
+            self.batch_tokens = max(64, min(self.batch_tokens, len(items) * self._cost(first.shape) // 2))
+        if len(items) == 1:
+            what = f"this row alone ({len(first.ids):,} tokens)" if isinstance(first, Row) else "this image alone"
+            return [f"out of memory: {what} does not fit on {self.device}"]
+        half = len(items) // 2
+        return self.halving(job, items[:half]) + self.halving(job, items[half:])
 
     @torch.inference_mode()
     def _batch(self, rows: list[Row], features: dict[Any, Features]) -> Iterator[Loss]:
@@ -265,23 +299,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
     )
-
-
-def batches_of(
-    rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], tokens: int, answers: int
-) -> Iterator[list[int]]:
-    """Positions of rows of one shape, in batches of at most `tokens` padded tokens and `answers` answer tokens."""
-    groups: dict[tuple[int, int, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(shape(row), []).append(i)
-    for key in sorted(groups):
-        batch: list[int] = []
-        n_answers = 0
-        most = max(tokens // max(key[0] + key[1], 1), 1)
-        for i in groups[key]:
-            if batch and (len(batch) >= most or n_answers + len(rows[i].answers) > answers):
-                yield batch
-                batch, n_answers = [], 0
-            batch.append(i)
-            n_answers += len(rows[i].answers)
-        yield batch

@@ -17,7 +17,7 @@ import torch
 
 from thresher.backends.hf.conversation import Conversation, Message, asked
 from thresher.backends.hf.encode import Encoder, Text
-from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, batches_of, padded
+from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def generate(
     stops = stop_tokens(backend.forward.model, backend.encoder)
     writer = _Writer(backend.forward, stops, backend.context, max_new_tokens)
     for block in backend.blocks(samples, asked, pool, False, backend.prompt_encoder):
+        features = backend.features(block)
         if block.errors:
             yield _scored(list(block.errors), list(block.errors.values()), backend.encoder)
-        features = backend.features(block)
         for batch, answers in writer.write(block.rows, features):
             yield _scored([block.index[i] for i in batch], answers, backend.encoder)
 
@@ -91,9 +91,7 @@ class _Writer:
         self, rows: Sequence[Row], features: dict[Any, Features]
     ) -> Iterator[tuple[list[int], list[Written | str]]]:
         """(positions in `rows`, their answers), one batch after the other."""
-        batches = list(
-            batches_of(rows, lambda r: (self.most, self._width(r), len(r.images)), self.forward.batch_tokens, 1)
-        )
+        batches = list(self.forward.cut(rows, lambda r: (self.most, self._width(r), len(r.images)), 1))
 
         def job(batch: list[int]) -> list[Written | str]:
             return self.forward.halving(lambda some: self._batch(some, features), [rows[i] for i in batch])

@@ -24,6 +24,10 @@ class Prepared:
     grid: tuple[int, int, int] | None  # (t, h, w) in patches, for models with multimodal rotary positions
     among: bool
 
+    @property
+    def nbytes(self) -> int:
+        return sum(v.nbytes for v in self.inputs.values())
+
 
 @dataclass(slots=True)
 class Features:
@@ -31,6 +35,10 @@ class Features:
 
     main: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return self.main.nbytes + sum(t.nbytes for t in self.deep)
 
 
 _TEXT_KEYS = (

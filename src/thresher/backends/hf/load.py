@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
@@ -21,7 +23,7 @@ from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.types import ImageRef, Sample, Turn
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768, "mps": 8192}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 16384, "mps": 8192}
 
 
 def load(
@@ -44,11 +46,24 @@ def load(
     transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
     try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            where, revision=revision, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
+            where,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as e:
-        raise ModelError(f"--model {where} cannot be loaded as a multimodal LLM: {first_line(e)}") from e
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as e:
+        raise ModelError(
+            f"--model {where} cannot be loaded as a multimodal LLM: {first_line(e)}. If its files are whole, is it a "
+            "model in the transformers format?"
+        ) from e
+    lacking = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
+    if lacking:  # transformers would fill them with random numbers, and only log it
+        raise ModelError(
+            f"--model {where}: the weights lack {len(lacking)} of the model's tensors, or hold them in another shape "
+            f"(first: {sorted(lacking)[0]}). Download or save the model again."
+        )
     for folder in adapters:
         model = _merge(model, folder)
     try:

@@ -52,6 +52,10 @@ class MllamaVision(Vision):
 class MllamaForward(Forward):
     reuses_prefix = False
 
+    def __init__(self, model: Any, vision: Vision, image_token_id: int, batch_tokens: int) -> None:
+        super().__init__(model, vision, image_token_id, batch_tokens)
+        self.tokens_apart = model.config.vision_config.max_num_tiles * model.model.vision_model.num_patches
+
     def _images(self, rows: Sequence[Row], features: dict[Any, Features]) -> dict[str, Any]:
         shown = [[features[key] for key in r.images] for r in rows]  # as many images in each row: see Row.shape
         if not shown[0]:
