@@ -79,7 +79,17 @@ def main() -> None:
         table = Table(title=f"{rows:,} text-only rows ({pool.stat().st_size / 1e6:,.0f} MB), 10% kept, whole processes")
         for column in ("", "thresher s", "naive s", "ratio", "thresher GB", "naive GB"):
             table.add_column(column, justify="left" if not column else "right")
-        thresher = [sys.executable, "-m", "thresher", "select", str(pool), "--budget", "10%", "--out", str(folder / "out")]
+        thresher = [
+            sys.executable,
+            "-m",
+            "thresher",
+            "select",
+            str(pool),
+            "--budget",
+            "10%",
+            "--out",
+            str(folder / "out"),
+        ]
         first, _ = run([*thresher, "--method", "random"], environment)
         for method in ("random", "length", "stratified"):
             ours, memory = run([*thresher, "--method", method], environment)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 import thresher.backends
 from tests.made_pools import Model, record, write_pool
@@ -19,6 +23,7 @@ from thresher import cli, config, progress, run, summary
 from thresher.cli import guard
 from thresher.errors import ConfigError
 from thresher.run import Failure
+from thresher.store import PROBE_BYTES
 
 
 class Ended(NamedTuple):
@@ -207,6 +212,7 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
         ("select -m random -b 30% -o a", ("Missing", "POOL")),
         ("select POOL -m random -b 30% -o a --on-missing never", ("never", "auto, exclude, refuse")),
         ("select POOL -m perplexity -b 30% -o a --dtype float8", ("float8", "bfloat16")),
+        ("select POOL -m perplexity -b 30% -o a --device cdua", ("--device cdua", "cuda:1", "Did you mean 'cuda'?")),
         ("select POOL -m perplexity -b 30% -o a --batch-tokens 0", ("--batch-tokens 0",)),
         ("select POOL -m random -b 30% -o a --seed -1", ("--seed -1",)),
         ("select POOL -m random -b 30% -o a --seed one", ("--seed", "integer")),
@@ -263,14 +269,15 @@ def test_out_that_holds_the_pool(thresher_: Thresher, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "code", "words"),
     [
-        (lambda folder: None, ("config.json",)),
-        (lambda folder: (folder / "config.json").write_text("{"), ("config.json",)),
+        (lambda folder: None, 2, ("config.json",)),
+        (lambda folder: (folder / "config.json").write_text("{"), 1, ("config.json",)),
         (
             lambda folder: (folder / "config.json").write_text(
                 json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
             ),
+            2,
             ("llama",),
         ),
     ],
@@ -281,6 +288,7 @@ def test_wrong_models(
     pool: str,
     capsys: pytest.CaptureFixture[str],
     make: Callable[[Path], object],
+    code: int,
     words: tuple[str, ...],
 ) -> None:
     folder = tmp_path / "model"
@@ -291,7 +299,21 @@ def test_wrong_models(
     with pytest.raises(SystemExit) as ended:
         cli.main(["select", pool, "-m", "clipper", "-b", "3", "-o", out, "--store", store, "--model", str(folder)])
     said = capsys.readouterr()
-    failed(Ended(int(ended.value.code or 0), said.out, said.err), 1, str(folder), *words)
+    failed(Ended(int(ended.value.code or 0), said.out, said.err), code, str(folder), *words)
+
+
+@pytest.mark.parametrize("name", ["nothing", "no/such"])
+def test_a_model_that_is_not_there(
+    tmp_path: Path, pool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["select", pool, "-m", "clipper", "-b", "3", "-o", "a", "--store", "store", "--model", name])
+    said = capsys.readouterr()
+    failed(Ended(int(ended.value.code or 0), said.out, said.err), 2, f"--model {name}", "no such folder")
 
 
 def test_errors_without_a_terminal_are_plain(pool: str, tmp_path: Path) -> None:
@@ -335,7 +357,7 @@ def test_plan(thresher_: Thresher, pool: str, model: Model) -> None:
     before = thresher_(*words)
     assert before.code == 0
     assert "clipper would keep 30 of 100 rows (30.0%)" in before.out and "at most 100" in before.out
-    assert model.scored == 0
+    assert not Path("store/columns").exists()
     thresher_("select", pool, "-m", "clipper", "-b", "30%", "--model", "demo", "-o", "a")
     after = thresher_(*words)
     assert "Nothing is left to score" in after.out
@@ -514,6 +536,34 @@ def test_reading_says_nothing_of_quick_files(capsys: pytest.CaptureFixture[str])
     ]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
+    text = "[bold]clipper[/] keeps 30 of 100 rows; see out/a-path/that-is-longer/than-the-line and  go on."
+    for width in (20, 33, 200):
+        shown = _Terminal()
+        summary.say(Console(file=shown, width=width, no_color=True, highlight=False), text)
+        lines = re.sub("\x1b\\[[0-9;]*m", "", shown.getvalue()).splitlines()
+        assert " ".join(" ".join(lines).split()) == " ".join(re.sub(r"\[.*?\]", "", text).split())
+        assert all(len(line) <= width or " " not in line for line in lines)
+    piped = io.StringIO()
+    summary.say(Console(file=piped, width=20), text)
+    assert piped.getvalue().count("\n") == 1
+
+
+def test_rows_that_no_model_was_asked_about_are_not_called_scored(
+    thresher_: Thresher, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
+    monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)  # the model knows no answer
+    said = thresher_("select", pool, "-m", "clipper", "-b", "20", "-o", "a").out
+    assert "one_shot_p: 60 wanted, none asked of the model" in said
+    assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
+
+
 def test_failures_of_one_kind_stand_together() -> None:
     failures = [Failure(i, "", "", "loss", f"image a/{i}.png is broken at byte {i}") for i in range(3)]
     kinds = summary.failure_kinds([Failure(9, "", "", "loss", "no answer"), *failures])
@@ -540,3 +590,56 @@ def test_no_color(
     monkeypatch.setattr(guard.typer, "echo", lambda text, err: said.append(text))
     guard.fail("bad")
     assert ("\x1b[1;31m" in said[0]) == red and "bad" in said[0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("select", "{pool}", "-m", "perplexity", "-b", "5", "--out", "out"),
+        ("select", "{pool}", "-m", "random", "-b", "5", "--out", "out"),
+        ("plan", "{pool}", "-m", "perplexity", "-b", "5"),
+        ("evaluate", "--data", "{pool}"),
+        ("compare", "{pool}", "--eval", "{pool}", "--methods", "length", "--budgets", "50%", "--out", "out"),
+    ],
+)
+def test_a_store_that_is_a_file_is_refused_before_anything_else(
+    thresher_: Thresher, pool: str, tmp_path: Path, model: Model, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "good.json").write_text("[]")
+    ended = thresher_(*(w.format(pool=pool) for w in command), "--store", "good.json")
+    assert ended.code == 2 and "--store good.json is a file" in ended.err and "Traceback" not in ended.err
+    assert model.opened == 0 and (tmp_path / "good.json").read_text() == "[]"
+
+
+def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
+    thresher_: Thresher, pool: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def read_only(file: int) -> None:
+        if os.fstat(file).st_size == PROBE_BYTES:
+            raise OSError(30, "Read-only file system")
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", read_only)
+    ended = thresher_("select", pool, "-m", "perplexity", "-b", "5", "--out", "out")
+    assert ended.code == 1 and "cannot be written to: Read-only file system" in ended.err and model.opened == 0
+    assert thresher_("select", pool, "-m", "random", "-b", "5", "--out", "out").code == 0
+
+
+def test_signals_leaves_the_earlier_file_alone_when_the_disk_fills_up(
+    thresher_: Thresher, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert thresher_("select", pool, "-m", "perplexity", "-b", "5", "--out", "out").code == 0
+    assert thresher_("signals", "out", "--out", "t/s.parquet").code == 0
+    before = (tmp_path / "t/s.parquet").read_bytes()
+
+    def full(table: Any, where: Any, **options: Any) -> None:
+        Path(where).write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    ended = thresher_("signals", "out", "--out", "t/s.parquet")
+    assert ended.code == 1 and "No space left" in ended.err
+    assert (tmp_path / "t/s.parquet").read_bytes() == before
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["s.parquet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,31 @@ def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: 
     write_pool(tmp_path / "pool.json", [record(i) for i in range(121)])
     with pytest.raises(PoolError, match="has changed since the selection"):
         output.signals_table(out)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_kill_between_two_files_never_leaves_what_looks_complete(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Over an earlier selection that had failures; then a selection without any is written over the pieces."""
+    out = tmp_path / "out"
+    first = made(pool, tmp_path)
+    output.write(first, pool, None, out)
+    replace, left = os.replace, [after]
+
+    def killed(a: Any, b: Any) -> None:
+        if Path(b).parent == out:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        replace(a, b)
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            output.write(first, pool, None, out)
+    with pytest.raises(ConfigError, match="not a finished selection"):
+        output.read(out)
+    output.write(run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store")), pool, None, out)
+    assert output.read(out)["counts"]["selected"] == 5
+    assert sorted(p.name for p in out.iterdir()) == ["run.yaml", "selection.parquet", "subset.json"]

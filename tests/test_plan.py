@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from thresher import run
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.errors import ConfigError
+from thresher.methods.clipper import Clipper
 from thresher.plan import plan
 from thresher.pools import Pool, open_pool
 from thresher.store import Store
@@ -36,9 +38,9 @@ def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, sto
         ("loss", 200, False), ("with_small", 200, True), ("with_large", 200, True),
     ]  # fmt: skip
     assert (p.pool_rows, p.budget, p.share, p.saved, p.to_score, p.passes) == (200, 60, 0.3, 0.7, 600, 600)
-    assert p.upper_bound and p.tokens == 6000 and p.hours == pytest.approx(600 * 0.01 / 3600)
+    assert p.upper_bound and p.tokens == 6000 and p.signals[0].hours == pytest.approx(200 * 0.01 / 3600)
     assert p.peak_bytes == 1 << 20 and p.basis == "measured on 64 rows"
-    assert model.scored == 0 and not store.root.exists()  # the probe is not stored
+    assert not store.root.exists()  # the probe is not stored
     run.select(pool, Nested(), Budget("30%"), model=model.handle, store=store)
     assert model.scored == p.passes
 
@@ -109,3 +111,20 @@ def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:
     p = plan(pool, Nested(), Budget("30%"), Model().handle, store)
     said = json.loads(json.dumps(p.to_json()))
     assert said["signals"][0]["label"] == "loss" and said["saved"] == 0.7 and said["method"] == "nested"
+
+
+def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(pool: Pool, store: Store) -> None:
+    class Slow(FakeBackend):
+        """Alone a row takes 0.01 s (`probe`); behind a demonstration it really takes 2 ms."""
+
+        def one_shot(self, samples: Any, demonstrations: Any, pool: Any) -> Any:
+            time.sleep(0.002 * len(samples))
+            return super().one_shot(samples, demonstrations, pool)
+
+    p = plan(pool, Clipper(bank=8), Budget("30%"), ModelHandle(name="slow", identity=IDENTITY, open=Slow), store)
+    by_label = {s.label: s for s in p.signals}
+    hours = [by_label[label].hours for label in ("loss", "one_shot_p", "one_shot_w")]
+    shown = 200 * 0.002 + 2 * 8 * 0.01  # its rows, and the bank of each half, encoded once
+    assert hours[0] == pytest.approx(200 * 0.01 / 3600)
+    assert hours[1:] == [pytest.approx(shown / 3600, rel=0.5)] * 2
+    assert by_label["one_shot_p"].tokens == 10 * (200 + 2 * 8)

@@ -286,14 +286,56 @@ def test_missing_images_stop_before_a_model_is_opened(tmp_path: Path, store: Sto
     (tmp_path / "there.jpg").write_bytes(b"x")
     records = [record(i, "there.jpg") for i in range(90)] + [record(i, f"gone{i}.jpg") for i in range(90, 100)]
     pool, model = pool_of(tmp_path, records), Model()
-    with pytest.raises(TooManyFailures, match="10 × an image file does not exist under"):
+    with pytest.raises(TooManyFailures, match=r"10 × no such image in .*: gone90\.jpg"):
         select(pool, HighestLoss(), "10", store, model)
     assert model.opened == 0
     outcome = select(pool, HighestLoss(), "100%", store, model, on_missing="exclude")
     assert outcome.excluded == 10 and model.scored == 90 and outcome.failures[0].signal == "pool"
+    assert [f.error for f in outcome.failures] == [f"no such image in {tmp_path}: gone{i}.jpg" for i in range(90, 100)]
     plain = select(pool, FirstTies(), "100%", store)
     assert len(plain.rows) == 100 and plain.excluded == 0
     assert plain.notes == ["10 rows point at images that do not exist; see `thresher doctor`."]
+
+
+def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missing(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "there.jpg").write_bytes(b"x")
+    records = [record(i, "there.jpg") for i in range(97)]
+    records += [record(97, "../up.jpg"), record(98, "/etc/passwd"), record(99, "http://x.org/a.jpg")]
+    pool = pool_of(tmp_path, records)
+    errors = [f.error for f in select(pool, HighestLoss(), "10", store, Model()).failures]
+    assert errors[0].startswith("../up.jpg: unsafe-path: .. could leave")
+    assert errors[1].startswith("/etc/passwd: unsafe-path: an absolute path")
+    assert errors[2].startswith("http://x.org/a.jpg: remote-url")
+    assert pool.missing_image([0, 97]) == ["", errors[0]]
+
+
+def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_stays(
+    tmp_path: Path, store: Store
+) -> None:
+    """The second repair keeps the size, so that only --retry-errors can know of it."""
+    image = tmp_path / "a.jpg"
+    records = [*texts(39), record(39, "a.jpg")]
+    file = write_pool(tmp_path / "pool.json", records)
+
+    def fails(sample: Sample) -> str:
+        return (tmp_path / sample.images[0].path).read_text() if sample.images else ""
+
+    def errors(**more: Any) -> list[str]:
+        pool = open_pool(file, cache=store.root / "pools")
+        return [f.error for f in select(pool, HighestLoss(), "10", store, Model(fails), **more).failures]
+
+    with image.open("w") as f:
+        f.write("torn")
+    assert errors() == ["torn"]
+    image.write_text("broken")  # in place: the folder's time does not change
+    assert errors() == ["broken"]
+    image.write_text("absurd")
+    assert errors() == ["broken"]
+    assert errors(retry_errors=True) == ["absurd"]
+    image.write_text("brittl")
+    assert errors(retry_errors=True) == ["brittl"]  # not the first of the alphabet
+    image.write_text("")
+    assert errors() == []
 
 
 def test_problem_rows_stay_for_methods_without_a_model_and_unreadable_ones_never(tmp_path: Path, store: Store) -> None:

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.made_pools import Loss, Pair, Partner
 from thresher.backends.fake import IDENTITY
-from thresher.errors import StoreError
+from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.store import MERGE_ABOVE, STALE_AFTER, DamagedPart, Store
 from thresher.types import DIGEST, Field, digests_to_array
@@ -95,8 +96,28 @@ def test_a_success_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) 
             store.parts(FP)[-1].rename(store.folder(FP) / f"part-{i}.parquet") if i == 0 else None
         got, errors, found = store.load(FP, FIELDS, k)
         assert found.all()
-        assert errors.tolist() == ["", "no", "", ""]
+        assert errors.tolist() == ["", "not again" if turn else "no", "", ""]  # the newest
         assert got["tokens"].tolist() == [10, 0, 2, 3]
+
+
+def test_the_newest_error_survives_a_merge_and_beats_the_merged_ones(tmp_path: Path) -> None:
+    store, k = Store(tmp_path), keys(2)
+    for i in range(MERGE_ABOVE + 1):
+        store.append(FP, FIELDS, k[:1], values(1), [f"{99 - i} left"])
+    assert len(store.parts(FP)) == 1
+    assert store.load(FP, FIELDS, k)[1][0] == f"{99 - MERGE_ABOVE} left"
+    store.append(FP, FIELDS, k[:1], values(1), ["zero"])
+    assert store.load(FP, FIELDS, k)[1][0] == "zero"
+
+
+def test_a_part_that_does_not_say_when_it_was_written_is_read_as_the_oldest(tmp_path: Path) -> None:
+    store, k = Store(tmp_path), keys(1)
+    store.append(FP, FIELDS, k, values(1), ["absent"])
+    (part,) = store.parts(FP)
+    pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    assert store.load(FP, FIELDS, k)[1][0] == "absent"
+    store.append(FP, FIELDS, k, values(1), ["present"])
+    assert store.load(FP, FIELDS, k)[1][0] == "present"
 
 
 def test_many_parts_are_merged_into_few_and_lose_nothing(tmp_path: Path) -> None:
@@ -179,6 +200,20 @@ def test_a_damaged_part_is_named_and_its_rows_are_missing(tmp_path: Path, damage
     assert found.sum() == 2000
 
 
+def test_too_little_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.append(FP, FIELDS, keys(2), values(2), ["", ""])
+
+    def out_of_memory(*args: object, **options: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    with monkeypatch.context() as m:
+        m.setattr(pq, "read_table", out_of_memory)
+        with pytest.raises(MemoryError):
+            store.load(FP, FIELDS, keys(2))
+    assert store.damaged == [] and store.load(FP, FIELDS, keys(2))[2].all()
+
+
 def test_a_part_of_another_shape_is_an_error_that_names_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.append(FP, FIELDS, keys(2), values(2), ["", ""])
@@ -240,6 +275,27 @@ def test_a_store_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "store").append(FP, FIELDS, keys(1), values(1), [""])
     with pytest.raises(StoreError, match="s3://"):
         Store("s3://bucket/x")
+
+
+def test_a_place_that_cannot_be_a_store_is_said_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good.json").write_text("[]")
+    for place in ("good.json", "good.json/deep/store"):
+        for writes in (True, False):
+            with pytest.raises(ConfigError, match=r"--store .*good\.json.* is a file"):
+                Store(tmp_path / place).check(writes)
+    Store(tmp_path / "a" / "b").check(writes=False)
+    assert not (tmp_path / "a").exists()
+    Store(tmp_path / "a" / "b").check()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+    for number, words in ((30, "Read-only"), (13, "Permission denied"), (28, "the disk is full")):
+        with monkeypatch.context() as m:
+            m.setattr(os, "fsync", lambda _, n=number: (_ for _ in ()).throw(OSError(n, os.strerror(n))))
+            with pytest.raises(StoreError, match=f"--store .*a/b cannot be written to: {words}"):
+                Store(tmp_path / "a" / "b").check()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_readers_in_threads_see_a_part_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def select(
 
     columns = Store(str(store or default_store()))
     chosen = load(method, dict(settings or {}))
+    columns.check(writes=bool(needs(chosen)))
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images, cache=columns.root / "pools")
     elif images is not None:

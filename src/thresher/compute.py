@@ -163,8 +163,7 @@ class Computation:
         if needs_model:
             gone = np.flatnonzero(self.pool.facts["missing_images"])
             gone = gone[self.active[position[gone]]]
-            folder = self.pool.images_folder
-            self.exclude(position[gone], "pool", [f"an image file does not exist under {folder}"] * len(gone))
+            self.exclude(position[gone], "pool", self.pool.missing_image(gone))
 
     # ------------------------------------------------------------------------------------------ columns
 

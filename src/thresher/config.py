@@ -7,6 +7,7 @@ The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or t
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from thresher.errors import ConfigError, nearest
 
 ON_MISSING = ("auto", "exclude", "refuse")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,19 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
         if value not in choices:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} {value}: expected one of {', '.join(choices)}.{nearest(value, list(choices))}")
+    check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1.")
     if config.seed < 0:
         raise ConfigError(f"--seed {config.seed}: expected 0 or more.")
     return config
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the model is resolved."""
+    if not _DEVICE.fullmatch(device):
+        known = ["auto", "cpu", "cuda", "mps"]
+        raise ConfigError(f"--device {device}: expected cpu, cuda, cuda:1 or mps.{nearest(device, known)}")
 
 
 def require(config: RunConfig, *names: str) -> None:

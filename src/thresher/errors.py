@@ -20,7 +20,7 @@ class ConfigError(ThresherError):
 
 
 class PoolError(ThresherError):
-    """The pool cannot be read at all: missing, empty, cut off, not a known format."""
+    """The pool cannot be read at all: missing, empty, cut off, not a known format, no image folder."""
 
 
 class ImageError(ThresherError):
@@ -28,7 +28,13 @@ class ImageError(ThresherError):
 
 
 class ModelError(ThresherError):
-    """A model folder or hub id cannot be loaded or is not a multimodal LLM."""
+    """A model cannot be used: its files are broken, it does not fit, its fast path is not exact."""
+
+
+class NotAModel(ModelError):
+    """What was given as --model is not a multimodal LLM: no such folder or hub id, no model folder, no images."""
+
+    exit_code = 2
 
 
 class CapabilityError(ThresherError):

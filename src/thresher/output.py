@@ -5,9 +5,9 @@
     run.yaml                     how it came about; its `config` section replays it
     failures.jsonl               the rows that could not be used, when there are any
 
-All files are written aside and renamed, run.yaml last: where it stands, the folder is complete. Other files in the
-folder are left alone. Nothing here depends on when or how often a run was interrupted, so a resumed run writes the
-same bytes.
+All files are written aside and renamed, run.yaml last, and that of an earlier selection is removed before the first:
+where it stands, the folder is complete and of one selection. Other files in the folder are left alone. Nothing here
+depends on when or how often a run was interrupted, so a resumed run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
         if outcome.failures:
             names.append(_failures(outcome, aside))
         names.append(_run(outcome, pool, config, aside))
-        if (out / "run.yaml").exists():  # of an earlier selection: what this one lacks would contradict it
+        assert names[-1] == "run.yaml"
+        # selection.parquet tells an earlier selection also where a kill left it without its run.yaml
+        earlier = any((out / name).exists() for name in ("run.yaml", "selection.parquet"))
+        (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
+        if earlier:  # what this selection lacks would contradict it
             for old in sorted({*SUBSETS.values(), "failures.jsonl"}.difference(names)):
                 (out / old).unlink(missing_ok=True)
         for name in names:

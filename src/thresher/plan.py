@@ -2,19 +2,25 @@
 
 Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it (`probe`), and
 their results are thrown away. A signal whose inputs are not known yet gets an upper bound, and the plan says so.
+
+A row behind a demonstration is priced as its own: tokens are the row's, and the demonstration's once for each one shown
+(for each row where the model cannot share its encoding); seconds are measured, because the row's tokens also attend to
+the demonstration's. The 64 rows are then scored behind one of them, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from thresher.compute import AUTO_LIMIT, Computation, begin, memo_key, needs_model, signals_of, unlabelled
+from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
-from thresher.progress import duration
+from thresher.progress import counted, duration
 from thresher.store import Store
 from thresher.trained import is_trained
 from thresher.types import Budget, Capability, Method, RowSignal, Sample, SampleSource, Signal
@@ -104,13 +110,28 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Cost:
-    """Of one row through the model."""
+    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is encoded already or,
+    where the model cannot share its encoding (`reuses_prefix`), together with it.
+    """
 
     tokens: float | None
     seconds: float | None
     peak_bytes: int | None
     basis: str
     reuses_prefix: bool = False
+    seconds_shown: float | None = None
+
+    def of(self, rows: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows."""
+        return _times(self.tokens, rows), _times(self.seconds, rows)
+
+    def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long as a row."""
+        whole = rows + (demonstrations if self.reuses_prefix else rows)
+        seconds = _times(self.seconds, whole)  # by tokens alone, where nothing was measured behind a demonstration
+        if self.seconds_shown is not None and self.seconds is not None:
+            seconds = self.seconds_shown * rows + (self.seconds * demonstrations if self.reuses_prefix else 0)
+        return _times(self.tokens, whole), seconds
 
 
 def plan(
@@ -134,14 +155,15 @@ def plan(
     looked = _look(computation, unlabelled(signals))
     due = any(to_score for _, _, to_score, _ in looked.values())
     model_rows = sum(to_score for signal, _, to_score, _ in looked.values() if signal.needs is not Capability.NONE)
-    cost = _cost(computation, model_rows, probe)
+    shown = any(to_score and _shows(signal) for signal, _, to_score, _ in looked.values())
+    cost = _cost(computation, model_rows, probe, shown)
     parts = tuple(_signal_plan(label, *found, cost) for label, found in looked.items())
 
     active = int(computation.active.sum())
     selected = min(wanted, active)
     trainings = _trainings(computation, cost) if due else ()
     notes = [
-        f"A model will be trained first, on {t.rows:,} rows ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
+        f"A model will be trained first, on {counted(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
         f"pass{'es' if t.passes != 1 else ''}"
         + ("" if t.hours is None else f", about {duration(3600 * t.hours)} if a step costs three times a scored row")
         + "). It is kept in the store."
@@ -155,7 +177,7 @@ def plan(
     elif active < len(pool):
         notes.append(f"{len(pool) - active:,} of {len(pool):,} rows cannot be used and will be left out.")
     if selected < wanted:
-        notes.append(f"{selected:,} rows instead of {wanted:,}: there are no more that can be used.")
+        notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
     return Plan(
         method=method.name,
         model=model.name if model is not None and needs_model(signals) else None,
@@ -204,8 +226,7 @@ def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tup
 
 def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, cost: _Cost) -> SignalPlan:
     passes = 0 if signal.needs is Capability.NONE else to_score
-    # a row behind a demonstration is two rows long unless the demonstration's encoding is shared
-    length = 2 if signal.inputs().keys() - {"trained_on"} and not cost.reuses_prefix else 1
+    tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if _shows(signal) else cost.of(passes)
     return SignalPlan(
         label=label,
         signal=signal.name,
@@ -215,9 +236,20 @@ def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, boun
         to_score=to_score,
         upper_bound=bound,
         passes=passes,
-        tokens=None if cost.tokens is None else round(cost.tokens * passes * length),
-        hours=None if cost.seconds is None else cost.seconds * passes * length / 3600,
+        tokens=None if tokens is None else round(tokens),
+        hours=None if seconds is None else seconds / 3600,
     )
+
+
+def _shows(signal: RowSignal) -> bool:
+    """Whether each row stands behind a demonstration: its inputs say which."""
+    return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
+
+
+def _demonstrations(signal: RowSignal, rows: int) -> int:
+    """How often a demonstration is encoded, at most: the bank of each half, once in each call of the engine."""
+    banks = sum(2 * int(getattr(inner, "bank", 0)) for inner in signal.inputs().values())
+    return min(banks * -(-rows // ROWS_PER_CALL), rows)
 
 
 def _trainings(computation: Computation, cost: _Cost) -> tuple[TrainingPlan, ...]:
@@ -233,7 +265,7 @@ def _trainings(computation: Computation, cost: _Cost) -> tuple[TrainingPlan, ...
     return tuple(out)
 
 
-def _cost(computation: Computation, to_score: int, probe: bool) -> _Cost:
+def _cost(computation: Computation, to_score: int, probe: bool, shown: bool) -> _Cost:
     if to_score == 0:
         return _Cost(0.0, 0.0, None, "nothing is left to score")
     pool = computation.pool
@@ -246,8 +278,9 @@ def _cost(computation: Computation, to_score: int, probe: bool) -> _Cost:
             measured = backend.probe(samples, pool)
             n = len(samples)
             reuses = bool(getattr(backend, "reuses_prefix", False))
+            behind = _seconds_shown(backend, samples, pool) / n if shown and hasattr(backend, "one_shot") else None
             basis = f"measured on {n} rows"
-            return _Cost(measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses)
+            return _Cost(measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses, behind)
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
@@ -256,6 +289,21 @@ def _cost(computation: Computation, to_score: int, probe: bool) -> _Cost:
         "the model was not measured, so hours and memory are not known"
     )
     return _Cost(tokens, None, None, basis)
+
+
+def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
+    """Of scoring `samples` behind one of them, warm."""
+    seconds = 0.0
+    for _ in range(2):  # once to warm up, once to measure
+        began = time.perf_counter()
+        for _ in backend.one_shot(samples, [samples[0]] * len(samples), pool):
+            continue
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _times(each: float | None, count: int) -> float | None:
+    return None if each is None else each * count
 
 
 def _total(values: list[Any]) -> Any:

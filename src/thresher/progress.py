@@ -87,6 +87,11 @@ class Meter:
         return (self.total - self.done) / rate if rate > 0 else None
 
 
+def counted(n: int, noun: str = "row") -> str:
+    """ "1 row", "1,234 rows"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """
     >>> [duration(s) for s in (None, 0.2, 4.24, 75, 7325)]

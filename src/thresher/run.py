@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest, needs_model, signals_of
+from thresher.progress import counted
+from thresher.signals.one_shot import OneShot
 from thresher.store import Store
 from thresher.trained import Trainer, TrainingRun
 from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
@@ -70,6 +72,7 @@ class Outcome:
     considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [c], pool rows the method saw
     evidence: dict[str, np.ndarray] = field(default_factory=dict)  # name -> array [c]: `reason` of all those
     trainings: list[TrainingRun] = field(default_factory=list)  # models that were trained for a signal
+    unasked: dict[str, int] = field(default_factory=dict)  # label -> distinct rows of which the model was asked nothing
     cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
 
 
@@ -142,6 +145,7 @@ def select(
         considered=considered,
         evidence={name: np.asarray(a) for name, a in evidence.items()},
         trainings=computation.trainings,
+        unasked=_unasked(signals, columns),
     )
     outcome.notes += _notes(outcome, computation, needs_model(signals)) + list(chosen.notes)
     arithmetic = time.monotonic() - began - sum(s.seconds for s in outcome.signals)
@@ -204,6 +208,17 @@ def _check_selection(method: Method, chosen: Selection, columns: Columns, k: int
         assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
 
 
+def _unasked(signals: Mapping[str, Signal], columns: Columns) -> dict[str, int]:
+    """Rows (exact duplicates once) of which the model was asked nothing, because no demonstration is there, or fits."""
+    out = {}
+    for label, signal in signals.items():
+        if isinstance(signal, OneShot):
+            rows = len(np.unique(columns.digest[np.isnan(columns[label]["nll"])]))
+            if rows:
+                out[label] = rows
+    return out
+
+
 def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     out = np.zeros(n, dtype=np.asarray(values).dtype)
     out[rows] = values
@@ -235,13 +250,14 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
     if not needs:
         missing = int(computation.pool.facts["missing_images"].sum())
         if missing:
-            notes.append(f"{missing:,} rows point at images that do not exist; see `thresher doctor`.")
+            point = "points at an image that does" if missing == 1 else "point at images that do"
+            notes.append(f"{counted(missing)} {point} not exist; see `thresher doctor`.")
     if len(outcome.rows) < outcome.budget:
         if len(outcome.considered) < outcome.budget:
-            why = f"only {len(outcome.considered):,} rows could be used, and all of them were taken"
+            why = f"only {counted(len(outcome.considered))} could be used, and all were taken"
         else:
             why = "the method found no more"
-        notes.append(f"{len(outcome.rows):,} rows instead of {outcome.budget:,}: {why}.")
+        notes.append(f"{counted(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
     for path in computation.store.damaged:
         notes.append(f"A damaged part of the store was set aside as {path}; its rows were scored again where needed.")
     return notes

@@ -1,6 +1,7 @@
 """The store: columns of numbers that models said about samples, kept so that nothing is paid for twice.
 
-    root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = fine), one column a field
+    root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = fine), one column a field; when it was
+                                                      written stands in the file (schema metadata `written`, ns)
     root/columns/<fingerprint>/signal.json            what the fingerprint is, in words
     root/columns/<fingerprint>/cost-<uuid>.json       what scoring took: {"rows": m, "seconds": s}, one file a run
     root/models/<fingerprint>/                        models that thresher trained for a signal (`trained`)
@@ -27,12 +28,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from thresher.errors import StoreError
+from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import canonical, fingerprint
 from thresher.types import DIGEST, Field, Signal
 
 MERGE_ABOVE = 64  # parts of one fingerprint; more would make every load open many small files
+PROBE_BYTES = 4096  # one block of most file systems
 SMALL_PART = 64 << 20  # bytes; larger parts are left alone by a merge, so that growing stays linear
+WRITTEN = b"written"  # schema metadata of a part: time.time_ns(); parts without it count as oldest
 STALE_AFTER = 3600.0  # seconds; a temporary file lives for well under a second while its writer is alive
 
 
@@ -51,6 +54,35 @@ class Store:
             raise StoreError(f"--store {root}: only folders of this machine can be a store so far. Give a local path.")
         self.root = Path(root)
         self.damaged: list[Path] = []
+
+    def check(self, writes: bool = True) -> None:
+        """Make the root and try it, before anything is spent. `writes`: something will have to be kept; else only make
+        sure that it can be a folder.
+
+        Raises ConfigError where it cannot be a folder, StoreError where it cannot be written to (permission, full disk).
+        """
+        for place in (self.root, *self.root.parents):
+            if _is_there(place):
+                if not place.is_dir():
+                    what = "is a file" if place == self.root else f"cannot be a folder: {place} is a file"
+                    raise ConfigError(f"--store {self.root} {what}. Give a folder; it is made when it does not exist.")
+                break
+        if not writes:
+            return
+        probe = self.root / f".tmp-{uuid.uuid4().hex}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(probe, "xb") as f:  # an empty file may fit on a full disk, a block does not
+                    f.write(bytes(PROBE_BYTES))
+                    f.flush()
+                    os.fsync(f.fileno())
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as e:
+            raise StoreError(
+                f"--store {self.root} cannot be written to: {_why(e)}. Make room or give a folder you may write to."
+            ) from e
 
     def folder(self, fp: str) -> Path:
         """Where the parts of one fingerprint lie."""
@@ -103,7 +135,7 @@ class Store:
         columns = {"key": pa.array(_raw(keys), pa.binary(32)), "error": pa.array(errors, pa.string())}
         for f in fields:
             columns[f.name] = _to_arrow(np.asarray(values[f.name]), failed, f)
-        self._write_part(fp, pa.table(columns))
+        self._write_part(fp, pa.table(columns), time.time_ns())
         parts = self.parts(fp)
         if len(parts) > MERGE_ABOVE:
             try:
@@ -135,20 +167,22 @@ class Store:
 
         Returns (values: field -> array [m]; errors: object [m] of str; found: bool [m]). Where `found` is false or the
         error is not empty, values are zeros (NaN in float fields). A key that stands in several parts gives a success
-        rather than an error, and among several successes the same one whatever the parts are called.
+        rather than an error; of several errors the newest; of several successes the same one whatever the parts are
+        called.
         Raises StoreError for a part whose columns disagree with `fields`.
         """
-        table = self._read_all(fp, fields)
+        tables = self._read_all(fp, fields)
         m = len(keys)
         values = {f.name: _blank(m, f) for f in fields}
         errors = np.full(m, "", dtype=object)
         found = np.zeros(m, dtype=bool)
-        if table is None or not m:
+        if not tables or not m:
             return values, errors, found
+        table = pa.concat_tables(tables)
         stored = _keys(table["key"])
         error = table["error"]
         columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
-        order = _first_of_each(stored, error, columns)
+        order = _first_of_each(stored, error, columns, _ages(tables))
         ordered = stored[order]
         wanted = np.argsort(keys, kind="stable")  # searching in sorted order is 30 times faster: the cache
         sorted_keys = keys[wanted]
@@ -169,7 +203,8 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ files
 
-    def _write_part(self, fp: str, table: pa.Table) -> Path:
+    def _write_part(self, fp: str, table: pa.Table, written: int) -> Path:
+        table = table.replace_schema_metadata({WRITTEN: str(written).encode()})
         sink = pa.BufferOutputStream()
         # checksums: without them a flipped bit inside a page would come back as a wrong number
         pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
@@ -188,7 +223,7 @@ class Store:
                 os.fsync(f.fileno())
             os.replace(temporary, path)
         except OSError as e:
-            why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else e.strerror or str(e)
+            why = _why(e)
             try:
                 temporary.unlink(missing_ok=True)
             except OSError:
@@ -208,14 +243,13 @@ class Store:
             except OSError:
                 continue  # another process swept it, or it is not ours to remove; readers ignore it anyway
 
-    def _read_all(self, fp: str, fields: Sequence[Field]) -> pa.Table | None:
-        """All parts as one table. A part that vanishes was merged: its merged part is found by listing again."""
+    def _read_all(self, fp: str, fields: Sequence[Field]) -> list[pa.Table]:
+        """All parts. A part that vanishes was merged: its merged part is found by listing again."""
         seen: dict[Path, pa.Table | None] = {}
         while fresh := [p for p in self.parts(fp) if p not in seen]:
             for path in fresh:
                 seen[path] = self._read(path, fields)
-        tables = [t for _, t in sorted(seen.items()) if t is not None]
-        return pa.concat_tables(tables) if tables else None
+        return [t for _, t in sorted(seen.items()) if t is not None]
 
     def _read(self, path: Path, fields: Sequence[Field]) -> pa.Table | None:
         """One part, or None when it is gone or damaged (then it is set aside)."""
@@ -228,6 +262,8 @@ class Store:
         try:
             table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
             table.validate()
+        except pa.ArrowMemoryError:
+            raise  # a MemoryError: it says nothing about the part, whose rows are fine
         except (pa.ArrowException, OSError) as e:
             self._set_aside(path, str(e))
             return None
@@ -251,7 +287,8 @@ class Store:
         )
 
     def _merge(self, fp: str, fields: Sequence[Field], parts: Sequence[Path]) -> None:
-        """Many small parts into one. The old go only after the merged one stands: a kill leaves duplicates at worst."""
+        """Many small parts into one, as new as the newest of them. The old go only after the merged one stands: a kill
+        leaves duplicates at worst."""
         small: list[Path] = []
         for p in parts:
             try:
@@ -262,10 +299,11 @@ class Store:
         tables = {p: t for p in small if (t := self._read(p, fields)) is not None}
         if len(tables) < 2:
             return
-        table = pa.concat_tables(list(tables.values()))
+        each = list(tables.values())
+        table = pa.concat_tables(each)
         columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
-        keep = _first_of_each(_keys(table["key"]), table["error"], columns)
-        self._write_part(fp, table.take(pa.array(keep)).combine_chunks())
+        keep = _first_of_each(_keys(table["key"]), table["error"], columns, _ages(each))
+        self._write_part(fp, table.take(pa.array(keep)).combine_chunks(), max(_written(t) for t in each))
         for p in tables:
             p.unlink(missing_ok=True)
 
@@ -273,8 +311,11 @@ class Store:
 # ---------------------------------------------------------------------------------------------- rows and columns
 
 
-def _first_of_each(keys: np.ndarray, error: pa.ChunkedArray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Row numbers, one a distinct key, sorted by key: a success before an error, then by content, not by file."""
+def _first_of_each(
+    keys: np.ndarray, error: pa.ChunkedArray, columns: Mapping[str, np.ndarray], written: np.ndarray
+) -> np.ndarray:
+    """Row numbers, one a distinct key, sorted by key: a success before an error, a newer error before an older one
+    (the reason may have changed), then by content, not by file. `written`: int64 [n], when each row was written."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     new = np.r_[True, ordered[1:] != ordered[:-1]]
@@ -286,8 +327,34 @@ def _first_of_each(keys: np.ndarray, error: pa.ChunkedArray, columns: Mapping[st
     texts = np.zeros(len(rows), np.int64)
     texts[bad] = _ranks(np.array(error.take(pa.array(rows[bad])).to_pylist(), dtype=object))
     contents = [_ranks(c[rows]) if c.dtype == object else c[rows] for c in columns.values()]
-    order[slots] = rows[np.lexsort((*contents, texts, bad, keys[rows]))]
+    newest = np.where(bad, -written[rows], 0)  # successes are chosen by content: any writer got the same numbers
+    order[slots] = rows[np.lexsort((*contents, texts, newest, bad, keys[rows]))]
     return order[new]
+
+
+def _written(table: pa.Table) -> int:
+    """When the part was written, ns; 0 where it does not say."""
+    return int((table.schema.metadata or {}).get(WRITTEN, b"0"))
+
+
+def _ages(tables: Sequence[pa.Table]) -> np.ndarray:
+    """int64 [n]: when each row of the tables, one after the other, was written."""
+    return np.repeat(np.array([_written(t) for t in tables], np.int64), [t.num_rows for t in tables])
+
+
+def _why(error: OSError) -> str:
+    """In words; the several ways in which a disk says that it is full are one."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "the disk is full" if full else error.strerror or str(error)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something stands at `path`; a folder that may not be looked into says no."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def _ranks(texts: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
 MOST_SOURCES = 12
+MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
 FILES = ("subset.json", "subset.jsonl", "selection.parquet", "run.yaml", "failures.jsonl")
 LOSSES = {"nll": "log-perplexity", "nll_one_shot": "log-perplexity after a demonstration"}
 
@@ -77,6 +78,29 @@ def stdout() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
+def say(console: Console, text: str, *, markup: bool = True) -> None:
+    """A line of a result: broken between words on a terminal, and only there; elsewhere whole, however long.
+
+    A word that is longer than the terminal, such as a path, is left to the terminal.
+    """
+    import textwrap
+
+    from rich.text import Text
+
+    whole = Text.from_markup(text) if markup else Text(text)
+    cuts: list[int] = []
+    if console.file.isatty():
+        width, at = min(console.width, MOST_COLUMNS), 0
+        for line in textwrap.wrap(
+            whole.plain, width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+        ):
+            cuts.append(whole.plain.index(line, at))
+            at = cuts[-1] + len(line)
+    for piece in whole.divide(cuts[1:]):
+        piece.rstrip()
+        console.print(piece, soft_wrap=True)
+
+
 def table(*columns: str, numbers: bool = True) -> Table:
     """A plain table; with `numbers`, all columns but the first are aligned to the right."""
     from rich import box
@@ -114,7 +138,13 @@ def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
     lines = [f"A model was trained for {t.label}: {t.rows:,} rows, {duration(t.seconds)}" for t in outcome.trainings]
     for s in outcome.signals:
+        unasked = outcome.unasked.get(s.label, 0)
+        if unasked and unasked == s.wanted - s.failed:
+            lines.append(f"{s.label}: {s.wanted:,} wanted, none asked of the model: no demonstration is there, or fits")
+            continue
         line = f"{s.label}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        if unasked:
+            line += f" ({unasked:,} of all not asked of the model: no demonstration is there, or fits)"
         if s.failed:
             line += f", {s.failed:,} failed"
         if s.scored:
@@ -144,21 +174,21 @@ def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
     console = stdout()
     k, n = len(outcome.rows), len(pool)
     what = config.method + "".join(f" {key}={value}" for key, value in config.settings.items())
-    console.print(f"[bold]Kept {k:,} of {n:,} rows[/bold] ({share(k, n)}) by {escape(what)}, seed {config.seed}.")
+    say(console, f"[bold]Kept {k:,} of {n:,} rows[/bold] ({share(k, n)}) by {escape(what)}, seed {config.seed}.")
     for line in cost_lines(outcome):
-        console.print(line, soft_wrap=True)
+        say(console, line, markup=False)
     if (before_after := comparison(pool, outcome.rows)) is not None:
         console.print(before_after)
     for line in loss_lines(outcome):
-        console.print(line, soft_wrap=True)
+        say(console, line)
     files = [name for name in FILES if (folder / name).exists()]
-    console.print(f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}", soft_wrap=True)
+    say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
     notes = [f"Note: {text}" for text in outcome.notes if not text.startswith(left_out)]
     if outcome.failures:
         notes += [f"Note: {left_out}:", *failure_lines(outcome.failures), f"  All of them: {folder / 'failures.jsonl'}"]
     for line in notes:
-        console.print(line, markup=False, soft_wrap=True)
+        say(console, line, markup=False)
 
 
 def failure_lines(failures: list[Failure]) -> list[str]:

@@ -177,7 +177,7 @@ def test_failures_are_counted_and_named(make: Any, store: Store) -> None:
     assert (found.n, found.failed) == (38, 2)
     assert found.accuracy == 9 / 38, "a failed row is in no number"
     assert found.by["one"].failed == 1 and found.by["two"].failed == 1
-    assert any("does not exist" in r for r in found.failures) and found.failures["too long"] == 1
+    assert any("no such image" in r and "gone.png" in r for r in found.failures) and found.failures["too long"] == 1
     table = found.rows.to_pylist()
     assert table[30]["error"] == "too long" and table[30]["correct"] is None and table[30]["answer"] is None
     assert found.to_json()["failed"] == 2

@@ -25,8 +25,8 @@ def ten_rows():
     values = {
         "loss": {"nll": nll, "tokens": np.ones(10, np.int32), "greedy_match": known},
         "knowledge": {"parametric": known},
-        "demonstration_p": {"half": np.arange(10, dtype=np.int32) % 2},
-        "demonstration_w": {"half": np.arange(10, dtype=np.int32) % 2},
+        "demonstration_p": {"half": np.arange(10, dtype=np.int32) % 2, "digest": np.sort(digests(10))},
+        "demonstration_w": {"half": np.arange(10, dtype=np.int32) % 2, "digest": np.sort(digests(10))},
         "one_shot_p": {"nll": p},
         "one_shot_w": {"nll": w},
     }
@@ -153,6 +153,17 @@ def test_rows_without_any_demonstration_stand_in_with_their_zero_shot_loss():
     assert np.isnan(got.reason["nll_one_shot"][:3]).all() and np.isnan(got.reason["effect"][:3]).all()
     assert len(got.rows) == 5
     assert any(note.startswith("3 rows have no demonstration") for note in got.notes)
+
+
+def test_pairs_that_were_too_long_are_counted_apart_from_rows_without_a_demonstration():
+    columns = ten_rows()
+    columns["demonstration_w"]["digest"][:4] = b""
+    columns["one_shot_w"]["nll"][:6] = np.nan  # four have none, two did not fit
+    columns["one_shot_p"]["nll"][9] = np.nan
+    got = run(columns, 5)
+    assert any(note.startswith("3 rows were too long together with a demonstration") for note in got.notes)
+    assert not any("have no demonstration" in note for note in got.notes)  # each has one pass
+    assert not any("too long" in note for note in run(ten_rows(), 5).notes)
 
 
 def test_mean_of_the_passes_that_exist():

@@ -89,6 +89,39 @@ def test_added_removed_and_restored_images_are_noticed(tiny_pool, tmp_path, pars
     assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 3
 
 
+def test_an_image_overwritten_in_place_is_noticed(tiny_pool, tmp_path, parses):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    before = open_pool(tiny_pool, images, cache=cache)
+    folder = (images / "one").stat().st_mtime_ns
+    with open(images / "one/red.png", "ab") as f:
+        f.write(b"more")
+    assert (images / "one").stat().st_mtime_ns == folder  # only the file itself can tell
+    after = open_pool(tiny_pool, images, cache=cache)
+    assert after.sample(0).images[0].size == before.sample(0).images[0].size + 4
+    assert np.flatnonzero(after.digest != before.digest).tolist() == [0, 4]
+    assert len(parses) == 2 and same(open_pool(tiny_pool, images, cache=cache).index, after.index)
+    assert len(parses) == 2
+
+
+def test_files_that_no_row_names_do_not_matter(tiny_pool, tmp_path, parses):
+    cache, images = tmp_path / "cache", tiny_pool.parent / "images"
+    open_pool(tiny_pool, images, cache=cache)
+    (images / "one" / "other.txt").write_text("x")
+    open_pool(tiny_pool, images, cache=cache)
+    assert len(parses) == 1
+
+
+def test_odd_image_paths_are_looked_up_again_as_at_first(tmp_path, make_row, parses):
+    paths = ["größe/日本.png", "../up.png", "/etc/hostname", "\ud800.png", "no/such.png", "a\0b.png"]
+    (tmp_path / "größe").mkdir()
+    (tmp_path / "größe/日本.png").write_bytes(b"xyz")
+    (tmp_path / "p.json").write_text(json.dumps([make_row(i, p, "<image>", "A") for i, p in enumerate(paths)]))
+    for _ in range(2):
+        pool = open_pool(tmp_path / "p.json", cache=tmp_path / "cache")
+        assert pool.index.image_size.tolist() == [3, -1, -1, -1, -1, -1]
+    assert len(parses) == 1
+
+
 def test_a_folder_that_appears_is_noticed(tmp_path, make_row, parses):
     (tmp_path / "p.json").write_text(json.dumps([make_row(1, "later/a.png", "<image>", "A")]))
     cache = tmp_path / "cache"

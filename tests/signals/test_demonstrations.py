@@ -10,10 +10,14 @@ from thresher.types import Columns, ModelIdentity, PoolSignal, digests_to_bytes,
 KNOWLEDGE = Knowledge(AnswerLoss(ModelIdentity("sha256:0", "llava", "float32", "pil")))
 
 
-def columns(digest, known):
+def columns(digest, known, tokens=None):
     order = np.argsort(digest, kind="stable")
     d = digest[order]
-    values = {"knowledge": {"parametric": np.asarray(known, bool)[order]}}
+    tokens = np.full(len(d), 3) if tokens is None else np.asarray(tokens)
+    values = {
+        "knowledge": {"parametric": np.asarray(known, bool)[order]},
+        "loss": {"tokens": tokens[order].astype(np.int32)},
+    }
     return Columns(d, seeded_ties(d, 0), np.zeros(len(d), np.int32), ("",), values)
 
 
@@ -22,9 +26,9 @@ def known_by_digest(digest):
     return np.array([d[5] % 3 == 0 for d in digests_to_bytes(digest)])
 
 
-def shown(digest, kind="P", seed=0, bank=32, known=None):
+def shown(digest, kind="P", seed=0, bank=32, known=None, tokens=None):
     """digest of a row -> digest of its demonstration."""
-    c = columns(digest, known_by_digest(digest) if known is None else known)
+    c = columns(digest, known_by_digest(digest) if known is None else known, tokens)
     out = Demonstrations(KNOWLEDGE, kind, seed, bank).pool(c)
     return dict(zip(digests_to_bytes(c.digest), digests_to_bytes(out["digest"]), strict=True))
 
@@ -93,6 +97,25 @@ def test_chunks_do_not_matter(monkeypatch):
     assert shown(d) == whole
 
 
+def test_long_answers_do_not_demonstrate_while_there_are_enough_short_ones():
+    d = digests(400)
+    every = np.ones(400, bool)
+    tokens = np.where(np.arange(400) % 2 == 0, 513, 512)
+    used = set(shown(d, known=every, tokens=tokens).values())
+    of = dict(zip(digests_to_bytes(d), tokens.tolist(), strict=True))
+    assert len(used) == 64 and {of[demo] for demo in used} == {512}
+    assert used >= set(shown(d[1::2], known=every[1::2]).values())  # the hash decides among the short, not their length
+
+
+def test_where_too_few_are_short_the_shortest_others_fill_the_bank():
+    d = digests(400)
+    tokens = np.arange(400) + 510  # three are short enough
+    pairs = shown(d, bank=8, known=np.ones(400, bool), tokens=tokens)
+    half = halves(d, 0)
+    want = [d[half == h][:8] for h in (0, 1)]
+    assert set(pairs.values()) == {bytes(x) for h in want for x in digests_to_bytes(h)}
+
+
 def test_bank_setting_and_a_kind_that_is_absent():
     assert len(set(shown(digests(500), bank=3).values())) == 6
     none = shown(digests(50), "W", known=np.ones(50, bool))
@@ -110,4 +133,4 @@ def test_tiny_pools(n):
 def test_protocol():
     signal = Demonstrations(KNOWLEDGE, "P", 0)
     assert isinstance(signal, PoolSignal)
-    assert signal.inputs() == {"knowledge": KNOWLEDGE}
+    assert signal.inputs() == {"knowledge": KNOWLEDGE, "loss": KNOWLEDGE.loss}

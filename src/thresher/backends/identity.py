@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thresher.backends import ModelHandle
-from thresher.errors import ConfigError, ModelError, NotAModel
+from thresher.errors import ModelError, NotAModel
 from thresher.types import ModelIdentity
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code

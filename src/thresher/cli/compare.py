@@ -20,6 +20,7 @@ RECIPE_PANEL = "Training"
 
 
 def compare(
+    context: typer.Context,
     pool: Annotated[str, typer.Argument(metavar="POOL", help="A LLaVA JSON or JSONL file.", show_default=False)],
     test: Annotated[
         str, typer.Option("--eval", metavar="FILE", help="The questions to be judged by.", show_default=False)
@@ -98,7 +99,7 @@ def compare(
     from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
-    from thresher.config import combine, default_store
+    from thresher.config import default_store
     from thresher.progress import for_stderr
     from thresher.store import Store
     from thresher.trained import trainer
@@ -110,18 +111,9 @@ def compare(
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
         model = BUILT_IN
-    told = combine(
-        {},
-        {
-            "model": model,
-            "device": device,
-            "dtype": dtype,
-            "batch_tokens": batch_tokens,
-            "trust_remote_code": trust_remote_code,
-            "on_missing": on_missing,
-        },
-    )
+    told = o.told(context, model=model, settings=None)  # settings are METHOD.KEY here
     kept = Store(store or default_store())
+    kept.check()
     handle = the_model(told, kept)
     assert handle is not None
     job = prepare(
@@ -203,10 +195,10 @@ def show(comparison: Comparison, out: Path) -> None:
     from rich.markup import escape
 
     from thresher.progress import duration
-    from thresher.summary import stdout, table
+    from thresher.summary import say, stdout, table
 
     console = stdout()
-    console.print("Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and seed.")
+    say(console, "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and seed.")
     shown = table(
         "method", "budget", "rows", "accuracy", "% of full", "− random", "verdict", "selecting", "training", "saved"
     )
@@ -231,12 +223,10 @@ def show(comparison: Comparison, out: Path) -> None:
     console.print(shown)
     for line in comparison.lines:
         if line.verdict is not None:
-            console.print(
-                f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.", markup=False, soft_wrap=True
-            )
+            say(console, f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.", markup=False)
     for text in comparison.notes:
-        console.print(f"Note: {text}", markup=False, soft_wrap=True)
-    console.print(f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg", soft_wrap=True)
+        say(console, f"Note: {text}", markup=False)
+    say(console, f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg")
 
 
 def _worth(line: Line) -> str:
@@ -257,7 +247,7 @@ def _signed(seconds: float) -> str:
 def show_plan(plan: ComparePlan) -> None:
     """The cells, and what those that are missing would cost."""
     from thresher.progress import duration
-    from thresher.summary import stdout, table
+    from thresher.summary import say, stdout, table
 
     console = stdout()
     cells = table("method", "budget", "rows", "cells", "finished", "rows to train on")
@@ -265,19 +255,19 @@ def show_plan(plan: ComparePlan) -> None:
         cells.add_row(p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}")
     console.print(cells)
     if not plan.to_make:
-        console.print("All cells are finished: nothing is left to pay for.")
+        say(console, "All cells are finished: nothing is left to pay for.")
         return
     seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
-    console.print(
+    say(
+        console,
         f"{plan.to_make} cells to make: {plan.training_rows:,} rows to train on{seed}, at most {plan.to_score:,} rows to "
         f"score for selecting, {plan.answers:,} answers.",
-        soft_wrap=True,
     )
     if plan.hours is None:
-        console.print("How long that takes was not measured.")
+        say(console, "How long that takes was not measured.")
     else:
-        console.print(
+        say(
+            console,
             f"About {duration(3600 * plan.hours)}, from 64 rows that were scored now, if training on a row costs three "
             "times as much and answering twice.",
-            soft_wrap=True,
         )

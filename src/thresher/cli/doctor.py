@@ -42,10 +42,10 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
-    from thresher.summary import share, stdout, table
+    from thresher.summary import say, share, stdout, table
 
     console = stdout()
-    console.print(f"[bold]{escape(found.path)}[/]: {found.rows:,} rows, {found.images:,} different images.")
+    say(console, f"[bold]{escape(found.path)}[/]: {found.rows:,} rows, {found.images:,} different images.")
     if found.findings:
         out = table("finding", "rows", "images", "")
         out.columns[-1].header = "what it is, what a run does about it, examples"
@@ -59,9 +59,10 @@ def show(found: Diagnosis) -> None:
             out.add_row(kind, f"{f.rows:,}", f"{f.images:,}" if f.images else "", "\n".join(lines))
         console.print(out)
     if found.fails:
-        console.print(
+        say(
+            console,
             f"[bold red]A run with a model would lose {found.lost:,} rows ({share(found.lost, found.rows)}).[/] "
-            "Up to 5% are left out and listed; more need --on-missing exclude."
+            "Up to 5% are left out and listed; more need --on-missing exclude.",
         )
     else:
-        console.print("[bold green]A run would lose no row.[/]")
+        say(console, "[bold green]A run would lose no row.[/]")

@@ -20,6 +20,7 @@ MOST_GROUPS = 30
 
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="TEST", help="The test set: a LLaVA JSON or JSONL file.", show_default=False),
@@ -76,7 +77,7 @@ def evaluate(
     Answers are stored as they come: a stopped evaluation goes on where it was.
     """
     from thresher.cli.prepare import BUILT_IN, the_model
-    from thresher.config import combine, default_store
+    from thresher.config import default_store
     from thresher.errors import ConfigError
     from thresher.evaluation import report
     from thresher.store import Store
@@ -85,20 +86,10 @@ def evaluate(
         raise ConfigError("Missing: --data (a LLaVA JSON or JSONL file), or --lmms-eval TASKS.")
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
-    flags = o.given(
-        None,
-        model=model or BUILT_IN,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        store=store,
-        on_missing=on_missing,
-        retry_errors=retry_errors,
-    )
-    told = combine({}, flags)
+    told = o.told(context, model=model or BUILT_IN)
     file = report.check_out(out) if out is not None else None
     kept = Store(told.store or default_store())
+    kept.check()
     handle = the_model(told, kept)
     assert handle is not None  # told.model is set above
     arguments = _lmms_arguments(handle, lmms_eval_model) if lmms_eval is not None else []
@@ -172,22 +163,22 @@ def show(found: Evaluation) -> None:
     from rich.markup import escape
 
     from thresher.compute import commonest
-    from thresher.progress import duration
-    from thresher.summary import stdout, table
+    from thresher.progress import counted, duration
+    from thresher.summary import say, stdout, table
 
     console = stdout()
-    console.print(
+    say(
+        console,
         f"[bold]Accuracy {_percent(found.accuracy)}[/] ({_range(found.interval)}) on {found.n:,} rows; "
         f"macro over {len(found.by)} group{'' if len(found.by) == 1 else 's'} {_percent(found.macro)} "
         f"({_range(found.macro_interval)}).",
-        soft_wrap=True,
     )
     ways = {"choice": "chosen among candidates", "generate": "generated"}
     asked = ", ".join(f"{n:,} {ways[how]}" for how, n in found.scored.items())
-    console.print(
+    say(
+        console,
         f"Answers: {asked}; {found.asked:,} asked of the model now, in {duration(found.seconds)}. "
         f"ANLS {_percent(found.anls)}, relaxed accuracy {_percent(found.relaxed)}.",
-        soft_wrap=True,
     )
     shown = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
     out = table(escape(str(found.about["grouped_by"])), "rows", "accuracy", "95% interval", "failed")
@@ -198,7 +189,7 @@ def show(found: Evaluation) -> None:
     if len(shown) > MOST_GROUPS:
         console.print(f"… and {len(shown) - MOST_GROUPS:,} smaller groups (all are in --out).")
     if found.failed:
-        note(f"{found.failed:,} rows could not be evaluated and count in no number: {commonest(found.failures)}.")
+        note(f"{counted(found.failed)} could not be evaluated, which no number counts: {commonest(found.failures)}.")
     if found.cut:
         note(f"{found.cut:,} generated answers did not end by themselves and were cut; see --max-new-tokens.")
 

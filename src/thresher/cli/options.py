@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from thresher.config import RunConfig
 
 MODEL_PANEL = "Model"
 RUN_PANEL = "Run"
@@ -136,8 +139,17 @@ RetryErrors = Annotated[
 ]
 
 
-def given(settings: list[str] | None, **flags: Any) -> dict[str, Any]:
-    """What the command line said, for `config.combine`."""
-    from thresher.config import parse_settings
+def told(context: typer.Context, **instead: Any) -> RunConfig:
+    """What a command and its --config file say together. The command's parameters that are named as fields of RunConfig
+    count; `instead` replaces some of them (None: not given). Raises ConfigError.
+    """
+    from dataclasses import fields
 
-    return {**flags, "settings": parse_settings(settings) if settings else None}
+    from thresher.config import RunConfig, combine, parse_settings, read
+
+    known = {f.name for f in fields(RunConfig)}
+    flags = {name: value for name, value in context.params.items() if name in known} | instead
+    if flags.get("settings") is not None:
+        flags["settings"] = parse_settings(flags["settings"])
+    file = context.params.get("config")
+    return combine(read(file) if file else {}, flags)

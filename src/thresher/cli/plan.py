@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan(
+    context: typer.Context,
     pool: o.Pool = None,
     images: o.Images = None,
     method: o.Method = None,
@@ -35,25 +36,9 @@ def plan(
 ) -> None:
     """Say what select with the same options would score and what it would cost. Nothing is stored."""
     from thresher.cli.prepare import prepare
-    from thresher.config import combine, read
     from thresher.plan import plan as make
 
-    flags = o.given(
-        settings,
-        pool=pool,
-        images=images,
-        method=method,
-        budget=budget,
-        seed=seed,
-        model=model,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        store=store,
-        retry_errors=retry_errors,
-    )
-    told = combine(read(config) if config else {}, flags)
+    told = o.told(context)
     job = prepare(told, out=False)
     made = make(
         job.pool,
@@ -76,14 +61,14 @@ def show(plan: Plan) -> None:
     from rich.markup import escape
 
     from thresher.progress import duration
-    from thresher.summary import stdout, table
+    from thresher.summary import say, stdout, table
 
     console = stdout()
     asked = f", asking {escape(plan.model)}" if plan.model else ""
-    console.print(
+    say(
+        console,
         f"[bold]{plan.method}[/] would keep {plan.budget:,} of {plan.pool_rows:,} rows ({plan.share:.1%}){asked}; "
         f"training on them takes {plan.saved:.0%} less time than on all.",
-        soft_wrap=True,
     )
     if plan.signals:
         out = table("scores", "wanted", "in the store", "to score", "tokens", "time")
@@ -94,17 +79,15 @@ def show(plan: Plan) -> None:
             out.add_row(s.label, f"{s.wanted:,}", f"{s.stored:,}", f"{mark}{s.to_score:,}", tokens, hours)
         console.print(out)
     if not plan.signals:
-        console.print("The method asks no model about the rows.")
+        say(console, "The method asks no model about the rows.")
     elif plan.to_score == 0:
-        console.print("Nothing is left to score: no model will be opened.")
+        say(console, "Nothing is left to score: no model will be opened.")
     else:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
         hours = "an unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
-        console.print(
-            f"In all {most}{plan.to_score:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.", soft_wrap=True
-        )
+        say(console, f"In all {most}{plan.to_score:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
         if plan.peak_bytes is not None:
-            console.print(f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
+            say(console, f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
     for text in plan.notes:
-        console.print(f"Note: {text}", markup=False, soft_wrap=True)
+        say(console, f"Note: {text}", markup=False)

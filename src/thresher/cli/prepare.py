@@ -60,6 +60,7 @@ def prepare(config: RunConfig, *, out: bool) -> Job:
     from thresher.store import Store
 
     store = Store(config.store or default_store())
+    store.check(writes=bool(needs(method)))  # a method that asks no model keeps nothing but a cache
     pool = open_the_pool(config.pool, config.images, store)
     budget.rows(len(pool))
     if out and config.out:

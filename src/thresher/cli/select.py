@@ -12,6 +12,7 @@ from thresher.cli.guard import Interrupted
 
 
 def select(
+    context: typer.Context,
     pool: o.Pool = None,
     images: o.Images = None,
     method: o.Method = None,
@@ -38,27 +39,9 @@ def select(
     Another budget, method or seed reuses the scores that are there.
     """
     from thresher.cli.prepare import prepare
-    from thresher.config import combine, read
     from thresher.progress import for_stderr
 
-    flags = o.given(
-        settings,
-        pool=pool,
-        images=images,
-        method=method,
-        budget=budget,
-        out=out,
-        seed=seed,
-        model=model,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        store=store,
-        on_missing=on_missing,
-        retry_errors=retry_errors,
-    )
-    told = combine(read(config) if config else {}, flags)
+    told = o.told(context)
     job = prepare(told, out=True)
     assert job.config.out is not None  # prepare asks for it
     folder = Path(job.config.out)

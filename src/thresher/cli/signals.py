@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +21,24 @@ def signals(
 
     from thresher import output
     from thresher.errors import ConfigError, StoreError
+    from thresher.summary import say, stdout
 
     path = Path(out)
     if path.is_dir() or path.suffix != ".parquet":
         raise ConfigError(f"--out {out}: expected the name of a file that ends in .parquet.")
     table = output.signals_table(folder)
+    aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="zstd")
+        try:
+            pq.write_table(table, aside, compression="zstd")
+            os.replace(aside, path)  # whole, or what stood there before
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
     names = (
         ", ".join(n for n in table.column_names if n not in ("row", "id", "digest"))
         or "no scores: the method needs none"
     )
-    typer.echo(f"{table.num_rows:,} rows written to {out}: {names}.")
+    say(stdout(), f"{table.num_rows:,} rows written to {out}: {names}.", markup=False)

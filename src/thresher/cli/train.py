@@ -102,10 +102,11 @@ def train(
     )
     from thresher.cli.guard import note
     from thresher.cli.prepare import BUILT_IN, open_the_pool
-    from thresher.config import default_store
+    from thresher.config import check_device, default_store
     from thresher.progress import for_stderr
     from thresher.store import Store
 
+    check_device(device or "auto")
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
         model = BUILT_IN
@@ -130,7 +131,9 @@ def train(
 def _show(trained: Trained) -> None:
     from thresher.cli.guard import note
     from thresher.progress import duration
+    from thresher.summary import say, stdout
 
+    console = stdout()
     if trained.unusable:
         first = trained.unusable[0]
         note(
@@ -141,9 +144,10 @@ def _show(trained: Trained) -> None:
     tenth = max(len(losses) // 10, 1)
     begin, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
     if trained.steps == 0:
-        typer.echo(f"{trained.folder} holds this training already: nothing to do.")
-    typer.echo(
+        say(console, f"{trained.folder} holds this training already: nothing to do.", markup=False)
+    say(
+        console,
         f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in {duration(trained.seconds)} at a "
-        f"learning rate of {trained.learning_rate:g}. Training loss {begin:.3f} at the beginning, {end:.3f} at the end."
+        f"learning rate of {trained.learning_rate:g}. Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
     )
-    typer.echo(f"Use it: --model {trained.folder}")
+    say(console, f"Use it: --model {trained.folder}", markup=False)

@@ -67,14 +67,17 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
 
     began = time.monotonic()
     output.check_writable(out)
-    console.print(f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine sources.")
+    summary.say(
+        console, f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine sources."
+    )
     pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
     store = Store(out / "store")
     model = resolve("demo", cache=store.root / "models")
     budget = Budget(BUDGET)
-    console.print(
+    summary.say(
+        console,
         f"[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps {BUDGET}; "
-        "a random draw of as many rows stands beside it."
+        "a random draw of as many rows stands beside it.",
     )
     clipper = run.select(pool, load("clipper"), budget, seed=seed, model=model, store=store, progress=progress)
     random = run.select(pool, load("random"), budget, seed=seed, store=store)
@@ -97,9 +100,10 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         "* Known only because this world is built in: no method was told. One small world proves nothing about your data.",
         style="dim",
     )
-    console.print(f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml", soft_wrap=True)
-    console.print(
-        f"The whole job took {duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:"
+    summary.say(console, f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml")
+    summary.say(
+        console,
+        f"The whole job took {duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:",
     )
     for command in NEXT:
         console.print(f"   [cyan]{command}[/]", soft_wrap=True)

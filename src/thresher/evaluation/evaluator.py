@@ -124,8 +124,9 @@ class _Asked:
         self.offered: list[Candidates | None] = [None] * n
         self.errors: dict[int, str] = dict(pool.problems)
         self.cluster = np.arange(n)  # rows with the same images have the same number
-        for row in np.flatnonzero(pool.facts["missing_images"]).tolist():
-            self.errors.setdefault(row, f"an image file does not exist under {pool.images_folder}")
+        gone = np.flatnonzero(pool.facts["missing_images"])
+        for row, why in zip(gone.tolist(), pool.missing_image(gone), strict=True):
+            self.errors.setdefault(row, why)
         first: dict[tuple[str, ...], int] = {}
         for start in range(0, n, CHUNK):
             rows = np.arange(start, min(start + CHUNK, n))

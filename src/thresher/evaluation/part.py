@@ -46,6 +46,9 @@ class Part:
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         return self.pool.samples(self.rows[np.asarray(rows, np.int64)])
 
+    def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        return self.pool.missing_image(self.rows[np.asarray(rows, np.int64)])
+
     def by_digest(self, digest: bytes) -> Sample:
         return self.pool.by_digest(digest)
 

@@ -24,6 +24,7 @@ import numpy as np
 from thresher.errors import ConfigError
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
+from thresher.progress import counted
 from thresher.samplers import Matched, allocate, ks_distance, ks_of_random, match_distribution
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
@@ -101,9 +102,13 @@ class Clipper:
         effect = nll - one_shot
         probed = np.isfinite(one_shot)
         if not probed.all():
-            notes.append(
-                f"{int((~probed).sum()):,} rows have no demonstration, so their zero-shot perplexity stands in."
-            )
+            bare = int((~probed).sum())
+            have = "has" if bare == 1 else "have"
+            notes.append(f"{counted(bare)} {have} no demonstration, so the zero-shot perplexity stands in.")
+        long = sum(without_room(columns, kind) for kind in "pw")
+        if long:
+            were = "was" if long == 1 else "were"
+            notes.append(f"{counted(long)} {were} too long together with a demonstration; those pairs were left out.")
         perplexity = np.where(probed, one_shot, nll)
         response = np.where(probed, effect, np.float32(0))
         wanted = -response if self.prefer == "least_helped" else response
@@ -188,6 +193,12 @@ def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
     count = there.sum(0)
     total = np.where(there, stacked, 0.0).sum(0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def without_room(columns: Columns, kind: str) -> int:
+    """Rows that have a demonstration of `kind` ("p" or "w") but do not fit the model's context together with it."""
+    has = np.asarray(columns[f"demonstration_{kind}"]["digest"], "S32") != b""
+    return int((has & np.isnan(columns[f"one_shot_{kind}"]["nll"])).sum())
 
 
 def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:

@@ -22,6 +22,7 @@ from thresher.pools import cache as pool_cache
 from thresher.pools import index as pool_index
 from thresher.pools import llava
 from thresher.pools.index import Index
+from thresher.pools.paths import refusal, shown
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
@@ -193,6 +194,22 @@ class Pool:
 
         return images.load(self._root, ref)
 
+    def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """For each of `rows`, why its first missing image is missing: no such file, or a path that may not be read.
+
+        "" where no image is missing (`facts["missing_images"]`).
+        """
+        i = self.index
+        at = np.flatnonzero(i.image_size[i.image_ref] < 0)
+        missing, first = np.unique(self.rows_of_references()[at], return_index=True)
+        number = dict(zip(missing.tolist(), i.image_ref[at[first]].tolist(), strict=True))
+        return [self._why_missing(i.image_path[number[row]]) if row in number else "" for row in map(int, rows)]
+
+    def _why_missing(self, path: str) -> str:
+        if reason := refusal(path):
+            return f"{shown(path)}: {reason}"
+        return f"no such image in {self.images_folder}: {shown(path)}"
+
     def rows_of_references(self) -> np.ndarray:
         """int64 [references]: the row that holds each entry of `index.image_ref`."""
         return np.repeat(np.arange(len(self)), np.diff(self.index.image_end, prepend=0))
@@ -258,9 +275,8 @@ def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | Non
         return None
     if found is None:
         return None
-    for folder, then in zip(found.folder_path, found.folder_mtime.tolist(), strict=True):
-        if pool_index.folder_mtime(stamp["images"], folder) != then:
-            return None  # images were added or removed
+    if not pool_index.images_as_they_were(found, stamp["images"]):
+        return None  # images were added, removed or overwritten: digests change with them
     return found
 
 

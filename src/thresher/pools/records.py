@@ -18,6 +18,7 @@ from thresher.errors import PoolError
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
 EXPECTED = "expected a JSON list of records, or JSONL with one record a line"
+_KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}  # of a JSON value, as people say
 
 _BOM = codecs.BOM_UTF8
 _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
@@ -73,7 +74,7 @@ def sniff(file: BinaryIO, name: str) -> str:
         )
     value = _try(text) if whole else None
     if value is not None:
-        raise PoolError(f"{name} holds a single {type(value).__name__} at the top level: {EXPECTED}.")
+        raise PoolError(f"{name} holds a single {_KINDS.get(type(value), 'value')} at the top level: {EXPECTED}.")
     raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
 
 

@@ -10,8 +10,9 @@ depend on the pool's order and changes little when the pool grows, because every
 a forward pass to pay for:
 - half: one bit of a hash. Nobody moves when rows are added; exact duplicates are together, and so never show each
   other.
-- bank of a (kind, half): the rows with the smallest hashes. A pool that grows by a tenth replaces about a tenth of a
-  bank.
+- bank of a (kind, half): the rows with the smallest hashes among those whose answers are short (`most_tokens`), because
+  a demonstration is read before every one of its queries and must leave room for them. Where too few are short, the
+  shortest others fill the bank. A pool that grows by a tenth replaces about a tenth of a bank.
 - a query's demonstration: the bank row with the highest hash of the pair (rendezvous hashing), so that when a bank
   row is replaced only the queries that had it, and the few that prefer the new one, change. Each bank row gets about
   as many queries.
@@ -27,6 +28,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.signals.knowledge import Knowledge
 from thresher.types import DIGEST, Columns, Field, Signal
 
 CHUNK = 1 << 16  # queries at a time: 65,536 x 32 hashes are 16 MB
@@ -36,40 +38,46 @@ CHUNK = 1 << 16  # queries at a time: 65,536 x 32 hashes are 16 MB
 class Demonstrations:
     """Each row's demonstration of one kind."""
 
-    knowledge: Signal
-    """Field `parametric`: True = P, False = W."""
+    knowledge: Knowledge
+    """Field `parametric`: True = P, False = W. Its loss says how long each row's answers are."""
     kind: Literal["P", "W"]
     """What the demonstrations are; the queries are all rows."""
     seed: int
     bank: int = 32
     """Demonstrations per kind and half, at most."""
+    most_tokens: int = 512
+    """Rows whose answers have more tokens than this, all turns together, demonstrate only where shorter ones are too few."""
 
     name: ClassVar[str] = "demonstrations"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: short answers first
     fields: ClassVar[tuple[Field, ...]] = (
         Field("digest", "S32", "digest of the row shown before this one; b'' if the other half has no row of the kind"),
         Field("half", "int32", "0: demonstrates in the first half-pass; 1: is asked in it; the same for both kinds"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"knowledge": self.knowledge}
+        return {"knowledge": self.knowledge, "loss": self.knowledge.loss}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
-        """`inputs["knowledge"]["parametric"]`: bool [n]."""
+        """`inputs["knowledge"]["parametric"]`: bool [n]; `inputs["loss"]["tokens"]`: int32 [n]."""
         digest = inputs.digest
         half = halves(digest, self.seed)
         of_kind = np.asarray(inputs["knowledge"]["parametric"], bool) == (self.kind == "P")
+        tokens = np.asarray(inputs["loss"]["tokens"])
         shown = np.zeros(len(digest), DIGEST)
         for asked in (0, 1):
-            bank = self._bank(np.unique(digest[of_kind & (half != asked)]))
+            may_show = np.flatnonzero(of_kind & (half != asked))
+            candidates, first = np.unique(digest[may_show], return_index=True)
+            bank = self._bank(candidates, tokens[may_show[first]])
             rows = np.flatnonzero(half == asked)
             if len(bank):
                 shown[rows] = bank[self._choose(digest[rows], bank)]
         return {"digest": shown, "half": half}
 
-    def _bank(self, candidates: np.ndarray) -> np.ndarray:
-        """The demonstrations among different digests [m]: [min(m, bank)]."""
-        order = np.argsort(_hash(candidates, f"bank {self.seed}"), kind="stable")
+    def _bank(self, candidates: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The demonstrations among different digests [m] with answers of `tokens` [m] tokens: [min(m, bank)]."""
+        too_long = np.maximum(tokens, self.most_tokens)  # the short are all alike here: the hash decides among them
+        order = np.lexsort((_hash(candidates, f"bank {self.seed}"), too_long))
         return candidates[order[: self.bank]]
 
     def _choose(self, queries: np.ndarray, bank: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 The demonstration is a finished conversation with its own images; the row follows it in the same conversation. Only the
 row's own answer tokens are counted. A demonstration's encoding serves all its queries where the architecture allows
 that exactly; the backend decides, and both ways give the same numbers.
+
+A pair that does not fit the model's context has no loss (NaN), like a row without a demonstration. It is no failure of
+the row, which may fit by itself: that a row alone is too long is the zero-shot loss's finding.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ from thresher.types import (
 
 SHRINKS_IMAGES_IN_COMPANY = ("llava_onevision",)
 """Architectures (config.json's model_type) that give an image fewer tokens when the conversation has several."""
+
+
+TOO_LONG = "too long:"
+"""How a backend's error begins when the conversation, demonstration included, does not fit the model's context."""
 
 
 def zero_shot(model: ModelIdentity) -> AnswerLoss:
@@ -61,7 +68,9 @@ class OneShot:
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("demonstration", "digest"),)
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
-            "nll", "float32", "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists"
+            "nll",
+            "float32",
+            "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists or fits",
         ),
     )
 
@@ -86,4 +95,7 @@ class OneShot:
                 found[wanted[i]] = pool.by_digest(wanted[i])
         queries = [samples[int(i)] for i in index]
         for piece in backend.one_shot(queries, [found[wanted[int(i)]] for i in index], pool):
-            yield Scored(index[piece.index], piece.values, piece.errors)
+            long = np.array([e.startswith(TOO_LONG) for e in piece.errors], dtype=bool)
+            values = {"nll": np.where(long, np.float32(np.nan), piece.values["nll"]).astype(np.float32)}
+            errors = ["" if too_long else e for too_long, e in zip(long, piece.errors, strict=True)]
+            yield Scored(index[piece.index], values, errors)
