@@ -13,12 +13,12 @@ from tests.fake_training import FakeTraining
 from tests.made_pools import Model, record, write_pool
 from thresher import output, run
 from thresher.backends.fake import IDENTITY
-from thresher.compute import signals_of
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.plan import plan
 from thresher.pools import Pool, open_pool
+from thresher.signal_graph import signals_of
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.store import Store

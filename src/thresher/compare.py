@@ -9,6 +9,8 @@ once a seed. A finished cell is two files, and is never computed again while wha
 
 What a killed cell had scored, trained or answered is taken up by the store and by `fit`. Training and evaluation are
 injected; statistics are in `verdict`. Writes into `out` and the store only.
+
+Past 400 lines because a cell's identity, its steps and its files must agree line by line.
 """
 
 from __future__ import annotations

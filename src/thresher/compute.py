@@ -2,6 +2,8 @@
 
 Inputs come first and each distinct signal once. All arrays here are in the pool's canonical order ("positions"), so
 nothing depends on the order of the file. Ties pools, store, engine and backend together; `run` and `plan` use it.
+
+Past 400 lines because the steps of one `Computation` share its state: active rows, columns computed, accounts.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,22 +22,19 @@ import numpy as np
 from thresher.engines import local
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
+from thresher.signal_graph import memo_key, models_to_train, needs_model, trained_by
 from thresher.store import Store
 from thresher.trained import Trainer, TrainingRun, identity_of, trained_model
 from thresher.types import (
     DIGEST,
-    BudgetMethod,
     Capability,
     Columns,
     FactSignal,
-    Method,
-    ModelIdentity,
     PoolSignal,
     RowSignal,
     Sample,
     Signal,
     TrainedIdentity,
-    TrainedModel,
     digests_to_array,
     seeded_ties,
 )
@@ -223,7 +222,7 @@ class Computation:
         The signal's inputs, among them the training rows, must have been computed.
         """
         found: dict[str, TrainedIdentity] = {}
-        for name, model in _models_to_train(signal).items():
+        for name, model in models_to_train(signal).items():
             chosen = self._memo[memo_key(model.rows)]["chosen"] & self.active
             if not chosen.any():
                 raise ConfigError(
@@ -315,7 +314,7 @@ class Computation:
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
-        backend = self.backend(_trained_by(signal)) if signal.needs is not Capability.NONE else None
+        backend = self.backend(trained_by(signal)) if signal.needs is not Capability.NONE else None
         began = time.monotonic()
         if self.progress is not None:
             self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
@@ -355,7 +354,7 @@ class Computation:
 
     def _note_trainings(self, signal: RowSignal, label: str) -> None:
         """What the model behind the signal cost, whenever it was trained."""
-        identity = _trained_by(signal)
+        identity = trained_by(signal)
         if identity is not None and all(t.fingerprint != fingerprint(identity) for t in self.trainings):
             rows = len(self.training_rows[identity])
             self.trainings.append(TrainingRun.read(self.store, identity, label, rows))
@@ -397,59 +396,6 @@ def begin(
     return computation
 
 
-def signals_of(method: Method, model: ModelHandle | None, seed: int, budget: int) -> Mapping[str, Signal]:
-    """The columns that a selection of `budget` rows needs."""
-    identity: ModelIdentity | None = None if model is None else model.identity
-    if isinstance(method, BudgetMethod):
-        return method.signals_within(identity, seed, budget)
-    return method.signals(identity, seed)
-
-
-def _models_to_train(signal: Signal) -> dict[str, TrainedModel]:
-    """field name -> model that is not resolved yet."""
-    values = {f.name: getattr(signal, f.name) for f in dataclasses.fields(signal)}  # type: ignore[arg-type]
-    return {name: v for name, v in values.items() if isinstance(v, TrainedModel)}
-
-
-def _trained_by(signal: Signal) -> TrainedIdentity | None:
-    """The model of a resolved signal when it is one that thresher trains."""
-    values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
-    found = [v for v in values if isinstance(v, TrainedIdentity)]
-    assert len(found) < 2, f"signal {signal.name!r} asks two trained models at once"
-    return found[0] if found else None
-
-
-def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:
-    """Every signal and its inputs, inputs first; the same one may come more than once."""
-    for signal in signals.values():
-        yield from walk(signal.inputs())
-        yield signal
-
-
-def unlabelled(signals: Mapping[str, Signal]) -> dict[str, Signal]:
-    """The signals and those of their inputs that have no name of their own, which get "outer.inner"; inputs first."""
-    names = {memo_key(signal): name for name, signal in signals.items()}
-    seen: set[str] = set()
-    out: dict[str, Signal] = {}
-
-    def visit(name: str, signal: Signal) -> None:
-        seen.add(memo_key(signal))
-        for inner_name, inner in signal.inputs().items():
-            key = memo_key(inner)
-            if key not in seen:
-                visit(names.get(key, f"{name}.{inner_name}"), inner)
-        out[name] = signal
-
-    for name, signal in signals.items():
-        if name not in out:
-            visit(name, signal)
-    return out
-
-
-def needs_model(signals: Mapping[str, Signal]) -> bool:
-    return any(isinstance(s, RowSignal) and s.needs is not Capability.NONE for s in walk(signals))
-
-
 def commonest(reasons: Counter[str], most: int = 3) -> str:
     """The commonest, with counts: those that differ in a path or number only are one, shown by an example."""
     groups: Counter[str] = Counter()
@@ -461,12 +407,6 @@ def commonest(reasons: Counter[str], most: int = 3) -> str:
     ranked = sorted(groups, key=lambda g: (-groups[g], g))
     more = f"; and {len(ranked) - most} more kinds" if len(ranked) > most else ""
     return "; ".join(f"{groups[g]:,} × {example[g]}" for g in ranked[:most]) + more
-
-
-def memo_key(signal: Signal) -> str:
-    """Tells columns apart within a run: the fingerprint, and the inputs that it may leave out (`not_identity`)."""
-    inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
-    return hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

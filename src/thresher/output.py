@@ -29,10 +29,10 @@ import pyarrow.parquet as pq
 import yaml
 
 import thresher
-from thresher.compute import signals_of, unlabelled
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.run import Outcome, compute_all
+from thresher.signal_graph import signals_of, unlabelled
 from thresher.store import STALE_AFTER, Store
 from thresher.trained import Trainer
 from thresher.types import ModelIdentity, RowSignal, model_inputs

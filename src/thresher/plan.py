@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.compute import AUTO_LIMIT, Computation, begin, memo_key, needs_model, signals_of, unlabelled
+from thresher.compute import AUTO_LIMIT, Computation, begin
 from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
 from thresher.progress import counted, duration
+from thresher.signal_graph import memo_key, needs_model, signals_of, unlabelled
 from thresher.store import Store
 from thresher.trained import is_trained
 from thresher.types import Budget, Capability, Method, RowSignal, Sample, SampleSource, Signal

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest, needs_model, signals_of
+from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest
 from thresher.progress import counted
+from thresher.signal_graph import needs_model, signals_of
 from thresher.signals.one_shot import OneShot
 from thresher.store import Store
 from thresher.trained import Trainer, TrainingRun

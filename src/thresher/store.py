@@ -10,6 +10,8 @@
 A part is written to a temporary name and renamed: if it exists, it is complete. Any number of processes may read and
 write at once without locks; the worst that a race or a kill can leave is the same row twice, which is harmless. "What
 is missing" is a set difference on keys. May touch files under its root only; knows nothing of models or pools.
+
+Past 400 lines because what makes a part safe (write, read, set aside, merge) has to be read together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CLIPPER: a coreset that mirrors the pool's perplexity, from a zero-shot and two one-shot passes; no training.
 
-Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the paper (METHODS
-§1), and docs/methods/clipper.md says what the authors state, what we chose and what was measured. Pure arithmetic on
+Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the paper;
+docs/methods/clipper.md says what the authors state, what we chose and what was measured. Pure arithmetic on
 stored columns.
 
     nll           NLL0, zero-shot                       knowledge  P (the model holds it) or W (the data must teach it)

@@ -1,6 +1,6 @@
 """MLLM-Selector: train a seed model on a few rows, then take what that model still finds hard, in groups.
 
-Yiwei Ma et al., arXiv:2503.20502. No public code: this is our reading of the paper (METHODS §2), and
+Yiwei Ma et al., arXiv:2503.20502. No public code: this is our reading of the paper;
 docs/methods/mllm_selector.md says what the authors state, what we chose and what was measured. Pure arithmetic on
 stored columns; the seed model is trained by the run, because the necessity is a loss under a `TrainedModel`.
 

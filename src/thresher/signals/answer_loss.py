@@ -1,7 +1,7 @@
 """The loss of a row's answers under a model, teacher-forced: the column that most methods start from.
 
 NLL of a row = mean negative log-likelihood of its answer tokens in nats, over all assistant turns; prompt, image,
-template and end-of-turn tokens are masked (METHODS, notation). PPL = exp(NLL).
+template and end-of-turn tokens are masked. PPL = exp(NLL).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Which row is shown to the model before each row: CLIPPER's four subsets and their banks of demonstrations (METHODS
-§1).
+"""Which row is shown to the model before each row: CLIPPER's four subsets and their banks of
+demonstrations (docs/methods/clipper.md).
 
 P and W rows are each split in two halves. In the first half-pass half 0 demonstrates and half 1 is asked; in the
 second the roles swap. So every row is a query once, its demonstration is always of the other half, and no row (nor an

@@ -1,4 +1,4 @@
-"""Which rows the model holds already: CLIPPER's parameter knowledge (P) against world knowledge (W), METHODS §1.
+"""Which rows the model holds already: CLIPPER's parameter knowledge (P) against world knowledge (W).
 
 A row is P if greedy decoding would have given exactly its answer. Long answers never match to the letter, so there a
 row is P if the model finds it likelier than it finds the pool's middle row.

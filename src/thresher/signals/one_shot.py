@@ -1,4 +1,4 @@
-"""The loss of a row's answers after one demonstration, in context: CLIPPER's second stage (METHODS §1).
+"""The loss of a row's answers after one demonstration, in context: CLIPPER's second stage.
 
 The demonstration is a finished conversation with its own images; the row follows it in the same conversation. Only the
 row's own answer tokens are counted. A demonstration's encoding serves all its queries where the architecture allows
