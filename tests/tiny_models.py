@@ -48,6 +48,7 @@ from thresher.backends.hf.processor import image_only, load_processor
 Size = Literal["tiny", "small"]
 
 ARCHITECTURES: tuple[str, ...] = ("qwen2_5_vl", "qwen3_vl", "llava", "llava_onevision", "mllama", "smolvlm", "internvl")
+BOTH_WAYS = "gemma3"  # image tokens see each other in both directions
 NO_IMAGES = "text_only"  # a language model without eyes: must be refused
 SMALL: tuple[str, ...] = ("qwen2_5_vl", "llava")
 
@@ -806,6 +807,87 @@ def _internvl(out: Path, size: Size) -> None:
     _save(out, tf.InternVLForConditionalGeneration(config), processor, video)
 
 
+# ------------------------------------------------------------------------------------------------ Gemma 3
+
+_GEMMA3_WORDS = _Words(
+    special=(
+        "<pad>",
+        "<eos>",
+        "<bos>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
+    ),
+    bos="<bos>",
+    eos="<eos>",
+    pad="<pad>",
+    named=(
+        ("boi_token", "<start_of_image>"),
+        ("eoi_token", "<end_of_image>"),
+        ("image_token", "<image_soft_token>"),
+    ),
+    vocab=8 + 256,  # bytes only: line breaks around an image must not merge with the template's (see docs/models.md)
+)
+
+# A system turn is put before the first user turn's text, as the hub's template does.
+_GEMMA3_CHAT = """\
+{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}\
+{%- set first = messages[0]['content'][0]['text'] + '\n\n' -%}{%- set rest = messages[1:] -%}\
+{%- else -%}{%- set first = '' -%}{%- set rest = messages -%}{%- endif -%}\
+{%- for message in rest -%}\
+{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + (first if loop.first else '') }}\
+{%- for part in message['content'] -%}\
+{%- if part['type'] == 'image' -%}{{ '<start_of_image>' }}\
+{%- elif part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}\
+{%- endfor -%}{{ '<end_of_turn>\n' }}\
+{%- endfor -%}\
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""
+
+
+def _gemma3(out: Path, size: Size) -> None:
+    tokenizer = _GEMMA3_WORDS.byte_level()
+    config = tf.Gemma3Config(
+        text_config={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "vocab_size": len(tokenizer),
+            "query_pre_attn_scalar": 16,
+            "sliding_window": 512,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "bos_token_id": 2,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=5,
+        eoi_token_index=6,
+        image_token_index=7,
+    )
+    model = tf.Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.1)  # zeros at first
+    processor = tf.Gemma3Processor(
+        image_processor=tf.Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=_GEMMA3_CHAT,
+    )
+    _save(out, model, processor)
+
+
 # ------------------------------------------------------------------------------------------------ no images
 
 
@@ -837,5 +919,6 @@ _BUILDERS: dict[str, Callable[[Path, Size], None]] = {
     "mllama": _mllama,
     "smolvlm": _smolvlm,
     "internvl": _internvl,
+    BOTH_WAYS: _gemma3,
     NO_IMAGES: _text_only,
 }

@@ -229,8 +229,8 @@ class Forward:
 
     # ------------------------------------------------------------------------------------------ what a model needs beside ids
 
-    def _images(self, rows: Sequence[Row], features: dict[Any, Features]) -> dict[str, Any]:
-        """The features of the images that stand after the rows' prefixes."""
+    def _images(self, rows: Sequence[Row], features: dict[Any, Features], width: int | None = None) -> dict[str, Any]:
+        """The features of the images that stand after the rows' prefixes. `width`: of the batch, if not the rows' padded one."""
         shown = [features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]]
         return {"mm_encoder_outputs": self.vision.as_encoder_output(shown)} if shown and self.vision else {}
 

@@ -166,7 +166,7 @@ class _Writer:
         if len(rows) < self.least:  # a few positions more, whose logits are thrown away
             wanted.reshape(-1)[: self.least] = True
         tokens = torch.from_numpy(ids).to(forward.device)
-        extra = forward._images(rows, features)
+        extra = forward._images(rows, features, width)
         cache = DynamicCache(config=forward.model.config)
         logits = forward.model(
             input_ids=tokens,

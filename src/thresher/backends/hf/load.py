@@ -19,6 +19,7 @@ from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
+from thresher.backends.hf.typed import TypedForward
 from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.types import ImageRef, Sample, Turn
 
@@ -85,7 +86,8 @@ def load(
             tokens,
         )
     elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(model, "get_image_features"):
-        forward = Forward(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
+        kind = TypedForward if "token_type_ids" in _parameters(model.forward) else Forward
+        forward = kind(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
     else:
         raise ModelError(
             f"--model {where} is a {model.config.model_type}, whose transformers code takes no precomputed image features "

@@ -56,12 +56,12 @@ class MllamaForward(Forward):
         super().__init__(model, vision, image_token_id, batch_tokens)
         self.tokens_apart = model.config.vision_config.max_num_tiles * model.model.vision_model.num_patches
 
-    def _images(self, rows: Sequence[Row], features: dict[Any, Features]) -> dict[str, Any]:
+    def _images(self, rows: Sequence[Row], features: dict[Any, Features], width: int | None = None) -> dict[str, Any]:
         shown = [[features[key] for key in r.images] for r in rows]  # as many images in each row: see Row.shape
         if not shown[0]:
             return {}
         states = torch.stack([f.main for s in shown for f in s])
-        width = max(r.shape[1] for r in rows)
+        width = width or max(r.shape[1] for r in rows)
         mask = convert_sparse_cross_attention_mask_to_dense(
             [get_cross_attention_token_mask(r.ids.tolist(), self.image_token_id) for r in rows],
             num_tiles=[[int(f.deep[0]) for f in s] for s in shown],
