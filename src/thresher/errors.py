@@ -37,12 +37,6 @@ class NotAModel(ModelError):
     exit_code = 2
 
 
-class CapabilityError(ThresherError):
-    """The backend cannot do what a signal needs (for example: no log-probabilities)."""
-
-    exit_code = 2
-
-
 class MissingExtra(ThresherError):
     """An optional package is needed; the message holds the exact install command."""
 
