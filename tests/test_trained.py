@@ -183,4 +183,4 @@ def test_the_column_is_the_trained_models(tmp_path: Path, store: Store, training
 
 def test_a_method_that_knows_its_budget_is_asked_for_it() -> None:
     handle = Model().handle
-    assert signals_of(MllmSelector(), handle, 0, 30)["seed_rows"] == SeedRows(0.05, 0, 10)
+    assert signals_of(MllmSelector(), handle, {}, 0, 30)["seed_rows"] == SeedRows(0.05, 0, 10)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.config import RunConfig, default_store
 from thresher.errors import ConfigError
-from thresher.types import Budget
+from thresher.types import Budget, RolesMethod
 
 if TYPE_CHECKING:
     from thresher.compute import OnMissing
@@ -66,7 +66,7 @@ def select(
     from thresher import run
     from thresher.backends import resolve
     from thresher.methods import load
-    from thresher.methods.needs import needs
+    from thresher.methods.needs import asks_the_model, needs
     from thresher.pools import open_pool
     from thresher.store import Store
 
@@ -77,8 +77,19 @@ def select(
         pool = open_pool(pool, images, cache=columns.root / "pools")
     elif images is not None:
         raise ConfigError("images= belongs to open_pool: this pool is open already.")
-    handle = resolve(model, cache=columns.root / "models") if needs(chosen) else None
-    outcome = run.select(pool, chosen, Budget(budget), seed=seed, model=handle, store=columns, on_missing=on_missing)
+    known = columns.root / "models"
+    handle = resolve(model, cache=known) if asks_the_model(chosen) else None
+    further = chosen.models() if isinstance(chosen, RolesMethod) else {}
+    outcome = run.select(
+        pool,
+        chosen,
+        Budget(budget),
+        seed=seed,
+        model=handle,
+        store=columns,
+        on_missing=on_missing,
+        roles={role: resolve(spec, cache=known) for role, spec in further.items()},
+    )
     config = RunConfig(
         pool=str(pool.path),
         images=str(pool.images_folder),

@@ -13,26 +13,29 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from thresher.engines import local
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
-from thresher.signal_graph import memo_key, models_to_train, needs_model, trained_by
+from thresher.signal_graph import asked, memo_key, models_to_train, needs_model, walk
 from thresher.store import Store
+from thresher.together import Together
 from thresher.trained import Trainer, TrainingRun, identity_of, trained_model
 from thresher.types import (
     DIGEST,
     Capability,
     Columns,
     FactSignal,
+    ModelIdentity,
     PoolSignal,
     RowSignal,
     Sample,
+    SharedSignal,
     Signal,
     TrainedIdentity,
     digests_to_array,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from thresher.progress import Progress
 
 OnMissing = Literal["auto", "exclude", "refuse"]
+_Row = TypeVar("_Row", bound=RowSignal)
 AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
 
 
@@ -95,6 +99,7 @@ class Computation:
         *,
         seed: int = 0,
         model: ModelHandle | None = None,
+        roles: Mapping[str, ModelHandle] | None = None,
         on_missing: OnMissing = "auto",
         retry_errors: bool = False,
         progress: Progress | None = None,
@@ -103,6 +108,9 @@ class Computation:
         if on_missing not in ("auto", "exclude", "refuse"):
             raise ConfigError(f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse.")
         self.pool, self.store, self.model = pool, store, model
+        self.handles = {handle.identity: handle for handle in (roles or {}).values()}
+        if model is not None:
+            self.handles[model.identity] = model
         self.on_missing, self.retry_errors, self.progress = on_missing, retry_errors, progress
         self.trainer = trainer
         self.order: np.ndarray = pool.order
@@ -117,7 +125,11 @@ class Computation:
         self._reasons: Counter[str] = Counter()
         self._memo: dict[str, dict[str, np.ndarray]] = {}
         self._labels: dict[str, str] = {}
-        self._opened: tuple[TrainedIdentity | None, Any] | None = None  # one model at a time is in memory
+        self._opened: tuple[ModelIdentity | TrainedIdentity | None, Any] | None = (
+            None  # one model at a time is in memory
+        )
+        self._peers: dict[Hashable, dict[str, SharedSignal]] = {}  # asked in one pass: memo key -> signal, in order
+        self._scored: dict[str, int] = {}  # fingerprint -> keys that a pass for a peer has scored already
 
     # ------------------------------------------------------------------------------------------ rows that leave
 
@@ -174,9 +186,12 @@ class Computation:
         return self._gather(signals)
 
     def name(self, signals: Mapping[str, Signal]) -> None:
-        """Make these the labels, also where one of them is first met as another's input."""
+        """Make these the labels, also where one of them is first met as another's input; note who is asked together."""
         for name, signal in signals.items():
             self._labels.setdefault(memo_key(signal), name)
+        for signal in walk(signals):
+            if isinstance(signal, SharedSignal):
+                self._peers.setdefault(signal.together(), {}).setdefault(memo_key(signal), signal)
 
     def _gather(self, signals: Mapping[str, Signal]) -> Columns:
         """Already computed columns, active rows only."""
@@ -216,7 +231,7 @@ class Computation:
 
     # ------------------------------------------------------------------------------------------ row signals
 
-    def resolve(self, signal: RowSignal) -> RowSignal:
+    def resolve(self, signal: _Row) -> _Row:
         """The signal with each model that is to be trained replaced by its identity: the one the store knows it by.
 
         The signal's inputs, among them the training rows, must have been computed.
@@ -260,8 +275,11 @@ class Computation:
         signal = self.resolve(signal)
         request = self.request(signal)
         scored = int(request.todo.sum())
-        if scored:
+        if scored and isinstance(signal, SharedSignal):
+            self._score_together(signal, label, request)
+        elif scored:
             self._score(signal, label, request)
+        if scored:
             values, errors, found = self.store.load(request.fingerprint, signal.fields, request.keys)
             if not found.all():
                 raise StoreError(
@@ -273,6 +291,7 @@ class Computation:
             values, errors = request.values, request.errors
         bad = errors != ""
         seconds = time.monotonic() - began
+        scored += self._scored.pop(request.fingerprint, 0)
         wanted = len(request.keys)
         cost = wanted * self.store.cost(request.fingerprint)
         self.runs.append(
@@ -284,21 +303,48 @@ class Computation:
         self.exclude(request.positions[gone], label, errors[request.inverse[gone]].tolist())
         return out
 
-    def _score(self, signal: RowSignal, label: str, request: Request) -> None:
+    def _score_together(self, signal: SharedSignal, label: str, request: Request) -> None:
+        """Score what is missing of the signal, and in the same pass what is missing of those asked together with it.
+
+        A pass takes rows that miss the same signals: one pass in most runs, more where capabilities were added.
+        """
+        peers = {memo_key(p): self.resolve(p) for p in self._peers.get(signal.together(), {}).values()}
+        others = [p for key, p in peers.items() if fingerprint(p) != request.fingerprint and key not in self._memo]
+        signals = [signal, *others]
+        requests = [request, *map(self.request, others)]
+        same = all(np.array_equal(r.keys, request.keys) for r in requests)
+        assert same, f"{signal.name!r} is asked together with signals of other inputs"
+        todo = np.stack([r.todo for r in requests])
+        patterns, which = np.unique(todo, axis=1, return_inverse=True)
+        for i in range(patterns.shape[1]):
+            missing = np.flatnonzero(patterns[:, i])
+            if not len(missing):
+                continue
+            rows = which.reshape(-1) == i
+            asked_now = Together(tuple(signals[j] for j in missing.tolist()))
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            self._score(asked_now, label + more, dataclasses.replace(request, todo=rows))
+            for j in missing.tolist():
+                if j:
+                    fp = requests[j].fingerprint
+                    self._scored[fp] = self._scored.get(fp, 0) + int(rows.sum())
+
+    def _score(self, signal: RowSignal | Together, label: str, request: Request) -> None:
         """Score what is missing; every complete piece goes to the store at once."""
         known = ~request.todo & (request.errors != "")
         failures: Counter[str] = Counter()
         for error, rows in zip(request.errors[known], request.rows[known], strict=True):
             failures[error] += int(rows)
         self.check(failures)  # before a model is opened
-        fp = self.store.describe(signal)
+        columns_of = signal.signals if isinstance(signal, Together) else (signal,)
+        fingerprints = [self.store.describe(s) for s in columns_of]
         entries = self._image_order(request, np.flatnonzero(request.todo))
         inputs = signal.inputs()
         given = None
         if inputs:
             whole = {name: self._memo[memo_key(inner)] for name, inner in inputs.items()}
-            columns = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
-            given = columns.take(request.first[entries])
+            known_rows = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
+            given = known_rows.take(request.first[entries])
 
         kept = 0
 
@@ -308,13 +354,15 @@ class Computation:
         def keep(at: np.ndarray, values: dict[str, np.ndarray], errors: list[str]) -> None:
             nonlocal kept
             kept += len(at)
-            self.store.append(fp, signal.fields, request.keys[entries[at]], values, errors)
+            pieces = signal.split(values) if isinstance(signal, Together) else [(values, errors)]
+            for fp, one, (part, wrong) in zip(fingerprints, columns_of, pieces, strict=True):
+                self.store.append(fp, one.fields, request.keys[entries[at]], part, wrong)
             for i, error in enumerate(errors):
                 if error:
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
-        backend = self.backend(trained_by(signal)) if signal.needs is not Capability.NONE else None
+        backend = self.backend(asked(columns_of[0])) if signal.needs is not Capability.NONE else None
         began = time.monotonic()
         if self.progress is not None:
             self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
@@ -324,7 +372,8 @@ class Computation:
         finally:
             if self.progress is not None:
                 self.progress.finish()
-            self.store.note_cost(fp, kept, time.monotonic() - began)
+            for fp in fingerprints:
+                self.store.note_cost(fp, kept, (time.monotonic() - began) / len(fingerprints))
 
     def _image_order(self, request: Request, entries: np.ndarray) -> np.ndarray:
         """Entries by (hash of the first image, digest, key): rows of one image become neighbours in any pool order."""
@@ -339,23 +388,33 @@ class Computation:
                     image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
         return entries[np.lexsort((request.keys[entries], self.digest[request.first[entries]], image))]
 
-    def backend(self, trained: TrainedIdentity | None = None) -> Any:
-        """The model, or the one trained from it (trained now if it is not kept in the store). Raises ConfigError without one."""
-        if self.model is None:
-            raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
-        if self._opened is None or self._opened[0] != trained:
+    def backend(self, of: ModelIdentity | TrainedIdentity | None = None) -> Any:
+        """The model of this identity (None: the main one), opened; one that thresher trains is trained now if it is not
+        kept in the store. Raises ConfigError without a model, and what training or opening it raises.
+        """
+        handle = self.handle(of)
+        if self._opened is None or self._opened[0] != of:
             self._opened = None
-            model = self.model
-            if trained is not None:
-                rows = self.training_rows[trained]
-                model = trained_model(trained, model, self.pool, rows, self.store, self.trainer, self.progress)
-            self._opened = (trained, model.open())
+            if isinstance(of, TrainedIdentity):
+                rows = self.training_rows[of]
+                handle = trained_model(of, handle, self.pool, rows, self.store, self.trainer, self.progress)
+            self._opened = (of, handle.open())
         return self._opened[1]
+
+    def handle(self, of: ModelIdentity | TrainedIdentity | None = None) -> ModelHandle:
+        """What the user named for this identity; of a trained model, its base. Raises ConfigError where it is missing."""
+        base = of.base if isinstance(of, TrainedIdentity) else of
+        found = self.model if base is None else self.handles.get(base, self.model)
+        if found is None:
+            raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
+        return found
 
     def _note_trainings(self, signal: RowSignal, label: str) -> None:
         """What the model behind the signal cost, whenever it was trained."""
-        identity = trained_by(signal)
-        if identity is not None and all(t.fingerprint != fingerprint(identity) for t in self.trainings):
+        identity = asked(signal)
+        if isinstance(identity, TrainedIdentity) and all(
+            t.fingerprint != fingerprint(identity) for t in self.trainings
+        ):
             rows = len(self.training_rows[identity])
             self.trainings.append(TrainingRun.read(self.store, identity, label, rows))
 
@@ -374,19 +433,21 @@ def begin(
     progress: Progress | None,
     trainer: Trainer | None = None,
     usable_only: bool = False,
+    roles: Mapping[str, ModelHandle] | None = None,
 ) -> Computation:
     """What can be known to fail fails here, before anything is spent.
 
     `usable_only`: rows that no model can take leave also when no signal asks a model (they are to be trained on).
     """
     needs = needs_model(signals)
-    if needs and model is None:
+    if needs and model is None and not roles:
         raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
     computation = Computation(
         pool,
         store,
         seed=seed,
         model=model,
+        roles=roles,
         on_missing=on_missing,
         retry_errors=retry_errors,
         progress=progress,

@@ -2,6 +2,7 @@
 
     subset.json | subset.jsonl   the chosen records as they stand in the pool file, in pool order
     selection.parquet            row, id, digest, rank (0 = best), then each reason as a plain column; sorted by rank
+    evidence.parquet             the same reasons for every row that the method saw, kept or not; sorted by row
     run.yaml                     how it came about; its `config` section replays it
     failures.jsonl               the rows that could not be used, when there are any
 
@@ -73,7 +74,7 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
     aside = out / f".tmp-{uuid.uuid4().hex}"
     try:
         aside.mkdir()
-        names = [_subset(outcome, pool, aside), _selection(outcome, pool, aside)]
+        names = [_subset(outcome, pool, aside), _selection(outcome, pool, aside), _evidence(outcome, aside)]
         if outcome.failures:
             names.append(_failures(outcome, aside))
         names.append(_run(outcome, pool, config, aside))
@@ -82,7 +83,7 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
         earlier = any((out / name).exists() for name in ("run.yaml", "selection.parquet"))
         (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
         if earlier:  # what this selection lacks would contradict it
-            for old in sorted({*SUBSETS.values(), "failures.jsonl"}.difference(names)):
+            for old in sorted({*SUBSETS.values(), "failures.jsonl", "report.html"}.difference(names)):
                 (out / old).unlink(missing_ok=True)
         for name in names:
             os.replace(aside / name, out / name)
@@ -139,6 +140,19 @@ def _selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
     return "selection.parquet"
 
 
+def _evidence(outcome: Outcome, folder: Path) -> str:
+    """row int64, rank int64 (null: dropped), then each reason: what a report or a comparison of selections needs later."""
+    order = np.argsort(outcome.considered, kind="stable")
+    seen = outcome.considered[order]
+    rank = np.full(len(seen), -1, np.int64)
+    rank[np.searchsorted(seen, outcome.rows)] = np.arange(len(outcome.rows))
+    columns = {"row": pa.array(seen), "rank": pa.array(rank, mask=rank < 0)}
+    for name, values in outcome.evidence.items():
+        columns[name] = _plain(values[order])
+    pq.write_table(pa.table(columns), folder / "evidence.parquet", compression="zstd")
+    return "evidence.parquet"
+
+
 def _failures(outcome: Outcome, folder: Path) -> str:
     with open(folder / "failures.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
         for failure in outcome.failures:
@@ -177,6 +191,10 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
         "model": None
         if recipe.identity is None
         else {"name": recipe.model, "fingerprint": fingerprint(recipe.identity), "identity": asdict(recipe.identity)},
+        "roles": {
+            role: {"name": name, "fingerprint": fingerprint(identity), "identity": asdict(identity)}
+            for role, (name, identity) in recipe.roles.items()
+        },
         "store": str(Path(recipe.store).resolve()),
         "signals": [
             {"label": s.label, "signal": s.name, "fingerprint": s.fingerprint, "wanted": s.wanted, "failed": s.failed}
@@ -266,12 +284,14 @@ def signals_table(out: str | Path) -> pa.Table:
         )
     settings = {k: as_text(v) for k, v in run["method"]["settings"].items()}
     method = methods.load(run["method"]["name"], settings)
-    model = None
-    if run["model"] is not None:
-        identity = ModelIdentity(**run["model"]["identity"])
-        model = ModelHandle(name=run["model"]["name"], identity=identity, open=lambda: _gone(store, out))
+
+    def handle(noted: dict[str, Any]) -> ModelHandle:
+        return ModelHandle(noted["name"], ModelIdentity(**noted["identity"]), open=lambda: _gone(store, out))
+
+    model = None if run["model"] is None else handle(run["model"])
+    roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
     seed = run["method"]["seed"]
-    signals = unlabelled(signals_of(method, model, seed, run["counts"]["budget"]))
+    signals = unlabelled(signals_of(method, model, roles, seed, run["counts"]["budget"]))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
         if isinstance(signal, RowSignal) and not _of_a_trained_model(signal) and fingerprint(signal) not in then:
@@ -280,7 +300,7 @@ def signals_table(out: str | Path) -> pa.Table:
                 f"made {out} ({run['thresher']}). Select again."
             )
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone)
+    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone, roles)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():

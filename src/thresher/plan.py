@@ -24,10 +24,22 @@ from thresher.progress import counted, duration
 from thresher.signal_graph import memo_key, needs_model, signals_of, unlabelled
 from thresher.store import Store
 from thresher.trained import is_trained
-from thresher.types import Budget, Capability, Method, RowSignal, Sample, SampleSource, Signal
+from thresher.types import (
+    Budget,
+    Capability,
+    Method,
+    ModelIdentity,
+    RowSignal,
+    Sample,
+    SampleSource,
+    SharedSignal,
+    Signal,
+    TrainedIdentity,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
@@ -35,6 +47,7 @@ if TYPE_CHECKING:
 PROBE_ROWS = 64
 TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
 TOKENS_PER_WORD = 1.4  # English text under common tokenizers
+NOTHING_LEFT = "nothing is left to score"
 TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 
 
@@ -53,6 +66,10 @@ class Probing(Protocol):
     """A backend that can be measured."""
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> ProbeResult: ...
+
+
+Looked = tuple[RowSignal, int, int, bool]
+"""A signal out of `resolve`, rows wanted, rows to score, whether these are an upper bound."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +138,17 @@ class _Cost:
     basis: str
     reuses_prefix: bool = False
     seconds_shown: float | None = None
+    seconds_asked: float | None = None  # of all questions that are asked together
 
     def of(self, rows: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows."""
         return _times(self.tokens, rows), _times(self.seconds, rows)
+
+    def of_asked(self, rows: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own tokens are not counted."""
+        return _times(self.tokens, rows), _times(
+            self.seconds if self.seconds_asked is None else self.seconds_asked, rows
+        )
 
     def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows behind so many different demonstrations, each as long as a row."""
@@ -145,24 +169,27 @@ def plan(
     seed: int = 0,
     retry_errors: bool = False,
     probe: bool = True,
+    roles: Mapping[str, ModelHandle] | None = None,
 ) -> Plan:
     """What `select` with the same arguments would do. `probe=False` opens no model.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
     wanted = budget.rows(len(pool))
-    signals = signals_of(method, model, seed, wanted)
-    computation = begin(pool, signals, store, seed, model, "exclude", retry_errors, None)
+    signals = signals_of(method, model, roles or {}, seed, wanted)
+    computation = begin(pool, signals, store, seed, model, "exclude", retry_errors, None, roles=roles)
     looked = _look(computation, unlabelled(signals))
     due = any(to_score for _, _, to_score, _ in looked.values())
-    model_rows = sum(to_score for signal, _, to_score, _ in looked.values() if signal.needs is not Capability.NONE)
-    shown = any(to_score and _shows(signal) for signal, _, to_score, _ in looked.values())
-    cost = _cost(computation, model_rows, probe, shown)
-    parts = tuple(_signal_plan(label, *found, cost) for label, found in looked.items())
+    passes = _passes(looked)
+    costs = _costs(computation, looked, passes, probe)
+    parts = tuple(
+        _signal_plan(label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)])
+        for label, (signal, all_rows, to_score, bound) in looked.items()
+    )
 
     active = int(computation.active.sum())
     selected = min(wanted, active)
-    trainings = _trainings(computation, cost) if due else ()
+    trainings = _trainings(computation, costs) if due else ()
     notes = [
         f"A model will be trained first, on {counted(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
         f"pass{'es' if t.passes != 1 else ''}"
@@ -194,17 +221,17 @@ def plan(
         passes=sum(p.passes for p in parts),
         tokens=_total([p.tokens for p in parts]),
         hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
-        peak_bytes=cost.peak_bytes,
+        peak_bytes=max((c.peak_bytes for c in costs.values() if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
-        basis=cost.basis,
+        basis="; ".join(dict.fromkeys(c.basis for c in costs.values() if c.basis)) or NOTHING_LEFT,
         notes=tuple(notes),
     )
 
 
-def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tuple[RowSignal, int, int, bool]]:
+def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
     """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs them is then exact."""
     known: dict[str, bool] = {}  # whether all values are there
-    out: dict[str, tuple[RowSignal, int, int, bool]] = {}
+    out: dict[str, Looked] = {}
     computation.name(signals)
     for label, declared in signals.items():  # inputs come first
         signal = declared
@@ -225,9 +252,41 @@ def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, tup
     return out
 
 
-def _signal_plan(label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, cost: _Cost) -> SignalPlan:
-    passes = 0 if signal.needs is Capability.NONE else to_score
-    tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if _shows(signal) else cost.of(passes)
+def _model(signal: Signal) -> ModelIdentity | None:
+    """The model whose price a row of this signal has: the one asked or, if that is still to be trained, its base."""
+    for value in vars(signal).values():
+        if isinstance(value, ModelIdentity):
+            return value
+        if isinstance(value, (TrainedModel, TrainedIdentity)):
+            return value.base
+    return None
+
+
+def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
+    """label -> rows through the model. Of signals asked in one pass, the first that misses rows stands for all."""
+    paid: set[Hashable] = set()
+    out: dict[str, int] = {}
+    for label, (signal, _, to_score, _) in looked.items():
+        out[label] = 0 if signal.needs is Capability.NONE else to_score
+        if isinstance(signal, SharedSignal) and to_score:
+            group = signal.together()
+            most = max(rows for other, _, rows, _ in looked.values() if _asked_with(other, group))
+            out[label] = 0 if group in paid else most
+            paid.add(group)
+    return out
+
+
+def _asked_with(signal: Signal, group: Hashable) -> bool:
+    return isinstance(signal, SharedSignal) and signal.together() == group
+
+
+def _signal_plan(
+    label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, passes: int, cost: _Cost
+) -> SignalPlan:
+    if isinstance(signal, SharedSignal):
+        tokens, seconds = cost.of_asked(passes)
+    else:
+        tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if _shows(signal) else cost.of(passes)
     return SignalPlan(
         label=label,
         signal=signal.name,
@@ -253,35 +312,59 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
     return min(banks * -(-rows // ROWS_PER_CALL), rows)
 
 
-def _trainings(computation: Computation, cost: _Cost) -> tuple[TrainingPlan, ...]:
+def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, _Cost]) -> tuple[TrainingPlan, ...]:
     """The models that scoring would have to train: those asked for that are not in the store."""
     out = []
     for identity, rows in computation.training_rows.items():
         if is_trained(computation.store, identity):
             continue
         passes = float(getattr(identity.recipe, "epochs", 1.0))
-        seconds = None if cost.seconds is None else TRAINING_PASSES * passes * len(rows) * cost.seconds
+        cost = costs.get(identity.base)
+        seconds = None if cost is None or cost.seconds is None else TRAINING_PASSES * passes * len(rows) * cost.seconds
         hours = None if seconds is None else seconds / 3600
         out.append(TrainingPlan(fingerprint(identity), len(rows), passes, hours))
     return tuple(out)
 
 
-def _cost(computation: Computation, to_score: int, probe: bool, shown: bool) -> _Cost:
-    if to_score == 0:
-        return _Cost(0.0, 0.0, None, "nothing is left to score")
+def _costs(
+    computation: Computation, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
+) -> dict[ModelIdentity | None, _Cost]:
+    """What a row costs with each of the models, measured once a model."""
+    out: dict[ModelIdentity | None, _Cost] = {}
+    for model in dict.fromkeys(_model(signal) for signal, *_ in looked.values()):
+        mine = [signal for label, (signal, *_) in looked.items() if passes[label] and _model(signal) == model]
+        shared = [s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)]
+        out[model] = _cost(computation, model, mine, [s for s in shared if _model(s) == model], probe)
+    return out
+
+
+def _cost(
+    computation: Computation,
+    model: ModelIdentity | None,
+    due: Sequence[RowSignal],
+    shared: Sequence[SharedSignal],
+    probe: bool,
+) -> _Cost:
+    """`due`: the signals that have rows to score; `shared`: those of them that are asked together with others."""
+    if not due:
+        return _Cost(0.0, 0.0, None, "")
     pool = computation.pool
     usable = np.flatnonzero(computation.active)
     chosen = usable[np.argsort(computation.ties[usable], kind="stable")[:PROBE_ROWS]]  # a fair draw
     samples = pool.samples(computation.order[chosen])
     if probe:
-        backend = computation.backend()
+        backend = computation.backend(model)
         if hasattr(backend, "probe"):
             measured = backend.probe(samples, pool)
             n = len(samples)
             reuses = bool(getattr(backend, "reuses_prefix", False))
-            behind = _seconds_shown(backend, samples, pool) / n if shown and hasattr(backend, "one_shot") else None
+            shown = any(map(_shows, due)) and hasattr(backend, "one_shot")
+            behind = _seconds_shown(backend, samples, pool) / n if shown else None
+            together = _seconds_asked(backend, shared, samples, pool) / n if shared else None
             basis = f"measured on {n} rows"
-            return _Cost(measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses, behind)
+            return _Cost(
+                measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses, behind, together
+            )
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
@@ -290,6 +373,24 @@ def _cost(computation: Computation, to_score: int, probe: bool, shown: bool) -> 
         "the model was not measured, so hours and memory are not known"
     )
     return _Cost(tokens, None, None, basis)
+
+
+def _seconds_asked(
+    backend: Any, signals: Sequence[SharedSignal], samples: Sequence[Sample], pool: SampleSource
+) -> float:
+    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked together."""
+    groups: dict[Hashable, list[SharedSignal]] = {}
+    for signal in signals:
+        if not signal.inputs():  # what depends on other columns cannot be tried out of turn
+            groups.setdefault(signal.together(), []).append(signal)
+    seconds = 0.0
+    for _ in range(2):  # once to warm up, once to measure
+        began = time.perf_counter()
+        for group in groups.values():
+            for _ in group[0].rows_together(group, samples, None, backend, pool):
+                continue
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:

@@ -56,6 +56,7 @@ class Recipe:
     identity: ModelIdentity | None
     store: Path
     on_missing: OnMissing
+    roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)  # role -> name, identity
 
 
 @dataclass
@@ -99,20 +100,24 @@ def select(
     progress: Progress | None = None,
     trainer: Trainer | None = None,
     usable_only: bool = False,
+    roles: Mapping[str, ModelHandle] | None = None,
 ) -> Outcome:
     """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
 
     A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be scored (auto: leave
     them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
     whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
-    device). `usable_only`: leave out rows that no model can take even if the method asks none.
+    device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
+    of a `RolesMethod`, by role.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     began = time.monotonic()
     wanted = budget.rows(len(pool))
-    signals = signals_of(method, model, seed, wanted)
-    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, usable_only)
+    signals = signals_of(method, model, roles or {}, seed, wanted)
+    computation = begin(
+        pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, usable_only, roles
+    )
     columns = computation.columns(signals)
     k = min(wanted, len(columns))
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"%d|%s" % (seed, method.name.encode())).digest()))
@@ -133,6 +138,7 @@ def select(
         identity=None if model is None else model.identity,
         store=store.root,
         on_missing=on_missing,
+        roles={role: (handle.name, handle.identity) for role, handle in (roles or {}).items()},
     )
     outcome = Outcome(
         recipe=recipe,
@@ -182,9 +188,10 @@ def compute_all(
     retry_errors: bool,
     progress: Progress | None,
     trainer: Trainer | None = None,
+    roles: Mapping[str, ModelHandle] | None = None,
 ) -> dict[str, Column]:
     """Several signals as `select` computes them: each one's rows are those still active when its turn came."""
-    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer)
+    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, roles=roles)
     n = len(pool)
     back = np.empty(n, dtype=np.int64)
     back[computation.order] = np.arange(n)

@@ -13,6 +13,7 @@ from thresher.types import (
     Capability,
     Method,
     ModelIdentity,
+    RolesMethod,
     RowSignal,
     Signal,
     TrainedIdentity,
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
     from thresher.backends import ModelHandle
 
 
-def signals_of(method: Method, model: ModelHandle | None, seed: int, budget: int) -> Mapping[str, Signal]:
-    """The columns that a selection of `budget` rows needs."""
+def signals_of(
+    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int, budget: int
+) -> Mapping[str, Signal]:
+    """The columns that a selection of `budget` rows needs. `roles`: the further models of a `RolesMethod`, by role."""
     identity: ModelIdentity | None = None if model is None else model.identity
+    if isinstance(method, RolesMethod):
+        missing = sorted(method.models().keys() - roles.keys())
+        assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
+        named = {role: handle.identity for role, handle in roles.items()}
+        return method.signals_of_roles(named if identity is None else {"model": identity, **named}, seed, budget)
     if isinstance(method, BudgetMethod):
         return method.signals_within(identity, seed, budget)
     return method.signals(identity, seed)
@@ -37,11 +45,11 @@ def models_to_train(signal: Signal) -> dict[str, TrainedModel]:
     return {name: v for name, v in values.items() if isinstance(v, TrainedModel)}
 
 
-def trained_by(signal: Signal) -> TrainedIdentity | None:
-    """The model of a resolved signal when it is one that thresher trains."""
+def asked(signal: Signal) -> ModelIdentity | TrainedIdentity | None:
+    """The model that a resolved signal asks: the field of it that is one."""
     values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
-    found = [v for v in values if isinstance(v, TrainedIdentity)]
-    assert len(found) < 2, f"signal {signal.name!r} asks two trained models at once"
+    found = [v for v in values if isinstance(v, (ModelIdentity, TrainedIdentity))]
+    assert len(found) < 2, f"signal {signal.name!r} asks two models at once"
     return found[0] if found else None
 
 

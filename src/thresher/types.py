@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -207,6 +207,27 @@ class RowSignal(Signal, Protocol):
 
 
 @runtime_checkable
+class SharedSignal(RowSignal, Protocol):
+    """A row signal that others are asked together with: one pass over a row answers all of them, each keeps its own column.
+
+    Signals asked together have the same inputs, so that a row has one key in all their columns.
+    """
+
+    def together(self) -> Hashable:
+        """Signals with equal values here are asked in one pass."""
+
+    def rows_together(
+        self,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: Any,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        """As `rows`, for all of `signals` (this one among them): one `Scored` each, in their order, of the same index."""
+
+
+@runtime_checkable
 class PoolSignal(Signal, Protocol):
     """Depends on the whole pool (ranks, clusters, splits): recomputed each time, in numpy, never stored."""
 
@@ -349,3 +370,14 @@ class BudgetMethod(Protocol):
 
     def signals_within(self, model: ModelIdentity | None, seed: int, budget: int) -> Mapping[str, Signal]:
         """As `signals`, for a selection of `budget` rows."""
+
+
+@runtime_checkable
+class RolesMethod(Protocol):
+    """A method that asks further models than `--model`, such as a teacher."""
+
+    def models(self) -> Mapping[str, str]:
+        """role -> what the user typed: a folder, a hub id, a server's URL. Empty: none but `--model`."""
+
+    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
+        """As `Method.signals`; `models` has every role, and "model" where the user named one."""

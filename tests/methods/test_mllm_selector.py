@@ -141,7 +141,7 @@ def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
         assert dict(signals["necessity"].inputs()) == {"trained_on": signals["seed_rows"]}
     assert method.signals(MODEL, 3)["seed_rows"] == SeedRows(0.05, 3)
     handle = type("Handle", (), {"identity": MODEL})()
-    assert signals_of(method, handle, 3, 30)["seed_rows"] == SeedRows(0.05, 3, 10)
+    assert signals_of(method, handle, {}, 3, 30)["seed_rows"] == SeedRows(0.05, 3, 10)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def plan(
         seed=told.seed,
         retry_errors=told.retry_errors,
         probe=probe,
+        roles=job.roles,
     )
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))

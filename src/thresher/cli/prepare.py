@@ -5,13 +5,14 @@ Opens pools and resolves models; scores nothing and writes nothing but the outpu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thresher.cli.guard import note
 from thresher.config import RunConfig, default_store, require
 from thresher.errors import ConfigError
-from thresher.types import Budget, Method
+from thresher.types import Budget, Method, RolesMethod
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -32,6 +33,7 @@ class Job:
     budget: Budget
     model: ModelHandle | None
     store: Store
+    roles: Mapping[str, ModelHandle]  # the further models of the method
 
     @property
     def trainer(self) -> Trainer:
@@ -54,7 +56,7 @@ def prepare(config: RunConfig, *, out: bool) -> Job:
     budget = Budget(config.budget)
     check_budget(budget)
     from thresher.methods import load
-    from thresher.methods.needs import needs
+    from thresher.methods.needs import asks_the_model, needs
 
     method = load(config.method, config.settings)
     from thresher.store import Store
@@ -65,14 +67,14 @@ def prepare(config: RunConfig, *, out: bool) -> Job:
     budget.rows(len(pool))
     if out and config.out:
         check_out(config.out, pool)
-    if needs(method):
+    if asks_the_model(method):
         if config.model is None:
             note("no --model given: the built-in demo model is used, a tiny one that works offline.")
             config = replace(config, model=BUILT_IN)
     elif config.model is not None:
         note(f"{method.name} asks no model; --model {config.model} is not used.")
         config = replace(config, model=None)
-    return Job(config, pool, method, budget, the_model(config, store), store)
+    return Job(config, pool, method, budget, the_model(config, store), store, the_roles(method, config, store))
 
 
 def check_budget(budget: Budget) -> None:
@@ -103,12 +105,21 @@ def open_the_pool(path: str, images: str | None, store: Store) -> Pool:
 
 def the_model(config: RunConfig, store: Store) -> ModelHandle | None:
     """The model that the config names, not opened yet. Raises ModelError."""
-    if config.model is None:
-        return None
+    return None if config.model is None else named_model(config.model, config, store)
+
+
+def the_roles(method: Method, config: RunConfig, store: Store) -> dict[str, ModelHandle]:
+    """The further models that the method's settings name, by role. Raises ModelError."""
+    asked = method.models() if isinstance(method, RolesMethod) else {}
+    return {role: named_model(spec, config, store) for role, spec in asked.items()}
+
+
+def named_model(spec: str, config: RunConfig, store: Store) -> ModelHandle:
+    """What `spec` names, under the config's options of models."""
     from thresher.backends import resolve
 
     return resolve(
-        config.model,
+        spec,
         device=config.device,
         dtype=config.dtype,
         batch_tokens=config.batch_tokens,

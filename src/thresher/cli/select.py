@@ -60,6 +60,7 @@ def select(
             retry_errors=told.retry_errors,
             progress=progress,
             trainer=job.trainer,
+            roles=job.roles,
         )
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None

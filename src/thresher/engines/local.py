@@ -7,23 +7,35 @@ Another engine differs in this file only. It knows samples and signals; it knows
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from thresher.types import Columns, Field, RowSignal, Sample, SampleSource, Scored
+from thresher.types import Columns, Field, Sample, SampleSource, Scored
 
 ROWS_PER_CALL = 8192  # bounds memory: the parsed samples of one call; pixels are the backend's affair
 FLUSH_ROWS = 4096
 FLUSH_SECONDS = 15.0  # what a crash of a slow model may cost
+
+class Scorable(Protocol):
+    """What the engine asks of a row signal, or of several in one pass."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fields(self) -> tuple[Field, ...]: ...
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+    ) -> Iterator[Scored]: ...
+
 
 Keep = Callable[[np.ndarray, dict[str, np.ndarray], list[str]], None]
 """Receives complete rows: positions int64 [m] in the caller's numbering, field -> array [m], errors (list of m)."""
 
 
 def score(
-    signal: RowSignal,
+    signal: Scorable,
     samples: Callable[[np.ndarray], Sequence[Sample]],
     count: int,
     inputs: Columns | None,
@@ -61,7 +73,7 @@ def score(
         buffer.flush()
 
 
-def _check(signal: RowSignal, piece: Scored, index: np.ndarray, open_rows: np.ndarray) -> None:
+def _check(signal: Scorable, piece: Scored, index: np.ndarray, open_rows: np.ndarray) -> None:
     n = len(open_rows)
     where = f"signal {signal.name!r}"
     assert len(piece.errors) == len(index), f"{where} yielded {len(index)} rows with {len(piece.errors)} errors"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from thresher.errors import ConfigError
-from thresher.types import Capability, Method, ModelIdentity, Signal
+from thresher.types import Capability, Method, ModelIdentity, RolesMethod, Signal, TrainedModel
 
 _ANY_MODEL = ModelIdentity(weights="any", architecture="any", dtype="float32", pixels="pil")
 
@@ -21,11 +23,34 @@ def require_model(model: ModelIdentity | None, method: str) -> ModelIdentity:
 def needs(method: Method) -> tuple[Capability, ...]:
     """Capabilities that its row signals, and what these are computed from, ask of a backend; () = needs no model."""
     found: list[Capability] = []
-    queue: list[Signal] = list(method.signals(_ANY_MODEL, 0).values())
-    while queue:
-        signal = queue.pop(0)
+    for signal in _all_signals(method):
         need = getattr(signal, "needs", Capability.NONE)
         if need is not Capability.NONE and need not in found:
             found.append(need)
-        queue.extend(signal.inputs().values())
     return tuple(found)
+
+
+def asks_the_model(method: Method) -> bool:
+    """Whether `--model` itself is asked or trained: a method all of whose models are named by role does without."""
+    if not isinstance(method, RolesMethod) or not method.models():
+        return bool(needs(method))
+    return any(_is_main(value) for signal in _all_signals(method) for value in vars(signal).values())
+
+
+def _is_main(value: object) -> bool:
+    return value == _ANY_MODEL or (isinstance(value, TrainedModel) and value.base == _ANY_MODEL)
+
+
+def _all_signals(method: Method) -> list[Signal]:
+    """The signals of a selection with stand-in models, and the inputs of each."""
+    if isinstance(method, RolesMethod):
+        roles = {role: replace(_ANY_MODEL, weights=f"any {role}") for role in method.models()}
+        queue = list(method.signals_of_roles({"model": _ANY_MODEL, **roles}, 0, 1000).values())
+    else:
+        queue = list(method.signals(_ANY_MODEL, 0).values())
+    found = []
+    while queue:
+        signal = queue.pop(0)
+        found.append(signal)
+        queue.extend(signal.inputs().values())
+    return found
