@@ -11,12 +11,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError, nearest
 
+if TYPE_CHECKING:
+    from thresher.mixture import Mixture
+
 ON_MISSING = ("auto", "exclude", "refuse")
+ON_LEAK = ("refuse", "drop")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+BACKENDS = ("hf", "openai")
+SERVER = (  # what only a server heeds
+    *(
+        "url",
+        "max_requests",
+        "max_cost",
+        "price_in",
+        "price_out",
+        "concurrency",
+        "timeout",
+        "api_key_env",
+        "image_side",
+    ),
+)
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
@@ -35,7 +53,47 @@ class RunConfig:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The method's own parameters, as text; the method parses them by type."""
     model: str | None = None
-    """`demo`, a folder or a hub id; None = `demo` where the method needs a model."""
+    """`demo`, a folder, a hub id, or with `backend: openai` the server's name of it; None = `demo`, or the server's only one."""
+    backend: str = "hf"
+    """`hf`: the weights are here, or come from the hub. `openai`: the model is behind an OpenAI-compatible server at `url`."""
+    url: str | None = None
+    """The server's URL up to /v1. Never with a key: that comes from the environment only."""
+    max_requests: int | None = None
+    """Requests that a run may send to servers."""
+    max_cost: float | None = None
+    """What a run may spend at servers, in the currency of the two prices."""
+    price_in: float | None = None
+    """Of a million prompt tokens."""
+    price_out: float | None = None
+    """Of a million answer tokens."""
+    concurrency: int | None = None
+    """Rows asked of a server at the same time; None = 8."""
+    timeout: float | None = None
+    """Seconds that one answer of a server may take; None = 120."""
+    api_key_env: str | None = None
+    """The name of the environment variable that holds the key; None = OPENAI_API_KEY."""
+    image_side: int | None = None
+    """Longest side in pixels of an image as a server gets it; None = 1024. Part of a score's identity."""
+    validation: str | None = None
+    """A file of questions of the target task, for a method that aims at what the model gets wrong there."""
+    validation_images: str | None = None
+    """The folder in which its relative image paths start; None = the folder of the file."""
+    on_leak: str | None = None
+    """Rows of the pool that repeat a question of the validation set: `refuse` to run (None), or `drop` them."""
+    rounds: int | None = None
+    """Times that such a method selects and trains in turn; None = 1: it only selects."""
+    quota: tuple[str, ...] = ()
+    """`GROUP=RANGE` each: at least and at most so many rows of a source or another group (docs/mixture.md)."""
+    keep: str | None = None
+    """A file that names rows which are taken in any case."""
+    drop: str | None = None
+    """A file that names rows which are never taken."""
+    filter: tuple[str, ...] = ()
+    """One comparison each, such as `length < 2000`; only rows that satisfy all of them are considered."""
+    dedup: str | None = None
+    """`exact`, `near` or `semantic`: of rows that say the same only one is considered."""
+    unscorable: str | None = None
+    """Rows that are fine, but that no model here can score (videos, too long): `keep`, `drop` or `random`; None: they fail."""
     seed: int = 0
     """Chooses among equals and splits; another seed reuses all scores that do not depend on it."""
     store: str | None = None
@@ -59,7 +117,15 @@ class RunConfig:
         """Plain values, in the order of the fields, without those that are unset: the `config` section of run.yaml."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["settings"] = dict(self.settings)
-        return {k: v for k, v in values.items() if v is not None}
+        values |= {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
+        return {k: v for k, v in values.items() if v is not None and v != []}
+
+    @property
+    def mixture(self) -> Mixture:
+        """What is asked of the mixture. Raises ConfigError."""
+        from thresher.mixture import Mixture
+
+        return Mixture(self.quota, self.keep, self.drop, self.filter, self.dedup, self.unscorable)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -98,6 +164,11 @@ def _checked(where: str, key: str, value: Any) -> Any:
         if not isinstance(value, dict) or any(isinstance(v, (dict, list)) for v in value.values()):
             raise ConfigError(f"{where}: settings must be lines of `key: value`, one a setting.")
         return {str(k): _text(v) for k, v in value.items()}
+    if kind.startswith("tuple"):
+        words = value if isinstance(value, list) else [value]
+        if any(isinstance(v, (dict, list)) for v in words):
+            raise ConfigError(f"{where}: {key} must be a list of texts, not {value!r}.")
+        return tuple(_text(v) for v in words)
     if kind.startswith("bool"):
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: {key} must be true or false, not {value!r}.")
@@ -106,6 +177,10 @@ def _checked(where: str, key: str, value: Any) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigError(f"{where}: {key} must be a whole number, not {value!r}.")
         return value
+    if kind.startswith("float"):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise ConfigError(f"{where}: {key} must be a number, not {value!r}.")
+        return float(value)
     if isinstance(value, (dict, list)):
         raise ConfigError(f"{where}: {key} must be one value, not {value!r}.")
     return _text(value)
@@ -149,8 +224,11 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
         settings = dict(given.get("settings", {}))  # another method's settings mean nothing to this one
+    if "backend" in given and given["backend"] != file.get("backend", "hf"):
+        file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}  # nor another backend's model and limits
     config = RunConfig(**{**file, **given, "settings": settings})
-    for name, choices in (("on_missing", ON_MISSING), ("dtype", DTYPES)):
+    config.mixture  # noqa: B018 - a wrong quota or filter is refused before anything is opened
+    for name, choices in (("on_missing", ON_MISSING), ("dtype", DTYPES), ("backend", BACKENDS)):
         value = getattr(config, name)
         if value not in choices:
             flag = "--" + name.replace("_", "-")
@@ -158,9 +236,42 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1.")
+    check_server(config)
+    if config.on_leak is not None and config.on_leak not in ON_LEAK:
+        raise ConfigError(f"--on-leak {config.on_leak}: expected one of {', '.join(ON_LEAK)}.")
+    if config.rounds is not None and config.rounds < 1:
+        raise ConfigError(f"--rounds {config.rounds}: expected a whole number, at least 1.")
     if config.seed < 0:
         raise ConfigError(f"--seed {config.seed}: expected 0 or more.")
     return config
+
+
+def check_server(config: RunConfig) -> None:
+    """Raises ConfigError where the options of a server do not go together. No message shows what may hold a key."""
+    named = [
+        v for v in (config.model, *config.settings.values()) if v and v.lower().startswith(("http://", "https://"))
+    ]
+    if config.backend == "openai":
+        if config.url is None:
+            raise ConfigError(
+                "--backend openai needs the server's URL: add --url, such as --url http://127.0.0.1:8000/v1."
+            )
+        if "#" in config.url:
+            raise ConfigError("--url takes the server only; name its model with --model, not behind a #.")
+        if config.model is not None and config.model in named:
+            raise ConfigError("--model takes the server's name of the model here; its URL belongs to --url.")
+    elif config.url is not None:
+        raise ConfigError(
+            "--url names a server, which only --backend openai asks. Add --backend openai, or leave --url out."
+        )
+    elif not named:
+        given = [f"--{k.replace('_', '-')}" for k in SERVER if getattr(config, k) is not None]
+        if given:
+            verb = "is" if len(given) == 1 else "are"
+            raise ConfigError(
+                f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add --backend openai --url URL, or "
+                "leave it out."
+            )
 
 
 def check_device(device: str) -> None:

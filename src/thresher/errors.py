@@ -37,6 +37,20 @@ class NotAModel(ModelError):
     exit_code = 2
 
 
+class CapabilityError(ModelError):
+    """A model cannot do what a method asks of it, such as giving the loss of a text when it is behind a server."""
+
+    exit_code = 2
+
+
+class ServerError(ModelError):
+    """A model's server refuses or does not answer."""
+
+
+class CapReached(ThresherError):
+    """The run stopped at --max-requests or --max-cost. What came is stored."""
+
+
 class MissingExtra(ThresherError):
     """An optional package is needed; the message holds the exact install command."""
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thresher.types import ModelIdentity
+
+if TYPE_CHECKING:
+    from thresher.backends.openai.options import ServerOptions
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,19 @@ def resolve(
     batch_tokens: int | None = None,
     trust_remote_code: bool = False,
     cache: Path | None = None,
+    server: ServerOptions | None = None,
 ) -> ModelHandle:
-    """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), or `demo`, the built-in model.
+    """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), `demo`, the built-in model, or a
+    server: `http://host:8000/v1#NAME`.
 
-    `cache`: a folder that may remember the hash of a model folder's files. Raises NotAModel, ModelError, ConfigError (`device`).
+    `cache`: a folder that may remember the hash of a model folder's files. `server`: how a server is asked; one object for
+    all models of a run, so that its caps hold for them together. Raises NotAModel, ModelError, ConfigError (`device`).
     """
+    if spec.lower().startswith(("http://", "https://")):
+        from thresher.backends.openai.options import ServerOptions
+        from thresher.backends.openai.resolve import resolve as served
+
+        return served(spec, server or ServerOptions())
     from thresher.backends.identity import identify
 
     return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache)

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from thresher.config import RunConfig
 
 MODEL_PANEL = "Model"
+SERVER_PANEL = "Model behind a server"
 RUN_PANEL = "Run"
+MIXTURE_PANEL = "Mixture"
+TARGET_PANEL = "Target task"
 
 Pool = Annotated[
     str | None,
@@ -33,7 +36,13 @@ Method = Annotated[
 ]
 BudgetText = Annotated[
     str | None,
-    typer.Option("--budget", "-b", metavar="B", help="How much to keep: 30%, or a number of rows.", show_default=False),
+    typer.Option(
+        "--budget",
+        "-b",
+        metavar="B",
+        help="How much to keep: 30%, a number of rows, or tokens (20Mtok).",
+        show_default=False,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -43,6 +52,56 @@ Settings = Annotated[
         metavar="KEY=VALUE",
         help="A setting of the method. Repeat it, or quote several.",
         show_default=False,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="MODEL",
+        help="A second model, for methods that learn from one: the same as --set teacher=MODEL.",
+        show_default=False,
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        "--validation",
+        metavar="FILE",
+        help="Questions of the target task, for methods that aim at what the model gets wrong.",
+        show_default=False,
+        rich_help_panel=TARGET_PANEL,
+    ),
+]
+ValidationImages = Annotated[
+    str | None,
+    typer.Option(
+        "--validation-images",
+        metavar="DIR",
+        help="Where its relative image paths start (default: its folder).",
+        show_default=False,
+        rich_help_panel=TARGET_PANEL,
+    ),
+]
+OnLeak = Annotated[
+    str | None,
+    typer.Option(
+        "--on-leak",
+        metavar="WHAT",
+        help="Rows of the pool that repeat validation questions: refuse, or drop them (default: refuse).",
+        show_default=False,
+        rich_help_panel=TARGET_PANEL,
+    ),
+]
+Rounds = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds",
+        metavar="N",
+        help="Select a part, train on it, look for what is still wrong, and so on (default: 1).",
+        show_default=False,
+        rich_help_panel=TARGET_PANEL,
     ),
 ]
 Seed = Annotated[
@@ -64,7 +123,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="demo (built in, offline), a folder, or a hub id (default: demo).",
+        help="demo (built in, offline), a folder, a hub id, or URL#NAME of a server (default: demo).",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),
@@ -106,6 +165,166 @@ TrustRemoteCode = Annotated[
         help="Run Python code that comes with the model.",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
+    ),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="hf (weights, here) or openai (an OpenAI-compatible server; default: hf).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="With --backend openai: the server, such as http://127.0.0.1:8000/v1.",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(
+        "--max-requests",
+        metavar="N",
+        help="Stop before more requests than this are sent.",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="X",
+        help="Stop before more than this is spent; needs both prices.",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+PriceIn = Annotated[
+    float | None,
+    typer.Option(
+        "--price-in",
+        metavar="X",
+        help="Price of a million prompt tokens.",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+PriceOut = Annotated[
+    float | None,
+    typer.Option(
+        "--price-out",
+        metavar="X",
+        help="Price of a million answer tokens.",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency",
+        metavar="N",
+        help="Rows asked at the same time (default: 8).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="S",
+        help="Seconds to wait for one answer (default: 120).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="NAME",
+        help="Environment variable with the key (default: OPENAI_API_KEY).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+ImageSide = Annotated[
+    int | None,
+    typer.Option(
+        "--image-side",
+        metavar="PX",
+        help="Longest side of an image as it is sent (default: 1024).",
+        show_default=False,
+        rich_help_panel=SERVER_PANEL,
+    ),
+]
+Quota = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quota",
+        metavar="GROUP=RANGE",
+        help="Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%. Repeat it.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="FILE",
+        help="Rows that are taken in any case: ids, or a selection.parquet.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+Drop = Annotated[
+    str | None,
+    typer.Option(
+        "--drop",
+        metavar="FILE",
+        help="Rows that are never taken.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="EXPR",
+        help="Consider only rows with, say, 'length < 2000'. Repeat it: all must hold.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+Dedup = Annotated[
+    str | None,
+    typer.Option(
+        "--dedup",
+        metavar="HOW",
+        help="Consider only one of rows that are exact, near or semantic duplicates.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+Unscorable = Annotated[
+    str | None,
+    typer.Option(
+        "--unscorable",
+        metavar="WHAT",
+        help="Rows that no model here can score (videos, too long): keep, drop, or random.",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
     ),
 ]
 StorePath = Annotated[
@@ -151,5 +370,8 @@ def told(context: typer.Context, **instead: Any) -> RunConfig:
     flags = {name: value for name, value in context.params.items() if name in known} | instead
     if flags.get("settings") is not None:
         flags["settings"] = parse_settings(flags["settings"])
+    flags |= {name: tuple(flags[name]) or None for name in ("quota", "filter") if flags.get(name) is not None}
+    if context.params.get("teacher") is not None:
+        flags["settings"] = {**(flags.get("settings") or {}), "teacher": context.params["teacher"]}
     file = context.params.get("config")
     return combine(read(file) if file else {}, flags)

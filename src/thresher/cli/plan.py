@@ -21,7 +21,16 @@ def plan(
     budget: o.BudgetText = None,
     settings: o.Settings = None,
     seed: o.Seed = None,
+    teacher: o.Teacher = None,
+    validation: o.Validation = None,
+    validation_images: o.ValidationImages = None,
     config: o.Config = None,
+    quota: o.Quota = None,
+    keep: o.Keep = None,
+    drop: o.Drop = None,
+    filter: o.Filter = None,
+    dedup: o.Dedup = None,
+    unscorable: o.Unscorable = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Measure 64 rows to estimate time and memory, or open no model.")
     ] = True,
@@ -31,6 +40,16 @@ def plan(
     dtype: o.Dtype = None,
     batch_tokens: o.BatchTokens = None,
     trust_remote_code: o.TrustRemoteCode = None,
+    backend: o.Backend = None,
+    url: o.Url = None,
+    max_requests: o.MaxRequests = None,
+    max_cost: o.MaxCost = None,
+    price_in: o.PriceIn = None,
+    price_out: o.PriceOut = None,
+    concurrency: o.Concurrency = None,
+    timeout: o.Timeout = None,
+    api_key_env: o.ApiKeyEnv = None,
+    image_side: o.ImageSide = None,
     store: o.StorePath = None,
     retry_errors: o.RetryErrors = None,
 ) -> None:
@@ -50,6 +69,8 @@ def plan(
         retry_errors=told.retry_errors,
         probe=probe,
         roles=job.roles,
+        mixture=job.config.mixture,
+        target=job.target,
     )
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thresher.cli.guard import note
-from thresher.config import RunConfig, default_store, require
-from thresher.errors import ConfigError
+from thresher.config import SERVER, RunConfig, default_store, require
+from thresher.errors import CapabilityError, ConfigError
 from thresher.types import Budget, Method, RolesMethod
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.backends.openai.options import ServerOptions
     from thresher.pools import Pool
     from thresher.store import Store
     from thresher.trained import Trainer
@@ -34,6 +35,8 @@ class Job:
     model: ModelHandle | None
     store: Store
     roles: Mapping[str, ModelHandle]  # the further models of the method
+    target: Pool | None  # the validation set that the method aims at
+    server: ServerOptions  # how models behind servers are asked, and what that has cost so far
 
     @property
     def trainer(self) -> Trainer:
@@ -53,33 +56,70 @@ class Job:
 def prepare(config: RunConfig, *, out: bool) -> Job:
     """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection."""
     require(config, "pool", "method", "budget", *(["out"] if out else []))
+    server = server_options(config)
     budget = Budget(config.budget)
     check_budget(budget)
     from thresher.methods import load
-    from thresher.methods.needs import asks_the_model, needs
+    from thresher.methods.needs import aims, asks_the_model, needs
 
     method = load(config.method, config.settings)
+    if not aims(method):
+        config = _without_validation(method, config)
+    elif config.validation is None:
+        raise ConfigError(
+            f"--method {method.name} looks for what the model gets wrong on a validation set of the target task: give one "
+            "with --validation FILE (and --validation-images DIR)."
+        )
     from thresher.store import Store
 
     store = Store(config.store or default_store())
     store.check(writes=bool(needs(method)))  # a method that asks no model keeps nothing but a cache
     pool = open_the_pool(config.pool, config.images, store)
-    budget.rows(len(pool))
+    if not in_tokens(budget):
+        budget.rows(len(pool))
+    target = None if config.validation is None else open_the_pool(config.validation, config.validation_images, store)
     if out and config.out:
         check_out(config.out, pool)
     if asks_the_model(method):
-        if config.model is None:
+        if config.model is None and config.backend == "hf":
             note("no --model given: the built-in demo model is used, a tiny one that works offline.")
             config = replace(config, model=BUILT_IN)
     elif config.model is not None:
         note(f"{method.name} asks no model; --model {config.model} is not used.")
         config = replace(config, model=None)
-    return Job(config, pool, method, budget, the_model(config, store), store, the_roles(method, config, store))
+    if not asks_the_model(method) and config.backend != "hf":
+        note(f"{method.name} asks no model; --backend {config.backend} is not used.")
+        roles_only = isinstance(method, RolesMethod) and bool(method.models())
+        unused: dict[str, Any] = dict.fromkeys(("url",) if roles_only else SERVER)  # limits hold for its other models
+        config = replace(config, backend="hf", **unused)
+    model = the_model(config, store, server)
+    if model is not None and config.model is None:
+        config = replace(config, model=model.name)  # the server's only one: a replay asks for it by name
+    roles = the_roles(method, config, store, server)
+    check_weights_are_here(method, model, roles)
+    return Job(config, pool, method, budget, model, store, roles, target, server)
+
+
+def _without_validation(method: Method, config: RunConfig) -> RunConfig:
+    """A validation set that the method does not use is said, and forgotten."""
+    if config.rounds is not None and config.rounds > 1:
+        raise ConfigError(f"--rounds {config.rounds}: {method.name} looks at no errors. Give --method error_driven.")
+    if config.validation is not None:
+        note(f"{method.name} aims at no validation set; --validation {config.validation} is not used.")
+    return replace(config, validation=None, validation_images=None, on_leak=None, rounds=None)
 
 
 def check_budget(budget: Budget) -> None:
     """Raises ConfigError for what cannot be a budget of any pool."""
-    budget.rows(10**18)
+    if not in_tokens(budget):
+        budget.rows(10**18)
+
+
+def in_tokens(budget: Budget) -> bool:
+    """Whether the budget counts tokens and not rows. Raises ConfigError."""
+    from thresher.mixture.tokens import parse_tokens
+
+    return parse_tokens(budget.text) is not None
 
 
 def check_out(out: str, pool: Pool) -> None:
@@ -103,19 +143,54 @@ def open_the_pool(path: str, images: str | None, store: Store) -> Pool:
     return pool
 
 
-def the_model(config: RunConfig, store: Store) -> ModelHandle | None:
+def server_options(config: RunConfig) -> ServerOptions:
+    """How servers are asked in this run. Raises ConfigError, also for a URL or a key that cannot be used."""
+    from thresher.backends.openai.address import parse, read_key
+    from thresher.backends.openai.options import ServerOptions
+
+    if config.url is not None:
+        parse(config.url)
+    names = [name for name in SERVER if name != "url"]
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    options = ServerOptions(**given)
+    if config.url is not None:
+        read_key(options.api_key_env)
+    return options
+
+
+def the_model(config: RunConfig, store: Store, server: ServerOptions | None = None) -> ModelHandle | None:
     """The model that the config names, not opened yet. Raises ModelError."""
-    return None if config.model is None else named_model(config.model, config, store)
+    if config.backend == "openai":
+        return named_model(f"{config.url}#{config.model or ''}", config, store, server)
+    return None if config.model is None else named_model(config.model, config, store, server)
 
 
-def the_roles(method: Method, config: RunConfig, store: Store) -> dict[str, ModelHandle]:
+def the_roles(
+    method: Method, config: RunConfig, store: Store, server: ServerOptions | None = None
+) -> dict[str, ModelHandle]:
     """The further models that the method's settings name, by role. Raises ModelError."""
     asked = method.models() if isinstance(method, RolesMethod) else {}
-    return {role: named_model(spec, config, store) for role, spec in asked.items()}
+    return {role: named_model(spec, config, store, server) for role, spec in asked.items()}
 
 
-def named_model(spec: str, config: RunConfig, store: Store) -> ModelHandle:
-    """What `spec` names, under the config's options of models."""
+def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> None:
+    """Raises CapabilityError where the method would train a model that is behind a server."""
+    from thresher.backends.openai.resolve import is_served
+    from thresher.signal_graph import models_to_train, signals_of, walk
+
+    served = [h.name for h in (model, *roles.values()) if h is not None and is_served(h.identity)]
+    if not served:
+        return
+    for signal in walk(signals_of(method, model, roles, 0, 1000)):
+        if any(is_served(trained.base) for trained in models_to_train(signal).values()):
+            raise CapabilityError(
+                f"--method {method.name} trains the model first, and {served[0]!r} is behind a server. Give its weights: "
+                "--model with a folder or a hub id."
+            )
+
+
+def named_model(spec: str, config: RunConfig, store: Store, server: ServerOptions | None = None) -> ModelHandle:
+    """What `spec` names, under the config's options of models. `server`: one object for all models of a run."""
     from thresher.backends import resolve
 
     return resolve(
@@ -125,4 +200,5 @@ def named_model(spec: str, config: RunConfig, store: Store) -> ModelHandle:
         batch_tokens=config.batch_tokens,
         trust_remote_code=config.trust_remote_code,
         cache=store.root / "models",
+        server=server or server_options(config),
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thresher.cli import options as o
-from thresher.cli.guard import Interrupted
+from thresher.cli.guard import Interrupted, note
+from thresher.errors import CapReached
+
+if TYPE_CHECKING:
+    from thresher.cli.prepare import Job
 
 
 def select(
@@ -22,12 +26,33 @@ def select(
         str | None, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)
     ] = None,
     seed: o.Seed = None,
+    teacher: o.Teacher = None,
+    validation: o.Validation = None,
+    validation_images: o.ValidationImages = None,
+    on_leak: o.OnLeak = None,
+    rounds: o.Rounds = None,
     config: o.Config = None,
+    quota: o.Quota = None,
+    keep: o.Keep = None,
+    drop: o.Drop = None,
+    filter: o.Filter = None,
+    dedup: o.Dedup = None,
+    unscorable: o.Unscorable = None,
     model: o.Model = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
     batch_tokens: o.BatchTokens = None,
     trust_remote_code: o.TrustRemoteCode = None,
+    backend: o.Backend = None,
+    url: o.Url = None,
+    max_requests: o.MaxRequests = None,
+    max_cost: o.MaxCost = None,
+    price_in: o.PriceIn = None,
+    price_out: o.PriceOut = None,
+    concurrency: o.Concurrency = None,
+    timeout: o.Timeout = None,
+    api_key_env: o.ApiKeyEnv = None,
+    image_side: o.ImageSide = None,
     store: o.StorePath = None,
     on_missing: o.OnMissing = None,
     retry_errors: o.RetryErrors = None,
@@ -45,11 +70,13 @@ def select(
     job = prepare(told, out=True)
     assert job.config.out is not None  # prepare asks for it
     folder = Path(job.config.out)
-    from thresher import output, run, summary
+    from thresher import output, summary
+    from thresher import rounds as in_rounds
+    from thresher.report import try_to_write
 
     progress = for_stderr()
     try:
-        outcome = run.select(
+        outcome = in_rounds.select(
             job.pool,
             job.method,
             job.budget,
@@ -61,8 +88,40 @@ def select(
             progress=progress,
             trainer=job.trainer,
             roles=job.roles,
+            mixture=job.config.mixture,
+            target=job.target,
+            rounds=told.rounds if job.target is not None else None,
+            on_leak=told.on_leak or "refuse",  # type: ignore[arg-type]  # checked by combine
         )
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None
+    except CapReached as stop:
+        raise CapReached(f"{left(job)} {stop}") from None
     output.write(outcome, job.pool, job.config, folder)
+    if problem := try_to_write(folder, job.pool):
+        note(problem)
     summary.show(outcome, job.pool, job.config, folder)
+    if job.server.account.requests:
+        note(f"{job.server.bill()}.")
+
+
+def left(job: Job) -> str:
+    """How many rows are still to be scored, in words."""
+    from thresher.plan import plan
+    from thresher.progress import counted
+
+    made = plan(
+        job.pool,
+        job.method,
+        job.budget,
+        job.model,
+        job.store,
+        seed=job.config.seed,
+        retry_errors=job.config.retry_errors,
+        probe=False,
+        roles=job.roles,
+        target=job.target,
+        mixture=job.config.mixture,
+    )
+    rows = max((s.to_score for s in made.signals), default=0)
+    return f"{counted(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."

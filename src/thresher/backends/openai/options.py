@@ -1,0 +1,85 @@
+"""How a server is asked: limits, prices, patience, picture size. Light: nothing of HTTP is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thresher.backends.openai.spending import Account
+from thresher.errors import ConfigError
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+PNG_PIXELS = 256 * 256  # an image of at most so many pixels is sent without loss
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the user may set. Raises ConfigError for a value out of range, named as the command line names it.
+
+    One object serves a whole run, whatever models it asks: its `account` holds what the run has sent and spent.
+    """
+
+    concurrency: int = 8
+    """Rows asked at the same time."""
+    timeout: float = 120.0
+    """Seconds for one answer."""
+    tries: int = 8
+    """Times that a request is sent before its row is given up."""
+    backoff: float = 0.5
+    """Seconds: the wait before try k is drawn from 0 … backoff · 2^k, at most 30."""
+    image_side: int = 1024
+    """Longest side in pixels of an image as it is sent; larger ones are made smaller, smaller ones are left."""
+    max_requests: int | None = None
+    """Requests of this run, repeated ones included."""
+    max_cost: float | None = None
+    """Of this run, in the currency of the prices."""
+    price_in: float | None = None
+    """Of a million prompt tokens."""
+    price_out: float | None = None
+    """Of a million answer tokens."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key; None: OPENAI_API_KEY, and no key where it is not set."""
+    account: Account = field(default_factory=Account, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for flag, value, least in (
+            ("--concurrency", self.concurrency, 1),
+            ("--image-side", self.image_side, 16),
+            ("--max-requests", self.max_requests, 1),
+        ):
+            if value is not None and value < least:
+                raise ConfigError(f"{flag} {value}: expected a whole number, at least {least}.")
+        if not self.timeout > 0:
+            raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0.")
+        for flag, price in (("--price-in", self.price_in), ("--price-out", self.price_out)):
+            if price is not None and not price >= 0:
+                raise ConfigError(f"{flag} {price:g}: expected a price of a million tokens, 0 or more.")
+        if self.max_cost is not None:
+            if not self.max_cost > 0:
+                raise ConfigError(f"--max-cost {self.max_cost:g}: expected more than 0.")
+            if self.price_in is None or self.price_out is None:
+                raise ConfigError(
+                    "--max-cost needs the server's prices: give --price-in and --price-out, each for a million tokens."
+                )
+
+    @property
+    def pixels(self) -> str:
+        """How an image is sent, in words: it changes the numbers, so it is part of the model's identity."""
+        return f"jpeg{JPEG_QUALITY}<={self.image_side}px,png<={PNG_PIXELS}pixels"
+
+    def cost(self) -> float | None:
+        """Of the run so far; None without prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return (self.account.tokens_in * self.price_in + self.account.tokens_out * self.price_out) / 1e6
+
+    def bill(self) -> str:
+        """What the run has sent so far, in words.
+
+        >>> ServerOptions().bill()
+        '0 requests sent, 0 tokens in, 0 out'
+        """
+        a, cost = self.account, self.cost()
+        price = "" if cost is None else f", about {cost:.4g} at the prices given"
+        requests = f"{a.requests:,} request{'' if a.requests == 1 else 's'}"
+        return f"{requests} sent, {a.tokens_in:,} tokens in, {a.tokens_out:,} out{price}"

@@ -1,0 +1,59 @@
+"""From a server's URL to a handle: which model, its identity, and how to open it. Sends nothing where a model is named."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from thresher.backends import ModelHandle
+from thresher.backends.openai.address import Address, parse, read_key
+from thresher.backends.openai.options import ServerOptions
+from thresher.errors import ConfigError, MissingExtra
+from thresher.types import ModelIdentity
+
+if TYPE_CHECKING:
+    from thresher.backends.openai.backend import OpenAIBackend
+
+ARCHITECTURE = "openai"
+
+
+def resolve(spec: str, options: ServerOptions) -> ModelHandle:
+    """`http://host:port/v1#NAME`; without `#NAME` the server is asked, and must have one model only.
+
+    The identity is the name and how images are sent: neither the URL nor the key. Two servers that call different weights
+    by one name share their scores. Raises ConfigError, ServerError, MissingExtra.
+    """
+    address = parse(spec)
+    for package in ("httpx", "tenacity"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(f"A model behind a server needs {package}. Install it: pip install 'thresher[api]'")
+    read_key(options.api_key_env)  # a wrong one shows before anything is spent
+    if not address.model:
+        address = Address(address.base, _only_model(address, options))
+    identity = ModelIdentity(f"api:{address.model}", ARCHITECTURE, "server", options.pixels)
+    return ModelHandle(address.model, identity, lambda: _open(address, options))
+
+
+def is_served(identity: ModelIdentity) -> bool:
+    """Whether this is a model behind a server."""
+    return identity.weights.startswith("api:")
+
+
+def _open(address: Address, options: ServerOptions) -> OpenAIBackend:
+    from thresher.backends.openai.backend import OpenAIBackend
+
+    return OpenAIBackend(address, read_key(options.api_key_env), options)
+
+
+def _only_model(address: Address, options: ServerOptions) -> str:
+    from thresher.backends.openai.client import Client
+
+    names = Client(address, read_key(options.api_key_env), options).models()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise ConfigError(f"The server {address.base} has no model.")
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    raise ConfigError(
+        f"The server {address.base} has {len(names)} models. Name one with --model, or as #NAME behind the URL: {shown}."
+    )

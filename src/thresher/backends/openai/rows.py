@@ -1,0 +1,183 @@
+"""Rows asked side by side, each by one worker that sends its requests one after the other.
+
+One worker a row: a row is complete early, little is under way when the run is stopped, and a server that caches prefixes
+finds the row's prompt there again from its second question on. The first row goes alone, until the server has answered
+once. Knows nothing of HTTP; workers are daemon threads, so that a hanging server cannot hold up the end of the process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thresher.backends.openai.client import Refused
+from thresher.backends.openai.options import ServerOptions
+from thresher.backends.openai.waiting import Transient
+from thresher.errors import CapReached, ImageError, ServerError
+
+UNANSWERED = 8  # rows given up one after the other, before the server is held to be down
+UNREACHABLE = 3  # the same, where not even a connection came about
+
+
+@dataclass(frozen=True)
+class Done:
+    """One row: its `value`, or why there is none."""
+
+    row: int
+    value: Any = None
+    error: str = ""
+
+
+@dataclass
+class Health:
+    """What is known of a server, for the life of a backend."""
+
+    answered: bool = False
+
+
+Ask = Callable[[int, Callable[[], None], threading.Event], Any]
+"""(row, to be called before each of its requests, stop) -> the row's value."""
+
+
+def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health: Health) -> Iterator[list[Done]]:
+    """Rows 0 … count-1, `requests` each, in the order in which they end, as soon as they are there.
+
+    Rows that the server refuses, or that were given up, come with the reason. Raises, after what is there was yielded:
+    CapReached; ServerError when row after row is given up; and what a worker raises. A row that was stopped half-way is
+    not yielded: it was not answered.
+    """
+    workers = _Workers(ask, options)
+    held: list[Done] = []  # given up: whose fault that is shows when another row is answered, or none
+    unreachable = 0
+    began = ended = yielded = 0
+    full = False
+    fatal: BaseException | None = None
+    try:
+        while fatal is None:
+            width = options.concurrency if health.answered else 1
+            while not full and began < count and began - ended < width:
+                full = not options.account.admit(requests, options.max_requests, options.cost(), options.max_cost)
+                if not full:
+                    workers.give(began, requests)
+                    began += 1
+            if began == ended:
+                break
+            ready: list[Done] = []
+            for row, value, error in workers.ended(wait=True):
+                ended += 1
+                if error is None or isinstance(
+                    error, Refused
+                ):  # the server is there, so the rows held failed by themselves
+                    ready += [*held, Done(row, value, "" if error is None else str(error))]
+                    held, unreachable = [], 0
+                    health.answered |= error is None
+                elif isinstance(error, Transient):
+                    held.append(Done(row, None, f"given up after {options.tries} tries: {error.reason}"))
+                    unreachable = 0 if error.reached else unreachable + 1
+                elif isinstance(error, ImageError):
+                    ready.append(Done(row, None, str(error)))
+                elif isinstance(error, CapReached):
+                    full = True
+                else:
+                    fatal = fatal or error
+            if len(held) >= max(UNANSWERED, options.concurrency) or unreachable >= UNREACHABLE:
+                fatal = fatal or _down(held)
+            if ready:
+                yielded += len(ready)
+                yield ready
+        if fatal is None and held and unreachable == len(held) and not health.answered:
+            fatal = _down(held)
+        if fatal is not None:
+            yield workers.answered()
+            raise fatal
+        if held:
+            yielded += len(held)
+            yield held
+        if full and yielded < count:
+            raise CapReached(_capped(options))
+    except KeyboardInterrupt:
+        yield workers.answered()
+        raise
+    finally:
+        workers.stop()
+
+
+def _down(held: Sequence[Done]) -> ServerError:
+    return ServerError(
+        f"The server does not answer: the last {len(held)} rows were {held[-1].error}. They are not stored as failures, "
+        "what came before is stored; run the same command again when the server is back."
+    )
+
+
+def _capped(options: ServerOptions) -> str:
+    caps = []
+    if options.max_requests is not None:
+        caps.append(f"--max-requests {options.max_requests:,}")
+    if options.max_cost is not None:
+        caps.append(f"--max-cost {options.max_cost:g}")
+    return (
+        f"Stopped at {' or '.join(caps)}: {options.bill()}. What came is stored. Run the same command again to go on (each "
+        "run may use as much again), or allow it more."
+    )
+
+
+class _Workers:
+    """Daemon threads, started as they are needed."""
+
+    def __init__(self, ask: Ask, options: ServerOptions) -> None:
+        self._ask, self._options = ask, options
+        self._tasks: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._started = 0
+        self._open = 0
+
+    def give(self, row: int, requests: int) -> None:
+        self._open += 1
+        if self._started < min(self._open, self._options.concurrency):
+            self._started += 1
+            threading.Thread(target=self._work, daemon=True, name=f"thresher-request-{self._started}").start()
+        self._tasks.put((row, requests))
+
+    def ended(self, *, wait: bool) -> list[tuple[int, Any, BaseException | None]]:
+        """Rows that ended since the last call; at least one where `wait`."""
+        out = [self._results.get()] if wait else []
+        while True:
+            try:
+                out.append(self._results.get_nowait())
+            except queue.Empty:
+                self._open -= len(out)
+                return out
+
+    def answered(self) -> list[Done]:
+        """Rows that were answered since then: paid for, so not to be lost on the way out."""
+        return [Done(row, value) for row, value, error in self.ended(wait=False) if error is None]
+
+    def stop(self) -> None:
+        """No worker sends anything from now on but what it is sending; nobody waits for them."""
+        self._stop.set()
+        for _ in range(self._started):
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            self._results.put(self._row(*task))
+
+    def _row(self, row: int, requests: int) -> tuple[int, Any, BaseException | None]:
+        sent = 0
+
+        def sending() -> None:
+            nonlocal sent
+            if self._stop.is_set():
+                raise Transient("stopped")
+            sent += 1
+
+        try:
+            return row, self._ask(row, sending, self._stop), None
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            return row, None, error
+        finally:
+            self._options.account.leave(requests - sent)

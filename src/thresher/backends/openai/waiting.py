@@ -1,0 +1,64 @@
+"""How long to wait before a request is sent again: what the server asks for, else longer and longer, with chance in it.
+
+Chance keeps many clients that failed together from coming back together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from tenacity import RetryCallState, wait_random_exponential
+
+LONGEST = 30.0  # seconds, where the server says nothing
+LONGEST_ASKED = 600.0  # seconds that a server may ask for
+
+
+class Transient(Exception):
+    """A request failed in a way that may pass. `after`: seconds that the server asked to wait, or None.
+
+    `reached`: the server was there at all.
+    """
+
+    def __init__(self, reason: str, after: float | None = None, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.reason, self.after, self.reached = reason, after, reached
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for (a number, or an HTTP date), None where it says nothing that can be read.
+
+    >>> retry_after("7"), retry_after("soon"), retry_after(None)
+    (7.0, None, None)
+    >>> retry_after("Wed, 21 Oct 2026 07:28:30 GMT", datetime(2026, 10, 21, 7, 28, tzinfo=UTC))
+    30.0
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(header)
+        except (ValueError, TypeError):
+            return None
+        if date.tzinfo is None:  # "-0000": a time of no stated zone, which HTTP means as UTC
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - (now or datetime.now(UTC))).total_seconds()
+    if seconds != seconds:  # "nan"
+        return None
+    return min(max(seconds, 0.0), LONGEST_ASKED)
+
+
+def waits(backoff: float) -> Callable[[RetryCallState], float]:
+    """For tenacity: seconds before the next try."""
+    by_chance = wait_random_exponential(multiplier=backoff, max=LONGEST)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        after = error.after if isinstance(error, Transient) else None
+        drawn = float(by_chance(state))
+        return drawn if after is None else after + min(drawn, 1.0 + 0.1 * after)
+
+    return wait

@@ -1,0 +1,44 @@
+"""The built-in model behind a server and here: the same probabilities and texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.backends.openai.conftest import collect
+from tests.openai_server import Plan, serving
+from thresher.backends import resolve
+from thresher.pools import open_pool
+from thresher.signals.query import Query, derived
+
+QUERIES = (
+    Query("\nIs the answer right? Answer yes or no.", ("Yes", "No", "yes", "no")),
+    Query("\nWhich shape is it?", ("Circle", "Square", "Triangle", "circle")),
+)
+
+
+@pytest.fixture
+def pool(tiny_pool: Path) -> object:
+    return open_pool(tiny_pool, tiny_pool.parent / "images")
+
+
+def test_ask_and_generate(pool: object) -> None:
+    rows = [s for s in pool.samples(range(len(pool))) if s.images]  # type: ignore[attr-defined, arg-type]
+    samples = [derived(s, "") for s in rows]
+    here = resolve("demo").open()
+    want, none = collect(here.ask(samples, QUERIES, pool), len(samples))
+    texts, _ = collect(here.generate(rows, pool, 12), len(rows))
+    with serving(Plan(model="demo", name="demo")) as server:
+        there = resolve(f"{server.url}#demo").open()
+        got, errors = collect(there.ask(samples, QUERIES, pool), len(samples))
+        said, _ = collect(there.generate(rows, pool, 12), len(rows))
+    assert errors == none == [""] * len(samples)
+    named = np.isfinite(got["logprob"])
+    assert named.mean() > 0.5
+    np.testing.assert_allclose(got["logprob"][named], want["logprob"][named], atol=1e-4)
+    # what the server did not name is less likely than anything it named: 20 tokens hold at least that much each
+    assert (want["logprob"][~named] < np.log(1 / 20)).all()
+    assert said["text"].tolist() == texts["text"].tolist()
+    assert said["finished"].tolist() == texts["finished"].tolist()

@@ -1,0 +1,54 @@
+"""Waits between tries."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from tenacity import Future, RetryCallState, Retrying
+
+from thresher.backends.openai.waiting import LONGEST, LONGEST_ASKED, Transient, retry_after, waits
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0.0),
+        ("2.5", 2.5),
+        ("-3", 0.0),
+        ("99999", LONGEST_ASKED),
+        ("Sat, 21 Nov 2026 12:01:00 GMT", 60.0),
+        ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
+        ("Sat, 21 Nov 2026 12:00:10 -0000", 10.0),
+        ("later", None),
+        ("nan", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+def state(error: Exception, tries: int) -> RetryCallState:
+    out = RetryCallState(Retrying(), None, (), {})
+    out.attempt_number = tries
+    future = Future(tries)
+    future.set_exception(error)
+    out.outcome = future
+    return out
+
+
+def test_waits_grow_by_chance_and_end() -> None:
+    wait = waits(0.5)
+    for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (12, LONGEST)):
+        drawn = [wait(state(Transient("HTTP 500"), tries)) for _ in range(200)]
+        assert min(drawn) >= 0 and most / 2 < max(drawn) <= most
+        assert len(dict.fromkeys(drawn)) > 100
+
+
+def test_the_server_is_waited_for_as_long_as_it_asks() -> None:
+    drawn = [waits(0.5)(state(Transient("HTTP 429", after=20.0), 3)) for _ in range(50)]
+    assert min(drawn) >= 20.0 and max(drawn) <= 23.0

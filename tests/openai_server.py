@@ -1,0 +1,329 @@
+"""An OpenAI-compatible server on loopback with answers shaped like vLLM's, which fails when it is told to.
+
+    python -m tests.openai_server --port 0 --model demo --fail 0.3
+
+prints its URL (`http://127.0.0.1:PORT/v1`) and serves until it is ended. `--model`: `scripted` (answers drawn from a hash of
+the question, instant), `demo`, `tiny:NAME` (see tests/tiny_models.py) or a model folder. In tests: `with serving(Plan()) as
+server`, which counts and remembers what it was asked. Needs fastapi and uvicorn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import math
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from PIL import Image
+
+WAYS = ("429", "429-after", "500", "hang", "truncated", "no-logprobs", "dropped")
+
+
+@dataclass
+class Plan:
+    """How to behave. `fail`: share of chat requests that fail in one of `ways`, drawn by `seed` and the request's number;
+    `exactly`: what happens to certain requests (0 = the first), "ok" included. `refuse`: a text that gets HTTP 400.
+    """
+
+    name: str = "scripted"
+    model: str = "scripted"
+    fail: float = 0.0
+    ways: tuple[str, ...] = WAYS
+    seed: int = 0
+    exactly: dict[int, str] = field(default_factory=dict)
+    hang: float = 5.0  # seconds
+    slow: float = 0.0  # seconds of every answer
+    key: str = ""
+    refuse: str = ""
+    top: int = 20  # likeliest tokens allowed
+    length: str = "max_tokens"  # "max_completion_tokens": the other name is refused
+    logprobs: bool = True
+    several: bool = True  # heeds n
+    usage: bool = True
+    models: tuple[str, ...] = ()  # default: (name,)
+
+    def fate(self, number: int) -> str:
+        drawn = random.Random(f"{self.seed}|{number}")
+        return self.exactly.get(number, drawn.choice(self.ways) if drawn.random() < self.fail else "ok")
+
+
+@dataclass
+class Server:
+    """A running one. `asked`: (fate, text of the last message, whole body) of every chat request, in order."""
+
+    plan: Plan
+    url: str = ""
+    asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    sent_keys: list[str | None] = field(default_factory=list)
+
+    @property
+    def answered(self) -> Counter[str]:
+        """Question -> times that it got a good answer."""
+        return Counter(text for fate, text, _ in self.asked if fate == "ok")
+
+
+def text_of(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(p.get("text", "") for p in content)
+
+
+# ------------------------------------------------------------------------------------------------ the model
+
+
+class Scripted:
+    """Tokens and texts from a hash of all that was said and shown."""
+
+    TOKENS = ("0", "1", "2", "3", "4", "5", "Yes", "No", " Yes", "A", "B", "C", "D", "The", "Maybe", "I", "It")
+
+    def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
+        drawn = random.Random(json.dumps(messages))
+        weights = [drawn.expovariate(1.0) for _ in self.TOKENS]
+        return [(t, math.log(w / sum(weights))) for t, w in zip(self.TOKENS, weights, strict=True)]
+
+    def write(
+        self, messages: list[dict[str, Any]], length: int, temperature: float, seed: int
+    ) -> tuple[str, int, bool]:
+        salt = f"{temperature}|{seed}" if temperature else ""
+        words = hashlib.sha256((json.dumps(messages) + salt).encode()).hexdigest()[:40]
+        texts = [words[i : i + 8] for i in range(0, 40, 8)][:length]
+        return " ".join(texts) + " ", len(texts), length >= 5
+
+
+class Real:
+    """A transformers model under its own processor and chat template, one request at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        import transformers
+
+        from thresher.backends.hf.processor import load_processor
+
+        self.torch = torch
+        torch.set_num_threads(1)
+        self.processor, _ = load_processor(folder)
+        self.model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def _inputs(self, messages: list[dict[str, Any]]) -> Any:
+        images, talk = [], []
+        for message in messages:
+            content = message["content"]
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else []
+            for part in content if not parts else []:
+                if part["type"] == "image_url":
+                    raw = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
+                    images.append(Image.open(io.BytesIO(raw)).convert("RGB"))
+                    parts.append({"type": "image"})
+                else:
+                    parts.append(part)
+            talk.append({"role": message["role"], "content": parts})
+        text = self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+        return self.processor(text=text, images=images or None, return_tensors="pt")
+
+    def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
+        with self.torch.inference_mode():
+            logits = self.model(**self._inputs(messages)).logits[0, -1].float()
+        found = logits.log_softmax(-1)
+        top = found.topk(20)
+        decode = self.processor.tokenizer.decode
+        return [(decode([i]), v) for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+
+    def write(
+        self, messages: list[dict[str, Any]], length: int, temperature: float, seed: int
+    ) -> tuple[str, int, bool]:
+        inputs = self._inputs(messages)
+        drawn = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        with self.torch.inference_mode(), self.torch.random.fork_rng(devices=[]):
+            self.torch.manual_seed(seed)
+            ids = self.model.generate(**inputs, max_new_tokens=length, **drawn)[0, inputs["input_ids"].shape[1] :]
+        ended = bool(len(ids)) and int(ids[-1]) in self._ends()
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids), ended
+
+    def _ends(self) -> list[int]:
+        given = self.model.generation_config.eos_token_id
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def model_of(plan: Plan) -> Any:
+    if plan.model == "scripted":
+        return Scripted()
+    if plan.model == "demo":
+        import thresher.demo
+
+        return Real(Path(str(thresher.demo.__file__)).parent / "model")
+    if plan.model.startswith("tiny:"):
+        from tests.tiny_models import build
+
+        return Real(build(plan.model.removeprefix("tiny:")))
+    return Real(Path(plan.model))
+
+
+# ------------------------------------------------------------------------------------------------ the server
+
+
+def app_of(server: Server) -> FastAPI:
+    plan, app, one_at_a_time = server.plan, FastAPI(), threading.Lock()
+    model = model_of(plan)
+
+    def refusal(code: int, message: str, **headers: str) -> Response:
+        error = {"message": message, "type": "BadRequestError", "param": None, "code": code}
+        return JSONResponse({"error": error}, code, headers)
+
+    @app.get("/counts")
+    def counts() -> Any:
+        return {"requests": len(server.asked), "fates": Counter(fate for fate, _, _ in server.asked)}
+
+    @app.get("/v1/models")
+    def models() -> Any:
+        names = plan.models or (plan.name,)
+        return {"object": "list", "data": [{"id": n, "object": "model", "owned_by": "vllm"} for n in names]}
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = json.loads(await request.body())
+        text, number = text_of(body["messages"][-1]), len(server.asked)
+        fate = plan.fate(number)
+        server.sent_keys.append(request.headers.get("authorization"))
+        said = (
+            refusal(401, f"Incorrect API key provided: {server.sent_keys[-1]}")
+            if plan.key and server.sent_keys[-1] != f"Bearer {plan.key}"
+            else refusal(404, f"The model `{body['model']}` does not exist.")
+            if body["model"] not in (plan.models or (plan.name,))
+            else refusal(400, f"Bad request: {plan.refuse!r} is not served to {server.sent_keys[-1]}.")
+            if plan.refuse and plan.refuse in text
+            else refusal(400, f"Unsupported parameter: use '{plan.length}' instead of 'max_tokens'.")
+            if plan.length not in body
+            else refusal(
+                400,
+                f"Requested sample logprobs of {body['top_logprobs']}, which is greater than max allowed: {plan.top}",
+            )
+            if body.get("top_logprobs", 0) > plan.top
+            else None
+        )
+        server.asked.append((fate if said is None else "refused", text, body))
+        if said is not None:
+            return said
+        if plan.slow:
+            await asyncio.sleep(plan.slow)
+        if fate == "429":
+            return refusal(429, "Too many requests")
+        if fate == "429-after":
+            return refusal(429, "Too many requests", **{"Retry-After": "0"})
+        if fate == "500":
+            return Response("<html>Internal Server Error</html>", 500)
+        if fate == "hang":
+            await asyncio.sleep(plan.hang)
+        found = await asyncio.to_thread(completion, body, fate)
+        raw = json.dumps(found).encode()
+        if fate == "truncated":
+            return Response(raw[: len(raw) // 2], media_type="application/json")
+        if fate == "dropped":
+            return StreamingResponse(broken(raw), headers={"Content-Length": str(len(raw))})
+        return Response(raw, media_type="application/json")
+
+    def completion(body: dict[str, Any], fate: str) -> dict[str, Any]:
+        length, heat = body[plan.length], body.get("temperature", 1.0)
+        likeliest = None
+        with one_at_a_time:
+            if body.get("logprobs") and plan.logprobs and fate != "no-logprobs":
+                tokens = model.first(body["messages"], heat)
+                best = sorted(tokens, key=lambda pair: -pair[1])[: body.get("top_logprobs", 0)]
+                entries = [{"token": t, "logprob": v, "bytes": list(t.encode())} for t, v in best]
+                likeliest = {"content": [{**entries[0], "top_logprobs": entries}]}
+            many = body.get("n", 1) if plan.several else 1
+            texts = [model.write(body["messages"], length, heat, body.get("seed", 0) + k) for k in range(many)]
+        choices = [
+            {
+                "index": k,
+                "message": {"role": "assistant", "content": text},
+                "logprobs": likeliest,
+                "finish_reason": "stop" if ended else "length",
+            }
+            for k, (text, _, ended) in enumerate(texts)
+        ]
+        words = sum(len(text_of(m).split()) for m in body["messages"])
+        spent = sum(tokens for _, tokens, _ in texts)
+        usage = {"prompt_tokens": words, "completion_tokens": spent, "total_tokens": words + spent}
+        whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": int(time.time()), "model": plan.name}
+        return {**whole, "choices": choices, **({"usage": usage} if plan.usage else {})}
+
+    return app
+
+
+async def broken(raw: bytes) -> Any:
+    yield raw[: len(raw) // 2]
+    raise ConnectionAbortedError("the server was told to drop this connection")
+
+
+@contextlib.contextmanager
+def serving(plan: Plan, port: int = 0) -> Iterator[Server]:
+    """Runs in a thread until the block ends."""
+    server = Server(plan)
+    listening = socket.create_server(("127.0.0.1", port))
+    server.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    config = uvicorn.Config(app_of(server), log_level="critical", timeout_graceful_shutdown=1)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        while not running.started:
+            time.sleep(0.01)
+        yield server
+    finally:
+        running.should_exit = True
+        thread.join(5)
+        listening.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--model", default="scripted")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--fail", type=float, default=0.0, help="share of requests that fail")
+    parser.add_argument("--ways", default=",".join(WAYS), help="how they fail, separated by commas")
+    parser.add_argument("--exactly", default="", help="fates of certain requests: 0:500,7:hang")
+    parser.add_argument("--hang", type=float, default=5.0)
+    parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--key", default="")
+    parser.add_argument("--top", type=int, default=20)
+    parser.add_argument("--length", default="max_tokens", choices=["max_tokens", "max_completion_tokens"])
+    parser.add_argument("--no-logprobs", action="store_true")
+    given = parser.parse_args()
+    exactly = {int(n): fate for n, _, fate in (word.partition(":") for word in given.exactly.split(",") if word)}
+    plan = Plan(
+        name=given.name or given.model.rsplit("/", 1)[-1],
+        model=given.model,
+        fail=given.fail,
+        ways=tuple(given.ways.split(",")),
+        exactly=exactly,
+        hang=given.hang,
+        slow=given.slow,
+        key=given.key,
+        top=given.top,
+        length=given.length,
+        logprobs=not given.no_logprobs,
+    )
+    with serving(plan, given.port) as server:
+        print(server.url, flush=True)  # noqa: T201
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
