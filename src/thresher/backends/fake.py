@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thresher.signals.query import Query
 from thresher.types import ModelIdentity, Sample, SampleSource, Scored
 
 IDENTITY = ModelIdentity(weights="fake:1", architecture="fake", dtype="float32", pixels="pil")
@@ -34,13 +35,26 @@ def never(sample: Sample) -> str:
     return ""
 
 
+def by_hash(sample: Sample, query: Query) -> Sequence[float]:
+    """A log-probability for each answer: about 0.9 of the probability spread over them by a hash of row, query and answer."""
+    weight = np.array([_nats(query.text.encode(), sample.digest + a.encode()) + 1e-3 for a in query.answers])
+    return np.log(0.9 * weight / weight.sum()).tolist()
+
+
+def no_text(sample: Sample) -> str:
+    """Nothing is written."""
+    return ""
+
+
 class FakeBackend:
     """`fails(sample)`: "" or the error of that row. `piece`: rows per `Scored`. `scored`: rows asked of this object.
 
     `log`: a file that gets a line (the digest) for every row, also when the process is killed right after.
+    `answers(sample, query)`: log-probabilities of the query's answers; `writes(sample)`: what `generate` gives for it.
     """
 
     reuses_prefix = True
+    asks = "packed"
 
     def __init__(
         self,
@@ -49,8 +63,11 @@ class FakeBackend:
         seconds_per_row: float = 0.0,
         piece: int = 32,
         log: Path | None = None,
+        answers: Callable[[Sample, Query], Sequence[float]] = by_hash,
+        writes: Callable[[Sample], str] = no_text,
     ) -> None:
         self.fails, self.seconds_per_row, self.piece, self.log = fails, seconds_per_row, piece, log
+        self.answers, self.writes = answers, writes
         self.scored = 0
 
     def answer_loss(
@@ -74,6 +91,25 @@ class FakeBackend:
                 one, shown = samples[i].digest, demonstrations[i].digest
                 nll.append(_nats(b"loss", one) * (0.5 + _unit(b"pair", one + shown)))
             yield Scored(index, {"nll": np.array(nll, np.float32)}, [self.fails(samples[i]) for i in index])
+
+    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+        """logprob [m, all answers]: what `answers` says."""
+        for index in self._pieces(samples):
+            part = [samples[i] for i in index]
+            table = [[x for q in queries for x in self.answers(s, q)] for s in part]
+            yield Scored(index, {"logprob": np.array(table, np.float32)}, [self.fails(s) for s in part])
+
+    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+        """text: what `writes` says, cut to `max_new_tokens` words."""
+        for index in self._pieces(samples):
+            part = [samples[i] for i in index]
+            words = [self.writes(s).split() for s in part]
+            values = {
+                "text": np.array([" ".join(w[:max_new_tokens]) for w in words], dtype=object),
+                "tokens": np.array([min(len(w), max_new_tokens) for w in words], np.int32),
+                "finished": np.array([len(w) <= max_new_tokens for w in words], bool),
+            }
+            yield Scored(index, values, [self.fails(s) for s in part])
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Measured:
         """A hundredth of a second and ten tokens a row, 1 MiB."""

@@ -1,4 +1,4 @@
-"""Any `AutoModelForImageTextToText` model: the backend behind `answer_loss`, `one_shot`, `generate` and `choice`.
+"""Any `AutoModelForImageTextToText` model: the backend behind `answer_loss`, `one_shot`, `generate`, `choice` and `ask`.
 
 Rows go through in blocks. While the model runs on one block, a background thread decodes the images of the next, lets the
 processor cut them and tokenises the texts. Each image of a block passes the vision tower once, however many rows show it.
@@ -12,19 +12,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from thresher.backends.hf.ask import ask
 from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation
+from thresher.backends.hf.embed import embed
 from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
 from thresher.backends.hf.forward import Forward, Loss, Prefix, Row, cores
 from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer, Prepared
+from thresher.backends.hf.steps import ask_growing, grows
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample, SampleSource, Scored, digests_to_array
+
+if TYPE_CHECKING:
+    from thresher.backends.hf.ask_encode import AskEncoder
+    from thresher.signals.query import Query
 
 BLOCK_ROWS = 1024
 BLOCK_FEATURES = 2**30  # bytes of vision features held at once, on the device
@@ -82,7 +89,13 @@ class HFBackend:
         """Whether one encoding of a demonstration serves all its queries."""
         return self.forward.reuses_prefix
 
-    # ------------------------------------------------------------------------------------------ the two questions
+    @property
+    def asks(self) -> Literal["packed", "batched", "full"] | None:
+        """How several queries of one row are run: in one pass, as a batch behind one encoding, each with its whole prompt,
+        or not at all."""
+        return self.forward.asks
+
+    # ------------------------------------------------------------------------------------------ the questions
 
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
@@ -116,6 +129,25 @@ class HFBackend:
         """Which of `candidates[i]` the model finds likeliest as the last answer of `samples[i]`: picked, margin."""
         return choice(self, samples, candidates, pool)
 
+    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+        """Log-probabilities of each query's answers behind each row's one user turn: logprob [m, all answers]."""
+        return ask(self, samples, queries, pool)
+
+    @property
+    def grows(self) -> bool:
+        """Whether `ask_growing` can be used."""
+        return grows(self.forward)
+
+    def ask_growing(
+        self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: Query, pool: SampleSource
+    ) -> Iterator[Scored]:
+        """`ask` after each of `pieces[i]` that the row's one user turn grows by: logprob [m, most pieces + 1, answers]."""
+        return ask_growing(self, samples, pieces, query, pool)
+
+    def embed(self, texts: Sequence[str]) -> list[np.ndarray | str]:
+        """What each text means to the model: float32 [hidden size] of length 1, or why there is none."""
+        return embed(self, texts)
+
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
         """Score some rows once to warm up and once to measure; nothing is stored."""
         for _ in self.answer_loss(samples, pool):
@@ -141,7 +173,7 @@ class HFBackend:
         talk: Callable[[Any], Conversation],
         pool: SampleSource,
         among: bool,
-        encoder: Encoder | None = None,
+        encoder: Encoder | AskEncoder | None = None,
     ) -> Iterator[Block]:
         """Prepared blocks of consecutive items, each made while the one before it is being used."""
         with ThreadPoolExecutor(1) as ahead:
@@ -175,7 +207,7 @@ class HFBackend:
         index: Sequence[int],
         pool: SampleSource,
         among: bool,
-        encoder: Encoder | None = None,
+        encoder: Encoder | AskEncoder | None = None,
     ) -> Block:
         """Everything before the model. `among`: encode a single image as one of several, too. `encoder`: not the usual one."""
         errors: dict[int, str] = {}
@@ -199,8 +231,8 @@ class HFBackend:
                 errors[i] = str(bad[0])
                 continue
             row = assemble(text, keys, images)
-            if len(row.ids) > self.context:
-                errors[i] = f"too long: {len(row.ids):,} tokens, and the model's context is {self.context:,}"
+            if row.longest > self.context:
+                errors[i] = f"too long: {row.longest:,} tokens, and the model's context is {self.context:,}"
                 continue
             kept.append(i)
             rows.append(row)
@@ -344,4 +376,6 @@ def assemble(text: Text, keys: Sequence[ImageKey], images: dict[ImageKey, Prepar
         if image.grid is not None:
             grids.append(image.grid)
     ids += text.ids[at:]
-    return Row(np.array(ids, np.int64), moved, tuple(keys), tuple(grids))
+    if text.tree is not None:
+        moved = len(ids) + text.tree.outputs
+    return Row(np.array(ids, np.int64), moved, tuple(keys), tuple(grids), tree=text.tree)

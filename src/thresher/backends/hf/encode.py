@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thresher.backends.hf.conversation import Conversation
+from thresher.backends.hf.tree import Tree
 from thresher.errors import ModelError
 
 
@@ -29,11 +30,15 @@ _MARK = re.compile("\ue000(\\d+)\ue001")
 
 @dataclass(slots=True)
 class Text:
-    """A tokenised conversation. `holes`: positions of image placeholders; `answers`: positions of counted answer tokens."""
+    """A tokenised conversation. `holes`: positions of image placeholders; `answers`: positions of counted answer tokens.
+
+    `tree`: what follows `ids` where several prompts begin with them.
+    """
 
     ids: list[int]
     holes: list[int]
     answers: list[int]
+    tree: Tree | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +76,7 @@ class Encoder:
         for i, conv in enumerate(conversations):
             try:
                 string, answer_spans = self._render(conv)
-            except _Unrenderable as why:
+            except Unrenderable as why:
                 out[i] = str(why)
                 continue
             strings.append(string)
@@ -122,9 +127,9 @@ class Encoder:
         texts = [p for m in conv.messages for p in m.parts if p is not None]
         for text in texts:
             if hit := self._control.search(text):
-                raise _Unrenderable(f"the text holds the model's control token {hit[0]!r}")
+                raise Unrenderable(f"the text holds the model's control token {hit[0]!r}")
             if "\ue000" in text or "\x00" in text:
-                raise _Unrenderable("the text holds a NUL or a private-use character (U+E000) that cannot be encoded")
+                raise Unrenderable("the text holds a NUL or a private-use character (U+E000) that cannot be encoded")
         shape = conv.shape
         if shape not in self._skeletons:
             self._skeletons[shape] = self._skeleton(conv)
@@ -156,7 +161,7 @@ class Encoder:
         try:
             string = str(self.processor.apply_chat_template(messages, tokenize=False, **self._arguments))
         except Exception as e:  # templates raise their own errors for turns that they do not allow
-            raise _Unrenderable(f"the model's chat template refuses these turns: {e}") from e
+            raise Unrenderable(f"the model's chat template refuses these turns: {e}") from e
         if "[{'type': 'text'" in string and not self._system_as_string and conv.messages[0].role == "system":
             self._system_as_string = True
             return self._apply(conv, texts)
@@ -185,7 +190,7 @@ class Encoder:
         ]
         pattern = re.compile("(.*?)".join(re.escape(p) for p in pieces), re.DOTALL)
         if not (match := pattern.fullmatch(real)):
-            raise _Unrenderable("the model's chat template moves text about, so that answers cannot be located")
+            raise Unrenderable("the model's chat template moves text about, so that answers cannot be located")
         return real, [match.span(g) for g in range(1, len(pieces))]
 
 
@@ -203,8 +208,8 @@ class PromptEncoder(Encoder):
         return holes if isinstance(holes, str) else Text(ids, holes, [])
 
 
-class _Unrenderable(Exception):
-    pass
+class Unrenderable(Exception):
+    """Why a conversation cannot be written as the chat template writes it; becomes the row's error."""
 
 
 def _counted(conv: Conversation) -> list[bool]:

@@ -15,12 +15,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from thresher.backends.hf.images import Features, Vision
+from thresher.backends.hf.tree import Tree
 
 STEP = 8  # padded lengths are multiples of this
 LEAST_ROWS = 8  # rows of the smallest matrix product
@@ -42,6 +43,7 @@ class Row:
 
     `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h, w) if the model needs them.
     `prefix`: the encoded beginning of `ids`, if only the tokens after it are to run.
+    `tree`: what follows `ids` where several prompts begin with them; then `answers` are the positions whose output is wanted.
     """
 
     ids: np.ndarray
@@ -49,15 +51,27 @@ class Row:
     images: tuple[Any, ...]
     grids: tuple[tuple[int, int, int], ...] = ()
     prefix: Prefix | None = None
+    tree: Tree | None = None
 
     @property
     def start(self) -> int:
         return self.prefix.length if self.prefix else 0
 
     @property
+    def packed(self) -> np.ndarray:
+        """All tokens: `ids`, then the tree's."""
+        return np.concatenate([self.ids, self.tree.ids]) if self.tree else self.ids
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt: what must fit the model's context."""
+        return len(self.ids) + (self.tree.height if self.tree else 0)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Rows of one shape may share a batch: tokens already encoded, padded tokens to run, images."""
-        return self.start, padded(len(self.ids) - self.start), len(self.images)
+        branches = len(self.tree.ids) if self.tree else 0
+        return self.start, padded(len(self.ids) + branches - self.start), len(self.images)
 
 
 @dataclass(slots=True)
@@ -69,6 +83,8 @@ class Loss:
 
 class Forward:
     reuses_prefix = True
+    # how several queries of a row are run; None: not at all, their prompts differ from the model's own; see `ask.py`
+    asks: Literal["packed", "batched", "full"] | None = None
     tokens_apart = 0  # what an image holds in memory beside the tokens of its row, in tokens
 
     def __init__(self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int) -> None:
@@ -261,6 +277,10 @@ class Forward:
                 self._positions.clear()
             self._positions[key] = known
         return known
+
+    def both_ways(self, row: Row) -> np.ndarray | None:
+        """int64 [ids]: tokens of one number > 0 see each other in both directions. None: every token sees earlier ones only."""
+        return None
 
     def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
         """What of `extra` (`_images` of the prompts) each further token needs beside the cache; batch first."""

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from thresher.backends.hf.ask_check import best_way
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.encode import Encoder, template_arguments
@@ -201,6 +202,10 @@ def _check(backend: HFBackend, processor: Any, where: str) -> None:
             )
     if backend.reuses_prefix and not _reuse_is_exact(backend, pool, rows[0], tolerance):
         backend.forward.reuses_prefix = False
+    body = _row("a", "Question: What colour is it? Answer: Red.", "Yes.")
+    asked = Sample(body.id, body.turns[:1], body.images)
+    plain = _official_inputs(processor, asked, pool, add_generation_prompt=True)
+    backend.forward.asks = best_way(backend, asked, plain["input_ids"][0].tolist(), pool, tolerance)
 
 
 def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, tolerance: float) -> bool:
@@ -222,7 +227,7 @@ def _one_shot(backend: HFBackend, queries: list[Sample], demo: Sample, pool: _Pr
     return nll
 
 
-def _official_inputs(processor: Any, row: Sample, pool: _ProbePool) -> Any:
+def _official_inputs(processor: Any, row: Sample, pool: _ProbePool, add_generation_prompt: bool = False) -> Any:
     images = [pool.load_image(ref) for ref in row.images]
     messages = []
     for message in conversation(row).messages:
@@ -232,7 +237,12 @@ def _official_inputs(processor: Any, row: Sample, pool: _ProbePool) -> Any:
         ]
         messages.append({"role": message.role, "content": content})
     return processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_tensors="pt", **template_arguments(processor)
+        messages,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        add_generation_prompt=add_generation_prompt,
+        **template_arguments(processor),
     )
 
 

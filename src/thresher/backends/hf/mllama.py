@@ -63,7 +63,7 @@ class MllamaForward(Forward):
         states = torch.stack([f.main for s in shown for f in s])
         width = width or max(r.shape[1] for r in rows)
         mask = convert_sparse_cross_attention_mask_to_dense(
-            [get_cross_attention_token_mask(r.ids.tolist(), self.image_token_id) for r in rows],
+            [get_cross_attention_token_mask(r.packed.tolist(), self.image_token_id) for r in rows],
             num_tiles=[[int(f.deep[0]) for f in s] for s in shown],
             max_num_tiles=self.model.config.vision_config.max_num_tiles,
             length=width,

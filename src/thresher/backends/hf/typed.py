@@ -30,5 +30,11 @@ class TypedForward(Forward):
             types[j, : len(r.ids)] = r.ids == self.soft_token_id
         return {**super()._images(rows, features), "token_type_ids": torch.from_numpy(types).to(self.device)}
 
+    def both_ways(self, row: Row) -> np.ndarray | None:
+        """The images' tokens, one number a run of them."""
+        shown = row.ids == self.soft_token_id
+        begins = shown & ~np.concatenate([[False], shown[:-1]])
+        return np.cumsum(begins) * shown
+
     def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {"token_type_ids": torch.zeros(len(rows), 1, dtype=torch.long, device=self.device)}

@@ -1,0 +1,10 @@
+"""Texts that models are asked, one file each. They stand in fields of signals, so a changed text is another column."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def read(name: str) -> str:
+    """The text of `prompts/NAME.txt`, without the newline that ends the file."""
+    return files(__name__).joinpath(f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")

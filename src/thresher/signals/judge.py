@@ -1,0 +1,88 @@
+"""How much a row helps to train one capability, in a model's judgement, 0 to 5 (mmSSR, arXiv:2503.13383).
+
+The judge reads the row as exchanges and is asked one question; no text is generated. The score is the expectation over the
+probabilities of the answers 0 … 5 at the first answer token, so it has few ties; `best` is the answer that greedy
+decoding would give. One signal a capability: all capabilities and styles of one model are asked in one pass a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thresher.prompts import read
+from thresher.signals.capabilities import Capability
+from thresher.signals.query import AskBackend, Query, ask_together
+from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.types import Capability as Need
+
+ANSWERS = ("0", "1", "2", "3", "4", "5")
+SYSTEM = read("mmssr_system")
+QUERY = read("mmssr_capability")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One question a row. Higher `score`: the row helps more."""
+
+    model: AnyModel
+    capability: Capability
+    prompt: str = QUERY
+    """Follows the row; `{capability}` is replaced by the capability's wording."""
+    system: str = SYSTEM
+
+    name: ClassVar[str] = "judge"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Need] = Need.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("score", "float32", "expected answer, sum of k * p(k) / mass, 0 … 5; higher = helps more"),
+        Field("best", "int32", "the likeliest of the answers 0 … 5, the smallest of equals"),
+        Field(
+            "mass", "float32", "probability of all six answers together, 0 … 1; low: the judge answers something else"
+        ),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def query(self) -> Query:
+        return Query(self.prompt.replace("{capability}", self.capability.wording), ANSWERS)
+
+    def together(self) -> Hashable:
+        return ("ask", self.model, self.system)
+
+    def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """float64 [m, 6] in nats -> the fields, and "" or what is wrong with each row."""
+        top = logprob.max(axis=1, initial=-np.inf)
+        odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
+        safe = np.where(odd[:, None], 0.0, logprob)
+        p = np.exp(safe - safe.max(axis=1, keepdims=True))
+        score = (p * np.arange(len(ANSWERS))).sum(axis=1) / p.sum(axis=1)
+        mass = np.exp(safe).sum(axis=1)
+        values = {
+            "score": np.where(odd, np.nan, score).astype(np.float32),
+            "best": safe.argmax(axis=1).astype(np.int32),
+            "mass": np.where(odd, 0.0, np.minimum(mass, 1.0)).astype(np.float32),
+        }
+        return values, ["the judge gives no finite probability to any answer 0 to 5" if o else "" for o in odd.tolist()]
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        for scored in ask_together([self], samples, backend, pool):
+            yield scored[0]
+
+    @classmethod
+    def rows_together(
+        cls,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: AskBackend,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        """`signals`: judges and styles of one `together()`."""
+        return ask_together(signals, samples, backend, pool)

@@ -1,0 +1,116 @@
+"""Questions that a model is asked about a row, several of one row together: the query, the prompt's body, the shared pass.
+
+The row itself is the prompt's body, written out as exchanges; a query follows it inside the same user turn. Signals whose
+`together()` is equal share body and system turn, so a backend encodes image and body once and runs all queries on that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from thresher.types import IMAGE_PLACEHOLDER, Sample, SampleSource, Scored, Turn
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked after a prompt's body, and the answers whose log-probability is wanted."""
+
+    text: str
+    """Appended to the row's prompt body, inside the same user turn; its own leading newline included."""
+    answers: tuple[str, ...]
+    """Candidate answers, at least one, distinct, none empty."""
+    whole: bool = False
+    """False: the log-probability of each answer's first token at the first answer position; answers that begin with one
+    token are then an error. True: the sum over all its tokens and, with `end`, the token that ends an answer if the
+    template has one."""
+    end: bool = True
+    """Only with `whole`. False: how likely the model's answer begins with this one, rather than is exactly this one."""
+
+
+class AskBackend(Protocol):
+    """The part of a backend that judges use."""
+
+    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+        """`samples[i]`: an optional system turn and ONE user turn, whose text is the body.
+
+        The prompt of query q is that turn with `body + q.text`, then the template's invitation to answer. Yields values
+        {"logprob": float32 [m, sum(len(q.answers))]} in nats under the full vocabulary, queries in order.
+        """
+
+
+class AskedSignal(Protocol):
+    """A signal that is one query of a row and a reading of its answers' log-probabilities."""
+
+    @property
+    def system(self) -> str: ...
+
+    def query(self) -> Query: ...
+
+    def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """float [m, answers] -> field name -> array [m], and "" or what is wrong with each row."""
+
+
+_LEADING = re.compile(rf"^(?:\s*{IMAGE_PLACEHOLDER}\s*)+")
+_TRAILING = re.compile(rf"(?:\s*{IMAGE_PLACEHOLDER}\s*)+$")
+_INNER = re.compile(rf"\s*{IMAGE_PLACEHOLDER}\s*")
+
+
+def body(sample: Sample) -> str:
+    """The row as exchanges: `Question: {human} Answer: {gpt}`, joined by newlines, without image placeholders.
+
+    A human turn that begins with `Hint:` gets no `Question: ` (the official code's exception). System turns and a human
+    turn that nothing answers are left out.
+    """
+    exchanges: list[str] = []
+    question = ""
+    for turn in sample.turns:
+        if turn.role == "user":
+            asked = _without_images(turn.text)
+            question = f"{question}\n{asked}" if question else asked
+        elif turn.role == "assistant":
+            front = question if question.startswith("Hint:") else f"Question: {question}"
+            exchanges.append(f"{front} Answer: {_without_images(turn.text)}")
+            question = ""
+    return "\n".join(exchanges)
+
+
+def derived(sample: Sample, system: str) -> Sample:
+    """The row as a judge sees it: a system turn (if any) and one user turn, all images first, then the body."""
+    text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + body(sample)
+    turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
+    return Sample(sample.id, turns, sample.images, sample.source, sample.problem)
+
+
+def _without_images(text: str) -> str:
+    """The text, its placeholders gone: the images stand before the body."""
+    if IMAGE_PLACEHOLDER not in text:
+        return text
+    return _INNER.sub(" ", _TRAILING.sub("", _LEADING.sub("", text)))
+
+
+def ask_together(
+    signals: Sequence[Any], samples: Sequence[Sample], backend: AskBackend, pool: SampleSource
+) -> Iterator[list[Scored]]:
+    """One pass for `AskedSignal`s of one model and one system turn: lists of one Scored a signal, with the same index.
+
+    Signals that ask the same query (the interaction styles do) share its answer.
+    """
+    systems = {s.system: None for s in signals}
+    assert len(systems) == 1, "signals that are asked together must have one system turn"
+    queries = list({s.query(): None for s in signals})  # distinct, in order
+    ends = np.cumsum([len(q.answers) for q in queries])
+    where = {q: slice(end - len(q.answers), end) for q, end in zip(queries, ends.tolist(), strict=True)}
+    rows = [derived(sample, next(iter(systems))) for sample in samples]
+    for piece in backend.ask(rows, queries, pool):
+        logprob = np.asarray(piece.values["logprob"], np.float64)
+        scored = []
+        for signal in signals:
+            values, odd = signal.read(logprob[:, where[signal.query()]])
+            errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
+            scored.append(Scored(piece.index, values, errors))
+        yield scored

@@ -1,0 +1,166 @@
+"""In which interaction styles a row asks (multi-label): mmSSR's nine, from a styler's likelihoods or from the list it writes.
+
+By likelihood (`Style`, one signal a style): the summed log-probability that the styler's answer begins with the style's
+name. Summed, not averaged over tokens: the nine are alternatives shown in the prompt, so sums are probabilities that can
+be compared and shared out, while a mean would favour long names, whose last tokens are certain once begun. No end token
+counts, since a list of several styles goes on after the first.
+Rule: a style is chosen when its share of the nine probabilities is at least one ninth, what a styler that knows nothing
+would give it. So every row has at least one style.
+
+By writing (`WrittenStyles`, one generation a row): a list as the official styler writes it, separated by commas. A row of which
+no part is a known style is counted as unparsable; it is not a failure. A styler that was trained to write lists puts nearly
+all probability on the first style of its list: for it, and for servers without log-probabilities, this is the better way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thresher.prompts import read
+from thresher.signals.answer import GenerateBackend
+from thresher.signals.capabilities import STYLES
+from thresher.signals.judge import SYSTEM
+from thresher.signals.query import AskBackend, Query, ask_together, derived
+from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, Turn, model_inputs
+from thresher.types import Capability as Need
+
+QUERY = read("mmssr_style")
+UNPARSABLE = "unparsable"
+
+
+@dataclass(frozen=True)
+class Style:
+    """One style's likelihood. The other styles are part of the question, hence of the identity."""
+
+    model: AnyModel
+    style: str
+    styles: tuple[str, ...] = STYLES
+    prompt: str = QUERY
+    """Follows the row; `{styles}` is replaced by the names, separated by a comma and a space."""
+    system: str = SYSTEM
+
+    name: ClassVar[str] = "style"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Need] = Need.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("logprob", "float32", "nats, <= 0: log-probability that the answer begins with this style's name"),
+        Field("chosen", "bool", "its share of the probability on all styles is at least 1 / number of styles"),
+    )
+
+    def __post_init__(self) -> None:
+        assert self.style in self.styles, f"{self.style!r} is none of the styles {self.styles}"
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def query(self) -> Query:
+        return Query(filled(self.prompt, self.styles), self.styles, whole=True, end=False)
+
+    def together(self) -> Hashable:
+        return ("ask", self.model, self.system)
+
+    def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
+        """float64 [m, styles] in nats -> the fields, and "" or what is wrong with each row."""
+        top = logprob.max(axis=1, initial=-np.inf)
+        odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
+        safe = np.where(odd[:, None], 0.0, logprob)
+        p = np.exp(safe - safe.max(axis=1, keepdims=True))
+        mine = self.styles.index(self.style)
+        values = {
+            "logprob": np.where(odd, np.nan, safe[:, mine]).astype(np.float32),
+            "chosen": (p[:, mine] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~odd,  # equal shares: all are
+        }
+        return values, ["the styler gives no finite probability to any style" if o else "" for o in odd.tolist()]
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        for scored in ask_together([self], samples, backend, pool):
+            yield scored[0]
+
+    @classmethod
+    def rows_together(
+        cls,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: AskBackend,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        """`signals`: judges and styles of one `together()`."""
+        return ask_together(signals, samples, backend, pool)
+
+
+@dataclass(frozen=True)
+class WrittenStyles:
+    """All styles of a row, from one greedy generation."""
+
+    model: AnyModel
+    styles: tuple[str, ...] = STYLES
+    prompt: str = QUERY
+    system: str = SYSTEM
+    max_new_tokens: int = 64
+
+    name: ClassVar[str] = "written_styles"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Need] = Need.GENERATE
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("text", "str", "what the styler wrote"),
+        Field("styles", "int32", "bit k: style k of `styles` is in the list; 0: unparsable"),
+        Field("parsed", "bool", "at least one style was recognised"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        asked = [self._asked(sample) for sample in samples]
+        for piece in backend.generate(asked, pool, self.max_new_tokens):
+            bits = np.array([style_bits(str(text), self.styles) for text in piece.values["text"]], np.int32)
+            values = {"text": piece.values["text"], "styles": bits, "parsed": bits != 0}
+            yield Scored(piece.index, values, list(piece.errors))
+
+    def _asked(self, sample: Sample) -> Sample:
+        """The judge's view of the row with the query in its user turn, and an answer to be written."""
+        row = derived(sample, self.system)
+        user = Turn("user", row.turns[-1].text + filled(self.prompt, self.styles))
+        return Sample(row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem)
+
+
+def filled(prompt: str, styles: Sequence[str]) -> str:
+    return prompt.replace("{styles}", ", ".join(styles))
+
+
+def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
+    """The styles of a written list, bit k for `styles[k]`; 0 when none is recognised.
+
+    Parts are separated by commas or newlines; case, brackets, quotes and a final full stop do not matter, unknown parts are
+    passed over.
+
+    >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
+    True
+    >>> style_bits("I cannot tell.")
+    0
+    """
+    place = {_plain(style): k for k, style in enumerate(styles)}
+    bits = 0
+    for part in text.replace("\n", ",").split(","):
+        k = place.get(_plain(part))
+        if k is not None:
+            bits |= 1 << k
+    return bits
+
+
+def _plain(part: str) -> str:
+    return part.strip(" \t[]\"'`.*-").lower()
+
+
+def style_names(bits: int, styles: Sequence[str] = STYLES) -> tuple[str, ...]:
+    """The styles whose bit is set, in the order of `styles`."""
+    return tuple(style for k, style in enumerate(styles) if bits >> k & 1)

@@ -1,0 +1,380 @@
+"""Many queries of a row in one pass, against the official processor and a full pass each, for every architecture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.backends.reference import messages_of, reference_rows, render
+from tests.backends.test_hf_backend import Pictures, ask, collect, some_rows
+from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
+from thresher.backends import resolve
+from thresher.backends.fake import IDENTITY
+from thresher.backends.hf import ask as ask_module
+from thresher.backends.hf.ask_encode import AskEncoder
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.generate import stop_tokens
+from thresher.errors import ConfigError, ModelError
+from thresher.signals.capabilities import CAPABILITIES, STYLES
+from thresher.signals.judge import SYSTEM, Judge
+from thresher.signals.query import Query, derived
+from thresher.signals.style import Style
+from thresher.types import Sample, Turn
+
+FEW = (
+    Query("\nHow good is it, 0 to 5?", ("0", "3", "5")),
+    Query("\nHow hard is it, 0 to 5?", ("1", "5")),
+    Query("\nWhich style?", ("short description", "yes/no", "A. B"), whole=True, end=False),
+    Query(" So?", ("Yes.", "No"), whole=True),
+)
+MMSSR = (*(Judge(IDENTITY, c).query() for c in CAPABILITIES), Style(IDENTITY, STYLES[0]).query())
+WIDTH = sum(len(q.answers) for q in FEW)
+
+
+@pytest.fixture(scope="module", params=(*ARCHITECTURES, BOTH_WAYS))
+def model(request: pytest.FixtureRequest) -> Loaded:
+    torch.set_num_threads(1)
+    return load(request.param)
+
+
+@pytest.fixture(scope="module")
+def judge(model: Loaded) -> HFBackend:
+    """Shared between tests: what they change, they change back."""
+    return resolve(str(model.folder)).open()
+
+
+@pytest.fixture
+def qwen() -> HFBackend:
+    return resolve(str(build("qwen2_5_vl"))).open()
+
+
+def judged(n: int, seed: int) -> list[Sample]:
+    return [derived(row, SYSTEM if i % 3 else "") for i, row in enumerate(some_rows(n, seed))]
+
+
+def asked(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...]) -> np.ndarray:
+    width = sum(len(q.answers) for q in queries)
+    out = np.full((len(rows), width), np.nan, np.float32)
+    for piece in backend.ask(rows, queries, Pictures()):
+        assert not any(piece.errors), piece.errors
+        assert np.isnan(out[piece.index]).all()
+        out[piece.index] = piece.values["logprob"]
+    return out
+
+
+def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
+    """One full pass over the prompt as the official processor writes it, and the answer."""
+    user = row.turns[-1]
+    whole = Sample(row.id, (*row.turns[:-1], Turn("user", user.text + query.text)), row.images)
+    messages = messages_of(whole)
+    prompt = str(
+        tiny.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **_date(tiny))
+    )
+    said: list[dict[str, Any]] = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    images = [Pictures().load_image(ref) for ref in row.images]
+    if "[{'type'" in prompt or render(tiny.processor, messages + said).startswith(prompt):
+        got = reference_rows(tiny.processor, tiny.model, messages + said, images, first=len(messages))
+        ids, places, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
+        if not query.whole:
+            return float(logprobs[places[0]])
+        last = places[-1] + 1
+        control = tiny.processor.tokenizer.added_tokens_decoder.get(ids[last]) if last < len(ids) else None
+        ends = query.end and control is not None and control.special
+        return float(sum(logprobs[p] for p in places) + (logprobs[last] if ends else 0))
+    # the template writes a turn otherwise than its invitation to answer: the answer stands right behind the invitation
+    tokenizer = tiny.processor.tokenizer
+    inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
+    end = render(tiny.processor, messages + said).rsplit(answer, 1)[1]
+    more = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    counted = more if query.whole else more[:1]
+    if query.whole and query.end:
+        counted = counted + tokenizer(end, add_special_tokens=False)["input_ids"][:1]
+    ids = torch.cat([inputs["input_ids"], torch.tensor([counted])], dim=1)
+    with torch.no_grad():
+        logp = tiny.model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0]
+    table = logp.double().log_softmax(-1)
+    begin = inputs["input_ids"].shape[1]
+    return float(sum(table[begin + k - 1, token] for k, token in enumerate(counted)))
+
+
+def _date(tiny: Loaded) -> dict[str, str]:
+    return {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
+
+
+# ------------------------------------------------------------------------------------------------ against full passes
+
+
+def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) -> None:
+    assert judge.asks == "packed"
+    rows = [
+        derived(ask("Which is red?", "The second.", "1", "2"), SYSTEM),
+        derived(some_rows(9, 3)[5], SYSTEM),
+        derived(ask("What is two and two?", "Four.\n"), ""),
+    ]
+    got = asked(judge, rows, FEW)
+    every = [(q, a) for q in FEW for a in q.answers]
+    for i, row in enumerate(rows):
+        some = range(i, len(every), 3) if i else range(len(every))
+        want = [reference(model, row, *every[k]) for k in some]
+        np.testing.assert_allclose(got[i, list(some)], want, atol=1e-4, rtol=0)
+    assert got.std() > 0.3
+
+
+def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> None:
+    row = derived(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
+    got = asked(judge, [row], MMSSR)[0]
+    for k in (0, 4, 9, 13):
+        want = reference(model, row, MMSSR[k], MMSSR[k].answers[k % 6])
+        assert got[6 * k + k % 6] == pytest.approx(want, abs=1e-4)
+    for k in (1, 3, 7):
+        want = reference(model, row, MMSSR[-1], STYLES[k])
+        assert got[6 * len(CAPABILITIES) + k] == pytest.approx(want, abs=1e-4)
+
+
+def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = judged(8, seed=5)
+    packed = asked(judge, rows, FEW)
+    for way in ("full", "batched") if judge.reuses_prefix else ("full",):
+        monkeypatch.setattr(judge.forward, "asks", way)
+        np.testing.assert_allclose(asked(judge, rows, FEW), packed, atol=1e-4, rtol=0)
+
+
+def test_a_row_does_not_depend_on_its_company(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = judged(10, seed=6)
+    together = asked(judge, rows, FEW)
+    monkeypatch.setattr(judge.forward, "batch_tokens", 300)
+    np.testing.assert_array_equal(asked(judge, rows, FEW), together)
+    np.testing.assert_array_equal(np.vstack([asked(judge, [row], FEW) for row in rows[::-1]])[::-1], together)
+
+
+def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
+    rows = judged(6, seed=7)
+    together = asked(qwen, rows, FEW)
+    at = 0
+    for query in FEW:
+        alone = asked(qwen, rows, (query,))
+        np.testing.assert_allclose(alone, together[:, at : at + len(query.answers)], atol=1e-5, rtol=0)
+        at += len(query.answers)
+
+
+@pytest.mark.parametrize("layers", [["sliding_attention", "full_attention"], ["sliding_attention"] * 2])
+def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[str]) -> None:
+    """A window shorter than the prompt: what a query sees is counted along its own prompt, not along the pack."""
+    folder = shutil.copytree(build(BOTH_WAYS), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"sliding_window": 12, "layer_types": layers}
+    (folder / "config.json").write_text(json.dumps(config))
+    backend = resolve(str(folder)).open()
+    assert backend.asks == "packed"
+    rows = judged(5, seed=8)
+    packed = asked(backend, rows, FEW)
+    wide = asked(resolve(str(build(BOTH_WAYS))).open(), rows, FEW)
+    assert np.abs(packed - wide).max() > 1e-2, "the window does something"
+    tiny = Loaded(BOTH_WAYS, folder, load(BOTH_WAYS).processor, backend.forward.model)
+    want = [reference(tiny, rows[1], q, a) for q in FEW for a in q.answers]
+    np.testing.assert_allclose(packed[1], want, atol=1e-4, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------ where packing cannot be
+
+
+def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_mask(*_: Any) -> Any:
+        raise ValueError("layers of kinds ['recurrent'] take no mask")
+
+    rows = judged(8, seed=9)
+    want = {name: asked(resolve(str(build(name))).open(), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
+    monkeypatch.setattr(ask_module, "mask", no_mask)
+    for name, way in (("qwen2_5_vl", "batched"), ("mllama", "full")):
+        backend = resolve(str(build(name))).open()
+        assert backend.asks == way
+        np.testing.assert_allclose(asked(backend, rows, FEW), want[name], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "mllama"])
+def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = resolve(str(build(name))).open()
+    rows = judged(8, seed=12)
+    want = asked(backend, rows, FEW)
+    monkeypatch.setattr(ask_module, "LONGEST_PACK", 130)
+    packed: list[int] = []
+    real = ask_module.places
+    monkeypatch.setattr(ask_module, "places", lambda t, tree, w: packed.append(w) or real(t, tree, w))
+    np.testing.assert_allclose(asked(backend, rows, FEW), want, atol=1e-4, rtol=0)
+    assert 0 < len(packed) < len(rows) and max(packed) <= 130
+
+
+def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ask_module.sight
+
+    def all_see_all(trunk: int, tree: Any, width: int, together: Any = None) -> np.ndarray:
+        out = real(trunk, tree, width, together)
+        out[trunk:, trunk:] = True
+        return out
+
+    monkeypatch.setattr(ask_module, "sight", all_see_all)
+    assert resolve(str(build("llava"))).open().asks == "batched"
+
+
+def test_memory_that_runs_out_halves_the_batch(qwen: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [derived(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
+    want, real, sizes = asked(qwen, rows, FEW), ask_module._wanted, []
+
+    def small_memory(forward: Any, some: list[Any], features: Any, packed: bool) -> Any:
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(forward, some, features, packed)
+
+    monkeypatch.setattr(ask_module, "_wanted", small_memory)
+    np.testing.assert_array_equal(asked(qwen, rows, FEW), want)
+    assert max(sizes) > 2
+
+
+# ------------------------------------------------------------------------------------------------ tokens and failures
+
+ENDS = (
+    "",
+    " ",
+    "\n",
+    "\n\n",
+    ".\n",
+    " \n ",
+    "On",
+    "\nO",
+    "12",
+    "1",
+    "\u0308",
+    "日",
+    "🙂",
+    "e",
+    "?",
+    "…",
+    "\t",
+    "▁",
+    "I",
+    "<image",
+)
+
+
+def test_known_tokens_are_those_of_the_whole_prompts(model: Loaded, judge: HFBackend) -> None:
+    """Bodies that end in anything: what is taken over from the first row must be what the tokenizer gives."""
+    rows = [
+        Sample("0", (Turn("system", SYSTEM), Turn("user", f"Question: How? Answer: It is so{end}"))) for end in ENDS
+    ]
+    talks = [conversation(row) for row in rows]
+    stops = stop_tokens(judge.forward.model, judge.encoder)
+    encoder = AskEncoder(judge.encoder, judge.prompt_encoder, MMSSR, stops)
+    quick = encoder.encode(talks)
+    assert all(p.groups is not None and len(p.groups) == 2 for p in encoder._plans.values())
+    for plan in encoder._plans.values():
+        plan.groups = None
+    slow = encoder.encode(talks)
+    for end, a, b in zip(ENDS, quick, slow, strict=True):
+        assert not isinstance(a, str) and not isinstance(b, str), (end, a, b)
+        assert a.tree is not None and b.tree is not None
+        assert _prompts(a) == _prompts(b), repr(end)
+
+
+def _prompts(text: Any) -> list[tuple[list[int], int]]:
+    """The whole prompt and the wanted token, for each wanted one."""
+    out = []
+    for where, token in zip(text.tree.where.tolist(), text.tree.token.tolist(), strict=True):
+        path = np.flatnonzero(text.tree.sees[where]) if where >= 0 else np.zeros(0, np.int64)
+        cut = len(text.ids) + where + 1 if where < 0 else len(text.ids)
+        out.append((text.ids[:cut] + text.tree.ids[path].tolist(), token))
+    return out
+
+
+def test_a_row_tokenises_one_prompt_a_group(qwen: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    stops = stop_tokens(qwen.forward.model, qwen.encoder)
+    encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
+    talks = [conversation(derived(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)]
+    encoder.encode(talks[:4])
+    real, counted = encoder._tokens, []
+    monkeypatch.setattr(encoder, "_tokens", lambda s, o: counted.append(len(s)) or real(s, o))
+    encoder.encode(talks[4:])
+    assert sum(counted) == 2 * 36
+
+
+def test_where_the_known_tokens_do_not_fit_the_whole_prompts_are_tokenised(qwen: HFBackend) -> None:
+    stops = stop_tokens(qwen.forward.model, qwen.encoder)
+    encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
+    talk = conversation(derived(ask("What is it?", "A cat."), SYSTEM))
+    (want,) = encoder.encode([talk])
+    for plan in encoder._plans.values():
+        assert plan.groups is not None
+        plan.checks_left, plan.groups[1].known[0] = 0, -1
+        plan.groups[1].tails[0] = plan.groups[1].tails[1]
+    (got,) = encoder.encode([talk])
+    assert _prompts(got) == _prompts(want)
+
+
+def test_answers_with_one_first_token_are_refused(qwen: HFBackend) -> None:
+    rows = judged(3, seed=10)
+    with pytest.raises(ConfigError, match="'1' and '10' begin with the same token"):
+        asked(qwen, rows, (Query("\nHow many?", ("1", "2", "10")),))
+    asked(qwen, rows, (Query("\nHow many?", ("1", "2", "10"), whole=True),))
+
+
+def test_a_row_that_cannot_be_asked_fails_alone(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "context", 4096)
+    control = judge.encoder.tokenizer.eos_token
+    rows = [
+        derived(ask("What?", "A cat.", "1"), SYSTEM),
+        derived(ask("What?", "A cat.", "broken"), SYSTEM),
+        derived(ask("word " * 20000, "Yes."), SYSTEM),
+        derived(ask(f"What? {control}", "Yes."), SYSTEM),
+        Sample("0", (Turn("user", "<image>\nQuestion: What? Answer: No."),), ()),
+    ]
+    values, errors = {}, {}
+    for piece in judge.ask(rows, FEW, Pictures()):
+        errors |= {int(i): e for i, e in zip(piece.index, piece.errors, strict=True) if e}
+        values |= {int(i): v for i, v in zip(piece.index, piece.values["logprob"], strict=True)}
+    assert sorted(errors) == [1, 2, 3, 4] and sorted(values) == list(range(5))
+    assert (
+        "truncated" in errors[1]
+        and errors[2].startswith("too long:")
+        and control in errors[3]
+        and "images" in errors[4]
+    )
+    np.testing.assert_array_equal(values[0], asked(judge, rows[:1], FEW)[0])
+
+
+def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
+    row = derived(ask("What is it?", "A cat.", "1"), SYSTEM)
+    stops = stop_tokens(qwen.forward.model, qwen.encoder)
+    encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
+    packed = qwen.prepare([conversation(row)], range(1), Pictures(), False, encoder).rows[0]
+    qwen.context = packed.longest
+    assert len(packed.packed) > qwen.context
+    asked(qwen, [row], MMSSR)
+    qwen.context -= 1
+    (piece,) = qwen.ask([row], MMSSR, Pictures())
+    assert piece.errors[0].startswith("too long:")
+
+
+def test_a_judge_through_the_backend(judge: HFBackend) -> None:
+    """The signals' numbers from a real pass: bounded, and as read from `ask`."""
+    samples = some_rows(5, seed=11)
+    signals = [*(Judge(IDENTITY, c) for c in CAPABILITIES[:3]), *(Style(IDENTITY, s) for s in STYLES)]
+    for pieces in Judge.rows_together(signals, samples, None, judge, Pictures()):
+        assert len(pieces) == len(signals) and not any(e for p in pieces for e in p.errors)
+        for piece in pieces[:3]:
+            assert (piece.values["mass"] > 0).all() and (piece.values["mass"] < 1).all()
+            assert (piece.values["score"] > 0).all() and (piece.values["score"] < 5).all()
+        assert np.any([p.values["chosen"] for p in pieces[3:]], axis=0).all()
+    alone, errors = collect(signals[1].rows(samples, None, judge, Pictures()), 5)
+    assert not errors and alone["best"].dtype == np.int32
+
+
+def test_a_text_only_model_is_refused() -> None:
+    with pytest.raises(ModelError):
+        resolve(str(build("text_only"))).open()
