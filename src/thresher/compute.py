@@ -13,7 +13,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,6 +22,7 @@ import numpy as np
 from thresher.engines import local
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
+from thresher.lesson_pool import LessonPool
 from thresher.signal_graph import asked, memo_key, models_to_train, needs_model, walk
 from thresher.store import Store
 from thresher.together import Together
@@ -32,12 +33,15 @@ from thresher.types import (
     Columns,
     FactSignal,
     ModelIdentity,
+    PartSignal,
     PoolSignal,
     RowSignal,
     Sample,
     SharedSignal,
     Signal,
     TrainedIdentity,
+    TrainedModel,
+    TrainingRows,
     digests_to_array,
     seeded_ties,
 )
@@ -104,6 +108,8 @@ class Computation:
         retry_errors: bool = False,
         progress: Progress | None = None,
         trainer: Trainer | None = None,
+        within: np.ndarray | None = None,
+        aside: Callable[[str], bool] | None = None,
     ) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):
             raise ConfigError(f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse.")
@@ -117,14 +123,19 @@ class Computation:
         self.digest: np.ndarray = pool.digest[self.order]
         self.source: np.ndarray = pool.source[self.order]
         self.ties = seeded_ties(self.digest, seed)
-        self.active = np.ones(len(pool), dtype=bool)
+        self.active = np.ones(len(pool), dtype=bool) if within is None else within[self.order]
+        self.rows = int(self.active.sum())  # that were there to begin with
+        self.aside = aside or _none
+        self.set_aside: list[np.ndarray] = []  # positions
         self.failed: list[tuple[np.ndarray, str, list[str]]] = []  # positions, signal label, errors
         self.runs: list[SignalRun] = []
         self.trainings: list[TrainingRun] = []
-        self.training_rows: dict[TrainedIdentity, np.ndarray] = {}  # pool rows, canonical order
+        self.training_rows: dict[TrainedIdentity, np.ndarray] = {}  # of `trained_from`, in its canonical order
+        self.trained_from: dict[TrainedIdentity, TrainingRows] = {}  # the pool, or lessons made of it
         self._reasons: Counter[str] = Counter()
         self._memo: dict[str, dict[str, np.ndarray]] = {}
         self._labels: dict[str, str] = {}
+        self._trained: dict[TrainedModel, TrainedIdentity] = {}
         self._opened: tuple[ModelIdentity | TrainedIdentity | None, Any] | None = (
             None  # one model at a time is in memory
         )
@@ -134,18 +145,26 @@ class Computation:
     # ------------------------------------------------------------------------------------------ rows that leave
 
     def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
-        """Take rows out of the active set because of `errors` (one a position). Raises TooManyFailures."""
-        if not len(positions):
-            return
+        """Take rows out of the active set because of `errors` (one a position). Raises TooManyFailures.
+
+        Rows that are not in it stay unmentioned; those whose error is one for `aside` are no failures.
+        """
+        there = self.active[positions]
+        mine = np.fromiter((self.aside(e) for e in errors), bool, len(errors))
+        self.set_aside.append(positions[there & mine])
+        at = np.flatnonzero(there & ~mine)
         self.active[positions] = False
-        self.failed.append((positions, label, errors))
+        if not len(at):
+            return
+        errors = [errors[i] for i in at.tolist()]
+        self.failed.append((positions[at], label, errors))
         self._reasons.update(errors)
         self.check()
 
     def check(self, more: Counter[str] | None = None) -> None:
         """Raise TooManyFailures if the rows that left, and `more` (error -> rows), are more than is allowed."""
-        reasons = self._reasons + (more or Counter())
-        gone, n = reasons.total(), len(self.active)
+        reasons = self._reasons + Counter({e: rows for e, rows in (more or Counter()).items() if not self.aside(e)})
+        gone, n = reasons.total(), self.rows
         allowed = {"auto": n // AUTO_LIMIT, "refuse": 0, "exclude": n - 1}[self.on_missing]
         if gone <= allowed:
             return
@@ -175,6 +194,12 @@ class Computation:
             gone = np.flatnonzero(self.pool.facts["missing_images"])
             gone = gone[self.active[position[gone]]]
             self.exclude(position[gone], "pool", self.pool.missing_image(gone))
+
+    def aside_rows(self) -> np.ndarray:
+        """Pool rows that were set aside, in the order of `ties`."""
+        at = np.concatenate(self.set_aside) if self.set_aside else np.zeros(0, np.int64)
+        at = at[np.argsort(self.ties[at], kind="stable")]
+        return np.asarray(self.order[at])
 
     # ------------------------------------------------------------------------------------------ columns
 
@@ -236,20 +261,34 @@ class Computation:
 
         The signal's inputs, among them the training rows, must have been computed.
         """
-        found: dict[str, TrainedIdentity] = {}
-        for name, model in models_to_train(signal).items():
-            chosen = self._memo[memo_key(model.rows)]["chosen"] & self.active
-            if not chosen.any():
-                raise ConfigError(
-                    f"{signal.name} needs a model that is trained first, and there is no row to train it on."
-                )
-            found[name] = identity_of(model, self.digest[chosen])
-            self.training_rows[found[name]] = self.order[chosen]
+        found = {name: self._identity(model, signal.name) for name, model in models_to_train(signal).items()}
         return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
+
+    def _identity(self, model: TrainedModel, name: str) -> TrainedIdentity:
+        """Settled once: rows that fail later were trained on all the same."""
+        if model in self._trained:
+            return self._trained[model]
+        chosen = self._memo[memo_key(model.rows)]["chosen"] & self.active
+        rows, digest = self.order[chosen], self.digest[chosen]
+        source: TrainingRows = self.pool
+        if model.lessons is not None:
+            values = {key: self._memo[memo_key(inner)] for key, inner in model.lessons.inputs().items()}
+            known = Columns(self.digest, self.ties, self.source, self.pool.source_names, values).take(chosen)
+            source = LessonPool(self.pool, rows, model.lessons, known)
+            rows, digest = source.order, source.digest
+        if not len(rows):
+            raise ConfigError(f"{name} needs a model that is trained first, and there is nothing to train it on.")
+        identity = identity_of(model, digest)
+        self.training_rows[identity], self.trained_from[identity] = rows, source
+        self._trained[model] = identity
+        return identity
 
     def request(self, signal: RowSignal) -> Request:
         """What is wanted and what is stored of it, for a signal out of `resolve`."""
-        positions = np.flatnonzero(self.active)
+        asked_of = self.active
+        if isinstance(signal, PartSignal):
+            asked_of = asked_of & self._memo[memo_key(signal.among)]["chosen"]
+        positions = np.flatnonzero(asked_of)
         keys = self._keys(signal, positions)
         unique, first, inverse, rows = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
         fp = fingerprint(signal)
@@ -272,11 +311,12 @@ class Computation:
 
     def _row_signal(self, signal: RowSignal, label: str) -> dict[str, np.ndarray]:
         began = time.monotonic()
+        company = self._peers.get(signal.together(), {}) if isinstance(signal, SharedSignal) else {}
         signal = self.resolve(signal)
         request = self.request(signal)
         scored = int(request.todo.sum())
         if scored and isinstance(signal, SharedSignal):
-            self._score_together(signal, label, request)
+            self._score_together(signal, label, request, company)
         elif scored:
             self._score(signal, label, request)
         if scored:
@@ -299,16 +339,20 @@ class Computation:
         )
         self._note_trainings(signal, label)
         out = self._scatter(signal, {f: a[request.inverse] for f, a in values.items()}, request.positions)
+        if isinstance(signal, PartSignal):
+            blank(out, request.positions)
         gone = bad[request.inverse]
         self.exclude(request.positions[gone], label, errors[request.inverse[gone]].tolist())
         return out
 
-    def _score_together(self, signal: SharedSignal, label: str, request: Request) -> None:
-        """Score what is missing of the signal, and in the same pass what is missing of those asked together with it.
+    def _score_together(
+        self, signal: SharedSignal, label: str, request: Request, company: Mapping[str, SharedSignal]
+    ) -> None:
+        """Score what is missing of the signal, and in the same pass what is missing of its `company` (by memo key, as declared).
 
         A pass takes rows that miss the same signals: one pass in most runs, more where capabilities were added.
         """
-        peers = {memo_key(p): self.resolve(p) for p in self._peers.get(signal.together(), {}).values()}
+        peers = {key: self.resolve(p) for key, p in company.items()}
         others = [p for key, p in peers.items() if fingerprint(p) != request.fingerprint and key not in self._memo]
         signals = [signal, *others]
         requests = [request, *map(self.request, others)]
@@ -380,7 +424,8 @@ class Computation:
         rows = self.order[request.first[entries]]
         image = np.zeros(len(entries), np.uint64)
         in_file = np.argsort(rows)
-        for start in range(0, len(rows), local.ROWS_PER_CALL):
+        in_file = in_file[self.pool.facts["images"][rows[in_file]] > 0]  # the others need not be read for this
+        for start in range(0, len(in_file), local.ROWS_PER_CALL):
             at = in_file[start : start + local.ROWS_PER_CALL]
             for i, sample in zip(at, self.pool.samples(rows[at]), strict=True):
                 if sample.images:
@@ -396,10 +441,14 @@ class Computation:
         if self._opened is None or self._opened[0] != of:
             self._opened = None
             if isinstance(of, TrainedIdentity):
-                rows = self.training_rows[of]
-                handle = trained_model(of, handle, self.pool, rows, self.store, self.trainer, self.progress)
+                rows, source = self.training_rows[of], self.trained_from[of]
+                handle = trained_model(of, handle, source, rows, self.store, self.trainer, self.progress)
             self._opened = (of, handle.open())
         return self._opened[1]
+
+    def close(self) -> None:
+        """Let go of the model that is open."""
+        self._opened = None
 
     def handle(self, of: ModelIdentity | TrainedIdentity | None = None) -> ModelHandle:
         """What the user named for this identity; of a trained model, its base. Raises ConfigError where it is missing."""
@@ -434,10 +483,14 @@ def begin(
     trainer: Trainer | None = None,
     usable_only: bool = False,
     roles: Mapping[str, ModelHandle] | None = None,
+    within: np.ndarray | None = None,
+    aside: Callable[[str], bool] | None = None,
 ) -> Computation:
     """What can be known to fail fails here, before anything is spent.
 
     `usable_only`: rows that no model can take leave also when no signal asks a model (they are to be trained on).
+    `within`: bool [n], pool order, the rows that are considered at all (None: all). `aside(error)`: whether a row that fails
+    so is set aside instead of counted as a failure.
     """
     needs = needs_model(signals)
     if needs and model is None and not roles:
@@ -452,9 +505,15 @@ def begin(
         retry_errors=retry_errors,
         progress=progress,
         trainer=trainer,
+        within=within,
+        aside=aside,
     )
     computation.exclude_known_problems(needs or usable_only)
     return computation
+
+
+def _none(error: str) -> bool:
+    return False
 
 
 def commonest(reasons: Counter[str], most: int = 3) -> str:
@@ -468,6 +527,15 @@ def commonest(reasons: Counter[str], most: int = 3) -> str:
     ranked = sorted(groups, key=lambda g: (-groups[g], g))
     more = f"; and {len(ranked) - most} more kinds" if len(ranked) > most else ""
     return "; ".join(f"{groups[g]:,} × {example[g]}" for g in ranked[:most]) + more
+
+
+def blank(values: Mapping[str, np.ndarray], positions: np.ndarray) -> None:
+    """Where no value is known (all but `positions`): NaN in floats, "" in texts; the rest is zero already."""
+    for array in values.values():
+        if array.dtype.kind in "fO":
+            rest = np.ones(len(array), bool)
+            rest[positions] = False
+            array[rest] = np.nan if array.dtype.kind == "f" else ""
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

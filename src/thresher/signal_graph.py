@@ -16,6 +16,7 @@ from thresher.types import (
     RolesMethod,
     RowSignal,
     Signal,
+    TargetMethod,
     TrainedIdentity,
     TrainedModel,
 )
@@ -37,6 +38,16 @@ def signals_of(
     if isinstance(method, BudgetMethod):
         return method.signals_within(identity, seed, budget)
     return method.signals(identity, seed)
+
+
+def target_signals_of(
+    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int
+) -> Mapping[str, Signal]:
+    """The columns that the method wants of a target set; none of a method that aims at none."""
+    if not isinstance(method, TargetMethod):
+        return {}
+    named = {role: handle.identity for role, handle in roles.items()}
+    return method.target_signals(named if model is None else {"model": model.identity, **named}, seed)
 
 
 def models_to_train(signal: Signal) -> dict[str, TrainedModel]:

@@ -24,11 +24,10 @@ import numpy as np
 
 from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
-from thresher.types import TrainedIdentity, TrainedModel, digests_to_bytes
+from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
-    from thresher.pools import Pool
     from thresher.progress import Progress
     from thresher.store import Store
 
@@ -50,7 +49,7 @@ class Fit(Protocol):
     def __call__(
         self,
         base: str,
-        pool: Pool,
+        pool: TrainingRows,
         rows: np.ndarray | None,
         recipe: Any,
         out: Path,
@@ -82,7 +81,7 @@ def trainer(
 
     def fit(
         base: str,
-        pool: Pool,
+        pool: TrainingRows,
         rows: np.ndarray | None,
         recipe: Any,
         out: Path,
@@ -138,7 +137,8 @@ class TrainingRun:
 
 
 def identity_of(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
-    """The model once its training rows are known: DIGEST [m], m >= 1, in any order; copies count."""
+    """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m >= 1, in any order; copies
+    count."""
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
     return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)
 
@@ -154,13 +154,13 @@ def is_trained(store: Store, identity: TrainedIdentity) -> bool:
 def trained_model(
     identity: TrainedIdentity,
     base: ModelHandle,
-    pool: Pool,
+    pool: TrainingRows,
     rows: np.ndarray,
     store: Store,
     with_: Trainer | None,
     progress: Progress | None,
 ) -> ModelHandle:
-    """The model, from the store or trained now on the pool rows `rows` (int64 [m]). Raises what training raises."""
+    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`. Raises what training raises."""
     make = with_ or trainer(cache=store.root / "models")
     folder = folder_of(store, identity)
     if not is_trained(store, identity):

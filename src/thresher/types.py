@@ -10,6 +10,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -89,6 +90,27 @@ class SampleSource(Protocol):
         """The image as an RGB `PIL.Image`, EXIF-rotated. Raises `ImageError`."""
 
 
+class TrainingRows(SampleSource, Protocol):
+    """What training reads of the rows that it is given: those of a pool, or lessons made of them. Row numbers are its own."""
+
+    path: Path  # the file behind the rows, for messages and records
+    images_folder: Path
+    digest: np.ndarray  # DIGEST [n]
+    order: np.ndarray  # int64 [n]: an order that does not depend on the file's
+
+    def __len__(self) -> int: ...
+    @property
+    def facts(self) -> Mapping[str, np.ndarray]:
+        """`missing_images`: bool [n]."""
+
+    @property
+    def problems(self) -> Mapping[int, str]:
+        """Row -> why it cannot be trained on; rows without a problem are absent."""
+
+    def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]: ...
+    def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]: ...
+
+
 # ---------------------------------------------------------------------------------------------- signals
 
 
@@ -125,6 +147,8 @@ class ModelIdentity:
 class TrainedModel:
     """A model that thresher itself trains: `base`, fine-tuned as `recipe` says on the rows that `rows` chooses.
 
+    With `lessons` it is trained on what these make of the chosen rows and not on the rows themselves.
+
     Stands in a row signal where a `ModelIdentity` stands, and the signal names `model_inputs(model)` among its inputs.
     Before anything is stored it is replaced by the `TrainedIdentity`, in which the rows are known.
     """
@@ -132,6 +156,7 @@ class TrainedModel:
     base: ModelIdentity
     recipe: Any  # a frozen dataclass: `training.Recipe`
     rows: Signal  # a pool signal with a bool field `chosen`, True for the rows to train on
+    lessons: Lessons | None = None
 
     @property
     def architecture(self) -> str:
@@ -144,7 +169,7 @@ class TrainedIdentity:
 
     base: ModelIdentity
     recipe: Any
-    rows: str  # "sha256:…" over the sorted digests of its training rows
+    rows: str  # "sha256:…" over the sorted digests of the samples that it is trained on
 
     @property
     def architecture(self) -> str:
@@ -155,8 +180,21 @@ AnyModel = ModelIdentity | TrainedModel | TrainedIdentity
 
 
 def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
-    """The inputs that a row signal has because of its model: the training rows of one that is still to be trained."""
-    return {"trained_on": model.rows} if isinstance(model, TrainedModel) else {}
+    """The inputs that a row signal has because of its model: what one that is still to be trained is trained on."""
+    if not isinstance(model, TrainedModel):
+        return {}
+    taught = {} if model.lessons is None else model.lessons.inputs()
+    return {"trained_on": model.rows, **{f"taught_{name}": signal for name, signal in taught.items()}}
+
+
+class Lessons(Protocol):
+    """Samples to train on, made of a pool's rows and their columns. A frozen dataclass."""
+
+    def inputs(self) -> Mapping[str, Signal]:
+        """The columns that the lessons are made of."""
+
+    def of_row(self, sample: Sample, at: int, columns: Columns) -> Sequence[Sample]:
+        """The lessons of one row, which is row `at` of `columns` (its `values` by the names of `inputs`); may be none."""
 
 
 @dataclass
@@ -225,6 +263,15 @@ class SharedSignal(RowSignal, Protocol):
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
         """As `rows`, for all of `signals` (this one among them): one `Scored` each, in their order, of the same index."""
+
+
+@runtime_checkable
+class PartSignal(RowSignal, Protocol):
+    """A row signal that is asked of a part of the rows. Of the others its floats are NaN, its texts "", all else is zero."""
+
+    @property
+    def among(self) -> Signal:
+        """A pool signal with a bool field `chosen`; it is also one of the inputs."""
 
 
 @runtime_checkable
@@ -335,6 +382,17 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What a `TargetMethod` found in the target set, for people: plain values as JSON has them.
+
+    `summary`: counts; `rows`: a record for each target row worth showing, its `row` in the target's file among them.
+    """
+
+    summary: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """The rows a method keeps and why.
 
@@ -346,6 +404,7 @@ class Selection:
     reason: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()  # what the user should know, in words ("bin 3 of W had too few rows …")
     weights: np.ndarray | None = None
+    findings: Findings | None = None
 
 
 class Method(Protocol):
@@ -381,3 +440,14 @@ class RolesMethod(Protocol):
 
     def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
         """As `Method.signals`; `models` has every role, and "model" where the user named one."""
+
+
+@runtime_checkable
+class TargetMethod(Protocol):
+    """A method that aims at a second set of rows, such as a validation set of the task that a model shall learn."""
+
+    def target_signals(self, models: Mapping[str, ModelIdentity], seed: int) -> Mapping[str, Signal]:
+        """The columns of the target set; `models` as for `RolesMethod`. Empty: this setting needs no target set."""
+
+    def select_for(self, columns: Columns, target: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        """As `Method.select`. `target` has the columns asked for and `target["row"]["row"]`: int64, rows in its file."""

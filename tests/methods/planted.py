@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 
+from thresher.signals.capabilities import CAPABILITIES, STYLES
+from thresher.signals.skill_vector import encoded
 from thresher.types import Columns, digests_to_array, seeded_ties
 
 
@@ -51,8 +53,73 @@ def columns_of(
         "necessity": {"nll": nll[order].astype(np.float32)},
         "length": {"length": length[order].astype(np.int32)},
     }
+    values.update(judged(nll[order], length[order]))
+    values.update(skilled(length[order]))
     names = ("chart", "photo", "text")
     return Columns(digest, ties, source[order].astype(np.int32), names, values)
+
+
+SKILLS = ("counting objects", "naming colours", "reading digits", "comparing bars in a chart", "finding places")
+
+
+def skilled(length: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """error_driven's columns of a pool: one skill a row or none, by its length, and vectors that tell them apart."""
+    skills = [(*SKILLS, "", SKILLS[0])[k % 7] for k in length.tolist()]
+    vectors = [encoded(np.eye(len(SKILLS))[SKILLS.index(s)]) if s else "" for s in skills]
+    return {
+        "row_skills": {"skills": np.array(skills, object), "count": np.array([bool(s) for s in skills], np.int32)},
+        "skill_vector": {"vector": np.array(vectors, object)},
+    }
+
+
+def target_columns(n: int = 12, seed: int = 0) -> Columns:
+    """error_driven's columns of a validation set: every third row is right, the others lack one skill after the other."""
+    digest = np.sort(digests(n, 5000))
+    right = np.arange(n) % 3 == 0
+    skill = np.array(["" if r else SKILLS[i % len(SKILLS)] for i, r in enumerate(right)], object)
+    step = np.array(["" if r else f"step {i}" for i, r in enumerate(right)], object)
+    vectors = [encoded(np.eye(len(SKILLS))[SKILLS.index(s)]) if s else "" for s in skill.tolist()]
+    written = np.array([f"1. before\n2. step {i}\nAnswer: a" for i in range(n)], object)
+    values = {
+        "rationale": {
+            "text": written,
+            "answer": np.array(["a"] * n, object),
+            "expected": np.array(["b"] * n, object),
+            "steps": np.full(n, 2, np.int32),
+            "right": right,
+        },
+        "mistake": {
+            "chosen": ~right,
+            "step": np.where(right, -1, 1).astype(np.int32),
+            "switched": ~right & (np.arange(n) % 2 == 0),
+            "text": step,
+            "before": np.array(["before"] * n, object),
+        },
+        "gap": {"skills": skill, "fallback": np.zeros(n, bool)},
+        "gap_vector": {"vector": np.array(vectors, object)},
+        "row": {"row": np.arange(n)[::-1].astype(np.int64)},
+    }
+    source = (np.arange(n) % 2).astype(np.int32)
+    return Columns(digest, seeded_ties(digest, seed), source, ("charts", "photos"), values)
+
+
+def judged(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """mmSSR's columns: scores 0 … 5 that fall with the NLL, another order for each capability; one style or two a row."""
+    n = len(nll)
+    values = {}
+    for i, capability in enumerate(CAPABILITIES):
+        score = 1 + 2 * (1 + np.sin(nll * (1 + i))).astype(np.float32)
+        values[f"score_{capability.name}"] = {
+            "score": score,
+            "best": np.round(score).astype(np.int32),
+            "mass": np.full(n, 0.9, np.float32),
+            "parsed": np.ones(n, bool),
+        }
+    bits = (1 << length % len(STYLES)) | (1 << length // 2)
+    for k in range(len(STYLES)):
+        values[f"style_{k}"] = {"chosen": (bits >> k & 1).astype(bool), "logprob": np.full(n, -2.3, np.float32)}
+    values["styles"] = {"styles": bits.astype(np.int32)}
+    return values
 
 
 def like_real(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,6 +25,8 @@ METHODS: dict[str, str] = {
     "perplexity": "thresher.methods.perplexity:Perplexity",
     "clipper": "thresher.methods.clipper:Clipper",
     "mllm_selector": "thresher.methods.mllm_selector:MllmSelector",
+    "mmssr": "thresher.methods.mmssr:Mmssr",
+    "error_driven": "thresher.methods.error_driven:ErrorDriven",
 }
 
 PLUG_INS = "thresher.methods"

@@ -12,12 +12,14 @@ from thresher.samplers.grouped import Grouped, grouped
 from thresher.samplers.ks_distance import ks_distance, ks_of_random
 from thresher.samplers.match_distribution import Matched, match_distribution
 from thresher.samplers.quantile_bins import quantile_bins
+from thresher.samplers.round_robin import RoundRobin, round_robin
 from thresher.samplers.stratified import stratified
 from thresher.samplers.top_k import best_first, top_k
 
 __all__ = [
     "Grouped",
     "Matched",
+    "RoundRobin",
     "allocate",
     "best_first",
     "grouped",
@@ -25,6 +27,7 @@ __all__ = [
     "ks_of_random",
     "match_distribution",
     "quantile_bins",
+    "round_robin",
     "spread",
     "stratified",
     "top_k",

@@ -22,11 +22,10 @@ from thresher.progress import Progress
 from thresher.training import folder as folders
 from thresher.training.recipe import Recipe
 from thresher.training.rows import Batches, Unusable, all_failed, named, usable
-from thresher.types import digests_to_bytes
+from thresher.types import TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend
-    from thresher.pools import Pool
 
 CHECKPOINT_SECONDS = 60.0
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -52,7 +51,7 @@ class Trained:
 
 def fit(
     base: str,
-    pool: Pool,
+    pool: TrainingRows,
     rows: np.ndarray | None,
     recipe: Recipe,
     out: Path,
@@ -124,7 +123,7 @@ def fit(
 
 def learn(
     backend: HFBackend,
-    pool: Pool,
+    pool: TrainingRows,
     good: np.ndarray,
     unusable: Sequence[Unusable],
     recipe: Recipe,
@@ -170,7 +169,7 @@ def learn(
     return tuned, Trained(out, seconds, steps, trainer.losses, rows, tuple(failed), rate)
 
 
-def rows_fingerprint(pool: Pool, rows: np.ndarray) -> str:
+def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
     """sha256 over the sorted digests of the rows, in hexadecimal: the same for every order and every file that holds them."""
     whole = hashlib.sha256()
     for digest in sorted(digests_to_bytes(pool.digest[rows])):

@@ -15,13 +15,13 @@ import numpy as np
 
 from thresher.backends.hf.conversation import conversation
 from thresher.errors import PoolError, TooManyFailures
+from thresher.types import TrainingRows
 
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend, ImageKey
     from thresher.backends.hf.forward import Row
     from thresher.backends.hf.images import Prepared
     from thresher.backends.hf.teach import EndOfTurn, Targets
-    from thresher.pools import Pool
 
 KEEP_BYTES = 2**30  # encoded rows and images kept between passes
 HOPELESS = 256  # so many failures and not one good row: stop
@@ -51,7 +51,7 @@ class Batch:
         return sum(len(t.token) for t in self.targets)
 
 
-def usable(pool: Pool, rows: np.ndarray | None) -> tuple[np.ndarray, list[Unusable]]:
+def usable(pool: TrainingRows, rows: np.ndarray | None) -> tuple[np.ndarray, list[Unusable]]:
     """The rows that can be tried, in an order that does not depend on the file's, and those that cannot.
 
     Raises PoolError when there is no row at all, TooManyFailures when none can be tried.
@@ -76,7 +76,7 @@ def usable(pool: Pool, rows: np.ndarray | None) -> tuple[np.ndarray, list[Unusab
     return good, unusable
 
 
-def named(pool: Pool, bad: dict[int, str]) -> list[Unusable]:
+def named(pool: TrainingRows, bad: dict[int, str]) -> list[Unusable]:
     rows = sorted(bad)
     return [Unusable(row, id, bad[row]) for row, id in zip(rows, pool.ids(rows), strict=True)] if rows else []
 
@@ -98,7 +98,7 @@ class Batches:
     """
 
     def __init__(
-        self, backend: HFBackend, ends: EndOfTurn, pool: Pool, rows: np.ndarray, plan: list[np.ndarray]
+        self, backend: HFBackend, ends: EndOfTurn, pool: TrainingRows, rows: np.ndarray, plan: list[np.ndarray]
     ) -> None:
         self.bad: dict[int, str] = {}
         self.good = 0

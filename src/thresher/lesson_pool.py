@@ -1,0 +1,82 @@
+"""Lessons as rows to train on: what `training.fit` reads of a pool, for samples that are made of a pool's rows and columns.
+
+Lessons are made again whenever they are read; only their digests are kept. Reads the pool, writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.types import DIGEST, Columns, ImageRef, Lessons, Sample, digests_to_array
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+CHUNK = 4096  # rows of the pool that are parsed at once
+
+
+class LessonPool:
+    """`rows`: int64 [r], the pool's rows that lessons are made of; `columns`: what is known of them, in the same order.
+
+    Its own row numbers are 0 … m-1, one a lesson. No lesson has a problem: a row that has one is not taught from.
+    """
+
+    def __init__(self, pool: Pool, rows: np.ndarray, lessons: Lessons, columns: Columns) -> None:
+        assert len(columns) == len(rows)
+        self._pool, self._rows, self._lessons, self._columns = pool, rows, lessons, columns
+        self.path: Path = pool.path
+        self.images_folder: Path = pool.images_folder
+        digests: list[bytes] = []
+        places: list[tuple[int, int]] = []
+        for start in range(0, len(rows), CHUNK):
+            block = rows[start : start + CHUNK]
+            for at, sample in enumerate(pool.samples(block), start):
+                made = lessons.of_row(sample, at, columns)
+                digests += [lesson.digest for lesson in made]
+                places += [(at, which) for which in range(len(made))]
+        self.digest: np.ndarray = digests_to_array(digests) if digests else np.zeros(0, DIGEST)
+        self.order: np.ndarray = np.argsort(self.digest, kind="stable")
+        self._place = np.array(places, np.int64).reshape(
+            -1, 2
+        )  # lesson -> (place in `rows`, which of the row's lessons)
+
+    def __len__(self) -> int:
+        return len(self.digest)
+
+    @property
+    def facts(self) -> Mapping[str, np.ndarray]:
+        return {"missing_images": np.zeros(len(self), bool)}
+
+    @property
+    def problems(self) -> Mapping[int, str]:
+        return {}
+
+    def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The ids of the pool's rows behind the lessons."""
+        return self._pool.ids(self._rows[self._place[np.asarray(rows, np.int64), 0]])
+
+    def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
+        """The lessons, in the order asked for; a pool row is parsed once for all its lessons among them."""
+        wanted = self._place[np.asarray(rows, np.int64)]
+        places = np.unique(wanted[:, 0])
+        parsed = self._pool.samples(self._rows[places])
+        made = {
+            at: self._lessons.of_row(sample, at, self._columns)
+            for at, sample in zip(places.tolist(), parsed, strict=True)
+        }
+        return [made[at][which] for at, which in wanted.tolist()]
+
+    def by_digest(self, digest: bytes) -> Sample:
+        """Raises KeyError."""
+        at = np.flatnonzero(self.digest == np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0])
+        if not len(at):
+            raise KeyError(digest.hex())
+        return self.samples(at[:1])[0]
+
+    def load_image(self, ref: ImageRef) -> Any:
+        """As `Pool.load_image`."""
+        return self._pool.load_image(ref)

@@ -1,0 +1,113 @@
+"""What a user should know of an mmSSR selection: whether the judge judged, how far scorer and teacher agree, what ran out.
+
+Sentences made of numbers; pure functions of columns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from thresher.methods.agreement import f1, spearman
+from thresher.progress import counted
+from thresher.samplers import RoundRobin
+from thresher.signals.capabilities import STYLES
+from thresher.signals.health import LOW_MASS, chosen_warnings, style_warnings, warnings
+from thresher.signals.lessons import taught_score
+from thresher.types import Columns
+
+MOST_WARNINGS = 2  # of capabilities; the others are counted
+POOR = 0.3  # mean rank correlation with the teacher under which a scorer has not learned enough to be used silently
+
+
+def told(taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshold: float) -> list[str]:
+    """Who took how many rows, who ran out, and why there are fewer rows than the budget."""
+    notes = []
+    count = np.bincount(taken.capability[taken.rows], minlength=len(capabilities))
+    if len(capabilities) > 1:
+        each = ", ".join(f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True))
+        notes.append(f"Rows by the capability that took them: {each}.")
+    if len(taken.rows) < budget:  # all have run out: one sentence says so
+        notes.append(
+            f"All {counted(len(taken.rows))} that score above {threshold:g} in one of the capabilities were taken; the budget "
+            f"is {budget:,}. A lower threshold, or more capabilities, would find more."
+        )
+        return notes
+    for c, had in taken.dropped:
+        notes.append(
+            f"{capabilities[c]} ran out after {counted(had)}: no row that is left scores above {threshold:g}. It was dropped, "
+            "and the others share what is left of the budget."
+        )
+    return notes
+
+
+def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) -> list[str]:
+    """Constant scores, low probability on the valid answers, answers that are none. `bits`: int32 [n], the styles."""
+    if not len(columns):
+        return []
+    notes: list[str] = []
+    for name in capabilities:
+        column = columns[f"score_{name}"]
+        if "mass" in column:
+            notes += warnings(name, np.asarray(column["score"]), np.asarray(column["mass"]))
+            continue
+        bad = int((~np.asarray(column["parsed"], bool)).sum())
+        if bad:
+            notes.append(
+                f"{name}: {bad:,} of {len(columns):,} answers are no number from 0 to 5; their rows have no score"
+            )
+    if len(notes) > MOST_WARNINGS:
+        more = len(notes) - MOST_WARNINGS
+        notes = [*notes[:MOST_WARNINGS], f"{more} more such warning{'s' * (more > 1)} about other capabilities"]
+    if "styles" in columns.values:
+        notes += style_warnings(bits != 0)
+    else:
+        given = [columns[f"style_{k}"] for k in range(len(STYLES))]
+        mass = float(np.exp(np.stack([np.asarray(s["logprob"], np.float64) for s in given])).sum(axis=0).mean())
+        if mass < LOW_MASS:
+            notes.append(
+                f"styles: the styler puts only {mass:.1%} of its probability on the nine names, so it mostly answers "
+                "something else"
+            )
+        notes += chosen_warnings(STYLES, np.stack([np.asarray(s["chosen"], bool) for s in given], axis=1))
+    return [note if note.endswith(".") else f"{note}." for note in notes]
+
+
+def agreement(
+    columns: Columns, capabilities: tuple[str, ...], scores: list[np.ndarray], bits: np.ndarray, taught: np.ndarray
+) -> list[str]:
+    """With the teacher, on the rows that were held out. `bits`, `taught`: int32 [n], the styler's and the teacher's styles."""
+    held = np.flatnonzero(columns["sample"]["held_out"])
+    by_capability, by_style = [], []
+    for name, score in zip(capabilities, scores, strict=True):
+        by_capability.append((name, spearman(score[held], taught_score(columns[f"teacher_score_{name}"])[held])))
+    for k, style in enumerate(STYLES):
+        by_style.append((style, f1(bits[held] >> k & 1 == 1, taught[held] >> k & 1 == 1)))
+    mean, each, without = _summed(by_capability)
+    notes = []
+    if each:
+        notes.append(
+            f"Scorer and teacher on {counted(len(held))} held out from training: Spearman correlation {mean:.2f} on average "
+            f"({each})."
+        )
+    if without:
+        notes.append(
+            f"Without a correlation, because scorer or teacher gives all rows held out one score: {', '.join(without)}."
+        )
+    if each and mean < POOR:
+        notes.append(
+            f"The scorer agrees little with its teacher (below {POOR}): give a larger teacher_fraction, more epochs, or a larger "
+            "--model before relying on this selection."
+        )
+    mean, each, _ = _summed(by_style)
+    if each:
+        notes.append(f"Styler and teacher on the rows held out: F1 {mean:.2f} on average ({each}).")
+    return notes
+
+
+def _summed(values: list[tuple[str, float]]) -> tuple[float, str, list[str]]:
+    """(mean, "name 0.81, name 0.40", names without a value), the mean over those with a value."""
+    known = [(name, v) for name, v in values if math.isfinite(v)]
+    mean = sum(v for _, v in known) / len(known) if known else math.nan
+    return mean, ", ".join(f"{name} {v:.2f}" for name, v in known), [n for n, v in values if not math.isfinite(v)]

@@ -1,0 +1,95 @@
+"""A teacher's answers: the judge's and the styler's questions, asked of the rows of a sample only.
+
+The sample is not part of the identity: a row that two samples share is asked about once. Everything else is as in `judge`,
+`style` and `written_score`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from thresher.signals.judge import Judge
+from thresher.signals.style import Style, WrittenStyles
+from thresher.signals.teacher_sample import TeacherSample
+from thresher.signals.written_score import WrittenScore
+from thresher.types import Signal
+
+
+@dataclass(frozen=True)
+class TeacherJudge(Judge):
+    """One capability's score, by likelihood."""
+
+    sample: TeacherSample = field(kw_only=True)
+
+    name: ClassVar[str] = "teacher_judge"
+    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def among(self) -> Signal:
+        return self.sample
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"sample": self.sample}
+
+    def together(self) -> Hashable:
+        return (super().together(), self.sample)
+
+
+@dataclass(frozen=True)
+class TeacherStyle(Style):
+    """One style, by likelihood."""
+
+    sample: TeacherSample = field(kw_only=True)
+
+    name: ClassVar[str] = "teacher_style"
+    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def among(self) -> Signal:
+        return self.sample
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"sample": self.sample}
+
+    def together(self) -> Hashable:
+        return (super().together(), self.sample)
+
+
+@dataclass(frozen=True)
+class TeacherWrittenScore(WrittenScore):
+    """One capability's score, as the teacher writes it."""
+
+    sample: TeacherSample = field(kw_only=True)
+
+    name: ClassVar[str] = "teacher_written_score"
+    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def among(self) -> Signal:
+        return self.sample
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"sample": self.sample}
+
+
+@dataclass(frozen=True)
+class TeacherWrittenStyles(WrittenStyles):
+    """All styles, as the teacher lists them."""
+
+    sample: TeacherSample = field(kw_only=True)
+
+    name: ClassVar[str] = "teacher_written_styles"
+    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def among(self) -> Signal:
+        return self.sample
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"sample": self.sample}
