@@ -140,7 +140,12 @@ class ModelIdentity:
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
     dtype: str  # "float32" | "bfloat16" | "float16"
-    pixels: str  # "pil" | "torchvision": the two resize a little differently
+    pixels: str  # "pil" | "torchvision": the two resize a little differently; of a served model, how images are sent
+
+    @property
+    def served(self) -> bool:
+        """Behind an OpenAI-compatible server: it tells the likeliest first tokens and writes answers, no more."""
+        return self.architecture == "openai"
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,25 @@ class PoolSignal(Signal, Protocol):
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         """Input columns of all rows -> field name -> array [n]."""
+
+
+# ---------------------------------------------------------------------------------------------- questions to a model
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked after a prompt's body, and the answers whose log-probability is wanted."""
+
+    text: str
+    """Appended to the row's prompt body, inside the same user turn; its own leading newline included."""
+    answers: tuple[str, ...]
+    """Candidate answers, at least one, distinct, none empty."""
+    whole: bool = False
+    """False: the log-probability of each answer's first token at the first answer position; answers that begin with one
+    token are then an error. True: the sum over all its tokens and, with `end`, the token that ends an answer if the
+    template has one."""
+    end: bool = True
+    """Only with `whole`. False: how likely the model's answer begins with this one, rather than is exactly this one."""
 
 
 # ---------------------------------------------------------------------------------------------- columns

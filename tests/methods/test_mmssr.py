@@ -261,3 +261,12 @@ def test_rank_correlation_and_f1_by_hand():
         2 * (1 / 2 * 1 / 3) / (5 / 6)
     )
     assert np.isnan(f1(np.zeros(3, bool), np.zeros(3, bool)))
+
+
+def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
+    server = ModelIdentity("api:x", "openai", "server", "as they are")
+    local = ModelIdentity("sha256:1", "llava", "float32", "pil")
+    by_judge = Mmssr(judge="http://host/v1#x").signals_of_roles({"judge": server}, 0, 10)
+    assert "styles" in by_judge and not any(name.startswith("style_") for name in by_judge)
+    taught = Mmssr(teacher="http://host/v1#x").signals_of_roles({"model": local, "teacher": server}, 0, 10)
+    assert "teacher_styles" in taught and "style_0" in taught

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thresher.signals.query import Query
-from thresher.types import ModelIdentity, Sample, SampleSource, Scored
+from thresher.types import ModelIdentity, Query, Sample, SampleSource, Scored
 
 IDENTITY = ModelIdentity(weights="fake:1", architecture="fake", dtype="float32", pixels="pil")
 

@@ -150,22 +150,23 @@ class Mmssr:
             return TrainedModel(base, recipe, Learned(sample), lessons)
 
         scorer = trained(ScoreLessons(tuple(scores.values())))
-        styler = trained(StyleLessons(tuple(styles.values()), one_by_one=not self._writes_styles))  # type: ignore[arg-type]
+        styler = trained(StyleLessons(tuple(styles.values()), one_by_one=self.style != "generate"))  # type: ignore[arg-type]
         found: dict[str, Signal] = {"sample": sample}
         found.update({f"teacher_{name}": signal for name, signal in scores.items()})
         found.update({f"teacher_{name}": signal for name, signal in styles.items()})
         found.update(self._columns(scorer, styler))
         return found
 
-    @property
-    def _writes_styles(self) -> bool:
-        return self.style == "generate" or (self.style == "auto" and self.styler is not None)
+    def _writes_styles(self, styler: AnyModel) -> bool:
+        """A trained styler writes lists, and a server cannot give the likelihood of a whole style."""
+        served = isinstance(styler, ModelIdentity) and styler.served
+        return self.style == "generate" or (self.style == "auto" and (self.styler is not None or served))
 
     def _columns(self, scorer: AnyModel, styler: AnyModel) -> dict[str, Signal]:
         found: dict[str, Signal] = {}
         for c in self._asked():
             found[f"score_{c.name}"] = WrittenScore(scorer, c) if self.score == "generate" else Judge(scorer, c)
-        if self._writes_styles:
+        if self._writes_styles(styler):
             found["styles"] = WrittenStyles(styler)
         else:
             found.update({f"style_{k}": Style(styler, style) for k, style in enumerate(STYLES)})
@@ -179,7 +180,7 @@ class Mmssr:
         for c in self._asked():
             ask = TeacherWrittenScore if written else TeacherJudge
             scores[f"score_{c.name}"] = ask(teacher, c, sample=sample)
-        if written:
+        if written or teacher.served:
             return scores, {"styles": TeacherWrittenStyles(teacher, sample=sample)}
         return scores, {f"style_{k}": TeacherStyle(teacher, s, sample=sample) for k, s in enumerate(STYLES)}
 

@@ -8,28 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from thresher.types import IMAGE_PLACEHOLDER, Sample, SampleSource, Scored, Turn
+from thresher.types import IMAGE_PLACEHOLDER, Query, Sample, SampleSource, Scored, Turn
 
-
-@dataclass(frozen=True)
-class Query:
-    """What is asked after a prompt's body, and the answers whose log-probability is wanted."""
-
-    text: str
-    """Appended to the row's prompt body, inside the same user turn; its own leading newline included."""
-    answers: tuple[str, ...]
-    """Candidate answers, at least one, distinct, none empty."""
-    whole: bool = False
-    """False: the log-probability of each answer's first token at the first answer position; answers that begin with one
-    token are then an error. True: the sum over all its tokens and, with `end`, the token that ends an answer if the
-    template has one."""
-    end: bool = True
-    """Only with `whole`. False: how likely the model's answer begins with this one, rather than is exactly this one."""
+__all__ = ["AskBackend", "AskedSignal", "Query", "ask_together", "body", "derived"]
 
 
 class AskBackend(Protocol):

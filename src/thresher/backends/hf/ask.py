@@ -24,8 +24,7 @@ from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row,
 from thresher.backends.hf.generate import stop_tokens
 from thresher.backends.hf.tree import chains, places, sight
 from thresher.errors import ModelError
-from thresher.signals.query import Query
-from thresher.types import Sample, SampleSource, Scored
+from thresher.types import Query, Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend

@@ -10,8 +10,7 @@ from thresher.backends.hf.ask import Way, answers
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.generate import stop_tokens
-from thresher.signals.query import Query
-from thresher.types import Sample, SampleSource
+from thresher.types import Query, Sample, SampleSource
 
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend

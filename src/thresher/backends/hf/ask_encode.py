@@ -22,7 +22,7 @@ from thresher.backends.hf.conversation import Conversation, Message
 from thresher.backends.hf.encode import Encoder, PromptEncoder, Text, Unrenderable
 from thresher.backends.hf.tree import Leaf, Tree, grow
 from thresher.errors import ConfigError
-from thresher.signals.query import Query
+from thresher.types import Query
 
 GUARD = 2  # tokens of the group's own words that must agree before the point where known tokens take over
 TREES_KEPT = 256

@@ -31,7 +31,7 @@ from thresher.types import ImageRef, Sample, SampleSource, Scored, digests_to_ar
 
 if TYPE_CHECKING:
     from thresher.backends.hf.ask_encode import AskEncoder
-    from thresher.signals.query import Query
+    from thresher.types import Query
 
 BLOCK_ROWS = 1024
 BLOCK_FEATURES = 2**30  # bytes of vision features held at once, on the device

@@ -22,8 +22,7 @@ from thresher.backends.hf.conversation import Conversation, Message, conversatio
 from thresher.backends.hf.encode import Text
 from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
 from thresher.backends.hf.generate import skips_padding
-from thresher.signals.query import Query
-from thresher.types import Sample, SampleSource, Scored
+from thresher.types import Query, Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend

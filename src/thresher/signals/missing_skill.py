@@ -1,0 +1,85 @@
+"""The one skill whose lack explains a mistaken step, in a teacher's words. Yao et al., arXiv:2412.15652, step 3.
+
+The teacher reads the question, both answers, the steps before the mistake and the mistaken step, behind in-context examples
+(`prompts/error_skill.txt`). It sees no picture, as when the mistake was found. Only rows with a mistake are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.prompts import read
+from thresher.signals.answer import GenerateBackend
+from thresher.signals.answer_switch import plain_question
+from thresher.signals.fill import fill
+from thresher.signals.skill_text import read_skills
+from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+
+PROMPT = read("error_skill")
+LONGEST = 400  # characters of an answer in the prompt
+
+
+@dataclass(frozen=True)
+class MissingSkill:
+    model: ModelIdentity
+    """The teacher."""
+    rationale: Signal
+    """Fields `answer`, `expected`."""
+    mistake: Signal
+    """Fields `chosen`, `step`, `text`, `before`."""
+    prompt: str = PROMPT
+    max_new_tokens: int = 32
+
+    name: ClassVar[str] = "missing_skill"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.GENERATE
+    not_identity: ClassVar[tuple[str, ...]] = ("rationale", "mistake")
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("rationale", "answer"),
+        ("rationale", "expected"),
+        ("mistake", "step"),
+        ("mistake", "text"),
+        ("mistake", "before"),
+    )
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("skill", "str", 'the skill, lower case; "": nothing is missing, or the teacher wrote no skill'),
+        Field("said", "str", "what the teacher wrote"),
+    )
+
+    @property
+    def among(self) -> Signal:
+        return self.mistake
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"rationale": self.rationale, "mistake": self.mistake}
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        assert inputs is not None
+        asked = [self._prompt(samples[i], inputs, i) for i in range(len(samples))]
+        for piece in backend.generate(asked, pool, self.max_new_tokens):
+            said = piece.values["text"]
+            skills = [next(iter(read_skills(first_line(str(t)), 1)), "") for t in said]
+            yield Scored(piece.index, {"skill": np.array(skills, object), "said": said}, piece.errors)
+
+    def _prompt(self, sample: Sample, inputs: Columns, i: int) -> Sample:
+        told, mistake = inputs["rationale"], inputs["mistake"]
+        values = {
+            "question": plain_question(sample),
+            "right": str(told["expected"][i])[:LONGEST],
+            "answer": str(told["answer"][i])[:LONGEST],
+            "before": str(mistake["before"][i]).replace("\n", " ") or "(none)",
+            "mistake": str(mistake["text"][i]),
+        }
+        turns = (Turn("user", fill(self.prompt, values)), Turn("assistant", "-"))
+        return Sample(sample.id, turns, (), sample.source)
+
+
+def first_line(text: str) -> str:
+    """A teacher may go on with an example of its own."""
+    return next((line for line in text.split("\n") if line.strip()), "")

@@ -1,0 +1,116 @@
+"""What a model reasons and answers when it is asked to think step by step, and whether that is right: error collection.
+
+Barry Menglong Yao et al., arXiv:2412.15652, step 1. The prompt is the row up to its last answer with an instruction behind the
+question; instructions that ask for a bare answer are taken out, since they would forbid the reasoning. An answer is right
+where it equals the row's own once both are normalised as `thresher evaluate` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.evaluation.metrics import exact_match
+from thresher.evaluation.reading import read as read_answer
+from thresher.prompts import read
+from thresher.signals.answer import GenerateBackend
+from thresher.signals.candidates import candidates, expected
+from thresher.signals.steps import stated_answer, take_apart
+from thresher.types import (
+    AnyModel,
+    Capability,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    Turn,
+    model_inputs,
+)
+
+NUMBERED = read("error_rationale")
+PLAIN = read("error_rationale_plain")
+_BARE_ANSWER = re.compile(
+    r"(?:^|(?<=[.!?]))\s*(?:please )?(?:answer|reply) (?:the question )?(?:using|with|in) "
+    r"(?:only )?(?:a|one|the|yes)\b[^\n.]*\.?",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """Greedy decoding, one prompt a row."""
+
+    model: AnyModel
+    instruction: str = NUMBERED
+    """Stands behind the question."""
+    max_new_tokens: int = 256
+    """Where a rationale is cut that does not end by itself."""
+
+    name: ClassVar[str] = "rationale"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.GENERATE
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("text", "str", "the reasoning as the model wrote it"),
+        Field("answer", "str", "its final answer; of a row that offers candidates the one it means, if clear"),
+        Field("expected", "str", "the row's own answer"),
+        Field("steps", "int32", "steps before the answer, >= 0; 0: nothing was written"),
+        Field("right", "bool", "answer and expected are equal once normalised"),
+        Field("finished", "bool", "the model ended by itself; false: it was cut at max_new_tokens"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        asked = [prompted(sample, self.instruction) for sample in samples]
+        for piece in backend.generate(asked, pool, self.max_new_tokens):
+            told = [_read(samples[i], str(t)) for i, t in zip(piece.index.tolist(), piece.values["text"], strict=True)]
+            values = {
+                "text": piece.values["text"],
+                "answer": np.array([t[0] for t in told], object),
+                "expected": np.array([t[1] for t in told], object),
+                "steps": np.array([t[2] for t in told], np.int32),
+                "right": np.array([t[3] for t in told], bool),
+                "finished": piece.values["finished"],
+            }
+            yield Scored(piece.index, values, piece.errors)
+
+
+def prompted(sample: Sample, instruction: str) -> Sample:
+    """The row with `instruction` behind its last question, asked for the answer to it.
+
+    >>> row = Sample("1", (Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")))
+    >>> prompted(row, "\\nThink.").turns[0].text
+    'Is it red?\\nThink.'
+    """
+    turns = list(sample.turns)
+    last = max((i for i, t in enumerate(turns) if t.role == "assistant"), default=len(turns))
+    before = turns[:last]
+    for at in range(len(before) - 1, -1, -1):
+        if before[at].role == "user":
+            before[at] = replace(before[at], text=question_of(before[at].text) + instruction)
+            break
+    return replace(sample, turns=(*before, Turn("assistant", "-")))  # what stands there is not looked at
+
+
+def question_of(text: str) -> str:
+    """A question without an instruction to answer in a word, a letter or a sentence."""
+    return _BARE_ANSWER.sub("", text).strip()
+
+
+def _read(sample: Sample, text: str) -> tuple[str, str, int, bool]:
+    """answer, expected answer, steps, right."""
+    found = take_apart(text)
+    wanted = stated_answer(expected(sample))
+    offered = candidates(sample)
+    answer = found.answer if offered is None else read_answer(found.answer, offered)
+    right = exact_match(answer, wanted) or exact_match(answer, expected(sample))
+    return answer, wanted, len(found.steps), right

@@ -1,0 +1,60 @@
+"""The skills that each row of a pool takes, in a teacher's words, asked once a row and kept. Yao et al., arXiv:2412.15652.
+
+The teacher sees the row's images, its question and its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.prompts import read
+from thresher.signals.answer import GenerateBackend
+from thresher.signals.fill import fill
+from thresher.signals.query import derived
+from thresher.signals.skill_text import read_skills
+from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+
+PROMPT = read("error_row_skills")
+TOKENS_A_SKILL = 16
+
+
+@dataclass(frozen=True)
+class RowSkills:
+    model: ModelIdentity
+    """The teacher."""
+    most: int = 3
+    """Skills of a row, >= 1."""
+    prompt: str = PROMPT
+    """Follows the row."""
+
+    name: ClassVar[str] = "row_skills"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.GENERATE
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("skills", "str", 'skills, a line each, lower case; "": the teacher wrote none'),
+        Field("count", "int32", "how many, 0 … most"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        asked = [self._prompt(sample) for sample in samples]
+        for piece in backend.generate(asked, pool, TOKENS_A_SKILL * self.most):
+            found = [read_skills(str(t), self.most) for t in piece.values["text"]]
+            values = {
+                "skills": np.array(["\n".join(f) for f in found], object),
+                "count": np.array([len(f) for f in found], np.int32),
+            }
+            yield Scored(piece.index, values, piece.errors)
+
+    def _prompt(self, sample: Sample) -> Sample:
+        row = derived(sample, "")
+        text = row.turns[-1].text + fill(self.prompt, {"most": self.most})
+        return replace(row, turns=(Turn("user", text), Turn("assistant", "-")))

@@ -1,0 +1,36 @@
+"""Skills out of what a teacher wrote: short phrases, one a line, in one form. Pure text; what is no skill is left out.
+
+A skill is a phrase of 1 to 12 words. Markers ("1.", "-", "Skill:") and a full stop are taken off, case and white space made one.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST_WORDS = 12
+_MARKER = re.compile(
+    r"^\s*(?:[-*•–]\s+|\(?\d{1,2}[.):]\s*|(?:missing |required )?skills?\s*(?:\d+\s*)?:\s*)+", re.IGNORECASE
+)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_EMPTY = ("no", "yes", "none", "n/a", "no skill", "nothing", "unknown", "null")
+
+
+def read_skills(text: str, most: int) -> tuple[str, ...]:
+    r"""At most `most` different skills, in order; () where the text holds none.
+
+    >>> read_skills("1. Counting objects.\n2. Reading  digits\n- counting objects", 3)
+    ('counting objects', 'reading digits')
+    >>> read_skills("counting objects, reading digits; comparing bars", 2)
+    ('counting objects', 'reading digits')
+    >>> read_skills("none", 3), read_skills("7", 3)
+    ((), ())
+    """
+    lines = [line for line in text.replace("\r", "\n").replace("**", "").split("\n") if line.strip()]
+    if len(lines) == 1:
+        lines = re.split(r"[;,]\s+(?:and\s+)?", lines[0])
+    found: dict[str, None] = {}
+    for line in lines:
+        phrase = " ".join(_MARKER.sub("", line).strip(" .:;\"'`").casefold().split())
+        if _WORD.search(phrase) and len(phrase.split()) <= MOST_WORDS and phrase not in _EMPTY:
+            found[phrase] = None
+    return tuple(found)[:most]
