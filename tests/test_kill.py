@@ -98,7 +98,7 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
     rows = 3000
     job = Job(tmp_path, rows, speed=4000)
     expected, seconds = job.uninterrupted()
-    assert sorted(expected) == ["run.yaml", "selection.parquet", "subset.json"]
+    assert sorted(expected) == ["evidence.parquet", "run.yaml", "selection.parquet", "subset.json"]
     moments = random.Random(os.urandom(8))  # other moments every time: that is the point
     waits = [moments.uniform(0, 0.18 * seconds) for _ in range(10)]
     killed = 0

@@ -41,7 +41,9 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
     outcome = made(pool, tmp_path)
     out = tmp_path / "out"
     output.write(outcome, pool, None, out)
-    assert sorted(p.name for p in out.iterdir()) == ["failures.jsonl", "run.yaml", "selection.parquet", "subset.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "evidence.parquet", "failures.jsonl", "run.yaml", "selection.parquet", "subset.json",
+    ]  # fmt: skip
 
     subset = json.loads((out / "subset.json").read_text())
     assert subset == [record(i) for i in sorted(outcome.rows.tolist())]  # pool order, records untouched
@@ -55,6 +57,15 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
     assert table["digest"].to_pylist() == [pool.sample(i).digest.hex() for i in outcome.rows]
     assert set(table["group"].to_pylist()) <= {"P", "W"}
     assert table["words"].to_pylist() == [3 * (i % 7 + 1) for i in outcome.rows.tolist()]
+
+    evidence = pq.read_table(out / "evidence.parquet")  # every row that the method saw, by row
+    assert evidence.schema.names == ["row", "rank", "effect", "group", "words"]
+    assert evidence["row"].to_pylist() == sorted(outcome.considered.tolist()) and len(evidence) == 119
+    rank = dict(zip(evidence["row"].to_pylist(), evidence["rank"].to_pylist(), strict=True))
+    assert [row for row, r in sorted(rank.items(), key=lambda kv: kv[1] if kv[1] is not None else 999)][:30] == (
+        outcome.rows.tolist()
+    )
+    assert evidence["words"].to_pylist() == [3 * (i % 7 + 1) for i in evidence["row"].to_pylist()]
 
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert failure == {
@@ -105,7 +116,7 @@ def test_the_same_selection_is_the_same_bytes(pool: Pool, tmp_path: Path) -> Non
     outs = [tmp_path / "a", tmp_path / "b"]
     for out in outs:
         output.write(made(pool, tmp_path), pool, None, out)  # the second run scores nothing
-    for name in ("subset.json", "selection.parquet", "run.yaml", "failures.jsonl"):
+    for name in ("subset.json", "selection.parquet", "evidence.parquet", "run.yaml", "failures.jsonl"):
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
 
 
@@ -129,7 +140,9 @@ def test_an_earlier_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_p
     (tmp_path / "pool.jsonl").write_text("\n".join(lines) + "\n")
     other = open_pool(tmp_path / "pool.jsonl")
     output.write(made(other, tmp_path), other, None, out)
-    assert sorted(p.name for p in out.iterdir()) == ["notes.txt", "run.yaml", "selection.parquet", "subset.jsonl"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "evidence.parquet", "notes.txt", "run.yaml", "selection.parquet", "subset.jsonl",
+    ]  # fmt: skip
     assert (out / "subset.jsonl").read_text().splitlines() == [lines[i] for i in sorted(made(other, tmp_path).rows)]
 
 
@@ -257,4 +270,4 @@ def test_a_kill_between_two_files_never_leaves_what_looks_complete(
         output.read(out)
     output.write(run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store")), pool, None, out)
     assert output.read(out)["counts"]["selected"] == 5
-    assert sorted(p.name for p in out.iterdir()) == ["run.yaml", "selection.parquet", "subset.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["evidence.parquet", "run.yaml", "selection.parquet", "subset.json"]

@@ -1,10 +1,13 @@
 """A selection on disk: the folder that `select` leaves behind, and reading it again.
 
-    subset.json | subset.jsonl   the chosen records as they stand in the pool file, in pool order
+    subset.json | .jsonl | .parquet   the chosen records in pool order: as they stand in a pool of one JSON or JSONL file;
+                                 else in LLaVA JSON, or in parquet where rows hold image bytes
     selection.parquet            row, id, digest, rank (0 = best), then each reason as a plain column; sorted by rank
     evidence.parquet             the same reasons for every row that the method saw, kept or not; sorted by row
     run.yaml                     how it came about; its `config` section replays it
     failures.jsonl               the rows that could not be used, when there are any
+    duplicates.parquet           the rows that --dedup left out, and the row that stands for each
+    errors.json, errors.jsonl    of a method that aims at a validation set: what the model gets wrong there, in counts and row by row
 
 All files are written aside and renamed, run.yaml last, and that of an earlier selection is removed before the first:
 where it stands, the folder is complete and of one selection. Other files in the folder are left alone. Nothing here
@@ -32,16 +35,34 @@ import yaml
 import thresher
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.fingerprint import fingerprint
+from thresher.mixture import Mixture, settled_for
+from thresher.pools.layouts import LAYOUTS
 from thresher.run import Outcome, compute_all
 from thresher.signal_graph import signals_of, unlabelled
 from thresher.store import STALE_AFTER, Store
 from thresher.trained import Trainer
-from thresher.types import ModelIdentity, RowSignal, model_inputs
+from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
-SUBSETS = {"llava-json": "subset.json", "llava-jsonl": "subset.jsonl"}
+SUBSETS = {  # format of a pool -> the file that a selection of it leaves; "mixed" where no row holds image bytes
+    **{
+        f"{layout}-{kind}": f"subset.{kind}"
+        for layout in LAYOUTS
+        if layout != "llamafactory"
+        for kind in ("json", "jsonl")
+    },
+    **dict.fromkeys(("llamafactory", "mixed"), "subset.json"),
+    **dict.fromkeys(("parquet", "datasets", "webdataset"), "subset.parquet"),
+}
+_FILES = ("subset.json", "subset.jsonl", "subset.parquet", "failures.jsonl")
+EXTRAS = (
+    "duplicates.parquet",
+    "failures.jsonl",
+    "errors.json",
+    "errors.jsonl",
+)  # written where there is something to say
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -69,7 +90,7 @@ def check_writable(out: str | Path) -> Path:
 def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) -> None:
     """Write the selection into the folder `out`. Raises ConfigError (not writable) or StoreError (disk full)."""
     out = check_writable(out)
-    _spare_the_pool(pool, out)
+    spare_the_pool(pool, out)
     _sweep(out)
     aside = out / f".tmp-{uuid.uuid4().hex}"
     try:
@@ -77,13 +98,17 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
         names = [_subset(outcome, pool, aside), _selection(outcome, pool, aside), _evidence(outcome, aside)]
         if outcome.failures:
             names.append(_failures(outcome, aside))
+        if outcome.copies is not None:
+            names.append(_copies(outcome, pool, aside))
+        if outcome.findings is not None:
+            names += _errors(outcome, aside)
         names.append(_run(outcome, pool, config, aside))
         assert names[-1] == "run.yaml"
         # selection.parquet tells an earlier selection also where a kill left it without its run.yaml
         earlier = any((out / name).exists() for name in ("run.yaml", "selection.parquet"))
         (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
         if earlier:  # what this selection lacks would contradict it
-            for old in sorted({*SUBSETS.values(), "failures.jsonl", "report.html"}.difference(names)):
+            for old in sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names)):
                 (out / old).unlink(missing_ok=True)
         for name in names:
             os.replace(aside / name, out / name)
@@ -114,9 +139,10 @@ def read(out: str | Path) -> dict[str, Any]:
     return content
 
 
-def _spare_the_pool(pool: Pool, out: Path) -> None:
-    for name in (*SUBSETS.values(), "failures.jsonl"):
-        if (out / name).exists() and (out / name).samefile(pool.path):
+def spare_the_pool(pool: Pool, out: Path) -> None:
+    """Raises ConfigError where a selection written to the folder `out` would overwrite a file of the pool."""
+    for name in _FILES:
+        if (out / name).exists() and any(os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.sources):
             raise ConfigError(f"--out {out} holds the pool itself ({name}), which must stay. Give another folder.")
 
 
@@ -126,8 +152,9 @@ def _spare_the_pool(pool: Pool, out: Path) -> None:
 def _subset(outcome: Outcome, pool: Pool, folder: Path) -> str:
     from thresher import exporters
 
-    name = SUBSETS[pool.format]
-    exporters.export(pool, np.sort(outcome.rows), folder / name, pool.format)
+    format, extension = exporters.default(pool)
+    name = "subset" + extension
+    exporters.export(pool, np.sort(outcome.rows), folder / name, format)
     return name
 
 
@@ -153,6 +180,14 @@ def _evidence(outcome: Outcome, folder: Path) -> str:
     return "evidence.parquet"
 
 
+def _copies(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    """row, id, digest, duplicate_group: the rows that --dedup left out and the row that stands for each; sorted by row."""
+    assert outcome.copies is not None
+    columns = _who(pool, outcome.copies[:, 0]) | {"duplicate_group": pa.array(outcome.copies[:, 1])}
+    pq.write_table(pa.table(columns), folder / "duplicates.parquet", compression="zstd")
+    return "duplicates.parquet"
+
+
 def _failures(outcome: Outcome, folder: Path) -> str:
     with open(folder / "failures.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
         for failure in outcome.failures:
@@ -160,20 +195,48 @@ def _failures(outcome: Outcome, folder: Path) -> str:
     return "failures.jsonl"
 
 
+def _errors(outcome: Outcome, folder: Path) -> list[str]:
+    """The findings in a validation set. A line of errors.jsonl: the record's own fields, its id, question and images."""
+    from thresher.pools import open_pool
+    from thresher.signals.answer_switch import plain_question
+
+    findings, validation = outcome.findings, outcome.recipe.validation
+    assert findings is not None and validation is not None
+    told = {"validation": str(validation[0]), "images": str(validation[1]), **findings.summary}
+    (folder / "errors.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    target = open_pool(*validation)
+    with open(folder / "errors.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
+        for record in findings.rows:
+            sample = target.sample(int(record["row"]))
+            where = [image.path for image in sample.images]
+            line = {
+                **record,
+                "id": target.ids([int(record["row"])])[0],
+                "question": plain_question(sample),
+                "images": where,
+            }
+            f.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return ["errors.json", "errors.jsonl"]
+
+
 def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> str:
     recipe = outcome.recipe
     settings = {k: "none" if v is None else v for k, v in recipe.settings.items() if isinstance(v, PLAIN)}
     told: dict[str, Any] = {
-        "pool": str(pool.path),
-        "images": str(pool.images_folder),
+        "pool": str(pool.path) if len(pool.sources) == 1 and Path(pool.path).exists() else pool.spec,
         "method": recipe.method,
         "budget": recipe.budget,
         "seed": recipe.seed,
         "store": str(recipe.store),
         "on_missing": recipe.on_missing,
     }
+    if pool.images is not None:
+        told["images"] = str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
     if recipe.model is not None:
         told["model"] = recipe.model
+    if recipe.validation is not None:
+        told["validation"], told["validation_images"] = map(str, recipe.validation)
+    told |= recipe.mixture.to_mapping()
     if config is not None:
         told |= config.to_mapping()
     told["settings"] = settings  # all of them, so that a later default does not change a replay
@@ -181,10 +244,12 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
         "thresher": thresher.__version__,
         "config": told,
         "pool": {
-            "path": str(Path(pool.path).resolve()),
-            "images": str(Path(pool.images_folder).resolve()),
+            "path": pool.spec,
+            "images": pool.images,
             "format": pool.format,
-            "bytes": Path(pool.path).stat().st_size,
+            "read_as": pool.read_as,
+            "files": len(pool.sources),
+            "bytes": pool.total_bytes,
             "rows": len(pool),
         },
         "method": {"name": recipe.method, "seed": recipe.seed, "settings": dict(settings)},
@@ -276,8 +341,9 @@ def signals_table(out: str | Path) -> pa.Table:
 
     run = read(out)
     store = Store(run["store"])
-    pool = open_pool(run["pool"]["path"], run["pool"]["images"], cache=store.root / "pools")
-    if len(pool) != run["pool"]["rows"] or Path(pool.path).stat().st_size != run["pool"]["bytes"]:
+    told = run["pool"]
+    pool = open_pool(told["path"], told["images"], cache=store.root / "pools", format=told.get("read_as"))
+    if len(pool) != told["rows"] or pool.total_bytes != told["bytes"]:
         raise PoolError(
             f"{pool.path} has changed since the selection in {out} was made ({run['pool']['rows']:,} rows then, "
             f"{len(pool):,} now). Select again, or put the old file back."
@@ -291,7 +357,8 @@ def signals_table(out: str | Path) -> pa.Table:
     model = None if run["model"] is None else handle(run["model"])
     roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
     seed = run["method"]["seed"]
-    signals = unlabelled(signals_of(method, model, roles, seed, run["counts"]["budget"]))
+    settled = settled_for(Mixture.of(run["config"]), pool, Budget(run["config"]["budget"]), store, seed, None)
+    signals = unlabelled(signals_of(method, model, roles, seed, settled.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
         if isinstance(signal, RowSignal) and not _of_a_trained_model(signal) and fingerprint(signal) not in then:
@@ -300,7 +367,7 @@ def signals_table(out: str | Path) -> pa.Table:
                 f"made {out} ({run['thresher']}). Select again."
             )
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone, roles)
+    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone, roles, settled.within)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():

@@ -24,8 +24,21 @@ if TYPE_CHECKING:
 
 LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
 MOST_SOURCES = 12
+NARROW = 72  # columns of a terminal below which tables leave out what can be left out
 MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
-FILES = ("subset.json", "subset.jsonl", "selection.parquet", "run.yaml", "failures.jsonl")
+FILES = (
+    "subset.json",
+    "subset.jsonl",
+    "selection.parquet",
+    "run.yaml",
+    "failures.jsonl",
+    "errors.json",
+    "errors.jsonl",
+    "evidence.parquet",
+    "duplicates.parquet",
+    "report.html",
+)
+_COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LOSSES = {"nll": "log-perplexity", "nll_one_shot": "log-perplexity after a demonstration"}
 
 
@@ -87,6 +100,7 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
 
     from rich.text import Text
 
+    text = plain(text)
     whole = Text.from_markup(text) if markup else Text(text)
     cuts: list[int] = []
     if console.file.isatty():
@@ -101,6 +115,15 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
         console.print(piece, soft_wrap=True)
 
 
+def plain(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters but line ends, and bidi overrides, become �.
+
+    >>> plain("red\x1b[31m\u202e")
+    'red�[31m�'
+    """
+    return _COMMANDS.sub("\ufffd", text)
+
+
 def table(*columns: str, numbers: bool = True) -> Table:
     """A plain table; with `numbers`, all columns but the first are aligned to the right."""
     from rich import box
@@ -112,8 +135,13 @@ def table(*columns: str, numbers: bool = True) -> Table:
     return out
 
 
-def comparison(pool: Pool, rows: np.ndarray) -> Table | None:
-    """Pool and subset by source and by answer length; None when there is only one of each."""
+def comparison(pool: Pool, rows: np.ndarray, width: int = 140) -> Table | None:
+    """Pool and subset by source and by answer length; None when there is only one of each.
+
+    `width`: columns of the terminal; below NARROW only the shares are shown, and numbers are never broken.
+    """
+    from rich.markup import escape
+
     kept = np.zeros(len(pool), bool)
     kept[rows] = True
     groups = {
@@ -123,14 +151,21 @@ def comparison(pool: Pool, rows: np.ndarray) -> Table | None:
     groups = {name: parts for name, parts in groups.items() if len(parts) > 1}
     if not groups:
         return None
-    out = table("", "pool", "", "kept", "", "kept of these")
+    narrow = width < NARROW
+    out = table("", "pool", "kept") if narrow else table("", "pool", "", "kept", "", "kept of these")
+    for column in out.columns[1:]:
+        column.no_wrap = True
     for i, (title, parts) in enumerate(groups.items()):
         if i:
             out.add_section()
         for name, mask in parts:
             n, k = int(mask.sum()), int((mask & kept).sum())
-            label = f"{title} {name}" if title == "source" else f"{title} of {name}"
-            out.add_row(label, f"{n:,}", share(n, len(pool)), f"{k:,}", share(k, len(rows)), share(k, n))
+            label = escape(plain(f"{title} {name}" if title == "source" else f"{title} of {name}"))
+            before, after = share(n, len(pool)), share(k, len(rows))
+            if narrow:
+                out.add_row(label, before, after)
+            else:
+                out.add_row(label, f"{n:,}", before, f"{k:,}", after, share(k, n))
     return out
 
 
@@ -177,7 +212,7 @@ def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
     say(console, f"[bold]Kept {k:,} of {n:,} rows[/bold] ({share(k, n)}) by {escape(what)}, seed {config.seed}.")
     for line in cost_lines(outcome):
         say(console, line, markup=False)
-    if (before_after := comparison(pool, outcome.rows)) is not None:
+    if (before_after := comparison(pool, outcome.rows, console.width)) is not None:
         console.print(before_after)
     for line in loss_lines(outcome):
         say(console, line)

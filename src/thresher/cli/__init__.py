@@ -15,12 +15,14 @@ import typer
 from thresher import __version__
 from thresher.cli.compare import compare
 from thresher.cli.demo import demo
+from thresher.cli.diff import diff
 from thresher.cli.doctor import doctor
 from thresher.cli.evaluate import evaluate
 from thresher.cli.export import export
 from thresher.cli.guard import fail, guarded
 from thresher.cli.methods import methods
 from thresher.cli.plan import plan
+from thresher.cli.report import report
 from thresher.cli.select import select
 from thresher.cli.signals import signals
 from thresher.cli.train import train
@@ -33,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, select, plan, methods, doctor, signals, export, train, evaluate, compare):
+for command in (demo, select, plan, methods, doctor, signals, export, train, evaluate, compare, report, diff):
     app.command(command.__name__)(guarded(command))
 
 

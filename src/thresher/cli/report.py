@@ -1,0 +1,24 @@
+"""`thresher report`: report.html of a folder that `select` or `compare` wrote, made again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder that select or compare wrote.", show_default=False)
+    ],
+) -> None:
+    """Write report.html into a selection's or comparison's folder: one file that opens anywhere, offline.
+
+    A selection's report needs its pool where it was; no model is opened.
+    """
+    from pathlib import Path
+
+    from thresher.report import write
+
+    path = write(folder)
+    typer.echo(f"Written to {path} ({Path(path).stat().st_size / 1e6:.1f} MB).")

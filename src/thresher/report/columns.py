@@ -1,0 +1,106 @@
+"""What the columns of reasons mean, in words for people: name, unit, direction. A plain table; touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thresher.report.chart import tick_text
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A column of reasons."""
+
+    title: str
+    unit: str = ""
+    direction: str = ""
+    short: str = ""  # where there is little room; "" = the title
+    drawn: bool = True  # a distribution of it says something
+
+    @property
+    def brief(self) -> str:
+        """A few words, in lower case."""
+        return self.short or self.title.lower()
+
+    @property
+    def axis(self) -> str:
+        """As the title of an axis."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+_NATS = "nats per token"
+KNOWN: dict[str, Meaning] = {
+    "nll": Meaning(
+        "Log-perplexity of the answer", _NATS, "higher: the answer surprises the model more", "log-perplexity"
+    ),
+    "nll_one_shot": Meaning(
+        "Log-perplexity after a demonstration", _NATS, "higher: more surprising", "after a demonstration"
+    ),
+    "effect": Meaning("What a demonstration changes", _NATS, "above 0: the answer became likelier", "change"),
+    "necessity": Meaning(
+        "Necessity: loss under the seed model", _NATS, "higher: still hard after the seed rows", "necessity"
+    ),
+    "knowledge": Meaning("Knowledge", "", "P: the model holds the answer already; W: the data must teach it"),
+    "subset": Meaning("Subset", "", "P or W, and d (gives demonstrations) or q (is asked)"),
+    "bin": Meaning("Bin of log-perplexity", "", "0: least surprising", "bin"),
+    "critical": Meaning("Taken by preference", short="preferred"),
+    "group": Meaning("Group of necessity", "", "0: least needed; −1: in no group", "group"),
+    "seed_row": Meaning("Seed row"),
+    "held": Meaning("Held back as suspected noise", short="held back"),
+    "source": Meaning("Source"),
+    "weight": Meaning("Weight", "", "in training"),
+    "capability": Meaning("Capability"),
+    "score": Meaning("Score", "", "higher: worth more"),
+    "style": Meaning("Interaction style"),
+    "round": Meaning("Turn", "", "−1: not taken", drawn=False),
+    "teacher_sample": Meaning("Teacher's sample"),
+    "validation_row": Meaning("Validation row", "", "−1: fetched for none", drawn=False),
+    "mistaken_step": Meaning("Mistaken step", drawn=False),
+    "missing_skill": Meaning("Missing skill"),
+    "search_rank": Meaning("Rank in the search", "", "0: best; −1: not fetched", drawn=False),
+    "search_score": Meaning("Fit to the search", "", "higher: fits better"),
+    "skills": Meaning("Skills of the row", drawn=False),
+}
+
+
+def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
+    """What the column `name` is; a name that is not known stands for itself."""
+    if name == "length":
+        return Meaning("Answer length", "characters" if settings.get("unit") == "chars" else "words")
+    if name.startswith(("score_", "teacher_")) and name not in KNOWN:
+        what = name.replace("score_", "score: ", 1).replace("teacher_", "teacher's score: ", 1).replace("_", " ")
+        return Meaning(what.capitalize(), "0 to 5", "higher: worth more", short=what)
+    return KNOWN.get(name, Meaning(name.replace("_", " ").capitalize()))
+
+
+def is_number(values: np.ndarray) -> bool:
+    """Whether a column is drawn as a distribution; text and truth values are counted."""
+    return values.dtype.kind in "iuf"
+
+
+def constant(values: np.ndarray) -> bool:
+    """Whether all rows have the same value, so that it decides nothing."""
+    if values.dtype.kind == "f":
+        values = values[~np.isnan(values)]
+    return len(values) > 1 and bool(np.all(values == values[0]))
+
+
+def shown(value: Any, unit: str = "") -> str:
+    """One value as people read it.
+
+    >>> [shown(v) for v in (True, 3, 0.12345, "W_q", float("nan"))]
+    ['yes', '3', '0.1235', 'W_q', 'none']
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        if np.isnan(value):
+            return "none"
+        if float(value) == 1 and unit in ("words", "characters"):
+            unit = unit[:-1]
+        return tick_text(float(value)) + (f" {unit}" if unit else "")
+    return str(value) or "none"

@@ -1,0 +1,186 @@
+"""Two selections beside each other: what both keep, what only one keeps, by source and by score. Pure arithmetic.
+
+Rows of one pool are matched by their number; rows of two pools by their digest, copies one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from thresher.report.chart import finite
+from thresher.report.columns import constant, is_number, meaning
+from thresher.report.folder import Made
+from thresher.types import digests_to_bytes
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows of one source, or in all."""
+
+    name: str
+    only_a: int
+    both: int
+    only_b: int
+
+    @property
+    def a(self) -> int:
+        return self.only_a + self.both
+
+    @property
+    def b(self) -> int:
+        return self.only_b + self.both
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that one of the two knew of the rows: medians; None where it knew none of them."""
+
+    of: str  # "A" or "B": whose reason it is
+    name: str
+    title: str
+    brief: str
+    unit: str
+    only_a: float | None
+    both: float | None
+    only_b: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`rows_*`: int64 pool rows, of A's pool for `only_a` and `both`, of B's for `only_b`; best rank first."""
+
+    a: Made
+    b: Made
+    same_pool: bool
+    only_a: np.ndarray
+    both: np.ndarray
+    only_b: np.ndarray
+    by_chance: float | None  # rows that two random draws of these sizes would share; None for two pools
+    sources: tuple[Counts, ...]
+    scores: tuple[Score, ...]
+
+    @property
+    def jaccard(self) -> float:
+        """Rows in both over rows in any, 0 to 1."""
+        every = len(self.only_a) + len(self.both) + len(self.only_b)
+        return len(self.both) / every if every else 1.0
+
+    def to_json(self, examples: int = 10) -> dict[str, Any]:
+        """Counts, scores, and the first `examples` rows of each part by rank."""
+        parts = {"only_a": (self.a, self.only_a), "both": (self.a, self.both), "only_b": (self.b, self.only_b)}
+        return {
+            "a": _about(self.a),
+            "b": _about(self.b),
+            "same_pool": self.same_pool,
+            **{name: len(rows) for name, (_, rows) in parts.items()},
+            "jaccard": self.jaccard,
+            "both_by_chance": self.by_chance,
+            "by_source": [asdict(c) for c in self.sources],
+            "scores": [asdict(s) for s in self.scores],
+            "examples": {
+                name: [
+                    {"row": r, "id": i}
+                    for r, i in zip(rows[:examples].tolist(), m.pool.ids(rows[:examples]), strict=True)
+                ]
+                for name, (m, rows) in parts.items()
+            },
+        }
+
+
+def difference(a: Made, b: Made) -> Difference:
+    """Compare two selections."""
+    rows_a, rows_b = a.kept_rows, b.kept_rows
+    same = _same_pool(a, b)
+    if same:
+        keys_a, keys_b = rows_a.tolist(), rows_b.tolist()
+    else:
+        keys_a, keys_b = _keys(a, rows_a), _keys(b, rows_b)
+    there_a, there_b = dict.fromkeys(keys_a), dict.fromkeys(keys_b)
+    in_b = np.array([key in there_b for key in keys_a], bool)
+    in_a = np.array([key in there_a for key in keys_b], bool)
+    only_a, both, only_b = rows_a[~in_b], rows_a[in_b], rows_b[~in_a]
+    by_chance = len(rows_a) * len(rows_b) / len(a.pool) if same and len(a.pool) else None
+    return Difference(a, b, same, only_a, both, only_b, by_chance, _sources(a, b, only_a, both, only_b),
+                      _scores(a, b, only_a, both, only_b, same))  # fmt: skip
+
+
+def values_of(made: Made, name: str, rows: np.ndarray) -> np.ndarray:
+    """The reason `name` of these pool rows, float64, without rows that the method did not see."""
+    at = np.searchsorted(made.rows, rows)
+    at = at[(at < len(made.rows)) & (made.rows[np.minimum(at, len(made.rows) - 1)] == rows)]
+    return finite(made.reasons[name][at])
+
+
+def numbers(made: Made) -> list[str]:
+    """The names of its reasons that are numbers and differ between rows."""
+    return [name for name, values in made.reasons.items() if is_number(values) and not constant(values)]
+
+
+def _same_pool(a: Made, b: Made) -> bool:
+    if a.pool is b.pool:
+        return True
+    return len(a.pool) == len(b.pool) and bool(np.array_equal(a.pool.digest, b.pool.digest))
+
+
+def _keys(made: Made, rows: np.ndarray) -> list[tuple[bytes, int]]:
+    """(digest, its how manieth copy among these rows)."""
+    seen: dict[bytes, int] = {}
+    out = []
+    for digest in digests_to_bytes(made.pool.digest[rows]):
+        seen[digest] = seen.get(digest, -1) + 1
+        out.append((digest, seen[digest]))
+    return out
+
+
+def _sources(a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray) -> tuple[Counts, ...]:
+    counts: dict[str, list[int]] = {}
+    for i, (made, rows) in enumerate(((a, only_a), (a, both), (b, only_b))):
+        number = np.bincount(made.pool.source[rows], minlength=len(made.pool.source_names))
+        for name, n in zip(made.pool.source_names, number.tolist(), strict=True):
+            counts.setdefault(name or "(none)", [0, 0, 0])[i] += n
+    ordered = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    return tuple(Counts(name, *n) for name, n in ordered if sum(n))
+
+
+def _scores(
+    a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray, same: bool
+) -> tuple[Score, ...]:
+    out = []
+    for of, made in (("A", a), ("B", b)):
+        for name in numbers(made):
+            if of == "B" and name in a.reasons and same and _equal(a, b, name):
+                continue  # the same column twice
+            parts: Mapping[str, np.ndarray | None] = {
+                "only_a": only_a if same or of == "A" else None,
+                "both": both if same or of == "A" else None,
+                "only_b": only_b if same or of == "B" else None,
+            }
+            medians = [None if rows is None else _median(values_of(made, name, rows)) for rows in parts.values()]
+            what = meaning(name, made.settings)
+            out.append(Score(of, name, what.title, what.brief, what.unit, *medians))
+    return tuple(out)
+
+
+def _equal(a: Made, b: Made, name: str) -> bool:
+    return np.array_equal(a.rows, b.rows) and np.array_equal(
+        np.asarray(a.reasons[name], np.float64), np.asarray(b.reasons[name], np.float64), equal_nan=True
+    )
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def _about(made: Made) -> dict[str, Any]:
+    return {
+        "folder": str(made.folder),
+        "method": made.method,
+        "settings": made.settings,
+        "seed": made.seed,
+        "pool": str(made.pool.path),
+        "rows": len(made.kept_rows),
+    }

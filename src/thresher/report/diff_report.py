@@ -1,0 +1,124 @@
+"""The page of `thresher diff A B --out FILE.html`: overlap, sources, scores, and rows that only one of the two keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from thresher.report import chart, page
+from thresher.report.chart import Figure, Series, distribution
+from thresher.report.columns import meaning
+from thresher.report.diff import Counts, Difference, numbers, values_of
+from thresher.report.folder import Made
+from thresher.report.gallery import Card, make_cards
+from thresher.report.tally import draw
+from thresher.report.words import explainer
+
+ROWS = 36  # of each part
+MOST_SOURCES = 20
+
+
+def write(difference: Difference, path: Path) -> Path:
+    """Write the page. Raises StoreError."""
+    return page.publish(path, build(difference))
+
+
+def label(made: Made, other: Made) -> str:
+    """What tells the two apart: method, budget and seed, or else the folder."""
+
+    def name(m: Made) -> str:
+        return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
+
+    return name(made) if name(made) != name(other) else str(made.folder)
+
+
+def build(d: Difference, rows: int = ROWS) -> str:
+    """The page. `rows`: examples of each part, best rank first, then by lot."""
+    a, b = label(d.a, d.b), label(d.b, d.a)
+    n = len(d.only_a) + len(d.both) + len(d.only_b)
+    groups = [
+        ("a", f"Only A: {a}", d.a, d.only_a, d.b),
+        ("b", f"Only B: {b}", d.b, d.only_b, d.a),
+        ("both", "In both", d.a, d.both, d.b),
+    ]
+    cards = [(id_, title, len(kept), _cards(d, made, kept, other, rows)) for id_, title, made, kept, other in groups]
+    shown = [c for _, _, _, some in cards for c in some]
+    sources = list(d.sources)[:MOST_SOURCES]
+    if len(d.sources) > MOST_SOURCES:
+        rest = d.sources[MOST_SOURCES:]
+        sums = (sum(c.only_a for c in rest), sum(c.both for c in rest), sum(c.only_b for c in rest))
+        sources.append(Counts(f"{len(rest)} smaller sources", *sums))
+    whole = Counts("all", len(d.only_a), len(d.both), len(d.only_b))
+    return page.render(
+        "diff.html.jinja",
+        {
+            "title": f"{len(d.both):,} {'row is' if len(d.both) == 1 else 'rows are'} in both selections",
+            "d": d,
+            "a": a,
+            "b": b,
+            "whole": whole,
+            "n": max(n, 1),
+            "sources": sources,
+            "top": max((100 * max(c.a / max(whole.a, 1), c.b / max(whole.b, 1)) for c in sources), default=100.0)
+            or 100.0,
+            "figures": figures(d, a, b),
+            "groups": cards,
+            "filter_sources": sorted({c.source for c in shown}),
+            "filter_kinds": sorted({c.kind for c in shown}),
+        },
+    )
+
+
+def figures(d: Difference, a: str, b: str) -> list[Figure]:
+    """Each number that a selection knew: the rows of A against those of B. None for two different pools."""
+    out = []
+    rows_a, rows_b = np.r_[d.only_a, d.both], np.r_[d.only_b, d.both]
+    if not d.same_pool:
+        return []
+    told = [(s.of, s.name) for s in d.scores]
+    for of, made in (("A", d.a), ("B", d.b)):
+        for name in numbers(made):
+            if (of, name) not in told:
+                continue
+            what = meaning(name, made.settings)
+            panel = [
+                Series("pool", "pool", np.asarray(made.reasons[name], np.float64)),
+                Series("A", "kept", values_of(made, name, rows_a)),
+                Series("B", "random", values_of(made, name, rows_b)),
+            ]
+            shared = chart.scale([panel])
+            if shared is None:
+                continue
+            score = next(s for s in d.scores if (s.of, s.name) == (of, name))
+            table = (
+                ("median", "only A", "both", "only B"),
+                (
+                    what.brief,
+                    *("none" if v is None else chart.tick_text(v) for v in (score.only_a, score.both, score.only_b)),
+                ),
+            )
+            svg = distribution(panel, shared, what.axis, f"{what.title}: distribution in the pool, in A and in B.")
+            legend = (("pool", "pool"), ("kept", f"A: {a}"), ("random", f"B: {b}"))
+            out.append(Figure(f"{what.title} (known to {of})", svg, what.direction.capitalize(), legend, table))
+    return out
+
+
+def _cards(d: Difference, made: Made, rows: np.ndarray, other: Made, most: int) -> list[Card]:
+    best = rows[: most // 2]
+    some = np.r_[best, draw(made, np.setdiff1d(rows, best), most - len(best))].astype(np.int64)
+    cards = make_cards(made, some)
+    if not d.same_pool:
+        return cards
+    why, place = explainer(other), dict(zip(other.rows.tolist(), range(len(other.rows)), strict=True))
+    name = "B" if other is d.b else "A"
+    out = []
+    for card in cards:
+        at = place.get(card.row)
+        if at is None:
+            said = f"{name}: could not be used"
+        else:
+            said = f"{name}, {'kept' if other.rank[at] >= 0 else 'not kept'}: {why(at).text}"
+        out.append(replace(card, other=said))
+    return out

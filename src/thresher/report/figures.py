@@ -1,0 +1,73 @@
+"""Figures of one column: its distribution with the cut, or its counts; and what figures of several columns share.
+
+Drawn from a selection's reasons alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from thresher.report import chart, tally
+from thresher.report.chart import Figure, Series, distribution, finite
+from thresher.report.columns import meaning
+from thresher.report.folder import Made
+from thresher.report.tally import Panel
+
+POOL, KEPT, RANDOM = ("pool", "pool"), ("kept", "kept"), ("random", "random draw of as many rows")
+
+
+def tally_of(made: Made, name: str) -> Panel:
+    """Counts by a text or truth value of the rows that the method saw."""
+    values = made.reasons[name]
+    if values.dtype.kind == "b":
+        values = np.where(values, "yes", "no")
+    return tally.by_text(meaning(name, made.settings).title, values, made.kept)
+
+
+def one(made: Made, name: str) -> list[Figure]:
+    """The distribution of one number, with the cut where the kept rows are one stretch of it."""
+    values, kept = made.reasons[name], made.kept
+    what = meaning(name, made.settings)
+    panel = [Series("pool", "pool", values), Series("kept", "kept", values[kept])]
+    shared = chart.scale([panel])
+    if shared is None:
+        return []
+    edges = cuts(values, kept)
+    caption = f"{what.direction.capitalize()}." if what.direction else ""
+    if edges:
+        caption += " Dashed: the cut." if len(edges) == 1 else " Dashed: the cuts."
+    labels = [(value, f"cut {chart.tick_text(value)}") for value in edges]
+    if not shared.whole and len(finite(values)):
+        caption += " The outermost bars hold the half percent beyond."
+    svg = distribution(panel, shared, what.axis, f"{what.title}: distribution of pool and kept rows.", labels)
+    return [Figure(what.title, svg, caption.strip(), (POOL, KEPT), quantiles(panel))]
+
+
+def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
+    """Where the kept rows are one stretch of the values: its ends that have dropped rows beyond. [] where they are not."""
+    inside, outside = finite(values[kept]), finite(values[~kept])
+    if not len(inside) or not len(outside):
+        return []
+    low, high = float(inside.min()), float(inside.max())
+    if np.any((outside > low) & (outside < high)):
+        return []
+    return [end for end, beyond in ((low, outside <= low), (high, outside >= high)) if beyond.any()]
+
+
+def random_draw(made: Made) -> np.ndarray:
+    """Positions [k] of a seeded random draw of as many rows as were kept."""
+    order = np.argsort(made.lot[made.rows], kind="stable")
+    return order[: int(made.kept.sum())]
+
+
+def quantiles(panel: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
+    head = ("", "rows", "5%", "25%", "median", "75%", "95%", "mean")
+    rows: list[tuple[str, ...]] = [head]
+    for series in panel:
+        v = finite(series.values)
+        if len(v):
+            numbers = [*np.percentile(v, [5, 25, 50, 75, 95]), v.mean()]
+            rows.append((series.name, f"{len(v):,}", *(chart.tick_text(float(x)) for x in numbers)))
+    return tuple(rows)

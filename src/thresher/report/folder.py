@@ -1,0 +1,136 @@
+"""A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they speak of.
+
+Reads only. The pool must be the one that was selected from: rows are looked up in it by number.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thresher import output
+from thresher.errors import ConfigError, PoolError
+from thresher.run import Failure
+from thresher.types import digests_to_bytes, seeded_ties
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+
+@dataclass(frozen=True)
+class Made:
+    """A selection and everything that explains it. `c`: rows that the method saw."""
+
+    folder: Path
+    run: dict[str, Any]  # run.yaml
+    pool: Pool
+    rows: np.ndarray  # int64 [c], pool rows, ascending
+    rank: np.ndarray  # int64 [c], 0 = best; -1 = not kept
+    reasons: dict[str, np.ndarray]  # name -> [c]; float, int, bool, or object holding str
+    failures: list[Failure]
+    lot: np.ndarray  # uint64 [pool rows]: a seeded hash of each row; samples are drawn smallest first
+
+    @property
+    def kept(self) -> np.ndarray:
+        """bool [c]."""
+        return self.rank >= 0
+
+    @property
+    def kept_rows(self) -> np.ndarray:
+        """int64 [k], pool rows, best first."""
+        at = np.flatnonzero(self.kept)
+        return self.rows[at[np.argsort(self.rank[at], kind="stable")]]
+
+    @property
+    def in_pool(self) -> np.ndarray:
+        """bool [pool rows]: kept."""
+        out = np.zeros(len(self.pool), bool)
+        out[self.rows[self.kept]] = True
+        return out
+
+    @property
+    def method(self) -> str:
+        return str(self.run["method"]["name"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.run["method"].get("settings") or {})
+
+    @property
+    def seed(self) -> int:
+        return int(self.run["method"]["seed"])
+
+    @property
+    def notes(self) -> list[str]:
+        return [str(text) for text in self.run.get("notes") or []]
+
+
+def load(folder: str | Path, pool: Pool | None = None) -> Made:
+    """Read the selection in `folder`. Raises ConfigError (not a selection, no evidence) and PoolError (another pool)."""
+    folder = Path(folder)
+    run = output.read(folder)
+    table = _parquet(folder / "evidence.parquet")
+    if pool is None:
+        pool = open_pool_of(run)
+    rows = np.asarray(table["row"].to_numpy(), np.int64)
+    rank = np.asarray(table["rank"].fill_null(-1).to_numpy(), np.int64)
+    _check_same(folder, pool, rows)
+    names = [name for name in table.column_names if name not in ("row", "rank")]
+    ties = np.empty(len(pool), np.uint64)
+    ties[pool.order] = seeded_ties(pool.digest[pool.order], int(run["method"]["seed"]))
+    reasons = {name: _array(table[name]) for name in names}
+    return Made(folder, run, pool, rows, rank, reasons, read_failures(folder), ties)
+
+
+def open_pool_of(run: dict[str, Any]) -> Pool:
+    """The pool that a run.yaml names, from the cache beside its store where it is there. Raises PoolError."""
+    from thresher.pools import open_pool
+
+    cache = Path(run["store"]) / "pools"
+    told = run["pool"]
+    return open_pool(told["path"], told["images"], cache=cache if cache.is_dir() else None, format=told.get("read_as"))
+
+
+def read_failures(folder: Path) -> list[Failure]:
+    """failures.jsonl, [] without one."""
+    try:
+        lines = (folder / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Failure(**json.loads(line)) for line in lines if line.strip()]
+
+
+def _parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} is not there: the selection was made by an older thresher. Select again; stored scores are reused."
+        ) from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+
+
+def _check_same(folder: Path, pool: Pool, rows: np.ndarray) -> None:
+    chosen = pq.read_table(folder / "selection.parquet", columns=["row", "digest"])
+    kept, digests = chosen["row"].to_numpy(), chosen["digest"].to_pylist()
+    there = rows.max(initial=-1) < len(pool) and kept.max(initial=-1) < len(pool)
+    if not there or [d.hex() for d in digests_to_bytes(pool.digest[kept])] != digests:
+        raise PoolError(
+            f"{pool.path} is no longer the pool that {folder} was selected from. Put the old file back, or select again."
+        )
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as numpy: text as objects holding str, null as NaN or ""."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array([value or "" for value in column.to_pylist()], object)
+    if pa.types.is_boolean(column.type):
+        return np.asarray(column.fill_null(False).to_numpy(), bool)
+    return np.asarray(column.to_numpy())

@@ -1,0 +1,109 @@
+"""What a user should know before training on a selection: failures, constant columns, duplicates, lost sources, notes.
+
+Reads the selection and what the pool knows from reading; opens no image and no model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from thresher.progress import counted
+from thresher.report.columns import constant, meaning
+from thresher.report.folder import Made
+from thresher.summary import failure_kinds
+
+MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Remark:
+    """`level`: "warning" (look at it) or "note" (good to know). `detail`: lines below it."""
+
+    level: str
+    text: str
+    detail: tuple[str, ...] = ()
+
+
+def remarks(made: Made) -> list[Remark]:
+    """Warnings first."""
+    found = [*_failures(made), *_unusable(made), *_constant(made), *_duplicates(made), *_lost(made), *_notes(made)]
+    return [r for r in found if r.level == "warning"] + [r for r in found if r.level != "warning"]
+
+
+def _failures(made: Made) -> list[Remark]:
+    if not made.failures:
+        return []
+    n = len(made.pool)
+    lines = []
+    for kind in failure_kinds(made.failures)[:MOST_NAMES]:
+        rows = ", ".join(str(f.row) for f in kind[:3]) + (", …" if len(kind) > 3 else "")
+        lines.append(f"{len(kind):,} × {kind[0].error[:300]} (row {rows})")
+    text = f"{len(made.failures):,} of {n:,} rows could not be used and were left out; failures.jsonl lists them."
+    return [Remark("warning", text, tuple(lines))]
+
+
+def _unusable(made: Made) -> list[Remark]:
+    """Kept rows that no trainer can take: only methods that ask no model keep such rows."""
+    kept = set(made.kept_rows.tolist())
+    problems = [text for row, text in made.pool.problems.items() if row in kept]
+    missing = int(made.pool.facts["missing_images"][made.kept_rows].sum())
+    out = []
+    if problems:
+        kinds = Counter(text.partition(":")[0] for text in problems)
+        lines = tuple(f"{n:,} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+        text = f"{counted(len(problems), 'kept row')} cannot be trained on as they are; `thresher doctor` explains."
+        out.append(Remark("warning", text, lines))
+    if missing:
+        text = (
+            f"{counted(missing, 'kept row')} {'points' if missing == 1 else 'point'} at an image that does not exist."
+        )
+        out.append(Remark("warning", text))
+    return out
+
+
+def _constant(made: Made) -> list[Remark]:
+    names = [meaning(n, made.settings).title for n, v in made.reasons.items() if constant(v) and n != "source"]
+    flags = {"Held back as suspected noise", "Taken by preference", "Seed row"}  # all the same is ordinary for these
+    names = [name for name in names if name not in flags]
+    if not names:
+        return []
+    have = "has" if len(names) == 1 else "have"
+    text = f"{', '.join(names)} {have} the same value in every row, so nothing was decided by it."
+    return [Remark("warning", text)]
+
+
+def _duplicates(made: Made) -> list[Remark]:
+    out = []
+    order, kept = made.pool.order, made.in_pool
+    in_pool, in_kept = _copies(made.pool.digest[order]), _copies(made.pool.digest[order[kept[order]]])
+    if in_pool:
+        is_ = "is an exact copy" if in_pool == 1 else "are exact copies"
+        text = f"{counted(in_pool)} of the pool {is_} of another; {in_kept:,} such among the kept."
+        out.append(Remark("warning" if in_kept else "note", text))
+    return out
+
+
+def _copies(digest: np.ndarray) -> int:
+    """Rows that have the digest of the row before them. `digest` is sorted."""
+    return int((digest[1:] == digest[:-1]).sum())
+
+
+def _lost(made: Made) -> list[Remark]:
+    names = made.pool.source_names
+    before = np.bincount(made.pool.source, minlength=len(names))
+    after = np.bincount(made.pool.source[made.kept_rows], minlength=len(names))
+    lost = [i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]]
+    if not lost:
+        return []
+    said = ", ".join(f"{names[i] or '(none)'} ({counted(int(before[i]))})" for i in lost[:MOST_NAMES])
+    more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
+    what = "One source gives" if len(lost) == 1 else f"{len(lost)} sources give"
+    return [Remark("warning", f"{what} no row at all: {said}{more}.")]
+
+
+def _notes(made: Made) -> list[Remark]:
+    said_above = f"{len(made.failures):,} of {len(made.pool):,} rows could not be used"
+    return [Remark("note", text) for text in made.notes if not text.startswith(said_above)]

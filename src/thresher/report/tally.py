@@ -1,0 +1,121 @@
+"""Pool against subset: counts of rows by source, length, style, images and turns. Pure counting on what the pool knows.
+
+Reads texts of the pool for the answer style only, of a seeded sample where the pool is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thresher.report.folder import Made
+from thresher.report.style import STYLES, style_of_row
+from thresher.summary import by_source, lengths
+
+STYLE_ROWS = 4000  # rows of the pool, and as many of the subset, whose answers are read
+MOST_TEXTS = 12
+
+
+@dataclass(frozen=True)
+class Part:
+    """One bar. `pool` and `kept` are rows; those of a sample where the panel says so."""
+
+    label: str
+    pool: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Bars of one kind. `of_pool`, `of_kept`: rows that make 100%. `paired`: kept rows are among those of `pool`."""
+
+    title: str
+    parts: tuple[Part, ...]
+    of_pool: int
+    of_kept: int
+    note: str = ""
+    paired: bool = True
+    heads: tuple[str, str] = ("Pool", "Kept")
+
+    def pool_share(self, part: Part) -> float:
+        """Percent of the pool's rows."""
+        return 100 * part.pool / self.of_pool if self.of_pool else 0.0
+
+    def kept_share(self, part: Part) -> float:
+        """Percent of the kept rows."""
+        return 100 * part.kept / self.of_kept if self.of_kept else 0.0
+
+    def rate(self, part: Part) -> float | None:
+        """Percent of this bar's rows that are kept; None where nothing is known."""
+        return 100 * part.kept / part.pool if self.paired and part.pool else None
+
+    @property
+    def top(self) -> float:
+        """The largest share, percent."""
+        return max((max(self.pool_share(p), self.kept_share(p)) for p in self.parts), default=0.0)
+
+
+def panels(made: Made) -> list[Panel]:
+    """By source, answer length, answer style, images and turns; also those with a single bar."""
+    pool, kept = made.pool, made.in_pool
+    facts = pool.facts
+    return [
+        _panel("Source", by_source(pool.source, pool.source_names), kept),
+        _panel("Answer length", lengths(facts["answer_words"]), kept),
+        styles(made),
+        _panel("Images per row", _small(facts["images"], "image"), kept),
+        _panel("Messages per row", _small(facts["turns"], "message", 9), kept),
+    ]
+
+
+def _panel(title: str, groups: Sequence[tuple[str, np.ndarray]], kept: np.ndarray) -> Panel:
+    parts = tuple(Part(name, int(mask.sum()), int((mask & kept).sum())) for name, mask in groups)
+    return Panel(title, parts, len(kept), int(kept.sum()))
+
+
+def _small(values: np.ndarray, noun: str, most: int = 4) -> list[tuple[str, np.ndarray]]:
+    """Small whole numbers -> classes 0, 1, … and "`most` or more"; only those that occur."""
+    out = [(f"{i} {noun}{'' if i == 1 else 's'}", values == i) for i in range(most)]
+    out.append((f"{most} or more {noun}s", values >= most))
+    return [(name, mask) for name, mask in out if mask.any()]
+
+
+def styles(made: Made) -> Panel:
+    """By the style of the longest answer; of samples where there are more than STYLE_ROWS rows."""
+    kept_rows = made.kept_rows
+    pool_rows = draw(made, np.arange(len(made.pool)), STYLE_ROWS)
+    some_kept = draw(made, kept_rows, STYLE_ROWS)
+    union = np.union1d(pool_rows, some_kept)
+    code = np.full(len(made.pool), -1, np.int16)
+    for row, sample in zip(union.tolist(), made.pool.samples(union), strict=True):
+        code[row] = STYLES.index(style_of_row([t.text for t in sample.turns if t.role == "assistant"]))
+    n, k = len(pool_rows), len(some_kept)
+    in_pool = np.bincount(code[pool_rows], minlength=len(STYLES))
+    in_kept = np.bincount(code[some_kept], minlength=len(STYLES))
+    parts = tuple(Part(name, int(a), int(b)) for name, a, b in zip(STYLES, in_pool, in_kept, strict=True) if a or b)
+    sampled = n < len(made.pool) or k < len(kept_rows)
+    note = f"Estimated from {n:,} rows of the pool and {k:,} of the kept, drawn at random." if sampled else ""
+    return Panel("Answer style", parts, n, k, note, paired=not sampled)
+
+
+def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
+    """By a text or truth value [c] of every row that the method saw; beyond MOST_TEXTS, the small ones together."""
+    names, code = np.unique(values.astype(str), return_inverse=True)
+    groups = [("none" if not name.strip() else name, mask) for name, mask in by_source(code, tuple(names), MOST_TEXTS)]
+    groups = [(name.replace("smaller sources", "others"), mask) for name, mask in groups]
+    return _panel(title, groups, kept)
+
+
+def is_free_text(values: np.ndarray) -> bool:
+    """Whether the commonest texts stand for so few rows that counting them says nothing."""
+    _, counts = np.unique(values.astype(str), return_counts=True)
+    return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(values)
+
+
+def draw(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of these pool rows by the seeded lot: the same rows in any file order."""
+    if len(rows) <= most:
+        return np.asarray(rows)
+    return np.asarray(rows)[np.argsort(made.lot[rows], kind="stable")[:most]]

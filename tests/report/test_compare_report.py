@@ -1,0 +1,107 @@
+"""report.html of a comparison, from compare.json alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thresher import report
+from thresher.errors import ConfigError
+from thresher.report import compare_report
+
+
+def told(
+    kind: str = "no gain", difference: float = 0.4, full: bool = True, budgets: tuple[str, ...] = ("5%", "10%")
+) -> dict[str, Any]:
+    """A compare.json as `thresher compare` writes it: clipper and random, three seeds."""
+    cells = []
+    for seed in range(3):
+        for i, budget in enumerate(budgets):
+            for name, gain in (("random", 0.0), ("clipper", difference / 100)):
+                cells.append(
+                    {
+                        "method": name, "budget": budget, "rows": 100 * (i + 1), "seed": seed,
+                        "accuracy": 0.5 + 0.1 * i + gain + 0.01 * seed,
+                        "macro": 0.5, "seconds_selection": 60.0 * (name != "random"), "seconds_training": 100.0 * (i + 1),
+                    }
+                )  # fmt: skip
+        if full:
+            cells.append(
+                {
+                    "method": "full", "budget": "100%", "rows": 2000, "seed": seed, "accuracy": 0.8, "macro": 0.8,
+                    "seconds_selection": 0.0, "seconds_training": 2000.0,
+                }
+            )  # fmt: skip
+    verdicts = [
+        {
+            "method": "clipper", "budget": budget, "rows": 100 * (i + 1), "kind": kind,
+            "verdict": f"{kind} over random <i>({difference:+.1f})",
+            "difference": difference, "interval": [difference - 2, difference + 2], "mean": 51.0 + 10 * i,
+            "mean_interval": [49.0 + 10 * i, 53.0 + 10 * i], "random": 51.0, "percent_of_full": 63.7,
+            "seconds_selection": 60.0, "seconds_training": 100.0 * (i + 1), "seconds_saved": 1900.0 - 100 * i if full else None,
+        }
+        for i, budget in enumerate(budgets)
+    ]  # fmt: skip
+    return {
+        "cells": cells,
+        "verdicts": verdicts,
+        "notes": ["a <note>"],
+        "pool": "p.json",
+        "eval_rows": 1234,
+        "seeds": 3,
+    }
+
+
+def test_the_report_of_a_comparison(tmp_path: Path) -> None:
+    (tmp_path / "compare.json").write_text(json.dumps(told()))
+    page = report.write(tmp_path).read_text()  # recognised by compare.json
+    assert "No gain over random was found" in page and "1,234 questions" in page
+    assert page.count('<svg class="chart"') == 3
+    assert "&lt;i&gt;" in page and "<i>" not in page and "a &lt;note&gt;" in page
+    assert "52.0" not in page.split("<h2")[0]
+    row = re.search(r'<th scope="row">clipper</th><td>5%</td><td>100</td>(.*?)</tr>', page)
+    assert row and "49.0 to 53.0" in row[1] and "+0.4 (-1.6 to +2.4)" in row[1] and "31 min 40 s" in row[1]
+    assert "31.7 ×" in page  # 1900 seconds saved for 60 spent
+    assert "<title>clipper 5%: 31.67</title>" in page and "<title>clipper 5%: 1</title>" in page  # minutes saved, spent
+    assert "5% (100)" in page and "full pool" in page
+
+
+def test_a_gain_is_the_headline(tmp_path: Path) -> None:
+    page = compare_report.build(told("beats", 6.0))
+    assert '<h1 id="h-verdict">clipper beats random</h1>' in page
+    mixed = told("beats", 6.0)
+    mixed["verdicts"][0]["kind"] = "no gain"
+    assert "clipper beats random in 1 of 2 comparisons" in compare_report.build(mixed)
+
+
+def test_without_the_full_pool_no_saving_is_claimed() -> None:
+    page = compare_report.build(told(full=False))
+    assert "Cost against saving" not in page and "full pool, " not in page
+    assert page.count('<svg class="chart"') == 2
+
+
+def test_what_is_no_comparison_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no"):
+        compare_report.write(tmp_path)
+    (tmp_path / "compare.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        compare_report.write(tmp_path)
+    (tmp_path / "compare.json").write_text('{"cells": []}')
+    with pytest.raises(ConfigError, match="lacks cells"):
+        compare_report.write(tmp_path)
+
+
+@pytest.mark.parametrize("methods", [1, 5, 9])
+def test_many_methods(methods: int) -> None:
+    many = told()
+    cells = [c for c in many["cells"] if c["method"] == "clipper"]
+    verdicts = many["verdicts"]
+    for i in range(1, methods):
+        many["cells"] = many["cells"] + [{**c, "method": f"m{i}"} for c in cells]
+        many["verdicts"] = many["verdicts"] + [{**v, "method": f"m{i}"} for v in verdicts]
+    page = compare_report.build(many)
+    assert page.count('class="path hue') == (methods + 1) + methods

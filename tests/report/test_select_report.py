@@ -1,0 +1,373 @@
+"""report.html of a selection: what it says, that it is the same bytes again, and that hostile texts stay texts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.made import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
+from thresher import cli, report
+from thresher.errors import ConfigError, PoolError
+from thresher.pools import Pool, open_pool
+from thresher.report import gallery as gallery_
+from thresher.report.folder import load
+from thresher.report.page import printable
+from thresher.report.select_report import build, command
+from thresher.report.style import answer_style
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of style, script and everything else."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: dict[str, str] = {}
+        self._open = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._open = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        where = self._open if self._open in ("style", "script") else "text"
+        self.text[where] = self.text.get(where, "") + data
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return picture_pool(tmp_path_factory.mktemp("pool"), [record(i) for i in range(160)])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> None:
+    folder = selected(pool, name, tmp_path / "out")
+    path = report.write(folder, pool)
+    page = path.read_text(encoding="utf-8")
+    text = Elements(page).text["text"]
+    assert "48 of 160 rows kept" in text and f"How {name} chose" in text
+    assert path.stat().st_size < 2_000_000
+    assert page.count('<li class="card kept"') == 48 and page.count('<li class="card dropped"') == 96
+    assert {"Source", "Answer style", "Images per row", "Messages per row"} <= set(
+        re.findall(r"<h3>([^<]+)</h3>", page)
+    )
+    assert "nan" not in re.sub(r"data:[^\"]+", "", page).lower().replace("finance", "")
+    # every chart has titled axes and a sentence for those who do not see it
+    charts = re.findall(r'<svg class="chart".*?</svg>', page, re.S)
+    assert all('role="img" aria-label="' in c and ('class="axis"' in c) for c in charts)
+    assert len(charts) >= {"stratified": 0, "random": 0, "clipper": 4, "mllm_selector": 2}.get(name, 1)
+
+
+def test_the_page_names_what_each_method_looks_at(pool: Pool, tmp_path: Path) -> None:
+    said = {
+        name: Elements(report.write(selected(pool, name, tmp_path / name), pool).read_text()).text["text"]
+        for name in METHODS
+    }
+    assert "random draw of as many rows" in said["clipper"] and "W_q: not known, is asked" in said["clipper"]
+    assert re.search(r"bin \d+ of [PW]; a demonstration (lowers|raises) its loss by [\d.]+ nats", said["clipper"])
+    assert "What each group gives" in said["mllm_selector"] and "a seed row, drawn at random" in said["mllm_selector"]
+    assert "Dashed: the cuts." in said["perplexity"]
+    assert "the longest answers are kept" in said["length"] and "Dashed: the cut." in said["length"]
+    assert re.search(
+        r"taken for (counting|optical character recognition|colours|logic) in turn \d+: [\d.]+ of 5", said["mmssr"]
+    )
+    assert re.search(r"rim: \d points", said["mmssr"]) and "Taken for" in said["mmssr"] and "highest" in said["mmssr"]
+    assert (
+        "for “counting <b>small</b> things”, fit" in said["error_driven"] and "fill the budget" in said["error_driven"]
+    )
+    assert (
+        "skill 7; another" in said["error_driven"] and "Skills of the row" not in said["error_driven"]
+    )  # on cards, not counted
+    assert "Same has the same value in every row" in said["unheard"] and "topic <3>" in said["unheard"]
+
+
+def test_the_skills_that_a_validation_set_misses_are_shown(pool: Pool, tmp_path: Path) -> None:
+    folder = selected(pool, "error_driven", tmp_path / "out")
+    told = {
+        "rows": 200, "wrong": 40, "tasks": [{"task": "clocks", "rows": 200, "wrong": 40}],
+        "skills": [{"skill": "reading a <i>clock</i>", "errors": 30, "rows": 18}, {"skill": "counting", "errors": 10, "rows": 6}],
+    }  # fmt: skip
+    (folder / "errors.json").write_text(json.dumps(told))
+    page = report.write(folder, pool).read_text()
+    assert "It got 40 of 200 validation rows wrong." in page
+    bar = re.search(
+        r"reading a &lt;i&gt;clock&lt;/i&gt;</bdi></th>.*?<td title=\"30 rows\">75.0%</td>\s*<td title=\"18 rows\">75.0%",
+        page,
+        re.S,
+    )
+    assert bar and '<th scope="col">Errors</th>' in page
+
+
+def test_the_same_folder_gives_the_same_bytes(pool: Pool, tmp_path: Path) -> None:
+    folder = selected(pool, "clipper", tmp_path / "out")
+    first = report.write(folder, pool).read_bytes()
+    assert report.write(folder).read_bytes() == first  # opens the pool again
+
+
+def test_what_the_headline_and_the_bars_count(pool: Pool, tmp_path: Path) -> None:
+    made = load(selected(pool, "random", tmp_path / "out"), pool)
+    page = build(made)
+    words = int(pool.facts["answer_words"][made.kept_rows].sum())
+    assert f"{words:,} of {int(pool.facts['answer_words'].sum()):,}" in page
+    assert "≈ 70%" in page
+    for name in pool.source_names:
+        n = int((pool.source == pool.source_names.index(name)).sum())
+        bar = re.search(rf"<bdi>{name}</bdi></th>.*?<td title=\"([\d,]+) rows\">([\d.]+)%</td>", page, re.S)
+        assert bar and int(bar[1]) == n and float(bar[2]) == pytest.approx(100 * n / 160, abs=0.06)
+
+
+def test_a_sample_is_bounded_seeded_and_holds_every_source(pool: Pool, tmp_path: Path) -> None:
+    made = load(selected(pool, "perplexity", tmp_path / "out"), pool)
+    shown = gallery_.gallery(made, rows=16)
+    assert len(shown.kept) == len(shown.dropped) == 16
+    assert [c.rank for c in shown.kept[: shown.best]] == list(range(1, shown.best + 1))
+    assert {c.source for c in shown.dropped} == set(pool.source_names)
+    again = gallery_.gallery(made, rows=16)
+    assert [c.row for c in again.dropped] == [c.row for c in shown.dropped]
+    assert all(len(t.uri) < 12_000 for c in shown.kept for t in c.images)
+
+
+def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
+    records = [record(i) for i in range(400)]
+    for i in range(8):
+        records[50 * i]["data_source"] = f"rare{i}"
+    pool = picture_pool(tmp_path / "pool", records)
+    made = load(selected(pool, "random", tmp_path / "out"), pool)
+    shown = gallery_.gallery(made, rows=40)
+    assert {c.source for c in (*shown.kept, *shown.dropped)} == set(pool.source_names)
+
+
+def test_pictures_stop_when_the_file_would_grow_too_large(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery_, "PICTURE_BYTES", 5_000)
+    made = load(selected(pool, "random", tmp_path / "out"), pool)
+    shown = gallery_.gallery(made)
+    pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]
+    assert 0 < sum(len(t.uri) for t in pictures) <= 5_000
+    assert {t.problem for t in pictures if not t.uri} == {"left out, to keep this file small"}
+    assert any(t.uri for c in shown.dropped for t in c.images), "both sides have pictures while there is room"
+
+
+def test_a_missing_picture_and_failed_rows_are_said(tmp_path: Path) -> None:
+    records = [record(i) for i in range(60)]
+    records[3]["image"] = "gone.png"
+    records[5]["conversations"] = []
+    pool = picture_pool(tmp_path / "pool", records)
+    folder = selected(pool, "random", tmp_path / "out", budget="100%")
+    page = report.write(folder, pool).read_text()
+    text = Elements(page).text["text"]
+    assert "points at an image that does not exist" in text and "gone.png" in text
+    assert "could not be used and were left out" in text and "not usable" in text
+
+
+# ---------------------------------------------------------------------------------------------- hostile texts
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("hostile")
+    pool = picture_pool(folder / "pool", [*hostile_records(), *(record(i) for i in range(20))])
+    return report.write(selected(pool, "length", folder / "out", budget="50%"), pool).read_text(encoding="utf-8")
+
+
+def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> None:
+    found = Elements(hostile_page)
+    assert found.tags["script"] == found.tags["style"] == 1
+    assert not {"iframe", "object", "embed", "base", "link", "form2", "video"} & set(found.tags)
+    assert not [a for a in found.attributes if a[1].startswith("on") or a[1] == "style"]
+    assert all(value.startswith("#") for tag, name, value in found.attributes if name == "href")
+    assert all(value.startswith("data:image/jpeg;base64,") for tag, name, value in found.attributes if name == "src")
+    text = found.text["text"]
+    for kind in ("script", "img", "style", "end", "svg", "link", "template", "comment"):
+        assert HOSTILE[kind] in text, f"{kind} must be shown as it is"
+    assert any(value == f"Image {NAMES[1]}" for _, name, value in found.attributes if name == "alt")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", hostile_page)
+
+
+def test_long_answers_are_cut_with_a_note(hostile_page: str) -> None:
+    assert "cut here; 100,000 characters in all" in hostile_page
+    assert "x" * (gallery_.CHARACTERS + 1) not in hostile_page
+    assert len(hostile_page) < 500_000
+
+
+def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Path) -> None:
+    (tmp_path / "pool" / "images").mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    for i in range(60):
+        Image.fromarray(noise.integers(0, 256, (160, 160, 3), np.uint8)).save(tmp_path / "pool" / "images" / f"{i}.png")
+    rows = []
+    for i in range(200):
+        turns = [
+            {"from": ("human", "gpt")[j % 2], "value": ("<image>\n" * 4 if j == 0 else "") + "&" * 5000}
+            for j in range(10)
+        ]
+        rows.append({"id": str(i), "image": [f"{(4 * i + j) % 60}.png" for j in range(4)], "conversations": turns})
+    (tmp_path / "pool" / "pool.json").write_text(json.dumps(rows))
+    pool = open_pool(tmp_path / "pool" / "pool.json", tmp_path / "pool" / "images")
+    path = report.write(selected(pool, "length", tmp_path / "out", budget="50%"), pool)
+    assert 4_000_000 < path.stat().st_size < 6_000_000
+    assert "left out, to keep this file small" in path.read_text()
+
+
+def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:
+    found = Elements(hostile_page)
+    (policy,) = [value for tag, name, value in found.attributes if tag == "meta" and "default-src" in value]
+    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
+    for part in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(found.text[part].encode()).digest()).decode()
+        assert f"{part}-src 'sha256-{digest}'" in policy
+
+
+def test_text_that_html_cannot_hold_is_replaced() -> None:
+    assert printable("a\x00b\ud800c\x1b[1m\ttab\nline") == "a�b�c�[1m\ttab\nline"
+    told = gallery_.message("user", "<image>\n<image>\nWhat?")
+    assert (told.role, told.text, told.cut) == ("Question", "What?", 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" " * 100_000, "\n" * 100_000, "<image>" + " " * 100_000 + "x", "[1," * 30_000, "1" * 100_000, "</" * 50_000],
+)
+def test_no_text_takes_long(text: str) -> None:
+    began = time.perf_counter()
+    answer_style(text + "x")
+    gallery_.message("user", text)
+    assert time.perf_counter() - began < 0.5
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    return int(ended.value.code or 0)
+
+
+def test_select_writes_the_report_and_report_writes_the_same(
+    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    words = [
+        "select",
+        str(pool.path),
+        "--images",
+        str(pool.images_folder),
+        "-m",
+        "length",
+        "-b",
+        "20",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert call(*words) == 0
+    assert "report.html" in capsys.readouterr().out
+    path = tmp_path / "o" / "report.html"
+    first = path.read_bytes()
+    path.unlink()
+    assert call("report", str(tmp_path / "o")) == 0
+    assert path.read_bytes() == first and "report.html (" in capsys.readouterr().out
+
+
+def test_a_report_that_fails_loses_nothing(
+    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no picture")
+
+    monkeypatch.setattr("thresher.report.select_report.picture", fail)
+    words = [
+        "select",
+        str(pool.path),
+        "--images",
+        str(pool.images_folder),
+        "-m",
+        "length",
+        "-b",
+        "20",
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    assert call(*words) == 0
+    said = capsys.readouterr()
+    assert "The report could not be written: no picture" in said.err and "Kept 20 of 160 rows" in said.out
+    assert (tmp_path / "o" / "run.yaml").exists() and not (tmp_path / "o" / "report.html").exists()
+
+
+def test_a_later_selection_removes_the_report_of_an_earlier_one(pool: Pool, tmp_path: Path) -> None:
+    folder = selected(pool, "random", tmp_path / "out")
+    report.write(folder, pool)
+    selected(pool, "length", tmp_path / "out")
+    assert not (folder / "report.html").exists()
+
+
+def test_what_cannot_be_reported_says_why(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a finished selection"):
+        report.write(tmp_path)
+    folder = selected(pool, "random", tmp_path / "out")
+    other = picture_pool(tmp_path / "other", [record(i) for i in range(300, 460)])
+    with pytest.raises(PoolError, match="no longer the pool"):
+        report.write(folder, other)
+    (folder / "evidence.parquet").unlink()
+    with pytest.raises(ConfigError, match="Select again"):
+        report.write(folder, pool)
+
+
+def test_the_command_repeats_every_setting() -> None:
+    config = {
+        "pool": "my pool.json", "images": "img", "method": "clipper", "budget": "30%", "settings": {"bins": 7, "mirror": "both"},
+        "model": "demo", "seed": 3, "store": "s", "on_missing": "exclude", "retry_errors": True, "device": "auto",
+        "out": "o x", "quota": ["a=1", "b=2"],
+    }  # fmt: skip
+    said = command(config)
+    assert said.startswith("thresher select 'my pool.json' \\\n  --images img \\\n")
+    for piece in (
+        "--budget 30%",
+        "--seed 3",
+        "--retry-errors",
+        "--on-missing exclude",
+        "--set bins=7",
+        "--quota a=1",
+        "--quota b=2",
+        "--out 'o x'",
+    ):
+        assert f"  {piece}" in said
+    assert "--device" not in said
+
+
+def test_styles_of_answers_are_counted(pool: Pool, tmp_path: Path) -> None:
+    page = build(load(selected(pool, "random", tmp_path / "out"), pool))
+    assert len(ANSWERS) == 7
+    for style in ("yes or no", "letter of a choice", "number", "list or steps", "several sentences"):
+        assert f"<bdi>{style}</bdi>" in page
+
+
+def test_evidence_of_rows_that_the_method_did_not_see_is_not_made_up(tmp_path: Path) -> None:
+    records = [record(i) for i in range(40)]
+    records[7]["conversations"] = []
+    pool = picture_pool(tmp_path / "pool", records)
+    made = load(selected(pool, "length", tmp_path / "out"), pool)
+    assert 7 not in made.rows and len(made.rows) == 39
+    assert np.array_equal(made.reasons["length"], pool.facts["answer_words"][made.rows])
+    (card,) = gallery_.make_cards(made, np.array([7]), {7: "no conversation"})
+    assert card.state == "failed" and card.scores == () and card.reason == "no conversation"
+    json.dumps([f.row for f in made.failures])
