@@ -134,6 +134,7 @@ def compare(
         show_plan(estimate(job, store=kept, out=out, probe=probe))
         return
     from thresher.evaluation import evaluate
+    from thresher.report import try_to_write
 
     comparison = run(
         job,
@@ -152,6 +153,8 @@ def compare(
         progress=for_stderr(),
         say=lambda text: typer.echo(f"Cell {text}", err=True),
     )
+    if problem := try_to_write(out):
+        note(problem)
     show(comparison, Path(out))
 
 

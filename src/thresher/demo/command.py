@@ -22,6 +22,7 @@ from thresher.demo.pool import make_pool
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.progress import Progress, duration
+from thresher.report import try_to_write
 from thresher.samplers import ks_distance, ks_of_random
 from thresher.store import Store
 from thresher.types import Budget
@@ -91,6 +92,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         out=str(out),
     )
     output.write(clipper, pool, told, out)
+    problem = try_to_write(out, pool)
 
     console.print("[bold]3. What came of it.[/]")
     for line in in_words(clipper, random):
@@ -100,7 +102,13 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         "* Known only because this world is built in: no method was told. One small world proves nothing about your data.",
         style="dim",
     )
-    summary.say(console, f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml")
+    summary.say(
+        console,
+        f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml"
+        + ("" if problem else ", and report.html, which shows what was kept and why"),
+    )
+    if problem:
+        summary.say(console, problem, markup=False)
     summary.say(
         console,
         f"The whole job took {duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:",
