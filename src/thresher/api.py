@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from thresher.types import Budget, RolesMethod
 
 if TYPE_CHECKING:
     from thresher.compute import OnMissing
+    from thresher.mixture import Mixture
     from thresher.pools import Pool
     from thresher.run import Outcome
+    from thresher.targeted import OnLeak
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Chosen:
         return len(self.outcome.rows)
 
     def write(self, folder: str | Path) -> Path:
-        """subset.json, selection.parquet and run.yaml, as `thresher select --out` writes them."""
+        """Everything that `thresher select --out` writes; a report that cannot be made is a warning."""
         from thresher import output
+        from thresher.report import try_to_write
 
         output.check_writable(folder)
         output.write(self.outcome, self.pool, self.config, Path(folder))
+        if problem := try_to_write(folder, self.pool):
+            warnings.warn(problem, stacklevel=2)
         return Path(folder)
 
 
@@ -53,17 +59,23 @@ def select(
     seed: int = 0,
     store: str | Path | None = None,
     on_missing: OnMissing = "auto",
+    mixture: Mixture | None = None,
+    validation: str | Path | None = None,
+    validation_images: str | Path | None = None,
+    on_leak: OnLeak = "refuse",
+    rounds: int = 1,
 ) -> Chosen:
     """Choose the rows of a pool worth training on.
 
     `pool`: a file, or what `open_pool` gave. `model` is asked only if the method needs one. Scores are stored and reused as
-    by the command. Raises the errors of `thresher.errors`.
+    by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`). `validation`,
+    `on_leak` and `rounds` are for methods that aim at what the model gets wrong. Raises the errors of `thresher.errors`.
 
     >>> import thresher
     >>> chosen = thresher.select("train.json", "clipper", "30%", images="images")  # doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
-    from thresher import run
+    from thresher import rounds as in_rounds
     from thresher.backends import resolve
     from thresher.methods import load
     from thresher.methods.needs import asks_the_model, needs
@@ -80,7 +92,10 @@ def select(
     known = columns.root / "models"
     handle = resolve(model, cache=known) if asks_the_model(chosen) else None
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
-    outcome = run.select(
+    target = None
+    if validation is not None:
+        target = open_pool(validation, validation_images, cache=columns.root / "pools")
+    outcome = in_rounds.select(
         pool,
         chosen,
         Budget(budget),
@@ -89,6 +104,10 @@ def select(
         store=columns,
         on_missing=on_missing,
         roles={role: resolve(spec, cache=known) for role, spec in further.items()},
+        mixture=mixture,
+        target=target,
+        on_leak=on_leak,
+        rounds=rounds,
     )
     config = RunConfig(
         pool=str(pool.path),
@@ -100,5 +119,10 @@ def select(
         seed=seed,
         store=str(columns.root),
         on_missing=on_missing,
+        validation=None if target is None else str(validation),
+        validation_images=None if target is None else str(target.images_folder),
+        on_leak=None if target is None else on_leak,
+        rounds=None if target is None else rounds,
+        **({} if mixture is None else vars(mixture)),
     )
     return Chosen(outcome, pool, config)

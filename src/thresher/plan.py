@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,9 +20,12 @@ import numpy as np
 from thresher.compute import AUTO_LIMIT, Computation, begin
 from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
+from thresher.mixture import Mixture, settled_for
+from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.progress import counted, duration
-from thresher.signal_graph import memo_key, needs_model, signals_of, unlabelled
+from thresher.signal_graph import memo_key, needs_model, signals_of, target_signals_of, unlabelled
 from thresher.store import Store
+from thresher.targeted import check
 from thresher.trained import is_trained
 from thresher.types import (
     Budget,
@@ -45,10 +48,10 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 PROBE_ROWS = 64
+WRITTEN_ROWS = 16  # of them, where the model has to write: that takes longer
+SHORT_ANSWER = 32  # tokens
 TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
-TOKENS_PER_WORD = 1.4  # English text under common tokenizers
 NOTHING_LEFT = "nothing is left to score"
-TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 
 
 class ProbeResult(Protocol):
@@ -139,10 +142,15 @@ class _Cost:
     reuses_prefix: bool = False
     seconds_shown: float | None = None
     seconds_asked: float | None = None  # of all questions that are asked together
+    seconds_written: Mapping[str, float] = field(default_factory=dict)  # of what is written about a row, by signal
 
     def of(self, rows: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows."""
         return _times(self.tokens, rows), _times(self.seconds, rows)
+
+    def of_written(self, rows: int, signal: str) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows about which the model writes; what it writes is not counted in tokens."""
+        return _times(self.tokens, rows), _times(self.seconds_written.get(signal, self.seconds), rows)
 
     def of_asked(self, rows: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows with all questions asked of each; the questions' own tokens are not counted."""
@@ -170,25 +178,44 @@ def plan(
     retry_errors: bool = False,
     probe: bool = True,
     roles: Mapping[str, ModelHandle] | None = None,
+    mixture: Mixture | None = None,
+    target: Pool | None = None,
 ) -> Plan:
-    """What `select` with the same arguments would do. `probe=False` opens no model.
+    """What `select` with the same arguments would do (of several rounds, the first). `probe=False` opens no model.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
-    wanted = budget.rows(len(pool))
+    settled = settled_for(mixture, pool, budget, store, seed, None)
+    wanted = settled.budget
     signals = signals_of(method, model, roles or {}, seed, wanted)
-    computation = begin(pool, signals, store, seed, model, "exclude", retry_errors, None, roles=roles)
-    looked = _look(computation, unlabelled(signals))
-    due = any(to_score for _, _, to_score, _ in looked.values())
-    passes = _passes(looked)
-    costs = _costs(computation, looked, passes, probe)
-    parts = tuple(
-        _signal_plan(label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)])
-        for label, (signal, all_rows, to_score, bound) in looked.items()
+    computation = begin(
+        pool,
+        signals,
+        store,
+        seed,
+        model,
+        "exclude",
+        retry_errors,
+        None,
+        roles=roles,
+        within=settled.within,
+        aside=settled.aside,
     )
+    parts, costs = _parts(computation, signals, probe)
+    due = any(p.to_score for p in parts)
+    aimed: list[_Cost] = []
+    if target is not None and check(method, target, model, roles or {}):
+        wanted_of_it = target_signals_of(method, model, roles or {}, seed)
+        beside = begin(target, wanted_of_it, store, seed, model, "exclude", retry_errors, None, roles=roles)
+        theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
+        parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
+        aimed = list(costs_of_it.values())
+    every = [*aimed, *costs.values()]
 
     active = int(computation.active.sum())
-    selected = min(wanted, active)
+    failed = sum(len(rows) for rows, _, _ in computation.failed)
+    aside = sum(map(len, computation.set_aside))
+    selected = min(wanted, active + settled.taken_beside(aside))
     trainings = _trainings(computation, costs) if due else ()
     notes = [
         f"A model will be trained first, on {counted(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
@@ -197,13 +224,14 @@ def plan(
         + "). It is kept in the store."
         for t in trainings
     ]
-    if len(pool) - active > len(pool) // AUTO_LIMIT:
+    if failed > computation.rows // AUTO_LIMIT:
         notes.append(
-            f"{len(pool) - active:,} of {len(pool):,} rows cannot be used: more than 5%, so `select` stops unless told "
+            f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` stops unless told "
             "--on-missing exclude. See `thresher doctor`."
         )
-    elif active < len(pool):
-        notes.append(f"{len(pool) - active:,} of {len(pool):,} rows cannot be used and will be left out.")
+    elif failed:
+        notes.append(f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out.")
+    notes += settled.plan_notes(aside)
     if selected < wanted:
         notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
     return Plan(
@@ -211,7 +239,7 @@ def plan(
         model=model.name if model is not None and needs_model(signals) else None,
         pool_rows=len(pool),
         usable_rows=active,
-        left_out=len(pool) - active,
+        left_out=failed,
         budget=selected,
         share=selected / len(pool),
         saved=1 - selected / len(pool),
@@ -221,11 +249,25 @@ def plan(
         passes=sum(p.passes for p in parts),
         tokens=_total([p.tokens for p in parts]),
         hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
-        peak_bytes=max((c.peak_bytes for c in costs.values() if c.peak_bytes is not None), default=None),
+        peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
-        basis="; ".join(dict.fromkeys(c.basis for c in costs.values() if c.basis)) or NOTHING_LEFT,
+        basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
         notes=tuple(notes),
     )
+
+
+def _parts(
+    computation: Computation, signals: Mapping[str, Signal], probe: bool
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, _Cost]]:
+    looked = _look(computation, unlabelled(signals))
+    passes = _passes(looked)
+    costs = _costs(computation, looked, passes, probe)
+    parts = tuple(
+        _signal_plan(label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)])
+        for label, (signal, all_rows, to_score, bound) in looked.items()
+    )
+    computation.close()
+    return parts, costs
 
 
 def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
@@ -285,6 +327,8 @@ def _signal_plan(
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_asked(passes)
+    elif signal.needs is Capability.GENERATE:
+        tokens, seconds = cost.of_written(passes, signal.name)
     else:
         tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if _shows(signal) else cost.of(passes)
     return SignalPlan(
@@ -361,10 +405,10 @@ def _cost(
             shown = any(map(_shows, due)) and hasattr(backend, "one_shot")
             behind = _seconds_shown(backend, samples, pool) / n if shown else None
             together = _seconds_asked(backend, shared, samples, pool) / n if shared else None
+            written = _seconds_written(backend, due, samples, pool)
             basis = f"measured on {n} rows"
-            return _Cost(
-                measured.tokens / n, measured.seconds / n, measured.peak_bytes, basis, reuses, behind, together
-            )
+            each = measured.tokens / n, measured.seconds / n
+            return _Cost(*each, measured.peak_bytes, basis, reuses, behind, together, written)
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
@@ -373,6 +417,32 @@ def _cost(
         "the model was not measured, so hours and memory are not known"
     )
     return _Cost(tokens, None, None, basis)
+
+
+def _seconds_written(
+    backend: Any, signals: Sequence[RowSignal], samples: Sequence[Sample], pool: SampleSource
+) -> dict[str, float]:
+    """Seconds a row of the signals that have the model write, by name; those that depend on other columns cannot be tried
+    out of turn, and are taken to cost what the model's other writing does, or a short answer.
+    """
+    due = [s for s in signals if s.needs is Capability.GENERATE and not isinstance(s, SharedSignal)]
+    if not due or not hasattr(backend, "generate"):
+        return {}
+    some = samples[:WRITTEN_ROWS]
+    out: dict[str, float] = {}
+    for signal in due:
+        if not signal.inputs():
+            began = time.perf_counter()
+            for _ in signal.rows(some, None, backend, pool):
+                continue
+            out[signal.name] = (time.perf_counter() - began) / len(some)
+    if not out:
+        began = time.perf_counter()
+        for _ in backend.generate(some, pool, SHORT_ANSWER):
+            continue
+        out[due[0].name] = (time.perf_counter() - began) / len(some)
+    usual = sum(out.values()) / len(out)
+    return {s.name: out.get(s.name, usual) for s in due}
 
 
 def _seconds_asked(

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest
+from thresher.mixture import Mixture, settled_for
 from thresher.progress import counted
 from thresher.signal_graph import needs_model, signals_of
 from thresher.signals.one_shot import OneShot
 from thresher.store import Store
+from thresher.targeted import OnLeak, aim, check, leaks
 from thresher.trained import Trainer, TrainingRun
-from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
+from thresher.types import Budget, Columns, Findings, Method, ModelIdentity, Selection, Signal
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -57,6 +59,8 @@ class Recipe:
     store: Path
     on_missing: OnMissing
     roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)  # role -> name, identity
+    mixture: Mixture = field(default_factory=Mixture)
+    validation: tuple[Path, Path] | None = None  # file and image folder of the set that was aimed at
 
 
 @dataclass
@@ -76,6 +80,8 @@ class Outcome:
     trainings: list[TrainingRun] = field(default_factory=list)  # models that were trained for a signal
     unasked: dict[str, int] = field(default_factory=dict)  # label -> distinct rows of which the model was asked nothing
     cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
+    findings: Findings | None = None  # of a method that aims at a validation set
+    copies: np.ndarray | None = None  # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,10 @@ def select(
     trainer: Trainer | None = None,
     usable_only: bool = False,
     roles: Mapping[str, ModelHandle] | None = None,
+    target: Pool | None = None,
+    on_leak: OnLeak | None = "refuse",
+    taken: np.ndarray | None = None,
+    mixture: Mixture | None = None,
 ) -> Outcome:
     """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
 
@@ -108,27 +118,55 @@ def select(
     them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
     whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
     device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
-    of a `RolesMethod`, by role.
+    of a `RolesMethod`, by role. `target`: the set that a `TargetMethod` aims at; rows of the pool that repeat its questions
+    are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`: rows that are not to be chosen again.
+    `mixture`: quotas, rows that are kept or left out.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     began = time.monotonic()
-    wanted = budget.rows(len(pool))
-    signals = signals_of(method, model, roles or {}, seed, wanted)
+    settled = settled_for(mixture, pool, budget, store, seed, progress)
+    signals = signals_of(method, model, roles or {}, seed, settled.budget)
     computation = begin(
-        pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, usable_only, roles
+        pool,
+        signals,
+        store,
+        seed,
+        model,
+        on_missing,
+        retry_errors,
+        progress,
+        trainer,
+        usable_only,
+        roles,
+        settled.within,
+        settled.aside,
     )
+    leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
+    if target is not None and on_leak is not None and check(method, target, model, roles or {}):
+        repeated, leaked = leaks(pool, target, on_leak, progress)
+        gone = np.union1d(gone, repeated)
+    if len(gone):
+        computation.active[np.isin(computation.order, gone)] = False
+        settled = settled.without(gone)
+    aimed = aim(method, target, store, seed, model, on_missing, retry_errors, progress, roles or {})
     columns = computation.columns(signals)
-    k = min(wanted, len(columns))
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"%d|%s" % (seed, method.name.encode())).digest()))
-    chosen = method.select(columns, k, rng)
-    _check_selection(method, chosen, columns, k)
 
-    considered = computation.order[computation.active]
-    evidence = dict(chosen.reason)
+    def ask(given: Columns, k: int) -> Selection:
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"%d|%s" % (seed, method.name.encode())).digest()))
+        answer = (aimed or method).select(given, k, rng)
+        _check_selection(method, answer, given, k)
+        return answer
+
+    chosen = settled.choose(ask, columns, computation.order[computation.active], computation.aside_rows())
+    considered = chosen.considered
+    place = np.zeros(len(pool), np.int64)
+    place[considered] = np.arange(len(considered))
+    at = place[chosen.rows]
+    evidence = dict(chosen.evidence)
     if chosen.weights is not None:
-        evidence["weight"] = _spread(chosen.weights, chosen.rows, len(columns))
-    failures = _failures(computation)
+        evidence["weight"] = _spread(chosen.weights, at, len(considered))
+    failures = [f for f in _failures(computation) if not settled.keep[f.row]]
     recipe = Recipe(
         method=method.name,
         settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
@@ -139,22 +177,28 @@ def select(
         store=store.root,
         on_missing=on_missing,
         roles={role: (handle.name, handle.identity) for role, handle in (roles or {}).items()},
+        mixture=settled.mixture,
+        validation=None if aimed is None else (aimed.pool.path, aimed.pool.images_folder),
     )
     outcome = Outcome(
         recipe=recipe,
-        rows=considered[chosen.rows],
-        reason={name: np.asarray(a)[chosen.rows] for name, a in evidence.items()},
-        signals=computation.runs,
+        rows=chosen.rows,
+        reason={name: a[at] for name, a in evidence.items()},
+        signals=[*([] if aimed is None else aimed.runs), *computation.runs],
         failures=failures,
         notes=[],
-        budget=wanted,
+        budget=settled.budget if settled.counts is None else len(chosen.rows),
         excluded=len(failures),
         considered=considered,
-        evidence={name: np.asarray(a) for name, a in evidence.items()},
+        evidence=evidence,
         trainings=computation.trainings,
         unasked=_unasked(signals, columns),
+        findings=chosen.findings,
+        copies=settled.copies,
     )
-    outcome.notes += _notes(outcome, computation, needs_model(signals)) + list(chosen.notes)
+    outcome.notes += _notes(outcome, computation, needs_model(signals))
+    outcome.notes += ([leaked] if leaked else []) + ([] if aimed is None else aimed.notes)
+    outcome.notes += [*settled.notes, *chosen.notes]
     arithmetic = time.monotonic() - began - sum(s.seconds for s in outcome.signals)
     models = sum(t.seconds for t in outcome.trainings)
     outcome.cost = max(arithmetic, 0.0) + models + sum(s.cost for s in outcome.signals)
@@ -189,9 +233,15 @@ def compute_all(
     progress: Progress | None,
     trainer: Trainer | None = None,
     roles: Mapping[str, ModelHandle] | None = None,
+    within: np.ndarray | None = None,
 ) -> dict[str, Column]:
-    """Several signals as `select` computes them: each one's rows are those still active when its turn came."""
-    computation = begin(pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, roles=roles)
+    """Several signals as `select` computes them: each one's rows are those still active when its turn came.
+
+    `within`: bool [n], the rows that are considered at all; the others are not known.
+    """
+    computation = begin(
+        pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, roles=roles, within=within
+    )
     n = len(pool)
     back = np.empty(n, dtype=np.int64)
     back[computation.order] = np.arange(n)

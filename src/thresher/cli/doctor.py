@@ -3,39 +3,97 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thresher.cli import options as o
+from thresher.errors import PoolError
 
 if TYPE_CHECKING:
-    from thresher.doctor import Diagnosis
+    from thresher.doctor import Diagnosis, Repaired
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def doctor(
-    pool: Annotated[str, typer.Argument(metavar="POOL", help="A LLaVA JSON or JSONL file.", show_default=False)],
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False)],
     images: o.Images = None,
+    evals: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--eval",
+            metavar="FILE",
+            help="An evaluation set whose questions must not stand in the pool. Repeat it for several.",
+            show_default=False,
+        ),
+    ] = None,
+    eval_images: Annotated[
+        str | None,
+        typer.Option("--eval-images", metavar="DIR", help="Where its image paths start.", show_default=False),
+    ] = None,
+    fix: Annotated[
+        str | None,
+        typer.Option("--fix", metavar="FILE", help="Write a repaired copy, and a log of changes.", show_default=False),
+    ] = None,
+    near: Annotated[bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")] = True,
+    context_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--context",
+            metavar="N",
+            help="Report rows of more tokens (default: 8192). Estimated from words and images.",
+            show_default=False,
+        ),
+    ] = None,
     store: o.StorePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Look for what is wrong with a pool: images, conversations, duplicates. Exit 1 if a run would lose rows."""
+    """Look for what is wrong with a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
     from thresher.cli.prepare import open_the_pool
     from thresher.config import default_store
-    from thresher.doctor import examine
+    from thresher.doctor import CONTEXT, look, repair
     from thresher.progress import for_stderr
     from thresher.store import Store
 
-    opened = open_the_pool(pool, images, Store(store or default_store()))
-    found = examine(opened, progress=for_stderr())
+    kept = Store(store or default_store())
+    try:
+        opened = open_the_pool(pool, images, kept)
+    except PoolError as error:
+        if as_json:  # whoever reads JSON gets JSON, also of a file that is no pool at all
+            typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))
+            raise typer.Exit(1) from None
+        raise
+    others = [(name, open_the_pool(name, eval_images, kept)) for name in evals or []]
+    found = look(opened, progress=for_stderr(), near=near, evals=others, context=context_tokens or CONTEXT)
+    diagnosis = found.diagnosis()
+    repaired = repair(opened, found, Path(fix)) if fix else None
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        told = diagnosis.to_json()
+        if repaired is not None:
+            told["repaired"] = {k: str(v) if isinstance(v, Path) else v for k, v in vars(repaired).items()}
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        show(found)
-    if found.fails:
+        show(diagnosis)
+        if repaired is not None:
+            show_repaired(repaired)
+    if diagnosis.fails:
         raise typer.Exit(1)
+
+
+def unopened(path: str, error: str) -> dict[str, object]:
+    """The diagnosis of a pool that cannot be opened."""
+    finding = {
+        "kind": "unreadable-pool",
+        "severity": "error",
+        "rows": 0,
+        "images": 0,
+        "what": "the pool cannot be opened",
+        "action": "stops with this message",
+        "examples": [{"row": 0, "id": "", "detail": error}],
+    }
+    return {"path": path, "rows": 0, "images": 0, "findings": [finding], "lost": 0, "notes": [], "fails": True}
 
 
 def show(found: Diagnosis) -> None:
@@ -58,6 +116,8 @@ def show(found: Diagnosis) -> None:
             kind = f"[{COLOURS[f.severity]}]{f.severity}[/] {f.kind}"
             out.add_row(kind, f"{f.rows:,}", f"{f.images:,}" if f.images else "", "\n".join(lines))
         console.print(out)
+    for text in found.notes:
+        say(console, f"Note: {text}", markup=False)
     if found.fails:
         say(
             console,
@@ -66,3 +126,18 @@ def show(found: Diagnosis) -> None:
         )
     else:
         say(console, "[bold green]A run would lose no row.[/]")
+
+
+def show_repaired(repaired: Repaired) -> None:
+    """What was written, in two lines."""
+    from rich.markup import escape
+
+    from thresher.summary import say, stdout
+
+    console = stdout()
+    say(
+        console,
+        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {repaired.rows:,} rows, {repaired.repaired:,} of them changed, "
+        f"{repaired.left_out:,} left out. Its image paths start where the pool's do (--images).",
+    )
+    say(console, f"Every change: {escape(str(repaired.log))}")

@@ -312,7 +312,7 @@ Dedup = Annotated[
     typer.Option(
         "--dedup",
         metavar="HOW",
-        help="Consider only one of rows that are exact, near or semantic duplicates.",
+        help="Consider only one of rows that say the same: exact or near.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),

@@ -1,0 +1,84 @@
+"""Every kind of finding. The order here is the order of the findings within a severity."""
+
+from __future__ import annotations
+
+SEVERITIES = ("error", "warning", "info")  # error: a run that needs a model loses the row
+
+_FAILS = "the row fails where a model is needed"
+_TEMPLATE = "scored as it stands, where the chat template allows it"
+
+# kind -> severity, what it is, what a run does
+KINDS: dict[str, tuple[str, str, str]] = {
+    "unreadable": ("error", "records that are no samples", "left out by every method, never exported"),
+    "missing-image": ("error", "image file does not exist", _FAILS),
+    "empty-image": ("error", "image file of 0 bytes", _FAILS),
+    "not-an-image": ("error", "file is no image of a known format", _FAILS),
+    "broken-image": ("error", "image file is cut off or damaged", _FAILS),
+    "huge-image": ("error", "image of more pixels than are decoded", _FAILS),
+    "unsafe-path": ("error", "image path leaves the image folder", f"never opened; {_FAILS}"),
+    "remote-url": ("error", "image is a URL", f"never fetched; {_FAILS}"),
+    "bad-image": ("error", "`image` is neither a path nor a list of paths", _FAILS),
+    "placeholder-mismatch": ("error", "count of <image> differs from count of images", _FAILS),
+    "no-answer": ("error", "no answer text at all", _FAILS),
+    "bad-turn": ("error", "a turn is not an object", _FAILS),
+    "unknown-role": ("error", "a turn's `from` is none of human, gpt, system", _FAILS),
+    "bad-value": ("error", "a turn's `value` is not text", _FAILS),
+    "invalid-text": ("error", "invalid UTF-8 or a lone surrogate in a text", _FAILS),
+    "nul-byte": ("error", "a NUL character (or U+E000) in a text", _FAILS),
+    "video": ("error", "a video row", "scored by no model yet: see --unscorable; ordinary where no model is needed"),
+    "eval-leak": ("warning", "a question of the evaluation set", "nothing: remove these rows with --drop"),
+    "long-row": (
+        "warning",
+        "more tokens than the context (estimated)",
+        "the row fails if the model's context is shorter",
+    ),
+    "empty-answer": (
+        "warning",
+        "one of several answers is empty",
+        "scored as it stands; the empty answer counts no token",
+    ),
+    "empty-question": ("warning", "a question is empty", "scored as it stands"),
+    "starts-with-assistant": ("warning", "the conversation starts with gpt", _TEMPLATE),
+    "ends-with-user": (
+        "warning",
+        "the conversation ends with human",
+        "scored as it stands; the last turn has no answer",
+    ),
+    "user-twice": ("warning", "two human turns in a row", _TEMPLATE),
+    "assistant-twice": ("warning", "two gpt turns in a row", _TEMPLATE),
+    "late-system": ("warning", "a system turn that is not the first", _TEMPLATE),
+    "image-extension": ("warning", "file name says another image format than its content", "read by its content"),
+    "tiny-image": ("warning", "image of fewer than 8 pixels on a side", "enlarged to what the model takes"),
+    "duplicate-row": (
+        "warning",
+        "exact copies of an earlier row",
+        "scored once; every copy can be selected: see --dedup",
+    ),
+    "near-duplicate": ("warning", "nearly the same as an earlier row", "nothing, unless told --dedup near"),
+    "duplicate-image": ("info", "same image file under another name", "nothing: these are different images to a run"),
+    "placeholder-missing": (
+        "info",
+        "images but no <image> in the text",
+        "<image> is put before the first question; exported untouched",
+    ),
+    "duplicate-id": ("info", "id of an earlier row", "nothing: ids are only passed on"),
+    "palette-image": ("info", "image with a palette", "converted to RGB"),
+    "alpha-image": (
+        "info",
+        "image with an alpha channel or a transparent colour",
+        "put on white where it shows through",
+    ),
+    "cmyk-image": ("info", "image in print colours (CMYK)", "converted to RGB"),
+    "wide-image": ("info", "image of 16 bits or more a channel", "scaled to 8 bits"),
+    "animated-image": ("info", "image of several frames", "its first frame is used"),
+    "rotated-image": ("info", "EXIF says the image is turned", "turned upright"),
+    "byte-order-mark": ("info", "file starts with a byte order mark", "skipped"),
+    "crlf": ("info", "Windows line ends in the file or in a text", "read as they stand; in texts they are kept"),
+    "text-only": ("info", "rows without an image", "scored like any other row"),
+}
+OTHER = ("error", "a problem of this format", _FAILS)  # of a kind that this table does not know
+
+
+def about(kind: str) -> tuple[str, str, str]:
+    """Severity, what it is, what a run does."""
+    return KINDS.get(kind, OTHER)

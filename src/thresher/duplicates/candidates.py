@@ -1,0 +1,66 @@
+"""Which pairs are worth comparing, without comparing all: items that share a band of their signature. Pure numpy.
+
+Items with equal keys form a bucket. Small buckets give all their pairs; in a large one each item is paired with its next
+neighbours in the order of the whole signature and with the first of the bucket, so that the work stays linear. What such
+a bucket may miss, another band finds, or the union of pairs closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from thresher.duplicates.text import joined
+
+NEIGHBOURS = 12
+CHUNK = 1 << 18  # pairs compared at once: bounds memory
+
+
+def pairs(
+    bands: Iterable[np.ndarray], order: np.ndarray, same: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Pairs that share a key in one of `bands` (uint64 [n] each) and for which `same(a, b)` holds.
+
+    `order`: uint64 [n], places similar items near each other inside a large bucket. `same`: two index arrays int64 [m]
+    -> bool [m]. Returns int64 [p, 2], smaller index first, sorted.
+    """
+    kept = []
+    for band in bands:
+        by_key = np.lexsort((order, band))
+        key = band[by_key]
+        n = len(key)
+        start = np.r_[True, key[1:] != key[:-1]] if n else np.zeros(0, bool)
+        first = np.maximum.accumulate(np.where(start, np.arange(n), 0))
+        found = []
+        for step in range(1, min(NEIGHBOURS, n - 1) + 1):
+            at = np.flatnonzero(key[step:] == key[:-step])
+            if not len(at):
+                break
+            found.append(np.stack([by_key[at], by_key[at + step]], axis=1))
+        far = np.flatnonzero(np.arange(n) - first > NEIGHBOURS)
+        if len(far):
+            found.append(np.stack([by_key[first[far]], by_key[far]], axis=1))
+        for candidates in found:
+            for i in range(0, len(candidates), CHUNK):
+                piece = candidates[i : i + CHUNK]
+                good = piece[same(piece[:, 0], piece[:, 1])]
+                if len(good):
+                    kept.append(good)
+    return joined(kept)
+
+
+def hashed(rows: np.ndarray) -> np.ndarray:
+    """uint64 [n]: one number a row of `rows` (any integers [n, w]); equal rows have equal numbers, others nearly never."""
+    data = np.ascontiguousarray(rows)
+    words = data.view(np.uint8).reshape(len(data), -1)
+    pad = -words.shape[1] % 8
+    if pad:
+        words = np.hstack([words, np.zeros((len(words), pad), np.uint8)])
+    table = np.ascontiguousarray(words).view("<u8")
+    out = np.full(len(table), 0x9E3779B97F4A7C15, np.uint64)
+    with np.errstate(over="ignore"):
+        for column in range(table.shape[1]):
+            out = (out ^ table[:, column]) * np.uint64(0xBF58476D1CE4E5B9)
+            out ^= out >> np.uint64(29)
+    return out

@@ -1,0 +1,75 @@
+"""What a picture looks like, in 224 bytes: enough to find it again re-encoded, resized or saved as another format.
+
+content    a hash of the decoded RGB pixels: equal pictures, whatever file holds them
+phash      imagehash's perceptual hash, 64 bits: candidates for likeness
+dhash      imagehash's difference hash, 64 bits: the same, steadier on flat pictures
+thumbnail  8 x 8 RGB averages: decides, because the two hashes are blind to colour
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 8  # of the thumbnail
+THUMBNAIL = 3 * SIDE * SIDE  # bytes
+MAX_RMS = 4.0  # of 255: root mean square difference of two thumbnails of one picture, at most
+MAX_DIFFERENCE = 28  # of 255: the largest difference anywhere; a small object that was changed exceeds it
+MAX_SHAPE = 0.05  # relative difference of the aspect ratios
+MARK = np.dtype([("phash", "<u8"), ("dhash", "<u8"), ("aspect", "<f4"), ("thumbnail", "u1", (THUMBNAIL,))])
+
+
+@dataclass(frozen=True)
+class Look:
+    """One picture. `content`: 16 bytes; `mark`: a MARK scalar as bytes."""
+
+    content: bytes
+    mark: bytes
+
+
+def look(image: Image) -> Look:
+    """`image`: RGB. Raises MissingExtra without imagehash."""
+    try:
+        import imagehash
+    except ImportError:
+        raise MissingExtra(
+            "Near duplicates of images need the package imagehash: pip install 'thresher[duplicates]'."
+        ) from None
+    from PIL.Image import Resampling
+
+    state = hashlib.blake2b(b"%d x %d " % image.size, digest_size=16)
+    state.update(image.tobytes())
+    mark = np.zeros((), MARK)
+    small = image if max(image.size) <= 256 else image.resize(_fitted(image.size), Resampling.BOX)
+    grey = small.convert("L")  # both hashes work on a few dozen pixels: shrinking first costs no precision, much time
+    mark["phash"] = _bits(imagehash.phash(grey).hash)
+    mark["dhash"] = _bits(imagehash.dhash(grey).hash)
+    mark["aspect"] = image.width / image.height
+    mark["thumbnail"] = np.asarray(small.resize((SIDE, SIDE), Resampling.BOX), np.uint8).reshape(-1)
+    return Look(state.digest(), mark.tobytes())
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool [m]: whether MARK arrays [m] show the same picture, place by place."""
+    ta, tb = a["thumbnail"].astype(np.int16), b["thumbnail"].astype(np.int16)
+    difference = np.abs(ta - tb)
+    rms = np.sqrt((difference.astype(np.float32) ** 2).mean(axis=1))
+    shape = np.abs(np.log(a["aspect"]) - np.log(b["aspect"])) <= MAX_SHAPE
+    return np.asarray((rms <= MAX_RMS) & (difference.max(axis=1) <= MAX_DIFFERENCE) & shape)
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = 256 / max(size)
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def _bits(hash_: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(np.asarray(hash_).reshape(-1)).tobytes(), "big")

@@ -1,0 +1,129 @@
+"""A column of a pool by the name that a user gives it: a fact known from reading, or a field of the records.
+
+    facts           length (words of all answers), answer_words, answer_chars, turns, images, video, source
+    record fields   any other name, nested ones by dots: data_source, meta.score; `.length` = the record's own, not the fact
+Reads the records once for all fields that are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+FACTS = {
+    "length": "answer_words",
+    "answer_words": "answer_words",
+    "answer_chars": "answer_chars",
+    "turns": "turns",
+    "images": "images",
+    "video": "video",
+}
+SOURCE = "source"
+READ = 4096  # records at once
+
+
+class PoolColumns:
+    """Columns of one pool, in pool order. `fields`: the record fields that will be asked for."""
+
+    def __init__(self, pool: Pool, names: Sequence[str]) -> None:
+        self.pool = pool
+        self.fields = tuple(dict.fromkeys(_field(n) for n in names if not is_fact(n)))
+        self._values: dict[str, list[Any]] | None = None
+        self._seen: dict[str, None] = {}  # keys of the records, for messages
+
+    def numbers(self, name: str) -> np.ndarray | None:
+        """float64 [n] of a fact; None for what is none."""
+        if name not in FACTS:
+            return None
+        return np.asarray(self.pool.facts[FACTS[name]], np.float64)
+
+    def values(self, name: str, flag: str) -> list[Any]:
+        """The value of each row: number, text, true or false; None where the record lacks the field.
+
+        Raises ConfigError where no record has it. `flag`: what asked for it, for the message.
+        """
+        if name == SOURCE:
+            names = self.pool.source_names
+            return [names[i] for i in self.pool.source.tolist()]
+        if name in FACTS:
+            return list(self.pool.facts[FACTS[name]].tolist())
+        values = self._read()[_field(name)]
+        if all(v is None for v in values):
+            known = [*FACTS, SOURCE, *self._seen]
+            raise ConfigError(
+                f"{flag}: no row has {_field(name)!r}.{nearest(_field(name), known)} Known: {', '.join(known)}."
+            )
+        return values
+
+    def _read(self) -> dict[str, list[Any]]:
+        if self._values is None:
+            self._values = {f: [] for f in self.fields}
+            n = len(self.pool)
+            for start in range(0, n, READ):
+                for raw in self.pool.raw(range(start, min(start + READ, n))):
+                    record = _record(raw)
+                    if len(self._seen) < 100:
+                        self._seen |= dict.fromkeys(record)
+                    for f in self.fields:
+                        self._values[f].append(_of(record, f))
+        return self._values
+
+
+def is_fact(name: str) -> bool:
+    """Whether a name means a fact (or the source) rather than a record's field."""
+    return name in FACTS or name == SOURCE
+
+
+def as_text(value: Any) -> str:
+    """A value as the user would type it: 7, 0.5, true, text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def as_number(value: Any) -> float | None:
+    """A number, or text that is one; None for all else."""
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, (int, float)):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _field(name: str) -> str:
+    return name[1:] if name.startswith(".") else name
+
+
+def _record(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _of(record: dict[str, Any], field: str) -> Any:
+    """The field by its whole name, else along its dots."""
+    if field in record:
+        return record[field]
+    value: Any = record
+    for part in field.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value

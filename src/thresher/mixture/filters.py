@@ -1,0 +1,45 @@
+"""Filters on a pool: which rows satisfy a comparison. Pure but for reading columns.
+
+A row that lacks the field, or has something else than a number where a number is compared, does not satisfy the filter,
+except that it does satisfy `!=`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from thresher.errors import ConfigError
+from thresher.mixture.columns import PoolColumns, as_number, as_text
+from thresher.mixture.spec import ORDERED, Filter
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def satisfied(rule: Filter, columns: PoolColumns) -> np.ndarray:
+    """bool [n]. Raises ConfigError for an unknown column, or one without a number where numbers are compared."""
+    compare, flag = _OPERATORS[rule.op], f"--filter {rule.text}"
+    facts = columns.numbers(rule.name)
+    if facts is not None and rule.number is not None:
+        return np.asarray(compare(facts, rule.number), bool)
+    values = columns.values(rule.name, flag)
+    if rule.op in ORDERED or rule.number is not None:
+        numbers = [as_number(v) for v in values]
+        if any(v is not None for v in numbers):
+            told = np.array([np.nan if v is None else v for v in numbers])
+            return np.asarray(compare(told, rule.number), bool)  # NaN: false, but true for !=
+        if rule.op in ORDERED:
+            example = next(as_text(v) for v in values if v is not None)
+            raise ConfigError(f"{flag}: {rule.name} holds no number, but for example {example!r}.")
+    out = np.fromiter((v is not None and as_text(v) == rule.value for v in values), bool, len(values))
+    return ~out if rule.op == "!=" else out

@@ -1,0 +1,199 @@
+"""What the user typed about the mixture, parsed as far as it can be without a pool. Pure.
+
+quota    GROUP=RANGE   GROUP: a source, `text_only`, or COLUMN:VALUE    RANGE: 5%..20%, ..10%, 100.., 1000, 5%
+filter   NAME OP VALUE, one comparison: length < 2000, source != coco, .quality >= 0.8
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from thresher.errors import ConfigError, nearest
+
+DEDUP = ("exact", "near", "semantic")
+UNSCORABLE = ("keep", "drop", "random")
+_BOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
+_COMPARISON = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(.*?)\s*")
+ORDERED = ("<", "<=", ">", ">=")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Everything asked for, as text. The default asks for nothing."""
+
+    quota: tuple[str, ...] = ()
+    keep: str | None = None
+    """A file that names rows which are always taken."""
+    drop: str | None = None
+    """A file that names rows which are never taken."""
+    filter: tuple[str, ...] = ()
+    dedup: str | None = None
+    """exact, near or semantic: of rows that say the same only one is considered."""
+    unscorable: str | None = None
+    """What happens to rows that are fine, but that no model here can score; None: as with any failed row."""
+
+    def __post_init__(self) -> None:
+        for text in self.quota:
+            parse_quota(text)
+        for text in self.filter:
+            parse_filter(text)
+        for flag, value, known in (("--dedup", self.dedup, DEDUP), ("--unscorable", self.unscorable, UNSCORABLE)):
+            if value is not None and value not in known:
+                raise ConfigError(f"{flag} {value}: expected one of {', '.join(known)}.{nearest(value, list(known))}")
+
+    def __bool__(self) -> bool:
+        return self != Mixture()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Mixture:
+        """Out of plain values by name, among others: what `to_mapping` gave. Raises ConfigError."""
+        quota, filter_ = (tuple(map(str, told.get(name) or ())) for name in ("quota", "filter"))
+        return cls(quota, told.get("keep"), told.get("drop"), filter_, told.get("dedup"), told.get("unscorable"))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values of what was asked for: lists and text."""
+        values = {name: getattr(self, name) for name in ("quota", "keep", "drop", "filter", "dedup", "unscorable")}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
+
+
+# ---------------------------------------------------------------------------------------------- quotas
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A number of rows, or a share of the budget in percent."""
+
+    value: Fraction
+    percent: bool
+
+    def exact(self, budget: int) -> Fraction:
+        """Rows, not rounded yet."""
+        return self.value * budget / 100 if self.percent else self.value
+
+    def __str__(self) -> str:
+        return f"{float(self.value):g}%" if self.percent else f"{int(self.value):,}"
+
+
+@dataclass(frozen=True)
+class Quota:
+    """At least `low` and at most `high` rows of a group; None: no bound on that side."""
+
+    text: str  # as typed
+    group: str  # left of the last =
+    low: Bound | None
+    high: Bound | None
+
+    def rows(self, budget: int) -> tuple[int, int | None]:
+        """(least, most) whole rows for a budget; an exact share is rounded to the nearest. Raises ConfigError where no
+        whole number lies between.
+
+        >>> parse_quota("ocr=5%..20%").rows(101)
+        (6, 20)
+        >>> parse_quota("ocr=5%").rows(101)
+        (5, 5)
+        """
+        if self.low is not None and self.low == self.high:
+            both = math.floor(self.low.exact(budget) + Fraction(1, 2))
+            return both, both
+        low = 0 if self.low is None else math.ceil(self.low.exact(budget))
+        high = None if self.high is None else math.floor(self.high.exact(budget))
+        if high is not None and low > high:
+            parts = " and ".join(
+                f"{which} {bound} of {budget:,} = {float(bound.exact(budget)):g}"
+                if bound.percent
+                else f"{which} {bound}"
+                for which, bound in (("at least", self.low), ("at most", self.high))
+                if bound is not None
+            )
+            raise ConfigError(f"--quota {self.text}: no number of rows is {parts}. Widen the range.")
+        return low, high
+
+
+def parse_quota(text: str) -> Quota:
+    """Raises ConfigError.
+
+    >>> q = parse_quota("images:0=..10%")
+    >>> q.group, q.low, str(q.high)
+    ('images:0', None, '10%')
+    """
+    group, equals, range_ = text.rpartition("=")
+    group, range_ = group.strip(), range_.strip()
+    expected = "Expected GROUP=RANGE, such as ocr_vqa=5%..20%, text_only=1000 or images:0=..10%."
+    if not equals or not group or not range_:
+        raise ConfigError(f"--quota {text}: {expected}")
+    first, dots, last = range_.partition("..")
+    if not dots:
+        both = _bound(first, text)
+        return Quota(text, group, both, both)
+    if not first.strip() and not last.strip():
+        raise ConfigError(f"--quota {text}: a range without an end. {expected}")
+    low = _bound(first, text) if first.strip() else None
+    high = _bound(last, text) if last.strip() else None
+    if low is not None and high is not None and low.percent == high.percent and low.value > high.value:
+        raise ConfigError(f"--quota {text}: the least, {low}, is more than the most, {high}. Swap them.")
+    return Quota(text, group, low, high)
+
+
+def _bound(word: str, text: str) -> Bound:
+    found = _BOUND.fullmatch(word.strip())
+    if not found:
+        raise ConfigError(
+            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the budget such as 5%."
+        )
+    value, percent = Fraction(found[1]), bool(found[2])
+    if percent and value > 100:
+        raise ConfigError(f"--quota {text}: a share of the budget is at most 100%.")
+    if not percent and value.denominator != 1:
+        raise ConfigError(
+            f"--quota {text}: {word.strip()} is not a whole number of rows. Did you mean {word.strip()}%?"
+        )
+    return Bound(value, percent)
+
+
+# ---------------------------------------------------------------------------------------------- filters
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One comparison. `number` is set where the value is one."""
+
+    text: str
+    name: str
+    op: str  # one of < <= > >= == !=
+    value: str
+    number: float | None
+
+
+def parse_filter(text: str) -> Filter:
+    """Raises ConfigError. Nothing of it is ever evaluated as code.
+
+    >>> parse_filter("length < 2000")
+    Filter(text='length < 2000', name='length', op='<', value='2000', number=2000.0)
+    """
+    found = _COMPARISON.fullmatch(text)
+    expected = "Expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for several."
+    if not found or not found[3]:
+        raise ConfigError(f"--filter {text}: {expected}")
+    name, op, value = found[1], found[2], found[3]
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if quoted:
+        value = value[1:-1]
+    elif re.search(r"\s(and|or|AND|OR)\s|&&|\|\|", f" {value} ") or re.search(r"[<>]|[=!]=", value):
+        raise ConfigError(f"--filter {text}: {expected}")
+    op = "==" if op == "=" else op
+    number = None
+    if not quoted:
+        try:
+            number = float(value)
+        except ValueError:
+            number = None
+        if number is not None and not math.isfinite(number):
+            number = None
+    if number is None and op in ORDERED:
+        raise ConfigError(f"--filter {text}: {op} compares numbers, and {value!r} is none.")
+    return Filter(text, name, op, value, number)

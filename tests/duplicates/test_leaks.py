@@ -1,0 +1,128 @@
+"""`find_leaks`: rows of a training pool that stand in an evaluation set, however they were disguised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from thresher.duplicates import Leak, find_leaks
+from thresher.duplicates.leaks import questions
+from thresher.pools import Pool, open_pool
+from thresher.types import ImageRef, Sample, Turn
+
+LONG = "Which of the two boats in the picture is nearer to the small white lighthouse on the left side of the bay, and why?"
+
+
+def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A few coloured boxes on a ground: another seed is another picture."""
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(0, 256, 3)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = int(rng.integers(0, size[0] - 20)), int(rng.integers(0, size[1] - 20))
+        draw.rectangle((x, y, x + 18, y + 18), fill=tuple(int(v) for v in rng.integers(0, 256, 3)))
+    return image
+
+
+def pool(folder: Path, rows: list[dict[str, Any]]) -> Pool:
+    folder.mkdir(exist_ok=True)
+    (folder / "pool.json").write_text(json.dumps(rows))
+    return open_pool(folder / "pool.json", folder)
+
+
+@pytest.fixture
+def test_set(tmp_path: Path, make_row: Any) -> Pool:
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    for i in range(6):
+        picture(i).save(folder / f"{i}.png")
+    rows = [make_row(i, f"{i}.png", f"<image>\nWhat is box {i}?", "Red.") for i in range(3)]
+    rows.append(make_row(3, "3.png", f"<image>\n{LONG}", "The left one."))
+    rows.append(make_row(4, None, "Who wrote the first book about the art of sailing in small boats?", "Nobody."))
+    rows.append(make_row(5, ["4.png", "5.png"], "<image><image>\nSame?", "No."))
+    return pool(folder, rows)
+
+
+def test_every_disguise_is_found_and_nothing_else(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for i in range(6):
+        picture(i).save(folder / f"{i}.png")
+    picture(0).save(folder / "again.jpg", quality=75)
+    picture(1).resize((144, 96)).save(folder / "larger.png")
+    for i in range(10, 16):
+        picture(i).save(folder / f"{i}.png")
+    rows = [
+        make_row("a", "0.png", "<image>\nWhat is box 0?", "Blue!"),  # another answer gives the question away, too
+        make_row("b", "1.png", "  what is   BOX 1? <image>", "Red."),
+        make_row("c", "2.png", "<image>\nWhat is box 2?\nAnswer the question using a single word or phrase.", "Red"),
+        make_row("d", "again.jpg", "<image>\nWhat is box 0?", "Red."),
+        make_row("e", "larger.png", "<image>\nWhat is box 1?", "Red."),
+        make_row("f", "3.png", "<image>\n" + LONG.replace("small white", "white"), "Left."),
+        make_row("g", None, "Who wrote the first book about the art of sailing in small boats ?", "Nobody."),
+        make_row("h", ["4.png", "5.png"], "<image><image>\nSame?", "No."),
+        # innocent: another picture, another question, the pictures in another order, part of the pictures
+        make_row("i", "10.png", "<image>\nWhat is box 0?", "Red."),
+        make_row("j", "0.png", "<image>\nHow many boxes are red?", "Two."),
+        make_row("k", ["5.png", "4.png"], "<image><image>\nSame?", "No."),
+        make_row("l", "4.png", "<image>\nSame?", "No."),
+        make_row("m", None, "Who wrote the last song about it?", "Nobody."),
+        make_row("n", None, "What is box 0?", "Red."),
+    ]
+    train = pool(folder, rows)
+    expected = [
+        Leak(0, 0, "exact"),
+        Leak(1, 1, "exact"),
+        Leak(2, 2, "exact"),
+        Leak(3, 0, "re-encoded"),
+        Leak(4, 1, "re-encoded"),
+        Leak(5, 3, "near"),
+        Leak(6, 4, "near"),
+        Leak(7, 5, "exact"),
+    ]
+    assert find_leaks(train, test_set) == expected
+    assert find_leaks(train, test_set, near=False) == [leak for leak in expected if leak.kind == "exact"]
+
+
+def test_any_question_of_a_conversation_leaks(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+    picture(2).save(tmp_path / "2.png")
+    chat = make_row("chat", "2.png", "<image>\nWhere is it?", "Here.")
+    chat["conversations"] += [{"from": "human", "value": "What is box 2?"}, {"from": "gpt", "value": "Red."}]
+    assert find_leaks(pool(tmp_path, [chat]), test_set) == [Leak(0, 2, "exact")]
+
+
+def test_pictures_that_cannot_be_read_match_nothing(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+    (tmp_path / "0.png").write_bytes(b"no image")
+    rows = [
+        make_row("x", "0.png", "<image>\nWhat is box 0?", "Red."),
+        make_row("y", "gone.png", "<image>\nSame?", "No."),
+    ]
+    assert find_leaks(pool(tmp_path, rows), test_set) == []
+
+
+def test_a_later_question_about_text_counts_with_those_before_it() -> None:
+    turns = (Turn("user", "Who was Ada?"), Turn("assistant", "A."), Turn("user", "Why?"), Turn("assistant", "B."))
+    assert questions(Sample("1", turns)) == ["who was ada?", "who was ada? why?"]
+    assert questions(Sample("1", turns, (ImageRef("x.png"),))) == ["who was ada?", "why?"]
+
+
+@pytest.mark.slow
+def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(tmp_path: Path, shared: Path) -> None:
+    data = shared / "data" / "easy_vqa"
+    test = open_pool(data / "test.json", data / "images")
+    records = json.loads((data / "test.json").read_text())[:400]
+    for record in records:
+        target = (tmp_path / record["image"]).with_suffix(".jpg")
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            Image.open(data / "images" / record["image"]).convert("RGB").save(target, quality=75)
+        record["image"] = str(target.relative_to(tmp_path))
+    found = find_leaks(pool(tmp_path, records), test)
+    assert [(leak.row, leak.other_row, leak.kind) for leak in found] == [(i, i, "re-encoded") for i in range(400)]
+    train = open_pool(data / "train.json", data / "images")
+    assert find_leaks(train, test) == []

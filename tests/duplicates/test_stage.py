@@ -1,0 +1,154 @@
+"""`--dedup`: which rows are copies, which one stays, and that selections say so."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.made_pools import FirstTies
+from thresher import output, run
+from thresher.duplicates.stage import Representatives, representatives
+from thresher.errors import CapabilityError
+from thresher.mixture import Mixture
+from thresher.pools import Pool, open_pool
+from thresher.store import Store
+from thresher.types import Budget
+
+ANSWER = (
+    "The picture shows a quiet harbour in the early morning with three small fishing boats tied to a wooden pier, two men "
+    "mending a green net, a dog asleep beside a coil of rope, and a row of white houses on the hill behind them."
+)
+
+
+def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(0, 256, 3)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        x, y = int(rng.integers(0, size[0] - 20)), int(rng.integers(0, size[1] - 20))
+        draw.rectangle((x, y, x + 18, y + 18), fill=tuple(int(v) for v in rng.integers(0, 256, 3)))
+    return image
+
+
+@pytest.fixture
+def records(tmp_path: Path, make_row: Any) -> list[dict[str, Any]]:
+    for i in range(4):
+        picture(i).save(tmp_path / f"{i}.png")
+    picture(0).save(tmp_path / "0.jpg", quality=80)
+    picture(0).save(tmp_path / "0.bmp")
+    return [
+        make_row(0, "0.png", "<image>\nWhat is it?", "A box."),
+        make_row(1, "0.bmp", "what is  IT? <image>", "a box."),  # exact: same pixels, same words
+        make_row(2, "0.jpg", "<image>\nWhat is it?", "A box."),  # near: saved again
+        make_row(3, "1.png", "<image>\nWhat is it?", "A box."),  # another picture
+        make_row(4, "0.png", "<image>\nWhat is it?", "A tree."),  # another answer
+        make_row(5, "2.png", "<image>\nDescribe.", ANSWER),
+        make_row(6, "2.png", "<image>\nDescribe.", ANSWER.replace("green net", "blue net")),  # near
+        make_row(7, "2.png", "<image>\nDescribe.", ANSWER[:90]),  # much shorter
+        make_row(8, None, "Hello there?", "Hi."),
+        make_row(9, None, "Hello  there?", "HI."),  # exact
+        make_row(10, ["0.png", "1.png"], "<image><image>\nSame?", "No."),
+        make_row(11, ["0.jpg", "1.png"], "<image><image>\nSame?", "No."),  # near
+        make_row(12, ["1.png", "0.png"], "<image><image>\nSame?", "No."),  # another order
+        make_row(13, "gone.png", "<image>\nWhat is it?", "A box."),  # nobody's copy
+        make_row(14, "3.png", "<image>\nWhat is it?", "A box."),
+    ]
+
+
+def pool_of(folder: Path, records: list[dict[str, Any]], name: str = "pool.json") -> Pool:
+    (folder / name).write_text(json.dumps(records))
+    return open_pool(folder / name, folder)
+
+
+def found(pool: Pool, how: str, store: Store, keep: list[int] | None = None) -> Representatives:
+    mask = np.zeros(len(pool), bool)
+    mask[keep or []] = True
+    return representatives(pool, how, np.ones(len(pool), bool), mask, store)
+
+
+def together(result: Representatives) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for row, group in enumerate(result.group.tolist()):
+        groups.setdefault(group, []).append(row)
+    return sorted(g for g in groups.values() if len(g) > 1)
+
+
+def test_groups(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
+    exact = found(pool, "exact", store)
+    assert together(exact) == [[0, 1], [8, 9]]
+    near = found(pool, "near", store)
+    assert together(near) == [[0, 1, 2], [5, 6], [8, 9], [10, 11]]
+    assert near.kept.sum() == len(records) - 5
+    assert near.copies.tolist() == [3, 3, 3, 1, 1, 2, 2, 1, 2, 2, 2, 2, 1, 1, 1]
+    assert "5 rows left out as copies, in 4 groups" in near.note
+    assert all(near.kept[near.group])
+
+
+def test_the_representative_is_the_same_in_any_order_and_a_kept_row_wins(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    store = Store(tmp_path / "store")
+    stays = {records[r]["id"] for r in np.flatnonzero(found(pool_of(tmp_path, records), "near", store).kept)}
+    mixed = random.Random(3).sample(records, len(records))
+    again = found(pool_of(tmp_path, mixed, "mixed.json"), "near", store)
+    assert {mixed[r]["id"] for r in np.flatnonzero(again.kept)} == stays
+    for row in (0, 1, 2):
+        kept = found(pool_of(tmp_path, records), "near", store, [row, 9])
+        assert [r for r in (0, 1, 2) if kept.kept[r]] == [row] and kept.kept[9]
+    both = found(pool_of(tmp_path, records), "near", store, [0, 1])
+    assert [r for r in (0, 1, 2) if both.kept[r]] == [0, 1]
+
+
+def test_the_signals_are_stored_and_not_read_again(
+    tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
+    first = found(pool, "near", store)
+    monkeypatch.setattr(Pool, "load_image", lambda *a: pytest.fail("a picture was read again"))
+    again = found(pool, "near", store)
+    assert again.group.tolist() == first.group.tolist()
+    found(pool, "exact", store)
+
+
+def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, mixture=Mixture(dedup="near"))
+    assert len(out.rows) == len(records) - 5
+    copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
+    group = dict(zip(out.rows.tolist(), out.reason["duplicate_group"].tolist(), strict=True))
+    assert group == {r: r for r in copies} and sum(copies.values()) == len(records)
+    output.write(out, pool, None, tmp_path / "out")
+    gone = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    assert len(gone) == 5 and {g["row"] for g in gone} == set(range(len(records))) - copies.keys()
+    assert {g["duplicate_group"] for g in gone} <= copies.keys()
+    again = run.select(pool, FirstTies(), Budget("100%"), store=store)
+    output.write(again, pool, None, tmp_path / "out")
+    assert not (tmp_path / "out" / "duplicates.parquet").exists()  # it would contradict the new selection
+    assert any("left out as copies" in note for note in out.notes)
+
+
+def test_no_picture_that_can_be_read_is_no_reason_to_stop(tmp_path: Path, make_row: Any) -> None:
+    pool = pool_of(tmp_path, [make_row(i, "gone.png", "<image>\nQ", "A") for i in range(3)])
+    assert found(pool, "near", Store(tmp_path / "store")).kept.all()
+
+
+def test_semantic_says_what_is_missing(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    with pytest.raises(CapabilityError, match="--dedup near"):
+        found(pool_of(tmp_path, records), "semantic", Store(tmp_path / "store"))
+
+
+@pytest.mark.slow
+def test_public_data_has_no_near_copies_apart_from_its_own(tmp_path: Path, shared: Path) -> None:
+    data = shared / "data" / "easy_vqa"
+    near = found(open_pool(data / "test.json", data / "images"), "near", Store(tmp_path / "store"))
+    assert together(near) == []
