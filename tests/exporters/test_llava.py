@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from thresher.errors import ConfigError, PoolError, StoreError
-from thresher.exporters import EXTENSION, FORMATS, export
-from thresher.exporters import llava as exporter
+from thresher.exporters import export
+from thresher.exporters import target as target_module
 from thresher.pools import open_pool
 from thresher.types import digests_to_bytes
 
@@ -67,10 +67,10 @@ def test_json_to_jsonl_takes_only_the_layout_out(pretty, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["lines", "pretty"])
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", ["llava-json", "llava-jsonl"])
 def test_reading_back_gives_the_same_samples(source, form, tmp_path, request):
     pool = open_pool(request.getfixturevalue(source))
-    out = tmp_path / f"again{EXTENSION[form]}"
+    out = tmp_path / f"again.{form.partition('-')[2]}"
     export(pool, range(len(pool)), out, form)
     again = open_pool(out)
     assert again.format == form and digests_to_bytes(again.digest) == digests_to_bytes(pool.digest)
@@ -99,10 +99,6 @@ def test_public_data_round_trip(shared, tmp_path):
 def test_unknown_format_suggests_the_nearest(tiny_pool, tmp_path):
     with pytest.raises(ConfigError, match=r"no format 'llava-jsn'.*Did you mean 'llava-json'"):
         export(open_pool(tiny_pool, tiny_pool.parent / "images"), [0], tmp_path / "x", "llava-jsn")
-
-
-def test_every_format_has_an_extension():
-    assert FORMATS.keys() == EXTENSION.keys()
 
 
 def test_the_pool_itself_is_never_overwritten(tiny_pool, tmp_path):
@@ -147,7 +143,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tiny_pool, tmp_path, 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporter.os, "fsync", full)
+    monkeypatch.setattr(target_module.os, "fsync", full)
     with pytest.raises(
         StoreError, match=r"subset\.json could not be written: No space left on device\. Free some space"
     ):

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from thresher.errors import PoolError
-from thresher.pools import index, llava, open_pool
-from thresher.pools import pool as pool_module
+from thresher.pools import index, llava, open_pool, opening
 from thresher.pools.texts import Texts
 
 
@@ -22,7 +21,7 @@ def parses(monkeypatch):
     """How often a file was parsed."""
     count: list[str] = []
     build = index.build
-    monkeypatch.setattr(pool_module.pool_index, "build", lambda *a: count.append("parsed") or build(*a))
+    monkeypatch.setattr(opening.pool_index, "build", lambda *a: count.append("parsed") or build(*a))
     return count
 
 
@@ -202,6 +201,6 @@ def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch)
             f.write(b"\n")
         return found
 
-    monkeypatch.setattr(pool_module.pool_index, "build", slow)
+    monkeypatch.setattr(opening.pool_index, "build", slow)
     with pytest.raises(PoolError, match="changed while it was being read"):
         open_pool(tiny_pool, tiny_pool.parent / "images")

@@ -138,7 +138,9 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
         open_pool(save(tmp_path / "p.json", [{"data": []}]))
     with pytest.raises(PoolError, match=r"only record is no LLaVA row .*: data\. Expected a list"):
         open_pool(save(tmp_path / "o.json", [{"data": [1]}], lines=True))
-    with pytest.raises(PoolError, match=r"none of its 3 records .*messages format"):
+    with pytest.raises(
+        PoolError, match=r"none of its 3 records .*messages, images.*Formats considered: llava: .*swift: "
+    ):
         open_pool(save(tmp_path / "m.jsonl", [{"messages": [], "images": []}] * 3, lines=True))
     with pytest.raises(PoolError, match="holds no rows"):
         open_pool(save(tmp_path / "e.json", []))
@@ -147,8 +149,9 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
 def test_paths_that_are_no_pool(tmp_path, tiny_pool):
     with pytest.raises(PoolError, match=r"nothing\.json does not exist"):
         open_pool(tmp_path / "nothing.json")
-    with pytest.raises(PoolError, match=r"is a folder.*It holds pool\.json"):
-        open_pool(tiny_pool.parent)
+    (tmp_path / "void").mkdir()
+    with pytest.raises(PoolError, match=r"is a folder with no file of a known format"):
+        open_pool(tmp_path / "void")
     with pytest.raises(PoolError, match=r"image folder .* does not exist.*--images"):
         open_pool(tiny_pool, tmp_path / "no-images")
     with pytest.raises(PoolError, match="is not a folder"):

@@ -24,7 +24,7 @@ import numpy as np
 from thresher.pools.index import Index
 from thresher.pools.texts import Texts
 
-_MAGIC = b"thresher pool 2\n"
+_MAGIC = b"thresher pool 3\n"
 _ALIGN = 64
 
 
@@ -50,7 +50,7 @@ def save(index: Index, stamp: Mapping[str, Any], file: Path) -> None:
     for name, a in arrays.items():
         table[name] = {"dtype": a.dtype.str, "length": len(a), "at": at}
         at += -(-a.nbytes // _ALIGN) * _ALIGN
-    header = json.dumps({"stamp": dict(stamp), "kind": index.kind, "arrays": table}).encode()
+    header = json.dumps({"stamp": dict(stamp), "arrays": table}).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
@@ -99,7 +99,7 @@ def load(file: Path, stamp: Mapping[str, Any]) -> Index | None:
         entry = table[name]
         return np.frombuffer(view, np.dtype(entry["dtype"]), entry["length"], base + entry["at"])
 
-    found: dict[str, Any] = {"kind": header["kind"]}
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(Index):
         if field.name + ".blob" in table:
             found[field.name] = Texts(array(field.name + ".blob"), array(field.name + ".ends"))

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from thresher.errors import ImageError
-from thresher.pools.paths import inside, shown
+from thresher.pools.files import filesystem, is_remote
+from thresher.pools.paths import inside, refusal, shown
 from thresher.types import ImageRef
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
@@ -49,17 +50,56 @@ def open_inside(folder: str, path: str) -> BinaryIO:
 
 
 def load(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An RGB image. `folder`: the resolved image folder. Raises ImageError."""
+    """An RGB image. `folder`: the resolved image folder, or its address. Raises ImageError."""
     if ref.data is not None:
         return decode(io.BytesIO(ref.data), "embedded image", max_pixels)[0]
-    with open_inside(folder, ref.path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != ref.size:
-            now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
-            raise ImageError(
-                f"{shown(ref.path)}: changed since the pool was opened ({now}, now {size}); open the pool again"
-            )
+    if is_remote(folder):
+        return decode(io.BytesIO(_fetched(folder, ref)), shown(ref.path), max_pixels)[0]
+    with _checked(folder, ref) as file:
         return decode(file, shown(ref.path), max_pixels)[0]
+
+
+def content(folder: str, ref: ImageRef) -> bytes:
+    """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises ImageError."""
+    if ref.data is not None:
+        return ref.data
+    if is_remote(folder):
+        return _fetched(folder, ref)
+    with _checked(folder, ref) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise ImageError(f"{shown(ref.path)}: cannot be read: {error.strerror or error}") from error
+
+
+def _checked(folder: str, ref: ImageRef) -> BinaryIO:
+    """Open an image that must be as long as when the pool was opened."""
+    file = open_inside(folder, ref.path)
+    size = os.fstat(file.fileno()).st_size
+    if size != ref.size:
+        file.close()
+        raise ImageError(_changed(ref, size))
+    return file
+
+
+def _fetched(folder: str, ref: ImageRef) -> bytes:
+    if reason := refusal(ref.path):
+        raise ImageError(f"{shown(ref.path)}: {reason}")
+    if ref.size < 0:
+        raise ImageError(f"{shown(ref.path)}: no such image in {folder}")
+    fs, inner = filesystem(folder)
+    try:
+        data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
+    except Exception as error:  # each store raises its own
+        raise ImageError(f"{shown(ref.path)}: cannot be read from {folder}: {error}") from error
+    if len(data) != ref.size:
+        raise ImageError(_changed(ref, len(data)))
+    return data
+
+
+def _changed(ref: ImageRef, size: int) -> str:
+    now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
+    return f"{shown(ref.path)}: changed since the pool was opened ({now}, now {size}); open the pool again"
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:

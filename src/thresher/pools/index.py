@@ -1,39 +1,45 @@
-"""What one pass over a pool file finds out: columns, one value a row, and the table of images.
+"""The index of a pool: the blocks of all its files as one table of columns, one value a row, and the table of images.
 
 Everything is flat numpy (about 150 bytes a row), so that a pool of millions stays small and can be cached as it is
-(`cache.py`). Reads the pool file and asks the size of each image once; decodes no image.
+(`cache.py`). Building reads the pool's files and asks the size of each image once; decodes no image.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import stat
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from thresher.errors import PoolError
-from thresher.pools import llava
-from thresher.pools.paths import refusal, shown
-from thresher.pools.records import EXPECTED, records, sniff
-from thresher.pools.texts import Texts, TextsBuilder
+from thresher.pools import files, llava, sampling, workers
+from thresher.pools.block import Advance, Block, Images, file_size, read, remote_sizes, stand_in
+from thresher.pools.layouts import converter
+from thresher.pools.locate import Source, where
+from thresher.pools.parts import Part
+from thresher.pools.paths import refusal
+from thresher.pools.readers import container_of, formats_in_words, layout_of
+from thresher.pools.records import EXPECTED, Span
+from thresher.pools.texts import Texts
 from thresher.types import DIGEST
 
-Advance = Callable[[int], None]  # called with the number of rows read since the last call
-RAW_KEPT = 1 << 20  # bytes of an unreadable record that stand in for it
 TICK = 20_000_000  # ns: two changes closer than this may carry the same time stamp
+
+__all__ = ["Advance", "Index", "build", "canonical_order", "images_as_they_were", "settle_after", "stand_in"]
 
 
 @dataclass(frozen=True)
 class Index:
-    """n rows, m different images, p different problems. Arrays may be read-only."""
+    """n rows, m different images, p different problems, f files. Arrays may be read-only."""
 
-    kind: str  # "json" | "jsonl"
-    offset: np.ndarray  # int64 [n]: first byte of the record
+    parts: Texts  # [f]: JSON of container and layout of each file
+    part: np.ndarray  # int32 [n]: the file that holds the row
+    offset: np.ndarray  # int64 [n]: its place there: first byte of the record, or number of the row
     length: np.ndarray  # int32 [n]: its bytes
     digest: np.ndarray  # DIGEST [n]
     order: np.ndarray  # int64 [n]: by digest, then canonical record, then row
@@ -49,45 +55,28 @@ class Index:
     video: np.ndarray  # bool [n]
     image_end: np.ndarray  # int64 [n]: row i holds image_ref[image_end[i-1] : image_end[i]]
     image_ref: np.ndarray  # int32 [references], into the table of images
-    image_path: Texts  # [m], as the user wrote them, in order of appearance
-    image_size: np.ndarray  # int64 [m]: bytes on disk, -1 = no such file, or a path that may not be read
-
-
-class _Images:
-    """The table of images: each path looked up once."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.number: dict[str, int] = {}
-        self.size = array("q")
-        self.identity: list[str] = []
-
-    def look_up(self, path: str) -> int:
-        number = len(self.size)
-        self.number[path] = number
-        size = -1
-        if not refusal(path):
-            size = file_size(os.path.join(self.folder, path))
-        self.size.append(size)
-        self.identity.append(f"file:{path}:{size}")  # ImageRef.identity
-        return number
-
-
-def file_size(path: str | bytes, folder: int | None = None) -> int:
-    """Bytes of a file, -1 where there is none. `folder`: the open folder (a descriptor) that `path` starts from."""
-    try:
-        about = os.stat(path, dir_fd=folder)
-        return about.st_size if stat.S_ISREG(about.st_mode) else -1
-    except (OSError, ValueError):
-        return -1
+    image_path: Texts  # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
+    image_size: np.ndarray  # int64 [m]: bytes, -1 = no such file, or a path that may not be read
+    embedded: np.ndarray  # bool [m]: the record holds the image's bytes
+    remarks: Texts  # what the user may want to know of the files
 
 
 def images_as_they_were(index: Index, folder: str) -> bool:
-    """Whether every image under `folder` has the size that `index` knows: none came, went or was overwritten.
+    """Whether every image file under `folder` has the size that `index` knows: none came, went or was overwritten.
 
     One `stat` an image, about 3 microseconds on a local disk. The times of folders would not do: overwriting a file in
     place leaves them alone. A file overwritten by one of the same size is not noticed, here as in `ImageRef.identity`.
     """
+    if index.embedded.all():
+        return True
+    sizes = remote_sizes(folder)
+    if sizes is not None:
+        return all(
+            embedded or refusal(path) or sizes.get(path, -1) == size
+            for path, size, embedded in zip(
+                index.image_path, index.image_size.tolist(), index.embedded.tolist(), strict=True
+            )
+        )
     try:
         root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -95,9 +84,13 @@ def images_as_they_were(index: Index, folder: str) -> bool:
     try:
         blob = index.image_path.blob.tobytes()
         start = 0
-        for end, size in zip(index.image_path.ends.tolist(), index.image_size.tolist(), strict=True):
+        for end, size, embedded in zip(
+            index.image_path.ends.tolist(), index.image_size.tolist(), index.embedded.tolist(), strict=True
+        ):
             raw = blob[start:end]
             start = end
+            if embedded:
+                continue
             # ASCII is the same bytes on disk; other text is given to the system as text, as at the first look
             path = raw if raw.isascii() else raw.decode("utf-8", "surrogatepass")
             if size < 0 and refusal(raw.decode("utf-8", "surrogatepass")):
@@ -116,114 +109,148 @@ def settle_after(mtime: int) -> None:
         time.sleep((TICK - age) / 1e9)
 
 
-def build(file: BinaryIO, name: str, stem: str, images_folder: str, advance: Advance | None = None) -> Index:
-    """Read the whole pool. `stem`: the source of rows that name none; `advance(rows)` is called now and then.
+def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance: Advance | None = None) -> Index:
+    """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's image paths.
 
-    Raises PoolError where the file is not a pool of LLaVA rows.
+    `advance(rows)` is called now and then. Raises PoolError where a file is none of a known format.
     """
-    kind = sniff(file, name)
-    images = _Images(images_folder)
-    numbers, identities, look_up = images.number, images.identity, images.look_up
-    offset, length, problem, words, chars, turns = (
-        array("q"),
-        array("i"),
-        array("i"),
-        array("i"),
-        array("i"),
-        array("i"),
-    )
-    flags, video = bytearray(), bytearray()
-    digest = bytearray()
-    source, image_ref, image_end = array("i"), array("i"), array("q")
+    sizes = remote_sizes(root)
+    blocks: list[Block] = []
+    parts: list[Part] = []
+    of: list[int] = []  # the part of each block
+    for number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
+        found = _file(source, root, prefix, sizes, advance, parts)
+        if source.keep:
+            found = [sampling.sample(found, source)]
+        blocks += found
+        of += [number] * len(found)
+    index = _merge(blocks, of, parts)
+    n = len(index.offset)
+    if n == 0:
+        raise PoolError(f"{where(sources)} holds no rows: {EXPECTED}.")
+    if not any(b.usable for b in blocks):
+        raise PoolError(_nothing_usable(where(sources), n, blocks[0]))
+    return index
+
+
+def _file(
+    source: Source, root: str, prefix: str, sizes: dict[str, int] | None, advance: Advance | None, parts: list[Part]
+) -> list[Block]:
+    """The blocks of one file; its Part is added to `parts`."""
+    with files.open_file(source.uri) as file:
+        container = container_of(file, source.uri, source.format)
+        part = Part(source.uri, container, source.columns and "llamafactory", source.columns)
+        rows = part.rows(file)
+        if not part.layout:
+            part = Part(source.uri, container, layout_of(rows, source.uri, container, source.format), "")
+        parts.append(part)
+
+        def images() -> Images:
+            return Images(root, prefix, sizes)
+
+        if not source.columns and sizes is None and not files.is_remote(source.uri):
+            size = os.fstat(file.fileno()).st_size
+            if size == os.path.getsize(source.uri):  # else it was unpacked
+                spans = workers.spans(file, container, size)
+                if len(spans) > 1:
+                    return workers.read_parts(
+                        source.uri, rows, container, part.layout, source.source, images, prefix, spans, advance
+                    )
+        convert = converter(part.layout, part.columns)
+        return [read(rows, convert, source.source, images(), Span(), advance)]
+
+
+# ------------------------------------------------------------------------------------------------ from blocks to one table
+
+
+def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) -> Index:
     sources: dict[str, int] = {}
     problems: dict[str, int] = {}
-    ids = TextsBuilder()
-    usable = 0
-    first_problem = ""
-    told = 0
-
-    for at, size, value, broken in records(file, kind, name):
-        if (
-            broken
-            or type(value) is not dict
-            or type(value.get("conversations")) is not list
-            or not value["conversations"]
-        ):
-            roles, texts, paths, src, wrong, flag, has_video = llava.parse(value, broken, _raw(file, at, size))
-            first_problem = first_problem or wrong
+    images: dict[str, int] = {}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("source", "problem", "image_ref", "image_end", "part")
+    }
+    size, embedded = array("q"), bytearray()
+    references = 0
+    for block, number in zip(blocks, of, strict=True):
+        columns["source"].append(_renumbered(_array(block.source), block.sources, sources))
+        columns["problem"].append(_renumbered(_array(block.problem), block.problems, problems))
+        known = len(images)
+        columns["image_ref"].append(_renumbered(_array(block.image_ref), block.image_path, images))
+        if len(images) - known == len(block.image_path):
+            size.extend(block.image_size)
+            embedded += block.embedded
         else:
-            roles, texts, paths, src, wrong, flag, has_video = llava.parse(value, "", "")
-            usable += 1
-        offset.append(at)
-        length.append(size)
-        ids.append(llava.record_id(value))
-        src = src or stem
-        code = sources.get(src)
-        if code is None:
-            code = sources[src] = len(sources)
-        source.append(code)
-        flags.append(flag)
-        video.append(has_video)
-        problem.append(problems.setdefault(wrong, len(problems)) if wrong else -1)
-        turns.append(len(roles))
-        w = c = 0
-        for role, text in zip(roles, texts, strict=True):
-            if role == "assistant":
-                w += len(text.split())
-                c += len(text)
-        words.append(w)
-        chars.append(c)
-        if paths:
-            refs = [numbers[path] if path in numbers else look_up(path) for path in paths]
-            image_ref.extend(refs)
-            digest += llava.digest(roles, texts, [identities[r] for r in refs])
-        else:
-            digest += llava.digest(roles, texts, [])
-        image_end.append(len(image_ref))
-        if advance is not None and len(length) - told >= 10_000:
-            advance(len(length) - told)
-            told = len(length)
-
-    n = len(offset)
-    if advance is not None and n > told:
-        advance(n - told)
-    if n == 0:
-        raise PoolError(f"{name} holds no rows: {EXPECTED}.")
-    if usable == 0:
-        raise PoolError(_nothing_usable(file, name, n, first_problem))
+            for path, bytes_, inside in zip(block.image_path, block.image_size, block.embedded, strict=True):
+                if images[path] == len(size):
+                    size.append(bytes_)
+                    embedded.append(inside)
+        columns["image_end"].append(_array(block.image_end) + references)
+        references += len(block.image_ref)
+        columns["part"].append(np.full(len(block), number, np.int32))
     names = sorted(sources)  # not in order of appearance: shuffling a pool must not renumber its sources
     rank = np.empty(len(names), np.int32)
     rank[[sources[s] for s in names]] = np.arange(len(names), dtype=np.int32)
-    digests = np.frombuffer(bytes(digest), DIGEST)
-    offsets, lengths = _array(offset), _array(length)
+
+    def joined(name: str) -> np.ndarray:
+        return _join([_array(getattr(b, name)) for b in blocks])
+
+    def bits(name: str, dtype: Any) -> np.ndarray:
+        return _join([np.frombuffer(bytes(getattr(b, name)), dtype) for b in blocks])
+
+    digest = bits("digest", DIGEST)
+    offset, length, part = joined("offset"), joined("length"), _join(columns["part"])
+    opened = Opened(parts)
     return Index(
-        kind=kind,
-        offset=offsets,
-        length=lengths,
-        digest=digests,
-        order=canonical_order(digests, lambda row: _canonical(file, int(offsets[row]), int(lengths[row]))),
-        source=rank[_array(source)],
+        parts=Texts.of(json.dumps({"container": p.container, "layout": p.layout}) for p in parts),
+        part=part,
+        offset=offset,
+        length=length,
+        digest=digest,
+        order=canonical_order(digest, lambda row: opened.canonical(int(part[row]), int(offset[row]), int(length[row]))),
+        source=rank[_join(columns["source"])] if names else _join(columns["source"]),
         source_names=Texts.of(names),
-        ids=ids.done(),
-        flags=np.frombuffer(bytes(flags), np.uint8),
-        problem=_array(problem),
+        ids=Texts.join([b.ids for b in blocks]),
+        flags=bits("flags", np.uint8),
+        problem=_join(columns["problem"]),
         problem_texts=Texts.of(problems),
-        answer_words=_array(words),
-        answer_chars=_array(chars),
-        turns=_array(turns),
-        video=np.frombuffer(bytes(video), np.bool_),
-        image_end=_array(image_end),
-        image_ref=_array(image_ref),
-        image_path=Texts.of(images.number),
-        image_size=_array(images.size),
+        answer_words=joined("answer_words"),
+        answer_chars=joined("answer_chars"),
+        turns=joined("turns"),
+        video=bits("video", np.bool_),
+        image_end=_join(columns["image_end"]),
+        image_ref=_join(columns["image_ref"]),
+        image_path=Texts.of(images),
+        image_size=_array(size),
+        embedded=np.frombuffer(bytes(embedded), np.bool_),
+        remarks=Texts.of(r for b in blocks for r in b.remarks),
     )
+
+
+class Opened:
+    """The files of a pool, opened again one at a time."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.number = -1
+
+    def canonical(self, part: int, offset: int, length: int) -> bytes:
+        if part != self.number:
+            self.rows = self.parts[part].rows(files.open_file(self.parts[part].uri))
+            self.number = part
+        value = self.rows.value(offset, length)
+        return llava.canonical_record(value, self.rows.raw(offset, length) if value is None else b"")
 
 
 def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np.ndarray:
     """int64 [n]: rows by digest; rows of equal digest by `canonical(row)`, then by row."""
     words = np.ascontiguousarray(digest).view(">u8").reshape(len(digest), 4).astype(np.uint64)
-    order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0])).astype(np.int64)
-    same = np.r_[False, (words[order][1:] == words[order][:-1]).all(axis=1), False]
+    order = np.argsort(words[:, 0], kind="stable").astype(np.int64)
+    head = words[order, 0]
+    if (head[1:] == head[:-1]).any():  # two of a million different ones share 8 bytes once in ten million pools
+        order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0])).astype(np.int64)
+    ordered = words[order]
+    same = np.r_[False, (ordered[1:] == ordered[:-1]).all(axis=1), False]
     starts = np.flatnonzero(~same[:-1] & same[1:])
     stops = np.flatnonzero(same[:-1] & ~same[1:]) + 1
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
@@ -232,31 +259,25 @@ def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np
     return order
 
 
+def _renumbered(codes: np.ndarray, names: Sequence[str], all_names: dict[str, int]) -> np.ndarray:
+    """Codes of a block -> codes of the pool, whose table `all_names` grows; -1 stays."""
+    to = [all_names.setdefault(name, len(all_names)) for name in names]
+    return np.asarray([*to, -1], np.int32)[codes]
+
+
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 def _array(values: array[int]) -> np.ndarray:
     return np.frombuffer(values.tobytes(), np.dtype(values.typecode))
 
 
-def _raw(file: BinaryIO, offset: int, length: int) -> str:
-    return os.pread(file.fileno(), min(length, RAW_KEPT), offset).decode("utf-8", "surrogateescape")
-
-
-def _canonical(file: BinaryIO, offset: int, length: int) -> bytes:
-    raw = os.pread(file.fileno(), length, offset)
-    return llava.canonical_record(llava.decode(raw), raw)
-
-
-def _nothing_usable(file: BinaryIO, name: str, n: int, first_problem: str) -> str:
-    file.seek(0)
-    record: Any = next(iter(records(file, sniff(file, name), name))).value
-    keys = (
-        f" Keys of the first record: {', '.join(shown(key) for key in list(record)[:12])}."
-        if isinstance(record, dict) and record
-        else ""
-    )
-    if isinstance(record, dict) and "messages" in record:
-        keys += " That looks like the messages format, which this version does not read."
+def _nothing_usable(name: str, n: int, block: Block) -> str:
     rows = "its only record is no" if n == 1 else f"none of its {n:,} records is a"
+    keys = f" Keys of the first record: {block.first_keys}." if block.first_keys else ""
     return (
-        f"{name}: {rows} LLaVA row ({first_problem.removeprefix('unreadable: ')}).{keys} Expected a list of "
-        '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, or one such object a line.'
+        f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} Expected a list of "
+        '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, or one such '
+        f"object a line. {formats_in_words()}"
     )

@@ -16,9 +16,10 @@ import itertools
 import json
 from typing import Any, NamedTuple
 
+from thresher.pools.embedded import image_of
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 2  # raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 3  # raise when the same record would be read differently: cached pools are then parsed anew
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
@@ -38,11 +39,11 @@ _DECODE = json.JSONDecoder().decode
 
 
 class Parsed(NamedTuple):
-    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them."""
+    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them, or embedded bytes."""
 
     roles: list[str]
     texts: list[str]
-    images: list[str]
+    images: list[str | bytes]
     source: str  # "": none named in the record
     problem: str  # "kind: words", "" = none known
     flags: int
@@ -90,8 +91,8 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     if given is None:
         given = record.get("images")
     if not given:
-        images: list[str] = []
-    elif type(given) is str:
+        images: list[str | bytes] = []
+    elif type(given) is str and ":" not in given:
         images = [given]
     else:
         images, wrong = _image_list(given)
@@ -164,8 +165,16 @@ def canonical_record(record: Any, raw: bytes) -> bytes:
     """A hash, equal for records of equal content whatever their layout: the order among exact duplicates."""
     if record is None:
         return hashlib.sha256(raw).digest()
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    try:
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=in_words)
+    except (TypeError, RecursionError):  # keys of several types, or too deep for what writes JSON
+        text = ascii(record)
     return hashlib.sha256(text.encode("ascii")).digest()
+
+
+def in_words(value: Any) -> str:
+    """What JSON has no form for, as text: bytes by their hash, times and the like as they are printed."""
+    return "sha256:" + hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
@@ -173,12 +182,23 @@ def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
     return Parsed(["unknown"], [raw], [], source, problem, 0, False)
 
 
-def _image_list(given: Any) -> tuple[list[str], str]:
+def _image_list(given: Any) -> tuple[list[str | bytes], str]:
+    if isinstance(given, (str, bytes)) or (isinstance(given, dict) and image_of(given)):
+        given = [given]
     if not isinstance(given, list):
         return [], f"bad-image: `image` is {_kind(given)} instead of a path or a list of paths"
-    wrong = [g for g in given if g and type(g) is not str]
-    problem = f"bad-image: an image is {_kind(wrong[0])} instead of a path" if wrong else ""
-    return [g for g in given if g and type(g) is str], problem
+    images: list[str | bytes] = []
+    problem = ""
+    for value in given:
+        if not value:
+            continue
+        image = image_of(value)
+        if image:
+            images.append(image)
+        elif not problem:
+            what = "a data: address that cannot be decoded" if isinstance(value, str) else _kind(value)
+            problem = f"bad-image: an image is {what} instead of a path"
+    return images, problem
 
 
 def _shape(roles: list[str], texts: list[str]) -> int:

@@ -1,86 +1,32 @@
-"""A pool: rows to choose from, read from a LLaVA JSON or JSONL file and its folder of images.
+"""A pool: rows to choose from, in the files of any format, and a folder of images.
 
-Opening reads the file once (or the cache of an earlier opening); records are read again from their bytes when they are
-asked for. Safe to use from several threads. Touches the pool file, the image folder (reading) and the cache folder.
+Records are read again from their place in the files when they are asked for. Safe to use from several threads. Touches
+the pool's files and the image folder, reading; `opening.py` makes one.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import stat
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.errors import PoolError
-from thresher.pools import cache as pool_cache
 from thresher.pools import index as pool_index
-from thresher.pools import llava
+from thresher.pools import layouts, llava
+from thresher.pools.handles import Handles
 from thresher.pools.index import Index
+from thresher.pools.locate import Source
+from thresher.pools.parts import Part
 from thresher.pools.paths import refusal, shown
+from thresher.pools.readers import Rows
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from thresher.pools.index import Advance
-
-FORMATS = {"json": "llava-json", "jsonl": "llava-jsonl"}
-
-
-def open_pool(
-    path: str | Path, images: str | Path | None = None, cache: Path | None = None, progress: Advance | None = None
-) -> Pool:
-    """Open a LLaVA JSON list or JSONL file.
-
-    `images`: the folder that image paths are relative to; the folder of the file when not given.
-    `cache`: a folder for the parsed pool, which makes the next opening instant; None keeps nothing.
-    `progress(rows)`: called with the number of rows read since the last call, while the file is parsed.
-    Raises PoolError: missing, a folder, empty, cut off, not a known format, no image folder.
-    """
-    path = Path(path)
-    file, about = _open(path)
-    name = str(path)
-    try:
-        folder = Path(images) if images is not None else path.parent
-        if not folder.is_dir():
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise PoolError(
-                f"The image folder {folder} {what}. Give the folder that the image paths in {name} start from (--images)."
-            )
-        root = os.path.realpath(folder)
-        notes: list[str] = []
-        real = os.path.realpath(path)
-        stamp = {
-            "path": real,
-            "size": about.st_size,
-            "mtime_ns": about.st_mtime_ns,
-            "images": root,
-            "version": llava.VERSION,
-        }
-        at = pool_cache.file_for(cache, real, root) if cache is not None else None
-        found = _cached(at, stamp, notes) if at is not None else None
-        if found is None:
-            pool_index.settle_after(about.st_mtime_ns)
-            found = pool_index.build(file, name, path.stem, root, progress)
-            if _changed(os.fstat(file.fileno()), about):
-                raise PoolError(f"{name} changed while it was being read. Open it again when nothing writes to it.")
-            if at is not None:
-                try:
-                    pool_cache.save(found, stamp, at)
-                except OSError as error:
-                    notes.append(
-                        f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
-                    )
-        return Pool(path, folder, found, file, about, tuple(notes))
-    except BaseException:
-        file.close()
-        raise
 
 
 class Pool:
@@ -88,30 +34,45 @@ class Pool:
 
     def __init__(
         self,
-        path: Path,
+        spec: str,
         images_folder: Path,
+        root: str,
         index: Index,
-        file: BinaryIO,
-        about: os.stat_result,
+        sources: Sequence[Source],
+        stamps: Sequence[list[Any]],
         notes: tuple[str, ...],
     ) -> None:
-        self.path = path
+        self.spec = spec  # what opens it again, from any folder
+        self.path = Path(spec)  # what the user typed
+        self.images: str | None = root  # the image folder with which to open it again; None: each file's own
+        self.read_as: str | None = None  # the format with which to open it again
         self.images_folder = images_folder
-        self.format = FORMATS[index.kind]  # "llava-json" | "llava-jsonl"
+        self.sources = tuple(sources)  # its files
+        self.stamps = [list(s) for s in stamps]  # what changes when they do
+        self.parts = tuple(
+            Part(s.uri, columns=s.columns, **json.loads(told)) for s, told in zip(sources, index.parts, strict=True)
+        )
+        self.format = _format([p.format for p in self.parts])  # "llava-json", "parquet", …, "mixed"
         self.notes = notes  # what the user may want to know of the opening, in words
         self.index = index
         self.digest: np.ndarray = index.digest  # DIGEST [n]
         self.source: np.ndarray = index.source  # int32 [n], into source_names
         self.source_names: tuple[str, ...] = tuple(index.source_names)
         self.order: np.ndarray = index.order  # int64 [n]: by digest, then canonical record, then row
-        self._root = os.path.realpath(images_folder)
-        self._about = about
-        self._file = os.dup(file.fileno())
-        file.close()
-        weakref.finalize(self, os.close, self._file)
+        self._root = self.image_root = root  # where image paths start: a resolved local folder, or an address
+        self._files = Handles(self.parts, self.stamps)
+        self._convert = [layouts.converter(p.layout, p.columns) for p in self.parts]
+        if len(self.parts) == 1 and self.parts[0].container in ("json", "jsonl"):
+            self._files.rows(0)  # kept open: one that is replaced later goes on serving what was opened
 
     def __len__(self) -> int:
         return len(self.index.offset)
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all its files together, as they are on disk or in their store."""
+        first = [s[0] for s in self.stamps]
+        return sum(f if isinstance(f, int) else int(str(f).rpartition("=")[2]) for f in first)
 
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:
@@ -183,16 +144,34 @@ class Pool:
         return self.sample(first)
 
     def raw(self, rows: Sequence[int] | np.ndarray) -> Iterator[bytes]:
-        """The records' exact bytes as in the file, without the white space around them."""
+        """The records' exact bytes as in the file, without the white space around them; where the file is no JSON, the
+        record as JSON, with hashes in place of bytes.
+        """
         self._check()
         for row in rows:
-            yield self._bytes(int(row))
+            reader, offset, length, _ = self._place(int(row))
+            yield reader.raw(offset, length)
 
     def load_image(self, ref: ImageRef) -> Image:
         """The image as RGB, EXIF-rotated. Raises ImageError."""
         from thresher.pools import images  # Pillow is slow to import and not needed to read a pool
 
         return images.load(self._root, ref)
+
+    def image_bytes(self, ref: ImageRef) -> bytes:
+        """The image's file as it is. Raises ImageError: outside the image folder, missing, changed."""
+        from thresher.pools import images
+
+        return images.content(self._root, ref)
+
+    def image(self, number: int) -> ImageRef:
+        """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes are read."""
+        if not self.index.embedded[number]:
+            return ImageRef(path=self.index.image_path[number], size=int(self.index.image_size[number]))
+        at = int(np.flatnonzero(self.index.image_ref == number)[0])
+        row = int(np.searchsorted(self.index.image_end, at, side="right"))
+        within = at - (int(self.index.image_end[row - 1]) if row else 0)
+        return self.sample(row).images[within]
 
     def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, why its first missing image is missing: no such file, or a path that may not be read.
@@ -220,64 +199,63 @@ class Pool:
         return digest
 
     def _check(self) -> None:
-        if _changed(os.fstat(self._file), self._about):
-            raise PoolError(f"{self.path} changed since it was opened. Open it again.")
+        self._files.check()
 
-    def _bytes(self, row: int) -> bytes:
+    def _place(self, row: int) -> tuple[Rows, int, int, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a pool of {len(self)}")
-        return os.pread(self._file, int(self.index.length[row]), int(self.index.offset[row]))
-
-    def _sample(self, row: int) -> Sample:
         i = self.index
-        raw = self._bytes(row)
+        part = int(i.part[row])
+        return self._files.rows(part), int(i.offset[row]), int(i.length[row]), part
+
+    def record(self, row: int) -> dict[str, Any]:
+        """The row as a record in the LLaVA form, whatever its format: `conversations`, `image` (a path, bytes, or a list
+        of them, as the file has it) and its other fields. Raises PoolError for an unreadable row.
+        """
+        record, _ = self.both(row)
+        if record is None:
+            raise PoolError(f"Row {row} of {self.path} is no record ({self.problems.get(row, 'unreadable')}).")
+        return record
+
+    def both(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
+        """The record in the LLaVA form (None where it cannot be read) and the sample of a row."""
+        self._check()
+        return self._both(int(row))
+
+    def _both(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
+        i = self.index
+        rows, offset, length, part = self._place(row)
         code = int(i.problem[row])
         problem = i.problem_texts[code] if code >= 0 else ""
         broken = problem if problem.startswith("unreadable") else ""
-        text = raw[: pool_index.RAW_KEPT].decode("utf-8", "surrogateescape") if broken else ""
-        parsed = llava.parse(None if broken else llava.decode(raw), broken, text)
+        record, text = None, ""
+        if broken:
+            text = pool_index.stand_in(rows, offset, length)
+        else:
+            value, convert = rows.value(offset, length), self._convert[part]
+            record = layouts.restore(value) if convert is None else convert(value)
+        parsed = llava.parse(record, broken, text)
         stop = int(i.image_end[row])
         refs = i.image_ref[stop - len(parsed.images) : stop].tolist()
-        return Sample(
+        return record, Sample(
             id=i.ids[row],
             turns=tuple(Turn(r, t) for r, t in zip(parsed.roles, parsed.texts, strict=True)),
-            images=tuple(ImageRef(path=p, size=int(i.image_size[r])) for p, r in zip(parsed.images, refs, strict=True)),
+            images=tuple(self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)),
             source=self.source_names[i.source[row]],
             problem=problem,
         )
 
+    def _sample(self, row: int) -> Sample:
+        return self._both(row)[1]
 
-def _open(path: Path) -> tuple[BinaryIO, os.stat_result]:
-    try:
-        if path.is_dir():
-            inside = sorted(p.name for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
-            hint = f" It holds {', '.join(inside[:5])}." if inside else ""
-            raise PoolError(f"{path} is a folder; expected a LLaVA JSON or JSONL file.{hint}")
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            raise PoolError(f"{path} is not a plain file: a pool is read more than once. Save it to a file first.")
-        file = open(path, "rb")  # noqa: SIM115 - the pool keeps it open
-    except FileNotFoundError:
-        raise PoolError(f"{path} does not exist. Give a LLaVA JSON or JSONL file.") from None
-    except (OSError, ValueError) as error:
-        raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    return file, os.fstat(file.fileno())
+    def _image(self, number: int, given: str | bytes) -> ImageRef:
+        if isinstance(given, bytes):
+            return ImageRef(data=given, size=len(given))
+        return ImageRef(path=self.index.image_path[number], size=int(self.index.image_size[number]))
 
 
-def _changed(now: os.stat_result, then: os.stat_result) -> bool:
-    return (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
-
-
-def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | None:
-    try:
-        found = pool_cache.load(at, stamp)
-    except pool_cache.Damaged as error:
-        notes.append(f"The cached parse {at.name} was damaged ({error}); the pool was parsed anew.")
-        return None
-    if found is None:
-        return None
-    if not pool_index.images_as_they_were(found, stamp["images"]):
-        return None  # images were added, removed or overwritten: digests change with them
-    return found
+def _format(formats: Sequence[str]) -> str:
+    return formats[0] if len(set(formats)) == 1 else "mixed"
 
 
 def _shown(identity: str) -> str:

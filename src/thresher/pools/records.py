@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
@@ -22,15 +24,29 @@ _KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}  #
 
 _BOM = codecs.BOM_UTF8
 _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
+_BORDER = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MAGIC = {
     b"\x1f\x8b": "a gzip file; unpack it first",
     b"PK\x03\x04": "a zip file; unpack it first",
     b"\x28\xb5\x2f\xfd": "a zstd file; unpack it first",
-    b"PAR1": "a parquet file, which this version does not read; write its rows as LLaVA JSONL",
+    b"PAR1": "a parquet file",
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
+
+
+@dataclass
+class Span:
+    """A part of a file: records that start at byte `start` or later and before `stop`.
+
+    `start` is where a record starts (0: of the whole file). `reached`: set when the reader stops before a record because
+    of `stop`, to the byte at which that record starts; -1 = the file ended first.
+    """
+
+    start: int = 0
+    stop: int = -1  # -1: the end of the file
+    reached: int = -1
 
 
 class Record(NamedTuple):
@@ -97,24 +113,44 @@ def _try(text: bytes) -> Any:
         return None
 
 
-def records(file: BinaryIO, kind: str, name: str) -> Iterator[Record]:
-    """Every record of an open binary file, in file order. `kind`: what `sniff` said.
+def records(file: BinaryIO, kind: str, name: str, span: Span | None = None) -> Iterator[Record]:
+    """Every record of an open binary file, in file order. `kind`: what `sniff` said; `span`: only those in it.
 
     Raises PoolError where a JSON list stops being one; a broken JSONL line is a Record with a `problem`.
     """
-    return _json_list(file, name) if kind == "json" else _json_lines(file)
+    span = span or Span()
+    return _json_list(file, name, span) if kind == "json" else _json_lines(file, span)
+
+
+def split(file: BinaryIO, kind: str, at: int) -> int:
+    """Where a record starts, probably, at byte `at` or soon after; -1 where none is found within `BLOCK` bytes.
+
+    For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a border): whoever reads up to
+    it must see a record start exactly there.
+    """
+    text = os.pread(file.fileno(), BLOCK, at)
+    if kind == "jsonl":
+        found = text.find(b"\n")
+        return at + found + 1 if found >= 0 else -1
+    border = _BORDER.search(text)
+    return at + border.end() - 1 if border else -1
 
 
 # ------------------------------------------------------------------------------------------------ JSONL
 
 
-def _json_lines(file: BinaryIO) -> Iterator[Record]:
+def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
     decode = json.JSONDecoder().decode
+    offset = span.start
     file.seek(0)
-    offset = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+    if not offset and file.read(len(_BOM)) == _BOM:
+        offset = len(_BOM)
     file.seek(offset)
     number = 0
     while line := file.readline(MAX_RECORD + 1):
+        if 0 <= span.stop <= offset:
+            span.reached = offset
+            return
         number += 1
         size = len(line)
         if size > MAX_RECORD:
@@ -146,15 +182,17 @@ def _reason(error: BaseException) -> str:
 class _Window:
     """A moving window of decoded text over a file, with the byte offset of its first character."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        file.seek(0)
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        file.seek(start)
         self.file = file
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self.text = ""
         self.base = 0  # bytes before text[0]
         self.end = False
         self.read = 0  # bytes read
-        if file.read(len(_BOM)) == _BOM:
+        if start:
+            self.base = self.read = start
+        elif file.read(len(_BOM)) == _BOM:
             self.base = self.read = len(_BOM)
         else:
             file.seek(0)
@@ -176,12 +214,12 @@ class _Window:
         return True
 
 
-def _json_list(file: BinaryIO, name: str) -> Iterator[Record]:
+def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
     decode = json.JSONDecoder().raw_decode
     lenient = json.JSONDecoder(strict=False).raw_decode
-    window = _Window(file)
+    window = _Window(file, span.start)
     window.more(0, window.base)
-    opening = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
+    opening = re.compile(r"" if span.start else r"[ \t\r\n]*\[[ \t\r\n]*")
     while (found := opening.match(window.text)) is None or found.end() == len(window.text):
         if not window.more(0, window.base):
             raise PoolError(f"{name} is cut off after its opening bracket: {EXPECTED}.")
@@ -193,6 +231,9 @@ def _json_list(file: BinaryIO, name: str) -> Iterator[Record]:
     ascii_only = window.text.isascii()
     count = 0
     while True:
+        if 0 <= span.stop <= byte:
+            span.reached = byte
+            return
         problem = ""
         failure: ValueError | RecursionError | None = None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,6 +21,16 @@ class Texts:
         for text in texts:
             builder.append(text)
         return builder.done()
+
+    @classmethod
+    def join(cls, builders: Sequence[TextsBuilder]) -> Texts:
+        """The texts of several, one after another."""
+        if len(builders) == 1:
+            return builders[0].done()
+        before = np.cumsum([0, *(len(b.blob) for b in builders)])
+        ends = [np.frombuffer(b.ends.tobytes(), np.int64) + start for b, start in zip(builders, before, strict=False)]
+        blob = np.frombuffer(b"".join(b.blob for b in builders), np.uint8)
+        return cls(blob, np.concatenate(ends) if ends else np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)

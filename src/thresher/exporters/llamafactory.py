@@ -1,0 +1,99 @@
+"""LLaMA-Factory: a ShareGPT-style JSON file with role/content messages, and its entry in the dataset_info.json beside it.
+
+`path`: NAME.json (or .jsonl), or a folder, which then gets FOLDER/FOLDER.json. An existing dataset_info.json keeps its
+other entries. Fields keep to one type each (`fields.py`). Rows that LLaMA-Factory skips are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.errors import ConfigError
+from thresher.exporters import raw, target
+from thresher.exporters.chats import alternates, messages
+from thresher.exporters.fields import Fields
+from thresher.exporters.options import Options
+from thresher.exporters.pictures import Pictures
+from thresher.exporters.rows import Rows, plain
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+NATIVE = ("videos", "audios", "tools")
+INFO = "dataset_info.json"
+TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+}
+
+
+def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+    """See `thresher.exporters.export`. `format`: "llamafactory"."""
+    if path.suffix.lower() not in (".json", ".jsonl"):
+        path = path / f"{path.name}.json"
+    path = target.file(path)
+    if path.name == INFO:
+        raise ConfigError(f"{path}: {INFO} is written beside the rows. Give another name for them.")
+    target.spare(pool, path)
+    info = _info(path.with_name(INFO))
+    stream, pictures = Rows(pool, rows), Pictures(pool, path, options)
+    fields = Fields(stream, NATIVE)
+    shown: dict[str, None] = {}
+
+    def records() -> Iterator[bytes]:
+        for row in stream:
+            turns, further = messages(row, stream)
+            if not alternates(turns):
+                stream.lost["user and assistant do not take turns: LLaMA-Factory skips the row"] += 1
+            if not row.aligned:
+                stream.lost["<image> stands more or less often than there are images: LLaMA-Factory stops there"] += 1
+            columns = fields.split(row, further)
+            video = row.fields.get("video")
+            if isinstance(video, str) and video and "videos" not in columns:
+                columns["videos"] = [video]
+            for name in NATIVE:
+                if columns.get(name):
+                    shown[name] = None
+            record: dict[str, Any] = {"messages": turns, "images": [pictures.name(i) for i in row.images]}
+            yield plain({**record, **columns}, stream.lost)
+
+    pieces = raw.jsonl if path.suffix.lower() == ".jsonl" else raw.json_list
+    target.write(path, pieces(records()))
+    columns = {"messages": "messages", "images": "images"} | {name: name for name in NATIVE if name in shown}
+    info[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "columns": columns, "tags": TAGS}
+    target.write(
+        path.with_name(INFO), [json.dumps(info, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"), b"\n"]
+    )
+    return (
+        *stream.losses("llamafactory"),
+        *pictures.remarks(),
+        f"{path.with_name(INFO)} names it {path.stem!r}: llamafactory-cli train … dataset={path.stem} dataset_dir={path.parent}"
+        f" media_dir={_media(pool, pictures, options)}",
+    )
+
+
+def _media(pool: Pool, pictures: Pictures, options: Options) -> str:
+    if options.relative_to is not None:
+        return options.relative_to
+    return str(pictures.base if pictures.written else pool.images_folder)
+
+
+def _info(path: Path) -> dict[str, Any]:
+    """The entries that are there already."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is there and cannot be read: {error}. Repair it, or give another folder.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is there and holds no object. Repair it, or give another folder.")
+    return content

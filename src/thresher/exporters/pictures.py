@@ -1,0 +1,91 @@
+"""How an exported record names its images: a path as the user wants it, or bytes.
+
+An embedded image in a format that names files is written into the folder `NAME_images` beside the export NAME.json,
+under the hash of its content; paths then start from the export's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thresher.errors import ImageError
+from thresher.exporters.options import Options
+from thresher.exporters.target import write
+from thresher.pools.embedded import extension
+from thresher.pools.files import is_remote
+from thresher.pools.paths import refusal
+from thresher.types import ImageRef
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+
+class Pictures:
+    """The images of one export to `path`."""
+
+    def __init__(self, pool: Pool, path: Path, options: Options) -> None:
+        self.pool, self.options = pool, options
+        self.folder = path.parent / f"{path.name.partition('.')[0]}_images"
+        self.base = path.parent
+        self.root = pool.image_root
+        self.written: dict[str, None] = {}
+        self.unread = 0
+        self.first_unread = ""
+        embedded = pool.index.embedded
+        # One folder cannot be the start of both kinds of paths.
+        self.absolute = options.absolute or (
+            options.relative_to is None and bool(embedded.any()) and not bool(embedded.all())
+        )
+
+    def name(self, image: ImageRef) -> str:
+        """The path of an image in the export, its bytes written out where it has no file."""
+        if image.data is None:
+            if refusal(image.path):
+                return image.path  # it was never one that may be read: as the user wrote it
+            if self.absolute:
+                return f"{self.root}/{image.path}" if is_remote(self.root) else os.path.join(self.root, image.path)
+            if self.options.relative_to is not None and not is_remote(self.root):
+                return os.path.relpath(os.path.join(self.root, image.path), self.options.relative_to)
+            return image.path
+        name = f"{hashlib.sha256(image.data).hexdigest()[:32]}.{extension(image.data)}"
+        if name not in self.written:
+            self.written[name] = None
+            target = self.folder / name
+            if not (target.exists() and target.stat().st_size == len(image.data)):
+                write(target, [image.data])
+        if self.absolute:
+            return str((self.folder / name).absolute())
+        if self.options.relative_to is not None:
+            return os.path.relpath((self.folder / name).absolute(), self.options.relative_to)
+        return f"{self.folder.name}/{name}"
+
+    def content(self, image: ImageRef) -> bytes | None:
+        """The bytes of an image; None, and counted, where it cannot be read."""
+        if image.data is not None:
+            return image.data
+        try:
+            return self.pool.image_bytes(image)
+        except ImageError as error:
+            self.unread += 1
+            self.first_unread = self.first_unread or str(error)
+            return None
+
+    def contents(self, images: list[ImageRef]) -> list[bytes] | None:
+        """The bytes of all images of a row; None where one of them cannot be read."""
+        found = [self.content(image) for image in images]
+        return None if any(f is None for f in found) else [f for f in found if f is not None]
+
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know of the images, in words."""
+        out: list[str] = []
+        if self.written:
+            start = "" if self.absolute or self.options.relative_to else f"; image paths start from {self.base}"
+            out.append(f"{len(self.written):,} embedded images are written to {self.folder}{start}.")
+        if self.unread:
+            out.append(
+                f"{self.unread:,} images could not be read and are named by their path only; the first: {self.first_unread}."
+            )
+        return tuple(out)

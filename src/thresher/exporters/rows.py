@@ -1,0 +1,110 @@
+"""Rows of a pool on their way into another format: fields, turns and images apart, one row at a time.
+
+What a row cannot take along is counted in `Rows.lost` and said at the end. Reads the pool; writes no file but the images
+of `Pictures`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.pools import llava
+from thresher.types import IMAGE_PLACEHOLDER, ImageRef
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+# Names that make a reader take a record for another format, or a field for a turn.
+RESERVED = ("messages", "texts", "images", "image", "extra_json")
+
+
+@dataclass(slots=True)
+class Row:
+    """One row. `fields`: all but conversation and images, as the record has them; `data_source` added where none is named."""
+
+    number: int  # in the pool
+    fields: dict[str, Any]
+    turns: list[Any]  # LLaVA's: {"from", "value", …}; placeholders stand in the text
+    images: list[ImageRef]
+    aligned: bool  # as many placeholders as images
+
+
+class Rows:
+    """The rows, each read when it is asked for. May be gone through more than once; `lost` counts the last time."""
+
+    def __init__(self, pool: Pool, rows: np.ndarray) -> None:
+        self.pool, self.rows = pool, rows
+        self.lost: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        self.lost.clear()
+        for number in self.rows.tolist():
+            yield self._row(number)
+
+    def losses(self, format: str) -> tuple[str, ...]:
+        """What was lost, in words, the most frequent first."""
+        return tuple(f"{format}: {what} ({n:,} row{'s' if n > 1 else ''})" for what, n in self.lost.most_common())
+
+    def _row(self, number: int) -> Row:
+        record, sample = self.pool.both(number)
+        assert record is not None  # target.check refused unreadable rows
+        fields: dict[str, Any] = {}
+        used = "image" if record.get("image") is not None else "images"
+        for name, value in record.items():
+            if name in ("conversations", used):
+                continue
+            if name in RESERVED or (name == "system" and isinstance(value, str) and value):
+                if value:
+                    self.lost[f"the field {name!r} has another meaning there and is left out"] += 1
+                continue
+            fields[name] = value
+        if not any(fields.get(k) not in (None, "") for k in llava.SOURCE_KEYS):
+            fields["data_source"] = sample.source
+        given = record.get(used)
+        if given and len(sample.images) < (len(given) if isinstance(given, list) else 1):
+            self.lost["an image that is neither a path nor bytes is left out"] += 1
+        turns = list(record["conversations"])
+        if self.pool.index.flags[number] & llava.PLACEHOLDER_ADDED:
+            at = next(i for i, turn in enumerate(sample.turns) if turn.role == "user")
+            if isinstance(turns[at].get("value"), str):  # else the row is of no use to a model as it is
+                turns[at] = {**turns[at], "value": sample.turns[at].text}
+        texts = [t.get("value") for t in turns if isinstance(t, dict)]
+        placeholders = sum(t.count(IMAGE_PLACEHOLDER) for t in texts if isinstance(t, str))
+        return Row(number, fields, turns, list(sample.images), placeholders == len(sample.images))
+
+
+def encodable(value: Any) -> bool:
+    """Whether all texts in a decoded value are Unicode that other tools take: no lone surrogates."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def clean(text: str) -> str:
+    """The text with ? for what is no Unicode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def plain(value: Any, lost: Counter[str]) -> bytes:
+    """A record as JSON, UTF-8 where it can be. What JSON has no form for becomes text, and is counted."""
+
+    def words(inner: Any) -> str:
+        lost["a value that JSON has no form for is written as text"] += 1
+        return llava.in_words(inner)
+
+    text = json.dumps(value, ensure_ascii=False, default=words)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, default=llava.in_words).encode("ascii")

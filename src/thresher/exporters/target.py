@@ -1,0 +1,81 @@
+"""Writing one file so that it appears complete or not at all, and the checks that come before.
+
+Writes a temporary file beside the target and renames it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from thresher.errors import ConfigError, PoolError, StoreError
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends well. Raises ConfigError or StoreError."""
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb", buffering=1 << 20) as out:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # gone after the rename; never hide the error that brought us here
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise StoreError(
+                f"{path} could not be written: {why}. Free some space there, or give another folder."
+            ) from error
+        raise ConfigError(f"{path} cannot be written: {why}. Give a file in a folder that you may write to.") from error
+
+
+def write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file of `pieces`. Raises ConfigError or StoreError."""
+    with writing(path) as out:
+        out.writelines(pieces)
+
+
+def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
+    """Raises for rows that cannot be exported and places that cannot be written, before anything is."""
+    if len(rows) and (rows[0] < 0 or rows[-1] >= len(pool)):
+        raise IndexError(f"rows {rows[0]} to {rows[-1]} of a pool of {len(pool)}")
+    above = next((p for p in path.parents if p.exists()), path.parent)
+    if not above.is_dir():
+        raise ConfigError(f"{path} cannot be written: {above} is a file, not a folder. Give a file in a folder.")
+    spare(pool, path)
+    unreadable = rows[pool.unreadable[rows]]
+    if len(unreadable):
+        row = int(unreadable[0])
+        raise PoolError(
+            f"{len(unreadable)} of the rows to export are no LLaVA records (row {row}: {pool.problems[row]}). Leave them out; "
+            "`thresher doctor` lists them."
+        )
+
+
+def spare(pool: Pool, path: Path) -> None:
+    """Raises ConfigError where `path` is a file of the pool."""
+    if path.is_file() and any(os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.sources):
+        raise ConfigError(f"{path} is the pool itself and will not be overwritten. Give another file.")
+
+
+def file(path: Path) -> Path:
+    """`path`, which must not be a folder. Raises ConfigError."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give a file in it.")
+    return path

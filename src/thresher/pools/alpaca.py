@@ -1,0 +1,34 @@
+"""Alpaca, LLaMA-Factory's other format: `{"instruction": …, "input": …, "output": …, "system": …, "history": [[Q, A]], "images": […]}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thresher.pools import chat
+
+COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
+
+
+def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
+    """The record in the LLaVA form. `columns`: which field holds what, as in `dataset_info.json`."""
+    named = {what: columns.get(what, "") for what in COLUMNS}
+    turns: list[Any] = []
+    history = record.get(named["history"])
+    for pair in history if isinstance(history, list) else []:
+        if isinstance(pair, list) and len(pair) == 2:
+            turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+        else:
+            turns.append(pair)
+    asked = [record.get(named["prompt"]), record.get(named["query"])]
+    question = "\n".join(t for t in asked if isinstance(t, str) and t) if any(asked) else asked[0]
+    turns += [{"role": "user", "content": question}, {"role": "assistant", "content": record.get(named["response"])}]
+    system = named["system"]
+    rest = {k: v for k, v in record.items() if k == system or k not in named.values()}
+    images = columns.get("images")
+    return chat.to_llava(
+        {**rest, "conversations": turns},
+        "conversations",
+        images=(images,) if images else ("images", "image"),
+        system=system or None,
+    )

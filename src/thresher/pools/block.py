@@ -1,0 +1,219 @@
+"""What one pass over one file of a pool finds out: a block of columns, one value a row, and the images it names.
+
+Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its files, or of the
+parts of one large file that several processes read (`workers.py`). Reads the file and asks the size of each image once;
+decodes no image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from thresher.pools import files, llava
+from thresher.pools.layouts import Convert, restore
+from thresher.pools.paths import refusal
+from thresher.pools.readers import Rows
+from thresher.pools.records import Span
+from thresher.pools.texts import TextsBuilder
+
+Advance = Callable[[int], None]  # called with the number of rows read since the last call
+RAW_KEPT = 1 << 20  # bytes of an unreadable record that stand in for it
+_NUMBERED = re.compile(r"unreadable: (line|record) \d")
+_EMPTY = b""
+
+
+@dataclass
+class Block:
+    """n rows of one file, in its order. Images, sources and problems are numbered within the block."""
+
+    offset: array[int] = field(default_factory=lambda: array("q"))
+    length: array[int] = field(default_factory=lambda: array("i"))
+    digest: bytearray = field(default_factory=bytearray)
+    source: array[int] = field(default_factory=lambda: array("i"))
+    ids: TextsBuilder = field(default_factory=TextsBuilder)
+    flags: bytearray = field(default_factory=bytearray)
+    problem: array[int] = field(default_factory=lambda: array("i"))
+    answer_words: array[int] = field(default_factory=lambda: array("i"))
+    answer_chars: array[int] = field(default_factory=lambda: array("i"))
+    turns: array[int] = field(default_factory=lambda: array("i"))
+    video: bytearray = field(default_factory=bytearray)
+    image_end: array[int] = field(default_factory=lambda: array("q"))
+    image_ref: array[int] = field(default_factory=lambda: array("i"))
+    image_path: list[str] = field(default_factory=list)
+    image_size: array[int] = field(default_factory=lambda: array("q"))
+    embedded: bytearray = field(default_factory=bytearray)  # a flag an image
+    sources: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    usable: int = 0
+    first_problem: str = ""
+    first_keys: str = ""  # of the first record
+    remarks: list[str] = field(default_factory=list)
+    reached: int = -1  # Span.reached
+    numbered: bool = False  # a problem names the number of its line or record, counted from the start of the span
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+
+class Images:
+    """The images of a block: each path looked up once. `root`: the pool's image folder; `prefix`: before the file's paths."""
+
+    def __init__(self, root: str, prefix: str, sizes: Mapping[str, int] | None = None) -> None:
+        self.root = root
+        self.roots = (root.rstrip("/") + "/", os.path.abspath(root).rstrip("/") + "/")
+        self.prefix = prefix + "/" if prefix else ""
+        self.remote = sizes  # of a remote folder
+        self.number: dict[str | bytes, int] = {}
+        self.path: list[str] = []
+        self.size = array("q")
+        self.embedded = bytearray()
+        self.identity: list[str] = []
+
+    def look_up(self, image: str | bytes) -> int:
+        """The number of an image, a new one where it was not seen before."""
+        number = len(self.size)
+        if isinstance(image, bytes):
+            name = "bytes:" + hashlib.sha256(image).hexdigest()
+            known = self.number.setdefault(name.encode(), number)
+            if known == number:
+                self._add(name, len(image), True, name)
+            return known
+        path = self.final(image)
+        if path != image and (known := self.number.get(path, -1)) >= 0 and self.path[known] == path:
+            self.number[image] = known
+            return known
+        self.number[image] = number
+        size = -1
+        if not refusal(path):
+            if self.remote is not None:
+                size = self.remote.get(path, -1)
+            else:
+                size = file_size(os.path.join(self.root, path))
+        self._add(path, size, False, f"file:{path}:{size}")  # ImageRef.identity
+        return number
+
+    def final(self, path: str) -> str:
+        """The path under the pool's image folder: an absolute one inside it becomes relative; others get the prefix."""
+        if path[:1] == "/":
+            for root in self.roots:
+                if path.startswith(root) and ".." not in path:
+                    return path[len(root) :].lstrip("/") or path
+            return path
+        if self.prefix and not refusal(path):
+            return self.prefix + path
+        return path
+
+    def _add(self, path: str, size: int, embedded: bool, identity: str) -> None:
+        self.path.append(path)
+        self.size.append(size)
+        self.embedded.append(embedded)
+        self.identity.append(identity)
+
+
+def file_size(path: str | bytes, folder: int | None = None) -> int:
+    """Bytes of a file, -1 where there is none. `folder`: the open folder (a descriptor) that `path` starts from."""
+    try:
+        about = os.stat(path, dir_fd=folder)
+        return about.st_size if stat.S_ISREG(about.st_mode) else -1
+    except (OSError, ValueError):
+        return -1
+
+
+def remote_sizes(root: str) -> dict[str, int] | None:
+    """Path under a remote image folder -> bytes; None for a local one. An address that cannot be listed has no images."""
+    if not files.is_remote(root):
+        return None
+    fs, inner = files.filesystem(root)
+    try:
+        found = fs.find(inner, detail=True)
+    except Exception:  # noqa: BLE001 - each store raises its own where there is no such folder: then no image is there
+        return {}
+    start = len(inner.rstrip("/")) + 1
+    return {path[start:]: int(about.get("size") or 0) for path, about in found.items()}
+
+
+def read(
+    rows: Rows, convert: Convert | None, stem: str, images: Images, span: Span, advance: Advance | None = None
+) -> Block:
+    """Read the records of `span`. `stem`: the source of rows that name none. Raises PoolError where the file ends being a pool."""
+    block = Block()
+    numbers, identities, look_up = images.number, images.identity, images.look_up
+    sources: dict[str, int] = {}
+    problems: dict[str, int] = {}
+    add_offset, add_length, add_source = block.offset.append, block.length.append, block.source.append
+    add_problem, add_words, add_chars = block.problem.append, block.answer_words.append, block.answer_chars.append
+    add_turns, add_end, add_id = block.turns.append, block.image_end.append, block.ids.append
+    flags, video, digest, image_ref = block.flags, block.video, block.digest, block.image_ref
+    parse, digest_of, id_of = llava.parse, llava.digest, llava.record_id
+    told = usable = 0
+
+    for at, size, value, broken in rows.records(span):
+        if type(value) is dict and not broken:
+            if not block.first_keys and not block.offset:
+                block.first_keys = ", ".join(repr(str(k))[1:-1][:60] for k in list(value)[:12])
+            if convert is not None:
+                value = convert(value)
+            elif "extra_json" in value:
+                value = restore(value)
+        if (
+            broken
+            or type(value) is not dict
+            or type(value.get("conversations")) is not list
+            or not value["conversations"]
+        ):
+            roles, texts, shown, src, wrong, flag, has_video = parse(value, broken, stand_in(rows, at, size))
+            block.first_problem = block.first_problem or wrong
+            block.numbered = block.numbered or _NUMBERED.match(broken) is not None
+        else:
+            roles, texts, shown, src, wrong, flag, has_video = parse(value, "", "")
+            usable += 1
+        add_offset(at)
+        add_length(size)
+        add_id(id_of(value))
+        src = src or stem
+        code = sources.get(src)
+        if code is None:
+            code = sources[src] = len(sources)
+        add_source(code)
+        flags.append(flag)
+        video.append(has_video)
+        add_problem(problems.setdefault(wrong, len(problems)) if wrong else -1)
+        add_turns(len(roles))
+        w = c = 0
+        for role, text in zip(roles, texts, strict=True):
+            if role == "assistant":
+                w += len(text.split())
+                c += len(text)
+        add_words(w)
+        add_chars(c)
+        if shown:
+            refs = [numbers[i] if i in numbers else look_up(i) for i in shown]
+            image_ref.extend(refs)
+            digest += digest_of(roles, texts, [identities[r] for r in refs])
+        else:
+            digest += digest_of(roles, texts, [])
+        add_end(len(image_ref))
+        if advance is not None and len(flags) - told >= 10_000:
+            advance(len(flags) - told)
+            told = len(flags)
+
+    if advance is not None and len(flags) > told:
+        advance(len(flags) - told)
+    block.usable = usable
+    block.sources, block.problems = list(sources), list(problems)
+    block.image_path, block.image_size, block.embedded = images.path, images.size, images.embedded
+    block.remarks = rows.remarks()
+    block.reached = span.reached
+    return block
+
+
+def stand_in(rows: Rows, offset: int, length: int) -> str:
+    """The text of an unreadable record, which stands in for it."""
+    raw = rows.raw(offset, min(length, RAW_KEPT)) if length > RAW_KEPT else rows.raw(offset, length)
+    return raw[:RAW_KEPT].decode("utf-8", "surrogateescape")

@@ -1,0 +1,144 @@
+"""Conversations as most tools write them -> the LLaVA form, in which everything else here thinks.
+
+Covers `messages` or `conversations` with role/content or from/value, content as text or as a list of parts, images in a
+list of their own or inside the parts, and a `system` text beside the turns. Whatever has no place in the LLaVA form's
+`image` and `conversations` stays in the record under its own name. Pure functions over decoded values; a value of a
+kind that no rule expects is passed on as it is, for `llava.parse` to name as the row's problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thresher.types import IMAGE_PLACEHOLDER
+
+VIDEO_PLACEHOLDER = "<video>"
+SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}  # role -> LLaVA's `from`
+_PAYLOAD = ("image", "image_url", "url", "path", "source", "bytes")
+
+
+def to_llava(
+    record: Mapping[str, Any],
+    key: str,
+    *,
+    images: tuple[str, ...] = ("images", "image"),
+    system: str | None = "system",
+    role: tuple[str, ...] = ("role", "from"),
+    content: tuple[str, ...] = ("content", "value"),
+    said: Mapping[str, str] = SAID,
+) -> dict[str, Any]:
+    """`record` with its conversation under `conversations` and its images under `image`; other fields as they are.
+
+    `key` holds the conversation, `images` the images beside it (the first name that has any), `system` a first
+    instruction; `said` says which role is which of human, gpt and system (others are kept).
+
+    >>> asked = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Q"}]
+    >>> to_llava({"messages": [{"role": "user", "content": asked}]}, "messages")
+    {'image': ['a.png'], 'conversations': [{'from': 'human', 'value': '<image>Q'}]}
+    """
+    taken = {key, *images}
+    beside: list[Any] = []
+    for name in images:
+        value = record.get(name)
+        if value:
+            beside = list(value) if isinstance(value, list) else [value]
+            break
+    out: dict[str, Any] = {}
+    for name, value in record.items():
+        if name not in taken:
+            out[name] = value
+    turns = _listed(record.get(key))
+    if not isinstance(turns, list):
+        out["conversations"] = turns
+        return out
+    shown = _Shown(beside)
+    conversation = [_turn(turn, role, content, said, shown) for turn in turns]
+    told = None if system is None else out.get(system)
+    if system is not None and isinstance(told, str):
+        del out[system]
+        if told:
+            conversation.insert(0, {"from": "system", "value": told})
+    if shown.images or shown.beside:
+        out["image"] = shown.images + shown.beside
+    if shown.videos:
+        out.setdefault("videos", shown.videos)
+    out["conversations"] = conversation
+    return out
+
+
+class _Shown:
+    """What the parts of one row show, in order; bare image parts take the next of the images beside them."""
+
+    def __init__(self, beside: list[Any]) -> None:
+        self.beside = beside
+        self.images: list[Any] = []
+        self.videos: list[Any] = []
+
+
+def _listed(turns: Any) -> Any:
+    """Older `datasets` store a list of structs as a struct of lists."""
+    if isinstance(turns, dict) and turns and all(isinstance(v, list) for v in turns.values()):
+        return [dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=False)]
+    return turns
+
+
+def _turn(turn: Any, role: tuple[str, ...], content: tuple[str, ...], said: Mapping[str, str], shown: _Shown) -> Any:
+    if not isinstance(turn, dict):
+        return turn
+    who = next((k for k in role if turn.get(k) is not None), "")
+    what = next((k for k in content if k in turn and (turn[k] is not None or k == content[-1])), "")
+    spoken = turn.get(who) if who else None
+    text = turn.get(what) if what else None
+    if isinstance(text, list):
+        text = _text(text, shown)
+    out = {"from": said.get(spoken, spoken) if isinstance(spoken, str) else spoken, "value": text}
+    for name, value in turn.items():
+        if name not in role and name not in content:
+            out[name] = value
+    return out
+
+
+def _text(parts: list[Any], shown: _Shown) -> Any:
+    """The parts as one text with placeholders; the list itself where a part is of no known kind."""
+    text = ""
+    images: list[Any] = []
+    videos: list[Any] = []
+    beside = list(shown.beside)
+    for part in parts:
+        if isinstance(part, str):
+            text += part
+            continue
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+            text += part["text"]
+        elif kind in ("image", "image_url", "input_image"):
+            text += IMAGE_PLACEHOLDER
+            payload = _payload(part)
+            if payload is not None:
+                images.append(payload)
+            elif beside:
+                images.append(beside.pop(0))
+        elif kind in ("video", "video_url"):
+            text += VIDEO_PLACEHOLDER
+            videos.append(part.get("video") or part.get("video_url") or part.get("path") or "")
+        elif kind is None and isinstance(part, dict) and isinstance(part.get("text"), str):
+            text += part["text"]
+        else:
+            return parts
+    shown.images += images
+    shown.videos += videos
+    shown.beside = beside
+    return text
+
+
+def _payload(part: dict[str, Any]) -> Any:
+    """What an image part shows; None for a bare one, whose image stands beside the conversation."""
+    for name in _PAYLOAD:
+        value = part.get(name)
+        if value is None or value == "":
+            continue
+        if name == "source" and isinstance(value, dict) and isinstance(value.get("data"), str):
+            return f"data:{value.get('media_type') or 'image/png'};base64,{value['data']}"
+        return {"bytes": value} if name == "bytes" else value
+    return None

@@ -1,0 +1,143 @@
+"""Rows of a parquet file or of the Arrow files that `datasets` writes: each found again by its number.
+
+A parquet row costs reading its row group; the last groups are kept (up to `KEPT` bytes), so rows asked for in file
+order cost each group once. Arrow files are mapped into memory, where any row is at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thresher.errors import PoolError
+from thresher.pools.llava import in_words
+from thresher.pools.records import Record, Span
+
+KEPT = 256 << 20
+_ROWS = 128  # decoded at a time: rows may hold images
+
+
+class _Table:
+    """What parquet and Arrow files share: rows by number."""
+
+    name: str
+
+    def slices(self) -> Iterator[pa.Table | pa.RecordBatch]:
+        raise NotImplementedError
+
+    def row(self, number: int) -> pa.Table | pa.RecordBatch:
+        raise NotImplementedError
+
+    def records(self, span: Span | None = None) -> Iterator[Record]:
+        number = 0
+        try:
+            for part in self.slices():
+                for start in range(0, part.num_rows, _ROWS):
+                    for value in _rows(part.slice(start, _ROWS)):
+                        yield Record(number, 0, value, "" if value is not None else _UNDECODABLE)
+                        number += 1
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise PoolError(
+                f"{self.name} cannot be read beyond row {number}: {error}. Is it cut off? Download or write it again."
+            ) from error
+
+    def value(self, offset: int, length: int) -> Any:
+        try:
+            return _rows(self.row(offset))[0]
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise PoolError(f"Row {offset} of {self.name} cannot be read: {error}.") from error
+
+    def raw(self, offset: int, length: int) -> bytes:
+        return shown(self.value(offset, length))
+
+    def remarks(self) -> list[str]:
+        return []
+
+
+_UNDECODABLE = "unreadable: the row holds text that is not valid UTF-8"
+
+
+def shown(value: Any) -> bytes:
+    """A row as JSON; bytes as the hash of what they are."""
+    try:
+        return json.dumps(value, default=in_words).encode("ascii")
+    except (TypeError, RecursionError):
+        return ascii(value).encode("ascii")
+
+
+def _rows(part: Any) -> list[Any]:
+    try:
+        return list(part.to_pylist())
+    except UnicodeDecodeError:
+        if part.num_rows == 1:
+            return [None]
+        return [row for i in range(part.num_rows) for row in _rows(part.slice(i, 1))]
+
+
+class ParquetRows(_Table):
+    """See `readers.Rows`; `offset` is the row's number in the file."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self.lock = threading.Lock()
+        self.kept: OrderedDict[int, pa.Table] = OrderedDict()
+        try:
+            self.opened = file  # closed when nobody holds it
+            self.file = pq.ParquetFile(file)
+            about = self.file.metadata
+            sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise PoolError(f"{name} is a damaged parquet file: {error}. Download or write it again.") from error
+        self.ends = np.cumsum(np.asarray(sizes, np.int64))
+        self.columns = [str(c) for c in self.file.schema_arrow.names]
+
+    def slices(self) -> Iterator[pa.RecordBatch]:
+        yield from self.file.iter_batches(batch_size=_ROWS)
+
+    def row(self, number: int) -> pa.Table:
+        group = int(np.searchsorted(self.ends, number, side="right"))
+        with self.lock:
+            table = self.kept.get(group)
+            if table is None:
+                table = self.file.read_row_group(group)
+                self.kept[group] = table
+                while len(self.kept) > 1 and sum(t.nbytes for t in self.kept.values()) > KEPT:
+                    self.kept.popitem(last=False)
+            self.kept.move_to_end(group)
+        return table.slice(number - (int(self.ends[group - 1]) if group else 0), 1)
+
+
+class ArrowRows(_Table):
+    """See `readers.Rows`; an Arrow stream (what `datasets` saves) or file."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        try:
+            content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            if content[:6].to_pybytes() == b"ARROW1":
+                reader = pa.ipc.open_file(content)
+                batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+                schema = reader.schema
+            else:
+                stream = pa.ipc.open_stream(content)
+                batches, schema = list(stream), stream.schema
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise PoolError(f"{name} is a damaged Arrow file: {error}. Download or write it again.") from error
+        self.batches = batches
+        self.ends = np.cumsum(np.asarray([b.num_rows for b in batches], np.int64))
+        self.columns = [str(c) for c in schema.names]
+
+    def slices(self) -> Iterator[pa.RecordBatch]:
+        yield from self.batches
+
+    def row(self, number: int) -> pa.RecordBatch:
+        batch = int(np.searchsorted(self.ends, number, side="right"))
+        return self.batches[batch].slice(number - (int(self.ends[batch - 1]) if batch else 0), 1)

@@ -1,0 +1,138 @@
+"""Opening the files of a pool for reading at any place: local ones as they are, gzip and remote ones by way of a copy.
+
+A remote file (`s3://…`, `memory://…`: whatever fsspec knows) or a gzip file is copied or unpacked once into an unnamed
+temporary file, which goes when the pool does. Touches what it is told to read and the temporary folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import stat
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from thresher.errors import MissingExtra, PoolError
+
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 20
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` is an address for fsspec (`s3://…`) and not a local path."""
+    return _REMOTE.match(path) is not None and not path.startswith("file://")
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file with a descriptor, unpacked. Raises PoolError: missing, not a plain file, no permission, a broken gzip."""
+    file = _remote(path) if is_remote(path) else _local(path)
+    head = os.pread(file.fileno(), 2, 0)
+    if head != _GZIP:
+        return file
+    with file:
+        return _unpacked(file, path)
+
+
+def stamp(path: str) -> list[Any]:
+    """What changes when the file does: size and time of a local one, what its store tells of a remote one.
+
+    Raises PoolError where there is no such file.
+    """
+    if is_remote(path):
+        fs, inner = filesystem(path)
+        try:
+            about = fs.info(inner)
+        except Exception as error:
+            raise _gone(path, error) from error
+        kept = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
+        return [f"{k}={about[k]}" for k in kept if about.get(k) is not None]
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:
+        raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    return [found.st_size, found.st_mtime_ns]
+
+
+def filesystem(address: str) -> tuple[Any, str]:
+    """(fsspec file system, path in it) of a remote address. Raises MissingExtra or PoolError."""
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtra(f"{address} needs fsspec: pip install fsspec (and s3fs, gcsfs … for the store).") from None
+    try:
+        fs, inner = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise MissingExtra(f"{address} needs another package: {error}.") from error
+    except Exception as error:  # an unknown protocol is a ValueError; stores raise their own
+        raise PoolError(f"{address} cannot be opened: {error}.") from error
+    return fs, inner
+
+
+def temporary() -> BinaryIO:
+    """An unnamed file that is gone when it is closed."""
+    return tempfile.TemporaryFile(prefix="thresher-")
+
+
+def _local(path: str) -> BinaryIO:
+    try:
+        if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            raise PoolError(f"{path} is not a plain file: a pool is read more than once. Save it to a file first.")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError) as error:
+        raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _remote(address: str) -> BinaryIO:
+    fs, inner = filesystem(address)
+    copy = temporary()
+    try:
+        with fs.open(inner, "rb") as file:
+            shutil.copyfileobj(file, copy, _BLOCK)
+    except Exception as error:  # each store raises its own: no such key, no credentials, no network
+        copy.close()
+        raise _gone(address, error) from error
+    copy.flush()
+    copy.seek(0)
+    return copy
+
+
+def _unpacked(file: BinaryIO, path: str) -> BinaryIO:
+    copy = temporary()
+    try:
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) as packed:
+            shutil.copyfileobj(packed, copy, _BLOCK)
+    except EOFError:
+        copy.close()
+        raise PoolError(f"{path} is cut off: its gzip stream ends early. Download or write the file again.") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        copy.close()
+        raise PoolError(f"{path} is a damaged gzip file: {error}. Download or write the file again.") from error
+    except OSError as error:
+        copy.close()
+        raise PoolError(
+            f"{path} cannot be unpacked into {Path(tempfile.gettempdir())}: {error.strerror or error}. "
+            "Free some space there, set TMPDIR to another folder, or unpack the file yourself."
+        ) from error
+    copy.flush()
+    copy.seek(0)
+    return copy
+
+
+def _gone(address: str, error: Exception) -> PoolError:
+    return PoolError(
+        f"{address} cannot be read: {str(error) or type(error).__name__}. Check the address and your credentials."
+    )
+
+
+def _missing(path: str) -> PoolError:
+    return PoolError(f"{path} does not exist. Give a file, a folder or a pattern such as 'shards/*.tar'.")

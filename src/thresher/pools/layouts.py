@@ -1,0 +1,161 @@
+"""Layouts: how a record says its conversation. One explicit table; which one a file uses is told from its first records.
+
+A layout turns a record into the LLaVA form; where the records come from (JSON, parquet, a tar) is another matter
+(`readers.py`). Pure functions over decoded values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from thresher.pools import alpaca, chat, messages, pairs, sharegpt, swift
+
+Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+EXTRA = "extra_json"  # a JSON object of the fields that had no column of their own (what our parquet exports write)
+
+LAYOUTS: dict[
+    str, tuple[str, Convert | None]
+] = {  # name -> what it looks like, conversion (None: it is the LLaVA form)
+    "llava": ('"conversations": [{"from", "value"}], "image"', None),
+    "sharegpt": ('"conversations" or "messages", "images", "system"', sharegpt.to_llava),
+    "swift": ('"messages": [{"role", "content"}], "images" (JSONL)', swift.to_llava),
+    "messages": ('"messages": [{"role", "content": text or parts}]', messages.to_llava),
+    "texts": ('"texts": [{"user", "assistant"}], "images"', pairs.to_llava),
+    "alpaca": ('"instruction", "input", "output"', alpaca.to_llava),
+    "llamafactory": ("the columns and tags of a dataset_info.json", None),
+}
+
+
+def recognise(record: Any, kind: str) -> tuple[str, ...]:
+    """The layouts that a record could be; () = none. `kind`: "json" | "jsonl" | anything else.
+
+    >>> recognise({"messages": [{"role": "user", "content": "Q"}], "images": ["a.png"]}, "jsonl")
+    ('swift',)
+    """
+    if not isinstance(record, dict):
+        return ()
+    found: list[str] = []
+    turns = record.get("conversations")
+    if isinstance(turns, (list, dict)) and turns:
+        if EXTRA in record:
+            return ("llava",)  # an export of ours
+        first = turns[0] if isinstance(turns, list) else turns
+        spoken = isinstance(first, dict) and "role" in first and "from" not in first
+        beside = any(isinstance(record.get(k), str) and record[k] for k in ("system", "tools"))
+        found.append("sharegpt" if spoken or beside or isinstance(turns, dict) else "llava")
+    turns = record.get("messages")
+    if isinstance(turns, (list, dict)) and turns:
+        listed = turns if isinstance(turns, list) else []
+        if any(isinstance(t, dict) and isinstance(t.get("content"), list) for t in listed):
+            found.append("messages")
+        elif any(isinstance(t, dict) and "from" in t for t in listed) or record.get("system") or record.get("tools"):
+            found.append("sharegpt")
+        elif any(k in record for k in ("images", "videos", "objects", "rejected_response", "audios")):
+            found.append("swift" if kind == "jsonl" else "sharegpt")
+        else:
+            found.append("messages")
+    turns = record.get("texts")
+    if isinstance(turns, (list, dict)) and turns and (isinstance(turns, dict) or isinstance(turns[0], dict)):
+        found.append("texts")
+    if not found and "instruction" in record and "output" in record:
+        found.append("alpaca")
+    return tuple(found)
+
+
+def converter(layout: str, columns: str = "") -> Convert | None:
+    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in dataset_info.json."""
+    if layout == "llamafactory":
+        return _with_extra(_declared(json.loads(columns)))
+    convert = LAYOUTS[layout][1]
+    return None if convert is None else _with_extra(convert)
+
+
+def restore(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the fields of `extra_json` put back; empty columns are then fields that it never had."""
+    text = record.get(EXTRA)
+    if not isinstance(text, str):
+        return record
+    try:
+        extra = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return record
+    if not isinstance(extra, dict):
+        return record
+    out = {k: v for k, v in record.items() if k != EXTRA and v is not None}
+    if "conversations" in extra:
+        out.pop("messages", None)
+    return out | extra
+
+
+def considered() -> str:
+    """The layouts in words, for a message."""
+    return "; ".join(f"{name}: {look}" for name, (look, _) in LAYOUTS.items() if name != "llamafactory")
+
+
+def _with_extra(convert: Convert) -> Convert:
+    def restored(record: Mapping[str, Any]) -> dict[str, Any]:
+        if EXTRA in record:
+            whole = restore(dict(record))
+            if (
+                "conversations" in whole and "messages" in record and "messages" not in whole
+            ):  # turns that the columns could not hold
+                turns = whole.pop("conversations")
+                return {**convert({**whole, "messages": record["messages"]}), "conversations": turns}
+            return convert(whole)
+        return convert(record)
+
+    return restored
+
+
+def _declared(entry: Mapping[str, Any]) -> Convert:
+    """The conversion that an entry of dataset_info.json declares, with LLaMA-Factory's defaults."""
+    columns = entry.get("columns") or {}
+    if entry.get("formatting", "alpaca") == "alpaca":
+        return partial(alpaca.to_llava, columns=columns or alpaca.COLUMNS)
+    tags = entry.get("tags") or {}
+    said = {
+        tags.get("user_tag", "human"): "human",
+        tags.get("assistant_tag", "gpt"): "gpt",
+        tags.get("system_tag", "system"): "system",
+    }
+    convert = partial(
+        chat.to_llava,
+        key=columns.get("messages", "conversations"),
+        images=(columns["images"],) if columns.get("images") else ("images",),
+        system=columns.get("system"),
+        role=(tags.get("role_tag", "from"),),
+        content=(tags.get("content_tag", "value"),),
+        said=said,
+    )
+    videos = columns.get("videos")
+    if not videos or videos == "videos":
+        return convert
+
+    def with_videos(record: Mapping[str, Any]) -> dict[str, Any]:
+        out = convert(record)
+        if out.get(videos):
+            out["videos"] = out.pop(videos)
+        return out
+
+    return with_videos
+
+
+def common(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The one layout that reads all of several records of a file, where there is one."""
+    several: dict[str, None] = {}
+    for names in found:
+        if len(names) > 1:
+            return names
+        several.update(dict.fromkeys(names))
+    if len(several) <= 1:
+        return tuple(several)
+    chats = [name for name in several if name in ("llava", "sharegpt", "swift", "messages")]
+    if not chats:
+        return tuple(several)[:1]
+    return (
+        ("swift",) if set(chats) == {"swift", "messages"} else ("sharegpt",)
+    )  # which takes conversations and messages

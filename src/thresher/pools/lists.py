@@ -1,0 +1,181 @@
+"""Small files that name a pool's files: mixture YAML (LLaVA-OneVision's) and LLaMA-Factory's dataset_info.json.
+
+    datasets:
+      - json_path: base/{a,b}.json      # any format; also `path`
+        sampling_strategy: first:10%    # all | first:N | end:N | random:N, N rows or N% (rounded up, as LLaVA-NeXT does)
+        source: mine                    # optional: the source of rows that name none
+        images: folder                  # optional: where its image paths start
+        format: swift                   # optional
+    seed: 0                             # optional: of `random`
+
+Paths are relative to the file that names them. Reads that file only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from thresher.errors import PoolError
+from thresher.pools import files
+from thresher.pools.locate import Source, local_folder, locate
+from thresher.pools.readers import check_format
+
+LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
+STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
+_MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
+_KEYS = ("json_path", "path", "sampling_strategy", "source", "name", "images", "image_folder", "format")
+_LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
+
+
+def listing(path: str, images: str | None, format: str | None = None) -> list[Source] | None:
+    """The files that `path` names; None where it is a pool itself. Raises PoolError for a listing that is wrong."""
+    content = _content(path, format)
+    if content is None:
+        return None
+    if isinstance(content, dict):
+        if isinstance(content.get("datasets"), list) and format != "llamafactory":
+            return mixture(content, path, images)
+        if content and all(isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()):
+            return dataset_info(path, images)
+    if format in ("mixture", "llamafactory"):
+        raise PoolError(
+            f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected {_EXPECTED[format]}."
+        )
+    return None
+
+
+_EXPECTED = {
+    "mixture": "`datasets:` with a list of {json_path, sampling_strategy}",
+    "llamafactory": 'an object of {"name": {"file_name": …}}',
+}
+
+
+def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[Source]:
+    """The files of a mixture, in its order."""
+    seed = content.get("seed", 0)
+    if not isinstance(seed, int):
+        raise PoolError(f"{path}: seed is {seed!r}; expected a whole number.")
+    out: list[Source] = []
+    for number, entry in enumerate(content["datasets"]):
+        where = f"{path}, entry {number + 1} of datasets"
+        if isinstance(entry, str):
+            entry = {"json_path": entry}
+        if not isinstance(entry, dict):
+            raise PoolError(f"{where}: {entry!r}; expected {{json_path: FILE, sampling_strategy: all}}.")
+        unknown = [str(k) for k in entry if k not in _KEYS]
+        if unknown:
+            raise PoolError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(_KEYS)}.")
+        target = entry.get("json_path") or entry.get("path")
+        if not isinstance(target, str):
+            raise PoolError(f"{where} has no json_path (a file, a pattern or base/{{a,b}}.json).")
+        strategy = str(entry.get("sampling_strategy") or "all").replace(" ", "")
+        if not STRATEGY.fullmatch(strategy):
+            raise PoolError(
+                f"{where}: sampling_strategy {strategy!r}; expected all, first:10%, first:500, end:500 or random:20%."
+            )
+        told = entry.get("format")
+        check_format(told)
+        folder = images
+        own = entry.get("images") or entry.get("image_folder")
+        if own is not None and images is None:
+            folder = _beside(path, str(own))
+            if not files.is_remote(folder):
+                if not os.path.isdir(folder):
+                    raise PoolError(f"{where}: the image folder {folder} does not exist.")
+                folder = os.path.realpath(folder)
+        name = entry.get("source") or entry.get("name")
+        for source in locate(_beside(path, target), folder, told):
+            if name is not None:
+                source = replace(source, source=str(name))
+            if strategy != "all":
+                if source.keep:
+                    raise PoolError(f"{where} is itself a mixture that samples; give its strategy in one of the two.")
+                source = replace(source, keep=strategy, seed=seed, number=number)
+            out.append(source)
+    if not out:
+        raise PoolError(f"{path} names no data sets.")
+    return out
+
+
+def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]:
+    """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
+
+    Raises PoolError: no such entry, none with a local file, one that ranks answers.
+    """
+    content = _content(path, "llamafactory")
+    if not isinstance(content, dict) or not content:
+        raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")
+    if entry and entry not in content:
+        from thresher.errors import nearest
+
+        raise PoolError(f"{path} has no entry {entry!r}. It has: {', '.join(content)}.{nearest(entry, list(content))}")
+    out: list[Source] = []
+    for name, about in content.items():
+        if (entry and name != entry) or not isinstance(about, dict):
+            continue
+        file = about.get("file_name")
+        if not isinstance(file, str) or about.get("ranking"):
+            if entry:
+                what = (
+                    "ranks answers, which is not instruction tuning"
+                    if about.get("ranking")
+                    else "has no local file_name"
+                )
+                raise PoolError(f"{path}: entry {name!r} {what}.")
+            continue
+        target = _beside(path, file)
+        if not entry and not files.is_remote(target) and not os.path.exists(target):
+            continue  # the list that comes with LLaMA-Factory names many files that few people have
+        columns = json.dumps({k: about[k] for k in ("formatting", "columns", "tags") if k in about}, sort_keys=True)
+        for source in locate(target, images or local_folder(path), None):
+            out.append(replace(source, source=name, columns=columns))
+    if not out:
+        held = f"It has {', '.join(list(content)[:8])}." if content else ""
+        raise PoolError(f"{path} names no file that is here: expected entries with a file_name that exists. {held}")
+    return out
+
+
+def _beside(path: str, target: str) -> str:
+    if files.is_remote(target) or os.path.isabs(target) or target.startswith("hub:"):
+        return target
+    folder = path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    return f"{folder}/{target}"
+
+
+def _content(path: str, format: str | None) -> Any:
+    """What a small YAML or JSON file holds; None where it is not one, or surely a pool."""
+    if not files.is_remote(path):
+        if not os.path.isfile(path) or os.path.getsize(path) > LARGEST:
+            return None
+    elif not path.lower().endswith((".yaml", ".yml", "dataset_info.json")):
+        return None
+    with files.open_file(path) as file:
+        raw = file.read(LARGEST + 1)
+    if len(raw) > LARGEST or b"\0" in raw[:1024]:
+        return None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    start = text.lstrip()[:1]
+    if start == "{":
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass  # JSONL, or YAML in flow style
+    named = path.lower().endswith((".yaml", ".yml"))
+    if start == "[" or (start == "{" and not named) or not _MIXTURE.search(text):
+        return None
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if format == "mixture" or named:
+            raise PoolError(f"{path} is not valid YAML: {error}.") from error
+        return None

@@ -1,0 +1,234 @@
+"""From what the user typed to the files of a pool: a file, an address, a folder, a pattern, a mixture, several of these.
+
+    pool.json · s3://bucket/pool.jsonl · folder · "shards/*.tar" · "base/{a,b}.json" · mixture.yaml
+    data/dataset_info.json · data/dataset_info.json#mine · hub:org/name or hub:org/name@split
+    "vqa=a.json,ocr=shards/*.parquet"   several, each with the name that its rows have as their source
+
+Reads folders and the small files that name others; opens no pool file.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from thresher.errors import PoolError
+from thresher.pools import files
+from thresher.pools.paths import shown
+
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".tar", ".tar.gz", ".tgz", ".json.gz", ".jsonl.gz")
+_SHARD = re.compile(r"([-_.]?\d+)(-of-\d+)?$|([-_.])?\{[^{}]*\}$")
+_NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_. -]*)=(.+)", re.DOTALL)
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a pool, and how it is to be read."""
+
+    uri: str  # absolute local path, or an address
+    source: str  # the source of rows that name none
+    folder: str  # where its relative image paths start: a resolved local folder, or an address
+    format: str | None = None  # a name of readers.FORMATS; None: told from the content
+    columns: str = ""  # JSON of the entry of a dataset_info.json
+    keep: str = ""  # a sampling strategy of a mixture ("" = all)
+    seed: int = 0  # of its random sampling
+    number: int = 0  # among the entries of the mixture: two random ones draw differently
+
+
+def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
+    """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing there."""
+    if not spec or "\0" in spec:
+        raise PoolError(f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'.")
+    spec = spec.removeprefix("file://")
+    one = _exists(spec)
+    if not one and "," in spec:
+        parts = _split(spec)
+        if len(parts) > 1 and all(_NAMED.fullmatch(p) or _plausible(p) for p in parts):
+            return [s for p in parts for s in _named(p, images, format)]
+    if not one and _NAMED.fullmatch(spec):
+        return _named(spec, images, format)
+    return _unnamed(spec, images, format)
+
+
+def absolute(spec: str) -> str:
+    """What was typed, in a way that means the same from any folder; one path has its links resolved."""
+    if os.path.lexists(spec):
+        return os.path.realpath(spec)
+    if files.is_remote(spec) and "," not in spec:
+        return spec
+    parts = _split(spec)
+    if len(parts) > 1:
+        return ",".join(absolute(p) for p in parts)
+    if named := _NAMED.fullmatch(spec):
+        return f"{named[1]}={absolute(named[2])}"
+    return spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else os.path.abspath(spec)
+
+
+def local_folder(path: str) -> str:
+    """Where relative image paths of this file start by default."""
+    if files.is_remote(path):
+        return path.rpartition("/")[0]
+    return os.path.realpath(os.path.dirname(os.path.abspath(path)))
+
+
+def braces(pattern: str) -> list[str]:
+    """`base/{a,b}.json` -> both; `{000..003}` -> four.
+
+    >>> braces("x/{a,b}{1..2}.json")
+    ['x/a1.json', 'x/a2.json', 'x/b1.json', 'x/b2.json']
+    """
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return [pattern]
+    choices = found[1].split(",")
+    if span := _RANGE.fullmatch(found[1]):
+        first, last = int(span[1]), int(span[2])
+        if last - first > 1_000_000:
+            raise PoolError(f"{pattern} names more than a million files.")
+        width = len(span[1]) if span[1].startswith("0") else 0
+        choices = [str(n).zfill(width) for n in range(first, last + 1)]
+    elif len(choices) == 1:
+        return [pattern]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [whole for choice in choices for whole in braces(before + choice.strip() + after)]
+
+
+def matching(pattern: str) -> list[str]:
+    """Files that a pattern with braces and wildcards names, sorted; each plain name as it is. Raises PoolError for none."""
+    out: list[str] = []
+    for one in braces(pattern):
+        if files.is_remote(one):
+            if not glob.has_magic(one):
+                out.append(one)
+                continue
+            fs, inner = files.filesystem(one)
+            try:
+                found = sorted(fs.unstrip_protocol(p) for p in fs.glob(inner))
+            except Exception as error:  # each store raises its own
+                raise PoolError(f"{one} cannot be listed: {error}.") from error
+        else:
+            found = sorted(glob.glob(one, recursive=True)) if glob.has_magic(one) and not os.path.exists(one) else [one]
+        if not found:
+            raise PoolError(f"No file matches {one}. Quote the pattern, and give it from the folder you are in.")
+        out += found
+    return out
+
+
+def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
+    from thresher.pools import lists
+
+    if spec.startswith("hub:"):
+        from thresher.pools.hub import from_hub
+
+        return from_hub(spec[4:], images)
+    path, _, entry = spec.partition("#")
+    if entry and not _exists(spec) and _exists(path):
+        return lists.dataset_info(path, images, entry)
+    if not _exists(spec) and not glob.has_magic(spec) and braces(spec) == [spec] and _hub_id(spec):
+        from thresher.pools.hub import from_hub
+
+        return from_hub(spec, images)
+    several = [s for name in matching(spec) for s in _one(name, images, format)]
+    return several
+
+
+def _one(name: str, images: str | None, format: str | None) -> list[Source]:
+    from thresher.pools import lists
+
+    if not files.is_remote(name) and os.path.isdir(name):
+        return _folder(name, images, format)
+    if format in (None, "mixture", "llamafactory") and (found := lists.listing(name, images, format)) is not None:
+        return found
+    uri = name if files.is_remote(name) else os.path.abspath(name)
+    return [Source(uri, source_name(name), images or local_folder(name), format)]
+
+
+def source_name(path: str) -> str:
+    """The name of a file as a source: without folder and suffix; shards of one data set share theirs.
+
+    >>> source_name("a/ocr.json"), source_name("a/train-00000-of-00004.parquet"), source_name("shards/000.tar")
+    ('ocr', 'train', 'shards')
+    """
+    path = path.rstrip("/")
+    base = path.rpartition("/")[2]
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if base.lower().endswith(suffix):
+            stem = base[: -len(suffix)]
+            if suffix in _SHARDED:
+                return _SHARD.sub("", stem) or os.path.basename(os.path.dirname(os.path.abspath(path))) or stem
+            return stem
+    return base.rpartition(".")[0] or base
+
+
+def _folder(name: str, images: str | None, format: str | None) -> list[Source]:
+    from thresher.pools import hub, lists
+
+    held = sorted(os.listdir(name))
+    if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
+        subset = [f for f in held if f.startswith("subset.")]
+        if subset:
+            return [s for f in subset for s in _one(os.path.join(name, f), images, format)]
+    if "state.json" in held or "dataset_dict.json" in held:
+        return hub.saved(name, images)
+    if "dataset_info.json" in held and (found := lists.dataset_info(os.path.join(name, "dataset_info.json"), images)):
+        return found
+    found_files = [f for f in held if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(name, f))]
+    paths = [os.path.join(name, f) for f in found_files]
+    if not paths:  # as the hub lays out data sets: data/*.parquet, one folder a configuration
+        paths = sorted(
+            p
+            for suffix in SUFFIXES
+            for p in glob.glob(os.path.join(glob.escape(name), "**", "*" + suffix), recursive=True)
+        )
+    if not paths:
+        raise PoolError(
+            f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}). Give the file itself, or another folder."
+        )
+    return [s for p in dict.fromkeys(paths) for s in _one(p, images, format)]
+
+
+def _named(part: str, images: str | None, format: str | None) -> list[Source]:
+    named = _NAMED.fullmatch(part)
+    if named is None or _exists(part):
+        return _unnamed(part, images, format)
+    return [replace(s, source=named[1]) for s in _unnamed(named[2], images, format)]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return (files.is_remote(path) and not glob.has_magic(path) and "," not in path) or os.path.lexists(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _plausible(part: str) -> bool:
+    return _exists(part) or glob.has_magic(part) or files.is_remote(part) or part.startswith("hub:")
+
+
+def _split(spec: str) -> list[str]:
+    """At the commas outside braces."""
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(spec):
+        depth += (c == "{") - (c == "}")
+        if c == "," and depth == 0:
+            parts.append(spec[start:i].strip())
+            start = i + 1
+    return [p for p in (*parts, spec[start:].strip()) if p]
+
+
+def _hub_id(spec: str) -> bool:
+    """`org/name`, where nothing local has that name and its folder does not exist either."""
+    plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?", spec) is not None
+    return plain and not spec.lower().endswith(SUFFIXES + (".yaml", ".yml")) and not Path(spec).parent.exists()
+
+
+def where(sources: Sequence[Source]) -> str:
+    """The files in words."""
+    first = shown(sources[0].uri)
+    return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"

@@ -1,0 +1,128 @@
+"""Opening a pool: its files are found, looked at, read (or taken from the cache of an earlier opening) and put together.
+
+Touches the pool's files and the image folder (reading), the cache folder, and the temporary folder for files that are
+packed or far away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher.errors import PoolError
+from thresher.pools import cache as pool_cache
+from thresher.pools import files, llava
+from thresher.pools import index as pool_index
+from thresher.pools.index import Index
+from thresher.pools.locate import Source, absolute, locate
+from thresher.pools.pool import Pool
+from thresher.pools.readers import check_format
+
+if TYPE_CHECKING:
+    from thresher.pools.index import Advance
+
+
+def open_pool(
+    path: str | Path | Sequence[str | Path],
+    images: str | Path | None = None,
+    cache: Path | None = None,
+    progress: Advance | None = None,
+    format: str | None = None,
+) -> Pool:
+    """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` says how each is written).
+
+    `images`: the folder that image paths are relative to; where not given, the folder of each file.
+    `cache`: a folder for the parsed pool, which makes the next opening instant; None keeps nothing.
+    `progress(rows)`: called with the number of rows read since the last call, while files are parsed.
+    `format`: a name of `readers.FORMATS` where the content does not tell; None: told from the content.
+    Raises PoolError: missing, empty, cut off, not a known format, no image folder; ConfigError: no such format.
+    """
+    check_format(format)
+    specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]
+    spec = ",".join(specs)
+    folder = _image_folder(images, spec)
+    given = str(images) if folder is not None and files.is_remote(folder) else folder
+    sources = [s for one in specs for s in locate(one, given, format)]
+    if not sources:
+        raise PoolError(f"{spec} names no file of a pool.")
+    root, prefixes = _roots(sources)
+    stamps = [files.stamp(s.uri) for s in sources]
+    notes: list[str] = []
+    told = [
+        [s.uri, s.source, p, s.format, s.columns, s.keep, s.seed, s.number]
+        for s, p in zip(sources, prefixes, strict=True)
+    ]
+    stamp = {"version": llava.VERSION, "images": root, "sources": told, "stamps": stamps}
+    at = pool_cache.file_for(cache, json.dumps(told), root) if cache is not None else None
+    found = _cached(at, stamp, notes) if at is not None else None
+    if found is None:
+        pool_index.settle_after(max((s[1] for s in stamps if isinstance(s[-1], int)), default=0))
+        found = pool_index.build(sources, root, prefixes, progress)
+        for source, then in zip(sources, stamps, strict=True):
+            if files.stamp(source.uri) != then:
+                raise PoolError(
+                    f"{source.uri} changed while it was being read. Open it again when nothing writes to it."
+                )
+        if at is not None:
+            try:
+                pool_cache.save(found, stamp, at)
+            except OSError as error:
+                notes.append(
+                    f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
+                )
+    notes += found.remarks
+    shown_folder = Path(images) if images is not None else Path(root)
+    pool = Pool(",".join(absolute(one) for one in specs), shown_folder, root, found, sources, stamps, tuple(notes))
+    pool.path = Path(spec)
+    pool.images = None if any(prefixes) else root
+    pool.read_as = format
+    return pool
+
+
+def _image_folder(images: str | Path | None, name: str) -> str | None:
+    """The folder given with --images, resolved. Raises PoolError where it is none."""
+    if images is None:
+        return None
+    if files.is_remote(str(images)):
+        return str(images).rstrip("/")
+    folder = Path(images)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise PoolError(
+            f"The image folder {folder} {what}. Give the folder that the image paths in {name} start from (--images)."
+        )
+    return os.path.realpath(folder)
+
+
+def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
+    """The pool's image folder, and what goes before each file's image paths: "" where its folder is the pool's."""
+    folders = list(dict.fromkeys(s.folder for s in sources))
+    if len(folders) == 1:
+        return folders[0], [""] * len(sources)
+    if any(files.is_remote(f) for f in folders):
+        raise PoolError(
+            f"The files' images are in {len(folders)} places, some of them remote. Give one folder with --images."
+        )
+    root = os.path.commonpath(folders)
+    if root == os.path.sep:
+        raise PoolError(
+            f"The files' images are in folders that have nothing in common ({', '.join(folders[:3])}). "
+            "Give one folder with --images."
+        )
+    return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
+
+
+def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | None:
+    try:
+        found = pool_cache.load(at, stamp)
+    except pool_cache.Damaged as error:
+        notes.append(f"The cached parse {at.name} was damaged ({error}); the pool was parsed anew.")
+        return None
+    if found is None:
+        return None
+    if not pool_index.images_as_they_were(found, stamp["images"]):
+        return None  # images were added, removed or overwritten: digests change with them
+    return found

@@ -1,0 +1,32 @@
+"""Question-answer pairs: `{"images": […], "texts": [{"user": "Q", "assistant": "A", "source": "…"}]}`, as the Cauldron and
+FineVision write them. Images stand before the first question, as their own loaders put them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thresher.pools import chat
+
+
+def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record in the LLaVA form; further fields of the first pair (`source`) become the row's where it has none."""
+    pairs = record.get("texts")
+    if not isinstance(pairs, list):
+        return {**{k: v for k, v in record.items() if k != "texts"}, "conversations": pairs}
+    turns: list[Any] = []
+    further: dict[str, Any] = {}
+    for pair in pairs:
+        if not isinstance(pair, dict):
+            turns.append(pair)
+            continue
+        if pair.get("system"):
+            turns.append({"role": "system", "content": pair["system"]})
+        turns.append({"role": "user", "content": pair.get("user")})
+        turns.append({"role": "assistant", "content": pair.get("assistant")})
+        for name, value in pair.items():
+            if name not in ("user", "assistant", "system"):
+                further.setdefault(name, value)
+    rest = {k: v for k, v in record.items() if k != "texts"}
+    return chat.to_llava({**further, **rest, "texts": turns}, "texts", system=None)

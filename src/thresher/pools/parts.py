@@ -1,0 +1,29 @@
+"""One file of an opened pool: where it is, what reads it, and how its records say their conversation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from thresher.pools.readers import Rows, reader
+
+
+@dataclass(frozen=True)
+class Part:
+    """Known once the file was looked at (`index.build`)."""
+
+    uri: str
+    container: str  # of readers.CONTAINERS
+    layout: str  # of layouts.LAYOUTS
+    columns: str = ""  # JSON of the entry of a dataset_info.json, for the layout "llamafactory"
+
+    def rows(self, file: BinaryIO) -> Rows:
+        """A reader over the open file. Raises PoolError (damaged)."""
+        return reader(file, self.uri, self.container)
+
+    @property
+    def format(self) -> str:
+        """How users name it: llava-json, swift-jsonl, parquet, datasets, webdataset."""
+        if self.container in ("json", "jsonl"):
+            return "llamafactory" if self.layout == "llamafactory" else f"{self.layout}-{self.container}"
+        return {"parquet": "parquet", "arrow": "datasets", "tar": "webdataset"}[self.container]

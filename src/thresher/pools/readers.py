@@ -1,0 +1,132 @@
+"""What can read one file of a pool, and which of them does: told from its first bytes, never from its name.
+
+A reader yields decoded records with the place of each (two integers), and gives one again from its place. What a record
+means is the layout's matter (`layouts.py`). Reads the file that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Protocol
+
+from thresher.errors import ConfigError, PoolError, nearest
+from thresher.pools.jsonrows import JsonRows
+from thresher.pools.layouts import LAYOUTS, common, considered, recognise
+from thresher.pools.paths import shown
+from thresher.pools.records import Record, Span, sniff
+
+CONTAINERS = ("json", "jsonl", "parquet", "arrow", "tar")
+FORMATS: dict[str, tuple[str, str]] = {  # what --format takes -> (container, layout); "" = told from the content
+    **{name: ("", name) for name in LAYOUTS if name != "llamafactory"},
+    **{f"{name}-{kind}": (kind, name) for name in LAYOUTS if name != "llamafactory" for kind in ("json", "jsonl")},
+    "parquet": ("parquet", ""),
+    "datasets": ("arrow", ""),
+    "webdataset": ("tar", ""),
+    "mixture": ("", ""),
+    "llamafactory": ("", ""),
+}
+LOOKED_AT = 200  # records that tell the layout
+
+
+class Rows(Protocol):
+    """The records of one file. Safe to use from several threads once `records` is done."""
+
+    def records(self, span: Span | None = None) -> Iterator[Record]:
+        """All in order; a broken one is a Record with a `problem`. Raises PoolError where the file ends being one."""
+
+    def value(self, offset: int, length: int) -> Any:
+        """One record again; None where it cannot be decoded."""
+
+    def raw(self, offset: int, length: int) -> bytes:
+        """Its bytes as in the file, or as JSON where the file holds no JSON."""
+
+    def remarks(self) -> list[str]:
+        """What the user may want to know of the file, once it was read."""
+
+
+def check_format(name: str | None) -> None:
+    """Raises ConfigError for a --format that does not exist."""
+    if name is not None and name not in FORMATS:
+        raise ConfigError(f"There is no format {name!r}. Known: {', '.join(FORMATS)}.{nearest(name, list(FORMATS))}")
+
+
+def container_of(file: BinaryIO, name: str, format: str | None = None) -> str:
+    """Which of CONTAINERS it is. Raises PoolError for none of them."""
+    told = FORMATS[format][0] if format else ""
+    if told and told not in ("json", "jsonl"):
+        return told
+    head = os.pread(file.fileno(), 1024, 0)
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[:6] == b"ARROW1" or head[:4] == b"\xff\xff\xff\xff":
+        return "arrow"
+    if _is_tar(head):
+        return "tar"
+    return told or sniff(file, name)
+
+
+def reader(file: BinaryIO, name: str, container: str) -> Rows:
+    """A reader of an open file. Raises PoolError (damaged)."""
+    if container in ("json", "jsonl"):
+        return JsonRows(file, name, container)
+    if container == "tar":
+        from thresher.pools.webdataset import TarRows
+
+        return TarRows(file, name)
+    from thresher.pools.columnar import ArrowRows, ParquetRows  # pyarrow is slow to import
+
+    return ParquetRows(file, name) if container == "parquet" else ArrowRows(file, name)
+
+
+def layout_of(rows: Rows, name: str, container: str, format: str | None = None) -> str:
+    """The layout of the first records; "llava" where none is recognised, whose parser then says what is wrong.
+
+    Raises PoolError where a record could be of two layouts.
+    """
+    told = FORMATS[format][1] if format else ""
+    if told:
+        return told
+    found: list[tuple[str, ...]] = []
+    for number, record in enumerate(rows.records()):
+        names = recognise(record.value, container)
+        if len(names) > 1:
+            raise PoolError(
+                f"{name} is ambiguous: its records hold the conversations of several formats ({', '.join(names)}); "
+                f"keys found: {keys_of(record.value)}. Say which with --format."
+            )
+        if names:
+            found.append(names)
+        if len(found) >= LOOKED_AT or number >= 20 * LOOKED_AT or (number >= 20 and container in ("tar", "parquet")):
+            break
+    names = common(found)
+    if not names:
+        return "llava"
+    return _plain_turns(names[0], container)
+
+
+def keys_of(record: Any) -> str:
+    """The keys of a record, for a message."""
+    return ", ".join(shown(str(key)) for key in list(record)[:12]) if isinstance(record, dict) and record else "none"
+
+
+def formats_in_words() -> str:
+    """What is looked for, for the message about a file in which nothing was found."""
+    return f"Formats considered: {considered()}. Give --format NAME if it is one of them under another name."
+
+
+def _plain_turns(layout: str, container: str) -> str:
+    return "sharegpt" if layout == "swift" and container not in ("jsonl", "tar", "parquet", "arrow") else layout
+
+
+def _is_tar(head: bytes) -> bool:
+    if len(head) < tarfile.BLOCKSIZE:
+        return False
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return head[:1] not in (b"[", b"{", b"\0")

@@ -1,0 +1,75 @@
+"""Some rows of one file of a mixture: `first:N`, `end:N` or `random:N`, N rows or N percent (rounded up).
+
+`random` keeps the file's order. Its draw depends on the mixture's `seed`, the entry's number and the file's name and
+rows, not on the other entries. Pure arithmetic on blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from thresher.pools.block import Block
+from thresher.pools.locate import Source
+
+
+def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
+    """int64 [k], ascending: which of n rows a strategy keeps.
+
+    >>> chosen("first:25%", 10, 0).tolist(), chosen("end:2", 10, 0).tolist()
+    ([0, 1, 2], [8, 9])
+    """
+    which, _, amount = strategy.partition(":")
+    if which == "all":
+        return np.arange(n)
+    k = int(amount) if not amount.endswith("%") else -int(-Fraction(amount[:-1]) * n // 100)
+    k = min(k, n)
+    if which == "first":
+        return np.arange(k)
+    if which == "end":
+        return np.arange(n - k, n)
+    key = hashlib.sha256(f"{seed}\0{salt}".encode("utf-8", "surrogatepass")).digest()
+    drawn = np.random.default_rng(int.from_bytes(key[:16], "little")).permutation(n)[:k]
+    return np.sort(drawn)
+
+
+def sample(blocks: Sequence[Block], source: Source) -> Block:
+    """The rows that `source.keep` keeps of a file's blocks, as one block that names the images of these rows only."""
+    n = sum(len(b) for b in blocks)
+    rows = chosen(source.keep, n, source.seed, f"{source.number}\0{os.path.basename(source.uri)}")
+    out = Block(
+        remarks=[r for b in blocks for r in b.remarks],
+        first_problem=next((b.first_problem for b in blocks if b.first_problem), ""),
+        first_keys=blocks[0].first_keys,
+    )
+    sources: dict[str, int] = {}
+    problems: dict[str, int] = {}
+    images: dict[str, int] = {}
+    start = 0
+    for b in blocks:
+        texts = b.ids.done()
+        for i in (rows[(rows >= start) & (rows < start + len(b))] - start).tolist():
+            for name in ("offset", "length", "flags", "answer_words", "answer_chars", "turns", "video"):
+                getattr(out, name).append(getattr(b, name)[i])
+            out.digest += b.digest[32 * i : 32 * i + 32]
+            out.ids.append(texts[i])
+            out.source.append(sources.setdefault(b.sources[b.source[i]], len(sources)))
+            code = b.problem[i]
+            out.problem.append(-1 if code < 0 else problems.setdefault(b.problems[code], len(problems)))
+            for r in b.image_ref[b.image_end[i - 1] if i else 0 : b.image_end[i]]:
+                number = images.setdefault(b.image_path[r], len(images))
+                if number == len(out.image_size):
+                    out.image_path.append(b.image_path[r])
+                    out.image_size.append(b.image_size[r])
+                    out.embedded.append(b.embedded[r])
+                out.image_ref.append(number)
+            out.image_end.append(len(out.image_ref))
+        start += len(b)
+    out.sources, out.problems = list(sources), list(problems)
+    unreadable = {i for i, text in enumerate(out.problems) if text.startswith("unreadable")}
+    out.usable = sum(code not in unreadable for code in out.problem)
+    return out

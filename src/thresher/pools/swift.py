@@ -1,0 +1,16 @@
+"""ms-swift JSONL: `{"messages": [{"role", "content"}], "images": ["/a.jpg"], "videos": […], "objects": {…}}`.
+
+`images` may hold paths, `{"path": …}` or `{"bytes": …}`. Everything else of a row is carried through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thresher.pools import chat
+
+
+def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record in the LLaVA form (`chat.to_llava`)."""
+    return chat.to_llava(record, "messages")

@@ -1,0 +1,118 @@
+"""One large JSON or JSONL file read by several processes, each a span of it, with the same result as one of them gives.
+
+A span starts where a record seems to start (`records.split`). That is checked: the reader of the span before must stop
+exactly there; else, and wherever a span fails, the rest is read by this process alone. The others are plain Python
+processes (not forks: this process may hold a model, threads and a GPU), started with what they need on standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from thresher.errors import ThresherError
+from thresher.pools import records
+from thresher.pools.block import Advance, Block, Images, read
+from thresher.pools.layouts import converter
+from thresher.pools.readers import Rows, reader
+from thresher.pools.records import Span
+
+SMALLEST = 96 << 20  # bytes: a smaller file is read before another process has started
+MOST = 4  # processes
+_RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import work; work()"
+
+
+def spans(file: BinaryIO, container: str, size: int) -> list[Span]:
+    """The spans to read a file in, first to last; one for a small file or where there is one processor."""
+    many = min(_processors(), MOST, size // SMALLEST + 1 if size >= SMALLEST else 1)
+    starts = [0]
+    if container in ("json", "jsonl"):
+        for k in range(1, many):
+            at = records.split(file, container, size * k // many)
+            if at > starts[-1]:
+                starts.append(at)
+    return [Span(start, stop) for start, stop in zip(starts, [*starts[1:], -1], strict=True)]
+
+
+def read_parts(
+    path: str,
+    rows: Rows,
+    container: str,
+    layout: str,
+    stem: str,
+    images: Callable[[], Images],
+    prefix: str,
+    parts: list[Span],
+    advance: Advance | None,
+) -> list[Block]:
+    """The blocks of a file's spans, as one reader would find the rows. Raises PoolError."""
+    convert = converter(layout)
+    root = images().root
+    others = [_start(path, container, layout, stem, root, prefix, span) for span in parts[1:]]
+    try:
+        blocks = [read(rows, convert, stem, images(), parts[0], advance)]
+        for span, process in zip(parts[1:], others, strict=True):
+            found = _result(process)
+            if found is None or blocks[-1].reached != span.start or found.numbered:
+                # a wrong guess, a process that failed, or a problem that counts lines from the span's start
+                rest = Span() if found is None or found.numbered else Span(blocks[-1].reached)
+                if blocks[-1].reached < 0 and rest.start < 0:
+                    return blocks
+                if rest.start == 0:
+                    return [read(rows, convert, stem, images(), Span(), None)]
+                return [*blocks, read(rows, convert, stem, images(), rest, advance)]
+            if advance is not None:
+                advance(len(found))
+            blocks.append(found)
+        return blocks
+    finally:
+        for process in others:
+            if process is not None and process.returncode is None:  # not asked for its result
+                process.kill()
+                process.communicate()
+
+
+def work() -> None:
+    """What another process does: a span told on standard input, its block on standard output."""
+    path, container, layout, stem, root, prefix, span = pickle.load(sys.stdin.buffer)
+    answer: Any
+    try:
+        with open(path, "rb") as file:
+            answer = read(reader(file, path, container), converter(layout), stem, Images(root, prefix), span)
+    except (ThresherError, OSError) as error:  # the first process meets it too, with the right numbers, and tells it
+        answer = str(error)
+    pickle.dump(answer, sys.stdout.buffer, protocol=5)
+
+
+def _start(
+    path: str, container: str, layout: str, stem: str, root: str, prefix: str, span: Span
+) -> subprocess.Popen[bytes] | None:
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RUN.format(path=sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps((path, container, layout, stem, root, prefix, span)))
+        process.stdin.close()
+        process.stdin = None  # communicate() must not flush it
+    except OSError:
+        return None
+    return process
+
+
+def _result(process: subprocess.Popen[bytes] | None) -> Block | None:
+    if process is None:
+        return None
+    output, _ = process.communicate()
+    if process.returncode != 0 or not output:
+        return None
+    answer = pickle.loads(output)
+    return answer if isinstance(answer, Block) else None
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
