@@ -110,8 +110,8 @@ def select(
         rounds=rounds,
     )
     config = RunConfig(
-        pool=str(pool.path),
-        images=str(pool.images_folder),
+        pool=pool.spec,
+        images=pool.images,
         method=method,
         budget=budget,
         settings=dict(settings or {}),

@@ -1,11 +1,13 @@
 """The proof: is a method's subset worth more than a random one? Select, train, evaluate, for every method, budget and seed.
 
 A *cell* is one method at one budget under one seed. `random` is always among the methods; `full` is the whole pool, trained
-once a seed. A finished cell is two files, and is never computed again while what it depends on is the same:
+once a seed. A finished cell is three files, and is never computed again while what it depends on is the same:
 
-    cells/<fingerprint>.npz     scores float32 [N] of the evaluation rows (NaN: failed), image int64 [N]
-    cells/<fingerprint>.json    its row of compare.json; written last
-    cells/<fingerprint>/model   while it is being made (kept with `keep_models`)
+    cells/<fingerprint>.npz      scores float32 [N] of the evaluation rows (NaN: failed), image int64 [N]; chosen int64 [k], the
+                                 subset as places in the pool's canonical order
+    cells/<fingerprint>.parquet  what the model said of each evaluation row
+    cells/<fingerprint>.json     its row of compare.json; written last
+    cells/<fingerprint>/model    while it is being made (kept with `keep_models`)
 
 What a killed cell had scored, trained or answered is taken up by the store and by `fit`. Training and evaluation are
 injected; statistics are in `verdict`. Writes into `out` and the store only.
@@ -23,7 +25,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -36,7 +38,7 @@ from thresher.methods.random import Random
 from thresher.methods.settings import as_text
 from thresher.output import check_writable
 from thresher.training.recipe import Recipe
-from thresher.types import Budget, Method, digests_to_bytes
+from thresher.types import Budget, Method, TargetMethod, digests_to_bytes
 from thresher.verdict import Interval, Verdict, judge, over_seeds
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ if TYPE_CHECKING:
     from thresher.store import Store
     from thresher.trained import Trainer
 
-VERSION = 1  # of what a cell means
+VERSION = 2  # of what a cell means
+REPEATED = ("id", "digest", "expected")  # columns of an evaluation that say the same in every cell
 FULL, RANDOM = "full", "random"
 Equal = Literal["epochs", "steps"]
 
@@ -169,6 +172,8 @@ class Job:
     equal: Equal
     score: str  # part of a cell's identity; `evaluate` does it
     usable: np.ndarray  # int64, the rows of the pool that can be trained on
+    roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)  # method -> role -> its further model
+    target: Pool | None = None  # the validation set that a `TargetMethod` aims at
 
     def cells(self) -> list[Cell]:
         """Seed by seed, so that an unfinished comparison has whole seeds."""
@@ -182,8 +187,19 @@ class Job:
                 recipe = dataclasses.replace(self.recipe, seed=seed, steps=self._steps())
                 settings = {} if name == FULL else settings_of(self.methods[name])
                 what = (VERSION, name, settings, rows, seed, pool, test, self.model.identity, recipe, self.score)
-                out.append(Cell(name, budget, rows, seed, fingerprint(what), recipe))
+                out.append(Cell(name, budget, rows, seed, fingerprint(what + self._further(name)), recipe))
         return out
+
+    def _further(self, name: str) -> tuple[Any, ...]:
+        """What else a method's cells depend on: its further models, and the set that it aims at."""
+        roles = {role: handle.identity for role, handle in self.roles.get(name, {}).items()}
+        aimed = self.target_of(name)
+        target = "" if aimed is None else _pool_identity(aimed, ordered=False)
+        return (roles, target) if roles or target else ()
+
+    def target_of(self, name: str) -> Pool | None:
+        """The validation set, for a method that aims at one."""
+        return self.target if isinstance(self.methods.get(name), TargetMethod) else None
 
     def _steps(self) -> int | None:
         """`equal=steps`: all cells train for as many steps as the full pool needs."""
@@ -204,6 +220,8 @@ def job(
     full: bool = True,
     equal: Equal = "epochs",
     score: str = "auto",
+    roles: Mapping[str, Mapping[str, ModelHandle]] | None = None,
+    target: Pool | None = None,
 ) -> Job:
     """A comparison, checked. Raises ConfigError for what cannot be compared."""
     if seeds < 1:
@@ -219,13 +237,34 @@ def job(
         raise ConfigError(
             "--methods: `full` is not a method; the full pool is compared with unless --no-full says otherwise."
         )
+    aimless = [name for name, m in methods.items() if isinstance(m, TargetMethod) and target is None]
+    if aimless:
+        raise ConfigError(
+            f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: give one with --validation."
+        )
     _check_apart(pool, test)
+    if target is not None:
+        _check_apart(target, test, "--validation")
     usable = np.ones(len(pool), bool)
     usable[list(pool.problems)] = False
     usable &= ~pool.facts["missing_images"]
     every: dict[str, Method] = {RANDOM: methods.get(RANDOM, Random()), **methods}
     ordered = tuple(b for _, b in sorted(zip(sizes, budgets, strict=True), key=lambda pair: pair[0]))
-    return Job(pool, test, every, ordered, seeds, model, recipe or Recipe(), full, equal, score, np.flatnonzero(usable))
+    return Job(
+        pool,
+        test,
+        every,
+        ordered,
+        seeds,
+        model,
+        recipe or Recipe(),
+        full,
+        equal,
+        score,
+        np.flatnonzero(usable),
+        roles or {},
+        target,
+    )
 
 
 def compare(
@@ -281,6 +320,8 @@ class _Kitchen:
     progress: Progress | None
 
     def make(self, cell: Cell) -> None:
+        import pyarrow.parquet as pq
+
         work = self.folder / cell.fingerprint
         rows, seconds = self._select(cell)
         work.mkdir(parents=True, exist_ok=True)
@@ -291,7 +332,13 @@ class _Kitchen:
         answered = self.evaluate(self.trainer.open(work / "model"), job.test, store=self.store, progress=self.progress)
         table = answered.rows
         scores = np.array([np.nan if c is None else float(c) for c in table["correct"].to_pylist()], np.float32)
-        np.savez_compressed(work / "rows.npz", scores=scores, image=np.asarray(table["image"], np.int64))
+        np.savez_compressed(
+            work / "rows.npz",
+            scores=scores,
+            image=np.asarray(table["image"], np.int64),
+            chosen=_places(job.pool)[rows],
+        )
+        pq.write_table(table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet")
         result = Result(
             cell.method,
             cell.budget,
@@ -303,6 +350,7 @@ class _Kitchen:
             round(float(fitted.seconds), 3),
         )
         os.replace(work / "rows.npz", self.folder / f"{cell.fingerprint}.npz")
+        os.replace(work / "rows.parquet", self.folder / f"{cell.fingerprint}.parquet")
         _publish(self.folder / f"{cell.fingerprint}.json", json.dumps(asdict(result)).encode())
         if not self.keep_models:
             shutil.rmtree(work, ignore_errors=True)
@@ -323,6 +371,8 @@ class _Kitchen:
             progress=self.progress,
             trainer=self.trainer,
             usable_only=True,
+            roles=job.roles.get(cell.method),
+            target=job.target_of(cell.method),
         )
         return outcome.rows, outcome.cost
 
@@ -341,6 +391,19 @@ def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | 
         raise StoreError(f"{path} is damaged ({e}). Delete it, and the cell is made again.") from e
 
 
+def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
+    """The subset of a finished cell: rows of `pool`, int64 [k], best first."""
+    with np.load(out / "cells" / f"{cell.fingerprint}.npz") as arrays:
+        return pool.order[arrays["chosen"]]
+
+
+def answers_of(out: Path, cell: Cell) -> pa.Table:
+    """What the model of a finished cell said: the evaluation's rows, without the columns that repeat in every cell."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(out / "cells" / f"{cell.fingerprint}.parquet")
+
+
 def settings_of(method: Method) -> dict[str, str]:
     """All settings as text, defaults included."""
     return {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
@@ -356,11 +419,18 @@ def _pool_identity(pool: Pool, *, ordered: bool) -> str:
     return "sha256:" + h.hexdigest()
 
 
-def _check_apart(pool: Pool, test: Pool) -> None:
+def _places(pool: Pool) -> np.ndarray:
+    """Where each row of the pool stands in its canonical order, int64 [n]: the same for every order of the file."""
+    place = np.empty(len(pool), np.int64)
+    place[pool.order] = np.arange(len(pool))
+    return place
+
+
+def _check_apart(pool: Pool, test: Pool, name: str = "the pool") -> None:
     both = len(np.intersect1d(pool.digest, test.digest))
     if both:
         raise ConfigError(
-            f"{both:,} records of --eval are in the pool word for word: a method that takes them would win by knowing the "
+            f"{both:,} records of --eval are in {name} word for word: a method that takes them would win by knowing the "
             "answers. Take them out of one of the two."
         )
 

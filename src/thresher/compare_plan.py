@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.compare import FULL, Cell, Job, read_cell
-from thresher.plan import PROBE_ROWS, TRAINING_PASSES
+from thresher.plan import TRAINING_PASSES
 from thresher.plan import plan as plan_selection
+from thresher.price import PROBE_ROWS
 from thresher.types import Budget
 
 if TYPE_CHECKING:
@@ -83,7 +84,17 @@ def _selecting(job: Job, missing: list[Cell], store: Store) -> tuple[int, int]:
         if cell.method == FULL:
             continue
         method, budget = job.methods[cell.method], Budget(str(cell.rows))
-        p = plan_selection(job.pool, method, budget, job.model, store, seed=cell.seed, probe=False)
+        p = plan_selection(
+            job.pool,
+            method,
+            budget,
+            job.model,
+            store,
+            seed=cell.seed,
+            probe=False,
+            roles=job.roles.get(cell.method),
+            target=job.target_of(cell.method),
+        )
         for s in p.signals:
             key = (s.fingerprint, cell.seed if s.upper_bound else -1)
             scores[key] = max(scores.get(key, 0), s.passes)

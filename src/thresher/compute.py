@@ -129,6 +129,7 @@ class Computation:
         self.set_aside: list[np.ndarray] = []  # positions
         self.failed: list[tuple[np.ndarray, str, list[str]]] = []  # positions, signal label, errors
         self.runs: list[SignalRun] = []
+        self.notes: list[str] = []  # what the models' backends have to say, in words
         self.trainings: list[TrainingRun] = []
         self.training_rows: dict[TrainedIdentity, np.ndarray] = {}  # of `trained_from`, in its canonical order
         self.trained_from: dict[TrainedIdentity, TrainingRows] = {}  # the pool, or lessons made of it
@@ -416,6 +417,7 @@ class Computation:
         finally:
             if self.progress is not None:
                 self.progress.finish()
+            self.notes += [text for text in getattr(backend, "notes", ()) if text not in self.notes]
             for fp in fingerprints:
                 self.store.note_cost(fp, kept, (time.monotonic() - began) / len(fingerprints))
 

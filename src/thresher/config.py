@@ -43,9 +43,11 @@ class RunConfig:
     """All that `select` and `plan` need. Paths are as the user wrote them: relative ones start where the command runs."""
 
     pool: str = ""
-    """A LLaVA JSON or JSONL file."""
+    """A file, folder, pattern, mixture YAML or address; see docs/formats."""
     images: str | None = None
     """The folder in which relative image paths start; None = the folder of the pool file."""
+    format: str | None = None
+    """How the pool is to be read; None = told from its content."""
     method: str = ""
     """A name from `thresher methods`."""
     budget: str = ""

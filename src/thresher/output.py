@@ -202,9 +202,9 @@ def _errors(outcome: Outcome, folder: Path) -> list[str]:
 
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
-    told = {"validation": str(validation[0]), "images": str(validation[1]), **findings.summary}
-    (folder / "errors.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     target = open_pool(*validation)
+    told = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
+    (folder / "errors.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with open(folder / "errors.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
         for record in findings.rows:
             sample = target.sample(int(record["row"]))
@@ -235,7 +235,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
     if recipe.model is not None:
         told["model"] = recipe.model
     if recipe.validation is not None:
-        told["validation"], told["validation_images"] = map(str, recipe.validation)
+        told["validation"], told["validation_images"] = recipe.validation
     told |= recipe.mixture.to_mapping()
     if config is not None:
         told |= config.to_mapping()

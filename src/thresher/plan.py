@@ -11,19 +11,24 @@ the demonstration's. The 64 rows are then scored behind one of them, too.
 from __future__ import annotations
 
 import dataclasses
-import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from thresher.compute import AUTO_LIMIT, Computation, begin
 from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, settled_for
-from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
+from thresher.price import Price, price, shows
 from thresher.progress import counted, duration
-from thresher.signal_graph import memo_key, needs_model, signals_of, target_signals_of, unlabelled
+from thresher.signal_graph import (
+    memo_key,
+    models_to_train,
+    needs_model,
+    signals_of,
+    target_signals_of,
+    unlabelled,
+    walk,
+)
 from thresher.store import Store
 from thresher.targeted import check
 from thresher.trained import is_trained
@@ -33,8 +38,6 @@ from thresher.types import (
     Method,
     ModelIdentity,
     RowSignal,
-    Sample,
-    SampleSource,
     SharedSignal,
     Signal,
     TrainedIdentity,
@@ -42,33 +45,18 @@ from thresher.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping
 
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
-PROBE_ROWS = 64
-WRITTEN_ROWS = 16  # of them, where the model has to write: that takes longer
-SHORT_ANSWER = 32  # tokens
 TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
 NOTHING_LEFT = "nothing is left to score"
-
-
-class ProbeResult(Protocol):
-    """What a backend measured on some rows."""
-
-    @property
-    def seconds(self) -> float: ...  # of scoring them once, warm
-    @property
-    def tokens(self) -> int: ...  # that passed the language model, images included
-    @property
-    def peak_bytes(self) -> int: ...  # most memory held, the model included
-
-
-class Probing(Protocol):
-    """A backend that can be measured."""
-
-    def probe(self, samples: Sequence[Sample], pool: SampleSource) -> ProbeResult: ...
+HOW_ASKED = {
+    "packed": "All questions about a row run in one pass.",
+    "batched": "The questions about a row run as a batch on its encoding: this model cannot take them in one sequence exactly.",
+    "full": "Every question about a row is a whole pass: this model cannot reuse a row's encoding exactly.",
+}
 
 
 Looked = tuple[RowSignal, int, int, bool]
@@ -86,9 +74,10 @@ class SignalPlan:
     stored: int
     to_score: int
     upper_bound: bool  # its rows depend on scores that are not there yet: at most this many
-    passes: int  # rows through the model
+    passes: int  # rows through the model; of one behind a server, requests
     tokens: int | None  # estimated
     hours: float | None  # estimated; None: nothing was measured
+    served: bool = False  # the model is behind a server
 
 
 @dataclass(frozen=True)
@@ -129,44 +118,6 @@ class Plan:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is encoded already or,
-    where the model cannot share its encoding (`reuses_prefix`), together with it.
-    """
-
-    tokens: float | None
-    seconds: float | None
-    peak_bytes: int | None
-    basis: str
-    reuses_prefix: bool = False
-    seconds_shown: float | None = None
-    seconds_asked: float | None = None  # of all questions that are asked together
-    seconds_written: Mapping[str, float] = field(default_factory=dict)  # of what is written about a row, by signal
-
-    def of(self, rows: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows."""
-        return _times(self.tokens, rows), _times(self.seconds, rows)
-
-    def of_written(self, rows: int, signal: str) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows about which the model writes; what it writes is not counted in tokens."""
-        return _times(self.tokens, rows), _times(self.seconds_written.get(signal, self.seconds), rows)
-
-    def of_asked(self, rows: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own tokens are not counted."""
-        return _times(self.tokens, rows), _times(
-            self.seconds if self.seconds_asked is None else self.seconds_asked, rows
-        )
-
-    def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long as a row."""
-        whole = rows + (demonstrations if self.reuses_prefix else rows)
-        seconds = _times(self.seconds, whole)  # by tokens alone, where nothing was measured behind a demonstration
-        if self.seconds_shown is not None and self.seconds is not None:
-            seconds = self.seconds_shown * rows + (self.seconds * demonstrations if self.reuses_prefix else 0)
-        return _times(self.tokens, whole), seconds
-
-
 def plan(
     pool: Pool,
     method: Method,
@@ -203,7 +154,7 @@ def plan(
     )
     parts, costs = _parts(computation, signals, probe)
     due = any(p.to_score for p in parts)
-    aimed: list[_Cost] = []
+    aimed: list[Price] = []
     if target is not None and check(method, target, model, roles or {}):
         wanted_of_it = target_signals_of(method, model, roles or {}, seed)
         beside = begin(target, wanted_of_it, store, seed, model, "exclude", retry_errors, None, roles=roles)
@@ -224,6 +175,13 @@ def plan(
         + "). It is kept in the store."
         for t in trainings
     ]
+    late = len({m for signal in walk(signals) for m in models_to_train(signal).values()}) - len(
+        computation.training_rows
+    )
+    if due and late > 0:
+        notes.append(
+            f"{counted(late, 'model')} will be trained first; on how many rows is known once those before are scored."
+        )
     if failed > computation.rows // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` stops unless told "
@@ -231,6 +189,10 @@ def plan(
         )
     elif failed:
         notes.append(f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out.")
+    notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
+    requests = sum(p.passes for p in parts if p.served)
+    if requests:
+        notes.append(f"{requests:,} requests to a server, one for each question about a row.")
     notes += settled.plan_notes(aside)
     if selected < wanted:
         notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
@@ -258,7 +220,7 @@ def plan(
 
 def _parts(
     computation: Computation, signals: Mapping[str, Signal], probe: bool
-) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, _Cost]]:
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
     looked = _look(computation, unlabelled(signals))
     passes = _passes(looked)
     costs = _costs(computation, looked, passes, probe)
@@ -305,12 +267,14 @@ def _model(signal: Signal) -> ModelIdentity | None:
 
 
 def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
-    """label -> rows through the model. Of signals asked in one pass, the first that misses rows stands for all."""
+    """label -> rows through the model. Of signals asked in one pass, the first that misses rows stands for all; to a server
+    every question is a request.
+    """
     paid: set[Hashable] = set()
     out: dict[str, int] = {}
     for label, (signal, _, to_score, _) in looked.items():
         out[label] = 0 if signal.needs is Capability.NONE else to_score
-        if isinstance(signal, SharedSignal) and to_score:
+        if isinstance(signal, SharedSignal) and to_score and not _served(signal):
             group = signal.together()
             most = max(rows for other, _, rows, _ in looked.values() if _asked_with(other, group))
             out[label] = 0 if group in paid else most
@@ -318,19 +282,24 @@ def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
     return out
 
 
+def _served(signal: Signal) -> bool:
+    model = _model(signal)
+    return model is not None and model.served
+
+
 def _asked_with(signal: Signal, group: Hashable) -> bool:
     return isinstance(signal, SharedSignal) and signal.together() == group
 
 
 def _signal_plan(
-    label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, passes: int, cost: _Cost
+    label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, passes: int, cost: Price
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_asked(passes)
     elif signal.needs is Capability.GENERATE:
         tokens, seconds = cost.of_written(passes, signal.name)
     else:
-        tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if _shows(signal) else cost.of(passes)
+        tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if shows(signal) else cost.of(passes)
     return SignalPlan(
         label=label,
         signal=signal.name,
@@ -342,12 +311,8 @@ def _signal_plan(
         passes=passes,
         tokens=None if tokens is None else round(tokens),
         hours=None if seconds is None else seconds / 3600,
+        served=_served(signal),
     )
-
-
-def _shows(signal: RowSignal) -> bool:
-    """Whether each row stands behind a demonstration: its inputs say which."""
-    return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
 
 
 def _demonstrations(signal: RowSignal, rows: int) -> int:
@@ -356,7 +321,7 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
     return min(banks * -(-rows // ROWS_PER_CALL), rows)
 
 
-def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, _Cost]) -> tuple[TrainingPlan, ...]:
+def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, Price]) -> tuple[TrainingPlan, ...]:
     """The models that scoring would have to train: those asked for that are not in the store."""
     out = []
     for identity, rows in computation.training_rows.items():
@@ -372,110 +337,14 @@ def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, _C
 
 def _costs(
     computation: Computation, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
-) -> dict[ModelIdentity | None, _Cost]:
+) -> dict[ModelIdentity | None, Price]:
     """What a row costs with each of the models, measured once a model."""
-    out: dict[ModelIdentity | None, _Cost] = {}
+    out: dict[ModelIdentity | None, Price] = {}
     for model in dict.fromkeys(_model(signal) for signal, *_ in looked.values()):
         mine = [signal for label, (signal, *_) in looked.items() if passes[label] and _model(signal) == model]
         shared = [s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)]
-        out[model] = _cost(computation, model, mine, [s for s in shared if _model(s) == model], probe)
+        out[model] = price(computation, model, mine, [s for s in shared if _model(s) == model], probe)
     return out
-
-
-def _cost(
-    computation: Computation,
-    model: ModelIdentity | None,
-    due: Sequence[RowSignal],
-    shared: Sequence[SharedSignal],
-    probe: bool,
-) -> _Cost:
-    """`due`: the signals that have rows to score; `shared`: those of them that are asked together with others."""
-    if not due:
-        return _Cost(0.0, 0.0, None, "")
-    pool = computation.pool
-    usable = np.flatnonzero(computation.active)
-    chosen = usable[np.argsort(computation.ties[usable], kind="stable")[:PROBE_ROWS]]  # a fair draw
-    samples = pool.samples(computation.order[chosen])
-    if probe:
-        backend = computation.backend(model)
-        if hasattr(backend, "probe"):
-            measured = backend.probe(samples, pool)
-            n = len(samples)
-            reuses = bool(getattr(backend, "reuses_prefix", False))
-            shown = any(map(_shows, due)) and hasattr(backend, "one_shot")
-            behind = _seconds_shown(backend, samples, pool) / n if shown else None
-            together = _seconds_asked(backend, shared, samples, pool) / n if shared else None
-            written = _seconds_written(backend, due, samples, pool)
-            basis = f"measured on {n} rows"
-            each = measured.tokens / n, measured.seconds / n
-            return _Cost(*each, measured.peak_bytes, basis, reuses, behind, together, written)
-    words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
-    images = sum(len(sample.images) for sample in samples)
-    tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
-    basis = (
-        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} an image; "
-        "the model was not measured, so hours and memory are not known"
-    )
-    return _Cost(tokens, None, None, basis)
-
-
-def _seconds_written(
-    backend: Any, signals: Sequence[RowSignal], samples: Sequence[Sample], pool: SampleSource
-) -> dict[str, float]:
-    """Seconds a row of the signals that have the model write, by name; those that depend on other columns cannot be tried
-    out of turn, and are taken to cost what the model's other writing does, or a short answer.
-    """
-    due = [s for s in signals if s.needs is Capability.GENERATE and not isinstance(s, SharedSignal)]
-    if not due or not hasattr(backend, "generate"):
-        return {}
-    some = samples[:WRITTEN_ROWS]
-    out: dict[str, float] = {}
-    for signal in due:
-        if not signal.inputs():
-            began = time.perf_counter()
-            for _ in signal.rows(some, None, backend, pool):
-                continue
-            out[signal.name] = (time.perf_counter() - began) / len(some)
-    if not out:
-        began = time.perf_counter()
-        for _ in backend.generate(some, pool, SHORT_ANSWER):
-            continue
-        out[due[0].name] = (time.perf_counter() - began) / len(some)
-    usual = sum(out.values()) / len(out)
-    return {s.name: out.get(s.name, usual) for s in due}
-
-
-def _seconds_asked(
-    backend: Any, signals: Sequence[SharedSignal], samples: Sequence[Sample], pool: SampleSource
-) -> float:
-    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked together."""
-    groups: dict[Hashable, list[SharedSignal]] = {}
-    for signal in signals:
-        if not signal.inputs():  # what depends on other columns cannot be tried out of turn
-            groups.setdefault(signal.together(), []).append(signal)
-    seconds = 0.0
-    for _ in range(2):  # once to warm up, once to measure
-        began = time.perf_counter()
-        for group in groups.values():
-            for _ in group[0].rows_together(group, samples, None, backend, pool):
-                continue
-        seconds = time.perf_counter() - began
-    return seconds
-
-
-def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
-    """Of scoring `samples` behind one of them, warm."""
-    seconds = 0.0
-    for _ in range(2):  # once to warm up, once to measure
-        began = time.perf_counter()
-        for _ in backend.one_shot(samples, [samples[0]] * len(samples), pool):
-            continue
-        seconds = time.perf_counter() - began
-    return seconds
-
-
-def _times(each: float | None, count: int) -> float | None:
-    return None if each is None else each * count
 
 
 def _total(values: list[Any]) -> Any:

@@ -60,7 +60,7 @@ class Recipe:
     on_missing: OnMissing
     roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)  # role -> name, identity
     mixture: Mixture = field(default_factory=Mixture)
-    validation: tuple[Path, Path] | None = None  # file and image folder of the set that was aimed at
+    validation: tuple[str, str | None] | None = None  # what opens the set that was aimed at again, and its image folder
 
 
 @dataclass
@@ -178,7 +178,7 @@ def select(
         on_missing=on_missing,
         roles={role: (handle.name, handle.identity) for role, handle in (roles or {}).items()},
         mixture=settled.mixture,
-        validation=None if aimed is None else (aimed.pool.path, aimed.pool.images_folder),
+        validation=None if aimed is None else (aimed.pool.spec, aimed.pool.images),
     )
     outcome = Outcome(
         recipe=recipe,
@@ -300,7 +300,7 @@ def _failures(computation: Computation) -> list[Failure]:
 
 
 def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]:
-    notes = []
+    notes = list(computation.notes)
     n = len(computation.order)
     if outcome.failures:
         reasons = commonest(Counter(f.error for f in outcome.failures))

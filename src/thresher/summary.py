@@ -29,6 +29,7 @@ MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
 FILES = (
     "subset.json",
     "subset.jsonl",
+    "subset.parquet",
     "selection.parquet",
     "run.yaml",
     "failures.jsonl",

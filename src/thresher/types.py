@@ -401,7 +401,8 @@ class Budget:
         except ValueError:
             pass
         raise ConfigError(
-            f"--budget {self.text} is not a budget. Give a share such as 30%, or a number of rows such as 20000.{hint}"
+            f"--budget {self.text} is not a budget. Give a share such as 30%, a number of rows such as 20000, "
+            f"or tokens such as 20Mtok.{hint}"
         )
 
 

@@ -21,7 +21,9 @@ RECIPE_PANEL = "Training"
 
 def compare(
     context: typer.Context,
-    pool: Annotated[str, typer.Argument(metavar="POOL", help="A LLaVA JSON or JSONL file.", show_default=False)],
+    pool: Annotated[
+        str, typer.Argument(metavar="POOL", help="The pool: a file, folder or pattern.", show_default=False)
+    ],
     test: Annotated[
         str, typer.Option("--eval", metavar="FILE", help="The questions to be judged by.", show_default=False)
     ],
@@ -84,6 +86,8 @@ def compare(
         bool,
         typer.Option("--all-weights", help="Train all weights, not LoRA adapters.", rich_help_panel=RECIPE_PANEL),
     ] = False,
+    validation: o.Validation = None,
+    validation_images: o.ValidationImages = None,
     model: o.Model = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
@@ -96,7 +100,7 @@ def compare(
 
     Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
     """
-    from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model
+    from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model, the_roles
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
     from thresher.config import default_store
@@ -127,6 +131,8 @@ def compare(
         full=full,
         equal=equal,  # type: ignore[arg-type]  # checked by job
         score=_score(score),
+        roles={name: the_roles(method, told, kept) for name, method in chosen.items()},
+        target=None if validation is None else open_the_pool(validation, validation_images, kept),
     )
     if plan:
         from thresher.compare_plan import plan as estimate

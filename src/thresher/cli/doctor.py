@@ -47,6 +47,7 @@ def doctor(
             show_default=False,
         ),
     ] = None,
+    format: o.Format = None,
     store: o.StorePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
@@ -59,7 +60,7 @@ def doctor(
 
     kept = Store(store or default_store())
     try:
-        opened = open_the_pool(pool, images, kept)
+        opened = open_the_pool(pool, images, kept, format)
     except PoolError as error:
         if as_json:  # whoever reads JSON gets JSON, also of a file that is no pool at all
             typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))

@@ -19,7 +19,11 @@ TARGET_PANEL = "Target task"
 
 Pool = Annotated[
     str | None,
-    typer.Argument(metavar="POOL", help="The pool: a LLaVA JSON or JSONL file.", show_default=False),
+    typer.Argument(
+        metavar="POOL",
+        help="The pool: a file, folder, pattern, mixture YAML, address, or name=path,name=path.",
+        show_default=False,
+    ),
 ]
 Images = Annotated[
     str | None,
@@ -27,6 +31,15 @@ Images = Annotated[
         "--images",
         metavar="DIR",
         help="Where relative image paths start (default: the pool's folder).",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="F",
+        help="Read the pool as this format (default: told from its content).",
         show_default=False,
     ),
 ]

@@ -17,6 +17,7 @@ def plan(
     context: typer.Context,
     pool: o.Pool = None,
     images: o.Images = None,
+    format: o.Format = None,
     method: o.Method = None,
     budget: o.BudgetText = None,
     settings: o.Settings = None,

@@ -74,7 +74,7 @@ def prepare(config: RunConfig, *, out: bool) -> Job:
 
     store = Store(config.store or default_store())
     store.check(writes=bool(needs(method)))  # a method that asks no model keeps nothing but a cache
-    pool = open_the_pool(config.pool, config.images, store)
+    pool = open_the_pool(config.pool, config.images, store, config.format)
     if not in_tokens(budget):
         budget.rows(len(pool))
     target = None if config.validation is None else open_the_pool(config.validation, config.validation_images, store)
@@ -124,20 +124,17 @@ def in_tokens(budget: Budget) -> bool:
 
 def check_out(out: str, pool: Pool) -> None:
     """Make the output folder, or say why that cannot work. Raises ConfigError."""
-    from thresher.output import SUBSETS, check_writable
+    from thresher.output import check_writable, spare_the_pool
 
-    folder = check_writable(out)
-    subset = folder / SUBSETS[pool.format]
-    if subset.exists() and subset.samefile(pool.path):
-        raise ConfigError(f"--out {out} would overwrite the pool {pool.path}. Give another folder.")
+    spare_the_pool(pool, check_writable(out))
 
 
-def open_the_pool(path: str, images: str | None, store: Store) -> Pool:
-    """The pool, from the cache beside the store when it was opened before. Raises PoolError."""
+def open_the_pool(path: str, images: str | None, store: Store, format: str | None = None) -> Pool:
+    """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`)."""
     from thresher.pools import open_pool
     from thresher.progress import Reading
 
-    pool = open_pool(path, images, cache=store.root / "pools", progress=Reading(path))
+    pool = open_pool(path, images, cache=store.root / "pools", progress=Reading(path), format=format)
     for text in pool.notes:
         note(text)
     return pool

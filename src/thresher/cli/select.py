@@ -19,6 +19,7 @@ def select(
     context: typer.Context,
     pool: o.Pool = None,
     images: o.Images = None,
+    format: o.Format = None,
     method: o.Method = None,
     budget: o.BudgetText = None,
     settings: o.Settings = None,
