@@ -1,6 +1,24 @@
-"""How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each with its interval."""
+"""How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each with its interval.
 
-from thresher.evaluation.evaluator import SCORES, evaluate
-from thresher.evaluation.report import Evaluation, Group
+The names below are loaded on first use, so that the rules for comparing answers (`metrics`, `normalise`, `reading`), which signals
+use too, load nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thresher.evaluation.evaluator import SCORES, evaluate
+    from thresher.evaluation.report import Evaluation, Group
 
 __all__ = ["SCORES", "Evaluation", "Group", "evaluate"]
+
+_HOME = {"SCORES": "evaluator", "evaluate": "evaluator", "Evaluation": "report", "Group": "report"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from thresher.errors import ConfigError
-from thresher.types import Capability, Method, ModelIdentity, RolesMethod, Signal, TrainedModel
+from thresher.types import Capability, Method, ModelIdentity, RolesMethod, Signal, TargetMethod, TrainedModel
 
 _ANY_MODEL = ModelIdentity(weights="any", architecture="any", dtype="float32", pixels="pil")
 
@@ -37,6 +37,16 @@ def asks_the_model(method: Method) -> bool:
     return any(_is_main(value) for signal in _all_signals(method) for value in vars(signal).values())
 
 
+def aims(method: Method) -> bool:
+    """Whether the method, with these settings, aims at a target set: a validation set must be given."""
+    return isinstance(method, TargetMethod) and bool(method.target_signals(_stand_ins(method), 0))
+
+
+def _stand_ins(method: Method) -> dict[str, ModelIdentity]:
+    roles = method.models() if isinstance(method, RolesMethod) else {}
+    return {"model": _ANY_MODEL} | {role: replace(_ANY_MODEL, weights=f"any {role}") for role in roles}
+
+
 def _is_main(value: object) -> bool:
     return value == _ANY_MODEL or (isinstance(value, TrainedModel) and value.base == _ANY_MODEL)
 
@@ -44,10 +54,11 @@ def _is_main(value: object) -> bool:
 def _all_signals(method: Method) -> list[Signal]:
     """The signals of a selection with stand-in models, and the inputs of each."""
     if isinstance(method, RolesMethod):
-        roles = {role: replace(_ANY_MODEL, weights=f"any {role}") for role in method.models()}
-        queue = list(method.signals_of_roles({"model": _ANY_MODEL, **roles}, 0, 1000).values())
+        queue = list(method.signals_of_roles(_stand_ins(method), 0, 1000).values())
     else:
         queue = list(method.signals(_ANY_MODEL, 0).values())
+    if isinstance(method, TargetMethod):
+        queue += method.target_signals(_stand_ins(method), 0).values()
     found = []
     while queue:
         signal = queue.pop(0)

@@ -1,0 +1,288 @@
+"""Error-driven tuning: find what the student cannot do, and fetch the rows that teach it.
+
+Barry Menglong Yao, Qifan Wang, Lifu Huang, arXiv:2412.15652 (ACL 2025). No public code: this is our reading of the paper;
+docs/methods/error_driven.md says what the authors state and what we chose. Arithmetic on columns of two sets of rows.
+
+    validation set   rationale (student) -> wrong ones -> answer switch (teacher) -> mistaken step -> missing skill (teacher)
+    pool             skills of each row (teacher, once)
+    selection        each wrong row searches the pool for its missing skill; in rounds, each takes its best free row
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from thresher.errors import ConfigError
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.retrieval import Bm25, Cosine
+from thresher.samplers.retrieve import Ranking, Retrieved, retrieve
+from thresher.signals.answer_switch import AnswerSwitch
+from thresher.signals.gap import Gap
+from thresher.signals.missing_skill import MissingSkill
+from thresher.signals.mistake import Mistake
+from thresher.signals.other_answers import OtherAnswers
+from thresher.signals.rationale import NUMBERED, PLAIN, Rationale
+from thresher.signals.row_skills import RowSkills
+from thresher.signals.sampled_switch import SampledSwitch
+from thresher.signals.skill_vector import SkillVector, decoded
+from thresher.signals.steps import take_apart
+from thresher.types import Columns, Findings, ModelIdentity, Selection, Signal
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class ErrorDriven:
+    """Rows that need the skills which the student was seen to lack. Best first: in the order they were fetched."""
+
+    teacher: str | None = setting(
+        None, "the model that finds mistakes and names skills (--teacher); none: the student itself"
+    )
+    delta: float = setting(0.1, "δ: by how much the wrong answer must be likelier than the right one")
+    lam: int = setting(1, "λ: for how many further steps it must stay so")
+    prior: float = setting(0.6, "probability of the right answer that the teacher is told at first")
+    max_skills: int = setting(3, "skills that the teacher names for a row of the pool, at most")
+    retrieval: Literal["bm25", "embedding"] = setting(
+        "bm25", "search by words (BM25), or by meaning (the teacher's own hidden states; needs its weights)"
+    )
+    identify: Literal["switch", "random", "last"] = setting(
+        "switch", "the mistaken step: where the teacher's answer switches, one drawn at random, or the last"
+    )
+    query: Literal["skill", "step"] = setting("skill", "search for the missing skill, or for the mistaken step's words")
+    target: Literal["errors", "random"] = setting("errors", "random: a fair draw from the pool, for comparison")
+    switch: str = setting(
+        "logprobs", "logprobs, or sample:M (the teacher answers M times a step, for servers without log-probabilities)"
+    )
+    ask: Literal["numbered", "plain"] = setting(
+        "numbered", "how the student is asked to reason: in numbered steps, or just step by step"
+    )
+    max_new_tokens: int = setting(256, "tokens of a rationale, at most")
+    fill: Literal["random", "none"] = setting("random", "what becomes of budget that no search can use")
+
+    name: ClassVar[str] = "error_driven"
+    paper: ClassVar[str] = "Yao et al., Error-driven data-efficient tuning, arXiv:2412.15652"
+    summary: ClassVar[str] = (
+        "Finds what the model gets wrong on a validation set; takes rows that need the missing skills."
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.delta < 1:
+            raise ConfigError(f"--set delta={self.delta}: from 0 to below 1, such as 0.1.")
+        if self.lam < 0:
+            raise ConfigError(f"--set lam={self.lam}: 0 or more further steps.")
+        if not 0 < self.prior < 1:
+            raise ConfigError(f"--set prior={self.prior}: a probability between 0 and 1, such as 0.6.")
+        if self.max_skills < 1:
+            raise ConfigError(f"--set max_skills={self.max_skills}: at least 1.")
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"--set max_new_tokens={self.max_new_tokens}: at least 1.")
+        if self.switch != "logprobs" and not re.fullmatch(r"sample:[1-9]\d*", self.switch):
+            raise ConfigError(
+                f"--set switch={self.switch}: logprobs, or sample:M with M answers a step, such as sample:8."
+            )
+
+    # ------------------------------------------------------------------------------------------ columns
+
+    def models(self) -> Mapping[str, str]:
+        return {} if self.teacher is None or self.target == "random" else {TEACHER: self.teacher}
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        if self.target == "random":
+            return {}
+        student = require_model(model, self.name)
+        return self.signals_of_roles({"model": student, **dict.fromkeys(self.models(), student)}, seed, 1)
+
+    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
+        """Of the pool."""
+        if self.target == "random":
+            return {}
+        teacher = models.get(TEACHER) or require_model(models.get("model"), self.name)
+        skills = RowSkills(teacher, self.max_skills)
+        vectors: dict[str, Signal] = {}
+        if self.retrieval == "embedding":
+            vectors["skill_vector"] = SkillVector(teacher, skills)
+        return {"row_skills": skills, **vectors}
+
+    def target_signals(self, models: Mapping[str, ModelIdentity], seed: int) -> Mapping[str, Signal]:
+        """Of the validation set."""
+        if self.target == "random":
+            return {}
+        student = require_model(models.get("model"), self.name)
+        teacher = models.get(TEACHER, student)
+        rationale = Rationale(student, NUMBERED if self.ask == "numbered" else PLAIN, self.max_new_tokens)
+        out: dict[str, Signal] = {"rationale": rationale}
+        margins: Signal | None = None
+        if self.identify == "switch":
+            others = OtherAnswers(rationale)
+            if self.switch == "logprobs":
+                margins = AnswerSwitch(teacher, rationale, others, self.prior)
+            else:
+                draws = int(self.switch.partition(":")[2])
+                margins = SampledSwitch(teacher, rationale, others, draws, seed, self.prior)
+            out["answer_switch"] = margins
+        mistake = Mistake(rationale, margins, self.identify, self.delta, self.lam, seed)
+        out["mistake"] = mistake
+        skill = None
+        if self.query == "skill":
+            skill = out["missing_skill"] = MissingSkill(teacher, rationale, mistake)
+        gap = out["gap"] = Gap(mistake, skill)
+        if self.retrieval == "embedding":
+            out["gap_vector"] = SkillVector(teacher, gap)
+        return out
+
+    # ------------------------------------------------------------------------------------------ selection
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        """Without a validation set there is nothing to aim at: raises ConfigError unless `target` is random."""
+        if self.target != "random":
+            raise ConfigError(
+                "--method error_driven looks for what the model gets wrong on a validation set: give one with "
+                "--validation FILE (and --validation-images DIR)."
+            )
+        nobody = Columns(columns.digest[:0], columns.ties[:0], columns.source[:0], columns.source_names)
+        return self.select_for(columns, nobody, budget, rng)
+
+    def select_for(self, columns: Columns, target: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        n = len(columns)
+        k = min(budget, n)
+        if self.target == "random":
+            rows = np.argsort(columns.ties, kind="stable")[:k].astype(np.int64)
+            return Selection(rows, {}, ("target=random: the rows are a fair draw from the pool.",))
+        asking = np.flatnonzero(np.asarray(target["gap"]["skills"], object) != "")
+        queries = [str(q) for q in target["gap"]["skills"][asking]]
+        found = retrieve(self._ranking(columns, target, queries), queries, k, target.ties[asking])
+        fetched = len(found.rows)
+        rows = found.rows
+        if self.fill == "random" and fetched < k:
+            free = np.ones(n, bool)
+            free[rows] = False
+            spare = np.flatnonzero(free)
+            rows = np.r_[rows, spare[np.argsort(columns.ties[spare], kind="stable")][: k - fetched]]
+        reason = _reasons(columns, target, asking, found)
+        wanted = np.bincount(asking[found.query], minlength=len(target))
+        findings = _findings(target, wanted, self.identify == "switch")
+        notes = self._notes(columns, target, findings, len(rows), fetched)
+        return Selection(rows.astype(np.int64), reason, tuple(notes), findings=findings)
+
+    def _ranking(self, columns: Columns, target: Columns, queries: Sequence[str]) -> Ranking:
+        if self.retrieval == "bm25":
+            return Bm25(columns["row_skills"]["skills"].tolist(), columns.ties)
+        vectors = decoded(np.asarray(target["gap_vector"]["vector"], object))
+        of = {str(q): v for q, v in zip(target["gap"]["skills"].tolist(), vectors, strict=True)}
+        return Cosine(decoded(np.asarray(columns["skill_vector"]["vector"], object)), columns.ties, of)
+
+    def _notes(self, columns: Columns, target: Columns, findings: Findings, kept: int, fetched: int) -> list[str]:
+        told = findings.summary
+        wrong, rows = told["wrong"], told["rows"]
+        notes = [f"The model gets {wrong:,} of {rows:,} validation rows wrong ({_share(wrong, rows)})."]
+        if self.teacher is None:
+            notes.append("No teacher was named: the student judged its own mistakes.")
+        if not wrong:
+            notes.append("So there is nothing to aim at.")
+        if told["unanswered"]:
+            notes.append(f"{told['unanswered']:,} wrong rows show no reasoning at all: nothing was searched for them.")
+        if told["never_switched"]:
+            notes.append(
+                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step changes the teacher's mind: the last step "
+                "stands for the mistake."
+            )
+        if told["without_skill"]:
+            notes.append(
+                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher wrote no skill that can be read: the "
+                "mistaken step's own words were searched for."
+            )
+        bare = int((np.asarray(columns["row_skills"]["skills"], object) == "").sum())
+        if bare:
+            notes.append(
+                f"{bare:,} of {len(columns):,} rows of the pool have no skill that can be read: no search finds them."
+            )
+        if told["found_nothing"]:
+            notes.append(
+                f"For {told['found_nothing']:,} of {wrong:,} mistakes the search found no row that was still free."
+            )
+        if kept > fetched:
+            notes.append(
+                f"{kept - fetched:,} of {kept:,} rows are a fair draw: the searches found no more than {fetched:,}."
+            )
+        return notes
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
+
+
+def _reasons(columns: Columns, target: Columns, asking: np.ndarray, found: Retrieved) -> dict[str, np.ndarray]:
+    """For each row of the pool which validation row fetched it, with which search and how well it fits; -1, "" and NaN: none."""
+    n = len(columns)
+    by = asking[found.query]
+    of = np.full(n, -1, np.int64)
+    of[found.rows] = target["row"]["row"][by]
+    missing, step = np.full(n, "", object), np.full(n, "", object)
+    missing[found.rows] = target["gap"]["skills"][by]
+    step[found.rows] = target["mistake"]["text"][by]
+    rank = np.full(n, -1, np.int32)
+    rank[found.rows] = found.rank
+    score = np.full(n, np.nan, np.float32)
+    score[found.rows] = found.score
+    return {
+        "validation_row": of,
+        "mistaken_step": step,
+        "missing_skill": missing,
+        "search_rank": rank,
+        "search_score": score,
+        "skills": np.asarray(columns["row_skills"]["skills"], object),
+    }
+
+
+def _findings(target: Columns, wanted: np.ndarray, switches: bool) -> Findings:
+    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows that each one fetched."""
+    told, mistake, gap = target["rationale"], target["mistake"], target["gap"]
+    wrong = np.flatnonzero(~np.asarray(told["right"], bool))
+    rows: list[dict[str, Any]] = []
+    errors: Counter[str] = Counter()
+    fetched: Counter[str] = Counter()
+    for i in wrong[np.argsort(target["row"]["row"][wrong], kind="stable")].tolist():
+        skill = str(gap["skills"][i])
+        errors[skill] += 1
+        fetched[skill] += int(wanted[i])
+        reasoning = take_apart(str(told["text"][i]))
+        rows.append(
+            {
+                "row": int(target["row"]["row"][i]),
+                "task": target.source_names[target.source[i]],
+                "expected": str(told["expected"][i]),
+                "answer": str(told["answer"][i]),
+                "steps": list(reasoning.steps),
+                "mistaken_step": int(mistake["step"][i]),
+                "switched": bool(mistake["switched"][i]),
+                "skill": skill,
+                "skill_is_the_step": bool(gap["fallback"][i]),
+                "fetched": int(wanted[i]),
+            }
+        )
+    tasks = []
+    for source, name in enumerate(target.source_names):
+        mine = target.source == source
+        if mine.any():
+            bad = int((mine & ~np.asarray(told["right"], bool)).sum())
+            tasks.append({"task": name, "rows": int(mine.sum()), "wrong": bad})
+    ranked = sorted((s for s in errors if s), key=lambda s: (-errors[s], s))
+    chosen = np.asarray(mistake["chosen"], bool)
+    summary = {
+        "rows": len(target),
+        "wrong": len(wrong),
+        "unanswered": int(len(wrong) - chosen.sum()),
+        "never_switched": int((chosen & ~np.asarray(mistake["switched"], bool)).sum()) if switches else 0,
+        "found_nothing": int((chosen & (wanted == 0)).sum()),
+        "without_skill": int(np.asarray(gap["fallback"], bool).sum()),
+        "tasks": tasks,
+        "skills": [{"skill": s, "errors": errors[s], "rows": fetched[s]} for s in ranked],
+    }
+    return Findings(summary, tuple(rows))

@@ -1,0 +1,96 @@
+"""A growing text: the numbers of asking anew each time, at the cost of reading once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tiny_models import load
+from thresher.backends import resolve
+from thresher.backends.hf.backend import HFBackend
+from thresher.signals.query import Query
+from thresher.types import Sample, Turn
+
+QUERY = Query("\nWhich is right? Answer with its letter.", ("A", "B", "C"))
+STEP = "\n{}. The red cat sits on the blue mat near two green circles."
+
+
+def row(text: str) -> Sample:
+    return Sample(text, (Turn("user", text),))
+
+
+def growing(backend: HFBackend, samples: list[Sample], pieces: list[list[str]]) -> dict[int, np.ndarray]:
+    out: dict[int, np.ndarray] = {}
+    for piece in backend.ask_growing(samples, pieces, QUERY, None):  # type: ignore[arg-type]
+        assert not any(piece.errors)
+        for i, table in zip(piece.index.tolist(), piece.values["logprob"], strict=True):
+            out[i] = table[: len(pieces[i]) + 1]
+    return out
+
+
+def anew(backend: HFBackend, sample: Sample, pieces: list[str]) -> np.ndarray:
+    texts = [row(sample.turns[0].text + "".join(pieces[:t])) for t in range(len(pieces) + 1)]
+    table = np.empty((len(texts), 3))
+    for piece in backend.ask(texts, [QUERY], None):  # type: ignore[arg-type]
+        table[piece.index] = piece.values["logprob"]
+    return table
+
+
+@pytest.fixture(scope="module", params=["llava", "qwen2_5_vl", "demo"])
+def backend(request: pytest.FixtureRequest) -> HFBackend:
+    name = request.param
+    return resolve("demo" if name == "demo" else str(load(name).folder)).open()  # type: ignore[no-any-return]
+
+
+def test_the_numbers_are_those_of_asking_anew(backend: HFBackend) -> None:
+    assert backend.grows
+    samples = [row("What is it?\nOptions:\n(A) a cat\n(B) a dog\n(C) a bird"), row("How many?\n(A) 1\n(B) 2\n(C) 3")]
+    pieces = [[STEP.format(k) for k in (1, 2, 3)], ["\n1. No", ".\n2. It", "\n3. is\n\n"]]
+    found = growing(backend, samples, pieces)
+    for i in (0, 1):
+        assert np.allclose(found[i], anew(backend, samples[i], pieces[i]), atol=2e-4)
+    assert len(np.unique(found[0][:, 0])) == 4  # the pieces matter
+
+
+def test_company_changes_nothing(backend: HFBackend) -> None:
+    samples = [row(f"What is number {i}?" + " Look." * i) for i in range(5)]
+    pieces = [[STEP.format(k) for k in range(i)] for i in range(5)]
+    together = growing(backend, samples, pieces)
+    for i in range(5):
+        assert np.array_equal(growing(backend, [samples[i]], [pieces[i]])[0], together[i])
+
+
+def test_the_cost_is_linear_in_the_text(backend: HFBackend) -> None:
+    def cost(steps: int, way: Any) -> int:
+        before = backend.forward.tokens
+        way([STEP.format(k) for k in range(10, 10 + steps)])
+        return backend.forward.tokens - before
+
+    sample = row("What is it?\n(A) a cat\n(B) a dog\n(C) a bird")
+    grown = [cost(n, lambda p: growing(backend, [sample], [p])) for n in (0, 4, 8, 16)]
+    fresh = [cost(n, lambda p: anew(backend, sample, p)) for n in (0, 4, 8, 16)]
+    each = (grown[1] - grown[0]) / 4
+    assert grown[2] - grown[1] <= 4 * each * 1.25  # as much for the second four as for the first
+    assert grown[3] - grown[2] <= 8 * each * 1.25
+    assert fresh[3] - fresh[2] > 1.5 * (fresh[2] - fresh[0])  # asking anew is not linear, or this test shows nothing
+    assert grown[3] < fresh[3] / 3
+
+
+def test_an_image_or_a_text_too_long_is_the_rows_error(backend: HFBackend) -> None:
+    long = row("word " * 9000)
+    kept, backend.context = backend.context, 500
+    try:
+        piece = next(iter(backend.ask_growing([row("short"), long], [["\na"], ["\nb"]], QUERY, None)))  # type: ignore[arg-type]
+    finally:
+        backend.context = kept
+    assert piece.errors[0] == "" and piece.errors[1].startswith("too long")
+
+
+def test_vectors_of_texts_have_length_one_and_do_not_depend_on_company(backend: HFBackend) -> None:
+    texts = ["counting objects", "reading digits in a picture", "counting objects", "x"]
+    found = backend.embed(texts)
+    assert all(isinstance(v, np.ndarray) and abs(np.linalg.norm(v) - 1) < 1e-5 for v in found)
+    assert np.array_equal(found[0], found[2]) and not np.allclose(found[0], found[1])
+    assert np.array_equal(backend.embed(texts[1:2])[0], found[1])

@@ -1,0 +1,148 @@
+"""Error-driven selection by hand: who fetched which row, what is said, and which columns each setting asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bm25s")
+
+from tests.methods.planted import digests, skilled, target_columns
+from thresher.errors import ConfigError
+from thresher.fingerprint import fingerprint
+from thresher.methods import load
+from thresher.methods.needs import aims, asks_the_model, needs
+from thresher.types import Capability, Columns, ModelIdentity, RolesMethod, TargetMethod, seeded_ties
+
+STUDENT = ModelIdentity("student", "llava", "float32", "pil")
+TEACHER = ModelIdentity("teacher", "llava", "float32", "pil")
+MODELS = {"model": STUDENT, "teacher": TEACHER}
+
+
+def pool(n: int = 70, kinds: np.ndarray | None = None) -> Columns:
+    digest = np.sort(digests(n))
+    kinds = np.arange(n) % 7 if kinds is None else kinds
+    return Columns(digest, seeded_ties(digest, 0), np.zeros(n, np.int32), ("web",), skilled(kinds))
+
+
+def choose(settings: dict[str, str], columns: Columns, target: Columns, k: int):  # type: ignore[no-untyped-def]
+    method = load("error_driven", settings)
+    assert isinstance(method, TargetMethod) and isinstance(method, RolesMethod)
+    return method.select_for(columns, target, k, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("retrieval", ["bm25", "embedding"])
+def test_every_gap_gets_rows_that_need_its_skill(retrieval: str) -> None:
+    columns, target = pool(), target_columns()
+    found = choose({"retrieval": retrieval}, columns, target, 16)
+    lacking = [s for s in target["gap"]["skills"].tolist() if s]
+    assert len(lacking) == 8
+    rows = {int(row): i for i, row in enumerate(target["row"]["row"].tolist())}
+    for at in found.rows.tolist():
+        assert found.reason["skills"][at] == found.reason["missing_skill"][at]
+        i = rows[int(found.reason["validation_row"][at])]
+        assert target["gap"]["skills"][i] == found.reason["missing_skill"][at]
+        assert target["mistake"]["text"][i] == found.reason["mistaken_step"][at]
+        assert found.reason["search_score"][at] > 0
+    by = found.reason["validation_row"][found.rows]
+    assert np.unique(by[:8]).tolist() == np.unique(by[8:]).tolist() and len(np.unique(by)) == 8  # two rounds
+    unchosen = np.setdiff1d(np.arange(70), found.rows)
+    assert (found.reason["validation_row"][unchosen] == -1).all()
+    assert (
+        np.isnan(found.reason["search_score"][unchosen]).all() and (found.reason["search_rank"][unchosen] == -1).all()
+    )
+
+
+def test_what_is_found_is_told_row_by_row() -> None:
+    found = choose({"teacher": "x"}, pool(), target_columns(), 16)
+    told = found.findings.summary
+    assert (told["rows"], told["wrong"], told["unanswered"], told["never_switched"]) == (12, 8, 0, 4)
+    assert told["tasks"] == [{"task": "charts", "rows": 6, "wrong": 4}, {"task": "photos", "rows": 6, "wrong": 4}]
+    assert sum(s["errors"] for s in told["skills"]) == 8 and sum(s["rows"] for s in told["skills"]) == 16
+    assert told["skills"][0]["errors"] == max(s["errors"] for s in told["skills"])
+    records = found.findings.rows
+    assert [r["row"] for r in records] == sorted(r["row"] for r in records) and len(records) == 8
+    assert all(
+        r["steps"] == ["before", r["steps"][1]] and r["mistaken_step"] == 1 and r["fetched"] == 2 for r in records
+    )
+    assert "8 of 12 validation rows wrong (67%)" in found.notes[0]
+    assert any("In 4 of 8 wrong rows no step changes" in n for n in found.notes)
+    assert any("10 of 70 rows of the pool have no skill" in n for n in found.notes)
+    assert not any("fair draw" in n or "student judged" in n for n in found.notes)
+
+
+def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
+    kinds = np.full(40, 1)  # all rows take "naming colours"
+    few = target_columns()
+    few.values["gap"]["skills"][:] = ""  # type: ignore[index]
+    few.values["gap"]["skills"][1] = "naming colours"  # type: ignore[index]
+    few.values["gap"]["skills"][2] = "unheard"  # type: ignore[index]
+    kinds[:30] = 0
+    full = choose({}, pool(40, kinds), few, 25)
+    assert len(full.rows) == 25 and (full.reason["validation_row"][full.rows[:10]] >= 0).all()
+    assert (full.reason["validation_row"][full.rows[10:]] == -1).all()
+    assert any("15 of 25 rows are a fair draw" in n for n in full.notes)
+    bare = choose({"fill": "none"}, pool(40, kinds), few, 25)
+    assert bare.rows.tolist() == full.rows[:10].tolist()
+
+
+def test_a_larger_budget_holds_a_smaller_one() -> None:
+    small, large = (choose({}, pool(), target_columns(), k).rows.tolist() for k in (10, 30))
+    assert large[:10] == small
+
+
+def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
+    right = target_columns()
+    right.values["rationale"]["right"][:] = True  # type: ignore[index]
+    right.values["gap"]["skills"][:] = ""  # type: ignore[index]
+    right.values["mistake"]["chosen"][:] = False  # type: ignore[index]
+    found = choose({}, pool(), right, 5)
+    assert len(found.rows) == 5 and found.findings.summary["wrong"] == 0
+    assert any("nothing to aim at" in n for n in found.notes)
+
+
+def test_random_rows_need_neither_models_nor_a_validation_set() -> None:
+    method = load("error_driven", {"target": "random", "teacher": "x"})
+    assert not aims(method) and needs(method) == () and method.models() == {}  # type: ignore[attr-defined]
+    columns = pool()
+    taken = method.select(columns, 9, np.random.default_rng(0)).rows
+    assert taken.tolist() == np.argsort(columns.ties, kind="stable")[:9].tolist()
+
+
+def test_without_a_validation_set_it_says_how_to_give_one() -> None:
+    with pytest.raises(ConfigError, match="--validation FILE"):
+        load("error_driven").select(pool(), 3, np.random.default_rng(0))
+
+
+def test_each_model_is_asked_its_own() -> None:
+    method = load("error_driven", {"teacher": "t"})
+    assert method.models() == {"teacher": "t"} and asks_the_model(method)  # type: ignore[attr-defined]
+    pool_side = method.signals_of_roles(MODELS, 0, 10)  # type: ignore[attr-defined]
+    aimed = method.target_signals(MODELS, 0)  # type: ignore[attr-defined]
+    assert pool_side["row_skills"].model == TEACHER and list(pool_side) == ["row_skills"]
+    assert aimed["rationale"].model == STUDENT
+    assert aimed["answer_switch"].model == aimed["missing_skill"].model == TEACHER
+    assert needs(method) == (Capability.GENERATE, Capability.LOGPROBS)
+
+
+def test_another_rule_asks_no_model_anew() -> None:
+    """δ, λ and the ablations of the rule are arithmetic; the teacher's answers stay those of the same column."""
+    base, other = (load("error_driven", {"teacher": "t", **more}) for more in ({}, {"delta": "0.3", "lam": "2"}))
+    a, b = (m.target_signals(MODELS, 0) for m in (base, other))  # type: ignore[attr-defined]
+    assert fingerprint(a["answer_switch"]) == fingerprint(b["answer_switch"])
+    assert fingerprint(a["missing_skill"]) == fingerprint(b["missing_skill"])
+    assert fingerprint(a["mistake"]) != fingerprint(b["mistake"])
+
+
+def test_a_server_without_probabilities_is_sampled_only_if_told_to() -> None:
+    method = load("error_driven", {"teacher": "t", "switch": "sample:8"})
+    signal = method.target_signals(MODELS, 0)["answer_switch"]  # type: ignore[attr-defined]
+    assert (signal.name, signal.draws) == ("sampled_switch", 8)
+    assert Capability.LOGPROBS not in needs(method)
+
+
+@pytest.mark.parametrize("given", ["delta=1", "lam=-1", "prior=1", "max_skills=0", "switch=sample", "switch=sample:0"])
+def test_impossible_settings_are_refused(given: str) -> None:
+    key, _, value = given.partition("=")
+    with pytest.raises(ConfigError, match=key):
+        load("error_driven", {key: value})
