@@ -6,8 +6,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,6 +129,16 @@ def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> No
     assert (settings["bins"], settings["prefer"], settings["bank"]) == (3, "none", 4)
 
 
+def test_several_settings_behind_one_set(thresher_: Thresher, pool: str) -> None:
+    words = ("-m", "clipper", "-b", "20", "--set", "bins=3", "prefer=none", "bank=4", "-o", "a")
+    assert thresher_("select", pool, *words).code == 0
+    settings = yaml.safe_load(Path("a/run.yaml").read_text())["method"]["settings"]
+    assert (settings["bins"], settings["prefer"], settings["bank"]) == (3, "none", 4)
+    assert "prefer=top" in thresher_("select", "--config", "a/run.yaml", "-o", "b", "-s", "bins=3", "prefer=top").err
+    pool_behind = thresher_("select", "-m", "clipper", "-b", "20", "-o", "c", "--set", "bins=3", f"mine={pool}")
+    assert pool_behind.code == 0 and yaml.safe_load(Path("c/run.yaml").read_text())["config"]["pool"] == f"mine={pool}"
+
+
 def test_run_yaml_replays_and_flags_win(thresher_: Thresher, pool: str) -> None:
     thresher_("select", pool, "-m", "perplexity", "-b", "20%", "--set", "where=top", "--seed", "3", "-o", "a")
     assert thresher_("select", "--config", "a/run.yaml", "-o", "b").code == 0
@@ -163,6 +175,25 @@ def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyP
     ended = thresher_("select", pool, "-m", "perplexity", "-b", "30%", "-o", "a")
     assert ended.code == 130
     assert "stored 48 rows; run the same command to go on" in ended.err and "Traceback" not in ended.err
+
+
+def test_a_second_interrupt_ends_the_process_at_once() -> None:
+    """While the interpreter waits for threads of the first: without this it ends under them, and torch aborts."""
+    code = """
+import threading, time
+from thresher import cli
+def command(words, **more):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("working", flush=True)
+    return 130  # as after a first Ctrl-C
+cli.app = command
+cli.main()
+"""
+    made = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert made.stdout is not None and made.stdout.readline() == "working\n"
+    time.sleep(0.5)
+    made.send_signal(signal.SIGINT)
+    assert made.wait(20) == 130 and "KeyboardInterrupt" not in made.communicate()[1]
 
 
 def test_a_bug_keeps_its_traceback(pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -206,7 +237,7 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
         ("select POOL -m perplexity --set where=mid -b 30% -o a", ("where=mid", "top | middle | bottom")),
         ("select POOL -m perplexity --set where -b 30% -o a", ("key=value",)),
         ("select POOL -m random --set where=top -b 30% -o a", ("random", "no settings")),
-        ("select POOL -m clipper --set bins=3 bank=4 -b 30% -o a", ("bank=4", "quote them")),
+        ("select -m clipper --set bins=3 bank=4 POOL -b 30% -o a", ("POOL --set a=1 b=2",)),
         ("select POOL -m clipper --set bins=3 --set bins=4 -b 30% -o a", ("bins", "twice")),
         ("select POOL -m random -b 30%", ("Missing", "--out")),
         ("select -m random -b 30% -o a", ("Missing", "POOL")),
@@ -264,7 +295,7 @@ def test_out_below_a_file(thresher_: Thresher, pool: str) -> None:
 def test_out_that_holds_the_pool(thresher_: Thresher, tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "here" / "subset.json", [record(i) for i in range(10)])
     before = pool.read_bytes()
-    failed(thresher_("select", str(pool), "-m", "random", "-b", "3", "-o", "here"), 2, "overwrite the pool")
+    failed(thresher_("select", str(pool), "-m", "random", "-b", "3", "-o", "here"), 2, "holds the pool itself")
     assert pool.read_bytes() == before
 
 

@@ -383,6 +383,14 @@ def test_a_copy_never_overwrites_the_pool(tmp_path, tiny_pool):
             repair(pool, look(pool), name)
 
 
+def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
+    """No row is left to compare with another: what everyone sees who forgets --images."""
+    pool = open_pool(write_pool(tmp_path / "p.json", [make_row(i, "x.png", f"<image>\nQ{i}", "A") for i in range(3)]))
+    found = look(pool, evals=[("itself", pool)]).diagnosis()
+    assert by_kind(found)["missing-image"] == (3, [0, 1, 2]) and found.lost == 3
+    assert any("1 of 1 images are not there" in note and "--images" in note for note in found.notes)
+
+
 # ------------------------------------------------------------------------------------------------ the command
 
 
@@ -390,6 +398,27 @@ def command(*words: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main(["doctor", *map(str, words)])
     return int(stop.value.code or 0)
+
+
+def test_a_copy_that_cannot_be_written_is_told_before_the_images_are_read(tiny_pool, tmp_path, capsys):
+    assert command(tiny_pool, "--images", tiny_pool.parent / "images", "--fix", tmp_path / "copy.txt") == 2
+    assert "reading images" not in (told := capsys.readouterr().err) and "ends in .json or .jsonl" in told
+    assert command(tiny_pool, "--context", 0) == 2
+
+
+def test_images_of_the_evaluation_set_are_looked_for_and_their_lack_is_told(tmp_path, make_row, capsys):
+    (tmp_path / "images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "images" / "a.png")
+    rows = [
+        make_row(0, "a.png", "<image>\nWhat is it?", "Noise."),
+        make_row(1, "gone.png", "<image>\nAnd this?", "No."),
+    ]
+    pool, asked = write_pool(tmp_path / "p.json", rows[:1]), write_pool(tmp_path / "test" / "t.json", rows)
+    assert command(pool, "--images", tmp_path / "images", "--eval", asked, "--json", "--store", tmp_path / "store") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(f["kind"], f["rows"]) for f in told["findings"]] == [("eval-leak", 1)]
+    assert "1 of 2 rows of" in told["notes"][0] and "--eval-images" in told["notes"][0]
 
 
 def test_the_command(tmp_path, make_row, capsys):

@@ -127,3 +127,11 @@ def test_export_command(first: Pool, tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "llava names image files" in wrong.stderr
     wrong = command("--format", "llava", "--absolute-paths", "--relative-to", ".", "--out", "x.json")
     assert wrong.returncode == 2 and "exclude each other" in wrong.stderr
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    for own in ("run.yaml", "selection.parquet", "subset.parquet"):
+        wrong = command("--format", "llava", "--out", f"out/{own}")
+        assert wrong.returncode == 2 and "is a file of the selection itself" in " ".join(wrong.stderr.split())
+    assert kept == {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    (tmp_path / "out/selection.parquet").write_bytes(b"cut off")
+    wrong = command("--format", "llava", "--out", "x.json")
+    assert wrong.returncode == 2 and "selection.parquet cannot be read" in " ".join(wrong.stderr.split())

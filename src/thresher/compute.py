@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 OnMissing = Literal["auto", "exclude", "refuse"]
 _Row = TypeVar("_Row", bound=RowSignal)
 AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
+SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must not cost many
 
 
 @dataclass(frozen=True)
@@ -413,7 +414,12 @@ class Computation:
             self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
         try:
             advance = None if self.progress is None else self.progress.advance
-            local.score(signal, samples, len(entries), given, backend, self.pool, keep, advance)
+            model = asked(columns_of[0])
+            paid = isinstance(model, ModelIdentity) and model.served
+            patience = SERVED_FLUSH_SECONDS if paid else local.FLUSH_SECONDS
+            local.score(
+                signal, samples, len(entries), given, backend, self.pool, keep, advance, flush_seconds=patience
+            )
         finally:
             if self.progress is not None:
                 self.progress.finish()

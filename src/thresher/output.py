@@ -128,7 +128,7 @@ def read(out: str | Path) -> dict[str, Any]:
     path = Path(out) / "run.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{out} is not a finished selection: it holds no run.yaml. Give a folder that `select` wrote."
         ) from None
@@ -137,6 +137,23 @@ def read(out: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"pool", "method", "store", "signals"} <= content.keys():
         raise ConfigError(f"{path} is not a run.yaml of thresher: it lacks pool, method, store or signals.")
     return content
+
+
+def chosen(out: str | Path) -> tuple[np.ndarray, list[str]]:
+    """Rows int64 [k] of the selection in `out`, best first, and their digests in hexadecimal. Raises ConfigError."""
+    path = Path(out) / "selection.parquet"
+    try:
+        table = pq.read_table(path, columns=["row", "digest"])
+    except (OSError, pa.ArrowException) as e:
+        raise ConfigError(f"{path} cannot be read: {str(e).rstrip('.')}. Select again.") from e
+    return table["row"].to_numpy(), table["digest"].to_pylist()
+
+
+def spare_the_selection(out: str | Path, target: Path) -> None:
+    """Raises ConfigError where `target`, to be written, is one of the files that the selection in `out` consists of."""
+    own = {"run.yaml", "selection.parquet", "evidence.parquet", "report.html", *SUBSETS.values(), *EXTRAS}
+    if target.name in own and target.exists() and target.resolve().parent == Path(out).resolve():
+        raise ConfigError(f"--out {target} is a file of the selection itself, which must stay. Give another file.")
 
 
 def spare_the_pool(pool: Pool, out: Path) -> None:

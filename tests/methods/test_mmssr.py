@@ -8,6 +8,7 @@ from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.agreement import f1, spearman
 from thresher.methods.mmssr import NO_STYLE, Mmssr
+from thresher.methods.mmssr_notes import told
 from thresher.methods.needs import asks_the_model, needs
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
@@ -147,6 +148,7 @@ def test_capabilities_of_the_users_own(tmp_path):
         ({"weights": "humanities:2", "capabilities": "ocr"}, "there is no capability 'humanities'"),
         ({"weights": "ocr"}, "should be name:number"),
         ({"weights": "ocr:-1"}, "should be name:number"),
+        ({"weights": "ocr:1,optical_character_recognition:2"}, "optical_character_recognition is named twice"),
         ({"capability_file": "/nowhere.yaml"}, "cannot be read"),
         ({"epochs": "0"}, "--set epochs="),
         ({"steps": "0"}, "--set steps="),
@@ -206,6 +208,12 @@ def test_what_runs_out_is_said():
     assert sorted(every.rows.tolist()) == [0, 1, 2]
     assert any("All 3 rows that score above 0" in n and "the budget is 4" in n for n in every.notes)
     assert not any("ran out" in note for note in every.notes)
+
+
+def test_nobody_above_the_threshold_is_said():
+    assert told(
+        round_robin([np.zeros(3)], np.ones((3, 1), bool), 2, np.arange(3, dtype=np.uint64)), ("a",), 2, 0.0
+    ) == ["No row scores above 0 in one of the capabilities. A lower threshold would find some."]
 
 
 def test_a_judge_that_does_not_judge_is_named():
@@ -270,3 +278,10 @@ def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
     assert "styles" in by_judge and not any(name.startswith("style_") for name in by_judge)
     taught = Mmssr(teacher="http://host/v1#x").signals_of_roles({"model": local, "teacher": server}, 0, 10)
     assert "teacher_styles" in taught and "style_0" in taught
+
+
+def test_what_a_server_cannot_do_is_refused_before_it_is_asked():
+    server = ModelIdentity("api:x", "openai", "server", "as they are")
+    local = ModelIdentity("sha256:1", "llava", "float32", "pil")
+    with pytest.raises(ConfigError, match="probability of a whole style"):
+        Mmssr(scorer="a", styler="b", style="likelihood").signals_of_roles({"scorer": local, "styler": server}, 0, 10)

@@ -72,6 +72,10 @@ def test_several_pools_with_names(base: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ids(["a.json", "b.jsonl"]) == ids("a.json,b.jsonl") == pool.ids(range(5))
     monkeypatch.chdir(base.parent)
     assert ids(pool.spec) == pool.ids(range(5)) and open_pool(pool.spec).source_names == ("one", "two")
+    assert not pool.notes
+    write(base / "own.json", [{**row, "data_source": "coco"} for row in rows("c0", "c1")])
+    (note,) = open_pool(f"one={base}/a.json,mine={base}/own.json").notes
+    assert note.startswith("No row is of the source mine: all rows of it name a source of their own")
     write(base / "x,y=z.json", rows("odd"))
     assert ids(base / "x,y=z.json") == ["odd"]
 
@@ -249,3 +253,12 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
+
+
+def test_a_mixture_that_names_itself_is_refused(base: Path) -> None:
+    (base / "one.yaml").write_text("datasets:\n  - json_path: two.yaml\n")
+    (base / "two.yaml").write_text("datasets:\n  - json_path: one.yaml\n")
+    with pytest.raises(PoolError, match=r"one\.yaml names itself, or names a file that names it again"):
+        open_pool(base / "one.yaml")
+    (base / "twice.yaml").write_text("datasets:\n  - json_path: a.json\n  - json_path: a.json\n")
+    assert len(open_pool(base / "twice.yaml")) == 2 * len(open_pool(base / "a.json"))

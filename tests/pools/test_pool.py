@@ -144,6 +144,11 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
         open_pool(save(tmp_path / "m.jsonl", [{"messages": [], "images": []}] * 3, lines=True))
     with pytest.raises(PoolError, match="holds no rows"):
         open_pool(save(tmp_path / "e.json", []))
+    turns = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    with pytest.raises(
+        PoolError, match=r"none of its 2 records is a row when read as swift\. .*Take --format swift away"
+    ):
+        open_pool(save(tmp_path / "f.json", [turns, turns]), format="swift")
 
 
 def test_paths_that_are_no_pool(tmp_path, tiny_pool):

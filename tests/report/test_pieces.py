@@ -14,6 +14,7 @@ from thresher.report import chart, figures, tally
 from thresher.report.chart import Series
 from thresher.report.curves import Curve, Point, curves
 from thresher.report.folder import Made, load
+from thresher.report.gallery import gallery
 from thresher.report.health import remarks
 from thresher.report.radar import radar
 from thresher.report.words import explainer, percentile
@@ -180,6 +181,24 @@ def test_copies_and_lost_sources_are_warned_about(tmp_path: Path) -> None:
     (copies,) = [t for t in said if "exact copies" in t]
     assert copies.startswith("50 rows of the pool") and said[copies] == "warning"
     assert any("gives no row at all: rare" in t for t in said)
+
+
+def test_a_long_name_of_a_source_is_cut_and_all_rows_are_called_all(tmp_path: Path) -> None:
+    names = ["kept" + "k" * 300, "lost" + "l" * 300]
+    records = [{**record(i), "data_source": names[i % 2]} for i in range(12)]
+    for i, one in enumerate(records):
+        one["conversations"][1]["value"] = "short" if i % 2 else "a much longer answer"
+    pool = picture_pool(tmp_path / "pool", records)
+    selection = load(selected(pool, "length", tmp_path / "out", "6"), pool)
+    (source,) = [p for p in tally.panels(selection) if p.title == "Source"]
+    assert [len(part.label) for part in source.parts] == [60, 60]
+    (lost,) = [r.text for r in remarks(selection) if "no row at all" in r.text]
+    assert names[1][:59] + "… (6 rows)" in lost
+    shown = gallery(selection, 48)
+    assert (shown.said_kept, shown.said_dropped) == ("All 6, best rank first.", "All 6.")
+    few = gallery(selection, 4)
+    assert few.said_kept == "4 of 6 rows: the 1 best by rank, the others drawn by lot."
+    assert few.said_dropped == "4 of 6 rows, drawn by lot."
 
 
 def test_what_the_method_noted_is_passed_on(tmp_path: Path) -> None:

@@ -213,6 +213,8 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
         ("Gauge Reading: x", "'Gauge Reading'"),
         ("gauge: ''", "definition of one line"),
         ("humanities: the arts", "built-in"),
+        ("gauge: a dial\ngauge: a scale", "gauge twice"),
+        ("- {name: gauge, definition: a dial}\n- {name: gauge, definition: a scale}", "gauge twice"),
         ("{}", "is empty"),
         ("- name: a", "holds no names"),
     ],

@@ -19,8 +19,9 @@ from thresher.cli.diff import diff
 from thresher.cli.doctor import doctor
 from thresher.cli.evaluate import evaluate
 from thresher.cli.export import export
-from thresher.cli.guard import fail, guarded
+from thresher.cli.guard import INTERRUPTED, again_ends_at_once, fail, guarded
 from thresher.cli.methods import methods
+from thresher.cli.options import settings_apart
 from thresher.cli.plan import plan
 from thresher.cli.report import report
 from thresher.cli.select import select
@@ -53,13 +54,14 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit 2."""
+    words = settings_apart(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(arguments, prog_name="thresher", standalone_mode=False)
+        code = app(words, prog_name="thresher", standalone_mode=False)
     except typer.TyperException as error:
         message = error.format_message()
         context = getattr(error, "ctx", None)
-        if "unexpected extra argument" in message and any("=" in a for a in arguments or sys.argv[1:]):
-            message += " Several settings: repeat --set, or quote them, as in --set 'a=1 b=2'."
+        if "unexpected extra argument" in message and any("=" in word for word in words):
+            message += " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 b=2."
         fail(message)
         if context is not None:
             typer.echo(f"See: {context.command_path} --help", err=True)
@@ -68,4 +70,6 @@ def main(arguments: list[str] | None = None) -> None:
         # the reader of our output is gone (`thresher methods | head`); keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if code == INTERRUPTED and arguments is None:  # the process is ours
+        again_ends_at_once()
     sys.exit(code or 0)

@@ -31,7 +31,12 @@ def doctor(
     ] = None,
     eval_images: Annotated[
         str | None,
-        typer.Option("--eval-images", metavar="DIR", help="Where its image paths start.", show_default=False),
+        typer.Option(
+            "--eval-images",
+            metavar="DIR",
+            help="Where its image paths start (default: its own folder, else --images).",
+            show_default=False,
+        ),
     ] = None,
     fix: Annotated[
         str | None,
@@ -43,6 +48,7 @@ def doctor(
         typer.Option(
             "--context",
             metavar="N",
+            min=1,
             help="Report rows of more tokens (default: 8192). Estimated from words and images.",
             show_default=False,
         ),
@@ -55,6 +61,7 @@ def doctor(
     from thresher.cli.prepare import open_the_pool
     from thresher.config import default_store
     from thresher.doctor import CONTEXT, look, repair
+    from thresher.doctor.repair import check
     from thresher.progress import for_stderr
     from thresher.store import Store
 
@@ -66,7 +73,16 @@ def doctor(
             typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))
             raise typer.Exit(1) from None
         raise
-    others = [(name, open_the_pool(name, eval_images, kept)) for name in evals or []]
+    if fix:
+        check(opened, Path(fix))  # before minutes are spent on images
+    others = []
+    for name in evals or []:
+        other = open_the_pool(name, eval_images, kept)
+        if eval_images is None and images is not None and other.facts["missing_images"].any():
+            beside = open_the_pool(name, images, kept)  # one folder often serves both
+            if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
+                other = beside
+        others.append((name, other))
     found = look(opened, progress=for_stderr(), near=near, evals=others, context=context_tokens or CONTEXT)
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None

@@ -36,7 +36,6 @@ def export(
 ) -> None:
     """Write a selection's rows in the format of a trainer, in pool order. Says what the format cannot hold."""
     import numpy as np
-    import pyarrow.parquet as pq
 
     from thresher import output
     from thresher.cli.guard import note
@@ -52,8 +51,8 @@ def export(
     if absolute and relative_to is not None:
         raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
     run = output.read(folder)
-    chosen = pq.read_table(Path(folder) / "selection.parquet", columns=["row", "digest"])
-    rows = chosen["row"].to_numpy()
+    output.spare_the_selection(folder, Path(out))
+    rows, then = output.chosen(folder)
     told = run["pool"]
     cache = Store(run["store"]).root / "pools"
     pool = open_pool(
@@ -61,7 +60,6 @@ def export(
     )
     for text in pool.notes:
         note(text)
-    then = chosen["digest"].to_pylist()
     if len(pool) <= rows.max(initial=-1) or [d.hex() for d in digests_to_bytes(pool.digest[rows])] != then:
         raise PoolError(
             f"{pool.path} is no longer the pool that {folder} was selected from. Put the old file back, or select again."

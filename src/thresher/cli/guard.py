@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -19,6 +20,9 @@ import typer
 from thresher.errors import ThresherError
 
 P = ParamSpec("P")
+
+
+INTERRUPTED = 130
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,6 +46,15 @@ def note(message: str) -> None:
     typer.echo(_wrapped(f"Note: {message}"), err=True)
 
 
+def again_ends_at_once() -> None:
+    """From here on another Ctrl-C ends the process as it stands. What was scored is on disk by now.
+
+    The interpreter waits for its threads before it ends. A Ctrl-C in that wait would have it go on without them, and one that
+    is inside torch then takes the whole process down ("terminate called without an active exception").
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
 def _wrapped(text: str) -> str:
     """Broken between words to fit a terminal; one line elsewhere, where it may be searched for."""
     if not sys.stderr.isatty():
@@ -63,10 +76,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except Interrupted as interrupt:
             rows = f"{interrupt.stored:,} row{'' if interrupt.stored == 1 else 's'}"
             typer.echo(f"\nInterrupted: stored {rows}; run the same command to go on.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
             typer.echo("\nInterrupted; run the same command to go on.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.TyperException, BrokenPipeError):
             raise
         except MemoryError:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,8 @@ SERVER_PANEL = "Model behind a server"
 RUN_PANEL = "Run"
 MIXTURE_PANEL = "Mixture"
 TARGET_PANEL = "Target task"
+
+_SETTING = re.compile(r"[a-z_][a-z0-9_.]*=")
 
 Pool = Annotated[
     str | None,
@@ -63,7 +67,7 @@ Settings = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="A setting of the method. Repeat it, or quote several.",
+        help="A setting of the method, or several.",
         show_default=False,
     ),
 ]
@@ -369,6 +373,26 @@ RetryErrors = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+
+
+def settings_apart(words: Sequence[str]) -> list[str]:
+    """`--set a=1 b=2` as `--set a=1 --set b=2`, which is how the parser wants it.
+
+    Only where the pool stands first, or --config names it: else a word such as `web=web.json` may be the pool.
+
+    >>> settings_apart(["select", "pool.json", "--set", "a=1", "b=2", "--seed", "3"])
+    ['select', 'pool.json', '--set', 'a=1', '--set', 'b=2', '--seed', '3']
+    """
+    out: list[str] = []
+    pool_first = len(words) > 1 and (not words[1].startswith("-") or "--config" in words or "-c" in words)
+    behind = False  # the word before is a setting
+    for word in words:
+        if behind and pool_first and _SETTING.match(word):
+            out += ["--set", word]
+            continue
+        behind = bool(out) and out[-1] in ("--set", "-s")
+        out.append(word)
+    return out
 
 
 def told(context: typer.Context, **instead: Any) -> RunConfig:

@@ -44,6 +44,12 @@ def look_for_copies(pool: Pool, found: Findings, images: list[looks.Look | None]
 
 def look_for_leaks(pool: Pool, found: Findings, name: str, other: Pool, progress: Progress) -> None:
     """Rows that repeat a question of `other`. Raises MissingExtra."""
+    lacking = int(other.facts["missing_images"].sum())
+    if lacking:
+        found.notes.append(
+            f"{lacking:,} of {len(other):,} rows of {name} name images that are not in {other.images_folder}: they were compared "
+            "with nothing, so a leak of them is not seen. Give the folder that their paths start from with --eval-images."
+        )
     leaks = {leak.row: leak for leak in find_leaks(pool, other, near=True, progress=progress)}
     rows = np.fromiter(leaks, np.int64, len(leaks))
     found.add("eval-leak", rows, lambda row: f"{leaks[row].kind}: row {leaks[row].other_row} of {name}")

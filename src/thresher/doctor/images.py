@@ -26,6 +26,7 @@ from thresher.progress import Progress
 from thresher.types import ImageRef
 
 SMALLEST = 8  # pixels on a side
+MOSTLY = 0.9  # of the images: where more are missing, the folder is to blame
 SLICE = 1024  # images handed to the threads at once: a million futures would cost more than the images
 ERRORS = ("missing-image", "empty-image", "not-an-image", "broken-image", "huge-image", "unsafe-path", "remote-url")
 ODDITIES = (
@@ -84,6 +85,12 @@ def look_at_images(
         _report(pool, found, kind, hit)
         if kind in ERRORS:
             found.bad_images |= {pool.index.image_path[i]: kind for i in hit}
+    lacking = sum("missing-image" in one.kinds for one in seen)
+    if lacking > MOSTLY * m:
+        found.notes.append(
+            f"{lacking:,} of {m:,} images are not there, so the image folder is probably another one than {pool.images_folder}: "
+            "give the folder that the image paths start from with --images."
+        )
     _report(pool, found, "duplicate-image", _same_files(pool, seen))
     return [one.look for one in seen]
 

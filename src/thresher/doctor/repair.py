@@ -44,11 +44,8 @@ class Repaired:
     left_out: int
 
 
-def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
-    """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or not at all.
-
-    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (it cannot be written).
-    """
+def check(pool: Pool, path: Path) -> Path:
+    """Where the log of a copy at `path` goes. Raises ConfigError where `repair` would, before anything is looked at."""
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(f"--fix {path}: the copy is LLaVA JSON or JSONL; give a name that ends in .json or .jsonl.")
     if pool.index.embedded.any():
@@ -60,6 +57,15 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
         for file in (path, log):
             if file.exists() and os.path.exists(part.uri) and os.path.samefile(file, part.uri):
                 raise ConfigError(f"--fix {path} would overwrite the pool. Give another name.")
+    return log
+
+
+def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
+    """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or not at all.
+
+    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (it cannot be written).
+    """
+    log = check(pool, path)
     rows = repaired = left_out = 0
     aside = [file.with_name(f".{file.name}.{uuid.uuid4().hex}.part") for file in (path, log)]
     try:

@@ -52,6 +52,8 @@ def pairs(
 
 def hashed(rows: np.ndarray) -> np.ndarray:
     """uint64 [n]: one number a row of `rows` (any integers [n, w]); equal rows have equal numbers, others nearly never."""
+    if not len(rows):
+        return np.zeros(0, np.uint64)
     data = np.ascontiguousarray(rows)
     words = data.view(np.uint8).reshape(len(data), -1)
     pad = -words.shape[1] % 8

@@ -169,6 +169,11 @@ class Mmssr:
         if self._writes_styles(styler):
             found["styles"] = WrittenStyles(styler)
         else:
+            if isinstance(styler, ModelIdentity) and styler.served:
+                raise ConfigError(
+                    "--set style=likelihood: a model behind a server cannot give the probability of a whole style. Leave "
+                    "style out: then it writes its styles."
+                )
             found.update({f"style_{k}": Style(styler, style) for k, style in enumerate(STYLES)})
         return found
 
@@ -207,6 +212,7 @@ class Mmssr:
 
     def _weight(self, asked: tuple[Capability, ...]) -> list[float]:
         weight = {c.name: 1.0 for c in asked}
+        weighed: list[str] = []
         for part in (self.weights or "").split(",") if self.weights else []:
             name, colon, text = part.partition(":")
             name = self._named(name, list(weight), "weights")
@@ -216,6 +222,9 @@ class Mmssr:
                 value = math.nan
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"--set weights={self.weights}: {part.strip()!r} should be name:number, above 0.")
+            if name in weighed:
+                raise ConfigError(f"--set weights={self.weights}: {name} is named twice.")
+            weighed.append(name)
             weight[name] = value
         return list(weight.values())
 

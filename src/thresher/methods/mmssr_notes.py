@@ -28,6 +28,8 @@ def told(taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshol
     if len(capabilities) > 1:
         each = ", ".join(f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True))
         notes.append(f"Rows by the capability that took them: {each}.")
+    if not len(taken.rows):
+        return [f"No row scores above {threshold:g} in one of the capabilities. A lower threshold would find some."]
     if len(taken.rows) < budget:  # all have run out: one sentence says so
         notes.append(
             f"All {counted(len(taken.rows))} that score above {threshold:g} in one of the capabilities were taken; the budget "

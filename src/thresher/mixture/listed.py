@@ -108,7 +108,8 @@ def _of_parquet(path: Path, told: str) -> Iterator[Name]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{told} is not a parquet file that can be read: {error}.") from error
+        why = str(error).rstrip(".")
+        raise ConfigError(f"{told} is not a parquet file that can be read: {why}.") from error
     columns = {c: table[c].to_pylist() for c in ("digest", "row", "id") if c in table.column_names}
     if not columns:
         raise ConfigError(f"{told} has none of the columns digest, row and id.")

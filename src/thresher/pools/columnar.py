@@ -95,7 +95,8 @@ class ParquetRows(_Table):
             about = self.file.metadata
             sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise PoolError(f"{name} is a damaged parquet file: {error}. Download or write it again.") from error
+            why = str(error).rstrip(".")
+            raise PoolError(f"{name} is a damaged parquet file: {why}. Download or write it again.") from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))
         self.columns = [str(c) for c in self.file.schema_arrow.names]
 

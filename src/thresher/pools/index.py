@@ -129,7 +129,7 @@ def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance
     if n == 0:
         raise PoolError(f"{where(sources)} holds no rows: {EXPECTED}.")
     if not any(b.usable for b in blocks):
-        raise PoolError(_nothing_usable(where(sources), n, blocks[0]))
+        raise PoolError(_nothing_usable(where(sources), n, blocks[0], sources[0].format))
     return index
 
 
@@ -273,9 +273,13 @@ def _array(values: array[int]) -> np.ndarray:
     return np.frombuffer(values.tobytes(), np.dtype(values.typecode))
 
 
-def _nothing_usable(name: str, n: int, block: Block) -> str:
+def _nothing_usable(name: str, n: int, block: Block, told: str | None) -> str:
     rows = "its only record is no" if n == 1 else f"none of its {n:,} records is a"
     keys = f" Keys of the first record: {block.first_keys}." if block.first_keys else ""
+    if told is not None:  # records are turned into LLaVA's form first: what that form lacks says nothing here
+        return f"{name}: {rows} row when read as {told}.{keys} Take --format {told} away and the content decides. " + (
+            formats_in_words()
+        )
     return (
         f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} Expected a list of "
         '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, or one such '

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +32,23 @@ LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
 STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
 _MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
 _KEYS = ("json_path", "path", "sampling_strategy", "source", "name", "images", "image_folder", "format")
+_inside: ContextVar[tuple[str, ...]] = ContextVar("the listings that are being followed", default=())
 _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 
 
 def listing(path: str, images: str | None, format: str | None = None) -> list[Source] | None:
     """The files that `path` names; None where it is a pool itself. Raises PoolError for a listing that is wrong."""
+    here = path if files.is_remote(path) else os.path.realpath(path)
+    if here in _inside.get():
+        raise PoolError(f"{path} names itself, or names a file that names it again. Take that entry out.")
+    token = _inside.set((*_inside.get(), here))
+    try:
+        return _listing(path, images, format)
+    finally:
+        _inside.reset(token)
+
+
+def _listing(path: str, images: str | None, format: str | None) -> list[Source] | None:
     content = _content(path, format)
     if content is None:
         return None
@@ -93,7 +106,7 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[S
         name = entry.get("source") or entry.get("name")
         for source in locate(_beside(path, target), folder, told):
             if name is not None:
-                source = replace(source, source=str(name))
+                source = replace(source, source=str(name), named=True)
             if strategy != "all":
                 if source.keep:
                     raise PoolError(f"{where} is itself a mixture that samples; give its strategy in one of the two.")

@@ -39,6 +39,7 @@ class Source:
     keep: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling
     number: int = 0  # among the entries of the mixture: two random ones draw differently
+    named: bool = False  # whether the user gave the source's name
 
 
 def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
@@ -197,7 +198,7 @@ def _named(part: str, images: str | None, format: str | None) -> list[Source]:
     named = _NAMED.fullmatch(part)
     if named is None or _exists(part):
         return _unnamed(part, images, format)
-    return [replace(s, source=named[1]) for s in _unnamed(named[2], images, format)]
+    return [replace(s, source=named[1], named=True) for s in _unnamed(named[2], images, format)]
 
 
 def _exists(path: str) -> bool:

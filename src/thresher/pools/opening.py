@@ -74,6 +74,12 @@ def open_pool(
                     f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
                 )
     notes += found.remarks
+    held = frozenset(found.source_names)
+    unused = dict.fromkeys(s.source for s in sources if s.named and s.source not in held)
+    if unused:
+        notes.append(
+            f"No row is of the source {', '.join(unused)}: all rows of it name a source of their own (data_source, source, …)."
+        )
     shown_folder = Path(images) if images is not None else Path(root)
     pool = Pool(",".join(absolute(one) for one in specs), shown_folder, root, found, sources, stamps, tuple(notes))
     pool.path = Path(spec)

@@ -90,6 +90,23 @@ class Gallery:
     sources: tuple[str, ...] = field(default=())
     kinds: tuple[str, ...] = field(default=())
 
+    @property
+    def said_kept(self) -> str:
+        """Which of the kept rows are shown."""
+        if self.best == self.kept_rows:
+            return f"All {self.kept_rows:,}, best rank first."
+        best = f"the {self.best:,} best by rank"
+        if len(self.kept) == self.kept_rows:
+            return f"All {self.kept_rows:,}: {best} first."
+        return f"{len(self.kept):,} of {self.kept_rows:,} rows: {best}, the others drawn by lot."
+
+    @property
+    def said_dropped(self) -> str:
+        """Which of the others are shown."""
+        if len(self.dropped) == self.dropped_rows:
+            return f"All {self.dropped_rows:,}."
+        return f"{len(self.dropped):,} of {self.dropped_rows:,} rows, drawn by lot."
+
 
 def gallery(made: Made, rows: int = ROWS) -> Gallery:
     """A sample of both sides, the same for the same selection."""

@@ -13,6 +13,7 @@ import numpy as np
 from thresher.progress import counted
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import Made
+from thresher.report.tally import short
 from thresher.summary import failure_kinds
 
 MOST_NAMES = 6
@@ -98,7 +99,7 @@ def _lost(made: Made) -> list[Remark]:
     lost = [i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]]
     if not lost:
         return []
-    said = ", ".join(f"{names[i] or '(none)'} ({counted(int(before[i]))})" for i in lost[:MOST_NAMES])
+    said = ", ".join(f"{short(names[i]) or '(none)'} ({counted(int(before[i]))})" for i in lost[:MOST_NAMES])
     more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
     what = "One source gives" if len(lost) == 1 else f"{len(lost)} sources give"
     return [Remark("warning", f"{what} no row at all: {said}{more}.")]

@@ -16,6 +16,7 @@ from thresher.summary import by_source, lengths
 
 STYLE_ROWS = 4000  # rows of the pool, and as many of the subset, whose answers are read
 MOST_TEXTS = 12
+LONGEST_NAME = 60  # characters of a source's name
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,21 @@ class Panel:
         return max((max(self.pool_share(p), self.kept_share(p)) for p in self.parts), default=0.0)
 
 
+def short(name: str) -> str:
+    """A source's name as charts and sentences show it: some pools have a path or a URL there, of any length.
+
+    >>> short("ocr_vqa"), len(short("x" * 300))
+    ('ocr_vqa', 60)
+    """
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
 def panels(made: Made) -> list[Panel]:
     """By source, answer length, answer style, images and turns; also those with a single bar."""
     pool, kept = made.pool, made.in_pool
     facts = pool.facts
     return [
-        _panel("Source", by_source(pool.source, pool.source_names), kept),
+        _panel("Source", [(short(name), mask) for name, mask in by_source(pool.source, pool.source_names)], kept),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
         styles(made),
         _panel("Images per row", _small(facts["images"], "image"), kept),

@@ -78,12 +78,15 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     import yaml
 
     try:
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        given, twice_in_map = yaml.safe_load(text), _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as e:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
     except (UnicodeDecodeError, yaml.YAMLError) as e:
         raise ConfigError(f"The capabilities file {file} is not YAML: {str(e).splitlines()[0]}.") from e
     wanted = "Give a map, one line a capability, such as `gauge_reading: reading a value off a dial`."
+    if twice_in_map:  # YAML itself would take the last one in silence
+        raise ConfigError(f"The capabilities file {file} names {twice_in_map} twice. Give each its own name.")
     if isinstance(given, Mapping):
         pairs: list[tuple[Any, Any]] = list(given.items())
     elif isinstance(given, list) and all(isinstance(x, Mapping) and x.keys() == {"name", "definition"} for x in given):
@@ -106,3 +109,13 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     if not found:
         raise ConfigError(f"The capabilities file {file} is empty. {wanted}")
     return tuple(found.values())
+
+
+def _repeated(node: Any) -> str:
+    """The first key that a YAML map at the top holds twice; "" where none is."""
+    import yaml
+
+    keys = (
+        [key.value for key, _ in node.value if isinstance(key.value, str)] if isinstance(node, yaml.MappingNode) else []
+    )
+    return next((key for i, key in enumerate(keys) if key in keys[:i]), "")

@@ -216,7 +216,8 @@ class Client:
     def _no_logprobs(self, what: str) -> str:
         return (
             f"Log-probabilities of answers are needed, and the server {self.address.base} {what}. Nothing was put in their "
-            "place. Ask a server that gives them (vLLM and SGLang do), or let the model write its answers: --set score=generate."
+            "place. Ask a server that gives them (vLLM and SGLang do), or, where the method has this setting (mmssr), let the "
+            "model write its answers: --set score=generate."
         )
 
 

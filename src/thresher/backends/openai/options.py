@@ -23,10 +23,10 @@ class ServerOptions:
     """Rows asked at the same time."""
     timeout: float = 120.0
     """Seconds for one answer."""
-    tries: int = 8
+    tries: int = 12
     """Times that a request is sent before its row is given up."""
     backoff: float = 0.5
-    """Seconds: the wait before try k is drawn from 0 … backoff · 2^k, at most 30."""
+    """Seconds: the wait before try k is drawn from 0 … backoff · 2^k, at most 8."""
     image_side: int = 1024
     """Longest side in pixels of an image as it is sent; larger ones are made smaller, smaller ones are left."""
     max_requests: int | None = None

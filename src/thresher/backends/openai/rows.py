@@ -97,7 +97,7 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
             yielded += len(held)
             yield held
         if full and yielded < count:
-            raise CapReached(_capped(options))
+            raise CapReached(_capped(options, requests))
     except KeyboardInterrupt:
         yield workers.answered()
         raise
@@ -112,7 +112,12 @@ def _down(held: Sequence[Done]) -> ServerError:
     )
 
 
-def _capped(options: ServerOptions) -> str:
+def _capped(options: ServerOptions, requests: int) -> str:
+    if options.max_requests is not None and requests > options.max_requests:  # the same command would never get on
+        return (
+            f"--max-requests {options.max_requests:,} does not suffice for one row, which takes {requests:,}. Allow it more. "
+            f"So far: {options.bill()}; what came is stored."
+        )
     caps = []
     if options.max_requests is not None:
         caps.append(f"--max-requests {options.max_requests:,}")

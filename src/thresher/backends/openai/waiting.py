@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from tenacity import RetryCallState, wait_random_exponential
 
-LONGEST = 30.0  # seconds, where the server says nothing
+LONGEST = 8.0  # seconds, where the server says nothing: 12 tries then wait about half a minute in all
 LONGEST_ASKED = 600.0  # seconds that a server may ask for
 
 
