@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.aimed_models import validation
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.made_pools import HighestLoss, Model, record, write_pool
 from thresher import compare_plan
 from thresher.cli.compare import load, show, show_plan
-from thresher.compare import Comparison, Job, compare, job
-from thresher.errors import ConfigError
+from thresher.compare import Comparison, Job, answers_of, chosen_rows, compare, job
+from thresher.errors import ConfigError, PoolError
+from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
 from thresher.store import Store
@@ -100,6 +102,31 @@ def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "highest_loss" in texts and "10% (30 rows)" in texts and any("full pool" in (t or "") for t in texts)
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2  # cells, difference, legend
     assert not list((tmp_path / "out" / "cells").glob("*/model"))  # models of finished cells are gone
+
+
+def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run()
+    prepared = bench.job()
+    for cell in prepared.cells():
+        rows = chosen_rows(tmp_path / "out", cell, bench.pool)
+        assert len(rows) == cell.rows and len(answers_of(tmp_path / "out", cell)) == len(bench.test)
+        told = next(c for c in bench.training.calls() if c["sum"] == int(rows.sum()) and c["seed"] == cell.seed)
+        assert told["rows"] == cell.rows
+    # the same records in another order: the cells are found, and the subset is the same records
+    turned = open_pool(write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))]))
+    again = job(
+        turned,
+        bench.test,
+        methods={"highest_loss": HighestLoss()},
+        budgets=[Budget("10%")],
+        seeds=3,
+        model=Model().handle,
+    )
+    for before, after in zip(prepared.cells(), again.cells(), strict=True):
+        assert before.fingerprint == after.fingerprint
+        ids = bench.pool.ids(chosen_rows(tmp_path / "out", before, bench.pool))
+        assert turned.ids(chosen_rows(tmp_path / "out", after, turned)) == ids
 
 
 def test_no_gain_is_called_no_gain(tmp_path: Path) -> None:
@@ -330,6 +357,27 @@ def test_a_test_that_is_in_the_pool_is_refused(tmp_path: Path) -> None:
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [record(i) for i in range(290, 400)]))
     with pytest.raises(ConfigError, match="10 records of --eval are in the pool"):
         job(bench.pool, leaky, methods={}, budgets=[Budget("10%")], seeds=3, model=Model().handle)
+
+
+@pytest.mark.parametrize(
+    ("number", "match"),
+    [
+        (7, r"of the pool repeats .* validation set"),
+        (10_007, r"of the validation set repeats .* of the evaluation set"),
+    ],
+)
+def test_validation_questions_in_the_pool_or_the_test_are_refused_before_the_first_cell(
+    tmp_path: Path, number: int, match: str
+) -> None:
+    """Not word for word: in capitals."""
+    pytest.importorskip("rensa")
+    bench = Bench(tmp_path)
+    leak = record(number)
+    leak["conversations"][0]["value"] = leak["conversations"][0]["value"].upper()
+    target = open_pool(write_pool(tmp_path / "validation.json", [*validation(20), leak]))
+    with pytest.raises(PoolError, match=match) as refused:
+        bench.run(bench.job(methods={"error_driven": ErrorDriven()}, target=target))
+    assert "--on-leak" not in str(refused.value) and not bench.training.asked
 
 
 def test_methods_and_their_settings_on_the_command_line() -> None:

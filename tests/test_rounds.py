@@ -115,6 +115,44 @@ def test_it_ends_early_when_nothing_is_wrong_any_more(tmp_path: Path, pool: Pool
     assert any("the rounds end here" in n for n in outcome.notes) and "4 rows instead of 12" in outcome.notes[-1]
 
 
+def test_without_a_teacher_the_given_model_stays_the_teacher(tmp_path: Path, pool: Pool, target: Pool) -> None:
+    Learning.enough = 3
+    outcome, _ = select(tmp_path, pool, target, settings={"teacher": "none"}, roles={})
+    scored = {s.label: s.scored for s in outcome.signals}
+    assert scored["round 1: row_skills"] == 90 and scored["round 2: row_skills"] == scored["round 3: row_skills"] == 0
+
+
+def test_a_row_that_failed_in_the_first_round_stays_out(tmp_path: Path, pool: Pool, target: Pool) -> None:
+    """A server may answer when it is asked again."""
+    Learning.enough = 3
+    lame, answers = Rules("teacher"), Rules.generate
+    calls = {"skills": 0}
+
+    def generate(samples: Any, pool: Any, most: int) -> Any:
+        for piece in answers(lame, samples, pool, most):
+            if lame.asked[-1] == "skills":
+                calls["skills"] += 1
+                if calls["skills"] <= 4:
+                    piece = replace(piece, errors=["HTTP 500"])
+            yield piece
+
+    lame.generate = generate  # type: ignore[method-assign]
+    outcome, _ = select(tmp_path, pool, target, roles={"teacher": lame.handle}, retry_errors=True)
+    assert calls["skills"] == 90 and outcome.excluded == 4 and len(outcome.rows) == 12
+    assert not np.isin(outcome.rows, [f.row for f in outcome.failures]).any()
+
+
+def test_a_student_without_mistakes_is_not_trained_and_the_budget_is_spent(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
+    knowing = Rules("student", knows=tuple(range(6))).handle
+    outcome, training = select(tmp_path, pool, target, model=knowing)
+    assert training.asked == 0 and len(outcome.rows) == 12 and (outcome.reason["round"] == 1).all()
+    once, _ = select(tmp_path, pool, target, model=knowing, rounds=1)
+    assert outcome.rows.tolist() == once.rows.tolist()
+    assert any("nothing to aim at" in n for n in outcome.notes)
+
+
 def test_one_round_is_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool) -> None:
     one, training = select(tmp_path, pool, target, rounds=1)
     none, _ = select(tmp_path, pool, target, rounds=None)

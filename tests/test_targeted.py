@@ -20,7 +20,7 @@ from tests.aimed_models import SKILLS, Rules, skill_of, validation
 from tests.made_pools import record, write_pool
 from thresher import output, plan, run
 from thresher.backends.fake import Measured
-from thresher.errors import ConfigError, PoolError
+from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.store import Store
@@ -123,6 +123,30 @@ def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
         "2 rows of the pool repeat questions of the validation set and were dropped (2 exact)" in n
         for n in outcome.notes
     )
+
+
+def test_a_pool_of_nothing_but_validation_questions_is_refused_also_when_leaks_are_dropped(
+    target: Pool, store: Store
+) -> None:
+    student, teacher = Rules("student"), Rules("teacher")
+    with pytest.raises(PoolError, match="All rows of the pool repeat questions of the validation set"):
+        select(target, target, store, student, teacher, on_leak="drop")
+    assert not student.opened and not teacher.opened
+
+
+def test_validation_rows_that_cannot_be_used_are_not_taken_for_rows_of_the_pool(
+    tmp_path: Path, pool: Pool, store: Store
+) -> None:
+    rows = validation(24)
+    for row in rows[:3]:
+        row["conversations"] = row["conversations"][:1]
+    bad = open_pool(write_pool(tmp_path / "bad.json", rows))
+    student = Rules("student")
+    with pytest.raises(TooManyFailures, match=r"Of the validation set .*bad\.json, 3 of 24 rows cannot be used"):
+        select(pool, bad, store, student, Rules("teacher"))
+    assert not student.opened
+    outcome = select(pool, bad, store, student, Rules("teacher"), on_missing="exclude")
+    assert any("3 of 24 validation rows could not be used" in n for n in outcome.notes)
 
 
 def test_a_validation_picture_that_was_saved_again_is_found(tmp_path: Path, store: Store) -> None:

@@ -37,6 +37,7 @@ from thresher.fingerprint import fingerprint
 from thresher.methods.random import Random
 from thresher.methods.settings import as_text
 from thresher.output import check_writable
+from thresher.targeted import leaks, needs_target
 from thresher.training.recipe import Recipe
 from thresher.types import Budget, Method, TargetMethod, digests_to_bytes
 from thresher.verdict import Interval, Verdict, judge, over_seeds
@@ -287,6 +288,10 @@ def compare(
     cells = job.cells()
     kitchen = _Kitchen(job, store, out / "cells", trainer, evaluate, on_missing, keep_models, progress)
     missing = [c for c in cells if read_cell(out, c) is None]
+    if any(
+        needs_target(job.methods[c.method], job.model, job.roles.get(c.method, {})) for c in missing if c.method != FULL
+    ):
+        _check_leaks(job, progress)
     if not keep_models:
         for cell in cells:  # of a run that was killed after its cell was finished
             if cell not in missing:
@@ -373,6 +378,7 @@ class _Kitchen:
             usable_only=True,
             roles=job.roles.get(cell.method),
             target=job.target_of(cell.method),
+            on_leak=None,  # looked at once, before the first cell
         )
         return outcome.rows, outcome.cost
 
@@ -433,6 +439,13 @@ def _check_apart(pool: Pool, test: Pool, name: str = "the pool") -> None:
             f"{both:,} records of --eval are in {name} word for word: a method that takes them would win by knowing the "
             "answers. Take them out of one of the two."
         )
+
+
+def _check_leaks(job: Job, progress: Progress | None) -> None:
+    """Pool, validation set and evaluation set ask different questions, near copies included. Raises PoolError."""
+    assert job.target is not None  # checked by `job`
+    leaks(job.pool, job.target, "refuse", progress, instead="")
+    leaks(job.target, job.test, "refuse", progress, names=("validation set", "evaluation"), instead="")
 
 
 def _publish(path: Path, data: bytes) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from thresher import run
 from thresher.errors import CapabilityError, ConfigError
+from thresher.methods.error_driven import TEACHER
 from thresher.progress import counted
 from thresher.run import Outcome
 from thresher.store import Store
@@ -93,10 +94,17 @@ def select(
             identity = identity_of(_student(student, recipe, seed), pool.digest[rows])
             current = trained_model(identity, student, pool, np.sort(rows), store, trainer, progress)
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
+            asked["roles"] = {TEACHER: student, **(roles or {})}  # the student itself at first, and it stays that one
         outcome = run.select(pool, method, Budget(str(share)), model=current, on_leak=None, taken=gone, **asked)
-        if done and outcome.findings is not None and not outcome.findings.summary["wrong"]:
+        nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
+        if done and nothing_wrong:
             done[-1].notes.append(f"In round {number} the student got nothing wrong any more: the rounds end here.")
             break
+        if nothing_wrong:  # from the start: there is nothing to train for, so the budget goes as in a single round
+            done.append(run.select(pool, method, Budget(str(wanted)), model=model, on_leak=None, taken=gone, **asked))
+            break
+        if not done:  # a row that failed in the first round stays out, also where a later one could read it
+            gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
     return _together(done, trainings, budget, wanted, student, leaked)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest
-from thresher.errors import ConfigError, PoolError
+from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.progress import Bar, Lines, counted, for_stderr
 from thresher.signal_graph import target_signals_of
 from thresher.store import Store
@@ -92,8 +92,11 @@ def aim(
         return None
     assert isinstance(method, TargetMethod) and target is not None
     signals = target_signals_of(method, model, roles, seed)
-    computation = begin(target, signals, store, seed, model, on_missing, retry_errors, progress, roles=roles)
-    found = computation.columns(signals)
+    try:
+        computation = begin(target, signals, store, seed, model, on_missing, retry_errors, progress, roles=roles)
+        found = computation.columns(signals)
+    except TooManyFailures as e:  # its numbers are not those of the pool
+        raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e
     computation.close()  # the pool's computation opens its own
     rows = computation.order[computation.active]
     values = {**found.values, "row": {"row": rows}}
@@ -101,10 +104,19 @@ def aim(
     return Aimed(method, target, computation, columns)
 
 
-def leaks(pool: Pool, target: Pool, on_leak: OnLeak, progress: Progress | None = None) -> tuple[np.ndarray, str]:
+def leaks(
+    pool: Pool,
+    target: Pool,
+    on_leak: OnLeak,
+    progress: Progress | None = None,
+    *,
+    names: tuple[str, str] = ("pool", "validation"),
+    instead: str = ", or give --on-leak drop",
+) -> tuple[np.ndarray, str]:
     """Rows of the pool that repeat a question of the target, int64 [d], and a note about them ("" where there are none).
 
     Raises PoolError if there are any and `on_leak` is refuse: what a model is tuned for must not be in what it is tuned on.
+    `names`: what the two are called in the message; `instead`: what else can be done about it.
     """
     from thresher.duplicates import find_leaks
 
@@ -117,11 +129,17 @@ def leaks(pool: Pool, target: Pool, on_leak: OnLeak, progress: Progress | None =
         return np.zeros(0, np.int64), ""
     kinds = Counter(leak.kind for leak in found)
     how = ", ".join(f"{kinds[k]:,} {k}" for k in sorted(kinds, key=lambda k: (-kinds[k], k)))
-    examples = "; ".join(f"row {k.row} is validation row {k.other_row} ({k.kind})" for k in found[:SHOWN])
+    what, of = names
+    examples = "; ".join(f"row {k.row} is {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN])
     if on_leak == "refuse":
         raise PoolError(
-            f"{counted(len(found))} of the pool {'repeats' if len(found) == 1 else 'repeat'} questions of the validation "
-            f"set {Path(target.path)} ({how}): {examples}. Take them out of one of the two, or give --on-leak drop."
+            f"{counted(len(found))} of the {what} {'repeats' if len(found) == 1 else 'repeat'} questions of the {of} "
+            f"set {Path(target.path)} ({how}): {examples}. Take them out of one of the two{instead}."
         )
-    rows = np.array([leak.row for leak in found], np.int64)
+    rows = np.unique(np.array([leak.row for leak in found], np.int64))
+    if len(rows) == len(pool):
+        raise PoolError(
+            f"All rows of the pool repeat questions of the validation set {Path(target.path)} ({how}): nothing is left to "
+            "choose from. Is the pool itself given as the validation set? Give other questions of the target task."
+        )
     return rows, f"{counted(len(found))} of the pool repeat questions of the validation set and were dropped ({how})."

@@ -86,6 +86,18 @@ def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
     assert bare.rows.tolist() == full.rows[:10].tolist()
 
 
+def test_a_budget_that_ends_before_all_had_a_turn_is_said_and_is_no_failed_search() -> None:
+    found = choose({}, pool(), target_columns(), 3)
+    told = found.findings.summary
+    assert (told["waiting"], told["found_nothing"]) == (5, 0)
+    assert any("5 of 8 mistakes got no row: the budget is smaller" in n for n in found.notes)
+    assert not any("still free" in n for n in found.notes)
+    lost = target_columns()
+    lost.values["gap"]["skills"][np.flatnonzero(lost["mistake"]["chosen"])[0]] = "unheard"  # type: ignore[index]
+    told = choose({}, pool(), lost, 3).findings.summary
+    assert (told["waiting"], told["found_nothing"]) == (4, 1)
+
+
 def test_a_larger_budget_holds_a_smaller_one() -> None:
     small, large = (choose({}, pool(), target_columns(), k).rows.tolist() for k in (10, 30))
     assert large[:10] == small

@@ -167,7 +167,7 @@ class ErrorDriven:
             rows = np.r_[rows, spare[np.argsort(columns.ties[spare], kind="stable")][: k - fetched]]
         reason = _reasons(columns, target, asking, found)
         wanted = np.bincount(asking[found.query], minlength=len(target))
-        findings = _findings(target, wanted, self.identify == "switch")
+        findings = _findings(target, wanted, int(found.waiting.sum()), self.identify == "switch")
         notes = self._notes(columns, target, findings, len(rows), fetched)
         return Selection(rows.astype(np.int64), reason, tuple(notes), findings=findings)
 
@@ -202,6 +202,11 @@ class ErrorDriven:
         if bare:
             notes.append(
                 f"{bare:,} of {len(columns):,} rows of the pool have no skill that can be read: no search finds them."
+            )
+        if told["waiting"]:
+            notes.append(
+                f"{told['waiting']:,} of {wrong:,} mistakes got no row: the budget is smaller than the number of mistakes, and "
+                "the searches with the best fit came first."
             )
         if told["found_nothing"]:
             notes.append(
@@ -241,8 +246,10 @@ def _reasons(columns: Columns, target: Columns, asking: np.ndarray, found: Retri
     }
 
 
-def _findings(target: Columns, wanted: np.ndarray, switches: bool) -> Findings:
-    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows that each one fetched."""
+def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool) -> Findings:
+    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows that each one fetched;
+    `waiting`: searches that the budget did not reach.
+    """
     told, mistake, gap = target["rationale"], target["mistake"], target["gap"]
     wrong = np.flatnonzero(~np.asarray(told["right"], bool))
     rows: list[dict[str, Any]] = []
@@ -280,7 +287,8 @@ def _findings(target: Columns, wanted: np.ndarray, switches: bool) -> Findings:
         "wrong": len(wrong),
         "unanswered": int(len(wrong) - chosen.sum()),
         "never_switched": int((chosen & ~np.asarray(mistake["switched"], bool)).sum()) if switches else 0,
-        "found_nothing": int((chosen & (wanted == 0)).sum()),
+        "found_nothing": int((chosen & (wanted == 0)).sum()) - waiting,
+        "waiting": waiting,
         "without_skill": int(np.asarray(gap["fallback"], bool).sum()),
         "tasks": tasks,
         "skills": [{"skill": s, "errors": errors[s], "rows": fetched[s]} for s in ranked],

@@ -30,6 +30,7 @@ class Retrieved:
     query: np.ndarray  # int64, index into the queries given
     rank: np.ndarray  # int32
     score: np.ndarray  # float32
+    waiting: np.ndarray  # bool [queries]: got nothing although a row was free, since the budget was met before its turn
 
 
 def retrieve(ranking: Ranking, queries: Sequence[str], budget: int, ties: np.ndarray) -> Retrieved:
@@ -62,7 +63,10 @@ def retrieve(ranking: Ranking, queries: Sequence[str], budget: int, ties: np.nda
         alive.sort()
     table = np.array([(r, q, k) for r, q, k, _ in out], np.int64).reshape(-1, 3)
     scores = np.array([s for *_, s in out], np.float32)
-    return Retrieved(table[:, 0], table[:, 1], table[:, 2].astype(np.int32), scores)
+    unreached = np.zeros(len(queries), bool)
+    for i in np.setdiff1d(np.arange(len(queries)), table[:, 1]).tolist():
+        unreached[i] = lists[queries[i]].peek(taken) is not None
+    return Retrieved(table[:, 0], table[:, 1], table[:, 2].astype(np.int32), scores, unreached)
 
 
 class _List:
