@@ -417,9 +417,7 @@ class Computation:
             model = asked(columns_of[0])
             paid = isinstance(model, ModelIdentity) and model.served
             patience = SERVED_FLUSH_SECONDS if paid else local.FLUSH_SECONDS
-            local.score(
-                signal, samples, len(entries), given, backend, self.pool, keep, advance, flush_seconds=patience
-            )
+            local.score(signal, samples, len(entries), given, backend, self.pool, keep, advance, flush_seconds=patience)
         finally:
             if self.progress is not None:
                 self.progress.finish()

@@ -18,6 +18,7 @@ ROWS_PER_CALL = 8192  # bounds memory: the parsed samples of one call; pixels ar
 FLUSH_ROWS = 4096
 FLUSH_SECONDS = 15.0  # what a crash of a slow model may cost
 
+
 class Scorable(Protocol):
     """What the engine asks of a row signal, or of several in one pass."""
 
