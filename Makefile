@@ -1,6 +1,6 @@
-# make demo | test | check | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
+# make demo | test | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
 BIN := .venv/bin
-.PHONY: demo test check fix hooks venv clean
+.PHONY: demo test check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -19,6 +19,10 @@ check: venv  ## style, types, who may import whom
 test: export OMP_NUM_THREADS := 1
 test: check  ## what a change must pass: `check`, then the tests; pytest's closing line comes last
 	@$(BIN)/python -m pytest
+
+proof: export OMP_NUM_THREADS := 1
+proof: venv  ## every method against random on the built-in world: docs/results/proof.md; hours at first, goes on when stopped
+	@$(BIN)/python -m benchmarks.proof
 
 fix: venv  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from thresher.errors import ConfigError
 
 SMALL = 100_000_000  # parameters; the usual rates were found at billions, and a model below this needs higher ones
-RATES = {("lora", "large"): 2e-4, ("full", "large"): 2e-5, ("lora", "small"): 5e-3, ("full", "small"): 1e-3}
+RATES = {("lora", "large"): 2e-4, ("full", "large"): 2e-5, ("lora", "small"): 2e-3, ("full", "small"): 1e-3}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Raises ConfigError for values that cannot work; messages name the flags of `thresher train`."""
 
+    version: ClassVar[int] = 1
+    """Part of a recipe's identity: raised when a value left out comes to mean something else."""
+
     epochs: float = 1.0
     """Passes over the rows; may be a fraction. Ignored when `steps` is given."""
     steps: int | None = None
     """Optimiser steps; each takes `batch` x `accumulation` rows, in as many passes as that needs."""
     learning_rate: float | None = None
-    """None: 2e-4 for LoRA, 2e-5 for `lora=False`; models under 100 M parameters 5e-3 and 1e-3."""
+    """None: 2e-4 for LoRA, 2e-5 for `lora=False`; models under 100 M parameters 2e-3 and 1e-3."""
     batch: int = 16
     """Rows that go through the model together."""
     accumulation: int = 1

@@ -1,0 +1,100 @@
+"""The proof: every method against random, on pools whose faults are known and on one without any. One command:
+
+    make proof        or        python -m benchmarks.proof [--out DIR] [--workers 2] [--report FILE]
+
+Makes what is not there yet (each pool in a process of its own with one thread), then writes the report from what is finished.
+`--rows`, `--per-kind`, `--seeds`: other sizes than those of setup.py; `--pools`, `--stages`: part of the work.
+`--report-only`: no new cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from thresher.backends.hf.threads import quiet_threads
+
+quiet_threads()
+
+from benchmarks.proof import extras, setup  # noqa: E402
+from benchmarks.proof.report import write_report  # noqa: E402
+from benchmarks.proof.work import add_sizes, sizes_of  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Queue:
+    """Tasks (stage, pool), stage by stage; no two at once on one pool, whose store they share."""
+
+    def __init__(self, pools: Sequence[str], stages: Sequence[str]) -> None:
+        every = [(s.name, p) for s in setup.STAGES for p in pools if s in setup.stages_of(p)]
+        self._tasks = [task for task in every if task[0] in stages]
+        self._busy: dict[str, bool] = {}
+        self._free = threading.Condition()
+
+    def take(self) -> tuple[str, str] | None:
+        with self._free:
+            while self._tasks:
+                for task in self._tasks:
+                    if not self._busy.get(task[1]):
+                        self._tasks.remove(task)
+                        self._busy[task[1]] = True
+                        return task
+                self._free.wait()
+            return None
+
+    def done(self, pool: str) -> None:
+        with self._free:
+            self._busy[pool] = False
+            self._free.notify_all()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    add_sizes(parser)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pools", default=",".join(setup.POOLS))
+    parser.add_argument("--stages", default=",".join(s.name for s in setup.STAGES))
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "results" / "proof.md")
+    parser.add_argument("--report-only", action="store_true")
+    a = parser.parse_args()
+    sizes, pools = sizes_of(a), tuple(a.pools.split(","))
+    setup.make_world(setup.world_folder(a.out, sizes), sizes, pools)
+    if not a.report_only:
+        queue = Queue(pools, a.stages.split(","))
+        with ThreadPoolExecutor(a.workers) as workers:
+            failed = [
+                code for done in [workers.submit(drain, queue, a) for _ in range(a.workers)] for code in done.result()
+            ]
+        extras.untuned(a.out, sizes, a.model)
+        extras.demonstrations(a.out, a.model)
+        for name in pools:
+            extras.shuffled(a.out, sizes, a.model, name)
+        if any(failed):
+            sys.exit(f"{sum(map(bool, failed))} of the parts failed; the same command goes on where they stopped.")
+    write_report(a.report, a.out, pools, sizes, a.model)
+    print(f"Written to {a.report}")
+
+
+def drain(queue: Queue, a: argparse.Namespace) -> list[int]:
+    """Runs tasks until none is left; their exit codes."""
+    codes = []
+    while (task := queue.take()) is not None:
+        stage, pool = task
+        command = [sys.executable, "-m", "benchmarks.proof.work", "--stage", stage, "--pool", pool]
+        command += ["--out", str(a.out.resolve()), "--model", a.model]
+        for flag, value in (("--rows", a.rows), ("--per-kind", a.per_kind), ("--seeds", a.seeds)):
+            command += [flag, str(value)] if value is not None else []
+        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode)
+        queue.done(pool)
+    return codes
+
+
+if __name__ == "__main__":
+    main()

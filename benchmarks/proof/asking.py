@@ -1,0 +1,43 @@
+"""Asking a model the world's questions: answers that it generates, and beside them its choice among candidates.
+
+The headline is the generated answer, normalised and compared. Rows whose candidates the product recognises (yes and no,
+lettered options) are also judged by the candidates' likelihood: column `by_choice`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from thresher.backends import ModelHandle
+from thresher.evaluation import evaluate
+from thresher.pools import Pool
+from thresher.progress import Progress
+from thresher.store import Store
+
+
+@dataclass(frozen=True)
+class Answered:
+    accuracy: float
+    macro: float
+    rows: pa.Table
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`evaluate` of a comparison. `both`: the candidates' likelihood, too."""
+
+    both: bool
+
+    def __call__(self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None) -> Answered:
+        said = evaluate(model, pool, score="generate", store=store, progress=progress)
+        rows = said.rows
+        if self.both:
+            chose = evaluate(model, pool, score="auto", store=store, progress=progress).rows
+            marks = [
+                right if how == "choice" else None
+                for how, right in zip(chose["scored"].to_pylist(), chose["correct"].to_pylist(), strict=True)
+            ]
+            rows = rows.append_column("by_choice", pa.array(marks, pa.bool_()))
+        return Answered(said.accuracy, said.macro, rows)

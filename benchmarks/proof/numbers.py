@@ -1,0 +1,133 @@
+"""From finished cells to numbers: an arm (one method at one budget) over seeds, by kind, yes-rate, and what its subsets hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.proof.oracles import Labels
+
+from thresher.compare import Job, Result, answers_of, chosen_rows, read_cell
+from thresher.evaluation.normalise import normalise
+from thresher.verdict import Interval, Verdict, judge, over_seeds
+
+Key = tuple[str, str]  # method, budget
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`scores`: 0 or 1, [S, N]; `by_choice`: as scores, NaN where a row offers no candidates, None where not asked.
+
+    `noise`: share of the subset's rows that are wrong [S]; `kinds`: share of each kind in the subset, mean over seeds.
+    """
+
+    method: str
+    budget: str
+    seeds: tuple[int, ...]
+    scores: np.ndarray
+    by_choice: np.ndarray | None
+    yes_rate: np.ndarray
+    noise: np.ndarray
+    kinds: Mapping[str, float]
+    rows: int
+    seconds_selection: float
+    seconds_training: float
+
+    @property
+    def mean(self) -> Interval:
+        return over_seeds(self.scores)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """`kind`, `style`: text [N]; `expected`: as written; `candidates`: how many answers a row has to choose from, 0 = open."""
+
+    kind: np.ndarray
+    style: np.ndarray
+    expected: np.ndarray
+    candidates: np.ndarray
+
+    @classmethod
+    def of(cls, labels: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> Questions:
+        return cls(
+            np.array([x["kind"] for x in labels]),
+            np.array([x["style"] for x in labels]),
+            np.array([normalise(e) for e in expected]),
+            np.array([len(x["candidates"]) for x in labels]),
+        )
+
+    def chance(self) -> dict[str, float]:
+        """Of each kind: what one scores without the picture who knows the candidates and the commonest answers, 0 to 1.
+
+        Per style of the kind the larger of two guesses: any candidate, and always the commonest answer.
+        """
+        out = {}
+        for kind in dict.fromkeys(self.kind.tolist()):
+            right = 0.0
+            here = self.kind == kind
+            for style in dict.fromkeys(self.style[here].tolist()):
+                part = here & (self.style == style)
+                _, counts = np.unique(self.expected[part], return_counts=True)
+                one_of = np.where(self.candidates[part] > 0, 1 / np.maximum(self.candidates[part], 1), 0.0)
+                right += max(float(one_of.sum()), float(counts.max()))
+            out[kind] = right / int(here.sum())
+        return out
+
+    def by_kind(self, scores: np.ndarray) -> dict[str, float]:
+        """`scores` [..., N] -> mean of each kind, 0 to 1."""
+        return {k: float(scores[..., self.kind == k].mean()) for k in dict.fromkeys(self.kind.tolist())}
+
+
+def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[dict[Key, Arm], int]:
+    """Arms of which at least one cell is finished, over its finished seeds, and how many cells are missing.
+
+    `yes_no`: bool [N], questions to be answered with yes or no.
+    """
+    found: dict[Key, list[tuple[Result, np.ndarray, Any, np.ndarray]]] = {}
+    missing = 0
+    for cell in job.cells():
+        read = read_cell(out, cell)
+        if read is None:
+            missing += 1
+            continue
+        result, scores, _ = read
+        known = (result, np.nan_to_num(scores), answers_of(out, cell), chosen_rows(out, cell, job.pool))
+        found.setdefault((cell.method, cell.budget), []).append(known)
+    return {key: _arm(key, cells, labels, yes_no) for key, cells in found.items()}, missing
+
+
+def _arm(key: Key, cells: list[Any], labels: Labels, yes_no: np.ndarray) -> Arm:
+    said = [np.array([normalise(t or "") for t in table["said"].to_pylist()]) for _, _, table, _ in cells]
+    choice = None
+    if all("by_choice" in table.column_names for _, _, table, _ in cells):
+        marks = [
+            [np.nan if m is None else float(m) for m in table["by_choice"].to_pylist()] for _, _, table, _ in cells
+        ]
+        choice = np.array(marks)
+    kinds = np.concatenate([labels.kind[rows] for *_, rows in cells])
+    names, counts = np.unique(kinds, return_counts=True)
+    return Arm(
+        key[0],
+        key[1],
+        tuple(r.seed for r, *_ in cells),
+        np.stack([s for _, s, *_ in cells]).astype(np.float64),
+        choice,
+        np.array([float((t[yes_no] == "yes").mean()) for t in said]),
+        np.array([float(labels.noisy[rows].mean()) for *_, rows in cells]),
+        {str(n): int(c) / len(kinds) for n, c in zip(names, counts, strict=True)},
+        round(float(np.mean([r.rows for r, *_ in cells]))),
+        float(np.mean([r.seconds_selection for r, *_ in cells])),
+        float(np.mean([r.seconds_training for r, *_ in cells])),
+    )
+
+
+def against(arm: Arm, random: Arm, full: Arm | None) -> Verdict | None:
+    """The verdict on the seeds that both have; None without a common seed."""
+    seeds = [s for s in arm.seeds if s in random.seeds]
+    if not seeds:
+        return None
+    a, b = (x.scores[[x.seeds.index(s) for s in seeds]] for x in (arm, random))
+    return judge(a, b, None, None if full is None else full.scores)

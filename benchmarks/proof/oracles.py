@@ -1,0 +1,85 @@
+"""Selectors that see the world's hidden labels: not methods, but what a perfect one could reach. Only this benchmark has them.
+
+What they read is `hidden_labels.jsonl`, which no method, default or setting of the product may look at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.demo.questions import KINDS
+from thresher.pools import Pool
+from thresher.samplers import allocate
+from thresher.types import Columns, ModelIdentity, Selection, Signal, digests_to_bytes
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of every row of a pool, in pool order. `kind`: of the first turn, text [n]; `noisy`: an answer is wrong, bool [n]."""
+
+    kind: np.ndarray
+    noisy: np.ndarray
+
+    @classmethod
+    def read(cls, pool: Pool) -> Labels:
+        lines = Path(pool.path).with_name("hidden_labels.jsonl").read_text("utf-8").splitlines()
+        labels = {x["id"]: x for x in map(json.loads, lines)}
+        rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
+        return cls(np.array([r["kind"] for r in rows]), np.array([r["noisy"] for r in rows], bool))
+
+    def by_digest(self, pool: Pool) -> dict[bytes, tuple[str, bool]]:
+        return {
+            d: (str(k), bool(n)) for d, k, n in zip(digests_to_bytes(pool.digest), self.kind, self.noisy, strict=True)
+        }
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """`balanced`: equal numbers of the evaluated kinds, as far as they go; `clean`: right answers only, as far as they go.
+    What is left open is drawn by the seeded hash that random uses."""
+
+    balanced: bool
+    clean: bool
+    labels: InitVar[Mapping[bytes, tuple[str, bool]]]
+
+    name: ClassVar[str] = "oracle"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = "Sees the hidden labels."
+
+    def __post_init__(self, labels: Mapping[bytes, tuple[str, bool]]) -> None:
+        object.__setattr__(self, "_labels", labels)
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        return {}
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        known = [self._labels[d] for d in digests_to_bytes(columns.digest)]  # type: ignore[attr-defined]
+        kind, noisy = np.array([k for k, _ in known]), np.array([n for _, n in known], bool)
+        rows = self._among(kind, np.flatnonzero(~noisy) if self.clean else np.arange(len(columns)), columns, budget)
+        if len(rows) < budget:  # the clean or the evaluated rows are used up
+            rest = np.setdiff1d(np.arange(len(columns)), rows)
+            rows = np.r_[rows, rest[np.lexsort((columns.ties[rest], noisy[rest]))][: budget - len(rows)]]
+        return Selection(rows.astype(np.int64), {"kind": kind, "noisy": noisy})
+
+    def _among(self, kind: np.ndarray, allowed: np.ndarray, columns: Columns, budget: int) -> np.ndarray:
+        order = allowed[np.argsort(columns.ties[allowed], kind="stable")]
+        if not self.balanced:
+            return order[:budget]
+        groups = [order[kind[order] == k] for k in KINDS]
+        quota = allocate(budget, np.ones(len(groups)), np.array([len(g) for g in groups]))
+        return np.concatenate([g[:q] for g, q in zip(groups, quota, strict=True)])
+
+
+def oracles(pool: Pool) -> dict[str, Oracle]:
+    labels = Labels.read(pool).by_digest(pool)
+    return {
+        "oracle: balanced": Oracle(True, False, labels),
+        "oracle: clean": Oracle(False, True, labels),
+        "oracle: balanced, clean": Oracle(True, True, labels),
+    }

@@ -1,0 +1,106 @@
+"""What is compared, as data: pools, methods, their ablations, budgets, seeds, sizes and the recipe.
+
+Another method is one more line of METHODS; only its cells are then made. Nothing here was chosen on the evaluation's questions:
+sizes by time; the learning rate on development questions and a pool of another seed; methods have their own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from thresher.compare import Equal
+from thresher.demo.evaluation import make_evaluation
+from thresher.demo.mixes import CONTROL, MIXES
+from thresher.demo.pool import make_pool
+from thresher.methods import load
+from thresher.pools import Pool, open_pool
+from thresher.training.recipe import Recipe
+from thresher.types import Method
+
+METHODS = ("random", "stratified", "length", "perplexity", "clipper", "mllm_selector", "mmssr")
+ABLATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "clipper prefer=none": ("clipper", {"prefer": "none"}),
+    "clipper balance=source": ("clipper", {"balance": "source"}),
+    "clipper mirror=one_shot": ("clipper", {"mirror": "one_shot"}),
+    "mllm_selector alpha=0": ("mllm_selector", {"alpha": "0"}),
+    "mllm_selector balance=none": ("mllm_selector", {"balance": "none"}),
+}
+TAUGHT: dict[str, tuple[str, dict[str, str]]] = {
+    # the hidden labels answer as its teacher about a tenth of the rows; the other nine tenths are scored by what it taught
+    "mmssr, taught": ("mmssr", {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "300"}),
+}
+STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")  # under equal steps
+POOLS = tuple(MIXES)
+RECIPE = Recipe(lora=False, batch=8, learning_rate=2e-3)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of a pool, questions of a kind, seeds of the main table and of the two smaller ones."""
+
+    rows: int = 3000
+    per_kind: int = 60
+    seeds: int = 5
+    fewer_seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A comparison on every pool that it applies to. `score`: "generate", or "both" for the candidates' likelihood as well."""
+
+    name: str
+    budgets: tuple[str, ...]
+    full: bool
+    equal: Equal
+    score: str
+    control: bool  # also on the control pool
+    few: bool  # with the smaller number of seeds
+
+
+STAGES = (
+    Stage("ten", ("10%",), True, "epochs", "both", True, False),
+    Stage("taught", ("10%",), False, "epochs", "both", False, True),
+    Stage("ablations", ("10%",), False, "epochs", "both", False, True),
+    Stage("others", ("5%", "30%"), False, "epochs", "generate", True, False),
+    Stage("ablations30", ("30%",), False, "epochs", "generate", False, True),
+    Stage("steps", ("10%",), False, "steps", "generate", False, True),
+)
+
+
+def stages_of(pool: str) -> tuple[Stage, ...]:
+    return tuple(s for s in STAGES if s.control or pool != CONTROL.name)
+
+
+def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]:
+    """Methods by the name in the tables. An ablation of what is in the table by default stands beside it."""
+    if stage.name.startswith("ablations"):
+        return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
+    if stage.name == "taught":
+        return {name: load(method, settings) for name, (method, settings) in TAUGHT.items()}
+    every: dict[str, Method] = {name: load(name) for name in METHODS} | dict(oracles)
+    return {name: m for name, m in every.items() if stage.name != "steps" or name in STEPS_METHODS}
+
+
+def smaller(sizes: Sizes, rows: int | None, per_kind: int | None, seeds: int | None) -> Sizes:
+    given = {"rows": rows, "per_kind": per_kind, "seeds": seeds}
+    return replace(sizes, **{name: value for name, value in given.items() if value is not None})
+
+
+def make_world(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
+    """Writes pools and questions where they are not there yet. The pools' seed is not the one that choices were made on."""
+    for name in pools:
+        if not (folder / name / "hidden_labels.jsonl").exists():
+            make_pool(folder / name, sizes.rows, seed=1, mix=name, house_style=True)
+    if not (folder / "questions" / "evaluation_labels.jsonl").exists():
+        make_evaluation(folder / "questions", sizes.per_kind, seed=1, house_style=True)
+
+
+def world_folder(out: Path, sizes: Sizes) -> Path:
+    return out / f"world-{sizes.rows}-{sizes.per_kind}"
+
+
+def open_world(folder: Path, pool: str) -> tuple[Pool, Pool]:
+    """The pool and the questions."""
+    return open_pool(folder / pool / "pool.json"), open_pool(folder / "questions" / "evaluation.json")

@@ -1,0 +1,90 @@
+"""Makes the cells of one pool and one stage, with the product's `compare`: what is finished is not made again.
+
+python -m benchmarks.proof.work --out DIR --pool crawl --stage ten [sizes]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from thresher.backends.hf.threads import quiet_threads
+
+quiet_threads()
+
+from benchmarks.label_teacher import label_teacher  # noqa: E402
+from benchmarks.proof import setup  # noqa: E402
+from benchmarks.proof.asking import Ask  # noqa: E402
+from benchmarks.proof.oracles import oracles  # noqa: E402
+
+from thresher.backends import ModelHandle, resolve  # noqa: E402
+from thresher.compare import Job, compare, job  # noqa: E402
+from thresher.pools import Pool  # noqa: E402
+from thresher.store import Store  # noqa: E402
+from thresher.trained import trainer  # noqa: E402
+from thresher.types import Budget  # noqa: E402
+
+
+def job_of(pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, model: ModelHandle) -> Job:
+    return job(
+        pool,
+        questions,
+        methods=setup.methods_of(stage, oracles(pool)),
+        budgets=[Budget(b) for b in stage.budgets],
+        seeds=min(sizes.fewer_seeds, sizes.seeds) if stage.few else sizes.seeds,
+        model=model,
+        recipe=setup.RECIPE,
+        full=stage.full,
+        equal=stage.equal,
+        score=stage.score,
+        roles=roles_of(pool, stage),
+    )
+
+
+def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
+    """The further models of methods that have some: the pool's hidden labels as a teacher."""
+    if stage.name != "taught":
+        return {}
+    labels = Path(pool.path).with_name("hidden_labels.jsonl")
+    return {name: {"teacher": label_teacher(labels)} for name in setup.TAUGHT}
+
+
+def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, model: str) -> None:
+    pool, questions = setup.open_world(setup.world_folder(out, sizes), pool_name)
+    store = Store(out / "store" / pool_name)  # a store for each pool: workers share nothing
+    compare(
+        job_of(pool, questions, stage, sizes, resolve(model, device="cpu", cache=store.root / "models")),
+        store=store,
+        out=out / "pools" / pool_name,
+        trainer=trainer(device="cpu", cache=store.root / "models"),
+        evaluate=Ask(stage.score == "both"),
+        say=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
+    )
+
+
+def sizes_of(a: argparse.Namespace) -> setup.Sizes:
+    return setup.smaller(setup.Sizes(), a.rows, a.per_kind, a.seeds)
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("out/proof"), help="cells, scores and pools are kept here")
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--per-kind", type=int)
+    parser.add_argument("--seeds", type=int)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    add_sizes(parser)
+    parser.add_argument("--pool", required=True, choices=setup.POOLS)
+    parser.add_argument("--stage", required=True, choices=[s.name for s in setup.STAGES])
+    a = parser.parse_args()
+    stage = next(s for s in setup.STAGES if s.name == a.stage)
+    work(a.out, a.pool, stage, sizes_of(a), a.model)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Rows of a batch into groups of similar length, so that a CPU does not compute on padding. Pure numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+PASS_TOKENS = 100
+"""What one more pass through a tiny model costs on one core, in tokens: measured with the built-in model."""
+
+
+def by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
+    """Positions of the rows, int64, in groups: those whose padded tokens and passes together cost least.
+
+    `lengths`: int [n], tokens of each row. A group is padded to its longest row.
+
+    >>> [g.tolist() for g in by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=10)]
+    [[0, 3, 2], [4, 1]]
+    >>> [g.tolist() for g in by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=1000)]
+    [[0, 3, 2, 4, 1]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    ordered = lengths[order].tolist()
+    cost, begin = [0], [0]  # of the first j rows in order: the least cost, and where its last group begins
+    for j in range(1, len(ordered) + 1):
+        options = [cost[i] + (j - i) * ordered[j - 1] + pass_tokens for i in range(j)]
+        best = min(range(j), key=options.__getitem__)
+        cost.append(options[best])
+        begin.append(best)
+    groups: list[np.ndarray] = []
+    end = len(ordered)
+    while end:
+        groups.append(order[begin[end] : end])
+        end = begin[end]
+    return groups[::-1]
