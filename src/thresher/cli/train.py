@@ -41,7 +41,7 @@ def train(
         typer.Option(
             "--lr",
             metavar="RATE",
-            help="Learning rate (default: 2e-4, with --full 2e-5; models under 100 M parameters 5e-3 and 1e-3).",
+            help="Learning rate (default: 2e-4, with --full 2e-5; models under 100 M parameters 2e-3 and 1e-3).",
             show_default=False,
             rich_help_panel=RECIPE_PANEL,
         ),
