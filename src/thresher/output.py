@@ -12,6 +12,8 @@
 All files are written aside and renamed, run.yaml last, and that of an earlier selection is removed before the first:
 where it stands, the folder is complete and of one selection. Other files in the folder are left alone. Nothing here
 depends on when or how often a run was interrupted, so a resumed run writes the same bytes.
+
+Past 400 lines because the files of a selection are written, replaced and read back together.
 """
 
 from __future__ import annotations

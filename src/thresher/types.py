@@ -1,6 +1,8 @@
 """The words that every part of thresher shares: samples, images, signals, columns, budgets, selections.
 
 Imports numpy and the standard library only, so that `import thresher` stays light.
+
+Past 400 lines because it is the vocabulary: protocols and small values, next to no logic.
 """
 
 from __future__ import annotations

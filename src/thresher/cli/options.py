@@ -1,5 +1,7 @@
 """The options that several commands share, each declared once. All default to None = "not given", so that a value from
 --config can stand in; the defaults themselves are in `config.RunConfig`.
+
+Past 400 lines because it is a list: typer wants every option with its help, and commands take them from one place.
 """
 
 from __future__ import annotations

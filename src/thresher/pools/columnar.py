@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -25,16 +26,18 @@ KEPT = 256 << 20
 _ROWS = 128  # decoded at a time: rows may hold images
 
 
-class _Table:
+class _Table(ABC):
     """What parquet and Arrow files share: rows by number."""
 
     name: str
 
+    @abstractmethod
     def slices(self) -> Iterator[pa.Table | pa.RecordBatch]:
-        raise NotImplementedError
+        """All rows in order, in pieces."""
 
+    @abstractmethod
     def row(self, number: int) -> pa.Table | pa.RecordBatch:
-        raise NotImplementedError
+        """One row, as a table of one."""
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
         number = 0
