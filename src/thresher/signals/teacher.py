@@ -17,79 +17,59 @@ from thresher.signals.written_score import WrittenScore
 from thresher.types import Signal
 
 
+class _OfASample:
+    """What the four have in common: asked of the rows of `sample`, known without it."""
+
+    sample: TeacherSample
+
+    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @property
+    def among(self) -> Signal:
+        return self.sample
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"sample": self.sample}
+
+
 @dataclass(frozen=True)
-class TeacherJudge(Judge):
+class TeacherJudge(_OfASample, Judge):
     """One capability's score, by likelihood."""
 
     sample: TeacherSample = field(kw_only=True)
 
     name: ClassVar[str] = "teacher_judge"
-    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
-    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-    @property
-    def among(self) -> Signal:
-        return self.sample
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {"sample": self.sample}
 
     def together(self) -> Hashable:
         return (super().together(), self.sample)
 
 
 @dataclass(frozen=True)
-class TeacherStyle(Style):
+class TeacherStyle(_OfASample, Style):
     """One style, by likelihood."""
 
     sample: TeacherSample = field(kw_only=True)
 
     name: ClassVar[str] = "teacher_style"
-    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
-    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-    @property
-    def among(self) -> Signal:
-        return self.sample
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {"sample": self.sample}
 
     def together(self) -> Hashable:
         return (super().together(), self.sample)
 
 
 @dataclass(frozen=True)
-class TeacherWrittenScore(WrittenScore):
+class TeacherWrittenScore(_OfASample, WrittenScore):
     """One capability's score, as the teacher writes it."""
 
     sample: TeacherSample = field(kw_only=True)
 
     name: ClassVar[str] = "teacher_written_score"
-    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
-    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-    @property
-    def among(self) -> Signal:
-        return self.sample
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {"sample": self.sample}
 
 
 @dataclass(frozen=True)
-class TeacherWrittenStyles(WrittenStyles):
+class TeacherWrittenStyles(_OfASample, WrittenStyles):
     """All styles, as the teacher lists them."""
 
     sample: TeacherSample = field(kw_only=True)
 
     name: ClassVar[str] = "teacher_written_styles"
-    not_identity: ClassVar[tuple[str, ...]] = ("sample",)
-    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-
-    @property
-    def among(self) -> Signal:
-        return self.sample
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {"sample": self.sample}
