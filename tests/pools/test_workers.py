@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from thresher.errors import PoolError
-from thresher.pools import Pool, open_pool, workers
+from thresher.pools import Pool, open_pool, records, workers
 from thresher.pools.texts import Texts
 
 
@@ -111,3 +111,12 @@ def test_a_process_that_fails_costs_time_and_nothing_else(
         )
         monkeypatch.setattr(workers, "_RUN", what + " # {path}")
     assert same(together(monkeypatch, file, 2), alone)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_cut_falls_between_records_and_not_between_turns(tmp_path: Path, indent: int | None) -> None:
+    file = saved(tmp_path, ROWS, lines=False, indent=indent)
+    starts = set(open_pool(file).index.offset.tolist())
+    with file.open("rb") as opened:
+        found = {records.split(opened, "json", at) for at in range(1, file.stat().st_size)}
+    assert found - {-1} == starts - {min(starts)}

@@ -24,7 +24,8 @@ _KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}  #
 
 _BOM = codecs.BOM_UTF8
 _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
-_BORDER = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
+_BORDER = rb"\}[ \t\r\n]*,[ \t\r\n]*\{"
+_FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*\{([ \t\r\n]*"[^"\\]{1,200}")')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MAGIC = {
     b"\x1f\x8b": "a gzip file; unpack it first",
@@ -126,13 +127,15 @@ def split(file: BinaryIO, kind: str, at: int) -> int:
     """Where a record starts, probably, at byte `at` or soon after; -1 where none is found within `BLOCK` bytes.
 
     For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a border): whoever reads up to
-    it must see a record start exactly there.
+    it must see a record start exactly there. A border is taken for one between records, not between the turns of one,
+    where the key of the file's very first record follows it.
     """
     text = os.pread(file.fileno(), BLOCK, at)
     if kind == "jsonl":
         found = text.find(b"\n")
         return at + found + 1 if found >= 0 else -1
-    border = _BORDER.search(text)
+    first = _FIRST_KEY.match(os.pread(file.fileno(), 4096, 0))
+    border = re.search(_BORDER + (rb"(?=%s)" % re.escape(first[1]) if first else b""), text)
     return at + border.end() - 1 if border else -1
 
 
