@@ -169,7 +169,8 @@ def test_it_is_the_round_robin_of_its_columns():
     styles = np.stack([columns[f"style_{k}"]["chosen"] for k in range(9)], axis=1)
     names = (STYLES, columns.source_names)
     for settings, more in (
-        ({}, {}),
+        ({}, {"threshold": 0.5}),
+        ({"threshold": "0"}, {}),
         ({"threshold": "2"}, {"threshold": 2.0}),
         ({"compat": "official"}, {"official": True}),
         ({"weights": "ocr:3,humanities:0.5"}, {"weights": [1.0] * 10 + [0.5, 1.0, 1.0, 3.0]}),
@@ -177,7 +178,7 @@ def test_it_is_the_round_robin_of_its_columns():
         out = select(load("mmssr", settings), columns, 90)
         wanted = round_robin(scores, styles, 90, columns.ties, source=columns.source, names=names, **more)
         assert out.rows.tolist() == wanted.rows.tolist(), settings
-    plain = round_robin(scores, styles, 90, columns.ties, names=(STYLES, ("",)))
+    plain = round_robin(scores, styles, 90, columns.ties, names=(STYLES, ("",)), threshold=0.5)
     assert select(Mmssr(group_by="style"), columns, 90).rows.tolist() == plain.rows.tolist()
     whole = round_robin([np.round(s) for s in scores], styles, 90, columns.ties, source=columns.source, names=names)
     assert select(Mmssr(score="argmax"), columns, 90).rows.tolist() == whole.rows.tolist()
@@ -208,6 +209,15 @@ def test_what_runs_out_is_said():
     assert sorted(every.rows.tolist()) == [0, 1, 2]
     assert any("All 3 rows that score above 0" in n and "the budget is 4" in n for n in every.notes)
     assert not any("ran out" in note for note in every.notes)
+
+
+def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
+    """What a score above 0 is for whole numbers: else capabilities that nothing trains fill up with rows at random."""
+    columns = columns_of({"humanities": [0.1, 0.2, 0.3, 0.5], OCR: [4, 0.1, 3, 0.2]}, [1, 1, 1, 1])
+    two = {"capabilities": "ocr,humanities"}
+    assert sorted(select(load("mmssr", two), columns, 4).rows.tolist()) == [0, 2]
+    assert len(select(load("mmssr", two | {"threshold": "0"}), columns, 4).rows) == 4
+    assert len(select(load("mmssr", two | {"compat": "official"}), columns, 4).rows) == 4
 
 
 def test_nobody_above_the_threshold_is_said():

@@ -39,6 +39,7 @@ from thresher.types import AnyModel, Columns, Lessons, ModelIdentity, Selection,
 
 ALIASES = {"ocr": "optical_character_recognition", "icl": "in_context_learning", "stem": "stem_knowledge"}
 NO_STYLE = "no known style"
+USELESS = 0.5  # an expected score of at most this much rounds to 0, "not helpful"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Mmssr:
     weights: str | None = setting(None, "larger turns for some, as name:2,name:0.5; 1 for the others")
     capability_file: str | None = setting(None, "a YAML file of further capabilities: name: definition")
     group_by: Literal["style+source", "style"] = setting("style+source", "what makes a group of rows")
-    threshold: float = setting(0.0, "only rows with a higher score are taken for a capability; 0 to 5")
+    threshold: float | None = setting(
+        None,
+        "only rows with a higher score are taken for a capability, 0 to 5; none: 0, which for expected scores is 0.5",
+    )
     score: Literal["expected", "argmax", "generate"] = setting(
         "expected", "expected: mean over the answers 0 to 5; argmax: the likeliest; generate: as written"
     )
@@ -86,7 +90,7 @@ class Mmssr:
                 f"--set teacher_fraction={self.teacher_fraction}: above 0 and at most 0.15, such as 0.02. A teacher that is "
                 "to be asked about more of the pool can be its judge: --set judge=…"
             )
-        if not 0 <= self.threshold < 5:
+        if self.threshold is not None and not 0 <= self.threshold < 5:
             raise ConfigError(f"--set threshold={self.threshold}: from 0 to below 5; scores go from 0 to 5.")
         if self.epochs <= 0:
             raise ConfigError(f"--set epochs={self.epochs}: above 0, such as 1.")
@@ -230,6 +234,13 @@ class Mmssr:
 
     # ------------------------------------------------------------------------------------------ what is taken
 
+    @property
+    def least(self) -> float:
+        """The score above which a row may be taken. An expected score is never 0: half a point is what rounds to it."""
+        if self.threshold is not None:
+            return self.threshold
+        return USELESS if self.score == "expected" and self.compat == "none" else 0.0
+
     def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
         asked = self._asked()
         field = "best" if self.score == "argmax" else "score"
@@ -245,7 +256,7 @@ class Mmssr:
             columns.ties,
             source=columns.source if by_source else None,
             names=(names, columns.source_names if by_source else ("",)),
-            threshold=self.threshold,
+            threshold=self.least,
             weights=self._weight(asked),
             official=self.compat == "official",
         )
@@ -253,7 +264,7 @@ class Mmssr:
         notes = health(columns, capabilities, bits)
         if self.teacher is not None:
             notes += agreement(columns, capabilities, scores, bits, self._bits(columns, "teacher_"))
-        notes += told(taken, capabilities, budget, self.threshold)
+        notes += told(taken, capabilities, budget, self.least)
         return Selection(taken.rows, self._reason(columns, asked, scores, styles, names, taken), tuple(notes))
 
     def _bits(self, columns: Columns, prefix: str) -> np.ndarray:
