@@ -205,6 +205,11 @@ def test_what_runs_out_is_said():
     assert any(
         note.startswith("humanities ran out after 1 row: no row that is left scores above 0.") for note in out.notes
     )
+    assert not any(note.startswith("No row") for note in out.notes)
+    empty = columns_of({"humanities": [0, 0, 0, 0], OCR: [5, 2, 4, 0]}, [1, 1, 1, 1])
+    notes = select(Mmssr(capabilities="ocr,humanities"), empty, 2).notes
+    assert any(note.startswith("No row scores above 0.5 in humanities; the other") for note in notes)
+    assert not any("ran out" in note for note in notes)
     every = select(Mmssr(capabilities="ocr,humanities"), columns, 4)
     assert sorted(every.rows.tolist()) == [0, 1, 2]
     assert any("All 3 rows that score above 0" in n and "the budget is 4" in n for n in every.notes)

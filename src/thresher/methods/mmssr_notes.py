@@ -13,11 +13,10 @@ from thresher.methods.agreement import f1, spearman
 from thresher.progress import counted
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
-from thresher.signals.health import LOW_MASS, chosen_warnings, style_warnings, warnings
+from thresher.signals.health import LOW_MASS, chosen_warnings, parse_warnings, style_warnings, warnings
 from thresher.signals.lessons import taught_score
 from thresher.types import Columns
 
-MOST_WARNINGS = 2  # of capabilities; the others are counted
 POOR = 0.3  # mean rank correlation with the teacher under which a scorer has not learned enough to be used silently
 
 
@@ -36,11 +35,17 @@ def told(taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshol
             f"is {budget:,}. A lower threshold, or more capabilities, would find more."
         )
         return notes
-    for c, had in taken.dropped:
+    none = [capabilities[c] for c, had in taken.dropped if not had]
+    if none:
         notes.append(
-            f"{capabilities[c]} ran out after {counted(had)}: no row that is left scores above {threshold:g}. It was dropped, "
-            "and the others share what is left of the budget."
+            f"No row scores above {threshold:g} in {', '.join(none)}; the other capabilities share what they leave of the budget."
         )
+    for c, had in taken.dropped:
+        if had:
+            notes.append(
+                f"{capabilities[c]} ran out after {counted(had)}: no row that is left scores above {threshold:g}. It was "
+                "dropped, and the others share what is left of the budget."
+            )
     return notes
 
 
@@ -48,20 +53,12 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
     """Constant scores, low probability on the valid answers, answers that are none. `bits`: int32 [n], the styles."""
     if not len(columns):
         return []
-    notes: list[str] = []
-    for name in capabilities:
-        column = columns[f"score_{name}"]
-        if "mass" in column:
-            notes += warnings(name, np.asarray(column["score"]), np.asarray(column["mass"]))
-            continue
-        bad = int((~np.asarray(column["parsed"], bool)).sum())
-        if bad:
-            notes.append(
-                f"{name}: {bad:,} of {len(columns):,} answers are no number from 0 to 5; their rows have no score"
-            )
-    if len(notes) > MOST_WARNINGS:
-        more = len(notes) - MOST_WARNINGS
-        notes = [*notes[:MOST_WARNINGS], f"{more} more such warning{'s' * (more > 1)} about other capabilities"]
+    each = {name: columns[f"score_{name}"] for name in capabilities}
+    notes = parse_warnings({name: np.asarray(c["parsed"], bool) for name, c in each.items() if "parsed" in c})
+    notes += warnings(
+        {name: np.asarray(c["score"]) for name, c in each.items()},
+        {name: np.asarray(c["mass"]) for name, c in each.items() if "mass" in c},
+    )
     if "styles" in columns.values:
         notes += style_warnings(bits != 0)
     else:
