@@ -24,6 +24,7 @@ from thresher.verdict import Interval, Verdict
 BUDGETS = ("5%", "10%", "30%")
 WHAT = {
     "ten": "10% and full",
+    "judged": "mmSSR judged by the labels",
     "taught": "mmSSR with a teacher",
     "ablations": "parts at 10%",
     "others": "5% and 30%",
@@ -46,7 +47,7 @@ class PoolResult:
     @property
     def main(self) -> dict[Key, Arm]:
         ten = self.stages.get("ten", {})  # the other stages have fewer seeds of random
-        more = {**self.stages.get("taught", {}), **self.stages.get("others", {})}
+        more = {arm: a for stage in ("judged", "taught", "others") for arm, a in self.stages.get(stage, {}).items()}
         return {**ten, **{key: arm for key, arm in more.items() if key not in ten}}
 
 

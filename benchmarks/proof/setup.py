@@ -31,6 +31,12 @@ TAUGHT: dict[str, tuple[str, dict[str, str]]] = {
     # the hidden labels answer as its teacher about a tenth of the rows; the other nine tenths are scored by what it taught
     "mmssr, taught": ("mmssr", {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "300"}),
 }
+JUDGED: dict[str, tuple[str, dict[str, str]]] = {
+    # the hidden labels score every row: what mmSSR's sampler makes of a judge that is always right
+    "oracle: mmssr, judged right": ("mmssr", {"judge": "labels"}),
+    "oracle: mmssr, judged right, threshold=0": ("mmssr", {"judge": "labels", "threshold": "0"}),
+}
+LABELLED = {"judged": JUDGED, "taught": TAUGHT}  # by stage: the hidden labels are one of the method's models
 STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")  # under equal steps
 POOLS = tuple(MIXES)
 RECIPE = Recipe(lora=False, batch=8, learning_rate=2e-3)
@@ -61,6 +67,7 @@ class Stage:
 
 STAGES = (
     Stage("ten", ("10%",), True, "epochs", "both", True, False),
+    Stage("judged", ("10%",), False, "epochs", "both", True, False),
     Stage("taught", ("10%",), False, "epochs", "both", False, True),
     Stage("ablations", ("10%",), False, "epochs", "both", False, True),
     Stage("others", ("5%", "30%"), False, "epochs", "generate", True, False),
@@ -77,8 +84,8 @@ def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]
     """Methods by the name in the tables. An ablation of what is in the table by default stands beside it."""
     if stage.name.startswith("ablations"):
         return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
-    if stage.name == "taught":
-        return {name: load(method, settings) for name, (method, settings) in TAUGHT.items()}
+    if stage.name in LABELLED:
+        return {name: load(method, settings) for name, (method, settings) in LABELLED[stage.name].items()}
     every: dict[str, Method] = {name: load(name) for name in METHODS} | dict(oracles)
     return {name: m for name, m in every.items() if stage.name != "steps" or name in STEPS_METHODS}
 

@@ -43,11 +43,13 @@ def job_of(pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, 
 
 
 def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
-    """The further models of methods that have some: the pool's hidden labels as a teacher."""
-    if stage.name != "taught":
-        return {}
+    """The further models of methods that have some: the pool's hidden labels as a teacher, or as a judge that is right."""
+    named = setup.LABELLED.get(stage.name, {})
     labels = Path(pool.path).with_name("hidden_labels.jsonl")
-    return {name: {"teacher": label_teacher(labels)} for name in setup.TAUGHT}
+    return {
+        name: {role: label_teacher(labels) for role, model in settings.items() if model == "labels"}
+        for name, (_, settings) in named.items()
+    }
 
 
 def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, model: str) -> None:
