@@ -99,9 +99,9 @@ def test_no_two_tasks_at_once_on_a_pool() -> None:
     assert taken == []  # both pools are busy
     queue.done("control")
     waiting.join(5)
-    assert taken == [("others", "control")]
+    assert taken == [("judged", "control")]
     queue.done("crawl")
-    assert queue.take() == ("taught", "crawl")
+    assert queue.take() == ("judged", "crawl")
 
 
 def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 1300) -> Arm:
