@@ -6,6 +6,8 @@ whether rows differ at all, say that the score means little.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 LOW_MASS = 0.5
@@ -15,28 +17,60 @@ FLAT = 1e-3
 """Standard deviation of a score (of 0 … 5) under which a column is called constant."""
 
 
-def warnings(name: str, score: np.ndarray, mass: np.ndarray) -> list[str]:
-    """What a user should know of one capability's column: `score` float [n] (0 … 5) and `mass` float [n] (0 … 1)."""
-    good = np.isfinite(score)
-    n = int(good.sum())
-    found: list[str] = []
-    if n == 0:
-        return [f"{name}: no row has a score"] if len(score) else found
-    values, answered = score[good].astype(np.float64), mass[good].astype(np.float64)
-    if n > 1 and values.std() < FLAT:
+def warnings(scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user should know of a judge's columns, one sentence a fault, each capability named with its number.
+
+    `scores`: float [n] each (0 … 5); `masses`: float [n] each (0 … 1), of those scores that are expectations.
+    """
+    none, same, low = [], [], []
+    answers = doubtful = rows = 0
+    for name, score in scores.items():
+        good = np.isfinite(score)
+        rows = max(rows, len(score))
+        if not good.any():
+            none += [name] if len(score) else []
+            continue
+        values = score[good].astype(np.float64)
+        if len(values) > 1 and values.std() < FLAT:
+            same.append(f"{name} ({values.mean():.3f})")
+        if name in masses:
+            answered = masses[name][good].astype(np.float64)
+            mean = float(answered.mean())
+            if mean < LOW_MASS:
+                low.append(f"{name} {mean:.1%}")
+                answers, doubtful = answers + len(answered), doubtful + int((answered < LOW_MASS).sum())
+    found = []
+    if none:
+        found.append(f"No row has a score for {', '.join(none)}")
+    if same:
         found.append(
-            f"{name}: the score is the same for all {n:,} rows ({values.mean():.3f}, spread {values.std():.1e}), so it "
-            "cannot tell them apart"
+            f"The score is the same in all {rows:,} rows, so it cannot tell them apart, for {len(same)} of "
+            f"{_capabilities(len(scores))}: {', '.join(same)}"
         )
-    mean = float(answered.mean())
-    if mean < LOW_MASS:
-        low = int((answered < LOW_MASS).sum())
+    if low:
         found.append(
-            f"{name}: the judge puts only {mean:.1%} of its probability on the answers 0 to 5 (under {LOW_MASS:.0%} in "
-            f"{low:,} of {n:,} rows), so it mostly answers something else: its scores mean little. Use a model that was "
-            "trained for this question, or a larger instruct model"
+            f"The judge puts little of its probability on the answers 0 to 5 (under {LOW_MASS:.0%} in {doubtful:,} of "
+            f"{answers:,} answers), so it mostly answers something else and its scores mean little, for {len(low)} of "
+            f"{_capabilities(len(scores))}: {', '.join(low)}. Use a model that was trained for these questions, or a larger "
+            "instruct model"
         )
     return found
+
+
+def parse_warnings(parsed: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user should know of written scores: `parsed` bool [n] each, by capability."""
+    bad = {name: int((~good).sum()) for name, good in parsed.items()}
+    if not any(bad.values()):
+        return []
+    each = ", ".join(f"{name} {k:,}" for name, k in bad.items() if k)
+    return [
+        f"{sum(bad.values()):,} of {sum(map(len, parsed.values())):,} answers are no number from 0 to 5, and their rows have "
+        f"no score of that capability: {each}"
+    ]
+
+
+def _capabilities(count: int) -> str:
+    return f"{count} capabilit{'y' if count == 1 else 'ies'}"
 
 
 def style_warnings(parsed: np.ndarray) -> list[str]:
