@@ -15,7 +15,7 @@ from thresher.demo.rationales import FACT_KINDS, answer_on, false_rationale, tru
 from thresher.demo.scenes import Scene, Thing, grid_scene
 from thresher.demo.teacher import SKILLS, SceneTeacher, handle, read_labels, read_scene
 from thresher.pools import open_pool
-from thresher.signals.answer_switch import make_case
+from thresher.signals.case import make_case
 from thresher.signals.query import Query
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.steps import take_apart

@@ -12,7 +12,8 @@ import pytest
 
 from tests.methods.planted import digests
 from thresher.errors import CapabilityError
-from thresher.signals.answer_switch import LETTERS, AnswerSwitch, Case, make_case, margin
+from thresher.signals.answer_switch import AnswerSwitch, margin
+from thresher.signals.case import LETTERS, Case, make_case
 from thresher.signals.mistake import Mistake, switch_step
 from thresher.signals.query import Query
 from thresher.signals.sampled_switch import SampledSwitch, named

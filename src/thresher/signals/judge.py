@@ -7,16 +7,15 @@ decoding would give. One signal a capability: all capabilities and styles of one
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from thresher.prompts import read
 from thresher.signals.capabilities import Capability
-from thresher.signals.query import AskBackend, Query, ask_together
-from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.signals.query import AskedTogether, Query, shares
+from thresher.types import AnyModel, Field
 from thresher.types import Capability as Need
 
 ANSWERS = ("0", "1", "2", "3", "4", "5")
@@ -25,7 +24,7 @@ QUERY = read("mmssr_capability")
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(AskedTogether):
     """One question a row. Higher `score`: the row helps more."""
 
     model: AnyModel
@@ -45,21 +44,12 @@ class Judge:
         ),
     )
 
-    def inputs(self) -> Mapping[str, Signal]:
-        return model_inputs(self.model)
-
     def query(self) -> Query:
         return Query(self.prompt.replace("{capability}", self.capability.wording), ANSWERS)
 
-    def together(self) -> Hashable:
-        return ("ask", self.model, self.system)
-
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """float64 [m, 6] in nats -> the fields, and "" or what is wrong with each row."""
-        top = logprob.max(axis=1, initial=-np.inf)
-        odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
-        safe = np.where(odd[:, None], 0.0, logprob)
-        p = np.exp(safe - safe.max(axis=1, keepdims=True))
+        safe, p, odd = shares(logprob)
         score = (p * np.arange(len(ANSWERS))).sum(axis=1) / p.sum(axis=1)
         mass = np.exp(safe).sum(axis=1)
         values = {
@@ -68,21 +58,3 @@ class Judge:
             "mass": np.where(odd, 0.0, np.minimum(mass, 1.0)).astype(np.float32),
         }
         return values, ["the judge gives no finite probability to any answer 0 to 5" if o else "" for o in odd.tolist()]
-
-    def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
-    ) -> Iterator[Scored]:
-        for scored in ask_together([self], samples, backend, pool):
-            yield scored[0]
-
-    @classmethod
-    def rows_together(
-        cls,
-        signals: Sequence[Any],
-        samples: Sequence[Sample],
-        inputs: Columns | None,
-        backend: AskBackend,
-        pool: SampleSource,
-    ) -> Iterator[list[Scored]]:
-        """`signals`: judges and styles of one `together()`."""
-        return ask_together(signals, samples, backend, pool)

@@ -2,19 +2,41 @@
 
 The row itself is the prompt's body, written out as exchanges; a query follows it inside the same user turn. Signals whose
 `together()` is equal share body and system turn, so a backend encodes image and body once and runs all queries on that.
+`AskedTogether` is the frame of such a signal (`judge`, `style`): it says what it asks and how it reads the answers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from thresher.types import IMAGE_PLACEHOLDER, Query, Sample, SampleSource, Scored, Turn
+from thresher.types import (
+    IMAGE_PLACEHOLDER,
+    AnyModel,
+    Columns,
+    Query,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    Turn,
+    model_inputs,
+)
 
-__all__ = ["AskBackend", "AskedSignal", "Query", "ask_together", "body", "derived"]
+__all__ = [
+    "AskBackend",
+    "AskedSignal",
+    "AskedTogether",
+    "Query",
+    "ask_together",
+    "body",
+    "derived",
+    "shares",
+    "written",
+]
 
 
 class AskBackend(Protocol):
@@ -71,6 +93,13 @@ def derived(sample: Sample, system: str) -> Sample:
     return Sample(sample.id, turns, sample.images, sample.source, sample.problem)
 
 
+def written(sample: Sample, system: str, query: str) -> Sample:
+    """The judge's view of the row with the query in its user turn, and an answer to be written."""
+    row = derived(sample, system)
+    user = Turn("user", row.turns[-1].text + query)
+    return Sample(row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem)
+
+
 def _without_images(text: str) -> str:
     """The text, its placeholders gone: the images stand before the body."""
     if IMAGE_PLACEHOLDER not in text:
@@ -99,3 +128,46 @@ def ask_together(
             errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
             scored.append(Scored(piece.index, values, errors))
         yield scored
+
+
+class AskedTogether:
+    """What every `AskedSignal` has: it is asked in one pass with all others of its model and system turn.
+
+    No dataclass, so that it adds nothing to the identity of a signal.
+    """
+
+    model: AnyModel
+    system: str
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def together(self) -> Hashable:
+        return ("ask", self.model, self.system)
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        for scored in ask_together([self], samples, backend, pool):
+            yield scored[0]
+
+    @classmethod
+    def rows_together(
+        cls,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: AskBackend,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        """`signals`: those of one `together()`, of any class."""
+        return ask_together(signals, samples, backend, pool)
+
+
+def shares(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float64 [m, answers] in nats -> (the same, zeros where `odd`; probabilities over the largest of their row, each 0 … 1; odd:
+    bool [m], a row without any finite probability or with NaN)."""
+    top = logprob.max(axis=1, initial=-np.inf)
+    odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
+    safe = np.where(odd[:, None], 0.0, logprob)
+    return safe, np.exp(safe - safe.max(axis=1, keepdims=True)), odd

@@ -7,26 +7,15 @@ Coarse: a share moves in steps of 1/m, and answers that name no option count for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from thresher.errors import CapabilityError
-from thresher.signals.answer_switch import (
-    END,
-    KEYS,
-    LETTERS,
-    MARGINS,
-    PROMPT,
-    Case,
-    as_json,
-    cases_of,
-    longer,
-)
-from thresher.signals.wrong import Wrong
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
+from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
 
 _LETTER = re.compile(rf"\W*(?:option\s+|answer(?:\s+is)?:?\s+)?\(?([{LETTERS}])\b", re.IGNORECASE)
 
@@ -39,7 +28,7 @@ class SampleBackend(Protocol):
 
 
 @dataclass(frozen=True)
-class SampledSwitch:
+class SampledSwitch(AsksCases):
     """Rows and prompts as `AnswerSwitch` has them."""
 
     model: ModelIdentity
@@ -56,16 +45,6 @@ class SampledSwitch:
     name: ClassVar[str] = "sampled_switch"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
-    not_identity: ClassVar[tuple[str, ...]] = ("rationale", "others")
-    key_fields: ClassVar[tuple[tuple[str, str], ...]] = KEYS
-    fields: ClassVar[tuple[Field, ...]] = (MARGINS,)
-
-    @property
-    def among(self) -> Signal:
-        return Wrong(self.rationale)
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {"rationale": self.rationale, "others": self.others, "wrong": self.among}
 
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: SampleBackend, pool: SampleSource

@@ -14,9 +14,9 @@ all probability on the first style of its list: for it, and for servers without 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from thresher.prompts import read
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
-from thresher.signals.query import AskBackend, Query, ask_together, derived
-from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, Turn, model_inputs
+from thresher.signals.query import AskedTogether, Query, shares, written
+from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need
 
 QUERY = read("mmssr_style")
@@ -33,7 +33,7 @@ UNPARSABLE = "unparsable"
 
 
 @dataclass(frozen=True)
-class Style:
+class Style(AskedTogether):
     """One style's likelihood. The other styles are part of the question, hence of the identity."""
 
     model: AnyModel
@@ -54,45 +54,18 @@ class Style:
     def __post_init__(self) -> None:
         assert self.style in self.styles, f"{self.style!r} is none of the styles {self.styles}"
 
-    def inputs(self) -> Mapping[str, Signal]:
-        return model_inputs(self.model)
-
     def query(self) -> Query:
         return Query(filled(self.prompt, self.styles), self.styles, whole=True, end=False)
 
-    def together(self) -> Hashable:
-        return ("ask", self.model, self.system)
-
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """float64 [m, styles] in nats -> the fields, and "" or what is wrong with each row."""
-        top = logprob.max(axis=1, initial=-np.inf)
-        odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
-        safe = np.where(odd[:, None], 0.0, logprob)
-        p = np.exp(safe - safe.max(axis=1, keepdims=True))
+        safe, p, odd = shares(logprob)
         mine = self.styles.index(self.style)
         values = {
             "logprob": np.where(odd, np.nan, safe[:, mine]).astype(np.float32),
             "chosen": (p[:, mine] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~odd,  # equal shares: all are
         }
         return values, ["the styler gives no finite probability to any style" if o else "" for o in odd.tolist()]
-
-    def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
-    ) -> Iterator[Scored]:
-        for scored in ask_together([self], samples, backend, pool):
-            yield scored[0]
-
-    @classmethod
-    def rows_together(
-        cls,
-        signals: Sequence[Any],
-        samples: Sequence[Sample],
-        inputs: Columns | None,
-        backend: AskBackend,
-        pool: SampleSource,
-    ) -> Iterator[list[Scored]]:
-        """`signals`: judges and styles of one `together()`."""
-        return ask_together(signals, samples, backend, pool)
 
 
 @dataclass(frozen=True)
@@ -120,17 +93,12 @@ class WrittenStyles:
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
     ) -> Iterator[Scored]:
-        asked = [self._asked(sample) for sample in samples]
+        query = filled(self.prompt, self.styles)
+        asked = [written(sample, self.system, query) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
             bits = np.array([style_bits(str(text), self.styles) for text in piece.values["text"]], np.int32)
             values = {"text": piece.values["text"], "styles": bits, "parsed": bits != 0}
             yield Scored(piece.index, values, list(piece.errors))
-
-    def _asked(self, sample: Sample) -> Sample:
-        """The judge's view of the row with the query in its user turn, and an answer to be written."""
-        row = derived(sample, self.system)
-        user = Turn("user", row.turns[-1].text + filled(self.prompt, self.styles))
-        return Sample(row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem)
 
 
 def filled(prompt: str, styles: Sequence[str]) -> str:

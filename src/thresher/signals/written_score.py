@@ -16,8 +16,8 @@ import numpy as np
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
-from thresher.signals.query import derived
-from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, Turn, model_inputs
+from thresher.signals.query import written
+from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need
 
 _SCORE = re.compile(r"(?<![\d.\-])[0-5](?:\.0*)?(?![\d]|\.\d)")
@@ -49,17 +49,11 @@ class WrittenScore:
         self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
     ) -> Iterator[Scored]:
         query = self.prompt.replace("{capability}", self.capability.wording)
-        asked = [question(derived(sample, self.system), query) for sample in samples]
+        asked = [written(sample, self.system, query) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
             score = np.array([score_of(str(text)) for text in piece.values["text"]], np.float32)
             values = {"text": piece.values["text"], "score": score, "parsed": ~np.isnan(score)}
             yield Scored(piece.index, values, list(piece.errors))
-
-
-def question(row: Sample, query: str) -> Sample:
-    """The judge's view of a row with the query in its user turn, and an answer to be written."""
-    user = Turn("user", row.turns[-1].text + query)
-    return Sample(row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem)
 
 
 def score_of(text: str) -> float:
