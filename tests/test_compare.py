@@ -23,7 +23,7 @@ from tests.made_pools import HighestLoss, Model, record, write_pool
 from thresher import compare_plan
 from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, chosen_rows, compare, job
-from thresher.errors import ConfigError, PoolError
+from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
@@ -31,7 +31,7 @@ from thresher.store import Store
 from thresher.training.recipe import Recipe
 from thresher.types import Budget
 
-KEYS = {"method", "budget", "rows", "seed", "accuracy", "macro", "seconds_selection", "seconds_training"}
+KEYS = {"method", "budget", "rows", "seed", "accuracy", "macro", "seconds_selection", "seconds_training", "notes"}
 
 
 def pools(folder: Path, rows: int = 300, test: int = 1500) -> tuple[Pool, Pool]:
@@ -220,6 +220,47 @@ def test_one_seed_says_what_it_assumes(tmp_path: Path) -> None:
     comparison = bench.run(bench.job(seeds=1, full=False))
     assert any("One seed" in note for note in comparison.notes)
     assert comparison.lines[0].percent_of_full is None and comparison.lines[0].seconds_saved is None
+
+
+def test_what_the_selections_say_is_kept_and_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    made = job(
+        bench.pool,
+        bench.test,
+        methods={"highest_loss": HighestLoss()},
+        budgets=[Budget("10%"), Budget("20%")],
+        seeds=2,
+        model=Model(fails=lambda s: "too dark" if s.id in ('"r3"', '"r8"') else "").handle,
+    )
+    note = "2 of 300 rows could not be used and were left out: 2 × too dark."
+    for _ in range(2):  # the second from the cells that are kept
+        comparison = bench.run(made)
+        assert [c.notes for c in comparison.cells if c.method == "highest_loss"] == [(note,)] * 4
+        assert not any(c.notes for c in comparison.cells if c.method != "highest_loss")
+        assert comparison.selection_notes() == [f"4 cells of highest_loss: {note}"]
+        show(comparison, tmp_path / "out")
+        assert capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [c["notes"] for c in written["cells"] if c["method"] == "highest_loss"] == [[note]] * 4
+
+
+def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    before = bench.run()
+    for path in (tmp_path / "out" / "cells").glob("*.json"):
+        told = json.loads(path.read_text())
+        assert told.pop("notes") == []
+        path.write_text(json.dumps(told))
+    assert bench.run().to_json() == before.to_json()
+    assert len(bench.training.calls()) == 9
+
+
+def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(bench.job(seeds=1))
+    next((tmp_path / "out" / "cells").glob("*.json")).write_text('{"method": "random"}')
+    with pytest.raises(StoreError, match=r"is damaged .* Delete it, and the cell is made again"):
+        bench.run(bench.job(seeds=1))
 
 
 def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:

@@ -131,7 +131,9 @@ def compare(
         full=full,
         equal=equal,  # type: ignore[arg-type]  # checked by job
         score=_score(score),
-        roles={name: the_roles(method, told, kept) for name, method in chosen.items()},
+        roles={
+            name: the_roles(method, told, kept, option=f"--set {name}.{{}}=".format) for name, method in chosen.items()
+        },
         target=None if validation is None else open_the_pool(validation, validation_images, kept),
     )
     if plan:
@@ -200,7 +202,7 @@ WORDS = {"beats": "[bold green]beats random[/]", "no gain": "no gain", "worse": 
 
 
 def show(comparison: Comparison, out: Path) -> None:
-    """The table, a sentence for each verdict, what it cost, and where the files are."""
+    """The table, a sentence for each verdict, what it cost, notes, and where the files are."""
     from rich.markup import escape
 
     from thresher.progress import duration
@@ -235,6 +237,8 @@ def show(comparison: Comparison, out: Path) -> None:
             say(console, f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.", markup=False)
     for text in comparison.notes:
         say(console, f"Note: {text}", markup=False)
+    for text in comparison.selection_notes():
+        say(console, f"Note from {text}", markup=False)
     say(console, f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg")
 
 

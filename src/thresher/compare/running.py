@@ -1,0 +1,171 @@
+"""Make the cells that are missing, one after the other: select, train, evaluate, keep; then judge all of them.
+
+Training and evaluation are injected. What a killed cell had scored, trained or answered is taken up by the store and by
+`fit`. Writes into `out` and the store only.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from thresher import run
+from thresher.compare.cells import FULL, Cell, Job
+from thresher.compare.judging import judge_cells
+from thresher.compare.kept import Result, keep, read_cell, work_folder
+from thresher.compare.table import Comparison, write
+from thresher.output import check_writable
+from thresher.targeted import leaks, needs_target
+from thresher.types import Budget
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from thresher.backends import ModelHandle
+    from thresher.compute import OnMissing
+    from thresher.pools import Pool
+    from thresher.progress import Progress
+    from thresher.store import Store
+    from thresher.trained import Trainer
+
+
+class Evaluated(Protocol):
+    """What is read of the answer of `evaluation.evaluate`."""
+
+    @property
+    def accuracy(self) -> float: ...  # 0 to 1
+    @property
+    def macro(self) -> float: ...
+    @property
+    def rows(
+        self,
+    ) -> pa.Table: ...  # `correct`, null where `error` is not ""; `image`: rows of one image share a number
+
+
+class Evaluate(Protocol):
+    """`evaluation.evaluate`, with what of its settings is fixed for a comparison."""
+
+    def __call__(
+        self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None
+    ) -> Evaluated: ...
+
+
+def compare(
+    job: Job,
+    *,
+    store: Store,
+    out: str | Path,
+    trainer: Trainer,
+    evaluate: Evaluate,
+    on_missing: OnMissing = "auto",
+    keep_models: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Make the cells that are not there, and judge. Writes compare.json and compare.svg into `out`.
+
+    `say`: is told of each cell as it begins. Raises what selecting, training and evaluating raise.
+    """
+    out = check_writable(out)
+    cells = job.cells()
+    kitchen = _Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress)
+    missing = [c for c in cells if read_cell(out, c) is None]
+    if any(
+        needs_target(job.methods[c.method], job.model, job.roles.get(c.method, {})) for c in missing if c.method != FULL
+    ):
+        _check_leaks(job, progress)
+    if not keep_models:
+        for cell in cells:  # of a run that was killed after its cell was finished
+            if cell not in missing:
+                shutil.rmtree(work_folder(out, cell), ignore_errors=True)
+    for i, cell in enumerate(missing):
+        if say is not None:
+            say(f"{i + 1} of {len(missing)}: {cell.method} {cell.budget}, seed {cell.seed}")
+        kitchen.make(cell)
+    done = [(c, found) for c in cells if (found := read_cell(out, c)) is not None]
+    assert len(done) == len(cells), "a finished cell vanished"
+    comparison = judge_cells(job, done)
+    write(comparison, out)
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    rows: np.ndarray  # int64 [k], of the pool
+    seconds: float = 0.0  # that choosing them takes from nothing
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Kitchen:
+    job: Job
+    store: Store
+    out: Path
+    trainer: Trainer
+    evaluate: Evaluate
+    on_missing: OnMissing
+    keep_models: bool
+    progress: Progress | None
+
+    def make(self, cell: Cell) -> None:
+        job, model, work = self.job, self.job.model, work_folder(self.out, cell)
+        chosen = self._select(cell)
+        work.mkdir(parents=True, exist_ok=True)
+        fitted = self.trainer.fit(
+            model.name,
+            job.pool,
+            chosen.rows,
+            cell.recipe,
+            work / "model",
+            device=self.trainer.device,
+            progress=self.progress,
+        )
+        answered = self.evaluate(self.trainer.open(work / "model"), job.test, store=self.store, progress=self.progress)
+        table = answered.rows
+        result = Result(
+            cell.method,
+            cell.budget,
+            len(chosen.rows),
+            cell.seed,
+            float(answered.accuracy),
+            float(answered.macro),
+            round(chosen.seconds, 3),
+            round(float(fitted.seconds), 3),
+            chosen.notes,
+        )
+        keep(self.out, cell, result, table, chosen.rows, job.pool)
+        if not self.keep_models:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _select(self, cell: Cell) -> _Chosen:
+        job = self.job
+        if cell.method == FULL:
+            return _Chosen(job.usable)
+        outcome = run.select(
+            job.pool,
+            job.methods[cell.method],
+            Budget(str(cell.rows)),
+            seed=cell.seed,
+            model=job.model,
+            store=self.store,
+            on_missing=self.on_missing,
+            progress=self.progress,
+            trainer=self.trainer,
+            usable_only=True,
+            roles=job.roles.get(cell.method),
+            target=job.target_of(cell.method),
+            on_leak=None,  # looked at once, before the first cell
+        )
+        return _Chosen(outcome.rows, outcome.cost, tuple(outcome.notes))
+
+
+def _check_leaks(job: Job, progress: Progress | None) -> None:
+    """Pool, validation set and evaluation set ask different questions, near copies included. Raises PoolError."""
+    assert job.target is not None  # checked by `job`
+    leaks(job.pool, job.target, "refuse", progress, instead="")
+    leaks(job.target, job.test, "refuse", progress, names=("validation set", "evaluation"), instead="")

@@ -1,0 +1,90 @@
+"""What a comparison says: all cells, a line for each method and budget, notes; and how that is written.
+
+`write` puts compare.json and compare.svg into the folder that it is given; touches nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from thresher.compare.kept import Result
+from thresher.progress import counted
+from thresher.publish import publish
+from thresher.verdict import Interval, Verdict
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method at one budget over all seeds: a row of the table."""
+
+    method: str
+    budget: str
+    rows: int
+    mean: Interval  # accuracy in points, interval over seeds
+    percent_of_full: float | None
+    verdict: Verdict | None  # None for random and full
+    seconds_selection: float  # mean over seeds
+    seconds_training: float
+    seconds_saved: float | None  # of training, against the full pool; None without it
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells, and what they say."""
+
+    cells: list[Result]
+    lines: list[Line]
+    notes: list[str]  # of the judging; those of the selections stand in the cells
+    about: dict[str, Any]
+
+    def selection_notes(self) -> list[str]:
+        """What the selections had to say: each note once, with how many cells of which methods it is from."""
+        said: dict[str, list[Result]] = {}
+        for cell in self.cells:
+            for note in cell.notes:
+                said.setdefault(note, []).append(cell)
+        return [f"{_whose(cells)}: {note}" for note, cells in said.items()]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cells": [asdict(c) for c in self.cells],
+            "verdicts": [
+                {
+                    "method": x.method,
+                    "budget": x.budget,
+                    "rows": x.rows,
+                    "kind": x.verdict.kind,
+                    "verdict": x.verdict.words,
+                    "difference": x.verdict.difference.mean,
+                    "interval": [x.verdict.difference.low, x.verdict.difference.high],
+                    "mean": x.mean.mean,
+                    "mean_interval": [x.mean.low, x.mean.high],
+                    "random": x.verdict.random.mean,
+                    "percent_of_full": x.percent_of_full,
+                    "seconds_selection": x.seconds_selection,
+                    "seconds_training": x.seconds_training,
+                    "seconds_saved": x.seconds_saved,
+                }
+                for x in self.lines
+                if x.verdict is not None
+            ],
+            "units": "cells: accuracy and macro from 0 to 1; verdicts: points (0 to 100) and 95% intervals",
+            "notes": self.notes,
+            **self.about,
+        }
+
+
+def write(comparison: Comparison, out: Path) -> None:
+    """compare.svg and compare.json. Raises StoreError (disk full)."""
+    from thresher.report.compare_plot import plot
+
+    publish(out / "compare.svg", plot(comparison.lines).encode())
+    publish(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _whose(cells: list[Result]) -> str:
+    methods = ", ".join(dict.fromkeys(c.method for c in cells))
+    return f"{counted(len(cells), 'cell')} of {methods}"
