@@ -5,6 +5,7 @@ May touch stderr and the clock; imports rich only when a bar is drawn. Work repo
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from typing import Any, Protocol, TextIO
 WINDOW = 30.0  # seconds over which the rate is taken: cost per row changes during a run (rows are sorted by length)
 EVERY = 10.0  # seconds between plain lines
 TICK = 0.2  # seconds between points of a rate, and between updates of a bar
+NARROW = 46  # columns, beside the counts, below which a line has neither bar nor counts
+NUMBERS, NUMBERS_NARROW = 38, 24  # columns of the shortest bar, the rate and the time left; of percent and time left
 
 
 class Progress(Protocol):
@@ -28,6 +31,9 @@ class Progress(Protocol):
     def finish(self) -> None:
         """The work ended; also called when it failed."""
 
+    def say(self, text: str) -> None:
+        """A line of its own, now: why nothing moves. Between two pieces of work."""
+
 
 class Silent:
     """Says nothing: for tests and for use as a library."""
@@ -39,6 +45,9 @@ class Silent:
         return
 
     def finish(self) -> None:
+        return
+
+    def say(self, text: str) -> None:
         return
 
 
@@ -159,6 +168,9 @@ class Lines:
             took = meter.seconds()
             self._say(f"{meter.worked:,} in {duration(took)} ({speed(meter.worked / took if took else 0.0)})")
 
+    def say(self, text: str) -> None:
+        print(text, file=self._stream or sys.stderr, flush=True)
+
 
 class Bar:
     """A bar on a terminal, one for each piece of work; finished bars stay on the screen with their mean rate.
@@ -181,17 +193,19 @@ class Bar:
         if total <= done:
             return
         self._meter = Meter(total, done)
-        self._bar = RichProgress(
+        console = self._console or Console(stderr=True)
+        counts = 2 * len(f"{total:,}") + 1
+        narrow = console.width < NARROW + counts
+        columns = [
             TextColumn("{task.description}", style="bold"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("{task.fields[rate]}", style="cyan"),
+            *([] if narrow else [BarColumn(bar_width=None), TextColumn("{task.completed:,.0f}/{task.total:,.0f}")]),
+            TextColumn("{task.percentage:.0f}%" if narrow else "{task.fields[rate]}", style="cyan"),
             TextColumn("{task.fields[left]}", style="dim"),
-            console=self._console or Console(stderr=True),
-            refresh_per_second=5,
-            expand=True,
-        )
-        self._bar.add_task(label, total=total, completed=done, rate="", left="")
+        ]
+        room = console.width - (NUMBERS_NARROW if narrow else NUMBERS + counts)  # so that no number is cut
+        name = label if len(label) <= room else label[: max(room - 1, 3)].rstrip("_ ") + "…"
+        self._bar = RichProgress(*columns, console=console, refresh_per_second=5, expand=not narrow)
+        self._bar.add_task(name, total=total, completed=done, rate="", left="")
         self._bar.start()
 
     def advance(self, n: int) -> None:
@@ -219,6 +233,11 @@ class Bar:
         self._bar.stop()
         self._meter = self._bar = None
 
+    def say(self, text: str) -> None:
+        from rich.console import Console
+
+        (self._console or Console(stderr=True)).print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 class Reading:
     """Rows read from a file whose length in rows is not known: `reading(rows)`, said every ten seconds on stderr.
@@ -241,5 +260,5 @@ class Reading:
 
 
 def for_stderr() -> Bar | Lines:
-    """A bar where stderr is a terminal, plain lines where it is not."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    """A bar where stderr is a terminal that can move its cursor, plain lines where it is not."""
+    return Bar() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()

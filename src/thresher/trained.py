@@ -2,6 +2,7 @@
 
     root/models/<fingerprint>/        the model, as `training.fit` writes it
     root/models/<fingerprint>.json    written when it is finished: what it is, its rows, the seconds it took
+    root/models/<fingerprint>.lock    held while it is trained: a second process that needs it waits, and takes it
 
 The fingerprint covers the base model, the recipe and the training rows' digests, not the weights that came out: whether a
 model must be trained is known without training it, and a column under it stays valid when the model is deleted. Training
@@ -12,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from thresher.alone import alone
 from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
+from thresher.publish import publish
 from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
@@ -160,23 +161,39 @@ def trained_model(
     with_: Trainer | None,
     progress: Progress | None,
 ) -> ModelHandle:
-    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`. Raises what training raises."""
+    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another process trains it, that is
+    waited for. Raises what training raises."""
     make = with_ or trainer(cache=store.root / "models")
     folder = folder_of(store, identity)
     if not is_trained(store, identity):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        done = make.fit(base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress)
-        words = {
-            "what": "a model that thresher trained; its folder is beside this file",
-            "base": base.name,
-            "rows": len(rows),
-            "seconds": round(max(done.seconds, time.monotonic() - began), 3),
-            "steps": done.steps,
-            "identity": canonical(identity),
-        }
-        _write(_note(store, fingerprint(identity)), json.dumps(words, indent=2, ensure_ascii=False) + "\n")
+        with alone(folder.with_suffix(".lock"), "trains the same model", progress):
+            if not is_trained(store, identity):  # the one that was waited for may have been killed
+                _train(identity, base, pool, rows, store, make, progress)
     return make.open(folder)
+
+
+def _train(
+    identity: TrainedIdentity,
+    base: ModelHandle,
+    pool: TrainingRows,
+    rows: np.ndarray,
+    store: Store,
+    make: Trainer,
+    progress: Progress | None,
+) -> None:
+    began = time.monotonic()
+    folder = folder_of(store, identity)
+    done = make.fit(base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress)
+    words = {
+        "what": "a model that thresher trained; its folder is beside this file",
+        "base": base.name,
+        "rows": len(rows),
+        "seconds": round(max(done.seconds, time.monotonic() - began), 3),
+        "steps": done.steps,
+        "identity": canonical(identity),
+    }
+    publish(_note(store, fingerprint(identity)), (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _note(store: Store, fp: str) -> Path:
@@ -194,15 +211,3 @@ def _finished(store: Store, fp: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as e:
         raise StoreError(f"{_note(store, fp)} cannot be read: {e}. Delete it, and the model is trained again.") from e
     return noted if isinstance(noted, dict) else None
-
-
-def _write(path: Path, text: str) -> None:
-    """Aside, then renamed: where it stands, it is complete."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as e:
-        raise StoreError(
-            f"{path} could not be written: {e.strerror or e}. Make room and run the same command again."
-        ) from e

@@ -1,0 +1,187 @@
+"""A model that two processes need at once is trained once: the second waits, says so, and takes it; a killed one blocks nobody."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fake_training import FakeTraining
+from tests.made_pools import record, write_pool
+from tests.tiny_models import build
+from tests.training import rows as pictures
+from thresher.alone import alone
+from thresher.errors import StoreError
+from thresher.progress import Bar, Lines, Progress, Silent
+
+TOO_LONG = 300.0  # seconds, on a machine that is busy
+
+FAKE = """
+import sys
+from pathlib import Path
+from tests.fake_training import FakeTraining
+from tests.made_pools import Model
+from thresher import run
+from thresher.methods.mllm_selector import MllmSelector
+from thresher.pools import open_pool
+from thresher.progress import Lines
+from thresher.store import Store
+from thresher.trained import Trainer
+from thresher.types import Budget
+
+folder = Path(sys.argv[1])
+training = FakeTraining(folder / "trainings")
+
+def fit(*args, **kwargs):
+    print("trains", flush=True)
+    sys.stdin.readline()
+    return training.fit(*args, **kwargs)
+
+out = run.select(
+    open_pool(folder / "pool.json"), MllmSelector(), Budget("30%"), model=Model().handle, store=Store(folder / "store"),
+    trainer=Trainer(fit, training.open, "cpu"), progress=Lines(),
+)
+print("rows", out.rows.tolist(), flush=True)
+"""
+
+REAL = """
+import sys
+from pathlib import Path
+from thresher import run
+from thresher.backends import resolve
+from thresher.methods.mllm_selector import MllmSelector
+from thresher.pools import open_pool
+from thresher.progress import Lines
+from thresher.store import Store
+from thresher.trained import trainer
+from thresher.types import Budget
+
+folder, base = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+out = run.select(
+    open_pool(folder / "pool.json"), MllmSelector(seed_fraction=0.5), Budget("30%"), model=resolve(base, device="cpu"),
+    store=Store(folder / "store"), trainer=trainer(device="cpu"), progress=Lines(),
+)
+print("rows", out.rows.tolist(), flush=True)
+"""
+
+
+def start(program: str, *args: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, args)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(TOO_LONG, process.kill)  # a lock that is broken fails a test, it does not hang it
+    watchdog.daemon = True
+    watchdog.start()
+    return process
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> str:
+    """Read its stderr up to the line with these words."""
+    assert process.stderr is not None
+    for told in process.stderr:
+        if words in told:
+            return told
+    raise AssertionError(f"it ended without saying {words!r}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pool(tmp_path / "pool.json", [record(i) for i in range(60)])
+    return tmp_path
+
+
+def test_the_second_waits_and_reuses(folder: Path) -> None:
+    first = start(FAKE, folder)
+    assert line(first) == "trains\n"
+    second = start(FAKE, folder)
+    said = wait_for(second, "Waiting for")
+    (held,) = (folder / "store" / "models").glob("*.lock")
+    assert said == f"Waiting for another process that trains the same model; it holds {held}.\n"
+    go(first)
+    (a, _), (b, _) = first.communicate(), second.communicate()
+    assert first.returncode == second.returncode == 0
+    assert a.startswith("rows [") and a == b  # the second never trained
+    assert len(FakeTraining(folder / "trainings").calls()) == 1
+
+
+def test_a_killed_owner_blocks_nobody(folder: Path) -> None:
+    first = start(FAKE, folder)
+    assert line(first) == "trains\n"
+    second = start(FAKE, folder)
+    wait_for(second, "Waiting for")
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    assert line(second) == "trains\n"
+    go(second)
+    assert line(second).startswith("rows [")
+    assert second.wait() == 0
+    assert len(FakeTraining(folder / "trainings").calls()) == 1
+    with alone(next((folder / "store" / "models").glob("*.lock")), "does nothing", Unheard()):
+        """The file that both left behind is held by nobody."""
+
+
+@pytest.mark.slow
+def test_two_processes_that_train_a_tiny_model_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    pictures.pool_of(tmp_path, [pictures.record(i) for i in range(40)])
+    both = [start(REAL, tmp_path, build("llava")) for _ in range(2)]
+    assert [line(p) for p in both] == ["ready\n"] * 2
+    for p in both:
+        go(p)
+    (a, told_a), (b, told_b) = (p.communicate() for p in both)
+    assert [p.returncode for p in both] == [0, 0], told_a + told_b
+    assert a == b and a.startswith("rows [")
+    (model,) = (tmp_path / "store" / "models").glob("*/training.json")
+    assert (told_a + told_b).count("Waiting for another process") == 1
+    assert model.parent.with_suffix(".json").exists() and not (model.parent / ".training").exists()
+
+
+class Unheard(Silent):
+    def say(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+def test_alone_nothing_is_said_and_an_error_lets_go(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), alone(tmp_path / "a.lock", "divides", Unheard()):
+            1 / 0  # noqa: B018
+
+
+def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"a\.lock cannot be locked: .* folder that you may write to"):  # noqa: SIM117
+        with alone(tmp_path / "file" / "a.lock", "waits"):
+            raise AssertionError("it was not locked")
+
+
+def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    stream, drawn = io.StringIO(), io.StringIO()
+    kinds: list[Progress] = [Lines(stream), Bar(Console(file=drawn, width=20)), Silent()]
+    for progress in kinds:
+        progress.say("Waiting for [it], a rather long line.")
+    assert stream.getvalue() == drawn.getvalue() == "Waiting for [it], a rather long line.\n"
+    assert capsys.readouterr() == ("", "")
