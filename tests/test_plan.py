@@ -103,8 +103,13 @@ def test_rows_that_cannot_be_used_are_announced(tmp_path: Path, store: Store) ->
 def test_a_plan_refuses_what_select_refuses(pool: Pool, store: Store) -> None:
     with pytest.raises(ConfigError, match="--model"):
         plan(pool, HighestLoss(), Budget("10"), None, store)
-    with pytest.raises(ConfigError, match="more rows"):
-        plan(pool, HighestLoss(), Budget("1000"), Model().handle, store)
+    with pytest.raises(ConfigError, match="at most 100%"):
+        plan(pool, HighestLoss(), Budget("150%"), Model().handle, store)
+
+
+def test_a_budget_above_the_pool_is_all_of_it(pool: Pool, store: Store) -> None:
+    p = plan(pool, HighestLoss(), Budget("1000"), Model().handle, store)
+    assert p.budget == 200 and any("more than the pool has (200 rows)" in n for n in p.notes)
 
 
 def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from thresher.compute import AUTO_LIMIT, Computation, begin
 from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
-from thresher.mixture import Mixture, settled_for
-from thresher.price import Price, price, shows
+from thresher.mixture import Mixture, Settled, settled_for
+from thresher.price import SHORT_ANSWER, Price, price, shows
 from thresher.progress import counted, duration
 from thresher.signal_graph import (
     memo_key,
@@ -78,6 +78,8 @@ class SignalPlan:
     tokens: int | None  # estimated
     hours: float | None  # estimated; None: nothing was measured
     served: bool = False  # the model is behind a server
+    asked_with: str = ""  # label of the first of the signals that are asked about a row together; "": it is asked alone
+    answer_tokens: int = 0  # of one answer: what a server charges beside `tokens`; estimated
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def plan(
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
-    settled = settled_for(mixture, pool, budget, store, seed, None)
+    settled = settled_for(mixture, pool, budget, store, seed, None, model=model, score=False)
     wanted = settled.budget
     signals = signals_of(method, model, roles or {}, seed, wanted)
     computation = begin(
@@ -161,6 +163,12 @@ def plan(
         theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
         parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
+    if settled.mixture.dedup == "semantic":
+        theirs, costs_of_it = _embedding(pool, settled, store, seed, model, probe)
+        if any(p.to_score for p in theirs):
+            parts = tuple(dataclasses.replace(p, upper_bound=p.to_score > 0) for p in parts)
+        parts = (*theirs, *parts)
+        aimed += costs_of_it.values()
     every = [*aimed, *costs.values()]
 
     active = int(computation.active.sum())
@@ -192,7 +200,10 @@ def plan(
     notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
     requests = sum(p.passes for p in parts if p.served)
     if requests:
-        notes.append(f"{requests:,} requests to a server, one for each question about a row.")
+        notes.append(
+            f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each question about a row; repeated "
+            "ones are not counted."
+        )
     notes += settled.plan_notes(aside)
     if selected < wanted:
         notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
@@ -224,12 +235,26 @@ def _parts(
     looked = _look(computation, unlabelled(signals))
     passes = _passes(looked)
     costs = _costs(computation, looked, passes, probe)
+    first = {label: labels[0] for labels in _together(looked).values() if len(labels) > 1 for label in labels}
     parts = tuple(
-        _signal_plan(label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)])
+        _signal_plan(
+            label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)], first.get(label, "")
+        )
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
     computation.close()
     return parts, costs
+
+
+def _embedding(
+    pool: Pool, settled: Settled, store: Store, seed: int, model: ModelHandle | None, probe: bool
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+    """What `--dedup semantic` asks of the model before the method asks anything."""
+    from thresher.duplicates.stage import embedding_of
+
+    signal = embedding_of(model)
+    computation = begin(pool, {"dedup": signal}, store, seed, model, "exclude", False, None, within=settled.compared)
+    return _parts(computation, {"dedup": signal}, probe)
 
 
 def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
@@ -267,19 +292,26 @@ def _model(signal: Signal) -> ModelIdentity | None:
 
 
 def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
-    """label -> rows through the model. Of signals asked in one pass, the first that misses rows stands for all; to a server
-    every question is a request.
+    """label -> rows through the model. Of signals asked in one pass, the first of those that miss most rows stands for all; to
+    a server every question is a request.
     """
-    paid: set[Hashable] = set()
-    out: dict[str, int] = {}
-    for label, (signal, _, to_score, _) in looked.items():
-        out[label] = 0 if signal.needs is Capability.NONE else to_score
-        if isinstance(signal, SharedSignal) and to_score and not _served(signal):
-            group = signal.together()
-            most = max(rows for other, _, rows, _ in looked.values() if _asked_with(other, group))
-            out[label] = 0 if group in paid else most
-            paid.add(group)
+    out = {
+        label: 0 if signal.needs is Capability.NONE else to_score for label, (signal, _, to_score, _) in looked.items()
+    }
+    for labels in _together(looked).values():
+        if not _served(looked[labels[0]][0]):
+            payer = max(labels, key=lambda label: looked[label][2])  # the first of equals
+            out |= {label: out[label] if label == payer else 0 for label in labels}
     return out
+
+
+def _together(looked: Mapping[str, Looked]) -> dict[Hashable, list[str]]:
+    """The labels of the signals that are asked in one pass, by what they share."""
+    groups: dict[Hashable, list[str]] = {}
+    for label, (signal, *_) in looked.items():
+        if isinstance(signal, SharedSignal):
+            groups.setdefault(signal.together(), []).append(label)
+    return groups
 
 
 def _served(signal: Signal) -> bool:
@@ -287,12 +319,15 @@ def _served(signal: Signal) -> bool:
     return model is not None and model.served
 
 
-def _asked_with(signal: Signal, group: Hashable) -> bool:
-    return isinstance(signal, SharedSignal) and signal.together() == group
-
-
 def _signal_plan(
-    label: str, signal: RowSignal, wanted: int, to_score: int, bound: bool, passes: int, cost: Price
+    label: str,
+    signal: RowSignal,
+    wanted: int,
+    to_score: int,
+    bound: bool,
+    passes: int,
+    cost: Price,
+    asked_with: str,
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_asked(passes)
@@ -312,6 +347,8 @@ def _signal_plan(
         tokens=None if tokens is None else round(tokens),
         hours=None if seconds is None else seconds / 3600,
         served=_served(signal),
+        asked_with=asked_with,
+        answer_tokens=0 if not _served(signal) else SHORT_ANSWER if signal.needs is Capability.GENERATE else 1,
     )
 
 

@@ -109,6 +109,8 @@ def price(
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
+    if model is not None and model.served:  # each question is a request with the whole row, and its words are paid for
+        tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
     basis = (
         f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} an image; "
         "the model was not measured, so hours and memory are not known"
@@ -169,6 +171,11 @@ def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) 
             continue
         seconds = time.perf_counter() - began
     return seconds
+
+
+def _prompt(signal: RowSignal) -> str:
+    """What is asked about a row, as far as the signal says so in a field; names that are to be filled in stand for themselves."""
+    return " ".join(str(getattr(signal, name, "")) for name in ("system", "prompt"))
 
 
 def shows(signal: RowSignal) -> bool:

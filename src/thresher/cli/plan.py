@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +13,8 @@ import typer
 from thresher.cli import options as o
 
 if TYPE_CHECKING:
-    from thresher.plan import Plan
+    from thresher.config import RunConfig
+    from thresher.plan import Plan, SignalPlan
 
 
 def plan(
@@ -31,6 +35,7 @@ def plan(
     drop: o.Drop = None,
     filter: o.Filter = None,
     dedup: o.Dedup = None,
+    dedup_threshold: o.DedupThreshold = None,
     unscorable: o.Unscorable = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Measure 64 rows to estimate time and memory, or open no model.")
@@ -59,7 +64,7 @@ def plan(
     from thresher.plan import plan as make
 
     told = o.told(context)
-    job = prepare(told, out=False)
+    job = prepare(told, out=False, options=o.roles_by_option(context))
     made = make(
         job.pool,
         job.method,
@@ -73,14 +78,16 @@ def plan(
         mixture=job.config.mixture,
         target=job.target,
     )
+    bill = estimated(made, told)
     if as_json:
-        typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
+        said = made.to_json() | ({} if bill is None else {"cost": bill.cost})
+        typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
     else:
-        show(made)
+        show(made, () if bill is None else bill.notes(told))
 
 
-def show(plan: Plan) -> None:
-    """A sentence, a table of what is to be scored, the cost, and what the budget saves."""
+def show(plan: Plan, more: Sequence[str] = ()) -> None:
+    """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
     from rich.markup import escape
 
     from thresher.progress import duration
@@ -94,12 +101,22 @@ def show(plan: Plan) -> None:
         f"training on them takes {plan.saved:.0%} less time than on all.",
     )
     if plan.signals:
-        out = table("scores", "wanted", "in the store", "to score", "tokens", "time")
-        for s in plan.signals:
-            mark = "at most " if s.upper_bound else ""
-            tokens = "?" if s.tokens is None else f"{s.tokens:,}"
-            hours = "?" if s.hours is None else duration(s.hours * 3600)
-            out.add_row(s.label, f"{s.wanted:,}", f"{s.stored:,}", f"{mark}{s.to_score:,}", tokens, hours)
+        shown = lines(plan.signals)
+        out = table(
+            "scores (questions)" if any("(" in line.name for line in shown) else "scores",
+            "wanted",
+            "stored",
+            "to score",
+            "tokens",
+            "time",
+        )
+        for line in shown:
+            mark = "at most " if line.upper_bound else ""
+            tokens = "?" if line.tokens is None else f"{line.tokens:,}"
+            hours = "?" if line.hours is None else duration(line.hours * 3600)
+            out.add_row(line.name, f"{line.wanted:,}", f"{line.stored:,}", f"{mark}{line.to_score:,}", tokens, hours)
+        for column in out.columns[1:]:
+            column.no_wrap = True  # of a narrow terminal the names give way
         console.print(out)
     if not plan.signals:
         say(console, "The method asks no model about the rows.")
@@ -109,8 +126,99 @@ def show(plan: Plan) -> None:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
         hours = "an unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
-        say(console, f"In all {most}{plan.to_score:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
+        rows = sum(line.rows for line in shown)
+        say(console, f"In all {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
         if plan.peak_bytes is not None:
             say(console, f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
-    for text in plan.notes:
+    for text in (*plan.notes, *more):
         say(console, f"Note: {text}", markup=False)
+
+
+# ---------------------------------------------------------------------------------------------- servers
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What servers would be sent, without repeated requests, and `cost` in the currency of the prices (None: none given)."""
+
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+
+    def notes(self, config: RunConfig) -> list[str]:
+        """The cost, and which caps would stop the run."""
+        out = []
+        if self.cost is not None:
+            out.append(
+                f"At the prices given about {self.cost:.4g}, by an estimated {self.tokens_in:,} tokens in and "
+                f"{self.tokens_out:,} out."
+            )
+        if config.max_requests is not None and self.requests > config.max_requests:
+            out.append(
+                f"--max-requests {config.max_requests:,} stops the run before its end; the same command goes on."
+            )
+        if config.max_cost is not None and self.cost is not None and self.cost > config.max_cost:
+            out.append(f"--max-cost {config.max_cost:g} stops the run before its end; the same command goes on.")
+        return out
+
+
+def estimated(plan: Plan, config: RunConfig) -> Bill | None:
+    """None where no server would be asked."""
+    served = [s for s in plan.signals if s.served and s.passes]
+    if not served:
+        return None
+    tokens_in = sum(s.tokens or 0 for s in served)
+    tokens_out = sum(s.passes * s.answer_tokens for s in served)
+    cost = None
+    if config.price_in is not None and config.price_out is not None:
+        cost = (tokens_in * config.price_in + tokens_out * config.price_out) / 1e6
+    return Bill(sum(s.passes for s in served), tokens_in, tokens_out, cost)
+
+
+# ---------------------------------------------------------------------------------------------- a line a pass
+
+
+@dataclass(frozen=True)
+class Line:
+    """Signals that are asked about a row together, or one alone. Counts are of rows, each once however many questions."""
+
+    name: str
+    wanted: int
+    stored: int
+    to_score: int
+    rows: int  # of them through the model; where each question is asked apart, once for each
+    upper_bound: bool
+    tokens: int | None
+    hours: float | None
+
+
+def lines(signals: Sequence[SignalPlan]) -> list[Line]:
+    """A line for the signals of one pass that miss the same number of rows, in the order of the first; also for more than
+    FEW signals of one kind that are asked one by one.
+    """
+    from thresher.summary import FEW
+
+    alike = Counter(s.signal for s in signals if not s.asked_with)
+    groups: dict[tuple[object, ...], list[SignalPlan]] = {}
+    for s in signals:
+        with_whom = s.asked_with or (f"kind {s.signal}" if alike[s.signal] > FEW else f"alone {s.label}")
+        groups.setdefault((bool(s.asked_with), with_whom, s.wanted, s.to_score, s.upper_bound), []).append(s)
+    return [_line(group) for group in groups.values()]
+
+
+def _line(group: Sequence[SignalPlan]) -> Line:
+    from thresher.summary import families
+
+    first = group[0]
+    tokens, hours = [s.tokens for s in group], [s.hours for s in group]
+    return Line(
+        name=", ".join(families([(s.signal, s.label) for s in group])),
+        wanted=first.wanted,
+        stored=first.stored,
+        to_score=first.to_score,
+        rows=first.to_score * (1 if first.asked_with else len(group)),
+        upper_bound=first.upper_bound,
+        tokens=None if None in tokens else sum(t for t in tokens if t is not None),
+        hours=None if None in hours else sum(h for h in hours if h is not None),
+    )
