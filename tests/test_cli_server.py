@@ -48,6 +48,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") 
         (["--backend", "openai", "--url", f"{URL}#m"], "name its model with --model"),
         (["--backend", "openai", "--url", "127.0.0.1:8000"], "not a server's URL"),
         (["--backend", "openai", "--url", URL, "--model", "m", "--max-cost", "1"], "--price-in and --price-out"),
+        (["--backend", "openai", "--url", URL, "--model", "m", "--price-in", "1"], "--price-in without --price-out"),
+        (["--backend", "openai", "--url", URL, "--model", "m", "--price-out", "1"], "--price-out without --price-in"),
+        (["--model", "demo", "--price-in", "1", "--price-out", "1"], "--price-in, --price-out are for"),
         (["--backend", "openai", "--url", URL, "--model", "m", "--concurrency", "0"], "--concurrency 0"),
         (["--backend", "openai", "--url", URL, "--model", "m", "--image-side", "4"], "--image-side 4"),
         (["--backend", "openai", "--url", URL, "--model", "m", "--timeout", "0"], "--timeout 0"),
@@ -101,6 +104,13 @@ def test_a_method_that_asks_nothing_forgets_the_server(capsys: pytest.CaptureFix
     assert code == 0 and "random asks no model; --backend openai is not used" in said
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["backend"] == "hf" and "url" not in told and "max_requests" not in told
+
+
+def test_a_served_model_that_is_not_used_takes_its_limits_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run(capsys, "--model", f"{URL}#m", "--max-requests", "3", method="random")
+    assert code == 0
+    code, said = run(capsys, "--config", "out/run.yaml", method="random")
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("method", ["perplexity", "clipper", "mllm_selector"])

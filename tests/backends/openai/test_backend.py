@@ -147,9 +147,20 @@ def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(opened: Any, i
             seen.extend(piece.index.tolist())
             errors.extend(piece.errors)
 
-    with pytest.raises(ServerError, match=r"HTTP 500.*run the same command again"):
+    with pytest.raises(ServerError, match=r"last 8 rows were .*HTTP 500.*Run the same command again"):
         run()
     assert len(seen) == 10 and not any(errors)
+
+
+def test_a_server_that_never_answered_is_given_up_sooner(
+    opened: Any, images: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, backend = opened({"tries": 2}, fail=1.0, ways=("500",))
+    with pytest.raises(ServerError, match=r"last 3 rows .*Is the URL right"):
+        list(backend.ask(rows(50), [SCORE], images))
+    assert len(server.asked) == 6
+    assert [r.getMessage() for r in caplog.records if "given no usable answer yet (HTTP 500)" in r.getMessage()] != []
+    assert len(caplog.records) == 1  # said once
 
 
 def test_an_unreachable_server(images: Images) -> None:
@@ -158,7 +169,7 @@ def test_an_unreachable_server(images: Images) -> None:
     options = ServerOptions(tries=2, backoff=0.01)
     backend = resolve(f"http://127.0.0.1:{port}/v1#m", server=options).open()
     for count in (1, 50):
-        with pytest.raises(ServerError, match="cannot be reached"):
+        with pytest.raises(ServerError, match=rf":{port}/v1 does not answer: the first row .*cannot be reached"):
             list(backend.ask(rows(count), [SCORE], images))
     with pytest.raises(ServerError, match="cannot be reached"):
         resolve(f"http://127.0.0.1:{port}/v1", server=options)

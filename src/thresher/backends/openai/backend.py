@@ -50,7 +50,7 @@ class OpenAIBackend:
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.client = Client(address, key, options)
         self.options = options
-        self._health = Health()
+        self._health = Health(address.base)
         self._several = True  # the server heeds `n`
         self._said = 0
         self._draws, self._equal = False, 0  # whether draws of a row were seen to differ; rows whose draws were equal

@@ -8,12 +8,13 @@ stops the run with a ServerError that says what to do.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httpx
-from tenacity import Retrying, retry_if_exception_type
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_when_event_set
 
@@ -24,6 +25,7 @@ from thresher.backends.openai.waiting import Transient, retry_after, waits
 from thresher.errors import CapabilityError, CapReached, ServerError
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 SAID = 300  # characters of what a server says that are shown
 ABSENT = 3  # answers without log-probabilities before it is believed that there are none
@@ -51,9 +53,14 @@ class Client:
             limits=httpx.Limits(max_connections=options.concurrency),
             trust_env=not address.is_here,  # a proxy from the environment is for hosts elsewhere
         )
+        self._answered = False  # a request was answered, or it was said that none was
         self._seen_logprobs = False
         self._absent = 0
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._http.close()
 
     # ------------------------------------------------------------------------------------------ the two calls
 
@@ -101,6 +108,7 @@ class Client:
                 try:
                     response = self._read(self._send("POST", "/chat/completions", body))
                 except Refused as refusal:
+                    self._answered = True
                     if self._learns(body, str(refusal)):
                         continue
                     if top and "logprobs" in str(refusal) and not self._seen_logprobs:
@@ -114,9 +122,25 @@ class Client:
             wait=waits(self.options.backoff),
             retry=retry_if_exception_type(Transient),
             sleep=sleep_using_event(stop),
+            before_sleep=self._say_that_it_waits,
             reraise=True,
         )
-        return tries(once)
+        found = tries(once)
+        self._answered = True
+        return found
+
+    def _say_that_it_waits(self, state: RetryCallState) -> None:
+        """Once, at the first request that fails while the server has answered none: a wrong URL should not look like work."""
+        error = None if state.outcome is None else state.outcome.exception()
+        if self._answered or isinstance(error, NoLogprobs):  # absent log-probabilities are named soon enough
+            return
+        self._answered = True
+        log.warning(
+            "The server %s has given no usable answer yet (%s). A request is sent up to %d times.",
+            self.address.base,
+            error,
+            self.options.tries,
+        )
 
     # ------------------------------------------------------------------------------------------ one response
 

@@ -51,9 +51,17 @@ class ServerOptions:
                 raise ConfigError(f"{flag} {value}: expected a whole number, at least {least}.")
         if not self.timeout > 0:
             raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0.")
-        for flag, price in (("--price-in", self.price_in), ("--price-out", self.price_out)):
+        prices = (("--price-in", self.price_in), ("--price-out", self.price_out))
+        for flag, price in prices:
             if price is not None and not price >= 0:
                 raise ConfigError(f"{flag} {price:g}: expected a price of a million tokens, 0 or more.")
+        given = [flag for flag, price in prices if price is not None]
+        if len(given) == 1:
+            other = next(flag for flag, price in prices if price is None)
+            raise ConfigError(
+                f"{given[0]} without {other}: a cost needs both prices, each for a million tokens. Add {other} (0 where the "
+                "server does not charge for these), or leave both out."
+            )
         if self.max_cost is not None:
             if not self.max_cost > 0:
                 raise ConfigError(f"--max-cost {self.max_cost:g}: expected more than 0.")

@@ -48,7 +48,11 @@ def _open(address: Address, options: ServerOptions) -> OpenAIBackend:
 def _only_model(address: Address, options: ServerOptions) -> str:
     from thresher.backends.openai.client import Client
 
-    names = Client(address, read_key(options.api_key_env), options).models()
+    client = Client(address, read_key(options.api_key_env), options)
+    try:
+        names = client.models()
+    finally:
+        client.close()
     if len(names) == 1:
         return names[0]
     if not names:

@@ -20,6 +20,7 @@ from thresher.errors import CapReached, ImageError, ServerError
 
 UNANSWERED = 8  # rows given up one after the other, before the server is held to be down
 UNREACHABLE = 3  # the same, where not even a connection came about
+AT_FIRST = 3  # the same, while the server has answered nothing yet; of those without a connection, one
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,14 @@ class Done:
 class Health:
     """What is known of a server, for the life of a backend."""
 
+    server: str = ""  # its URL
     answered: bool = False
+
+    def is_down(self, given_up: int, unreachable: int, concurrency: int) -> bool:
+        """After so many rows in a row in vain, and so many of them without a connection."""
+        if not self.answered:
+            return given_up >= AT_FIRST or unreachable > 0
+        return given_up >= max(UNANSWERED, concurrency) or unreachable >= UNREACHABLE
 
 
 Ask = Callable[[int, Callable[[], None], threading.Event], Any]
@@ -83,13 +91,11 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
                     full = True
                 else:
                     fatal = fatal or error
-            if len(held) >= max(UNANSWERED, options.concurrency) or unreachable >= UNREACHABLE:
-                fatal = fatal or _down(held)
+            if health.is_down(len(held), unreachable, options.concurrency):
+                fatal = fatal or _down(held, health)
             if ready:
                 yielded += len(ready)
                 yield ready
-        if fatal is None and held and unreachable == len(held) and not health.answered:
-            fatal = _down(held)
         if fatal is not None:
             yield workers.answered()
             raise fatal
@@ -105,11 +111,13 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
         workers.stop()
 
 
-def _down(held: Sequence[Done]) -> ServerError:
-    return ServerError(
-        f"The server does not answer: the last {len(held)} rows were {held[-1].error}. They are not stored as failures, "
-        "what came before is stored; run the same command again when the server is back."
-    )
+def _down(held: Sequence[Done], health: Health) -> ServerError:
+    what = "the first row was" if len(held) == 1 else f"the last {len(held)} rows were"
+    kept = "Nothing was stored as a failure; what came before is stored."
+    again = "Run the same command again when the server is back."
+    if not health.answered:
+        again = "Is the URL right, and is the server running? Run the same command again when it answers."
+    return ServerError(f"The server {health.server} does not answer: {what} {held[-1].error}. {kept} {again}")
 
 
 def _capped(options: ServerOptions, requests: int) -> str:
