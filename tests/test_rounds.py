@@ -72,7 +72,7 @@ def select(tmp_path: Path, pool: Pool, target: Pool | None, **more: Any) -> tupl
         "trainer": training.trainer,
         "target": target,
     }
-    outcome = rounds.select(pool, load("error_driven", settings), Budget("12"), **{**given, **more})
+    outcome = rounds.select(pool, load("error_driven", settings), Budget(more.pop("budget", "12")), **{**given, **more})
     return outcome, training
 
 
@@ -98,6 +98,13 @@ def test_each_round_aims_at_what_is_still_wrong(tmp_path: Path, pool: Pool, targ
     assert any(n.startswith("Round 2: The model gets") for n in outcome.notes)
     evidence = outcome.evidence["round"]
     assert evidence.shape == outcome.considered.shape and (evidence > 0).sum() == 12
+
+
+def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, pool: Pool, target: Pool) -> None:
+    Learning.enough = 1
+    outcome, _ = select(tmp_path, pool, target, budget="1000")
+    assert outcome.budget == len(pool) and outcome.recipe.budget == "1000"
+    assert outcome.notes[0] == f"--budget 1000 is more than the pool has ({len(pool)} rows): it means all of them."
 
 
 def test_a_second_run_trains_nobody_and_gives_the_same(tmp_path: Path, pool: Pool, target: Pool) -> None:

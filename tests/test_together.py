@@ -209,3 +209,13 @@ def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
     made = plan.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes) for s in made.signals] == [("a", 60, 60), ("b", 60, 0), ("c", 60, 0)]
     assert made.passes == 60
+
+
+def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(pool: Pool, store: Store) -> None:
+    run.select(pool, Panel("a"), Budget("10"), store=store, model=Judge().handle)
+    grown = open_pool(write_pool(pool.path.with_name("grown.json"), [record(i) for i in range(80)]))
+    made = plan.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)
+    assert [(s.label, s.to_score, s.passes, s.asked_with) for s in made.signals] == [
+        ("a", 20, 0, "a"),
+        ("b", 80, 80, "a"),
+    ]

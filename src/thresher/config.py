@@ -23,18 +23,17 @@ ON_LEAK = ("refuse", "drop")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 BACKENDS = ("hf", "openai")
 SERVER = (  # what only a server heeds
-    *(
-        "url",
-        "max_requests",
-        "max_cost",
-        "price_in",
-        "price_out",
-        "concurrency",
-        "timeout",
-        "api_key_env",
-        "image_side",
-    ),
+    "url",
+    "max_requests",
+    "max_cost",
+    "price_in",
+    "price_out",
+    "concurrency",
+    "timeout",
+    "api_key_env",
+    "image_side",
 )
+_NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
@@ -94,6 +93,8 @@ class RunConfig:
     """One comparison each, such as `length < 2000`; only rows that satisfy all of them are considered."""
     dedup: str | None = None
     """`exact`, `near` or `semantic`: of rows that say the same only one is considered."""
+    dedup_threshold: float | None = None
+    """Similarity from which rows are near or semantic copies; None: the default of `dedup`."""
     unscorable: str | None = None
     """Rows that are fine, but that no model here can score (videos, too long): `keep`, `drop` or `random`; None: they fail."""
     seed: int = 0
@@ -127,7 +128,7 @@ class RunConfig:
         """What is asked of the mixture. Raises ConfigError."""
         from thresher.mixture import Mixture
 
-        return Mixture(self.quota, self.keep, self.drop, self.filter, self.dedup, self.unscorable)
+        return Mixture(self.quota, self.keep, self.drop, self.filter, self.dedup, self.unscorable, self.dedup_threshold)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -196,13 +197,15 @@ def _text(value: Any) -> str:
 
 
 def parse_settings(words: list[str]) -> dict[str, str]:
-    """`["where=top", "bins=20 prefer=none"]` -> a mapping. Raises ConfigError.
+    """What stood behind each --set -> a mapping. Raises ConfigError.
 
-    >>> parse_settings(["where=top", "bins=20 prefer=none"])
-    {'where': 'top', 'bins': '20', 'prefer': 'none'}
+    One text may hold several settings; a value may hold spaces, but not a space and then what looks like `key=`.
+
+    >>> parse_settings(["where=top", "bins=20 prefer=none", "weights=a:2, b:1"])
+    {'where': 'top', 'bins': '20', 'prefer': 'none', 'weights': 'a:2, b:1'}
     """
     out: dict[str, str] = {}
-    for word in (piece for text in words for piece in text.split()):
+    for word in (piece for text in words for piece in _NEXT_SETTING.split(text.strip())):
         key, equals, value = word.partition("=")
         if not equals or not key or not value:
             raise ConfigError(f"--set {word}: expected key=value, for example --set where=middle.")

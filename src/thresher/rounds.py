@@ -16,6 +16,7 @@ import numpy as np
 from thresher import run
 from thresher.errors import CapabilityError, ConfigError
 from thresher.methods.error_driven import TEACHER
+from thresher.mixture import above_the_pool
 from thresher.progress import counted
 from thresher.run import Outcome
 from thresher.store import Store
@@ -84,7 +85,7 @@ def select(
     gone = repeated
     done: list[Outcome] = []
     trainings: list[TrainingRun] = []
-    wanted = budget.rows(len(pool))
+    wanted = budget.capped(len(pool))
     current = student
     for number, share in enumerate(shares(wanted, rounds), 1):
         if share == 0:
@@ -107,7 +108,8 @@ def select(
             gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
-    return _together(done, trainings, budget, wanted, student, leaked)
+    said = [text for text in (above_the_pool(budget, len(pool)), leaked) if text]
+    return _together(done, trainings, budget, wanted, student, said)
 
 
 def _trainable(
@@ -146,7 +148,7 @@ def _together(
     budget: Budget,
     wanted: int,
     student: ModelHandle,
-    leaked: str,
+    said: list[str],
 ) -> Outcome:
     """One outcome of all rounds. Reasons of a row are those of the round that took it; of the others, the first round's."""
     first = done[0]
@@ -160,7 +162,7 @@ def _together(
         evidence["round"][at] = number
     rows = np.concatenate([o.rows for o in done])
     at = np.array([place[r] for r in rows.tolist()], np.int64)
-    notes = [leaked] if leaked else []
+    notes = list(said)
     for number, outcome in enumerate(done, 1):
         notes += [f"Round {number}: {note}" for note in outcome.notes]
     if len(rows) < wanted:

@@ -375,7 +375,19 @@ class Budget:
     _PERCENT: ClassVar[re.Pattern[str]] = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
     def rows(self, n: int) -> int:
-        """Rows for a pool of n, rounded down, at least 1. Raises ConfigError on anything unclear."""
+        """Rows for a pool of n, rounded down, at least 1. Raises ConfigError on anything unclear, and for more than n."""
+        k = self._asked(n)
+        if k > n:
+            raise ConfigError(
+                f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most {n}, or a share such as 30%."
+            )
+        return k
+
+    def capped(self, n: int) -> int:
+        """As `rows`, but all n where more are asked for."""
+        return min(self._asked(n), n)
+
+    def _asked(self, n: int) -> int:
         text = self.text.strip()
         if m := self._PERCENT.fullmatch(text):
             whole, _, decimals = m[1].partition(".")
@@ -388,10 +400,6 @@ class Budget:
             k = int(text)
             if k == 0:
                 raise ConfigError(f"--budget {self.text}: at least one row must be kept.")
-            if k > n:
-                raise ConfigError(
-                    f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most {n}, or a share such as 30%."
-                )
             return k
         hint = ""
         try:
@@ -432,6 +440,10 @@ class Selection:
     notes: tuple[str, ...] = ()  # what the user should know, in words ("bin 3 of W had too few rows …")
     weights: np.ndarray | None = None
     findings: Findings | None = None
+
+    def __repr__(self) -> str:
+        notes = f"; {len(self.notes)} in notes" if self.notes else ""
+        return f"<Selection: {len(self.rows):,} rows; reasons: {', '.join(self.reason) or 'none'}{notes}>"
 
 
 class Method(Protocol):

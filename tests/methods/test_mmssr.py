@@ -235,8 +235,9 @@ def test_a_judge_that_does_not_judge_is_named():
     columns = columns_of({"humanities": np.full(40, 2.0), OCR: np.arange(40) / 10}, [1] * 40)
     columns.values[f"score_{OCR}"]["mass"][:] = 0.01
     notes = " ".join(select(Mmssr(capabilities="ocr,humanities"), columns, 4).notes)
-    assert "humanities: the score is the same for all 40 rows" in notes
-    assert "optical_character_recognition: the judge puts only 1.0% of its probability" in notes
+    assert "The score is the same in all 40 rows" in notes and "for 1 of 2 capabilities: humanities (2.000)" in notes
+    assert "under 50% in 40 of 80 answers" not in notes and "under 50% in 40 of 40 answers" in notes
+    assert "for 1 of 2 capabilities: optical_character_recognition 1.0%" in notes
     assert "styles: all 40 rows have the same ones" in notes and "nine names" not in notes
     for k in range(9):
         columns.values[f"style_{k}"]["logprob"][:] = -9

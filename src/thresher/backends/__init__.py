@@ -4,7 +4,7 @@ to open it. The identity is known without loading weights, so that a run with no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ class ModelHandle:
     name: str
     identity: ModelIdentity
     open: Callable[[], Any]
+    image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
+    """Tokens that pictures take, by the model's processor alone (`hf.image_tokens`); None: cannot be known without asking."""
 
 
 def resolve(
@@ -33,12 +35,14 @@ def resolve(
     trust_remote_code: bool = False,
     cache: Path | None = None,
     server: ServerOptions | None = None,
+    typed: str | None = None,
 ) -> ModelHandle:
     """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), `demo`, the built-in model, or a
     server: `http://host:8000/v1#NAME`.
 
     `cache`: a folder that may remember the hash of a model folder's files. `server`: how a server is asked; one object for
-    all models of a run, so that its caps hold for them together. Raises NotAModel, ModelError, ConfigError (`device`).
+    all models of a run, so that its caps hold for them together. `typed`: what the user typed, for messages, such as
+    `--set judge=PATH`; None: `--model SPEC`. Raises NotAModel, ModelError, ConfigError (`device`).
     """
     if spec.lower().startswith(("http://", "https://")):
         from thresher.backends.openai.options import ServerOptions
@@ -47,4 +51,4 @@ def resolve(
         return served(spec, server or ServerOptions())
     from thresher.backends.identity import identify
 
-    return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache)
+    return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache, typed)

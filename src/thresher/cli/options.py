@@ -69,7 +69,7 @@ Settings = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="A setting of the method, or several.",
+        help="A setting of the method, or several: -s a=1 b=2. Quote one whose value holds spaces.",
         show_default=False,
     ),
 ]
@@ -331,7 +331,17 @@ Dedup = Annotated[
     typer.Option(
         "--dedup",
         metavar="HOW",
-        help="Consider only one of rows that say the same: exact or near.",
+        help="Consider only one of rows that say the same: exact, near, or semantic (asks the model).",
+        show_default=False,
+        rich_help_panel=MIXTURE_PANEL,
+    ),
+]
+DedupThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--dedup-threshold",
+        metavar="X",
+        help="How alike copies are at least (default: 0.8 for near, 0.95 for semantic).",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -392,9 +402,14 @@ def settings_apart(words: Sequence[str]) -> list[str]:
         if behind and pool_first and _SETTING.match(word):
             out += ["--set", word]
             continue
-        behind = bool(out) and out[-1] in ("--set", "-s")
+        behind = (bool(out) and out[-1] in ("--set", "-s")) or word.startswith("--set=")
         out.append(word)
     return out
+
+
+def roles_by_option(context: typer.Context) -> tuple[str, ...]:
+    """Further models that were named by an option of their own."""
+    return ("teacher",) if context.params.get("teacher") is not None else ()
 
 
 def told(context: typer.Context, **instead: Any) -> RunConfig:
@@ -404,13 +419,18 @@ def told(context: typer.Context, **instead: Any) -> RunConfig:
     from dataclasses import fields
 
     from thresher.config import RunConfig, combine, parse_settings, read
+    from thresher.errors import ConfigError
 
     known = {f.name for f in fields(RunConfig)}
     flags = {name: value for name, value in context.params.items() if name in known} | instead
     if flags.get("settings") is not None:
         flags["settings"] = parse_settings(flags["settings"])
     flags |= {name: tuple(flags[name]) or None for name in ("quota", "filter") if flags.get(name) is not None}
-    if context.params.get("teacher") is not None:
-        flags["settings"] = {**(flags.get("settings") or {}), "teacher": context.params["teacher"]}
+    given = flags.get("settings") or {}
+    for role in roles_by_option(context):
+        model = context.params[role]
+        if given.get(role, model) != model:
+            raise ConfigError(f"--{role} and --set {role}=… name two models. Give one of them.")
+        flags["settings"] = given = {**given, role: model}
     file = context.params.get("config")
     return combine(read(file) if file else {}, flags)

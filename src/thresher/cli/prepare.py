@@ -5,7 +5,7 @@ Opens pools and resolves models; scores nothing and writes nothing but the outpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +53,10 @@ class Job:
         )
 
 
-def prepare(config: RunConfig, *, out: bool) -> Job:
-    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection."""
+def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> Job:
+    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`: roles that were given with
+    an option of their own (--teacher) instead of --set.
+    """
     require(config, "pool", "method", "budget", *(["out"] if out else []))
     server = server_options(config)
     budget = Budget(config.budget)
@@ -73,29 +75,38 @@ def prepare(config: RunConfig, *, out: bool) -> Job:
     from thresher.store import Store
 
     store = Store(config.store or default_store())
-    store.check(writes=bool(needs(method)))  # a method that asks no model keeps nothing but a cache
+    store.check(
+        writes=bool(needs(method)) or config.dedup is not None
+    )  # a method that asks no model keeps nothing but a cache
     pool = open_the_pool(config.pool, config.images, store, config.format)
-    if not in_tokens(budget):
-        budget.rows(len(pool))
     target = None if config.validation is None else open_the_pool(config.validation, config.validation_images, store)
     if out and config.out:
         check_out(config.out, pool)
-    if asks_the_model(method):
+    semantic = config.dedup == "semantic"
+    asks = asks_the_model(method) or semantic
+    if asks:
         if config.model is None and config.backend == "hf":
             note("no --model given: the built-in demo model is used, a tiny one that works offline.")
             config = replace(config, model=BUILT_IN)
     elif config.model is not None:
         note(f"{method.name} asks no model; --model {config.model} is not used.")
         config = replace(config, model=None)
-    if not asks_the_model(method) and config.backend != "hf":
-        note(f"{method.name} asks no model; --backend {config.backend} is not used.")
-        roles_only = isinstance(method, RolesMethod) and bool(method.models())
-        unused: dict[str, Any] = dict.fromkeys(("url",) if roles_only else SERVER)  # limits hold for its other models
+    if not asks:
+        if config.backend != "hf":
+            note(f"{method.name} asks no model; --backend {config.backend} is not used.")
+        further = method.models().values() if isinstance(method, RolesMethod) else ()
+        served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
+        unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)  # limits hold for its other models
         config = replace(config, backend="hf", **unused)
     model = the_model(config, store, server)
     if model is not None and config.model is None:
         config = replace(config, model=model.name)  # the server's only one: a replay asks for it by name
-    roles = the_roles(method, config, store, server)
+    typed = {role: f"--{role} " for role in options}
+    if semantic:
+        from thresher.duplicates.stage import embedding_of
+
+        embedding_of(model)  # a model behind a server is refused before anything is asked
+    roles = the_roles(method, config, store, server, lambda role: typed.get(role, f"--set {role}="))
     check_weights_are_here(method, model, roles)
     return Job(config, pool, method, budget, model, store, roles, target, server)
 
@@ -112,7 +123,7 @@ def _without_validation(method: Method, config: RunConfig) -> RunConfig:
 def check_budget(budget: Budget) -> None:
     """Raises ConfigError for what cannot be a budget of any pool."""
     if not in_tokens(budget):
-        budget.rows(10**18)
+        budget.capped(1)
 
 
 def in_tokens(budget: Budget) -> bool:
@@ -163,11 +174,17 @@ def the_model(config: RunConfig, store: Store, server: ServerOptions | None = No
 
 
 def the_roles(
-    method: Method, config: RunConfig, store: Store, server: ServerOptions | None = None
+    method: Method,
+    config: RunConfig,
+    store: Store,
+    server: ServerOptions | None = None,
+    option: Callable[[str], str] = "--set {}=".format,
 ) -> dict[str, ModelHandle]:
-    """The further models that the method's settings name, by role. Raises ModelError."""
+    """The further models that the method's settings name, by role. `option`: role -> what the user typed before the model.
+    Raises ModelError.
+    """
     asked = method.models() if isinstance(method, RolesMethod) else {}
-    return {role: named_model(spec, config, store, server) for role, spec in asked.items()}
+    return {role: named_model(spec, config, store, server, option(role) + spec) for role, spec in asked.items()}
 
 
 def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> None:
@@ -186,8 +203,12 @@ def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Map
             )
 
 
-def named_model(spec: str, config: RunConfig, store: Store, server: ServerOptions | None = None) -> ModelHandle:
-    """What `spec` names, under the config's options of models. `server`: one object for all models of a run."""
+def named_model(
+    spec: str, config: RunConfig, store: Store, server: ServerOptions | None = None, typed: str | None = None
+) -> ModelHandle:
+    """What `spec` names, under the config's options of models. `server`: one object for all models of a run. `typed`: see
+    `backends.resolve`.
+    """
     from thresher.backends import resolve
 
     return resolve(
@@ -198,4 +219,5 @@ def named_model(spec: str, config: RunConfig, store: Store, server: ServerOption
         trust_remote_code=config.trust_remote_code,
         cache=store.root / "models",
         server=server or server_options(config),
+        typed=typed,
     )

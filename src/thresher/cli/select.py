@@ -38,6 +38,7 @@ def select(
     drop: o.Drop = None,
     filter: o.Filter = None,
     dedup: o.Dedup = None,
+    dedup_threshold: o.DedupThreshold = None,
     unscorable: o.Unscorable = None,
     model: o.Model = None,
     device: o.Device = None,
@@ -68,7 +69,7 @@ def select(
     from thresher.progress import for_stderr
 
     told = o.told(context)
-    job = prepare(told, out=True)
+    job = prepare(told, out=True, options=o.roles_by_option(context))
     assert job.config.out is not None  # prepare asks for it
     folder = Path(job.config.out)
     from thresher import output, summary

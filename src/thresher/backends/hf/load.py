@@ -37,13 +37,16 @@ def load(
     batch_tokens: int | None,
     trust_remote_code: bool,
     adapters: Sequence[Path] = (),
+    typed: str | None = None,
 ) -> HFBackend:
-    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights one after the other.
+    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights one after the other;
+    `typed`: as in `backends.resolve`.
 
     Raises ModelError where the model cannot be loaded or its fast path is not exact.
     """
     import transformers
 
+    typed = typed or f"--model {where}"
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
@@ -57,13 +60,13 @@ def load(
         )
     except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as e:
         raise ModelError(
-            f"--model {where} cannot be loaded as a multimodal LLM: {first_line(e)}. If its files are whole, is it a "
+            f"{typed} cannot be loaded as a multimodal LLM: {first_line(e)}. If its files are whole, is it a "
             "model in the transformers format?"
         ) from e
     lacking = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
     if lacking:  # transformers would fill them with random numbers, and only log it
         raise ModelError(
-            f"--model {where}: the weights lack {len(lacking)} of the model's tensors, or hold them in another shape "
+            f"{typed}: the weights lack {len(lacking)} of the model's tensors, or hold them in another shape "
             f"(first: {sorted(lacking)[0]}). Download or save the model again."
         )
     for folder in adapters:
@@ -71,7 +74,7 @@ def load(
     try:
         model = model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as e:
-        raise ModelError(f"--model {where} does not fit on {device}. Give --device cpu or a smaller model.") from e
+        raise ModelError(f"{typed} does not fit on {device}. Give --device cpu or a smaller model.") from e
     encoder = Encoder(processor)
     preparer = ImagePreparer(processor, encoder.image_token)
     tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, 4096)
@@ -91,13 +94,13 @@ def load(
         forward = kind(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
     else:
         raise ModelError(
-            f"--model {where} is a {model.config.model_type}, whose transformers code takes no precomputed image features "
+            f"{typed} is a {model.config.model_type}, whose transformers code takes no precomputed image features "
             "(mm_encoder_outputs). Update transformers, or use another model."
         )
     probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
     shrinks = preparer.prepare(probe, False).expansion != preparer.prepare(probe, True).expansion
     backend = HFBackend(forward, encoder, preparer, context, shrinks)
-    _check(backend, processor, where)
+    _check(backend, processor, typed)
     return backend
 
 
@@ -174,7 +177,7 @@ def _row(image: str, question: str, answer: str) -> Sample:
 
 
 @torch.inference_mode()
-def _check(backend: HFBackend, processor: Any, where: str) -> None:
+def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     """Compare the fast path with the model's own processor and one plain pass. Raises ModelError where they differ.
 
     Where only the reuse of demonstrations is not exact, it is switched off: whole sequences run instead.
@@ -185,19 +188,19 @@ def _check(backend: HFBackend, processor: Any, where: str) -> None:
     for row in rows:
         block = backend.prepare([conversation(row)], range(1), pool, False)
         if block.errors:
-            raise ModelError(f"--model {where} cannot encode a plain question and answer: {block.errors[0]}")
+            raise ModelError(f"{typed} cannot encode a plain question and answer: {block.errors[0]}")
         plain = _official_inputs(processor, row, pool)
         ids = plain["input_ids"][0].numpy()
         if not np.array_equal(ids, block.rows[0].ids):
             raise ModelError(
-                f"--model {where}: thresher's encoding differs from the model's own processor "
+                f"{typed}: thresher's encoding differs from the model's own processor "
                 f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's name."
             )
         got = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
         want = _plain_loss(backend, plain, block.rows[0].answers)
         if isinstance(got, str) or abs(got.nll - want) > tolerance:
             raise ModelError(
-                f"--model {where}: reusing image features changes the loss "
+                f"{typed}: reusing image features changes the loss "
                 f"({got if isinstance(got, str) else got.nll} against {want}). Please report the model's name."
             )
     if backend.reuses_prefix and not _reuse_is_exact(backend, pool, rows[0], tolerance):
