@@ -1,4 +1,7 @@
-"""The reference pictures of a report: python docs/images/screens.py OUT/report.html (needs playwright, pillow and chromium)."""
+"""The reference pictures of a report, three widths in both themes: python docs/images/screens.py OUT/report.html
+
+Needs playwright, pillow and chromium.
+"""
 
 import io
 import shutil
@@ -9,9 +12,12 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 SCREENS = (  # file, width, height, theme, section at the top ("" = the top of the page)
-    ("report-summary-light.png", 1000, 800, "light", ""),
-    ("report-method-dark.png", 1600, 1000, "dark", "#method"),
     ("report-rows-narrow.png", 400, 900, "light", "#rows"),
+    ("report-summary-narrow-dark.png", 400, 900, "dark", ""),
+    ("report-summary-light.png", 1000, 800, "light", ""),
+    ("report-method-medium-dark.png", 1000, 800, "dark", "#method"),
+    ("report-rows-wide-light.png", 1600, 720, "light", "#rows"),
+    ("report-method-dark.png", 1600, 900, "dark", "#method"),
 )
 page_file = Path(sys.argv[1]).resolve()
 with sync_playwright() as playwright:
@@ -22,6 +28,6 @@ with sync_playwright() as playwright:
         )
         page.goto(page_file.as_uri() + section)
         page.wait_for_timeout(300)
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(96)
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(240, kmeans=2)
         picture.save(Path(__file__).with_name(name), optimize=True)
     browser.close()

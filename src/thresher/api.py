@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.config import RunConfig, default_store
 from thresher.errors import ConfigError
+from thresher.pools.paths import shown
 from thresher.types import Budget, RolesMethod
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ class Chosen:
 
     def __len__(self) -> int:
         return len(self.outcome.rows)
+
+    def __repr__(self) -> str:
+        recipe, k, n = self.outcome.recipe, len(self), len(self.pool)
+        model = f", model {shown(recipe.model)}" if recipe.model else ""
+        first = f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed {recipe.seed}{model}"
+        aside = [f"{self.outcome.excluded:,} left out"] if self.outcome.excluded else []
+        aside += [f"{len(self.outcome.notes)} in outcome.notes"] if self.outcome.notes else []
+        return f"<Chosen: {first}{''.join('; ' + text for text in aside)}>"
+
+    def _repr_html_(self) -> str:
+        from thresher.report.notebook import chosen_html
+
+        return chosen_html(self)
 
     def write(self, folder: str | Path) -> Path:
         """Everything that `thresher select --out` writes; a report that cannot be made is a warning."""
@@ -90,7 +104,8 @@ def select(
     elif images is not None:
         raise ConfigError("images= belongs to open_pool: this pool is open already.")
     known = columns.root / "models"
-    handle = resolve(model, cache=known) if asks_the_model(chosen) else None
+    asks = asks_the_model(chosen) or (mixture is not None and mixture.dedup == "semantic")
+    handle = resolve(model, cache=known) if asks else None
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
     target = None
     if validation is not None:
@@ -103,7 +118,7 @@ def select(
         model=handle,
         store=columns,
         on_missing=on_missing,
-        roles={role: resolve(spec, cache=known) for role, spec in further.items()},
+        roles={role: resolve(spec, cache=known, typed=f"{role}={spec}") for role, spec in further.items()},
         mixture=mixture,
         target=target,
         on_leak=on_leak,

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.fake_training import FakeTraining
 from tests.made_pools import Model
 from thresher import output, run
+from thresher.api import Chosen
 from thresher.config import RunConfig
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
@@ -172,20 +173,25 @@ def method(name: str, settings: Mapping[str, str] | None = None) -> Method:
     return made.get(name) or load(name, settings or {})
 
 
-def selected(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Path:
-    """A selection folder of that method, made with a model that scores by hash."""
+def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Chosen:
+    """A selection by that method, made with a model that scores by hash and not written; `out`: where it would be."""
     work = out.parent / f"work-{out.name}"
-    chosen = method(name, settings)
     told = RunConfig(
         pool=str(pool.path), images=str(pool.images_folder), method=name, budget=budget, settings=settings, out=str(out)
     )
     outcome = run.select(
         pool,
-        chosen,
+        method(name, settings),
         Budget(budget),
         model=Model().handle,
         store=Store(work / "store"),
         trainer=FakeTraining(work / "trainings").trainer,
     )
-    output.write(outcome, pool, told, out)
+    return Chosen(outcome, pool, told)
+
+
+def selected(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Path:
+    """The folder of such a selection."""
+    made = chosen(pool, name, out, budget, **settings)
+    output.write(made.outcome, pool, made.config, out)
     return out

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.made import METHODS, hostile_records, picture_pool, record, selected
+from tests.report.made import METHODS, chosen, hostile_records, picture_pool, record, selected
 from tests.report.test_compare_report import told
 from thresher import report
 from thresher.pools import Pool
@@ -133,6 +133,27 @@ def test_filters(browser: Any, pages: dict[str, Path]) -> None:
     visit.close()
 
 
+@pytest.mark.parametrize("name", [*METHODS, "diff"])
+def test_every_source_and_reason_of_a_method_can_be_filtered_by(
+    browser: Any, pages: dict[str, Path], name: str
+) -> None:
+    visit = Visit(browser, pages[name], viewport={"width": 1000, "height": 900})
+    page = visit.page
+    shown = "field => [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => c.dataset[field])"
+    for field in ("source", "kind"):
+        values = [v for v in page.locator(f"#{field} option").evaluate_all("all => all.map(o => o.value)") if v]
+        assert values
+        for value in values:
+            page.locator(f"#{field}").select_option(value)
+            found = page.evaluate(shown, field)
+            assert found and set(found) == {value}
+            count = int(page.locator("#found").inner_text().split()[0])
+            assert len(found) <= count == page.locator(f'.card[data-{field}="{value}"]').count()
+        page.locator("button[type=reset]").click()
+    visit.quiet()
+    visit.close()
+
+
 def test_the_theme_follows_the_system_and_the_button(browser: Any, pages: dict[str, Path]) -> None:
     seen = {}
     for scheme in THEMES:
@@ -213,7 +234,7 @@ def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["clipper", "mllm_selector", "mmssr", "unheard", "diff", "compare"])
+@pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
 def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     for width in (400, 1400):
@@ -226,6 +247,54 @@ def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], name: s
         found = axe.Axe().run(visit.page).response["violations"]
         told_ = [(v["impact"], v["id"], v["nodes"][0]["html"][:160]) for v in found]
         assert [t for t in told_ if t[0] in ("serious", "critical", "moderate")] == []
+        visit.close()
+
+
+NOTEBOOKS = {  # what surrounds a cell's output, and must look as it did
+    "light": "body{background:#fff;color:#1f2526;font:16px serif}",
+    "dark": "body{background:#111;color:#ddd;font:16px serif}",
+}
+
+
+@pytest.fixture(scope="module")
+def cells(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a pool, a selection, a difference and a hostile pool show in a notebook."""
+    folder = tmp_path_factory.mktemp("cells")
+    a, b = (load(selected(pool, name, folder / name), pool) for name in ("random", "length"))
+    rows = [*hostile_records(), *(record(i) for i in range(6))]
+    hostile_ = [picture_pool(folder / f"p{i}", [r] * 3) for i, r in enumerate(rows)]
+    return {
+        "pool": pool._repr_html_(),
+        "selection": chosen(pool, "clipper", folder / "c")._repr_html_(),
+        "difference": difference(a, b)._repr_html_(),
+        "hostile": "".join(p._repr_html_() + chosen(p, "length", folder / "h", "67%")._repr_html_() for p in hostile_),
+    }
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", ["pool", "selection", "difference", "hostile"])
+def test_a_cell_of_a_notebook(browser: Any, cells: dict[str, str], tmp_path: Path, name: str, theme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page_file = tmp_path / "cell.html"
+    around = f"<p id=around>before</p><table><tr><th>a</th></tr></table>{cells[name]}<script>window.ran = 1</script>"
+    page_file.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>t</title><style>{NOTEBOOKS[theme]}</style>"
+        f"<main><h1>n</h1>{around}</main>",
+        encoding="utf-8",
+    )
+    for width in (360, 1000):
+        visit = Visit(browser, page_file, viewport={"width": width, "height": 900})
+        visit.page.wait_for_timeout(50)
+        assert visit.page.evaluate("[window.ran, window.hacked]") == [1, None]
+        visit.quiet()
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"wider than {width}"
+        style = "getComputedStyle(document.querySelector('#around')).font"
+        assert "16px" in visit.page.evaluate(style) and "serif" in visit.page.evaluate(style)
+        assert visit.page.evaluate("getComputedStyle(document.querySelector('main > table th')).fontWeight") == "700"
+        if name != "hostile":
+            found = axe.Axe().run(visit.page).response["violations"]
+            told_ = [(v["impact"], v["id"], v["nodes"][0]["html"][:160]) for v in found]
+            assert [t for t in told_ if t[0] in ("serious", "critical", "moderate")] == []
         visit.close()
 
 

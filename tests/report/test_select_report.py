@@ -7,14 +7,13 @@ import hashlib
 import json
 import re
 import time
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.report.elements import Elements
 from tests.report.made import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
 from thresher import cli, report
 from thresher.errors import ConfigError, PoolError
@@ -24,30 +23,6 @@ from thresher.report.folder import load
 from thresher.report.page import printable
 from thresher.report.select_report import build, command
 from thresher.report.style import answer_style
-
-
-class Elements(HTMLParser):
-    """Every element with its attributes, and the text of style, script and everything else."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: dict[str, str] = {}
-        self._open = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] += 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self._open = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open = ""
-
-    def handle_data(self, data: str) -> None:
-        where = self._open if self._open in ("style", "script") else "text"
-        self.text[where] = self.text.get(where, "") + data
 
 
 @pytest.fixture(scope="module")

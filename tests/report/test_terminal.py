@@ -6,12 +6,11 @@ import io
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.report.made import picture_pool, record
-from thresher import summary
+from tests.report.made import chosen, picture_pool, record
+from thresher import output, progress, summary
 from thresher.pools import Pool
 
 
@@ -24,28 +23,104 @@ def hostile_pool(folder: Path) -> Pool:
     return picture_pool(folder / "pool", records)
 
 
-def printed(pool: Pool, width: int) -> str:
-    out = io.StringIO()
-    shown = summary.comparison(pool, np.arange(20), width)
-    assert shown is not None
-    Console(file=out, width=width, force_terminal=True, color_system=None).print(shown)
-    return out.getvalue()
+class Terminal(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-@pytest.mark.parametrize("width", [30, 40, 60, 80, 140])
-def test_numbers_are_never_broken(tmp_path: Path, width: int) -> None:
-    said = re.sub(r"\x1b\[\d*m", "", printed(hostile_pool(tmp_path), width))
-    assert max(len(line) for line in said.splitlines()) <= width
-    shares = re.findall(r"\d+\.\d+%", said)
-    assert len(shares) >= 2 * 6 and "60.0%" not in said.replace("100.0%", "")
-    assert "…" not in said
-    assert ("kept of these" in said) == (width >= summary.NARROW)
+def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, method: str = "clipper", **env: str) -> str:
+    """What `select` prints to a terminal of that width after a selection of a pool with hostile sources."""
+    kept = chosen(hostile_pool(tmp_path), method, tmp_path / "out")
+    out = Path("out")
+    monkeypatch.chdir(tmp_path)
+    output.write(kept.outcome, kept.pool, kept.config, out)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(width), **env}.items():
+        monkeypatch.setenv(name, value)
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    summary.show(kept.outcome, kept.pool, kept.config, out)
+    monkeypatch.undo()
+    return screen.getvalue()
 
 
-def test_a_source_cannot_drive_the_terminal(tmp_path: Path) -> None:
-    said = printed(hostile_pool(tmp_path), 140)
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_summary_is_short_and_breaks_between_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    said = re.sub(r"\x1b\[[\d;]*m", "", printed(tmp_path, monkeypatch, width))
+    whole = " ".join(said.split())
+    assert re.search(r"Kept 18 of 60 rows \(30\.0%\) by clipper, seed 0\. \d+\.\d% of all answer words\.", whole)
+    assert re.search(r"loss: 60 wanted, 60 scored, 0 reused \([\d.]+ s\); one_shot_", whole)
+    assert re.search(r"By source, pool → kept: \w+ \d+\.\d% → \d+\.\d%, ", whole)
+    assert re.search(r"Median log-perplexity \d\.\d+ in the pool, \d\.\d+ kept; after a demonstration ", whole)
+    assert "evidence.parquet" in whole, "no file name is broken"
+    assert all(len(line) <= width or " " not in line for line in said.splitlines())
+    assert len(said.partition("Note:")[0].splitlines()) <= {40: 20, 60: 12, 80: 10, 120: 8}[width]
+
+
+def test_a_pipe_gets_five_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = chosen(hostile_pool(tmp_path), "clipper", tmp_path / "out")
+    output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    monkeypatch.setenv("FORCE_COLOR", "")
+    summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["Kept", "loss:", "By", "Median", "Written"]
+    assert all(line.startswith("Note: ") for line in lines[5:]) and not any("\x1b" in line for line in lines)
+
+
+def test_a_selection_without_scores_or_sources_says_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [{**record(4 * i + 2), "data_source": "one"} for i in range(20)]
+    kept = chosen(picture_pool(tmp_path / "pool", records), "random", tmp_path / "out")
+    output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("of all answer words.") and last.startswith("Written to ")
+
+
+def test_a_source_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources of equal size stand in the order of their names: make the hostile ones the largest."""
+    monkeypatch.setattr(summary, "SAID_SOURCES", 20)
+    said = printed(tmp_path, monkeypatch, 120)
     assert "\x1b[31m" not in said and "\u202e" not in said
     assert "red�[31m" in said and "[bold]loud[/bold]" in said
+    assert "a_source_with_a_long_name_" * 3 not in said and "a_source_with_a_long_name_a_source_with…" in said.replace(
+        "\n", ""
+    )
+
+
+@pytest.mark.parametrize(("env", "escapes"), [({"NO_COLOR": "1"}, "bold"), ({"TERM": "dumb"}, "none")])
+def test_no_colour_where_none_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], escapes: str
+) -> None:
+    found = set(re.findall(r"\x1b\[[\d;]*m", printed(tmp_path, monkeypatch, 80, **env)))
+    assert found <= ({"\x1b[1m", "\x1b[0m"} if escapes == "bold" else set())
+
+
+@pytest.mark.parametrize(("term", "bar"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_bars_only_where_a_cursor_moves(monkeypatch: pytest.MonkeyPatch, term: str, bar: bool) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", term)
+    assert isinstance(progress.for_stderr(), progress.Bar) == bar
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert isinstance(progress.for_stderr(), progress.Lines)
+
+
+@pytest.mark.parametrize("width", [30, 45, 60, 80, 120])
+@pytest.mark.parametrize("label", ["loss", "score_object_spatial_understanding and 22 more"])
+def test_no_number_of_a_bar_is_cut(width: int, label: str) -> None:
+    stream = io.StringIO()
+    bar = progress.Bar(Console(file=stream, force_terminal=True, width=width, color_system=None))
+    bar.start(label, 1_000_000, 0)
+    bar.advance(750_000)
+    bar.finish()
+    last = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", stream.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
+    assert len(last.rstrip()) <= width and "…" not in last.replace("…", "", 1 if label != "loss" else 0)
+    assert ("750,000/1,000,000" in last or "75%" in last) and re.search(r"in [\d.]+ s", last)
+    assert last.startswith(label[:4])
 
 
 def test_a_line_of_a_result_cannot_either(capsys: pytest.CaptureFixture[str]) -> None:

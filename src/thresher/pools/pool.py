@@ -68,6 +68,16 @@ class Pool:
     def __len__(self) -> int:
         return len(self.index.offset)
 
+    def __repr__(self) -> str:
+        bad = int(((self.index.problem >= 0) | self.facts["missing_images"]).sum())
+        what = f"{len(self):,} rows, {len(self.source_names):,} sources, {len(self.index.image_path):,} images"
+        return f"<Pool {shown(self.spec)} ({self.format}): {what}{f', {bad:,} rows with a problem' if bad else ''}>"
+
+    def _repr_html_(self) -> str:
+        from thresher.report.notebook import pool_html
+
+        return pool_html(self)
+
     @property
     def total_bytes(self) -> int:
         """Of all its files together, as they are on disk or in their store."""

@@ -98,12 +98,15 @@ def distribution(
         points.append(f"L{x(edges[-1]):.1f},{y(0):.1f}")
         fill = " filled" if i == 0 and len(panel) > 1 else ""
         out.append(f'<path class="line {series.css}{fill}" d="{"".join(points)}"/>')
-    for i, (value, label) in enumerate(cuts):
+    words = []
+    for value, label in cuts:
         if edges[0] <= value <= edges[-1]:
             at = x(value)
             anchor, shift = ("end", -4) if at > WIDTH * 0.6 else ("start", 4)
             out.append(f'<line class="cut" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-            out.append(text_at(at + shift, TOP + 10 + 14 * i, label, anchor, "cutlabel"))
+            if label:
+                words.append(text_at(at + shift, TOP + 10, label, anchor, "cutlabel"))
+    out += words  # last, so that no line crosses them
     return svg(out, WIDTH, HEIGHT, alt)
 
 

@@ -69,6 +69,16 @@ class Difference:
         every = len(self.only_a) + len(self.both) + len(self.only_b)
         return len(self.both) / every if every else 1.0
 
+    def __repr__(self) -> str:
+        chance = "" if self.by_chance is None else f"; two random draws would share about {self.by_chance:,.0f}"
+        only = f"{len(self.only_a):,} only in A, {len(self.only_b):,} only in B"
+        return f"<Difference: {len(self.both):,} rows in both, {only}{chance}>"
+
+    def _repr_html_(self) -> str:
+        from thresher.report.notebook import difference_html
+
+        return difference_html(self)
+
     def to_json(self, examples: int = 10) -> dict[str, Any]:
         """Counts, scores, and the first `examples` rows of each part by rank."""
         parts = {"only_a": (self.a, self.only_a), "both": (self.a, self.both), "only_b": (self.b, self.only_b)}

@@ -38,7 +38,11 @@ def one(made: Made, name: str) -> list[Figure]:
     caption = f"{what.direction.capitalize()}." if what.direction else ""
     if edges:
         caption += " Dashed: the cut." if len(edges) == 1 else " Dashed: the cuts."
-    labels = [(value, f"cut {chart.tick_text(value)}") for value in edges]
+    told = [chart.tick_text(float(f"{value:.3g}")) for value in edges]
+    drawn = [value for value in edges if shared.low <= value <= shared.high]
+    said = f"{'cut' if len(edges) == 1 else 'cuts'} {' and '.join(told)}"
+    # one label, beyond the last cut, where no kept row is drawn
+    labels = [(value, said if value == drawn[-1] else "") for value in drawn]
     if not shared.whole and len(finite(values)):
         caption += " The outermost bars hold the half percent beyond."
     svg = distribution(panel, shared, what.axis, f"{what.title}: distribution of pool and kept rows.", labels)

@@ -1,6 +1,7 @@
 """A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they speak of.
 
-Reads only. The pool must be the one that was selected from: rows are looked up in it by number.
+Also one that was not written yet (`of_outcome`). Reads only.
+The pool must be the one that was selected from: rows are looked up in it by number.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
+    from thresher.run import Outcome
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,36 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
     rank = np.asarray(table["rank"].fill_null(-1).to_numpy(), np.int64)
     _check_same(folder, pool, rows)
     names = [name for name in table.column_names if name not in ("row", "rank")]
-    ties = np.empty(len(pool), np.uint64)
-    ties[pool.order] = seeded_ties(pool.digest[pool.order], int(run["method"]["seed"]))
     reasons = {name: _array(table[name]) for name in names}
-    return Made(folder, run, pool, rows, rank, reasons, read_failures(folder), ties)
+    return Made(folder, run, pool, rows, rank, reasons, read_failures(folder), _lot(pool, int(run["method"]["seed"])))
+
+
+def of_outcome(outcome: Outcome, pool: Pool) -> Made:
+    """The same of a selection that is still in memory: no folder, and of run.yaml the method and the notes only."""
+    recipe = outcome.recipe
+    order = np.argsort(outcome.considered, kind="stable")
+    rows = outcome.considered[order]
+    rank = np.full(len(rows), -1, np.int64)
+    rank[np.searchsorted(rows, outcome.rows)] = np.arange(len(outcome.rows))
+    settings = {name: "none" if value is None else value for name, value in recipe.settings.items()}
+    run = {
+        "method": {"name": recipe.method, "seed": recipe.seed, "settings": settings},
+        "notes": list(outcome.notes),
+    }
+    reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}
+    return Made(Path(), run, pool, rows, rank, reasons, outcome.failures, _lot(pool, recipe.seed))
+
+
+def _lot(pool: Pool, seed: int) -> np.ndarray:
+    """uint64 [pool rows]: a seeded hash of each row, the same in any file order."""
+    ties = np.empty(len(pool), np.uint64)
+    ties[pool.order] = seeded_ties(pool.digest[pool.order], seed)
+    return ties
+
+
+def _words(values: np.ndarray) -> np.ndarray:
+    """Texts as objects holding str, as they come back from a file; numbers and truth values as they are."""
+    return np.array([str(v) for v in values], object) if values.dtype.kind in "OU" else values
 
 
 def open_pool_of(run: dict[str, Any]) -> Pool:

@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Card:
-    """One row. `state`: kept, dropped or failed."""
+    """One row. `state`: kept, dropped or failed; "row" where nothing was selected."""
 
     row: int
     id: str
@@ -130,18 +130,50 @@ def gallery(made: Made, rows: int = ROWS) -> Gallery:
     )
 
 
-def make_cards(made: Made, rows: np.ndarray, failed: dict[int, str] | None = None) -> list[Card]:
-    """Cards of these pool rows, in this order. `failed`: pool row -> why it could not be used."""
+def make_cards(
+    made: Made,
+    rows: np.ndarray,
+    failed: dict[int, str] | None = None,
+    images: int = IMAGES,
+    picture_bytes: int | None = None,
+) -> list[Card]:
+    """Cards of these pool rows, in this order. `failed`: pool row -> why it could not be used.
+
+    `images`: pictures of a row, at most; `picture_bytes`: of all of them (None: PICTURE_BYTES).
+    """
     explain = explainer(made)
-    place = dict(zip(made.rows.tolist(), range(len(made.rows)), strict=True))
     samples = made.pool.samples(rows)
-    ids = made.pool.ids(rows)
-    pictures = thumbnails(made.pool, samples)
-    out = []
-    for row, id_, sample, images in zip(rows.tolist(), ids, samples, pictures, strict=True):
-        error = (failed or {}).get(row, "")
-        out.append(_card(made, explain, place.get(row, -1), row, id_, sample, images, error))
-    return out
+    plain = plain_cards(made.pool, rows, samples, images, picture_bytes)
+    at = np.searchsorted(made.rows, rows)  # where the method saw the row
+    seen = np.isin(rows, made.rows)
+    return [
+        explained(made, explain, i if there else -1, card, sample, (failed or {}).get(card.row, ""))
+        for card, sample, i, there in zip(plain, samples, at.tolist(), seen.tolist(), strict=True)
+    ]
+
+
+def plain_cards(
+    pool: Pool, rows: np.ndarray, samples: Sequence[Sample], images: int = IMAGES, picture_bytes: int | None = None
+) -> list[Card]:
+    """Cards of rows of which only the pool is known: state "row", for a reason their problem. `samples`: those of `rows`."""
+    pictures = thumbnails(pool, samples, images, picture_bytes)
+    return [
+        Card(
+            row,
+            id_[:80],
+            (sample.source or "(none)")[:80],
+            "row",
+            0,
+            "",
+            sample.problem[:400],
+            (),
+            tuple(_messages(sample.turns[:MESSAGES])),
+            max(len(sample.turns) - MESSAGES, 0),
+            tuple(shown),
+            max(len(sample.images) - images, 0),
+        )
+        for row, id_, sample, shown in zip(rows.tolist(), pool.ids(rows), samples, pictures, strict=True)
+    ]
 
 
 def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
@@ -158,34 +190,15 @@ def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
     return drawn[np.argsort(made.lot[drawn], kind="stable")]
 
 
-def _card(
-    made: Made, explain: Explain, at: int, row: int, id_: str, sample: Sample, images: list[Thumbnail], error: str
-) -> Card:
-    scores: tuple[tuple[str, str], ...] = ()
+def explained(made: Made, explain: Explain, at: int, card: Card, sample: Sample, error: str) -> Card:
+    """The card with what became of the row and why. `at`: its place in `made.rows`, -1: the method did not see it."""
     if at < 0:
-        kind, reason = "could not be used", (error or sample.problem or "it was left out")[:400]
-        state, rank = "failed", 0
-    else:
-        why = explain(at)
-        kind, reason = why.kind, why.text
-        rank = int(made.rank[at]) + 1
-        state = "kept" if rank else "dropped"
-        scores = tuple(_scores(made, at))
-    turns = sample.turns[:MESSAGES]
-    return Card(
-        row,
-        id_[:80],
-        (sample.source or "(none)")[:80],
-        state,
-        rank,
-        kind,
-        reason,
-        scores,
-        tuple(_messages(turns)),
-        len(sample.turns) - len(turns),
-        tuple(images),
-        max(len(sample.images) - IMAGES, 0),
-    )
+        reason = (error or sample.problem or "it was left out")[:400]
+        return replace(card, state="failed", kind="could not be used", reason=reason)
+    why = explain(at)
+    rank = int(made.rank[at]) + 1
+    state = "kept" if rank else "dropped"
+    return replace(card, state=state, rank=rank, kind=why.kind, reason=why.text, scores=tuple(_scores(made, at)))
 
 
 def _scores(made: Made, at: int) -> list[tuple[str, str]]:
@@ -226,18 +239,20 @@ def message(role: str, text: str, most: int = CHARACTERS) -> Message:
 # ---------------------------------------------------------------------------------------------- pictures
 
 
-def thumbnails(pool: Pool, samples: Sequence[Sample]) -> list[list[Thumbnail]]:
-    """Up to IMAGES a row; none any more once PICTURE_BYTES are used."""
-    refs = [ref for s in samples for ref in s.images[:IMAGES]]
+def thumbnails(
+    pool: Pool, samples: Sequence[Sample], most: int = IMAGES, most_bytes: int | None = None
+) -> list[list[Thumbnail]]:
+    """Up to `most` a row; none any more once `most_bytes` (None: PICTURE_BYTES) are used."""
+    refs = [ref for s in samples for ref in s.images[:most]]
     different = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(THREADS) as threads:
         made = dict(zip(different, threads.map(lambda ref: thumbnail(pool, ref), different), strict=True))
-    left = PICTURE_BYTES
+    left = PICTURE_BYTES if most_bytes is None else most_bytes
     out: list[list[Thumbnail]] = [[] for _ in samples]
     half = (len(samples) + 1) // 2  # kept first, then dropped: take from both ends' beginnings in turn
     order = sorted(range(len(samples)), key=lambda i: (i % half if half else 0, i))
     for i in order:
-        for ref in samples[i].images[:IMAGES]:
+        for ref in samples[i].images[:most]:
             small = made[ref]
             if len(small.uri) > left:
                 small = Thumbnail(small.name, problem="left out, to keep this file small")

@@ -165,9 +165,15 @@ def error_driven(made: Made) -> Parts:
     if tasks:
         every, wrong = sum(t.pool for t in tasks), sum(t.kept for t in tasks)
         panels.append(
-            Panel("Validation set by task", tuple(tasks), every, wrong, "Kept of these: share answered wrongly.",
-                  heads=("Rows", "Wrong"))
-        )  # fmt: skip
+            Panel(
+                "Validation set by task",
+                tuple(tasks),
+                every,
+                wrong,
+                heads=("Rows", "Wrong"),
+                rate_head="Wrong of these",
+            )
+        )
     lead = "Rows that need the skills which the model lacked on a validation set, fetched error by error."
     if told:
         lead += f" It got {told.get('wrong', 0):,} of {told.get('rows', 0):,} validation rows wrong."

@@ -38,7 +38,8 @@ class Panel:
     of_kept: int
     note: str = ""
     paired: bool = True
-    heads: tuple[str, str] = ("Pool", "Kept")
+    heads: tuple[str, str] = ("Pool", "Kept")  # the first is "" where there is nothing to compare with
+    rate_head: str = "Kept of these"
 
     def pool_share(self, part: Part) -> float:
         """Percent of the pool's rows."""
