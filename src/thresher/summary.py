@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
 
     from thresher.config import RunConfig
     from thresher.pools import Pool
-    from thresher.run import Failure, Outcome
+    from thresher.run import Failure, Outcome, SignalRun
 
 LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
 MOST_SOURCES = 12
+SAID_SOURCES = 4  # in the line about sources
+LONGEST_NAME = 40  # characters of a source's name there
+FEW = 3  # signals of one kind that get a line each
 NARROW = 72  # columns of a terminal below which tables leave out what can be left out
 MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
 FILES = (
@@ -40,7 +45,7 @@ FILES = (
     "report.html",
 )
 _COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-LOSSES = {"nll": "log-perplexity", "nll_one_shot": "log-perplexity after a demonstration"}
+LOSSES = {"nll": "log-perplexity", "nll_one_shot": "after a demonstration"}
 
 
 # ---------------------------------------------------------------------------------------------- arithmetic
@@ -136,87 +141,111 @@ def table(*columns: str, numbers: bool = True) -> Table:
     return out
 
 
-def comparison(pool: Pool, rows: np.ndarray, width: int = 140) -> Table | None:
-    """Pool and subset by source and by answer length; None when there is only one of each.
+def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
+    """The headline: how many rows, and how much of the answers they hold."""
+    words = pool.facts["answer_words"]
+    line = f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] ({share(len(rows), len(pool))}) by {what}."
+    return f"{line} {share(int(words[rows].sum()), int(words.sum()))} of all answer words." if words.any() else line
 
-    `width`: columns of the terminal; below NARROW only the shares are shown, and numbers are never broken.
-    """
-    from rich.markup import escape
 
+def sources_line(pool: Pool, rows: np.ndarray) -> str:
+    """The largest sources, share of the pool and of the kept rows; "" where there is only one."""
+    parts = by_source(pool.source, pool.source_names, SAID_SOURCES)
+    if len(parts) < 2:
+        return ""
     kept = np.zeros(len(pool), bool)
     kept[rows] = True
-    groups = {
-        "source": by_source(pool.source, pool.source_names),
-        "answer": lengths(pool.facts["answer_words"]),
-    }
-    groups = {name: parts for name, parts in groups.items() if len(parts) > 1}
-    if not groups:
-        return None
-    narrow = width < NARROW
-    out = table("", "pool", "kept") if narrow else table("", "pool", "", "kept", "", "kept of these")
-    for column in out.columns[1:]:
-        column.no_wrap = True
-    for i, (title, parts) in enumerate(groups.items()):
-        if i:
-            out.add_section()
-        for name, mask in parts:
-            n, k = int(mask.sum()), int((mask & kept).sum())
-            label = escape(plain(f"{title} {name}" if title == "source" else f"{title} of {name}"))
-            before, after = share(n, len(pool)), share(k, len(rows))
-            if narrow:
-                out.add_row(label, before, after)
-            else:
-                out.add_row(label, f"{n:,}", before, f"{k:,}", after, share(k, n))
-    return out
+    told = []
+    for name, mask in parts:
+        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        before, after = share(int(mask.sum()), len(pool)), share(int((mask & kept).sum()), len(rows))
+        told.append(f"{short} {before} → {after}")
+    return f"By source, pool → kept: {', '.join(told)}."
 
 
 def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
     lines = [f"A model was trained for {t.label}: {t.rows:,} rows, {duration(t.seconds)}" for t in outcome.trainings]
-    for s in outcome.signals:
+    for same in _alike(outcome.signals):
+        s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
         if unasked and unasked == s.wanted - s.failed:
             lines.append(f"{s.label}: {s.wanted:,} wanted, none asked of the model: no demonstration is there, or fits")
             continue
-        line = f"{s.label}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        name = ", ".join(families([(x.name, x.label) for x in same]))
+        line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
         if unasked:
             line += f" ({unasked:,} of all not asked of the model: no demonstration is there, or fits)"
         if s.failed:
             line += f", {s.failed:,} failed"
         if s.scored:
-            line += f" ({duration(s.seconds)})"
+            line += f" ({duration(sum(x.seconds for x in same))})"
         lines.append(line)
-    if lines and not any(s.scored for s in outcome.signals):
-        lines.append("Nothing was scored: every score was in the store already.")
     return lines
 
 
-def loss_lines(outcome: Outcome) -> list[str]:
-    """The median losses of the kept rows and of all rows the method saw, a line each."""
-    lines = []
+def cost_line(outcome: Outcome) -> str:
+    """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked for."""
+    lines = cost_lines(outcome)
+    if lines and not any(s.scored for s in outcome.signals):
+        return f"{'; '.join(lines)}. Nothing was scored: every score was in the store already."
+    return f"{'; '.join(lines)}." if lines else ""
+
+
+def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
+    """Signals of one kind with the same counts, together where there are more than FEW of them: a judge's questions."""
+    groups: dict[tuple[str, int, int, int], list[SignalRun]] = defaultdict(list)
+    for s in signals:
+        groups[s.name, s.wanted, s.scored, s.failed].append(s)
+    out = []
+    for s in signals:
+        group = groups[s.name, s.wanted, s.scored, s.failed]
+        if len(group) <= FEW:
+            out.append([s])
+        elif s is group[0]:
+            out.append(group)
+    return out
+
+
+def families(named: Sequence[tuple[str, str]]) -> list[str]:
+    """(kind, label) -> the labels, those of one kind by what they begin with.
+
+    >>> families([("judge", "score_ocr"), ("judge", "score_icl"), ("written_styles", "styles")])
+    ['score_* (2)', 'styles']
+    """
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for kind, label in named:
+        kinds[kind].append(label)
+    out = []
+    for labels in kinds.values():
+        begin = commonprefix(labels).rpartition("_")[0]  # noqa: RUF071 - letters are meant, not folders
+        out += [f"{begin}_* ({len(labels)})"] if begin and len(labels) > 1 else labels
+    return out
+
+
+def loss_line(outcome: Outcome) -> str:
+    """The median losses of the kept rows and of all rows the method saw; "" where it saw none."""
+    told = []
     at = np.flatnonzero(np.isin(outcome.considered, outcome.rows))
     for name, words in LOSSES.items():
         values = outcome.evidence.get(name)
         if values is None or np.isnan(values[at]).all():
             continue
-        lines.append(f"Median {words}: {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept.")
-    return lines
+        told.append(f"{words} {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept")
+    return f"Median {'; '.join(told)}." if told else ""
 
 
 def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
-    """Print the summary of a selection that was written to `folder`."""
+    """Print the summary of a selection that was written to `folder`: some five lines, then the notes."""
     from rich.markup import escape
 
     console = stdout()
-    k, n = len(outcome.rows), len(pool)
+    n = len(pool)
     what = config.method + "".join(f" {key}={value}" for key, value in config.settings.items())
-    say(console, f"[bold]Kept {k:,} of {n:,} rows[/bold] ({share(k, n)}) by {escape(what)}, seed {config.seed}.")
-    for line in cost_lines(outcome):
-        say(console, line, markup=False)
-    if (before_after := comparison(pool, outcome.rows, console.width)) is not None:
-        console.print(before_after)
-    for line in loss_lines(outcome):
-        say(console, line)
+    say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {config.seed}"))
+    for line in (cost_line(outcome), sources_line(pool, outcome.rows), loss_line(outcome)):
+        if line:
+            say(console, line, markup=False)
     files = [name for name in FILES if (folder / name).exists()]
     say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
