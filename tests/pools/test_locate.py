@@ -74,10 +74,41 @@ def test_several_pools_with_names(base: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ids(pool.spec) == pool.ids(range(5)) and open_pool(pool.spec).source_names == ("one", "two")
     assert not pool.notes
     write(base / "own.json", [{**row, "data_source": "coco"} for row in rows("c0", "c1")])
-    (note,) = open_pool(f"one={base}/a.json,mine={base}/own.json").notes
-    assert note.startswith("No row is of the source mine: all rows of it name a source of their own")
     write(base / "x,y=z.json", rows("odd"))
     assert ids(base / "x,y=z.json") == ["odd"]
+
+
+def test_a_list_that_names_its_own_folder_is_refused(base: Path) -> None:
+    for name in (".", "dataset_info.json", "dataset_info.json#mine", f"../{base.name}"):
+        (base / "dataset_info.json").write_text(json.dumps({"mine": {"file_name": name, "formatting": "sharegpt"}}))
+        for spec in (base, base / "dataset_info.json", f"{base}/dataset_info.json#mine"):
+            with pytest.raises(PoolError, match=r"names itself|does not exist|names no file that is here"):
+                open_pool(spec)
+    (base / "mix.yaml").write_text("datasets:\n- json_path: " + "x" * 100_000 + "\n")
+    with pytest.raises(PoolError, match="is not a path: it has 100,") as told:
+        open_pool(base / "mix.yaml")
+    assert len(str(told.value)) < 600
+
+
+def test_a_name_that_the_user_gives_goes_before_what_the_records_say(base: Path, tmp_path: Path) -> None:
+    """Who types a name wants quotas and groups by it; the record keeps its own field."""
+
+    def sources(spec: str, **more: object) -> list[str]:
+        pool = open_pool(spec, **more)  # type: ignore[arg-type]
+        return [pool.source_names[s] for s in pool.source]
+
+    own = base / "own.json"
+    write(own, [{**row, "data_source": source} for row, source in zip(rows("c0", "c1"), ("coco", "vg"), strict=True)])
+    cache = tmp_path / "cache"
+    assert sources(str(own), cache=cache) == ["coco", "vg"]
+    assert sources(f"mine={own}", cache=cache) == ["mine", "mine"]  # not what the cache has of the unnamed
+    assert sources(f"one={base}/a.json,mine={own}") == ["one"] * 3 + ["mine"] * 2
+    named = open_pool(f"mine={own}")
+    assert [named.record(r)["data_source"] for r in (0, 1)] == ["coco", "vg"]
+    assert named.digest.tobytes() == open_pool(own).digest.tobytes()
+    mixture = base / "mix.yaml"
+    mixture.write_text("datasets:\n- {json_path: own.json, source: mine, sampling_strategy: 'first:1'}\n- own.json\n")
+    assert sources(str(mixture)) == ["mine", "coco", "vg"]
 
 
 def test_combined_samples_are_those_of_the_parts(base: Path, tmp_path: Path) -> None:

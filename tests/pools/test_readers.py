@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import decimal
 import gzip
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from thresher.doctor import look, repair
 from thresher.errors import ConfigError, PoolError
+from thresher.exporters import export
 from thresher.pools import open_pool
 from thresher.types import Sample
 
@@ -358,12 +363,41 @@ def test_parquet_with_paths_messages_and_pairs(tmp_path: Path, images: Path) -> 
     assert said(sample) == [("user", "<image>\nQ"), ("assistant", "A")] and sample.source == "s"
 
 
+def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
+    day = datetime.datetime(2026, 1, 2)
+    good = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    for id_, named in ((b"\xff", "sha256:"), (day, "2026-01-02"), (decimal.Decimal("1.5"), "1.5")):
+        pq.write_table(pa.table({"id": [id_] * 2, "conversations": [good, good]}), tmp_path / "p.parquet")
+        pool = open_pool(tmp_path / "p.parquet")
+        assert pool.ids([0])[0].startswith(named)
+        export(pool, [0, 1], tmp_path / "out.jsonl", "swift")
+        assert open_pool(tmp_path / "out.jsonl").ids([0]) == pool.ids([0])
+        bad = pa.array([[{"from": id_, "value": id_}], [{"from": id_, "value": id_}]])
+        pq.write_table(pa.table({"conversations": bad}), tmp_path / "bad.parquet")
+        assert "unknown-role" in open_pool(tmp_path / "bad.parquet").sample(0).problem
+        repair(pool, look(pool, near=False), tmp_path / "fixed.jsonl")
+        assert len(open_pool(tmp_path / "fixed.jsonl")) == 2
+
+
 def test_rows_of_many_groups_are_found_again(tmp_path: Path) -> None:
     rows = [[{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": "A"}] for i in range(300)]
     pq.write_table(pa.table({"conversations": rows}), tmp_path / "train-00000-of-00001.parquet", row_group_size=7)
     pool = open_pool(tmp_path / "train-00000-of-00001.parquet")
     assert [s.turns[0].text for s in pool.samples([299, 0, 6, 7, 150])] == ["Q299", "Q0", "Q6", "Q7", "Q150"]
     assert pool.source_names == ("train",)
+
+
+def test_arrow_with_offsets_outside_the_file_is_damaged(tmp_path: Path) -> None:
+    """pyarrow would read there, and the process would end."""
+    table = pa.table({"id": ["aa", "bb"], "conversations": [[{"from": "human", "value": "Q"}]] * 2})
+    with pa.OSFile(str(tmp_path / "p.arrow"), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    content = (tmp_path / "p.arrow").read_bytes()
+    offsets = struct.pack("<3i", 0, 2, 4)
+    assert content.count(offsets) == 1 and len(open_pool(tmp_path / "p.arrow")) == 2
+    (tmp_path / "p.arrow").write_bytes(content.replace(offsets, struct.pack("<3i", 0, 2, 2**31 - 1)))
+    with pytest.raises(PoolError, match="cannot be read beyond row 0"):
+        open_pool(tmp_path / "p.arrow")
 
 
 def test_bad_parquet(tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
                 left_out += record is None
                 if record is not None:
                     repaired += bool(changes)
-                    out.write((",\n" if whole and rows else "") + json.dumps(record, ensure_ascii=False))
+                    out.write(
+                        (",\n" if whole and rows else "")
+                        + json.dumps(record, ensure_ascii=False, default=llava.in_words)
+                    )
                     out.write("" if whole else "\n")
                     rows += 1
             out.write("\n]\n" if whole else "")
@@ -135,7 +138,7 @@ def _texts(record: dict[str, Any]) -> list[str]:
             continue
         text = turn.get("value")
         if isinstance(text, (int, float)) and not isinstance(text, bool):
-            turn["value"] = text = json.dumps(text)
+            turn["value"] = text = json.dumps(text, default=llava.in_words)
             done.append(f"bad-value: the number {text} became text")
         if not isinstance(text, str):
             continue
@@ -246,7 +249,7 @@ def _no_surrogates(text: str) -> str:
 
 def _plain(record: dict[str, Any]) -> bool:
     try:
-        json.dumps(record, ensure_ascii=False).encode("utf-8")
+        json.dumps(record, ensure_ascii=False, default=llava.in_words).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

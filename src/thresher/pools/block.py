@@ -60,6 +60,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.offset)
 
+    def name(self, source: str) -> None:
+        """Make this the source of every row, whatever the records say."""
+        self.sources = [source] if len(self) else []
+        self.source = array("i", bytes(self.source.itemsize * len(self)))
+
 
 class Images:
     """The images of a block: each path looked up once. `root`: the pool's image folder; `prefix`: before the file's paths."""

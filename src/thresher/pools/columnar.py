@@ -136,12 +136,34 @@ class ArrowRows(_Table):
         except (pa.ArrowException, OSError, ValueError) as error:
             raise PoolError(f"{name} is a damaged Arrow file: {error}. Download or write it again.") from error
         self.batches = batches
+        self.sound = [False] * len(batches)
         self.ends = np.cumsum(np.asarray([b.num_rows for b in batches], np.int64))
         self.columns = [str(c) for c in schema.names]
 
     def slices(self) -> Iterator[pa.RecordBatch]:
-        yield from self.batches
+        yield from map(self._batch, range(len(self.batches)))
 
     def row(self, number: int) -> pa.RecordBatch:
         batch = int(np.searchsorted(self.ends, number, side="right"))
-        return self.batches[batch].slice(number - (int(self.ends[batch - 1]) if batch else 0), 1)
+        return self._batch(batch).slice(number - (int(self.ends[batch - 1]) if batch else 0), 1)
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        """Checked once: an offset that points outside the file would end the process. Raises pa.ArrowInvalid."""
+        if not self.sound[number]:
+            for column in self.batches[number].columns:
+                _check(column)
+            self.sound[number] = True
+        return self.batches[number]
+
+
+def _check(array: pa.Array) -> None:
+    """Raises pa.ArrowInvalid where an offset points nowhere; text that is not UTF-8 is its row's problem alone."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        kind = array.type  # what comes after that text was not looked at yet
+        inside = array.flatten() if pa.types.is_struct(kind) else [array.values] if hasattr(array, "values") else []
+        for one in inside:
+            _check(one)

@@ -120,6 +120,9 @@ def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance
     of: list[int] = []  # the part of each block
     for number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
         found = _file(source, root, prefix, sizes, advance, parts)
+        if source.named:
+            for block in found:
+                block.name(source.source)
         if source.keep:
             found = [sampling.sample(found, source)]
         blocks += found

@@ -3,7 +3,7 @@
     datasets:
       - json_path: base/{a,b}.json      # any format; also `path`
         sampling_strategy: first:10%    # all | first:N | end:N | random:N, N rows or N% (rounded up, as LLaVA-NeXT does)
-        source: mine                    # optional: the source of rows that name none
+        source: mine                    # optional: the source of its rows, whatever they say
         images: folder                  # optional: where its image paths start
         format: swift                   # optional
     seed: 0                             # optional: of `random`
@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ import yaml
 from thresher.errors import PoolError
 from thresher.pools import files
 from thresher.pools.locate import Source, local_folder, locate
+from thresher.pools.paths import shown
 from thresher.pools.readers import check_format
 
 LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
@@ -38,12 +40,19 @@ _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url
 
 def listing(path: str, images: str | None, format: str | None = None) -> list[Source] | None:
     """The files that `path` names; None where it is a pool itself. Raises PoolError for a listing that is wrong."""
+    with following(path):
+        return _listing(path, images, format)
+
+
+@contextmanager
+def following(path: str) -> Iterator[None]:
+    """While the files that `path` names are looked up. Raises PoolError where it is one of them, however far down."""
     here = path if files.is_remote(path) else os.path.realpath(path)
     if here in _inside.get():
         raise PoolError(f"{path} names itself, or names a file that names it again. Take that entry out.")
     token = _inside.set((*_inside.get(), here))
     try:
-        return _listing(path, images, format)
+        yield
     finally:
         _inside.reset(token)
 
@@ -74,24 +83,24 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[S
     """The files of a mixture, in its order."""
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
-        raise PoolError(f"{path}: seed is {seed!r}; expected a whole number.")
+        raise PoolError(f"{path}: seed is {shown(repr(seed))}; expected a whole number.")
     out: list[Source] = []
     for number, entry in enumerate(content["datasets"]):
         where = f"{path}, entry {number + 1} of datasets"
         if isinstance(entry, str):
             entry = {"json_path": entry}
         if not isinstance(entry, dict):
-            raise PoolError(f"{where}: {entry!r}; expected {{json_path: FILE, sampling_strategy: all}}.")
-        unknown = [str(k) for k in entry if k not in _KEYS]
+            raise PoolError(f"{where}: {shown(repr(entry))}; expected {{json_path: FILE, sampling_strategy: all}}.")
+        unknown = [shown(str(k)) for k in entry if k not in _KEYS]
         if unknown:
-            raise PoolError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(_KEYS)}.")
+            raise PoolError(f"{where}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}.")
         target = entry.get("json_path") or entry.get("path")
         if not isinstance(target, str):
             raise PoolError(f"{where} has no json_path (a file, a pattern or base/{{a,b}}.json).")
         strategy = str(entry.get("sampling_strategy") or "all").replace(" ", "")
         if not STRATEGY.fullmatch(strategy):
             raise PoolError(
-                f"{where}: sampling_strategy {strategy!r}; expected all, first:10%, first:500, end:500 or random:20%."
+                f"{where}: sampling_strategy {shown(strategy)!r}; expected all, first:10%, first:500, end:500 or random:20%."
             )
         told = entry.get("format")
         check_format(told)
@@ -101,7 +110,7 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[S
             folder = _beside(path, str(own))
             if not files.is_remote(folder):
                 if not os.path.isdir(folder):
-                    raise PoolError(f"{where}: the image folder {folder} does not exist.")
+                    raise PoolError(f"{where}: the image folder {shown(folder)} does not exist.")
                 folder = os.path.realpath(folder)
         name = entry.get("source") or entry.get("name")
         for source in locate(_beside(path, target), folder, told):
@@ -128,7 +137,9 @@ def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]
     if entry and entry not in content:
         from thresher.errors import nearest
 
-        raise PoolError(f"{path} has no entry {entry!r}. It has: {', '.join(content)}.{nearest(entry, list(content))}")
+        raise PoolError(
+            f"{path} has no entry {entry!r}. It has: {', '.join(map(shown, list(content)[:40]))}.{nearest(entry, list(content))}"
+        )
     out: list[Source] = []
     for name, about in content.items():
         if (entry and name != entry) or not isinstance(about, dict):
@@ -141,7 +152,7 @@ def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]
                     if about.get("ranking")
                     else "has no local file_name"
                 )
-                raise PoolError(f"{path}: entry {name!r} {what}.")
+                raise PoolError(f"{path}: entry {shown(name)!r} {what}.")
             continue
         target = _beside(path, file)
         if not entry and not files.is_remote(target) and not os.path.exists(target):
@@ -150,7 +161,7 @@ def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]
         for source in locate(target, images or local_folder(path), None):
             out.append(replace(source, source=name, columns=columns))
     if not out:
-        held = f"It has {', '.join(list(content)[:8])}." if content else ""
+        held = f"It has {', '.join(map(shown, list(content)[:8]))}." if content else ""
         raise PoolError(f"{path} names no file that is here: expected entries with a file_name that exists. {held}")
     return out
 
@@ -190,5 +201,5 @@ def _content(path: str, format: str | None) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if format == "mixture" or named:
-            raise PoolError(f"{path} is not valid YAML: {error}.") from error
+            raise PoolError(f"{path} is not valid YAML: {str(error)[:500]}.") from error
         return None

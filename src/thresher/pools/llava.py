@@ -74,16 +74,16 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         if not isinstance(turn, dict):
             problem = problem or f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
             roles.append("unknown")
-            texts.append(json.dumps(turn))
+            texts.append(json.dumps(turn, default=in_words))
             continue
         said, text = turn.get("from"), turn.get("value")
         role = ROLES.get(said) if type(said) is str else None
         if role is None:
-            problem = problem or f"unknown-role: {json.dumps(said)[:40]}"
+            problem = problem or f"unknown-role: {json.dumps(said, default=in_words)[:40]}"
             role = "unknown"
         if type(text) is not str:
             problem = problem or f"bad-value: a turn's value is {_kind(text)} instead of text"
-            text = "" if text is None else json.dumps(text)
+            text = "" if text is None else json.dumps(text, default=in_words)
         roles.append(role)
         texts.append(text)
 
@@ -149,8 +149,8 @@ def record_id(record: Any) -> str:
     value = record["id"]
     if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
         return f'"{value}"'
-    text = json.dumps(value, ensure_ascii=False)
-    return text if _encodable([text]) else json.dumps(value)
+    text = json.dumps(value, ensure_ascii=False, default=in_words)
+    return text if _encodable([text]) else json.dumps(value, default=in_words)
 
 
 def decode(raw: bytes) -> Any:

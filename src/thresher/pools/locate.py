@@ -2,7 +2,7 @@
 
     pool.json · s3://bucket/pool.jsonl · folder · "shards/*.tar" · "base/{a,b}.json" · mixture.yaml
     data/dataset_info.json · data/dataset_info.json#mine · hub:org/name or hub:org/name@split
-    "vqa=a.json,ocr=shards/*.parquet"   several, each with the name that its rows have as their source
+    "vqa=a.json,ocr=shards/*.parquet"   several, each with the source that all its rows then have
 
 Reads folders and the small files that name others; opens no pool file.
 """
@@ -21,6 +21,7 @@ from thresher.pools import files
 from thresher.pools.paths import shown
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".tar", ".tar.gz", ".tgz", ".json.gz", ".jsonl.gz")
+LONGEST = 4096  # characters of a path: what Linux takes
 _SHARD = re.compile(r"([-_.]?\d+)(-of-\d+)?$|([-_.])?\{[^{}]*\}$")
 _NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -32,20 +33,22 @@ class Source:
     """One file of a pool, and how it is to be read."""
 
     uri: str  # absolute local path, or an address
-    source: str  # the source of rows that name none
+    source: str  # the source of rows that name none; of all rows where `named`
     folder: str  # where its relative image paths start: a resolved local folder, or an address
     format: str | None = None  # a name of readers.FORMATS; None: told from the content
     columns: str = ""  # JSON of the entry of a dataset_info.json
     keep: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling
     number: int = 0  # among the entries of the mixture: two random ones draw differently
-    named: bool = False  # whether the user gave the source's name
+    named: bool = False  # whether the user gave the source's name, which goes before what records say
 
 
 def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
     """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing there."""
     if not spec or "\0" in spec:
         raise PoolError(f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'.")
+    if len(spec) > LONGEST and "," not in spec:
+        raise PoolError(f"{shown(spec)} is not a path: it has {len(spec):,} characters.")
     spec = spec.removeprefix("file://")
     one = _exists(spec)
     if not one and "," in spec:
@@ -130,7 +133,8 @@ def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
         return from_hub(spec[4:], images)
     path, _, entry = spec.partition("#")
     if entry and not _exists(spec) and _exists(path):
-        return lists.dataset_info(path, images, entry)
+        with lists.following(path):
+            return lists.dataset_info(path, images, entry)
     if not _exists(spec) and not glob.has_magic(spec) and braces(spec) == [spec] and _hub_id(spec):
         from thresher.pools.hub import from_hub
 
@@ -177,8 +181,10 @@ def _folder(name: str, images: str | None, format: str | None) -> list[Source]:
             return [s for f in subset for s in _one(os.path.join(name, f), images, format)]
     if "state.json" in held or "dataset_dict.json" in held:
         return hub.saved(name, images)
-    if "dataset_info.json" in held and (found := lists.dataset_info(os.path.join(name, "dataset_info.json"), images)):
-        return found
+    if "dataset_info.json" in held:
+        info = os.path.join(name, "dataset_info.json")
+        with lists.following(info):
+            return lists.dataset_info(info, images)
     found_files = [f for f in held if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(name, f))]
     paths = [os.path.join(name, f) for f in found_files]
     if not paths:  # as the hub lays out data sets: data/*.parquet, one folder a configuration
@@ -186,12 +192,19 @@ def _folder(name: str, images: str | None, format: str | None) -> list[Source]:
             p
             for suffix in SUFFIXES
             for p in glob.glob(os.path.join(glob.escape(name), "**", "*" + suffix), recursive=True)
+            if not _table_of_a_selection(p)
         )
     if not paths:
         raise PoolError(
             f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}). Give the file itself, or another folder."
         )
     return [s for p in dict.fromkeys(paths) for s in _one(p, images, format)]
+
+
+def _table_of_a_selection(path: str) -> bool:
+    """Whether select wrote it beside a subset: no pool."""
+    folder, base = os.path.split(path)
+    return not base.startswith("subset.") and os.path.isfile(os.path.join(folder, "selection.parquet"))
 
 
 def _named(part: str, images: str | None, format: str | None) -> list[Source]:

@@ -52,7 +52,7 @@ def open_pool(
     stamps = [files.stamp(s.uri) for s in sources]
     notes: list[str] = []
     told = [
-        [s.uri, s.source, p, s.format, s.columns, s.keep, s.seed, s.number]
+        [s.uri, s.source, s.named, p, s.format, s.columns, s.keep, s.seed, s.number]
         for s, p in zip(sources, prefixes, strict=True)
     ]
     stamp = {"version": llava.VERSION, "images": root, "sources": told, "stamps": stamps}
@@ -74,12 +74,6 @@ def open_pool(
                     f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
                 )
     notes += found.remarks
-    held = frozenset(found.source_names)
-    unused = dict.fromkeys(s.source for s in sources if s.named and s.source not in held)
-    if unused:
-        notes.append(
-            f"No row is of the source {', '.join(unused)}: all rows of it name a source of their own (data_source, source, …)."
-        )
     shown_folder = Path(images) if images is not None else Path(root)
     pool = Pool(",".join(absolute(one) for one in specs), shown_folder, root, found, sources, stamps, tuple(notes))
     pool.path = Path(spec)
