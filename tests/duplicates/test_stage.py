@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 from tests.made_pools import FirstTies
 from thresher import output, run
 from thresher.duplicates.stage import Representatives, representatives
-from thresher.errors import CapabilityError
 from thresher.mixture import Mixture
 from thresher.pools import Pool, open_pool
 from thresher.store import Store
@@ -142,9 +141,11 @@ def test_no_picture_that_can_be_read_is_no_reason_to_stop(tmp_path: Path, make_r
     assert found(pool, "near", Store(tmp_path / "store")).kept.all()
 
 
-def test_semantic_says_what_is_missing(tmp_path: Path, records: list[dict[str, Any]]) -> None:
-    with pytest.raises(CapabilityError, match="--dedup near"):
-        found(pool_of(tmp_path, records), "semantic", Store(tmp_path / "store"))
+def test_a_threshold_of_near_counts_for_the_texts(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
+    everything = np.ones(len(pool), bool)
+    strict = representatives(pool, "near", everything, ~everything, store, threshold=1.0)
+    assert together(strict) == [[0, 1, 2], [8, 9], [10, 11]]  # one word of a long answer is now too much
 
 
 @pytest.mark.slow

@@ -12,11 +12,13 @@ import yaml
 
 from tests.made_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
 from thresher import methods, output, run
+from thresher.backends import resolve
 from thresher.cli import main
 from thresher.errors import ConfigError
 from thresher.mixture import Mixture
 from thresher.mixture.choose import interleaved
 from thresher.mixture.quotas import Bounds, targets
+from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.store import Store
 from thresher.types import Budget, Columns, ModelIdentity, Sample, Selection
@@ -451,3 +453,16 @@ def test_the_command_replays_its_own_folder_and_plan_says_the_quotas(
     assert "--quota source0=15: at least 15 and at most 15" in told and "2 rows of --keep" in told
     for file in ("subset.json", "selection.parquet", "evidence.parquet"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_models_own_image_tokens_are_used_where_they_can_be_known(tmp_path: Path, tiny_pool: Path) -> None:
+    pool = open_pool(tiny_pool, tiny_pool.parent / "images")
+    said = "tokens a word, at least one per 4 characters, "
+    asked = TokenBudget("1ktok:total", 1000, True)
+    assumed = TokenCounts(pool, asked)
+    assert assumed.how.endswith(f"{said}576 an image (assumed, as LLaVA-1.5 has; models differ)")
+    demo = TokenCounts(pool, asked, resolve("demo"))
+    assert demo.how.endswith(f"{said}9 an image (the model's processor, mean of 4)")
+    gained = assumed.tokens - demo.tokens
+    assert gained.tolist() == pytest.approx([567.0 * len(s.images) for s in pool.samples(range(len(pool)))])
+    assert "image" not in TokenCounts(pool, TokenBudget("1ktok", 1000, False), resolve("demo")).how

@@ -14,7 +14,7 @@ import numpy as np
 
 from thresher.duplicates import image, text
 from thresher.duplicates.candidates import hashed
-from thresher.duplicates.near import near_images, near_texts
+from thresher.duplicates.near import THRESHOLD, near_images, near_texts
 
 Values = Mapping[str, np.ndarray]
 
@@ -32,12 +32,14 @@ def exact_groups(texts: Values, images: Values) -> np.ndarray:
     return _labels(hashed(table))
 
 
-def near_groups(texts: Values, images: Values) -> np.ndarray:
-    """int64 [m]: equal for near duplicates, exact ones among them. As `exact_groups`."""
+def near_groups(texts: Values, images: Values, threshold: float = THRESHOLD) -> np.ndarray:
+    """int64 [m]: equal for near duplicates, exact ones among them. As `exact_groups`; `threshold`: of the texts' similarity."""
     asked, answered = text.from_bytes(texts["question"]), text.from_bytes(texts["answer"])
     whole = hashed(asked) ^ (hashed(answered) * np.uint64(0x9E3779B97F4A7C15))
     _, first, text_of = np.unique(whole, return_index=True, return_inverse=True)
-    text_label = text.union(len(first), near_texts(asked[first], answered[first]))[text_of.reshape(-1)]
+    text_label = text.union(len(first), near_texts(asked[first], answered[first], threshold=threshold))[
+        text_of.reshape(-1)
+    ]
     roles = np.ascontiguousarray(texts["roles"], "S8").view("<u8")
     key = np.stack([text_label.astype(np.uint64), roles, _pictures(images)], axis=1)
     return _labels(hashed(key))

@@ -1,23 +1,30 @@
 """`--dedup`: before anything is scored, of rows that say the same only one is left for the method to see.
 
 Which one: a row of --keep, else one that no problem is known of, else the first in canonical order. That depends on the
-records alone, not on their order in the file nor on the seed. Computes (or loads) two signals of all rows through the store.
+records alone, not on their order in the file nor on the seed. Computes (or loads) signals of all rows through the store: what
+texts and pictures look like or, for semantic, what a model makes of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.duplicates.embedding import NO_STATES, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
+from thresher.duplicates.near import THRESHOLD as ALIKE
+from thresher.duplicates.semantic import THRESHOLD as CLOSE
+from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ImageHash, TextMinhash
-from thresher.errors import CapabilityError, TooManyFailures
+from thresher.errors import CapabilityError, ConfigError, TooManyFailures
 from thresher.progress import counted
 from thresher.types import Signal
 
 if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
     from thresher.pools import Pool
     from thresher.progress import Progress
     from thresher.run import Column
@@ -47,23 +54,27 @@ def representatives(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    threshold: float | None = None,
+    model: ModelHandle | None = None,
+    score: bool = True,
 ) -> Representatives:
-    """`how`: exact or near. `within`: bool [n], rows that count; `keep`: bool [n], rows that stay whatever they repeat.
+    """`how`: exact, near or semantic. `within`: bool [n], rows that count; `keep`: bool [n], rows that stay whatever they repeat.
 
-    A row with a picture that cannot be read is nobody's copy. Raises CapabilityError for semantic, MissingExtra without the
-    extra `duplicates`, StoreError.
+    `threshold`: similarity from which rows are copies; None: the default of `how`. `model`: for semantic, whose view counts.
+    `score`: whether rows may be shown to the model now; if not and some were not yet, no row is taken for a copy.
+
+    A row with a picture that cannot be read is nobody's copy. Raises ConfigError (semantic without a model), CapabilityError (a
+    model behind a server), MissingExtra without the extra `duplicates`, StoreError.
     """
+    order = _best_first(pool, keep)
     if how == "semantic":
-        raise CapabilityError(
-            "--dedup semantic needs embeddings of rows, which no model here gives yet. Give --dedup near, which compares "
-            "words and pictures."
-        )
-    rows, group_of = _labelled(pool, how, within | keep, store, seed, progress)
-    place = np.empty(len(pool), np.int64)
-    place[pool.order] = np.arange(len(pool))
-    flawed = np.zeros(len(pool), bool)
-    flawed[list(pool.problems)] = True
-    order = rows[np.lexsort((place[rows], flawed[rows], ~keep[rows]))]  # best representative first
+        rows, group_of, note = _by_meaning(pool, order, within | keep, store, seed, progress, threshold, model, score)
+    else:
+        rows, group_of = _labelled(pool, how, within | keep, store, seed, progress, threshold)
+        note = f"--dedup {how}"
+    known = np.zeros(len(pool), bool)
+    known[rows] = True
+    order = order[known[order]]
     label = np.empty(len(pool), np.int64)
     label[rows] = group_of
     _, first, back, size = np.unique(label[order], return_index=True, return_inverse=True, return_counts=True)
@@ -74,12 +85,75 @@ def representatives(
     kept = (group == np.arange(len(pool))) | keep
     gone = int((within & ~kept).sum())
     several = int((size > 1).sum())
-    note = f"--dedup {how}: {counted(gone)} left out as copies, in {counted(several, 'group')}."
+    if not note.endswith("."):
+        note = f"{note}: {counted(gone)} left out as copies, in {counted(several, 'group')}."
     return Representatives(kept, group, copies, note)
 
 
+def _best_first(pool: Pool, keep: np.ndarray) -> np.ndarray:
+    """int64 [n]: the rows, those that make better representatives first."""
+    place = np.empty(len(pool), np.int64)
+    place[pool.order] = np.arange(len(pool))
+    flawed = np.zeros(len(pool), bool)
+    flawed[list(pool.problems)] = True
+    return np.lexsort((place, flawed, ~keep))
+
+
+def embedding_of(model: ModelHandle | None) -> RowEmbedding:
+    """What semantic duplicates need of each row. Raises ConfigError without a model, CapabilityError for one behind a server."""
+    if model is None:
+        raise ConfigError("--dedup semantic asks a model what rows mean. Name one: --model demo, a folder or a hub id.")
+    if model.identity.served:
+        raise CapabilityError(NO_STATES)
+    return RowEmbedding(model.identity)
+
+
+def _by_meaning(
+    pool: Pool,
+    order: np.ndarray,
+    within: np.ndarray,
+    store: Store,
+    seed: int,
+    progress: Progress | None,
+    threshold: float | None,
+    model: ModelHandle | None,
+    score: bool,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """As `_labelled`, and what to say; a whole sentence where nothing is known yet. `order`: all rows, those that stay first."""
+    from thresher.compute import begin  # a run asks for this stage
+
+    nobody = np.zeros(0, np.int64)
+    signal = embedding_of(model)
+    least = CLOSE if threshold is None else threshold
+    if not score:
+        asked = begin(pool, {signal.name: signal}, store, seed, model, "exclude", False, None, within=within)
+        if missing := int(asked.request(signal).todo.sum()):
+            note = (
+                f"which rows are copies is known once {counted(missing)} passed the model; here none is taken for one."
+            )
+            return nobody, nobody, f"--dedup semantic: {note}"
+    found = _columns({signal.name: signal}, pool, within, store, seed, progress, model)
+    if found is None:
+        return nobody, nobody, "--dedup semantic"
+    known = found[signal.name].known
+    rows = np.flatnonzero(known)
+    place = np.empty(len(pool), np.int64)
+    place[rows] = np.arange(len(rows))
+    values = {name: a[rows] for name, a in found[signal.name].values.items()}
+    left_out = int((within & ~known).sum())
+    aside = f" ({counted(left_out)} that the model cannot take are nobody's copy)" if left_out else ""
+    labels = semantic_groups(values, place[order[known[order]]], least)
+    return rows, labels, f"--dedup semantic (cosine of at least {least:g}){aside}"
+
+
 def _labelled(
-    pool: Pool, how: str, within: np.ndarray, store: Store, seed: int, progress: Progress | None
+    pool: Pool,
+    how: str,
+    within: np.ndarray,
+    store: Store,
+    seed: int,
+    progress: Progress | None,
+    threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pool rows that could be described, int64 [m]; their groups, int64 [m])."""
     described = _columns(
@@ -89,21 +163,24 @@ def _labelled(
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = np.flatnonzero(described["text_minhash"].known & described["image_hash"].known)
     texts, images = ({f: a[rows] for f, a in described[s].values.items()} for s in ("text_minhash", "image_hash"))
-    return rows, (exact_groups if how == "exact" else near_groups)(texts, images)
+    if how == "exact":
+        return rows, exact_groups(texts, images)
+    return rows, near_groups(texts, images, ALIKE if threshold is None else threshold)
 
 
 def _columns(
-    signals: dict[str, Signal],
+    signals: Mapping[str, Signal],
     pool: Pool,
     within: np.ndarray,
     store: Store,
     seed: int,
     progress: Progress | None,
+    model: ModelHandle | None = None,
 ) -> dict[str, Column] | None:
     """None where not a single row could be described, such as when no picture can be read."""
     from thresher.run import compute_all  # a run asks for this stage
 
     try:
-        return compute_all(signals, pool, store, seed, None, "exclude", False, progress, within=within)
+        return compute_all(signals, pool, store, seed, model, "exclude", False, progress, within=within)
     except TooManyFailures:
         return None

@@ -7,7 +7,7 @@
 docs/mixture.md says it for users.
 """
 
-from thresher.mixture.settle import Settled, settled_for
+from thresher.mixture.settle import Settled, above_the_pool, settled_for
 from thresher.mixture.spec import Mixture
 
-__all__ = ["Mixture", "Settled", "settled_for"]
+__all__ = ["Mixture", "Settled", "above_the_pool", "settled_for"]

@@ -14,9 +14,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.mixture.choose import KEEP, METHOD, UNSCORABLE, Ask, Given, choose
-from thresher.mixture.columns import PoolColumns
-from thresher.mixture.filters import satisfied
-from thresher.mixture.listed import listed
+from thresher.mixture.memory import Memory
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import Mixture, parse_filter, parse_quota
 from thresher.mixture.tokens import TokenCounts, most_rows, parse_tokens, reached, rows_for
@@ -25,6 +23,7 @@ from thresher.samplers import allocate
 from thresher.types import Budget, Columns, Findings, Selection
 
 if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
     from thresher.pools import Pool
     from thresher.progress import Progress
     from thresher.store import Store
@@ -58,6 +57,7 @@ class Settled:
     evidence: Mapping[str, np.ndarray]  # further reasons
     notes: tuple[str, ...]
     copies: np.ndarray | None = None  # int64 [c, 2]: rows left out as duplicates, and the row that stands for each
+    compared: np.ndarray | None = None  # bool: rows among which duplicates were looked for
 
     def aside(self, error: str) -> bool:
         """Whether a row that fails with this error is one for --unscorable rather than a failure."""
@@ -176,26 +176,36 @@ class Settled:
 
 
 def settled_for(
-    mixture: Mixture | None, pool: Pool, budget: Budget, store: Store, seed: int, progress: Progress | None
+    mixture: Mixture | None,
+    pool: Pool,
+    budget: Budget,
+    store: Store,
+    seed: int,
+    progress: Progress | None,
+    memory: Memory | None = None,
+    model: ModelHandle | None = None,
+    score: bool = True,
 ) -> Settled:
     """What can be known before anything is scored; quotas that the pool cannot meet are refused here.
 
-    A share is of all rows of the pool, also where some are dropped or filtered. Raises ConfigError, and for duplicates
-    what finding them raises.
+    A share is of all rows of the pool, also where some are dropped or filtered. `memory`: of earlier calls for the same pool
+    and store. `model`: tells the tokens of an image and, with `score`, semantic duplicates (`duplicates.stage`). Raises
+    ConfigError, and for duplicates what finding them raises.
     """
     mixture = mixture or Mixture()
+    memory = memory or Memory()
     n = len(pool)
     asked = parse_tokens(budget.text)
     notes: list[str] = []
     within = np.ones(n, bool)
     keep = np.zeros(n, bool)
     if mixture.keep is not None:
-        keep = listed(mixture.keep, "--keep", pool)
+        keep = memory.listed(mixture.keep, "--keep", pool)
         if (bad := keep & pool.unreadable).any():
             row = int(np.flatnonzero(bad)[0])
             raise ConfigError(f"--keep {mixture.keep}: row {row} cannot be read at all: {pool.problems[row]}.")
     if mixture.drop is not None:
-        drop = listed(mixture.drop, "--drop", pool)
+        drop = memory.listed(mixture.drop, "--drop", pool)
         if (both := keep & drop).any():
             row = int(np.flatnonzero(both)[0])
             raise ConfigError(
@@ -205,19 +215,29 @@ def settled_for(
         notes.append(f"{counted(int(drop.sum()))} left out by --drop {mixture.drop}.")
     rules = [parse_filter(text) for text in mixture.filter]
     quotas = [parse_quota(text) for text in mixture.quota]
-    columns = PoolColumns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
+    columns = memory.columns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
     for rule in rules:
-        fails = within & ~satisfied(rule, columns) & ~keep
+        fails = within & ~memory.satisfied(rule, columns) & ~keep
         within &= ~fails
         notes.append(f"{counted(int(fails.sum()))} left out by --filter {rule.text!r}.")
     if not within.any():
         raise ConfigError(f"No row is left: {' '.join(notes)}")
     evidence: dict[str, np.ndarray] = {}
-    copies = None
+    copies = shown = None
     if mixture.dedup is not None:
-        from thresher.duplicates.stage import representatives
-
-        found = representatives(pool, mixture.dedup, within, keep, store, seed=seed, progress=progress)
+        shown = within | keep
+        found = memory.representatives(
+            pool,
+            mixture.dedup,
+            within,
+            keep,
+            store,
+            seed=seed,
+            progress=progress,
+            threshold=mixture.dedup_threshold,
+            model=model,
+            score=score,
+        )
         gone = within & ~found.kept
         within &= found.kept
         copies = np.stack([np.flatnonzero(gone), found.group[gone]], axis=1) if gone.any() else None
@@ -226,9 +246,11 @@ def settled_for(
         assert not (gone & keep).any(), "a row of --keep was taken for a copy"
     # a kept row that no model can take is not scored, and so cannot fail
     within &= ~(keep & _unusable(pool))
-    counts = None if asked is None else TokenCounts(pool, asked)
+    counts = None if asked is None else memory.counts(pool, asked, model)
     possible = within | keep
-    rows = budget.rows(n) if counts is None else rows_for(counts, np.flatnonzero(possible))
+    rows = budget.capped(n) if counts is None else rows_for(counts, np.flatnonzero(possible))
+    if counts is None and (above := above_the_pool(budget, n)):
+        notes.append(above)
     grouped = None
     if quotas:
         grouped = groups(quotas, pool, columns, possible)
@@ -236,7 +258,15 @@ def settled_for(
         there = np.bincount(grouped.of[possible], minlength=size)
         if counts is None:  # of a budget in tokens the rows are not known yet
             bounds(grouped, there, np.bincount(grouped.of[keep], minlength=size), min(rows, int(possible.sum())))
-    return Settled(mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies)
+    return Settled(mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, shown)
+
+
+def above_the_pool(budget: Budget, n: int) -> str:
+    """What to tell the user of a number of rows above the n of the pool; "" for any other budget in rows or percent."""
+    text = budget.text.strip()
+    if not (text.isdecimal() and int(text) > n):
+        return ""
+    return f"--budget {text} is more than the pool has ({counted(n)}): it means all of them."
 
 
 def _nothing(columns: Columns, k: int) -> Selection:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
 from thresher.errors import ConfigError, nearest
 
 DEDUP = ("exact", "near", "semantic")
+LEAST = {  # of --dedup-threshold: what may be asked for, and what it is
+    "near": (0.7, "the share of three-word pieces that two texts have in common"),  # below, the search misses pairs
+    "semantic": (0.5, "the smallest cosine between pictures, questions and answers of two rows"),
+}
 UNSCORABLE = ("keep", "drop", "random")
 _BOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _COMPARISON = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(.*?)\s*")
@@ -36,6 +40,8 @@ class Mixture:
     """exact, near or semantic: of rows that say the same only one is considered."""
     unscorable: str | None = None
     """What happens to rows that are fine, but that no model here can score; None: as with any failed row."""
+    dedup_threshold: float | None = None
+    """Similarity from which rows are near or semantic copies; None: 0.8 for near, 0.95 for semantic."""
 
     def __post_init__(self) -> None:
         for text in self.quota:
@@ -45,6 +51,20 @@ class Mixture:
         for flag, value, known in (("--dedup", self.dedup, DEDUP), ("--unscorable", self.unscorable, UNSCORABLE)):
             if value is not None and value not in known:
                 raise ConfigError(f"{flag} {value}: expected one of {', '.join(known)}.{nearest(value, list(known))}")
+        self._check_threshold()
+
+    def _check_threshold(self) -> None:
+        given = self.dedup_threshold
+        if given is None:
+            return
+        if self.dedup not in LEAST:
+            has = f"--dedup {self.dedup} has none" if self.dedup else "--dedup is not given"
+            raise ConfigError(f"--dedup-threshold {given:g}: {has}. It belongs to --dedup near or --dedup semantic.")
+        least, what = LEAST[self.dedup]
+        if not least <= given <= 1:
+            raise ConfigError(
+                f"--dedup-threshold {given:g}: with --dedup {self.dedup} it is {what}, from {least:g} to 1."
+            )
 
     def __bool__(self) -> bool:
         return self != Mixture()
@@ -53,11 +73,12 @@ class Mixture:
     def of(cls, told: Mapping[str, Any]) -> Mixture:
         """Out of plain values by name, among others: what `to_mapping` gave. Raises ConfigError."""
         quota, filter_ = (tuple(map(str, told.get(name) or ())) for name in ("quota", "filter"))
-        return cls(quota, told.get("keep"), told.get("drop"), filter_, told.get("dedup"), told.get("unscorable"))
+        names = ("keep", "drop", "dedup", "dedup_threshold", "unscorable")
+        return cls(quota=quota, filter=filter_, **{name: told.get(name) for name in names})
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values of what was asked for: lists and text."""
-        values = {name: getattr(self, name) for name in ("quota", "keep", "drop", "filter", "dedup", "unscorable")}
+        values = {name: getattr(self, name) for name in (f.name for f in fields(self))}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
 
 
@@ -142,8 +163,9 @@ def parse_quota(text: str) -> Quota:
 def _bound(word: str, text: str) -> Bound:
     found = _BOUND.fullmatch(word.strip())
     if not found:
+        dots = " A range has two dots: 5%..20%." if "-" in word else ""
         raise ConfigError(
-            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the budget such as 5%."
+            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the budget such as 5%.{dots}"
         )
     value, percent = Fraction(found[1]), bool(found[2])
     if percent and value > 100:

@@ -4,11 +4,14 @@
     20Mtok:total               prompt, answer and image tokens: what a forward pass costs
 
 Counts come from a stored column where a loss signal counted the answer's tokens; else they are estimated from the text:
-the larger of `TOKENS_PER_WORD` a word and one token per `CHARS_PER_TOKEN` characters. An image counts `TOKENS_PER_IMAGE`.
+the larger of `TOKENS_PER_WORD` a word and one token per `CHARS_PER_TOKEN` characters. An image counts what the model's own
+processor gives to some of the pool's images on average or, without a model's weights, `TOKENS_PER_IMAGE`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +25,7 @@ from thresher.errors import ConfigError
 from thresher.types import Columns
 
 if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
 TOKENS_PER_WORD = 1.4  # English text under common tokenizers
@@ -29,6 +33,7 @@ CHARS_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbBgG]?)\s*tok(?:en)?s?\s*(?::\s*(\w+))?")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+LOOKED_AT = 32  # images at most, drawn by a hash of their paths
 READ = 4096
 _T = TypeVar("_T")
 
@@ -78,12 +83,15 @@ def estimated(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
 class TokenCounts:
     """Tokens of each row of a pool, float64 [n], pool order, and how they were counted, in words."""
 
-    def __init__(self, pool: Pool, budget: TokenBudget) -> None:
+    def __init__(self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None) -> None:
         self.budget = budget
         self.answer = estimated(pool.facts["answer_words"], pool.facts["answer_chars"])
-        self.rest = _prompts(pool) if budget.total else np.zeros(len(pool))
+        self.rest = np.zeros(len(pool))
         text = f"{TOKENS_PER_WORD} tokens a word, at least one per {CHARS_PER_TOKEN} characters"
-        images = f", {TOKENS_PER_IMAGE} an image" if budget.total and pool.facts["images"].any() else ""
+        images = ""
+        if budget.total:
+            each, images = image_tokens(pool, model) if pool.facts["images"].any() else (0.0, "")
+            self.rest = _prompts(pool, each)
         self.how = text + images
         self._images = images
         self._text = text
@@ -148,9 +156,36 @@ def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount
     return best
 
 
-def _prompts(pool: Pool) -> np.ndarray:
-    """Tokens of everything but the answers, float64 [n]."""
-    out = np.asarray(pool.facts["images"], np.float64) * TOKENS_PER_IMAGE
+def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
+    """(tokens of an image, how that is known, in words that go on a sentence). Looks at `LOOKED_AT` images at most."""
+    from thresher.errors import ImageError, MissingExtra, ModelError
+
+    if model is not None and model.image_tokens is not None:
+        names = list(pool.index.image_path)
+        drawn = heapq.nsmallest(
+            LOOKED_AT,
+            range(len(names)),
+            key=lambda i: hashlib.sha256(names[i].encode("utf-8", "surrogatepass")).digest(),
+        )
+        seen = []
+        for number in drawn:
+            try:
+                seen.append(pool.load_image(pool.image(number)))
+            except ImageError:
+                continue
+        try:
+            counts = model.image_tokens(seen)
+        except (ModelError, MissingExtra):  # a run that needs the model says so itself
+            counts = []
+        if counts:
+            each = sum(counts) / len(counts)
+            return each, f", {each:,.0f} an image (the model's processor, mean of {len(counts)})"
+    return float(TOKENS_PER_IMAGE), f", {TOKENS_PER_IMAGE} an image (assumed, as LLaVA-1.5 has; models differ)"
+
+
+def _prompts(pool: Pool, image: float) -> np.ndarray:
+    """Tokens of everything but the answers, float64 [n]. `image`: tokens of one."""
+    out = np.asarray(pool.facts["images"], np.float64) * image
     for start in range(0, len(pool), READ):
         rows = np.arange(start, min(start + READ, len(pool)))
         texts = [[t.text for t in s.turns if t.role != "assistant"] for s in pool.samples(rows)]

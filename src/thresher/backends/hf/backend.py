@@ -20,7 +20,7 @@ import torch
 from thresher.backends.hf.ask import ask
 from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation
-from thresher.backends.hf.embed import embed
+from thresher.backends.hf.embed import embed, embed_rows
 from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
 from thresher.backends.hf.forward import Forward, Loss, Prefix, Row, cores
 from thresher.backends.hf.generate import generate
@@ -147,6 +147,11 @@ class HFBackend:
     def embed(self, texts: Sequence[str]) -> list[np.ndarray | str]:
         """What each text means to the model: float32 [hidden size] of length 1, or why there is none."""
         return embed(self, texts)
+
+    def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
+        """What each row's pictures, question and answer mean to the model: images, question, answer, float32 [m, hidden size]
+        each, of length 1; zeros where a row has none."""
+        return embed_rows(self, samples, pool)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
         """Score some rows once to warm up and once to measure; nothing is stored."""

@@ -1,0 +1,88 @@
+"""Vectors of whole rows: the model's own last hidden states, in three parts, and company changes nothing."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from tests.backends.reference import images_of, messages_of, reference_rows
+from tests.backends.test_hf_backend import Pictures, ask, some_rows
+from tests.tiny_models import Loaded
+from thresher.backends import resolve
+from thresher.backends.hf.backend import HFBackend
+from thresher.duplicates.embedding import PARTS
+from thresher.types import ImageRef, Sample
+
+
+@pytest.fixture
+def backend(tiny: Loaded) -> HFBackend:
+    return resolve(str(tiny.folder)).open()
+
+
+def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:
+    """float32 [rows, 3, hidden size]."""
+    out: dict[int, np.ndarray] = {}
+    for piece in backend.embed_rows(rows, Pictures()):
+        assert not any(piece.errors)
+        for j, i in enumerate(piece.index.tolist()):
+            assert i not in out
+            out[i] = np.stack([piece.values[name][j] for name in PARTS])
+    return np.stack([out[i] for i in range(len(rows))])
+
+
+def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
+    """The official processor, one plain pass, and the means."""
+    pictures = images_of(row, Pictures().load_image)
+    told = reference_rows(tiny.processor, tiny.model, messages_of(row), pictures)
+    with torch.no_grad():
+        states = tiny.model(**told["inputs"], output_hidden_states=True).hidden_states[-1][0]
+    ids, answers = np.array(told["input_ids"]), told["answer_positions"]
+    part = np.where(ids[: answers[-1] + 1] == backend.forward.image_token_id, 0, 1)
+    part[answers] = 2
+    means = [states[np.flatnonzero(part == k)].mean(0) if (part == k).any() else states[0] * 0 for k in range(3)]
+    return torch.stack([m / m.norm().clamp(min=1e-12) for m in means]).numpy()
+
+
+def test_they_are_the_models_own_states(tiny: Loaded, backend: HFBackend) -> None:
+    rows = some_rows(10, seed=3)
+    found = vectors(backend, rows)
+    for row, table in zip(rows, found, strict=True):
+        assert np.allclose(table, by_hand(tiny, backend, row), atol=2e-4), row
+        there = np.linalg.norm(table, axis=1)
+        assert there.tolist() == pytest.approx([float(bool(row.images)), 1, 1], abs=1e-5)
+
+
+def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(30, seed=7)
+    want = vectors(backend, rows)
+    order = random.Random(0).sample(range(30), 30)
+    for tokens, block, cores in ((512, 2048, 1), (4096, 7, 2), (64, 2048, 1)):
+        backend.forward.batch_tokens, backend.forward.workers = tokens, cores
+        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        assert vectors(backend, [rows[i] for i in order]).tobytes() == want[order].tobytes()
+
+
+def test_each_part_hears_its_own(backend: HFBackend) -> None:
+    """What comes later changes nothing before it; the picture is heard everywhere."""
+    rows = [
+        ask("what is there", "red cats", "1"),
+        ask("what is there", "blue mat", "1"),
+        ask("are there many cats", "red cats", "1"),
+        ask("what is there", "red cats", "2"),
+    ]
+    base, answer, question, picture = vectors(backend, rows)
+    same = [np.allclose(a, b, atol=1e-5) for other in (answer, question) for a, b in zip(base, other, strict=True)]
+    assert same == [True, True, False, True, False, False]
+    assert not any(np.allclose(a, b, atol=1e-5) for a, b in zip(base, picture, strict=True))
+
+
+def test_a_row_that_cannot_be_read_says_why(backend: HFBackend) -> None:
+    bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
+    rows = [ask("what", "red", "1"), bad, ask("what", "", "1")]
+    told = {}
+    for piece in backend.embed_rows(rows, Pictures()):
+        told.update(zip(piece.index.tolist(), piece.errors, strict=True))
+    assert told[0] == "" and "broken" in told[1] and "answer" in told[2]

@@ -1,0 +1,300 @@
+"""Semantic duplicates: who is alike, who stays, what is stored, and what a plan says of the cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.made_pools import FirstTies, HighestLoss, Model, record, write_pool
+from thresher import output, run
+from thresher.backends.fake import FakeBackend
+from thresher.cli import main
+from thresher.duplicates import embedding, semantic
+from thresher.duplicates.embedding import PARTS, WIDTH, as_bytes, from_bytes, projected
+from thresher.duplicates.stage import representatives
+from thresher.errors import CapabilityError, ConfigError
+from thresher.mixture import Mixture
+from thresher.plan import plan
+from thresher.pools import Pool, open_pool
+from thresher.store import Store
+from thresher.types import Budget, ImageRef, Sample, SampleSource, Scored, Turn
+
+# ------------------------------------------------------------------------------------------------ groups
+
+
+def values_of(images: Any, question: Any, answer: Any, forms: Sequence[bytes] | None = None) -> dict[str, np.ndarray]:
+    """Fields of `RowEmbedding` out of few numbers a row."""
+    out = {}
+    for name, rows in zip(PARTS, (images, question, answer), strict=True):
+        given = np.asarray(rows, np.float32)
+        out[name] = as_bytes(projected(given, WIDTH))
+    return out | {"form": np.array(forms or [b"one"] * len(given), "S8")}
+
+
+def angles(degrees: Sequence[float]) -> np.ndarray:
+    """Unit vectors in a plane, and their opposites, so that their mean is 0."""
+    at = np.deg2rad(np.asarray(degrees, float))
+    return np.stack([np.cos(at), np.sin(at)], axis=1)
+
+
+def groups(values: dict[str, np.ndarray], order: Sequence[int] | None = None, threshold: float = 0.95) -> list[int]:
+    m = len(values["form"])
+    return semantic.semantic_groups(values, np.arange(m) if order is None else np.asarray(order), threshold).tolist()
+
+
+def test_all_three_parts_count_and_chains_do_not() -> None:
+    """Rows 0-3 stand 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the mean at 0."""
+    plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
+    same = np.ones((8, 2))
+    assert groups(values_of(same, plane, same)) == [0, 0, 2, 2, 4, 4, 6, 6]  # 2 is like 1, but 1 does not stay
+    for parts in ((plane, same, same), (same, same, plane), (plane, plane, plane)):
+        assert groups(values_of(*parts)) == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert groups(values_of(same, plane, same), threshold=0.97) == list(range(8))
+    apart = angles([0, 90, 0, 90, 180, 270, 180, 270])
+    assert groups(values_of(apart, plane, same)) == list(range(8))  # the pictures differ where the questions agree
+
+
+def test_what_all_rows_share_is_taken_off() -> None:
+    """A large common direction: without taking it off, every cosine would be above 0.99."""
+    plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
+    shared = np.hstack([0.05 * plane, np.ones((8, 1))])
+    assert groups(values_of(shared, shared, shared)) == [0, 0, 2, 2, 4, 4, 6, 6]
+
+
+def test_who_comes_first_stays() -> None:
+    values = values_of(np.ones((8, 2)), angles([0, 15, 30, 45, 180, 195, 210, 225]), np.ones((8, 2)))
+    assert groups(values, [1, 0, 2, 3, 5, 4, 6, 7]) == [1, 1, 1, 3, 5, 5, 5, 7]
+
+
+def test_rows_of_another_form_or_without_a_part_are_not_alike() -> None:
+    same = np.ones((4, 2))
+    assert groups(values_of(same, same, same)) == [0, 0, 0, 0]  # all at the mean
+    assert groups(values_of(same, same, same, [b"a", b"b", b"a", b"b"])) == [0, 1, 0, 1]
+    some = np.array([[0, 0], [0, 0], [1, 0], [-1, 0]])
+    assert groups(values_of(some, same, same)) == [0, 0, 2, 3]  # text rows are alike, whatever the pictures of others
+
+
+def test_blocks_change_nothing_and_no_pair_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, 24))
+    of = rng.integers(0, 40, 300)
+    parts = [centres[of] + 0.2 * rng.standard_normal((300, 24)) for _ in range(3)]
+    values = values_of(*(p / np.linalg.norm(p, axis=1, keepdims=True) for p in parts))
+    order = rng.permutation(300)
+    whole = semantic.semantic_groups(values, order, 0.95)
+    units = [semantic.centred(from_bytes(values[n])).astype(np.float32) for n in PARTS]
+    cosine = np.minimum.reduce([u @ u.T for u in units])
+    by_hand, stay = np.arange(300), []
+    for row in order.tolist():
+        like = [s for s in stay if cosine[row, s] >= 0.95]
+        by_hand[row] = like[0] if like else row
+        stay += [] if like else [row]
+    assert 50 < len(stay) < 290
+    assert whole.tolist() == by_hand.tolist()
+    monkeypatch.setattr(semantic, "ROWS", 7)
+    monkeypatch.setattr(semantic, "LEADERS", 5)
+    assert semantic.semantic_groups(values, order, 0.95).tolist() == whole.tolist()
+
+
+def test_a_wide_models_cosines_survive_the_projection() -> None:
+    rng = np.random.default_rng(1)
+    one = rng.standard_normal((50, 2000)).astype(np.float32)
+    other = one + 0.3 * rng.standard_normal((50, 2000)).astype(np.float32)
+    one, other = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (one, other))
+    true = (one * other).sum(axis=1)
+    short = [projected(v, WIDTH) for v in (one, other)]
+    short = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in short]
+    assert short[0].shape == (50, WIDTH)
+    assert np.abs((short[0] * short[1]).sum(axis=1) - true).max() < 4 * (1 - true.min() ** 2) / 16
+    assert np.array_equal(projected(one[7:8], WIDTH), projected(one, WIDTH)[7:8])  # a row alone
+    assert embedding._signs(8, 8)[0].tolist() == pytest.approx(
+        [0.35355339 * s for s in embedding._signs(8, 8)[0] / 0.35355339]
+    )
+
+
+def test_a_short_answer_must_have_the_same_words() -> None:
+    def of(answer: str, *images: str) -> bytes:
+        turns = (Turn("user", "Is it red?"), Turn("assistant", answer))
+        return embedding.form(Sample("0", turns, tuple(ImageRef(path=i) for i in images)))
+
+    assert of("Yes.") == of(" yes") != of("No.")
+    assert of("Yes.") != of("Yes.", "a.png") == of("Yes.", "b.png")
+    long = "word " * 15
+    assert of(long + "one") == of(long + "two") != of("word " * 14 + "one")
+
+
+# ------------------------------------------------------------------------------------------------ the stage
+
+WORDS = [
+    "small",
+    "red",
+    "boat",
+    "beside",
+    "a",
+    "long",
+    "grey",
+    "pier",
+    "two",
+    "men",
+    "in",
+    "blue",
+    "coats",
+    "mend",
+    "nets",
+]
+
+
+@pytest.fixture
+def records() -> list[dict[str, Any]]:
+    """40 rows; rows 30-39 are rows 0-9 with one word of the answer changed."""
+    rng = random.Random(0)
+    rows = []
+    for i in range(30):
+        row = record(i)
+        row["conversations"] = [
+            {"from": "human", "value": " ".join(rng.choices(WORDS, k=8)) + f" {i}"},
+            {"from": "gpt", "value": " ".join(f"{rng.choice(WORDS)}{rng.randrange(50)}" for _ in range(60))},
+        ]
+        rows.append(row)
+    for i in range(10):
+        question, answer = (turn["value"] for turn in rows[i]["conversations"])
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer.rpartition(" ")[0] + " changed"}]
+        rows.append({**rows[i], "id": f"r{30 + i}", "conversations": turns})
+    return rows
+
+
+@pytest.fixture
+def pool(tmp_path: Path, records: list[dict[str, Any]]) -> Pool:
+    return open_pool(write_pool(tmp_path / "pool.json", records))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+SEMANTIC = Mixture(dedup="semantic")
+
+
+def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_path: Path) -> None:
+    model = Model()
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC)
+    assert len(out.rows) == 30 and model.scored == 40
+    copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
+    assert sorted(copies.values()) == [1] * 20 + [2] * 10
+    assert out.copies is not None and all(abs(a - b) == 30 for a, b in out.copies.tolist())
+    assert any("cosine of at least 0.95): 10 rows left out as copies, in 10 groups" in note for note in out.notes)
+    output.write(out, pool, None, tmp_path / "out")
+    assert (tmp_path / "out" / "duplicates.parquet").exists()
+    again = Model()
+    run.select(pool, FirstTies(), Budget("5"), store=store, model=again.handle, mixture=SEMANTIC)
+    assert again.opened == 0  # the column is there
+    loose = Mixture(dedup="semantic", dedup_threshold=0.9999)
+    strict = run.select(pool, FirstTies(), Budget("100%"), store=store, model=again.handle, mixture=loose)
+    assert len(strict.rows) == 40 and again.opened == 0
+
+
+def test_another_order_of_the_file_keeps_the_same_rows(
+    pool: Pool, store: Store, tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    def kept(pool: Pool, records: list[dict[str, Any]]) -> set[str]:
+        everything = np.ones(len(pool), bool)
+        found = representatives(pool, "semantic", everything, ~everything, store, model=Model().handle)
+        return {records[r]["id"] for r in np.flatnonzero(found.kept)}
+
+    mixed = random.Random(5).sample(records, len(records))
+    assert kept(open_pool(write_pool(tmp_path / "mixed.json", mixed)), mixed) == kept(pool, records)
+
+
+def test_rows_of_keep_stay_and_stand_for_the_others(pool: Pool, store: Store) -> None:
+    everything, keep = np.ones(len(pool), bool), np.zeros(len(pool), bool)
+    keep[[3, 33, 34]] = True
+    found = representatives(pool, "semantic", everything, keep, store, model=Model().handle)
+    assert found.kept[[3, 33, 34]].all() and not found.kept[4] and found.group[4] == 34
+
+
+def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
+    class Killed(FakeBackend):
+        def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
+            for done, piece in enumerate(super().embed_rows(samples, pool)):
+                if done == 2:
+                    raise KeyboardInterrupt
+                yield piece
+
+    model = Model(kwargs={"piece": 8})
+    killed = Model()
+    killed._open = lambda: Killed(piece=8)  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        run.select(pool, FirstTies(), Budget("10"), store=store, model=killed.handle, mixture=SEMANTIC)
+    run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, mixture=SEMANTIC)
+    assert model.scored == 40 - 16
+
+
+def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
+    bad = pool.sample(2).digest
+    model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC)
+    assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
+    assert any("(1 row that the model cannot take" in note for note in out.notes)
+
+
+def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store) -> None:
+    model = Model()
+    p = plan(pool, HighestLoss(), Budget("20"), model.handle, store, mixture=SEMANTIC)
+    assert [(s.label, s.signal, s.to_score, s.upper_bound) for s in p.signals] == [
+        ("dedup", "row_embedding", 40, False), ("loss", "loss", 40, True),
+    ]  # fmt: skip
+    assert p.to_score == 80 and p.upper_bound and p.hours is not None and p.hours > 0
+    assert any("known once 40 rows passed the model" in note for note in p.notes)
+    assert not (store.root / "columns").exists()
+    run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, mixture=SEMANTIC)
+    p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, mixture=SEMANTIC)
+    assert [(s.label, s.to_score) for s in p.signals] == [("dedup", 0), ("loss", 30)] and not p.upper_bound
+
+
+def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
+    everything = np.ones(len(pool), bool)
+    with pytest.raises(ConfigError, match="--model demo"):
+        representatives(pool, "semantic", everything, ~everything, store)
+    served = Model().handle
+    served = type(served)("far", type(served.identity)("x", "openai", "float32", "jpeg"), served.open)
+    with pytest.raises(CapabilityError, match="--dedup near"):
+        representatives(pool, "semantic", everything, ~everything, store, model=served)
+    for wrong, words in (
+        ({"dedup": "semantic", "dedup_threshold": 1.5}, "from 0.5 to 1"),
+        ({"dedup": "near", "dedup_threshold": 0.2}, "from 0.7 to 1"),
+        ({"dedup": "exact", "dedup_threshold": 0.9}, "--dedup exact has none"),
+        ({"dedup_threshold": 0.9}, "--dedup is not given"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Mixture(**wrong)  # type: ignore[arg-type]
+    asked = Mixture(dedup="near", dedup_threshold=0.75, filter=("length < 9",))
+    assert Mixture.of(asked.to_mapping()) == asked
+
+
+def command(words: list[str]) -> Any:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return end.value.code or 0
+
+
+def test_the_command_asks_the_model_also_for_a_method_that_asks_none(
+    tiny_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    images = ["--images", str(tiny_pool.parent / "images")]
+    asked = [str(tiny_pool), *images, "--method", "length", "--budget", "5", "--dedup", "semantic"]
+    assert command(["plan", *asked, "--no-probe"]) == 0
+    assert "dedup" in capsys.readouterr().out
+    assert command(["select", *asked, "--dedup-threshold", "0.9", "--out", str(tmp_path / "one")]) == 0
+    assert "cosine of at least 0.9" in " ".join(capsys.readouterr().out.split())
+    told = output.read(tmp_path / "one")
+    assert told["model"]["name"] == "demo" and told["config"]["dedup_threshold"] == 0.9
+    assert command(["select", "--config", str(tmp_path / "one" / "run.yaml"), "--out", str(tmp_path / "two")]) == 0
+    assert (tmp_path / "one/subset.json").read_bytes() == (tmp_path / "two/subset.json").read_bytes()
+    assert command(["signals", str(tmp_path / "one"), "--out", str(tmp_path / "columns.parquet")]) == 0
