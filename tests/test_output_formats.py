@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,34 @@ def test_export_command(first: Pool, tmp_path: Path) -> None:
     (tmp_path / "out/selection.parquet").write_bytes(b"cut off")
     wrong = command("--format", "llava", "--out", "x.json")
     assert wrong.returncode == 2 and "selection.parquet cannot be read" in " ".join(wrong.stderr.split())
+
+
+def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path) -> None:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        store = {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}
+        line = [sys.executable, "-m", "thresher", "export", *words]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=store)
+
+    images = str(first.images_folder)
+    pool = tmp_path / "pool.jsonl"
+    good = Path(first.path).read_bytes().rstrip(b"\n")
+    pool.write_bytes(good + b"\n{broken\n")
+    done = command("pool.jsonl", "--images", images, "--format", "swift", "--out", "all.jsonl")
+    assert done.returncode == 0 and "30 rows written to all.jsonl (swift)" in done.stdout
+    assert "1 row cannot be read and is left out" in " ".join(done.stderr.split())
+    again = open_pool(tmp_path / "all.jsonl", images)
+    assert again.digest.tobytes() == first.digest.tobytes()
+    assert command("pool.jsonl", "--images", images, "--out", "copy.jsonl").returncode == 0
+    assert (tmp_path / "copy.jsonl").read_bytes().rstrip() == good  # its own format: byte for byte
+    wrong = command("pool.jsonl", "--out", "pool.jsonl")
+    assert wrong.returncode == 2 and pool.read_bytes().startswith(good)
+    assert command("gone.json", "--out", "x.json").returncode == 1
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "selection.parquet").touch()
+    assert "not a finished selection" in command("half", "--out", "x.json").stderr
+    selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "out")
+    selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "several" / "one")
+    assert "holds some (one)" in " ".join(command("several", "--out", "x.json").stderr.split())
+    assert len(open_pool(tmp_path / "several", images)) == 10  # the subset, not the tables beside it
+    wrong = command("out", "--images", images, "--out", "x.json")
+    assert wrong.returncode == 2 and "are for a pool" in wrong.stderr

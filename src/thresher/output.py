@@ -217,7 +217,7 @@ def _failures(outcome: Outcome, folder: Path) -> str:
 def _errors(outcome: Outcome, folder: Path) -> list[str]:
     """The findings in a validation set. A line of errors.jsonl: the record's own fields, its id, question and images."""
     from thresher.pools import open_pool
-    from thresher.signals.answer_switch import plain_question
+    from thresher.signals.case import plain_question
 
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
@@ -376,7 +376,8 @@ def signals_table(out: str | Path) -> pa.Table:
     model = None if run["model"] is None else handle(run["model"])
     roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
     seed = run["method"]["seed"]
-    settled = settled_for(Mixture.of(run["config"]), pool, Budget(run["config"]["budget"]), store, seed, None)
+    mixture, budget = Mixture.of(run["config"]), Budget(run["config"]["budget"])
+    settled = settled_for(mixture, pool, budget, store, seed, None, model=model)
     signals = unlabelled(signals_of(method, model, roles, seed, settled.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():

@@ -150,7 +150,7 @@ def _saved(folder: Path, pool: Pool) -> Path:
 def _mixture(folder: Path, pool: Pool) -> Path:
     export(pool, range(0, len(pool), 2), folder / "even.json", "llava")
     export(pool, range(1, len(pool), 2), folder / "odd.jsonl", "swift")
-    entries = [{"json_path": name, "source": "pool"} for name in ("even.json", "odd.jsonl")]
+    entries = [{"json_path": name} for name in ("even.json", "odd.jsonl")]
     (folder / "mix.yaml").write_text(yaml.safe_dump({"datasets": entries[: 2 if len(pool) > 1 else 1]}))
     return folder / "mix.yaml"
 
@@ -158,6 +158,51 @@ def _mixture(folder: Path, pool: Pool) -> Path:
 def _llamafactory(folder: Path, pool: Pool) -> Path:
     _exported("llamafactory", "pool.json")(folder, pool)
     return folder / "dataset_info.json"
+
+
+def _well_formed(pool: Pool) -> list[tuple[dict[str, Any], str, list[list[str]], list[str]]]:
+    """(other fields, system, pairs of question and answer, images) of the rows that Alpaca and texts can say."""
+    out = []
+    for row in range(len(pool)):
+        record = dict(pool.record(row))
+        turns, images = record.pop("conversations"), record.pop("image", [])
+        system = ""
+        if all(isinstance(t, dict) and isinstance(t.get("value"), str) and set(t) == {"from", "value"} for t in turns):
+            if turns[0]["from"] == "system" and turns[0]["value"]:
+                system = turns.pop(0)["value"]
+            said = [t["value"] for t in turns]
+            if turns and [t["from"] for t in turns] == ["human", "gpt"] * (len(turns) // 2):
+                pairs = [said[i : i + 2] for i in range(0, len(said), 2)]
+                out.append((record, system, pairs, [images] if isinstance(images, str) else images))
+    return out
+
+
+def _alpaca(folder: Path, pool: Pool) -> Path:
+    rows = []
+    for record, system, pairs, images in _well_formed(pool):
+        (question, answer), history = pairs[-1], pairs[:-1]
+        row = {**record, "instruction": question, "input": "", "output": answer, "history": history, "images": images}
+        rows.append({**row, **({"system": system} if system else {})})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pool.json").write_text(json.dumps(rows))
+    return folder / "pool.json"
+
+
+def _texts(folder: Path, pool: Pool) -> Path:
+    rows = [
+        {**record, "texts": [{"user": q, "assistant": a} for q, a in pairs], "images": images}
+        for record, system, pairs, images in _well_formed(pool)
+        if not system
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "pool.jsonl"
+
+
+def _gzip_lines(folder: Path, pool: Pool) -> Path:
+    export(pool, range(len(pool)), folder / "plain.jsonl", "swift")
+    (folder / "pool.jsonl.gz").write_bytes(gzip.compress((folder / "plain.jsonl").read_bytes()))
+    return folder / "pool.jsonl.gz"
 
 
 READERS: dict[str, Callable[[Path, Pool], Path]] = {
@@ -176,17 +221,25 @@ READERS: dict[str, Callable[[Path, Pool], Path]] = {
     "webdataset, shards": _exported("webdataset", "shards"),
     "webdataset, gzip": _gzip_tar,
     "mixture": _mixture,
+    "alpaca": _alpaca,
+    "texts": _texts,
+    "swift, gzip": _gzip_lines,
 }
+NOT_ALL = ("mixture", "alpaca", "texts")  # hold other rows than they were made of: in another order, or some
 EXPORTERS: dict[str, tuple[str, str, Options | None]] = {
     "llava": ("llava", "pool.json", None),
     "llava-jsonl": ("llava-jsonl", "pool.jsonl", None),
     "sharegpt": ("sharegpt", "pool.json", None),
+    "sharegpt-jsonl": ("sharegpt-jsonl", "pool.jsonl", None),
     "llamafactory": ("llamafactory", "pool.json", None),
     "swift": ("swift", "pool.jsonl", None),
     "messages": ("messages", "pool.jsonl", None),
+    "messages-json": ("messages-json", "pool.json", None),
     "messages, data URIs": ("messages", "pool.jsonl", EMBED),
     "parquet": ("parquet", "pool.parquet", None),
     "parquet, bytes": ("parquet", "pool.parquet", EMBED),
     "webdataset": ("webdataset", "pool.tar", None),
+    "webdataset, shards": ("webdataset", "shards", None),
     "llava, absolute": ("llava", "pool.json", Options(absolute=True)),
+    "swift, absolute": ("swift", "pool.jsonl", Options(absolute=True)),
 }

@@ -236,7 +236,10 @@ def test_public_data_through_every_format(shared: Path, tmp_path: Path, name: st
         ("swift", "p.jsonl"),
         ("messages", "p.jsonl"),
         ("parquet", "p.parquet"),
+        ("llava", "p.json"),
         ("llava-jsonl", "p.jsonl"),
+        ("sharegpt-jsonl", "p.jsonl"),
+        ("messages-json", "p.json"),
     ):
         export(pool, rows, tmp_path / format / file, format)
         again = open_pool(tmp_path / format / file, folder)

@@ -1,15 +1,23 @@
-"""`thresher export`: the rows of a selection folder in the format that a trainer takes."""
+"""`thresher export`: the rows of a selection, or of a whole pool, in the format that a trainer takes."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from thresher.pools import Pool
+
 
 def export(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that select wrote.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(metavar="DIR|POOL", help="A folder that select wrote, or any pool.", show_default=False)
+    ],
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="PATH", help="The file (or folder) to write.", show_default=False)
     ],
@@ -19,7 +27,25 @@ def export(
             "--format",
             "-f",
             metavar="F",
-            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: as the selection's subset).",
+            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: as select would).",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Of a pool: where relative image paths start (default: the pool's folder).",
+            show_default=False,
+        ),
+    ] = None,
+    read_as: Annotated[
+        str | None,
+        typer.Option(
+            "--read-as",
+            metavar="F",
+            help="Read the pool as this format (default: told from its content).",
             show_default=False,
         ),
     ] = None,
@@ -34,24 +60,44 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a selection's rows in the format of a trainer, in pool order. Says what the format cannot hold."""
+    """Write the rows of a selection, or of a pool, in the format of a trainer, in pool order. Says what the format cannot hold."""
+    from thresher import output
+    from thresher.cli.guard import note
+    from thresher.errors import ConfigError
+    from thresher.exporters import default
+    from thresher.exporters import export as write
+    from thresher.exporters.options import Options
+
+    if absolute and relative_to is not None:
+        raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
+    if (Path(what) / "run.yaml").is_file():
+        if images is not None or read_as is not None:
+            raise ConfigError(f"--images and --read-as are for a pool; {what} is a selection, which knows its own.")
+        output.spare_the_selection(what, Path(out))
+        pool, rows = _selected(what)
+    else:
+        pool, rows = _whole(what, images, read_as)
+    name = format or default(pool)[0]
+    if embed and name.partition("-")[0] not in ("parquet", "messages", "webdataset"):
+        raise ConfigError(f"--embed-images: {name} names image files. Give --format parquet, messages or webdataset.")
+    for text in write(pool, rows, Path(out), name, Options(embed, absolute, relative_to)):
+        note(text)
+    typer.echo(f"{len(rows):,} rows written to {out} ({name}).")
+
+
+def _selected(folder: str) -> tuple[Pool, np.ndarray]:
+    """The pool that a selection was made from, and its rows in pool order. Raises PoolError where the pool changed."""
     import numpy as np
 
     from thresher import output
     from thresher.cli.guard import note
-    from thresher.errors import ConfigError, PoolError
-    from thresher.exporters import default
-    from thresher.exporters import export as write
-    from thresher.exporters.options import Options
+    from thresher.errors import PoolError
     from thresher.pools import open_pool
     from thresher.progress import Reading
     from thresher.store import Store
     from thresher.types import digests_to_bytes
 
-    if absolute and relative_to is not None:
-        raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
     run = output.read(folder)
-    output.spare_the_selection(folder, Path(out))
     rows, then = output.chosen(folder)
     told = run["pool"]
     cache = Store(run["store"]).root / "pools"
@@ -64,9 +110,35 @@ def export(
         raise PoolError(
             f"{pool.path} is no longer the pool that {folder} was selected from. Put the old file back, or select again."
         )
-    name = format or default(pool)[0]
-    if embed and name.partition("-")[0] not in ("parquet", "messages", "webdataset"):
-        raise ConfigError(f"--embed-images: {name} names image files. Give --format parquet, messages or webdataset.")
-    for text in write(pool, np.sort(rows), Path(out), name, Options(embed, absolute, relative_to)):
+    return pool, np.sort(rows)
+
+
+def _whole(spec: str, images: str | None, read_as: str | None) -> tuple[Pool, np.ndarray]:
+    """A pool, and those of its rows that are records at all. Raises PoolError."""
+    import numpy as np
+
+    from thresher.cli.guard import note
+    from thresher.config import default_store
+    from thresher.errors import ConfigError, PoolError
+    from thresher.pools import open_pool
+    from thresher.progress import Reading, counted
+
+    place = Path(spec)
+    named = (
+        re.fullmatch(r"[\w./ -]+", spec) and "." not in place.name and place.parent.exists()
+    )  # else an address, a pattern
+    if named and not place.exists():
+        raise ConfigError(
+            f"{spec} is neither a finished selection (a folder with a run.yaml, which `select` wrote) nor a pool: nothing is there."
+        )
+    if place.is_dir():
+        if (place / "selection.parquet").is_file():
+            raise PoolError(f"{spec} is not a finished selection: it holds no run.yaml. Run its select again.")
+        if inside := sorted(path.parent.name for path in place.glob("*/selection.parquet")):
+            raise PoolError(f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of them.")
+    pool = open_pool(spec, images, cache=default_store() / "pools", progress=Reading(spec), format=read_as)
+    for text in pool.notes:
         note(text)
-    typer.echo(f"{len(rows):,} rows written to {out} ({name}).")
+    if bad := int(pool.unreadable.sum()):
+        note(f"{counted(bad)} cannot be read and {'is' if bad == 1 else 'are'} left out; see `thresher doctor`.")
+    return pool, np.flatnonzero(~pool.unreadable)

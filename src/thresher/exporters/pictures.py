@@ -82,7 +82,8 @@ class Pictures:
         """What the user should know of the images, in words."""
         out: list[str] = []
         if self.written:
-            start = "" if self.absolute or self.options.relative_to else f"; image paths start from {self.base}"
+            where = "the current folder" if str(self.base) == "." else self.base
+            start = "" if self.absolute or self.options.relative_to else f"; image paths start from {where}"
             out.append(f"{len(self.written):,} embedded images are written to {self.folder}{start}.")
         if self.unread:
             out.append(
