@@ -80,6 +80,7 @@ def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> N
         (["pool.json", "--images", "gone"], 1, "gone does not exist"),
         (["pool.json", "--model", "text_only"], 2, "takes no images"),
         (["pool.json", "--model", "./nowhere"], 2, "no such folder"),
+        (["pool.json", "--model", "http://127.0.0.1:1/v1#x"], 2, "behind a server, and training needs weights"),
         (["pool.json", "--out", "pool.json"], 2, "is a file"),
         (["pool.json", "--out", "/proc/m"], 2, "cannot be written to"),
         (["pool.json", "--out", "model"], 2, "did not train there"),

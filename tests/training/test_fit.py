@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tests.tiny_models import build
 from tests.training.rows import pool_of, record
 from thresher.backends import resolve
 from thresher.backends.hf.teach import Teacher
-from thresher.errors import ConfigError, MissingExtra, ModelError, PoolError, TooManyFailures
+from thresher.errors import ConfigError, MissingExtra, ModelError, PoolError, StoreError, TooManyFailures
 from thresher.pools import Pool
 from thresher.training import Recipe, Trained, fit, rows_fingerprint
 
@@ -159,6 +160,14 @@ def test_accumulated_batches_are_one_large_batch(lessons: Pool, tmp_path: Path) 
     np.testing.assert_allclose(a.losses, b.losses, atol=1e-5)
 
 
+def test_seeds_of_any_size(lessons: Pool, tmp_path: Path) -> None:
+    """numpy's own generators take none above 2**32, and a user may give a date as a seed."""
+    base, seeds = str(build("llava")), (2**32, 20_261_121_235_959)
+    for seed in seeds:
+        recipe = Recipe(steps=1, batch=4, seed=seed)
+        assert fit(base, lessons, np.arange(8), recipe, tmp_path / str(seed), device="cpu").steps == 1
+
+
 def test_other_random_numbers_of_the_process_are_left_alone(lessons: Pool, tmp_path: Path) -> None:
     torch.manual_seed(5)
     want = torch.rand(2)
@@ -224,6 +233,33 @@ def test_wrong_inputs(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingExtra, match=r'pip install "thresher\[train\]"'):
         fit("demo", lessons, None, few, tmp_path / "m", device="cpu")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("writer", "recipe"),
+    [
+        ("peft.peft_model.safe_save_file", FEW),
+        ("transformers.modeling_utils.safe_save_file", Recipe(steps=2, batch=4, lora=False)),
+        ("thresher.training.trainer.save_file", FEW),
+    ],
+)
+def test_a_full_disk_is_the_users_and_no_bug(
+    writer: str, recipe: Recipe, lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors tells of it by an error of its own. What went before is taken up again."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def once() -> Trained:
+        return fit(str(build("llava")), lessons, np.arange(8), recipe, tmp_path / "m", device="cpu", checkpoint_every=0)
+
+    with monkeypatch.context() as m:
+        m.setattr(writer, full)
+        with pytest.raises(StoreError, match=r"could not be written to .*No space left.*run again") as caught:
+            once()
+    assert caught.value.exit_code == 1 and not (tmp_path / "m" / "training.json").exists()
+    assert len(once().losses) == recipe.steps
 
 
 def test_a_training_that_breaks_down_says_so(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

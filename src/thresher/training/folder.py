@@ -118,6 +118,8 @@ def save_adapter(model: Any, aside: Path, base_files: Path, base: str, revision:
 
 
 def _save(save: Any, aside: Path, base_files: Path) -> None:
+    from safetensors import SafetensorError  # what a full disk raises, and no OSError
+
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -126,10 +128,15 @@ def _save(save: Any, aside: Path, base_files: Path) -> None:
             wanted = file.suffix in PROCESSING and file.name not in NOT_COPIED and not file.name.endswith(".index.json")
             if wanted and file.is_file() and not (aside / file.name).exists():
                 shutil.copyfile(file, aside / file.name)
-    except OSError as e:
+    except (OSError, SafetensorError) as e:
+        out = aside.parent.parent
         raise StoreError(
-            f"The trained model could not be written to {aside.parent}: {e.strerror or e}. Run again."
+            f"The trained model could not be written to {out}: {_reason(e)}. Make room and run again."
         ) from e
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def processing_files(where: str, revision: str | None) -> Path:

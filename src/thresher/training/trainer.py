@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -231,8 +232,9 @@ def train(
                 f"Training runs out of memory on {model.device}. Give a smaller --batch with a larger --accumulation "
                 f"(--batch {max(recipe.batch // 4, 1)} --accumulation {recipe.accumulation * 4}): the result is the same."
             ) from e
-        except OSError as e:
-            raise StoreError(f"A checkpoint could not be written to {folder}: {e.strerror or e}.") from e
+        except (OSError, SafetensorError) as e:  # the latter is what safetensors makes of a full disk
+            why = getattr(e, "strerror", None) or e
+            raise StoreError(f"A checkpoint could not be written to {folder}: {why}. Make room and run again.") from e
         finally:
             if progress is not None:
                 progress.finish()
@@ -256,7 +258,7 @@ def _config(
         lr_scheduler_type=SCHEDULES[recipe.schedule],
         warmup_steps=math.ceil(recipe.warmup * steps),
         weight_decay=recipe.weight_decay,
-        seed=recipe.seed,
+        seed=recipe.seed % 2**32,  # numpy takes no larger one; the order of the rows knows the whole seed
         use_cpu=device.type == "cpu",
         bf16=bf16,
         fp16=False,
