@@ -103,6 +103,13 @@ def test_a_larger_budget_holds_a_smaller_one() -> None:
     assert large[:10] == small
 
 
+def test_a_student_that_gets_nothing_right_is_doubted() -> None:
+    lost = target_columns()
+    assert not any("Not one is right" in n for n in choose({}, pool(), lost, 5).notes)
+    lost.values["rationale"]["right"][:] = False  # type: ignore[index]
+    assert any("Not one is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes)
+
+
 def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
     right = target_columns()
     right.values["rationale"]["right"][:] = True  # type: ignore[index]

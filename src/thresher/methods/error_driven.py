@@ -36,6 +36,7 @@ from thresher.signals.steps import take_apart
 from thresher.types import Columns, Findings, ModelIdentity, Selection, Signal
 
 TEACHER = "teacher"
+ENOUGH = 10  # validation rows without a right answer that are worth a remark
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,11 @@ class ErrorDriven:
             notes.append("No teacher was named: the student judged its own mistakes.")
         if not wrong:
             notes.append("So there is nothing to aim at.")
+        if wrong == rows >= ENOUGH:
+            notes.append(
+                "Not one is right: the model may be unable to answer in written steps at all, and then its mistakes say little "
+                "about the task. Look at errors.jsonl, or try --set ask=plain."
+            )
         if told["unanswered"]:
             notes.append(f"{told['unanswered']:,} wrong rows show no reasoning at all: nothing was searched for them.")
         if told["never_switched"]:
