@@ -21,6 +21,7 @@ from tests.aimed_models import validation
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.made_pools import HighestLoss, Model, record, write_pool
 from thresher import compare_plan
+from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, chosen_rows, compare, job
 from thresher.errors import ConfigError, PoolError, StoreError
@@ -384,7 +385,9 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"equal": "time"}, "--equal time"),
         ({"budgets": []}, "--budgets"),
         ({"budgets": [Budget("10%"), Budget("30")]}, "same number of rows"),
-        ({"budgets": [Budget("400")]}, "more rows than the pool has"),
+        ({"budgets": [Budget("400")]}, "--budgets 400 asks for more rows than the pool has"),
+        ({"budgets": [Budget("1Mtok")]}, "--budgets 1Mtok: budgets in tokens cannot be compared"),
+        ({"budgets": [Budget("many")]}, "--budgets many is not a budget. Give a share such as 30% or a number of rows"),
         ({"methods": {"full": HighestLoss()}}, "not a method"),
     ],
 )
@@ -427,9 +430,63 @@ def test_methods_and_their_settings_on_the_command_line() -> None:
     )
     assert list(got) == ["clipper", "random", "mllm_selector"]
     assert got["mllm_selector"] == MllmSelector(alpha=0) and got["clipper"].bins == 10  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="there is no such method"):
+    with pytest.raises(ConfigError, match="--methods cliper: there is no such method"):
         load("cliper", [])
     with pytest.raises(ConfigError, match=r"expected METHOD\.KEY=VALUE.*clipper\.KEY=0"):
         load("clipper", ["alpha=0"])
     with pytest.raises(ConfigError, match="name at least one"):
         load("random", [])
+
+
+def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    unanswered = [record(i) for i in range(100, 110)]
+    for row in unanswered:
+        row["conversations"] = row["conversations"][:1]
+    test = write_pool(tmp_path / "test.json", unanswered)
+    out = tmp_path / "out"
+    words = [
+        str(pool),
+        "--eval",
+        str(test),
+        "--methods",
+        "length",
+        "--model",
+        "demo",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+    ]
+    for more in ([], ["--plan", "--no-probe"], ["--on-missing", "exclude"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", *words, "--store", str(tmp_path / "store"), *more])
+        assert ended.value.code == 1
+        told = capsys.readouterr().err
+        assert "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in told and not out.exists()
+
+
+def test_a_validation_set_that_no_method_uses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
+    aim = write_pool(tmp_path / "aim.json", [record(i) for i in range(200, 210)])
+    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "demo", "--plan", "--no-probe"]
+    words += ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--validation", str(aim)]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words])
+    assert ended.value.code == 0
+    assert "aim.json is not used" in capsys.readouterr().err
+
+
+def test_a_model_behind_a_server_is_refused_before_the_first_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
+    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "http://127.0.0.1:1/v1#big"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "'big' is behind a server" in told and "Cell" not in told

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.evaluation.planted import Planted
 from thresher.errors import ConfigError, StoreError, TooManyFailures
-from thresher.evaluation import Evaluation, evaluate
+from thresher.evaluation import Evaluation, check, evaluate
 from thresher.evaluation.report import check_out, write
 from thresher.pools import open_pool
 from thresher.pools.pool import Pool
@@ -203,6 +203,26 @@ def test_missing_images_are_known_before_a_model_is_opened(make: Any, store: Sto
     with pytest.raises(TooManyFailures, match=r"5 of 40"):
         evaluate(model.handle(), make(rows), store=store)
     assert model.opened == 0
+
+
+def test_rows_that_cannot_be_asked_are_known_without_a_model(make: Any) -> None:
+    check(make())
+    rows = records()
+    for row in rows[:5]:
+        row["conversations"] = row["conversations"][:1]
+    with pytest.raises(TooManyFailures, match=r"5 of 40 .*no assistant turn.*--on-missing exclude"):
+        check(make(rows))
+    check(make(rows), on_missing="exclude")
+    with pytest.raises(ConfigError, match="--score choices"):
+        check(make(), score="choices")
+
+
+def test_when_every_row_fails_no_advice_is_given_that_cannot_help(make: Any) -> None:
+    rows = [{**row, "image": "gone.png"} for row in records()[:36]]
+    for on_missing in ("auto", "exclude"):
+        with pytest.raises(TooManyFailures, match=r"None of the 36 rows.*gone\.png") as caught:
+            check(make(rows), on_missing=on_missing)  # type: ignore[arg-type]
+        assert "--on-missing" not in str(caught.value)
 
 
 def test_nothing_left_to_evaluate(make: Any, store: Store) -> None:

@@ -14,6 +14,7 @@ from thresher.cli.guard import note
 if TYPE_CHECKING:
     from thresher.compare import Comparison, Line
     from thresher.compare_plan import ComparePlan
+    from thresher.pools import Pool
     from thresher.types import Method
 
 RECIPE_PANEL = "Training"
@@ -100,15 +101,17 @@ def compare(
 
     Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
     """
+    from thresher.backends.openai.resolve import is_served
     from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model, the_roles
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
     from thresher.config import default_store
+    from thresher.errors import CapabilityError
     from thresher.progress import for_stderr
     from thresher.store import Store
     from thresher.trained import trainer
     from thresher.training.recipe import Recipe
-    from thresher.types import Budget
+    from thresher.types import Budget, TargetMethod
 
     chosen = load(methods, settings or [])
     recipe = Recipe(epochs=epochs, learning_rate=lr, batch=batch, accumulation=accumulation, lora=not all_weights)
@@ -120,6 +123,11 @@ def compare(
     kept.check()
     handle = the_model(told, kept)
     assert handle is not None
+    if is_served(handle.identity):
+        raise CapabilityError(
+            f"compare trains --model once a cell, and {handle.name!r} is behind a server. Give its weights: --model with a "
+            "folder or a hub id. (Further models, such as a teacher, may be behind a server.)"
+        )
     job = prepare(
         open_the_pool(pool, images, kept),
         open_the_pool(test, eval_images, kept),
@@ -136,6 +144,9 @@ def compare(
         },
         target=None if validation is None else open_the_pool(validation, validation_images, kept),
     )
+    if validation is not None and not any(isinstance(method, TargetMethod) for method in chosen.values()):
+        note(f"none of the methods aims at a validation set; --validation {validation} is not used.")
+    _check_questions(job.test, job.score, told.on_missing)
     if plan:
         from thresher.compare_plan import plan as estimate
 
@@ -184,7 +195,21 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
                 f"{wanted[0]}.KEY={value}.{nearest(method, wanted) if dot else ''}"
             )
         given[method][name] = value
-    return {name: load_method(name, given[name]) for name in wanted}
+    try:
+        return {name: load_method(name, given[name]) for name in wanted}
+    except ConfigError as e:
+        raise ConfigError(str(e).replace("--method ", "--methods ", 1)) from None  # the option as it is called here
+
+
+def _check_questions(test: Pool, score: str, on_missing: str) -> None:
+    """What cannot be evaluated is said before the first cell is trained. Raises ConfigError, TooManyFailures."""
+    from thresher.errors import TooManyFailures
+    from thresher.evaluation import check
+
+    try:
+        check(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]  # checked by RunConfig
+    except TooManyFailures as e:
+        raise TooManyFailures(f"--eval {test.path}: {e}") from None
 
 
 def _score(score: str) -> str:

@@ -103,6 +103,7 @@ def train(
     from thresher.cli.guard import note
     from thresher.cli.prepare import BUILT_IN, open_the_pool
     from thresher.config import check_device, default_store
+    from thresher.errors import CapabilityError
     from thresher.progress import for_stderr
     from thresher.store import Store
 
@@ -110,6 +111,10 @@ def train(
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
         model = BUILT_IN
+    if model.lower().startswith(("http://", "https://")):
+        raise CapabilityError(
+            f"--model {model} is behind a server, and training needs weights. Give a folder or a hub id, or --model demo."
+        )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
     kept = Store(store or default_store())

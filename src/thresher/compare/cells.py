@@ -116,7 +116,7 @@ def job(
         raise ConfigError(f"--equal {equal}: expected epochs (the same passes over each subset) or steps.")
     if not budgets:
         raise ConfigError("--budgets: at least one is needed, such as 10%.")
-    sizes = [b.rows(len(pool)) for b in budgets]
+    sizes = [_rows(b, len(pool)) for b in budgets]
     if len(set(sizes)) < len(sizes):
         raise ConfigError(f"--budgets {','.join(b.text for b in budgets)}: two of them are the same number of rows.")
     if FULL in methods:
@@ -166,6 +166,23 @@ def _pool_identity(pool: Pool, *, ordered: bool) -> str:
     for digest, source in zip(digests_to_bytes(pool.digest[rows]), pool.source[rows].tolist(), strict=True):
         h.update(digest + names[source] + b"\n")
     return "sha256:" + h.hexdigest()
+
+
+def _rows(budget: Budget, n: int) -> int:
+    """Rows of a pool of n. Raises ConfigError, with the option as it is called here."""
+    if budget.text.strip().lower().endswith("tok"):
+        raise ConfigError(
+            f"--budgets {budget.text}: budgets in tokens cannot be compared yet. Give shares such as 10%, or numbers of rows."
+        )
+    try:
+        return budget.rows(n)
+    except ConfigError as e:
+        told = str(e).replace("--budget ", "--budgets ", 1)
+        raise ConfigError(
+            told.replace(
+                ", a number of rows such as 20000, or tokens such as 20Mtok", " or a number of rows such as 20000"
+            )
+        ) from None
 
 
 def _check_apart(pool: Pool, test: Pool, name: str = "the pool") -> None:

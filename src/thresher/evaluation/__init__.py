@@ -10,12 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thresher.evaluation.evaluator import SCORES, evaluate
+    from thresher.evaluation.evaluator import SCORES, check, evaluate
     from thresher.evaluation.report import Evaluation, Group
 
-__all__ = ["SCORES", "Evaluation", "Group", "evaluate"]
+__all__ = ["SCORES", "Evaluation", "Group", "check", "evaluate"]
 
-_HOME = {"SCORES": "evaluator", "evaluate": "evaluator", "Evaluation": "report", "Group": "report"}
+_HOME = dict.fromkeys(("SCORES", "check", "evaluate"), "evaluator") | dict.fromkeys(("Evaluation", "Group"), "report")
 
 
 def __getattr__(name: str) -> Any:

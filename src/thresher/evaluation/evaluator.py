@@ -61,23 +61,16 @@ def evaluate(
     `on_missing`: auto tolerates failed rows up to 5% of the pool, exclude any number, refuse none.
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
-    if score not in SCORES:
-        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
     if max_new_tokens < 1:
         raise ConfigError(f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1.")
     began = time.monotonic()
     names = groups(pool, by)
-    asked = _Asked(pool)
-    allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
-    limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
-    limit.check(Counter())
-
+    asked, limit, otherwise = _questions(pool, score, on_missing)
     usable = asked.usable
     if score == "auto":
         choosing = np.array([asked.offered[r] is not None for r in usable.tolist()], bool)
     else:
         choosing = np.full(len(usable), score == "choice")
-    otherwise = _closed_set(asked, usable) if score == "choice" else ()
     backend = _Once(model)
     jobs: list[tuple[str, np.ndarray, RowSignal]] = [
         ("choice", usable[choosing], Choice(model.identity, otherwise)),
@@ -112,7 +105,26 @@ def evaluate(
     return summarise(table, asked.cluster, cut=cut, asked=scored_now, seconds=seconds, about=about)
 
 
+def check(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
+    """Raises what `evaluate` would raise of these rows before it opens a model: for runs that spend much before they ask.
+
+    ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an answer).
+    """
+    _questions(pool, score, on_missing)
+
+
 # ---------------------------------------------------------------------------------------------- what is asked
+
+
+def _questions(pool: Pool, score: str, on_missing: OnMissing) -> tuple[_Asked, _Limit, tuple[str, ...]]:
+    """The rows as questions, how many of them may fail, and what rows without candidates choose among."""
+    if score not in SCORES:
+        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
+    asked = _Asked(pool)
+    allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
+    limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
+    limit.check(Counter())
+    return asked, limit, _closed_set(asked, asked.usable) if score == "choice" else ()
 
 
 class _Asked:
@@ -184,7 +196,13 @@ class _Limit:
 
     def check(self, more: Counter[str]) -> None:
         reasons = self.before + more
-        if (gone := reasons.total()) > self.allowed:
+        gone = reasons.total()
+        if gone >= self.rows:
+            raise TooManyFailures(
+                f"None of the {self.rows:,} rows can be evaluated: {commonest(reasons)}. Is the image folder the right one, and "
+                "does every row end with an answer? `thresher doctor` says what is wrong with the file."
+            )
+        if gone > self.allowed:
             raise TooManyFailures(
                 f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most {self.allowed:,} may fail. Commonest "
                 f"reasons: {commonest(reasons)}. An accuracy of the rest would mislead; to have it anyway, give "
