@@ -78,6 +78,14 @@ def test_teacher_is_a_setting_by_another_name(command: Command, rules: dict[str,
     assert "Nothing was scored" in out
 
 
+def test_plan_takes_the_options_of_select_and_says_what_it_prices(command: Command, rules: dict[str, Rules]) -> None:
+    words = ("plan", *AIMED[1:], "--teacher", "master", "--no-probe", "--on-leak", "drop", "--on-missing", "exclude")
+    code, out, err = command(*words, "--rounds", "3")
+    assert code == 0 and "the first of 3 rounds" in " ".join((out + err).split())
+    code, out, err = command(*words)
+    assert code == 0 and "rounds" not in out + err
+
+
 def test_plan_needs_no_folder_and_counts_both_sets(command: Command, rules: dict[str, Rules]) -> None:
     code, out, _ = command("plan", *AIMED[1:], "--teacher", "master", "--no-probe", "--json")
     made = json.loads(out)

@@ -217,7 +217,7 @@ def _pin(typed: str, repository: str, revision: str | None) -> tuple[str, dict[s
     except (LocalEntryNotFoundError, OSError, ValueError) as e:
         raise NotAModel(
             f"{typed}: no such folder here, and the hub cannot be reached to download it. "
-            "Give a folder, or --model demo for the built-in model."
+            "Give a folder, or demo for the built-in model."
         ) from e
     return file.parent.name, json.loads(file.read_text("utf-8"))
 

@@ -29,6 +29,8 @@ def plan(
     teacher: o.Teacher = None,
     validation: o.Validation = None,
     validation_images: o.ValidationImages = None,
+    on_leak: o.OnLeak = None,
+    rounds: o.Rounds = None,
     config: o.Config = None,
     quota: o.Quota = None,
     keep: o.Keep = None,
@@ -57,6 +59,7 @@ def plan(
     api_key_env: o.ApiKeyEnv = None,
     image_side: o.ImageSide = None,
     store: o.StorePath = None,
+    on_missing: o.OnMissing = None,
     retry_errors: o.RetryErrors = None,
 ) -> None:
     """Say what select with the same options would score and what it would cost. Nothing is stored."""
@@ -83,7 +86,13 @@ def plan(
         said = made.to_json() | ({} if bill is None else {"cost": bill.cost})
         typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
     else:
-        show(made, () if bill is None else bill.notes(told))
+        more = [] if bill is None else bill.notes(told)
+        if told.rounds is not None and told.rounds > 1:
+            more.append(
+                f"This is the first of {told.rounds} rounds. Each further one trains the model on the rows so far and asks "
+                "the new one about the validation rows; the columns of the pool are those of the first."
+            )
+        show(made, more)
 
 
 def show(plan: Plan, more: Sequence[str] = ()) -> None:
