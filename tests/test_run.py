@@ -355,9 +355,20 @@ def test_no_model_and_impossible_budgets_are_said_first(tmp_path: Path, store: S
     pool, model = pool_of(tmp_path, texts(10)), Model()
     with pytest.raises(ConfigError, match="--model"):
         select(pool, HighestLoss(), "3", store)
-    with pytest.raises(ConfigError, match="more rows than the pool"):
-        select(pool, HighestLoss(), "11", store, model)
+    with pytest.raises(ConfigError, match="at most 100%"):
+        select(pool, HighestLoss(), "150%", store, model)
     assert model.opened == 0 and not store.root.exists()
+
+
+def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, store: Store) -> None:
+    pool = pool_of(tmp_path, [*texts(29), {"id": 7, "conversations": None}])
+    for method, model in ((FirstTies(), None), (HighestLoss(), Model())):
+        outcome = select(pool, method, "100000", store, model, on_missing="exclude")
+        assert sorted(outcome.rows.tolist()) == list(range(29)) and outcome.budget == 30
+        assert "--budget 100000 is more than the pool has (30 rows): it means all of them." in outcome.notes
+        assert any("29 rows instead of 30: only 29 rows could be used, and all were taken" in n for n in outcome.notes)
+    for budget in ("30", "100%"):
+        assert not any("more than the pool" in n for n in select(pool, FirstTies(), budget, store).notes)
 
 
 # ---------------------------------------------------------------------------------------------- order, purity

@@ -7,7 +7,7 @@ rows that fail), before the pool's, because they are few. Ties pools, store and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -86,14 +86,18 @@ def aim(
     retry_errors: bool,
     progress: Progress | None,
     roles: Mapping[str, ModelHandle],
+    start: Callable[..., Computation] = begin,
 ) -> Aimed | None:
-    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select` does."""
+    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select` does.
+
+    `start`: makes the computation, as in `prepared.prepare`.
+    """
     if not check(method, target, model, roles):
         return None
     assert isinstance(method, TargetMethod) and target is not None
     signals = target_signals_of(method, model, roles, seed)
     try:
-        computation = begin(target, signals, store, seed, model, on_missing, retry_errors, progress, roles=roles)
+        computation = start(target, signals, store, seed, model, on_missing, retry_errors, progress, roles=roles)
         found = computation.columns(signals)
     except TooManyFailures as e:  # its numbers are not those of the pool
         raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e

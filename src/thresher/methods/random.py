@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.samplers.orders import stable_order
 from thresher.types import Columns, ModelIdentity, Selection, Signal
 
 
@@ -28,4 +29,4 @@ class Random:
         return {}
 
     def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
-        return Selection(np.argsort(columns.ties, kind="stable")[:budget], {})
+        return Selection(stable_order(columns.ties)[:budget], {})

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from thresher.samplers.orders import remembered
+
 
 def ks_distance(pool: np.ndarray, subset: np.ndarray) -> float:
     """Kolmogorov-Smirnov distance, 0..1: the largest gap between the two cumulative shares. Unchanged by exp or log.
@@ -15,11 +17,18 @@ def ks_distance(pool: np.ndarray, subset: np.ndarray) -> float:
     >>> ks_distance(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0]))
     0.5
     """
-    pool, subset = np.sort(pool), np.sort(subset)
-    at = np.unique(np.r_[pool, subset])
-    of_pool = np.searchsorted(pool, at, side="right") / len(pool)
-    of_subset = np.searchsorted(subset, at, side="right") / len(subset)
-    return float(np.abs(of_pool - of_subset).max())
+    given = pool
+    pool, below = remembered("ks", (given,), lambda: _below(given))
+    subset, below_subset = _below(subset)
+    in_pool = np.abs(below / len(pool) - np.searchsorted(subset, pool, side="right") / len(subset))
+    in_subset = np.abs(np.searchsorted(pool, subset, side="right") / len(pool) - below_subset / len(subset))
+    return float(max(in_pool.max(), in_subset.max()))
+
+
+def _below(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values sorted, and how many of them are at or below each."""
+    ordered = np.sort(values)
+    return ordered, np.searchsorted(ordered, ordered, side="right")
 
 
 def ks_of_random(n: int, k: int) -> float:

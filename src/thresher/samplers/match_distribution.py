@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.samplers.allocate import spread, water_fill
+from thresher.samplers.orders import order_by, places, remembered, stable_order
 from thresher.samplers.quantile_bins import quantile_bins
 from thresher.samplers.stratified import rank_within
 
@@ -56,50 +57,71 @@ def match_distribution(
     n = len(values)
     k = min(max(k, 0), n)
     # from here on rows are in ties order and every sort is stable: equals stay in ties order without a key for it
-    order = np.argsort(ties, kind="stable")
-    values = values[order]
-    bin_ = quantile_bins(values, bins)
-    quota = spread(k, np.bincount(bin_)) if n else np.zeros(0, np.int64)
-    cell, places = (bin_.astype(np.int64), quota) if balance is None else _balanced(bin_, quota, balance[order])
-    line = _line_up(cell, values, None if also is None else also[order], places, bins, block)
-    in_block, begin, end = _blocks(cell, places, line, block)
+    order = stable_order(ties)
+    told = (values, ties) if also is None else (values, ties, also)
+    fixed = remembered(
+        f"match {bins}", told, lambda: _fixed(values[order], bins, None if also is None else also[order])
+    )
+    quota = spread(k, np.bincount(fixed.bin)) if n else np.zeros(0, np.int64)
+    cell, places_, by_value = fixed.bin.astype(np.int64), quota, fixed.by_value
+    if balance is not None:
+        cell, places_ = _balanced(fixed.bin, quota, balance[order])
+        by_value = order_by(cell, places(by_value))
+    line = _line_up(cell, by_value, fixed.also, places_, bins, block)
+    in_block, begin, end = _blocks(cell, places_, line, block)
 
     preferred = np.zeros(n, bool)
     first = np.zeros(0, np.int64)
     if preference is not None:
         # rounded on the running number of places, so that the share holds over any run of blocks, however small
         wanted = np.floor(end * share + 0.5) - np.floor(begin * share + 0.5)
-        against = -preference[order]
-        preferred = rank_within(in_block, np.lexsort((against, in_block))) < wanted[in_block]
+        against = remembered(
+            "against", (preference, ties), lambda: places(np.argsort(-preference[order], kind="stable"))
+        )
+        preferred = rank_within(in_block, order_by(in_block, against)) < wanted[in_block]
         first = np.flatnonzero(preferred)
-        first = first[np.argsort(against[first], kind="stable")]
-    by_block = np.argsort(2 * in_block + ~preferred, kind="stable")  # in each block the preferred, then the others
+        first = first[np.argsort(against[first])]
+    by_block = order_by(2 * in_block + ~preferred)  # in each block the preferred, then the others
     taken = rank_within(in_block, by_block) < (end - begin)[in_block]
     rows = order[np.r_[first, np.flatnonzero(taken & ~preferred)]]
 
-    back = np.empty(n, np.int64)
-    back[order] = np.arange(n)
-    return Matched(rows, preferred[back], bin_[back])
+    back = places(order)
+    return Matched(rows, preferred[back], fixed.bin[back])
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """What does not depend on how many rows are taken. Arrays [n], in ties order, not to be written to."""
+
+    bin: np.ndarray
+    by_value: np.ndarray  # all positions, smallest value first
+    also: np.ndarray | None  # the rank of the second number among its different values
+
+
+def _fixed(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Fixed:
+    rank = None
+    if also is not None:
+        _, rank = np.unique(also, return_inverse=True)  # ranks: backwards is then exact, and equal values stay equal
+    return _Fixed(quantile_bins(values, bins), np.argsort(values, kind="stable"), rank)
 
 
 def _line_up(
-    cell: np.ndarray, values: np.ndarray, also: np.ndarray | None, places: np.ndarray, bins: int, block: int
+    cell: np.ndarray, by_value: np.ndarray, also: np.ndarray | None, places: np.ndarray, bins: int, block: int
 ) -> np.ndarray:
-    """All positions, cell by cell, alike rows beside each other, int64 [n].
+    """All positions, cell by cell, alike rows beside each other, int64 [n]. `by_value`: all positions, by cell and value.
 
-    One number: sorted by it. Two: the cell is cut into strips of `values`, each strip sorted by `also`, every other one
+    One number: sorted by it. Two: the cell is cut into strips of values, each strip sorted by `also` (ranks), every other one
     backwards so that the line does not jump. Strips are as many as make blocks equally fine in both numbers over the
     whole pool.
     """
-    by_value = np.lexsort((values, cell))
     if also is None:
         return by_value
     strips = np.maximum(np.ceil(np.sqrt(places / (block * bins))), 1).astype(np.int64)
     size = np.bincount(cell, minlength=len(places))
     strip = rank_within(cell, by_value) * strips[cell] // np.maximum(size[cell], 1)
     strip += (np.cumsum(strips) - strips)[cell]  # numbered over all cells
-    _, place = np.unique(also, return_inverse=True)  # ranks: backwards is then exact, and equal values stay equal
-    return np.lexsort((np.where(strip % 2 == 0, place, -place), strip))
+    top = int(also.max(initial=0))
+    return order_by(strip, np.where(strip % 2 == 0, also, top - also))
 
 
 def _blocks(

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from thresher.samplers.allocate import allocate, water_fill
+from thresher.samplers.orders import stable_order
 
 
 def rank_within(group: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -34,6 +35,6 @@ def stratified(
     """
     size = np.bincount(group) if len(group) else np.zeros(0, np.int64)
     quota = allocate(k, size, size) if by == "proportional" else water_fill(k, size)
-    rank = rank_within(group, np.lexsort((ties, group)))
+    rank = rank_within(group, stable_order(group, ties))
     kept = np.flatnonzero(rank < quota[group])
     return kept[np.argsort(ties[kept], kind="stable")]

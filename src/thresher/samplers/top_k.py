@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from thresher.samplers.orders import stable_order
+
 
 def best_first(score: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """All positions, int64 [n]: largest `score` first, equal scores by `ties`, NaN last.
@@ -19,7 +21,7 @@ def best_first(score: np.ndarray, ties: np.ndarray) -> np.ndarray:
         key = score.max(initial=0) - score.astype(np.int64)
     else:
         key = ~score.astype(bool)
-    return np.lexsort((ties, key))
+    return stable_order(key, ties)
 
 
 def top_k(score: np.ndarray, k: int, ties: np.ndarray) -> np.ndarray:
