@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from million import generate
 from rich.console import Console
 from rich.table import Table
 
+from million import generate
 from thresher import output, run
 from thresher.backends import ModelHandle
 from thresher.compute import Computation, Request

@@ -27,6 +27,7 @@ from thresher.cli.report import report
 from thresher.cli.select import select
 from thresher.cli.signals import signals
 from thresher.cli.train import train
+from thresher.cli.view import view
 
 app = typer.Typer(
     name="thresher",
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, select, plan, methods, doctor, signals, export, train, evaluate, compare, report, diff):
+for command in (demo, select, plan, methods, doctor, signals, export, train, evaluate, compare, report, diff, view):
     app.command(command.__name__)(guarded(command))
 
 
@@ -61,7 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
         message = error.format_message()
         context = getattr(error, "ctx", None)
         if "unexpected extra argument" in message and any("=" in word for word in words):
-            message += " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 b=2."
+            message += (
+                " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 b=2. A value with spaces: "
+                'quote the setting, as in --set "weights=a:2, b:1".'
+            )
         fail(message)
         if context is not None:
             typer.echo(f"See: {context.command_path} --help", err=True)

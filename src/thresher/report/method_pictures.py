@@ -181,6 +181,8 @@ def error_driven(made: Made) -> Parts:
 
 
 def _errors(made: Made) -> dict[str, Any]:
+    if "findings" in made.run:  # of a selection that was not written yet
+        return dict(made.run["findings"])
     try:
         told = json.loads((made.folder / "errors.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

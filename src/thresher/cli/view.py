@@ -1,0 +1,29 @@
+"""`thresher view`: a local page to look at a selection's whole pool and to choose again without a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def view(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that select wrote.", show_default=False)],
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser (where there is a screen).")
+    ] = True,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.", min=0, max=65535)] = 0,
+) -> None:
+    """Browse a pool, move the budget, pin and ban rows, export: on a page of this machine only.
+
+    Columns that are stored are used; no model runs. Ctrl-C ends it.
+    """
+    from thresher.cli.guard import note
+    from thresher.viewer.serve import view as serve
+
+    def say(address: str) -> None:
+        typer.echo(address)
+        note("whoever has this address can see the pool. Ctrl-C ends the viewer; pins and bans are kept in DIR/view.")
+
+    note(f"opening {folder}: columns are loaded once, which takes some seconds for a large pool.")
+    serve(folder, port, browser, say)

@@ -1,0 +1,214 @@
+"""The routes: one page, fragments of it, pictures, and the changes that the page's script asks for. Starlette.
+
+HTML is rendered here by the report's templates, with everything a pool says escaped; the script puts it in place. Whatever a
+user can get wrong comes back as a sentence beside its field. Expects `guard` in front.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from thresher.errors import ImageError, ThresherError
+from thresher.viewer import render
+from thresher.viewer.browse import Browser, Query
+from thresher.viewer.cards import Thumbnails, items
+from thresher.viewer.export import export
+from thresher.viewer.guard import Keys
+from thresher.viewer.problems import Problem, problem_of
+from thresher.viewer.session import Session
+from thresher.viewer.shown import Ask, Shown
+
+STATIC = {"viewer.js": "text/javascript", "icon.svg": "image/svg+xml", "viewer.css": "text/css", "page.css": "text/css"}
+BUG = (
+    "This is a bug in thresher or in the method, not in your data; the terminal has the details. What was shown stays."
+)
+MOST_ROWS = 1000  # pinned or banned at once
+LONGEST = 2000  # characters of a setting, a budget, a folder
+
+
+class Viewer:
+    """The routes of one session."""
+
+    def __init__(self, session: Session, keys: Keys) -> None:
+        self.session, self.keys = session, keys
+        self.browser, self.thumbnails = Browser(session.pool), Thumbnails(session.pool)
+        self.drawn = (-1, "")  # number of what is shown, its plots
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.page),
+            Route("/static/{name}", self.static),
+            Route("/rows", self.rows),
+            Route("/plots", self.plots),
+            Route("/row/{row:int}", self.row),
+            Route("/image/{row:int}/{number:int}", self.image),
+            Route("/select", self._changing(self.select), methods=["POST"]),
+            Route("/pin", self._changing(self.pin), methods=["POST"]),
+            Route("/undo", self._changing(self.undo), methods=["POST"]),
+            Route("/export", self._changing(self.export), methods=["POST"]),
+        ]
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def page(self, request: Request) -> Response:
+        return HTMLResponse(render.page(self.session, self.keys.form))
+
+    def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return PlainTextResponse("No such file.\n", 404)
+        package = "thresher.report" if name == "page.css" else "thresher.viewer"
+        folder = "templates" if name == "page.css" else "static"
+        data = resources.files(package).joinpath(folder, name).read_bytes()
+        return Response(data, media_type=STATIC[name])
+
+    def rows(self, request: Request) -> Response:
+        """Cards of a page, and what may be filtered and ordered by now."""
+        shown, told = self.session.shown, request.query_params
+        try:
+            found = self.browser.page(shown, Query.of(told), more=told.get("more") == "1")
+            html = render.rows(found, items(shown, found.rows), told.get("view") == "table", bool(self.session.fixed))
+        except ThresherError as error:  # the pool's file was changed under us
+            return JSONResponse({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+        return JSONResponse(
+            {
+                "ok": True,
+                "number": shown.number,
+                "html": html,
+                "said": render.said_of(found),
+                "page": found.page,
+                "complete": found.complete,
+                "kinds": shown.kinds,
+                "sorts": shown.sortable,
+            }
+        )
+
+    def plots(self, request: Request) -> Response:
+        shown = self.session.shown
+        try:
+            if self.drawn[0] != shown.number:
+                self.drawn = (shown.number, render.plots(shown))
+            return JSONResponse({"ok": True, "number": shown.number, "html": self.drawn[1]})
+        except ThresherError as error:
+            return JSONResponse({"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}})
+
+    def row(self, request: Request) -> Response:
+        """A record as it stands in the file, as text."""
+        row = request.path_params["row"]
+        try:
+            if row >= len(self.session.pool):
+                return PlainTextResponse("The pool has no such row.\n", 404)
+            text = render.record(next(iter(self.session.pool.raw([row]))))
+        except ThresherError as error:
+            return JSONResponse({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+        return JSONResponse({"ok": True, "title": f"Row {row:,}", "text": text})
+
+    def image(self, request: Request) -> Response:
+        try:
+            data = self.thumbnails.get(request.path_params["row"], request.path_params["number"])
+        except ThresherError as error:
+            what = str(error) if isinstance(error, ImageError) else "the pool has changed"
+            return PlainTextResponse(what + "\n", 404)
+        return Response(data, media_type="image/jpeg")
+
+    # ------------------------------------------------------------------------------------------ changes
+
+    def _changing(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
+        """A route that takes JSON and answers JSON: {"ok": true, …} or {"ok": false, "problem": …}."""
+
+        async def route(request: Request) -> Response:
+            try:
+                told = json.loads(await request.body())
+            except (ValueError, RecursionError):
+                told = None
+            if not isinstance(told, dict) or request.headers.get("content-type") != "application/json":
+                return PlainTextResponse("Expected a JSON object.\n", 400)
+            try:
+                return JSONResponse(await run_in_threadpool(change, told))
+            except _BadRequest as error:
+                return PlainTextResponse(f"{error}\n", 400)
+            except MemoryError:
+                return JSONResponse(_failed(Problem("", "Not enough memory for this. What was shown stays.")))
+            except Exception:  # a bug, ours or a plug-in's: the page must go on, and the terminal shows where it is
+                logging.getLogger("uvicorn.error").exception("a change failed")
+                return JSONResponse(_failed(Problem("", BUG)))
+
+        return route
+
+    def select(self, told: dict[str, Any]) -> dict[str, Any]:
+        settings = told.get("settings", {})
+        if not isinstance(settings, dict):
+            raise _BadRequest("settings: expected an object")
+        seed = _text(told, "seed").strip()
+        ask = Ask(
+            _text(told, "method"),
+            {str(name): _text(settings, name) for name in settings},
+            _text(told, "budget").strip(),
+            int(seed) if seed.isdecimal() and len(seed) < 19 else -1,
+        )
+        another = ask.method != self.session.shown.ask.method
+        try:
+            if ask.seed < 0:
+                return _failed(Problem("seed", "The seed is a whole number, 0 or more."))
+            shown = self.session.select(ask)
+        except ThresherError as error:
+            return _failed(problem_of(error, ask, self.session))
+        return self._done(shown, form=another)
+
+    def pin(self, told: dict[str, Any]) -> dict[str, Any]:
+        rows, state = told.get("rows"), told.get("state")
+        n = len(self.session.pool)
+        good = isinstance(rows, list) and 0 < len(rows) <= MOST_ROWS and state in ("pinned", "banned", "free")
+        if not good or any(type(r) is not int or not 0 <= r < n for r in rows or []):
+            raise _BadRequest("expected rows of the pool, and a state: pinned, banned or free")
+        try:
+            return self._done(self.session.pin(np.array(rows, np.int64), str(state)))
+        except ThresherError as error:
+            return _failed(problem_of(error, self.session.shown.ask, self.session, field="rows"))
+
+    def undo(self, told: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._done(self.session.undo())
+        except ThresherError as error:
+            return _failed(problem_of(error, self.session.shown.ask, self.session, field="rows"))
+
+    def export(self, told: dict[str, Any]) -> dict[str, Any]:
+        try:
+            made = export(self.session, _text(told, "where"))
+        except ThresherError as error:
+            return _failed(problem_of(error, self.session.shown.ask, self.session, field="where"))
+        return {"ok": True, "html": {"exported": render.exported(made)}, "status": f"Written to {made.folder}."}
+
+    def _done(self, shown: Shown, form: bool = False) -> dict[str, Any]:
+        return {"ok": True, "number": shown.number, **render.changed(self.session, shown, form)}
+
+
+class _BadRequest(Exception):
+    """What the page's own script never sends."""
+
+
+def _text(told: dict[str, Any], name: str) -> str:
+    value = told.get(name)
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise _BadRequest(f"{name}: expected a text of at most {LONGEST} characters")
+    return value
+
+
+def _failed(problem: Problem) -> dict[str, Any]:
+    return {"ok": False, "problem": {"field": problem.field, "text": problem.text, "command": problem.command}}
+
+
+def application(session: Session, keys: Keys) -> Starlette:
+    """The viewer of an opened selection; to be wrapped in a `Guard` with the same keys."""
+    return Starlette(routes=Viewer(session, keys).routes())

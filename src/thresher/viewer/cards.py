@@ -1,0 +1,111 @@
+"""Rows as the page shows them: the report's cards, with pictures by address, and what a person decided about the row.
+
+Pictures are asked for by row and number, never by a path; each is made small once. Reads records and images of the pool.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.errors import ImageError
+from thresher.report.gallery import IMAGES, PIXELS, QUALITY, Card, Thumbnail, explained, plain_cards
+from thresher.viewer.shown import FAILED, KEPT, Shown
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+    from thresher.types import Sample
+
+CACHE_BYTES = 64_000_000
+AT_ONCE = 3  # pictures decoded at the same time: a large one takes 300 MB
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row with its state: `mark` is "pinned", "banned" or ""."""
+
+    card: Card
+    mark: str
+
+
+def items(shown: Shown, rows: np.ndarray) -> list[Item]:
+    """The pool rows `rows`, in this order."""
+    samples = shown.pool.samples(rows)
+    plain = plain_cards(shown.pool, rows, samples, images=0)
+    out = []
+    for row, at, card, sample in zip(rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True):
+        mark = "pinned" if shown.keep[row] else "banned" if shown.drop[row] else ""
+        out.append(Item(_told(shown, row, at, _with_pictures(card, sample), sample), mark))
+    return out
+
+
+def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
+    if shown.drop[row]:
+        return replace(card, state="dropped", kind="banned", reason="you banned it")
+    state = shown.state[row]
+    if at >= 0:
+        card = explained(shown.made, shown.explain, at, card, sample, "")
+        if shown.keep[row]:
+            return replace(card, kind="pinned", reason=f"you pinned it ({card.reason})")
+        return card
+    if state == KEPT:
+        return replace(card, state="kept", kind="pinned", reason="you pinned it; no score of it is known")
+    if state == FAILED:
+        return replace(card, state="failed", kind="could not be used", reason=shown.failed[row][:400])
+    why = sample.problem or "left out before anything was scored: a filter, a copy, or no usable row"
+    return replace(card, state="failed" if sample.problem else "dropped", kind="left out", reason=why[:400])
+
+
+def _with_pictures(card: Card, sample: Sample) -> Card:
+    shown = tuple(
+        Thumbnail((ref.path or "embedded image")[-120:], f"/image/{card.row}/{i}")
+        for i, ref in enumerate(sample.images[:IMAGES])
+    )
+    return replace(card, images=shown, more_images=max(len(sample.images) - IMAGES, 0))
+
+
+class Thumbnails:
+    """JPEGs of at most PIXELS a side, kept up to CACHE_BYTES."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._made: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock, self._turn = threading.Lock(), threading.Semaphore(AT_ONCE)
+
+    def get(self, row: int, number: int) -> bytes:
+        """Raises ImageError: no such row or image, or it cannot be read."""
+        key = (row, number)
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        data = self._make(row, number)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = data
+                self._bytes += len(data)
+            while self._bytes > CACHE_BYTES:
+                self._bytes -= len(self._made.popitem(last=False)[1])
+        return data
+
+    def _make(self, row: int, number: int) -> bytes:
+        from PIL import Image
+
+        if not 0 <= row < len(self.pool):
+            raise ImageError(f"the pool has no row {row}")
+        images: Sequence[object] = (sample := self.pool.sample(row)).images
+        if not 0 <= number < len(images):
+            raise ImageError(f"row {row} has no image {number}")
+        with self._turn:
+            image = self.pool.load_image(sample.images[number])
+            image.thumbnail((PIXELS, PIXELS), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        data = io.BytesIO()
+        image.save(data, "JPEG", quality=QUALITY)
+        return data.getvalue()

@@ -1,0 +1,93 @@
+"""Rows that a person pinned (always kept) or banned (never kept): two files that `thresher select --keep / --drop` takes.
+
+    DIR/view/keep.jsonl    one {"row": 17, "id": "a7", "digest": "…"} a line: the digest finds the row in any order of the file
+    DIR/view/drop.jsonl
+
+Writes these two, aside and then renamed. Rows that the selection itself kept or dropped by file are taken over at the first
+opening, so that one pair of files says it all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.errors import ConfigError, StoreError
+from thresher.mixture.listed import listed
+from thresher.types import digests_to_bytes
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+FOLDER, KEEP, DROP = "view", "keep.jsonl", "drop.jsonl"
+
+
+class Pins:
+    """`keep`, `drop`: bool [n], replaced and never written to. Nothing is on disk before the first change."""
+
+    def __init__(self, folder: Path, pool: Pool, keep: str | None = None, drop: str | None = None) -> None:
+        """`folder`: of the selection. `keep`, `drop`: the files that it was made with. Raises ConfigError."""
+        self.folder, self.pool = folder / FOLDER, pool
+        self.keep = self._read(KEEP, "--keep", keep)
+        self.drop = self._read(DROP, "--drop", drop)
+        if (both := self.keep & self.drop).any():
+            raise ConfigError(
+                f"{self.path(KEEP)} and {self.path(DROP)} both name row {int(np.flatnonzero(both)[0])}. Take it out of one."
+            )
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def _read(self, name: str, flag: str, first: str | None) -> np.ndarray:
+        path = self.path(name)
+        if path.exists():
+            return listed(str(path), flag, self.pool) if path.stat().st_size else np.zeros(len(self.pool), bool)
+        return np.zeros(len(self.pool), bool) if first is None else listed(first, flag, self.pool)
+
+    def changed(self, rows: np.ndarray, state: str) -> tuple[np.ndarray, np.ndarray]:
+        """(keep, drop) once `rows` are "pinned", "banned" or "free"; nothing is changed yet. Raises ConfigError."""
+        keep, drop = self.keep.copy(), self.drop.copy()
+        keep[rows], drop[rows] = state == "pinned", state == "banned"
+        if state == "pinned" and (bad := self.pool.unreadable[rows]).any():
+            row = int(rows[bad][0])
+            raise ConfigError(f"Row {row:,} cannot be kept: it is no record ({self.pool.problems[row]}).")
+        return keep, drop
+
+    def save(self, keep: np.ndarray, drop: np.ndarray) -> None:
+        """Make these the pins, on disk first. Raises StoreError."""
+        both = [(KEEP, keep, self.keep), (DROP, drop, self.drop)]
+        both.sort(
+            key=lambda item: not (item[2] & ~item[1]).any()
+        )  # what loses rows first: a kill leaves no row in both
+        for name, now, before in both:
+            if not np.array_equal(now, before) or (now.any() and not self.path(name).exists()):
+                self.write(now, self.path(name))
+        self.keep, self.drop = keep, drop
+
+    def write(self, mask: np.ndarray, path: Path) -> None:
+        """A file that names these rows, by row number. Raises StoreError."""
+        rows = np.flatnonzero(mask)
+        digests = digests_to_bytes(self.pool.digest[rows])
+        lines = [
+            json.dumps({"row": row, "id": id_, "digest": digest.hex()})
+            for row, id_, digest in zip(rows.tolist(), self.pool.ids(rows), digests, strict=True)
+        ]
+        aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "w", encoding="ascii") as f:
+                f.write("".join(line + "\n" for line in lines))
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(aside, path)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror or error}. The pins stay as they were."
+            ) from error
+        finally:
+            aside.unlink(missing_ok=True)

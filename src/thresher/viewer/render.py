@@ -1,0 +1,246 @@
+"""Everything that the page shows, as HTML: the report's templates and a few of the viewer's own. Autoescape, always.
+
+Pure but for what a selection reads of the pool when it is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import ChoiceLoader, Environment, PackageLoader
+
+import thresher
+from thresher import methods
+from thresher.errors import ThresherError
+from thresher.methods.settings import settings_of
+from thresher.report import page as report_page
+from thresher.report.health import remarks
+from thresher.report.page import printable
+from thresher.report.picture import picture
+from thresher.report.tally import panels, short
+from thresher.summary import share
+from thresher.viewer.browse import PAGE, SHOW
+
+if TYPE_CHECKING:
+    from thresher.viewer.browse import Page
+    from thresher.viewer.cards import Item
+    from thresher.viewer.export import Exported
+    from thresher.viewer.session import Session
+    from thresher.viewer.shown import Ask, Shown
+
+SHOWN_AS = {"all": "all rows", "kept": "kept", "dropped": "not kept", "pinned": "pinned", "banned": "banned",
+            "failed": "not usable", "left out": "left out"}  # fmt: skip
+MOST_TEXT = 100_000  # characters of a whole record
+MOST_SOURCES = 500  # in the list of sources to filter by
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting as a form field. `kind`: choice, whole, number or text. `choices`: of a choice."""
+
+    name: str
+    value: str
+    kind: str
+    choices: tuple[str, ...]
+    help: str
+    default: str
+
+
+@cache
+def environment() -> Environment:
+    """The viewer's templates, with the report's beside them."""
+    env = report_page.environment().overlay(
+        loader=ChoiceLoader([PackageLoader("thresher.viewer"), PackageLoader("thresher.report")])
+    )
+    return env
+
+
+def _render(template: str, **values: Any) -> str:
+    return printable(environment().get_template(template).render(values))
+
+
+# ---------------------------------------------------------------------------------------------- the page
+
+
+def page(session: Session, token: str) -> str:
+    """The whole page. `token`: what its script must send with every change."""
+    shown = session.shown
+    names = session.pool.source_names
+    sizes = np.bincount(session.pool.source, minlength=len(names))
+    largest = np.lexsort((np.arange(len(names)), -sizes))[:MOST_SOURCES].tolist()
+    sources = [(names[i], short(names[i]) or "(none)") for i in sorted(largest, key=lambda i: names[i]) if sizes[i]]
+    return _render(
+        "view.html.jinja",
+        title=f"{session.folder.name}: {len(session.pool):,} rows",
+        token=token,
+        version=thresher.__version__,
+        session=session,
+        shown=shown,
+        n=len(session.pool),
+        pool_name=str(session.run["config"].get("pool", session.run["pool"]["path"])),
+        model=session.run["model"]["name"] if session.run.get("model") else "",
+        methods=[(name, _summary(name)) for name in _methods(session)],
+        fields=fields(shown.ask),
+        sources=sources,
+        show=[(value, SHOWN_AS[value]) for value in SHOW],
+        new_name=_new_name(session, shown.ask),
+        also=_also(session),
+        page_size=PAGE,
+        **_parts(session, shown),
+    )
+
+
+def changed(session: Session, shown: Shown, form: bool) -> dict[str, Any]:
+    """What the script must put in place after a change. `form`: the settings' fields too (they are another method's)."""
+    html = {name: str(text) for name, text in _parts(session, shown).items()}
+    if form:
+        html["settings"] = _render("settings.html.jinja", fields=fields(shown.ask))
+    k, n = shown.kept, len(session.pool)
+    return {
+        "html": html,
+        "status": f"{k:,} of {n:,} rows kept ({share(k, n)}), chosen in {_seconds(shown.seconds)}.",
+        "kept": k,
+        "ask": {
+            "method": shown.ask.method,
+            "budget": shown.ask.budget,
+            "seed": str(shown.ask.seed),
+            "settings": {f.name: f.value for f in fields(shown.ask)},
+        },
+        "new_name": _new_name(session, shown.ask),
+    }
+
+
+def _parts(session: Session, shown: Shown) -> dict[str, Any]:
+    """The pieces of the page that follow every change, by the id of their place."""
+    from markupsafe import Markup
+
+    values = {
+        "tiles": _tiles(session, shown),
+        "notes": shown.notes,
+        "pinned": int(shown.keep.sum()),
+        "banned": int(shown.drop.sum()),
+        "undoable": len(session.undoable),
+        "folder": session.pins.folder,
+        "command": session.command_or_nothing(shown.ask),
+        "fixed": session.fixed,
+    }
+    names = ("counts", "notes", "pins", "command")
+    return {name: Markup(_render("parts_of_view.html.jinja", part=name, **values)) for name in names}
+
+
+def _tiles(session: Session, shown: Shown) -> list[tuple[str, str, str]]:
+    """(name, value, detail)."""
+    facts, kept = session.pool.facts, shown.state == 2
+    k, n = shown.kept, len(session.pool)
+    words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
+    images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
+    more, fewer = int((kept & ~session.saved).sum()), int((session.saved & ~kept).sum())
+    against = f"+{more:,} −{fewer:,}" if more or fewer else "the same"
+    out = [
+        ("Rows kept", share(k, n), f"{k:,} of {n:,}"),
+        ("Answer words", share(words, all_words), f"{words:,} of {all_words:,}"),
+        ("Images shown", share(images, all_images), f"{images:,} of {all_images:,}"),
+        ("Against saved", against, f"rows of {session.folder.name}"),
+    ]
+    return [t for t in out if t[1] != "-"]
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s"
+
+
+def _new_name(session: Session, ask: Ask) -> str:
+    return session.new_name(ask).name
+
+
+def _also(session: Session) -> list[str]:
+    """What of the run stays in force whatever is changed here, as it would be typed."""
+    told = session.config.mixture.to_mapping()
+    return [
+        f"--{name} {value}"
+        for name in ("quota", "filter", "dedup", "unscorable")
+        for value in ([told[name]] if isinstance(told.get(name), str) else told.get(name, []))
+    ]
+
+
+def _methods(session: Session) -> list[str]:
+    names = list(methods.available())
+    current = session.shown.ask.method
+    return names if current in names else [current, *names]
+
+
+def _summary(name: str) -> str:
+    try:
+        return str(methods.method_class(name).summary)
+    except (ThresherError, ImportError, AttributeError):
+        return ""  # the selection's method is not installed here, or a plug-in is broken
+
+
+def fields(ask: Ask) -> list[Field]:
+    """The settings of the method as form fields, with the values that are asked for."""
+    if ask.method not in methods.available():
+        return []
+    out = []
+    for s in settings_of(methods.method_class(ask.method)):
+        value = ask.settings.get(s.name, s.default)
+        plain = {"a whole number": "whole", "a number": "number", "text": "text"}
+        if s.type == "true or false":
+            out.append(Field(s.name, value.lower(), "choice", ("true", "false"), s.help, s.default))
+        elif s.type in plain:
+            out.append(Field(s.name, value, plain[s.type], (), s.help, s.default))
+        elif s.type.removesuffix(" | none") in plain:
+            out.append(Field(s.name, value, "text", (), s.help, s.default))
+        else:
+            out.append(Field(s.name, value, "choice", tuple(s.type.split(" | ")), s.help, s.default))
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- fragments
+
+
+def rows(found: Page, items: list[Item], table: bool, fixed: bool) -> str:
+    """Cards or a table, and the pager."""
+    return _render("rows.html.jinja", found=found, items=items, table=table, fixed=fixed, page_size=PAGE)
+
+
+def said_of(found: Page) -> str:
+    """How many rows fit, in words."""
+    if found.complete:
+        return f"{found.fit:,} row{'' if found.fit == 1 else 's'}"
+    return f"{found.fit:,} so far: searched {found.looked:,} of {found.of:,} rows"
+
+
+def plots(shown: Shown) -> str:
+    """Warnings, pool against subset, and the method's own picture."""
+    made = shown.made
+    every = panels(made)
+    told = [p for p in every if len(p.parts) > 1]
+    return _render(
+        "plots.html.jinja",
+        made=made,
+        remarks=remarks(made),
+        panels=told,
+        top=max((p.top for p in told), default=100.0) or 1.0,
+        plain=[f"{p.title.lower()}: {p.parts[0].label}" for p in every if len(p.parts) == 1],
+        picture=picture(made),
+    )
+
+
+def record(raw: bytes) -> str:
+    """A record as people read it: JSON with line breaks where it is JSON; cut where it is very long."""
+    text = raw.decode("utf-8", "replace")
+    try:
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        pass  # damaged: as it stands
+    more = f"\n… cut here; {len(text):,} characters in all" if len(text) > MOST_TEXT else ""
+    return printable(text[:MOST_TEXT] + more)
+
+
+def exported(made: Exported) -> str:
+    """Where it was written, and the command that writes the same."""
+    return _render("exported.html.jinja", made=made)

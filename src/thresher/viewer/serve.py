@@ -1,0 +1,86 @@
+"""The process: a socket on 127.0.0.1, the address with its token on stdout, and a quiet end at Ctrl-C.
+
+Touches the network of this machine only (loopback), and the user's browser where one is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from thresher.errors import ConfigError, MissingExtra
+
+INSTALL = 'pip install "thresher[view]"'
+
+
+def require() -> None:
+    """Raises MissingExtra where the packages of the viewer are not installed."""
+    for name in ("starlette", "uvicorn"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise MissingExtra(f"thresher view needs {name}, which is not installed: {INSTALL}") from error
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on 127.0.0.1; `port` 0: any that is free. Raises ConfigError."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind(("127.0.0.1", port))
+        made.listen()  # from now on connections wait until they are served
+    except (OSError, OverflowError) as error:
+        made.close()
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"--port {port}: {why}. Leave it out, and a free port is taken.") from error
+    return made
+
+
+def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None]) -> None:
+    """Open the selection in `folder` and serve it until Ctrl-C. `say`: tells the user a line.
+
+    Raises MissingExtra, ConfigError, PoolError, StoreError.
+    """
+    require()
+    import uvicorn
+
+    from thresher.viewer.app import application
+    from thresher.viewer.guard import Guard, Keys
+    from thresher.viewer.session import Session
+
+    made = listen(port)
+    try:
+        session = Session(folder)
+        keys, port = Keys(), made.getsockname()[1]
+        app = Guard(application(session, keys), port, keys)
+        address = f"http://127.0.0.1:{port}/?token={keys.address}"
+        say(address)
+        if browser and _has_screen():
+            import webbrowser
+
+            webbrowser.open(address)
+        told = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(told).run(sockets=[made])
+    except KeyboardInterrupt:
+        return  # the ordinary end
+    finally:
+        made.close()
+
+
+def _has_screen() -> bool:
+    """Whether a browser can show itself: elsewhere a text browser would take over the terminal."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and not os.environ.get("SSH_CONNECTION")

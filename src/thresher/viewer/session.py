@@ -1,0 +1,313 @@
+"""One opened selection: what is asked of it now, and the rows that this gives. Chooses again in memory; no model ever runs.
+
+What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.memory`), the last few `Prepared`. A change
+that cannot be made (a wrong setting, a column that is not stored) raises and leaves everything as it was. Writes pins. Safe to
+use from several threads: changes wait for each other, what is shown is a snapshot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher import config as configs
+from thresher import methods, output
+from thresher.backends import ModelHandle
+from thresher.config import RunConfig
+from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
+from thresher.methods.needs import aims, asks_the_model
+from thresher.methods.settings import settings_of
+from thresher.mixture import Mixture, settled_for
+from thresher.mixture.memory import Memory
+from thresher.prepared import Prepared, prepare
+from thresher.report import folder as folders
+from thresher.report.select_report import command
+from thresher.samplers.orders import Orders, remembering
+from thresher.signal_graph import memo_key, signals_of, target_signals_of
+from thresher.store import Store
+from thresher.targeted import check, leaks
+from thresher.types import Budget, Method, ModelIdentity, RolesMethod
+from thresher.viewer.pins import DROP, KEEP, Pins
+from thresher.viewer.recall import NeedsModel, Recall
+from thresher.viewer.shown import Ask, Shown
+
+if TYPE_CHECKING:
+    from thresher.mixture import Settled
+    from thresher.pools import Pool
+
+PREPARED = 2  # sets of columns kept ready: what is asked now, and what was asked before
+UNDO = 20  # changes of pins that can be taken back
+SERVER_ONLY = tuple(name for name in configs.SERVER if name != "url")
+
+
+class Session:
+    """A selection folder that `thresher select` wrote, opened. Raises ConfigError, PoolError, StoreError."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
+        self.run = output.read(self.folder)
+        self.pool: Pool = folders.open_pool_of(self.run)
+        if len(self.pool) != self.run["pool"]["rows"]:
+            raise PoolError(
+                f"{self.pool.path} has {len(self.pool):,} rows now and had {self.run['pool']['rows']:,} when {self.folder} was "
+                "selected from it. Put the old file back, or select again."
+            )
+        self.store = Store(self.run["store"])
+        self.config = self._config()
+        self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
+        self.handles = self._handles()
+        self.memory, self.recall, self.orders = Memory(), Recall(self.pool), Orders()
+        self.prepared: OrderedDict[Any, Prepared] = OrderedDict()
+        self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
+        self.lock = threading.RLock()
+        self._target: Pool | None = None
+        self._leaked: tuple[np.ndarray, str] | None = None
+        saved = folders.load(self.folder, self.pool)
+        self.saved = saved.in_pool  # bool [n]: kept by the selection as it stands in the folder
+        self.first = first = Ask.of(self.run)
+        self.fixed = ""  # why nothing can be chosen again here; "" where it can
+        self.shown = Shown(1, first, self.pins.keep, self.pins.drop, self.run, self.folder, made=saved, pool=self.pool)
+        try:
+            if self.config.rounds is not None and self.config.rounds > 1:
+                raise ConfigError(f"This selection was made in {self.config.rounds} rounds with a training after each.")
+            self.shown = self._shown(first, self.pins.keep, self.pins.drop)
+        except ThresherError as error:
+            self.fixed = f"The rows can be looked at, but not chosen again: {str(error).rstrip('.')}. Select again to change them:"
+
+    # ------------------------------------------------------------------------------------------ what was asked then
+
+    def _config(self) -> RunConfig:
+        """What the run was told, with paths that hold in any folder."""
+        told = configs.read(self.folder / "run.yaml")
+        known = {f.name for f in dataclasses.fields(RunConfig)}
+        made = RunConfig(**{k: v for k, v in told.items() if k in known})
+        noted = self.run["pool"]
+        return replace(
+            made,
+            pool=noted["path"],
+            images=noted["images"],
+            format=noted.get("read_as"),
+            store=str(self.store.root),
+            retry_errors=False,
+            keep=_absolute(made.keep),
+            drop=_absolute(made.drop),
+            validation=_absolute(made.validation),
+            validation_images=_absolute(made.validation_images),
+        )
+
+    def _handles(self) -> dict[str, ModelHandle]:
+        """The models that the run asked, by name and as they were typed: their identity is known, and they cannot be opened."""
+
+        def handle(noted: Mapping[str, Any]) -> ModelHandle:
+            return ModelHandle(noted["name"], ModelIdentity(**noted["identity"]), open=self.gone)
+
+        main, roles = self.run.get("model"), self.run.get("roles") or {}
+        out = {noted["name"]: handle(noted) for noted in ([main] if main else []) + list(roles.values())}
+        if main and self.config.model:
+            out.setdefault(self.config.model, handle(main))
+        settings = self.run["method"].get("settings") or {}
+        for role, noted in roles.items():
+            out.setdefault(str(settings.get(role, noted["name"])), handle(noted))
+        return out
+
+    def gone(self, *_: Any, **__: Any) -> Any:
+        """Stands where a model would be opened or trained."""
+        raise StoreError("Scores that this needs are not in the store, and no model runs here.")
+
+    def model_of(self, method: Method) -> ModelHandle | None:
+        """The main model of this selection, where the method asks one."""
+        if not asks_the_model(method):
+            return None
+        if not self.run.get("model"):
+            raise NeedsModel(
+                f"{method.name} asks a model about the rows, and this selection ({self.run['method']['name']}) named none."
+            )
+        return self.handles[self.run["model"]["name"]]
+
+    def roles_of(self, method: Method) -> dict[str, ModelHandle]:
+        """The further models of the method, by role. Raises NeedsModel for one that this selection did not ask."""
+        asked = method.models() if isinstance(method, RolesMethod) else {}
+        for role, spec in asked.items():
+            if spec not in self.handles:
+                known = ", ".join(self.handles) or "none"
+                raise NeedsModel(f"{role}: nothing is stored of the model {spec!r}. Models of this selection: {known}.")
+        return {role: self.handles[spec] for role, spec in asked.items()}
+
+    def target_of(self, method: Method) -> Pool | None:
+        """The validation set, opened when it is first needed."""
+        if not aims(method):
+            return None
+        if self.config.validation is None:
+            raise NeedsModel(
+                f"{method.name} aims at a validation set, and this selection had none: add --validation FILE to the command."
+            )
+        if self._target is None:
+            from thresher.pools import open_pool
+
+            cache = self.store.root / "pools"
+            self._target = open_pool(
+                self.config.validation, self.config.validation_images, cache=cache if cache.is_dir() else None
+            )
+        return self._target
+
+    # ------------------------------------------------------------------------------------------ choosing
+
+    def select(self, ask: Ask) -> Shown:
+        """Choose again, and show that. Raises ThresherError; then what was shown stays."""
+        with self.lock:
+            self.may_choose()
+            self.shown = self._shown(ask, self.pins.keep, self.pins.drop)
+            return self.shown
+
+    def pin(self, rows: np.ndarray, state: str) -> Shown:
+        """Make rows "pinned", "banned" or "free", on disk and in the selection. Raises ThresherError; then nothing changed."""
+        with self.lock:
+            self.may_choose()
+            before = self.pins.keep, self.pins.drop
+            keep, drop = self.pins.changed(rows, state)
+            return self._with_pins(keep, drop, before)
+
+    def undo(self) -> Shown:
+        """Take back the last change of pins. Raises ConfigError where there is none."""
+        with self.lock:
+            if not self.undoable:
+                raise ConfigError("Nothing to take back: no row was pinned or banned since the viewer was opened.")
+            keep, drop = self.undoable[-1]
+            shown = self._with_pins(keep, drop, None)
+            self.undoable.pop()
+            return shown
+
+    def _with_pins(self, keep: np.ndarray, drop: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None) -> Shown:
+        shown = self._shown(self.shown.ask, keep, drop)
+        self.pins.save(keep, drop)
+        if before is not None:
+            self.undoable.append(before)
+        self.shown = shown
+        return shown
+
+    def may_choose(self) -> None:
+        """Raises ConfigError where nothing can be chosen again here."""
+        if self.fixed:
+            raise ConfigError(self.fixed)
+
+    def _shown(self, ask: Ask, keep: np.ndarray, drop: np.ndarray) -> Shown:
+        began = time.monotonic()
+        mixture = self.mixture(keep, drop)
+        for path, mask in ((mixture.keep, keep), (mixture.drop, drop)):
+            if path is not None:
+                self.memory.rows[path] = mask
+        method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
+        settled = settled_for(mixture, self.pool, budget, self.store, ask.seed, None, self.memory)
+        prepared = self._prepared(method, settled, ask.seed)
+        with remembering(self.orders):
+            outcome = prepared.choose(method, budget, settled)
+        seconds = time.monotonic() - began
+        return Shown(
+            self.shown.number + 1, ask, keep, drop, self.run, self.folder,
+            outcome=outcome, pool=self.pool, seconds=seconds,
+        )  # fmt: skip
+
+    def _prepared(self, method: Method, settled: Settled, seed: int) -> Prepared:
+        """Columns for this method, seed and rows: those at hand where they are the ones."""
+        model, roles, target = self.model_of(method), self.roles_of(method), self.target_of(method)
+        signals = signals_of(method, model, roles, seed, settled.budget)
+        aimed_at = target_signals_of(method, model, roles, seed)
+        names = tuple((name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items())
+        within = hashlib.sha256(settled.within.tobytes()).digest()
+        key = (names, seed, within, model is None)
+        if key not in self.prepared:
+            repeated, leaked = self._leaks(method, model, roles, target)
+            made = prepare(
+                self.pool,
+                method,
+                settled,
+                seed=seed,
+                model=model,
+                store=self.store,
+                on_missing=self.config.on_missing,  # type: ignore[arg-type]  # run.yaml holds one that was checked
+                roles=roles,
+                target=target,
+                on_leak=None,
+                taken=repeated,
+                start=self.recall.start,
+            )
+            self.prepared[key] = replace(made, leaked=leaked)
+            while len(self.prepared) > PREPARED:
+                self.prepared.popitem(last=False)
+        self.prepared.move_to_end(key)
+        return self.prepared[key]
+
+    def _leaks(
+        self, method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], target: Pool | None
+    ) -> tuple[np.ndarray, str]:
+        """Rows that repeat questions of the validation set: looked for once."""
+        if target is None or not check(method, target, model, roles):
+            return np.zeros(0, np.int64), ""
+        if self._leaked is None:
+            self._leaked = leaks(self.pool, target, self.config.on_leak or "refuse")  # type: ignore[arg-type]
+        return self._leaked
+
+    # ------------------------------------------------------------------------------------------ the same by command
+
+    def mixture(self, keep: np.ndarray, drop: np.ndarray, folder: Path | None = None) -> Mixture:
+        """The run's own, with these rows kept and dropped by the files in `folder` (None: the viewer's)."""
+        return replace(
+            self.config.mixture,
+            keep=self._file(keep, KEEP, self.config.keep, folder),
+            drop=self._file(drop, DROP, self.config.drop, folder),
+        )
+
+    def _file(self, mask: np.ndarray, name: str, first: str | None, folder: Path | None) -> str | None:
+        """The file that names the rows: of `folder`, else the viewer's, which stands for the run's own `first` once there is one."""
+        if not mask.any():
+            return None
+        if folder is not None:
+            return str(folder / name)
+        return first if first is not None and not self.pins.path(name).exists() else str(self.pins.path(name))
+
+    def config_for(self, ask: Ask, mixture: Mixture, out: str) -> RunConfig:
+        """What `thresher select` would be told for this."""
+        method = methods.load(ask.method, ask.settings)
+        settings = {f.name: ask.settings.get(f.name, f.default) for f in settings_of(type(method))}
+        told: dict[str, Any] = {"method": ask.method, "settings": settings, "budget": ask.budget, "seed": ask.seed,
+                                "keep": mixture.keep, "drop": mixture.drop, "out": out}  # fmt: skip
+        if not aims(method):
+            told |= {"validation": None, "validation_images": None, "on_leak": None, "rounds": None}
+        if not asks_the_model(method):
+            roles_only = isinstance(method, RolesMethod) and bool(method.models())
+            told |= {"model": None, "backend": "hf", "url": None}
+            told |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
+        return replace(self.config, **told)
+
+    def command(self, ask: Ask) -> str:
+        """The `thresher select` that gives this with the pins as they are, or computes what it lacks. Raises ConfigError."""
+        mixture = self.mixture(self.pins.keep, self.pins.drop)
+        return command(self.config_for(ask, mixture, str(self.new_name(ask))).to_mapping())
+
+    def command_or_nothing(self, ask: Ask) -> str:
+        """As `command`; "" where what is asked for is no command at all, such as an unknown method."""
+        try:
+            return self.command(ask)
+        except ConfigError:
+            return ""
+
+    def new_name(self, ask: Ask) -> Path:
+        """A folder beside this one that is not there yet: clipper-10, clipper-10-2 …"""
+        size = "".join(c for c in ask.budget.replace(".", "_") if c.isalnum() or c in "_-")
+        stem = f"{ask.method}-{size or 'budget'}"
+        names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10_000))
+        return next(p for p in map(self.folder.parent.joinpath, names) if not p.exists())
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None or "://" in path else os.path.abspath(path)

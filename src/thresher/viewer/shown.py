@@ -1,0 +1,176 @@
+"""A selection as it is shown: a snapshot that later changes leave alone. What is costly is made when it is first asked for.
+
+Reads the pool. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.methods.settings import as_text
+from thresher.report.columns import constant, is_number, meaning
+from thresher.report.folder import Made
+from thresher.report.words import Explain, explainer
+from thresher.types import seeded_ties
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from thresher.outcome import Outcome
+    from thresher.pools import Pool
+
+LEFT_OUT, DROPPED, KEPT, FAILED = 0, 1, 2, 3  # what became of a row
+KINDS_FROM = 400  # rows of each side whose reasons are looked at for the list of reasons
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked for, as text: what the command line would be told."""
+
+    method: str
+    settings: Mapping[str, str]
+    budget: str
+    seed: int
+
+    @classmethod
+    def of(cls, run: Mapping[str, Any]) -> Ask:
+        """What a run.yaml tells."""
+        told = run["method"]
+        settings = {name: as_text(value) for name, value in (told.get("settings") or {}).items()}
+        return cls(str(told["name"]), settings, str(run["config"]["budget"]), int(told["seed"]))
+
+
+class Shown:
+    """A selection of `pool`. Arrays [n] are in pool order and not to be written to."""
+
+    def __init__(
+        self, number: int, ask: Ask, keep: np.ndarray, drop: np.ndarray, run: Mapping[str, Any], folder: Path,
+        *, made: Made | None = None, outcome: Outcome | None = None, pool: Pool, seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`made` or `outcome` must be given. `keep`, `drop`: bool, pinned and banned. `run`, `folder`: of what was opened.
+        `seconds`: that choosing took. `number` grows with every change.
+        """
+        assert made is not None or outcome is not None
+        self.number, self.ask, self.keep, self.drop, self.seconds = number, ask, keep, drop, seconds
+        self.pool, self.outcome = pool, outcome
+        self._run, self._folder, self._made = run, folder, made
+        self._explain: Explain | None = None
+        self._orders: dict[str, np.ndarray] = {}
+        self._kinds: tuple[str, ...] | None = None
+        self._lock = threading.RLock()
+        failed = outcome.failures if outcome is not None else made.failures if made is not None else []
+        self.failed = {f.row: f.error for f in failed}
+        self.state = np.full(len(pool), LEFT_OUT, np.int8)
+        if outcome is not None:
+            self.state[outcome.considered] = DROPPED
+            self.state[outcome.rows] = KEPT
+        elif made is not None:
+            self.state[made.rows] = np.where(made.kept, KEPT, DROPPED)
+        self.state[list(self.failed)] = FAILED
+        self.kept = int((self.state == KEPT).sum())
+
+    @property
+    def notes(self) -> list[str]:
+        return self._made.notes if self.outcome is None and self._made is not None else list(self.outcome.notes)  # type: ignore[union-attr]
+
+    @property
+    def made(self) -> Made:
+        """As a report reads it."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._as_made()
+            return self._made
+
+    def _as_made(self) -> Made:
+        outcome = self.outcome
+        assert outcome is not None
+        order = np.argsort(outcome.considered)
+        rows = outcome.considered[order]
+        rank = np.full(len(self.pool), -1, np.int64)
+        rank[outcome.rows] = np.arange(len(outcome.rows))
+        settings = {name: "none" if value is None else value for name, value in outcome.recipe.settings.items()}
+        told: dict[str, Any] = {
+            "method": {"name": self.ask.method, "seed": self.ask.seed, "settings": settings},
+            "notes": list(outcome.notes),
+            "config": {**self._run["config"], "budget": self.ask.budget},
+        }
+        if outcome.findings is not None:
+            told["findings"] = outcome.findings.summary
+        reasons = {name: np.asarray(values)[order] for name, values in outcome.evidence.items()}
+        lot = lot_of(self.pool, self.ask.seed)
+        run = {**self._run, **told}
+        return Made(self._folder, run, self.pool, rows, rank[rows], reasons, outcome.failures, lot)
+
+    @property
+    def explain(self) -> Explain:
+        """Why a row was kept or not, by its place in `made.rows`."""
+        with self._lock:
+            if self._explain is None:
+                self._explain = explainer(self.made)
+            return self._explain
+
+    def place(self, rows: np.ndarray) -> np.ndarray:
+        """Place of each pool row in `made.rows`, int64; -1 where the method did not see it."""
+        seen = self.made.rows
+        at = np.minimum(np.searchsorted(seen, rows), max(len(seen) - 1, 0))
+        return np.where(len(seen) > 0 and seen[at] == rows, at, -1) if len(seen) else np.full(len(rows), -1)
+
+    @property
+    def sortable(self) -> list[tuple[str, str]]:
+        """(name, title) of every number that rows can be ordered by."""
+        made = self.made
+        return [
+            (name, meaning(name, made.settings).brief)
+            for name, values in made.reasons.items()
+            if is_number(values) and not constant(values)
+        ]
+
+    def order(self, sort: str) -> np.ndarray:
+        """All pool rows, int64 [n]: "" as in the file, "rank" best first and then the others, a reason's name smallest first,
+        -name largest first; rows without the number last. Unknown names: as in the file.
+        """
+        n = len(self.pool)
+        with self._lock:
+            if sort not in self._orders:
+                if len(self._orders) > 4:
+                    self._orders.clear()
+                self._orders[sort] = self._ordered(sort, n)
+            return self._orders[sort]
+
+    def _ordered(self, sort: str, n: int) -> np.ndarray:
+        made, name = self.made, sort.removeprefix("-")
+        if sort == "rank":
+            rows = made.kept_rows
+            return np.concatenate([rows, np.flatnonzero(self.state != KEPT)])
+        if name in made.reasons and is_number(made.reasons[name]):
+            values = np.full(n, np.nan)
+            values[made.rows] = made.reasons[name]
+            return np.argsort(-values if sort.startswith("-") else values, kind="stable")
+        return np.arange(n)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of reasons that occur in a sample of the rows."""
+        with self._lock:
+            if self._kinds is None:
+                made = self.made
+                found: dict[str, None] = {}
+                for side in (np.flatnonzero(made.kept), np.flatnonzero(~made.kept)):
+                    step = max(len(side) // KINDS_FROM, 1)
+                    found.update({self.explain(i).kind: None for i in side[::step].tolist()})
+                self._kinds = tuple(sorted(found))
+            return self._kinds
+
+
+@lru_cache(maxsize=2)
+def lot_of(pool: Pool, seed: int) -> np.ndarray:
+    """uint64 [n]: a seeded hash of each row, by which a report draws its samples."""
+    out = np.empty(len(pool), np.uint64)
+    out[pool.order] = seeded_ties(pool.digest[pool.order], seed)
+    return out

@@ -1,0 +1,328 @@
+// The only script of `thresher view`. It sends what the controls say and puts HTML in place that the viewer rendered (and
+// escaped); texts of the pool never pass through here as HTML. No build step, no library.
+(() => {
+  "use strict";
+  const id = (name) => document.getElementById(name);
+  const token = document.querySelector('meta[name="thresher-token"]').content;
+  if (location.search) history.replaceState(null, "", "/"); // the token does not stay in the address
+
+  // ---- theme: auto (the system's), light, dark
+  const themes = ["auto", "light", "dark"];
+  let theme = "auto";
+  try { if (themes.includes(localStorage.getItem("thresher-theme"))) theme = localStorage.getItem("thresher-theme"); } catch { theme = "auto"; }
+  const useTheme = () => {
+    if (theme === "auto") delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = theme;
+    id("theme").textContent = "Theme: " + theme;
+  };
+  useTheme();
+  id("theme").addEventListener("click", () => {
+    theme = themes[(themes.indexOf(theme) + 1) % themes.length];
+    useTheme();
+    try { localStorage.setItem("thresher-theme", theme); } catch { return; }
+  });
+
+  // ---- asking the viewer
+  const say = (text) => { id("status").textContent = text; };
+  let works = 0;
+  const working = (more) => {
+    works += more;
+    if (works) id("status").dataset.busy = "1"; else delete id("status").dataset.busy;
+  };
+  const GONE = "The viewer does not answer: it was ended, or started again. Open the address that thresher view prints.";
+  const answer = async (response) => {
+    if (!response.ok) throw new Error(response.status === 403 ? GONE : (await response.text()).trim() || "HTTP " + response.status);
+    return response.json();
+  };
+  const asked = async (request) => {
+    try {
+      return await answer(await request());
+    } catch (error) {
+      const text = error instanceof TypeError ? GONE : error.message;
+      return { ok: false, problem: { field: "", text, command: "" } };
+    }
+  };
+  const post = (path, body) => asked(() => fetch(path, {
+    method: "POST", body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json", "X-Thresher-Token": token },
+  }));
+  const get = (path, values) => asked(() => fetch(path + "?" + new URLSearchParams(values)));
+
+  // ---- putting things in place, without losing the focus
+  const place = (element, html) => {
+    const active = document.activeElement;
+    const inside = active && active !== element && element.contains(active);
+    const name = inside ? active.id : "";
+    const page = new DOMParser().parseFromString(html, "text/html"); // runs nothing
+    element.replaceChildren(...page.body.childNodes);
+    if (!inside) return;
+    const again = name && id(name);
+    if (again && !again.disabled) again.focus({ preventScroll: true });
+    else { element.tabIndex = -1; element.focus({ preventScroll: true }); }
+  };
+  const clearProblems = () => {
+    for (const p of document.querySelectorAll(".problem[id]")) p.hidden = true;
+    for (const f of document.querySelectorAll("[aria-invalid]")) f.removeAttribute("aria-invalid");
+  };
+  const showProblem = (problem) => {
+    const beside = problem.field && id("problem-" + problem.field);
+    if (beside) {
+      beside.textContent = problem.text;
+      beside.hidden = false;
+      const field = id(problem.field);
+      if (field) field.setAttribute("aria-invalid", "true");
+    }
+    const box = id("problem");
+    box.hidden = Boolean(beside);
+    box.querySelector("p").textContent = problem.text;
+    box.querySelector(".code").hidden = !problem.command;
+    box.querySelector("code").textContent = problem.command;
+  };
+  const changed = (result) => {
+    clearProblems();
+    if (!result.ok) { showProblem(result.problem); return false; }
+    for (const [name, html] of Object.entries(result.html)) if (id(name)) place(id(name), html);
+    say(result.status);
+    if (document.activeElement !== id("where") && result.new_name) id("where").value = result.new_name;
+    kept = result.kept;
+    current = result.ask;
+    return true;
+  };
+
+  // ---- the budget: steps of the slider are shares, fine below and coarse above
+  const steps = [];
+  for (let i = 1; i < 10; i++) steps.push(i / 10);
+  for (let i = 2; i < 20; i++) steps.push(i / 2);
+  for (let i = 10; i < 30; i++) steps.push(i);
+  for (let i = 30; i < 50; i += 2) steps.push(i);
+  for (let i = 50; i <= 100; i += 5) steps.push(i);
+  const n = Number(document.body.dataset.rows);
+  const usable = steps.filter((s) => s * n >= 100);
+  if (!usable.length) usable.push(100);
+  const slider = id("slider");
+  let kept = Number(document.body.dataset.kept);
+  slider.max = usable.length - 1;
+  const shareOf = (text) => {
+    const percent = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text);
+    if (percent) return Number(percent[1]);
+    if (/^\s*\d+\s*$/.test(text)) return 100 * Number(text) / n;
+    return 100 * kept / n;
+  };
+  const setSlider = () => {
+    const share = shareOf(id("budget").value);
+    let best = 0;
+    usable.forEach((s, i) => { if (Math.abs(Math.log(s / share)) < Math.abs(Math.log(usable[best] / share))) best = i; });
+    slider.value = best;
+    tellSlider();
+  };
+  const tellSlider = () => {
+    const share = usable[slider.value];
+    slider.setAttribute("aria-valuetext", share + "%, " + Math.max(Math.floor(n * share / 100), 1).toLocaleString("en") + " rows");
+  };
+  setSlider();
+
+  // ---- choosing again: the newest wish wins, one request at a time
+  let current = null; // what the viewer shows, as it was asked for
+  const fields = () => [...document.querySelectorAll("[data-setting]")];
+  const wish = () => ({
+    method: id("method").value,
+    budget: id("budget").value,
+    seed: id("seed").value,
+    // fields are those of the method that is shown: another one, not reached yet, starts with its own
+    settings: current && id("method").value !== current.method ? {} : Object.fromEntries(fields().map((e) => [e.dataset.setting, e.value])),
+  });
+  current = wish();
+  id("back").addEventListener("click", () => {
+    for (const name of ["method", "budget", "seed"]) id(name).value = current[name];
+    for (const field of fields()) field.value = current.settings[field.dataset.setting];
+    setSlider();
+    clearProblems();
+    id("budget").focus();
+  });
+  let busy = false;
+  let waiting = null;
+  const choose = async (ask) => {
+    waiting = ask;
+    if (busy) return;
+    busy = true;
+    working(1);
+    while (waiting) {
+      const now = waiting;
+      waiting = null;
+      const result = await post("/select", now);
+      if (waiting) continue;
+      if (changed(result)) follow();
+    }
+    busy = false;
+    working(-1);
+  };
+  slider.addEventListener("input", () => {
+    id("budget").value = usable[slider.value] + "%";
+    tellSlider();
+    choose(wish());
+  });
+  let typing = 0;
+  id("ask").addEventListener("input", (event) => {
+    if (event.target === slider || event.target === id("method")) return;
+    clearTimeout(typing);
+    const wait = event.target.tagName === "SELECT" ? 0 : 350;
+    typing = setTimeout(() => { if (event.target === id("budget")) setSlider(); choose(wish()); }, wait);
+  });
+  id("method").addEventListener("change", () => choose({ ...wish(), settings: {} }));
+  id("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); choose(wish()); });
+
+  // ---- what follows a choice: rows at once, plots a little later and only when they are looked at
+  let stale = true;
+  let drawing = 0;
+  const follow = () => {
+    loadRows();
+    stale = true;
+    clearTimeout(drawing);
+    drawing = setTimeout(draw, 300);
+  };
+  let drawn = 0;
+  const draw = async () => {
+    if (!stale || id("panel-plots").hidden) return;
+    stale = false;
+    const mine = ++drawn;
+    id("plots").setAttribute("aria-busy", "true");
+    const result = await get("/plots", {});
+    if (mine !== drawn) return;
+    id("plots").removeAttribute("aria-busy");
+    if (result.ok) place(id("plots"), result.html); else showProblem(result.problem);
+  };
+
+  // ---- rows
+  const query = { show: "all", source: "", kind: "", words: "", sort: "", view: "cards", page: 0 };
+  let loaded = 0;
+  const options = (select, first, list) => {
+    const value = select.value;
+    const texts = list.map(([v, t]) => v + "\n" + t).join("\n\n");
+    if (select.dataset.list === texts) return;
+    select.dataset.list = texts;
+    const make = (v, t) => { const o = document.createElement("option"); o.value = v; o.textContent = t; return o; };
+    select.replaceChildren(make("", first), ...list.map(([v, t]) => make(v, t)));
+    select.value = [...select.options].some((o) => o.value === value) ? value : "";
+  };
+  const loadRows = async (more) => {
+    const mine = ++loaded;
+    id("rows").setAttribute("aria-busy", "true");
+    const result = await get("/rows", { ...query, more: more ? 1 : 0 });
+    if (mine !== loaded) return;
+    id("rows").removeAttribute("aria-busy");
+    if (!result.ok) { showProblem(result.problem); return; }
+    query.page = result.page;
+    place(id("rows"), result.html);
+    id("found").textContent = result.said;
+    options(id("kind"), "every reason", result.kinds.map((k) => [k, k]));
+    const both = result.sorts.flatMap(([name, title]) => [["-" + name, title + ", largest first"], [name, title + ", smallest first"]]);
+    options(id("sort"), "as in the file", [["rank", "best rank first"], ...both]);
+    if (id("kind").value !== query.kind || id("sort").value !== query.sort) {
+      query.kind = id("kind").value;
+      query.sort = id("sort").value;
+      loadRows();
+    }
+  };
+  const readFilters = () => {
+    for (const name of ["show", "source", "kind", "sort"]) query[name] = id(name).value;
+    query.words = id("words").value;
+    query.view = id("as").value;
+    query.page = 0;
+    loadRows();
+  };
+  let searching = 0;
+  id("filters").addEventListener("input", (event) => {
+    clearTimeout(searching);
+    searching = setTimeout(readFilters, event.target === id("words") ? 300 : 0);
+  });
+  id("filters").addEventListener("reset", () => setTimeout(readFilters));
+  id("filters").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(searching); readFilters(); });
+  const decide = async (path, body) => {
+    working(1);
+    const result = await post(path, body);
+    if (changed(result)) follow();
+    working(-1);
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { row, state, page, more, show, whole } = button.dataset;
+    if (whole !== undefined) {
+      const result = await get("/row/" + whole, {});
+      if (!result.ok) { showProblem(result.problem); return; }
+      id("whole-title").textContent = result.title;
+      id("whole").querySelector("pre").textContent = result.text;
+      id("whole").showModal();
+    } else if (button.id === "whole-close") id("whole").close();
+    else if (row !== undefined) decide("/pin", { rows: [Number(row)], state });
+    else if (page !== undefined) {
+      query.page = Number(page);
+      await loadRows();
+      id("rows").scrollIntoView({ block: "start" });
+      id("rows").focus({ preventScroll: true });
+    } else if (more !== undefined) loadRows(true);
+    else if (show !== undefined) { id("show").value = show; readFilters(); id("show").focus(); }
+    else if (button.id === "undo") decide("/undo", {});
+    else if (button.classList.contains("copy")) copy(button);
+  });
+  document.addEventListener("error", (event) => { // a picture that cannot be read
+    const image = event.target;
+    if (!(image instanceof HTMLImageElement)) return;
+    const text = document.createElement("p");
+    text.className = "noimage small";
+    text.textContent = image.title + ": cannot be shown";
+    image.replaceWith(text);
+  }, true);
+
+  // ---- tabs
+  const tabs = [...document.querySelectorAll('[role="tab"]')];
+  const openTab = (tab) => {
+    for (const t of tabs) {
+      t.setAttribute("aria-selected", String(t === tab));
+      t.tabIndex = t === tab ? 0 : -1;
+      id(t.getAttribute("aria-controls")).hidden = t !== tab;
+    }
+    draw();
+  };
+  tabs.forEach((tab, i) => {
+    tab.addEventListener("click", () => openTab(tab));
+    tab.addEventListener("keydown", (event) => {
+      const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      const next = tabs[(to + tabs.length) % tabs.length];
+      openTab(next);
+      next.focus();
+    });
+  });
+
+  // ---- export, copying
+  id("export").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = event.target.querySelector("button");
+    button.disabled = true;
+    button.textContent = "Writing …";
+    working(1);
+    const result = await post("/export", { where: id("where").value });
+    working(-1);
+    button.disabled = false;
+    button.textContent = "Write";
+    clearProblems();
+    if (!result.ok) { showProblem(result.problem); return; }
+    place(id("exported"), result.html.exported);
+    say(result.status);
+  });
+  const copy = async (button) => {
+    const code = button.parentElement.querySelector("code");
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  };
+
+  if (matchMedia("(max-width: 60rem)").matches) document.querySelector(".more-settings").open = false;
+  loadRows();
+})();

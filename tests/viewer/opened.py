@@ -1,0 +1,85 @@
+"""Selections to open in the viewer, made with a model that scores by hash; and a client that says what a browser would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from tests.made_pools import Model
+from tests.report.made import picture_pool, record, selected
+from thresher import run
+from thresher.backends import ModelHandle
+from thresher.methods import load
+from thresher.mixture import Mixture
+from thresher.outcome import Outcome
+from thresher.pools import Pool
+from thresher.store import Store
+from thresher.types import Budget
+from thresher.viewer.app import application
+from thresher.viewer.guard import Guard, Keys
+from thresher.viewer.session import Session
+
+PORT = 4321
+KEYS = Keys("address-token", "cookie-token", "form-token")
+
+
+def pool_of(folder: Path, rows: int = 160, extra: list[dict[str, Any]] | None = None) -> Pool:
+    """A pool whose parse is cached nowhere; pictures in the folder `images`."""
+    return picture_pool(folder, [*(record(i) for i in range(rows)), *(extra or [])])
+
+
+def session_of(folder: Path, method: str, rows: int = 160, budget: str = "30%", **settings: str) -> Session:
+    return Session(selected(pool_of(folder / "pool", rows), method, folder / "out", budget, **settings))
+
+
+def cannot_open() -> Any:
+    raise AssertionError("a model was opened")
+
+
+def by_run(
+    session: Session, method: str, budget: str, settings: dict[str, str], seed: int = 0, mixture: Mixture | None = None
+) -> Outcome:
+    """What `run.select` gives with the same store and a model that must not be asked."""
+    handle = ModelHandle("fake", Model().handle.identity, open=cannot_open)
+    store = Store(session.store.root)
+    return run.select(
+        session.pool, load(method, settings), Budget(budget), seed=seed, model=handle, store=store, mixture=mixture
+    )
+
+
+class Client:
+    """A browser that opened the viewer: its cookie, its own Origin, the token of its page."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.http = TestClient(Guard(application(session, KEYS), PORT, KEYS), base_url=f"http://127.0.0.1:{PORT}")
+        assert self.http.get(f"/?token={KEYS.address}").status_code == 200
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.http.get(path, params=query)
+
+    def rows(self, **query: Any) -> dict[str, Any]:
+        answer = self.get("/rows", **query)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def post(self, path: str, body: Any, **headers: str) -> Any:
+        told = {"Origin": f"http://127.0.0.1:{PORT}", "X-Thresher-Token": KEYS.form} | headers
+        return self.http.post(path, json=body, headers=told)
+
+    def change(self, path: str, body: Any) -> dict[str, Any]:
+        answer = self.post(path, body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def select(self, budget: str, **settings: str) -> dict[str, Any]:
+        shown = self.session.shown.ask
+        asked = {
+            "method": shown.method,
+            "budget": budget,
+            "seed": str(shown.seed),
+            "settings": dict(shown.settings) | settings,
+        }
+        return self.change("/select", asked)

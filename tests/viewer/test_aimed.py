@@ -1,0 +1,105 @@
+"""Methods with a validation set and further models: chosen again from what is stored, or refused in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bm25s")
+pytest.importorskip("rensa")
+
+from tests.aimed_models import Rules, validation
+from tests.made_pools import record, write_pool
+from tests.viewer.opened import cannot_open
+from thresher import output, run
+from thresher.backends import ModelHandle
+from thresher.config import RunConfig
+from thresher.methods import load
+from thresher.pools import open_pool
+from thresher.report.picture import picture
+from thresher.store import Store
+from thresher.types import Budget
+from thresher.viewer import render
+from thresher.viewer.export import export
+from thresher.viewer.recall import NeedsModel
+from thresher.viewer.session import Session
+
+SETTINGS = {"teacher": "teacher"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A selection by error_driven: a student, a teacher, a validation set."""
+    pool = open_pool(write_pool(tmp_path / "pool.json", [record(i) for i in range(90)]))
+    target = open_pool(write_pool(tmp_path / "validation.json", validation(24)))
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
+    outcome = run.select(
+        pool,
+        load("error_driven", SETTINGS),
+        Budget("12"),
+        store=Store(tmp_path / "store"),
+        model=student.handle,
+        roles={"teacher": teacher.handle},
+        target=target,
+    )
+    told = RunConfig(
+        pool=str(pool.path),
+        method="error_driven",
+        budget="12",
+        settings=SETTINGS,
+        model="student",
+        validation=str(tmp_path / "validation.json"),
+        store=str(tmp_path / "store"),
+    )
+    output.write(outcome, pool, told, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
+    session = Session(folder)
+    assert session.fixed == "" and session.shown.kept == 12
+    shown = session.select(replace(session.first, budget="30"))
+    assert shown.kept == 30 and shown.outcome is not None
+    handle = ModelHandle("student", Rules("student", knows=(0, 3)).handle.identity, open=cannot_open)
+    teacher = ModelHandle("teacher", Rules("teacher").handle.identity, open=cannot_open)
+    target = open_pool(folder.parent / "validation.json")
+    again = run.select(
+        session.pool,
+        load("error_driven", SETTINGS),
+        Budget("30"),
+        store=Store(folder.parent / "store"),
+        model=handle,
+        roles={"teacher": teacher},
+        target=target,
+    )
+    assert shown.outcome.rows.tolist() == again.rows.tolist() and shown.outcome.notes == again.notes
+    assert shown.outcome.findings == again.findings
+    panels = {p.title: p for p in picture(shown.made).panels}
+    assert sum(p.kept for p in panels["Missing skills"].parts) == 30  # those of now, not of the folder
+    assert "Missing skills" in render.plots(shown)
+    session.pin(np.flatnonzero(shown.state == 1)[:2], "pinned")
+    assert session.shown.kept == 30
+    made = export(session, "more")
+    assert made.rows == 30 and (folder.parent / "more" / "errors.jsonl").is_file()
+
+
+def test_other_models_and_questions_than_were_asked_are_refused(folder: Path) -> None:
+    session = Session(folder)
+    before = sorted(p.name for p in (folder.parent / "store" / "columns").iterdir())
+    with pytest.raises(NeedsModel, match="teacher: nothing is stored of the model 'other'"):
+        session.select(replace(session.first, settings={**session.first.settings, "teacher": "other"}))
+    with pytest.raises(NeedsModel, match=r"validation .* is not stored"):
+        session.select(replace(session.first, settings={**session.first.settings, "ask": "plain"}))
+    assert session.shown.kept == 12
+    assert before == sorted(p.name for p in (folder.parent / "store" / "columns").iterdir())
+
+
+def test_rounds_can_be_looked_at(folder: Path) -> None:
+    text = (folder / "run.yaml").read_text()
+    (folder / "run.yaml").write_text(text.replace("config:\n", "config:\n  rounds: 2\n", 1))
+    session = Session(folder)
+    assert "2 rounds" in session.fixed and session.shown.kept == 12
+    assert "rounds 2" in session.command(session.first)
