@@ -16,7 +16,7 @@ from tests.made_pools import HighestLoss, Model, write_pool
 from thresher import run
 from thresher.cli import main
 from thresher.doctor import KINDS, SEVERITIES, Diagnosis, examine, look, repair
-from thresher.doctor.repair import _turns
+from thresher.doctor.repair import _turns, check
 from thresher.errors import ConfigError, ImageError, TooManyFailures
 from thresher.pools import open_pool
 from thresher.pools.llava import parse
@@ -483,3 +483,11 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
     errors = np.flatnonzero(look(pool).lost)
     assert {f.row for f in out.failures} == set(errors.tolist()) - set(where["video"])
     assert len(out.rows) == len(pool) - len(errors) - len(where["long-row"])
+
+
+def test_a_copy_that_cannot_be_written_is_refused_before_images_are_read(tmp_path, make_row):
+    pool = open_pool(write_pool(tmp_path / "p.json", [make_row("a", "", "Q", "A")]))
+    (tmp_path / "folder.json").mkdir()
+    for name, why in (("nowhere/fixed.json", "there is no folder"), ("folder.json", "it is a folder")):
+        with pytest.raises(ConfigError, match=f"cannot be written: {why}"):
+            check(pool, tmp_path / name)

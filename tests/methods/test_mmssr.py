@@ -301,3 +301,10 @@ def test_what_a_server_cannot_do_is_refused_before_it_is_asked():
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
     with pytest.raises(ConfigError, match="probability of a whole style"):
         Mmssr(scorer="a", styler="b", style="likelihood").signals_of_roles({"scorer": local, "styler": server}, 0, 10)
+
+
+def test_a_capability_of_ones_own_goes_before_a_short_name_of_a_built_in_one(tmp_path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("ocr: reading a page of my own archive\n")
+    method = Mmssr(capability_file=str(file), capabilities="ocr,stem")
+    assert [c.name for c in method._asked()] == ["stem_knowledge", "ocr"]

@@ -293,3 +293,24 @@ def test_a_mixture_that_names_itself_is_refused(base: Path) -> None:
         open_pool(base / "one.yaml")
     (base / "twice.yaml").write_text("datasets:\n  - json_path: a.json\n  - json_path: a.json\n")
     assert len(open_pool(base / "twice.yaml")) == 2 * len(open_pool(base / "a.json"))
+
+
+def test_a_name_in_any_script_and_a_named_path_with_a_comma(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(base / "pool, x=1.json", rows("p0"))
+    monkeypatch.chdir(base)
+    pool = open_pool("fotos ü=a.json,данные=b.jsonl")
+    assert pool.source_names == ("fotos ü", "данные")
+    one = open_pool("mine=pool, x=1.json")
+    assert one.source_names == ("mine",) and one.ids([0]) == ["p0"]
+    monkeypatch.chdir(base.parent)
+    assert ids(one.spec) == ["p0"] and ids(pool.spec) == ids(base / "a.json") + ids(base / "b.jsonl")
+
+
+def test_image_folders_with_nothing_in_common_get_a_way_out(base: Path, tmp_path: Path) -> None:
+    listed = [
+        {"path": str(base / "a.json"), "images": str(tmp_path)},
+        {"path": str(base / "b.jsonl"), "images": "/usr"},
+    ]
+    (base / "mix.yaml").write_text(yaml.safe_dump({"datasets": listed}))
+    with pytest.raises(PoolError, match=r"nothing in common .*--absolute-paths` and open those with --images /"):
+        open_pool(base / "mix.yaml")

@@ -574,3 +574,15 @@ def test_data_uris_that_are_not_base64(tmp_path: Path) -> None:
         [b"AB"],
     ]
     assert {r: p.partition(":")[0] for r, p in pool.problems.items()} == {2: "bad-image", 3: "bad-image"}
+
+
+def test_a_file_of_another_format_is_not_taken_for_alpaca(tmp_path: Path) -> None:
+    row = {"id": "a", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    (tmp_path / "llava.json").write_text(json.dumps([row, row]))
+    with pytest.raises(
+        PoolError, match=r"none of its 2 records is a row when read as alpaca.*Take --format alpaca away"
+    ):
+        open_pool(tmp_path / "llava.json", format="alpaca")
+    (tmp_path / "half.json").write_text(json.dumps([{"instruction": "Q", "output": "A"}, row, {"instruction": "Q"}]))
+    pool = open_pool(tmp_path / "half.json", format="alpaca")
+    assert [p.partition(":")[0] for p in pool.problems.values()] == ["unreadable", "bad-value"]

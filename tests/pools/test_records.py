@@ -192,3 +192,11 @@ def test_a_comma_after_the_last_record_is_named_wherever_a_block_ends(tmp_path, 
         monkeypatch.setattr(reader, "BLOCK", block)
         with pytest.raises(PoolError, match="at byte 12: a comma after the last record"):
             list(records(f, "json", "x"))
+
+
+def test_what_is_wrong_with_a_line_is_said_in_plain_words(tmp_path: Path) -> None:
+    file = tmp_path / "pool.jsonl"
+    file.write_text('{"id": 1}\n{"id": "x\n{"id": 2}\n')
+    with open(file, "rb") as opened:
+        problems = [r.problem for r in records(opened, "jsonl", str(file)) if r.problem]
+    assert problems == ["unreadable: line 2 is not valid JSON: Unterminated string starting at character 7"]

@@ -52,6 +52,9 @@ def check(pool: Pool, path: Path) -> Path:
         raise ConfigError(
             f"--fix {path}: {pool.path} embeds images, which JSON cannot hold. Export it to webdataset or parquet instead."
         )
+    if path.is_dir() or not path.parent.is_dir():
+        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ConfigError(f"--fix {path} cannot be written: {why}. Give a file in a folder that exists.")
     log = path.with_name(path.name + ".changes.jsonl")
     for part in pool.parts:
         for file in (path, log):

@@ -206,7 +206,9 @@ class Mmssr:
         return tuple(c for name, c in known.items() if name in wanted)
 
     def _named(self, typed: str, known: list[str], key: str) -> str:
-        name = ALIASES.get(typed.strip(), typed.strip())
+        name = typed.strip()
+        if name not in known:  # a capability of one's own may be called "ocr"
+            name = ALIASES.get(name, name)
         if name not in known:
             raise ConfigError(
                 f"--set {key}={getattr(self, key)}: there is no capability {name!r}.{nearest(name, known)} "

@@ -13,6 +13,8 @@ COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "his
 def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
     """The record in the LLaVA form. `columns`: which field holds what, as in `dataset_info.json`."""
     named = {what: columns.get(what, "") for what in COLUMNS}
+    if named["prompt"] not in record and named["response"] not in record:
+        return {k: v for k, v in record.items() if k != "conversations"}  # another format's record: no conversation
     turns: list[Any] = []
     history = record.get(named["history"])
     for pair in history if isinstance(history, list) else []:

@@ -23,7 +23,7 @@ from thresher.pools.paths import shown
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".tar", ".tar.gz", ".tgz", ".json.gz", ".jsonl.gz")
 LONGEST = 4096  # characters of a path: what Linux takes
 _SHARD = re.compile(r"([-_.]?\d+)(-of-\d+)?$|([-_.])?\{[^{}]*\}$")
-_NAMED = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_. -]*)=(.+)", re.DOTALL)
+_NAMED = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")
 
@@ -50,12 +50,12 @@ def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
     if len(spec) > LONGEST and "," not in spec:
         raise PoolError(f"{shown(spec)} is not a path: it has {len(spec):,} characters.")
     spec = spec.removeprefix("file://")
-    one = _exists(spec)
+    one = _exists(spec) or _one_named(spec)
     if not one and "," in spec:
         parts = _split(spec)
         if len(parts) > 1 and all(_NAMED.fullmatch(p) or _plausible(p) for p in parts):
             return [s for p in parts for s in _named(p, images, format)]
-    if not one and _NAMED.fullmatch(spec):
+    if not _exists(spec) and _NAMED.fullmatch(spec):
         return _named(spec, images, format)
     return _unnamed(spec, images, format)
 
@@ -67,7 +67,7 @@ def absolute(spec: str) -> str:
     if files.is_remote(spec) and "," not in spec:
         return spec
     parts = _split(spec)
-    if len(parts) > 1:
+    if len(parts) > 1 and not _one_named(spec):
         return ",".join(absolute(p) for p in parts)
     if named := _NAMED.fullmatch(spec):
         return f"{named[1]}={absolute(named[2])}"
@@ -219,6 +219,12 @@ def _exists(path: str) -> bool:
         return (files.is_remote(path) and not glob.has_magic(path) and "," not in path) or os.path.lexists(path)
     except (OSError, ValueError):
         return False
+
+
+def _one_named(spec: str) -> bool:
+    """Whether it is `name=path` of one file that exists, whose path may hold commas."""
+    named = _NAMED.fullmatch(spec)
+    return named is not None and os.path.lexists(named[2])
 
 
 def _plausible(part: str) -> bool:

@@ -110,7 +110,7 @@ def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
     if root == os.path.sep:
         raise PoolError(
             f"The files' images are in folders that have nothing in common ({', '.join(folders[:3])}). "
-            "Give one folder with --images."
+            "Give one folder with --images; or write each file with `thresher export --absolute-paths` and open those with --images /."
         )
     return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
 

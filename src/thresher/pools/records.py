@@ -175,7 +175,7 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos}"
+        return f"{error.msg.removesuffix(' at')} at character {error.pos}"
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
