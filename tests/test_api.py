@@ -34,3 +34,15 @@ def test_a_path_is_opened_and_mistakes_are_named(tiny_pool: Path, tmp_path: Path
         thresher.select(tiny_pool, "cliper", images=images, store=tmp_path)
     with pytest.raises(AttributeError, match="open_pool"):
         _ = thresher.open_pol  # type: ignore[attr-defined]
+
+
+def test_a_selection_of_nothing_is_an_error_that_says_why(tiny_pool: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No row was chosen.*No row scores above 4\.9"):
+        thresher.select(
+            tiny_pool,
+            "mmssr",
+            "50%",
+            store=tmp_path / "store",
+            settings={"threshold": "4.9", "capabilities": "ocr"},
+            on_missing="exclude",
+        )

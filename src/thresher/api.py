@@ -93,6 +93,7 @@ def select(
     from thresher.backends import resolve
     from thresher.methods import load
     from thresher.methods.needs import asks_the_model, needs
+    from thresher.outcome import require_rows
     from thresher.pools import open_pool
     from thresher.store import Store
 
@@ -124,6 +125,7 @@ def select(
         on_leak=on_leak,
         rounds=rounds,
     )
+    require_rows(outcome)
     config = RunConfig(
         pool=pool.spec,
         images=pool.images,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from thresher.compute import OnMissing, SignalRun
+from thresher.errors import ConfigError
 from thresher.mixture import Mixture
 from thresher.trained import TrainingRun
 from thresher.types import Findings, ModelIdentity
@@ -62,3 +63,9 @@ class Outcome:
     cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
     findings: Findings | None = None  # of a method that aims at a validation set
     copies: np.ndarray | None = None  # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
+
+
+def require_rows(outcome: Outcome) -> None:
+    """Raise ConfigError where nothing was chosen: an empty subset is nobody's wish, and no trainer takes one."""
+    if not len(outcome.rows):
+        raise ConfigError(" ".join(["No row was chosen, so nothing is written.", *outcome.notes]))

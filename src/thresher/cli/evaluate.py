@@ -23,7 +23,7 @@ def evaluate(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="TEST", help="The test set: a LLaVA JSON or JSONL file.", show_default=False),
+        typer.Option("--data", metavar="TEST", help="The test set, in any format of a pool.", show_default=False),
     ] = None,
     images: o.Images = None,
     score: Annotated[
@@ -83,7 +83,7 @@ def evaluate(
     from thresher.store import Store
 
     if data is None and lmms_eval is None:
-        raise ConfigError("Missing: --data (a LLaVA JSON or JSONL file), or --lmms-eval TASKS.")
+        raise ConfigError("Missing: --data (a file of any format of a pool), or --lmms-eval TASKS.")
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
     told = o.told(context, model=model or BUILT_IN)

@@ -74,6 +74,7 @@ def select(
     folder = Path(job.config.out)
     from thresher import output, summary
     from thresher import rounds as in_rounds
+    from thresher.outcome import require_rows
     from thresher.report import try_to_write
 
     progress = for_stderr()
@@ -99,6 +100,7 @@ def select(
         raise Interrupted(progress.rows) from None
     except CapReached as stop:
         raise CapReached(f"{left(job)} {stop}") from None
+    require_rows(outcome)
     output.write(outcome, job.pool, job.config, folder)
     if problem := try_to_write(folder, job.pool):
         note(problem)

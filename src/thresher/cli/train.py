@@ -17,7 +17,7 @@ RECIPE_PANEL = "Recipe"
 
 def train(
     subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="The rows: a LLaVA JSON or JSONL file.", show_default=False)
+        str, typer.Argument(metavar="SUBSET", help="The rows, in any format of a pool.", show_default=False)
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
     images: o.Images = None,

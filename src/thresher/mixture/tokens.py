@@ -120,38 +120,50 @@ def rows_for(counts: TokenCounts, rows: np.ndarray) -> int:
 def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount: int, most: int, guess: int) -> _T:
     """`choose(k)` for the largest k <= `most` that bisection finds with at most `amount` tokens.
 
-    Tokens need not grow with k (methods may choose others for another k); what is returned satisfies the budget. A k for
-    which quotas cannot be met counts as too large. Raises ConfigError where a single row is more, or no k meets the quotas.
+    Tokens need not grow with k (methods may choose others for another k); what is returned satisfies the budget. Where
+    quotas cannot be met by the number of rows that the budget suggests, larger numbers are tried. Raises ConfigError where
+    a single row is more, or no k meets the quotas.
     """
-    refused: list[ConfigError] = []
+    refused: list[tuple[int, ConfigError]] = []
 
-    def fits(k: int) -> _T | None:
+    def allowed(k: int) -> _T | None:
         try:
-            found = choose(k)
+            return choose(k)
         except ConfigError as error:
-            refused.append(error)
+            refused.append((k, error))
             return None
-        return found if tokens(found) <= amount else None
 
-    good, bad = 0, most + 1
-    best: _T | None = None
-    step = max(guess // 64, 1)
-    k = min(max(guess, 1), most)
-    while bad - good > 1:
-        if not good < k < bad:
-            k = (good + bad) // 2
-        if (found := fits(k)) is not None:
-            good, best = k, found
-            k = k + step  # near the guess first, then by halves
-        else:
-            bad = k
-            k = k - step
-        step *= 2
-    if best is None and refused:
-        raise refused[0]
+    def search(good: int, best: _T | None, bad: int, k: int) -> _T | None:
+        step = max(guess // 64, 1)
+        while bad - good > 1:
+            if not good < k < bad:
+                k = (good + bad) // 2
+            found = allowed(k)
+            if found is not None and tokens(found) <= amount:
+                good, best = k, found
+                k = k + step  # near the guess first, then by halves
+            else:
+                bad = k
+                k = k - step
+            step *= 2
+        return best
+
+    best = search(0, None, most + 1, min(max(guess, 1), most))
+    if best is None and refused:  # too few rows for the least that a quota asks for?
+        low, high = refused[0][0], most
+        if low == most or allowed(most) is None:
+            raise refused[0][1]
+        while high - low > 1:
+            k = (low + high) // 2
+            low, high = (k, high) if allowed(k) is None else (low, k)
+        least = choose(high)
+        if tokens(least) > amount:
+            raise refused[0][1]
+        best = search(high, least, most + 1, high + 1)
     if best is None:
         raise ConfigError(
-            f"A budget of {amount:,} tokens is less than the first row that the method would take. Raise it."
+            f"A budget of {amount:,} tokens is less than the first row that the method would take, or than the rows of --keep. "
+            "Raise it."
         )
     return best
 
