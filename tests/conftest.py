@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,20 @@ def shared() -> Path:
     if not (folder / "data" / "easy_vqa" / "train.json").is_file():
         pytest.skip("../shared/data (easy_vqa, nlvr) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright; the test is skipped where either is absent."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on PATH (apt-get install chromium)")
+    rootless = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=rootless)
+        yield opened
+        opened.close()
 
 
 def tiny_rows() -> list[dict[str, Any]]:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-import uuid
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import thresher
-from thresher.errors import StoreError
+from thresher.publish import publish as write_whole
 
 # what HTML cannot hold, or shows as nothing: control characters but tab and newline, lone surrogates, noncharacters
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -71,14 +69,7 @@ def printable(text: str) -> str:
 
 def publish(path: Path, text: str) -> Path:
     """Write aside and rename. Raises StoreError."""
-    aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        aside.write_bytes(text.encode())
-        os.replace(aside, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    write_whole(path, text.encode(), advice="")
     return path
 
 
