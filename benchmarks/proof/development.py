@@ -1,0 +1,118 @@
+"""What was looked at before mmSSR's threshold and the steps of its training were chosen; and what subsets of the proof hold.
+
+    python -m benchmarks.proof.development judged --out DIR [--pool scarce]         a judge that is right, by threshold
+    python -m benchmarks.proof.development taught --out DIR --steps 300,1000        agreement with the teacher, by steps
+    python -m benchmarks.proof.development composition --out out/proof              kinds and styles of subsets, seed 0
+
+The first two work on a development pool (seed 100) and development questions, which the proof does not use. Writes under DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from thresher.backends.hf.threads import quiet_threads
+
+quiet_threads()
+
+import numpy as np  # noqa: E402
+from benchmarks.label_teacher import label_teacher  # noqa: E402
+from benchmarks.proof import setup  # noqa: E402
+from benchmarks.proof.asking import Ask  # noqa: E402
+from benchmarks.proof.work import job_of  # noqa: E402
+
+from thresher import run  # noqa: E402
+from thresher.backends import ModelHandle, resolve  # noqa: E402
+from thresher.compare import chosen_rows, compare, job, read_cell  # noqa: E402
+from thresher.demo.pool import make_evaluation, make_pool  # noqa: E402
+from thresher.methods import load  # noqa: E402
+from thresher.pools import Pool, open_pool  # noqa: E402
+from thresher.store import Store  # noqa: E402
+from thresher.trained import trainer  # noqa: E402
+from thresher.types import Budget  # noqa: E402
+
+ROWS, SEED = 3000, 100
+
+
+def development(out: Path, name: str) -> tuple[Pool, Pool, Store, ModelHandle]:
+    """The pool, the questions, the store, the model."""
+    if not (out / name / "hidden_labels.jsonl").exists():
+        make_pool(out / name, ROWS, seed=SEED, mix=name, house_style=True)
+    if not (out / "q" / "evaluation_labels.jsonl").exists():
+        make_evaluation(out / "q", 60, seed=0, split="development", house_style=True)
+    store = Store(out / "store" / name)
+    model = resolve("demo", device="cpu", cache=store.root / "models")
+    return open_pool(out / name / "pool.json"), open_pool(out / "q" / "evaluation.json"), store, model
+
+
+def judged(out: Path, name: str) -> None:
+    """Differences from random at 10% of mmSSR with the labels as its judge, three seeds."""
+    pool, questions, store, model = development(out, name)
+    methods = {f"threshold={t}": load("mmssr", {"judge": "labels", "threshold": t}) for t in ("0", "0.5")}
+    made = compare(
+        job(
+            pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
+            recipe=setup.RECIPE, full=False, equal="epochs", score="generate",
+            roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in methods},
+        ),
+        store=store, out=out / "judged" / name, trainer=trainer(device="cpu", cache=store.root / "models"),
+        evaluate=Ask(False), say=print,
+    )  # fmt: skip
+    for line in made.lines:
+        print(f"{line.method}: {line.mean}", "" if line.verdict is None else line.verdict.words)
+
+
+def taught(out: Path, name: str, steps: str) -> None:
+    """What mmSSR's notes say of scorer, styler and teacher, seed 0."""
+    pool, _, store, model = development(out, name)
+    settings = dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": steps}
+    teacher = label_teacher(out / name / "hidden_labels.jsonl")
+    found = run.select(
+        pool, load("mmssr", settings), Budget("10%"), seed=0, model=model, store=store, roles={"teacher": teacher},
+        trainer=trainer(device="cpu", cache=store.root / "models"),
+    )  # fmt: skip
+    print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")
+
+
+def composition(out: Path) -> None:
+    """Percent of each kind and style in the finished subsets of the proof at 10%, seed 0."""
+    sizes = setup.Sizes()
+    model = resolve("demo", device="cpu")
+    for name in setup.POOLS:
+        pool, questions = setup.open_world(setup.world_folder(out, sizes), name)
+        lines = Path(pool.path).with_name("hidden_labels.jsonl").read_text("utf-8").splitlines()
+        labels = {x["id"]: x for x in map(json.loads, lines)}
+        rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
+        for stage in (s for s in setup.STAGES if s.name in ("ten", "judged", "taught") and s in setup.stages_of(name)):
+            for cell in job_of(pool, questions, stage, sizes, model).cells():
+                if cell.seed or cell.budget != "10%" or read_cell(out / "pools" / name, cell) is None:
+                    continue
+                chosen = [rows[i] for i in chosen_rows(out / "pools" / name, cell, pool)]
+                print(name, cell.method, shares([r["kind"] for r in chosen]), shares([r["style"] for r in chosen]))
+
+
+def shares(values: list[str]) -> str:
+    names, counts = np.unique(values, return_counts=True)
+    return ", ".join(f"{n} {100 * c / len(values):.0f}%" for n, c in zip(names, counts, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("what", choices=("judged", "taught", "composition"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pool", default="scarce", choices=setup.POOLS)
+    parser.add_argument("--steps", default="300,1000")
+    a = parser.parse_args()
+    if a.what == "composition":
+        composition(a.out)
+    elif a.what == "judged":
+        judged(a.out, a.pool)
+    else:
+        for steps in a.steps.split(","):
+            taught(a.out, a.pool, steps)
+
+
+if __name__ == "__main__":
+    main()
