@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from benchmarks.proof import __main__ as command
 from benchmarks.proof import setup
+from benchmarks.proof.mixes import ASKED, MIXES
 from benchmarks.proof.numbers import Arm, Questions, against
 from benchmarks.proof.oracles import Labels, Oracle, oracles
 from benchmarks.proof.report import PoolResult, ablations, above, equal_steps, kinds, section, summary
 
 from thresher.demo.pool import make_pool
-from thresher.demo.questions import KINDS
 from thresher.methods import METHODS
 from thresher.pools import open_pool
 from thresher.types import DIGEST, Columns, digests_to_bytes, seeded_ties
@@ -57,7 +57,7 @@ def test_another_seed_draws_other_rows() -> None:
 
 
 def test_labels_belong_to_their_rows(tmp_path: Path) -> None:
-    pool = open_pool(make_pool(tmp_path, 80, 2, "scarce"))
+    pool = open_pool(make_pool(tmp_path, 80, 2, MIXES["scarce"]))
     labels = Labels.read(pool)
     sample = pool.samples(np.arange(80))
     assert len(labels.kind) == 80 and set(oracles(pool)) == {
@@ -65,8 +65,8 @@ def test_labels_belong_to_their_rows(tmp_path: Path) -> None:
         "oracle: clean",
         "oracle: balanced, clean",
     }
-    for row in np.flatnonzero(labels.kind == "count"):
-        assert "many" in sample[row].turns[0].text.lower() or "number" in sample[row].turns[0].text.lower()
+    for row in np.flatnonzero(labels.kind == "colour"):
+        assert "colo" in sample[row].turns[0].text.lower()
 
 
 def test_chance() -> None:
@@ -78,7 +78,14 @@ def test_chance() -> None:
     )
     assert q.chance() == pytest.approx({"existence": 0.5, "digits": 0.4, "colour": (1 + 1) / 4})
     assert q.by_kind(np.array([1.0, 0, 1, 0] + [1.0] * 5 + [0.0] * 4)) == {"existence": 0.5, "digits": 1, "colour": 0}
-    assert above(0.7, 0.5, 80) and not above(0.55, 0.5, 80)
+
+
+def test_above_chance_counts_seeds_and_questions() -> None:
+    rng = np.random.default_rng(0)
+    calm = lambda share: (rng.random((5, 100)) < share).astype(float)  # noqa: E731
+    assert above(calm(0.75), 0.5) and not above(calm(0.55), 0.5)
+    by_luck = np.array([[1.0], [1.0], [0.0], [0.0], [0.6]])  # 52%, but only in three seeds of five
+    assert not above(np.repeat(by_luck, 100, axis=1), 0.25)
 
 
 def test_every_method_of_the_table_is_loaded_and_none_is_missed() -> None:
@@ -89,9 +96,9 @@ def test_every_method_of_the_table_is_loaded_and_none_is_missed() -> None:
 
 
 def test_no_two_tasks_at_once_on_a_pool() -> None:
-    queue = command.Queue(("crawl", "control"), [s.name for s in setup.STAGES])
+    queue = command.Queue(("web", "control"), [s.name for s in setup.STAGES])
     first, second = queue.take(), queue.take()
-    assert first == ("ten", "crawl") and second == ("ten", "control")
+    assert first == ("ten", "web") and second == ("ten", "control")
     taken: list[tuple[str, str] | None] = []
     waiting = threading.Thread(target=lambda: taken.append(queue.take()))
     waiting.start()
@@ -100,15 +107,15 @@ def test_no_two_tasks_at_once_on_a_pool() -> None:
     queue.done("control")
     waiting.join(5)
     assert taken == [("judged", "control")]
-    queue.done("crawl")
-    assert queue.take() == ("judged", "crawl")
+    queue.done("web")
+    assert queue.take() == ("judged", "web")
 
 
-def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 1300) -> Arm:
+def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 900) -> Arm:
     rng = np.random.default_rng(len(name) + 7 * len(budget))
     difficulty = np.random.default_rng(0).random(n)
     scores = np.stack([(difficulty + 0.02 * rng.standard_normal(n) < accuracy).astype(float) for _ in range(seeds)])
-    shares = {k: 1 / len(KINDS) for k in KINDS}
+    shares = {k: 1 / len(ASKED) for k in ASKED}
     return Arm(
         name,
         budget,
@@ -128,14 +135,14 @@ def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 1300) 
 def planted() -> PoolResult:
     main = [arm("random", "10%", 0.5), arm("length", "10%", 0.4), arm("clipper", "10%", 0.6), arm("stratified", "10%", 0.5),
             arm("full", "100%", 0.7)]  # fmt: skip
-    q = Questions(np.repeat(np.array(KINDS), 100), np.full(1300, "word"), np.full(1300, "1"), np.full(1300, 4))
+    q = Questions(np.repeat(np.array(ASKED), 100), np.full(900, "word"), np.full(900, "1"), np.full(900, 4))
     few = [arm("random", "10%", 0.5, 3), arm("clipper prefer=none", "10%", 0.6, 3)]
     stages = {
         "ten": {(a.method, a.budget): a for a in main},
         "ablations": {(a.method, a.budget): a for a in few},
         "steps": {(a.method, a.budget): a for a in [arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)]},
     }
-    return PoolResult("crawl", 1000, 0.28, q, stages, {"ten": 0})
+    return PoolResult("web", 1000, 0.28, q, stages, {"ten": 0})
 
 
 def test_tables(planted: PoolResult, tmp_path: Path) -> None:
@@ -146,10 +153,10 @@ def test_tables(planted: PoolResult, tmp_path: Path) -> None:
     assert line["full, 100%"].split(" | ")[3:6] == ["100", "", ""]
     assert 60 < int(line["random, 10%"].split(" | ")[3]) < 80  # % of full
     told = summary([planted])
-    assert "crawl, 10%: clipper beat random; length lose to it." in told
-    assert "crawl, 5%: **no method beats random**." in told
+    assert "web, 10%: clipper beat random; length lose to it." in told
+    assert "web, 5%: **no method beats random**." in told
     told = ablations([planted])
-    assert "| crawl, 10%: clipper prefer=none |" in told and ": random" not in told
+    assert "| web, 10%: clipper prefer=none |" in told and ": random" not in told
     assert "full pool, one pass" in equal_steps([planted])
     told = kinds([planted])
     assert "Not shown to be above chance" in told and "| colour | 100 |" in told  # all answers are equal here

@@ -1,17 +1,22 @@
-"""What was looked at before mmSSR's threshold and the steps of its training were chosen; and what subsets of the proof hold.
+"""What was looked at before the world, the learning rate, mmSSR's threshold and the steps of its training were chosen.
 
+    python -m benchmarks.proof.development reads --out DIR                          what the untuned base reads, by kind
+    python -m benchmarks.proof.development room --out DIR [--pool web] [--rates 1e-3,2e-3]   random and oracles at 10%, by kind
     python -m benchmarks.proof.development judged --out DIR [--pool scarce]         a judge that is right, by threshold
     python -m benchmarks.proof.development taught --out DIR --steps 300,1000        agreement with the teacher, by steps
     python -m benchmarks.proof.development composition --out out/proof              kinds and styles of subsets, seed 0
 
-The first two work on a development pool (seed 100) and development questions, which the proof does not use. Writes under DIR.
+All but the last, which tells what subsets of the proof hold, work on development pools (seed 100) and development questions,
+which the proof does not use. Writes under DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from thresher.backends.hf.threads import quiet_threads
 
@@ -21,30 +26,76 @@ import numpy as np  # noqa: E402
 from benchmarks.label_teacher import label_teacher  # noqa: E402
 from benchmarks.proof import setup  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
+from benchmarks.proof.extras import labels_of  # noqa: E402
+from benchmarks.proof.oracles import oracles  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher import run  # noqa: E402
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import chosen_rows, compare, job, read_cell  # noqa: E402
-from thresher.demo.pool import make_evaluation, make_pool  # noqa: E402
+from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
+from thresher.demo.questions import KINDS, sample_question  # noqa: E402
+from thresher.demo.styles import phrase  # noqa: E402
+from thresher.evaluation import evaluate  # noqa: E402
 from thresher.methods import load  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
 from thresher.store import Store  # noqa: E402
 from thresher.trained import trainer  # noqa: E402
 from thresher.types import Budget  # noqa: E402
 
-ROWS, SEED = 3000, 100
+SIZES = setup.Sizes()
 
 
 def development(out: Path, name: str) -> tuple[Pool, Pool, Store, ModelHandle]:
     """The pool, the questions, the store, the model."""
-    if not (out / name / "hidden_labels.jsonl").exists():
-        make_pool(out / name, ROWS, seed=SEED, mix=name, house_style=True)
-    if not (out / "q" / "evaluation_labels.jsonl").exists():
-        make_evaluation(out / "q", 60, seed=0, split="development", house_style=True)
+    setup.make_development(out, SIZES, (name,))
     store = Store(out / "store" / name)
-    model = resolve("demo", device="cpu", cache=store.root / "models")
-    return open_pool(out / name / "pool.json"), open_pool(out / "q" / "evaluation.json"), store, model
+    return *setup.open_world(out, name), store, resolve("demo", device="cpu", cache=store.root / "models")
+
+
+def reads(out: Path) -> None:
+    """Percent of short answers right, untuned and in plain form, over every kind that the world has."""
+    folder = out / "reads"
+    if not folder.exists():
+        rng = Random("reads")
+        asked = [sample_question(rng, kind, "development") for kind in KINDS for _ in range(SIZES.per_kind)]
+        rows = [Row(q.kind, (q.scene,), (phrase(rng, q, "word", "pool"),)) for q in asked]
+        write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
+    found = evaluate(
+        resolve("demo", device="cpu"),
+        open_pool(folder / "evaluation.json"),
+        score="generate",
+        store=Store(out / "store"),
+    )
+    print(by_kind(np.repeat(KINDS, SIZES.per_kind), np.array(found.rows["correct"].to_pylist(), float)))
+
+
+def room(out: Path, name: str, rates: str) -> None:
+    """Random and the oracles at 10%, three seeds, by kind, for each learning rate."""
+    pool, questions, store, model = development(out, name)
+    kinds = np.array([label["kind"] for label in labels_of(Path(questions.path))])
+    for rate in rates.split(","):
+        asked = job(
+            pool, questions, methods={"random": load("random"), **oracles(pool)}, budgets=[Budget("10%")], seeds=3, model=model,
+            recipe=replace(setup.RECIPE, learning_rate=float(rate)), full=False, equal="epochs", score="generate",
+        )  # fmt: skip
+        place = out / "room" / name
+        compare(
+            asked,
+            store=store,
+            out=place,
+            trainer=trainer(device="cpu", cache=store.root / "models"),
+            evaluate=Ask(False),
+        )
+        for method in asked.methods:
+            cells = [read_cell(place, cell) for cell in asked.cells() if cell.method == method]
+            scores = np.stack([np.nan_to_num(cell[1]) for cell in cells if cell is not None])
+            mean, spread = 100 * scores.mean(), 100 * scores.mean(1).std(ddof=1)
+            print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {by_kind(kinds, scores.mean(0))}", flush=True)
+
+
+def by_kind(kinds: np.ndarray, right: np.ndarray) -> str:
+    return ", ".join(f"{k} {100 * right[kinds == k].mean():.0f}" for k in dict.fromkeys(kinds.tolist()))
 
 
 def judged(out: Path, name: str) -> None:
@@ -100,12 +151,17 @@ def shares(values: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("judged", "taught", "composition"))
+    parser.add_argument("what", choices=("reads", "room", "judged", "taught", "composition"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pool", default="scarce", choices=setup.POOLS)
     parser.add_argument("--steps", default="300,1000")
+    parser.add_argument("--rates", default="1e-3")
     a = parser.parse_args()
-    if a.what == "composition":
+    if a.what == "reads":
+        reads(a.out)
+    elif a.what == "room":
+        room(a.out, a.pool, a.rates)
+    elif a.what == "composition":
         composition(a.out)
     elif a.what == "judged":
         judged(a.out, a.pool)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from benchmarks.proof.mixes import ASKED
 
-from thresher.demo.questions import KINDS
 from thresher.pools import Pool
 from thresher.samplers import allocate
 from thresher.types import Columns, ModelIdentity, Selection, Signal, digests_to_bytes
@@ -71,7 +71,7 @@ class Oracle:
         order = allowed[np.argsort(columns.ties[allowed], kind="stable")]
         if not self.balanced:
             return order[:budget]
-        groups = [order[kind[order] == k] for k in KINDS]
+        groups = [order[kind[order] == k] for k in ASKED]
         quota = allocate(budget, np.ones(len(groups)), np.array([len(g) for g in groups]))
         return np.concatenate([g[:q] for g, q in zip(groups, quota, strict=True)])
 

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.proof.mixes import CONTROL, MIXES
+from benchmarks.proof.questions import make_questions
+
 from thresher.compare import Equal
-from thresher.demo.evaluation import make_evaluation
-from thresher.demo.mixes import CONTROL, MIXES
 from thresher.demo.pool import make_pool
+from thresher.demo.scenes import Split
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.training.recipe import Recipe
@@ -40,15 +42,15 @@ JUDGED: dict[str, tuple[str, dict[str, str]]] = {
 LABELLED = {"judged": JUDGED, "taught": TAUGHT}  # by stage: the hidden labels are one of the method's models
 STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")  # under equal steps
 POOLS = tuple(MIXES)
-RECIPE = Recipe(lora=False, batch=8, learning_rate=2e-3)
+RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Rows of a pool, questions of a kind, seeds of the main table and of the two smaller ones."""
 
-    rows: int = 3000
-    per_kind: int = 60
+    rows: int = 6000
+    per_kind: int = 100
     seeds: int = 5
     fewer_seeds: int = 3
 
@@ -98,11 +100,20 @@ def smaller(sizes: Sizes, rows: int | None, per_kind: int | None, seeds: int | N
 
 def make_world(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
     """Writes pools and questions where they are not there yet. The pools' seed is not the one that choices were made on."""
+    write_world(folder, sizes, pools, seed=1, split="evaluation")
+
+
+def make_development(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
+    """Pools of another seed and questions on other scenes, on which choices are made. The proof uses neither."""
+    write_world(folder, sizes, pools, seed=100, split="development")
+
+
+def write_world(folder: Path, sizes: Sizes, pools: tuple[str, ...], seed: int, split: Split) -> None:
     for name in pools:
         if not (folder / name / "hidden_labels.jsonl").exists():
-            make_pool(folder / name, sizes.rows, seed=1, mix=name, house_style=True)
+            make_pool(folder / name, sizes.rows, seed, MIXES[name], house_style=True)
     if not (folder / "questions" / "evaluation_labels.jsonl").exists():
-        make_evaluation(folder / "questions", sizes.per_kind, seed=1, house_style=True)
+        make_questions(folder / "questions", sizes.per_kind, seed, split)
 
 
 def world_folder(out: Path, sizes: Sizes) -> Path:

@@ -1,6 +1,6 @@
 """Makes the cells of one pool and one stage, with the product's `compare`: what is finished is not made again.
 
-python -m benchmarks.proof.work --out DIR --pool crawl --stage ten [sizes]
+python -m benchmarks.proof.work --out DIR --pool web --stage ten [sizes]
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Wordings and formats are the pool's, since a tuned model is asked as it was taug
 from pathlib import Path
 from random import Random
 
-from thresher.demo.house_style import in_house_style
 from thresher.demo.llava_rows import Row, write_rows
 from thresher.demo.questions import KINDS, sample_question
 from thresher.demo.scenes import Split
@@ -15,13 +14,11 @@ from thresher.demo.styles import phrase
 _WITH_CHOICES = ("colour", "shape", "position", "count", "spatial", "comparison", "chart")
 
 
-def make_evaluation(
-    folder: Path, per_kind: int = 200, seed: int = 0, split: Split = "evaluation", *, house_style: bool = False
-) -> Path:
+def make_evaluation(folder: Path, per_kind: int = 200, seed: int = 0, split: Split = "evaluation") -> Path:
     """Writes evaluation.json, images/ and evaluation_labels.jsonl (kind, style, candidates); returns the former's path.
 
     Yes and no are equally frequent; a third of the kinds with options is multiple choice. `split="development"`
-    gives a set of the same make for decisions, on other scenes. `house_style`: short answers in the form of their kind (house_style.py).
+    gives a set of the same make for decisions, on other scenes.
     """
     if split not in ("evaluation", "development"):
         raise ValueError(f"an evaluation needs held-out scenes: split 'evaluation' or 'development', not {split!r}")
@@ -36,6 +33,4 @@ def make_evaluation(
                     break
             style = "choice" if kind in _WITH_CHOICES and k % 3 == 2 else "word"
             rows.append(Row("evaluation", (question.scene,), (phrase(rng, question, style, "pool"),)))
-    if house_style:
-        rows = [in_house_style(row) for row in rows]
     return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)

@@ -1,12 +1,10 @@
-"""What the pools of the toy world are made of: named mixes of sources, each with the faults of some real pools, and a control.
+"""What a pool of the toy world is made of: a mix of sources with the faults of real pools. CRAWL is the built-in pool's.
 
-A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows those are, and which kind a row
-is, stands in hidden_labels.jsonl alone.
+A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows those are, and which kind a
+row is, stands in hidden_labels.jsonl alone. The proof's mixes are its own (benchmarks/proof/mixes.py).
 """
 
 from dataclasses import dataclass
-
-from thresher.demo.questions import KINDS
 
 
 @dataclass(frozen=True)
@@ -56,59 +54,3 @@ CRAWL = Mix(
                {"choice": 1}, 0.05, multi_turn=0.1),
     ),
 )  # fmt: skip
-
-_SHAPES: dict[str, float] = {
-    "colour": 3,
-    "shape": 3,
-    "existence": 3,
-    "position": 2,
-    "count": 2,
-    "comparison": 1,
-    "spatial": 1,
-    "logic": 1,
-}
-
-REDUNDANT = Mix(
-    "redundant",
-    "Seven in ten rows ask again and again about very few scenes; every source is wrong in three rows of ten, so that a "
-    "source's name says nothing about its noise.",
-    (
-        Source("album", 0.40, _SHAPES, {"word": 4, "sentence": 1}, 0.30, instruct=0.5,
-               scenes=0.01, own_scenes=True),
-        Source("signs", 0.18, {"digits": 2, "letters": 2, "arithmetic": 1}, {"word": 3, "sentence": 1}, 0.30, instruct=0.5,
-               scenes=0.02, own_scenes=True),
-        Source("dashboards", 0.12, {"chart": 1}, {"word": 3, "choice": 1}, 0.30, scenes=0.02, own_scenes=True),
-        Source("fresh_scenes", 0.16, _SHAPES, {"word": 3, "choice": 1}, 0.30),
-        Source("fresh_texts", 0.08, {"digits": 2, "letters": 2, "arithmetic": 2, "chart": 2}, {"word": 3, "choice": 1}, 0.30),
-        Source("puzzles", 0.06, {"odd_one_out": 2, "logic": 1, "comparison": 1}, {"word": 3, "steps": 1}, 0.30),
-    ),
-)  # fmt: skip
-
-_TAIL = {
-    "colour": 40, "existence": 24, "shape": 16, "count": 8, "position": 3, "comparison": 2, "spatial": 2, "logic": 1.5,
-    "digits": 1, "letters": 1, "chart": 0.8, "odd_one_out": 0.7, "arithmetic": 0.7,
-}  # fmt: skip
-
-SCARCE = Mix(
-    "scarce",
-    "Two large sources hold all kinds of question, most of them of three kinds and the others under 3% each: the scarce skills "
-    "have no source of their own. A third source, a machine's answers, is mostly wrong.",
-    (
-        Source("general", 0.45, _TAIL, {"word": 4, "sentence": 1}, 0.12, instruct=0.5),
-        Source("instructions", 0.25, _TAIL, {"word": 3, "choice": 1}, 0.12),
-        Source("synthetic", 0.30, _TAIL, {"word": 2, "sentence": 1}, 0.70, instruct=0.7),
-    ),
-)  # fmt: skip
-
-_ALL = dict.fromkeys(KINDS, 1.0)
-
-CONTROL = Mix(
-    "control",
-    "Nothing to gain: all kinds equally often, no wrong answer, no scene twice, three sources of the same make.",
-    tuple(
-        Source(name, share, _ALL, {"word": 3, "choice": 1}, 0.0, distinct=True)
-        for name, share in (("first", 0.34), ("second", 0.33), ("third", 0.33))
-    ),
-)
-
-MIXES: dict[str, Mix] = {mix.name: mix for mix in (CRAWL, REDUNDANT, SCARCE, CONTROL)}

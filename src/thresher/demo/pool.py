@@ -12,29 +12,25 @@ from random import Random
 from thresher.demo.evaluation import make_evaluation
 from thresher.demo.house_style import in_house_style
 from thresher.demo.llava_rows import Row, write_rows
-from thresher.demo.mixes import CRAWL, MIXES, Source
+from thresher.demo.mixes import CRAWL, Mix, Source
 from thresher.demo.noise import wrong_answer
 from thresher.demo.plain_text import text_turn
 from thresher.demo.questions import ask, sample_question
 from thresher.demo.scenes import Scene, sample_in_split, sample_shapes
 from thresher.demo.styles import Turn, phrase
 
-__all__ = ["MIXES", "SOURCES", "Source", "make_evaluation", "make_pool"]
+__all__ = ["SOURCES", "Source", "make_evaluation", "make_pool"]
 
 SOURCES = CRAWL.sources
 
 
-def make_pool(
-    folder: Path, rows: int = 6000, seed: int = 0, mix: str = CRAWL.name, *, house_style: bool = False
-) -> Path:
+def make_pool(folder: Path, rows: int = 6000, seed: int = 0, mix: Mix = CRAWL, *, house_style: bool = False) -> Path:
     """Writes pool.json, images/ and hidden_labels.jsonl; returns the path of pool.json. Same arguments, same bytes.
 
-    `mix`: a name in MIXES; `house_style`: short answers in the form of their kind (house_style.py). Raises ValueError for another mix.
+    `house_style`: short answers in the form of their kind (house_style.py).
     """
-    if mix not in MIXES:
-        raise ValueError(f"mix {mix!r}: expected one of {', '.join(MIXES)}")
-    rng = Random(f"pool {seed}" if mix == CRAWL.name else f"pool {mix} {seed}")
-    sources = MIXES[mix].sources
+    rng = Random(f"pool {seed}" if mix is CRAWL else f"pool {mix.name} {seed}")
+    sources = mix.sources
     counts = [round(rows * s.share) for s in sources]
     counts[0] += rows - sum(counts)
     made: list[Row] = []
