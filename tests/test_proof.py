@@ -92,7 +92,7 @@ def test_every_method_of_the_table_is_loaded_and_none_is_missed() -> None:
     assert set(setup.METHODS) <= set(METHODS)
     for stage in setup.STAGES:
         assert setup.methods_of(stage, {})
-    assert {s.name for s in setup.stages_of("control")} == {"ten", "judged", "others"}
+    assert {s.name for s in setup.stages_of("control")} == {"ten", "judged", "aimed", "others"}
 
 
 def test_no_two_tasks_at_once_on_a_pool() -> None:

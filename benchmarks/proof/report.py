@@ -25,6 +25,7 @@ BUDGETS = ("5%", "10%", "30%")
 WHAT = {
     "ten": "10% and full",
     "judged": "mmSSR judged by the labels",
+    "aimed": "error-driven with the labels",
     "taught": "mmSSR with a teacher",
     "ablations": "parts at 10%",
     "others": "5% and 30%",
@@ -47,7 +48,9 @@ class PoolResult:
     @property
     def main(self) -> dict[Key, Arm]:
         ten = self.stages.get("ten", {})  # the other stages have fewer seeds of random
-        more = {arm: a for stage in ("judged", "taught", "others") for arm, a in self.stages.get(stage, {}).items()}
+        more = {
+            arm: a for stage in ("judged", "aimed", "taught", "others") for arm, a in self.stages.get(stage, {}).items()
+        }
         return {**ten, **{key: arm for key, arm in more.items() if key not in ten}}
 
 

@@ -6,7 +6,8 @@ sizes by time; the learning rate on development questions and a pool of another 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from benchmarks.proof.questions import make_questions
 from thresher.compare import Equal
 from thresher.demo.pool import make_pool
 from thresher.demo.scenes import Split
+from thresher.duplicates import find_leaks
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.training.recipe import Recipe
@@ -39,7 +41,15 @@ JUDGED: dict[str, tuple[str, dict[str, str]]] = {
     "oracle: mmssr, judged right": ("mmssr", {"judge": "labels"}),
     "oracle: mmssr, judged right, threshold=0": ("mmssr", {"judge": "labels", "threshold": "0"}),
 }
-LABELLED = {"judged": JUDGED, "taught": TAUGHT}  # by stage: the hidden labels are one of the method's models
+AIMED: dict[str, tuple[str, dict[str, str]]] = {
+    # a teacher by rules that sees every scene finds the mistakes of the untuned base on validation questions and names the skills
+    "oracle: error_driven, taught right": (
+        "error_driven",
+        {"teacher": "rules", "ask": "plain", "max_new_tokens": "64"},
+    ),
+}
+# by stage: the hidden labels are one of the method's models
+LABELLED = {"judged": JUDGED, "taught": TAUGHT, "aimed": AIMED}
 STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")  # under equal steps
 POOLS = tuple(MIXES)
 RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
@@ -71,6 +81,7 @@ class Stage:
 STAGES = (
     Stage("ten", ("10%",), True, "epochs", "both", True, False),
     Stage("judged", ("10%",), False, "epochs", "both", True, False),
+    Stage("aimed", ("10%",), False, "epochs", "both", True, False),
     Stage("taught", ("10%",), False, "epochs", "both", False, True),
     Stage("ablations", ("10%",), False, "epochs", "both", False, True),
     Stage("others", ("5%", "30%"), False, "epochs", "generate", True, False),
@@ -109,15 +120,39 @@ def make_development(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS)
 
 
 def write_world(folder: Path, sizes: Sizes, pools: tuple[str, ...], seed: int, split: Split) -> None:
-    for name in pools:
-        if not (folder / name / "hidden_labels.jsonl").exists():
-            make_pool(folder / name, sizes.rows, seed, MIXES[name], house_style=True)
+    new = [name for name in pools if not (folder / name / "hidden_labels.jsonl").exists()]
+    for name in new:
+        make_pool(folder / name, sizes.rows, seed, MIXES[name], house_style=True)
     if not (folder / "questions" / "evaluation_labels.jsonl").exists():
         make_questions(folder / "questions", sizes.per_kind, seed, split)
+    if not (folder / "validation" / "evaluation_labels.jsonl").exists():
+        make_questions(folder / "validation", max(sizes.per_kind // 2, 1), 1000 + seed, "development")
+        new = list(pools)
+    if new:
+        apart(folder, new)
+
+
+def apart(folder: Path, pools: Sequence[str]) -> None:
+    """Takes out of the validation questions those that a pool or the questions repeat: two scenes can be drawn nearly alike."""
+    path = folder / "validation" / "evaluation.json"
+    labels = path.with_name("evaluation_labels.jsonl")
+    mine = open_pool(path)
+    others = [folder / name / "pool.json" for name in pools] + [folder / "questions" / "evaluation.json"]
+    gone = {leak.row for other in others for leak in find_leaks(mine, open_pool(other), near=True)}
+    if gone:
+        left = [k for k in range(len(mine)) if k not in gone]
+        records, told = json.loads(path.read_text("utf-8")), labels.read_text("utf-8").splitlines(keepends=True)
+        path.write_text(json.dumps([records[k] for k in left], indent=1) + "\n", "utf-8")
+        labels.write_text("".join(told[k] for k in left), "utf-8")
 
 
 def world_folder(out: Path, sizes: Sizes) -> Path:
     return out / f"world-{sizes.rows}-{sizes.per_kind}"
+
+
+def open_validation(folder: Path) -> Pool:
+    """Questions like the others, on scenes of the development split: what error-driven tuning aims at."""
+    return open_pool(folder / "validation" / "evaluation.json")
 
 
 def open_world(folder: Path, pool: str) -> tuple[Pool, Pool]:

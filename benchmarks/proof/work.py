@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from thresher.backends.hf.threads import quiet_threads
@@ -20,6 +21,7 @@ from benchmarks.proof.oracles import oracles  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Job, compare, job  # noqa: E402
+from thresher.demo.teacher import handle, read_labels  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.store import Store  # noqa: E402
 from thresher.trained import trainer  # noqa: E402
@@ -39,17 +41,27 @@ def job_of(pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, 
         equal=stage.equal,
         score=stage.score,
         roles=roles_of(pool, stage),
+        target=setup.open_validation(Path(pool.path).parents[1]) if stage.name == "aimed" else None,
     )
 
 
 def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
-    """The further models of methods that have some: the pool's hidden labels as a teacher, or as a judge that is right."""
+    """The further models of methods that have some: the pool's hidden labels as a judge that is right or as a teacher, and a
+    teacher by rules that sees the scenes."""
     named = setup.LABELLED.get(stage.name, {})
     labels = Path(pool.path).with_name("hidden_labels.jsonl")
+    models: dict[str, Callable[[], ModelHandle]] = {
+        "labels": lambda: label_teacher(labels),
+        "rules": lambda: handle({**read_labels(labels), **read_labels(validation_labels(pool))}),
+    }
     return {
-        name: {role: label_teacher(labels) for role, model in settings.items() if model == "labels"}
+        name: {role: models[model]() for role, model in settings.items() if model in models}
         for name, (_, settings) in named.items()
     }
+
+
+def validation_labels(pool: Pool) -> Path:
+    return Path(pool.path).parents[1] / "validation" / "evaluation_labels.jsonl"
 
 
 def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, model: str) -> None:
