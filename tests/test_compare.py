@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
+from thresher.report import compare_report
 from thresher.store import Store
 from thresher.training.recipe import Recipe
 from thresher.types import Budget
@@ -243,6 +245,18 @@ def test_what_the_selections_say_is_kept_and_shown_once(tmp_path: Path, capsys: 
         assert capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [c["notes"] for c in written["cells"] if c["method"] == "highest_loss"] == [[note]] * 4
+    assert written["selection_notes"] == [f"4 cells of highest_loss: {note}"]
+    page = compare_report.write(tmp_path / "out").read_text()
+    assert page.count(f"4 cells of highest_loss: {note}") == 1
+
+
+def test_two_at_once_in_one_folder_make_every_cell_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: bench.run(say=said.append), range(2))
+    assert len(bench.training.calls()) == len(said) == 9
+    assert first.to_json() == second.to_json()
 
 
 def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher import run
+from thresher.alone import alone
 from thresher.compare.cells import FULL, Cell, Job
 from thresher.compare.judging import judge_cells
 from thresher.compare.kept import Result, keep, read_cell, work_folder
@@ -69,17 +70,24 @@ def compare(
 ) -> Comparison:
     """Make the cells that are not there, and judge. Writes compare.json and compare.svg into `out`.
 
-    `say`: is told of each cell as it begins. Raises what selecting, training and evaluating raise.
+    One comparison at a time in `out`: another one waits. `say`: is told of each cell as it begins. Raises what selecting,
+    training and evaluating raise.
     """
     out = check_writable(out)
+    (out / "cells").mkdir(exist_ok=True)
+    with alone(out / "cells" / ".lock", "makes cells of a comparison here", progress):
+        return _compare(_Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say)
+
+
+def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison:
+    job, out, progress = kitchen.job, kitchen.out, kitchen.progress
     cells = job.cells()
-    kitchen = _Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress)
     missing = [c for c in cells if read_cell(out, c) is None]
     if any(
         needs_target(job.methods[c.method], job.model, job.roles.get(c.method, {})) for c in missing if c.method != FULL
     ):
         _check_leaks(job, progress)
-    if not keep_models:
+    if not kitchen.keep_models:
         for cell in cells:  # of a run that was killed after its cell was finished
             if cell not in missing:
                 shutil.rmtree(work_folder(out, cell), ignore_errors=True)

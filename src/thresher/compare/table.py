@@ -73,6 +73,7 @@ class Comparison:
             ],
             "units": "cells: accuracy and macro from 0 to 1; verdicts: points (0 to 100) and 95% intervals",
             "notes": self.notes,
+            "selection_notes": self.selection_notes(),
             **self.about,
         }
 

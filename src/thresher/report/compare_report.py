@@ -74,7 +74,7 @@ def build(told: dict[str, Any]) -> str:
             title += f" in {len(won)} of {len(verdicts)} comparisons"
     else:
         title = "No gain over random was found"
-    about = {k: v for k, v in told.items() if k not in ("cells", "verdicts", "notes", "units")}
+    about = {k: v for k, v in told.items() if k not in ("cells", "verdicts", "notes", "selection_notes", "units")}
     return page.render(
         "compare.html.jinja",
         {
@@ -85,6 +85,7 @@ def build(told: dict[str, Any]) -> str:
             "figures": figures(cells, verdicts, budgets),
             "rows": rows(cells, verdicts, budgets),
             "notes": told.get("notes") or [],
+            "selection_notes": told.get("selection_notes") or [],
             "config": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=100),
         },
     )
