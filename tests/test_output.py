@@ -153,6 +153,20 @@ def test_a_subset_that_is_not_ours_is_not_deleted(pool: Pool, tmp_path: Path) ->
     assert (tmp_path / "out" / "subset.jsonl").read_text() == "the user's"
 
 
+def test_a_subset_that_is_not_ours_is_not_overwritten(pool: Pool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "subset.json").write_text("the user's")
+    with pytest.raises(ConfigError, match=r"holds a subset\.json that no selection of thresher left there"):
+        output.write(made(pool, tmp_path), pool, None, out)
+    assert [p.name for p in out.iterdir()] == ["subset.json"] and (out / "subset.json").read_text() == "the user's"
+    (out / "subset.json").unlink()
+    output.write(made(pool, tmp_path), pool, None, out)
+    (out / "run.yaml").unlink()  # as a kill leaves it: ours all the same
+    output.write(made(pool, tmp_path), pool, None, out)
+    assert (out / "run.yaml").exists()
+
+
 def test_the_pool_itself_is_never_overwritten(tmp_path: Path) -> None:
     path = write_pool(tmp_path / "subset.json", [record(i) for i in range(20)])
     before = path.read_bytes()

@@ -106,13 +106,12 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
             names += _errors(outcome, aside)
         names.append(_run(outcome, pool, config, aside))
         assert names[-1] == "run.yaml"
-        # selection.parquet tells an earlier selection also where a kill left it without its run.yaml
-        earlier = any((out / name).exists() for name in ("run.yaml", "selection.parquet"))
+        earlier = _left_by_a_selection(out)
         (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
         if earlier:  # what this selection lacks would contradict it
             for old in sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names)):
                 (out / old).unlink(missing_ok=True)
-        for name in names:
+        for name in sorted(names, key=lambda n: n != "selection.parquet"):  # first what tells whose the others are
             os.replace(aside / name, out / name)
     except OSError as e:
         why = e.strerror or str(e)
@@ -159,10 +158,23 @@ def spare_the_selection(out: str | Path, target: Path) -> None:
 
 
 def spare_the_pool(pool: Pool, out: Path) -> None:
-    """Raises ConfigError where a selection written to the folder `out` would overwrite a file of the pool."""
+    """Raises ConfigError where a selection in the folder `out` would overwrite a file of the pool, or a subset that none left."""
     for name in _FILES:
         if (out / name).exists() and any(os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.sources):
             raise ConfigError(f"--out {out} holds the pool itself ({name}), which must stay. Give another folder.")
+    from thresher import exporters
+
+    mine = "subset" + exporters.default(pool)[1]
+    if (out / mine).exists() and not _left_by_a_selection(out):
+        raise ConfigError(
+            f"--out {out} holds a {mine} that no selection of thresher left there, and that would be lost. Move it, or give "
+            "another folder."
+        )
+
+
+def _left_by_a_selection(out: Path) -> bool:
+    """selection.parquet tells one also where a kill left it without its run.yaml."""
+    return any((out / name).exists() for name in ("run.yaml", "selection.parquet"))
 
 
 # ---------------------------------------------------------------------------------------------- the files

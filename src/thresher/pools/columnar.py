@@ -99,7 +99,9 @@ class ParquetRows(_Table):
             sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).rstrip(".")
-            raise PoolError(f"{name} is a damaged parquet file: {why}. Download or write it again.") from error
+            raise PoolError(
+                f"{name} is a damaged parquet file, or none at all: {why}. Download or write it again, or give its true --format."
+            ) from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))
         self.columns = [str(c) for c in self.file.schema_arrow.names]
 
