@@ -2,6 +2,7 @@
 
     python -m benchmarks.proof.development reads --out DIR                          what the untuned base reads, by kind
     python -m benchmarks.proof.development room --out DIR [--pool web] [--rates 1e-3,2e-3]   random and oracles at 10%, by kind
+    python -m benchmarks.proof.development vary --out DIR --pool web --variants clipper mllm_selector:alpha=0   other settings
     python -m benchmarks.proof.development judged --out DIR [--pool scarce]         a judge that is right, by threshold
     python -m benchmarks.proof.development taught --out DIR --steps 300,1000        agreement with the teacher, by steps
     python -m benchmarks.proof.development composition --out out/proof              kinds and styles of subsets, seed 0
@@ -27,7 +28,7 @@ from benchmarks.label_teacher import label_teacher  # noqa: E402
 from benchmarks.proof import setup  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
 from benchmarks.proof.extras import labels_of  # noqa: E402
-from benchmarks.proof.oracles import oracles  # noqa: E402
+from benchmarks.proof.oracles import Labels, oracles  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher import run  # noqa: E402
@@ -94,6 +95,28 @@ def room(out: Path, name: str, rates: str) -> None:
             print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {by_kind(kinds, scores.mean(0))}", flush=True)
 
 
+def vary(out: Path, name: str, variants: list[str]) -> None:
+    """Methods with other settings against random at 10%, three seeds. A variant: METHOD or METHOD:KEY=VALUE,KEY=VALUE."""
+    pool, questions, store, model = development(out, name)
+    wrong = Labels.read(pool).noisy
+    methods = {}
+    for variant in variants:
+        method, _, settings = variant.partition(":")
+        methods[variant] = load(method, dict(s.split("=", 1) for s in settings.split(",") if s))
+    asked = job(
+        pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
+        recipe=setup.RECIPE, full=False, equal="epochs", score="generate",
+    )  # fmt: skip
+    place = out / "room" / name
+    made = compare(
+        asked, store=store, out=place, trainer=trainer(device="cpu", cache=store.root / "models"), evaluate=Ask(False)
+    )
+    for line in made.lines:
+        rows = np.concatenate([chosen_rows(place, c, pool) for c in asked.cells() if c.method == line.method])
+        gap = "" if line.verdict is None else f"{line.verdict.difference}"
+        print(f"{name} {line.method}: {line.mean}, wrong rows {wrong[rows].mean():.0%}; from random {gap}", flush=True)
+
+
 def by_kind(kinds: np.ndarray, right: np.ndarray) -> str:
     return ", ".join(f"{k} {100 * right[kinds == k].mean():.0f}" for k in dict.fromkeys(kinds.tolist()))
 
@@ -151,9 +174,10 @@ def shares(values: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("reads", "room", "judged", "taught", "composition"))
+    parser.add_argument("what", choices=("reads", "room", "vary", "judged", "taught", "composition"))
+    parser.add_argument("--variants", nargs="+", default=[], help="of vary")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pool", default="scarce", choices=setup.POOLS)
+    parser.add_argument("--pool", default="scarce", choices=sorted(setup.POOLS))
     parser.add_argument("--steps", default="300,1000")
     parser.add_argument("--rates", default="1e-3")
     a = parser.parse_args()
@@ -161,6 +185,8 @@ def main() -> None:
         reads(a.out)
     elif a.what == "room":
         room(a.out, a.pool, a.rates)
+    elif a.what == "vary":
+        vary(a.out, a.pool, a.variants)
     elif a.what == "composition":
         composition(a.out)
     elif a.what == "judged":
