@@ -23,6 +23,7 @@ from rich.table import Table
 
 from thresher import run
 from thresher.backends import ModelHandle, resolve
+from thresher.compute import Means
 from thresher.demo.llava_rows import Row, write_rows
 from thresher.demo.questions import sample_question
 from thresher.demo.rationales import FACT_KINDS, Rationale, false_rationale
@@ -80,7 +81,7 @@ def find(
     models = {"model": student.identity, "teacher": teacher.identity}
     signals = method.target_signals(models, seed)
     pool = open_pool(file, file.parent)
-    columns = run.compute_all(signals, pool, store, seed, student, "refuse", False, None, roles={"teacher": teacher})
+    columns = run.compute_all(signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse"))
     assert isinstance(signals["mistake"], Mistake) and isinstance(signals["rationale"], RowSignal)
     assert not columns["rationale"].values["right"].any(), "every planted rationale is wrong"
     return columns["mistake"].values

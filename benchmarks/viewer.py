@@ -28,7 +28,7 @@ from rich.table import Table
 from million import generate
 from thresher import output, run
 from thresher.backends import ModelHandle
-from thresher.compute import Computation, Request
+from thresher.compute import Computation, Means, Request
 from thresher.config import RunConfig
 from thresher.methods import load
 from thresher.mixture import settled_for
@@ -57,15 +57,15 @@ class Planted(Computation):
         self.store.append(request.fingerprint, signal.fields, request.keys, fields, [""] * m)
 
 
-def started(pool: Pool, signals: Any, store: Store, seed: int, model: Any, *rest: Any) -> Computation:
-    return Planted(pool, store, seed=seed, model=model)
+def started(pool: Pool, signals: Any, means: Means, **rest: Any) -> Computation:
+    return Planted(pool, means)
 
 
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     """A selection folder of this method, from planted columns."""
     method, budget = load(name), Budget("10%")
     settled = settled_for(None, pool, budget, store, 0, None)
-    made = prepare(pool, method, settled, model=MODEL, store=store, start=started)
+    made = prepare(pool, method, settled, Means(store, model=MODEL), start=started)
     told = RunConfig(pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out))
     output.write(made.choose(method, budget, settled), pool, told, out)
     return out

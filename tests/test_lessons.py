@@ -18,7 +18,7 @@ from tests.methods.planted import digests
 from thresher import output, run
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
-from thresher.compute import begin
+from thresher.compute import Means, begin
 from thresher.errors import ConfigError
 from thresher.lesson_pool import LessonPool
 from thresher.methods import load
@@ -146,18 +146,7 @@ def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraini
     pool = pool_of(tmp_path, 120)
     method = load("mmssr", {**SETTINGS, "style": style})
     signals = method.signals_of_roles({"model": IDENTITY, "teacher": TEACHER}, 0, 10)
-    computation = begin(
-        pool,
-        signals,
-        store,
-        0,
-        Model().handle,
-        "auto",
-        False,
-        None,
-        training.trainer,
-        roles={"teacher": Teacher().handle},
-    )
+    computation = begin(pool, signals, Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer))
     computation.columns({name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"})
     scorer, styler = signals["score_humanities"], signals["style_0" if style == "likelihood" else "styles"]
     made = {}

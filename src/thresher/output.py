@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 import yaml
 
 import thresher
+from thresher.compute import Means
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, settled_for
@@ -399,7 +400,7 @@ def signals_table(out: str | Path) -> pa.Table:
                 f"made {out} ({run['thresher']}). Select again."
             )
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    columns = compute_all(signals, pool, store, seed, model, "exclude", False, None, gone, roles, settled.within)
+    columns = compute_all(signals, pool, Means(store, seed, model, roles, gone, "exclude"), settled.within)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():

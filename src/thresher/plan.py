@@ -14,7 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.compute import AUTO_LIMIT, Computation, begin
+from thresher.compute import AUTO_LIMIT, Computation, Means, begin
 from thresher.engines.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, Settled, settled_for
@@ -141,30 +141,19 @@ def plan(
     settled = settled_for(mixture, pool, budget, store, seed, None, model=model, score=False)
     wanted = settled.budget
     signals = signals_of(method, model, roles or {}, seed, wanted)
-    computation = begin(
-        pool,
-        signals,
-        store,
-        seed,
-        model,
-        "exclude",
-        retry_errors,
-        None,
-        roles=roles,
-        within=settled.within,
-        aside=settled.aside,
-    )
+    means = Means(store, seed, model, roles or {}, on_missing="exclude", retry_errors=retry_errors)
+    computation = begin(pool, signals, means, within=settled.within, aside=settled.aside)
     parts, costs = _parts(computation, signals, probe)
     due = any(p.to_score for p in parts)
     aimed: list[Price] = []
     if target is not None and check(method, target, model, roles or {}):
         wanted_of_it = target_signals_of(method, model, roles or {}, seed)
-        beside = begin(target, wanted_of_it, store, seed, model, "exclude", retry_errors, None, roles=roles)
+        beside = begin(target, wanted_of_it, means)
         theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
         parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
     if settled.mixture.dedup == "semantic":
-        theirs, costs_of_it = _embedding(pool, settled, store, seed, model, probe)
+        theirs, costs_of_it = _embedding(pool, settled, means, probe)
         if any(p.to_score for p in theirs):
             parts = tuple(dataclasses.replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
@@ -247,13 +236,15 @@ def _parts(
 
 
 def _embedding(
-    pool: Pool, settled: Settled, store: Store, seed: int, model: ModelHandle | None, probe: bool
+    pool: Pool, settled: Settled, means: Means, probe: bool
 ) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
     """What `--dedup semantic` asks of the model before the method asks anything."""
     from thresher.duplicates.stage import embedding_of
 
-    signal = embedding_of(model)
-    computation = begin(pool, {"dedup": signal}, store, seed, model, "exclude", False, None, within=settled.compared)
+    signal = embedding_of(means.model)
+    computation = begin(
+        pool, {"dedup": signal}, dataclasses.replace(means, retry_errors=False), within=settled.compared
+    )
     return _parts(computation, {"dedup": signal}, probe)
 
 

@@ -17,21 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.compute import Computation, OnMissing, begin, commonest
+from thresher.compute import Computation, Means, begin, commonest
 from thresher.mixture import Settled
 from thresher.outcome import Failure, Outcome, Recipe
 from thresher.progress import counted
 from thresher.signal_graph import needs_model, signals_of
 from thresher.signals.one_shot import OneShot
-from thresher.store import Store
 from thresher.targeted import Aimed, OnLeak, aim, check, leaks
-from thresher.trained import Trainer
 from thresher.types import Budget, Columns, Method, Selection, Signal, TargetMethod
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
     from thresher.pools import Pool
-    from thresher.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -42,9 +38,7 @@ class Prepared:
     signals: Mapping[str, Signal]
     computation: Computation
     columns: Columns  # of the rows that are active in `computation`
-    seed: int
-    model: ModelHandle | None
-    roles: Mapping[str, ModelHandle]
+    means: Means
     aimed: Aimed | None
     gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
     leaked: str  # a note about rows that repeat questions of the validation set; "" where there are none
@@ -61,7 +55,7 @@ class Prepared:
             chooser = dataclasses.replace(self.aimed, method=method)
 
         def ask(given: Columns, k: int) -> Selection:
-            lot = hashlib.sha256(b"%d|%s" % (self.seed, method.name.encode())).digest()
+            lot = hashlib.sha256(b"%d|%s" % (self.means.seed, method.name.encode())).digest()
             answer = chooser.select(given, k, np.random.default_rng(int.from_bytes(lot)))
             _check(method, answer, given, k)
             return answer
@@ -75,17 +69,17 @@ class Prepared:
         if chosen.weights is not None:
             evidence["weight"] = _spread(chosen.weights, at, len(considered))
         failures = [f for f in self.failures if not settled.keep[f.row]]
-        computation = self.computation
+        computation, means = self.computation, self.means
         recipe = Recipe(
             method=method.name,
             settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
             budget=budget.text,
-            seed=self.seed,
-            model=None if self.model is None else self.model.name,
-            identity=None if self.model is None else self.model.identity,
-            store=computation.store.root,
-            on_missing=computation.on_missing,
-            roles={role: (handle.name, handle.identity) for role, handle in self.roles.items()},
+            seed=means.seed,
+            model=None if means.model is None else means.model.name,
+            identity=None if means.model is None else means.model.identity,
+            store=means.store.root,
+            on_missing=means.on_missing,
+            roles={role: (handle.name, handle.identity) for role, handle in means.roles.items()},
             mixture=settled.mixture,
             validation=None if self.aimed is None else (self.aimed.pool.spec, self.aimed.pool.images),
         )
@@ -142,51 +136,29 @@ def prepare(
     pool: Pool,
     method: Method,
     settled: Settled,
+    means: Means,
     *,
-    seed: int = 0,
-    model: ModelHandle | None = None,
-    store: Store,
-    on_missing: OnMissing = "auto",
-    retry_errors: bool = False,
-    progress: Progress | None = None,
-    trainer: Trainer | None = None,
     usable_only: bool = False,
-    roles: Mapping[str, ModelHandle] | None = None,
     target: Pool | None = None,
     on_leak: OnLeak | None = "refuse",
     taken: np.ndarray | None = None,
     start: Callable[..., Computation] = begin,
 ) -> Prepared:
-    """What is stored is loaded, what is missing is scored. The arguments are those of `run.select`, and so is what is raised.
+    """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`, `taken` and what is raised: as `run.select`.
 
     `start`: makes the computation as `compute.begin` does; a caller that keeps columns in memory gives its own.
     """
-    roles = roles or {}
-    signals = signals_of(method, model, roles, seed, settled.budget)
-    computation = start(
-        pool,
-        signals,
-        store,
-        seed,
-        model,
-        on_missing,
-        retry_errors,
-        progress,
-        trainer,
-        usable_only,
-        roles,
-        settled.within,
-        settled.aside,
-    )
+    signals = signals_of(method, means.model, means.roles, means.seed, settled.budget)
+    computation = start(pool, signals, means, usable_only=usable_only, within=settled.within, aside=settled.aside)
     leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
-    if target is not None and on_leak is not None and check(method, target, model, roles):
-        repeated, leaked = leaks(pool, target, on_leak, progress)
+    if target is not None and on_leak is not None and check(method, target, means.model, means.roles):
+        repeated, leaked = leaks(pool, target, on_leak, means.progress)
         gone = np.union1d(gone, repeated)
     if len(gone):
         computation.active[np.isin(computation.order, gone)] = False
-    aimed = aim(method, target, store, seed, model, on_missing, retry_errors, progress, roles, start)
+    aimed = aim(method, target, means, start)
     columns = computation.columns(signals)
-    return Prepared(pool, signals, computation, columns, seed, model, roles, aimed, gone, leaked)
+    return Prepared(pool, signals, computation, columns, means, aimed, gone, leaked)
 
 
 def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:

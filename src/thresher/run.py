@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.compute import OnMissing, SignalRun, begin
+from thresher.compute import Means, OnMissing, SignalRun, begin
 from thresher.mixture import Mixture, settled_for
 from thresher.outcome import Failure, Outcome, Recipe
 from thresher.prepared import prepare
@@ -76,15 +76,8 @@ def select(
         pool,
         method,
         settled,
-        seed=seed,
-        model=model,
-        store=store,
-        on_missing=on_missing,
-        retry_errors=retry_errors,
-        progress=progress,
-        trainer=trainer,
+        Means(store, seed, model, roles or {}, trainer, on_missing, retry_errors, progress),
         usable_only=usable_only,
-        roles=roles,
         target=target,
         on_leak=on_leak,
         taken=taken,
@@ -110,29 +103,18 @@ def compute(
 ) -> Column:
     """One signal of every row, scored where it is not stored. Raises as `select` does."""
     name = signal.name
-    return compute_all({name: signal}, pool, store, seed, model, on_missing, retry_errors, progress, trainer)[name]
+    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress)
+    return compute_all({name: signal}, pool, means)[name]
 
 
 def compute_all(
-    signals: Mapping[str, Signal],
-    pool: Pool,
-    store: Store,
-    seed: int,
-    model: ModelHandle | None,
-    on_missing: OnMissing,
-    retry_errors: bool,
-    progress: Progress | None,
-    trainer: Trainer | None = None,
-    roles: Mapping[str, ModelHandle] | None = None,
-    within: np.ndarray | None = None,
+    signals: Mapping[str, Signal], pool: Pool, means: Means, within: np.ndarray | None = None
 ) -> dict[str, Column]:
     """Several signals as `select` computes them: each one's rows are those still active when its turn came.
 
     `within`: bool [n], the rows that are considered at all; the others are not known.
     """
-    computation = begin(
-        pool, signals, store, seed, model, on_missing, retry_errors, progress, trainer, roles=roles, within=within
-    )
+    computation = begin(pool, signals, means, within=within)
     n = len(pool)
     back = np.empty(n, dtype=np.int64)
     back[computation.order] = np.arange(n)

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thresher.compute import Computation, OnMissing, SignalRun, begin, commonest
+from thresher.compute import Computation, Means, SignalRun, begin, commonest
 from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.progress import Bar, Lines, counted, for_stderr
 from thresher.signal_graph import target_signals_of
-from thresher.store import Store
 from thresher.types import Columns, Method, Selection, TargetMethod
 
 if TYPE_CHECKING:
@@ -79,25 +78,19 @@ def check(method: Method, target: object, model: ModelHandle | None, roles: Mapp
 def aim(
     method: Method,
     target: Pool | None,
-    store: Store,
-    seed: int,
-    model: ModelHandle | None,
-    on_missing: OnMissing,
-    retry_errors: bool,
-    progress: Progress | None,
-    roles: Mapping[str, ModelHandle],
+    means: Means,
     start: Callable[..., Computation] = begin,
 ) -> Aimed | None:
     """The target's columns, computed; None where the method aims at nothing. Raises as `run.select` does.
 
     `start`: makes the computation, as in `prepared.prepare`.
     """
-    if not check(method, target, model, roles):
+    if not check(method, target, means.model, means.roles):
         return None
     assert isinstance(method, TargetMethod) and target is not None
-    signals = target_signals_of(method, model, roles, seed)
+    signals = target_signals_of(method, means.model, means.roles, means.seed)
     try:
-        computation = start(target, signals, store, seed, model, on_missing, retry_errors, progress, roles=roles)
+        computation = start(target, signals, means)
         found = computation.columns(signals)
     except TooManyFailures as e:  # its numbers are not those of the pool
         raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e

@@ -3,6 +3,7 @@
 Inputs come first and each distinct signal once. All arrays here are in the pool's canonical order ("positions"), so
 nothing depends on the order of the file. Ties pools, store, engine and backend together; `run` and `plan` use it.
 
+    means        store, models and rules that all of it is given      touches nothing
     active       which rows are still in, and when too many have left    touches nothing
     requests     what a signal wants of the store, and under which keys  reads the store
     passes       asking models: one is open at a time                    writes scores and trained models into the store
@@ -13,6 +14,7 @@ nothing depends on the order of the file. Ties pools, store, engine and backend 
 
 from thresher.compute.active import AUTO_LIMIT, OnMissing, commonest
 from thresher.compute.computation import Computation, begin
+from thresher.compute.means import Means
 from thresher.compute.requests import Request, SignalRun
 
-__all__ = ["AUTO_LIMIT", "Computation", "OnMissing", "Request", "SignalRun", "begin", "commonest"]
+__all__ = ["AUTO_LIMIT", "Computation", "Means", "OnMissing", "Request", "SignalRun", "begin", "commonest"]

@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.compute.active import OnMissing
+from thresher.compute.means import Means
 from thresher.compute.passes import Passes
 from thresher.compute.requests import SignalRun, blank
 from thresher.errors import ConfigError, StoreError
 from thresher.signal_graph import memo_key, needs_model, walk
-from thresher.store import Store
-from thresher.trained import Trainer
 from thresher.types import Columns, FactSignal, PartSignal, PoolSignal, RowSignal, SharedSignal, Signal
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
     from thresher.pools import Pool
-    from thresher.progress import Progress
 
 
 class Computation(Passes):
@@ -123,15 +119,9 @@ class Computation(Passes):
 def begin(
     pool: Pool,
     signals: Mapping[str, Signal],
-    store: Store,
-    seed: int,
-    model: ModelHandle | None,
-    on_missing: OnMissing,
-    retry_errors: bool,
-    progress: Progress | None,
-    trainer: Trainer | None = None,
+    means: Means,
+    *,
     usable_only: bool = False,
-    roles: Mapping[str, ModelHandle] | None = None,
     within: np.ndarray | None = None,
     aside: Callable[[str], bool] | None = None,
 ) -> Computation:
@@ -142,20 +132,8 @@ def begin(
     so is set aside instead of counted as a failure.
     """
     needs = needs_model(signals)
-    if needs and model is None and not roles:
+    if needs and means.model is None and not means.roles:
         raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
-    computation = Computation(
-        pool,
-        store,
-        seed=seed,
-        model=model,
-        roles=roles,
-        on_missing=on_missing,
-        retry_errors=retry_errors,
-        progress=progress,
-        trainer=trainer,
-        within=within,
-        aside=aside,
-    )
+    computation = Computation(pool, means, within=within, aside=aside)
     computation.exclude_known_problems(needs or usable_only)
     return computation

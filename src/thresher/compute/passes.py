@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from thresher.compute.active import ActiveRows, OnMissing
+from thresher.compute.active import ActiveRows
+from thresher.compute.means import Means
 from thresher.compute.requests import Request, SignalRun, image_order, key_fields
 from thresher.compute.requests import request as request_of
 from thresher.engines import local
@@ -22,9 +23,8 @@ from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.lesson_pool import LessonPool
 from thresher.signal_graph import asked, memo_key, models_to_train
-from thresher.store import Store
 from thresher.together import Together
-from thresher.trained import Trainer, TrainingRun, identity_of, trained_model
+from thresher.trained import TrainingRun, identity_of, trained_model
 from thresher.types import (
     Capability,
     Columns,
@@ -41,7 +41,6 @@ from thresher.types import (
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
-    from thresher.progress import Progress
 
 _Row = TypeVar("_Row", bound=RowSignal)
 SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must not cost many
@@ -53,24 +52,17 @@ class Passes(ActiveRows):
     def __init__(
         self,
         pool: Pool,
-        store: Store,
+        means: Means,
         *,
-        seed: int = 0,
-        model: ModelHandle | None = None,
-        roles: Mapping[str, ModelHandle] | None = None,
-        on_missing: OnMissing = "auto",
-        retry_errors: bool = False,
-        progress: Progress | None = None,
-        trainer: Trainer | None = None,
         within: np.ndarray | None = None,
         aside: Callable[[str], bool] | None = None,
     ) -> None:
-        super().__init__(pool, seed, on_missing, within, aside)
-        self.store, self.model = store, model
-        self.handles = {handle.identity: handle for handle in (roles or {}).values()}
-        if model is not None:
-            self.handles[model.identity] = model
-        self.retry_errors, self.progress, self.trainer = retry_errors, progress, trainer
+        super().__init__(pool, means.seed, means.on_missing, within, aside)
+        self.store, self.model = means.store, means.model
+        self.handles = {handle.identity: handle for handle in means.roles.values()}
+        if means.model is not None:
+            self.handles[means.model.identity] = means.model
+        self.retry_errors, self.progress, self.trainer = means.retry_errors, means.progress, means.trainer
         self.runs: list[SignalRun] = []
         self.notes: list[str] = []  # what the models' backends have to say, in words
         self.trainings: list[TrainingRun] = []

@@ -8,11 +8,12 @@ texts and pictures look like or, for semantic, what a model makes of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.compute import Means, begin
 from thresher.duplicates.embedding import NO_STATES, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
 from thresher.duplicates.near import THRESHOLD as ALIKE
@@ -66,11 +67,12 @@ def representatives(
     A row with a picture that cannot be read is nobody's copy. Raises ConfigError (semantic without a model), CapabilityError (a
     model behind a server), MissingExtra without the extra `duplicates`, StoreError.
     """
+    means = Means(store, seed, model, on_missing="exclude", progress=progress)
     order = _best_first(pool, keep)
     if how == "semantic":
-        rows, group_of, note = _by_meaning(pool, order, within | keep, store, seed, progress, threshold, model, score)
+        rows, group_of, note = _by_meaning(pool, order, within | keep, means, threshold, score)
     else:
-        rows, group_of = _labelled(pool, how, within | keep, store, seed, progress, threshold)
+        rows, group_of = _labelled(pool, how, within | keep, means, threshold)
         note = f"--dedup {how}"
     known = np.zeros(len(pool), bool)
     known[rows] = True
@@ -112,27 +114,22 @@ def _by_meaning(
     pool: Pool,
     order: np.ndarray,
     within: np.ndarray,
-    store: Store,
-    seed: int,
-    progress: Progress | None,
+    means: Means,
     threshold: float | None,
-    model: ModelHandle | None,
     score: bool,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """As `_labelled`, and what to say; a whole sentence where nothing is known yet. `order`: all rows, those that stay first."""
-    from thresher.compute import begin  # a run asks for this stage
-
     nobody = np.zeros(0, np.int64)
-    signal = embedding_of(model)
+    signal = embedding_of(means.model)
     least = CLOSE if threshold is None else threshold
     if not score:
-        asked = begin(pool, {signal.name: signal}, store, seed, model, "exclude", False, None, within=within)
+        asked = begin(pool, {signal.name: signal}, replace(means, progress=None), within=within)
         if missing := int(asked.request(signal).todo.sum()):
             note = (
                 f"which rows are copies is known once {counted(missing)} passed the model; here none is taken for one."
             )
             return nobody, nobody, f"--dedup semantic: {note}"
-    found = _columns({signal.name: signal}, pool, within, store, seed, progress, model)
+    found = _columns({signal.name: signal}, pool, within, means)
     if found is None:
         return nobody, nobody, "--dedup semantic"
     known = found[signal.name].known
@@ -150,15 +147,11 @@ def _labelled(
     pool: Pool,
     how: str,
     within: np.ndarray,
-    store: Store,
-    seed: int,
-    progress: Progress | None,
+    means: Means,
     threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pool rows that could be described, int64 [m]; their groups, int64 [m])."""
-    described = _columns(
-        {"text_minhash": TextMinhash(), "image_hash": ImageHash()}, pool, within, store, seed, progress
-    )
+    described = _columns({"text_minhash": TextMinhash(), "image_hash": ImageHash()}, pool, within, means)
     if described is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = np.flatnonzero(described["text_minhash"].known & described["image_hash"].known)
@@ -172,15 +165,12 @@ def _columns(
     signals: Mapping[str, Signal],
     pool: Pool,
     within: np.ndarray,
-    store: Store,
-    seed: int,
-    progress: Progress | None,
-    model: ModelHandle | None = None,
+    means: Means,
 ) -> dict[str, Column] | None:
     """None where not a single row could be described, such as when no picture can be read."""
     from thresher.run import compute_all  # a run asks for this stage
 
     try:
-        return compute_all(signals, pool, store, seed, model, "exclude", False, progress, within=within)
+        return compute_all(signals, pool, means, within)
     except TooManyFailures:
         return None

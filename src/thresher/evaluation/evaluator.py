@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from thresher.compute import AUTO_LIMIT, Computation, OnMissing, commonest
+from thresher.compute import AUTO_LIMIT, Computation, Means, OnMissing, commonest
 from thresher.errors import ConfigError, TooManyFailures, nearest
 from thresher.evaluation.groups import groups
 from thresher.evaluation.metrics import anls, exact_match, relaxed_match
@@ -216,7 +216,8 @@ class _Evaluation(Computation):
     def __init__(
         self, part: Pool, store: Store, model: ModelHandle, limit: _Limit, progress: Progress | None, retry_errors: bool
     ) -> None:
-        super().__init__(part, store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress)
+        means = Means(store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress)
+        super().__init__(part, means)
         self.limit = limit
 
     def check(self, more: Counter[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.compute import Computation, OnMissing, Request, SignalRun
+from thresher.compute import Computation, Means, Request, SignalRun
 from thresher.errors import ThresherError
 from thresher.fingerprint import fingerprint
 from thresher.signal_graph import memo_key, needs_model
@@ -22,11 +22,7 @@ from thresher.together import Together
 from thresher.types import PartSignal, RowSignal, SharedSignal, Signal
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.store import Store
-    from thresher.trained import Trainer
 
 
 class NeedsModel(ThresherError):
@@ -66,31 +62,18 @@ class Recall:
         self,
         pool: Pool,
         signals: Mapping[str, Signal],
-        store: Store,
-        seed: int,
-        model: ModelHandle | None,
-        on_missing: OnMissing,
-        retry_errors: bool,
-        progress: Progress | None,
-        trainer: Trainer | None = None,
+        means: Means,
+        *,
         usable_only: bool = False,
-        roles: Mapping[str, ModelHandle] | None = None,
         within: np.ndarray | None = None,
         aside: Callable[[str], bool] | None = None,
     ) -> Computation:
         needs = needs_model(signals)
-        if needs and model is None and not roles:
+        if needs and means.model is None and not means.roles:
             raise NeedsModel("This method asks a model about the rows, and the selection named none.")
         mine = self.entries.setdefault(id(pool), {})
-        asked = {
-            "seed": seed,
-            "model": model,
-            "roles": roles,
-            "on_missing": on_missing,
-            "within": within,
-            "aside": aside,
-        }
-        made = Recalling(mine, "" if pool is self.pool else "validation ", pool, store, **asked)
+        of = "" if pool is self.pool else "validation "
+        made = Recalling(mine, of, pool, means, within=within, aside=aside)
         made.exclude_known_problems(needs or usable_only)
         return made
 
@@ -98,8 +81,8 @@ class Recall:
 class Recalling(Computation):
     """As a computation, but for row signals."""
 
-    def __init__(self, entries: dict[str, Entry], of: str, pool: Pool, store: Store, **told: Any) -> None:
-        super().__init__(pool, store, **told)
+    def __init__(self, entries: dict[str, Entry], of: str, pool: Pool, means: Means, **told: Any) -> None:
+        super().__init__(pool, means, **told)
         self.entries, self.of = entries, of
         self.last: tuple[np.ndarray, list[str]] = (np.zeros(0, np.int64), [])
 

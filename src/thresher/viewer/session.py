@@ -23,6 +23,7 @@ import numpy as np
 from thresher import config as configs
 from thresher import methods, output
 from thresher.backends import ModelHandle
+from thresher.compute import Means
 from thresher.config import RunConfig
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
 from thresher.methods.needs import aims, asks_the_model
@@ -227,15 +228,12 @@ class Session:
         key = (names, seed, within, model is None)
         if key not in self.prepared:
             repeated, leaked = self._leaks(method, model, roles, target)
+            on_missing = self.config.on_missing  # run.yaml holds one that was checked
             made = prepare(
                 self.pool,
                 method,
                 settled,
-                seed=seed,
-                model=model,
-                store=self.store,
-                on_missing=self.config.on_missing,  # type: ignore[arg-type]  # run.yaml holds one that was checked
-                roles=roles,
+                Means(self.store, seed, model, roles, on_missing=on_missing),  # type: ignore[arg-type]
                 target=target,
                 on_leak=None,
                 taken=repeated,
