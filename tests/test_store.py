@@ -208,7 +208,7 @@ def test_too_little_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.Mon
         raise pa.ArrowMemoryError("malloc of size 64 failed")
 
     with monkeypatch.context() as m:
-        m.setattr(pq, "read_table", out_of_memory)
+        m.setattr(pq, "ParquetFile", out_of_memory)
         with pytest.raises(MemoryError):
             store.load(FP, FIELDS, keys(2))
     assert store.damaged == [] and store.load(FP, FIELDS, keys(2))[2].all()

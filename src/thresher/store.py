@@ -256,13 +256,16 @@ class Store:
     def _read(self, path: Path, fields: Sequence[Field]) -> pa.Table | None:
         """One part, or None when it is gone or damaged (then it is set aside)."""
         try:
-            data = path.read_bytes()
+            # into Arrow's own memory: Arrow's threads may let go of it after Python has ended, and a Python object would then
+            # abort the process
+            with pa.OSFile(str(path)) as file:
+                data = file.read_buffer()
         except FileNotFoundError:
             return None
         except OSError as e:
-            raise StoreError(f"The store's part {path} cannot be read: {e.strerror}.") from e
+            raise StoreError(f"The store's part {path} cannot be read: {e.strerror or e}.") from e
         try:
-            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+            table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
             table.validate()
         except pa.ArrowMemoryError:
             raise  # a MemoryError: it says nothing about the part, whose rows are fine

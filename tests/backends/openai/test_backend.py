@@ -355,7 +355,7 @@ def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> Non
 
 
 def test_rows_come_as_they_end(opened: Any, images: Images) -> None:
-    _, backend = opened({"timeout": 5.0, "concurrency": 2}, exactly={1: "hang"}, hang=0.5)
+    _, backend = opened({"timeout": 5.0, "concurrency": 2}, exactly={1: "hang"}, hang=2.0)
     pieces = [p.index.tolist() for p in backend.ask(rows(6), [SCORE], images)]
     assert len(pieces) > 3 and pieces[0] == [0] and pieces[-1][-1] == 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from thresher.errors import CapReached, ImageError, ServerError
 
 UNANSWERED = 8  # rows given up one after the other, before the server is held to be down
 UNREACHABLE = 3  # the same, where not even a connection came about
+PATIENCE = 0.5  # seconds for workers to end, all together
 AT_FIRST = 3  # the same, while the server has answered nothing yet; of those without a connection, one
 
 
@@ -145,14 +147,15 @@ class _Workers:
         self._tasks: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._started = 0
+        self._threads: list[threading.Thread] = []
         self._open = 0
 
     def give(self, row: int, requests: int) -> None:
         self._open += 1
-        if self._started < min(self._open, self._options.concurrency):
-            self._started += 1
-            threading.Thread(target=self._work, daemon=True, name=f"thresher-request-{self._started}").start()
+        if len(self._threads) < min(self._open, self._options.concurrency):
+            name = f"thresher-request-{len(self._threads) + 1}"
+            self._threads.append(threading.Thread(target=self._work, daemon=True, name=name))
+            self._threads[-1].start()
         self._tasks.put((row, requests))
 
     def ended(self, *, wait: bool) -> list[tuple[int, Any, BaseException | None]]:
@@ -170,10 +173,14 @@ class _Workers:
         return [Done(row, value) for row, value, error in self.ended(wait=False) if error is None]
 
     def stop(self) -> None:
-        """No worker sends anything from now on but what it is sending; nobody waits for them."""
+        """No worker sends anything from now on but what it is sending. Those that wait for work have ended after this; for the
+        others nobody waits longer than PATIENCE: a thread that is still there when Python ends can abort the process."""
         self._stop.set()
-        for _ in range(self._started):
+        for _ in self._threads:
             self._tasks.put(None)
+        end = time.monotonic() + PATIENCE
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0.0))
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
