@@ -48,14 +48,14 @@ REDUNDANT = Mix(
 )  # fmt: skip
 
 _TAIL: dict[str, float] = {
-    "colour": 37, "existence": 24, "shape": 15,
-    "position": 4, "comparison": 4, "logic": 4, "digits": 4, "letters": 4, "chart": 4,
+    "colour": 35, "existence": 23, "shape": 15,
+    "position": 7, "comparison": 4, "logic": 4, "digits": 4, "letters": 4, "chart": 4,
 }  # fmt: skip
 
 SCARCE = Mix(
     "scarce",
-    "Two large sources hold all kinds of question, three quarters of them of three kinds and the others 4% each: the scarce "
-    "skills have no source of their own. A third source, a machine's answers, is mostly wrong.",
+    "Two large sources hold all kinds of question, nearly three quarters of them of three kinds and the others 4 to 7% each: the "
+    "scarce skills have no source of their own. A third source, a machine's answers, is mostly wrong.",
     (
         Source("general", 0.45, _TAIL, {"word": 4, "sentence": 1}, 0.12, instruct=0.5),
         Source("instructions", 0.25, _TAIL, {"word": 6, "choice": 1}, 0.12),

@@ -29,7 +29,6 @@ WHAT = {
     "taught": "mmSSR with a teacher",
     "ablations": "parts at 10%",
     "others": "5% and 30%",
-    "ablations30": "parts at 30%",
     "steps": "equal steps",
 }
 
@@ -208,8 +207,7 @@ def section(p: PoolResult, out: Path) -> str:
 def ablations(found: Sequence[PoolResult]) -> str:
     rows = []
     for p in found:
-        parts = {**p.stages.get("ablations", {}), **p.stages.get("ablations30", {})}
-        for (name, budget), arm in parts.items():
+        for (name, budget), arm in p.stages.get("ablations", {}).items():
             if name == RANDOM:
                 continue
             whole, random = p.main.get((name.split()[0], budget)), p.main.get((RANDOM, budget))

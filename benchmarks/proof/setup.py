@@ -85,7 +85,6 @@ STAGES = (
     Stage("taught", ("10%",), False, "epochs", "both", False, True),
     Stage("ablations", ("10%",), False, "epochs", "both", False, True),
     Stage("others", ("5%", "30%"), False, "epochs", "generate", True, False),
-    Stage("ablations30", ("30%",), False, "epochs", "generate", False, True),
     Stage("steps", ("10%",), False, "steps", "generate", False, True),
 )
 
@@ -96,7 +95,7 @@ def stages_of(pool: str) -> tuple[Stage, ...]:
 
 def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]:
     """Methods by the name in the tables. An ablation of what is in the table by default stands beside it."""
-    if stage.name.startswith("ablations"):
+    if stage.name == "ablations":
         return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
     if stage.name in LABELLED:
         return {name: load(method, settings) for name, (method, settings) in LABELLED[stage.name].items()}
