@@ -29,13 +29,14 @@ from benchmarks.proof import setup  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
 from benchmarks.proof.extras import labels_of  # noqa: E402
 from benchmarks.proof.oracles import Labels, oracles  # noqa: E402
+from benchmarks.proof.questions import balanced_questions  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher import run  # noqa: E402
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import chosen_rows, compare, job, read_cell  # noqa: E402
 from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
-from thresher.demo.questions import KINDS, sample_question  # noqa: E402
+from thresher.demo.questions import KINDS  # noqa: E402
 from thresher.demo.styles import phrase  # noqa: E402
 from thresher.evaluation import evaluate  # noqa: E402
 from thresher.methods import load  # noqa: E402
@@ -59,7 +60,7 @@ def reads(out: Path) -> None:
     folder = out / "reads"
     if not folder.exists():
         rng = Random("reads")
-        asked = [sample_question(rng, kind, "development") for kind in KINDS for _ in range(SIZES.per_kind)]
+        asked = [q for kind in KINDS for q in balanced_questions(rng, kind, "development", SIZES.per_kind)]
         rows = [Row(q.kind, (q.scene,), (phrase(rng, q, "word", "pool"),)) for q in asked]
         write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
     found = evaluate(

@@ -6,8 +6,8 @@ texts without a picture, pairs of pictures. In no faulty pool is a kind so rare 
 
 from thresher.demo.mixes import Mix, Source
 
-# Untuned and asked in plain form, the base has 72 to 100% of these right (`development.py reads`). Left out: count, spatial, odd one
-# out and arithmetic (12 to 48%), which no subset could teach it in so few steps, and multiple choice, in which it is at chance.
+# Untuned and asked in plain form, the base has 73 to 100% of these right (`python -m benchmarks.proof.development reads`). Left out:
+# count (19%), spatial (26%), odd one out (10%), arithmetic (64%, but a short run does not teach its form) and multiple choice (chance).
 ASKED = ("colour", "shape", "position", "existence", "comparison", "digits", "letters", "chart", "logic")
 
 WEB = Mix(

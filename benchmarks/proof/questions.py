@@ -25,12 +25,12 @@ def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path
     rows = [
         in_house_style(Row("evaluation", (q.scene,), (phrase(rng, q, "word", "pool"),)))
         for kind in ASKED
-        for q in _balanced(rng, kind, split, per_kind)
+        for q in balanced_questions(rng, kind, split, per_kind)
     ]
     return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
 
 
-def _balanced(rng: Random, kind: str, split: Split, count: int) -> Iterator[Question]:
+def balanced_questions(rng: Random, kind: str, split: Split, count: int) -> Iterator[Question]:
     """Draws until `count` questions are found in which no answer is more frequent than its share, rounded up."""
     found: Counter[Hashable] = Counter()
     while found.total() < count:
