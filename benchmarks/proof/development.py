@@ -6,8 +6,9 @@
     python -m benchmarks.proof.development judged --out DIR [--pool scarce]         a judge that is right, by threshold
     python -m benchmarks.proof.development taught --out DIR --steps 300,1000        agreement with the teacher, by steps
     python -m benchmarks.proof.development composition --out out/proof              kinds and styles of subsets, seed 0
+    python -m benchmarks.proof.development kinds --out out/proof --pool control --budget 5%   by kind, right and rows
 
-All but the last, which tells what subsets of the proof hold, work on development pools (seed 100) and development questions,
+All but the last two, which tell more of the finished proof, work on development pools (seed 100) and development questions,
 which the proof does not use. Writes under DIR.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -30,11 +32,12 @@ from benchmarks.proof.asking import Ask  # noqa: E402
 from benchmarks.proof.extras import labels_of  # noqa: E402
 from benchmarks.proof.oracles import Labels, oracles  # noqa: E402
 from benchmarks.proof.questions import balanced_questions  # noqa: E402
+from benchmarks.proof.report import collect  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher import run  # noqa: E402
 from thresher.backends import ModelHandle, resolve  # noqa: E402
-from thresher.compare import chosen_rows, compare, job, read_cell  # noqa: E402
+from thresher.compare import Comparison, Job, chosen_rows, compare, job, read_cell  # noqa: E402
 from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
 from thresher.demo.questions import KINDS  # noqa: E402
 from thresher.demo.styles import phrase  # noqa: E402
@@ -43,7 +46,7 @@ from thresher.methods import load  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
 from thresher.store import Store  # noqa: E402
 from thresher.trained import trainer  # noqa: E402
-from thresher.types import Budget  # noqa: E402
+from thresher.types import Budget, Method  # noqa: E402
 
 SIZES = setup.Sizes()
 
@@ -72,46 +75,48 @@ def reads(out: Path) -> None:
     print(by_kind(np.repeat(KINDS, SIZES.per_kind), np.array(found.rows["correct"].to_pylist(), float)))
 
 
-def room(out: Path, name: str, rates: str) -> None:
-    """Random and the oracles at 10%, three seeds, by kind, for each learning rate."""
+def against_random(
+    out: Path, name: str, methods: Mapping[str, Method], rate: float | None = None, judges: Sequence[str] = ()
+) -> tuple[Job, Comparison]:
+    """The methods and random at 10%, three seeds. `rate`: another learning rate than the proof's; `judges`: methods whose
+    judge is the labels."""
     pool, questions, store, model = development(out, name)
-    kinds = np.array([label["kind"] for label in labels_of(Path(questions.path))])
+    asked = job(
+        pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
+        recipe=setup.RECIPE if rate is None else replace(setup.RECIPE, learning_rate=rate), full=False, equal="epochs",
+        score="generate", roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in judges},
+    )  # fmt: skip
+    made = compare(
+        asked, store=store, out=out / "room" / name, trainer=trainer(device="cpu", cache=store.root / "models"),
+        evaluate=Ask(False), say=print,
+    )  # fmt: skip
+    return asked, made
+
+
+def room(out: Path, name: str, rates: str) -> None:
+    """Random and the oracles at 10%, by kind, for each learning rate."""
+    pool, questions, *_ = development(out, name)
+    asked_of = np.array([label["kind"] for label in labels_of(Path(questions.path))])
     for rate in rates.split(","):
-        asked = job(
-            pool, questions, methods={"random": load("random"), **oracles(pool)}, budgets=[Budget("10%")], seeds=3, model=model,
-            recipe=replace(setup.RECIPE, learning_rate=float(rate)), full=False, equal="epochs", score="generate",
-        )  # fmt: skip
-        place = out / "room" / name
-        compare(
-            asked,
-            store=store,
-            out=place,
-            trainer=trainer(device="cpu", cache=store.root / "models"),
-            evaluate=Ask(False),
-        )
+        asked, _ = against_random(out, name, oracles(pool), float(rate))
         for method in asked.methods:
-            cells = [read_cell(place, cell) for cell in asked.cells() if cell.method == method]
+            cells = [read_cell(out / "room" / name, cell) for cell in asked.cells() if cell.method == method]
             scores = np.stack([np.nan_to_num(cell[1]) for cell in cells if cell is not None])
             mean, spread = 100 * scores.mean(), 100 * scores.mean(1).std(ddof=1)
-            print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {by_kind(kinds, scores.mean(0))}", flush=True)
+            told = by_kind(asked_of, scores.mean(0))
+            print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {told}", flush=True)
 
 
 def vary(out: Path, name: str, variants: list[str]) -> None:
-    """Methods with other settings against random at 10%, three seeds. A variant: METHOD or METHOD:KEY=VALUE,KEY=VALUE."""
-    pool, questions, store, model = development(out, name)
+    """Methods with other settings against random. A variant: METHOD or METHOD:KEY=VALUE,KEY=VALUE."""
+    pool, *_ = development(out, name)
     wrong = Labels.read(pool).noisy
     methods = {}
     for variant in variants:
         method, _, settings = variant.partition(":")
         methods[variant] = load(method, dict(s.split("=", 1) for s in settings.split(",") if s))
-    asked = job(
-        pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
-        recipe=setup.RECIPE, full=False, equal="epochs", score="generate",
-    )  # fmt: skip
+    asked, made = against_random(out, name, methods)
     place = out / "room" / name
-    made = compare(
-        asked, store=store, out=place, trainer=trainer(device="cpu", cache=store.root / "models"), evaluate=Ask(False)
-    )
     for line in made.lines:
         rows = np.concatenate([chosen_rows(place, c, pool) for c in asked.cells() if c.method == line.method])
         gap = "" if line.verdict is None else f"{line.verdict.difference}"
@@ -123,18 +128,9 @@ def by_kind(kinds: np.ndarray, right: np.ndarray) -> str:
 
 
 def judged(out: Path, name: str) -> None:
-    """Differences from random at 10% of mmSSR with the labels as its judge, three seeds."""
-    pool, questions, store, model = development(out, name)
+    """Differences from random of mmSSR with the labels as its judge, by threshold."""
     methods = {f"threshold={t}": load("mmssr", {"judge": "labels", "threshold": t}) for t in ("0", "0.5")}
-    made = compare(
-        job(
-            pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
-            recipe=setup.RECIPE, full=False, equal="epochs", score="generate",
-            roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in methods},
-        ),
-        store=store, out=out / "judged" / name, trainer=trainer(device="cpu", cache=store.root / "models"),
-        evaluate=Ask(False), say=print,
-    )  # fmt: skip
+    _, made = against_random(out, name, methods, judges=list(methods))
     for line in made.lines:
         print(f"{line.method}: {line.mean}", "" if line.verdict is None else line.verdict.words)
 
@@ -160,12 +156,23 @@ def composition(out: Path) -> None:
         lines = Path(pool.path).with_name("hidden_labels.jsonl").read_text("utf-8").splitlines()
         labels = {x["id"]: x for x in map(json.loads, lines)}
         rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
-        for stage in (s for s in setup.STAGES if s.name in ("ten", "judged", "taught") and s in setup.stages_of(name)):
+        for stage in (s for s in setup.STAGES if s.name in ("ten", *setup.LABELLED) and s in setup.stages_of(name)):
             for cell in job_of(pool, questions, stage, sizes, model).cells():
                 if cell.seed or cell.budget != "10%" or read_cell(out / "pools" / name, cell) is None:
                     continue
                 chosen = [rows[i] for i in chosen_rows(out / "pools" / name, cell, pool)]
                 print(name, cell.method, shares([r["kind"] for r in chosen]), shares([r["style"] for r in chosen]))
+
+
+def kinds(out: Path, name: str, budget: str) -> None:
+    """Of each finished arm of the proof at a budget, over its seeds: percent right and percent of its rows, by kind."""
+    found = collect(out, name, setup.Sizes(), "demo")
+    for (method, b), arm in found.main.items():
+        if b == budget:
+            rows = ", ".join(f"{k} {100 * v:.0f}%" for k, v in arm.kinds.items())
+            print(
+                f"{name} {method}: right {by_kind(found.questions.kind, arm.scores.mean(0))}; rows {rows}", flush=True
+            )
 
 
 def shares(values: list[str]) -> str:
@@ -175,12 +182,13 @@ def shares(values: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("reads", "room", "vary", "judged", "taught", "composition"))
+    parser.add_argument("what", choices=("reads", "room", "vary", "judged", "taught", "composition", "kinds"))
     parser.add_argument("--variants", nargs="+", default=[], help="of vary")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pool", default="scarce", choices=sorted(setup.POOLS))
     parser.add_argument("--steps", default="300,1000")
     parser.add_argument("--rates", default="1e-3")
+    parser.add_argument("--budget", default="5%", help="of kinds")
     a = parser.parse_args()
     if a.what == "reads":
         reads(a.out)
@@ -190,6 +198,8 @@ def main() -> None:
         vary(a.out, a.pool, a.variants)
     elif a.what == "composition":
         composition(a.out)
+    elif a.what == "kinds":
+        kinds(a.out, a.pool, a.budget)
     elif a.what == "judged":
         judged(a.out, a.pool)
     else:
