@@ -20,7 +20,7 @@ class Score:
 
     model: ModelIdentity
 
-    name: ClassVar[str] = "asked_score"
+    kind: ClassVar[str] = "asked_score"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (Field("score", "float32", "expected answer, 0 … 5"),)

@@ -65,7 +65,7 @@ class Loss:
 
     model: ModelIdentity
 
-    name: ClassVar[str] = "loss"
+    kind: ClassVar[str] = "loss"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
@@ -91,7 +91,7 @@ class Partner:
     loss: Loss
     largest: bool = False
 
-    name: ClassVar[str] = "partner"
+    kind: ClassVar[str] = "partner"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("digest", "S32", "partner"),
@@ -117,7 +117,7 @@ class Pair:
     model: ModelIdentity
     partner: Partner
 
-    name: ClassVar[str] = "pair"
+    kind: ClassVar[str] = "pair"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     not_identity: ClassVar[tuple[str, ...]] = ("partner",)
@@ -140,7 +140,7 @@ class Pair:
 class Words:
     """A fact signal."""
 
-    name: ClassVar[str] = "words"
+    kind: ClassVar[str] = "words"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (Field("words", "int32", "words of the answers"),)
 

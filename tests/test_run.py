@@ -109,6 +109,8 @@ def test_the_model_sees_rows_of_one_image_together_in_bounded_calls(
 
     @dataclass(frozen=True)
     class Spy(Loss):
+        kind: ClassVar[str] = "spied_loss"
+
         def rows(self, samples: Sequence[Sample], inputs: Any, backend: Any, pool: SampleSource) -> Iterator[Scored]:
             calls.append(list(samples))
             return backend.answer_loss(samples, pool)
@@ -427,7 +429,7 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
     class Depends(Loss):
         words: Words
 
-        name: ClassVar[str] = "depends"
+        kind: ClassVar[str] = "depends"
         not_identity: ClassVar[tuple[str, ...]] = ("words",)
         fields: ClassVar[tuple[Field, ...]] = (Field("doubled", "int32", "twice the words"),)
         needs: ClassVar[Capability] = Capability.NONE
@@ -444,6 +446,8 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
 
     @dataclass(frozen=True)
     class MoreWords(Words):
+        kind: ClassVar[str] = "more_words"
+
         def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {"words": facts["answer_words"] + 1}
 

@@ -240,7 +240,7 @@ def test_signal_json_says_what_the_numbers_are(tmp_path: Path) -> None:
     fp = Store(tmp_path).describe(signal)
     assert fp == fingerprint(signal)
     said = json.loads((tmp_path / "columns" / fp / "signal.json").read_text())
-    assert said["class"].endswith("made_pools.Pair") and said["fields"]["nll"]["meaning"] == "nats"
+    assert said["kind"] == "pair" and said["fields"]["nll"]["meaning"] == "nats"
     assert said["identity"]["fields"]["model"]["fields"]["weights"] == "fake:1"
     assert [p.name for p in (tmp_path / "columns" / fp).iterdir()] == ["signal.json"]
 

@@ -54,7 +54,7 @@ class Question:
     model: ModelIdentity
     text: str
 
-    name: ClassVar[str] = "question"
+    kind: ClassVar[str] = "question"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (Field("score", "float32", "0 to 1"), Field("word", "str", "any"))

@@ -1,7 +1,8 @@
 """Identity of a frozen dataclass: sha256 of its canonical JSON. Two values with one fingerprint give the same numbers.
 
-Covers the class path, `version` and all fields, recursively. Refuses what it does not know: a lossy guess here
-would make two different signals share a column.
+Covers the class's `kind`, its `version` and all fields, recursively, but not where the class lives: moving or renaming
+it keeps every stored score. Refuses what it does not know: a lossy guess here would make two different signals share a
+column.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 
@@ -25,8 +25,6 @@ def canonical(value: Any) -> Any:
         return {"float": value.hex()}  # 1 and 1.0 differ, and no decimal rounding
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
-    if isinstance(value, Enum):
-        return {"enum": f"{type(value).__module__}.{type(value).__qualname__}.{value.name}"}
     if isinstance(value, tuple):
         return [canonical(v) for v in value]
     if isinstance(value, Mapping):
@@ -36,7 +34,11 @@ def canonical(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if not value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
             raise TypeError(f"{type(value).__qualname__} is not frozen: its identity could change after it was used")
-        out = {"class": f"{type(value).__module__}.{type(value).__qualname__}", "version": getattr(value, "version", 0)}
+        # Its own: an inherited kind would make a class and its parent one.
+        kind = vars(type(value)).get("kind")
+        if not isinstance(kind, str) or not kind:
+            raise TypeError(f"{type(value).__qualname__} has no identity: give the class a `kind: ClassVar[str]`")
+        out = {"kind": kind, "version": getattr(value, "version", 0)}
         skip = getattr(type(value), "not_identity", ())
         out["fields"] = {
             f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip

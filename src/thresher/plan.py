@@ -323,12 +323,12 @@ def _signal_plan(
     if isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_asked(passes)
     elif signal.needs is Capability.GENERATE:
-        tokens, seconds = cost.of_written(passes, signal.name)
+        tokens, seconds = cost.of_written(passes, signal.kind)
     else:
         tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if shows(signal) else cost.of(passes)
     return SignalPlan(
         label=label,
-        signal=signal.name,
+        signal=signal.kind,
         fingerprint=fingerprint(signal),
         wanted=wanted,
         stored=wanted - to_score,

@@ -134,14 +134,14 @@ def _seconds_written(
             began = time.perf_counter()
             for _ in signal.rows(some, None, backend, pool):
                 continue
-            out[signal.name] = (time.perf_counter() - began) / len(some)
+            out[signal.kind] = (time.perf_counter() - began) / len(some)
     if not out:
         began = time.perf_counter()
         for _ in backend.generate(some, pool, SHORT_ANSWER):
             continue
-        out[due[0].name] = (time.perf_counter() - began) / len(some)
+        out[due[0].kind] = (time.perf_counter() - began) / len(some)
     usual = sum(out.values()) / len(out)
-    return {s.name: out.get(s.name, usual) for s in due}
+    return {s.kind: out.get(s.kind, usual) for s in due}
 
 
 def _seconds_asked(

@@ -102,7 +102,7 @@ def compute(
     trainer: Trainer | None = None,
 ) -> Column:
     """One signal of every row, scored where it is not stored. Raises as `select` does."""
-    name = signal.name
+    name = signal.kind
     means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress)
     return compute_all({name: signal}, pool, means)[name]
 

@@ -60,7 +60,7 @@ def asked(signal: Signal) -> ModelIdentity | TrainedIdentity | None:
     """The model that a resolved signal asks: the field of it that is one."""
     values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
     found = [v for v in values if isinstance(v, (ModelIdentity, TrainedIdentity))]
-    assert len(found) < 2, f"signal {signal.name!r} asks two models at once"
+    assert len(found) < 2, f"signal {signal.kind!r} asks two models at once"
     return found[0] if found else None
 
 

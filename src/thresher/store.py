@@ -109,9 +109,9 @@ class Store:
         if not path.exists():
             words = {
                 "fingerprint": fp,
-                "what": f"columns of the signal {signal.name!r}: one row a sample; `error` is empty where scored",
+                "what": f"columns of the signal {signal.kind!r}: one row a sample; `error` is empty where scored",
                 "key": "32 bytes: the sample's digest, or sha256(digest + input values) where the signal has inputs",
-                "class": f"{type(signal).__module__}.{type(signal).__qualname__}",
+                "kind": signal.kind,
                 "version": signal.version,
                 "fields": {f.name: {"dtype": f.dtype, "meaning": f.meaning} for f in signal.fields},
                 "identity": canonical(signal),

@@ -23,7 +23,7 @@ class Together:
 
     signals: tuple[SharedSignal, ...]
 
-    name = "together"
+    kind = "together"
     version = 0
 
     @property
@@ -43,7 +43,7 @@ class Together:
     ) -> Iterator[Scored]:
         """A row's error is the first of its signals' errors; each signal's own stays with its values."""
         for pieces in self.signals[0].rows_together(self.signals, samples, inputs, backend, pool):
-            assert len(pieces) == len(self.signals), f"{self.signals[0].name!r} answered for {len(pieces)} signals"
+            assert len(pieces) == len(self.signals), f"{self.signals[0].kind!r} answered for {len(pieces)} signals"
             values: dict[str, np.ndarray] = {}
             for i, (signal, piece) in enumerate(zip(self.signals, pieces, strict=True)):
                 assert np.array_equal(piece.index, pieces[0].index), "signals asked together answer for the same rows"

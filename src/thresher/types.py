@@ -139,6 +139,8 @@ class Field:
 class ModelIdentity:
     """What of a model changes the numbers. Device, batch size, URL and path do not belong here."""
 
+    kind: ClassVar[str] = "model"
+
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
     dtype: str  # "float32" | "bfloat16" | "float16"
@@ -160,6 +162,8 @@ class TrainedModel:
     Before anything is stored it is replaced by the `TrainedIdentity`, in which the rows are known.
     """
 
+    kind: ClassVar[str] = "model_to_train"
+
     base: ModelIdentity
     recipe: Any  # a frozen dataclass: `training.Recipe`
     rows: Signal  # a pool signal with a bool field `chosen`, True for the rows to train on
@@ -173,6 +177,8 @@ class TrainedModel:
 @dataclass(frozen=True)
 class TrainedIdentity:
     """What of a model that thresher trained changes the numbers. Whether it exists already does not matter."""
+
+    kind: ClassVar[str] = "trained_model"
 
     base: ModelIdentity
     recipe: Any
@@ -219,9 +225,13 @@ class Scored:
 
 @runtime_checkable
 class Signal(Protocol):
-    """A frozen dataclass whose fields are exactly what changes the numbers."""
+    """A frozen dataclass whose fields are exactly what changes the numbers.
 
-    name: ClassVar[str]
+    `kind` names the class in fingerprints and in the store, wherever it is defined; no two classes share one.
+    `version` is raised when the numbers change.
+    """
+
+    kind: ClassVar[str]
     version: ClassVar[int]
     fields: ClassVar[tuple[Field, ...]]
 
@@ -295,6 +305,8 @@ class PoolSignal(Signal, Protocol):
 @dataclass(frozen=True)
 class Query:
     """What is asked after a prompt's body, and the answers whose log-probability is wanted."""
+
+    kind: ClassVar[str] = "query"
 
     text: str
     """Appended to the row's prompt body, inside the same user turn; its own leading newline included."""

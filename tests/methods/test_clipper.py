@@ -202,7 +202,7 @@ def test_signals_share_stage_one_between_seeds_and_follow_the_settings():
     assert first["loss"] == second["loss"] and first["knowledge"] == second["knowledge"]
     assert first["demonstration_p"] != second["demonstration_p"]
     assert first["knowledge"].long_answer == 5 and first["demonstration_w"].bank == 8
-    assert [first[f"demonstration_{k}"].kind for k in "pw"] == ["P", "W"]
+    assert [first[f"demonstration_{k}"].teaches for k in "pw"] == ["P", "W"]
     assert first["one_shot_w"] == OneShot(MODEL, first["demonstration_w"])
 
 

@@ -156,7 +156,7 @@ def test_another_rule_asks_no_model_anew() -> None:
 def test_a_server_without_probabilities_is_sampled_only_if_told_to() -> None:
     method = load("error_driven", {"teacher": "t", "switch": "sample:8"})
     signal = method.target_signals(MODELS, 0)["answer_switch"]  # type: ignore[attr-defined]
-    assert (signal.name, signal.draws) == ("sampled_switch", 8)
+    assert (signal.kind, signal.draws) == ("sampled_switch", 8)
     assert Capability.LOGPROBS not in needs(method)
 
 

@@ -47,6 +47,7 @@ def test_the_switch_rule(margins: list[float], delta: float, lam: int, step: int
 class Given:
     name: str
 
+    kind = "given"
     version = 1
     fields = ()
 

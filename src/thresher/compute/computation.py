@@ -74,7 +74,7 @@ class Computation(Passes):
     ) -> dict[str, np.ndarray]:
         out = {}
         for f in signal.fields:
-            assert len(values[f.name]) == len(positions), f"signal {signal.name!r}: field {f.name!r} has a wrong length"
+            assert len(values[f.name]) == len(positions), f"signal {signal.kind!r}: field {f.name!r} has a wrong length"
             out[f.name] = np.zeros(len(self.order), dtype=np.asarray(values[f.name]).dtype)
             out[f.name][positions] = values[f.name]
         return out
@@ -105,7 +105,7 @@ class Computation(Passes):
         wanted = len(request.keys)
         cost = wanted * self.store.cost(request.fingerprint)
         self.runs.append(
-            SignalRun(signal.name, label, request.fingerprint, wanted, scored, int(bad.sum()), seconds, cost)
+            SignalRun(signal.kind, label, request.fingerprint, wanted, scored, int(bad.sum()), seconds, cost)
         )
         self._note_trainings(signal, label)
         out = self._scatter(signal, {f: a[request.inverse] for f, a in values.items()}, request.positions)

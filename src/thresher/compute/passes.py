@@ -82,7 +82,7 @@ class Passes(ActiveRows):
 
         The signal's inputs, among them the training rows, must have been computed.
         """
-        found = {name: self._identity(model, signal.name) for name, model in models_to_train(signal).items()}
+        found = {name: self._identity(model, signal.kind) for name, model in models_to_train(signal).items()}
         return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
 
     def _identity(self, model: TrainedModel, name: str) -> TrainedIdentity:
@@ -128,7 +128,7 @@ class Passes(ActiveRows):
         signals = [signal, *others]
         requests = [request, *map(self.request, others)]
         same = all(np.array_equal(r.keys, request.keys) for r in requests)
-        assert same, f"{signal.name!r} is asked together with signals of other inputs"
+        assert same, f"{signal.kind!r} is asked together with signals of other inputs"
         todo = np.stack([r.todo for r in requests])
         patterns, which = np.unique(todo, axis=1, return_inverse=True)
         for i in range(patterns.shape[1]):

@@ -37,7 +37,7 @@ class RowEmbedding:
     model: ModelIdentity
     width: int = WIDTH
 
-    name: ClassVar[str] = "row_embedding"
+    kind: ClassVar[str] = "row_embedding"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.EMBED
     fields: ClassVar[tuple[Field, ...]] = (

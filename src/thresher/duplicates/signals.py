@@ -31,7 +31,7 @@ class TextMinhash:
     shingle: int = text.SHINGLE
     algorithm: int = text.ALGORITHM
 
-    name: ClassVar[str] = "text_minhash"
+    kind: ClassVar[str] = "text_minhash"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (
@@ -84,7 +84,7 @@ class ImageHash:
 
     side: int = image.SIDE
 
-    name: ClassVar[str] = "image_hash"
+    kind: ClassVar[str] = "image_hash"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (

@@ -123,20 +123,20 @@ def _by_meaning(
     signal = embedding_of(means.model)
     least = CLOSE if threshold is None else threshold
     if not score:
-        asked = begin(pool, {signal.name: signal}, replace(means, progress=None), within=within)
+        asked = begin(pool, {signal.kind: signal}, replace(means, progress=None), within=within)
         if missing := int(asked.request(signal).todo.sum()):
             note = (
                 f"which rows are copies is known once {counted(missing)} passed the model; here none is taken for one."
             )
             return nobody, nobody, f"--dedup semantic: {note}"
-    found = _columns({signal.name: signal}, pool, within, means)
+    found = _columns({signal.kind: signal}, pool, within, means)
     if found is None:
         return nobody, nobody, "--dedup semantic"
-    known = found[signal.name].known
+    known = found[signal.kind].known
     rows = np.flatnonzero(known)
     place = np.empty(len(pool), np.int64)
     place[rows] = np.arange(len(rows))
-    values = {name: a[rows] for name, a in found[signal.name].values.items()}
+    values = {name: a[rows] for name, a in found[signal.kind].values.items()}
     left_out = int((within & ~known).sum())
     aside = f" ({counted(left_out)} that the model cannot take are nobody's copy)" if left_out else ""
     labels = semantic_groups(values, place[order[known[order]]], least)

@@ -23,7 +23,7 @@ class Scorable(Protocol):
     """What the engine asks of a row signal, or of several in one pass."""
 
     @property
-    def name(self) -> str: ...
+    def kind(self) -> str: ...
     @property
     def fields(self) -> tuple[Field, ...]: ...
     def rows(
@@ -69,14 +69,14 @@ def score(
                 if advance is not None:
                     advance(len(index))
             left = int(open_rows.sum())
-            assert left == 0, f"signal {signal.name!r} never yielded {left} of {len(positions)} rows"
+            assert left == 0, f"signal {signal.kind!r} never yielded {left} of {len(positions)} rows"
     finally:
         buffer.flush()
 
 
 def _check(signal: Scorable, piece: Scored, index: np.ndarray, open_rows: np.ndarray) -> None:
     n = len(open_rows)
-    where = f"signal {signal.name!r}"
+    where = f"signal {signal.kind!r}"
     assert len(piece.errors) == len(index), f"{where} yielded {len(index)} rows with {len(piece.errors)} errors"
     inside = len(index) == 0 or (index.min() >= 0 and index.max() < n)
     assert inside, f"{where} yielded a position outside 0 … {n - 1}"

@@ -27,7 +27,7 @@ class Answer:
     max_new_tokens: int = 32
     """Where an answer is cut that does not end by itself."""
 
-    name: ClassVar[str] = "answer"
+    kind: ClassVar[str] = "answer"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (

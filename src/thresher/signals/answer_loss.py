@@ -31,7 +31,7 @@ class AnswerLoss:
     compared with a one-shot loss must see the same image tokens: `one_shot.zero_shot` sets this where it matters.
     """
 
-    name: ClassVar[str] = "answer_loss"
+    kind: ClassVar[str] = "answer_loss"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (

@@ -47,7 +47,7 @@ class AnswerSwitch(AsksCases):
     prompt: str = PROMPT
     end: str = END
 
-    name: ClassVar[str] = "answer_switch"
+    kind: ClassVar[str] = "answer_switch"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
 

@@ -18,6 +18,8 @@ from thresher.errors import ConfigError
 class Capability:
     """A capability of a multimodal LLM. Its column's identity is `wording`, the only part that a judge reads."""
 
+    kind: ClassVar[str] = "capability"
+
     name: str
     """Lower-case letters, digits and underscores; what users type."""
     definition: str

@@ -33,7 +33,7 @@ class Choice:
     otherwise: tuple[str, ...] = ()
     """Candidates of rows that offer none themselves; without them such rows fail."""
 
-    name: ClassVar[str] = "choice"
+    kind: ClassVar[str] = "choice"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (

@@ -40,15 +40,15 @@ class Demonstrations:
 
     knowledge: Knowledge
     """Field `parametric`: True = P, False = W. Its loss says how long each row's answers are."""
-    kind: Literal["P", "W"]
-    """What the demonstrations are; the queries are all rows."""
+    teaches: Literal["P", "W"]
+    """What the demonstrations hold: parameter or world knowledge. The queries are all rows."""
     seed: int
     bank: int = 32
     """Demonstrations per kind and half, at most."""
     most_tokens: int = 512
     """Rows whose answers have more tokens than this, all turns together, demonstrate only where shorter ones are too few."""
 
-    name: ClassVar[str] = "demonstrations"
+    kind: ClassVar[str] = "demonstrations"
     version: ClassVar[int] = 2  # 2: short answers first
     fields: ClassVar[tuple[Field, ...]] = (
         Field("digest", "S32", "digest of the row shown before this one; b'' if the other half has no row of the kind"),
@@ -62,7 +62,7 @@ class Demonstrations:
         """`inputs["knowledge"]["parametric"]`: bool [n]; `inputs["loss"]["tokens"]`: int32 [n]."""
         digest = inputs.digest
         half = halves(digest, self.seed)
-        of_kind = np.asarray(inputs["knowledge"]["parametric"], bool) == (self.kind == "P")
+        of_kind = np.asarray(inputs["knowledge"]["parametric"], bool) == (self.teaches == "P")
         tokens = np.asarray(inputs["loss"]["tokens"])
         shown = np.zeros(len(digest), DIGEST)
         for asked in (0, 1):

@@ -21,7 +21,7 @@ class Gap:
     missing_skill: Signal | None
     """Field `skill`; None: search by the step's words."""
 
-    name: ClassVar[str] = "gap"
+    kind: ClassVar[str] = "gap"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("skills", "str", 'what is searched for; "": nothing is missing here'),

@@ -33,7 +33,7 @@ class Judge(AskedTogether):
     """Follows the row; `{capability}` is replaced by the capability's wording."""
     system: str = SYSTEM
 
-    name: ClassVar[str] = "judge"
+    kind: ClassVar[str] = "judge"
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (

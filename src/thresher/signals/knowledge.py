@@ -29,7 +29,7 @@ class Knowledge:
     long_answer: int = 32
     """Answers of more tokens than this are long."""
 
-    name: ClassVar[str] = "knowledge"
+    kind: ClassVar[str] = "knowledge"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("parametric", "bool", "True: P, the model knows this answer; False: W, the data must teach it"),

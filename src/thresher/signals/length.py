@@ -18,7 +18,7 @@ class Length:
     unit: Literal["words", "chars"] = "words"
     """words: separated by whitespace (a text without spaces, such as Chinese, is one word); chars: characters."""
 
-    name: ClassVar[str] = "length"
+    kind: ClassVar[str] = "length"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("length", "int32", "words or characters of all answers of the row, >= 0"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from thresher.types import Columns, Sample, Signal, Turn
 @dataclass(frozen=True)
 class ScoreLessons:
     """A lesson for each of the teacher's scores that is known."""
+
+    kind: ClassVar[str] = "score_examples"
 
     scores: tuple[TeacherJudge | TeacherWrittenScore, ...]
     """Of one system turn."""
@@ -46,6 +49,8 @@ class ScoreLessons:
 @dataclass(frozen=True)
 class StyleLessons:
     """One lesson for the row's list of styles, or one for each of its styles; none for a row without a style."""
+
+    kind: ClassVar[str] = "style_examples"
 
     styles: tuple[TeacherStyle, ...] | tuple[TeacherWrittenStyles]
     one_by_one: bool

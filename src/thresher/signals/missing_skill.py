@@ -34,7 +34,7 @@ class MissingSkill:
     prompt: str = PROMPT
     max_new_tokens: int = 32
 
-    name: ClassVar[str] = "missing_skill"
+    kind: ClassVar[str] = "missing_skill"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
     not_identity: ClassVar[tuple[str, ...]] = ("rationale", "mistake")

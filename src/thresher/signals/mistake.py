@@ -48,7 +48,7 @@ class Mistake:
     seed: int = 0
     """Of the draw."""
 
-    name: ClassVar[str] = "mistake"
+    kind: ClassVar[str] = "mistake"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("chosen", "bool", "there is a mistaken step: the answer is wrong, and something was written"),

@@ -61,7 +61,7 @@ class OneShot:
     model: ModelIdentity
     demonstration: Signal
 
-    name: ClassVar[str] = "one_shot"
+    kind: ClassVar[str] = "one_shot"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     not_identity: ClassVar[tuple[str, ...]] = ("demonstration",)

@@ -25,7 +25,7 @@ class OtherAnswers:
     """Field `expected`."""
     most: int = 4
 
-    name: ClassVar[str] = "other_answers"
+    kind: ClassVar[str] = "other_answers"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field(

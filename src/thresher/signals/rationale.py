@@ -52,7 +52,7 @@ class Rationale:
     max_new_tokens: int = 256
     """Where a rationale is cut that does not end by itself."""
 
-    name: ClassVar[str] = "rationale"
+    kind: ClassVar[str] = "rationale"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (

@@ -31,7 +31,7 @@ class RowSkills:
     prompt: str = PROMPT
     """Follows the row."""
 
-    name: ClassVar[str] = "row_skills"
+    kind: ClassVar[str] = "row_skills"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (

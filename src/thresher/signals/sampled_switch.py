@@ -42,7 +42,7 @@ class SampledSwitch(AsksCases):
     end: str = END
     temperature: float = 1.0
 
-    name: ClassVar[str] = "sampled_switch"
+    kind: ClassVar[str] = "sampled_switch"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
 

@@ -24,7 +24,7 @@ class SeedRows:
     most: int | None = None
     """Rows; None = no limit."""
 
-    name: ClassVar[str] = "seed_rows"
+    kind: ClassVar[str] = "seed_rows"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (Field("chosen", "bool", "the seed model is trained on this row"),)
 

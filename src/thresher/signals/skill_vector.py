@@ -30,7 +30,7 @@ class SkillVector:
     text: Signal
     """Field `skills`."""
 
-    name: ClassVar[str] = "skill_vector"
+    kind: ClassVar[str] = "skill_vector"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.EMBED
     not_identity: ClassVar[tuple[str, ...]] = ("text",)

@@ -43,7 +43,7 @@ class Style(AskedTogether):
     """Follows the row; `{styles}` is replaced by the names, separated by a comma and a space."""
     system: str = SYSTEM
 
-    name: ClassVar[str] = "style"
+    kind: ClassVar[str] = "style"
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
@@ -78,7 +78,7 @@ class WrittenStyles:
     system: str = SYSTEM
     max_new_tokens: int = 64
 
-    name: ClassVar[str] = "written_styles"
+    kind: ClassVar[str] = "written_styles"
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (

@@ -39,7 +39,7 @@ class TeacherJudge(_OfASample, Judge):
 
     sample: TeacherSample = field(kw_only=True)
 
-    name: ClassVar[str] = "teacher_judge"
+    kind: ClassVar[str] = "teacher_judge"
 
     def together(self) -> Hashable:
         return (super().together(), self.sample)
@@ -51,7 +51,7 @@ class TeacherStyle(_OfASample, Style):
 
     sample: TeacherSample = field(kw_only=True)
 
-    name: ClassVar[str] = "teacher_style"
+    kind: ClassVar[str] = "teacher_style"
 
     def together(self) -> Hashable:
         return (super().together(), self.sample)
@@ -63,7 +63,7 @@ class TeacherWrittenScore(_OfASample, WrittenScore):
 
     sample: TeacherSample = field(kw_only=True)
 
-    name: ClassVar[str] = "teacher_written_score"
+    kind: ClassVar[str] = "teacher_written_score"
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class TeacherWrittenStyles(_OfASample, WrittenStyles):
 
     sample: TeacherSample = field(kw_only=True)
 
-    name: ClassVar[str] = "teacher_written_styles"
+    kind: ClassVar[str] = "teacher_written_styles"

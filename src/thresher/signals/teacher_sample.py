@@ -30,7 +30,7 @@ class TeacherSample:
     """0 < fraction <= 1, of the rows that can be used."""
     seed: int
 
-    name: ClassVar[str] = "teacher_sample"
+    kind: ClassVar[str] = "teacher_sample"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field("chosen", "bool", "the teacher is asked about this row"),
@@ -61,7 +61,7 @@ class Learned:
 
     sample: TeacherSample
 
-    name: ClassVar[str] = "learned"
+    kind: ClassVar[str] = "learned"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (Field("chosen", "bool", "models learn the teacher's answers on this row"),)
 

@@ -33,7 +33,7 @@ class WrittenScore:
     system: str = SYSTEM
     max_new_tokens: int = 8
 
-    name: ClassVar[str] = "written_score"
+    kind: ClassVar[str] = "written_score"
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (

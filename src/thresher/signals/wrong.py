@@ -16,7 +16,7 @@ class Wrong:
     rationale: Signal
     """Field `right`."""
 
-    name: ClassVar[str] = "wrong"
+    kind: ClassVar[str] = "wrong"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (Field("chosen", "bool", "the answer is not right"),)
 

@@ -18,6 +18,8 @@ RATES = {("lora", "large"): 2e-4, ("full", "large"): 2e-5, ("lora", "small"): 2e
 class Recipe:
     """Raises ConfigError for values that cannot work; messages name the flags of `thresher train`."""
 
+    kind: ClassVar[str] = "training_recipe"
+
     version: ClassVar[int] = 1
     """Part of a recipe's identity: raised when a value left out comes to mean something else."""
 

@@ -1,0 +1,133 @@
+"""Every class with an identity, pinned: its kind, version and fields are what fingerprints are made of.
+
+A kind that disappears, or whose fields change under one version, makes stored scores unreachable or wrong. Where the
+numbers change, raise `version` and write the new line down here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from typing import ClassVar
+
+import pytest
+
+import thresher
+from thresher.fingerprint import fingerprint
+from thresher.types import ModelIdentity
+
+# kind -> (version, fields that are hashed)
+KINDS: dict[str, tuple[int, str]] = {
+    "answer": (1, "model max_new_tokens"),
+    "answer_loss": (1, "model among_images"),
+    "answer_switch": (1, "model prior prompt end"),
+    "capability": (0, "wording"),
+    "choice": (1, "model otherwise"),
+    "demonstrations": (2, "knowledge teaches seed bank most_tokens"),
+    "gap": (1, "mistake missing_skill"),
+    "image_hash": (1, "side"),
+    "judge": (1, "model capability prompt system"),
+    "knowledge": (1, "loss long_answer"),
+    "learned": (1, "sample"),
+    "length": (1, "unit"),
+    "missing_skill": (1, "model prompt max_new_tokens"),
+    "mistake": (1, "rationale margins how delta lam seed"),
+    "model": (0, "weights architecture dtype pixels"),
+    "model_to_train": (0, "base recipe rows lessons"),
+    "one_shot": (1, "model"),
+    "other_answers": (1, "rationale most"),
+    "query": (0, "text answers whole end"),
+    "rationale": (1, "model instruction max_new_tokens"),
+    "row_embedding": (1, "model width"),
+    "row_skills": (1, "model most prompt"),
+    "sampled_switch": (1, "model draws seed prior prompt end temperature"),
+    "score_examples": (0, "scores"),
+    "seed_rows": (1, "fraction seed most"),
+    "skill_vector": (1, "model"),
+    "style": (1, "model style styles prompt system"),
+    "style_examples": (0, "styles one_by_one names prompt system"),
+    "teacher_judge": (1, "model capability prompt system"),
+    "teacher_sample": (1, "fraction seed"),
+    "teacher_style": (1, "model style styles prompt system"),
+    "teacher_written_score": (1, "model capability prompt system max_new_tokens"),
+    "teacher_written_styles": (1, "model styles prompt system max_new_tokens"),
+    "text_minhash": (1, "permutations shingle algorithm"),
+    "together": (0, "signals"),
+    "trained_model": (0, "base recipe rows"),
+    "training_recipe": (
+        1,
+        "epochs steps learning_rate batch accumulation lora lora_rank lora_alpha warmup schedule weight_decay seed precision freeze_vision",
+    ),
+    "written_score": (1, "model capability prompt system max_new_tokens"),
+    "written_styles": (1, "model styles prompt system max_new_tokens"),
+    "wrong": (1, "rationale"),
+}
+
+
+def _classes() -> dict[str, type]:
+    """kind -> the class that has it. Fails where two classes share one."""
+    found: dict[str, type] = {}
+    for module in pkgutil.walk_packages(thresher.__path__, "thresher."):
+        if module.name.endswith("__main__"):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if not isinstance(value, type) or not dataclasses.is_dataclass(value):
+                continue
+            if value.__module__ != module.name or not isinstance(vars(value).get("kind"), str):
+                continue
+            if not value.__dataclass_params__.frozen:
+                continue
+            kind = vars(value)["kind"]
+            if any(f.name == "kind" for f in dataclasses.fields(value)):
+                continue  # an ordinary field of that name
+            assert kind not in found, f"{value} and {found[kind]} have one kind"
+            found[kind] = value
+    return found
+
+
+def _signature(cls: type) -> tuple[int, str]:
+    skip = getattr(cls, "not_identity", ())
+    names = [f.name for f in dataclasses.fields(cls) if f.name not in skip]
+    return getattr(cls, "version", 0), " ".join(names)
+
+
+def test_every_kind_is_pinned() -> None:
+    found = {kind: _signature(cls) for kind, cls in _classes().items()}
+    assert dict(sorted(found.items())) == KINDS
+
+
+def test_a_class_that_moves_keeps_its_fingerprint() -> None:
+    body = {"kind": "moved", "__annotations__": {"kind": ClassVar[str], "size": int}}
+    here = dataclasses.dataclass(frozen=True)(type("Here", (), {**body, "__module__": "thresher.old"}))
+    there = dataclasses.dataclass(frozen=True)(type("There", (), {**body, "__module__": "thresher.new.place"}))
+    assert fingerprint(here(3)) == fingerprint(there(3))
+    assert fingerprint(here(3)) != fingerprint(here(4))
+
+
+def test_a_subclass_does_not_inherit_an_identity() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Nearly(ModelIdentity):
+        pass
+
+    with pytest.raises(TypeError, match="Nearly has no identity: give the class a `kind"):
+        fingerprint(Nearly("sha256:1", "llava", "float32", "pil"))
+
+
+def test_kind_and_version_count() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class First:
+        kind: ClassVar[str] = "first"
+        version: ClassVar[int] = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class Second:
+        kind: ClassVar[str] = "second"
+        version: ClassVar[int] = 1
+
+    @dataclasses.dataclass(frozen=True)
+    class Later:
+        kind: ClassVar[str] = "first"
+        version: ClassVar[int] = 2
+
+    assert len({fingerprint(First()), fingerprint(Second()), fingerprint(Later())}) == 3
