@@ -24,7 +24,14 @@ class PoolError(ThresherError):
 
 
 class ImageError(ThresherError):
-    """One image cannot be used. Stored as the failure of its row, never raised to the user."""
+    """One image cannot be used. Stored as the failure of its row, never raised to the user.
+
+    `kind`: why, as a kind of finding of `thresher doctor`.
+    """
+
+    def __init__(self, message: str, kind: str = "broken-image") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ModelError(ThresherError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -55,6 +56,7 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit 2."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said in our own words
     words = settings_apart(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, prog_name="thresher", standalone_mode=False)

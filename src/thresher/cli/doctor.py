@@ -88,6 +88,7 @@ def doctor(
     repaired = repair(opened, found, Path(fix)) if fix else None
     if as_json:
         told = diagnosis.to_json()
+        told["notes"] = [*opened.notes, *told["notes"]]
         if repaired is not None:
             told["repaired"] = {k: str(v) if isinstance(v, Path) else v for k, v in vars(repaired).items()}
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))

@@ -20,6 +20,7 @@ from thresher.duplicates import image as looks
 from thresher.errors import ImageError, MissingExtra
 from thresher.pools import Pool
 from thresher.pools.files import is_remote
+from thresher.pools.image_formats import fits, open_image
 from thresher.pools.images import decode
 from thresher.pools.paths import refusal, shown
 from thresher.progress import Progress
@@ -39,16 +40,6 @@ ODDITIES = (
     "animated-image",
     "rotated-image",
 )
-
-_EXTENSIONS = {  # Pillow's format -> extensions that say the same
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-}
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,7 @@ def _look(pool: Pool, number: int, first: int, near: bool) -> Seen:
         data = pool.image_bytes(ref)
         rgb, form = decode(io.BytesIO(data), name)
     except ImageError as error:
-        return Seen({_kind(str(error)): str(error)}, _hash(data) if data else b"")
+        return Seen({error.kind: str(error)}, _hash(data) if data else b"")
     kinds = {} if embedded else _extension(path, name, form)
     kinds |= _oddities(data, name)
     return Seen(kinds, _hash(data), _look_of(rgb) if near else None)
@@ -154,31 +145,14 @@ def _look_of(rgb: Any) -> looks.Look | None:
         return None
 
 
-def _kind(error: str) -> str:
-    """Which kind an ImageError is."""
-    for words, kind in (
-        ("unsafe-path", "unsafe-path"),
-        ("empty file", "empty-image"),
-        ("not an image", "not-an-image"),
-        ("pixels", "huge-image"),
-        ("no such image", "missing-image"),
-    ):
-        if words in error:
-            return kind
-    return "broken-image"
-
-
 def _extension(path: str, name: str, form: str) -> dict[str, str]:
-    extension = PurePosixPath(path).suffix.lower()
-    fits = _EXTENSIONS.get(form)
-    return {"image-extension": f"{name} holds {form}"} if extension and fits and extension not in fits else {}
+    extension = PurePosixPath(path).suffix.lower()[1:]
+    return {"image-extension": f"{name} holds {form}"} if extension and not fits(form, extension) else {}
 
 
 def _oddities(data: bytes, name: str) -> dict[str, str]:
     """What the header of an image that can be decoded says."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data), name) as image:
         mode, (width, height), info = image.mode, image.size, image.info
         frames = int(getattr(image, "n_frames", 1))
         try:
@@ -209,15 +183,24 @@ def _hash(data: bytes) -> bytes:
 
 
 def _siblings(pool: Pool, path: str) -> str:
-    """What to add where a file of the same name with another extension stands beside the missing one: " (there is x.gif)"."""
+    """What to add where a file of the same name with another extension stands beside the missing one: " (there is x.gif)".
+
+    The same where the file is there under another spelling of its path.
+    """
+    if other := pool.spellings.described(path):
+        return f" ({other})"
     there = siblings(pool, path)
     return f" (there is {shown(os.path.basename(there[0]))})" if there else ""
 
 
 def siblings(pool: Pool, path: str) -> list[str]:
-    """Paths of existing files of the same name with another image extension, most likely first."""
+    """Paths of existing files that may be meant, most likely first: the same path spelled in another way, else the same
+    name with another image extension.
+    """
     if is_remote(pool.image_root):
         return []
+    if other := pool.spellings.find(path):
+        return [other]
     stem = os.path.splitext(path)[0]
     names = [stem + e for e in (".jpg", ".jpeg", ".png", ".gif", ".webp", ".JPG", ".JPEG", ".PNG", ".GIF")]
     return [n for n in names if n != path and not refusal(n) and os.path.isfile(os.path.join(pool.image_root, n))]

@@ -12,7 +12,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "unreadable": ("error", "records that are no samples", "left out by every method, never exported"),
     "missing-image": ("error", "image file does not exist", _FAILS),
     "empty-image": ("error", "image file of 0 bytes", _FAILS),
-    "not-an-image": ("error", "file is no image of a known format", _FAILS),
+    "not-an-image": ("error", "file is not an image that is read here", _FAILS),
     "broken-image": ("error", "image file is cut off or damaged", _FAILS),
     "huge-image": ("error", "image of more pixels than are decoded", _FAILS),
     "unsafe-path": ("error", "image path leaves the image folder", f"never opened; {_FAILS}"),

@@ -11,21 +11,36 @@ import re
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
+from thresher.pools.image_formats import HEAD, extension_of, sniff
+
 _DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*,", re.IGNORECASE)
-_EXTENSIONS = (
-    (b"\x89PNG", "png"),
-    (b"\xff\xd8", "jpg"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+_MAGIC_BYTES = (b"/9j/", b"iVBO", b"R0lG", b"UklG")
+_MIME = {"jpg": "jpeg", "ppm": "x-portable-pixmap", "ico": "x-icon"}
+_LINES = re.compile(r"\s+")
+SHORTEST = 64  # characters of an image as base64: the smallest image has more
+_MAGIC_64 = (  # base64 of what image files begin with: a quick look that costs a path nothing
+    "/9j/",  # JPEG
+    "iVBORw0KGgo",  # PNG
+    "R0lGOD",  # GIF
+    "UklGR",  # RIFF, as WebP
+    "Qk",  # BMP
+    "UD",  # PPM
+    "SUkq",  # TIFF
+    "TU0AK",  # TIFF
+    "AAAA",  # AVIF, JPEG 2000
+    "AAABAA",  # ICO
+    "/0//UQ",  # JPEG 2000
+    "_9j_",  # JPEG, in the alphabet of URLs
+    "_0__UQ",
 )
 
 
 def image_of(value: Any) -> str | bytes | None:
     """A path (or address) or the bytes of one image, however a record says it; None where it says neither.
 
-    Known: a path; `data:image/png;base64,…`; `file:///…`; bytes; `{"bytes": …, "path": …}` (bytes win); `{"url": …}`.
+    Known: a path; `data:image/png;base64,…`; base64 alone, where it decodes to an image; `file:///…`; bytes;
+    `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url": …}`.
 
     >>> image_of("a.jpg"), image_of("data:image/png;base64,QUI="), image_of({"bytes": None, "path": "b.jpg"}), image_of(7)
     ('a.jpg', b'AB', 'b.jpg', None)
@@ -35,29 +50,75 @@ def image_of(value: Any) -> str | bytes | None:
             return _decoded(value)
         if value[:8] == "file:///":
             return unquote(value[7:])
-        return value
+        return _bare(value) if looks_like_base64(value) else value
     if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
+        content = bytes(value)
+        if content[:4] in _MAGIC_BYTES and (text := _ascii(content)) and looks_like_base64(text):
+            return _bare(text) or content
+        return content
     if isinstance(value, dict):
         for key in ("bytes", "path", "url", "image"):
             inner = value.get(key)
-            if inner and isinstance(inner, (str, bytes, bytearray)) and not (key == "bytes" and isinstance(inner, str)):
+            if inner and isinstance(inner, (str, bytes, bytearray)):
+                if key == "bytes" and isinstance(inner, str) and not looks_like_base64(inner):
+                    continue
                 return image_of(inner)
     return None
 
 
+def looks_like_base64(text: str) -> bool:
+    """Whether a text is an image as base64 without `data:image/…;base64,` in front, as far as its beginning says.
+
+    >>> looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4), looks_like_base64("/9j/a.jpg")
+    (True, False)
+    """
+    if len(text) < SHORTEST:
+        return False
+    start = text[:512].lstrip()
+    if not start.startswith(_MAGIC_64):
+        return False
+    start = _plain(start)
+    if re.search(r"[^A-Za-z0-9+/=]", start):
+        return False
+    try:
+        return bool(sniff(base64.b64decode(start[: len(start.rstrip("=")) // 4 * 4])))
+    except (binascii.Error, ValueError):
+        return False
+
+
 def data_uri(content: bytes) -> str:
     """`data:image/png;base64,…`"""
-    kind = extension(content).replace("jpg", "jpeg")
+    name = extension(content)
+    kind = _MIME.get(name, name)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def extension(content: bytes) -> str:
-    """The usual extension for these bytes, without the dot: png, jpg, gif, webp, bmp, tiff; "img" for anything else."""
-    for magic, name in _EXTENSIONS:
-        if content.startswith(magic):
-            return name
-    return "webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else "img"
+    """The usual extension for these bytes, without the dot: png, jpg, gif, webp, …; "img" for no known image."""
+    return extension_of(content[:HEAD]) or "img"
+
+
+def _bare(text: str) -> bytes | None:
+    """The bytes of base64 text; None where it is not all base64."""
+    if not _BASE64.fullmatch(text):
+        return None
+    plain = _plain(text).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _plain(text: str) -> str:
+    """Base64 without line breaks, in its usual alphabet."""
+    return _LINES.sub("", text).replace("-", "+").replace("_", "/")
+
+
+def _ascii(content: bytes) -> str:
+    try:
+        return content.decode("ascii")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _decoded(uri: str) -> bytes | None:

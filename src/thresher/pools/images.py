@@ -13,10 +13,11 @@ import stat
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from thresher.errors import ImageError
 from thresher.pools.files import filesystem, is_remote
+from thresher.pools.image_formats import open_image
 from thresher.pools.paths import inside, refusal, shown
 from thresher.types import ImageRef
 
@@ -40,7 +41,7 @@ def open_inside(folder: str, path: str) -> BinaryIO:
         # The path is resolved: a link that appears in its last part since then is refused; a pipe must not block.
         descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(f"{shown(path)}: no such image in {folder}") from None
+        raise ImageError(f"{shown(path)}: no such image in {folder}", kind="missing-image") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -84,9 +85,9 @@ def _checked(folder: str, ref: ImageRef) -> BinaryIO:
 
 def _fetched(folder: str, ref: ImageRef) -> bytes:
     if reason := refusal(ref.path):
-        raise ImageError(f"{shown(ref.path)}: {reason}")
+        raise ImageError(f"{shown(ref.path)}: {reason}", kind=reason.partition(":")[0])
     if ref.size < 0:
-        raise ImageError(f"{shown(ref.path)}: no such image in {folder}")
+        raise ImageError(f"{shown(ref.path)}: no such image in {folder}", kind="missing-image")
     fs, inner = filesystem(folder)
     try:
         data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
@@ -105,14 +106,12 @@ def _changed(ref: ImageRef, size: int) -> str:
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
     """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError naming `name`."""
     try:
-        if not file.read(1):
-            raise ImageError(f"{name}: empty file (0 bytes)")
-        file.seek(0)
-        with Image.open(file) as image:
+        with open_image(file, name) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
-                    f"{name}: {width} x {height} pixels, more than {max_pixels:,} allowed; make it smaller"
+                    f"{name}: {width} x {height} pixels, more than {max_pixels:,} allowed; make it smaller",
+                    kind="huge-image",
                 )
             orientation = _orientation(image)
             image.load()
@@ -122,10 +121,8 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
             return rgb, image.format or ""
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image (no known format)") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: too many pixels: {error}") from None
+    except Image.DecompressionBombError as error:  # a frame or tile larger than the header says
+        raise ImageError(f"{name}: too many pixels: {error}", kind="huge-image") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
         raise ImageError(f"{name}: broken image: {error or type(error).__name__}") from error
 

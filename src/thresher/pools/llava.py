@@ -16,10 +16,10 @@ import itertools
 import json
 from typing import Any, NamedTuple
 
-from thresher.pools.embedded import image_of
+from thresher.pools.embedded import SHORTEST, image_of
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 3  # raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 4  # raise when the same record would be read differently: cached pools are then parsed anew
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
@@ -92,7 +92,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         given = record.get("images")
     if not given:
         images: list[str | bytes] = []
-    elif type(given) is str and ":" not in given:
+    elif type(given) is str and ":" not in given and len(given) < SHORTEST:
         images = [given]
     else:
         images, wrong = _image_list(given)
@@ -196,7 +196,10 @@ def _image_list(given: Any) -> tuple[list[str | bytes], str]:
         if image:
             images.append(image)
         elif not problem:
-            what = "a data: address that cannot be decoded" if isinstance(value, str) else _kind(value)
+            what = _kind(value)
+            if isinstance(value, str):
+                what = "a data: address" if value[:5].lower() == "data:" else "base64 text"
+                what += " that cannot be decoded"
             problem = f"bad-image: an image is {what} instead of a path"
     return images, problem
 

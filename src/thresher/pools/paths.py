@@ -35,13 +35,15 @@ def refusal(path: str) -> str:
 def inside(folder: str, path: str) -> str:
     """The real path of `path` under `folder` (already resolved). Raises ImageError where that leaves the folder."""
     if reason := refusal(path):
-        raise ImageError(f"{shown(path)}: {reason}")
+        raise ImageError(f"{shown(path)}: {reason}", kind=reason.partition(":")[0])
     try:
         real = os.path.realpath(os.path.join(folder, path))
     except (OSError, ValueError) as error:
-        raise ImageError(f"{shown(path)}: not a usable path: {error}") from error
+        raise ImageError(f"{shown(path)}: not a usable path: {error}", kind="missing-image") from error
     if real != folder and not real.startswith(folder.rstrip(os.sep) + os.sep):
-        raise ImageError(f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder")
+        raise ImageError(
+            f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder", kind="unsafe-path"
+        )
     return real
 
 

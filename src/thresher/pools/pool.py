@@ -23,6 +23,7 @@ from thresher.pools.locate import Source
 from thresher.pools.parts import Part
 from thresher.pools.paths import refusal, shown
 from thresher.pools.readers import Rows
+from thresher.pools.spellings import Spellings
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
@@ -197,7 +198,13 @@ class Pool:
     def _why_missing(self, path: str) -> str:
         if reason := refusal(path):
             return f"{shown(path)}: {reason}"
-        return f"no such image in {self.images_folder}: {shown(path)}"
+        other = self.spellings.described(path)
+        return f"no such image in {self.images_folder}: {shown(path)}{f' ({other})' if other else ''}"
+
+    @cached_property
+    def spellings(self) -> Spellings:
+        """Finds missing images under another spelling of their path."""
+        return Spellings(self._root)
 
     def rows_of_references(self) -> np.ndarray:
         """int64 [references]: the row that holds each entry of `index.image_ref`."""

@@ -1,0 +1,87 @@
+r"""A missing image that is there under another spelling of its path: another case, NFC or NFD, `\`, `%20`, spaces around.
+
+Only to say so: a path is never read as another one. Lists the folders on the way, each once.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import OrderedDict
+from urllib.parse import unquote
+
+from thresher.pools.files import is_remote
+from thresher.pools.paths import refusal, shown
+
+_FOLDERS = 16  # whose listings are kept
+
+
+class Spellings:
+    """Looks under one image folder (`root`: resolved, or an address, where nothing is looked for)."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._listed: OrderedDict[str, dict[str, str]] = OrderedDict()
+
+    def find(self, path: str) -> str:
+        """The path of the file that is meant by the missing `path`, as it is spelled on disk; "" where there is none."""
+        if is_remote(self.root) or refusal(path):
+            return ""
+        for spelling in dict.fromkeys((path, unquote(path))):
+            folder, found = self.root, []
+            for part in spelling.strip().replace("\\", "/").split("/"):
+                if part in ("", "."):
+                    continue
+                name = part if os.path.lexists(os.path.join(folder, part)) else self._names(folder).get(_key(part))
+                if name is None:
+                    break
+                found.append(name)
+                folder = os.path.join(folder, name)
+            else:
+                other = "/".join(found)
+                if other != path and not refusal(other) and os.path.isfile(folder):
+                    return other
+        return ""
+
+    def described(self, path: str) -> str:
+        """How the file that is meant is spelled and what differs, for a message; "" where there is none."""
+        other = self.find(path)
+        return f"the file is there as {shown(other)}: {_difference(path, other)}" if other else ""
+
+    def _names(self, folder: str) -> dict[str, str]:
+        """Key of a name -> the name on disk, of everything in a folder."""
+        known = self._listed.get(folder)
+        if known is None:
+            try:
+                held = sorted(os.listdir(folder), reverse=True)
+            except OSError:
+                held = []
+            known = {_key(name): name for name in held}
+            self._listed[folder] = known
+            if len(self._listed) > _FOLDERS:
+                self._listed.popitem(last=False)
+        return known
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
+
+
+def _difference(given: str, real: str) -> str:
+    """What is different about two spellings of one path, in words."""
+    words = []
+    if "\\" in given:
+        words.append("the separator is / and not \\")
+        given = given.replace("\\", "/")
+    if given != real and unquote(given) != given and "%" in given:
+        words.append("the path is percent-encoded (%20 and the like)")
+        given = unquote(given)
+    if given != given.strip():
+        words.append("there are spaces around the path")
+        given = given.strip()
+    nfc = unicodedata.normalize("NFC", given), unicodedata.normalize("NFC", real)
+    if given != real and (given, real) != nfc:
+        words.append("accents are written in another Unicode form (NFC or NFD)")
+    if nfc[0] != nfc[1] and nfc[0].casefold() == nfc[1].casefold():
+        words.append("upper and lower case differ")
+    return ", ".join(words) or "it is spelled in another way"
