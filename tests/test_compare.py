@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.aimed_models import validation
 from tests.fake_training import FakeEvaluation, FakeTraining
@@ -24,7 +25,8 @@ from tests.made_pools import HighestLoss, Model, record, write_pool
 from thresher import compare_plan
 from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
-from thresher.compare import Comparison, Job, answers_of, chosen_rows, compare, job
+from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
+from thresher.doctor import look
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
@@ -413,8 +415,55 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, An
 def test_a_test_that_is_in_the_pool_is_refused(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [record(i) for i in range(290, 400)]))
-    with pytest.raises(ConfigError, match="10 records of --eval are in the pool"):
-        job(bench.pool, leaky, methods={}, budgets=[Budget("10%")], seeds=3, model=Model().handle)
+    bench.test = leaky
+    with pytest.raises(PoolError, match="10 rows of the pool repeat questions of the evaluation set"):
+        bench.run()
+    assert not bench.training.asked
+
+
+@pytest.mark.parametrize("extra", [True, False])
+@pytest.mark.parametrize("disguise", ["other path", "other answer", "other file format", "no question"])
+def test_compare_and_doctor_find_the_same_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: bool, disguise: str
+) -> None:
+    """A question leaks by its words and pixels, not by the path of its image."""
+    if extra:
+        pytest.importorskip("rensa")
+        pytest.importorskip("imagehash")
+    else:
+        monkeypatch.setitem(sys.modules, "rensa", None)
+        monkeypatch.setitem(sys.modules, "imagehash", None)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        Image.fromarray(pixels).save(folder / f"again{i}.{'bmp' if 'format' in disguise else 'png'}")
+    ask = "<image>" if disguise == "no question" else "<image>\nWhat is it?"
+
+    def rows(name: str, numbers: range, answer: str = "Noise.") -> list[dict[str, Any]]:
+        out = [record(1000 + i) for i in numbers]
+        for row, i in zip(out, numbers, strict=True):
+            turns = [{"from": "human", "value": ask}, {"from": "gpt", "value": answer}]
+            row |= {"image": name.format(i), "conversations": turns}
+        return out
+
+    ext = "bmp" if "format" in disguise else "png"
+    answer = "Snow." if disguise == "other answer" else "Noise."
+    pool = open_pool(write_pool(tmp_path / "leaky.json", rows("{}.png", range(3))), folder)
+    test = rows(f"again{{}}.{ext}", range(2, 4), answer)
+    other = open_pool(write_pool(tmp_path / "other.json", test), folder)
+    seen = look(pool, near=False, evals=[("other", other)])
+    assert seen.rows["eval-leak"].tolist() == [2]
+    assert any("Only exact copies" in text for text in seen.notes) is not extra
+    bench = Bench(tmp_path)
+    prepared = job(pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle)
+    with pytest.raises(PoolError, match=r"1 row of the pool repeats .* \(1 exact\): row 2 repeats evaluation row 0"):
+        bench.run(prepared)
+    with pytest.raises(PoolError, match="1 row of the pool repeats"):
+        check_leaks(prepared)
+    assert not bench.training.asked
 
 
 @pytest.mark.parametrize(

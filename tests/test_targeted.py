@@ -113,7 +113,7 @@ def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [*rows, leak, shouted]))
     student, teacher = Rules("student"), Rules("teacher")
     with pytest.raises(
-        PoolError, match=r"2 rows of the pool repeat .*row 60 is validation row 5 \(exact\).*--on-leak drop"
+        PoolError, match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*--on-leak drop"
     ):
         select(leaky, target, store, student, teacher)
     assert not student.opened and not teacher.opened
@@ -161,7 +161,7 @@ def test_a_validation_picture_that_was_saved_again_is_found(tmp_path: Path, stor
         told = {"id": name, "image": name, "conversations": [asked, {"from": "gpt", "value": "8"}]}
         write_pool(tmp_path / where, [told] if where == "val.json" else [*rows, told])
     pool, target = (open_pool(tmp_path / f, tmp_path / "images") for f in ("pool.json", "val.json"))
-    with pytest.raises(PoolError, match=r"row 30 is validation row 0 \(re-encoded\)"):
+    with pytest.raises(PoolError, match=r"row 30 repeats validation row 0 \(re-encoded\)"):
         select(pool, target, store, Rules("student"), Rules("teacher"))
 
 

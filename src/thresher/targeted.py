@@ -109,34 +109,48 @@ def leaks(
     *,
     names: tuple[str, str] = ("pool", "validation"),
     instead: str = ", or give --on-leak drop",
+    near: bool | None = True,
 ) -> tuple[np.ndarray, str]:
-    """Rows of the pool that repeat a question of the target, int64 [d], and a note about them ("" where there are none).
+    """Rows of the pool that repeat a question of the target, and a note about them.
 
-    Raises PoolError if there are any and `on_leak` is refuse: what a model is tuned for must not be in what it is tuned on.
-    `names`: what the two are called in the message; `instead`: what else can be done about it.
+    pool, target: what is trained on, and what it is judged by.
+    on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
+    names: what the two are called in the message.
+    instead: what else can be done about it.
+    near: as in `find_leaks`.
+
+    Returns int64 [d] and the note, "" where there are none.
     """
     from thresher.duplicates import find_leaks
 
     if on_leak not in ON_LEAK:
         raise ConfigError(f"--on-leak {on_leak}: expected one of {', '.join(ON_LEAK)}.")
-    # what is read here is not stored: it must not count among the rows that an interrupted run says it has stored
+    # what is read here is not stored: it must not count among the rows that an interrupted run says
+    # it has stored
     shown = for_stderr() if isinstance(progress, (Bar, Lines)) else progress
-    found = find_leaks(pool, target, near=True, progress=shown)
+    found = find_leaks(pool, target, near=near, progress=shown)
     if not found:
         return np.zeros(0, np.int64), ""
     kinds = Counter(leak.kind for leak in found)
     how = ", ".join(f"{kinds[k]:,} {k}" for k in sorted(kinds, key=lambda k: (-kinds[k], k)))
     what, of = names
-    examples = "; ".join(f"row {k.row} is {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN])
+    repeat = "repeats" if len(found) == 1 else "repeat"
+    examples = "; ".join(f"row {k.row} repeats {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN])
+    if len(found) > SHOWN:
+        examples += "; …"
+    where = Path(target.path)
     if on_leak == "refuse":
         raise PoolError(
-            f"{counted(len(found))} of the {what} {'repeats' if len(found) == 1 else 'repeat'} questions of the {of} "
-            f"set {Path(target.path)} ({how}): {examples}. Take them out of one of the two{instead}."
+            f"{counted(len(found))} of the {what} {repeat} questions of the {of} set {where} "
+            f"({how}): {examples}. Remove them from one of the two{instead}."
         )
     rows = np.unique(np.array([leak.row for leak in found], np.int64))
     if len(rows) == len(pool):
         raise PoolError(
-            f"All rows of the pool repeat questions of the validation set {Path(target.path)} ({how}): nothing is left to "
-            "choose from. Is the pool itself given as the validation set? Give other questions of the target task."
+            f"All rows of the pool repeat questions of the {of} set {where} ({how}): nothing is left "
+            f"to choose from. Was the pool itself given as the {of} set? Give other questions."
         )
-    return rows, f"{counted(len(found))} of the pool repeat questions of the validation set and were dropped ({how})."
+    return rows, (
+        f"{counted(len(found))} of the pool {repeat} questions of the {of} set and "
+        f"{'was' if len(found) == 1 else 'were'} dropped ({how})."
+    )

@@ -179,7 +179,7 @@ def test_copies_and_lost_sources_are_warned_about(tmp_path: Path) -> None:
     selection = load(selected(pool, "length", tmp_path / "out", "20"), pool)
     said = {r.text: r.level for r in remarks(selection)}
     (copies,) = [t for t in said if "exact copies" in t]
-    assert copies.startswith("50 rows of the pool") and said[copies] == "warning"
+    assert copies.startswith("50 rows of the pool") and said[copies] == "note"
     assert any("gives no row at all: rare" in t for t in said)
 
 

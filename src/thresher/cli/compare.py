@@ -103,9 +103,11 @@ def compare(
     """
     from thresher.backends.openai.resolve import is_served
     from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model, the_roles
+    from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
     from thresher.config import default_store
+    from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
     from thresher.progress import for_stderr
     from thresher.store import Store
@@ -147,9 +149,12 @@ def compare(
     if validation is not None and not any(isinstance(method, TargetMethod) for method in chosen.values()):
         note(f"none of the methods aims at a validation set; --validation {validation} is not used.")
     _check_questions(job.test, job.score, told.on_missing)
+    if unchecked := only_exact_note():
+        note(unchecked)
     if plan:
         from thresher.compare_plan import plan as estimate
 
+        check_leaks(job, for_stderr())
         show_plan(estimate(job, store=kept, out=out, probe=probe))
         return
     from thresher.evaluation import evaluate

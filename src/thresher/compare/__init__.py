@@ -12,7 +12,7 @@ once a seed. A finished cell is kept, and never computed again while what it dep
 
 from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, job
 from thresher.compare.kept import Result, answers_of, chosen_rows, read_cell
-from thresher.compare.running import Evaluate, Evaluated, compare
+from thresher.compare.running import Evaluate, Evaluated, check_leaks, compare
 from thresher.compare.table import Comparison, Line
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Line",
     "Result",
     "answers_of",
+    "check_leaks",
     "chosen_rows",
     "compare",
     "job",

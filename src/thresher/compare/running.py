@@ -6,6 +6,7 @@ Training and evaluation are injected. What a killed cell had scored, trained or 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,10 +84,8 @@ def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison
     job, out, progress = kitchen.job, kitchen.out, kitchen.progress
     cells = job.cells()
     missing = [c for c in cells if read_cell(out, c) is None]
-    if any(
-        needs_target(job.methods[c.method], job.model, job.roles.get(c.method, {})) for c in missing if c.method != FULL
-    ):
-        _check_leaks(job, progress)
+    if missing:
+        check_leaks(job, progress)
     if not kitchen.keep_models:
         for cell in cells:  # of a run that was killed after its cell was finished
             if cell not in missing:
@@ -172,8 +171,18 @@ class _Kitchen:
         return _Chosen(outcome.rows, outcome.cost, tuple(outcome.notes))
 
 
-def _check_leaks(job: Job, progress: Progress | None) -> None:
-    """Pool, validation set and evaluation set ask different questions, near copies included. Raises PoolError."""
-    assert job.target is not None  # checked by `job`
-    leaks(job.pool, job.target, "refuse", progress, instead="")
-    leaks(job.target, job.test, "refuse", progress, names=("validation set", "evaluation"), instead="")
+def check_leaks(job: Job, progress: Progress | None = None) -> None:
+    """Check that pool, validation set and evaluation set ask different questions.
+
+    Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
+    """
+    remedy = f". thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY writes a copy without them"
+    leaks(job.pool, job.test, "refuse", progress, names=("pool", "evaluation"), instead=remedy, near=None)
+    if job.target is not None and any(_aims(job, name) for name in job.methods):
+        leaks(job.pool, job.target, "refuse", progress, instead=remedy, near=None)
+        names = ("validation set", "evaluation")
+        leaks(job.target, job.test, "refuse", progress, names=names, instead="", near=None)
+
+
+def _aims(job: Job, method: str) -> bool:
+    return needs_target(job.methods[method], job.model, job.roles.get(method, {}))

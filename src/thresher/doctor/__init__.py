@@ -68,8 +68,6 @@ def look(
     `near`: look for near duplicates too (needs the extra `duplicates`; without it a note says so). `evals`: evaluation sets,
     each with its name, whose questions must not stand in the pool; their images and the pool's are read once more for each.
     `context`: rows of more tokens than this, as estimated from words and images, are reported.
-
-    Raises MissingExtra for `evals` without the extra.
     """
     progress = progress or Silent()
     found = Findings(pool)

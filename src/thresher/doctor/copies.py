@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from thresher.doctor.findings import Findings
-from thresher.duplicates import find_leaks
+from thresher.duplicates import find_leaks, only_exact_note
 from thresher.duplicates import image as looks
 from thresher.duplicates import text as words
 from thresher.duplicates.groups import near_groups
@@ -43,20 +43,23 @@ def look_for_copies(pool: Pool, found: Findings, images: list[looks.Look | None]
 
 
 def look_for_leaks(pool: Pool, found: Findings, name: str, other: Pool, progress: Progress) -> None:
-    """Rows that repeat a question of `other`. Raises MissingExtra."""
+    """Rows that repeat a question of `other`; a note says where only exact copies can be found."""
     lacking = int(other.facts["missing_images"].sum())
     if lacking:
         found.notes.append(
             f"{lacking:,} of {len(other):,} rows of {name} name images that are not in {other.images_folder}: they were compared "
             "with nothing, so a leak of them is not seen. Give the folder that their paths start from with --eval-images."
         )
-    leaks = {leak.row: leak for leak in find_leaks(pool, other, near=True, progress=progress)}
+    leaks = {leak.row: leak for leak in find_leaks(pool, other, near=None, progress=progress)}
     rows = np.fromiter(leaks, np.int64, len(leaks))
     found.add("eval-leak", rows, lambda row: f"{leaks[row].kind}: row {leaks[row].other_row} of {name}")
     if leaks:
         kinds = Counter(leak.kind for leak in leaks.values())
         parts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
-        found.notes.append(f"{len(leaks):,} rows repeat questions of {name} ({len(other):,} rows): {parts}.")
+        repeat = "row repeats" if len(leaks) == 1 else "rows repeat"
+        found.notes.append(f"{len(leaks):,} {repeat} questions of {name} ({len(other):,} rows): {parts}.")
+    if unchecked := only_exact_note():
+        found.notes.append(unchecked)
 
 
 def _texts(pool: Pool, rows: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:

@@ -50,11 +50,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "image-extension": ("warning", "file name says another image format than its content", "read by its content"),
     "tiny-image": ("warning", "image of fewer than 8 pixels on a side", "enlarged to what the model takes"),
     "duplicate-row": (
-        "warning",
+        "info",
         "exact copies of an earlier row",
-        "scored once; every copy can be selected: see --dedup",
+        "scored once; each copy can be selected unless --dedup exact is given",
     ),
-    "near-duplicate": ("warning", "nearly the same as an earlier row", "nothing, unless told --dedup near"),
+    "near-duplicate": ("info", "nearly the same as an earlier row", "nothing, unless --dedup near is given"),
     "duplicate-image": ("info", "same image file under another name", "nothing: these are different images to a run"),
     "placeholder-missing": (
         "info",

@@ -29,10 +29,22 @@ MARK = np.dtype([("phash", "<u8"), ("dhash", "<u8"), ("aspect", "<f4"), ("thumbn
 
 @dataclass(frozen=True)
 class Look:
-    """One picture. `content`: 16 bytes; `mark`: a MARK scalar as bytes."""
+    """One image. `content`: 16 bytes; `mark`: a MARK scalar as bytes, b"" where only equality matters."""
 
     content: bytes
     mark: bytes
+
+
+def content(image: Image) -> bytes:
+    """16 bytes: equal for images of equal size and pixels. `image`: RGB."""
+    state = hashlib.blake2b(b"%d x %d " % image.size, digest_size=16)
+    state.update(image.tobytes())
+    return state.digest()
+
+
+def only_content(image: Image) -> Look:
+    """What finds exact copies; needs no package beyond Pillow."""
+    return Look(content(image), b"")
 
 
 def look(image: Image) -> Look:
@@ -45,8 +57,6 @@ def look(image: Image) -> Look:
         ) from None
     from PIL.Image import Resampling
 
-    state = hashlib.blake2b(b"%d x %d " % image.size, digest_size=16)
-    state.update(image.tobytes())
     mark = np.zeros((), MARK)
     small = image if max(image.size) <= 256 else image.resize(_fitted(image.size), Resampling.BOX)
     grey = small.convert("L")  # both hashes work on a few dozen pixels: shrinking first costs no precision, much time
@@ -54,7 +64,7 @@ def look(image: Image) -> Look:
     mark["dhash"] = _bits(imagehash.dhash(grey).hash)
     mark["aspect"] = image.width / image.height
     mark["thumbnail"] = np.asarray(small.resize((SIDE, SIDE), Resampling.BOX), np.uint8).reshape(-1)
-    return Look(state.digest(), mark.tobytes())
+    return Look(content(image), mark.tobytes())
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Rows of one pool that stand in another: training rows that give away the questions of an evaluation set.
+"""The one leak finder: training rows that repeat questions of an evaluation or a validation set.
 
-What is compared is a question with its pictures, whatever the answer: a conversation leaks if any of its questions does.
-A later question of a text-only conversation counts together with those before it ("Why?" alone says nothing).
+`doctor --eval`, `compare --eval` and methods that aim at a validation set all ask here. What is
+compared is a question with the decoded pixels of its images, whatever the answer and wherever the
+files are: a conversation leaks if any of its questions does. A later question of a text-only
+conversation counts together with those before it ("Why?" alone says nothing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,15 +18,20 @@ import numpy as np
 from thresher.duplicates import image, text
 from thresher.duplicates.near import near_images, near_texts
 from thresher.duplicates.signals import in_pieces
+from thresher.errors import MissingExtra
 from thresher.progress import Progress, Silent
 from thresher.types import Sample
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from thresher.pools import Pool
 
 Kind = Literal["exact", "re-encoded", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "re-encoded", "near")
 ROWS = 4096  # read at once
+PACKAGES = ("rensa", "imagehash")  # of the extra `duplicates`
+INSTALL = "pip install 'thresher[duplicates]'"
 SIMILAR = 0.7  # of two questions: less than for copies, because a question given away costs more than a row left out
 
 
@@ -51,14 +59,43 @@ class _Units:
     marks: dict[bytes, np.ndarray]  # content -> MARK scalar
 
 
-def find_leaks(pool: Pool, other: Pool, near: bool = True, *, progress: Progress | None = None) -> list[Leak]:
-    """Rows of `pool` that repeat a question of `other`, by row; of several matches the most exact, then the first.
+def _missing() -> list[str]:
+    return [name for name in PACKAGES if find_spec(name) is None]
 
-    `near=False`: only "exact". Rows with pictures that cannot be read, and records that cannot be, match nothing.
-    Reads every picture of both pools. Raises MissingExtra (rensa, imagehash).
+
+def only_exact_note() -> str:
+    """What to tell a user whose installation finds exact leaks only; "" where near ones are found."""
+    missing = _missing()
+    if not missing:
+        return ""
+    return (
+        "Only exact copies of questions were looked for, not reworded ones or re-encoded images: "
+        f"these need {' and '.join(missing)} ({INSTALL})."
+    )
+
+
+def find_leaks(pool: Pool, other: Pool, near: bool | None = True, *, progress: Progress | None = None) -> list[Leak]:
+    """Rows of `pool` that repeat a question of `other`, by row; of several matches the most exact.
+
+    Rows with images that cannot be read, and records that cannot be, match nothing. Reads every
+    image of both pools.
+
+    near: also "re-encoded" and "near". False: only "exact". None: what is installed.
+
+    Raises MissingExtra before anything is read if `near` is True and a package is missing.
     """
+    missing = _missing()
+    if near is None:
+        near = not missing
+    if near and missing:
+        raise MissingExtra(
+            f"Near copies of questions need {' and '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: {INSTALL}."
+        )
     progress = progress or Silent()
-    mine, theirs = _units(pool, "reading the pool", progress), _units(other, "reading the other pool", progress)
+    look = image.look if near else image.only_content
+    mine = _units(pool, "reading the pool", progress, look)
+    theirs = _units(other, "reading the other pool", progress, look)
     found: dict[int, tuple[int, int]] = {}  # row -> (place in KINDS, row of the other)
 
     def keep(row: int, other_row: int, kind: int) -> None:
@@ -77,19 +114,21 @@ def find_leaks(pool: Pool, other: Pool, near: bool = True, *, progress: Progress
     return [Leak(row, other_row, KINDS[kind]) for row, (kind, other_row) in sorted(found.items())]
 
 
-def _units(pool: Pool, label: str, progress: Progress) -> _Units:
+def _units(pool: Pool, label: str, progress: Progress, look: Callable[[Image], image.Look]) -> _Units:
     out = _Units([], [], [], {})
     progress.start(label, len(pool), 0)
     try:
         for start in range(0, len(pool), ROWS):
             rows = np.arange(start, min(start + ROWS, len(pool)))
             samples = pool.samples(rows)
-            for first, seen in in_pieces(samples, pool):
+            for first, seen in in_pieces(samples, pool, look):
                 for at, looks in enumerate(seen, first):
                     if isinstance(looks, str) or samples[at].problem.startswith("unreadable"):
                         continue
-                    for look in looks:
-                        out.marks[look.content] = np.frombuffer(look.mark, image.MARK)[0]
+                    for seen_image in looks:
+                        if seen_image.mark:
+                            mark = np.frombuffer(seen_image.mark, image.MARK)[0]
+                            out.marks[seen_image.content] = mark
                     for asked in questions(samples[at]):
                         out.row.append(int(rows[at]))
                         out.question.append(asked)
@@ -101,11 +140,14 @@ def _units(pool: Pool, label: str, progress: Progress) -> _Units:
 
 
 def questions(sample: Sample) -> list[str]:
-    """The questions of a row in normal form, those without a word left out."""
+    """The questions of a row in normal form.
+
+    An empty one counts if the row has images: what is asked is then what the images show.
+    """
     asked = [t.text for t in sample.turns if t.role in ("user", "unknown")]
     if not sample.images:  # text only: with what was asked before
         asked = ["\n".join(asked[: i + 1]) for i in range(len(asked))]
-    return [q for q in dict.fromkeys(text.question(a) for a in asked) if text.tokens(q)]
+    return [q for q in dict.fromkeys(text.question(a) for a in asked) if q or sample.images]
 
 
 def _near(mine: _Units, theirs: _Units) -> Iterator[tuple[int, int, int]]:

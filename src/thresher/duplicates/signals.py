@@ -7,17 +7,20 @@ between pools as any other score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from thresher.duplicates import image, text
 from thresher.errors import ImageError
 from thresher.types import Capability, Columns, Field, ImageRef, Sample, SampleSource, Scored, Signal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PIECE = 512  # rows handed on at once
 TOGETHER = "duplicates"
@@ -162,8 +165,10 @@ def contents(looks: Sequence[image.Look]) -> bytes:
     return hashlib.blake2b(b"".join(x.content for x in looks), digest_size=16).digest()
 
 
-def in_pieces(samples: Sequence[Sample], pool: SampleSource) -> Iterator[tuple[int, list[list[image.Look] | str]]]:
-    """(first position, for each row its pictures' looks or why one cannot be read), each picture of a call read once.
+def in_pieces(
+    samples: Sequence[Sample], pool: SampleSource, look: Callable[[Image], image.Look] = image.look
+) -> Iterator[tuple[int, list[list[image.Look] | str]]]:
+    """(first position, for each row its images' looks or why one cannot be read), each image of a call read once.
 
     Threads: decoding leaves Python.
     """
@@ -172,13 +177,13 @@ def in_pieces(samples: Sequence[Sample], pool: SampleSource) -> Iterator[tuple[i
         for start in range(0, len(samples), PIECE):
             piece = samples[start : start + PIECE]
             new = list(dict.fromkeys(ref for s in piece for ref in s.images if ref not in known))
-            known |= dict(zip(new, threads.map(lambda ref: _look(pool, ref), new), strict=True))
+            known |= dict(zip(new, threads.map(lambda ref: _look(pool, ref, look), new), strict=True))
             yield start, [_of_row([known[ref] for ref in s.images]) for s in piece]
 
 
-def _look(pool: SampleSource, ref: ImageRef) -> image.Look | str:
+def _look(pool: SampleSource, ref: ImageRef, look: Callable[[Image], image.Look]) -> image.Look | str:
     try:
-        return image.look(pool.load_image(ref))
+        return look(pool.load_image(ref))
     except ImageError as error:
         return str(error)
 

@@ -82,8 +82,11 @@ def _duplicates(made: Made) -> list[Remark]:
     in_pool, in_kept = _copies(made.pool.digest[order]), _copies(made.pool.digest[order[kept[order]]])
     if in_pool:
         is_ = "is an exact copy" if in_pool == 1 else "are exact copies"
-        text = f"{counted(in_pool)} of the pool {is_} of another; {in_kept:,} such among the kept."
-        out.append(Remark("warning" if in_kept else "note", text))
+        among = "none of these copies was kept"
+        if in_kept:
+            among = f"{in_kept:,} of these copies {'was' if in_kept == 1 else 'were'} kept beside their original"
+        text = f"{counted(in_pool)} of the pool {is_} of another row; {among}."
+        out.append(Remark("note", text))
     return out
 
 
