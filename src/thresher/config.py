@@ -136,7 +136,7 @@ def read(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"--config {path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as e:

@@ -94,7 +94,7 @@ def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
 def read(path: Path) -> dict[str, dict[str, float]]:
     """The numbers of a results file: task -> metric -> value. Raises LmmsEvalFailed."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         tasks = content["results"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise LmmsEvalFailed(f"{path} is not a results file of lmms-eval: {e}.") from e

@@ -89,10 +89,10 @@ def _media(pool: Pool, pictures: Pictures, options: Options) -> str:
 def _info(path: Path) -> dict[str, Any]:
     """The entries that are there already."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is there and cannot be read: {error}. Repair it, or give another folder.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is there and holds no object. Repair it, or give another folder.")

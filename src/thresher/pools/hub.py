@@ -64,7 +64,7 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
 
 def _json(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as f:
+        with open(path, encoding="utf-8-sig") as f:
             content = json.load(f)
     except (OSError, ValueError) as error:
         raise PoolError(f"{path} cannot be read: {error}. Save the data set again with save_to_disk.") from error

@@ -80,7 +80,7 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     import yaml
 
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         given, twice_in_map = yaml.safe_load(text), _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as e:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
