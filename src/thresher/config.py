@@ -96,7 +96,7 @@ class RunConfig:
     dedup_threshold: float | None = None
     """Similarity from which rows are near or semantic copies; None: the default of `dedup`."""
     unscorable: str | None = None
-    """Rows that are fine, but that no model here can score (videos, too long): `keep`, `drop` or `random`; None: they fail."""
+    """Rows that are fine, but that no model here can score (videos, audio, too long): `keep`, `drop` or `random`; None: they fail."""
     seed: int = 0
     """Chooses among equals and splits; another seed reuses all scores that do not depend on it."""
     store: str | None = None

@@ -59,16 +59,19 @@ class Sample:
     images: tuple[ImageRef, ...] = ()
     source: str = ""
     problem: str = ""  # why no model can score this row ("" = nothing known): bad turns, a video, placeholder mismatch
+    media: tuple[str, ...] = ()  # identities of media that nobody here looks at: videos, audio, unreadable images
 
     @property
     def digest(self) -> bytes:
-        """sha256 over roles, texts and image identities (32 bytes): the row key everywhere. Id and source are not part."""
+        """sha256 over roles, texts, images and other media (32 bytes): the row key everywhere. Id and source are not part."""
         h = hashlib.sha256()
         for t in self.turns:
             text = t.text.encode("utf-8", "surrogatepass")
             h.update(b"%s\x1f%d\x1f%s" % (t.role.encode("utf-8", "surrogatepass"), len(text), text))
         for image in self.images:
             h.update(b"\x1e" + image.identity.encode("utf-8", "surrogatepass"))
+        for medium in self.media:
+            h.update(b"\x1d" + medium.encode("utf-8", "surrogatepass"))
         return h.digest()
 
 

@@ -342,7 +342,9 @@ def test_unscorable_rows_are_kept_dropped_or_drawn(tmp_path: Path, store: Store)
     assert kept.rows[:10].tolist() == dropped.rows[:10].tolist()
     drawn = select(pool, "30", store, HighestLoss(), Model(), unscorable="random")
     assert video[drawn.rows].sum() == 10 and len(drawn.rows) == 30
-    assert any("20 rows that no model here can score (videos, too long): 10 of them drawn" in n for n in drawn.notes)
+    assert any(
+        "20 rows that no model here can score (videos, audio, too long): 10 of them drawn" in n for n in drawn.notes
+    )
     other = select(pool, "30", store, HighestLoss(), Model(), unscorable="random", seed=1)
     assert set(other.rows[video[other.rows]].tolist()) != set(drawn.rows[video[drawn.rows]].tolist())
     with pytest.raises(ConfigError, match="more than the budget of 10"):

@@ -258,7 +258,7 @@ def test_bad_rows_of_messages_are_counted_never_fatal(tmp_path: Path) -> None:
         1: "unreadable",
         2: "unreadable",
         3: "bad-turn",
-        4: "bad-value",
+        4: "audio",
         5: "bad-value",
         6: "unknown-role",
         7: "bad-value",

@@ -351,7 +351,7 @@ Unscorable = Annotated[
     typer.Option(
         "--unscorable",
         metavar="WHAT",
-        help="Rows that no model here can score (videos, too long): keep, drop, or random.",
+        help="Rows that no model here can score (videos, audio, too long): keep, drop, or random.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),

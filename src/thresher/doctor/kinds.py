@@ -26,6 +26,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "invalid-text": ("error", "invalid UTF-8 or a lone surrogate in a text", _FAILS),
     "nul-byte": ("error", "a NUL character (or U+E000) in a text", _FAILS),
     "video": ("error", "a video row", "scored by no model yet: see --unscorable; ordinary where no model is needed"),
+    "audio": (
+        "error",
+        "a row with audio",
+        "scored by no model yet: see --unscorable; ordinary where no model is needed",
+    ),
     "eval-leak": ("warning", "a question of the evaluation set", "nothing: remove these rows with --drop"),
     "long-row": (
         "warning",

@@ -112,7 +112,7 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
         fixed = copy.deepcopy(record)
         done = _texts(fixed) + _turns(fixed) + images.repair(fixed, [ref.path for ref in sample.images])
         parsed = llava.parse(fixed, "", "")
-        why = "" if parsed.problem.startswith("video") else parsed.problem
+        why = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
         why = why or images.problem(parsed.images)
         if row in leaks:
             why = "eval-leak: a question of the evaluation set"

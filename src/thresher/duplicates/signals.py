@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PIECE = 512  # rows handed on at once
 TOGETHER = "duplicates"
+_NOT_LOOKED_AT = "holds media that nobody looked at (video, audio or an unreadable image): a copy of no other row"
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def in_pieces(
             piece = samples[start : start + PIECE]
             new = list(dict.fromkeys(ref for s in piece for ref in s.images if ref not in known))
             known |= dict(zip(new, threads.map(lambda ref: _look(pool, ref, look), new), strict=True))
-            yield start, [_of_row([known[ref] for ref in s.images]) for s in piece]
+            yield start, [_NOT_LOOKED_AT if s.media else _of_row([known[ref] for ref in s.images]) for s in piece]
 
 
 def _look(pool: SampleSource, ref: ImageRef, look: Callable[[Image], image.Look]) -> image.Look | str:

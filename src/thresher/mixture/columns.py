@@ -1,6 +1,6 @@
 """A column of a pool by the name that a user gives it: a fact known from reading, or a field of the records.
 
-    facts           length (words of all answers), answer_words, answer_chars, turns, images, video, source
+    facts           length (words of all answers), answer_words, answer_chars, turns, images, video, audio, source
     record fields   any other name, nested ones by dots: data_source, meta.score; `.length` = the record's own, not the fact
 Reads the records once for all fields that are asked for.
 """
@@ -25,6 +25,7 @@ FACTS = {
     "turns": "turns",
     "images": "images",
     "video": "video",
+    "audio": "audio",
 }
 SOURCE = "source"
 READ = 4096  # records at once

@@ -83,7 +83,7 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
     if name in sources:
         return np.asarray(pool.source == sources.index(name))
     if name == TEXT_ONLY:
-        return np.asarray((pool.facts["images"] == 0) & ~pool.facts["video"] & ~pool.unreadable)
+        return np.asarray((pool.facts["images"] == 0) & ~pool.facts["video"] & ~pool.facts["audio"] & ~pool.unreadable)
     if not colon:
         known = [*sources, TEXT_ONLY]
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12:,} more" if len(known) > 12 else "")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thresher.progress import Progress
     from thresher.store import Store
 
-NO_MODEL_SCORES = ("video:", "too long:")  # beginnings of the errors of rows that are fine
+NO_MODEL_SCORES = ("video:", "audio:", "too long:")  # beginnings of the errors of rows that are fine
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Settled:
         if aside:
             what = {"keep": "kept", "drop": "left out", "random": "drawn at random in their share"}
             notes.append(
-                f"{counted(aside)} that no model here can score (videos, too long): {what[self.mixture.unscorable or 'drop']}."
+                f"{counted(aside)} that no model here can score (videos, audio, too long): {what[self.mixture.unscorable or 'drop']}."
             )
         return notes
 
@@ -282,7 +282,7 @@ def _unusable(pool: Pool) -> np.ndarray:
 
 def _about(there: int, what: str | None, taken: int) -> str:
     done = {"keep": "all kept", "drop": "left out", "random": f"{taken:,} of them drawn at random"}[what or "drop"]
-    return f"{counted(there)} that no model here can score (videos, too long): {done}."
+    return f"{counted(there)} that no model here can score (videos, audio, too long): {done}."
 
 
 def _with_outside(inside: Chosen, extra: Mapping[str, np.ndarray], notes: list[str]) -> Chosen:

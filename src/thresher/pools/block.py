@@ -43,6 +43,7 @@ class Block:
     answer_chars: array[int] = field(default_factory=lambda: array("i"))
     turns: array[int] = field(default_factory=lambda: array("i"))
     video: bytearray = field(default_factory=bytearray)
+    audio: bytearray = field(default_factory=bytearray)
     image_end: array[int] = field(default_factory=lambda: array("q"))
     image_ref: array[int] = field(default_factory=lambda: array("i"))
     image_path: list[str] = field(default_factory=list)
@@ -154,7 +155,8 @@ def read(
     add_offset, add_length, add_source = block.offset.append, block.length.append, block.source.append
     add_problem, add_words, add_chars = block.problem.append, block.answer_words.append, block.answer_chars.append
     add_turns, add_end, add_id = block.turns.append, block.image_end.append, block.ids.append
-    flags, video, digest, image_ref = block.flags, block.video, block.digest, block.image_ref
+    flags, video, audio = block.flags, block.video, block.audio
+    digest, image_ref = block.digest, block.image_ref
     parse, digest_of, id_of = llava.parse, llava.digest, llava.record_id
     told = usable = 0
 
@@ -172,11 +174,13 @@ def read(
             or type(value.get("conversations")) is not list
             or not value["conversations"]
         ):
-            roles, texts, shown, src, wrong, flag, has_video = parse(value, broken, stand_in(rows, at, size))
+            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(
+                value, broken, stand_in(rows, at, size)
+            )
             block.first_problem = block.first_problem or wrong
             block.numbered = block.numbered or _NUMBERED.match(broken) is not None
         else:
-            roles, texts, shown, src, wrong, flag, has_video = parse(value, "", "")
+            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(value, "", "")
             usable += 1
         add_offset(at)
         add_length(size)
@@ -188,6 +192,7 @@ def read(
         add_source(code)
         flags.append(flag)
         video.append(has_video)
+        audio.append(has_audio)
         add_problem(problems.setdefault(wrong, len(problems)) if wrong else -1)
         add_turns(len(roles))
         w = c = 0
@@ -200,9 +205,9 @@ def read(
         if shown:
             refs = [numbers[i] if i in numbers else look_up(i) for i in shown]
             image_ref.extend(refs)
-            digest += digest_of(roles, texts, [identities[r] for r in refs])
+            digest += digest_of(roles, texts, [identities[r] for r in refs], media)
         else:
-            digest += digest_of(roles, texts, [])
+            digest += digest_of(roles, texts, [], media)
         add_end(len(image_ref))
         if advance is not None and len(flags) - told >= 10_000:
             advance(len(flags) - told)

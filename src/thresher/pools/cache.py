@@ -24,7 +24,7 @@ import numpy as np
 from thresher.pools.index import Index
 from thresher.pools.texts import Texts
 
-_MAGIC = b"thresher pool 3\n"
+_MAGIC = b"thresher pool 5\n"
 _ALIGN = 64
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from thresher.types import IMAGE_PLACEHOLDER
 
 VIDEO_PLACEHOLDER = "<video>"
+AUDIO_PLACEHOLDER = "<audio>"
 SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}  # role -> LLaVA's `from`
 _PAYLOAD = ("image", "image_url", "url", "path", "source", "bytes")
 
@@ -63,6 +64,8 @@ def to_llava(
         out["image"] = shown.images + shown.beside
     if shown.videos:
         out.setdefault("videos", shown.videos)
+    if shown.audios:
+        out.setdefault("audios", shown.audios)
     out["conversations"] = conversation
     return out
 
@@ -74,6 +77,7 @@ class _Shown:
         self.beside = beside
         self.images: list[Any] = []
         self.videos: list[Any] = []
+        self.audios: list[Any] = []
 
 
 def _listed(turns: Any) -> Any:
@@ -104,6 +108,7 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
     text = ""
     images: list[Any] = []
     videos: list[Any] = []
+    audios: list[Any] = []
     beside = list(shown.beside)
     for part in parts:
         if isinstance(part, str):
@@ -122,12 +127,16 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
         elif kind in ("video", "video_url"):
             text += VIDEO_PLACEHOLDER
             videos.append(part.get("video") or part.get("video_url") or part.get("path") or "")
+        elif kind in ("audio", "audio_url", "input_audio"):
+            text += AUDIO_PLACEHOLDER
+            audios.append(part.get(kind) or part.get("audio") or part.get("path") or part.get("url") or "")
         elif kind is None and isinstance(part, dict) and isinstance(part.get("text"), str):
             text += part["text"]
         else:
             return parts
     shown.images += images
     shown.videos += videos
+    shown.audios += audios
     shown.beside = beside
     return text
 

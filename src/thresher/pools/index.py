@@ -53,6 +53,7 @@ class Index:
     answer_chars: np.ndarray  # int32 [n]
     turns: np.ndarray  # int32 [n]: messages of any role
     video: np.ndarray  # bool [n]
+    audio: np.ndarray  # bool [n]
     image_end: np.ndarray  # int64 [n]: row i holds image_ref[image_end[i-1] : image_end[i]]
     image_ref: np.ndarray  # int32 [references], into the table of images
     image_path: Texts  # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
@@ -221,6 +222,7 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
         answer_chars=joined("answer_chars"),
         turns=joined("turns"),
         video=bits("video", np.bool_),
+        audio=bits("audio", np.bool_),
         image_end=_join(columns["image_end"]),
         image_ref=_join(columns["image_ref"]),
         image_path=Texts.of(images),

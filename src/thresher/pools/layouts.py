@@ -131,17 +131,18 @@ def _declared(entry: Mapping[str, Any]) -> Convert:
         content=(tags.get("content_tag", "value"),),
         said=said,
     )
-    videos = columns.get("videos")
-    if not videos or videos == "videos":
+    named = {kind: columns[kind] for kind in ("videos", "audios") if columns.get(kind, kind) != kind}
+    if not named:
         return convert
 
-    def with_videos(record: Mapping[str, Any]) -> dict[str, Any]:
+    def with_media(record: Mapping[str, Any]) -> dict[str, Any]:
         out = convert(record)
-        if out.get(videos):
-            out["videos"] = out.pop(videos)
+        for kind, column in named.items():
+            if out.get(column):
+                out[kind] = out.pop(column)
         return out
 
-    return with_videos
+    return with_media
 
 
 def common(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from thresher.pools.embedded import SHORTEST, image_of
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 4  # raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 5  # raise when the same record would be read differently: cached pools are then parsed anew
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
@@ -35,6 +36,9 @@ EMPTY_QUESTION = 64
 LATE_SYSTEM = 128
 
 
+_MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))  # kind, field
+_LONGEST_NAME = 4096  # characters of a path or address; a longer text is the medium itself
+
 _DECODE = json.JSONDecoder().decode
 
 
@@ -48,6 +52,8 @@ class Parsed(NamedTuple):
     problem: str  # "kind: words", "" = none known
     flags: int
     video: bool
+    audio: bool = False
+    media: tuple[str, ...] = ()  # identities of media that nobody here looks at (`types.Sample.media`)
 
 
 def parse(record: Any, problem: str, raw: str) -> Parsed:
@@ -87,6 +93,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         roles.append(role)
         texts.append(text)
 
+    media: tuple[str, ...] = ()
     given = record.get("image")
     if given is None:
         given = record.get("images")
@@ -95,12 +102,19 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     elif type(given) is str and ":" not in given and len(given) < SHORTEST:
         images = [given]
     else:
-        images, wrong = _image_list(given)
+        images, wrong, media = _image_list(given)
         problem = problem or wrong
 
-    video = bool(record.get("video") or record.get("videos"))
+    video, audio = False, False
+    for kind, key in _MEDIA:
+        if key not in record or not record[key]:
+            continue
+        media = (*media, *_identities(kind, record[key]))
+        video, audio = video or kind == "video", audio or kind == "audio"
     if video and not problem:
         problem = "video: no model here scores videos yet"
+    if audio and not problem:
+        problem = "audio: kept and counted, scored by no model yet"
 
     flags = 0
     placeholders = 0
@@ -123,10 +137,10 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         problem = problem or "no-answer: no assistant turn"
     if not problem and not _encodable(texts):
         problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
-    return Parsed(roles, texts, images, _source(record), problem, flags, video)
+    return Parsed(roles, texts, images, _source(record), problem, flags, video, audio, media)
 
 
-def digest(roles: list[str], texts: list[str], identities: list[str]) -> bytes:
+def digest(roles: list[str], texts: list[str], identities: list[str], media: tuple[str, ...] = ()) -> bytes:
     """The same 32 bytes as `Sample.digest`, without building a Sample."""
     joined = "".join([f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)])
     if joined.isascii():  # characters are bytes, so the lengths are right
@@ -139,6 +153,8 @@ def digest(roles: list[str], texts: list[str], identities: list[str]) -> bytes:
         head = b"".join([b"%s\x1f%d\x1f%s" % (role, len(text), text) for role, text in encoded])
     if identities:
         head += b"".join([b"\x1e" + i.encode("utf-8", "surrogatepass") for i in identities])
+    if media:
+        head += b"".join([b"\x1d" + m.encode("utf-8", "surrogatepass") for m in media])
     return hashlib.sha256(head).digest()
 
 
@@ -182,12 +198,24 @@ def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
     return Parsed(["unknown"], [raw], [], source, problem, 0, False)
 
 
-def _image_list(given: Any) -> tuple[list[str | bytes], str]:
+def _identities(kind: str, value: Any) -> Iterator[str]:
+    """What stands for each medium of a field in the row's digest: its name, or a hash of what the record holds."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and len(one) <= _LONGEST_NAME:
+            yield f"{kind}:{one}"
+        else:
+            yield f"{kind}:sha256:{canonical_record(one, b'null').hex()}"
+
+
+def _image_list(given: Any) -> tuple[list[str | bytes], str, tuple[str, ...]]:
+    """(images, problem, identities of those that cannot be read)."""
     if isinstance(given, (str, bytes)) or (isinstance(given, dict) and image_of(given)):
         given = [given]
     if not isinstance(given, list):
-        return [], f"bad-image: `image` is {_kind(given)} instead of a path or a list of paths"
+        problem = f"bad-image: `image` is {_kind(given)} instead of a path or a list of paths"
+        return [], problem, tuple(_identities("image", given))
     images: list[str | bytes] = []
+    unread: list[str] = []
     problem = ""
     for value in given:
         if not value:
@@ -195,13 +223,15 @@ def _image_list(given: Any) -> tuple[list[str | bytes], str]:
         image = image_of(value)
         if image:
             images.append(image)
-        elif not problem:
+            continue
+        unread += _identities("image", [value])
+        if not problem:
             what = _kind(value)
             if isinstance(value, str):
                 what = "a data: address" if value[:5].lower() == "data:" else "base64 text"
                 what += " that cannot be decoded"
             problem = f"bad-image: an image is {what} instead of a path"
-    return images, problem
+    return images, problem, tuple(unread)
 
 
 def _shape(roles: list[str], texts: list[str]) -> int:

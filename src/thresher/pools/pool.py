@@ -88,7 +88,8 @@ class Pool:
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:
         """Known from reading: `answer_words`, `answer_chars` (of all answers together), `turns` (messages of any role),
-        `images`: int32 [n]; `missing_images` (at least one has no file or a path that may not be read), `video`: bool [n].
+        `images`: int32 [n]; `missing_images` (at least one has no file or a path that may not be read), `video`, `audio`:
+        bool [n].
         """
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
@@ -101,6 +102,7 @@ class Pool:
             "images": images,
             "missing_images": missing,
             "video": i.video,
+            "audio": i.audio,
         }
         return facts
 
@@ -108,7 +110,7 @@ class Pool:
     def problems(self) -> Mapping[int, str]:
         """Pool row -> "kind: words", why no model can score it. Rows without a problem are absent.
 
-        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, video, placeholder-mismatch, no-answer, invalid-text.
+        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, video, audio, placeholder-mismatch, no-answer, invalid-text.
         """
         texts = list(self.index.problem_texts)
         rows = np.flatnonzero(self.index.problem >= 0)
@@ -260,6 +262,7 @@ class Pool:
             images=tuple(self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)),
             source=self.source_names[i.source[row]],
             problem=problem,
+            media=parsed.media,
         )
 
     def _sample(self, row: int) -> Sample:

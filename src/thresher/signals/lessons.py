@@ -73,7 +73,7 @@ class StyleLessons:
 def lesson(row: Sample, query: str, answer: str) -> Sample:
     """`row`: from `query.derived`."""
     turns = (*row.turns[:-1], Turn("user", row.turns[-1].text + query), Turn("assistant", answer))
-    return Sample(row.id, turns, row.images, row.source, row.problem)
+    return Sample(row.id, turns, row.images, row.source, row.problem, row.media)
 
 
 def taught_score(values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -90,14 +90,16 @@ def derived(sample: Sample, system: str) -> Sample:
     """The row as a judge sees it: a system turn (if any) and one user turn, all images first, then the body."""
     text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + body(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
-    return Sample(sample.id, turns, sample.images, sample.source, sample.problem)
+    return Sample(sample.id, turns, sample.images, sample.source, sample.problem, sample.media)
 
 
 def written(sample: Sample, system: str, query: str) -> Sample:
     """The judge's view of the row with the query in its user turn, and an answer to be written."""
     row = derived(sample, system)
     user = Turn("user", row.turns[-1].text + query)
-    return Sample(row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem)
+    return Sample(
+        row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem, row.media
+    )
 
 
 def _without_images(text: str) -> str:
