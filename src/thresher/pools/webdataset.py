@@ -1,36 +1,45 @@
-"""Rows of a WebDataset tar: neighbouring members of one prefix (`000.jpg`, `000.json`, `000.txt`) are a sample.
+"""Rows of a WebDataset tar: neighbouring members of one key (`000.jpg`, `000.json`, `000.txt`) are a sample.
 
-The record is the sample's `.json`; image members are the row's images, in the order of the tar, in place of the paths
-that the record names; a `.txt` without a conversation is a caption. A sample is found again by its byte range, which is
-a small tar by itself. A gzip tar is unpacked before it comes here (`files.py`).
+The headers of a tar are read first, so that a tar whose samples are not whole is noticed before a row of it is used. What
+the members of a sample mean is the matter of `tar_samples.py`. A sample is found again by its byte range, which is a small
+tar by itself. A gzip tar is unpacked before it comes here (`files.py`).
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
 from thresher.pools.columnar import shown
+from thresher.pools.image_formats import HEAD
 from thresher.pools.paths import shown as readable
 from thresher.pools.records import Record, Span
+from thresher.pools.tar_samples import Member, TarSample, kind, read_sample, split
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jfif", "jpe", "img")
-TEXTS = ("txt", "caption", "text")
 MAX_SAMPLE = 512 << 20  # bytes: more is surely not one sample
 _BLOCK = tarfile.BLOCKSIZE
+_SORT = "Sort it: mkdir x && tar -xf IN.tar -C x && tar --sort=name -cf OUT.tar -C x ."
 
 
-class _Member(NamedTuple):
-    key: str
-    extension: str
-    start: int  # of its header
+class _Header(NamedTuple):
+    name: str
+    start: int
     data: int
     size: int
+
+
+class _Group(NamedTuple):
+    """Neighbouring members of one key: a sample, whole unless `scattered`."""
+
+    key: str
+    start: int
+    length: int
+    scattered: bool = False
 
 
 class TarRows:
@@ -38,31 +47,76 @@ class TarRows:
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
-        self._remarks: list[str] = []
+        self._groups: list[_Group] | None = None
+        self._stray: Counter[str] = Counter()  # members far from their sample that are passed over anyway
+        self._about: list[str] = []  # remarks on the tar as such
+        self._seen: list[str] = []  # and on the samples that were read last
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
-        sample: list[_Member] = []
-        samples = 0
-        for member in self._members():
-            if sample and member.key != sample[0].key:
-                yield self._record(sample)
+        if self._groups is None:
+            self._groups = self._scan()
+        passed = self._stray.copy()
+        unordered: list[tuple[str, ...]] = []
+        samples = with_images = without = 0
+        for group in self._groups:
+            if group.scattered:
+                problem = f"unreadable: the members of sample {readable(group.key)} are not neighbours in the tar"
+                yield Record(group.start, _BLOCK, None, problem)
                 samples += 1
-                sample = []
-            sample.append(member)
-        if sample:
-            yield self._record(sample)
+                continue
+            if group.length > MAX_SAMPLE:
+                problem = f"unreadable: sample {readable(group.key)} is larger than {MAX_SAMPLE >> 20} MB"
+                yield Record(group.start, _BLOCK, None, problem)
+                samples += 1
+                continue
+            found = self._parse(group.start, group.length)
+            passed.update(found.passed_over)
+            if found.value is None and not found.problem:
+                continue
+            samples += 1
+            if found.unordered:
+                unordered.append(found.unordered)
+            held = (found.value or {}).get("image") or (found.value or {}).get("images")
+            with_images += bool(held)
+            without += not held and not found.problem
+            yield Record(group.start, group.length, found.value, found.problem)
+        if not samples:
+            raise PoolError(
+                f"{self.name} holds no sample{f' (its members: {_counted(passed)})' if passed else ''}. "
+                "Expected images with a .json or .txt of the same name, such as 000.jpg and 000.json."
+            )
+        self._seen = list(self._remarked(passed, unordered, with_images, without))
 
     def value(self, offset: int, length: int) -> Any:
-        return self._parse(offset, length)[0]
+        found = self._parse(offset, length)
+        return found.key if found.value is None else found.value
 
     def raw(self, offset: int, length: int) -> bytes:
-        value, problem = self._parse(offset, length)
-        return shown(value if not problem else {"__key__": value, "problem": problem})
+        found = self._parse(offset, length)
+        return shown({"__key__": found.key, "problem": found.problem} if found.problem else found.value)
 
     def remarks(self) -> list[str]:
-        return self._remarks
+        return [*self._about, *self._seen]
 
-    def _members(self) -> Iterator[_Member]:
+    def _remarked(
+        self, passed: Counter[str], unordered: list[tuple[str, ...]], with_images: int, without: int
+    ) -> Iterator[str]:
+        if passed:
+            yield f"{self.name}: {passed.total():,} members were passed over: {_counted(passed)}."
+        if unordered:
+            names = ", ".join(map(readable, unordered[0][:4]))
+            yield (
+                f"{self.name}: the images of {len(unordered):,} samples are in the order of the tar ({names}), because their "
+                "names give none. List them in the json (`images`) to set another."
+            )
+        if with_images and without:
+            yield (
+                f"{self.name}: {without:,} of {with_images + without:,} samples hold no image and are text-only rows."
+            )
+
+    # -------------------------------------------------------------------------------------------- the tar's headers
+
+    def _headers(self) -> Iterator[_Header]:
         size = os.fstat(self.file.fileno()).st_size
         self.file.seek(0)
         seen = 0
@@ -70,27 +124,22 @@ class TarRows:
             with tarfile.open(fileobj=self.file, mode="r:") as tar:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
-                    if not info.isreg():
+                    if not _wanted(info):
                         continue
-                    if info.offset_data + info.size > size:
+                    length = info.size if info.isreg() else 0
+                    if info.offset_data + length > size:
                         raise tarfile.ReadError("unexpected end of data")
-                    folder, _, base = info.name.rpartition("/")
-                    if base.startswith("._"):
-                        continue  # what macOS adds
-                    stem, _, extension = base.partition(".")
                     seen += 1
-                    yield _Member(
-                        f"{folder}/{stem}" if folder else stem,
-                        extension.lower(),
-                        info.offset,
-                        info.offset_data,
-                        info.size,
-                    )
+                    yield _Header(info.name, info.offset, info.offset_data, length)
                 end = tar.offset
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise PoolError(
                 f"{self.name} is cut off or damaged after {seen:,} members: {error}. Download or write the file again."
             ) from error
+        self._check_end(end, seen)
+
+    def _check_end(self, end: int, seen: int) -> None:
+        """Raises PoolError where the tar does not end at byte `end` as a tar does."""
         after = os.pread(self.file.fileno(), _BLOCK, end)
         if after.strip(b"\0"):
             what = "cut off" if len(after) < _BLOCK else "damaged"
@@ -99,63 +148,129 @@ class TarRows:
                 "Download or write the file again."
             )
         if not after:
-            self._remarks.append(f"{self.name} has no end-of-archive mark: it may be cut off after its last member.")
+            self._about = [f"{self.name} has no end-of-archive mark: it may be cut off after its last member."]
+            return
+        at = end
+        while block := os.pread(self.file.fileno(), 1 << 20, at):
+            if block.strip(b"\0"):
+                at += len(block) - len(block.lstrip(b"\0"))
+                header = os.pread(self.file.fileno(), _BLOCK, at // _BLOCK * _BLOCK)
+                if header[257:262] == b"ustar":
+                    raise PoolError(
+                        f"{self.name} goes on after its end-of-archive mark, at byte {at // _BLOCK * _BLOCK}: tars were joined "
+                        "with cat. Give the single tars, or join them with tar --concatenate."
+                    )
+                self._about = [f"{self.name} holds bytes after its end-of-archive mark, at byte {at}: not read."]
+                return
+            at += len(block)
 
-    def _record(self, sample: list[_Member]) -> Record:
-        start = sample[0].start
-        last = sample[-1]
-        length = last.data + -(-last.size // _BLOCK) * _BLOCK - start
-        if length > MAX_SAMPLE:
-            problem = f"unreadable: sample {readable(sample[0].key)} is larger than {MAX_SAMPLE >> 20} MB"
-            return Record(start, _BLOCK, None, problem)
-        value, problem = self._parse(start, length)
-        return Record(start, length, None if problem else value, problem)
+    def _scan(self) -> list[_Group]:
+        """The samples, in order. Raises PoolError: cut off, damaged, or most samples are not whole."""
+        groups: list[_Group] = []
+        first: dict[str, tuple[int, frozenset[str]]] = {}  # key -> its first group, the extensions of all its groups
+        repeated = 0
+        scattered: set[int] = set()
+        for members in self._neighbours():
+            for key, part, whole in self._samples(members):
+                extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
+                known = first.get(key)
+                if known is not None and not known[1] & extensions:  # the rest of a sample that was left
+                    if not any(map(self._kind, part)):
+                        self._stray.update(f".{split(m.name)[3]}" for m in part)
+                        continue
+                    scattered.add(known[0])
+                    first[key] = (known[0], known[1] | extensions)
+                    continue
+                repeated += known is not None
+                if not whole:
+                    scattered.add(len(groups))
+                first[key] = (len(groups), extensions if known is None else known[1] | extensions)
+                last = part[-1]
+                end = last.data + -(-last.size // _BLOCK) * _BLOCK
+                groups.append(_Group(key, part[0].start, end - part[0].start))
+        if scattered and 2 * len(scattered) >= len(groups):
+            key = readable(groups[min(scattered)].key)
+            raise PoolError(
+                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are not neighbours (the first is "
+                f"{key}), as WebDataset wants them. {_SORT}"
+            )
+        if scattered:
+            self._about.append(
+                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are not neighbours; these samples "
+                f"cannot be read. {_SORT}"
+            )
+        if repeated:
+            self._about.append(f"{self.name}: {repeated:,} keys stand more than once; each is a row of its own.")
+        return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
 
-    def _parse(self, offset: int, length: int) -> tuple[Any, str]:
-        """(record, "") or (key, why there is none)."""
+    def _neighbours(self) -> Iterator[list[_Header]]:
+        """Runs of members with one stem."""
+        run: list[_Header] = []
+        before = ("", "")
+        for header in self._headers():
+            here = split(header.name)[:2]
+            if run and here != before:
+                yield run
+                run = []
+            before = here
+            run.append(header)
+        if run:
+            yield run
+
+    def _samples(self, members: list[_Header]) -> Iterator[tuple[str, list[_Header], bool]]:
+        """The samples of a run of one stem: one, unless the keys have dots in them (`v1.5_a.jpg`, `v1.5_a.json`,
+        `v1.5_b.jpg`, …), which WebDataset's rule would take for one. Each with whether its members are neighbours.
+        """
+        folder, stem, _, _ = split(members[0].name)
+        key = f"{folder}/{stem}" if folder else stem
+        numbers: dict[str, list[int]] = {}
+        for i, member in enumerate(members):
+            numbers.setdefault(split(member.name)[2], []).append(i)
+        if len(numbers) < 2 or "" in numbers or not self._dotted(members, numbers):
+            yield key, members, True
+            return
+        for middle, at in numbers.items():
+            yield f"{key}.{middle}", [members[i] for i in at], at[-1] - at[0] == len(at) - 1
+
+    def _dotted(self, members: list[_Header], numbers: dict[str, list[int]]) -> bool:
+        """Whether the parts of a run are samples by themselves: most hold a record or text, and an image if any does."""
+        kinds = [{self._kind(members[i]) for i in at} for at in numbers.values()]
+        images = any("image" in held for held in kinds)
+        texts = "record" if any("record" in held for held in kinds) else "text"
+        whole = sum(texts in held and ("image" in held or not images) for held in kinds)
+        return whole >= 2 and 2 * whole >= len(kinds)
+
+    def _kind(self, member: _Header) -> str:
+        suffix = split(member.name)[3]
+        return kind(suffix, b"") or kind(suffix, os.pread(self.file.fileno(), min(HEAD, member.size), member.data))
+
+    # -------------------------------------------------------------------------------------------- one sample
+
+    def _parse(self, offset: int, length: int) -> TarSample:
         content = os.pread(self.file.fileno(), length, offset)
-        members: list[tuple[str, bytes]] = []
-        key = ""
+        members: list[Member] = []
         try:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
                 for info in tar:
-                    base = info.name.rpartition("/")[2]
-                    if not info.isreg() or base.startswith("._"):
+                    if not _wanted(info):
                         continue
-                    stem, _, extension = base.partition(".")
-                    key = stem
-                    members.append((extension.lower(), content[info.offset_data : info.offset_data + info.size]))
+                    data = content[info.offset_data : info.offset_data + info.size] if info.isreg() else None
+                    members.append(Member(info.name.removeprefix("./"), data))
         except (tarfile.TarError, EOFError, ValueError) as error:
-            return key, f"unreadable: {error}"
-        return _sample(key, members)
+            return TarSample("", None, f"unreadable: {error}")
+        return read_sample(members)
 
 
-def _sample(key: str, members: list[tuple[str, bytes]]) -> tuple[Any, str]:
-    record: Any = None
-    caption: str | None = None
-    images: list[bytes] = []
-    for extension, content in members:
-        kind = extension.rpartition(".")[2]
-        if kind == "json" and record is None:
-            try:
-                record = json.loads(content.decode("utf-8", "surrogateescape"))
-            except (ValueError, RecursionError) as error:
-                return key, f"unreadable: the json of sample {readable(key)} is not valid JSON: {error}"
-            if not isinstance(record, dict):
-                return key, f"unreadable: the json of sample {readable(key)} is no object"
-        elif kind in TEXTS and caption is None:
-            caption = content.decode("utf-8", "surrogateescape")
-        elif kind in IMAGES:
-            images.append(content)
-    if record is None:
-        record = {"id": key}
-    if caption is not None and not any(k in record for k in ("conversations", "messages", "texts", "instruction")):
-        question = "<image>" * len(images)
-        record = {
-            **record,
-            "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": caption.strip()}],
-        }
-    if images:
-        name = "images" if "images" in record else "image"
-        record = {k: v for k, v in record.items() if k not in ("image", "images")} | {name: images}
-    return record, ""
+def _wanted(info: tarfile.TarInfo) -> bool:
+    """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a tool adds."""
+    base = info.name.rpartition("/")[2]
+    stem = base.partition(".")[0]
+    special = stem.startswith("__") and stem.endswith("__")  # WebDataset's own, such as __meta__
+    return (info.isreg() or info.islnk() or info.issym()) and not base.startswith(".") and not special
+
+
+def _counted(passed: Counter[str]) -> str:
+    """`.npy (12), .cls (3)`, most frequent first."""
+    ordered = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(ordered) - 8} other kinds" if len(ordered) > 8 else ""
+    return ", ".join(f"{readable(what)} ({n:,})" for what, n in ordered[:8]) + more

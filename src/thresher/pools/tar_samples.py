@@ -1,0 +1,219 @@
+"""What the members of one WebDataset sample say together: `000.json`, `000.0.jpg`, `000.1.jpg`, `000.txt`.
+
+The `.json` is the record; images are told by their content, not by their suffix. Their order is that of the record where it
+names the members, else the order of the numbers in their names, else that of the tar. Pure functions over bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from thresher.pools.embedded import image_of
+from thresher.pools.image_formats import EXTENSIONS, HEAD, sniff
+from thresher.pools.paths import shown
+
+TEXTS = ("txt", "caption", "text")
+# Suffixes of images that may not be readable: such a member is its row's image, and the doctor says what is wrong with it.
+IMAGES = EXTENSIONS | {"img", "image", "heic", "heif", "jxl", "svg", "eps", "psd", "tga", "exr", "hdr", "qoi", "dng"}
+VIDEOS = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "gifv"})
+AUDIOS = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})
+CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NUMBER = re.compile(r"\d+")
+
+
+class Member(NamedTuple):
+    """`content` is None for a link, which holds no data."""
+
+    name: str  # its whole path in the tar
+    content: bytes | None
+
+
+@dataclass(frozen=True)
+class TarSample:
+    """What the members say. `value` is None, with no problem, where none of them is part of a sample."""
+
+    key: str
+    value: dict[str, Any] | None
+    problem: str = ""  # "unreadable: …", "" = none
+    passed_over: tuple[str, ...] = ()  # what was not used, as its suffix or in words
+    unordered: tuple[str, ...] = ()  # several images whose names give no order
+
+
+def split(name: str) -> tuple[str, str, str, str]:
+    """(folder, stem, middle, suffix) of a member, as WebDataset does: the stem ends at the first dot of the name.
+
+    >>> split("a.b/000.left.PNG"), split("README")
+    (('a.b', '000', 'left', 'png'), ('', 'README', '', ''))
+    """
+    folder, _, base = name.removeprefix("./").rpartition("/")
+    stem, _, extension = base.partition(".")
+    middle, _, suffix = extension.rpartition(".")
+    return folder, stem, middle, suffix.lower()
+
+
+def kind(suffix: str, head: bytes) -> str:
+    """What a member is: "record", "text", "image", "video", "audio", or "" for what is passed over."""
+    if suffix == "json":
+        return "record"
+    if suffix in TEXTS:
+        return "text"
+    if suffix in IMAGES or sniff(head):
+        return "image"
+    return "video" if suffix in VIDEOS else "audio" if suffix in AUDIOS else ""
+
+
+def read_sample(members: Sequence[Member]) -> TarSample:
+    """One sample of the members of one key, in the order of the tar."""
+    passed: list[str] = []
+    kinds: dict[str, list[Member]] = {"record": [], "text": [], "image": [], "video": [], "audio": []}
+    key = split(members[0].name)[1] if members else ""
+    seen: dict[str, bytes | None] = {}
+    problem = ""
+    for member in members:
+        suffix = split(member.name)[3]
+        what = kind(suffix, (member.content or b"")[:HEAD])
+        if not what:
+            passed.append(f".{suffix}" if suffix else member.name)
+            continue
+        if member.content is None:
+            problem = problem or (
+                f"{shown(member.name)} is a link, which holds no data: make the tar with --dereference --hard-dereference"
+            )
+        if member.name in seen:
+            if seen[member.name] != member.content:
+                problem = problem or f"{shown(member.name)} stands twice in the tar, with different content"
+            passed.append("members that stand twice")
+            continue
+        seen[member.name] = member.content
+        kinds[what].append(member)
+    if not seen:
+        return TarSample(key, None, "", tuple(passed))
+    key = _key(key, list(seen))
+    if problem:
+        return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
+    record, problem = _record(kinds["record"], key, passed)
+    if problem:
+        return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
+    images, problem, unordered = _images(kinds["image"], record, key, passed)
+    if problem:
+        return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
+    if kinds["text"] and not any(k in record for k in CONVERSATIONS):
+        text, problem = _caption(kinds["text"], key, passed)
+        if not images and not kinds["video"] and not kinds["audio"] and not _named(record):
+            problem = problem or f"sample {shown(key)} has a caption and no image"
+        if problem:
+            return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
+        question = "<image>" * len(images)
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text.strip()}]
+        record = {**record, "conversations": turns}
+    else:
+        passed += [f".{split(m.name)[3]} beside a json" for m in kinds["text"]]
+    if images:
+        name = "images" if "images" in record else "image"
+        record = {k: v for k, v in record.items() if k not in ("image", "images")} | {name: images}
+    for media, names in (("video", ("video", "videos")), ("audio", ("audio", "audios"))):
+        if kinds[media] and not any(record.get(n) for n in names):
+            record = {**record, names[1]: [m.name for m in kinds[media]]}
+    return TarSample(key, record, "", tuple(passed), unordered)
+
+
+def _key(stem: str, names: list[str]) -> str:
+    """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg and v1.5_a.json."""
+    middles = {split(name)[2] for name in names}
+    middle = middles.pop() if len(middles) == 1 and len(names) > 1 else ""
+    return f"{stem}.{middle}" if middle else stem
+
+
+def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[str, Any], str]:
+    """The record and "", or why there is none. Without a json it is the key alone."""
+    if not members:
+        return {"id": key}, ""
+    plain = [m for m in members if not split(m.name)[2]] or members
+    if len(plain) > 1:
+        names = ", ".join(shown(m.name) for m in plain[:4])
+        return {}, f"sample {shown(key)} has {len(plain)} records and none is named {shown(key)}.json: {names}"
+    passed += [f".{split(m.name)[2]}.json beside the record" for m in members if m is not plain[0]]
+    content = (plain[0].content or b"").removeprefix(codecs.BOM_UTF8)
+    if content.startswith(_UTF16):
+        return {}, f"the json of sample {shown(key)} is UTF-16 text: save it as UTF-8"
+    try:
+        record = json.loads(content.decode("utf-8", "surrogateescape"))
+    except RecursionError:
+        return {}, f"the json of sample {shown(key)} is nested too deeply"
+    except ValueError as error:
+        return {}, f"the json of sample {shown(key)} is not valid JSON: {error}"
+    if not isinstance(record, dict):
+        return {}, f"the json of sample {shown(key)} is no object"
+    return record, ""
+
+
+def _caption(members: list[Member], key: str, passed: list[str]) -> tuple[str, str]:
+    first = min(members, key=lambda m: (split(m.name)[2] != "", TEXTS.index(split(m.name)[3])))
+    passed += [f".{split(m.name)[3]} beside another text" for m in members if m is not first]
+    content = (first.content or b"").removeprefix(codecs.BOM_UTF8)
+    if content.startswith(_UTF16):
+        return "", f"the text of sample {shown(key)} is UTF-16: save it as UTF-8"
+    return content.decode("utf-8", "surrogateescape"), ""
+
+
+def _images(
+    members: list[Member], record: dict[str, Any], key: str, passed: list[str]
+) -> tuple[list[bytes], str, tuple[str, ...]]:
+    """(images in order, problem, names that give no order)."""
+    if not members:
+        return [], "", ()
+    if empty := [m.name for m in members if not m.content]:
+        return [], f"the image {shown(empty[0])} of sample {shown(key)} is empty (0 bytes)", ()
+    names = _named(record)
+    found = [_called(name, members) for name in names]
+    if any(found):
+        lacking = [name for name, member in zip(names, found, strict=True) if member is None]
+        if lacking:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            what = f"{shown(lacking[0])}{more}"
+            return [], f"the json of sample {shown(key)} names {what}, which is not among its members", ()
+        ordered = [member for member in found if member is not None]
+        passed += ["images that the json does not name"] * len([m for m in members if m not in ordered])
+        return [m.content or b"" for m in ordered], "", ()
+    if names and len(names) != len(members):
+        held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
+        return [], f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}", ()
+    middles = [split(m.name)[2] for m in members]
+    numbers = [tuple(map(int, _NUMBER.findall(middle))) for middle in middles]
+    words = {re.sub(r"[\d_.-]+", "", middle) for middle in middles}
+    if len(members) > 1 and (len(words) > 1 or len(set(numbers)) < len(numbers)):
+        return [m.content or b"" for m in members], "", tuple(m.name for m in members)
+    ordered = [member for _, member in sorted(zip(numbers, members, strict=True), key=lambda pair: pair[0])]
+    return [m.content or b"" for m in ordered], "", ()
+
+
+def _named(record: dict[str, Any]) -> list[str]:
+    """The images that a record names, as text."""
+    given = record.get("image")
+    given = record.get("images") if given is None else given
+    listed = given if isinstance(given, list) else [given]
+    found = [image_of(one) for one in listed]
+    return [one for one in found if isinstance(one, str) and one]
+
+
+def _called(name: str, members: list[Member]) -> Member | None:
+    """The member that a record means by `name`: its path, its name, or what stands in it after the key."""
+    base = name.replace("\\", "/").rpartition("/")[2]
+    for lower in (False, True):
+        for wanted in dict.fromkeys((name, base)):
+            for form in range(4):
+                for member in members:
+                    _, stem, middle, suffix = split(member.name)
+                    own = member.name.rpartition("/")[2]
+                    forms = (member.name, own, own[len(stem) + 1 :], middle or f"{stem}.{suffix}")
+                    if forms[form] and (forms[form].lower() if lower else forms[form]) == (
+                        wanted.lower() if lower else wanted
+                    ):
+                        return member
+    return None
