@@ -38,7 +38,8 @@ WAYS = ("429", "429-after", "500", "hang", "truncated", "no-logprobs", "dropped"
 @dataclass
 class Plan:
     """How to behave. `fail`: share of chat requests that fail in one of `ways`, drawn by `seed` and the request's number;
-    `exactly`: what happens to certain requests (0 = the first), "ok" included. `refuse`: a text that gets HTTP 400.
+    `exactly`: what happens to certain requests (0 = the first), "ok" included. `refuse`: a text that gets HTTP 400;
+    `breaks`: one that gets HTTP 500 with words of its own, and `breaks_mutely`: one that gets a bare HTTP 500.
     """
 
     name: str = "scripted"
@@ -51,6 +52,8 @@ class Plan:
     slow: float = 0.0  # seconds of every answer
     key: str = ""
     refuse: str = ""
+    breaks: str = ""
+    breaks_mutely: str = ""
     top: int = 20  # likeliest tokens allowed
     length: str = "max_tokens"  # "max_completion_tokens": the other name is refused
     logprobs: bool = True
@@ -220,6 +223,10 @@ def app_of(server: Server) -> FastAPI:
             return said
         if plan.slow:
             await asyncio.sleep(plan.slow)
+        if plan.breaks and plan.breaks in text:
+            return refusal(500, f"{plan.breaks!r} cannot be processed")
+        if plan.breaks_mutely and plan.breaks_mutely in text:
+            return Response("Internal Server Error", 500)
         if fate == "429":
             return refusal(429, "Too many requests")
         if fate == "429-after":

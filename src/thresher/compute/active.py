@@ -79,10 +79,16 @@ class ActiveRows:
             "refuse": "--on-missing refuse allows none",
             "exclude": "no row is left",
         }[self.on_missing]
+        asked = bool(more) or any(label != "pool" for _, label, _ in self.failed)  # doctor asks no model
+        look = (
+            "A stored failure is asked about again with --retry-errors"
+            if asked
+            else "Look at them with `thresher doctor`"
+        )
         do = "" if self.on_missing == "exclude" else ", or go on without these rows: --on-missing exclude"
         raise TooManyFailures(
             f"{gone:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: {commonest(reasons)}. "
-            f"Look at them with `thresher doctor`{do}. What was scored is stored."
+            f"{look}{do}. What was scored is stored."
         )
 
     def exclude_known_problems(self, needs_model: bool) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from thresher.backends.openai.answers import first_tokens, likeliest, written
-from thresher.backends.openai.client import NoLogprobs, Refused
 from thresher.backends.openai.dialect import Dialect
+from thresher.backends.openai.faults import NoLogprobs, Refused
 
 
 def completion(top: list[tuple[str, float]], text: str = "", why: str = "stop", **message: Any) -> dict[str, Any]:
@@ -68,9 +68,9 @@ OPENAI = "Invalid value for 'top_logprobs': must be less than or equal to 8."
 def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
     dialect = Dialect()
     sent = dialect.body("m", [], 1, {}, True)
-    assert dialect.learn(sent, refusal) and dialect.top == top and len(dialect.notes) == 1
-    assert dialect.learn(sent, refusal) and len(dialect.notes) == 1  # another thread sent the same before
-    assert not dialect.learn(dialect.body("m", [], 1, {}, True), "logprobs are not supported with this model")
+    assert dialect.learn(sent, Refused(refusal)) and dialect.top == top and len(dialect.notes) == 1
+    assert dialect.learn(sent, Refused(refusal)) and len(dialect.notes) == 1  # another thread sent the same before
+    assert not dialect.learn(dialect.body("m", [], 1, {}, True), Refused("logprobs are not supported with this model"))
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
 )
 def test_the_other_name_of_the_length(refusal: str) -> None:
     dialect = Dialect()
-    assert dialect.learn(dialect.body("m", [], 7, {}, False), refusal)
+    assert dialect.learn(dialect.body("m", [], 7, {}, False), Refused(refusal))
     body = dialect.body("m", [], 7, {}, False)
     assert body["max_completion_tokens"] == 7 and "max_tokens" not in body
-    assert not dialect.learn(body, "max_completion_tokens is not supported, use max_tokens")  # not to and fro for ever
+    assert not dialect.learn(body, Refused("max_completion_tokens is not supported, use max_tokens"))  # not to and fro
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_the_other_name_of_the_length(refusal: str) -> None:
 )
 def test_other_refusals_change_nothing(refusal: str) -> None:
     dialect = Dialect()
-    assert not dialect.learn(dialect.body("m", [], 1, {}, True), refusal)
+    assert not dialect.learn(dialect.body("m", [], 1, {}, True), Refused(refusal))
     assert dialect == Dialect()

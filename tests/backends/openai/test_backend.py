@@ -7,6 +7,7 @@ import math
 import socket
 import time
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -109,13 +110,12 @@ def test_each_failure_is_tried_again(opened: Any, images: Images, way: str) -> N
 
 
 def test_a_row_that_never_comes_is_a_failure_with_its_reason(opened: Any, images: Images) -> None:
-    options = {"tries": 3, "concurrency": 2}
-    server, backend = opened(options, exactly={2: "500", 3: "500", 4: "500"})
-    one_by_one = rows(3)
-    values, errors = collect(backend.ask(one_by_one[:2], [SCORE], images), 2)
-    values, errors = collect(backend.ask(one_by_one[2:], [SCORE], images), 1)
-    assert errors == ["given up after 3 tries: HTTP 500"] and np.isnan(values["logprob"]).all()
-    assert len(server.asked) == 5
+    server, backend = opened({"tries": 3, "concurrency": 2}, breaks_mutely="Question 2?")
+    values, errors = collect(backend.ask(rows(3), [SCORE], images), 3)
+    assert errors == ["", "", "given up after 4 tries: HTTP 500: Internal Server Error"]
+    assert np.isnan(values["logprob"][2]).all() and np.isfinite(values["logprob"][:2]).all()
+    asked = [text for _, text, _ in server.asked]
+    assert asked.count("Question 2?\nScore?") == 4 and asked.count("Say yes.") <= 1 and len(asked) <= 7
 
 
 def test_three_failures_in_ten_lose_no_row_of_a_large_run() -> None:
@@ -156,10 +156,10 @@ def test_a_server_that_never_answered_is_given_up_sooner(
     opened: Any, images: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, backend = opened({"tries": 2}, fail=1.0, ways=("500",))
-    with pytest.raises(ServerError, match=r"last 3 rows .*Is the URL right"):
+    with pytest.raises(ServerError, match=r"first row was given up after 2 tries: HTTP 500.*Is the URL right"):
         list(backend.ask(rows(50), [SCORE], images))
-    assert len(server.asked) == 6
-    assert [r.getMessage() for r in caplog.records if "given no usable answer yet (HTTP 500)" in r.getMessage()] != []
+    assert len(server.asked) == 3  # the last one is the stand-in
+    assert [r.getMessage() for r in caplog.records if "given no usable answer yet (HTTP 500" in r.getMessage()] != []
     assert len(caplog.records) == 1  # said once
 
 
@@ -177,7 +177,8 @@ def test_an_unreachable_server(images: Images) -> None:
 
 def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> None:
     _, backend = opened({"concurrency": 1}, exactly={0: "429"})
-    backend.client._http.event_hooks = {"response": [lambda r: r.headers.update({"Retry-After": "1"})]}
+    change = AsyncMock(side_effect=lambda r: r.headers.update({"Retry-After": "1"}))
+    backend.client._transport._http.event_hooks = {"response": [change]}
     began = time.monotonic()
     collect(backend.ask(rows(1), [SCORE], images), 1)
     assert 1.0 <= time.monotonic() - began < 2.0
@@ -218,7 +219,7 @@ def test_keys(opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch, capl
     )  # this server repeats the key in its refusal
     assert "[key]" in errors[0]
     written = (
-        caplog.text + "".join(errors) + repr(handle) + repr(backend.__dict__) + repr(backend.client.__dict__["_http"])
+        caplog.text + "".join(errors) + repr(handle) + repr(backend.__dict__) + repr(backend.client._transport.__dict__)
     )
     assert KEY not in written
 
@@ -338,7 +339,7 @@ def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> Non
     _, backend = opened({"concurrency": 4}, slow=0.05, refuse="Question 0?")
     busy = 0
     seen = []
-    post = backend.client._http.request
+    post = backend.client._transport.send
 
     def counting(*words: Any, **named: Any) -> Any:
         nonlocal busy
@@ -349,7 +350,7 @@ def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> Non
         finally:
             busy -= 1
 
-    backend.client._http.request = counting
+    backend.client._transport.send = counting
     collect(backend.ask(rows(12), [SCORE, SURE], images), 12)
     assert seen[:3] == [1, 1, 1] and max(seen) == 4  # row 0 is refused at once, row 1 is asked twice
 

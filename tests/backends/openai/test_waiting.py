@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from tenacity import Future, RetryCallState, Retrying
 
-from thresher.backends.openai.waiting import LONGEST, LONGEST_ASKED, Transient, retry_after, waits
+from thresher.backends.openai.faults import Transient
+from thresher.backends.openai.waiting import LONGEST, LONGEST_ASKED, retry_after, waits
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -44,7 +45,7 @@ def state(error: Exception, tries: int) -> RetryCallState:
 def test_waits_grow_by_chance_and_end() -> None:
     wait = waits(0.5)
     for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (12, LONGEST)):
-        drawn = [wait(state(Transient("HTTP 500"), tries)) for _ in range(200)]
+        drawn = [wait(state(Transient("HTTP 503", load=True), tries)) for _ in range(200)]
         assert min(drawn) >= 0 and most / 2 < max(drawn) <= most
         assert len(dict.fromkeys(drawn)) > 100
 

@@ -1,8 +1,8 @@
-"""One request to a server, sent until it is answered, refused, or given up. Speaks HTTP; keeps the key to itself.
+"""One request to a server, sent until it is answered, refused, or given up. Keeps the key to itself.
 
 What comes of a response: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an answer that cannot be read),
 sent again after a wait; `Refused` (400, 413, 422: this request will never work), the failure of its row; anything else
-stops the run with a ServerError that says what to do.
+stops the run with a ServerError that says what to do. A stand-in (`stand_in.py`) tells whether a failure is the row's.
 """
 
 from __future__ import annotations
@@ -10,35 +10,45 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.nap import sleep_using_event
-from tenacity.stop import stop_after_attempt, stop_when_event_set
+from tenacity.stop import stop_after_attempt, stop_any, stop_when_event_set
 
 from thresher.backends.openai.address import Address
+from thresher.backends.openai.answers import choices
 from thresher.backends.openai.dialect import Dialect
+from thresher.backends.openai.faults import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
-from thresher.backends.openai.waiting import Transient, retry_after, waits
+from thresher.backends.openai.stand_in import stand_in
+from thresher.backends.openai.transport import Reply, Transport
+from thresher.backends.openai.waiting import StopWhenSame, retry_after, waits
+from thresher.backends.openai.words import Unreadable, named_parameters, one_line, parse, said_in, without_key, words
 from thresher.errors import CapabilityError, CapReached, ServerError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-CONNECT_SECONDS = 10.0
-SAID = 300  # characters of what a server says that are shown
 ABSENT = 3  # answers without log-probabilities before it is believed that there are none
-_PASSING = (408, 409, 425, 429)
+EQUAL_REFUSALS = 3  # before any answer, after which a stand-in is asked whether everything is refused
+_LOAD = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # passes, says nothing about the request
 _ROW = (400, 413, 415, 422)  # about this request, not about all
+_KEPT = "What came so far is stored; run the same command again to go on."
 
 
-class Refused(Exception):
-    """The server will never answer this request. The text is the reason that is stored with the row."""
+@dataclass(frozen=True)
+class _Call(Generic[T]):
+    """One chat completion that is wanted."""
 
-
-class NoLogprobs(Transient):
-    """An answer without the log-probabilities that were asked for."""
+    messages: Any
+    length: int
+    settings: dict[str, Any]
+    read: Callable[[dict[str, Any]], T]
+    top: bool
 
 
 class Client:
@@ -47,36 +57,42 @@ class Client:
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.address, self.options, self.dialect = address, options, Dialect()
         self._key = key
-        self._http = httpx.Client(
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(options.timeout, connect=min(CONNECT_SECONDS, options.timeout)),
-            limits=httpx.Limits(max_connections=options.concurrency),
-            trust_env=not address.is_here,  # a proxy from the environment is for hosts elsewhere
-        )
-        self._answered = False  # a request was answered, or it was said that none was
+        self._transport = Transport(address, key, options.timeout, options.concurrency)
+        self._warned = False  # it was said that no request has been answered yet
+        self._last_answer = 0.0  # time of the last usable answer; 0: none so far
+        self._refusals: Counter[str] = Counter()  # kinds, while nothing has been answered
         self._seen_logprobs = False
         self._absent = 0
         self._lock = threading.Lock()
+        self._one_stand_in = threading.Lock()
 
     def close(self) -> None:
         """Let go of its connections."""
-        self._http.close()
+        self._transport.close()
 
     # ------------------------------------------------------------------------------------------ the two calls
 
     def models(self) -> list[str]:
         """The names of the models that the server has. Raises ServerError."""
         try:
-            found = self._read(self._send("GET", "/models", None))
-            return [str(m["id"]) for m in found["data"]]
+            reply = self._transport.send("GET", "/models", None)
+            if reply.code == 200:
+                return _model_names(parse(reply.body))
+            if reply.code not in (404, 405, 501):
+                self._raise_for(reply.code, words(reply.body, self._key), (), reply)
+            said = f"HTTP {reply.code}: {words(reply.body, self._key)}"
         except Transient as error:
             raise ServerError(
                 f"The server {self.address.base} could not be asked for its models: {error.reason}."
             ) from None
-        except (Refused, KeyError, TypeError):
-            raise ServerError(
-                f"The server {self.address.base} does not say which models it has. Name one: --model NAME, or #NAME behind the URL."
-            ) from None
+        except Refused as refusal:
+            said = str(refusal)
+        except ValueError:
+            said = f"it answers {words(reply.body, self._key)}"
+        raise ServerError(
+            f"The server {self.address.base} does not say which models it has ({said}). Name one: --model NAME, or #NAME "
+            "behind the URL."
+        )
 
     def chat(
         self,
@@ -94,47 +110,90 @@ class Client:
         Once `stop` is set nothing is sent again. Raises Transient when all tries failed, Refused, CapReached, ServerError
         and, where a server gives no log-probabilities at all, CapabilityError.
         """
+        call = _Call(messages, length, settings, read, top)
         sent = 0
 
         def once() -> T:
             nonlocal sent
-            while True:
-                if sent and stop.is_set():
-                    raise Transient("stopped")
-                if not self.options.account.send(self.options.max_requests, again=sent > 0):
-                    raise CapReached("--max-requests")
-                sent += 1
-                body = self.dialect.body(self.address.model, messages, length, settings, top)
-                try:
-                    response = self._read(self._send("POST", "/chat/completions", body))
-                except Refused as refusal:
-                    self._answered = True
-                    if self._learns(body, str(refusal)):
-                        continue
-                    if top and "logprobs" in str(refusal) and not self._seen_logprobs:
-                        raise CapabilityError(self._no_logprobs(f"refuses to give any ({refusal})")) from None
-                    raise
-                self._count(response)
-                return self._checked(response, read, top)
+            sent += 1
+            return self._attempt(call, stop, again=sent > 1)
 
         tries = Retrying(
-            stop=stop_after_attempt(self.options.tries) | stop_when_event_set(stop),
+            stop=stop_any(stop_after_attempt(self.options.tries), stop_when_event_set(stop), StopWhenSame()),
             wait=waits(self.options.backoff),
             retry=retry_if_exception_type(Transient),
             sleep=sleep_using_event(stop),
             before_sleep=self._say_that_it_waits,
             reraise=True,
         )
-        found = tries(once)
-        self._answered = True
-        return found
+        try:
+            return tries(once)
+        except Refused as refusal:
+            self._weigh(call, refusal, stop)
+            raise
+        except Transient as error:
+            error.tries = sent
+            if stop.is_set() or not self._answers_others(call, error, stop):
+                raise
+            try:
+                return once()  # it answers: was it down until just now, or does it fail this row?
+            except Transient as last:
+                last.tries, last.row_at_fault = sent, not stop.is_set()
+                raise
+
+    # ------------------------------------------------------------------------------------------ whose fault it is
+
+    def _answers_others(self, call: _Call[T], error: Transient, stop: threading.Event) -> bool:
+        """Whether the server answers anybody else now: another row's request, or the stand-in."""
+        if isinstance(error, NoLogprobs):
+            return True
+        if not error.reached:
+            return False
+        since = time.monotonic()
+        with self._one_stand_in:
+            if self._last_answer > since:  # while this one waited for its turn
+                return True
+            try:
+                return self._ask_stand_in(call, stop)
+            except (Refused, Transient):
+                return False
+
+    def _weigh(self, call: _Call[T], refusal: Refused, stop: threading.Event) -> None:
+        """Raises ServerError where the server refuses everything. Sets `refusal.of_all` while that is not known."""
+        with self._one_stand_in:
+            if self._last_answer:
+                return
+            refusal.of_all = True
+            self._refusals[refusal.kind] += 1
+            if self._refusals[refusal.kind] < EQUAL_REFUSALS or stop.is_set():
+                return
+            try:
+                if self._ask_stand_in(call, stop):
+                    refusal.of_all = False
+            except Transient:
+                return
+            except Refused as other:
+                raise ServerError(
+                    f"The server {self.address.base} refuses every request: {other.words}. No row has been answered, and none was "
+                    "stored as a failure. Change what it refuses, or ask another server or model."
+                ) from None
+
+    def _ask_stand_in(self, call: _Call[T], stop: threading.Event) -> bool:
+        """Whether it is answered; False where --max-requests has no room for it. Raises Refused, Transient."""
+        try:
+            self._attempt(replace(call, messages=stand_in(call.messages)), stop, again=True)
+        except CapReached:
+            return False
+        return True
 
     def _say_that_it_waits(self, state: RetryCallState) -> None:
         """Once, at the first request that fails while the server has answered none: a wrong URL should not look like work."""
         error = None if state.outcome is None else state.outcome.exception()
-        if self._answered or isinstance(error, NoLogprobs):  # absent log-probabilities are named soon enough
+        if (
+            self._warned or self._last_answer or isinstance(error, NoLogprobs)
+        ):  # absent log-probabilities are named soon
             return
-        self._answered = True
+        self._warned = True
         log.warning(
             "The server %s has given no usable answer yet (%s). A request is sent up to %d times.",
             self.address.base,
@@ -144,72 +203,84 @@ class Client:
 
     # ------------------------------------------------------------------------------------------ one response
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
-        content = None if body is None else json.dumps(body).encode("ascii")
-        kind = {"Content-Type": "application/json"}
-        try:
-            return self._http.request(method, self.address.base + path, content=content, headers=kind)
-        except httpx.TimeoutException as error:
-            reached = not isinstance(error, httpx.ConnectTimeout)
-            raise Transient(f"no answer within {self.options.timeout:g} s", reached=reached) from None
-        except httpx.ConnectError:
-            raise Transient("the server cannot be reached", reached=False) from None
-        except httpx.HTTPError as error:  # a connection lost half-way, a protocol error
-            raise Transient(f"the connection broke ({type(error).__name__})") from None
-
-    def _read(self, response: httpx.Response) -> dict[str, Any]:
-        code = response.status_code
-        if code == 200:
+    def _attempt(self, call: _Call[T], stop: threading.Event, *, again: bool) -> T:
+        """Sent once, and once more for each thing that a refusal teaches."""
+        while True:
+            if again and stop.is_set():
+                raise Transient("stopped")
+            if not self.options.account.send(self.options.max_requests, again=again):
+                raise CapReached("--max-requests")
+            again = True
+            body = self.dialect.body(self.address.model, call.messages, call.length, call.settings, call.top)
             try:
-                found = response.json()
-            except ValueError:
-                raise Transient("the answer is not whole JSON") from None
-            if not isinstance(found, dict) or found.get("error"):
-                raise Transient("the answer is no chat completion")
+                response = self._read(
+                    self._transport.send("POST", "/chat/completions", json.dumps(body).encode("ascii"))
+                )
+            except Refused as refusal:
+                if self._learns(body, refusal):
+                    continue
+                named = " ".join((*refusal.named, refusal.words))
+                if call.top and "logprobs" in named and not self._seen_logprobs:
+                    raise CapabilityError(self._no_logprobs(f"refuses to give any ({refusal})")) from None
+                raise
+            self._count(response)
+            found = self._checked(response, call)
+            self._last_answer = time.monotonic()
             return found
-        said = self._said(response)
-        if code == 429 and "insufficient_quota" in response.text:
-            raise ServerError(f"The server {self.address.base} says that the quota of this key is used up. {_KEPT}")
-        if code in _PASSING or code >= 500:
-            raise Transient(f"HTTP {code}", retry_after(response.headers.get("Retry-After")))
+
+    def _read(self, reply: Reply) -> dict[str, Any]:
+        """The response, if it is an answer."""
+        if reply.code != 200:
+            self._raise_for(reply.code, words(reply.body, self._key), _named(reply), reply)
+        try:
+            found = parse(reply.body)
+        except Unreadable as fault:
+            if reply.body.lstrip()[:1] in (b"{", b"[", b""):
+                raise Transient(f"the answer is {fault}", load="whole" in str(fault)) from None
+            raise Transient(f"the answer is no JSON: {words(reply.body, self._key)}", reason_given=True) from None
+        if isinstance(found, dict) and not found.get("error") and ("choices" in found or "data" in found):
+            return found
+        if isinstance(found, dict) and (found.get("error") or "message" in found or "detail" in found):
+            inner = found["error"] if isinstance(found.get("error"), dict) else found
+            code = inner.get("code", inner.get("status"))
+            known = code if isinstance(code, int) and 400 <= code < 600 else 500
+            self._raise_for(known, words(reply.body, self._key), named_parameters(found), reply)
+        raise Transient(f"the answer is no chat completion: {words(reply.body, self._key)}", reason_given=True)
+
+    def _raise_for(self, code: int, said: str, named: tuple[str, ...], reply: Reply) -> None:
+        """What follows from an error with this code. It may stand in an answer with HTTP 200."""
+        where = f"HTTP {code}" if reply.code == code else f"an error in an answer with HTTP {reply.code}"
+        told = f"{where}: {said}" if said else where
+        if code == 429 and "insufficient_quota" in reply.body.decode("utf-8", "replace"):
+            raise ServerError(
+                f"The server {self.address.base} says that the quota of this key is used up ({told}). {_KEPT}"
+            )
+        if code in _LOAD or code >= 500:
+            load = code in (_LOAD if reply.code == code else (429, 503))  # inside an answer, 502 is no gateway's word
+            raise Transient(told, _after(reply), load=load, reason_given=_is_specific(said))
         if code in _ROW:
-            raise Refused(f"the server refuses it (HTTP {code}): {said}")
-        if code in (401, 403):  # what the server says is left out: some repeat a part of the key
+            raise Refused(f"the server refuses it ({where}): {said}", said, named)
+        if code in (401, 403):
             variable = "the variable that --api-key-env names" if self.options.api_key_env else KEY_VARIABLE
             if self._key:
-                told = f"refuses the key in {variable}, or does not let it use {self.address.model!r}"
+                model = f", or does not let it use {self.address.model!r}" if self.address.model else ""
+                what = f"refuses the key in {variable}{model}"
             else:
-                told = f"wants a key. Put it into {variable}"
-            raise ServerError(f"The server {self.address.base} {told} (HTTP {code}). {_KEPT}")
+                what = f"wants a key. Put it into {variable}"
+            raise ServerError(f"The server {self.address.base} {what} ({told}). {_KEPT}")
         if code == 404:
             raise ServerError(
                 f"The server {self.address.base} has no model {self.address.model!r}, or no chat completions at this URL "
-                f"(HTTP 404: {said}). Its models are listed at {self.address.base}/models."
+                f"({told}). Its models are listed at {self.address.base}/models."
             )
-        raise ServerError(f"The server {self.address.base} answers HTTP {code}: {said}. {_KEPT}")
-
-    def _said(self, response: httpx.Response) -> str:
-        """What the server says about an error, on one line, short, without the key."""
-        text = response.text
-        try:
-            found = response.json()
-            inner = found.get("error", found) if isinstance(found, dict) else found
-            if isinstance(inner, dict):
-                inner = inner.get("message") or inner.get("detail") or inner
-            text = inner if isinstance(inner, str) else json.dumps(inner)
-        except ValueError:
-            pass  # not JSON: shown as it is
-        if self._key:
-            text = text.replace(self._key, "[key]")
-        text = " ".join(text.split())
-        return text if len(text) <= SAID else text[:SAID] + " …"
+        raise ServerError(f"The server {self.address.base} answers {told}. {_KEPT}")
 
     def _count(self, response: dict[str, Any]) -> None:
         usage = response.get("usage")
         numbers = (
             [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
         )
-        known = [n for n in numbers if isinstance(n, int)]
+        known = [n for n in numbers if isinstance(n, int) and n >= 0]
         if len(known) == 2:
             self.options.account.pay(*known)
         elif self.options.max_cost is not None:
@@ -218,24 +289,33 @@ class Client:
                 "Use --max-requests."
             )
 
-    def _learns(self, body: dict[str, Any], refusal: str) -> bool:
+    def _learns(self, body: dict[str, Any], refusal: Refused) -> bool:
         with self._lock:
             return self.dialect.learn(body, refusal)
 
-    def _checked(self, response: dict[str, Any], read: Callable[[dict[str, Any]], T], top: bool) -> T:
+    def _checked(self, response: dict[str, Any], call: _Call[T]) -> T:
         try:
-            result = read(response)
+            self._refuse_failed_choice(response)
+            result = call.read(response)
         except NoLogprobs:
             with self._lock:
                 self._absent += 1
                 if not self._seen_logprobs and self._absent >= ABSENT:
                     raise CapabilityError(self._no_logprobs("does not give any")) from None
             raise
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise Transient(f"the answer is no chat completion ({type(error).__name__})") from None
-        if top:
+        except (ValueError, RecursionError) as error:
+            said = one_line(without_key(str(error), self._key))
+            raise Transient(said or "the answer is no chat completion", reason_given=True) from None
+        if call.top:
             self._seen_logprobs = True
         return result
+
+    def _refuse_failed_choice(self, response: dict[str, Any]) -> None:
+        """Some servers put the error of one choice into it. Raises Transient."""
+        for choice in choices(response):
+            if choice.get("error"):
+                said = one_line(without_key(said_in(choice["error"]), self._key))
+                raise Transient(f"an error in the answer: {said}", reason_given=True)
 
     def _no_logprobs(self, what: str) -> str:
         return (
@@ -245,4 +325,34 @@ class Client:
         )
 
 
-_KEPT = "What came so far is stored; run the same command again to go on."
+def _is_specific(said: str) -> bool:
+    """Whether the words say more than the code does."""
+    return said.casefold().strip(" .!") not in (
+        "internal server error",
+        "500 internal server error",
+        "server error",
+        "error",
+    )
+
+
+def _model_names(found: Any) -> list[str]:
+    """Of an answer to /models. Raises ValueError for one of another shape."""
+    listed = found.get("data") if isinstance(found, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in listed):
+        raise ValueError("no list of models")
+    return [one_line(m["id"]) for m in listed]
+
+
+def _named(reply: Reply) -> tuple[str, ...]:
+    try:
+        return named_parameters(parse(reply.body))
+    except Unreadable:
+        return ()
+
+
+def _after(reply: Reply) -> float | None:
+    """Seconds that the server asks to wait."""
+    thousandths = retry_after(reply.headers.get("Retry-After-Ms"))
+    if thousandths is not None:
+        return thousandths / 1000
+    return retry_after(reply.headers.get("Retry-After"))

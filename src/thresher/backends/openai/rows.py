@@ -7,22 +7,23 @@ once. Knows nothing of HTTP; workers are daemon threads, so that a hanging serve
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.backends.openai.client import Refused
+from thresher.backends.openai.faults import Refused, Transient
 from thresher.backends.openai.options import ServerOptions
-from thresher.backends.openai.waiting import Transient
 from thresher.errors import CapReached, ImageError, ServerError
 
 UNANSWERED = 8  # rows given up one after the other, before the server is held to be down
 UNREACHABLE = 3  # the same, where not even a connection came about
+AGAIN = 2  # times that a row is asked anew that was given up while the server answered nobody
 PATIENCE = 0.5  # seconds for workers to end, all together
-AT_FIRST = 3  # the same, while the server has answered nothing yet; of those without a connection, one
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,12 @@ class Health:
     answered: bool = False
 
     def is_down(self, given_up: int, unreachable: int, concurrency: int) -> bool:
-        """After so many rows in a row in vain, and so many of them without a connection."""
+        """After so many rows in a row in vain, and so many of them without a connection.
+
+        Before each of them is given up, a stand-in has been asked in vain (`Client.chat`).
+        """
         if not self.answered:
-            return given_up >= AT_FIRST or unreachable > 0
+            return given_up > 0
         return given_up >= max(UNANSWERED, concurrency) or unreachable >= UNREACHABLE
 
 
@@ -52,58 +56,90 @@ Ask = Callable[[int, Callable[[], None], threading.Event], Any]
 """(row, to be called before each of its requests, stop) -> the row's value."""
 
 
+class _Unanswered:
+    """Rows without an answer of which it is not known whether they, or the server, are at fault."""
+
+    def __init__(self) -> None:
+        self.given_up: list[tuple[int, Transient]] = []
+        self.refused: list[Done] = []  # before the server has answered anything
+        self._times: Counter[int] = Counter()
+
+    def give_up(self, row: int, error: Transient) -> None:
+        self._times[row] += 1
+        self.given_up.append((row, error))
+
+    @property
+    def unreachable(self) -> int:
+        """How many of the last ones found no server at all."""
+        return sum(1 for _ in itertools.takewhile(lambda held: not held[1].reached, reversed(self.given_up)))
+
+    def release(self) -> tuple[list[int], list[Done]]:
+        """Now that the server answers: the rows to ask anew, and those that have failed by themselves."""
+        again = [row for row, _ in self.given_up if self._times[row] <= AGAIN]
+        failed = [Done(row, None, _given_up(error)) for row, error in self.given_up if self._times[row] > AGAIN]
+        failed += self.refused
+        self.given_up, self.refused = [], []
+        return again, failed
+
+
 def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health: Health) -> Iterator[list[Done]]:
     """Rows 0 … count-1, `requests` each, in the order in which they end, as soon as they are there.
 
-    Rows that the server refuses, or that were given up, come with the reason. Raises, after what is there was yielded:
-    CapReached; ServerError when row after row is given up; and what a worker raises. A row that was stopped half-way is
-    not yielded: it was not answered.
+    Rows that the server refuses, or fails while it answers others, come with the reason. Raises, after what is there was
+    yielded: CapReached; ServerError when the server answers nobody; and what a worker raises. A row that was stopped
+    half-way is not yielded: it was not answered.
     """
     workers = _Workers(ask, options)
-    held: list[Done] = []  # given up: whose fault that is shows when another row is answered, or none
-    unreachable = 0
-    began = ended = yielded = 0
+    left: deque[int] = deque(range(count))
+    unanswered = _Unanswered()
+    under_way = yielded = 0
     full = False
     fatal: BaseException | None = None
     try:
         while fatal is None:
             width = options.concurrency if health.answered else 1
-            while not full and began < count and began - ended < width:
+            while not full and left and under_way < width:
                 full = not options.account.admit(requests, options.max_requests, options.cost(), options.max_cost)
                 if not full:
-                    workers.give(began, requests)
-                    began += 1
-            if began == ended:
+                    workers.give(left.popleft(), requests)
+                    under_way += 1
+            if not under_way:
                 break
             ready: list[Done] = []
             for row, value, error in workers.ended(wait=True):
-                ended += 1
-                if error is None or isinstance(
-                    error, Refused
-                ):  # the server is there, so the rows held failed by themselves
-                    ready += [*held, Done(row, value, "" if error is None else str(error))]
-                    held, unreachable = [], 0
-                    health.answered |= error is None
-                elif isinstance(error, Transient):
-                    held.append(Done(row, None, f"given up after {options.tries} tries: {error.reason}"))
-                    unreachable = 0 if error.reached else unreachable + 1
-                elif isinstance(error, ImageError):
+                under_way -= 1
+                if error is None:
+                    ready.append(Done(row, value))
+                elif isinstance(error, Refused) and error.of_all:
+                    unanswered.refused.append(Done(row, None, str(error)))
+                elif isinstance(error, Refused | ImageError):
                     ready.append(Done(row, None, str(error)))
+                elif isinstance(error, Transient) and error.row_at_fault:
+                    ready.append(Done(row, None, _given_up(error)))
+                elif isinstance(error, Transient):
+                    unanswered.give_up(row, error)
                 elif isinstance(error, CapReached):
                     full = True
                 else:
                     fatal = fatal or error
-            if health.is_down(len(held), unreachable, options.concurrency):
-                fatal = fatal or _down(held, health)
+                if error is None or _shows_life(error, health):
+                    health.answered = True
+                    again, failed = unanswered.release()
+                    left.extend(again)
+                    ready += failed
+            if health.is_down(len(unanswered.given_up), unanswered.unreachable, options.concurrency):
+                fatal = fatal or _down(unanswered.given_up, health)
             if ready:
                 yielded += len(ready)
                 yield ready
         if fatal is not None:
             yield workers.answered()
             raise fatal
-        if held:
-            yielded += len(held)
-            yield held
+        if unanswered.refused:
+            yielded += len(unanswered.refused)
+            yield unanswered.refused
+        if unanswered.given_up and not full:
+            raise _down(unanswered.given_up, health)
         if full and yielded < count:
             raise CapReached(_capped(options, requests))
     except KeyboardInterrupt:
@@ -113,13 +149,27 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
         workers.stop()
 
 
-def _down(held: Sequence[Done], health: Health) -> ServerError:
-    what = "the first row was" if len(held) == 1 else f"the last {len(held)} rows were"
+def _shows_life(error: BaseException, health: Health) -> bool:
+    """Whether the server answered something else while this row failed. A refusal alone is no sign of a working model."""
+    if isinstance(error, Refused):
+        return not error.of_all and not health.answered
+    return isinstance(error, Transient) and error.row_at_fault
+
+
+def _given_up(error: Transient) -> str:
+    return f"given up after {error.tries} {'try' if error.tries == 1 else 'tries'}: {error.reason}"
+
+
+def _down(given_up: Sequence[tuple[int, Transient]], health: Health) -> ServerError:
+    what = "the first row was" if len(given_up) == 1 else f"the last {len(given_up)} rows were"
+    last = given_up[-1][1]
     kept = "Nothing was stored as a failure; what came before is stored."
     again = "Run the same command again when the server is back."
     if not health.answered:
-        again = "Is the URL right, and is the server running? Run the same command again when it answers."
-    return ServerError(f"The server {health.server} does not answer: {what} {held[-1].error}. {kept} {again}")
+        right = "" if last.reason_given else "Is the URL right, and is the server running? "
+        again = f"{right}Run the same command again when it answers."
+    answers = "answers with errors only" if last.reason_given else "does not answer"
+    return ServerError(f"The server {health.server} {answers}: {what} {_given_up(last)}. {kept} {again}")
 
 
 def _capped(options: ServerOptions, requests: int) -> str:

@@ -10,20 +10,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from tenacity import RetryCallState, wait_random_exponential
+from tenacity.stop import stop_base
+
+from thresher.backends.openai.faults import Transient
 
 LONGEST = 8.0  # seconds, where the server says nothing: 12 tries then wait about half a minute in all
 LONGEST_ASKED = 600.0  # seconds that a server may ask for
-
-
-class Transient(Exception):
-    """A request failed in a way that may pass. `after`: seconds that the server asked to wait, or None.
-
-    `reached`: the server was there at all.
-    """
-
-    def __init__(self, reason: str, after: float | None = None, reached: bool = True) -> None:
-        super().__init__(reason)
-        self.reason, self.after, self.reached = reason, after, reached
+LONGEST_OF_A_FAULT = 2.0  # seconds after an answer that load does not explain, such as a 500
+SAME = 5  # equal failures in a row that the server explained, of a kind that load does not explain: no more are needed
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
@@ -41,7 +35,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     except ValueError:
         try:
             date = parsedate_to_datetime(header)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
         if date.tzinfo is None:  # "-0000": a time of no stated zone, which HTTP means as UTC
             date = date.replace(tzinfo=UTC)
@@ -59,6 +53,25 @@ def waits(backoff: float) -> Callable[[RetryCallState], float]:
         error = state.outcome.exception() if state.outcome is not None else None
         after = error.after if isinstance(error, Transient) else None
         drawn = float(by_chance(state))
+        if isinstance(error, Transient) and not error.load:
+            drawn = min(drawn, LONGEST_OF_A_FAULT)
         return drawn if after is None else after + min(drawn, 1.0 + 0.1 * after)
 
     return wait
+
+
+class StopWhenSame(stop_base):
+    """For tenacity: no further try where the server gives the same explained failure again and again."""
+
+    def __init__(self) -> None:
+        self._reason, self._times = "", 0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome is not None else None
+        if not isinstance(error, Transient) or error.load or not error.reason_given:
+            self._reason, self._times = "", 0
+            return False
+        self._times = self._times + 1 if error.reason == self._reason else 1
+        self._reason = error.reason
+        return self._times >= SAME

@@ -1,0 +1,213 @@
+"""One request and its answer over HTTP, with a limit on the time and the size of the whole answer.
+
+httpx limits the wait for each piece of an answer; a server that sends a byte now and then would be waited for without end.
+So requests run in one event loop, in a thread of its own, where the whole exchange can be cancelled at its time.
+
+Follows redirects to the same host only, with method and body unchanged: the key goes nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from thresher.backends.openai.address import Address
+from thresher.backends.openai.faults import Transient
+from thresher.backends.openai.words import one_line
+from thresher.errors import ServerError
+
+CONNECT_SECONDS = 10.0
+MOST_BYTES = 64 * 2**20
+MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 307, 308)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, read to its end. `headers`: names in any case."""
+
+    code: int
+    headers: httpx.Headers
+    body: bytes
+
+
+class Transport:
+    """Connections to one server. Safe to use from several threads."""
+
+    def __init__(self, address: Address, key: str | None, timeout: float, connections: int) -> None:
+        self.address, self.timeout = address, timeout
+        self._http = httpx.AsyncClient(
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, timeout)),
+            limits=httpx.Limits(max_connections=connections),
+            trust_env=not address.is_here,  # a proxy from the environment is for hosts elsewhere
+        )
+        self._moved: dict[str, str] = {}  # URL -> where the server said that it is
+        self._answered = False
+        self.close = weakref.finalize(self, _close, self._http)
+        self.close.atexit = False
+
+    def send(self, method: str, path: str, content: bytes | None) -> Reply:
+        """Raises Transient, and ServerError for a fault that waiting does not cure."""
+        asked = asyncio.run_coroutine_threadsafe(self._send(method, self.address.base + path, content), _loop())
+        try:
+            reply = asked.result()
+        except BaseException:
+            asked.cancel()
+            raise
+        self._answered = True
+        return reply
+
+    # ------------------------------------------------------------------------------------------ one exchange
+
+    async def _send(self, method: str, url: str, content: bytes | None) -> Reply:
+        target = self._moved.get(url, url)
+        try:
+            async with asyncio.timeout(self.timeout):
+                for _ in range(MOST_REDIRECTS):
+                    reply = await self._exchange(method, target, content)
+                    if not 300 <= reply.code < 400:
+                        break
+                    target = self._next(target, reply)
+                else:
+                    raise ServerError(f"The server {self.address.base} redirects without end, at last to {target}.")
+        except TimeoutError:
+            raise Transient(f"no complete answer within {self.timeout:g} s", load=True) from None
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise Transient("no connection came about in time", reached=False, load=True) from None
+        except httpx.ConnectError as error:
+            self._refuse_tls_faults(error)
+            self._refuse_unknown_host(error)
+            raise Transient("the server cannot be reached", reached=False, load=True) from None
+        except httpx.HTTPError as error:  # a connection lost half-way, a protocol error
+            await self._refuse_other_protocols(error)
+            raise Transient(f"the connection broke ({type(error).__name__})", load=True) from None
+        if target != url:
+            self._moved[url] = target
+        return reply
+
+    async def _exchange(self, method: str, url: str, content: bytes | None) -> Reply:
+        kind = {"Content-Type": "application/json"}
+        async with self._http.stream(method, url, content=content, headers=kind) as response:
+            body = bytearray()
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > MOST_BYTES:
+                    raise Transient(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+            return Reply(response.status_code, response.headers, bytes(body))
+
+    def _next(self, url: str, reply: Reply) -> str:
+        """Where a redirect leads, if that is the same host. Raises ServerError."""
+        where = one_line(reply.headers.get("Location", ""))
+        here = httpx.URL(url)
+        try:
+            there = here.join(where)
+        except (httpx.InvalidURL, ValueError):
+            there = None
+        if not where or there is None or reply.code not in _REDIRECTS:
+            raise ServerError(
+                f"The server {self.address.base} answers HTTP {reply.code}"
+                f"{f' and names {where}' if where else ', which names no other address'}. Give the URL up to /v1."
+            )
+        if not _same_server(here, there):
+            shown = str(there.copy_with(userinfo=b"", query=None, fragment=None)).removesuffix("/chat/completions")
+            raise ServerError(
+                f"The server {self.address.base} sends requests on to {shown} (HTTP {reply.code}). That is another "
+                "server, and the key is not sent there unasked. If it is the right one, give its URL: --url "
+                f"{shown.removesuffix('/chat/completions/').removesuffix('/models')}"
+            )
+        return str(there)
+
+    # ------------------------------------------------------------------------------------------ faults that stay
+
+    def _refuse_tls_faults(self, error: Exception) -> None:
+        fault = next((e for e in _causes(error) if isinstance(e, ssl.SSLError)), None)
+        if fault is None or (self._answered and not isinstance(fault, ssl.SSLCertVerificationError)):
+            return
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            what = f"its certificate cannot be trusted: {fault.verify_message}"
+            do = "Name the authority that signed it: SSL_CERT_FILE=FILE.pem"
+        elif fault.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", None):
+            what = f"it does not speak TLS there ({_reason(fault)})"
+            do = "Is it http:// in place of https://?"
+        else:
+            what, do = _reason(fault), "Look at the server's TLS settings"
+        raise ServerError(f"The server {self.address.base} cannot be asked over https: {what}. {do}") from None
+
+    def _refuse_unknown_host(self, error: Exception) -> None:
+        fault = next((e for e in _causes(error) if isinstance(e, socket.gaierror)), None)
+        if fault is not None and fault.errno == socket.EAI_NONAME and not self._answered:
+            raise ServerError(
+                f"The server {self.address.base} cannot be found: no host has this name ({fault.strerror}). Is the URL "
+                "right?"
+            ) from None
+
+    async def _refuse_other_protocols(self, error: Exception) -> None:
+        """What a port that was never answered from speaks, if it is not HTTP."""
+        if self._answered:
+            return
+        if self.address.base.startswith("http://") and await self._speaks_tls():
+            raise ServerError(
+                f"The server {self.address.base} speaks TLS at this port. Give https:// in place of http://."
+            ) from None
+        if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error).lower():
+            raise ServerError(
+                f"What listens at {self.address.base} does not speak HTTP ({one_line(str(error), 100)}). Is the port right?"
+            ) from None
+
+    async def _speaks_tls(self) -> bool:
+        here = httpx.URL(self.address.base)
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        with contextlib.suppress(OSError, TimeoutError):  # ssl.SSLError is an OSError
+            async with asyncio.timeout(3.0):
+                _, writer = await asyncio.open_connection(here.host, here.port or 80, ssl=unverified)
+                writer.close()
+                return True
+        return False
+
+
+def _same_server(here: httpx.URL, there: httpx.URL) -> bool:
+    """The same scheme, host and port, or https in place of http on the usual ports."""
+    if (there.scheme, there.host, there.port) == (here.scheme, here.host, here.port):
+        return True
+    upgraded = (here.scheme, there.scheme) == ("http", "https")
+    return upgraded and there.host == here.host and here.port is None and there.port is None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(fault: ssl.SSLError) -> str:
+    return (fault.reason or str(fault)).replace("_", " ").lower()
+
+
+# ---------------------------------------------------------------------------------------------- the event loop
+
+_lock = threading.Lock()
+_running: asyncio.AbstractEventLoop | None = None
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The loop of all transports of this process; its thread does not hold up the end of the process."""
+    global _running
+    with _lock:
+        if _running is None:
+            _running = asyncio.new_event_loop()
+            threading.Thread(target=_running.run_forever, daemon=True, name="thresher-http").start()
+        return _running
+
+
+def _close(http: httpx.AsyncClient) -> None:
+    asyncio.run_coroutine_threadsafe(http.aclose(), _loop())
