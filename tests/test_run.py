@@ -261,6 +261,7 @@ def test_on_missing(tmp_path: Path) -> None:
         select(pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)))
     assert "10 of 100 rows" in str(e.value) and "10 × image 0.jpg is broken" in str(e.value)
     assert "--on-missing exclude" in str(e.value) and "thresher doctor" in str(e.value)
+    assert "--retry-errors" in str(e.value)
     excluded = select(pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude")
     assert excluded.excluded == 10 and len(excluded.rows) == 10
     with pytest.raises(TooManyFailures, match="refuse allows none"):

@@ -79,12 +79,9 @@ class ActiveRows:
             "refuse": "--on-missing refuse allows none",
             "exclude": "no row is left",
         }[self.on_missing]
-        asked = bool(more) or any(label != "pool" for _, label, _ in self.failed)  # doctor asks no model
-        look = (
-            "A stored failure is asked about again with --retry-errors"
-            if asked
-            else "Look at them with `thresher doctor`"
-        )
+        scored = bool(more) or any(label != "pool" for _, label, _ in self.failed)
+        look = "Look at them with `thresher doctor`"
+        look += ", ask again about stored failures with --retry-errors" if scored else ""
         do = "" if self.on_missing == "exclude" else ", or go on without these rows: --on-missing exclude"
         raise TooManyFailures(
             f"{gone:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: {commonest(reasons)}. "
