@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from thresher.peak_memory import in_bytes
+
 WORDS = 30_000
 COPIES = 20  # one row in so many is a copy
 PEER_ROWS = 5_000
@@ -75,7 +77,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, 
     if status != 0:
         assert process.stderr is not None
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, in_bytes(usage.ru_maxrss) / 1e9
 
 
 def peer(path: Path, rows: int) -> float | None:

@@ -41,6 +41,7 @@ from fuzz_damage import damaged, packed
 from thresher.errors import ImageError, ThresherError
 from thresher.exporters import export
 from thresher.exporters.options import Options
+from thresher.peak_memory import peak_bytes
 from thresher.pools import Pool, open_pool
 from thresher.types import digests_to_bytes
 
@@ -196,7 +197,7 @@ def child(first: int, last: int, seed: int, folder: Path, names: list[str], work
 
 def _memory() -> int:
     """Most bytes that the process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes() or 0
 
 
 def run(first: int, last: int, arguments: list[str]) -> Iterator[dict[str, Any]]:

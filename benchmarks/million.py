@@ -21,6 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from thresher.peak_memory import in_bytes
+
 NAIVE = """
 import json, random, sys
 rows = json.load(open(sys.argv[1]))
@@ -60,7 +62,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     if status != 0:
         assert process.stderr is not None
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9
+    return time.perf_counter() - start, in_bytes(usage.ru_maxrss) / 1e9
 
 
 def main() -> None:

@@ -24,6 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from thresher.peak_memory import in_bytes
+
 OPEN = """
 import json, sys, time
 from pathlib import Path
@@ -113,7 +115,7 @@ def run(script: str, *arguments: str) -> dict[str, Any]:
         raise SystemExit("the process failed")
     return {
         **json.loads(output),
-        "memory": max(watch.most, usage.ru_maxrss * 1024),
+        "memory": max(watch.most, in_bytes(usage.ru_maxrss)),
         "cpu": usage.ru_utime + usage.ru_stime,
     }
 

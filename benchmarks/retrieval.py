@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from thresher.peak_memory import peak_bytes
 from thresher.retrieval import Bm25
 from thresher.samplers.retrieve import retrieve
 
@@ -49,7 +49,7 @@ def skills(rows: int, seed: int) -> list[str]:
 
 
 def gigabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (peak_bytes() or 0) / 2**30
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -32,6 +31,7 @@ from thresher.compute import Computation, Means, Request
 from thresher.config import RunConfig
 from thresher.methods import load
 from thresher.mixture import settled_for
+from thresher.peak_memory import peak_bytes
 from thresher.pools import Pool, open_pool
 from thresher.prepared import prepare
 from thresher.store import Store
@@ -125,7 +125,7 @@ def main() -> None:
                                     "ratio": peer.wall / taken.wall})  # fmt: skip
     for what, by in cells.items():
         table.add_row(what, *(str(by.get(name, "")) for name in arguments.methods.split(",")))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = (peak_bytes() or 0) / 1e9
     load_now = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     table.caption = f"Peak memory {peak:.1f} GB. Load of the machine ({os.cpu_count()} cores) at the end: {load_now}."
     Console(width=110).print(table)

@@ -93,19 +93,22 @@ def select(
     from thresher.backends import resolve
     from thresher.methods import load
     from thresher.methods.needs import asks_the_model, needs
+    from thresher.needed import check_extras
     from thresher.outcome import require_rows
     from thresher.pools import open_pool
     from thresher.store import Store
 
     columns = Store(str(store or default_store()))
     chosen = load(method, dict(settings or {}))
+    asks = asks_the_model(chosen) or (mixture is not None and mixture.dedup == "semantic")
+    dedup = None if mixture is None else mixture.dedup
+    check_extras(chosen, model=model, asks=asks, dedup=dedup, rounds=rounds)
     columns.check(writes=bool(needs(chosen)))
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images, cache=columns.root / "pools")
     elif images is not None:
         raise ConfigError("images= belongs to open_pool: this pool is open already.")
     known = columns.root / "models"
-    asks = asks_the_model(chosen) or (mixture is not None and mixture.dedup == "semantic")
     handle = resolve(model, cache=known) if asks else None
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
     target = None

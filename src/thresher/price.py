@@ -30,7 +30,7 @@ class ProbeResult(Protocol):
     @property
     def tokens(self) -> int: ...  # that passed the language model, images included
     @property
-    def peak_bytes(self) -> int: ...  # most memory held, the model included
+    def peak_bytes(self) -> int | None: ...  # most memory held, the model included; None where unknown
 
 
 class Probing(Protocol):

@@ -497,6 +497,14 @@ class RolesMethod(Protocol):
 
 
 @runtime_checkable
+class ExtrasMethod(Protocol):
+    """A method that needs optional packages of thresher (other than those that running or training a model takes)."""
+
+    def extras(self) -> Sequence[str]:
+        """The names of the extras that these settings need, such as "retrieval"."""
+
+
+@runtime_checkable
 class TargetMethod(Protocol):
     """A method that aims at a second set of rows, such as a validation set of the task that a model shall learn."""
 

@@ -179,7 +179,7 @@ def test_equal_pixels_have_equal_content_whatever_the_file() -> None:
 def test_without_the_packages_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rensa", None)
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'thresher\[duplicates\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "thresher\[duplicates\]"'):
         text.signatures(["a"])
-    with pytest.raises(MissingExtra, match=r"pip install 'thresher\[duplicates\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "thresher\[duplicates\]"'):
         image.look(picture(0))

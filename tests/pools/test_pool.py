@@ -213,12 +213,12 @@ def test_memory_stays_far_below_the_file(tmp_path, make_row):
         f.write("]")
     assert file.stat().st_size > 60_000_000
     script = """
-        import resource, sys, tracemalloc
+        import sys
+        from thresher.peak_memory import peak_bytes
         from thresher.pools import open_pool
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        before = peak()
+        before = peak_bytes()
         pool = open_pool(sys.argv[1])
-        print(len(pool), peak() - before)
+        print(len(pool), peak_bytes() - before)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(file)], capture_output=True, text=True, check=True

@@ -49,6 +49,9 @@ def resolve(
         from thresher.backends.openai.resolve import resolve as served
 
         return served(spec, server or ServerOptions())
+    from thresher.extras import check_models
+
+    check_models([(spec, typed or f"--model {spec}")])
     from thresher.backends.identity import identify
 
     return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache, typed)

@@ -109,6 +109,8 @@ def compare(
     from thresher.config import default_store
     from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
+    from thresher.extras import require
+    from thresher.needed import check_extras
     from thresher.progress import for_stderr
     from thresher.store import Store
     from thresher.trained import trainer
@@ -120,6 +122,9 @@ def compare(
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")
         model = BUILT_IN
+    require("train", "thresher compare")
+    for one in chosen.values():
+        check_extras(one, model=model, asks=True, dedup=None)
     told = o.told(context, model=model, settings=None)  # settings are METHOD.KEY here
     kept = Store(store or default_store())
     kept.check()

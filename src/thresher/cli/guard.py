@@ -12,17 +12,23 @@ import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import ParamSpec
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TextIO
 
 import typer
 
 from thresher.errors import ThresherError
+from thresher.extras import UntestedVersion, untested
 
 P = ParamSpec("P")
 
 
 INTERRUPTED = 130
+TRACEBACK = (
+    "THRESHER_TRACEBACK"  # environment variable: show the traceback also where untested versions may be the cause
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,6 +50,31 @@ def fail(message: str) -> None:
 def note(message: str) -> None:
     """What the user should know but need not act on, on stderr."""
     typer.echo(_wrapped(f"Note: {message}"), err=True)
+
+
+@contextmanager
+def untested_as_notes() -> Iterator[None]:
+    """Shows warnings of untested versions as notes, any other as before."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, UntestedVersion):
+            note(str(message))
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def again_ends_at_once() -> None:
@@ -69,7 +100,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with untested_as_notes():
+                command(*args, **kwargs)
         except ThresherError as error:
             fail(str(error))
             raise typer.Exit(error.exit_code) from None
@@ -85,7 +117,14 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except MemoryError:
             fail("not enough memory. Free some, or give a smaller --batch-tokens.")
             raise typer.Exit(1) from None
-        except Exception:
+        except Exception as error:
+            if (versions := untested()) and not os.environ.get(TRACEBACK):
+                first = next(iter(str(error).strip().splitlines()), "")
+                fail(
+                    f"{type(error).__name__}: {first.rstrip('.')}. {' '.join(versions)} {TRACEBACK}=1 shows where it failed. "
+                    "Scores that were stored are safe."
+                )
+                raise typer.Exit(1) from None
             note(
                 "this is a bug in thresher, not in your data or command. Please report it with the command you gave and "
                 "the lines below. Scores that were stored are safe."

@@ -72,6 +72,12 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
             f"--method {method.name} looks for what the model gets wrong on a validation set of the target task: give one "
             "with --validation FILE (and --validation-images DIR)."
         )
+    semantic = config.dedup == "semantic"
+    asks = asks_the_model(method) or semantic
+    from thresher.needed import check_extras
+
+    here = config.model or BUILT_IN if config.backend == "hf" else None
+    check_extras(method, model=here, asks=asks, dedup=config.dedup, rounds=config.rounds or 1)
     from thresher.store import Store
 
     store = Store(config.store or default_store())
@@ -82,8 +88,6 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
     target = None if config.validation is None else open_the_pool(config.validation, config.validation_images, store)
     if out and config.out:
         check_out(config.out, pool)
-    semantic = config.dedup == "semantic"
-    asks = asks_the_model(method) or semantic
     if asks:
         if config.model is None and config.backend == "hf":
             note("no --model given: the built-in demo model is used, a tiny one that works offline.")

@@ -104,9 +104,11 @@ def train(
     from thresher.cli.prepare import BUILT_IN, open_the_pool
     from thresher.config import check_device, default_store
     from thresher.errors import CapabilityError
+    from thresher.extras import require
     from thresher.progress import for_stderr
     from thresher.store import Store
 
+    require("train", "thresher train")
     check_device(device or "auto")
     if model is None:
         note("no --model given: the built-in demo model is used, a tiny one that works offline.")

@@ -19,6 +19,7 @@ from thresher import output, run, summary
 from thresher.backends import resolve
 from thresher.config import RunConfig
 from thresher.demo.pool import make_pool
+from thresher.extras import require
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.progress import Progress, duration
@@ -66,6 +67,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     """The whole job on the built-in pool and model. Raises what a run raises."""
     from rich.padding import Padding
 
+    require("hf", "thresher demo asks the built-in model, which")
     began = time.monotonic()
     output.check_writable(out)
     summary.say(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import MissingExtra
+from thresher.extras import install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,9 +53,7 @@ def look(image: Image) -> Look:
     try:
         import imagehash
     except ImportError:
-        raise MissingExtra(
-            "Near duplicates of images need the package imagehash: pip install 'thresher[duplicates]'."
-        ) from None
+        raise MissingExtra(f"Near duplicates of images need imagehash: {install('duplicates')}") from None
     from PIL.Image import Resampling
 
     mark = np.zeros((), MARK)

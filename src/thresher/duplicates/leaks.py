@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from thresher.duplicates import image, text
 from thresher.duplicates.near import near_images, near_texts
 from thresher.duplicates.signals import in_pieces
-from thresher.errors import MissingExtra
+from thresher.extras import install, missing, require
 from thresher.progress import Progress, Silent
 from thresher.types import Sample
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 Kind = Literal["exact", "re-encoded", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "re-encoded", "near")
 ROWS = 4096  # read at once
-PACKAGES = ("rensa", "imagehash")  # of the extra `duplicates`
-INSTALL = "pip install 'thresher[duplicates]'"
 SIMILAR = 0.7  # of two questions: less than for copies, because a question given away costs more than a row left out
 
 
@@ -59,18 +56,14 @@ class _Units:
     marks: dict[bytes, np.ndarray]  # content -> MARK scalar
 
 
-def _missing() -> list[str]:
-    return [name for name in PACKAGES if find_spec(name) is None]
-
-
 def only_exact_note() -> str:
     """What to tell a user whose installation finds exact leaks only; "" where near ones are found."""
-    missing = _missing()
-    if not missing:
+    lacking = missing("duplicates")
+    if not lacking:
         return ""
     return (
         "Only exact copies of questions were looked for, not reworded ones or re-encoded images: "
-        f"these need {' and '.join(missing)} ({INSTALL})."
+        f"these need {' and '.join(lacking)} ({install('duplicates')})."
     )
 
 
@@ -84,14 +77,10 @@ def find_leaks(pool: Pool, other: Pool, near: bool | None = True, *, progress: P
 
     Raises MissingExtra before anything is read if `near` is True and a package is missing.
     """
-    missing = _missing()
     if near is None:
-        near = not missing
-    if near and missing:
-        raise MissingExtra(
-            f"Near copies of questions need {' and '.join(missing)}, which "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: {INSTALL}."
-        )
+        near = not missing("duplicates")
+    if near:
+        require("duplicates", "Looking for near copies of questions")
     progress = progress or Silent()
     look = image.look if near else image.only_content
     mine = _units(pool, "reading the pool", progress, look)

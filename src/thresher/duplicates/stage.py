@@ -21,6 +21,7 @@ from thresher.duplicates.semantic import THRESHOLD as CLOSE
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ImageHash, TextMinhash
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
+from thresher.extras import require
 from thresher.progress import counted
 from thresher.types import Signal
 
@@ -67,6 +68,8 @@ def representatives(
     A row with a picture that cannot be read is nobody's copy. Raises ConfigError (semantic without a model), CapabilityError (a
     model behind a server), MissingExtra without the extra `duplicates`, StoreError.
     """
+    if how == "near":
+        require("duplicates", "--dedup near")
     means = Means(store, seed, model, on_missing="exclude", progress=progress)
     order = _best_first(pool, keep)
     if how == "semantic":

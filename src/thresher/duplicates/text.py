@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from thresher.errors import MissingExtra
+from thresher.extras import install
 from thresher.types import IMAGE_PLACEHOLDER, Sample
 
 PERMUTATIONS = 127
@@ -95,9 +96,7 @@ def signatures(texts: Iterable[str]) -> np.ndarray:
     try:
         from rensa import RMinHash  # type: ignore[import-untyped]
     except ImportError:
-        raise MissingExtra(
-            "Near duplicates of texts need the package rensa: pip install 'thresher[duplicates]'."
-        ) from None
+        raise MissingExtra(f"Near duplicates of texts need rensa: {install('duplicates')}") from None
     assert RMinHash.ALGORITHM_VERSION == ALGORITHM, (
         "rensa hashes in another way now: raise ALGORITHM and check the tests"
     )

@@ -138,6 +138,12 @@ class ErrorDriven:
             out["gap_vector"] = SkillVector(teacher, gap)
         return out
 
+    def extras(self) -> Sequence[str]:
+        """Comparing the pool with the validation set takes `duplicates`, searching by words `retrieval`."""
+        if self.target == "random":
+            return ()
+        return ("duplicates", "retrieval") if self.retrieval == "bm25" else ("duplicates",)
+
     # ------------------------------------------------------------------------------------------ selection
 
     def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:

@@ -37,6 +37,11 @@ def asks_the_model(method: Method) -> bool:
     return any(_is_main(value) for signal in _all_signals(method) for value in vars(signal).values())
 
 
+def trains(method: Method) -> bool:
+    """Whether the method has a model trained before it can score rows."""
+    return any(isinstance(value, TrainedModel) for signal in _all_signals(method) for value in vars(signal).values())
+
+
 def aims(method: Method) -> bool:
     """Whether the method, with these settings, aims at a target set: a validation set must be given."""
     return isinstance(method, TargetMethod) and bool(method.target_signals(_stand_ins(method), 0))

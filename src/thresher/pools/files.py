@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from thresher.errors import MissingExtra, PoolError
+from thresher.extras import install
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
@@ -65,7 +66,7 @@ def filesystem(address: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise MissingExtra(f"{address} needs fsspec: pip install fsspec (and s3fs, gcsfs … for the store).") from None
+        raise MissingExtra(f"{address} needs fsspec: {install('remote')} (gcsfs, adlfs … for other stores).") from None
     try:
         fs, inner = fsspec.core.url_to_fs(address)
     except ImportError as error:

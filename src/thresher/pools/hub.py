@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
+from thresher.extras import install
 from thresher.pools.locate import Source
 
 
@@ -45,7 +46,7 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
     try:
         import datasets
     except ImportError:
-        raise MissingExtra(f"{spec} is a data set of the hub; reading it needs: pip install datasets") from None
+        raise MissingExtra(f"{spec} is a data set of the hub; reading it needs: {install('hub')}") from None
     name, _, split = spec.partition("@")
     try:
         data: Any = datasets.load_dataset(name, split=split or "train")

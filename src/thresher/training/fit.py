@@ -16,7 +16,8 @@ import numpy as np
 
 import thresher
 from thresher.backends.identity import Found, find, handle
-from thresher.errors import MissingExtra, ModelError
+from thresher.errors import ModelError
+from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.progress import Progress
 from thresher.training import folder as folders
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 60.0
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
-INSTALL = 'pip install "thresher[train]"'
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def fit(
     Raises ConfigError (`out`), ModelError (base, or the loss breaks down), PoolError (no rows), TooManyFailures (no row
     can be encoded), MissingExtra (no TRL), StoreError (disk).
     """
-    _need_packages()
+    require("train", "Training")
     from thresher.backends.hf.load import pick_device
 
     device = pick_device(device)
@@ -175,14 +175,6 @@ def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
     for digest in sorted(digests_to_bytes(pool.digest[rows])):
         whole.update(digest)
     return whole.hexdigest()
-
-
-def _need_packages() -> None:
-    for name in ("trl", "peft", "accelerate", "datasets"):
-        try:
-            __import__(name)
-        except ImportError as e:
-            raise MissingExtra(f"Training needs {name}, which is not installed: {INSTALL}") from e
 
 
 def _bf16(recipe: Recipe, device: str) -> bool:

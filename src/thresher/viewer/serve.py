@@ -11,18 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from thresher.errors import ConfigError, MissingExtra
-
-INSTALL = 'pip install "thresher[view]"'
-
-
-def require() -> None:
-    """Raises MissingExtra where the packages of the viewer are not installed."""
-    for name in ("starlette", "uvicorn"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise MissingExtra(f"thresher view needs {name}, which is not installed: {INSTALL}") from error
+from thresher.errors import ConfigError
+from thresher.extras import require
 
 
 def listen(port: int) -> socket.socket:
@@ -44,7 +34,7 @@ def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None
 
     Raises MissingExtra, ConfigError, PoolError, StoreError.
     """
-    require()
+    require("view", "thresher view")
     import uvicorn
 
     from thresher.viewer.app import application

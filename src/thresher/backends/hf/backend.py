@@ -7,7 +7,6 @@ What a row's numbers are may not depend on its block (see `forward.py`), so bloc
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer, Prepared
 from thresher.backends.hf.steps import ask_growing, grows
 from thresher.errors import ImageError
+from thresher.peak_memory import peak_bytes
 from thresher.types import ImageRef, Sample, SampleSource, Scored, digests_to_array
 
 if TYPE_CHECKING:
@@ -56,11 +56,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Probe:
-    """Cost of scoring some rows: seconds (warm), tokens through the language model with padding, most bytes held."""
+    """Cost of scoring some rows: seconds (warm), tokens through the language model with padding, most bytes held (None where
+    the system does not tell)."""
 
     seconds: float
     tokens: int
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 class HFBackend:
@@ -167,7 +168,7 @@ class HFBackend:
         if device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(device)
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = peak_bytes()
         return Probe(seconds, self.forward.tokens - before, peak)
 
     # ------------------------------------------------------------------------------------------ blocks

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 @dataclass(slots=True)
@@ -87,6 +87,7 @@ class Vision:
         self.device = device
         self.dtype = dtype
         self.listed = True  # whether the model's own features come as a list of images (else as one tensor)
+        self.output: type = BaseModelOutputWithPooling  # what the model's own features come in
         wanted = inspect.signature(model.get_image_features).parameters
         self.accepts = {name for name in wanted if name not in ("self", "kwargs")}
         self.takes_batch_num_images = "batch_num_images" in self.accepts
@@ -121,6 +122,7 @@ class Vision:
             inputs["batch_num_images"] = torch.tensor([max(n, 2)] if images[0].among else [1] * n)
         got = self.model.get_image_features(**inputs, return_dict=True)
         pooled = got.pooler_output
+        self.output = type(got)
         self.listed = not isinstance(pooled, torch.Tensor)
         main = _per_image(pooled, n)
         deep = [_per_image(layer, n) for layer in getattr(got, "deepstack_features", None) or []]
@@ -129,10 +131,11 @@ class Vision:
     def as_encoder_output(self, features: Sequence[Features]) -> dict[str, Any]:
         """What `model(mm_encoder_outputs=…)` takes: the features of a batch's images, in the order of their placeholders."""
         main = [f.main for f in features]
-        output = SimpleNamespace(pooler_output=main if self.listed else torch.cat(main))
+        # An instance of the model's own output class: transformers calls its methods (`to_tuple` since 5.24).
+        deep = {}
         if features[0].deep:
-            output.deepstack_features = [[f.deep[k] for f in features] for k in range(len(features[0].deep))]
-        return {"image": output}
+            deep["deepstack_features"] = [[f.deep[k] for f in features] for k in range(len(features[0].deep))]
+        return {"image": self.output(pooler_output=main if self.listed else torch.cat(main), **deep)}
 
 
 def _per_image(pooled: Any, n: int) -> list[torch.Tensor]:

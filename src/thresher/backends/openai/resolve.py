@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 from thresher.backends import ModelHandle
 from thresher.backends.openai.address import Address, parse, read_key
 from thresher.backends.openai.options import ServerOptions
-from thresher.errors import ConfigError, MissingExtra
+from thresher.errors import ConfigError
 from thresher.types import ModelIdentity
 
 if TYPE_CHECKING:
@@ -21,12 +20,9 @@ def resolve(spec: str, options: ServerOptions) -> ModelHandle:
     """`http://host:port/v1#NAME`; without `#NAME` the server is asked, and must have one model only.
 
     The identity is the name and how images are sent: neither the URL nor the key. Two servers that call different weights
-    by one name share their scores. Raises ConfigError, ServerError, MissingExtra.
+    by one name share their scores. Raises ConfigError, ServerError.
     """
     address = parse(spec)
-    for package in ("httpx", "tenacity"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"A model behind a server needs {package}. Install it: pip install 'thresher[api]'")
     read_key(options.api_key_env)  # a wrong one shows before anything is spent
     if not address.model:
         address = Address(address.base, _only_model(address, options))

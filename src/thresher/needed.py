@@ -1,0 +1,29 @@
+"""What a run needs beyond the core, found out before it starts: a missing package must not show after hours of work."""
+
+from __future__ import annotations
+
+from thresher.extras import check_models, require
+from thresher.methods.needs import trains
+from thresher.types import ExtrasMethod, Method, RolesMethod
+
+
+def check_extras(method: Method, *, model: str | None, asks: bool, dedup: str | None, rounds: int = 1) -> None:
+    """Check the extras that a selection needs.
+
+    `model`: as the user named it, None for the one that a server has; `asks`: whether it is asked at all; `dedup`: None,
+    exact, near or semantic; `rounds`: of selecting and training. Opens and reads nothing. Raises MissingExtra.
+    """
+    option = f"--method {method.name}"
+    if dedup == "near":
+        require("duplicates", "--dedup near")
+    if isinstance(method, ExtrasMethod):
+        for extra in method.extras():
+            require(extra, option)
+    if trains(method):
+        require("train", f"{option} trains a model first, which")
+    if rounds > 1:
+        require("train", f"--rounds {rounds} trains a model, which")
+    if asks and model is not None:
+        check_models([(model, f"--model {model}")])
+    if isinstance(method, RolesMethod):
+        check_models((spec, f"{role}={spec}") for role, spec in method.models().items())

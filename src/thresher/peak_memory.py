@@ -1,0 +1,24 @@
+"""The most memory that a process has held. The system reports it in KiB on Linux and the BSDs, in bytes on macOS, and
+not at all on Windows, which has no `resource` module."""
+
+from __future__ import annotations
+
+import sys
+
+
+def peak_bytes() -> int | None:
+    """Of this process, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return in_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def in_bytes(maxrss: int, platform: str = sys.platform) -> int:
+    """`ru_maxrss` of `getrusage` or `wait4` in bytes. `platform`: as `sys.platform`.
+
+    >>> in_bytes(2048, "linux"), in_bytes(2048, "darwin")
+    (2097152, 2048)
+    """
+    return maxrss if platform == "darwin" else maxrss * 1024

@@ -1,0 +1,259 @@
+"""The core runs where neither torch nor transformers is installed, and says in one line what needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from thresher.extras import MODULES
+
+ROOT = Path(__file__).parent.parent
+HEAVY = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "accelerate",
+    "peft",
+    "trl",
+    "datasets",
+)
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from thresher.cli import main
+main(sys.argv[1:])
+"""
+
+
+def run(*words: object, absent: Sequence[str] = HEAVY, store: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`thresher WORDS` in a process of its own that cannot import `absent`."""
+    code = WITHOUT.format(absent=set(absent))
+    more = () if store is None else ("--store", store)
+    command = [sys.executable, "-c", code, *map(str, (*words, *more))]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pool of 240 rows, and a selection by a model's loss, whose columns are stored."""
+    from thresher.cli import main
+    from thresher.demo.pool import make_pool
+
+    folder = tmp_path_factory.mktemp("light")
+    make_pool(folder / "pool", rows=240, seed=3)
+    pool, out, store = folder / "pool" / "pool.json", folder / "scored", folder / "store"
+    with pytest.raises(SystemExit) as stop:
+        main(
+            [
+                "select",
+                str(pool),
+                "-m",
+                "perplexity",
+                "-b",
+                "30%",
+                "--model",
+                "demo",
+                "-o",
+                str(out),
+                "--store",
+                str(store),
+            ]
+        )
+    assert not stop.value.code
+    return folder
+
+
+def test_starting_up_imports_nothing_heavy() -> None:
+    """`thresher --help` shows at once: what takes long to import is imported by the commands that need it."""
+    code = (
+        "import sys\nfrom thresher.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(said.strip().splitlines()[-1].split())
+    assert "thresher" in loaded
+    unwanted = {*HEAVY, "numpy", "pyarrow", "PIL", "yaml", "httpx", "jinja2", "pandas", "starlette", "uvicorn"}
+    assert not loaded & unwanted
+
+
+COMMANDS = {
+    "version": ["--version"],
+    "methods": ["methods"],
+    "doctor": ["doctor", "{pool}", "--no-near"],
+    "random": ["select", "{pool}", "-m", "random", "-b", "20%", "-o", "{out}"],
+    "stratified": ["select", "{pool}", "-m", "stratified", "-b", "20%", "-o", "{out}"],
+    "length": ["select", "{pool}", "-m", "length", "-b", "20%", "-o", "{out}"],
+    "exact copies": ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "exact", "-o", "{out}"],
+    "near copies": ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"],
+    "tokens": ["select", "{pool}", "-m", "random", "-b", "1ktok", "-o", "{out}"],
+    "mixture": ["select", "{pool}", "-m", "random", "-b", "20%", "--quota", "captions=5", "-o", "{out}"],
+    "plan": ["plan", "{pool}", "-m", "length", "-b", "20%"],
+    "export of a pool": ["export", "{pool}", "--format", "llamafactory", "-o", "{out}"],
+    "export of a selection": ["export", "{scored}", "--format", "swift", "-o", "{out}"],
+    "report of a model's selection": ["report", "{scored}"],
+    "signals of a model's selection": ["signals", "{scored}", "-o", "{out}.parquet"],
+    "diff with itself": ["diff", "{scored}", "{scored}"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_core_commands_need_neither_torch_nor_transformers(command: list[str], made: Path, tmp_path: Path) -> None:
+    names = {"pool": made / "pool" / "pool.json", "scored": made / "scored", "out": tmp_path / "out"}
+    done = run(*(word.format(**names) for word in command))
+    assert done.returncode in ((0, 1) if command[0] == "doctor" else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
+    code = WITHOUT.format(absent=set(HEAVY)).replace(
+        "from thresher.cli import main\nmain(sys.argv[1:])",
+        "from thresher.viewer.session import Session\nfrom thresher.viewer.shown import Ask\n"
+        "session = Session(sys.argv[1])\nprint(len(session.pool))",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(made / "scored")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "240"
+
+
+def test_a_served_model_needs_neither(made: Path, tmp_path: Path) -> None:
+    """As far as asking the server, which is not there: that is what the message is about."""
+    done = run(
+        "select", made / "pool" / "pool.json", "-m", "mmssr", "-b", "20%", "--backend", "openai",
+        "--url", "http://127.0.0.1:9/v1", "--model", "some", "-o", tmp_path / "out", store=tmp_path / "store",
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "127.0.0.1:9" in done.stderr and "thresher[" not in done.stderr
+
+
+MODEL_COMMANDS = {
+    "demo": (["demo", "-o", "{out}"], "hf"),
+    "built-in model": (["select", "{pool}", "-m", "clipper", "-b", "20%", "--model", "demo", "-o", "{out}"], "hf"),
+    "folder": (["select", "{pool}", "-m", "perplexity", "-b", "20%", "--model", "{scored}", "-o", "{out}"], "hf"),
+    "hub id": (["plan", "{pool}", "-m", "clipper", "-b", "20%", "--model", "Qwen/Qwen2.5-VL-7B-Instruct"], "hf"),
+    "semantic": (
+        ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "semantic", "--model", "demo", "-o", "{out}"],
+        "hf",
+    ),
+    "evaluate": (["evaluate", "--model", "demo", "--data", "{pool}"], "hf"),
+    "a method that trains": (
+        ["select", "{pool}", "-m", "mllm_selector", "-b", "20%", "--model", "demo", "-o", "{out}"],
+        "train",
+    ),
+    "train": (["train", "{pool}", "--model", "demo", "-o", "{out}"], "train"),
+    "compare": (
+        [
+            "compare",
+            "{pool}",
+            "--eval",
+            "{pool}",
+            "--methods",
+            "length",
+            "--budgets",
+            "10%",
+            "--model",
+            "demo",
+            "-o",
+            "{out}",
+        ],
+        "train",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "extra"), MODEL_COMMANDS.values(), ids=MODEL_COMMANDS)
+def test_what_needs_a_model_says_so_in_one_line(command: list[str], extra: str, made: Path, tmp_path: Path) -> None:
+    names = {"pool": made / "pool" / "pool.json", "scored": made / "scored", "out": tmp_path / "out"}
+    done = run(*(word.format(**names) for word in command))
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ") and f'pip install "thresher[{extra}]"' in line and "torch" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        (["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"], "imagehash"),
+        (["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"], "rensa"),
+        (["plan", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near"], "imagehash"),
+    ],
+)
+def test_duplicates_say_what_they_need_before_they_read_the_pool(
+    command: list[str], absent: str, made: Path, tmp_path: Path
+) -> None:
+    names = {"pool": tmp_path / "no-such-pool.json", "out": tmp_path / "out"}
+    done = run(*(word.format(**names) for word in command), absent=[absent])
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert absent in line and 'pip install "thresher[duplicates]"' in line
+
+
+# ---------------------------------------------------------------------------------------------- what pyproject.toml asks for
+
+
+def requirements() -> dict[str, list[str]]:
+    """Extra -> names of packages that it brings, the core's under ""; extras of thresher itself followed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    stated: dict[str, list[str]] = {"": project["dependencies"], **project["optional-dependencies"]}
+
+    def names(extra: str) -> list[str]:
+        out = []
+        for text in stated[extra]:
+            if inner := re.fullmatch(r"thresher\[(.+)\]", text):
+                for further in inner[1].split(","):
+                    out += names(further.strip())
+            else:
+                out.append(re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0].lower().replace("-", "_"))
+        return out
+
+    return {extra: names(extra) for extra in stated}
+
+
+def test_the_core_fits_into_any_trainers_environment() -> None:
+    """Trainers pin torch, transformers, trl and peft: the core asks for none of them, nor for what depends on them."""
+    core = requirements()[""]
+    assert not {*HEAVY, "torchvision", "accelerate", "s3fs", "scipy", "pandas"} & set(core)
+    assert len(core) == len(set(core)) < 15
+
+
+def test_extras_bring_what_the_code_looks_for() -> None:
+    asked = requirements()
+    for extra, modules in MODULES.items():
+        lacking = {m for m in modules if m not in asked[extra] and m not in asked[""]}
+        assert not lacking, f"[{extra}] does not bring {lacking}"
+    everything = set(asked["all"])
+    for extra in set(asked) - {"dev", "slow", ""}:
+        assert set(asked[extra]) <= everything, f"[all] lacks what [{extra}] has"
+    assert set(asked["train"]) > set(asked["hf"])
+    assert {"torch", "transformers", "trl", "pytest"} <= set(asked["dev"])
+
+
+def test_extras_named_in_pages_exist() -> None:
+    known = set(requirements())
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    for page in pages:
+        for names in re.findall(r"thresher\[([a-z,]+)\]", page.read_text("utf-8")):
+            assert set(names.split(",")) <= known, f"{page.name}: thresher[{names}]"
+
+
+def test_a_json_answer_stays_one_without_models(made: Path) -> None:
+    done = run("doctor", made / "pool" / "pool.json", "--no-near", "--json")
+    assert json.loads(done.stdout)["rows"] == 240
