@@ -1,6 +1,6 @@
-# make demo | test | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
+# make demo | test | test-oldest | test-newest | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
 BIN := .venv/bin
-.PHONY: demo test check proof fix hooks venv clean
+.PHONY: demo test test-oldest test-newest check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -20,6 +20,12 @@ test: export OMP_NUM_THREADS := 1
 test: check  ## what a change must pass: `check`, then the tests; pytest's closing line comes last
 	@$(BIN)/python -m pytest
 
+test-oldest:  ## what depends on other packages, with the oldest versions that pyproject.toml allows (Python 3.11), in .venv-oldest
+	@.ci/bounds oldest
+
+test-newest:  ## the same with the newest that there are within the bounds, in .venv-newest
+	@.ci/bounds newest
+
 proof: export OMP_NUM_THREADS := 1
 proof: venv  ## every method against random on the built-in world: docs/results/proof.md; hours at first, goes on when stopped
 	@$(BIN)/python -m benchmarks.proof
@@ -32,4 +38,4 @@ hooks: venv  ## run the checks at every git commit
 	@$(BIN)/pre-commit install
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,22 @@
+"""Prints a constraint `name==version` for the lower bound of every requirement in pyproject.toml, the highest where several
+extras name one package."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+extras = project["optional-dependencies"]
+stated = [
+    *project["dependencies"],
+    *(text for extra, texts in extras.items() if extra not in ("dev", "slow", "test") for text in texts),
+]
+floors: dict[str, str] = {}
+for text in stated:
+    if found := re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", text):
+        name, version = found.groups()
+        floors[name] = max(version, floors.get(name, version), key=lambda v: [int(n) for n in v.split(".")])
+for name, version in sorted(floors.items()):
+    print(f"{name}=={version}")
