@@ -518,7 +518,7 @@ def test_a_file_cannot_turn_on_remote_code(tmp_path: Path) -> None:
         ("settings: [a, b]", "key: value"),
         ("pool: [a, b]", "one value"),
         ("- a", "expected lines"),
-        ("a: b: c", "line 1 is not valid YAML"),
+        ("a: b: c", "is not valid YAML: line 1"),
         ("", "expected lines"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError, nearest
+from thresher.text import ParseError, parse_yaml
 
 if TYPE_CHECKING:
     from thresher.mixture import Mixture
@@ -133,8 +134,6 @@ class RunConfig:
 
 def read(path: str | Path) -> dict[str, Any]:
     """The values that a config file gives, checked for names and types. Raises ConfigError."""
-    import yaml
-
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -142,12 +141,9 @@ def read(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"--config {path} cannot be read: {e}.") from e
     try:
-        given = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(e, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"--config {path}{where} is not valid YAML: {problem}.") from e
+        given = parse_yaml(text)
+    except ParseError as e:
+        raise ConfigError(f"--config {path} is not valid YAML: {e}.") from e
     if isinstance(given, dict) and isinstance(given.get("config"), dict):
         given = given["config"]
     if not isinstance(given, dict):

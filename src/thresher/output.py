@@ -39,10 +39,12 @@ from thresher.compute import Means
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, settled_for
+from thresher.mixture.listed import MARK
 from thresher.pools.layouts import LAYOUTS
 from thresher.run import Outcome, compute_all
 from thresher.signal_graph import signals_of, unlabelled
 from thresher.store import STALE_AFTER, Store
+from thresher.text import ParseError, parse_yaml
 from thresher.trained import Trainer
 from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
 
@@ -129,12 +131,12 @@ def read(out: str | Path) -> dict[str, Any]:
     """The content of run.yaml in a selection folder. Raises ConfigError where there is none."""
     path = Path(out) / "run.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{out} is not a finished selection: it holds no run.yaml. Give a folder that `select` wrote."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+    except (OSError, UnicodeDecodeError, ParseError) as e:
         raise ConfigError(f"{path} cannot be read: {e}.") from e
     if not isinstance(content, dict) or not {"pool", "method", "store", "signals"} <= content.keys():
         raise ConfigError(f"{path} is not a run.yaml of thresher: it lacks pool, method, store or signals.")
@@ -195,7 +197,7 @@ def _selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
     columns["rank"] = pa.array(np.arange(len(outcome.rows), dtype=np.int64))
     for name, values in outcome.reason.items():
         columns[name] = _plain(values)
-    pq.write_table(pa.table(columns), folder / "selection.parquet", compression="zstd")
+    pq.write_table(pa.table(columns, metadata=MARK), folder / "selection.parquet", compression="zstd")
     return "selection.parquet"
 
 
@@ -208,7 +210,7 @@ def _evidence(outcome: Outcome, folder: Path) -> str:
     columns = {"row": pa.array(seen), "rank": pa.array(rank, mask=rank < 0)}
     for name, values in outcome.evidence.items():
         columns[name] = _plain(values[order])
-    pq.write_table(pa.table(columns), folder / "evidence.parquet", compression="zstd")
+    pq.write_table(pa.table(columns, metadata=MARK), folder / "evidence.parquet", compression="zstd")
     return "evidence.parquet"
 
 
@@ -216,7 +218,7 @@ def _copies(outcome: Outcome, pool: Pool, folder: Path) -> str:
     """row, id, digest, duplicate_group: the rows that --dedup left out and the row that stands for each; sorted by row."""
     assert outcome.copies is not None
     columns = _who(pool, outcome.copies[:, 0]) | {"duplicate_group": pa.array(outcome.copies[:, 1])}
-    pq.write_table(pa.table(columns), folder / "duplicates.parquet", compression="zstd")
+    pq.write_table(pa.table(columns, metadata=MARK), folder / "duplicates.parquet", compression="zstd")
     return "duplicates.parquet"
 
 

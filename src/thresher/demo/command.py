@@ -26,6 +26,7 @@ from thresher.progress import Progress, duration
 from thresher.report import try_to_write
 from thresher.samplers import ks_distance, ks_of_random
 from thresher.store import Store
+from thresher.text import lines
 from thresher.types import Budget
 
 if TYPE_CHECKING:
@@ -182,5 +183,5 @@ def first_answers(pool: Pool) -> list[str]:
 def wrong_answers(pool: Pool) -> np.ndarray:
     """bool [n]: rows with a wrong answer, from the world's hidden labels."""
     labels = Path(pool.path).with_name("hidden_labels.jsonl").read_text(encoding="utf-8")
-    wrong = {label["id"]: label["noisy"] for label in map(json.loads, labels.splitlines())}
+    wrong = {label["id"]: label["noisy"] for label in map(json.loads, lines(labels))}
     return np.array([wrong[i] for i in pool.ids(np.arange(len(pool)))])

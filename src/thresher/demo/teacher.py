@@ -55,7 +55,9 @@ class Known:
 def read_labels(path: Path) -> dict[str, Known]:
     """What `make_pool` and `make_evaluation` wrote beside their rows: id -> known."""
     out = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         label = json.loads(line)
         out[label["id"]] = Known(tuple(label["kinds"]), tuple(read_scene(key) for key in label["scenes"]))
     return out

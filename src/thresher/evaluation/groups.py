@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ConfigError, nearest
+from thresher.text import parse_json
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -29,7 +30,7 @@ def groups(pool: Pool, by: str) -> list[str]:
     seen: dict[str, None] = {}
     for raw in pool.raw(range(len(pool))):
         try:
-            record = json.loads(raw)
+            record = parse_json(raw)
         except ValueError:
             record = None
         if not isinstance(record, dict):

@@ -7,7 +7,6 @@ results file that it writes. Touches the folder it is given; everything lmms-eva
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thresher.errors import ConfigError, MissingExtra, ModelError, ThresherError
+from thresher.text import parse_json
 
 ADAPTERS = {
     "internvl": "internvl_hf",
@@ -94,7 +94,7 @@ def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
 def read(path: Path) -> dict[str, dict[str, float]]:
     """The numbers of a results file: task -> metric -> value. Raises LmmsEvalFailed."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: Any = parse_json(path.read_text(encoding="utf-8-sig"))
         tasks = content["results"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise LmmsEvalFailed(f"{path} is not a results file of lmms-eval: {e}.") from e

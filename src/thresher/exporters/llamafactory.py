@@ -20,6 +20,7 @@ from thresher.exporters.fields import Fields
 from thresher.exporters.options import Options
 from thresher.exporters.pictures import Pictures
 from thresher.exporters.rows import Rows, plain
+from thresher.text import parse_json
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -89,7 +90,7 @@ def _media(pool: Pool, pictures: Pictures, options: Options) -> str:
 def _info(path: Path) -> dict[str, Any]:
     """The entries that are there already."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

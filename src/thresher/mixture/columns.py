@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import ConfigError, nearest
+from thresher.text import parse_json
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -112,8 +113,8 @@ def _field(name: str) -> str:
 
 def _record(raw: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(raw.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError):
+        value = parse_json(raw)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -1,11 +1,14 @@
 """Rows that a file names (--keep, --drop): ids, row numbers or digests. Reads that file.
 
-    .parquet          a selection.parquet or evidence.parquet: columns digest, row or id
-    .json, .jsonl     objects with digest, row or id (a subset, failures.jsonl), or plain ids
+    .parquet          a selection.parquet, evidence.parquet or duplicates.parquet; or any table with a column id
+    .json, .jsonl     plain ids, or objects with an id: records of the pool, such as a subset; failures.jsonl
     anything else     text, one id a line; `row:17` is a row number; lines that start with # are skipped
 
-Of an object the digest counts, else the row number, else the id. A digest names the row of the same number if that row
-has it, else the first row that has it; an id names every row that has it.
+`row` and `digest` are read only where thresher wrote them (tables and the viewer's lines carry a mark; lines of
+failures.jsonl and of the log of doctor --fix have just their fields) or where an object holds nothing else: records
+may have fields of these names, which mean something else. There the digest counts, else the row number, else the id.
+A digest names the row of the same number if that row has it, else the first row that has it; an id names every row
+that has it.
 """
 
 from __future__ import annotations
@@ -18,10 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.errors import ConfigError
+from thresher.text import ParseError, lines, parse_json
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
+MARK = {b"thresher": b"rows of a pool"}  # metadata of the tables whose row and digest are those of a pool
+WRITER = "thresher"  # a field with which the viewer marks the lines of keep.jsonl and drop.jsonl
+_LINES = (  # fields of the lines that thresher writes about rows
+    {"row", "id", "digest", "signal", "error"},  # failures.jsonl
+    {"row", "id", "done", "kind", "what"},  # the log of doctor --fix
+)
 Name = tuple[str | None, int | None, str | None]  # digest, row, id
 
 
@@ -87,16 +97,16 @@ def _names(path: Path, told: str) -> list[Name]:
         raise ConfigError(f"{told} cannot be read: {error}.") from error
     if path.suffix == ".json":
         try:
-            content = json.loads(text)
-        except ValueError as error:
+            content = parse_json(text)
+        except ParseError as error:
             raise ConfigError(f"{told} is not valid JSON: {error}.") from error
         if not isinstance(content, list):
-            raise ConfigError(f"{told}: expected a JSON list of ids or of objects with digest, row or id.")
+            raise ConfigError(f"{told}: expected a JSON list of ids or of objects with an id.")
         return [_of_value(value, told, f"entry {i}") for i, value in enumerate(content)]
-    lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if path.suffix == ".jsonl":
-        return [_of_value(_json(line, told, i), told, f"line {i}") for i, line in lines]
-    return [_of_line(line, told, i) for i, line in lines if not line.startswith("#")]
+    rows = [(i, line.strip(" \t\r")) for i, line in enumerate(lines(text), 1)]
+    if path.suffix in (".jsonl", ".ndjson"):
+        return [_of_value(_json(line, told, i), told, f"line {i}") for i, line in rows if line]
+    return [_of_line(line, told, i) for i, line in rows if line and not line.startswith("#")]
 
 
 def _of_parquet(path: Path, told: str) -> Iterator[Name]:
@@ -110,9 +120,13 @@ def _of_parquet(path: Path, told: str) -> Iterator[Name]:
     except (OSError, pa.ArrowException) as error:
         why = str(error).rstrip(".")
         raise ConfigError(f"{told} is not a parquet file that can be read: {why}.") from error
-    columns = {c: table[c].to_pylist() for c in ("digest", "row", "id") if c in table.column_names}
+    ours = MARK.items() <= (table.schema.metadata or {}).items()
+    readable = ("digest", "row", "id") if ours else ("id",)
+    columns = {c: table[c].to_pylist() for c in readable if c in table.column_names}
     if not columns:
-        raise ConfigError(f"{told} has none of the columns digest, row and id.")
+        own = [c for c in ("row", "digest") if c in table.column_names]
+        why = f" (its column {own[0]} counts only in a table that thresher wrote)" if own else ""
+        raise ConfigError(f"{told} has no column id{why}.")
     for i in range(table.num_rows):
         digest, row, id_ = (columns[c][i] if c in columns else None for c in ("digest", "row", "id"))
         yield (None if digest is None else str(digest), None if row is None else int(row), _id(id_))
@@ -120,12 +134,21 @@ def _of_parquet(path: Path, told: str) -> Iterator[Name]:
 
 def _of_value(value: Any, told: str, where: str) -> Name:
     if isinstance(value, dict):
-        digest, row, id_ = value.get("digest"), value.get("row"), value.get("id")
-        if isinstance(digest, str) or (isinstance(row, int) and not isinstance(row, bool)) or id_ is not None:
-            return (digest if isinstance(digest, str) else None, row if isinstance(row, int) else None, _id(id_))
+        id_ = value.get("id")
+        if value.keys() in _LINES or WRITER in value or value.keys() <= {"row", "digest"}:
+            digest, row = value.get("digest"), value.get("row")
+            digest = digest if isinstance(digest, str) else None
+            row = row if isinstance(row, int) and not isinstance(row, bool) else None
+            if digest is not None or row is not None:
+                return (digest, row, None if id_ is None else _id(id_))
+        if id_ is not None:
+            return (None, None, _id(id_))
     elif isinstance(value, (str, int, float)):
         return (None, None, _id(value))
-    raise ConfigError(f"{told}, {where}: expected an id or an object with digest, row or id.")
+    raise ConfigError(
+        f"{told}, {where}: expected an id or an object with an id. Rows without one are named by number, in a text file "
+        "with lines such as row:17."
+    )
 
 
 def _of_line(line: str, told: str, number: int) -> Name:
@@ -139,8 +162,8 @@ def _of_line(line: str, told: str, number: int) -> Name:
 
 def _json(line: str, told: str, number: int) -> Any:
     try:
-        return json.loads(line)
-    except ValueError as error:
+        return parse_json(line)
+    except ParseError as error:
         raise ConfigError(f"{told}, line {number} is not valid JSON: {error}.") from error
 
 

@@ -6,13 +6,13 @@ its own cache.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install
 from thresher.pools.locate import Source
+from thresher.text import parse_json
 
 
 def saved(folder: str, images: str | None) -> list[Source]:
@@ -66,7 +66,7 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
 def _json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8-sig") as f:
-            content = json.load(f)
+            content = parse_json(f.read())
     except (OSError, ValueError) as error:
         raise PoolError(f"{path} cannot be read: {error}. Save the data set again with save_to_disk.") from error
     return content if isinstance(content, dict) else {}

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from thresher.pools import alpaca, chat, messages, pairs, sharegpt, swift
+from thresher.text import parse_json
 
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -80,8 +81,8 @@ def restore(record: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(text, str):
         return record
     try:
-        extra = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
+        extra = parse_json(text) if text else {}
+    except ValueError:
         return record
     if not isinstance(extra, dict):
         return record

@@ -22,13 +22,12 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from thresher.errors import PoolError
 from thresher.pools import files
 from thresher.pools.locate import Source, local_folder, locate
 from thresher.pools.paths import shown
 from thresher.pools.readers import check_format
+from thresher.text import ParseError, parse_json, parse_yaml
 
 LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
 STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
@@ -66,11 +65,27 @@ def _listing(path: str, images: str | None, format: str | None) -> list[Source] 
             return mixture(content, path, images)
         if content and all(isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()):
             return dataset_info(path, images)
+        _refuse_meta(content, path)
     if format in ("mixture", "llamafactory"):
         raise PoolError(
             f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected {_EXPECTED[format]}."
         )
     return None
+
+
+def _refuse_meta(content: Mapping[Any, Any], path: str) -> None:
+    """Raises PoolError for the meta file of InternVL, which names annotation files but is no pool."""
+    entries = {k: v for k, v in content.items() if isinstance(v, dict) and isinstance(v.get("annotation"), str)}
+    if not entries or len(entries) < len(content):
+        return
+    name, about = next(iter(entries.items()))
+    root = about.get("root")
+    images = f" --images {shown(root)}" if isinstance(root, str) and root else ""
+    raise PoolError(
+        f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds no records. Open the files "
+        f"themselves, such as {shown(str(name))}={shown(about['annotation'])}{images} (several: separated by commas, or as "
+        "a mixture: a YAML file with `datasets:`)."
+    )
 
 
 _EXPECTED = {
@@ -191,15 +206,15 @@ def _content(path: str, format: str | None) -> Any:
     start = text.lstrip()[:1]
     if start == "{":
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
+            return parse_json(text)
+        except ParseError:
             pass  # JSONL, or YAML in flow style
     named = path.lower().endswith((".yaml", ".yml"))
     if start == "[" or (start == "{" and not named) or not _MIXTURE.search(text):
         return None
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return parse_yaml(text)
+    except ParseError as error:
         if format == "mixture" or named:
-            raise PoolError(f"{path} is not valid YAML: {str(error)[:500]}.") from error
+            raise PoolError(f"{path} is not valid YAML: {error}.") from error
         return None

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from thresher.pools.embedded import SHORTEST, image_of
+from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
 VERSION = 5  # raise when the same record would be read differently: cached pools are then parsed anew
@@ -172,7 +173,7 @@ def record_id(record: Any) -> str:
 def decode(raw: bytes) -> Any:
     """A record's bytes -> JSON value, None where they are not valid JSON."""
     try:
-        return _DECODE(raw.decode("utf-8", "surrogateescape"))
+        return None if too_deep(raw) else _DECODE(raw.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
         return None
 

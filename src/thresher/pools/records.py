@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
+from thresher.text import parse_json
 
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
@@ -109,8 +110,8 @@ def _one_object(text: bytes, whole: bool) -> bool:
 
 def _try(text: bytes) -> Any:
     try:
-        return json.loads(text.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None
 
 

@@ -7,7 +7,6 @@ names the members, else the order of the numbers in their names, else that of th
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from thresher.pools.embedded import image_of
 from thresher.pools.image_formats import EXTENSIONS, HEAD, sniff
 from thresher.pools.paths import shown
+from thresher.text import ParseError, parse_json
 
 TEXTS = ("txt", "caption", "text")
 # Suffixes of images that may not be readable: such a member is its row's image, and the doctor says what is wrong with it.
@@ -143,10 +143,8 @@ def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[st
     if content.startswith(_UTF16):
         return {}, f"the json of sample {shown(key)} is UTF-16 text: save it as UTF-8"
     try:
-        record = json.loads(content.decode("utf-8", "surrogateescape"))
-    except RecursionError:
-        return {}, f"the json of sample {shown(key)} is nested too deeply"
-    except ValueError as error:
+        record = parse_json(content)
+    except ParseError as error:
         return {}, f"the json of sample {shown(key)} is not valid JSON: {error}"
     if not isinstance(record, dict):
         return {}, f"the json of sample {shown(key)} is no object"

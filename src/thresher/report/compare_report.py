@@ -5,7 +5,6 @@ Made from compare.json alone. Reads that file, writes report.html beside it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from thresher.progress import duration
 from thresher.report import chart, page
 from thresher.report.chart import Figure
 from thresher.report.curves import Curve, Point, curves
+from thresher.text import parse_json
 
 FULL, RANDOM = "full", "random"
 HUES = 8
@@ -50,7 +50,7 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of compare.json. Raises ConfigError."""
     path = folder / "compare.json"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{folder} holds no compare.json. Give a folder that `thresher compare` wrote.") from None
     except (OSError, ValueError) as error:

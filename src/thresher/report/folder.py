@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from thresher import output
 from thresher.errors import ConfigError, PoolError
 from thresher.run import Failure
+from thresher.text import lines
 from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ def open_pool_of(run: dict[str, Any]) -> Pool:
 def read_failures(folder: Path) -> list[Failure]:
     """failures.jsonl, [] without one."""
     try:
-        lines = (folder / "failures.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = (folder / "failures.jsonl").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    return [Failure(**json.loads(line)) for line in lines if line.strip()]
+    return [Failure(**json.loads(line)) for line in lines(text) if line.strip()]
 
 
 def _parquet(path: Path) -> pa.Table:

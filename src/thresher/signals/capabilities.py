@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from thresher.errors import ConfigError
+from thresher.text import ParseError, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
 
     try:
         text = file.read_text(encoding="utf-8-sig")
-        given, twice_in_map = yaml.safe_load(text), _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        given = parse_yaml(text)
+        twice_in_map = _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
     except OSError as e:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
-    except (UnicodeDecodeError, yaml.YAMLError) as e:
-        raise ConfigError(f"The capabilities file {file} is not YAML: {str(e).splitlines()[0]}.") from e
+    except (UnicodeDecodeError, ParseError, yaml.YAMLError) as e:
+        raise ConfigError(f"The capabilities file {file} is not YAML: {e}.") from e
     wanted = "Give a map, one line a capability, such as `gauge_reading: reading a value off a dial`."
     if twice_in_map:  # YAML itself would take the last one in silence
         raise ConfigError(f"The capabilities file {file} names {twice_in_map} twice. Give each its own name.")

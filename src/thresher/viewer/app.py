@@ -6,7 +6,6 @@ user can get wrong comes back as a sentence beside its field. Expects `guard` in
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -20,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from thresher.errors import ImageError, ThresherError
+from thresher.text import parse_json
 from thresher.viewer import render
 from thresher.viewer.browse import Browser, Query
 from thresher.viewer.cards import Thumbnails, items
@@ -129,8 +129,8 @@ class Viewer:
 
         async def route(request: Request) -> Response:
             try:
-                told = json.loads(await request.body())
-            except (ValueError, RecursionError):
+                told = parse_json(await request.body())
+            except ValueError:
                 told = None
             if not isinstance(told, dict) or request.headers.get("content-type") != "application/json":
                 return PlainTextResponse("Expected a JSON object.\n", 400)

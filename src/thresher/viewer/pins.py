@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ConfigError, StoreError
-from thresher.mixture.listed import listed
+from thresher.mixture.listed import WRITER, listed
 from thresher.types import digests_to_bytes
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Pins:
         rows = np.flatnonzero(mask)
         digests = digests_to_bytes(self.pool.digest[rows])
         lines = [
-            json.dumps({"row": row, "id": id_, "digest": digest.hex()})
+            json.dumps({"row": row, "id": id_, "digest": digest.hex(), WRITER: "view"})
             for row, id_, digest in zip(rows.tolist(), self.pool.ids(rows), digests, strict=True)
         ]
         aside = path.with_name(f".tmp-{uuid.uuid4().hex}")

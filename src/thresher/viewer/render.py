@@ -23,6 +23,7 @@ from thresher.report.page import printable
 from thresher.report.picture import picture
 from thresher.report.tally import panels, short
 from thresher.summary import share
+from thresher.text import parse_json
 from thresher.viewer.browse import PAGE, SHOW
 
 if TYPE_CHECKING:
@@ -234,8 +235,8 @@ def record(raw: bytes) -> str:
     """A record as people read it: JSON with line breaks where it is JSON; cut where it is very long."""
     text = raw.decode("utf-8", "replace")
     try:
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
+        text = json.dumps(parse_json(text), indent=2, ensure_ascii=False)
+    except ValueError:
         pass  # damaged: as it stands
     more = f"\n… cut here; {len(text):,} characters in all" if len(text) > MOST_TEXT else ""
     return printable(text[:MOST_TEXT] + more)

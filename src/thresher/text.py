@@ -1,0 +1,160 @@
+"""Text that users' files hold: its lines, what JSON and YAML it is, and how it is shown.
+
+Every reader of a user's JSON or YAML goes through `parse_json` or `parse_yaml`: both refuse what would take the process
+down later (nesting, aliases that expand without end, whole numbers of thousands of digits) with a reason in words.
+Nothing is read or written here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_DEPTH = 200  # levels of lists and objects: Python's own limit is about 1,000 frames, shared with its callers
+MAX_YAML = 4 << 20  # characters
+MAX_YAML_NODES = 1_000_000  # values once all aliases are written out
+
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+
+
+class ParseError(ValueError):
+    """Text that is not the JSON or YAML that it should be, or more than is read here. The message is the reason."""
+
+
+def lines(text: str) -> Iterator[str]:
+    r"""The lines of a text file, without their ends: they end at "\n" (or "\r\n") and nowhere else.
+
+    `str.splitlines` also cuts at U+2028, U+0085, "\f" and others, which JSON allows inside a string.
+
+    >>> list(lines("a\u2028b\r\nc\n"))
+    ['a\u2028b', 'c']
+    """
+    rows = text.split("\n")
+    if rows[-1] == "":
+        rows.pop()
+    return (row.removesuffix("\r") for row in rows)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; bytes are UTF-8, with lone surrogates for what is none. Raises ParseError.
+
+    >>> parse_json(b'[1, {"a": null}]')
+    [1, {'a': None}]
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if too_deep(raw):
+        raise ParseError(_TOO_DEEP)
+    shown = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
+    try:
+        return json.loads(shown)
+    except RecursionError:
+        raise ParseError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise ParseError(json_reason(error)) from error
+
+
+def json_reason(error: ValueError) -> str:
+    """Why `json` refused a text, in words."""
+    if isinstance(error, json.JSONDecodeError):
+        if error.lineno > 1:
+            return f"{error.msg.removesuffix(' at')} at line {error.lineno}, character {error.colno - 1}"
+        return f"{error.msg.removesuffix(' at')} at character {error.pos}"
+    if "int" in str(error) and "digits" in str(error):  # sys.get_int_max_str_digits
+        return "a whole number of more than 4,300 digits"
+    return str(error)
+
+
+def too_deep(raw: bytes) -> bool:
+    """Whether a JSON text opens more than `MAX_DEPTH` lists and objects inside each other. Linear in the text."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:  # nearly every record
+        return False
+    depth = 0
+    for found in _BRACKET.finditer(raw):
+        sign = found[0]
+        if sign in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif sign in (b"]", b"}"):
+            depth -= 1
+    return False
+
+
+def closing(text: str, start: int) -> int:
+    """One past the bracket that closes the one at `start` of a JSON text; -1 where the text ends first.
+
+    Only brackets and strings are looked at, so that a value which is no valid JSON, or too deep, can be stepped over.
+    """
+    depth = 0
+    for found in _BRACKET_TEXT.finditer(text, start):
+        sign = found[0]
+        if sign in "[{":
+            depth += 1
+        elif sign in "]}":
+            depth -= 1
+            if depth <= 0:
+                return found.end()
+    return -1
+
+
+_BRACKET_TEXT = re.compile(_BRACKET.pattern.decode("ascii"), re.DOTALL)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document. Raises ParseError: not YAML, too long, too deep, aliases that expand without end."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if len(text) > MAX_YAML:
+        raise ParseError(f"{len(text):,} characters of YAML: at most {MAX_YAML:,} are read")
+    try:
+        _limit(yaml.parse(text, Loader=loader))
+        return yaml.load(text, Loader=loader)
+    except RecursionError:
+        raise ParseError(_TOO_DEEP) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        raise ParseError(where + (error.problem or error.context or "it cannot be parsed")) from error
+    except yaml.YAMLError as error:  # characters that YAML does not take
+        raise ParseError(" ".join(str(error).split())[:300]) from error
+    except ParseError:
+        raise
+    except ValueError as error:  # a date such as 2024-13-45, a number of thousands of digits
+        raise ParseError(json_reason(error)) from error
+
+
+def _limit(events: Any) -> None:
+    """Raises ParseError for a document that is too deep, or too large once its aliases are written out."""
+    import yaml
+
+    open_ones: list[tuple[str | None, int]] = []  # anchor of each open collection, and values before it
+    sizes: dict[str, int] = {}  # values that an anchor stands for
+    nodes = 0
+    for event in events:
+        line = event.start_mark.line + 1
+        name: Any = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            if name not in sizes and any(name == opened for opened, _ in open_ones):
+                raise ParseError(f"line {line}: *{name} stands inside of itself")
+            nodes += sizes.get(name, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            if name:
+                sizes[name] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            nodes += 1
+            open_ones.append((name, nodes))
+            if name:
+                sizes.pop(name, None)
+            if len(open_ones) > MAX_DEPTH:
+                raise ParseError(f"line {line}: {_TOO_DEEP}")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_ones.pop()
+            if anchor:
+                sizes[anchor] = nodes - before + 1
+        if nodes > MAX_YAML_NODES:
+            raise ParseError(f"more than {MAX_YAML_NODES:,} values once its aliases (*name) are written out")

@@ -1,0 +1,97 @@
+"""Lines, JSON and YAML of users' files: what is refused, and with what words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from thresher.text import MAX_DEPTH, ParseError, closing, lines, parse_json, parse_yaml, too_deep
+
+SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
+
+
+@pytest.mark.parametrize("character", SEPARATORS)
+def test_only_line_feeds_end_a_line(character: str) -> None:
+    assert list(lines(f"a{character}b\nc\r\n\nd{character}")) == [f"a{character}b", "c", "", f"d{character}"]
+
+
+def test_no_line_and_no_last_end() -> None:
+    assert list(lines("")) == [] and list(lines("\n")) == [""] and list(lines("a")) == ["a"]
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a": '])
+@pytest.mark.parametrize("times", [MAX_DEPTH + 1, 2000, 200_000])
+def test_json_that_is_too_deep_is_refused_in_words(opening: str, times: int) -> None:
+    with pytest.raises(ParseError, match="nested more than 200 levels deep"):
+        parse_json(opening * times)
+
+
+def test_brackets_in_texts_and_beside_each_other_are_no_depth() -> None:
+    value = {"text": "[" * 5000 + '\\"' + "{" * 5000, "rows": [[i] for i in range(2000)]}
+    assert parse_json(json.dumps(value)) == value
+    assert not too_deep(b'"' + b"[" * 5000)
+
+
+def test_json_is_read_as_json_reads_it() -> None:
+    deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    assert parse_json(deep) == json.loads(deep)
+    assert parse_json(b'["\xff"]') == ["\udcff"]
+    for text, reason in (('{"a": 1', "at character 7"), ('{\n"a": 1', "at line 2"), ("9" * 5000, "4,300 digits")):
+        with pytest.raises(ParseError, match=reason):
+            parse_json(text)
+
+
+def test_closing_steps_over_what_cannot_be_decoded() -> None:
+    text = 'x{"a": "}]", "b": [1, {"c": "\\"}"}]} tail'
+    assert text[closing(text, 1) :] == " tail"
+    assert closing('{"a": "never closed', 0) == closing("[[1]", 0) == -1
+
+
+BOMBS = {
+    "lists": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} [{','.join([f'*{chr(c)}'] * 9)}]\n" for c in range(ord("a"), ord("k"))
+    ),
+    "maps": "a: &a {x: 1, y: 2}\n" + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} {{p: *{chr(c)}, q: *{chr(c)}}}\n" for c in range(ord("a"), ord("y"))
+    ),
+    "merge keys": "a: &a {x: 1}\n" + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} {{<<: [*{chr(c)}, *{chr(c)}, *{chr(c)}]}}\n" for c in range(ord("a"), ord("y"))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_yaml_aliases_cannot_expand_without_end(bomb: str) -> None:
+    with pytest.raises(ParseError, match="once its aliases"):
+        parse_yaml(bomb)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &a [*a]", r"\*a stands inside of itself"),
+        ("[" * 2000, "nested more than 200 levels deep"),
+        ("".join("- " * i + "\n" for i in range(1, 3)) + "- " * 2000 + "x", "nested more than 200 levels deep"),
+        ("a: [1, 2", "line [12]: "),
+        ("a: 2024-13-45", "month"),
+        ("a: " + "9" * 5000, "4,300 digits"),
+        ("a: !!python/object:os.system {}", "could not determine a constructor"),
+        ("a: *nobody", "undefined alias"),
+        ("a: \x00", "special characters|control characters"),
+    ],
+)
+def test_yaml_that_is_refused_says_why(text: str, reason: str) -> None:
+    with pytest.raises(ParseError, match=reason):
+        parse_yaml(text)
+
+
+def test_ordinary_aliases_and_merge_keys_are_read() -> None:
+    text = "base: &b {x: 1, y: 2}\none: *b\ntwo: {<<: *b, y: 3}\nlist: &l [1, 2]\nagain: [*l, *l]"
+    assert parse_yaml(text) == {
+        "base": {"x": 1, "y": 2},
+        "one": {"x": 1, "y": 2},
+        "two": {"x": 1, "y": 3},
+        "list": [1, 2],
+        "again": [[1, 2], [1, 2]],
+    }
