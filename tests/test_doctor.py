@@ -152,7 +152,7 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     where["byte-order-mark"] = [0]
     where["crlf"].insert(0, 0)
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    where["near-duplicate"].insert(0, where["duplicate-image"][0])  # the same picture with the same words
+    where["duplicate-row"].insert(0, where["duplicate-image"][0])  # the same image and words under another path
     return file, where
 
 
@@ -193,7 +193,7 @@ def test_details_say_what_exactly(tmp_path, make_row):
     assert findings["missing-image"].images == 2 and findings["unreadable"].images == 0
     assert "empty file" in findings["empty-image"].examples[0].detail
     assert "pixels" in findings["huge-image"].examples[0].detail
-    assert findings["near-duplicate"].examples[0].detail == "nearly row 0"
+    assert findings["near-duplicate"].examples[0].detail == "nearly row 18"
     assert findings["animated-image"].examples[0].detail == "moves.gif: 2 frames"
     assert "symbolic link" in findings["unsafe-path"].examples[2].detail
     assert findings["image-extension"].examples[0].detail == "claims.jpg holds GIF"

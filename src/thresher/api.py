@@ -113,7 +113,8 @@ def select(
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
     target = None
     if validation is not None:
-        target = open_pool(validation, validation_images, cache=columns.root / "pools")
+        cache = columns.root / "pools"
+        target = open_pool(validation, validation_images, cache=cache, trust_paths=pool.trust_paths)
     outcome = in_rounds.select(
         pool,
         chosen,
@@ -132,6 +133,7 @@ def select(
     config = RunConfig(
         pool=pool.spec,
         images=pool.images,
+        trust_paths=pool.trust_paths,
         method=method,
         budget=budget,
         settings=dict(settings or {}),

@@ -104,6 +104,8 @@ class RunConfig:
     """Where scores are kept; None = the user's cache folder."""
     on_missing: str = "auto"
     """What happens to rows that cannot be scored: exclude up to 5% of the pool (auto), exclude, or refuse."""
+    trust_paths: bool = False
+    """An image's path and size stand for its content; rows then have other digests, and scores of their own."""
     retry_errors: bool = False
     """Score rows again whose stored result is an error."""
     device: str = "auto"

@@ -88,21 +88,25 @@ def hash_open(descriptor: int) -> Hashed:
             at += len(block)
         if at == before.size and Stamp.of(os.fstat(descriptor)) == before:
             digest = state.digest()
-            return Hashed(digest, digest[:16] if at <= WHOLE else _blocks(descriptor, at), before)
+            return Hashed(digest, digest[:16] if at <= WHOLE else blocks_of(descriptor, at), before)
     raise Changed("it is being written to; wait until that has ended")
 
 
 def sample_open(descriptor: int, size: int) -> bytes:
     """What a spot check compares, 16 bytes: of the whole file up to `WHOLE`, of some blocks of a larger one."""
     if size > WHOLE:
-        return _blocks(descriptor, size)
+        return blocks_of(descriptor, size)
     return hash_open(descriptor).digest[:16]
 
 
-def _blocks(descriptor: int, size: int) -> bytes:
+def blocks_of(descriptor: int, size: int, blocks: int = BLOCKS, block: int = BLOCK) -> bytes:
+    """16 bytes: a hash of the size and of evenly spread blocks; of the whole file where that is not more."""
     state = hashlib.sha256(str(size).encode())
-    for i in range(BLOCKS):
-        state.update(os.pread(descriptor, BLOCK, (size - BLOCK) * i // (BLOCKS - 1)))
+    if size <= blocks * block:
+        state.update(os.pread(descriptor, size, 0))
+    else:
+        for i in range(blocks):
+            state.update(os.pread(descriptor, block, (size - block) * i // (blocks - 1)))
     return state.digest()[:16]
 
 

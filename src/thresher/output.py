@@ -236,7 +236,7 @@ def _errors(outcome: Outcome, folder: Path) -> list[str]:
 
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
-    target = open_pool(*validation)
+    target = open_pool(*validation, cache=outcome.recipe.store / "pools")
     told = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
     (folder / "errors.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with open(folder / "errors.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
@@ -282,6 +282,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
             "images": pool.images,
             "format": pool.format,
             "read_as": pool.read_as,
+            "trust_paths": pool.trust_paths,
             "files": len(pool.sources),
             "bytes": pool.total_bytes,
             "rows": len(pool),
@@ -376,7 +377,8 @@ def signals_table(out: str | Path) -> pa.Table:
     run = read(out)
     store = Store(run["store"])
     told = run["pool"]
-    pool = open_pool(told["path"], told["images"], cache=store.root / "pools", format=told.get("read_as"))
+    cache, trust = store.root / "pools", told.get("trust_paths", False)
+    pool = open_pool(told["path"], told["images"], cache=cache, format=told.get("read_as"), trust_paths=trust)
     if len(pool) != told["rows"] or pool.total_bytes != told["bytes"]:
         raise PoolError(
             f"{pool.path} has changed since the selection in {out} was made ({run['pool']['rows']:,} rows then, "

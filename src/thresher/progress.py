@@ -249,6 +249,7 @@ class Reading:
         self._name, self._stream, self._clock = name, stream, clock
         self._rows, self._started = 0, clock()
         self._last = self._started
+        self._hashing, self._done = 0.0, 0
 
     def __call__(self, rows: int) -> None:
         self._rows += rows
@@ -257,6 +258,18 @@ class Reading:
             self._last = now
             rate = speed(self._rows / (now - self._started))
             print(f"Reading {self._name}: {self._rows:,} rows ({rate})", file=self._stream or sys.stderr, flush=True)
+
+    def images(self, done: int, todo: int) -> None:
+        """`done` of `todo` images were read for what they contain."""
+        now = self._clock()
+        if not self._hashing or done <= self._done:
+            self._hashing = now
+        self._done = done
+        if now - self._last >= EVERY and done < todo:
+            self._last = now
+            rate = done / max(now - self._hashing, 1e-9)
+            text = f"{done:,} of {todo:,} ({100 * done // todo}%), {speed(rate)}, {duration((todo - done) / rate)} left"
+            print(f"Hashing images of {self._name}: {text}", file=self._stream or sys.stderr, flush=True)
 
 
 def for_stderr() -> Bar | Lines:

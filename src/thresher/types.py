@@ -21,6 +21,7 @@ from thresher.errors import ConfigError
 
 DIGEST = np.dtype("S32")  # a sha256; numpy strips trailing NULs when it hands out one element: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
+CHANGED = "changed since the pool was opened"  # in the failure of a row whose image was written to during a run
 
 
 # ---------------------------------------------------------------------------------------------- samples
@@ -41,13 +42,22 @@ class ImageRef:
     path: str = ""
     data: bytes | None = None
     size: int = -1  # bytes on disk when the pool was opened; -1: there was no such file
+    content: str = ""  # SHA-256 of the file when the pool was opened, 64 hexadecimal digits; "": not known
+    trusted: bool = False  # --trust-paths: path and size stand for the content
 
     @property
     def identity(self) -> str:
-        """What stands for the image in a digest: path and size of a file, content of embedded bytes."""
+        """What stands for the image in a digest: its content, wherever it lies.
+
+        Of a file without known content (missing, unreadable, `trusted`) the path: a kind of its own each.
+        """
         if self.data is not None:
-            return "bytes:" + hashlib.sha256(self.data).hexdigest()
-        return f"file:{self.path}:{self.size}"
+            return "sha256:" + hashlib.sha256(self.data).hexdigest()
+        if self.size < 0:
+            return f"missing:{self.path}"
+        if self.content:
+            return f"sha256:{self.content}"
+        return f"{'path' if self.trusted else 'unread'}:{self.path}:{self.size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +73,28 @@ class Sample:
 
     @property
     def digest(self) -> bytes:
-        """sha256 over roles, texts, images and other media (32 bytes): the row key everywhere. Id and source are not part."""
+        """The row key everywhere, 32 bytes: `row_digest` of roles, texts, other media and image identities.
+
+        Id and source are not part.
+        """
         h = hashlib.sha256()
         for t in self.turns:
             text = t.text.encode("utf-8", "surrogatepass")
             h.update(b"%s\x1f%d\x1f%s" % (t.role.encode("utf-8", "surrogatepass"), len(text), text))
-        for image in self.images:
-            h.update(b"\x1e" + image.identity.encode("utf-8", "surrogatepass"))
         for medium in self.media:
             h.update(b"\x1d" + medium.encode("utf-8", "surrogatepass"))
-        return h.digest()
+        return row_digest(h.digest(), [image.identity for image in self.images])
+
+
+def row_digest(texts: bytes, identities: Sequence[str]) -> bytes:
+    """32 bytes: `texts` (the sha256 of roles and texts) itself for a row without images, else one sha256 over both.
+
+    In two steps because texts are known when a file is read, and images later or anew.
+    """
+    if not identities:
+        return texts
+    images = b"".join([b"\x1e" + i.encode("utf-8", "surrogatepass") for i in identities])
+    return hashlib.sha256(b"images\x1f" + texts + images).digest()
 
 
 def digests_to_array(digests: Sequence[bytes]) -> np.ndarray:

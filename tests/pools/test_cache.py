@@ -52,7 +52,7 @@ def test_second_opening_gives_the_same_without_parsing(tiny_pool, tmp_path, pars
     assert parses == ["parsed"]
     assert same(a.index, b.index) and same(a.index, open_pool(tiny_pool, images).index)
     assert a.samples(range(12)) == b.samples(range(12)) and a.problems == b.problems and b.notes == ()
-    assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".pool"]
+    assert [f.suffix for f in (tmp_path / "cache").glob("*.pool")] == [".pool"]
 
 
 def test_pool_without_images_or_problems_survives_the_cache(tmp_path, make_row):
@@ -73,7 +73,7 @@ def test_changed_file_replaces_its_entry(tiny_pool, tmp_path, parses):
     tiny_pool.write_text(json.dumps(rows[1:3] + rows[:1]))  # as long
     os.utime(tiny_pool, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1))
     assert open_pool(tiny_pool, images, cache=cache).ids([0]) == ["a1"]
-    assert len(parses) == 3 and len(list(cache.iterdir())) == 1
+    assert len(parses) == 3 and len(list(cache.glob("*.pool"))) == 1
 
 
 def test_added_removed_and_restored_images_are_noticed(tiny_pool, tmp_path, parses):
@@ -85,7 +85,7 @@ def test_added_removed_and_restored_images_are_noticed(tiny_pool, tmp_path, pars
     assert without.sample(0).images[0].size == -1 and without.digest[0] != whole.digest[0]
     (tmp_path / "red.png").rename(images / "one/red.png")
     again = open_pool(tiny_pool, images, cache=cache)
-    assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 3
+    assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 1  # the texts are known
 
 
 def test_an_image_overwritten_in_place_is_noticed(tiny_pool, tmp_path, parses):
@@ -98,8 +98,8 @@ def test_an_image_overwritten_in_place_is_noticed(tiny_pool, tmp_path, parses):
     after = open_pool(tiny_pool, images, cache=cache)
     assert after.sample(0).images[0].size == before.sample(0).images[0].size + 4
     assert np.flatnonzero(after.digest != before.digest).tolist() == [0, 4]
-    assert len(parses) == 2 and same(open_pool(tiny_pool, images, cache=cache).index, after.index)
-    assert len(parses) == 2
+    assert len(parses) == 1 and same(open_pool(tiny_pool, images, cache=cache).index, after.index)
+    assert len(parses) == 1
 
 
 def test_files_that_no_row_names_do_not_matter(tiny_pool, tmp_path, parses):
@@ -130,7 +130,7 @@ def test_a_folder_that_appears_is_noticed(tmp_path, make_row, parses):
     (images / "later").mkdir()
     Image.new("RGB", (2, 2)).save(images / "later/a.png")
     assert not open_pool(tmp_path / "p.json", images, cache=cache).facts["missing_images"].any()
-    assert len(parses) == 2
+    assert len(parses) == 1
 
 
 def test_another_image_folder_is_another_entry(tiny_pool, tmp_path, parses):
@@ -168,7 +168,7 @@ DAMAGE = {
 def test_a_damaged_entry_is_rebuilt_and_said(tiny_pool, tmp_path, parses, damage):
     cache, images = tmp_path / "cache", tiny_pool.parent / "images"
     whole = open_pool(tiny_pool, images, cache=cache)
-    (entry,) = cache.iterdir()
+    (entry,) = cache.glob("*.pool")
     content = entry.read_bytes()
     entry.write_bytes(DAMAGE[damage](content))
     again = open_pool(tiny_pool, images, cache=cache)
@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_pool, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     pool = open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
     assert "No space left on device" in pool.notes[0]
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache").glob("*.pool")) == []
 
 
 def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch):

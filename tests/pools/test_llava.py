@@ -8,7 +8,7 @@ import pytest
 
 from thresher.pools import llava
 from thresher.pools.llava import Parsed, parse
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import ImageRef, Sample, Turn, row_digest
 
 
 def turns(*pairs: tuple[Any, Any]) -> list[dict[str, Any]]:
@@ -160,12 +160,15 @@ def test_id(record, text):
 
 
 @pytest.mark.parametrize("texts", [["Q", "A"], ["größe 日本", "🎈"], ["\ud800", "\x1f2\x1f"], ["", ""]])
-@pytest.mark.parametrize("images", [(), (ImageRef("a.jpg", size=3), ImageRef("größe.jpg"))])
+@pytest.mark.parametrize(
+    "images", [(), (ImageRef("a.jpg", size=3, content="ab" * 32), ImageRef("größe.jpg"), ImageRef(data=b"x"))]
+)
 def test_digest_is_the_digest_of_the_sample(texts, images):
     sample = Sample("1", tuple(Turn(r, t) for r, t in zip(("user", "assistant"), texts, strict=True)), images)
-    assert llava.digest(["user", "assistant"], texts, [i.identity for i in images]) == sample.digest
+    told = llava.text_digest(["user", "assistant"], texts)
+    assert row_digest(told, [i.identity for i in images]) == sample.digest
 
 
 def test_unreadable_records_differ_in_digest():
     a, b = (parse(None, "unreadable: line is not valid JSON", raw) for raw in ("{a", "{b"))
-    assert llava.digest(a.roles, a.texts, []) != llava.digest(b.roles, b.texts, [])
+    assert llava.text_digest(a.roles, a.texts) != llava.text_digest(b.roles, b.texts)

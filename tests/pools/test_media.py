@@ -70,7 +70,7 @@ def test_equal_media_are_equal_rows_and_rows_without_keep_their_digest(tmp_path:
     pool = open_pool(write(tmp_path / "p.jsonl", [ROWS["video"](1), ROWS["video"](1), {"conversations": TURNS}]))
     a, b, plain = digests_to_bytes(pool.digest)
     assert a == b != plain
-    assert plain == llava.digest(["user", "assistant"], ["Is it red?", "Yes."], [])
+    assert plain == llava.text_digest(["user", "assistant"], ["Is it red?", "Yes."])
 
 
 def test_audio_is_counted_as_video_is(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def compare(
     budgets: Annotated[str, typer.Option("--budgets", "-b", metavar="B,C", help="Shares or numbers of rows.")] = "10%",
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each of its own seed.")] = 3,
     images: o.Images = None,
+    trust_paths: o.TrustPaths = None,
     eval_images: Annotated[
         str | None,
         typer.Option(
@@ -136,8 +137,8 @@ def compare(
             "folder or a hub id. (Further models, such as a teacher, may be behind a server.)"
         )
     job = prepare(
-        open_the_pool(pool, images, kept),
-        open_the_pool(test, eval_images, kept),
+        open_the_pool(pool, images, kept, trust_paths=bool(trust_paths)),
+        open_the_pool(test, eval_images, kept, trust_paths=bool(trust_paths)),
         methods=chosen,
         budgets=[Budget(text.strip()) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
@@ -149,7 +150,9 @@ def compare(
         roles={
             name: the_roles(method, told, kept, option=f"--set {name}.{{}}=".format) for name, method in chosen.items()
         },
-        target=None if validation is None else open_the_pool(validation, validation_images, kept),
+        target=None
+        if validation is None
+        else open_the_pool(validation, validation_images, kept, trust_paths=bool(trust_paths)),
     )
     if validation is not None and not any(isinstance(method, TargetMethod) for method in chosen.values()):
         note(f"none of the methods aims at a validation set; --validation {validation} is not used.")

@@ -54,6 +54,7 @@ def doctor(
         ),
     ] = None,
     format: o.Format = None,
+    trust_paths: o.TrustPaths = None,
     store: o.StorePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
@@ -67,7 +68,7 @@ def doctor(
 
     kept = Store(store or default_store())
     try:
-        opened = open_the_pool(pool, images, kept, format)
+        opened = open_the_pool(pool, images, kept, format, bool(trust_paths))
     except PoolError as error:
         if as_json:  # whoever reads JSON gets JSON, also of a file that is no pool at all
             typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))
@@ -77,9 +78,9 @@ def doctor(
         check(opened, Path(fix))  # before minutes are spent on images
     others = []
     for name in evals or []:
-        other = open_the_pool(name, eval_images, kept)
+        other = open_the_pool(name, eval_images, kept, trust_paths=bool(trust_paths))
         if eval_images is None and images is not None and other.facts["missing_images"].any():
-            beside = open_the_pool(name, images, kept)  # one folder often serves both
+            beside = open_the_pool(name, images, kept, trust_paths=bool(trust_paths))  # one folder often serves both
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))

@@ -26,6 +26,7 @@ def evaluate(
         typer.Option("--data", metavar="TEST", help="The test set, in any format of a pool.", show_default=False),
     ] = None,
     images: o.Images = None,
+    trust_paths: o.TrustPaths = None,
     score: Annotated[
         str,
         typer.Option(
@@ -130,7 +131,7 @@ def _ask(
     from thresher.evaluation import evaluate as run
     from thresher.progress import for_stderr
 
-    pool = open_the_pool(data, images, store)
+    pool = open_the_pool(data, images, store, trust_paths=told.trust_paths)
     progress = for_stderr()
     try:
         return run(

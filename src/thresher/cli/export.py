@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from thresher.cli import options as o
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -49,6 +51,7 @@ def export(
             show_default=False,
         ),
     ] = None,
+    trust_paths: o.TrustPaths = None,
     embed: Annotated[
         bool, typer.Option("--embed-images", help="Put image bytes into the records: parquet, messages.")
     ] = False,
@@ -71,12 +74,14 @@ def export(
     if absolute and relative_to is not None:
         raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
     if (Path(what) / "run.yaml").is_file():
-        if images is not None or read_as is not None:
-            raise ConfigError(f"--images and --read-as are for a pool; {what} is a selection, which knows its own.")
+        if images is not None or read_as is not None or trust_paths is not None:
+            raise ConfigError(
+                f"--images, --read-as and --trust-paths are for a pool; {what} is a selection, which knows its own."
+            )
         output.spare_the_selection(what, Path(out))
         pool, rows = _selected(what)
     else:
-        pool, rows = _whole(what, images, read_as)
+        pool, rows = _whole(what, images, read_as, bool(trust_paths))
     name = format or default(pool)[0]
     if embed and name.partition("-")[0] not in ("parquet", "messages", "webdataset"):
         raise ConfigError(f"--embed-images: {name} names image files. Give --format parquet, messages or webdataset.")
@@ -101,9 +106,8 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     rows, then = output.chosen(folder)
     told = run["pool"]
     cache = Store(run["store"]).root / "pools"
-    pool = open_pool(
-        told["path"], told["images"], cache=cache, progress=Reading(told["path"]), format=told.get("read_as")
-    )
+    reading, trust = Reading(told["path"]), told.get("trust_paths", False)
+    pool = open_pool(told["path"], told["images"], cache, reading, told.get("read_as"), trust, reading.images)
     for text in pool.notes:
         note(text)
     if len(pool) <= rows.max(initial=-1) or [d.hex() for d in digests_to_bytes(pool.digest[rows])] != then:
@@ -113,7 +117,7 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     return pool, np.sort(rows)
 
 
-def _whole(spec: str, images: str | None, read_as: str | None) -> tuple[Pool, np.ndarray]:
+def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool) -> tuple[Pool, np.ndarray]:
     """A pool, and those of its rows that are records at all. Raises PoolError."""
     import numpy as np
 
@@ -136,7 +140,8 @@ def _whole(spec: str, images: str | None, read_as: str | None) -> tuple[Pool, np
             raise PoolError(f"{spec} is not a finished selection: it holds no run.yaml. Run its select again.")
         if inside := sorted(path.parent.name for path in place.glob("*/selection.parquet")):
             raise PoolError(f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of them.")
-    pool = open_pool(spec, images, cache=default_store() / "pools", progress=Reading(spec), format=read_as)
+    reading = Reading(spec)
+    pool = open_pool(spec, images, default_store() / "pools", reading, read_as, trust_paths, reading.images)
     for text in pool.notes:
         note(text)
     if bad := int(pool.unreadable.sum()):

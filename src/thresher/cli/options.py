@@ -49,6 +49,14 @@ Format = Annotated[
         show_default=False,
     ),
 ]
+TrustPaths = Annotated[
+    bool | None,
+    typer.Option(
+        "--trust-paths",
+        help="Take an image's path and size for its content: nothing is read, and an overwritten image keeps old scores.",
+        show_default=False,
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option("--method", "-m", metavar="NAME", help="How to choose; see thresher methods.", show_default=False),

@@ -22,6 +22,7 @@ def plan(
     pool: o.Pool = None,
     images: o.Images = None,
     format: o.Format = None,
+    trust_paths: o.TrustPaths = None,
     method: o.Method = None,
     budget: o.BudgetText = None,
     settings: o.Settings = None,

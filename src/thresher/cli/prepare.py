@@ -84,8 +84,11 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
     store.check(
         writes=bool(needs(method)) or config.dedup is not None
     )  # a method that asks no model keeps nothing but a cache
-    pool = open_the_pool(config.pool, config.images, store, config.format)
-    target = None if config.validation is None else open_the_pool(config.validation, config.validation_images, store)
+    pool = open_the_pool(config.pool, config.images, store, config.format, config.trust_paths)
+    target = None
+    if config.validation is not None:
+        trust = config.trust_paths
+        target = open_the_pool(config.validation, config.validation_images, store, trust_paths=trust)
     if out and config.out:
         check_out(config.out, pool)
     if asks:
@@ -144,12 +147,16 @@ def check_out(out: str, pool: Pool) -> None:
     spare_the_pool(pool, check_writable(out))
 
 
-def open_the_pool(path: str, images: str | None, store: Store, format: str | None = None) -> Pool:
+def open_the_pool(
+    path: str, images: str | None, store: Store, format: str | None = None, trust_paths: bool = False
+) -> Pool:
     """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`)."""
     from thresher.pools import open_pool
     from thresher.progress import Reading
 
-    pool = open_pool(path, images, cache=store.root / "pools", progress=Reading(path), format=format)
+    reading = Reading(path)
+    cache = store.root / "pools"
+    pool = open_pool(path, images, cache, reading, format, trust_paths, reading.images)
     for text in pool.notes:
         note(text)
     return pool

@@ -21,6 +21,7 @@ def train(
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
     images: o.Images = None,
+    trust_paths: o.TrustPaths = None,
     model: o.Model = None,
     epochs: Annotated[
         float,
@@ -122,7 +123,7 @@ def train(
     kept = Store(store or default_store())
     trained = fit(
         model,
-        open_the_pool(subset, images, kept),
+        open_the_pool(subset, images, kept, trust_paths=bool(trust_paths)),
         None,
         recipe,
         Path(out),

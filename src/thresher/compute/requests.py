@@ -15,7 +15,7 @@ import numpy as np
 from thresher.engines import local
 from thresher.fingerprint import fingerprint
 from thresher.store import Store
-from thresher.types import DIGEST, RowSignal, digests_to_array
+from thresher.types import CHANGED, DIGEST, RowSignal, digests_to_array
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -73,13 +73,19 @@ def request(
     retry_errors: bool,
 ) -> Request:
     """What is stored of a resolved signal for `positions` (int64 [a]); `digest`: DIGEST [a], `values`: an array [a] for each of
-    `key_fields`. `retry_errors`: rows whose failure is stored count as missing."""
+    `key_fields`. `retry_errors`: rows whose failure is stored count as missing. One that only says that a file changed in the
+    middle of another run always does: that file was opened anew since."""
     keys = digest if values is None else _keys([digest, *values])
     unique, first, inverse, rows = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     fp = fingerprint(signal)
     stored, errors, found = store.load(fp, signal.fields, unique)
-    todo = ~found | ((errors != "") & retry_errors)
+    todo = ~found | ((errors != "") & retry_errors) | of_another_run(errors)
     return Request(fp, unique, positions[first], rows, positions, inverse, stored, errors, todo)
+
+
+def of_another_run(errors: np.ndarray) -> np.ndarray:
+    """bool [m]: failures that say nothing about the row, only that its image was written to while it was scored."""
+    return np.fromiter((CHANGED in e for e in errors), bool, len(errors))
 
 
 def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -121,7 +121,7 @@ def _look(pool: Pool, number: int, first: int, near: bool) -> Seen:
         return Seen({"missing-image": name + _siblings(pool, path)})
     data = b""
     try:
-        ref = _embedded(pool, first) if embedded else ImageRef(path=path, size=int(index.image_size[number]))
+        ref = _embedded(pool, first) if embedded else pool.image(number)
         data = pool.image_bytes(ref)
         rgb, form = decode(io.BytesIO(data), name)
     except ImageError as error:

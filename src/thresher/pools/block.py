@@ -1,8 +1,7 @@
 """What one pass over one file of a pool finds out: a block of columns, one value a row, and the images it names.
 
 Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its files, or of the
-parts of one large file that several processes read (`workers.py`). Reads the file and asks the size of each image once;
-decodes no image.
+parts of one large file that several processes read (`workers.py`). Reads the file; looks at no image (`contents.py`).
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from thresher.pools import files, llava
+from thresher.pools import llava
 from thresher.pools.layouts import Convert, restore
 from thresher.pools.paths import refusal
 from thresher.pools.readers import Rows
@@ -34,7 +32,7 @@ class Block:
 
     offset: array[int] = field(default_factory=lambda: array("q"))
     length: array[int] = field(default_factory=lambda: array("i"))
-    digest: bytearray = field(default_factory=bytearray)
+    text_digest: bytearray = field(default_factory=bytearray)
     source: array[int] = field(default_factory=lambda: array("i"))
     ids: TextsBuilder = field(default_factory=TextsBuilder)
     flags: bytearray = field(default_factory=bytearray)
@@ -47,7 +45,7 @@ class Block:
     image_end: array[int] = field(default_factory=lambda: array("q"))
     image_ref: array[int] = field(default_factory=lambda: array("i"))
     image_path: list[str] = field(default_factory=list)
-    image_size: array[int] = field(default_factory=lambda: array("q"))
+    image_size: array[int] = field(default_factory=lambda: array("q"))  # of embedded ones, else -1
     embedded: bytearray = field(default_factory=bytearray)  # a flag an image
     sources: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -68,18 +66,16 @@ class Block:
 
 
 class Images:
-    """The images of a block: each path looked up once. `root`: the pool's image folder; `prefix`: before the file's paths."""
+    """The images of a block: each path once. `root`: the pool's image folder; `prefix`: before the file's paths."""
 
-    def __init__(self, root: str, prefix: str, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(self, root: str, prefix: str) -> None:
         self.root = root
         self.roots = (root.rstrip("/") + "/", os.path.abspath(root).rstrip("/") + "/")
         self.prefix = prefix + "/" if prefix else ""
-        self.remote = sizes  # of a remote folder
         self.number: dict[str | bytes, int] = {}
         self.path: list[str] = []
         self.size = array("q")
         self.embedded = bytearray()
-        self.identity: list[str] = []
 
     def look_up(self, image: str | bytes) -> int:
         """The number of an image, a new one where it was not seen before."""
@@ -88,20 +84,14 @@ class Images:
             name = "bytes:" + hashlib.sha256(image).hexdigest()
             known = self.number.setdefault(name.encode(), number)
             if known == number:
-                self._add(name, len(image), True, name)
+                self._add(name, len(image), True)
             return known
         path = self.final(image)
         if path != image and (known := self.number.get(path, -1)) >= 0 and self.path[known] == path:
             self.number[image] = known
             return known
         self.number[image] = number
-        size = -1
-        if not refusal(path):
-            if self.remote is not None:
-                size = self.remote.get(path, -1)
-            else:
-                size = file_size(os.path.join(self.root, path))
-        self._add(path, size, False, f"file:{path}:{size}")  # ImageRef.identity
+        self._add(path, -1, False)
         return number
 
     def final(self, path: str) -> str:
@@ -115,33 +105,10 @@ class Images:
             return self.prefix + path
         return path
 
-    def _add(self, path: str, size: int, embedded: bool, identity: str) -> None:
+    def _add(self, path: str, size: int, embedded: bool) -> None:
         self.path.append(path)
         self.size.append(size)
         self.embedded.append(embedded)
-        self.identity.append(identity)
-
-
-def file_size(path: str | bytes, folder: int | None = None) -> int:
-    """Bytes of a file, -1 where there is none. `folder`: the open folder (a descriptor) that `path` starts from."""
-    try:
-        about = os.stat(path, dir_fd=folder)
-        return about.st_size if stat.S_ISREG(about.st_mode) else -1
-    except (OSError, ValueError):
-        return -1
-
-
-def remote_sizes(root: str) -> dict[str, int] | None:
-    """Path under a remote image folder -> bytes; None for a local one. An address that cannot be listed has no images."""
-    if not files.is_remote(root):
-        return None
-    fs, inner = files.filesystem(root)
-    try:
-        found = fs.find(inner, detail=True)
-    except Exception:  # noqa: BLE001 - each store raises its own where there is no such folder: then no image is there
-        return {}
-    start = len(inner.rstrip("/")) + 1
-    return {path[start:]: int(about.get("size") or 0) for path, about in found.items()}
 
 
 def read(
@@ -149,15 +116,15 @@ def read(
 ) -> Block:
     """Read the records of `span`. `stem`: the source of rows that name none. Raises PoolError where the file ends being a pool."""
     block = Block()
-    numbers, identities, look_up = images.number, images.identity, images.look_up
+    numbers, look_up = images.number, images.look_up
     sources: dict[str, int] = {}
     problems: dict[str, int] = {}
     add_offset, add_length, add_source = block.offset.append, block.length.append, block.source.append
     add_problem, add_words, add_chars = block.problem.append, block.answer_words.append, block.answer_chars.append
     add_turns, add_end, add_id = block.turns.append, block.image_end.append, block.ids.append
     flags, video, audio = block.flags, block.video, block.audio
-    digest, image_ref = block.digest, block.image_ref
-    parse, digest_of, id_of = llava.parse, llava.digest, llava.record_id
+    digest, image_ref = block.text_digest, block.image_ref
+    parse, digest_of, id_of = llava.parse, llava.text_digest, llava.record_id
     told = usable = 0
 
     for at, size, value, broken in rows.records(span):
@@ -203,11 +170,8 @@ def read(
         add_words(w)
         add_chars(c)
         if shown:
-            refs = [numbers[i] if i in numbers else look_up(i) for i in shown]
-            image_ref.extend(refs)
-            digest += digest_of(roles, texts, [identities[r] for r in refs], media)
-        else:
-            digest += digest_of(roles, texts, [], media)
+            image_ref.extend([numbers[i] if i in numbers else look_up(i) for i in shown])
+        digest += digest_of(roles, texts, media)
         add_end(len(image_ref))
         if advance is not None and len(flags) - told >= 10_000:
             advance(len(flags) - told)

@@ -15,16 +15,18 @@ import mmap
 import os
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from thresher.pools.files import Kept
 from thresher.pools.index import Index
 from thresher.pools.texts import Texts
 
-_MAGIC = b"thresher pool 5\n"
+_MAGIC = b"thresher pool 6\n"
 _ALIGN = 64
 
 
@@ -37,8 +39,11 @@ def file_for(cache: Path, path: str, images: str) -> Path:
     return cache / (hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".pool")
 
 
-def save(index: Index, stamp: Mapping[str, Any], file: Path) -> None:
-    """Write atomically. Raises OSError (no permission, disk full); nothing half-written stays."""
+def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Path) -> None:
+    """Write atomically. `stamp`: how the pool was asked for; `kept`: its files as they were.
+
+    Raises OSError (no permission, disk full); nothing half-written stays.
+    """
     arrays: dict[str, np.ndarray] = {}
     for f in dataclasses.fields(index):
         value = getattr(index, f.name)
@@ -50,7 +55,7 @@ def save(index: Index, stamp: Mapping[str, Any], file: Path) -> None:
     for name, a in arrays.items():
         table[name] = {"dtype": a.dtype.str, "length": len(a), "at": at}
         at += -(-a.nbytes // _ALIGN) * _ALIGN
-    header = json.dumps({"stamp": dict(stamp), "arrays": table}).encode()
+    header = json.dumps({"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
@@ -72,8 +77,8 @@ def save(index: Index, stamp: Mapping[str, Any], file: Path) -> None:
         raise
 
 
-def load(file: Path, stamp: Mapping[str, Any]) -> Index | None:
-    """The cached index, None where there is none or `stamp` differs (the pool changed). Raises Damaged."""
+def load(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[Kept]] | None:
+    """The cached index and the files that it was read from, None where there is none or `stamp` differs. Raises Damaged."""
     try:
         with open(file, "rb") as f:
             if os.fstat(f.fileno()).st_size < len(_MAGIC) + 12:
@@ -105,4 +110,4 @@ def load(file: Path, stamp: Mapping[str, Any]) -> Index | None:
             found[field.name] = Texts(array(field.name + ".blob"), array(field.name + ".ends"))
         elif field.name in table:
             found[field.name] = array(field.name)
-    return Index(**found)
+    return Index(**found), [Kept(**k) for k in header["files"]]

@@ -12,16 +12,22 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from thresher import content
+from thresher.content import Stamp
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
+WHOLE = 4 << 30  # bytes: of a larger file of a pool WHOLE_BLOCKS blocks of 1 MB are hashed instead of all
+WHOLE_BLOCKS = 256
 
 
 def is_remote(path: str) -> bool:
@@ -40,7 +46,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def stamp(path: str) -> list[Any]:
-    """What changes when the file does: size and time of a local one, what its store tells of a remote one.
+    """What changes when the file does: `content.Stamp` of a local one, what its store tells of a remote one.
 
     Raises PoolError where there is no such file.
     """
@@ -58,7 +64,58 @@ def stamp(path: str) -> list[Any]:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
         raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    return [found.st_size, found.st_mtime_ns]
+    return list(Stamp.of(found))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file of a pool as it was read. `content`, `sample`: hexadecimal, "" of a remote file."""
+
+    stamp: list[Any]
+    content: str = ""  # SHA-256 up to `WHOLE` bytes; of a larger file, of blocks
+    sample: str = ""  # of a few blocks: compared at each opening
+
+    def still(self, path: str) -> Kept | None:
+        """The same content as it lies there now, None where it is another. Raises PoolError where there is no file."""
+        now = stamp(path)
+        if is_remote(path):
+            return self if now == self.stamp else None
+        if now[0] != self.stamp[0]:
+            return None
+        if now == self.stamp and _sample(path) == self.sample:
+            return self
+        found = keep(path)
+        return found if found.content == self.content else None
+
+
+def keep(path: str) -> Kept:
+    """What a file is now. Waits until a later write is sure to change the stamp. Raises PoolError."""
+    if is_remote(path):
+        return Kept(stamp(path))
+    with _local(path) as file:
+        return keep_open(file)
+
+
+def keep_open(file: BinaryIO) -> Kept:
+    """As `keep`, of an open local file. Raises PoolError where it is written to all the time."""
+    descriptor = file.fileno()
+    about = Stamp.of(os.fstat(descriptor))
+    if about.wait():
+        time.sleep(min(about.wait(), content.TICK / 1e9))
+    try:
+        if about.size <= WHOLE:
+            whole = content.hash_open(descriptor).digest
+        else:
+            whole = content.blocks_of(descriptor, about.size, WHOLE_BLOCKS, _BLOCK)
+    except OSError as error:
+        raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
+    told = about._replace(ctime_ns=-1) if about.wait() else about  # -1: a later write may not show, so look again
+    return Kept(list(told), whole.hex(), content.blocks_of(descriptor, about.size).hex())
+
+
+def _sample(path: str) -> str:
+    with _local(path) as file:
+        return content.blocks_of(file.fileno(), os.fstat(file.fileno()).st_size).hex()
 
 
 def filesystem(address: str) -> tuple[Any, str]:

@@ -7,6 +7,7 @@ gives its first frame. Pillow raises dozens of exception types on bad files: all
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -19,8 +20,9 @@ from thresher.errors import ImageError
 from thresher.pools.files import filesystem, is_remote
 from thresher.pools.image_formats import open_image
 from thresher.pools.paths import inside, refusal, shown
-from thresher.types import ImageRef
+from thresher.types import CHANGED, ImageRef
 
+IN_MEMORY = 256 << 20  # bytes: a larger file is hashed and then decoded from the disk
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
 
 _TURN = {
@@ -57,6 +59,11 @@ def load(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Imag
     if is_remote(folder):
         return decode(io.BytesIO(_fetched(folder, ref)), shown(ref.path), max_pixels)[0]
     with _checked(folder, ref) as file:
+        if ref.content and ref.size <= IN_MEMORY:
+            return decode(io.BytesIO(_verified(file, ref)), shown(ref.path), max_pixels)[0]
+        if ref.content:
+            _compare(ref, content_of(file))
+            file.seek(0)
         return decode(file, shown(ref.path), max_pixels)[0]
 
 
@@ -67,20 +74,44 @@ def content(folder: str, ref: ImageRef) -> bytes:
     if is_remote(folder):
         return _fetched(folder, ref)
     with _checked(folder, ref) as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise ImageError(f"{shown(ref.path)}: cannot be read: {error.strerror or error}") from error
+        return _verified(file, ref)
 
 
 def _checked(folder: str, ref: ImageRef) -> BinaryIO:
-    """Open an image that must be as long as when the pool was opened."""
+    """Open an image that must be as long as when the pool was opened, and have been readable then."""
     file = open_inside(folder, ref.path)
     size = os.fstat(file.fileno()).st_size
     if size != ref.size:
         file.close()
         raise ImageError(_changed(ref, size))
+    if not ref.content and not ref.trusted:
+        file.close()
+        raise ImageError(_unread(ref))
     return file
+
+
+def _verified(file: BinaryIO, ref: ImageRef) -> bytes:
+    """All bytes of an open image, the very ones that its digest was made of."""
+    try:
+        data = file.read()
+    except OSError as error:
+        raise ImageError(f"{shown(ref.path)}: cannot be read: {error.strerror or error}") from error
+    if ref.content:
+        _compare(ref, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def content_of(file: BinaryIO) -> str:
+    """SHA-256 of an open file of any size."""
+    state = hashlib.sha256()
+    while block := file.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
+
+
+def _compare(ref: ImageRef, found: str) -> None:
+    if found != ref.content:
+        raise ImageError(f"{shown(ref.path)}: {CHANGED} (it has other bytes of the same size); open the pool again")
 
 
 def _fetched(folder: str, ref: ImageRef) -> bytes:
@@ -95,12 +126,20 @@ def _fetched(folder: str, ref: ImageRef) -> bytes:
         raise ImageError(f"{shown(ref.path)}: cannot be read from {folder}: {error}") from error
     if len(data) != ref.size:
         raise ImageError(_changed(ref, len(data)))
+    if ref.content:
+        _compare(ref, hashlib.sha256(data).hexdigest())
+    elif not ref.trusted:
+        raise ImageError(_unread(ref))
     return data
+
+
+def _unread(ref: ImageRef) -> str:
+    return f"{shown(ref.path)}: {CHANGED} (it could not be read then); open the pool again"
 
 
 def _changed(ref: ImageRef, size: int) -> str:
     now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
-    return f"{shown(ref.path)}: changed since the pool was opened ({now}, now {size}); open the pool again"
+    return f"{shown(ref.path)}: {CHANGED} ({now}, now {size}); open the pool again"
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:

@@ -1,36 +1,33 @@
 """The index of a pool: the blocks of all its files as one table of columns, one value a row, and the table of images.
 
-Everything is flat numpy (about 150 bytes a row), so that a pool of millions stays small and can be cached as it is
-(`cache.py`). Building reads the pool's files and asks the size of each image once; decodes no image.
+Everything is flat numpy (about 230 bytes a row), so that a pool of millions stays small and can be cached as it is
+(`cache.py`). `build` reads the pool's files, `with_images` knows what the images contain; no image is decoded.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from thresher.errors import PoolError
 from thresher.pools import files, llava, sampling, workers
-from thresher.pools.block import Advance, Block, Images, file_size, read, remote_sizes, stand_in
+from thresher.pools.block import Advance, Block, Images, read, stand_in
+from thresher.pools.contents import Table, identity
 from thresher.pools.layouts import converter
 from thresher.pools.locate import Source, where
 from thresher.pools.parts import Part
-from thresher.pools.paths import refusal
 from thresher.pools.readers import container_of, formats_in_words, layout_of
 from thresher.pools.records import EXPECTED, Span
 from thresher.pools.texts import Texts
-from thresher.types import DIGEST
+from thresher.types import DIGEST, digests_to_array, digests_to_bytes, row_digest
 
-TICK = 20_000_000  # ns: two changes closer than this may carry the same time stamp
-
-__all__ = ["Advance", "Index", "build", "canonical_order", "images_as_they_were", "settle_after", "stand_in"]
+__all__ = ["Advance", "Index", "build", "canonical_order", "stand_in", "with_images"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,7 @@ class Index:
     part: np.ndarray  # int32 [n]: the file that holds the row
     offset: np.ndarray  # int64 [n]: its place there: first byte of the record, or number of the row
     length: np.ndarray  # int32 [n]: its bytes
+    text_digest: np.ndarray  # DIGEST [n]: what texts decide of the digest
     digest: np.ndarray  # DIGEST [n]
     order: np.ndarray  # int64 [n]: by digest, then canonical record, then row
     source: np.ndarray  # int32 [n], into source_names (sorted by name)
@@ -58,69 +56,29 @@ class Index:
     image_ref: np.ndarray  # int32 [references], into the table of images
     image_path: Texts  # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
     image_size: np.ndarray  # int64 [m]: bytes, -1 = no such file, or a path that may not be read
+    image_mtime: np.ndarray  # int64 [m]: with the next two, when the image was looked at (`contents.Table`)
+    image_ctime: np.ndarray  # int64 [m]
+    image_inode: np.ndarray  # int64 [m]
+    image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros where it was not read
     embedded: np.ndarray  # bool [m]: the record holds the image's bytes
     remarks: Texts  # what the user may want to know of the files
 
-
-def images_as_they_were(index: Index, folder: str) -> bool:
-    """Whether every image file under `folder` has the size that `index` knows: none came, went or was overwritten.
-
-    One `stat` an image, about 3 microseconds on a local disk. The times of folders would not do: overwriting a file in
-    place leaves them alone. A file overwritten by one of the same size is not noticed, here as in `ImageRef.identity`.
-    """
-    if index.embedded.all():
-        return True
-    sizes = remote_sizes(folder)
-    if sizes is not None:
-        return all(
-            embedded or refusal(path) or sizes.get(path, -1) == size
-            for path, size, embedded in zip(
-                index.image_path, index.image_size.tolist(), index.embedded.tolist(), strict=True
-            )
-        )
-    try:
-        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False  # it may only be passed through: look each image up again
-    try:
-        blob = index.image_path.blob.tobytes()
-        start = 0
-        for end, size, embedded in zip(
-            index.image_path.ends.tolist(), index.image_size.tolist(), index.embedded.tolist(), strict=True
-        ):
-            raw = blob[start:end]
-            start = end
-            if embedded:
-                continue
-            # ASCII is the same bytes on disk; other text is given to the system as text, as at the first look
-            path = raw if raw.isascii() else raw.decode("utf-8", "surrogatepass")
-            if size < 0 and refusal(raw.decode("utf-8", "surrogatepass")):
-                continue  # never looked up
-            if file_size(path, root) != size:
-                return False
-        return True
-    finally:
-        os.close(root)
-
-
-def settle_after(mtime: int) -> None:
-    """Wait (at most 20 ms) until a further change is sure to get another time stamp than `mtime`."""
-    age = time.time_ns() - mtime
-    if 0 <= age < TICK:
-        time.sleep((TICK - age) / 1e9)
+    @property
+    def table(self) -> Table:
+        return Table(self.image_size, self.image_mtime, self.image_ctime, self.image_inode, self.image_digest)
 
 
 def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance: Advance | None = None) -> Index:
     """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's image paths.
 
+    The images are not looked at yet: `digest` and `order` come with `with_images`.
     `advance(rows)` is called now and then. Raises PoolError where a file is none of a known format.
     """
-    sizes = remote_sizes(root)
     blocks: list[Block] = []
     parts: list[Part] = []
     of: list[int] = []  # the part of each block
     for number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
-        found = _file(source, root, prefix, sizes, advance, parts)
+        found = _file(source, root, prefix, advance, parts)
         if source.named:
             for block in found:
                 block.name(source.source)
@@ -137,9 +95,7 @@ def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance
     return index
 
 
-def _file(
-    source: Source, root: str, prefix: str, sizes: dict[str, int] | None, advance: Advance | None, parts: list[Part]
-) -> list[Block]:
+def _file(source: Source, root: str, prefix: str, advance: Advance | None, parts: list[Part]) -> list[Block]:
     """The blocks of one file; its Part is added to `parts`."""
     with files.open_file(source.uri) as file:
         container = container_of(file, source.uri, source.format)
@@ -150,9 +106,9 @@ def _file(
         parts.append(part)
 
         def images() -> Images:
-            return Images(root, prefix, sizes)
+            return Images(root, prefix)
 
-        if not source.columns and sizes is None and not files.is_remote(source.uri):
+        if not source.columns and not files.is_remote(source.uri):
             size = os.fstat(file.fileno()).st_size
             if size == os.path.getsize(source.uri):  # else it was unpacked
                 spans = workers.spans(file, container, size)
@@ -202,16 +158,16 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
     def bits(name: str, dtype: Any) -> np.ndarray:
         return _join([np.frombuffer(bytes(getattr(b, name)), dtype) for b in blocks])
 
-    digest = bits("digest", DIGEST)
+    none = np.zeros(len(size), np.int64)
     offset, length, part = joined("offset"), joined("length"), _join(columns["part"])
-    opened = Opened(parts)
     return Index(
         parts=Texts.of(json.dumps({"container": p.container, "layout": p.layout}) for p in parts),
         part=part,
         offset=offset,
         length=length,
-        digest=digest,
-        order=canonical_order(digest, lambda row: opened.canonical(int(part[row]), int(offset[row]), int(length[row]))),
+        text_digest=bits("text_digest", DIGEST),
+        digest=np.zeros(0, DIGEST),
+        order=np.zeros(0, np.int64),
         source=rank[_join(columns["source"])] if names else _join(columns["source"]),
         source_names=Texts.of(names),
         ids=Texts.join([b.ids for b in blocks]),
@@ -227,9 +183,44 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
         image_ref=_join(columns["image_ref"]),
         image_path=Texts.of(images),
         image_size=_array(size),
+        image_mtime=none,
+        image_ctime=none,
+        image_inode=none,
+        image_digest=np.zeros(len(size), DIGEST),
         embedded=np.frombuffer(bytes(embedded), np.bool_),
         remarks=Texts.of(r for b in blocks for r in b.remarks),
     )
+
+
+def with_images(index: Index, parts: Sequence[Part], table: Table, trusted: bool) -> Index:
+    """The index of the same rows with these images: digests and order follow. Reads records of equal rows only."""
+
+    looked = replace(
+        index,
+        image_size=table.size,
+        image_mtime=table.mtime,
+        image_ctime=table.ctime,
+        image_inode=table.inode,
+        image_digest=table.digest,
+    )
+    old = index.table
+    alike = np.array_equal(old.size, table.size) and np.array_equal(old.digest, table.digest)
+    if len(index.digest) == len(index.text_digest) and alike:
+        return looked
+    images = zip(index.image_path, table.size.tolist(), digests_to_bytes(table.digest), strict=True)
+    identities = [identity(path, size, digest, trusted) for path, size, digest in images]
+    texts = index.text_digest.tobytes()
+    refs, start, digests = index.image_ref.tolist(), 0, []
+    for at, end in enumerate(index.image_end.tolist()):
+        digests.append(row_digest(texts[32 * at : 32 * at + 32], [identities[r] for r in refs[start:end]]))
+        start = end
+    digest = digests_to_array(digests)
+    opened = Opened(parts)
+
+    def canonical(row: int) -> bytes:
+        return opened.canonical(int(index.part[row]), int(index.offset[row]), int(index.length[row]))
+
+    return replace(looked, digest=digest, order=canonical_order(digest, canonical))
 
 
 class Opened:

@@ -21,7 +21,7 @@ from thresher.pools.embedded import SHORTEST, image_of
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 5  # raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 6  # raise when the same record would be read differently: cached pools are then parsed anew
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
@@ -141,8 +141,8 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     return Parsed(roles, texts, images, _source(record), problem, flags, video, audio, media)
 
 
-def digest(roles: list[str], texts: list[str], identities: list[str], media: tuple[str, ...] = ()) -> bytes:
-    """The same 32 bytes as `Sample.digest`, without building a Sample."""
+def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ()) -> bytes:
+    """The part of `Sample.digest` that the record decides (32 bytes), without a Sample: see `types.row_digest`."""
     joined = "".join([f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)])
     if joined.isascii():  # characters are bytes, so the lengths are right
         head = joined.encode("ascii")
@@ -152,8 +152,6 @@ def digest(roles: list[str], texts: list[str], identities: list[str], media: tup
             for r, t in zip(roles, texts, strict=True)
         ]
         head = b"".join([b"%s\x1f%d\x1f%s" % (role, len(text), text) for role, text in encoded])
-    if identities:
-        head += b"".join([b"\x1e" + i.encode("utf-8", "surrogatepass") for i in identities])
     if media:
         head += b"".join([b"\x1d" + m.encode("utf-8", "surrogatepass") for m in media])
     return hashlib.sha256(head).digest()

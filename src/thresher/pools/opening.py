@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from thresher.content import Memory
 from thresher.errors import PoolError
 from thresher.pools import cache as pool_cache
-from thresher.pools import files, llava
+from thresher.pools import contents, files, llava
 from thresher.pools import index as pool_index
+from thresher.pools.contents import Hashing, Table
+from thresher.pools.files import Kept
 from thresher.pools.index import Index
 from thresher.pools.locate import Source, absolute, locate
+from thresher.pools.parts import Part
 from thresher.pools.pool import Pool
 from thresher.pools.readers import check_format
 
@@ -31,12 +37,16 @@ def open_pool(
     cache: Path | None = None,
     progress: Advance | None = None,
     format: str | None = None,
+    trust_paths: bool = False,
+    hashing: Hashing | None = None,
 ) -> Pool:
     """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` says how each is written).
 
     `images`: the folder that image paths are relative to; where not given, the folder of each file.
     `cache`: a folder for the parsed pool, which makes the next opening instant; None keeps nothing.
     `progress(rows)`: called with the number of rows read since the last call, while files are parsed.
+    `hashing(done, todo)`: called while images are read; each is read once, and again where it changed.
+    `trust_paths`: path and size of an image stand for its content, so that no image is read; rows get other digests.
     `format`: a name of `readers.FORMATS` where the content does not tell; None: told from the content.
     Raises PoolError: missing, empty, cut off, not a known format, no image folder; ConfigError: no such format.
     """
@@ -49,33 +59,44 @@ def open_pool(
     if not sources:
         raise PoolError(f"{spec} names no file of a pool.")
     root, prefixes = _roots(sources)
-    stamps = [files.stamp(s.uri) for s in sources]
     notes: list[str] = []
     told = [
         [s.uri, s.source, s.named, p, s.format, s.columns, s.keep, s.seed, s.number]
         for s, p in zip(sources, prefixes, strict=True)
     ]
-    stamp = {"version": llava.VERSION, "images": root, "sources": told, "stamps": stamps}
-    at = pool_cache.file_for(cache, json.dumps(told), root) if cache is not None else None
-    found = _cached(at, stamp, notes) if at is not None else None
-    if found is None:
-        pool_index.settle_after(max((s[1] for s in stamps if isinstance(s[-1], int)), default=0))
-        found = pool_index.build(sources, root, prefixes, progress)
-        for source, then in zip(sources, stamps, strict=True):
-            if files.stamp(source.uri) != then:
-                raise PoolError(
-                    f"{source.uri} changed while it was being read. Open it again when nothing writes to it."
-                )
-        if at is not None:
-            try:
-                pool_cache.save(found, stamp, at)
-            except OSError as error:
-                notes.append(
-                    f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
-                )
+    stamp = {"version": llava.VERSION, "images": root, "sources": told, "trust_paths": trust_paths}
+    at = pool_cache.file_for(cache, json.dumps([told, trust_paths]), root) if cache is not None else None
+    known = _cached(at, stamp, sources, notes) if at is not None else None
+    found, kept, save = _read(sources, root, prefixes, progress) if known is None else known
+    memory = Memory(None if cache is None else cache / "contents", root)
+    table, said = contents.look(
+        root,
+        found.image_path,
+        found.embedded,
+        found.table,
+        memory,
+        trust=trust_paths,
+        first=known is None,
+        hashing=hashing,
+    )
+    notes += said
+    if known is None or not _alike(table, found.table, trust_paths):
+        parts = [
+            Part(s.uri, columns=s.columns, **json.loads(told)) for s, told in zip(sources, found.parts, strict=True)
+        ]
+        found, save = pool_index.with_images(found, parts, table, trust_paths), True
+    if at is not None and save:
+        try:
+            pool_cache.save(found, stamp, kept, at)
+        except OSError as error:
+            notes.append(
+                f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
+            )
     notes += found.remarks
     shown_folder = Path(images) if images is not None else Path(root)
-    pool = Pool(",".join(absolute(one) for one in specs), shown_folder, root, found, sources, stamps, tuple(notes))
+    pool = Pool(
+        ",".join(absolute(one) for one in specs), shown_folder, root, found, sources, kept, tuple(notes), trust_paths
+    )
     pool.path = Path(spec)
     pool.images = None if any(prefixes) else root
     pool.read_as = format
@@ -115,7 +136,23 @@ def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
     return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
 
 
-def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | None:
+def _read(
+    sources: Sequence[Source], root: str, prefixes: Sequence[str], progress: Advance | None
+) -> tuple[Index, list[Kept], bool]:
+    """The rows of all files, and the files as they were while they were read."""
+    kept = [files.keep(s.uri) for s in sources]
+    found = pool_index.build(sources, root, prefixes, progress)
+    for source, then in zip(sources, kept, strict=True):
+        now = files.stamp(source.uri)
+        if (now != then.stamp and then.still(source.uri) is None) or now[:2] != then.stamp[:2]:
+            raise PoolError(f"{source.uri} changed while it was being read. Open it again when nothing writes to it.")
+    return found, kept, True
+
+
+def _cached(
+    at: Path, stamp: Mapping[str, Any], sources: Sequence[Source], notes: list[str]
+) -> tuple[Index, list[Kept], bool] | None:
+    """(index, its files as they are now, whether the entry is to be written again); None where a file changed."""
     try:
         found = pool_cache.load(at, stamp)
     except pool_cache.Damaged as error:
@@ -123,6 +160,14 @@ def _cached(at: Path, stamp: Mapping[str, Any], notes: list[str]) -> Index | Non
         return None
     if found is None:
         return None
-    if not pool_index.images_as_they_were(found, stamp["images"]):
-        return None  # images were added, removed or overwritten: digests change with them
-    return found
+    index, kept = found
+    now = [k.still(s.uri) for s, k in zip(sources, kept, strict=True)]
+    same = [k for k in now if k is not None]
+    return (index, same, same != kept) if len(same) == len(kept) else None
+
+
+def _alike(a: Table, b: Table, trust: bool) -> bool:
+    """Whether two looks at the images saw the same."""
+    if trust:
+        return np.array_equal(a.size, b.size)
+    return np.array_equal(a.stamps, b.stamps) and np.array_equal(a.digest, b.digest)

@@ -17,7 +17,8 @@ import numpy as np
 from thresher.errors import PoolError
 from thresher.pools import index as pool_index
 from thresher.pools import layouts, llava
-from thresher.pools.handles import Handles
+from thresher.pools.files import Kept
+from thresher.pools.handles import Handles, changed
 from thresher.pools.index import Index
 from thresher.pools.locate import Source
 from thresher.pools.parts import Part
@@ -40,8 +41,9 @@ class Pool:
         root: str,
         index: Index,
         sources: Sequence[Source],
-        stamps: Sequence[list[Any]],
+        kept: Sequence[Kept],
         notes: tuple[str, ...],
+        trust_paths: bool = False,
     ) -> None:
         self.spec = spec  # what opens it again, from any folder
         self.path = Path(spec)  # what the user typed
@@ -49,7 +51,8 @@ class Pool:
         self.read_as: str | None = None  # the format with which to open it again
         self.images_folder = images_folder
         self.sources = tuple(sources)  # its files
-        self.stamps = [list(s) for s in stamps]  # what changes when they do
+        self.stamps = [k.stamp for k in kept]  # what changes when they do
+        self.trust_paths = trust_paths  # path and size of an image stand for its content
         self.parts = tuple(
             Part(s.uri, columns=s.columns, **json.loads(told)) for s, told in zip(sources, index.parts, strict=True)
         )
@@ -61,7 +64,7 @@ class Pool:
         self.source_names: tuple[str, ...] = tuple(index.source_names)
         self.order: np.ndarray = index.order  # int64 [n]: by digest, then canonical record, then row
         self._root = self.image_root = root  # where image paths start: a resolved local folder, or an address
-        self._files = Handles(self.parts, self.stamps)
+        self._files = Handles(self.parts, kept)
         self._convert = [layouts.converter(p.layout, p.columns) for p in self.parts]
         if len(self.parts) == 1 and self.parts[0].container in ("json", "jsonl"):
             self._files.rows(0)  # kept open: one that is replaced later goes on serving what was opened
@@ -180,7 +183,7 @@ class Pool:
     def image(self, number: int) -> ImageRef:
         """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes are read."""
         if not self.index.embedded[number]:
-            return ImageRef(path=self.index.image_path[number], size=int(self.index.image_size[number]))
+            return self._file(number)
         at = int(np.flatnonzero(self.index.image_ref == number)[0])
         row = int(np.searchsorted(self.index.image_end, at, side="right"))
         within = at - (int(self.index.image_end[row - 1]) if row else 0)
@@ -252,11 +255,15 @@ class Pool:
             text = pool_index.stand_in(rows, offset, length)
         else:
             value, convert = rows.value(offset, length), self._convert[part]
+            if type(value) is not dict:
+                raise changed(self.parts[part].uri)
             record = layouts.restore(value) if convert is None else convert(value)
         parsed = llava.parse(record, broken, text)
-        stop = int(i.image_end[row])
-        refs = i.image_ref[stop - len(parsed.images) : stop].tolist()
-        return record, Sample(
+        start, stop = int(i.image_end[row - 1]) if row else 0, int(i.image_end[row])
+        if stop - start != len(parsed.images):
+            raise changed(self.parts[part].uri)
+        refs = i.image_ref[start:stop].tolist()
+        sample = Sample(
             id=i.ids[row],
             turns=tuple(Turn(r, t) for r, t in zip(parsed.roles, parsed.texts, strict=True)),
             images=tuple(self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)),
@@ -264,6 +271,9 @@ class Pool:
             problem=problem,
             media=parsed.media,
         )
+        if sample.digest != i.digest[row : row + 1].tobytes():  # never a score of other words under this digest
+            raise changed(self.parts[part].uri)
+        return record, sample
 
     def _sample(self, row: int) -> Sample:
         return self._both(row)[1]
@@ -271,7 +281,13 @@ class Pool:
     def _image(self, number: int, given: str | bytes) -> ImageRef:
         if isinstance(given, bytes):
             return ImageRef(data=given, size=len(given))
-        return ImageRef(path=self.index.image_path[number], size=int(self.index.image_size[number]))
+        return self._file(number)
+
+    def _file(self, number: int) -> ImageRef:
+        i = self.index
+        digest = i.image_digest[number : number + 1].tobytes()
+        content = digest.hex() if any(digest) else ""
+        return ImageRef(i.image_path[number], None, int(i.image_size[number]), content, self.trust_paths)
 
 
 def _format(formats: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ def sample(blocks: Sequence[Block], source: Source) -> Block:
         for i in (rows[(rows >= start) & (rows < start + len(b))] - start).tolist():
             for name in ("offset", "length", "flags", "answer_words", "answer_chars", "turns", "video", "audio"):
                 getattr(out, name).append(getattr(b, name)[i])
-            out.digest += b.digest[32 * i : 32 * i + 32]
+            out.text_digest += b.text_digest[32 * i : 32 * i + 32]
             out.ids.append(texts[i])
             out.source.append(sources.setdefault(b.sources[b.source[i]], len(sources)))
             code = b.problem[i]

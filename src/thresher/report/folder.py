@@ -123,7 +123,13 @@ def open_pool_of(run: dict[str, Any]) -> Pool:
 
     cache = Path(run["store"]) / "pools"
     told = run["pool"]
-    return open_pool(told["path"], told["images"], cache=cache if cache.is_dir() else None, format=told.get("read_as"))
+    return open_pool(
+        told["path"],
+        told["images"],
+        cache=cache if cache.is_dir() else None,
+        format=told.get("read_as"),
+        trust_paths=told.get("trust_paths", False),
+    )
 
 
 def read_failures(folder: Path) -> list[Failure]:

@@ -98,6 +98,7 @@ class Session:
             pool=noted["path"],
             images=noted["images"],
             format=noted.get("read_as"),
+            trust_paths=noted.get("trust_paths", False),
             store=str(self.store.root),
             retry_errors=False,
             keep=_absolute(made.keep),
@@ -157,7 +158,10 @@ class Session:
 
             cache = self.store.root / "pools"
             self._target = open_pool(
-                self.config.validation, self.config.validation_images, cache=cache if cache.is_dir() else None
+                self.config.validation,
+                self.config.validation_images,
+                cache=cache if cache.is_dir() else None,
+                trust_paths=self.config.trust_paths,
             )
         return self._target
 

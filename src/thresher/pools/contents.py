@@ -1,0 +1,322 @@
+"""The images of a pool as they are now: which files are there, and the SHA-256 of what they contain.
+
+A digest is computed once and remembered (`thresher.content`); a file that may not be read, or is not there, has none.
+Files that a symbolic link leads out of the image folder to are not read. Remote images are fetched and hashed; they are
+remembered where their store tells more than a size (an ETag, a time). Reads the image folder; writes the memory only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import random
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thresher import content
+from thresher.content import THREADS, Hashed, Memory, Stamp
+from thresher.errors import ImageError
+from thresher.pools import files
+from thresher.pools.paths import inside, refusal
+from thresher.pools.texts import Texts
+from thresher.types import DIGEST, ImageRef
+
+CHUNK = 512  # images that a thread takes at once
+SPOT = 32  # remembered images that are read again at each opening
+SLOW_STAT = 40e-6  # seconds: file systems slower than this are asked by several threads
+TOLD = ("size", "ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "updated", "created")
+
+Hashing = Callable[[int, int], None]  # called with (images hashed, images to hash)
+
+
+@dataclass(frozen=True)
+class Table:
+    """m images. A remote image's `mtime` stands for all that its store tells of it."""
+
+    size: np.ndarray  # int64 [m]: bytes; -1 = no such file, or a path that may not be read
+    mtime: np.ndarray  # int64 [m], ns
+    ctime: np.ndarray  # int64 [m], ns; -1: the stamp does not tell a later write apart
+    inode: np.ndarray  # int64 [m]
+    digest: np.ndarray  # DIGEST [m]: SHA-256 of the bytes; zeros where they were not read
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """int64 [m, 4], as `content.Stamp` has them."""
+        return np.stack([self.size, self.mtime, self.ctime, self.inode], axis=1)
+
+    @classmethod
+    def of(cls, stamps: np.ndarray, digest: np.ndarray) -> Table:
+        size, mtime, ctime, inode = (np.ascontiguousarray(stamps[:, k]) for k in range(4))
+        return cls(size, mtime, ctime, inode, digest)
+
+
+def identity(path: str, size: int, digest: bytes, trusted: bool) -> str:
+    """`ImageRef.identity` of an image of the table. `digest`: 32 bytes, zeros where unknown."""
+    if path.startswith("bytes:"):
+        return "sha256:" + path[6:]
+    return ImageRef(path, None, size, digest.hex() if any(digest) else "", trusted).identity
+
+
+def look(
+    root: str,
+    paths: Texts,
+    embedded: np.ndarray,
+    known: Table,
+    memory: Memory,
+    *,
+    trust: bool = False,
+    first: bool = True,
+    hashing: Hashing | None = None,
+) -> tuple[Table, list[str]]:
+    """The images as they are now, and what the user may want to know.
+
+    `known`: what an earlier look found (`first` False), or only the sizes of embedded images. `trust`: sizes are enough.
+    """
+    source: _Local | _Remote = _Remote(root) if files.is_remote(root) else _Local(root)
+    names = [paths.blob[a:b].tobytes() for a, b in _spans(paths)]
+    stamps = source.stamps(names, embedded, None if first else known.size)
+    stamps[embedded] = known.stamps[embedded]
+    m = len(names)
+    if trust:
+        return Table.of(stamps, np.zeros(m, DIGEST)), []
+    digest = np.zeros(m, DIGEST)
+    there = (stamps[:, 0] >= 0) & ~embedded
+    if not first:
+        same = there & (stamps == known.stamps).all(axis=1)
+        digest[same] = known.digest[same]
+    todo = np.flatnonzero(there & (digest == DIGEST.type()))
+    if len(todo):
+        recalled, _, found = memory.recall([names[i] for i in todo.tolist()], stamps[todo])
+        digest[todo[found]] = recalled[found]
+        todo = todo[~found]
+    notes = []
+    remembered = np.flatnonzero(there & (digest != DIGEST.type()))
+    if isinstance(source, _Local) and not source.as_remembered(names, remembered, stamps, digest):
+        memory.forget()
+        notes.append(
+            "An image was overwritten in a way that its size and times do not show: all images were read again."
+        )
+        todo = np.flatnonzero(there)
+        digest[todo] = DIGEST.type()
+    _hash(source, names, todo, stamps, digest, memory, hashing)
+    return Table.of(stamps, digest), notes
+
+
+def _hash(
+    source: _Local | _Remote,
+    names: Sequence[bytes],
+    todo: np.ndarray,
+    stamps: np.ndarray,
+    digest: np.ndarray,
+    memory: Memory,
+    hashing: Hashing | None,
+) -> None:
+    """Read the images `todo` with several threads; what is found goes into `stamps` and `digest` and is remembered."""
+    if not len(todo):
+        return
+    kept: list[tuple[int, Hashed]] = []
+
+    def chunk(which: np.ndarray) -> list[tuple[int, Hashed | None]]:
+        return [(i, source.hash(names[i], stamps[i])) for i in which.tolist()]
+
+    def remember() -> None:
+        if kept:
+            memory.remember(
+                [names[i] for i, _ in kept],
+                np.array([h.stamp for _, h in kept], np.int64),
+                np.frombuffer(b"".join(h.digest for _, h in kept), DIGEST),
+                np.frombuffer(b"".join(h.sample for _, h in kept), "S16"),
+            )
+
+    done = 0
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for found in _in_order(pool, chunk, todo):
+                for i, made in found:
+                    if made is None:
+                        stamps[i, 2] = -1  # whatever the reason, it is tried again
+                        continue
+                    digest[i] = made.digest
+                    stamps[i] = made.stamp
+                    if source.settled(made.stamp):
+                        kept.append((i, made))
+                    else:
+                        stamps[i, 2] = -1
+                done += len(found)
+                if hashing is not None:
+                    hashing(done, len(todo))
+    finally:
+        remember()  # also after Ctrl-C: the next opening goes on from here
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[np.ndarray], Any], todo: np.ndarray) -> Iterator[Any]:
+    """Results of chunks; not more of them wait than threads can soon take, so that an interruption ends soon."""
+    size = max(1, min(CHUNK, -(-len(todo) // THREADS)))
+    chunks = [todo[a : a + size] for a in range(0, len(todo), size)]
+    ahead = [pool.submit(work, c) for c in chunks[: 2 * THREADS]]
+    following = len(ahead)
+    try:
+        while ahead:
+            yield ahead.pop(0).result()
+            if following < len(chunks):
+                ahead.append(pool.submit(work, chunks[following]))
+                following += 1
+    finally:
+        for f in ahead:
+            f.cancel()
+
+
+def _spans(paths: Texts) -> Iterator[tuple[int, int]]:
+    ends = paths.ends.tolist()
+    return zip([0, *ends[:-1]], ends, strict=False)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
+
+
+class _Local:
+    """Images in a folder of this machine."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._folders: dict[str, bool] = {}  # whether a folder of images really is below the root
+
+    def stamps(self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
+        """int64 [m, 4]. `sizes`: of an earlier look, where they are known."""
+        m = len(names)
+        out = np.full((m, 4), 0, np.int64)
+        out[:, 0] = -1
+        wanted = np.flatnonzero(~skip)
+        doubtful = wanted if sizes is None else wanted[sizes[wanted] < 0]  # the others were looked up before
+        refused = [i for i in doubtful.tolist() if refusal(_text(names[i]))]
+        if refused:
+            wanted = np.setdiff1d(wanted, np.array(refused, np.int64), assume_unique=True)
+        descriptor = None
+        with contextlib.suppress(OSError):  # it may only be passed through: then by the whole path
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+        def chunk(which: np.ndarray) -> np.ndarray:
+            found = [self._stamp(names[i], descriptor) for i in which.tolist()]
+            return np.array(found, np.int64).reshape(len(which), 4)
+
+        try:
+            head, rest = wanted[:200], wanted[200:]
+            began = time.perf_counter()
+            out[head] = chunk(head)
+            slow = len(rest) and (time.perf_counter() - began) / len(head) > SLOW_STAT
+            if slow:
+                with ThreadPoolExecutor(THREADS) as pool:
+                    out[rest] = np.concatenate(list(_in_order(pool, chunk, rest)))
+            else:
+                out[rest] = chunk(rest)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        return out
+
+    def _stamp(self, name: bytes, folder: int | None) -> tuple[int, int, int, int]:
+        # ASCII is the same bytes on disk; other text is given to the system as text, as everywhere else
+        path: bytes | str = name if name.isascii() else _text(name)
+        try:
+            if folder is None:
+                about = os.stat(os.path.join(self.root, _text(name)))
+            else:
+                about = os.stat(path, dir_fd=folder)
+        except (OSError, ValueError):
+            return (-1, 0, 0, 0)
+        return Stamp.of(about) if stat.S_ISREG(about.st_mode) else (-1, 0, 0, 0)
+
+    def hash(self, name: bytes, stamp: np.ndarray) -> Hashed | None:
+        """None where the file may not or cannot be read, or is written to."""
+        try:
+            descriptor = self._open(_text(name))
+        except (OSError, ValueError, ImageError):
+            return None
+        try:
+            return content.hash_open(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def settled(self, stamp: Stamp) -> bool:
+        return not stamp.wait()
+
+    def as_remembered(self, names: Sequence[bytes], which: np.ndarray, stamps: np.ndarray, digest: np.ndarray) -> bool:
+        """Whether some of these images, drawn anew each time, still have their digest."""
+        small = which[stamps[which, 0] <= content.WHOLE]
+        drawn = random.SystemRandom().sample(small.tolist(), min(SPOT, len(small)))  # protects, decides no result
+        for i in drawn:
+            made = self.hash(names[i], stamps[i])
+            if made is not None and made.digest != digest[i : i + 1].tobytes() and made.stamp == tuple(stamps[i]):
+                return False
+        return True
+
+    def _open(self, path: str) -> int:
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            real = os.path.realpath(os.path.join(self.root, folder))
+            self._folders[folder] = real == self.root or real.startswith(self.root.rstrip(os.sep) + os.sep)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        if self._folders[folder]:
+            try:
+                return os.open(os.path.join(self.root, path), flags | os.O_NOFOLLOW)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+        return os.open(inside(self.root, path), flags)
+
+
+class _Remote:
+    """Images below an address that fsspec knows."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def stamps(self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
+        told = self._listed()
+        out = np.zeros((len(names), 4), np.int64)
+        out[:, 0] = -1
+        for i in np.flatnonzero(~skip).tolist():
+            path = _text(names[i])
+            if path in told and not refusal(path):
+                out[i] = told[path]
+        return out
+
+    def _listed(self) -> dict[str, tuple[int, int, int, int]]:
+        """Path below the address -> stamp. An address that cannot be listed has no images."""
+        fs, inner = files.filesystem(self.root)
+        try:
+            found = fs.find(inner, detail=True)
+        except Exception:  # noqa: BLE001 - each store raises its own where there is no such folder: then no image is there
+            return {}
+        start = len(inner.rstrip("/")) + 1
+        out = {}
+        for path, about in found.items():
+            said = [f"{k}={about[k]}" for k in TOLD if about.get(k) is not None]
+            mark = int.from_bytes(hashlib.sha256("\0".join(said).encode()).digest()[:7], "big")
+            out[path[start:]] = (int(about.get("size") or 0), mark, 0 if len(said) > 1 else -1, 0)
+        return out
+
+    def hash(self, name: bytes, stamp: np.ndarray) -> Hashed | None:
+        fs, inner = files.filesystem(self.root)
+        try:
+            data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
+        except Exception:  # noqa: BLE001 - each store raises its own; the row that needs the image says why
+            return None
+        if len(data) != int(stamp[0]):
+            return None  # it was written to since it was listed
+        digest = hashlib.sha256(data).digest()
+        return Hashed(digest, digest[:16], Stamp(*(int(v) for v in stamp)))
+
+    def settled(self, stamp: Stamp) -> bool:
+        return stamp.ctime_ns >= 0
