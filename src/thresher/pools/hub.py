@@ -1,17 +1,20 @@
-"""Data sets of the `datasets` library: folders of `save_to_disk`, and hub ids where there is a network.
+"""Data sets of the `datasets` library: folders of `save_to_disk` or of its cache, and hub ids where there is a network.
 
-Both end as Arrow files on this machine, which `columnar.py` maps into memory. A hub id is downloaded by `datasets` into
+All end as Arrow files on this machine, which `columnar.py` maps into memory. A hub id is downloaded by `datasets` into
 its own cache.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install
 from thresher.pools.locate import Source
+from thresher.pools.paths import shown
 from thresher.text import parse_json
 
 
@@ -26,7 +29,8 @@ def saved(folder: str, images: str | None) -> list[Source]:
             raise PoolError(
                 f"{folder} holds the splits {', '.join(names) or '(none)'}. Give one of them: {folder}/SPLIT."
             )
-        return saved(os.path.join(folder, split), images)
+        found = saved(os.path.join(folder, split), images)
+        return [replace(found[0], note=_not_read(folder, split, names)), *found[1:]]
     named = [f.get("filename") for f in _json(state).get("_data_files") or [] if isinstance(f, dict)]
     paths = [os.path.join(folder, os.path.basename(f)) for f in named if isinstance(f, str)]
     if not paths:
@@ -36,6 +40,37 @@ def saved(folder: str, images: str | None) -> list[Source]:
         name = os.path.basename(os.path.dirname(os.path.abspath(folder))) or name
     root = images or os.path.realpath(folder)
     return [Source(os.path.abspath(p), name, root, "datasets") for p in paths]
+
+
+def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Source]:
+    """The Arrow files of a folder of the datasets cache. `about`: its dataset_info.json. Raises PoolError: which split?"""
+    held = sorted(f for f in os.listdir(folder) if f.endswith(".arrow") and not f.startswith(("cache-", "tmp", ".")))
+    listed = about.get("splits")
+    splits: dict[str, list[str]] = {}
+    for file in held:  # NAME-SPLIT.arrow, NAME-SPLIT-00000-of-00002.arrow
+        stem = re.sub(r"-\d+-of-\d+$", "", file.removesuffix(".arrow"))
+        names = sorted(map(str, listed), key=len, reverse=True) if isinstance(listed, dict) else []
+        split = next((n for n in names if stem == n or stem.endswith(f"-{n}")), stem.rpartition("-")[2])
+        splits.setdefault(split, []).append(file)
+    split = "train" if "train" in splits else next(iter(splits)) if len(splits) == 1 else ""
+    if not split:
+        paths = ", ".join(shown(os.path.join(folder, files[0])) for files in splits.values())
+        raise PoolError(f"{folder} holds the splits {', '.join(splits) or '(none)'}. Give the files of one: {paths}.")
+    name = str(about.get("dataset_name") or about.get("builder_name") or os.path.basename(os.path.abspath(folder)))
+    root, note = images or os.path.realpath(folder), _not_read(folder, split, list(splits))
+    found = [Source(os.path.abspath(os.path.join(folder, f)), name, root, "datasets") for f in splits[split]]
+    return [replace(found[0], note=note), *found[1:]]
+
+
+def _not_read(folder: str, split: str, names: list[str]) -> str:
+    """A note on the splits that are not read, or that the one which is read is no training split; "" for neither."""
+    others = [n for n in names if n != split]
+    if others:
+        return f"{folder}: of its splits, {split} is read and {', '.join(map(shown, others))} not."
+    from thresher.pools.folders import split_of
+
+    held_out = split_of(split) not in ("", "train")
+    return f"{folder} holds nothing but the split {shown(split)}, which is read." if held_out else ""
 
 
 def from_hub(spec: str, images: str | None) -> list[Source]:

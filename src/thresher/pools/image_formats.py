@@ -62,7 +62,7 @@ def sniff(head: bytes) -> str:
     """
     for magic, name in _MAGIC:
         if head.startswith(magic):
-            return "" if name == "BMP" and len(head) >= 18 and head[14:18] not in _BMP_HEADERS else name
+            return "" if name == "BMP" and head[14:18] not in _BMP_HEADERS else name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp" and _brands(head) & {b"avif", b"avis"}:

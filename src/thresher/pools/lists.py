@@ -34,6 +34,7 @@ STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
 _MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
 _KEYS = ("json_path", "path", "sampling_strategy", "source", "name", "images", "image_folder", "format")
 _inside: ContextVar[tuple[str, ...]] = ContextVar("the listings that are being followed", default=())
+_OF_DATASETS = ("features", "builder_name", "splits", "config_name", "dataset_name", "version", "citation", "license")
 _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 
 
@@ -141,11 +142,23 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[S
     return out
 
 
+def described_by_datasets(path: str) -> dict[str, Any] | None:
+    """What a dataset_info.json says that the `datasets` library wrote; None for LLaMA-Factory's, or any other file."""
+    content = _content(path, "llamafactory")
+    if not isinstance(content, dict) or any(
+        isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
+    ):
+        return None
+    return content if len(content.keys() & set(_OF_DATASETS)) >= 2 else None
+
+
 def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]:
     """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
 
     Raises PoolError: no such entry, none with a local file, one that ranks answers.
     """
+    from thresher.pools.folders import entries_held_out
+
     content = _content(path, "llamafactory")
     if not isinstance(content, dict) or not content:
         raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")
@@ -178,6 +191,8 @@ def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]
     if not out:
         held = f"It has {', '.join(map(shown, list(content)[:8]))}." if content else ""
         raise PoolError(f"{path} names no file that is here: expected entries with a file_name that exists. {held}")
+    if not entry and (note := entries_held_out(list(dict.fromkeys(s.source for s in out)))):
+        out[0] = replace(out[0], note=f"{path}: {note}")
     return out
 
 

@@ -19,13 +19,11 @@ from pathlib import Path
 from thresher.errors import PoolError
 from thresher.pools import files
 from thresher.pools.paths import shown
+from thresher.pools.sources import SUFFIXES, source_names
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".tar", ".tar.gz", ".tgz", ".json.gz", ".jsonl.gz")
 LONGEST = 4096  # characters of a path: what Linux takes
-_SHARD = re.compile(r"([-_.]?\d+)(-of-\d+)?$|([-_.])?\{[^{}]*\}$")
 _NAMED = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Source:
     """One file of a pool, and how it is to be read."""
 
     uri: str  # absolute local path, or an address
-    source: str  # the source of rows that name none; of all rows where `named`
+    source: str  # the source of rows that name none; of all rows where `named`; "": by the names of all files
     folder: str  # where its relative image paths start: a resolved local folder, or an address
     format: str | None = None  # a name of readers.FORMATS; None: told from the content
     columns: str = ""  # JSON of the entry of a dataset_info.json
@@ -41,10 +39,20 @@ class Source:
     seed: int = 0  # of its random sampling
     number: int = 0  # among the entries of the mixture: two random ones draw differently
     named: bool = False  # whether the user gave the source's name, which goes before what records say
+    note: str = ""  # what was passed over to come to this file, for the user
 
 
-def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
+def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[Source]:
     """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing there."""
+    each = [specs] if isinstance(specs, str) else specs
+    found = [s for spec in each for s in _located(spec, images, format)]
+    unnamed = [i for i, s in enumerate(found) if not s.source]
+    for i, name in zip(unnamed, source_names([found[i].uri for i in unnamed]), strict=True):
+        found[i] = replace(found[i], source=name)
+    return found
+
+
+def _located(spec: str, images: str | None, format: str | None) -> list[Source]:
     if not spec or "\0" in spec:
         raise PoolError(f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'.")
     if len(spec) > LONGEST and "," not in spec:
@@ -55,7 +63,7 @@ def locate(spec: str, images: str | None, format: str | None) -> list[Source]:
         parts = _split(spec)
         if len(parts) > 1 and all(_NAMED.fullmatch(p) or _plausible(p) for p in parts):
             return [s for p in parts for s in _named(p, images, format)]
-    if not _exists(spec) and _NAMED.fullmatch(spec):
+    if not _exists(spec) and _NAMED.fullmatch(spec) and not _matches(spec):
         return _named(spec, images, format)
     return _unnamed(spec, images, format)
 
@@ -139,72 +147,27 @@ def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
         from thresher.pools.hub import from_hub
 
         return from_hub(spec, images)
-    several = [s for name in matching(spec) for s in _one(name, images, format)]
+    names = matching(spec)
+    several = [s for name in names for s in read_file(name, images, format)]
+    if len(names) > 1 and several:
+        from thresher.pools.folders import mixed_splits
+
+        several[0] = replace(several[0], note=" ".join([mixed_splits(names), several[0].note]).strip())
     return several
 
 
-def _one(name: str, images: str | None, format: str | None) -> list[Source]:
+def read_file(name: str, images: str | None, format: str | None) -> list[Source]:
+    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources may be "" still."""
     from thresher.pools import lists
 
     if not files.is_remote(name) and os.path.isdir(name):
-        return _folder(name, images, format)
+        from thresher.pools.folders import folder
+
+        return folder(name, images, format)
     if format in (None, "mixture", "llamafactory") and (found := lists.listing(name, images, format)) is not None:
         return found
     uri = name if files.is_remote(name) else os.path.abspath(name)
-    return [Source(uri, source_name(name), images or local_folder(name), format)]
-
-
-def source_name(path: str) -> str:
-    """The name of a file as a source: without folder and suffix; shards of one data set share theirs.
-
-    >>> source_name("a/ocr.json"), source_name("a/train-00000-of-00004.parquet"), source_name("shards/000.tar")
-    ('ocr', 'train', 'shards')
-    """
-    path = path.rstrip("/")
-    base = path.rpartition("/")[2]
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if base.lower().endswith(suffix):
-            stem = base[: -len(suffix)]
-            if suffix in _SHARDED:
-                return _SHARD.sub("", stem) or os.path.basename(os.path.dirname(os.path.abspath(path))) or stem
-            return stem
-    return base.rpartition(".")[0] or base
-
-
-def _folder(name: str, images: str | None, format: str | None) -> list[Source]:
-    from thresher.pools import hub, lists
-
-    held = sorted(os.listdir(name))
-    if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
-        subset = [f for f in held if f.startswith("subset.")]
-        if subset:
-            return [s for f in subset for s in _one(os.path.join(name, f), images, format)]
-    if "state.json" in held or "dataset_dict.json" in held:
-        return hub.saved(name, images)
-    if "dataset_info.json" in held:
-        info = os.path.join(name, "dataset_info.json")
-        with lists.following(info):
-            return lists.dataset_info(info, images)
-    found_files = [f for f in held if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(name, f))]
-    paths = [os.path.join(name, f) for f in found_files]
-    if not paths:  # as the hub lays out data sets: data/*.parquet, one folder a configuration
-        paths = sorted(
-            p
-            for suffix in SUFFIXES
-            for p in glob.glob(os.path.join(glob.escape(name), "**", "*" + suffix), recursive=True)
-            if not _table_of_a_selection(p)
-        )
-    if not paths:
-        raise PoolError(
-            f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}). Give the file itself, or another folder."
-        )
-    return [s for p in dict.fromkeys(paths) for s in _one(p, images, format)]
-
-
-def _table_of_a_selection(path: str) -> bool:
-    """Whether select wrote it beside a subset: no pool."""
-    folder, base = os.path.split(path)
-    return not base.startswith("subset.") and os.path.isfile(os.path.join(folder, "selection.parquet"))
+    return [Source(uri, "", images or local_folder(name), format)]
 
 
 def _named(part: str, images: str | None, format: str | None) -> list[Source]:
@@ -219,6 +182,11 @@ def _exists(path: str) -> bool:
         return (files.is_remote(path) and not glob.has_magic(path) and "," not in path) or os.path.lexists(path)
     except (OSError, ValueError):
         return False
+
+
+def _matches(spec: str) -> bool:
+    """Whether a pattern with = in it (`source=*/part-0.parquet`) names files as it is, and not one that has a name."""
+    return not files.is_remote(spec) and glob.has_magic(spec) and bool(glob.glob(spec, recursive=True))
 
 
 def _one_named(spec: str) -> bool:

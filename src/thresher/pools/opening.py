@@ -30,6 +30,8 @@ from thresher.pools.readers import check_format
 if TYPE_CHECKING:
     from thresher.pools.index import Advance
 
+MOST_REMARKS = 8
+
 
 def open_pool(
     path: str | Path | Sequence[str | Path],
@@ -55,11 +57,11 @@ def open_pool(
     spec = ",".join(specs)
     folder = _image_folder(images, spec)
     given = str(images) if folder is not None and files.is_remote(folder) else folder
-    sources = [s for one in specs for s in locate(one, given, format)]
+    sources = locate(specs, given, format)
     if not sources:
         raise PoolError(f"{spec} names no file of a pool.")
     root, prefixes = _roots(sources)
-    notes: list[str] = []
+    notes = list(dict.fromkeys(s.note for s in sources if s.note))
     told = [
         [s.uri, s.source, s.named, p, s.format, s.columns, s.keep, s.seed, s.number]
         for s, p in zip(sources, prefixes, strict=True)
@@ -92,7 +94,7 @@ def open_pool(
             notes.append(
                 f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
             )
-    notes += found.remarks
+    notes += _few(list(dict.fromkeys(found.remarks)))
     shown_folder = Path(images) if images is not None else Path(root)
     pool = Pool(
         ",".join(absolute(one) for one in specs), shown_folder, root, found, sources, kept, tuple(notes), trust_paths
@@ -101,6 +103,14 @@ def open_pool(
     pool.images = None if any(prefixes) else root
     pool.read_as = format
     return pool
+
+
+def _few(remarks: list[str]) -> list[str]:
+    """Remarks on files, of thousands of which the first are enough."""
+    more = len(remarks) - MOST_REMARKS
+    return (
+        remarks if more <= 0 else [*remarks[:MOST_REMARKS], f"There are {more:,} more notes like these on other files."]
+    )
 
 
 def _image_folder(images: str | Path | None, name: str) -> str | None:

@@ -1,0 +1,246 @@
+"""A folder as a pool: which of its files are read, and what is said of the others.
+
+A selection of ours is its subset. A data set that `datasets` saved or cached is its Arrow files. Else all files of a known
+format, those of the folder itself or, where it has none, all below it; files of a test or validation split are no training
+rows and are left out. Lists folders and reads the small files that describe them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from thresher.errors import PoolError
+from thresher.pools import hub
+from thresher.pools.image_formats import EXTENSIONS
+from thresher.pools.locate import Source, read_file
+from thresher.pools.paths import shown
+from thresher.pools.sources import SUFFIXES
+
+_TRAIN = ("train", "training")
+_HELD_OUT = {
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation", "holdout", "heldout"),
+}
+_LETTERS = re.compile(r"[a-z]+")
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")  # of `datasets`
+# What a pool's folder may hold beside its files without being meant as rows: images, documents, code.
+_QUIET = EXTENSIONS | frozenset(
+    (
+        *(
+            "heic",
+            "heif",
+            "svg",
+            "jxl",
+            "md",
+            "rst",
+            "html",
+            "htm",
+            "css",
+            "js",
+            "pdf",
+            "py",
+            "ipynb",
+            "sh",
+            "toml",
+            "cfg",
+        ),
+        *(
+            "ini",
+            "yaml",
+            "yml",
+            "lock",
+            "log",
+            "bib",
+            "cff",
+            "sha256",
+            "md5",
+            "sum",
+            "part",
+            "tmp",
+            "bak",
+            "crc",
+            "idx",
+        ),
+    )
+)
+_QUIET_TEXTS = re.compile(r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE)
+_LOOKED_INTO = 500  # entries of a subfolder, to say that files in it are not read
+
+
+def folder(name: str, images: str | None, format: str | None) -> list[Source]:
+    """The files of a folder. What was passed over is the `note` of the first. Raises PoolError: nothing to read."""
+    held = sorted(os.listdir(name))
+    if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
+        subset = [f for f in held if f.startswith("subset.")]
+        if subset:
+            return [s for f in subset for s in read_file(os.path.join(name, f), images, format)]
+    if whole := _described(name, held, images):
+        return whole
+    files, others = _split_kinds(name, held)
+    deep = not files
+    if deep:
+        files, others = _below(name)
+        files = [f for f in files if not _table_of_a_selection(os.path.join(name, f))]
+    if not files:
+        there = f" It holds {_named(others)}: unpack or convert them." if others else ""
+        raise PoolError(
+            f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}).{there} "
+            "Give the file itself, or another folder."
+        )
+    notes = []
+    files, left = training_files(files)
+    if left:
+        what = "is a test or validation split" if len(left) == 1 else "are test or validation splits"
+        notes.append(f"{name}: {_named(left)} {what}, not read. Give its own path to read it.")
+    elif all(split_of(f) in _HELD_OUT for f in files):
+        notes.append(f"{name} names nothing but test or validation splits; they are read.")
+    if others:
+        notes.append(f"{name}: files of other kinds were passed over: {_named(others)}.")
+    if not deep and (under := _subfolders_with_files(name, held)):
+        notes.append(f"{name}: files in its folders {_named(under)} are not read, because it has files of its own.")
+    out: list[Source] = []
+    for file in dict.fromkeys(files):
+        path = os.path.join(name, file)
+        out += folder(path, images, format) if os.path.isdir(path) else read_file(path, images, format)
+    return [replace(out[0], note=" ".join([*notes, out[0].note]).strip()), *out[1:]] if out else out
+
+
+def split_of(path: str) -> str:
+    """The split that a path below a folder names: "train", "validation", "test" or "".
+
+    >>> split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"), split_of("latest.json")
+    ('test', 'validation', '')
+    """
+    path = path.replace("\\", "/").lower()
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.endswith(s)), "")
+    for part in reversed(path.removesuffix(suffix).split("/")):
+        words = _LETTERS.findall(part)
+        if any(word in _TRAIN for word in words):
+            return "train"
+        for split, names in _HELD_OUT.items():
+            if words and (words[0] in names or words[-1] in names):
+                return split
+    return ""
+
+
+def training_files(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(files to read, files of test and validation splits). Where there is nothing else, those are read."""
+    held_out = [f for f in files if split_of(f) in _HELD_OUT]
+    rest = [f for f in files if split_of(f) not in _HELD_OUT]
+    return (rest, held_out) if rest else (list(files), [])
+
+
+def mixed_splits(paths: Sequence[str]) -> str:
+    """A note where files that a pattern names are of training and of held-out splits; "" where they are not."""
+    common = os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
+    names = [p[len(common) :].lstrip("/") if common else p for p in paths]
+    left = [n for n in names if split_of(n) in _HELD_OUT]
+    if not left or len(left) == len(names):
+        return ""
+    return f"Test or validation splits are in the pool, because the pattern names them: {_named(left)}."
+
+
+def entries_held_out(names: Sequence[str]) -> str:
+    """A note where some entries of a list of data sets, all of which are read, look like held-out splits."""
+    left = [n for n in names if split_of(n) in _HELD_OUT]
+    if not left or len(left) == len(names):
+        return ""
+    return f"The entries {_named(left)} look like test or validation splits and are in the pool; #NAME takes one entry."
+
+
+def _described(name: str, held: Sequence[str], images: str | None) -> list[Source] | None:
+    """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory. None for any other."""
+    from thresher.pools import lists
+
+    if "state.json" in held or "dataset_dict.json" in held:
+        return hub.saved(name, images)
+    if "dataset_info.json" not in held:
+        return None
+    info = os.path.join(name, "dataset_info.json")
+    about = lists.described_by_datasets(info)
+    if about is None:
+        with lists.following(info):
+            return lists.dataset_info(info, images)
+    return hub.cached(name, about, images) if any(f.endswith(".arrow") for f in held) else None
+
+
+def _split_kinds(name: str, held: Sequence[str], prefix: str = "") -> tuple[list[str], list[str]]:
+    """(pool files, files of other kinds that may have been meant) of what a folder holds."""
+    files, others = [], []
+    for base in held:
+        if base.startswith(".") or base in _DESCRIPTIONS or not os.path.isfile(os.path.join(name, base)):
+            continue
+        suffix = base.lower().rpartition(".")[2] if "." in base else ""
+        if base.lower().endswith(SUFFIXES):
+            files.append(prefix + base)
+        elif suffix and suffix not in _QUIET and not (suffix == "txt" and _QUIET_TEXTS.match(base)):
+            others.append(prefix + base)
+    return files, others
+
+
+def _below(name: str) -> tuple[list[str], list[str]]:
+    """The same of everything below a folder, and the folders of `datasets` in it; paths from `name`, sorted."""
+    files: list[str] = []
+    others: list[str] = []
+    seen = {os.path.realpath(name)}
+    for where, folders, held in os.walk(name, followlinks=True):
+        below = os.path.relpath(where, name)
+        prefix = "" if below == "." else below + "/"
+        if prefix and _of_datasets(held):
+            files.append(below)
+            folders.clear()
+            continue
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and _first_time(os.path.join(where, f), seen))
+        found, other = _split_kinds(where, held, prefix)
+        files += found
+        others += other
+    return sorted(files), sorted(others)
+
+
+def _of_datasets(held: Sequence[str]) -> bool:
+    described = "state.json" in held or "dataset_dict.json" in held or "dataset_info.json" in held
+    return described and ("dataset_dict.json" in held or any(f.endswith(".arrow") for f in held))
+
+
+def _first_time(path: str, seen: set[str]) -> bool:
+    """Whether a folder was not met before, by whatever links lead to it."""
+    real = os.path.realpath(path)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def _subfolders_with_files(name: str, held: Sequence[str]) -> list[str]:
+    return [f"{f}/" for f in held if not f.startswith(".") and any(_pool_files(os.path.join(name, f)))]
+
+
+def _pool_files(path: str) -> Iterator[bool]:
+    """Whether each of the first entries of a folder is a pool file."""
+    if os.path.isdir(path):
+        try:
+            with os.scandir(path) as entries:
+                for _, entry in zip(range(_LOOKED_INTO), entries, strict=False):
+                    yield entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
+        except OSError:
+            return
+
+
+def _table_of_a_selection(path: str) -> bool:
+    """Whether select wrote it beside a subset: no pool."""
+    where, base = os.path.split(path)
+    return not base.startswith("subset.") and os.path.isfile(os.path.join(where, "selection.parquet"))
+
+
+def _named(files: Sequence[str]) -> str:
+    """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first of them."""
+    if len(files) <= 4:
+        return ", ".join(map(shown, files))
+    suffixes = Counter("." + f.rpartition(".")[2].lower() for f in files if "." in f.rpartition("/")[2])
+    if len(suffixes) > 1 and suffixes.total() == len(files):
+        return ", ".join(f"{shown(s)} ({n:,})" for s, n in suffixes.most_common(8))
+    return f"{shown(files[0])} and {len(files) - 1:,} more"

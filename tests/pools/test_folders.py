@@ -1,0 +1,162 @@
+"""Folders as pools: test and validation splits are no training rows, and what is passed over is said."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from thresher.errors import PoolError
+from thresher.pools import Pool, open_pool
+from thresher.pools.folders import split_of
+
+CASES = Path(__file__).parents[2].parent / "shared" / "cases"
+
+
+def write(folder: Path, *names: str) -> Path:
+    """Files of one row each, whose id is the file's path."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        turns = [{"from": "human", "value": f"Q {name}"}, {"from": "gpt", "value": "A"}]
+        row = {"id": name, "conversations": turns}
+        known = name.endswith((".json", ".jsonl"))
+        (folder / name).write_text(
+            (json.dumps(row) + "\n") if name.endswith("l") else json.dumps([row]) if known else "x"
+        )
+    return folder
+
+
+def ids(pool: Pool) -> list[str]:
+    return pool.ids(range(len(pool)))
+
+
+@pytest.mark.parametrize(
+    ("held_out", "taken"),
+    [
+        (
+            ["data/test-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"],
+            ["data/train-00000-of-00001.jsonl"],
+        ),
+        (["test/a.jsonl", "val/a.jsonl", "dev/a.jsonl", "eval/a.jsonl"], ["train/a.jsonl"]),
+        (["test.jsonl"], ["a.jsonl", "b.json"]),
+        (["val2017.json", "x.test.jsonl", "ocr_eval.json"], ["train2017.json", "contest.json", "x.train.jsonl"]),
+        (["x/validation/0000.jsonl"], ["x/train/0000.jsonl", "y/train_val.jsonl"]),
+    ],
+)
+def test_held_out_splits_are_not_read_and_said(held_out: list[str], taken: list[str], tmp_path: Path) -> None:
+    pool = open_pool(write(tmp_path / "d", *held_out, *taken))
+    assert sorted(ids(pool)) == sorted(taken)
+    assert len(pool.notes) == 1 and all(name in pool.notes[0] for name in held_out) and "not read" in pool.notes[0]
+    for name in held_out:
+        alone = open_pool(tmp_path / "d" / name)
+        assert ids(alone) == [name] and not alone.notes
+
+
+def test_names_that_only_look_like_a_split() -> None:
+    assert [split_of(n) for n in ("latest.json", "contest/a.json", "evaluate.json", "unit_test_cases.jsonl")] == [
+        ""
+    ] * 4
+    assert split_of("train_test.json") == "train"
+
+
+def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(tmp_path: Path) -> None:
+    write(tmp_path, "test/a.jsonl", "test/b.jsonl", "train/a.jsonl")
+    assert len(open_pool(tmp_path / "test")) == 2
+    only = open_pool(write(tmp_path / "only", "test-0.jsonl", "val.json"))
+    assert len(only) == 2 and "nothing but test or validation splits" in only.notes[0]
+    everything = open_pool(f"{tmp_path}/*/a.jsonl")
+    assert len(everything) == 2 and "because the pattern names them: test/a.jsonl" in everything.notes[0]
+    assert not open_pool(f"{tmp_path}/test/*.jsonl").notes
+
+
+def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "d", "a.jsonl", "c.jsonl.zst", "d.csv", "e.json.zip", "README.md", "LICENSE", "x.png", ".x.csv"
+    )
+    pool = open_pool(folder)
+    assert pool.notes == (f"{folder}: files of other kinds were passed over: c.jsonl.zst, d.csv, e.json.zip.",)
+    many = write(
+        tmp_path / "many", "in/a.jsonl", *(f"in/{i}.csv" for i in range(9)), *(f"in/{i}.npz" for i in range(2))
+    )
+    assert "passed over: .csv (9), .npz (2)" in open_pool(many).notes[0]
+    with pytest.raises(PoolError, match=r"It holds a\.csv, b\.zip: unpack or convert them"):
+        open_pool(write(tmp_path / "none", "a.csv", "b.zip", "README.md"))
+    deep = open_pool(write(tmp_path / "deep", "a.jsonl", "more/b.jsonl", "images/x.png"))
+    assert ids(deep) == ["a.jsonl"] and "files in its folders more/ are not read" in deep.notes[0]
+
+
+def test_links_that_lead_back_do_not_hang(tmp_path: Path) -> None:
+    write(tmp_path / "d", "in/a.jsonl")
+    os.symlink(tmp_path / "d", tmp_path / "d/in/back")
+    os.symlink(write(tmp_path / "elsewhere", "b.jsonl"), tmp_path / "d/linked")
+    assert sorted(ids(open_pool(tmp_path / "d"))) == ["b.jsonl", "in/a.jsonl"]
+
+
+def test_notes_come_with_the_cached_pool_too(tmp_path: Path) -> None:
+    write(tmp_path / "d", "train.json", "test.json")
+    first, again = (open_pool(tmp_path / "d", cache=tmp_path / "cache") for _ in range(2))
+    assert first.notes == again.notes and len(first.notes) == 1
+
+
+def test_entries_of_a_dataset_info_that_look_held_out(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", "b.json")
+    entries = {
+        "mine": {"file_name": "a.json", "formatting": "sharegpt"},
+        "mine_test": {"file_name": "b.json", "formatting": "sharegpt"},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(entries))
+    pool = open_pool(tmp_path)
+    assert len(pool) == 2 and "mine_test look like test or validation splits" in pool.notes[0]
+    assert not open_pool(f"{tmp_path}/dataset_info.json#mine_test").notes
+
+
+# ------------------------------------------------------------------------------------------------ folders of `datasets`
+
+
+def rows(name: str, count: int) -> list[dict[str, object]]:
+    turns = [{"from": "human", "value": f"Q {name}"}, {"from": "gpt", "value": "A"}]
+    return [{"id": f"{name}{i}", "conversations": turns} for i in range(count)]
+
+
+def test_saved_data_sets_name_the_splits_that_are_not_read(tmp_path: Path) -> None:
+    import datasets
+
+    both = datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 2)) for s in ("train", "validation", "test")})
+    both.save_to_disk(str(tmp_path / "saved"))
+    pool = open_pool(tmp_path / "saved")
+    assert ids(pool) == ["train0", "train1"] and "train is read and validation, test not" in pool.notes[0]
+    assert not open_pool(tmp_path / "saved/test").notes
+    assert ids(open_pool(tmp_path)) == ["train0", "train1"]  # found below, as one data set
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("test",)])
+def test_a_folder_of_the_datasets_cache(splits: tuple[str, ...], tmp_path: Path) -> None:
+    import datasets
+
+    for split in splits:
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows(split, 3)))
+    files = {split: str(tmp_path / f"{split}.json") for split in splits}
+    loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
+    folder = Path(loaded[splits[0]].cache_files[0]["filename"]).parent
+    assert (folder / "dataset_info.json").exists()
+    (folder / "cache-0123456789abcdef.arrow").write_bytes((folder / f"json-{splits[0]}.arrow").read_bytes())
+    taken = "train" if "train" in splits else splits[0]
+    for place in (folder, tmp_path / "cache"):
+        pool = open_pool(place)
+        assert ids(pool) == [f"{taken}{i}" for i in range(3)] and pool.format == "datasets"
+        assert pool.source_names == ("json",)
+        assert bool(pool.notes) == (splits != ("train",))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the reported cases are not in this checkout")
+def test_reported_cases() -> None:
+    repo = open_pool(CASES / "11-folder-takes-test-split/repo")
+    assert len(repo) == 12 and "data/test-00000-of-00001.parquet" in repo.notes[0]
+    comp = open_pool(CASES / "11-folder-takes-test-split/comp")
+    assert "c.jsonl.zst, d.csv, e.json.zip" in comp.notes[0]
+    assert len(open_pool(CASES / "11-folder-takes-test-split/jsplit")) == 4
+    assert len(open_pool(CASES / "30-hf-cache-folder")) == 8
+    assert open_pool(CASES / "10-source-names/years").source_names == ("coco2014", "coco2017")
+    assert open_pool(CASES / "10-source-names/hash").source_names == ("train",)
