@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import unicodedata
 import warnings
 import zlib
@@ -202,6 +203,14 @@ def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> N
         1: "bad-image: an image is base64 text that cannot be decoded instead of a path",
     }
     assert image_of("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"  # a path like any other
+
+
+def test_hostile_base64_takes_no_time() -> None:
+    start = base64.b64encode(picture("JPEG", (64, 64))).decode()[:2000]
+    for rest in (" " * 1_000_000 + "*", "=" * 1_000_000, "A" * 1_000_000 + "*"):
+        began = time.process_time()
+        assert image_of(start + rest) is None
+        assert time.process_time() - began < 1
 
 
 # ------------------------------------------------------------------------------------------------ spelling of paths

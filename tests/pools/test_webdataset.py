@@ -108,6 +108,14 @@ def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     names = sorted(f"a.frame_{i}.png" for i in range(8, 12))
     pool = open_pool(tar(tmp_path / "b.tar", *((n, image(int(n[8:-4]))) for n in names), ("a.json", record())))
     assert shades(pool, 0) == [8, 9, 10, 11] and not pool.notes
+    zeros = [
+        ("a.010.png", image(10)),
+        ("a.9.png", image(9)),
+        (f"a.{'1' * 5000}.png", image(11)),
+        ("a.00.png", image(0)),
+    ]
+    pool = open_pool(tar(tmp_path / "z.tar", *zeros, ("a.json", record())))
+    assert shades(pool, 0) == [0, 9, 10, 11]
     pool = open_pool(tar(tmp_path / "c.tar", ("a.1.png", image(1)), ("a.png", image(0)), ("a.json", record())))
     assert shades(pool, 0) == [0, 1]
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from thresher.pools.image_formats import HEAD, extension_of, sniff
 
 _DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*,", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAGIC_BYTES = (b"/9j/", b"iVBO", b"R0lG", b"UklG")
 _MIME = {"jpg": "jpeg", "ppm": "x-portable-pixmap", "ico": "x-icon"}
 _LINES = re.compile(r"\s+")
@@ -100,9 +100,10 @@ def extension(content: bytes) -> str:
 
 def _bare(text: str) -> bytes | None:
     """The bytes of base64 text; None where it is not all base64."""
-    if not _BASE64.fullmatch(text):
+    plain = _plain(text)
+    if not _BASE64.fullmatch(plain):
         return None
-    plain = _plain(text).rstrip("=")
+    plain = plain.rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -24,7 +24,7 @@ VIDEOS = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "g
 AUDIOS = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})
 CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")  # without leading zeros: of two, the longer one is larger
 
 
 class Member(NamedTuple):
@@ -183,7 +183,7 @@ def _images(
         held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
         return [], f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}", ()
     middles = [split(m.name)[2] for m in members]
-    numbers = [tuple(map(int, _NUMBER.findall(middle))) for middle in middles]
+    numbers = [tuple((len(n), n) for n in _NUMBER.findall(middle)) for middle in middles]
     words = {re.sub(r"[\d_.-]+", "", middle) for middle in middles}
     if len(members) > 1 and (len(words) > 1 or len(set(numbers)) < len(numbers)):
         return [m.content or b"" for m in members], "", tuple(m.name for m in members)
