@@ -198,13 +198,13 @@ def test_images_of_a_parquet_are_written_out_once(pool: Pool, tmp_path: Path) ->
 def test_losses_are_said_with_their_number(tmp_path: Path) -> None:
     rows = [
         {"image": ["a.png", 7], "conversations": qa("<image>Q")},
-        {"system": "S", "images": [], "conversations": qa("Q")},
+        {"texts": "S", "images": [], "conversations": qa("Q")},
         {"image": "gone.png", "conversations": qa("<image>Q")},
     ]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pool = open_pool(tmp_path / "p.jsonl", make_images(tmp_path / "images"), format="llava")
     notes = export(pool, range(3), tmp_path / "p.tar", "webdataset")
-    assert any("the field 'system' has another meaning there and is left out (1 row)" in n for n in notes)
+    assert any("the field 'texts' has another meaning there and is left out (1 row)" in n for n in notes)
     assert any("an image that is neither a path nor bytes is left out (1 row)" in n for n in notes)
     assert any("1 images could not be read" in n and "gone.png" in n for n in notes)
 

@@ -146,9 +146,9 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
         open_pool(save(tmp_path / "e.json", []))
     turns = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
     with pytest.raises(
-        PoolError, match=r"none of its 2 records is a row when read as swift\. .*Take --format swift away"
+        PoolError, match=r"none of its 2 records is a row when read as alpaca\. .*Take --format alpaca away"
     ):
-        open_pool(save(tmp_path / "f.json", [turns, turns]), format="swift")
+        open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
 
 
 def test_paths_that_are_no_pool(tmp_path, tiny_pool):

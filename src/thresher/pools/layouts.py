@@ -1,7 +1,9 @@
 """Layouts: how a record says its conversation. One explicit table; which one a file uses is told from its first records.
 
 A layout turns a record into the LLaVA form; where the records come from (JSON, parquet, a tar) is another matter
-(`readers.py`). Pure functions over decoded values.
+(`readers.py`). What a record means depends on that record alone: all chat layouts are read by the same rules, so that a
+`system`, `messages` or role that first appears late in a file is read as it would be at its beginning. Pure functions
+over decoded values.
 """
 
 from __future__ import annotations
@@ -18,10 +20,8 @@ Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 EXTRA = "extra_json"  # a JSON object of the fields that had no column of their own (what our parquet exports write)
 
-LAYOUTS: dict[
-    str, tuple[str, Convert | None]
-] = {  # name -> what it looks like, conversion (None: it is the LLaVA form)
-    "llava": ('"conversations": [{"from", "value"}], "image"', None),
+LAYOUTS: dict[str, tuple[str, Convert | None]] = {  # name -> what it looks like, conversion (None: declared in a file)
+    "llava": ('"conversations": [{"from", "value"}], "image"', sharegpt.to_llava),
     "sharegpt": ('"conversations" or "messages", "images", "system"', sharegpt.to_llava),
     "swift": ('"messages": [{"role", "content"}], "images" (JSONL)', swift.to_llava),
     "messages": ('"messages": [{"role", "content": text or parts}]', messages.to_llava),

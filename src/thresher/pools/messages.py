@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from thresher.pools import chat
+from thresher.pools import swift
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form (`chat.to_llava`)."""
-    return chat.to_llava(record, "messages", system=None)
+    """The record in the LLaVA form, by the same rules as ms-swift's: the two differ in name only."""
+    return swift.to_llava(record)

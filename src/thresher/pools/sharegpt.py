@@ -1,4 +1,7 @@
-"""ShareGPT: `{"conversations" | "messages": […], "images": ["a.jpg"], "system": "…", "tools": "…"}`, as LLaMA-Factory reads it."""
+"""LLaVA and ShareGPT: `{"conversations" | "messages": […], "image" | "images": …, "system": "…", "tools": "…"}`.
+
+One set of rules for both, so that a row means the same in whichever file it is.
+"""
 
 from __future__ import annotations
 
@@ -9,5 +12,15 @@ from thresher.pools import chat
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form (`chat.to_llava`)."""
-    return chat.to_llava(record, "conversations" if "conversations" in record else "messages", role=("from", "role"))
+    """The record in the LLaVA form (`chat.to_llava`); one that has that form already as it is."""
+    turns = record.get("conversations")
+    if type(record) is dict and type(turns) is list and turns and not record.get("system") and _plain(turns):
+        return record
+    if type(record) is dict and "conversations" not in record and "messages" not in record:
+        return record
+    key = "conversations" if turns or "messages" not in record else "messages"
+    return chat.to_llava(record, key, role=("from", "role"))
+
+
+def _plain(turns: list[Any]) -> bool:
+    return all(type(turn) is not dict or ("from" in turn and type(turn.get("value")) is str) for turn in turns)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from thresher.pools import chat
+from thresher.pools import chat, sharegpt
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record in the LLaVA form (`chat.to_llava`)."""
+    if not record.get("messages") and record.get("conversations"):
+        return sharegpt.to_llava(record)
     return chat.to_llava(record, "messages")
