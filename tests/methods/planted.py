@@ -114,6 +114,7 @@ def judged(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarra
             "best": np.round(score).astype(np.int32),
             "mass": np.full(n, 0.9, np.float32),
             "parsed": np.ones(n, bool),
+            "text": np.full(n, "4", object),
         }
     bits = (1 << length % len(STYLES)) | (1 << length // 2)
     for k in range(len(STYLES)):

@@ -244,12 +244,16 @@ def test_a_judge_that_does_not_judge_is_named():
     notes = " ".join(select(Mmssr(capabilities="ocr,humanities"), columns, 4).notes)
     assert "styles: the styler puts only 0.1% of its probability on the nine names" in notes
     written = {
-        "score_humanities": {"score": np.array([3, np.nan, 2], np.float32), "parsed": np.array([True, False, True])},
+        "score_humanities": {
+            "text": np.array(["3", "On a scale of 0 to 5, I", "2"], object),
+            "score": np.array([3, np.nan, 2], np.float32),
+            "parsed": np.array([True, False, True]),
+        },
         "styles": {"styles": np.array([1, 2, 0], np.int32)},
     }
     method = Mmssr(capabilities="humanities", score="generate", style="generate")
     out = select(method, columns_of({}, [0] * 3, **written), 3)
-    assert sorted(out.rows.tolist()) == [0, 2] and any("1 of 3 answers are no number" in n for n in out.notes)
+    assert sorted(out.rows.tolist()) == [0, 2] and any("1 of 3 answers give no clear number" in n for n in out.notes)
     assert any("1 of 3 generations" in n for n in out.notes)
 
 

@@ -45,9 +45,10 @@ def test_one_row_is_not_a_constant_column() -> None:
 
 def test_written_scores_that_are_no_number_are_counted() -> None:
     parsed = {"ocr": np.array([True, False, False]), "icl": np.ones(3, bool), "stem": np.array([True, True, False])}
-    (said,) = parse_warnings(parsed)
-    assert said.startswith("3 of 9 answers are no number") and said.endswith("ocr 2, stem 1")
-    assert parse_warnings({"icl": parsed["icl"]}) == [] == parse_warnings({})
+    texts = {name: np.array(["3", "", "a" * 200], object) for name in parsed}
+    (said,) = parse_warnings(parsed, texts)
+    assert said.startswith("3 of 9 answers give no clear number") and "ocr 2, stem 1. Such as “" in said
+    assert parse_warnings({"icl": parsed["icl"]}, texts) == [] == parse_warnings({}, {})
 
 
 def test_unparsable_generations_are_counted() -> None:

@@ -10,9 +10,8 @@ import re
 
 from thresher.evaluation.normalise import normalise
 from thresher.signals.candidates import PAIRS, Candidates
+from thresher.signals.prose import named_option
 
-_LETTER_FIRST = re.compile(r"\W*([A-Z])(?:[).:\]]|\W*$)")
-_LETTER_NAMED = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\(?([A-Z])\b(?![’'])", re.IGNORECASE)
 _WORD_FIRST = re.compile(r"\W*(\w+)\s*(?:[,.;:!]|$)")
 
 
@@ -33,9 +32,8 @@ def read(text: str, offered: Candidates) -> str:
         says = [normalise(o) for o in offered.options]
         if says.count(plain) == 1:
             return offered.texts[says.index(plain)]
-        named = _LETTER_FIRST.match(text) or _LETTER_NAMED.search(text)
-        if named and named[1].upper() in offered.letters:
-            return offered.texts[offered.letters.index(named[1].upper())]
+        if (at := named_option(text, offered.letters)) is not None:
+            return offered.texts[at]
     elif tuple(forms) in PAIRS and (first := _WORD_FIRST.match(text)) and normalise(first[1]) in forms:
         return offered.texts[forms.index(normalise(first[1]))]
     return text

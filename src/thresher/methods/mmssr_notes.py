@@ -54,7 +54,11 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
     if not len(columns):
         return []
     each = {name: columns[f"score_{name}"] for name in capabilities}
-    notes = parse_warnings({name: np.asarray(c["parsed"], bool) for name, c in each.items() if "parsed" in c})
+    written = {name: c for name, c in each.items() if "parsed" in c}
+    notes = parse_warnings(
+        {name: np.asarray(c["parsed"], bool) for name, c in written.items()},
+        {name: np.asarray(c["text"], object) for name, c in written.items()},
+    )
     notes += warnings(
         {name: np.asarray(c["score"]) for name, c in each.items()},
         {name: np.asarray(c["mass"]) for name, c in each.items() if "mass" in c},

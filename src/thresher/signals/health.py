@@ -57,16 +57,22 @@ def warnings(scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray])
     return found
 
 
-def parse_warnings(parsed: Mapping[str, np.ndarray]) -> list[str]:
-    """What a user should know of written scores: `parsed` bool [n] each, by capability."""
+def parse_warnings(parsed: Mapping[str, np.ndarray], texts: Mapping[str, np.ndarray]) -> list[str]:
+    """What a user should know of written scores, by capability: `parsed` bool [n], `texts` what was written, str [n]."""
     bad = {name: int((~good).sum()) for name, good in parsed.items()}
     if not any(bad.values()):
         return []
     each = ", ".join(f"{name} {k:,}" for name, k in bad.items() if k)
+    example = next((_quoted(str(t)) for name, good in parsed.items() for t in texts[name][~good] if str(t).strip()), "")
     return [
-        f"{sum(bad.values()):,} of {sum(map(len, parsed.values())):,} answers are no number from 0 to 5, and their rows have "
-        f"no score of that capability: {each}"
+        f"{sum(bad.values()):,} of {sum(map(len, parsed.values())):,} answers give no clear number from 0 to 5, and their rows "
+        f"have no score of that capability: {each}{f'. Such as {example}' if example else ''}"
     ]
+
+
+def _quoted(text: str, most: int = 80) -> str:
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    return f"“{line if len(line) <= most else line[:most] + ' …'}”"
 
 
 def _capabilities(count: int) -> str:

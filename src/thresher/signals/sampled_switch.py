@@ -6,7 +6,6 @@ Coarse: a share moves in steps of 1/m, and answers that name no option count for
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -15,9 +14,8 @@ import numpy as np
 
 from thresher.errors import CapabilityError
 from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
+from thresher.signals.prose import named_option
 from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
-
-_LETTER = re.compile(rf"\W*(?:option\s+|answer(?:\s+is)?:?\s+)?\(?([{LETTERS}])\b", re.IGNORECASE)
 
 
 class SampleBackend(Protocol):
@@ -43,7 +41,7 @@ class SampledSwitch(AsksCases):
     temperature: float = 1.0
 
     kind: ClassVar[str] = "sampled_switch"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
 
     def rows(
@@ -85,7 +83,5 @@ class SampledSwitch(AsksCases):
 
 
 def named(text: str, case: Case) -> int | None:
-    """The option whose letter a text begins with, None where it names none."""
-    m = _LETTER.match(text)
-    option = LETTERS.index(m[1].upper()) if m else len(case.options)
-    return option if option < len(case.options) else None
+    """The option whose letter a text gives as its answer, None where it names none or it is not clear which."""
+    return named_option(text, LETTERS[: len(case.options)])

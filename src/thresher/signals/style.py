@@ -14,6 +14,7 @@ all probability on the first style of its list: for it, and for servers without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,6 +25,7 @@ from thresher.prompts import read
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
+from thresher.signals.prose import without_reasoning
 from thresher.signals.query import AskedTogether, Query, shares, written
 from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need
@@ -79,7 +81,7 @@ class WrittenStyles:
     max_new_tokens: int = 64
 
     kind: ClassVar[str] = "written_styles"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "what the styler wrote"),
@@ -108,24 +110,25 @@ def filled(prompt: str, styles: Sequence[str]) -> str:
 def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     """The styles of a written list, bit k for `styles[k]`; 0 when none is recognised.
 
-    Parts are separated by commas or newlines; case, brackets, quotes and a final full stop do not matter, unknown parts are
-    passed over.
+    Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and "Styles:" in front do not matter,
+    unknown parts are passed over. A train of thought is no list; all styles together are the question repeated.
 
     >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
     True
-    >>> style_bits("I cannot tell.")
-    0
+    >>> style_bits("I cannot tell."), style_bits("<think>Is it a comparison, or"), style_bits("Styles: comparison") == 64
+    (0, 0, True)
     """
     place = {_plain(style): k for k, style in enumerate(styles)}
     bits = 0
-    for part in text.replace("\n", ",").split(","):
+    for part in without_reasoning(text).replace("\n", ",").split(","):
         k = place.get(_plain(part))
         if k is not None:
             bits |= 1 << k
-    return bits
+    return 0 if len(styles) > 1 and bits == (1 << len(styles)) - 1 else bits
 
 
 def _plain(part: str) -> str:
+    part = re.sub(r"^\W*(?:interaction )?styles?(?: candidates)?\W*:", "", part, flags=re.IGNORECASE)
     return part.strip(" \t[]\"'`.*-").lower()
 
 

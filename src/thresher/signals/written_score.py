@@ -1,12 +1,12 @@
 """How much a row helps to train one capability, as a model writes it: for servers that give no log-probabilities.
 
 The same question as `Judge`, answered by a short greedy generation, as the official mmSSR program asks it. Whole numbers
-only, so ties are massive; one generation a capability and row.
+only, so ties are massive; one generation a capability and row. A text from which no rating can be read for certain has no
+score; it is counted and said, and never a 0.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,11 +16,10 @@ import numpy as np
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
+from thresher.signals.prose import whole_number
 from thresher.signals.query import written
 from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need
-
-_SCORE = re.compile(r"(?<![\d.\-])[0-5](?:\.0*)?(?![\d]|\.\d)")
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,16 @@ class WrittenScore:
     capability: Capability
     prompt: str = QUERY
     system: str = SYSTEM
-    max_new_tokens: int = 8
+    max_new_tokens: int = 48
+    """Enough for a judge that repeats the question before its number."""
 
     kind: ClassVar[str] = "written_score"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "what the judge wrote"),
-        Field("score", "float32", "the number 0 … 5 in it; NaN: none was found; higher = helps more"),
-        Field("parsed", "bool", "a number 0 … 5 was found"),
+        Field("score", "float32", "the rating 0 … 5 in it; NaN: none is clear; higher = helps more"),
+        Field("parsed", "bool", "a rating 0 … 5 is clear"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -51,16 +51,17 @@ class WrittenScore:
         query = self.prompt.replace("{capability}", self.capability.wording)
         asked = [written(sample, self.system, query) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
-            score = np.array([score_of(str(text)) for text in piece.values["text"]], np.float32)
+            told = zip(piece.values["text"], piece.values["finished"], strict=True)
+            score = np.array([score_of(str(text), bool(finished)) for text, finished in told], np.float32)
             values = {"text": piece.values["text"], "score": score, "parsed": ~np.isnan(score)}
             yield Scored(piece.index, values, list(piece.errors))
 
 
-def score_of(text: str) -> float:
-    """The first whole number 0 … 5 that stands alone; NaN when there is none.
+def score_of(text: str, finished: bool = True) -> float:
+    """The rating that a judge wrote, 0 … 5; NaN when none is clear (`prose.whole_number`).
 
-    >>> score_of("4"), score_of("I rate it 3/5."), score_of("10")
+    >>> score_of("4"), score_of("I rate it 3/5."), score_of("On a scale of 0 to 5, I", finished=False)
     (4.0, 3.0, nan)
     """
-    found = _SCORE.search(text)
-    return float(found[0]) if found else float("nan")
+    found = whole_number(text, finished)
+    return float("nan") if found is None else float(found)
