@@ -1,7 +1,7 @@
 """The reference pictures of a report, three widths in both themes, and of the viewer. Needs playwright, pillow and chromium.
 
 python docs/images/screens.py OUT/report.html
-python docs/images/screens.py "http://127.0.0.1:PORT/?token=…"     what `thresher view OUT --no-open` prints
+python docs/images/screens.py "http://127.0.0.1:PORT/#token=…"     what `thresher view OUT --no-open` prints
 """
 
 import io

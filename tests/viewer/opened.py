@@ -22,7 +22,8 @@ from thresher.viewer.guard import Guard, Keys
 from thresher.viewer.session import Session
 
 PORT = 4321
-KEYS = Keys("address-token", "cookie-token", "form-token")
+KEYS = Keys("the-token", "the-signing-key")
+TOKEN = {"Authorization": f"Bearer {KEYS.token}"}
 
 
 def pool_of(folder: Path, rows: int = 160, extra: list[dict[str, Any]] | None = None) -> Pool:
@@ -50,12 +51,13 @@ def by_run(
 
 
 class Client:
-    """A browser that opened the viewer: its cookie, its own Origin, the token of its page."""
+    """A browser that opened the viewer: its own Origin, the token of its page."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.http = TestClient(Guard(application(session, KEYS), PORT, KEYS), base_url=f"http://127.0.0.1:{PORT}")
-        assert self.http.get(f"/?token={KEYS.address}").status_code == 200
+        self.http.headers.update(TOKEN)
+        assert self.http.get("/page").status_code == 200
 
     def get(self, path: str, **query: Any) -> Any:
         return self.http.get(path, params=query)
@@ -66,7 +68,7 @@ class Client:
         return dict(answer.json())
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
-        told = {"Origin": f"http://127.0.0.1:{PORT}", "X-Thresher-Token": KEYS.form} | headers
+        told = {"Origin": f"http://127.0.0.1:{PORT}"} | headers
         return self.http.post(path, json=body, headers=told)
 
     def change(self, path: str, body: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Served:
         )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", self.address), self.process.communicate()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", self.address), self.process.communicate()
 
     def end(self) -> tuple[int, str]:
         """Ctrl-C; (exit code, what was said on stderr)."""
@@ -56,7 +56,7 @@ class Visit:
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.asked: list[str] = []
         self.said: list[str] = []
-        self.origin = address.partition("/?")[0]
+        self.origin = address.partition("/#")[0]
         self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         self.page = self.context.new_page()
         self.page.on("request", lambda r: self.asked.append(r.url))
@@ -309,10 +309,12 @@ def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Pat
 
     def planted(route: Any) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, body=answer.text().replace("</main>", marks + "</main>"))
+        told = answer.json()
+        route.fulfill(response=answer, json=told | {"html": told["html"].replace("</main>", marks + "</main>")})
 
-    page.route("**/?token=*", planted)
+    page.route("**/page", planted)
     page.goto(address)
+    page.wait_for_selector("#slider")
     page.wait_for_timeout(600)
     assert page.evaluate("window.hacked") is None and page.locator("body").is_visible()
     assert any("Content Security Policy" in text for text in said)
@@ -328,7 +330,7 @@ def test_another_page_learns_nothing_and_changes_nothing(
     other = visit.context.new_page()
     (tmp_path / "evil.html").write_text("<title>evil</title>")
     other.goto((tmp_path / "evil.html").as_uri())
-    origin = served.address.partition("/?")[0]
+    origin = served.address.partition("/#")[0]
     tried = other.evaluate(
         """async (origin) => {
           const out = [];

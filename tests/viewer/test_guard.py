@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,16 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from tests.viewer.opened import KEYS, PORT, Client, session_of
+from tests.viewer.opened import KEYS, PORT, TOKEN, Client, session_of
+from thresher.viewer.app import application
 from thresher.viewer.guard import Guard, Keys
+from thresher.viewer.serve import listen
+from thresher.viewer.session import Session
 
 OWN = f"http://127.0.0.1:{PORT}"
-PATHS = ("/", "/rows", "/plots", "/image/0/0", "/static/viewer.js", "/static/page.css", "/nothing")
+OPEN = ("/", "/static/viewer.js", "/static/page.css")
+SECRET = ("/page", "/rows", "/plots", "/row/0", "/image/0/0", "/nothing", "/static", "/statics/a")
+PATHS = (*OPEN, *SECRET)
 CHANGES = ("/select", "/pin", "/undo", "/export")
 
 
@@ -29,43 +38,73 @@ def guarded() -> TestClient:
 
 
 def opened(guarded: TestClient) -> TestClient:
-    assert guarded.get(f"/?token={KEYS.address}").text == "passed"
+    guarded.headers.update(TOKEN)
     return guarded
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", SECRET)
 def test_nothing_is_told_without_the_token(guarded: TestClient, path: str) -> None:
-    for query in ("", "?token=", "?token=wrong", f"?token={KEYS.cookie}", f"?token=x&token={KEYS.address}"):
+    for query in ("", "?token=", f"?token={KEYS.token}", f"?signature={KEYS.token}", "?signature="):
         answer = guarded.get(path + query)
         assert answer.status_code == 403 and "passed" not in answer.text and "set-cookie" not in answer.headers
-    for kept in (f"thresher_view_{PORT}={KEYS.address}", f"other={KEYS.cookie}", "thresher_view", "=;;\x7f"):
+    for given in ("", KEYS.token, "Bearer ", "Bearer wrong", f"Basic {KEYS.token}", f"Bearer {KEYS.signing}", "ä"):
+        assert guarded.get(path, headers={"Authorization": given.encode()}).status_code == 403  # type: ignore[dict-item]
+    for kept in (f"thresher_view_{PORT}={KEYS.token}", f"token={KEYS.token}", "=;;\x7f"):
         assert guarded.get(path, headers={"Cookie": kept}).status_code == 403
+    assert opened(guarded).get(path).text == "passed"
 
 
-def test_the_address_works_for_the_first_page_only(guarded: TestClient) -> None:
-    for path in PATHS[1:]:
-        assert guarded.get(f"{path}?token={KEYS.address}").status_code == 403
-    answer = guarded.get(f"/?token={KEYS.address}")
-    kept = answer.headers["set-cookie"]
-    assert answer.text == "passed" and KEYS.address not in kept
-    assert kept == f"thresher_view_{PORT}={KEYS.cookie}; Path=/; HttpOnly; SameSite=Strict"
-    for path in PATHS:
-        assert guarded.get(path).text == "passed"
-    others = (
-        f'_xsrf=2|a|b; user-127="2|1:0|x="; broken; =; thresher_view_{PORT}={KEYS.cookie}; {{}}=1'  # of other ports
-    )
-    assert TestClient(guarded.app, base_url=OWN).get("/", headers={"Cookie": others}).text == "passed"
-    assert "set-cookie" not in guarded.get("/").headers
+@pytest.mark.parametrize("path", OPEN)
+def test_the_empty_page_is_public(guarded: TestClient, path: str) -> None:
+    assert guarded.get(path).text == "passed"
+    assert guarded.post(path, headers={"Origin": OWN}, json={}).status_code == 403
+
+
+def test_the_empty_page_holds_nothing_of_the_pool(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "length", rows=20)
+    client = TestClient(Guard(application(session, KEYS), PORT, KEYS), base_url=OWN)
+    page = client.get("/")
+    assert page.status_code == 200 and "viewer.js" in page.text
+    assert str(session.folder) not in page.text and session.folder.name not in page.text
+    assert KEYS.token not in page.text and "20 rows" not in page.text
+
+
+def test_no_answer_sets_a_cookie(tmp_path: Path) -> None:
+    """A cookie of 127.0.0.1 is sent to every port, so to any other local server."""
+    client = Client(session_of(tmp_path, "length", rows=20))
+    for path in ("/", "/page", "/rows", "/plots", "/row/0", "/nothing", "/static/viewer.js"):
+        assert "set-cookie" not in client.get(path).headers
+    assert "set-cookie" not in client.post("/undo", {}).headers
+    assert not list(client.http.cookies.jar)
+
+
+def test_the_address_of_one_image_opens_that_image_only(guarded: TestClient) -> None:
+    address = KEYS.sign("/image/0/0")
+    signature = address.partition("?")[2]
+    assert guarded.get(address).text == "passed"
+    for wrong in (
+        f"/image/0/1?{signature}",
+        f"/rows?{signature}",
+        f"{address}x",
+        f"{address}&a=b",
+        f"/image/0/0?a=b&{signature}",
+        f"/image/0/0?{signature[:-1]}",
+        KEYS.sign("/image/0/1").replace("/0/1", "/0/0"),
+        Keys().sign("/image/0/0"),
+    ):
+        assert guarded.get(wrong).status_code == 403, wrong
+    assert guarded.post(address, headers={"Origin": OWN}, json={}).status_code == 403
+    assert guarded.get(address, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403  # another port's page
 
 
 def test_the_page_may_be_opened_from_anywhere_and_nothing_else(guarded: TestClient) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}
-    assert guarded.get(f"/?token={KEYS.address}", headers=foreign).text == "passed"
-    for path in PATHS:
+    assert guarded.get("/", headers=foreign).text == "passed"
+    opened(guarded)
+    for path in PATHS[1:]:
         assert guarded.get(path, headers=foreign).status_code == 403
-        assert (
-            guarded.get(path, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403
-        )  # another port of this machine
+        same_site = guarded.get(path, headers={"Sec-Fetch-Site": "same-site"})  # another port of this machine
+        assert same_site.status_code == 403
         assert guarded.get(path, headers={"Sec-Fetch-Site": "same-origin"}).text == "passed"
 
 
@@ -82,37 +121,71 @@ def test_the_page_may_be_opened_from_anywhere_and_nothing_else(guarded: TestClie
 )
 def test_a_foreign_host_is_refused_even_with_the_token(guarded: TestClient, host: str) -> None:
     opened(guarded)
-    for path in (*PATHS, f"/?token={KEYS.address}"):
+    for path in (*PATHS, KEYS.sign("/image/0/0")):
         assert guarded.get(path, headers={"Host": host}).status_code == 403
 
 
+@pytest.mark.parametrize("head", ["Host:", "Host: ", "Host:\t", "X-Other: 1", "Host: ,127.0.0.1"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_an_empty_host_is_refused_on_the_wire(tmp_path: Path, head: str, version: str) -> None:
+    """As a server gets it, and not as a client library would send it."""
+    with served(session_of(tmp_path, "length", rows=20)) as port:
+        for path in ("/", "/page", "/static/viewer.js"):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as made:
+                asked = f"GET {path} HTTP/{version}\r\n{head}\r\nAuthorization: Bearer {KEYS.token}\r\n"
+                made.sendall(f"{asked}Connection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda made=made: made.recv(65536), b""))
+            status = answer.split(b" ", 2)[1]
+            assert status in (b"400", b"403"), answer[:200]
+
+
+@contextmanager
+def served(session: Session) -> Iterator[int]:
+    import uvicorn
+
+    with listen(0) as made:
+        port = made.getsockname()[1]
+        app = Guard(application(session, KEYS), port, KEYS)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+
+
 def test_localhost_is_this_machine_too(guarded: TestClient) -> None:
-    local = TestClient(guarded.app, base_url=f"http://localhost:{PORT}")
-    assert local.get(f"/?token={KEYS.address}").text == "passed"
-    told = {"Origin": f"http://localhost:{PORT}", "X-Thresher-Token": KEYS.form}
+    local = opened(TestClient(guarded.app, base_url=f"http://localhost:{PORT}"))
+    assert local.get("/page").text == "passed"
+    told = {"Origin": f"http://localhost:{PORT}"}
     assert local.post("/pin", json={}, headers=told).text == "passed"
     assert local.post("/pin", json={}, headers=told | {"Origin": OWN}).status_code == 403
 
 
 @pytest.mark.parametrize("path", CHANGES)
-def test_changes_need_the_cookie_the_header_and_the_own_origin(guarded: TestClient, path: str) -> None:
-    told = {"Origin": OWN, "X-Thresher-Token": KEYS.form}
-    assert guarded.post(path, json={}, headers=told).status_code == 403  # no cookie
-    assert guarded.post(f"{path}?token={KEYS.address}", json={}, headers=told).status_code == 403
+def test_changes_need_the_token_and_the_own_origin(guarded: TestClient, path: str) -> None:
+    told = {"Origin": OWN}
+    assert guarded.post(path, json={}, headers=told).status_code == 403  # no token
+    assert guarded.post(KEYS.sign(path), json={}, headers=told).status_code == 403
     opened(guarded)
     assert guarded.post(path, json={}, headers=told).text == "passed"
     for wrong in ("http://evil.example", f"http://127.0.0.1:{PORT + 1}", f"https://127.0.0.1:{PORT}", "null", ""):
-        assert guarded.post(path, json={}, headers=told | {"Origin": wrong}).status_code == 403
-    assert guarded.post(path, json={}, headers={"X-Thresher-Token": KEYS.form}).status_code == 403
-    for wrong in ("", KEYS.cookie, KEYS.address, KEYS.form + "x", "ä"):
-        assert guarded.post(path, json={}, headers={**told, "X-Thresher-Token": wrong.encode()}).status_code == 403  # type: ignore[dict-item]
+        assert guarded.post(path, json={}, headers={"Origin": wrong}).status_code == 403
+    assert guarded.post(path, json={}).status_code == 403
+    for wrong in ("", "Bearer", f"Bearer {KEYS.token}x", KEYS.token, "ä"):
+        assert guarded.post(path, json={}, headers={**told, "Authorization": wrong.encode()}).status_code == 403  # type: ignore[dict-item]
     assert guarded.post(path, json={}, headers=told | {"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 def test_a_doubled_header_is_refused(guarded: TestClient) -> None:
     opened(guarded)
     assert guarded.get("/", headers=[("Host", f"127.0.0.1:{PORT}"), ("Host", f"127.0.0.1:{PORT}")]).status_code == 403
-    assert guarded.get("/", headers=[("Origin", OWN), ("Origin", "http://evil.example")]).status_code == 403
+    own = ("Authorization", TOKEN["Authorization"])
+    doubled = TestClient(guarded.app, base_url=OWN).get("/page", headers=[own, own])
+    assert doubled.status_code == 403
+    assert guarded.get("/page", headers=[("Origin", OWN), ("Origin", "http://evil.example")]).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
@@ -127,7 +200,7 @@ def test_changes_are_never_made_by_get(tmp_path: Path) -> None:
 
 
 def test_a_large_or_unmeasured_body_is_refused(guarded: TestClient) -> None:
-    told = {"Origin": OWN, "X-Thresher-Token": KEYS.form}
+    told = {"Origin": OWN}
     opened(guarded)
     assert guarded.post("/pin", content=b"x" * 100_001, headers=told).status_code == 413
     assert guarded.post("/pin", content=iter([b"x"]), headers=told).status_code == 413
@@ -136,7 +209,7 @@ def test_a_large_or_unmeasured_body_is_refused(guarded: TestClient) -> None:
 
 def test_other_kinds_of_bodies_are_refused(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "length", rows=20))
-    told = {"Origin": OWN, "X-Thresher-Token": KEYS.form}
+    told = {"Origin": OWN}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert client.http.post("/undo", content=b"{}", headers=told | {"Content-Type": kind}).status_code == 400
     for body in (b"", b"{", b"[" * 50_000, b"\xff", b"NaN", b'"text"'):
@@ -151,7 +224,7 @@ def test_websockets_are_refused(guarded: TestClient) -> None:
 
 @pytest.mark.parametrize("status", [200, 403, 404])
 def test_every_answer_has_the_headers(guarded: TestClient, status: int) -> None:
-    answer = guarded.get("/")
+    answer = guarded.get("/page")
     if status == 200:
         answer = opened(guarded).get("/")
     elif status == 404:
@@ -176,11 +249,11 @@ def test_a_bug_shows_no_traceback_and_keeps_the_headers() -> None:
     client: Any = TestClient(
         Guard(Starlette(routes=[Mount("/", broken)]), PORT, KEYS), base_url=OWN, raise_server_exceptions=False
     )
-    answer = client.get(f"/?token={KEYS.address}")
+    answer = client.get("/page", headers=TOKEN)
     assert answer.status_code == 500 and "secret" not in answer.text and "content-security-policy" in answer.headers
 
 
 def test_tokens_are_long_and_differ() -> None:
     a, b = Keys(), Keys()
-    every = [a.address, a.cookie, a.form, b.address, b.cookie, b.form]
-    assert len(set(every)) == 6 and min(map(len, every)) >= 43
+    every = [a.token, a.signing, b.token, b.signing]
+    assert len(set(every)) == 4 and min(map(len, every)) >= 43

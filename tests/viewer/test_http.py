@@ -26,7 +26,7 @@ def client(tmp_path: Path) -> Client:
 
 
 def test_the_page_has_every_setting_with_its_help(tmp_path: Path) -> None:
-    page = Client(session_of(tmp_path, "clipper", prefer="least_helped")).get("/").text
+    page = Client(session_of(tmp_path, "clipper", prefer="least_helped")).get("/page").json()["html"]
     for word in ("prefer_share", "knowledge_ratio", "rows taken for how they respond", 'id="slider"', 'id="seed"'):
         assert word in page
     assert re.search(r"<option selected>least_helped</option>", page)
@@ -202,7 +202,7 @@ def test_a_whole_record_is_shown_as_text(tmp_path: Path) -> None:
 def test_what_cannot_be_chosen_again_says_so_on_the_page(tmp_path: Path) -> None:
     session = session_of(tmp_path, "unheard", rows=40)  # a plug-in that is not installed here
     client = Client(session)
-    page = client.get("/").text
+    page = client.get("/page").json()["html"]
     assert "not chosen again" in page and "<fieldset disabled>" in page
     assert client.rows()["said"] == "40 rows" and "disabled" in client.rows()["html"]
     for path, body in (("/pin", {"rows": [1], "state": "pinned"}), ("/export", {"where": "mine"})):
@@ -246,7 +246,11 @@ def test_nothing_hostile_comes_out_as_markup(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 8, hostile_records())
     client = Client(Session(selected(pool, "length", tmp_path / "out", "50%")))
     client.change("/pin", {"rows": [len(pool) - 1], "state": "pinned"})
-    pieces = [client.get("/").text, client.get("/plots").json()["html"], *client.change("/undo", {})["html"].values()]
+    pieces = [
+        client.get("/page").json()["html"],
+        client.get("/plots").json()["html"],
+        *client.change("/undo", {})["html"].values(),
+    ]
     for text in (*HOSTILE.values(), ""):
         for view in ("cards", "table"):
             got = client.get("/rows", words=text[:300], source="=" + text[:60], view=view, kind=text[:100])

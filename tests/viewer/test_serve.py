@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -75,11 +76,14 @@ def test_it_serves_until_it_is_stopped_and_ends_quietly(tmp_path: Path, stop: si
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     try:
-        with urllib.request.urlopen(address, timeout=20) as answer:
-            page, told = answer.read().decode(), dict(answer.headers)
-        assert 'id="slider"' in page and "HttpOnly" in told["set-cookie"] and "server" not in {k.lower() for k in told}
+        origin, _, token = address.partition("/#token=")
+        request = urllib.request.Request(f"{origin}/page", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            page, told = json.loads(answer.read()), {name.lower() for name in answer.headers}
+        assert 'id="slider"' in page["html"] and page["rows"] == 30
+        assert not {"set-cookie", "server"} & told
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(address.partition("?")[0], timeout=20)
+            urllib.request.urlopen(f"{origin}/page", timeout=20)
     finally:
         process.send_signal(stop)
         out, err = process.communicate(timeout=30)

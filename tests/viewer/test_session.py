@@ -259,7 +259,7 @@ def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: P
     session = Session(selected(pool, "clipper", tmp_path / "out"))
     shown = session.shown
     assert sorted(shown.failed) == [60, 61] and (shown.state[[60, 61]] == 3).all()
-    cards = {item.card.row: item.card for item in items(shown, np.array([60, 61]))}
+    cards = {item.card.row: item.card for item in items(shown, np.array([60, 61]), str)}
     assert cards[60].state == cards[61].state == "failed" and "no such image" in cards[60].reason
     with pytest.raises(ConfigError, match="no record"):
         session.pin(np.array([61]), "pinned")
@@ -267,8 +267,8 @@ def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: P
     assert shown.state[60] == 2 and 60 not in shown.failed and shown.outcome is not None
     mixture = Mixture(keep=str(session.folder / "view" / "keep.jsonl"))
     same(shown.outcome, by_run(session, "clipper", "30%", {}, mixture=mixture))
-    (item,) = items(shown, np.array([60]))
+    (item,) = items(shown, np.array([60]), str)
     assert item.mark == "pinned" and item.card.state == "kept" and item.card.reason.startswith("you pinned it")
     session.pin(np.array([60]), "banned")
-    (item,) = items(session.shown, np.array([60]))
+    (item,) = items(session.shown, np.array([60]), str)
     assert item.mark == "banned" and item.card.state == "dropped"

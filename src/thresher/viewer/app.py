@@ -37,6 +37,13 @@ MOST_ROWS = 1000  # pinned or banned at once
 LONGEST = 2000  # characters of a setting, a budget, a folder
 
 
+class Json(JSONResponse):
+    """JSON in ASCII: text that UTF-8 cannot hold, such as a lone surrogate, is escaped."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 class Viewer:
     """The routes of one session."""
 
@@ -47,7 +54,8 @@ class Viewer:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self.page),
+            Route("/", self.shell),
+            Route("/page", self.page),
             Route("/static/{name}", self.static),
             Route("/rows", self.rows),
             Route("/plots", self.plots),
@@ -61,8 +69,13 @@ class Viewer:
 
     # ------------------------------------------------------------------------------------------ reading
 
+    def shell(self, request: Request) -> Response:
+        """The page without anything of the pool: its script asks for the rest with the token."""
+        return HTMLResponse(render.shell())
+
     def page(self, request: Request) -> Response:
-        return HTMLResponse(render.page(self.session, self.keys.form))
+        shown = self.session.shown
+        return Json({"ok": True, **render.page(self.session, shown)})
 
     def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -78,10 +91,12 @@ class Viewer:
         shown, told = self.session.shown, request.query_params
         try:
             found = self.browser.page(shown, Query.of(told), more=told.get("more") == "1")
-            html = render.rows(found, items(shown, found.rows), told.get("view") == "table", bool(self.session.fixed))
+            html = render.rows(
+                found, items(shown, found.rows, self.keys.sign), told.get("view") == "table", bool(self.session.fixed)
+            )
         except ThresherError as error:  # the pool's file was changed under us
-            return JSONResponse({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
-        return JSONResponse(
+            return Json({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+        return Json(
             {
                 "ok": True,
                 "number": shown.number,
@@ -99,9 +114,9 @@ class Viewer:
         try:
             if self.drawn[0] != shown.number:
                 self.drawn = (shown.number, render.plots(shown))
-            return JSONResponse({"ok": True, "number": shown.number, "html": self.drawn[1]})
+            return Json({"ok": True, "number": shown.number, "html": self.drawn[1]})
         except ThresherError as error:
-            return JSONResponse({"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}})
+            return Json({"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}})
 
     def row(self, request: Request) -> Response:
         """A record as it stands in the file, as text."""
@@ -111,8 +126,8 @@ class Viewer:
                 return PlainTextResponse("The pool has no such row.\n", 404)
             text = render.record(next(iter(self.session.pool.raw([row]))))
         except ThresherError as error:
-            return JSONResponse({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
-        return JSONResponse({"ok": True, "title": f"Row {row:,}", "text": text})
+            return Json({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+        return Json({"ok": True, "title": f"Row {row:,}", "text": text})
 
     def image(self, request: Request) -> Response:
         try:
@@ -135,14 +150,14 @@ class Viewer:
             if not isinstance(told, dict) or request.headers.get("content-type") != "application/json":
                 return PlainTextResponse("Expected a JSON object.\n", 400)
             try:
-                return JSONResponse(await run_in_threadpool(change, told))
+                return Json(await run_in_threadpool(change, told))
             except _BadRequest as error:
                 return PlainTextResponse(f"{error}\n", 400)
             except MemoryError:
-                return JSONResponse(_failed(Problem("", "Not enough memory for this. What was shown stays.")))
+                return Json(_failed(Problem("", "Not enough memory for this. What was shown stays.")))
             except Exception:  # a bug, ours or a plug-in's: the page must go on, and the terminal shows where it is
                 logging.getLogger("uvicorn.error").exception("a change failed")
-                return JSONResponse(_failed(Problem("", BUG)))
+                return Json(_failed(Problem("", BUG)))
 
         return route
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,14 +34,14 @@ class Item:
     mark: str
 
 
-def items(shown: Shown, rows: np.ndarray) -> list[Item]:
-    """The pool rows `rows`, in this order."""
+def items(shown: Shown, rows: np.ndarray, sign: Callable[[str], str]) -> list[Item]:
+    """The pool rows `rows`, in this order. `sign`: the path of an image -> its address."""
     samples = shown.pool.samples(rows)
     plain = plain_cards(shown.pool, rows, samples, images=0)
     out = []
     for row, at, card, sample in zip(rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True):
         mark = "pinned" if shown.keep[row] else "banned" if shown.drop[row] else ""
-        out.append(Item(_told(shown, row, at, _with_pictures(card, sample), sample), mark))
+        out.append(Item(_told(shown, row, at, _with_pictures(card, sample, sign), sample), mark))
     return out
 
 
@@ -62,9 +62,9 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
     return replace(card, state="failed" if sample.problem else "dropped", kind="left out", reason=why[:400])
 
 
-def _with_pictures(card: Card, sample: Sample) -> Card:
+def _with_pictures(card: Card, sample: Sample, sign: Callable[[str], str]) -> Card:
     shown = tuple(
-        Thumbnail((ref.path or "embedded image")[-120:], f"/image/{card.row}/{i}")
+        Thumbnail((ref.path or "embedded image")[-120:], sign(f"/image/{card.row}/{i}"))
         for i, ref in enumerate(sample.images[:IMAGES])
     )
     return replace(card, images=shown, more_images=max(len(sample.images) - IMAGES, 0))

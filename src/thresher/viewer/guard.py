@@ -1,29 +1,37 @@
-"""Who may ask: every request passes here before any route, and every answer gets the headers that a browser needs to be told.
+"""Who may ask: every request passes here before any route, and every answer gets security headers.
 
-Another page in the same browser, or another host name that resolves to this machine, must learn nothing and change nothing:
+Another page in the same browser, another program on this machine, or another host name that resolves
+to it must learn nothing and change nothing:
 
-    Host      exactly this address and port (a foreign name that resolves to 127.0.0.1 is refused)
-    token     in the address of the first page; from then on in a cookie (HttpOnly, SameSite=Strict)
-    POST      also a second token in a header that only the page's own script can set, and the page's own Origin
-    Origin, Sec-Fetch-Site   foreign ones are refused, but for the first page, which may be opened from anywhere with its token
+    Host      exactly this address and port, so a foreign name that resolves to 127.0.0.1 is refused
+    token     after the `#` of the printed address, which browsers never send; the page's script keeps
+              it (sessionStorage, which belongs to one port) and sends it as `Authorization: Bearer`
+    images    `<img>` sends no such header: their addresses are signed one by one
+    POST      also needs the page's own Origin
+    Origin, Sec-Fetch-Site   foreign ones are refused, except to open the page, which is empty
 
-Plain ASGI: knows nothing of routes. Tokens are compared in constant time.
+There is no cookie: a browser would send it to every port of 127.0.0.1, so any local server would get
+it. Without the token only the empty page, its script and its style are served.
+
+Plain ASGI: knows nothing of routes. Secrets are compared in constant time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-HEADER = b"x-thresher-token"
+SCHEME = "Bearer "
+PUBLIC = ("/", "/static/")  # the empty page; files that are part of thresher
 MOST_BYTES = 100_000  # of a request's body
 HEADERS = (
     (
@@ -47,11 +55,27 @@ def new_token() -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """`address`: what stands in the URL; `cookie`: what a browser that opened it keeps; `form`: what the page's script sends."""
+    """Secrets of one process.
 
-    address: str = field(default_factory=new_token)
-    cookie: str = field(default_factory=new_token)
-    form: str = field(default_factory=new_token)
+    token: what stands in the printed address and what the page's script sends.
+    signing: what addresses of images are signed with; it never leaves the process.
+    """
+
+    token: str = field(default_factory=new_token)
+    signing: str = field(default_factory=new_token)
+
+    def sign(self, path: str) -> str:
+        """The address of `path` that may be asked for without the token."""
+        return f"{path}?signature={self._signature(path)}"
+
+    def signed(self, path: str, query: bytes) -> bool:
+        """Whether `query` is the signature of `path` and nothing else."""
+        expected = f"signature={self._signature(path)}"
+        return secrets.compare_digest(query, expected.encode())
+
+    def _signature(self, path: str) -> str:
+        code = path.encode("utf-8", "surrogatepass")
+        return hmac.new(self.signing.encode(), code, hashlib.sha256).hexdigest()
 
 
 class Guard:
@@ -60,67 +84,58 @@ class Guard:
     def __init__(self, app: App, port: int, keys: Keys) -> None:
         self.app, self.keys = app, keys
         self.hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
-        self.cookie = f"thresher_view_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        headers = _single(scope["headers"])
-        refused = self._refusal(scope, headers)
+        refused = self._refusal(scope, _single(scope["headers"]))
         if refused is not None:
             status, why = refused
-            await _answer(self._telling(send, False), status, why)
+            await _answer(_with_headers(send), status, why)
             return
-        await self.app(scope, receive, self._telling(send, self._has_address(scope)))
+        await self.app(scope, receive, _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
         """(status, why), or None for a request that may pass."""
-        method, first = scope["method"], scope["path"] == "/"
+        method, path = scope["method"], scope["path"]
         if method not in ("GET", "HEAD", "POST"):
             return 405, "Only GET and POST are answered here."
         host = headers.get(b"host", "").lower()
         if host not in self.hosts:
             return 403, "This address is not the viewer's. Open the address that thresher view printed."
-        opened = first and method != "POST" and self._has_address(scope)
+        reading = method != "POST"
+        opening = reading and path == PUBLIC[0]  # may be a link in any other page: it shows nothing
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
         own = f"http://{host}"
-        if not opened and (origin not in (None, own) or site not in (None, "same-origin", "none")):
+        if not opening and (origin not in (None, own) or site not in (None, "same-origin", "none")):
             return 403, "Another page asked. Only the viewer's own page may."
-        if not opened and not _equal(self._kept(headers), self.keys.cookie):
+        public = opening or (reading and path.startswith(PUBLIC[1]))
+        signed = reading and self.keys.signed(path, scope.get("query_string", b""))
+        if not public and not signed and not self._has_token(headers):
             return 403, "The token is missing or wrong. Open the address that thresher view printed."
-        if method == "POST":
-            if origin != own or not _equal(headers.get(HEADER, ""), self.keys.form):
+        if not reading:
+            if origin != own:
                 return 403, "Changes are taken from the viewer's own page only. Load it again."
             length = headers.get(b"content-length", "")
             if not (length.isdecimal() and int(length) <= MOST_BYTES):
                 return 413, "The request is too large."
         return None
 
-    def _has_address(self, scope: Scope) -> bool:
-        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
-        return len(given) == 1 and _equal(given[0], self.keys.address)
+    def _has_token(self, headers: dict[bytes, str]) -> bool:
+        return _equal(headers.get(b"authorization", ""), SCHEME + self.keys.token)
 
-    def _kept(self, headers: dict[bytes, str]) -> str:
-        """The viewer's cookie. Read by hand: cookies of this machine's other ports come along, well formed or not."""
-        pairs = [part.strip().partition("=") for part in headers.get(b"cookie", "").split(";")]
-        mine = [value for name, _, value in pairs if name == self.cookie]
-        return mine[0] if len(mine) == 1 else ""
 
-    def _telling(self, send: Send, opened: bool) -> Send:
-        async def tell(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                named = {name for name, _ in HEADERS}
-                headers = [pair for pair in message.get("headers", []) if pair[0].lower() not in named]
-                headers += HEADERS
-                if opened:
-                    kept = f"{self.cookie}={self.keys.cookie}; Path=/; HttpOnly; SameSite=Strict"
-                    headers.append((b"set-cookie", kept.encode()))
-                message = {**message, "headers": headers}
-            await send(message)
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            named = {name for name, _ in HEADERS}
+            headers = [pair for pair in message.get("headers", []) if pair[0].lower() not in named]
+            message = {**message, "headers": [*headers, *HEADERS]}
+        await send(message)
 
-        return tell
+    return sending
 
 
 def _single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
@@ -128,7 +143,7 @@ def _single(headers: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
     out: dict[bytes, str] = {}
     for name, value in headers:
         name = name.lower()
-        out[name] = "\n" if name in out and name != b"cookie" else value.decode("latin-1")
+        out[name] = "\n" if name in out else value.decode("latin-1")
     return out
 
 

@@ -67,17 +67,30 @@ def _render(template: str, **values: Any) -> str:
 # ---------------------------------------------------------------------------------------------- the page
 
 
-def page(session: Session, token: str) -> str:
-    """The whole page. `token`: what its script must send with every change."""
-    shown = session.shown
+def shell() -> str:
+    """What is served to anyone: a frame that holds nothing of the pool."""
+    return _render("shell.html.jinja")
+
+
+def page(session: Session, shown: Shown) -> dict[str, Any]:
+    """Everything inside the frame, and what the script needs to know."""
+    title = f"{session.folder.name}: {len(session.pool):,} rows"
+    return {
+        "title": printable(f"{title} · thresher view"),
+        "rows": len(session.pool),
+        "kept": shown.kept,
+        "html": _body(session, shown, title),
+    }
+
+
+def _body(session: Session, shown: Shown, title: str) -> str:
     names = session.pool.source_names
     sizes = np.bincount(session.pool.source, minlength=len(names))
     largest = np.lexsort((np.arange(len(names)), -sizes))[:MOST_SOURCES].tolist()
     sources = [(names[i], short(names[i]) or "(none)") for i in sorted(largest, key=lambda i: names[i]) if sizes[i]]
     return _render(
         "view.html.jinja",
-        title=f"{session.folder.name}: {len(session.pool):,} rows",
-        token=token,
+        title=title,
         version=thresher.__version__,
         session=session,
         shown=shown,

@@ -46,7 +46,7 @@ def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None
         session = Session(folder)
         keys, port = Keys(), made.getsockname()[1]
         app = Guard(application(session, keys), port, keys)
-        address = f"http://127.0.0.1:{port}/?token={keys.address}"
+        address = f"http://127.0.0.1:{port}/#token={keys.token}"
         say(address)
         if browser and _has_screen():
             import webbrowser

@@ -3,9 +3,24 @@
 (() => {
   "use strict";
   const id = (name) => document.getElementById(name);
-  const token = document.querySelector('meta[name="thresher-token"]').content;
-  if (location.search) history.replaceState(null, "", "/"); // the token does not stay in the address
 
+  // ---- the token: after the # of the address, which is never sent; kept by this tab for this port, so that a reload works
+  const KEEP = "thresher-token";
+  const given = () => new URLSearchParams(location.hash.slice(1)).get("token") || "";
+  const takeToken = () => {
+    let found = given();
+    try {
+      if (found) sessionStorage.setItem(KEEP, found); else found = sessionStorage.getItem(KEEP) || "";
+    } catch { /* the tab may keep nothing: a reload then needs the address again */ }
+    if (location.hash) history.replaceState(null, "", location.pathname); // it does not stay in the address bar
+    return found;
+  };
+  const token = takeToken();
+  const authorization = { Authorization: "Bearer " + token };
+  addEventListener("hashchange", () => { if (given()) { takeToken(); location.reload(); } }); // the address pasted into this tab
+
+  const GONE = "The viewer does not answer: it was stopped or started again. Open the address that thresher view printed.";
+  const run = () => {
   // ---- theme: auto (the system's), light, dark
   const themes = ["auto", "light", "dark"];
   let theme = "auto";
@@ -28,7 +43,6 @@
     works += more;
     if (works) id("status").dataset.busy = "1"; else delete id("status").dataset.busy;
   };
-  const GONE = "The viewer does not answer: it was ended, or started again. Open the address that thresher view prints.";
   const answer = async (response) => {
     if (!response.ok) throw new Error(response.status === 403 ? GONE : (await response.text()).trim() || "HTTP " + response.status);
     return response.json();
@@ -43,9 +57,9 @@
   };
   const post = (path, body) => asked(() => fetch(path, {
     method: "POST", body: JSON.stringify(body),
-    headers: { "Content-Type": "application/json", "X-Thresher-Token": token },
+    headers: { "Content-Type": "application/json", ...authorization },
   }));
-  const get = (path, values) => asked(() => fetch(path + "?" + new URLSearchParams(values)));
+  const get = (path, values) => asked(() => fetch(path + "?" + new URLSearchParams(values), { headers: authorization }));
 
   // ---- putting things in place, without losing the focus
   const place = (element, html) => {
@@ -325,4 +339,23 @@
 
   if (matchMedia("(max-width: 60rem)").matches) document.querySelector(".more-settings").open = false;
   loadRows();
+  };
+
+  // ---- the page itself
+  const start = async () => {
+    const tell = (text) => { id("loading").textContent = text; id("loading").removeAttribute("aria-busy"); };
+    if (!token) return tell("Open the address that thresher view printed: it ends in #token=…");
+    let page;
+    try {
+      const response = await fetch("/page", { headers: authorization });
+      if (!response.ok) return tell(response.status === 403 ? GONE : "The viewer cannot show this selection; its terminal says why.");
+      page = await response.json();
+    } catch { return tell(GONE); }
+    document.title = page.title;
+    document.body.dataset.rows = page.rows;
+    document.body.dataset.kept = page.kept;
+    document.body.replaceChildren(...new DOMParser().parseFromString(page.html, "text/html").body.childNodes); // runs nothing
+    run();
+  };
+  start();
 })();
