@@ -36,7 +36,7 @@ def test_first_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert "<Pool " in shown(pool, "text/plain") and "300 rows" in shown(pool, "text/plain")
     assert re.search(r"Sources</dt><dd><b>9</b>", shown(pool)) and shown(pool).count("<img src=") >= 3
-    assert "90 of 300 rows" in shown(random) and "drawn by lot, as 30% of all rows were" in shown(random)
+    assert "90 of 300 rows" in shown(random) and "random sample: 90 of 300 rows were drawn" in shown(random)
     assert "90 of 300 rows kept by clipper" in shown(clipper, "text/plain")
     assert re.search(r"kept:</b> <bdi>(drawn in )?bin \d+ of [PW]", shown(clipper))
     assert re.search(r"Scored now</dt><dd><b>[1-9]", shown(clipper))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.compare import FULL, Cell, Job, read_cell
-from thresher.plan import TRAINING_PASSES
 from thresher.plan import plan as plan_selection
 from thresher.price import PROBE_ROWS
+from thresher.saving import TRAINING_PASSES
 from thresher.types import Budget
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, Settled, settled_for
 from thresher.price import SHORT_ANSWER, Price, price, shows
 from thresher.progress import counted, duration
+from thresher.saving import TRAINING_PASSES, Saving
 from thresher.signal_graph import (
     memo_key,
     models_to_train,
@@ -45,12 +46,11 @@ from thresher.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
-TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
 NOTHING_LEFT = "nothing is left to score"
 HOW_ASKED = {
     "packed": "All questions about a row run in one pass.",
@@ -112,12 +112,19 @@ class Plan:
     hours: float | None
     peak_bytes: int | None
     upper_bound: bool
+    row_seconds: float | None  # one pass over a row; None: nothing was measured
     basis: str  # where tokens and hours come from, in words
     notes: tuple[str, ...]
 
+    @property
+    def saving(self) -> Saving:
+        """Selecting (what is left to pay) against the training time that the subset saves."""
+        asked = self.model is not None or any(p.passes for p in self.signals) or bool(self.trainings)
+        return Saving(self.pool_rows, self.budget, self.hours and 3600 * self.hours, self.row_seconds, model=asked)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values under the field names."""
-        return dataclasses.asdict(self)
+        """Plain values under the field names, and what selecting costs and saves."""
+        return dataclasses.asdict(self) | {"saving": self.saving.to_json()}
 
 
 def plan(
@@ -213,9 +220,19 @@ def plan(
         hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
         peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
+        row_seconds=_row_seconds(store, parts, every),
         basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
         notes=tuple(notes),
     )
+
+
+def _row_seconds(store: Store, parts: Sequence[SignalPlan], prices: Sequence[Price]) -> float | None:
+    """Of one pass over a row by the model on this machine: measured now, or noted when rows were scored."""
+    if any(p.served for p in parts):
+        return None
+    now = [price.seconds for price in prices if price.seconds]
+    before = [store.cost(p.fingerprint) for p in parts if p.signal == "answer_loss"]
+    return next((seconds for seconds in (*now, *before) if seconds and seconds > 0), None)
 
 
 def _parts(

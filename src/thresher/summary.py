@@ -235,6 +235,22 @@ def loss_line(outcome: Outcome) -> str:
     return f"Median {'; '.join(told)}." if told else ""
 
 
+def saving_line(outcome: Outcome, pool: Pool) -> str:
+    """What selecting took, what it saves in each epoch, and when that pays off."""
+    from thresher.saving import Saving
+
+    recipe = outcome.recipe
+    row = None
+    if recipe.identity is None or not recipe.identity.served:
+        costs = [s.cost / s.wanted for s in outcome.signals if s.name == "answer_loss" and s.wanted and s.cost > 0]
+        row = costs[0] if costs else None
+    named = recipe.identity is not None or bool(recipe.roles)
+    asked = named and bool(outcome.signals or outcome.trainings)
+    measured = all(s.cost > 0 for s in outcome.signals if s.wanted)
+    selecting = outcome.cost if measured and outcome.signals else None
+    return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
+
+
 def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
     """Print the summary of a selection that was written to `folder`: some five lines, then the notes."""
     from rich.markup import escape
@@ -246,6 +262,7 @@ def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
     for line in (cost_line(outcome), sources_line(pool, outcome.rows), loss_line(outcome)):
         if line:
             say(console, line, markup=False)
+    say(console, saving_line(outcome, pool), markup=False)
     files = [name for name in FILES if (folder / name).exists()]
     say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"

@@ -133,8 +133,13 @@ class TrainingRun:
     @classmethod
     def read(cls, store: Store, identity: TrainedIdentity, label: str, rows: int) -> TrainingRun:
         fp = fingerprint(identity)
-        noted = _finished(store, fp)
-        return cls(label, fp, rows, 0.0 if noted is None else float(noted["seconds"]))
+        return cls(label, fp, rows, seconds_of_training(store, fp))
+
+
+def seconds_of_training(store: Store, fp: str) -> float:
+    """Seconds that training the model of fingerprint `fp` took; 0.0 where nothing was noted."""
+    noted = _finished(store, fp)
+    return 0.0 if noted is None else float(noted["seconds"])
 
 
 def identity_of(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:

@@ -99,7 +99,7 @@ def test_filters(browser: Any, pages: dict[str, Path]) -> None:
     texts = page.locator(".card:visible header").all_inner_texts()
     assert texts and all("charts" in t for t in texts)
     page.locator("#source").select_option("")
-    page.locator("#kind").select_option("taken by preference")
+    page.locator("#kind").select_option("preferred in its bin")
     assert visit.visible() > 0 and visit.visible("dropped") == 0
     assert page.locator("#side-dropped .none").is_visible()
     page.locator("button[type=reset]").click()

@@ -57,10 +57,10 @@ def test_the_summary_is_short_and_breaks_between_words(
     assert re.search(r"Median log-perplexity \d\.\d+ in the pool, \d\.\d+ kept; after a demonstration ", whole)
     assert "evidence.parquet" in whole, "no file name is broken"
     assert all(len(line) <= width or " " not in line for line in said.splitlines())
-    assert len(said.partition("Note:")[0].splitlines()) <= {40: 20, 60: 12, 80: 10, 120: 8}[width]
+    assert len(said.partition("Note:")[0].splitlines()) <= {40: 24, 60: 15, 80: 12, 120: 10}[width]
 
 
-def test_a_pipe_gets_five_lines(
+def test_a_pipe_gets_six_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = chosen(hostile_pool(tmp_path), "clipper", tmp_path / "out")
@@ -68,8 +68,8 @@ def test_a_pipe_gets_five_lines(
     monkeypatch.setenv("FORCE_COLOR", "")
     summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["Kept", "loss:", "By", "Median", "Written"]
-    assert all(line.startswith("Note: ") for line in lines[5:]) and not any("\x1b" in line for line in lines)
+    assert [line.split()[0] for line in lines[:6]] == ["Kept", "loss:", "By", "Median", "Selecting:", "Written"]
+    assert all(line.startswith("Note: ") for line in lines[6:]) and not any("\x1b" in line for line in lines)
 
 
 def test_a_selection_without_scores_or_sources_says_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,8 +77,9 @@ def test_a_selection_without_scores_or_sources_says_less(tmp_path: Path, capsys:
     kept = chosen(picture_pool(tmp_path / "pool", records), "random", tmp_path / "out")
     output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
     summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
-    first, last = capsys.readouterr().out.splitlines()
+    first, saving, last = capsys.readouterr().out.splitlines()
     assert first.endswith("of all answer words.") and last.startswith("Written to ")
+    assert saving.startswith("Selecting: no model needed; saved per epoch: 70% of the rows")
 
 
 def test_a_source_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

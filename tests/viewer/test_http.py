@@ -168,7 +168,7 @@ def test_pages_filters_and_order(client: Client) -> None:
 def test_reasons_and_words_are_searched(client: Client) -> None:
     kinds = client.rows()["kinds"]
     assert "inside the cut" in kinds and "outside the cut" in kinds
-    inside, outside, lot = (client.rows(kind=k) for k in ("inside the cut", "outside the cut", "at the cut, by lot"))
+    inside, outside, lot = (client.rows(kind=k) for k in ("inside the cut", "outside the cut", "tied at the cut"))
     assert all(got["complete"] or "searched" in got["said"] for got in (inside, outside, lot))
     assert "outside the cut" not in inside["html"]
     found = client.rows(words="NUMBER 157?")

@@ -100,16 +100,16 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
     from rich.markup import escape
 
-    from thresher.progress import duration
+    from thresher.progress import counted, duration
     from thresher.summary import say, stdout, table
 
     console = stdout()
     asked = f", asking {escape(plan.model)}" if plan.model else ""
     say(
         console,
-        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {plan.pool_rows:,} rows ({plan.share:.1%}){asked}; "
-        f"training on them takes {plan.saved:.0%} less time than on all.",
+        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {counted(plan.pool_rows)} ({plan.share:.1%}){asked}.",
     )
+    say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
         shown = lines(plan.signals)
         out = table(

@@ -93,19 +93,23 @@ class Gallery:
     @property
     def said_kept(self) -> str:
         """Which of the kept rows are shown."""
+        if not self.kept_rows:
+            return "None."
         if self.best == self.kept_rows:
-            return f"All {self.kept_rows:,}, best rank first."
-        best = f"the {self.best:,} best by rank"
+            return "The only one." if self.kept_rows == 1 else f"All {self.kept_rows:,}, best rank first."
+        best = "the best by rank" if self.best == 1 else f"the {self.best:,} best by rank"
         if len(self.kept) == self.kept_rows:
             return f"All {self.kept_rows:,}: {best} first."
-        return f"{len(self.kept):,} of {self.kept_rows:,} rows: {best}, the others drawn by lot."
+        return f"{len(self.kept):,} of {self.kept_rows:,} rows: {best} and a random sample of the others."
 
     @property
     def said_dropped(self) -> str:
         """Which of the others are shown."""
+        if not self.dropped_rows:
+            return "None."
         if len(self.dropped) == self.dropped_rows:
-            return f"All {self.dropped_rows:,}."
-        return f"{len(self.dropped):,} of {self.dropped_rows:,} rows, drawn by lot."
+            return "The only one." if self.dropped_rows == 1 else f"All {self.dropped_rows:,}."
+        return f"A random sample of {len(self.dropped):,} of {self.dropped_rows:,} rows."
 
 
 def gallery(made: Made, rows: int = ROWS) -> Gallery:

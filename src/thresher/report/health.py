@@ -42,7 +42,9 @@ def _failures(made: Made) -> list[Remark]:
     for kind in failure_kinds(made.failures)[:MOST_NAMES]:
         rows = ", ".join(str(f.row) for f in kind[:3]) + (", …" if len(kind) > 3 else "")
         lines.append(f"{len(kind):,} × {kind[0].error[:300]} (row {rows})")
-    text = f"{len(made.failures):,} of {n:,} rows could not be used and were left out; failures.jsonl lists them."
+    m = len(made.failures)
+    left_out = "was left out; failures.jsonl names it" if m == 1 else "were left out; failures.jsonl lists them"
+    text = f"{m:,} of {counted(n)} could not be used and {left_out}."
     return [Remark("warning", text, tuple(lines))]
 
 
@@ -55,7 +57,8 @@ def _unusable(made: Made) -> list[Remark]:
     if problems:
         kinds = Counter(text.partition(":")[0] for text in problems)
         lines = tuple(f"{n:,} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
-        text = f"{counted(len(problems), 'kept row')} cannot be trained on as they are; `thresher doctor` explains."
+        they = "it is" if len(problems) == 1 else "they are"
+        text = f"{counted(len(problems), 'kept row')} cannot be trained on as {they}; `thresher doctor` explains."
         out.append(Remark("warning", text, lines))
     if missing:
         text = (
@@ -72,7 +75,8 @@ def _constant(made: Made) -> list[Remark]:
     if not names:
         return []
     have = "has" if len(names) == 1 else "have"
-    text = f"{', '.join(names)} {have} the same value in every row, so nothing was decided by it."
+    it = "it" if len(names) == 1 else "they"
+    text = f"{', '.join(names)} {have} the same value in every row, so {it} decided nothing."
     return [Remark("warning", text)]
 
 
@@ -104,10 +108,10 @@ def _lost(made: Made) -> list[Remark]:
         return []
     said = ", ".join(f"{short(names[i]) or '(none)'} ({counted(int(before[i]))})" for i in lost[:MOST_NAMES])
     more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
-    what = "One source gives" if len(lost) == 1 else f"{len(lost)} sources give"
-    return [Remark("warning", f"{what} no row at all: {said}{more}.")]
+    what = "One source" if len(lost) == 1 else f"{len(lost):,} sources"
+    return [Remark("warning", f"No row was kept of {what.lower()}: {said}{more}.")]
 
 
 def _notes(made: Made) -> list[Remark]:
-    said_above = f"{len(made.failures):,} of {len(made.pool):,} rows could not be used"
+    said_above = f"{len(made.failures):,} of {counted(len(made.pool))} could not be used"
     return [Remark("note", text) for text in made.notes if not text.startswith(said_above)]

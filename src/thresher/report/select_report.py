@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from thresher.progress import counted
+from thresher.progress import counted, duration
 from thresher.report import page
 from thresher.report.folder import Made, load
 from thresher.report.gallery import ROWS, gallery
 from thresher.report.health import Remark, remarks
 from thresher.report.picture import picture
 from thresher.report.tally import panels
+from thresher.saving import Saving, of_run, percent
+from thresher.store import Store
 from thresher.summary import share
 
 if TYPE_CHECKING:
@@ -76,12 +78,31 @@ def tiles(made: Made, found: list[Remark]) -> list[Tile]:
     images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     out = [
         Tile("Rows kept", share(k, n), f"{k:,} of {n:,}"),
-        Tile("Training time saved", f"≈ {100 * (1 - k / n):.0f}%" if n else "-", "of an epoch, by rows"),
+        *_saving(made),
         Tile("Answer words", share(words, all_words), f"{words:,} of {all_words:,}"),
         Tile("Images shown", share(images, all_images), f"{images:,} of {all_images:,}"),
         _health(found),
     ]
     return [t for t in out if t.value != "-"]
+
+
+def _saving(made: Made) -> list[Tile]:
+    """What selecting cost, what it saves in each epoch, and when that pays off."""
+    root = Path(str(made.run.get("store", "")))
+    store = Store(root) if made.run.get("store") and root.is_dir() else None
+    found = of_run(made.run, store, len(made.pool), len(made.kept_rows))
+    return [
+        Tile("Saved per epoch", f"{percent(found.share)} of the rows" if found.rows else "nothing", _time(found)),
+        Tile("Selecting", found.selecting_words, found.pays_off_words),
+    ]
+
+
+def _time(found: Saving) -> str:
+    if not found.rows:
+        return "every row is kept"
+    if found.per_epoch is None:
+        return f"{found.kept:,} instead of {counted(found.pool)}; time not measured"
+    return f"≈ {duration(found.per_epoch)} of training, estimated"
 
 
 def _health(found: list[Remark]) -> Tile:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.report.chart import tick_text
+from thresher.progress import counted
 from thresher.report.columns import constant, is_number, meaning, shown
 from thresher.report.folder import Made
 
@@ -52,9 +52,55 @@ def percentile(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _share(percent: float) -> str:
-    """Whole percents, rounded down: no row is above all rows."""
-    return "an unknown part" if np.isnan(percent) else f"{int(percent)}%"
+def standing(percent: float) -> str:
+    """Where a value stands among all rows, from the percent of rows with a smaller one.
+
+    Rounded down: no row is above all rows. "" where the value is not known.
+
+    >>> [standing(p) for p in (0.0, 0.4, 37.9)]
+    ['no row is lower', 'above less than 1% of the rows', 'above 37% of the rows']
+    """
+    if np.isnan(percent):
+        return ""
+    if percent <= 0:
+        return "no row is lower"
+    return f"above {int(percent)}% of the rows" if percent >= 1 else "above less than 1% of the rows"
+
+
+def change_of_loss(effect: float) -> str:
+    """What a demonstration does to a row's loss. `effect`: nats per token, > 0 = the loss falls.
+
+    >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]  # doctest: +NORMALIZE_WHITESPACE
+    ['a demonstration lowers its loss by 0.25 nats per token',
+     'a demonstration raises its loss by 0.25 nats per token',
+     'a demonstration leaves its loss as it is',
+     'no demonstration was available or fitted']
+    """
+    if not np.isfinite(effect):
+        return "no demonstration was available or fitted"
+    text = f"{abs(effect):.2f}"
+    if float(text) == 0:
+        return "a demonstration leaves its loss as it is"
+    return f"a demonstration {'lowers' if effect > 0 else 'raises'} its loss by {text} nats per token"
+
+
+def preference(effect: float, least: bool) -> str:
+    """How a row that was preferred compares with its bin. `least`: rows helped least are preferred.
+
+    >>> preference(0.25, False), preference(-0.25, False)
+    ('among the most helped of its bin', 'among the least harmed of its bin')
+    >>> preference(0.25, True), preference(-0.25, True), preference(0.0, False)
+    ('among the least helped of its bin', 'among the most harmed of its bin', 'few rows of its bin are helped more')
+    """
+    if not np.isfinite(effect) or float(f"{effect:.2f}") == 0:
+        return f"few rows of its bin are helped {'less' if least else 'more'}"
+    if effect > 0:
+        return f"among the {'least' if least else 'most'} helped of its bin"
+    return f"among the {'most' if least else 'least'} harmed of its bin"
+
+
+def _with(value: str, standing: str) -> str:
+    return f"{value}, {standing}" if standing else value
 
 
 # ---------------------------------------------------------------------------------------------- one a method
@@ -63,21 +109,20 @@ def _share(percent: float) -> str:
 def _clipper(made: Made) -> Explain:
     r, kept = made.reasons, made.kept
     least = made.settings.get("prefer") == "least_helped"
+    group = {"P": "answers that the model knows (P)", "W": "answers that the model does not know (W)"}
 
     def why(i: int) -> Why:
-        where = f"bin {int(r['bin'][i])} of {r['knowledge'][i]}"
+        knowledge = str(r["knowledge"][i])
+        where = f"bin {int(r['bin'][i])} of the {group.get(knowledge, knowledge)}"
         effect = float(r["effect"][i])
-        helps = "no demonstration is there, or fits"
-        if np.isfinite(effect):
-            helps = (
-                f"a demonstration {'lowers' if effect > 0 else 'raises'} its loss by {abs(effect):.2f} nats per token"
-            )
+        helps = change_of_loss(effect)
         if kept[i] and r["critical"][i]:
-            rank = "among the least helped of its bin" if least else "among the most helped of its bin"
-            return Why("taken by preference", f"{where}; {helps}: {rank}")
+            return Why("preferred in its bin", f"{where}; {helps}: {preference(effect, least)}")
         if kept[i]:
-            return Why("drawn in its bin", f"drawn in {where}, so that the kept rows mirror the pool ({helps})")
-        return Why("its bin had its share", f"{where} had its share without it ({helps})")
+            return Why(
+                "random sample of its bin", f"random sample of {where}, to match the pool's distribution; {helps}"
+            )
+        return Why("enough similar rows kept", f"enough similar rows were already kept ({where}; {helps})")
 
     return why
 
@@ -88,22 +133,29 @@ def _mllm_selector(made: Made) -> Explain:
     above = percentile(r["necessity"])
 
     def why(i: int) -> Why:
-        loss = f"loss {float(r['necessity'][i]):.2f} nats per token under the seed model"
-        place = f"group {int(r['group'][i]) + 1} of {groups} by necessity; {loss}, above {_share(above[i])} of the rows"
+        value = float(r["necessity"][i])
+        loss = "loss under the seed model not known"
+        if np.isfinite(value):
+            loss = f"loss {value:.2f} nats per token under the seed model"
+        group = int(r["group"][i])
+        place = f"group {group + 1} of {groups} by necessity" if group >= 0 else "in no group of necessity"
         if r["seed_row"][i]:
-            return Why("seed row", f"a seed row, drawn at random: the seed model was trained on it ({loss})")
+            return Why("seed row", f"a seed row, chosen at random: the seed model was trained on it ({loss})")
         if r["held"][i]:
-            text = f"suspected noise: {loss}, above {above[i]:.1f}% of the rows"
-            return Why("taken all the same" if kept[i] else "held back as noise", text)
-        return Why("drawn in its group" if kept[i] else "its group had its share", place)
+            text = f"suspected noise: {_with(loss, standing(above[i]))}"
+            return Why("kept despite suspected noise" if kept[i] else "held back as noise", text)
+        text = f"{place}; {_with(loss, standing(above[i]))}"
+        return Why("random sample of its group" if kept[i] else "enough rows of its group kept", text)
 
     return why
 
 
 def _perplexity(made: Made) -> Explain:
     where = str(made.settings.get("where", "middle"))
-    goal = {"top": "most surprising", "bottom": "least surprising"}.get(where, "nearest to the median")
-    return _cut(made, "nll", f"the {goal} answers are kept")
+    goal = {"top": "the most surprising", "bottom": "the least surprising"}.get(
+        where, "the answers nearest to the median"
+    )
+    return _cut(made, "nll", f"{goal}{'' if goal.startswith('the answers') else ' answers'} are kept")
 
 
 def _length(made: Made) -> Explain:
@@ -119,13 +171,12 @@ def _cut(made: Made, name: str, rule: str) -> Explain:
     tied = np.isin(values, np.intersect1d(values[kept], values[~kept]))
 
     def why(i: int) -> Why:
+        if np.isnan(float(values[i])):
+            return Why("no score", f"{what.title.lower()} is not known")
         value = f"{what.title.lower()} {shown(values[i], what.unit)}"
         if tied[i]:
-            return Why(
-                "at the cut, by lot", f"{value}; rows on both sides of the cut have this value: the seed decided"
-            )
-        value += f", above {_share(above[i])} of the rows"
-        return Why("inside the cut" if kept[i] else "outside the cut", f"{value}; {rule}")
+            return Why("tied at the cut", f"{value}; kept and other rows have this value: chosen at random by the seed")
+        return Why("inside the cut" if kept[i] else "outside the cut", f"{_with(value, standing(above[i]))}; {rule}")
 
     return why
 
@@ -133,19 +184,20 @@ def _cut(made: Made, name: str, rule: str) -> Explain:
 def _stratified(made: Made) -> Explain:
     kept = made.kept
     equal = made.settings.get("by") == "equal"
-    part = "as many rows as every other source" if equal else "its share of the pool"
+    part = "which gives as many rows as every other source" if equal else "which gives its share of the pool"
 
     def why(i: int) -> Why:
-        name = made.reasons["source"][i] or "without a source"
-        lot = "drawn by lot" if kept[i] else "not drawn"
-        return Why(lot, f"{lot} in {name}, which gives {part}")
+        name = f"source {made.reasons['source'][i]}" if made.reasons["source"][i] else "the rows without a source"
+        if kept[i]:
+            return Why("random sample of its source", f"random sample of {name}, {part}")
+        return Why("not drawn", f"not drawn from {name}, {part}")
 
     return why
 
 
 def _random(made: Made) -> Explain:
-    share = f"{100 * made.kept.mean():.3g}%" if len(made.kept) else "0%"
-    drawn = Why("drawn by lot", f"drawn by lot, as {share} of all rows were")
+    kept, n = int(made.kept.sum()), len(made.kept)
+    drawn = Why("random sample", f"random sample: {kept:,} of {counted(n)} {'was' if kept == 1 else 'were'} drawn")
     return lambda i: drawn if made.kept[i] else Why("not drawn", "not drawn; every row had the same chance")
 
 
@@ -155,17 +207,16 @@ def _mmssr(made: Made) -> Explain:
 
     def why(i: int) -> Why:
         score = float(r["score"][i])
-        said = (
-            "no score above the threshold"
-            if np.isnan(score)
-            else f"{shown(score)} of 5, above {_share(above[i])} of the rows"
-        )
-        style = f"; style: {r['style'][i]}" if "style" in r else ""
+        said = "no score above the threshold"
+        if not np.isnan(score):
+            said = _with(f"score {shown(score)} of 5", standing(above[i]))
+        style = f"; style: {r['style'][i]}" if "style" in r and r["style"][i] else ""
         if kept[i]:
             skill = str(r["capability"][i]).replace("_", " ") or "no capability"
             turn = f" in turn {int(r['round'][i]) + 1}" if "round" in r and r["round"][i] >= 0 else ""
             return Why(f"for {skill}", f"taken for {skill}{turn}: {said}{style}")
-        return Why("its groups had their share", f"its best score: {said}{style}")
+        best = said if np.isnan(score) else f"best {said}"
+        return Why("enough similar rows kept", f"enough rows of its groups were kept; {best}{style}")
 
     return why
 
@@ -176,12 +227,14 @@ def _error_driven(made: Made) -> Explain:
     def why(i: int) -> Why:
         by, rank, skill = int(r["validation_row"][i]), int(r["search_rank"][i]), str(r["missing_skill"][i])
         if kept[i] and by >= 0:
-            found = f"number {rank + 1} of the search for “{skill}”" if skill else f"number {rank + 1} of its search"
+            search = f"the search for “{skill}”" if skill else "its search"
+            found = f"result {rank + 1:,} of {search}" if rank >= 0 else f"found by {search}"
             return Why(
-                "fetched for an error", f"fetched for validation row {by:,}: {found}, fit {shown(r['search_score'][i])}"
+                "fetched for an error",
+                f"fetched for validation row {by:,}: {found}, score {shown(r['search_score'][i])}",
             )
         if kept[i]:
-            return Why("fill, by lot", "drawn to fill the budget: no search asked for more rows")
+            return Why("random fill", "random sample that fills the budget: no search asked for more rows")
         return Why("not fetched", "no search reached it")
 
     return why
@@ -199,8 +252,8 @@ def _any(made: Made) -> Explain:
             what = meaning(name, made.settings)
             if not np.isnan(above[name][i]):
                 number = shown(values[i], what.unit)
-                parts.append(f"{what.title.lower()} {number} (above {_share(above[name][i])} of the rows)")
-        rank = f"rank {tick_text(float(made.rank[i]) + 1)} of {total:,}" if kept[i] else ""
+                parts.append(f"{what.title.lower()} {number} ({standing(above[name][i])})")
+        rank = f"rank {int(made.rank[i]) + 1:,} of {total:,}" if kept[i] else ""
         return Why(
             "kept" if kept[i] else "not kept", "; ".join([*([rank] if rank else []), *parts]) or "no score is known"
         )

@@ -6,6 +6,7 @@ user can get wrong comes back as a sentence beside its field. Expects `guard` in
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources

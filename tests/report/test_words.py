@@ -1,0 +1,151 @@
+"""Words follow the numbers: rows with every sign, zero, ties and unknown values, and the sentences about them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report.made import picture_pool, record
+from thresher.pools import Pool
+from thresher.report.folder import Made
+from thresher.report.gallery import Gallery
+from thresher.report.health import remarks
+from thresher.report.words import explainer
+
+EFFECTS = (-3.0, -0.25, -0.0049, -1e-9, 0.0, 1e-9, 0.0049, 0.25, 3.0, np.nan)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return picture_pool(tmp_path_factory.mktemp("words"), [record(i) for i in range(200)])
+
+
+def made(
+    pool: Pool, method: str, reasons: dict[str, Any], kept: np.ndarray, settings: dict[str, Any] | None = None
+) -> Made:
+    n = len(kept)
+    rank = np.where(kept, np.cumsum(kept) - 1, -1)
+    run = {"method": {"name": method, "seed": 0, "settings": settings or {}}, "notes": []}
+    arrays = {name: np.asarray(values) for name, values in reasons.items()}
+    lot = np.arange(len(pool), dtype=np.uint64)
+    return Made(Path(), run, pool, np.arange(n), rank, arrays, [], lot)
+
+
+@pytest.mark.parametrize("prefer", ["most_helped", "least_helped", "none"])
+def test_clippers_words_follow_the_sign_of_the_effect(pool: Pool, prefer: str) -> None:
+    cases = list(itertools.product(EFFECTS, (True, False), (True, False), "PW"))
+    effect = np.array([c[0] for c in cases])
+    kept = np.array([c[1] for c in cases])
+    reasons = {
+        "effect": effect,
+        "critical": np.array([c[2] for c in cases]),
+        "knowledge": np.array([c[3] for c in cases], object),
+        "bin": np.arange(len(cases)) % 7,
+    }
+    why = explainer(made(pool, "clipper", reasons, kept, {"prefer": prefer}))
+    for i, (value, is_kept, critical, knowledge) in enumerate(cases):
+        text = why(i).text
+        falls, rises = value >= 0.005, value <= -0.005
+        assert ("lowers its loss" in text) == falls and ("raises its loss" in text) == rises, text
+        assert "by 0.00" not in text and "nan" not in text and "-" not in text
+        assert f"({knowledge})" in text
+        if "helped of its bin" in text:
+            assert falls, text
+        if "harmed of its bin" in text:
+            assert rises, text
+        if is_kept and critical and falls:
+            assert ("least helped" if prefer == "least_helped" else "most helped") in text
+        if is_kept and critical and rises:
+            assert ("most harmed" if prefer == "least_helped" else "least harmed") in text
+        if not is_kept:
+            assert "of its bin" not in text and "already kept" in text
+
+
+NUMBERS = [-2.5, -0.0, 0.0, 0.0, 1.0, 1.0, 7.0, np.nan]
+
+
+@pytest.mark.parametrize("method", ["perplexity", "length", "unheard", "mllm_selector", "mmssr"])
+@pytest.mark.parametrize(
+    "values", [NUMBERS, [1.0] * 8, [np.nan] * 8, list(range(-4, 4)), [float(i) for i in range(150)]]
+)
+def test_a_standing_is_true(pool: Pool, method: str, values: list[float]) -> None:
+    """`above X% of the rows`: at least X% have a smaller value; `no row is lower`: none has."""
+    v = np.array(values, np.float64)
+    n = len(v)
+    kept = np.arange(n) % 2 == 0
+    reasons: dict[str, Any] = {
+        "perplexity": {"nll": v},
+        "length": {"length": v},
+        "unheard": {"anything": v},
+        "mllm_selector": {
+            "necessity": v,
+            "group": np.arange(n) % 4 - 1,
+            "seed_row": np.zeros(n, bool),
+            "held": np.arange(n) % 3 == 0,
+        },
+        "mmssr": {
+            "score": v,
+            "capability": np.full(n, "counting", object),
+            "round": np.arange(n) - 1,
+            "style": np.full(n, "", object),
+        },
+    }[method]
+    why = explainer(made(pool, method, reasons, kept))
+    for i in range(n):
+        text = why(i).text
+        below = int((v < v[i]).sum())
+        known = int((~np.isnan(v)).sum())
+        for found in re.findall(r"above (\d+)% of the rows", text):
+            assert int(found) >= 1 and 100 * below / known >= int(found), text
+        if "no row is lower" in text:
+            assert below == 0, text
+        if "less than 1%" in text:
+            assert 0 < 100 * below / known < 1, text
+        assert "nan" not in text and "above 0%" not in text and "an unknown part" not in text, text
+        assert "group 0 " not in text and "(  )" not in text and "()" not in text and "; ;" not in text, text
+        assert not re.search(r"(?<!−)\b1 (rows|words|points|characters)\b", text), text
+
+
+@pytest.mark.parametrize(
+    ("kept", "of", "said"), [(1, 1, "1 of 1 row was"), (1, 3, "1 of 3 rows was"), (2, 3, "2 of 3 rows were")]
+)
+def test_a_random_sample_is_counted(pool: Pool, kept: int, of: int, said: str) -> None:
+    why = explainer(made(pool, "random", {}, np.arange(of) < kept))
+    assert said in why(0).text
+
+
+def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
+    kept = np.array([True, True, True, False])
+    reasons = {
+        "validation_row": np.array([3, 4, -1, -1]),
+        "search_rank": np.array([0, -1, -1, -1]),
+        "search_score": np.array([-0.5, np.nan, np.nan, np.nan]),
+        "missing_skill": np.array(["counting", "", "", ""], object),
+    }
+    why = explainer(made(pool, "error_driven", reasons, kept))
+    texts = [why(i).text for i in range(4)]
+    assert texts[0] == "fetched for validation row 3: result 1 of the search for “counting”, score −0.5"
+    assert "result 0" not in texts[1] and "random" in texts[2] and "no search" in texts[3]
+
+
+@pytest.mark.parametrize("failed", [1, 2])
+def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> None:
+    from thresher.run import Failure
+
+    some = made(pool, "random", {}, np.arange(100) < 30)
+    failures = [Failure(i, "", "", "pool", "no such image") for i in range(failed)]
+    text = remarks(Made(**{**vars(some), "failures": failures}))[0].text
+    assert text.startswith(
+        "1 of 200 rows could not be used and was" if failed == 1 else "2 of 200 rows could not be used and were"
+    )
+
+
+@pytest.mark.parametrize(("best", "kept"), [(1, 5), (2, 5), (5, 5), (1, 1), (0, 0)])
+def test_the_gallery_counts(best: int, kept: int) -> None:
+    said = Gallery((), (), kept, 0, best).said_kept
+    assert "the 1 best" not in said and "All 1," not in said and "All 0" not in said
