@@ -17,7 +17,7 @@ MAX_YAML = 4 << 20  # characters
 MAX_YAML_NODES = 1_000_000  # values once all aliases are written out
 
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
-_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class ParseError(ValueError):
@@ -46,12 +46,12 @@ def parse_json(text: str | bytes) -> Any:
     """
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if too_deep(raw):
-        raise ParseError(_TOO_DEEP)
+        raise ParseError(TOO_DEEP)
     shown = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
     try:
         return json.loads(shown)
     except RecursionError:
-        raise ParseError(_TOO_DEEP) from None
+        raise ParseError(TOO_DEEP) from None
     except ValueError as error:
         raise ParseError(json_reason(error)) from error
 
@@ -62,7 +62,7 @@ def json_reason(error: ValueError) -> str:
         if error.lineno > 1:
             return f"{error.msg.removesuffix(' at')} at line {error.lineno}, character {error.colno - 1}"
         return f"{error.msg.removesuffix(' at')} at character {error.pos}"
-    if "int" in str(error) and "digits" in str(error):  # sys.get_int_max_str_digits
+    if "int" in str(error).lower() and "digits" in str(error):  # sys.get_int_max_str_digits
         return "a whole number of more than 4,300 digits"
     return str(error)
 
@@ -81,6 +81,13 @@ def too_deep(raw: bytes) -> bool:
         elif sign in (b"]", b"}"):
             depth -= 1
     return False
+
+
+def too_deep_at(text: str, start: int, stop: int) -> bool:
+    """As `too_deep`, of a part of a text."""
+    if text.count("[", start, stop) + text.count("{", start, stop) <= MAX_DEPTH:
+        return False
+    return too_deep(text[start:stop].encode("utf-8", "surrogatepass"))
 
 
 def closing(text: str, start: int) -> int:
@@ -114,7 +121,7 @@ def parse_yaml(text: str) -> Any:
         _limit(yaml.parse(text, Loader=loader))
         return yaml.load(text, Loader=loader)
     except RecursionError:
-        raise ParseError(_TOO_DEEP) from None
+        raise ParseError(TOO_DEEP) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark is not None else ""
@@ -151,7 +158,7 @@ def _limit(events: Any) -> None:
             if name:
                 sizes.pop(name, None)
             if len(open_ones) > MAX_DEPTH:
-                raise ParseError(f"line {line}: {_TOO_DEEP}")
+                raise ParseError(f"line {line}: {TOO_DEEP}")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_ones.pop()
             if anchor:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
-from thresher.text import parse_json
+from thresher.pools import shapes
+from thresher.text import TOO_DEEP, closing, json_reason, parse_json, too_deep, too_deep_at
 
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
@@ -75,19 +76,27 @@ def sniff(file: BinaryIO, name: str) -> str:
         return "json"
     lines = [line for line in text.split(b"\n") if line.strip()]
     complete = lines if whole else lines[:-1]
-    if complete and isinstance(_try(complete[0]), dict):
+    first = _try(complete[0]) if complete else None
+    if isinstance(first, dict):
+        if len(lines) == 1 and (shape := shapes.of_object(first)):
+            raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
         return "jsonl"
+    if shape := shapes.of_text(text, whole):
+        raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
     if not _one_object(text, whole) and any(isinstance(_try(line), dict) for line in complete[:1000]):
         return "jsonl"  # its first line is broken
     if text[:1] == b"{":
         if not complete:
             return "jsonl"  # one line longer than a block: the cap on a record decides
         key = re.match(rb'\{\s*"([^"\\]{1,60})"\s*:', text)
-        first = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
+        named = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
         if len(lines) == 1:
-            raise PoolError(f"{name} holds one line that is not valid JSON{first}: {EXPECTED}. Is the file cut off?")
+            raise PoolError(
+                f"{name} holds one line that is not valid JSON{named}: {_why_not(lines[0])}. Is the file cut off? "
+                f"{EXPECTED[0].upper()}{EXPECTED[1:]}."
+            )
         raise PoolError(
-            f"{name} starts with {{ and no line is a record by itself: a single top-level object{first}? {EXPECTED}. "
+            f"{name} starts with {{ and no line is a record by itself: a single top-level object{named}? {EXPECTED}. "
             "If a key of that object holds the records, save that list alone."
         )
     value = _try(text) if whole else None
@@ -108,11 +117,25 @@ def _one_object(text: bytes, whole: bool) -> bool:
     return "\n" in shown[:stop]
 
 
-def _try(text: bytes) -> Any:
+def _try(line: bytes) -> Any:
     try:
-        return parse_json(text)
+        return parse_json(_without_comma(line))
     except ValueError:
         return None
+
+
+def _why_not(line: bytes) -> str:
+    try:
+        parse_json(_without_comma(line))
+    except ValueError as error:
+        return str(error)
+    return "no object"
+
+
+def _without_comma(line: bytes) -> bytes:
+    """A line of JSONL as some tools write it: a list without its brackets. No JSON value ends with a comma."""
+    line = line.strip(b" \t\r\n")
+    return line[:-1].rstrip() if line.endswith(b",") else line
 
 
 def records(file: BinaryIO, kind: str, name: str, span: Span | None = None) -> Iterator[Record]:
@@ -164,20 +187,29 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
             yield Record(offset, size, None, f"unreadable: line {number} is longer than {MAX_RECORD >> 20} MB")
             offset += size
             continue
-        record = line.strip(b" \t\r\n")
+        record = _without_comma(line)
         if record:
             start = offset + line.index(record[:1])
+            value, why = None, ""
             try:
-                yield Record(start, len(record), decode(record.decode("utf-8", "surrogateescape")), "")
-            except (ValueError, RecursionError) as error:
-                yield Record(start, len(record), None, f"unreadable: line {number} is not valid JSON: {_reason(error)}")
+                if too_deep(record):
+                    why = TOO_DEEP
+                else:
+                    value = decode(record.decode("utf-8", "surrogateescape"))
+            except RecursionError:
+                why = TOO_DEEP
+            except ValueError as error:
+                why = _reason(error, record)
+            yield Record(
+                start, len(record), value, f"unreadable: line {number} is not valid JSON: {why}" if why else ""
+            )
         offset += size
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg.removesuffix(' at')} at character {error.pos}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+def _reason(error: ValueError, record: bytes) -> str:
+    if b"\0" in record:
+        return "it holds NUL bytes, which a crash or a full disk leaves"
+    return "it is Python's notation of a dict, not JSON" if shapes.is_repr(record) else json_reason(error)
 
 
 # ------------------------------------------------------------------------------------------------ JSON list
@@ -220,7 +252,7 @@ class _Window:
 
 def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
     decode = json.JSONDecoder().raw_decode
-    lenient = json.JSONDecoder(strict=False).raw_decode
+    lenient = json.JSONDecoder(strict=False, parse_int=str).raw_decode
     window = _Window(file, span.start)
     window.more(0, window.base)
     opening = re.compile(r"" if span.start else r"[ \t\r\n]*\[[ \t\r\n]*")
@@ -243,16 +275,22 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
         try:
             value, stop = decode(window.text, at)
             after = _NEXT.match(window.text, stop)
-        except (ValueError, RecursionError) as error:
-            failure = error
-            after = None
-            if str(error).startswith("Invalid control character"):
+            if too_deep_at(window.text, at, stop):
+                value, problem = None, f"unreadable: record {count + 1} is {TOO_DEEP}"
+        except RecursionError as error:
+            failure, after, value = error, None, None
+            stop = closing(window.text, at)
+            if stop > 0:
+                problem = f"unreadable: record {count + 1} is {TOO_DEEP}"
+                after = _NEXT.match(window.text, stop)
+        except ValueError as error:
+            failure, after, value = error, None, None
+            control = str(error).startswith("Invalid control character")
+            if control or not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
+                held = "a raw control character inside a string" if control else json_reason(error)
                 try:
                     _, stop = lenient(window.text, at)
-                    value, problem = (
-                        None,
-                        f"unreadable: record {count + 1} holds a raw control character inside a string",
-                    )
+                    problem = f"unreadable: record {count + 1} holds {held}"
                     after = _NEXT.match(window.text, stop)
                 except (ValueError, RecursionError):
                     after = None
@@ -287,6 +325,16 @@ def _nothing_after(window: _Window, at: int, byte: int, name: str) -> None:
         byte += space.end() - at
         at = space.end()
         if at < len(window.text):
+            if window.text[at] == "[":
+                raise PoolError(
+                    f"{name} goes on after the end of its list, at byte {byte}: it holds a JSON list a line. Make it one "
+                    "object a line: jq -c '.[]' IN > OUT.jsonl"
+                )
+            if window.text[at] == "\0":
+                raise PoolError(
+                    f"{name} goes on after the end of its list, at byte {byte}, with NUL bytes, which a crash or a full disk "
+                    "leaves. Remove them: tr -d '\\0' < IN > OUT.json"
+                )
             raise PoolError(
                 f"{name} goes on after the end of its list, at byte {byte}: expected one JSON list and nothing else."
             )
@@ -302,10 +350,15 @@ def _broken(
     where = f"record {count + 1}, which starts at byte {byte}"
     text = window.text
     if isinstance(error, RecursionError):
-        return PoolError(f"{name}: {where}, is nested too deeply to be a sample.")
+        return PoolError(f"{name}: {where}, is {TOO_DEEP} and does not end within the file or {MAX_RECORD >> 20} MB.")
     if not window.end:
         return PoolError(
             f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote or bracket missing?"
+        )
+    if shapes.is_repr(text[at : at + 100].encode("utf-8", "replace")):
+        return PoolError(
+            f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not JSON. Read the file with "
+            "ast.literal_eval and write it with json.dump."
         )
     position = getattr(error, "pos", None)
     if position is None:  # decoded, but neither a comma nor a bracket follows (or a number too long for an int)

@@ -1,0 +1,118 @@
+"""JSON in other shapes than a list or lines: read where that is unambiguous, else named with the way out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thresher.doctor import examine
+from thresher.errors import PoolError
+from thresher.pools import open_pool
+
+CASE = Path(__file__).resolve().parents[2] / "../shared/cases/29-json-shapes"
+
+
+def record(i: int, **extra: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": f"Q{i}, [or] {{so}}"}, {"from": "gpt", "value": f"A{i}"}]
+    return {"id": f"r{i}", "conversations": turns, **extra}
+
+
+ROWS = [record(i) for i in range(3)]
+MESSAGES = [
+    {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": f"A{i}"}]} for i in range(2)
+]
+LONG = [record(i, note="x" * 400_000) for i in range(4)]  # more than one block
+
+NAMED = {
+    "CR": ("\r".join(map(json.dumps, ROWS)), "CR alone.* tr "),
+    "CR, messages": ("\r".join(map(json.dumps, MESSAGES)) + "\r", "CR alone"),
+    "repr": ("\n".join(map(repr, ROWS)), "Python's own notation.*ast.literal_eval"),
+    "repr list": (repr(MESSAGES), "Python's own notation.*ast.literal_eval"),
+    "pretty": ("\n".join(json.dumps(r, indent=2) for r in ROWS), "one after another.*jq -c"),
+    "pretty, tight": ("".join(json.dumps(r, indent=4) for r in MESSAGES), "one after another.*jq -c"),
+    "pretty, long": ("\n".join(json.dumps(r, indent=1) for r in LONG), "one after another.*jq -c"),
+    "data": (json.dumps({"data": ROWS}), r"key 'data' holds a list of 3 objects.*jq '\.data'"),
+    "data, pretty": (json.dumps({"info": {"version": 1}, "annotations": ROWS}, indent=2), r"jq '\.annotations'"),
+    "data, odd key": (json.dumps({"my rows": MESSAGES}), r"""jq '\.\["my rows"\]'"""),
+    "data, long": (json.dumps({"rows": LONG}, indent=1), r"key 'rows' holds a list of objects.*jq '\.rows'"),
+    "by name": (json.dumps({f"k{i}": r for i, r in enumerate(ROWS)}), r"3 records by name.*jq '\[\.\[\]\]'"),
+    "by name, pretty": (json.dumps({"a": MESSAGES[0], "b": MESSAGES[1]}, indent=2), "2 records by name"),
+    "list a line": ("\n".join(json.dumps([r]) for r in ROWS), "a JSON list a line.*jq -c"),
+    "empty list a line": ("[]\n" + json.dumps(MESSAGES), "a JSON list a line"),
+    "NUL after the list": (json.dumps(ROWS) + "\0" * 500, "NUL bytes"),
+    "InternVL": (json.dumps({"a": {"root": "img/", "annotation": "a.jsonl"}}), "meta file of InternVL.*a=a.jsonl --images img/"),
+    "InternVL, two": (json.dumps({"a": {"annotation": "a.jsonl"}, "b": {"annotation": "b.jsonl"}}), "names 2 annotation"),
+    "deep line": ('{"a":' * 2000, "nested more than 200 levels deep"),
+    "deep list": ("[" + "[" * 2000, "nested more than 200 levels deep"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), NAMED.values(), ids=NAMED)
+def test_the_message_names_the_shape_and_the_way_out(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.json").write_bytes(text.encode())
+    with pytest.raises(PoolError, match=f"(?s){message}"):
+        open_pool(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("rows", [ROWS, MESSAGES], ids=["llava", "messages"])
+@pytest.mark.parametrize("end", [",\n", " ,\r\n", ",  \n\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_comma_behind_each_line_is_read_over(tmp_path: Path, rows: list[Any], end: str, last: bool) -> None:
+    text = end.join(map(json.dumps, rows)) + (end if last else "")
+    (tmp_path / "commas.jsonl").write_bytes(text.encode())
+    (tmp_path / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    commas, plain = open_pool(tmp_path / "commas.jsonl"), open_pool(tmp_path / "plain.jsonl")
+    assert commas.digest.tolist() == plain.digest.tolist() and not commas.problems
+    assert list(commas.raw(range(len(rows)))) == list(plain.raw(range(len(rows))))
+
+
+BAD = {
+    "huge id": ('{"id": ' + "9" * 5000 + ', "conversations": []}', "4,300 digits"),
+    "huge number inside": ('{"id": 1, "x": [-' + "1" * 9000 + "]}", "4,300 digits"),
+    "deep list": ('{"id": 1, "x": ' + "[" * 2000 + "]" * 2000 + "}", "nested more than 200 levels"),
+    "deep objects": ('{"id": 1, "x": ' + '{"a":' * 300 + "1" + "}" * 300 + "}", "nested more than 200 levels"),
+    "very deep": ("[" * 200_000 + "]" * 200_000, "nested more than 200 levels"),
+    "raw control character": ('{"id": "a\tb"}', "control character"),
+}
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_record_that_cannot_be_read_is_that_rows_problem(
+    tmp_path: Path, bad: str, reason: str, suffix: str, at: int
+) -> None:
+    if suffix == ".jsonl" and at == 0 and bad.startswith("["):
+        pytest.skip("a file that starts with a bracket is a JSON list")
+    pieces = [json.dumps(r) for r in ROWS]
+    pieces.insert(at, bad)
+    text = "[" + ",\n".join(pieces) + "]\n" if suffix == ".json" else "\n".join(pieces)
+    (tmp_path / f"p{suffix}").write_text(text)
+    pool = open_pool(tmp_path / f"p{suffix}")
+    assert list(pool.problems) == [at] and reason.lower() in pool.problems[at].lower()
+    assert len(pool) == 4 and next(iter(pool.raw([at]))) == bad.encode()
+    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {"unreadable": 1}
+
+
+@pytest.mark.parametrize("line", [b"\0" * 64, b'{"id": "\0"}'])
+def test_nul_bytes_in_a_line_are_named(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "p.jsonl").write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
+    assert "NUL bytes" in open_pool(tmp_path / "p.jsonl").problems[1]
+
+
+@pytest.mark.parametrize("name", ["h_repr.jsonl", "j_cr.jsonl", "k_pretty_objs.json", "l_data_first.json", "meta.json"])
+def test_the_given_files_are_named(name: str) -> None:
+    if not CASE.is_dir():
+        pytest.skip("../shared/cases is not beside this checkout")
+    with pytest.raises(PoolError, match=r"jq|ast\.literal_eval|tr '|meta file of InternVL"):
+        open_pool(CASE / name)
+
+
+def test_the_given_files_that_are_read() -> None:
+    if not CASE.is_dir():
+        pytest.skip("../shared/cases is not beside this checkout")
+    assert not open_pool(CASE / "a_commas.jsonl").problems
+    assert len(open_pool(CASE / "d_hugeint.json").problems) == 1
