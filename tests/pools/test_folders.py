@@ -54,6 +54,28 @@ def test_held_out_splits_are_not_read_and_said(held_out: list[str], taken: list[
         assert ids(alone) == [name] and not alone.notes
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_the_splits_that_a_data_set_card_declares(start: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", "data/one.jsonl", "data/two.jsonl", "data/dev-tools.jsonl", "data/other.jsonl")
+    card = """---
+configs:
+- config_name: default
+  data_files:
+  - {split: train, path: [data/one.jsonl, "data/dev-*.jsonl"]}
+  - {split: test, path: "data/two*"}
+  - {split: test, path: "../*"}
+---
+# A data set
+"""
+    (folder / "README.md").write_text(start + card, encoding="utf-8")
+    pool = open_pool(folder)
+    assert ids(pool) == ["data/dev-tools.jsonl", "data/one.jsonl", "data/other.jsonl"]
+    assert "data/two.jsonl is a test or validation split" in pool.notes[0]
+    for broken in ("---\nconfigs: [[[\n---\n", "---\nconfigs: 3\n---\n", "---\n- a\n---\n", "# none"):
+        (folder / "README.md").write_text(broken)
+        assert ids(open_pool(folder)) == ["data/one.jsonl", "data/other.jsonl", "data/two.jsonl"]
+
+
 def test_names_that_only_look_like_a_split() -> None:
     assert [split_of(n) for n in ("latest.json", "contest/a.json", "evaluate.json", "unit_test_cases.jsonl")] == [
         ""

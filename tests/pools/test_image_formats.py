@@ -205,6 +205,20 @@ def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> N
     assert image_of("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"  # a path like any other
 
 
+def test_base64_of_something_else_is_no_path(tmp_path: Path) -> None:
+    heic = base64.b64encode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(range(256)) * 4).decode()
+    svg = base64.b64encode(b"<svg xmlns='x'>" + b" " * 600 + b"</svg>").decode()
+    pool = pool_of(tmp_path, {}, [heic, svg, heic[:700] + "*"])
+    details = found(pool)
+    assert [d.partition(": ")[2] for d in details["not-an-image"]] == [
+        "not an image that is read here: a HEIC image (as iPhones write them): convert it to PNG or JPEG",
+        "not an image that is read here: an SVG drawing: draw it as PNG",
+    ]
+    assert details["bad-image"] == ["an image is base64 text that cannot be decoded instead of a path"]
+    long = "/".join(["folder-with-a-long-name"] * 40) + "/image.jpg"
+    assert image_of(long) == long
+
+
 def test_hostile_base64_takes_no_time() -> None:
     start = base64.b64encode(picture("JPEG", (64, 64))).decode()[:2000]
     for rest in (" " * 1_000_000 + "*", "=" * 1_000_000, "A" * 1_000_000 + "*"):

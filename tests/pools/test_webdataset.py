@@ -133,6 +133,37 @@ def test_the_records_own_list_has_priority(named: list[str], tmp_path: Path) -> 
     assert shades(one, 0) == [2] and "images that the json does not name (1)" in notes(one)
 
 
+def test_images_named_in_the_parts_of_messages(tmp_path: Path) -> None:
+    def messages(*parts: dict[str, Any]) -> bytes:
+        asked = [*parts, {"type": "text", "text": "Q"}]
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": [{"type": "text", "text": "A"}]}]
+        return json.dumps({"messages": turns}).encode()
+
+    both = (("a.left.png", image(1)), ("a.right.png", image(2)))
+    for parts in (
+        [{"type": "image", "image": "a.right.png"}, {"type": "image", "image": "a.left.png"}],
+        [
+            {"type": "image_url", "image_url": {"url": "right.png"}},
+            {"type": "image_url", "image_url": {"url": "left.png"}},
+        ],
+    ):
+        pool = open_pool(tar(tmp_path / "a.tar", *both, ("a.json", messages(*parts))))
+        assert shades(pool, 0) == [2, 1] and not pool.problems and not pool.notes
+    pool = open_pool(tar(tmp_path / "b.tar", *both, ("a.json", messages({"type": "image"}, {"type": "image"}))))
+    assert shades(pool, 0) == [1, 2] and not pool.problems
+
+
+def test_names_that_are_numbers_are_those_of_the_files_before(tmp_path: Path) -> None:
+    """As our own export writes them: the json keeps the paths that the images had, the members count from 0."""
+    members = (("a.0.png", image(7)), ("a.1.png", image(8)), ("a.json", record(image=["1.png", "0.png"])))
+    pool = open_pool(tar(tmp_path / "a.tar", *members))
+    assert shades(pool, 0) == [7, 8] and "in the order of the tar (a.0.png, a.1.png)" in notes(pool)
+    named = (("12.png", image(7)), ("12.mask.png", image(8)), ("12.json", record(image="12.png")))
+    assert shades(open_pool(tar(tmp_path / "c.tar", *named)), 0) == [7]
+    members = (*members[:2], ("a.json", record(image=["0.png", "1.png"])))
+    assert not open_pool(tar(tmp_path / "b.tar", *members)).notes
+
+
 def test_an_order_that_nothing_gives_is_said(tmp_path: Path) -> None:
     pool = open_pool(tar(tmp_path / "a.tar", ("a.left.png", image(1)), ("a.right.png", image(2)), ("a.json", record())))
     assert shades(pool, 0) == [1, 2] and "in the order of the tar (a.left.png, a.right.png)" in notes(pool)
@@ -152,6 +183,18 @@ def test_members_that_are_not_neighbours(text: tuple[str, bytes], images_first: 
     whole = [m for pair in zip(images, texts, strict=True) for m in pair]
     pool = open_pool(tar(tmp_path / "b.tar", *whole, ("late.png", image(9)), whole[0][:1] + (image(8),)))
     assert list(pool.problems) == [4, 5]  # an image without a record; 00.png, which stands twice, too
+
+
+def test_members_in_folders_of_their_own(tmp_path: Path) -> None:
+    images, texts = [(f"images/{i}.png", image(i)) for i in range(3)], [(f"texts/{i}.txt", b"A") for i in range(3)]
+    with pytest.raises(PoolError, match=r"in different folders \(images/0.png, texts/0.txt\)"):
+        open_pool(tar(tmp_path / "a.tar", *images, *texts))
+    same = [
+        (f"{folder}/{i}.{s}", c) for folder in "ab" for i in range(3) for s, c in (("png", image(i)), ("txt", b"A"))
+    ]
+    assert len(open_pool(tar(tmp_path / "b.tar", *same))) == 6
+    with pytest.raises(PoolError, match=r"sample 0 has an image and no \.json or \.txt"):
+        open_pool(tar(tmp_path / "c.tar", *images))
 
 
 def test_one_sample_in_two_places_is_the_problem_of_its_row(tmp_path: Path) -> None:
@@ -187,7 +230,7 @@ def test_members_and_keys_that_stand_twice(tmp_path: Path) -> None:
     pool = open_pool(tar(tmp_path / "a.tar", *twice))
     assert list(pool.problems) == [0] and "0.json stands twice" in pool.problems[0]
     pool = open_pool(tar(tmp_path / "b.tar", *twice[:2], *twice[3:], *twice[:2]))
-    assert not pool.problems and len(pool) == 3 and "1 keys stand more than once" in notes(pool)
+    assert not pool.problems and len(pool) == 3 and "1 sample has the key of an earlier one" in notes(pool)
     pool = open_pool(tar(tmp_path / "c.tar", twice[0], *twice[:2]))
     assert not pool.problems and "members that stand twice (1)" in notes(pool)
 

@@ -19,6 +19,7 @@ _MAGIC_BYTES = (b"/9j/", b"iVBO", b"R0lG", b"UklG")
 _MIME = {"jpg": "jpeg", "ppm": "x-portable-pixmap", "ico": "x-icon"}
 _LINES = re.compile(r"\s+")
 SHORTEST = 64  # characters of an image as base64: the smallest image has more
+_NO_PATH = 512  # characters
 _MAGIC_64 = (  # base64 of what image files begin with: a quick look that costs a path nothing
     "/9j/",  # JPEG
     "iVBORw0KGgo",  # PNG
@@ -50,7 +51,7 @@ def image_of(value: Any) -> str | bytes | None:
             return _decoded(value)
         if value[:8] == "file:///":
             return unquote(value[7:])
-        return _bare(value) if looks_like_base64(value) else value
+        return _bare(value) if looks_like_base64(value) or _is_no_path(value) else value
     if isinstance(value, (bytes, bytearray)):
         content = bytes(value)
         if content[:4] in _MAGIC_BYTES and (text := _ascii(content)) and looks_like_base64(text):
@@ -84,6 +85,11 @@ def looks_like_base64(text: str) -> bool:
         return bool(sniff(base64.b64decode(start[: len(start.rstrip("=")) // 4 * 4])))
     except (binascii.Error, ValueError):
         return False
+
+
+def _is_no_path(text: str) -> bool:
+    """Whether a text is too long without a dot to be a path, and base64 as far as it goes: of something else than an image."""
+    return len(text) >= _NO_PATH and "." not in text and bool(_BASE64.fullmatch(_plain(text[:_NO_PATH])))
 
 
 def data_uri(content: bytes) -> str:

@@ -7,10 +7,11 @@ rows and are left out. Lists folders and reads the small files that describe the
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from thresher.errors import PoolError
@@ -19,6 +20,7 @@ from thresher.pools.image_formats import EXTENSIONS
 from thresher.pools.locate import Source, read_file
 from thresher.pools.paths import shown
 from thresher.pools.sources import SUFFIXES
+from thresher.text import ParseError, parse_yaml
 
 _TRAIN = ("train", "training")
 _HELD_OUT = {
@@ -68,6 +70,7 @@ _QUIET = EXTENSIONS | frozenset(
     )
 )
 _QUIET_TEXTS = re.compile(r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE)
+_LONGEST_CARD = 1 << 20  # characters of a README.md
 _LOOKED_INTO = 500  # entries of a subfolder, to say that files in it are not read
 
 
@@ -92,11 +95,12 @@ def folder(name: str, images: str | None, format: str | None) -> list[Source]:
             "Give the file itself, or another folder."
         )
     notes = []
-    files, left = training_files(files)
+    declared = _declared(name)
+    files, left = training_files(files, declared)
     if left:
         what = "is a test or validation split" if len(left) == 1 else "are test or validation splits"
         notes.append(f"{name}: {_named(left)} {what}, not read. Give its own path to read it.")
-    elif all(split_of(f) in _HELD_OUT for f in files):
+    elif all((declared.get(f) or split_of(f)) in _HELD_OUT for f in files):
         notes.append(f"{name} names nothing but test or validation splits; they are read.")
     if others:
         notes.append(f"{name}: files of other kinds were passed over: {_named(others)}.")
@@ -127,11 +131,40 @@ def split_of(path: str) -> str:
     return ""
 
 
-def training_files(files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(files to read, files of test and validation splits). Where there is nothing else, those are read."""
-    held_out = [f for f in files if split_of(f) in _HELD_OUT]
-    rest = [f for f in files if split_of(f) not in _HELD_OUT]
-    return (rest, held_out) if rest else (list(files), [])
+def training_files(files: Sequence[str], declared: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
+    """(files to read, files of test and validation splits). Where there is nothing else, those are read.
+
+    `declared`: the splits of files that the folder itself declares.
+    """
+    splits = {f: (declared or {}).get(f) or split_of(f) for f in files}
+    rest = [f for f in files if splits[f] not in _HELD_OUT]
+    return (rest, [f for f in files if splits[f] in _HELD_OUT]) if rest else (list(files), [])
+
+
+def _declared(name: str) -> dict[str, str]:
+    """File -> split, as the README.md of a data set of the hub declares them (`configs`, `data_files`)."""
+    try:
+        with open(os.path.join(name, "README.md"), encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(_LONGEST_CARD)
+        about = parse_yaml(text.split("\n---", 1)[0].removeprefix("---")) if text.startswith("---\n") else None
+    except (OSError, ParseError):
+        return {}
+    out: dict[str, str] = {}
+    configs = about.get("configs") if isinstance(about, dict) else None
+    for config in configs if isinstance(configs, list) else []:
+        listed = config.get("data_files") if isinstance(config, dict) else None
+        for entry in listed if isinstance(listed, list) else []:
+            if not isinstance(entry, dict) or not isinstance(entry.get("split"), str):
+                continue
+            split = split_of(entry["split"]) or "train"
+            paths = entry.get("path")
+            for pattern in paths if isinstance(paths, list) else [paths]:
+                if not isinstance(pattern, str) or os.path.isabs(pattern) or ".." in pattern.split("/"):
+                    continue
+                for found in glob.glob(os.path.join(glob.escape(name), pattern), recursive=True):
+                    if out.setdefault(os.path.relpath(found, name), split) != "train":
+                        out[os.path.relpath(found, name)] = split  # of two, the one that trains
+    return out
 
 
 def mixed_splits(paths: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ names the members, else the order of the numbers in their names, else that of th
 from __future__ import annotations
 
 import codecs
+import copy
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +105,9 @@ def read_sample(members: Sequence[Member]) -> TarSample:
     images, problem, unordered = _images(kinds["image"], record, key, passed)
     if problem:
         return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
+    if images and not kinds["record"] and not kinds["text"]:
+        what = "an image" if len(images) == 1 else "images"
+        return TarSample(key, None, f"unreadable: sample {shown(key)} has {what} and no .json or .txt", tuple(passed))
     if kinds["text"] and not any(k in record for k in CONVERSATIONS):
         text, problem = _caption(kinds["text"], key, passed)
         if not images and not kinds["video"] and not kinds["audio"] and not _named(record):
@@ -115,11 +120,12 @@ def read_sample(members: Sequence[Member]) -> TarSample:
     else:
         passed += [f".{split(m.name)[3]} beside a json" for m in kinds["text"]]
     if images:
+        record = _without_names(record)
         name = "images" if "images" in record else "image"
         record = {k: v for k, v in record.items() if k not in ("image", "images")} | {name: images}
     for media, names in (("video", ("video", "videos")), ("audio", ("audio", "audios"))):
         if kinds[media] and not any(record.get(n) for n in names):
-            record = {**record, names[1]: [m.name for m in kinds[media]]}
+            record = {**record, names[1]: [_identity(m) for m in kinds[media]]}
     return TarSample(key, record, "", tuple(passed), unordered)
 
 
@@ -170,6 +176,10 @@ def _images(
         return [], f"the image {shown(empty[0])} of sample {shown(key)} is empty (0 bytes)", ()
     names = _named(record)
     found = [_called(name, members) for name in names]
+    # 1.png: the second member (000.1.png), or what the first was called before? As our own export writes: the latter.
+    middles = [split(m.name)[2] for m in members]
+    as_members = [name.partition(".")[0] for name in names if _numbered(name)]
+    ambiguous = not any(found) and sorted(as_members) == sorted(middles) and as_members != middles
     if any(found):
         lacking = [name for name, member in zip(names, found, strict=True) if member is None]
         if lacking:
@@ -182,17 +192,24 @@ def _images(
     if names and len(names) != len(members):
         held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
         return [], f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}", ()
-    middles = [split(m.name)[2] for m in members]
     numbers = [tuple((len(n), n) for n in _NUMBER.findall(middle)) for middle in middles]
     words = {re.sub(r"[\d_.-]+", "", middle) for middle in middles}
     if len(members) > 1 and (len(words) > 1 or len(set(numbers)) < len(numbers)):
         return [m.content or b"" for m in members], "", tuple(m.name for m in members)
     ordered = [member for _, member in sorted(zip(numbers, members, strict=True), key=lambda pair: pair[0])]
-    return [m.content or b"" for m in ordered], "", ()
+    return [m.content or b"" for m in ordered], "", tuple(m.name for m in ordered) if ambiguous else ()
+
+
+def _identity(member: Member) -> dict[str, str]:
+    """What stands for a medium that no model here is shown: its name, and a hash of its content."""
+    return {"path": member.name, "sha256": hashlib.sha256(member.content or b"").hexdigest()}
 
 
 def _named(record: dict[str, Any]) -> list[str]:
-    """The images that a record names, as text."""
+    """The images that a record names, as text: in the parts of its messages, else in `image` or `images`."""
+    in_parts = [image_of(part[field]) for part, field in _image_parts(record)]
+    if in_parts:
+        return [one for one in in_parts if isinstance(one, str) and one]
     given = record.get("image")
     given = record.get("images") if given is None else given
     listed = given if isinstance(given, list) else [given]
@@ -200,12 +217,41 @@ def _named(record: dict[str, Any]) -> list[str]:
     return [one for one in found if isinstance(one, str) and one]
 
 
+def _image_parts(record: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The parts of a record's messages that name an image, each with the field that does."""
+    turns = [t for key in ("messages", "conversations") if isinstance(record.get(key), list) for t in record[key]]
+    contents = [t.get("content", t.get("value")) for t in turns if isinstance(t, dict)]
+    parts = [p for content in contents if isinstance(content, list) for p in content if isinstance(p, dict)]
+    return [
+        (part, field)
+        for part in parts
+        if part.get("type") in ("image", "image_url", "input_image")
+        for field in ("image", "image_url", "url", "path")
+        if isinstance(image_of(part.get(field)), str)
+    ]
+
+
+def _without_names(record: dict[str, Any]) -> dict[str, Any]:
+    """The record whose messages name no image: the members are shown in their place."""
+    if not _image_parts(record):
+        return record
+    record = copy.deepcopy(record)
+    for part, field in _image_parts(record):
+        del part[field]
+    return record
+
+
+def _numbered(name: str) -> bool:
+    """Whether a name is a number and a suffix alone: `1.png`."""
+    return name.partition(".")[0].isdigit() and "/" not in name and name.count(".") == 1
+
+
 def _called(name: str, members: list[Member]) -> Member | None:
     """The member that a record means by `name`: its path, its name, or what stands in it after the key."""
     base = name.replace("\\", "/").rpartition("/")[2]
     for lower in (False, True):
         for wanted in dict.fromkeys((name, base)):
-            for form in range(4):
+            for form in range(2 if _numbered(name) else 4):
                 for member in members:
                     _, stem, middle, suffix = split(member.name)
                     own = member.name.rpartition("/")[2]

@@ -200,8 +200,23 @@ class TarRows:
                 f"cannot be read. {_SORT}"
             )
         if repeated:
-            self._about.append(f"{self.name}: {repeated:,} keys stand more than once; each is a row of its own.")
+            what = "1 sample has the key" if repeated == 1 else f"{repeated:,} samples have the keys"
+            self._about.append(f"{self.name}: {what} of an earlier one; each is a row of its own.")
+        self._check_folders({key: extensions for key, (_, extensions) in first.items()})
         return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
+
+    def _check_folders(self, keys: dict[str, frozenset[str]]) -> None:
+        """Raises PoolError where most samples have their members in several folders, such as images/0.png and texts/0.txt."""
+        of_stem: dict[str, list[str]] = {}
+        for key in keys:
+            of_stem.setdefault(key.rpartition("/")[2], []).append(key)
+        apart = [k for k in of_stem.values() if len(k) > 1 and not keys[k[0]] & keys[k[1]]]
+        if 2 * len(apart) >= len(of_stem) and apart:
+            one, other = (f"{key}.{min(keys[key])}" for key in apart[0][:2])
+            raise PoolError(
+                f"{self.name}: the members of {len(apart):,} of {len(of_stem):,} samples are in different folders "
+                f"({readable(one)}, {readable(other)}). WebDataset wants them side by side under one name: 0.png, 0.txt."
+            )
 
     def _neighbours(self) -> Iterator[list[_Header]]:
         """Runs of members with one stem."""
