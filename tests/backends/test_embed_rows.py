@@ -61,7 +61,7 @@ def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatc
     order = random.Random(0).sample(range(30), 30)
     for tokens, block, cores in ((512, 2048, 1), (4096, 7, 2), (64, 2048, 1)):
         backend.forward.batch_tokens, backend.forward.workers = tokens, cores
-        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         assert vectors(backend, [rows[i] for i in order]).tobytes() == want[order].tobytes()
 
 

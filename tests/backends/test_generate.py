@@ -18,7 +18,7 @@ from thresher.backends import resolve
 from thresher.backends.hf import generate
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import Conversation, asked, conversation
-from thresher.backends.hf.generate import skips_padding, stop_tokens
+from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, Scored, Turn
 
 NEW = 6
@@ -136,7 +136,7 @@ def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.Monk
     want, _ = generated(backend, rows)
     for tokens, block in ((128, 2048), (4096, 7)):
         backend.forward.batch_tokens = tokens
-        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         got, _ = generated(backend, rows)
         assert all(got[k].tolist() == want[k].tolist() for k in want)
 
@@ -296,7 +296,7 @@ def test_choice_does_not_depend_on_company(backend: HFBackend, monkeypatch: pyte
     want, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
     for tokens, block in ((96, 2048), (4096, 7)):  # 7: candidates of a row fall into different blocks
         backend.forward.batch_tokens = tokens
-        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
+        monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         got, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
         assert got["margin"].tobytes() == want["margin"].tobytes()
         assert got["picked"].tolist() == want["picked"].tolist()

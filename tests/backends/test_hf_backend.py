@@ -202,8 +202,8 @@ def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatc
     random.Random(0).shuffle(order)
     for tokens, block, pixels in ((512, 2048, 2**23), (4096, 7, 2**23), (64, 2048, 1)):
         backend.forward.batch_tokens = tokens
-        monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", block)
-        monkeypatch.setattr("thresher.backends.hf.backend.PIXEL_BUDGET", pixels)
+        monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
+        monkeypatch.setattr("thresher.backends.hf.blocks.PIXEL_BUDGET", pixels)
         got = collect(backend.answer_loss([rows[i] for i in order], Pictures()), 60)[0]["nll"]
         assert got.tobytes() == want[order].tobytes()
         got = collect(backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Pictures()), 60)[0]["nll"]
@@ -366,7 +366,7 @@ def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
     queries, demos = some_rows(30, seed=5), some_rows(6, seed=6) * 5
     want = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
     monkeypatch.setattr("thresher.backends.hf.backend.PREFIX_BYTES", 1)
-    monkeypatch.setattr("thresher.backends.hf.backend.BLOCK_ROWS", 7)
+    monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", 7)
     got = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 

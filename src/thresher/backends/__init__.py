@@ -4,26 +4,15 @@ to open it. The identity is known without loading weights, so that a run with no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from thresher.types import ModelIdentity
+from thresher.backends.handle import ModelHandle
 
 if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
 
-
-@dataclass(frozen=True)
-class ModelHandle:
-    """`open()` loads the model and gives its backend; it is called only when rows are to be scored."""
-
-    name: str
-    identity: ModelIdentity
-    open: Callable[[], Any]
-    image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
-    """Tokens that pictures take, by the model's processor alone (`hf.image_tokens`); None: cannot be known without asking."""
+__all__ = ["ModelHandle", "resolve"]
 
 
 def resolve(

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thresher.backends import ModelHandle
+from thresher.backends.handle import ModelHandle
 from thresher.errors import ModelError, NotAModel
 from thresher.types import ModelIdentity
 

@@ -18,7 +18,8 @@ from thresher.errors import PoolError, TooManyFailures
 from thresher.types import TrainingRows
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend, ImageKey
+    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import ImageKey
     from thresher.backends.hf.forward import Row
     from thresher.backends.hf.images import Prepared
     from thresher.backends.hf.teach import EndOfTurn, Targets

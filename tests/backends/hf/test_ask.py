@@ -20,7 +20,7 @@ from thresher.backends.hf import ask as ask_module
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.generate import stop_tokens
+from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ConfigError, ModelError
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.judge import SYSTEM, Judge

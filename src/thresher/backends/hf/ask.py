@@ -21,13 +21,13 @@ import torch
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row, _stack
-from thresher.backends.hf.generate import stop_tokens
+from thresher.backends.hf.traits import stop_tokens
 from thresher.backends.hf.tree import chains, places, sight
 from thresher.errors import ModelError
 from thresher.types import Query, Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
     from thresher.backends.hf.images import Features
 
 Way = Literal["packed", "batched", "full"]
@@ -40,19 +40,19 @@ Result = np.ndarray | str
 
 
 def ask(
-    backend: HFBackend, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    pipeline: BlockPipeline, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
 ) -> Iterator[Scored]:
     """Field: logprob float32 [m, all answers], queries in order. Pieces about once a second. Raises ModelError, ConfigError."""
-    forward, way = backend.forward, backend.forward.asks
+    forward, way = pipeline.forward, pipeline.forward.asks
     if way is None:
         raise ModelError(
             "This model cannot judge rows: its own processor writes a question's prompt otherwise than thresher does. "
             "Take another model as the judge, and please report this one's name."
         )
-    stops = stop_tokens(forward.model, backend.encoder)
-    encoder = AskEncoder(backend.encoder, backend.prompt_encoder, queries, stops)
-    for block in backend.blocks(samples, conversation, pool, False, encoder):
-        features = backend.features(block)
+    stops = stop_tokens(forward.model, pipeline.encoder)
+    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
+    for block in pipeline.blocks(samples, conversation, pool, False, encoder):
+        features = pipeline.features(block)
         ready: list[tuple[int, Result]] = list(block.errors.items())
         since = time.monotonic()
         for part in answers(forward, block.rows, features, way):

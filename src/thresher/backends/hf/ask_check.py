@@ -9,11 +9,11 @@ import numpy as np
 from thresher.backends.hf.ask import Way, answers
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.generate import stop_tokens
+from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Query, Sample, SampleSource
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
 
 QUERIES = (
     Query("\nHow good is it, from 0 to 5?", ("0", "5")),
@@ -23,23 +23,25 @@ QUERIES = (
 )
 
 
-def best_way(backend: HFBackend, row: Sample, official: list[int], pool: SampleSource, tolerance: float) -> Way | None:
+def best_way(
+    pipeline: BlockPipeline, row: Sample, official: list[int], pool: SampleSource, tolerance: float
+) -> Way | None:
     """The first of packed, batched and full that gives what separate full passes give, within `tolerance` nats.
 
     `row`: one user turn with an image; `official`: its ids by the model's own processor, the invitation to answer included.
     None where our own prompt does not begin with those, or the queries cannot be written.
     """
-    stops = stop_tokens(backend.forward.model, backend.encoder)
+    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
     alone = Sample(row.id, row.turns[:1], row.images)
-    found = _asked(backend, alone, (Query("", ("0", "5")),), pool, stops)
-    prepared = _asked(backend, alone, QUERIES, pool, stops)
+    found = _asked(pipeline, alone, (Query("", ("0", "5")),), pool, stops)
+    prepared = _asked(pipeline, alone, QUERIES, pool, stops)
     if found is None or prepared is None or found[0].ids[: len(official)].tolist() != official:
         return None
     asked, features = prepared
-    want = _tried(backend, asked, features, "full")
-    for way in _ways(backend):
+    want = _tried(pipeline, asked, features, "full")
+    for way in _ways(pipeline):
         try:
-            got = _tried(backend, asked, features, way)
+            got = _tried(pipeline, asked, features, way)
         except Exception:  # noqa: BLE001 - whatever this architecture does not take, another way does without
             continue
         if want is not None and got is not None and np.allclose(got, want, atol=tolerance, rtol=0):
@@ -47,20 +49,20 @@ def best_way(backend: HFBackend, row: Sample, official: list[int], pool: SampleS
     return "full"
 
 
-def _ways(backend: HFBackend) -> tuple[Way, ...]:
-    return ("packed", "batched") if backend.reuses_prefix else ("packed",)
+def _ways(pipeline: BlockPipeline) -> tuple[Way, ...]:
+    return ("packed", "batched") if pipeline.reuses_prefix else ("packed",)
 
 
 def _asked(
-    backend: HFBackend, row: Sample, queries: tuple[Query, ...], pool: SampleSource, stops: frozenset[int]
+    pipeline: BlockPipeline, row: Sample, queries: tuple[Query, ...], pool: SampleSource, stops: frozenset[int]
 ) -> tuple[Any, dict[Any, Any]] | None:
     """The encoded row and its images' features; None where the queries cannot be written for this model."""
-    encoder = AskEncoder(backend.encoder, backend.prompt_encoder, queries, stops)
-    block = backend.prepare([conversation(row)], range(1), pool, False, encoder)
-    features = backend.features(block)
+    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
+    block = pipeline.prepare([conversation(row)], range(1), pool, False, encoder)
+    features = pipeline.features(block)
     return (block.rows[0], features) if block.rows else None
 
 
-def _tried(backend: HFBackend, row: Any, features: dict[Any, Any], way: Way) -> np.ndarray | None:
-    got = next(answers(backend.forward, [row], features, way))[0][1]
+def _tried(pipeline: BlockPipeline, row: Any, features: dict[Any, Any], way: Way) -> np.ndarray | None:
+    got = next(answers(pipeline.forward, [row], features, way))[0][1]
     return None if isinstance(got, str) else got

@@ -16,11 +16,11 @@ import numpy as np
 
 from thresher.backends.hf.conversation import Conversation, answered
 from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Loss, Row
-from thresher.backends.hf.generate import stop_tokens
+from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
     from thresher.backends.hf.images import Features
 
 
@@ -32,20 +32,20 @@ class _Pair:
 
 
 def choice(
-    backend: HFBackend, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
+    pipeline: BlockPipeline, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
 ) -> Iterator[Scored]:
     """Fields: picked int32 (position in the row's candidates; the first of equals), margin float32 (nats to the next)."""
     assert all(candidates), "a row without candidates cannot be asked to choose"
     pairs = [_Pair(i, s, c) for i, (s, given) in enumerate(zip(samples, candidates, strict=True)) for c in given]
-    stops = stop_tokens(backend.forward.model, backend.encoder)
+    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
     found: dict[int, dict[int, float | str]] = {}  # row -> position in `pairs` -> log-probability, or what went wrong
-    for block in backend.blocks(pairs, _talk, pool, False):
+    for block in pipeline.blocks(pairs, _talk, pool, False):
         for row in block.rows:
             _count_the_end(row, stops)
-        features = backend.features(block)
+        features = pipeline.features(block)
         failed: list[tuple[int, Loss | str]] = list(block.errors.items())
         parts = (
-            [(block.index[j], loss) for j, loss in part] for part in _losses(backend.forward, block.rows, features)
+            [(block.index[j], loss) for j, loss in part] for part in _losses(pipeline.forward, block.rows, features)
         )
         for part in itertools.chain([failed], parts):
             touched: dict[int, None] = {}  # in order

@@ -23,27 +23,27 @@ from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
 
 HAND_ON_SECONDS = 1.0
 NOT_FINITE = "the model's hidden states are not finite numbers"
 PARTS = ("images", "question", "answer")
 
 
-def embed(backend: HFBackend, texts: Sequence[str]) -> list[np.ndarray | str]:
+def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | str]:
     """A float32 vector of length 1 for each text, or why there is none."""
-    forward = backend.forward
+    forward = pipeline.forward
     # as an assistant's text, because the encoder knows where those stand
     talks = [Conversation((Message("user", ("",)), Message("assistant", (t,))), (), 1) for t in texts]
-    encoded = backend.encoder.encode(talks)
-    jobs = [e for e in encoded if isinstance(e, Text) and len(e.ids) <= backend.context]
+    encoded = pipeline.encoder.encode(talks)
+    jobs = [e for e in encoded if isinstance(e, Text) and len(e.ids) <= pipeline.context]
     found = iter(list(forward.run(lambda job: _one(forward, job), jobs)))
     out: list[np.ndarray | str] = []
     for e in encoded:
         if not isinstance(e, Text):
             out.append(e)
-        elif len(e.ids) > backend.context:
-            out.append(f"too long: {len(e.ids):,} tokens, and the model's context is {backend.context:,}")
+        elif len(e.ids) > pipeline.context:
+            out.append(f"too long: {len(e.ids):,} tokens, and the model's context is {pipeline.context:,}")
         else:
             out.append(next(found))
     return out
@@ -76,13 +76,13 @@ def _states(forward: Forward, row: Row) -> np.ndarray:
     return (mean / mean.norm().clamp(min=1e-12)).cpu().numpy()
 
 
-def embed_rows(backend: HFBackend, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
+def embed_rows(pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
     """Fields images, question, answer: float32 [m, hidden size] of length 1, zeros where a row has no such token. Pieces about
     once a second.
     """
-    forward = backend.forward
-    for block in backend.blocks(samples, conversation, pool, False):
-        features = backend.features(block)
+    forward = pipeline.forward
+    for block in pipeline.blocks(samples, conversation, pool, False):
+        features = pipeline.features(block)
         rows = block.rows
         ready: dict[int, np.ndarray | str] = dict(block.errors)
         since = time.monotonic()
@@ -94,10 +94,10 @@ def embed_rows(backend: HFBackend, samples: Sequence[Sample], pool: SampleSource
         for batch, found in zip(batches, forward.run(job, batches), strict=True):
             ready.update(zip((block.index[i] for i in batch), found, strict=True))
             if time.monotonic() - since > HAND_ON_SECONDS:
-                yield _scored(ready, backend)
+                yield _scored(ready, pipeline)
                 ready, since = {}, time.monotonic()
         if ready:
-            yield _scored(ready, backend)
+            yield _scored(ready, pipeline)
 
 
 @torch.inference_mode()
@@ -132,9 +132,9 @@ def _parts(forward: Forward, rows: list[Row], features: dict[Any, Any]) -> list[
     return out
 
 
-def _scored(found: dict[int, np.ndarray | str], backend: HFBackend) -> Scored:
+def _scored(found: dict[int, np.ndarray | str], pipeline: BlockPipeline) -> Scored:
     index = sorted(found)
-    blank = np.zeros((len(PARTS), backend.forward.model.config.get_text_config(decoder=True).hidden_size), np.float32)
+    blank = np.zeros((len(PARTS), pipeline.forward.model.config.get_text_config(decoder=True).hidden_size), np.float32)
     ordered = [found[i] for i in index]
     table = np.stack([blank if isinstance(x, str) else x for x in ordered])
     errors = [x if isinstance(x, str) else "" for x in ordered]

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from thresher.backends.hf.conversation import Conversation, Message, asked
-from thresher.backends.hf.encode import Encoder, Text
+from thresher.backends.hf.conversation import asked
+from thresher.backends.hf.encode import Encoder
 from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
+from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
     from thresher.backends.hf.images import Features
 
 
@@ -34,36 +35,17 @@ class Written:
 
 
 def generate(
-    backend: HFBackend, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
 ) -> Iterator[Scored]:
     """Fields: text (str, ends stripped), tokens int32, finished bool. Pieces come as batches are done."""
-    stops = stop_tokens(backend.forward.model, backend.encoder)
-    writer = _Writer(backend.forward, stops, backend.context, max_new_tokens)
-    for block in backend.blocks(samples, asked, pool, False, backend.prompt_encoder):
-        features = backend.features(block)
+    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
+    writer = _Writer(pipeline.forward, stops, pipeline.context, max_new_tokens)
+    for block in pipeline.blocks(samples, asked, pool, False, pipeline.prompt_encoder):
+        features = pipeline.features(block)
         if block.errors:
-            yield _scored(list(block.errors), list(block.errors.values()), backend.encoder)
+            yield _scored(list(block.errors), list(block.errors.values()), pipeline.encoder)
         for batch, answers in writer.write(block.rows, features):
-            yield _scored([block.index[i] for i in batch], answers, backend.encoder)
-
-
-def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
-    """What ends an answer: the end tokens of the model's generation config and tokenizer, and the token that the chat
-    template writes right behind an answer if that is a control token (a tuned model may know no other end)."""
-    tokenizer = encoder.tokenizer
-    given = getattr(model.generation_config, "eos_token_id", None)
-    stops = set(given if isinstance(given, (list, tuple)) else [given])
-    stops.add(tokenizer.eos_token_id)
-    plain = Conversation((Message("user", ("Is it red?",)), Message("assistant", ("Yes",))), ())
-    text = encoder.encode([plain])[0]
-    if isinstance(text, Text):
-        stops.update(token for token in text.ids[text.answers[-1] + 1 :][:1] if is_control(tokenizer, token))
-    return frozenset(token for token in stops if token is not None)
-
-
-def is_control(tokenizer: Any, token: int) -> bool:
-    added = tokenizer.added_tokens_decoder.get(token)
-    return added is not None and bool(added.special)
+            yield _scored([block.index[i] for i in batch], answers, pipeline.encoder)
 
 
 def _scored(index: list[int], answers: Sequence[Written | str], encoder: Encoder) -> Scored:
@@ -197,12 +179,3 @@ class _Writer:
         dtype = self.forward.model.dtype
         mask = torch.zeros(hidden.shape, dtype=dtype, device=lengths.device)
         return mask.masked_fill(hidden, torch.finfo(dtype).min)[:, None, None]
-
-
-def skips_padding(config: Any) -> bool:
-    """Whether every layer attends to all earlier tokens, so that masked padding in the cache changes nothing."""
-    text = config.get_text_config(decoder=True)
-    kinds = getattr(text, "layer_types", None)
-    if kinds:
-        return set(kinds) <= {"full_attention", "attention"}
-    return not getattr(text, "sliding_window", None) or not getattr(text, "use_sliding_window", True)

@@ -21,11 +21,11 @@ import torch
 from thresher.backends.hf.conversation import Conversation, Message, conversation
 from thresher.backends.hf.encode import Text
 from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
-from thresher.backends.hf.generate import skips_padding
+from thresher.backends.hf.traits import skips_padding
 from thresher.types import Query, Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
-    from thresher.backends.hf.backend import HFBackend
+    from thresher.backends.hf.blocks import BlockPipeline
 
 ROWS_AT_ONCE = 64
 
@@ -44,7 +44,7 @@ def grows(forward: Forward) -> bool:
 
 
 def ask_growing(
-    backend: HFBackend,
+    pipeline: BlockPipeline,
     samples: Sequence[Sample],
     pieces: Sequence[Sequence[str]],
     query: Query,
@@ -55,10 +55,10 @@ def ask_growing(
     Field: logprob float32 [m, most pieces + 1, answers], in nats under the full vocabulary, of each answer's first token:
     [., t] after t pieces, NaN behind a row's last. What `ask` gives for the turn with the first t pieces in it.
     """
-    forward = backend.forward
+    forward = pipeline.forward
     for start in range(0, len(samples), ROWS_AT_ONCE):
         at = range(start, min(start + ROWS_AT_ONCE, len(samples)))
-        encoded = [_encode(backend, samples[i], pieces[i], query) for i in at]
+        encoded = [_encode(pipeline, samples[i], pieces[i], query) for i in at]
         good = [k for k, e in enumerate(encoded) if not isinstance(e, str)]
         tables: dict[int, np.ndarray | str] = {k: e for k, e in enumerate(encoded) if isinstance(e, str)}
         jobs = [e for e in encoded if not isinstance(e, str)]
@@ -77,14 +77,14 @@ def ask_growing(
         yield Scored(np.array(at, np.int64), {"logprob": out}, errors)
 
 
-def _encode(backend: HFBackend, sample: Sample, pieces: Sequence[str], query: Query) -> _Growing | str:
+def _encode(pipeline: BlockPipeline, sample: Sample, pieces: Sequence[str], query: Query) -> _Growing | str:
     """The prompts of a row, or why it has none."""
     base = conversation(sample)
     if base.images or base.messages[-1].role != "user":
         return "a growing text has no images and ends with a user turn"
     talks = [_talk(base, pieces[:t], query.text, query.answers[0]) for t in range(len(pieces) + 1)]
     talks += [_talk(base, (), query.text, answer) for answer in query.answers[1:]]
-    texts = backend.encoder.encode(talks)
+    texts = pipeline.encoder.encode(talks)
     prompts: list[np.ndarray] = []
     answers: list[int] = []
     for t, text in enumerate(texts):
@@ -99,8 +99,8 @@ def _encode(backend: HFBackend, sample: Sample, pieces: Sequence[str], query: Qu
             return "the answers do not begin at one place of the prompt"
     if len(set(answers)) < len(answers):
         return f"the answers {', '.join(query.answers)} cannot be told apart by their first tokens"
-    if (longest := max(len(p) for p in prompts)) > backend.context:
-        return f"too long: {longest:,} tokens, and the model's context is {backend.context:,}"
+    if (longest := max(len(p) for p in prompts)) > pipeline.context:
+        return f"too long: {longest:,} tokens, and the model's context is {pipeline.context:,}"
     return _Growing(prompts, answers)
 
 

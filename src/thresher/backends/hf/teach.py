@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from thresher.backends.hf.backend import PIXEL_BUDGET, HFBackend, ImageKey
+from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.blocks import PIXEL_BUDGET, ImageKey
 from thresher.backends.hf.conversation import Conversation, Message
 from thresher.backends.hf.encode import Encoder, Text
 from thresher.backends.hf.forward import Forward, Row

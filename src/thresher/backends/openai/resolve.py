@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thresher.backends import ModelHandle
+from thresher.backends.handle import ModelHandle
 from thresher.backends.openai.address import Address, parse, read_key
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import ConfigError
