@@ -153,6 +153,19 @@ def test_saved_data_sets_name_the_splits_that_are_not_read(tmp_path: Path) -> No
     assert ids(open_pool(tmp_path)) == ["train0", "train1"]  # found below, as one data set
 
 
+def test_the_training_split_of_a_saved_data_set(tmp_path: Path) -> None:
+    import datasets
+
+    for number, names in enumerate((("train_sft", "test_sft"), ("training", "dev"))):
+        folder = tmp_path / str(number)
+        datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 1)) for s in names}).save_to_disk(str(folder))
+        assert ids(open_pool(folder)) == [f"{names[0]}0"]
+    both = datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 1)) for s in ("train_a", "train_b")})
+    both.save_to_disk(str(tmp_path / "both"))
+    with pytest.raises(PoolError, match=r"holds the splits train_a, train_b\. Give one of them"):
+        open_pool(tmp_path / "both")
+
+
 @pytest.mark.parametrize("splits", [("train",), ("train", "test"), ("test",)])
 def test_a_folder_of_the_datasets_cache(splits: tuple[str, ...], tmp_path: Path) -> None:
     import datasets

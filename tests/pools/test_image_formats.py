@@ -86,9 +86,7 @@ def test_several_images_in_one_file_are_read_by_their_first(tmp_path: Path) -> N
     assert "image-extension" not in found(pool_of(tmp_path, {"phone.jpg": out.getvalue()}))
 
 
-@pytest.mark.parametrize(
-    "form", ["EPS", "PDF", "PCX", "TGA", "SGI", "IM", "MSP", "XBM", "DDS", "ICNS", "BLP", "SPIDER"]
-)
+@pytest.mark.parametrize("form", ["EPS", "PDF", "PCX", "TGA", "SGI", "MSP", "XBM", "DDS", "ICNS", "BLP", "SPIDER"])
 def test_other_formats_that_pillow_reads_are_refused(form: str) -> None:
     image = Image.new({"MSP": "1", "XBM": "1", "SPIDER": "F", "BLP": "P"}.get(form, "RGB"), (32, 32))
     out = io.BytesIO()
@@ -124,6 +122,26 @@ def test_postscript_starts_no_program(start: bytes, tmp_path: Path) -> None:
     )
     assert "PostScript" in done.stdout and done.stdout.endswith("False\n"), done.stdout + done.stderr
     assert not (tmp_path / "started").exists()
+
+
+def test_images_are_opened_in_one_place_only() -> None:
+    source = Path(__file__).parents[2] / "src" / "thresher"
+    assert [f.name for f in source.rglob("*.py") if "Image.open(" in f.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_a_codec_that_pillow_lacks_is_named(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = picture(form)
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(
+        ImageError, match=f"it is {form}, and the Pillow that is installed was built without it"
+    ) as told:
+        decode(io.BytesIO(content), "x")
+    assert told.value.kind == "not-an-image"
+    monkeypatch.undo()
+    monkeypatch.setattr(Image, "OPEN", {k: v for k, v in Image.OPEN.items() if k != form})
+    with pytest.raises(ImageError, match="built without it"):
+        decode(io.BytesIO(content), "x")
 
 
 FOREIGN = {

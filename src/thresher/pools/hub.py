@@ -24,7 +24,7 @@ def saved(folder: str, images: str | None) -> list[Source]:
     if not os.path.exists(state):
         splits = _json(os.path.join(folder, "dataset_dict.json")).get("splits")
         names = [str(s) for s in splits] if isinstance(splits, list) else []
-        split = "train" if "train" in names else names[0] if len(names) == 1 else ""
+        split = _training_split(names)
         if not split:
             raise PoolError(
                 f"{folder} holds the splits {', '.join(names) or '(none)'}. Give one of them: {folder}/SPLIT."
@@ -52,7 +52,7 @@ def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Sourc
         names = sorted(map(str, listed), key=len, reverse=True) if isinstance(listed, dict) else []
         split = next((n for n in names if stem == n or stem.endswith(f"-{n}")), stem.rpartition("-")[2])
         splits.setdefault(split, []).append(file)
-    split = "train" if "train" in splits else next(iter(splits)) if len(splits) == 1 else ""
+    split = _training_split(list(splits))
     if not split:
         paths = ", ".join(shown(os.path.join(folder, files[0])) for files in splits.values())
         raise PoolError(f"{folder} holds the splits {', '.join(splits) or '(none)'}. Give the files of one: {paths}.")
@@ -60,6 +60,14 @@ def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Sourc
     root, note = images or os.path.realpath(folder), _not_read(folder, split, list(splits))
     found = [Source(os.path.abspath(os.path.join(folder, f)), name, root, "datasets") for f in splits[split]]
     return [replace(found[0], note=note), *found[1:]]
+
+
+def _training_split(names: list[str]) -> str:
+    """The split to read: `train`, the only one of training (`train_sft`), or the only one; "" where that is not clear."""
+    from thresher.pools.folders import split_of
+
+    training = [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names
+    return training[0] if len(training) == 1 else ""
 
 
 def _not_read(folder: str, split: str, names: list[str]) -> str:
