@@ -1,6 +1,6 @@
-# make demo | test | test-oldest | test-newest | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
+# make demo | test | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
 BIN := .venv/bin
-.PHONY: demo test test-oldest test-newest check proof fix hooks venv clean
+.PHONY: demo test test-oldest test-newest test-wheel check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -25,6 +25,9 @@ test-oldest:  ## what depends on other packages, with the oldest versions that p
 
 test-newest:  ## the same with the newest that there are within the bounds, in .venv-newest
 	@.ci/bounds newest
+
+test-wheel:  ## the wheel without extras and constraints, in an environment that is made and thrown away
+	@.ci/wheel
 
 proof: export OMP_NUM_THREADS := 1
 proof: venv  ## every method against random on the built-in world: docs/results/proof.md; hours at first, goes on when stopped
