@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,18 @@ def test_the_signals_are_stored_and_not_read_again(
     again = found(pool, "near", store)
     assert again.group.tolist() == first.group.tolist()
     found(pool, "exact", store)
+
+
+@pytest.mark.parametrize("absent", ["rensa", "imagehash"])
+def test_exact_copies_need_no_optional_package(
+    tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    pool = pool_of(tmp_path, records)
+    wanted = found(pool, "exact", Store(tmp_path / "with"))
+    monkeypatch.setitem(sys.modules, absent, None)
+    got = found(pool, "exact", Store(tmp_path / "without"))
+    assert got.group.tolist() == wanted.group.tolist() and got.copies.tolist() == wanted.copies.tolist()
+    assert (got.copies > 1).any()
 
 
 def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(

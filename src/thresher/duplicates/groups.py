@@ -20,7 +20,8 @@ Values = Mapping[str, np.ndarray]
 
 
 def exact_groups(texts: Values, images: Values) -> np.ndarray:
-    """int64 [m]: equal for exact duplicates. `texts`, `images`: fields of `TextMinhash` and `ImageHash`, [m] each."""
+    """int64 [m]: equal for exact duplicates. `texts`, `images`: fields of `TextMinhash` and `ImageHash`, or twice those of
+    `ExactHash`, [m] each."""
     m = len(texts["exact"])
     table = np.hstack(
         [

@@ -133,6 +133,39 @@ class ImageHash:
         return Scored(np.arange(start, start + len(seen)), values, errors)
 
 
+@dataclass(frozen=True)
+class ExactHash:
+    """What tells exact copies: hashes of the conversation's normal form and of the images' pixels. Needs no optional package;
+    a row with an unreadable image fails."""
+
+    algorithm: int = 1
+
+    kind: ClassVar[str] = "exact_hash"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.NONE
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("exact", "S16", "hash of roles and texts in normal form (case, white space and <image> left out)"),
+        Field("images", "int32", "images of the row, >= 0"),
+        Field("content", "S16", "hash of the decoded pixels of all images, in order; zeros without an image"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+    ) -> Iterator[Scored]:
+        for start, seen in in_pieces(samples, pool, image.only_content):
+            good = [looks if isinstance(looks, list) else [] for looks in seen]
+            values = {
+                "exact": np.array([exact_text(s) for s in samples[start : start + PIECE]], "S16"),
+                "images": np.array([len(g) for g in good], np.int32),
+                "content": np.array([contents(g) for g in good], "S16"),
+            }
+            errors = [looks if isinstance(looks, str) else "" for looks in seen]
+            yield Scored(np.arange(start, start + len(seen)), values, errors)
+
+
 def _in_turn(signals: Sequence[Any], samples: Sequence[Sample], pool: SampleSource) -> Iterator[list[Scored]]:
     """Both kinds of signals on the same pieces; pictures are read only where somebody asks for them."""
     looked = any(isinstance(s, ImageHash) for s in signals)

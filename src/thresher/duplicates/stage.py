@@ -19,9 +19,9 @@ from thresher.duplicates.groups import exact_groups, near_groups
 from thresher.duplicates.near import THRESHOLD as ALIKE
 from thresher.duplicates.semantic import THRESHOLD as CLOSE
 from thresher.duplicates.semantic import semantic_groups
-from thresher.duplicates.signals import ImageHash, TextMinhash
+from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
-from thresher.extras import require
+from thresher.extras import missing, require
 from thresher.progress import counted
 from thresher.types import Signal
 
@@ -154,13 +154,18 @@ def _labelled(
     threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pool rows that could be described, int64 [m]; their groups, int64 [m])."""
-    described = _columns({"text_minhash": TextMinhash(), "image_hash": ImageHash()}, pool, within, means)
+    # Where the optional packages are installed, exact and near share their columns; the groups are the same either way.
+    signals: dict[str, Signal] = {"exact_hash": ExactHash()}
+    if how == "near" or not missing("duplicates"):
+        signals = {"text_minhash": TextMinhash(), "image_hash": ImageHash()}
+    described = _columns(signals, pool, within, means)
     if described is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = np.flatnonzero(described["text_minhash"].known & described["image_hash"].known)
-    texts, images = ({f: a[rows] for f, a in described[s].values.items()} for s in ("text_minhash", "image_hash"))
+    rows = np.flatnonzero(np.logical_and.reduce([column.known for column in described.values()]))
+    values = [{f: a[rows] for f, a in column.values.items()} for column in described.values()]
     if how == "exact":
-        return rows, exact_groups(texts, images)
+        return rows, exact_groups(values[0], values[-1])
+    texts, images = values
     return rows, near_groups(texts, images, ALIKE if threshold is None else threshold)
 
 
