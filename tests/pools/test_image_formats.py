@@ -124,6 +124,26 @@ def test_postscript_starts_no_program(start: bytes, tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_damage_behind_the_first_frame_costs_no_image(form: str, tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((24, 24, 3), shade, np.uint8)) for shade in (10, 90, 170)]
+    out = io.BytesIO()
+    frames[0].save(out, form, save_all=True, append_images=frames[1:])
+    rng = np.random.default_rng(0)
+    files = {}
+    for number in range(60):
+        content = bytearray(out.getvalue())
+        for at in rng.integers(len(content) // 3, len(content), 4).tolist():
+            content[at] = int(rng.integers(256))
+        files[f"{number}.{extension(out.getvalue())}"] = bytes(content)
+    diagnosis = examine(pool_of(tmp_path, files), near=False, workers=1)
+    assert {f.kind for f in diagnosis.findings if f.severity == "error"} <= {
+        "broken-image",
+        "huge-image",
+        "not-an-image",
+    }
+
+
 def test_images_are_opened_in_one_place_only() -> None:
     source = Path(__file__).parents[2] / "src" / "thresher"
     assert [f.name for f in source.rglob("*.py") if "Image.open(" in f.read_text(encoding="utf-8")] == []

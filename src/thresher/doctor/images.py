@@ -154,7 +154,10 @@ def _oddities(data: bytes, name: str) -> dict[str, str]:
     """What the header of an image that can be decoded says."""
     with open_image(io.BytesIO(data), name) as image:
         mode, (width, height), info = image.mode, image.size, image.info
-        frames = int(getattr(image, "n_frames", 1))
+        try:
+            frames = int(getattr(image, "n_frames", 1))
+        except Exception:  # noqa: BLE001 - Pillow raises a dozen types on a damaged later frame, which nobody needs
+            frames = 0
         try:
             turned = int(image.getexif().get(0x0112, 1) or 1)
         except Exception:  # noqa: BLE001 - a damaged EXIF block is not worth a finding of its own
@@ -170,8 +173,8 @@ def _oddities(data: bytes, name: str) -> dict[str, str]:
         out["cmyk-image"] = name
     if mode.startswith("I") or mode == "F":
         out["wide-image"] = f"{name}: {mode}"
-    if frames > 1:
-        out["animated-image"] = f"{name}: {frames} frames"
+    if frames != 1:
+        out["animated-image"] = f"{name}: {frames} frames" if frames else f"{name}: damaged after its first frame"
     if turned != 1:
         out["rotated-image"] = f"{name}: orientation {turned}"
     return out

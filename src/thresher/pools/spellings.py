@@ -6,6 +6,7 @@ Only to say so: a path is never read as another one. Lists the folders on the wa
 from __future__ import annotations
 
 import os
+import threading
 import unicodedata
 from collections import OrderedDict
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ class Spellings:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._lock = threading.Lock()
         self._listed: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     def find(self, path: str) -> str:
@@ -50,17 +52,18 @@ class Spellings:
 
     def _names(self, folder: str) -> dict[str, str]:
         """Key of a name -> the name on disk, of everything in a folder."""
-        known = self._listed.get(folder)
-        if known is None:
-            try:
-                held = sorted(os.listdir(folder), reverse=True)
-            except OSError:
-                held = []
-            known = {_key(name): name for name in held}
-            self._listed[folder] = known
-            if len(self._listed) > _FOLDERS:
-                self._listed.popitem(last=False)
-        return known
+        with self._lock:  # the doctor asks from many threads, and a folder may hold a million names
+            known = self._listed.get(folder)
+            if known is None:
+                try:
+                    held = sorted(os.listdir(folder), reverse=True)
+                except OSError:
+                    held = []
+                known = {_key(name): name for name in held}
+                self._listed[folder] = known
+                if len(self._listed) > _FOLDERS:
+                    self._listed.popitem(last=False)
+            return known
 
 
 def _key(name: str) -> str:
