@@ -136,6 +136,12 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     add("invalid-text", chat(("human", "\ud800"), ("gpt", "A")))
     add("video", {**chat(("human", "Q"), ("gpt", "A")), "video": "v.mp4"})
     add("audio", {**chat(("human", "Q"), ("gpt", "A")), "audio": "a.wav"})
+    add("media-marker", chat(("human", "<|image_pad|>What is this?"), ("gpt", "A")))
+    add("grounding", chat(("human", "Where is <ref-object>?"), ("gpt", "A")))
+    add("marker-read", make_row(len(rows), "other.png", "Look at <image1> closely.", "A"))
+    objects = {"ref": ["the hat"], "bbox": []}
+    add("grounding-filled", {**chat(("human", "What colour has <ref-object>?"), ("gpt", "A")), "objects": objects})
+    add("grounding-tags", chat(("human", "Find it."), ("gpt", "<ref>hat</ref><box>(1,2),(3,4)</box>")))
     add("empty-answer", chat(("human", "Q"), ("gpt", ""), ("human", "Q"), ("gpt", "A")))
     add("empty-question", chat(("human", ""), ("gpt", "A")))
     add("starts-with-assistant", chat(("gpt", "A"), ("human", "Q"), ("gpt", "A")))

@@ -19,6 +19,12 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "remote-url": ("error", "image is a URL", f"never fetched; {_FAILS}"),
     "bad-image": ("error", "`image` is neither a path nor a list of paths", _FAILS),
     "placeholder-mismatch": ("error", "count of <image> differs from count of images", _FAILS),
+    "media-marker": (
+        "error",
+        "a marker in the text stands for an image, video or audio that the row does not name",
+        _FAILS,
+    ),
+    "grounding": ("error", "<ref-object> or <bbox> in the text do not fit `objects`", _FAILS),
     "no-answer": ("error", "no answer text at all", _FAILS),
     "bad-turn": ("error", "a turn is not an object", _FAILS),
     "unknown-role": ("error", "a turn's `from` is none of human, gpt, system", _FAILS),
@@ -51,6 +57,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     ),
     "user-twice": ("warning", "two human turns in a row", _TEMPLATE),
     "assistant-twice": ("warning", "two gpt turns in a row", _TEMPLATE),
+    "grounding-tags": ("warning", "grounding tags of one family of models (<ref>, <box>)", "scored as text"),
     "late-system": ("warning", "a system turn that is not the first", _TEMPLATE),
     "image-extension": ("warning", "file name says another image format than its content", "read by its content"),
     "tiny-image": ("warning", "image of fewer than 8 pixels on a side", "enlarged to what the model takes"),
@@ -66,6 +73,12 @@ KINDS: dict[str, tuple[str, str, str]] = {
         "images but no <image> in the text",
         "<image> is put before the first question; exported untouched",
     ),
+    "marker-read": (
+        "info",
+        "an image is named inside the text, or marked as another tool does",
+        "read as <image> at that place; exported to other formats so",
+    ),
+    "grounding-filled": ("info", "<ref-object> or <bbox> in the text", "filled from `objects`; exported untouched"),
     "duplicate-id": ("info", "id of an earlier row", "nothing: ids are only passed on"),
     "palette-image": ("info", "image with a palette", "converted to RGB"),
     "alpha-image": (

@@ -25,10 +25,11 @@ from typing import Any
 from thresher.doctor.findings import Findings
 from thresher.doctor.images import ERRORS, siblings
 from thresher.errors import ConfigError, ImageError, StoreError
+from thresher.exporters.rows import with_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
 from thresher.pools.paths import shown
-from thresher.types import IMAGE_PLACEHOLDER
+from thresher.types import IMAGE_PLACEHOLDER, Sample
 
 Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
 
@@ -110,7 +111,8 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
             yield None, [_change(row, ids[row], "left out", problem)]
             continue
         fixed = copy.deepcopy(record)
-        done = _texts(fixed) + _turns(fixed) + images.repair(fixed, [ref.path for ref in sample.images])
+        done = _markers(fixed, sample) if pool.index.flags[row] & llava.MARKERS_READ else []
+        done += _texts(fixed) + _turns(fixed) + images.repair(fixed, [ref.path for ref in sample.images])
         parsed = llava.parse(fixed, "", "")
         why = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
         why = why or images.problem(parsed.images)
@@ -126,6 +128,15 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
             yield None, [_change(row, ids[row], "left out", "invalid-text: a lone surrogate outside of the turns")]
             continue
         yield fixed, [_change(row, ids[row], "repaired", what) for what in done]
+
+
+def _markers(record: dict[str, Any], sample: Sample) -> list[str]:
+    """Put `<image>` where another tool's marker stands, and the images in that order, in place."""
+    record["conversations"] = with_placeholders(record["conversations"], sample)
+    record.pop("images", None)
+    paths = [ref.path for ref in sample.images]
+    record["image"] = paths[0] if len(paths) == 1 else paths
+    return [f"marker-read: the markers of {len(paths)} images became {IMAGE_PLACEHOLDER}"]
 
 
 def _change(row: int, id_: str, done: str, why: str) -> Change:

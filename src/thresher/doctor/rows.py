@@ -25,6 +25,9 @@ _FLAGS = {
     llava.EMPTY_ANSWER: "empty-answer",
     llava.EMPTY_QUESTION: "empty-question",
     llava.LATE_SYSTEM: "late-system",
+    llava.MARKERS_READ: "marker-read",
+    llava.GROUNDING_FILLED: "grounding-filled",
+    llava.GROUNDING_TAGS: "grounding-tags",
 }
 
 

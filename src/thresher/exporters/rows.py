@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.pools import llava
-from thresher.types import IMAGE_PLACEHOLDER, ImageRef
+from thresher.types import IMAGE_PLACEHOLDER, ImageRef, Sample
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -73,13 +73,21 @@ class Rows:
         if given and len(sample.images) < (len(given) if isinstance(given, list) else 1):
             self.lost["an image that is neither a path nor bytes is left out"] += 1
         turns = list(record["conversations"])
-        if self.pool.index.flags[number] & llava.PLACEHOLDER_ADDED:
-            at = next(i for i, turn in enumerate(sample.turns) if turn.role == "user")
-            if isinstance(turns[at].get("value"), str):  # else the row is of no use to a model as it is
-                turns[at] = {**turns[at], "value": sample.turns[at].text}
+        if self.pool.index.flags[number] & (llava.PLACEHOLDER_ADDED | llava.MARKERS_READ):
+            turns = with_placeholders(turns, sample)
         texts = [t.get("value") for t in turns if isinstance(t, dict)]
         placeholders = sum(t.count(IMAGE_PLACEHOLDER) for t in texts if isinstance(t, str))
         return Row(number, fields, turns, list(sample.images), placeholders == len(sample.images))
+
+
+def with_placeholders(turns: list[Any], sample: Sample) -> list[Any]:
+    """The record's turns with the sample's texts, in which `<image>` stands for each image, in their order."""
+    out = []
+    for turn, read in zip(turns, sample.turns, strict=True):
+        if isinstance(turn, dict) and isinstance(turn.get("value"), str):  # else no model takes the row as it is
+            turn = {**turn, "value": read.text}
+        out.append(turn)
+    return out
 
 
 def encodable(value: Any) -> bool:

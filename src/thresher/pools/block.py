@@ -35,7 +35,7 @@ class Block:
     text_digest: bytearray = field(default_factory=bytearray)
     source: array[int] = field(default_factory=lambda: array("i"))
     ids: TextsBuilder = field(default_factory=TextsBuilder)
-    flags: bytearray = field(default_factory=bytearray)
+    flags: array[int] = field(default_factory=lambda: array("H"))
     problem: array[int] = field(default_factory=lambda: array("i"))
     answer_words: array[int] = field(default_factory=lambda: array("i"))
     answer_chars: array[int] = field(default_factory=lambda: array("i"))

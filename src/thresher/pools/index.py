@@ -44,7 +44,7 @@ class Index:
     source: np.ndarray  # int32 [n], into source_names (sorted by name)
     source_names: Texts
     ids: Texts  # [n]
-    flags: np.ndarray  # uint8 [n]: llava.py's bits
+    flags: np.ndarray  # uint16 [n]: llava.py's bits
     problem: np.ndarray  # int32 [n], into problem_texts; -1 = none
     problem_texts: Texts
     answer_words: np.ndarray  # int32 [n]: whitespace-separated words of all answers
@@ -171,7 +171,7 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
         source=rank[_join(columns["source"])] if names else _join(columns["source"]),
         source_names=Texts.of(names),
         ids=Texts.join([b.ids for b in blocks]),
-        flags=bits("flags", np.uint8),
+        flags=bits("flags", np.uint16),
         problem=_join(columns["problem"]),
         problem_texts=Texts.of(problems),
         answer_words=joined("answer_words"),

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from thresher.pools import markers
 from thresher.pools.embedded import SHORTEST, image_of
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
@@ -35,6 +36,9 @@ ASSISTANT_TWICE = 16
 EMPTY_ANSWER = 32  # one of several
 EMPTY_QUESTION = 64
 LATE_SYSTEM = 128
+MARKERS_READ = 256  # media markers of another tool became <image>
+GROUNDING_FILLED = 512  # <ref-object> and <bbox> were filled from `objects`
+GROUNDING_TAGS = 1024  # <ref>, <box>: tags of one family of models
 
 
 _MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))  # kind, field
@@ -106,6 +110,10 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         images, wrong, media = _image_list(given)
         problem = problem or wrong
 
+    if type(given) is dict and images == [] and (numbered := markers.by_number(given)) is not None:
+        images, wrong, media = _image_list(numbered)
+        problem = wrong if problem.startswith("bad-image") else problem
+
     video, audio = False, False
     for kind, key in _MEDIA:
         if key not in record or not record[key]:
@@ -122,11 +130,25 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     for text in texts:
         if "<" in text:
             placeholders += text.count(IMAGE_PLACEHOLDER)
+    angled = any("<" in text or "[" in text for text in texts)
+    if angled and (placeholders != len(images) or not images):
+        marked = markers.read(texts, images, video, audio)
+        if marked.read:
+            texts, images, flags = marked.texts, marked.images, MARKERS_READ
+            placeholders = sum(text.count(IMAGE_PLACEHOLDER) for text in texts)
+        problem = problem or marked.problem
+    if angled and ("objects" in record or any("<bbox>" in text or "<ref-object>" in text for text in texts)):
+        filled, wrong = markers.fill(texts, record.get("objects"))
+        if filled != texts:
+            texts, flags = filled, flags | GROUNDING_FILLED
+        problem = problem or wrong
+    if angled and markers.has_grounding(texts):
+        flags |= GROUNDING_TAGS
     if placeholders != len(images):
-        if placeholders == 0 and "user" in roles:
+        if placeholders == 0 and "user" in roles and not problem.startswith("media-marker"):
             first = roles.index("user")
             texts[first] = (IMAGE_PLACEHOLDER + "\n") * len(images) + texts[first]
-            flags = PLACEHOLDER_ADDED
+            flags |= PLACEHOLDER_ADDED
         elif not problem:
             plural = "" if len(images) == 1 else "s"
             problem = f"placeholder-mismatch: {placeholders} <image> but {len(images)} image{plural}"
