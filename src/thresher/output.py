@@ -341,9 +341,14 @@ def _who(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:
     raw = np.ascontiguousarray(pool.digest[rows]).tobytes().hex()
     return {
         "row": pa.array(np.asarray(rows, dtype=np.int64)),
-        "id": pa.array(pool.ids(rows), pa.string()),
+        "id": pa.array(map(_storable, pool.ids(rows)), pa.string()),
         "digest": pa.array([raw[i : i + 64] for i in range(0, len(raw), 64)], pa.string()),
     }
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate is escaped, as JSON does it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
@@ -356,7 +361,7 @@ def _plain(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
         texts = [raw[i : i + width] for i in range(0, len(raw), width)]
         return pa.array([t if t.strip("0") else "" for t in texts], pa.string(), mask=mask)
     if values.dtype.kind in "OU":
-        return pa.array([str(v) for v in values], pa.string(), mask=mask)
+        return pa.array([_storable(str(v)) for v in values], pa.string(), mask=mask)
     return pa.array(values, mask=mask)
 
 

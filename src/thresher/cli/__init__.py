@@ -6,6 +6,7 @@ Results go to stdout, progress and notes to stderr. Nothing heavy is imported be
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -56,6 +57,11 @@ def root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # what the terminal cannot show is escaped: a lone surrogate, or — in ASCII
+            stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said in our own words
     words = settings_apart(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -119,7 +119,7 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
-    from thresher.summary import say, share, stdout, table
+    from thresher.summary import plain, say, share, stdout, table
 
     console = stdout()
     say(console, f"[bold]{escape(found.path)}[/]: {found.rows:,} rows, {found.images:,} different images.")
@@ -131,8 +131,8 @@ def show(found: Diagnosis) -> None:
             lines = [f"{escape(f.what)}: [italic]{escape(f.action)}[/]"]
             for e in f.examples:
                 detail = f": {e.detail}" if e.detail else ""
-                lines.append(f"[dim]row {e.row} (id {escape(e.id or 'none')}){escape(detail)}[/]")
-            kind = f"[{COLOURS[f.severity]}]{f.severity}[/] {f.kind}"
+                lines.append(f"[dim]row {e.row:,} (id {escape(plain(e.id) or 'none')}){escape(plain(detail))}[/]")
+            kind = f"[{COLOURS[f.severity]}]{f.severity}[/] {escape(plain(f.kind))}"
             out.add_row(kind, f"{f.rows:,}", f"{f.images:,}" if f.images else "", "\n".join(lines))
         console.print(out)
     for text in found.notes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.report.page import printable
 from thresher.viewer.shown import DROPPED, FAILED, KEPT, LEFT_OUT, Shown
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Browser:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._sources = {name: i for i, name in enumerate(pool.source_names)}
+        self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}  # as the page holds them
         self._scans: OrderedDict[tuple[int, Query], Scan] = OrderedDict()
         self._rows: tuple[tuple[int, str, str, str], np.ndarray] | None = None
         self._lock = threading.Lock()
