@@ -141,7 +141,7 @@ def taught(out: Path, name: str, steps: str) -> None:
     settings = dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": steps}
     teacher = label_teacher(out / name / "hidden_labels.jsonl")
     found = run.select(
-        pool, load("mmssr", settings), Budget("10%"), seed=0, model=model, store=store, roles={"teacher": teacher},
+        pool, load("mmssr", settings), Budget("10%"), seed=0, model=model, store=store, roles={"teacher": teacher}, force=True,
         trainer=trainer(device="cpu", cache=store.root / "models"),
     )  # fmt: skip
     print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")

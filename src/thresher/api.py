@@ -78,12 +78,14 @@ def select(
     validation_images: str | Path | None = None,
     on_leak: OnLeak = "refuse",
     rounds: int = 1,
+    force: bool = False,
 ) -> Chosen:
     """Choose the rows of a pool worth training on.
 
     `pool`: a file, or what `open_pool` gave. `model` is asked only if the method needs one. Scores are stored and reused as
     by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`). `validation`,
-    `on_leak` and `rounds` are for methods that aim at what the model gets wrong. Raises the errors of `thresher.errors`.
+    `on_leak` and `rounds` are for methods that aim at what the model gets wrong. `force`: go on with scores that mean nothing
+    (a judge that gives no probability to its answers). Raises the errors of `thresher.errors`.
 
     >>> import thresher
     >>> chosen = thresher.select("train.json", "clipper", "30%", images="images")  # doctest: +SKIP
@@ -128,6 +130,7 @@ def select(
         target=target,
         on_leak=on_leak,
         rounds=rounds,
+        force=force,
     )
     require_rows(outcome)
     config = RunConfig(
@@ -141,6 +144,7 @@ def select(
         seed=seed,
         store=str(columns.root),
         on_missing=on_missing,
+        force=force,
         validation=None if target is None else str(validation),
         validation_images=None if target is None else str(target.images_folder),
         on_leak=None if target is None else on_leak,

@@ -108,6 +108,8 @@ class RunConfig:
     """An image's path and size stand for its content; rows then have other digests, and scores of their own."""
     retry_errors: bool = False
     """Score rows again whose stored result is an error."""
+    force: bool = False
+    """Go on with scores that mean nothing, such as those of a judge that gives no probability to its answers."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
     dtype: str = "auto"

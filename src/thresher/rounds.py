@@ -60,6 +60,7 @@ def select(
     on_leak: OnLeak = "refuse",
     mixture: Mixture | None = None,
     recipe: Recipe | None = None,
+    force: bool = False,
 ) -> Outcome:
     """As `run.select`, in `rounds` rounds (None or 1: it is `run.select`). `recipe`: of the students (None: the default).
 
@@ -76,6 +77,7 @@ def select(
         "trainer": trainer,
         "roles": roles,
         "target": target,
+        "force": force,
     }
     if rounds is None or rounds == 1:
         return run.select(pool, method, budget, model=model, on_leak=on_leak, mixture=mixture, **asked)

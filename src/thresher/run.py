@@ -57,6 +57,7 @@ def select(
     on_leak: OnLeak | None = "refuse",
     taken: np.ndarray | None = None,
     mixture: Mixture | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
 
@@ -66,7 +67,8 @@ def select(
     device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
     of a `RolesMethod`, by role. `target`: the set that a `TargetMethod` aims at; rows of the pool that repeat its questions
     are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`: rows that are not to be chosen again.
-    `mixture`: quotas, rows that are kept or left out.
+    `mixture`: quotas, rows that are kept or left out. `force`: go on with scores that mean nothing, such as those of a judge
+    that gives no probability to its answers.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
@@ -76,7 +78,7 @@ def select(
         pool,
         method,
         settled,
-        Means(store, seed, model, roles or {}, trainer, on_missing, retry_errors, progress),
+        Means(store, seed, model, roles or {}, trainer, on_missing, retry_errors, progress, force),
         usable_only=usable_only,
         target=target,
         on_leak=on_leak,
@@ -103,7 +105,7 @@ def compute(
 ) -> Column:
     """One signal of every row, scored where it is not stored. Raises as `select` does."""
     name = signal.kind
-    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress)
+    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress, force=True)  # shown, not used
     return compute_all({name: signal}, pool, means)[name]
 
 

@@ -287,6 +287,17 @@ class RowSignal(Signal, Protocol):
 
 
 @runtime_checkable
+class CheckedSignal(RowSignal, Protocol):
+    """A row signal that can tell from its own values that they mean nothing."""
+
+    def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
+        """What makes the column as a whole meaningless, a sentence without a full stop; "" for nothing.
+
+        `values`: field -> array [m] of some rows; `errors`: "" or why a row has no values, m of them.
+        """
+
+
+@runtime_checkable
 class SharedSignal(RowSignal, Protocol):
     """A row signal that others are asked together with: one pass over a row answers all of them, each keeps its own column.
 

@@ -395,6 +395,17 @@ RetryErrors = Annotated[
 ]
 
 
+Force = Annotated[
+    bool | None,
+    typer.Option(
+        "--force",
+        help="Go on with scores that mean nothing (a judge that gives no probability to its answers).",
+        show_default=False,
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+
+
 def settings_apart(words: Sequence[str]) -> list[str]:
     """`--set a=1 b=2` as `--set a=1 --set b=2`, which is how the parser wants it.
 

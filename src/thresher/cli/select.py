@@ -59,6 +59,7 @@ def select(
     store: o.StorePath = None,
     on_missing: o.OnMissing = None,
     retry_errors: o.RetryErrors = None,
+    force: o.Force = None,
 ) -> None:
     """Choose the rows worth training on and write them to a folder.
 
@@ -89,6 +90,7 @@ def select(
             store=job.store,
             on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
             retry_errors=told.retry_errors,
+            force=told.force,
             progress=progress,
             trainer=job.trainer,
             roles=job.roles,

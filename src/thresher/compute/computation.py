@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.compute.meaning import refuse
 from thresher.compute.means import Means
 from thresher.compute.passes import Passes
 from thresher.compute.requests import SignalRun, blank
@@ -99,6 +100,8 @@ class Computation(Passes):
                 )
         else:
             values, errors = request.values, request.errors
+        if not self.force:
+            refuse(signal, label, values, errors.tolist())
         bad = errors != ""
         seconds = time.monotonic() - began
         scored += self._scored.pop(request.fingerprint, 0)

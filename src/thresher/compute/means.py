@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Means:
     """`seed`: of ties and draws. `roles`: the further models of a method, by role. `trainer`: how a model is trained where a
     signal needs that (None: `training.fit` on the best device). `on_missing`: how many rows may fail (auto: 5% of the pool;
-    exclude: any number; refuse: none). `retry_errors`: rows whose failure is stored are scored again.
+    exclude: any number; refuse: none). `retry_errors`: rows whose failure is stored are scored again. `force`: go on with a
+    column that says of itself that it means nothing (`types.CheckedSignal`).
     """
 
     store: Store
@@ -30,3 +31,4 @@ class Means:
     on_missing: OnMissing = "auto"
     retry_errors: bool = False
     progress: Progress | None = None
+    force: bool = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from thresher.compute.active import ActiveRows
+from thresher.compute.meaning import FirstRows
 from thresher.compute.means import Means
 from thresher.compute.requests import Request, SignalRun, image_order, key_fields
 from thresher.compute.requests import request as request_of
@@ -63,6 +64,7 @@ class Passes(ActiveRows):
         if means.model is not None:
             self.handles[means.model.identity] = means.model
         self.retry_errors, self.progress, self.trainer = means.retry_errors, means.progress, means.trainer
+        self.force = means.force
         self.runs: list[SignalRun] = []
         self.notes: list[str] = []  # what the models' backends have to say, in words
         self.trainings: list[TrainingRun] = []
@@ -162,6 +164,8 @@ class Passes(ActiveRows):
             given = known_rows.take(request.first[entries])
 
         kept = 0
+        labels = [self._labels.get(memo_key(s), label) for s in columns_of]
+        first = None if self.force else FirstRows(columns_of, labels)
 
         def samples(at: np.ndarray) -> Sequence[Sample]:
             return self.pool.samples(self.order[request.first[entries[at]]])
@@ -172,6 +176,8 @@ class Passes(ActiveRows):
             pieces = signal.split(values) if isinstance(signal, Together) else [(values, errors)]
             for fp, one, (part, wrong) in zip(fingerprints, columns_of, pieces, strict=True):
                 self.store.append(fp, one.fields, request.keys[entries[at]], part, wrong)
+            if first is not None:
+                first.add(pieces)
             for i, error in enumerate(errors):
                 if error:
                     failures[error] += int(request.rows[entries[at[i]]])

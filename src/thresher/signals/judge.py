@@ -7,6 +7,7 @@ decoding would give. One signal a capability: all capabilities and styles of one
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ from thresher.types import Capability as Need
 ANSWERS = ("0", "1", "2", "3", "4", "5")
 SYSTEM = read("mmssr_system")
 QUERY = read("mmssr_capability")
+NO_MASS = 0.01
+"""Mean probability on the six answers under which a judge is said to give none of them."""
+NO_ANSWER = "the judge gives no finite probability to any answer 0 to 5"
 
 
 @dataclass(frozen=True)
@@ -57,4 +61,17 @@ class Judge(AskedTogether):
             "best": safe.argmax(axis=1).astype(np.int32),
             "mass": np.where(odd, 0.0, np.minimum(mass, 1.0)).astype(np.float32),
         }
-        return values, ["the judge gives no finite probability to any answer 0 to 5" if o else "" for o in odd.tolist()]
+        return values, [NO_ANSWER if o else "" for o in odd.tolist()]
+
+    def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
+        """A judge that puts next to no probability on its six answers answers something else."""
+        told = np.asarray(errors, object)
+        mass = np.where(told == NO_ANSWER, 0.0, np.asarray(values["mass"], np.float64))
+        mass = mass[((told == "") | (told == NO_ANSWER)) & np.isfinite(mass)]
+        if not len(mass) or mass.mean() >= NO_MASS:
+            return ""
+        return (
+            f"the judge puts {mass.mean():.2%} of its probability on the answers 0 to 5 (mean of {len(mass):,} rows), so it "
+            "answers something else and its scores mean nothing. Use a model that was trained for these questions, or a "
+            "larger instruct model"
+        )

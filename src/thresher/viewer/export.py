@@ -62,6 +62,7 @@ def export(session: Session, where: str) -> Exported:
                 roles=session.roles_of(method),
                 target=session.target_of(method),
                 on_leak=session.config.on_leak or "refuse",  # type: ignore[arg-type]
+                force=session.config.force,
                 mixture=mixture,
             )
             output.write(outcome, session.pool, told, out)

@@ -237,7 +237,7 @@ class Session:
                 self.pool,
                 method,
                 settled,
-                Means(self.store, seed, model, roles, on_missing=on_missing),  # type: ignore[arg-type]
+                Means(self.store, seed, model, roles, on_missing=on_missing, force=self.config.force),  # type: ignore[arg-type]
                 target=target,
                 on_leak=None,
                 taken=repeated,

@@ -1,0 +1,83 @@
+"""A judge that gives no probability to its six answers stops the run; --force goes on with what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backends.openai.odd_server import Answer, answering, completion, said
+from tests.made_pools import record, write_pool
+from thresher import cli
+from thresher.signals.capabilities import CAPABILITIES
+from thresher.signals.judge import NO_ANSWER, Judge
+from thresher.types import ModelIdentity
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    command = ["select", "pool.json", "--method", "mmssr", "--set", "capabilities=ocr", "--budget", "3"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command, *words])
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return int(ended.value.code or 0), printed.out + printed.err
+
+
+def answers(top: dict[str, float]) -> Any:
+    def answer(body: dict[str, Any]) -> Answer:
+        found = completion("word/short-phrase" if "Styles" in said(body) else "I")
+        entries = [{"token": token, "logprob": value} for token, value in top.items()]
+        found["choices"][0]["logprobs"] = {"content": [{**entries[0], "top_logprobs": entries}]}
+        return 200, found, {}
+
+    return answer
+
+
+@pytest.mark.parametrize("rows", [6, 60])
+@pytest.mark.parametrize("top", [{"I": -0.001, "The": -8.0, "4": -9.0}, {"<think>": -1e-6, "3": -16.0, "0": -15.0}])
+def test_a_served_judge_that_answers_something_else_stops_the_run(
+    capsys: pytest.CaptureFixture[str], rows: int, top: dict[str, float]
+) -> None:
+    write_pool(Path("pool.json"), [record(i) for i in range(rows)])
+    with answering(answers(top)) as server:
+        served = ["--backend", "openai", "--url", server.url, "--model", "m"]
+        code, printed = run(capsys, *served, "--out", "o")
+        assert code == 2 and "0.0" in printed and "add --force" in printed and not Path("o/selection.parquet").exists()
+        asked = len(server.asked)
+        assert run(capsys, *served, "--out", "o")[0] == 2  # the stored scores are no better
+        code, printed = run(capsys, *served, "--out", "o", "--force", "--set", "threshold=0")
+        assert code == 0 and "mostly answers something else" in printed
+        assert len(server.asked) <= max(asked, rows) + rows  # a score once, and the styles
+        assert run(capsys, "--config", "o/run.yaml", "--out", "again")[0] == 0
+
+
+def test_a_served_judge_that_hesitates_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    write_pool(Path("pool.json"), [record(i) for i in range(20)])
+    with answering(answers({"I": -0.1, "4": -3.5, "3": -4.0})) as server:
+        code, printed = run(capsys, "--backend", "openai", "--url", server.url, "--model", "m", "--out", "o")
+    assert code == 0 and "puts little of its probability" in printed
+
+
+def test_the_built_in_model_is_no_judge(capsys: pytest.CaptureFixture[str]) -> None:
+    write_pool(Path("pool.json"), [record(i) for i in range(8)])
+    code, printed = run(capsys, "--model", "demo", "--out", "o")
+    assert code == 2 and "the judge puts 0.0" in printed and "add --force" in printed
+    code, printed = run(capsys, "--model", "demo", "--out", "o", "--force")
+    assert code == 0 and "8 reused" in printed
+
+
+def test_rows_that_failed_for_other_reasons_say_nothing_about_the_judge() -> None:
+    judge = Judge(ModelIdentity("sha256:0", "llava", "float32", "pil"), CAPABILITIES[0])
+    mass = {"mass": np.array([0.9, 0.0, np.nan, 0.0], np.float32)}
+    assert judge.fault(mass, ["", "HTTP 500", "", "HTTP 500"]) == ""
+    assert "0.00% of its probability" in judge.fault(mass, [NO_ANSWER, "HTTP 500", "", NO_ANSWER])
+    assert judge.fault({"mass": np.zeros(2)}, ["HTTP 500", "HTTP 500"]) == ""
