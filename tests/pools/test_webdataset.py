@@ -193,6 +193,11 @@ def test_members_in_folders_of_their_own(tmp_path: Path) -> None:
         (f"{folder}/{i}.{s}", c) for folder in "ab" for i in range(3) for s, c in (("png", image(i)), ("txt", b"A"))
     ]
     assert len(open_pool(tar(tmp_path / "b.tar", *same))) == 6
+    two = (("a/0.png", image(1)), ("a/0.json", record()), ("b/0.jpg", image(2, "JPEG")), ("b/0.txt", b"A"))
+    assert len(open_pool(tar(tmp_path / "d.tar", *two))) == 2
+    same_key = [(name.replace("a/", "").replace("b/", ""), content) for name, content in two]
+    pool = open_pool(tar(tmp_path / "e.tar", *same_key[:2], *pair(1), *same_key[2:]))
+    assert len(pool) == 3 and not pool.problems
     with pytest.raises(PoolError, match=r"sample 0 has an image and no \.json or \.txt"):
         open_pool(tar(tmp_path / "c.tar", *images))
 

@@ -174,7 +174,7 @@ class TarRows:
             for key, part, whole in self._samples(members):
                 extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
                 known = first.get(key)
-                if known is not None and not known[1] & extensions:  # the rest of a sample that was left
+                if known is not None and _one_sample(known[1], extensions):  # the rest of a sample that was left
                     if not any(map(self._kind, part)):
                         self._stray.update(f".{split(m.name)[3]}" for m in part)
                         continue
@@ -210,7 +210,7 @@ class TarRows:
         of_stem: dict[str, list[str]] = {}
         for key in keys:
             of_stem.setdefault(key.rpartition("/")[2], []).append(key)
-        apart = [k for k in of_stem.values() if len(k) > 1 and not keys[k[0]] & keys[k[1]]]
+        apart = [k for k in of_stem.values() if len(k) > 1 and _apart([keys[one] for one in k])]
         if 2 * len(apart) >= len(of_stem) and apart:
             one, other = (f"{key}.{min(keys[key])}" for key in apart[0][:2])
             raise PoolError(
@@ -274,6 +274,29 @@ class TarRows:
         except (tarfile.TarError, EOFError, ValueError) as error:
             return TarSample("", None, f"unreadable: {error}")
         return read_sample(members)
+
+
+def _one_sample(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Whether two groups of one key, by their extensions, are parts of one sample: neither repeats the other, and not both
+    have a record or text.
+    """
+    return not first & second and not (_speaks(first) and _speaks(second))
+
+
+def _apart(groups: list[frozenset[str]]) -> bool:
+    """Whether groups of several folders make one sample only together: none is whole, all are."""
+    whole = any(_speaks(group) and _shows(group) for group in groups)
+    return not whole and any(map(_speaks, groups)) and any(map(_shows, groups))
+
+
+def _speaks(extensions: frozenset[str]) -> bool:
+    """Whether a record or a text is among the members."""
+    return any(kind(e.rpartition(".")[2].lower(), b"") in ("record", "text") for e in extensions)
+
+
+def _shows(extensions: frozenset[str]) -> bool:
+    """Whether an image is among the members, as their suffixes say."""
+    return any(kind(e.rpartition(".")[2].lower(), b"") == "image" for e in extensions)
 
 
 def _wanted(info: tarfile.TarInfo) -> bool:
