@@ -32,6 +32,7 @@ def numbered(pattern: str, count: int, start: int = 0) -> list[str]:
         ["d/gpt-4.jsonl", "d/gpt-5.jsonl"],
         ["d/mix665k.json", "d/mix624k.json"],
         ["d/ocr-1.parquet", "d/ocr-2.parquet"],
+        ["d/batch_2023.json", "d/batch_2024.json"],
     ],
 )
 def test_numbers_of_a_name_stay(paths: list[str]) -> None:
@@ -60,6 +61,9 @@ def test_numbers_of_a_name_stay(paths: list[str]) -> None:
         (numbered("laion/{}.tar", 3, 7), "laion"),
         (numbered("laion/{:04d}.tar", 2100), "laion"),
         (numbered("s3://bucket/laion/{:03d}.tar.gz", 2), "laion"),
+        (numbered("laion/{:06d}_0.parquet", 2), "laion"),
+        (numbered("laion/shard-{:04d}/data.parquet", 2), "laion"),
+        (numbered("d/ocr.{}of3.jsonl", 3, 1), "ocr"),
         (numbered("repo/ocr/train/{:04d}.parquet", 2), "ocr"),
     ],
 )

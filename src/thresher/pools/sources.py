@@ -28,11 +28,13 @@ SUFFIXES = (
 )
 _SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")  # rarely one file a data set
 _PACKED = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)  # x.snappy.parquet
-_HASH = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,64})"
+_HASH = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{7,64})"
 _WORD = r"(?:part|shard|chunk|file|batch|block|piece|slice|bucket|rank|worker|fragment|partition)s?"
-_OF = re.compile(rf"[-_.]?\d+[-_.]of[-_.]\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)  # -00000-of-00004[-HASH]
+_OF = re.compile(rf"[-_.]?\d+[-_.]?of[-_.]?\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)  # -00000-of-00004[-HASH]
 _PART = re.compile(rf"(?:^|[-_.])({_WORD})[-_.]?\d+(?:[-_.]{_HASH})?(?:[-_.]c\d+)?$", re.IGNORECASE)  # part-0-UUID-c000
 _HASHED = re.compile(rf"[-_.](0\d+|\d{{5,}})[-_.]{_HASH}$", re.IGNORECASE)
+_NUMBERS = re.compile(r"0\d+(?:[-_.]\d+)+$")  # 000000_0, as Hive writes
+_COUNTED = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)  # a folder that is a shard itself
 _AFTER_WORD = re.compile(rf"(?:^|[-_.]){_WORD}$", re.IGNORECASE)
 _NUMBER = re.compile(r"([-_.]?)(\d+)$")
 _YEAR = re.compile(r"(?:19|20)\d\d$")
@@ -101,12 +103,17 @@ def _name(file: _File, numbers: dict[tuple[str, str, str], set[str]]) -> str:
         if equals and value and key in SOURCE_KEYS:
             return unquote(value)
     stem = file.stem
-    if found := _PART.search(stem):
+    number = _NUMBER.search(stem)
+    others = numbers[_series(file, number)] if number else set()
+    years = bool(others) and all(_YEAR.fullmatch(n) for n in others)
+    if (found := _PART.search(stem)) and not (years and number and number.end() == found.end()):
         return stem[: found.start()] or found[1]
     if found := _OF.search(stem) or _HASHED.search(stem):
         return _before(stem[: found.start()]) or _of_folder(file) or stem
-    if (found := _NUMBER.search(stem)) and _counts(file, found, numbers[_series(file, found)]):
-        return _before(stem[: found.start()]) or _of_folder(file) or stem
+    if _NUMBERS.match(stem):
+        return _of_folder(file) or stem
+    if number and _counts(file, number, others):
+        return _before(stem[: number.start()]) or _of_folder(file) or stem
     return stem
 
 
@@ -138,6 +145,8 @@ def _counts(file: _File, found: re.Match[str], others: set[str]) -> bool:
 def _of_folder(file: _File) -> str:
     """The nearest folder with a name of its own; "" where there is none."""
     folders = [f for f in reversed(file.folders) if "=" not in f and not f.endswith(":")]
-    named = next((f for f in folders if f.lower() not in _GENERAL), "")
+    named = next(
+        (f for f in folders if f.lower() not in _GENERAL and (_YEAR.fullmatch(f) or not _COUNTED.fullmatch(f))), ""
+    )
     first = next((f for f in folders if f), "")
     return first if first.lower() == "shards" or not named else named
