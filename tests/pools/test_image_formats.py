@@ -288,6 +288,8 @@ def test_a_file_under_another_spelling_is_named(real: str, given: str, words: st
     import re
 
     assert re.search(words, details[0]) and "the file is there as" in details[0]
+    notes = examine(pool, near=False, workers=1).notes
+    assert notes[0].startswith("1 of 2 missing images are there under another spelling") and len(notes) == 1
     assert "the file is there as" in pool.missing_image([0])[0] and "there as" not in pool.missing_image([1])[0]
 
 

@@ -76,7 +76,14 @@ def look_at_images(
         _report(pool, found, kind, hit)
         if kind in ERRORS:
             found.bad_images |= {pool.index.image_path[i]: kind for i in hit}
-    lacking = sum("missing-image" in one.kinds for one in seen)
+    missing = [i for i, one in enumerate(seen) if "missing-image" in one.kinds]
+    respelled = sum(pool.spellings.find(pool.index.image_path[i]) != "" for i in missing)
+    if respelled:
+        found.notes.append(
+            f"{respelled:,} of {len(missing):,} missing images are there under another spelling of their path: --fix FILE writes a "
+            "copy of the pool with the paths as they are on disk."
+        )
+    lacking = len(missing) - respelled
     if lacking > MOSTLY * m:
         found.notes.append(
             f"{lacking:,} of {m:,} images are not there, so the image folder is probably another one than {pool.images_folder}: "
