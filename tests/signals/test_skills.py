@@ -20,10 +20,10 @@ from thresher.types import Columns, ImageRef, Sample, Scored, Turn, seeded_ties
 
 
 class Says:
-    """Writes what `of(prompt)` is."""
+    """Writes what `of(prompt)` is. `finished`: whether it ended by itself."""
 
-    def __init__(self, of: Callable[[str], str]) -> None:
-        self.of = of
+    def __init__(self, of: Callable[[str], str], finished: bool = True) -> None:
+        self.of, self.finished = of, finished
         self.prompts: list[str] = []
         self.embedded: list[str] = []
 
@@ -35,7 +35,7 @@ class Says:
             values = {
                 "text": np.array([self.of(prompt)], object),
                 "tokens": np.array([1]),
-                "finished": np.array([True]),
+                "finished": np.array([self.finished]),
             }
             yield Scored(np.array([i]), values, [""])
 
@@ -83,6 +83,20 @@ def test_a_rationale_is_right_as_an_evaluation_would_say() -> None:
     assert found["answer"] == ["2", "B", "Yes", "Red", ""]
     assert found["expected"] == ["Two", "B", "No", "red", "so"]
     assert found["steps"] == [2, 1, 1, 1, 0]
+
+
+def test_an_answer_that_was_cut_off_is_none_and_a_thought_is_no_answer() -> None:
+    rows = [Sample(str(i), (Turn("user", f"How {i}?"), Turn("assistant", "3"))) for i in range(4)]
+    said = [
+        "<think>\nIs the answer 2? The answer is 3.",
+        "<think>Is the answer 2?</think>\nI count. Answer: 3",
+        "1. I see two dogs.\n2. I see 3",
+        "Answer: 3\nBecause I see one here and",
+    ]
+    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])]))
+    assert found["answer"] == ["", "3", "I see 3", "3"] and found["right"] == [False, True, False, True]
+    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])], finished=False))
+    assert found["answer"] == ["", "", "", "3"] and found["right"] == [False, False, False, True]
 
 
 def test_other_answers_are_the_commonest_of_the_source() -> None:

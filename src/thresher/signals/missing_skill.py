@@ -35,7 +35,7 @@ class MissingSkill:
     max_new_tokens: int = 32
 
     kind: ClassVar[str] = "missing_skill"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
     not_identity: ClassVar[tuple[str, ...]] = ("rationale", "mistake")
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (

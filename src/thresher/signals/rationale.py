@@ -19,7 +19,7 @@ from thresher.evaluation.reading import read as read_answer
 from thresher.prompts import read
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.candidates import candidates, expected
-from thresher.signals.steps import stated_answer, take_apart
+from thresher.signals.steps import final_answer, stated_answer, take_apart
 from thresher.types import (
     AnyModel,
     Capability,
@@ -53,11 +53,13 @@ class Rationale:
     """Where a rationale is cut that does not end by itself."""
 
     kind: ClassVar[str] = "rationale"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "the reasoning as the model wrote it"),
-        Field("answer", "str", "its final answer; of a row that offers candidates the one it means, if clear"),
+        Field(
+            "answer", "str", 'its final answer; of a row that offers candidates the one it means, if clear; "": cut off'
+        ),
         Field("expected", "str", "the row's own answer"),
         Field("steps", "int32", "steps before the answer, >= 0; 0: nothing was written"),
         Field("right", "bool", "answer and expected are equal once normalised"),
@@ -72,7 +74,8 @@ class Rationale:
     ) -> Iterator[Scored]:
         asked = [prompted(sample, self.instruction) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
-            told = [_read(samples[i], str(t)) for i, t in zip(piece.index.tolist(), piece.values["text"], strict=True)]
+            pieces = zip(piece.index.tolist(), piece.values["text"], piece.values["finished"], strict=True)
+            told = [_read(samples[i], str(text), bool(finished)) for i, text, finished in pieces]
             values = {
                 "text": piece.values["text"],
                 "answer": np.array([t[0] for t in told], object),
@@ -106,9 +109,9 @@ def question_of(text: str) -> str:
     return _BARE_ANSWER.sub("", text).strip()
 
 
-def _read(sample: Sample, text: str) -> tuple[str, str, int, bool]:
+def _read(sample: Sample, text: str, finished: bool) -> tuple[str, str, int, bool]:
     """answer, expected answer, steps, right."""
-    found = take_apart(text)
+    found = replace(take_apart(text), answer=final_answer(text, finished))
     wanted = stated_answer(expected(sample))
     offered = candidates(sample)
     answer = found.answer if offered is None else read_answer(found.answer, offered)

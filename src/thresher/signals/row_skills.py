@@ -32,7 +32,7 @@ class RowSkills:
     """Follows the row."""
 
     kind: ClassVar[str] = "row_skills"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("skills", "str", 'skills, a line each, lower case; "": the teacher wrote none'),

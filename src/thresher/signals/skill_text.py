@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from thresher.signals.prose import without_reasoning
+
 MOST_WORDS = 12
 _MARKER = re.compile(
     r"^\s*(?:[-*•–]\s+|\(?\d{1,2}[.):]\s*|(?:missing |required )?skills?\s*(?:\d+\s*)?:\s*)+", re.IGNORECASE
@@ -22,9 +24,10 @@ def read_skills(text: str, most: int) -> tuple[str, ...]:
     ('counting objects', 'reading digits')
     >>> read_skills("counting objects, reading digits; comparing bars", 2)
     ('counting objects', 'reading digits')
-    >>> read_skills("none", 3), read_skills("7", 3)
-    ((), ())
+    >>> read_skills("none", 3), read_skills("7", 3), read_skills("<think>Counting objects, or", 3)
+    ((), (), ())
     """
+    text = without_reasoning(text)
     lines = [line for line in text.replace("\r", "\n").replace("**", "").split("\n") if line.strip()]
     if len(lines) == 1:
         lines = re.split(r"[;,]\s+(?:and\s+)?", lines[0])

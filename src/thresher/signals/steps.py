@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from thresher.signals.prose import without_reasoning
+
 _NUMBER = r"(?:step\s+)?\(?(\d{1,2})\s*[.):](?!\d)"
 _NUMBERED_LINE = re.compile(rf"^\s*(?:[-*•]\s*)?\**{_NUMBER}\**:?\s*", re.IGNORECASE)
 _NUMBERED_INLINE = re.compile(rf"(?:(?<=\s)|^)\**{_NUMBER}\**:?\s+(?=\S)", re.IGNORECASE)
@@ -54,6 +56,21 @@ def take_apart(text: str) -> Reasoning:
     if len(pieces) == 1:
         return Reasoning((pieces[0],), _bare(pieces[0]))
     return Reasoning(tuple(pieces[:-1]), _bare(pieces[-1]))
+
+
+def final_answer(text: str, finished: bool) -> str:
+    r"""The answer of a model's own text, "" where it was cut off before one was stated in full (not `finished`).
+
+    >>> final_answer("I see 3 dogs.\nAnswer: 3", True), final_answer("I see 3 dogs.\nAnswer: 3", False)
+    ('3', '')
+    >>> final_answer("Answer: 3\nI see", False), final_answer("<think>2? 3?</think>3", True), final_answer("<think>2?", True)
+    ('3', '3', '')
+    """
+    said = without_reasoning(text)
+    if not finished:
+        said = said.rpartition("\n")[0]
+        return take_apart(said).answer if _ANSWER.search(said) else ""
+    return take_apart(said).answer
 
 
 def stated_answer(text: str) -> str:

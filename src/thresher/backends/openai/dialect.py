@@ -17,6 +17,7 @@ FEWER = (10, 5, 3)  # likeliest tokens to ask for, where a server names no limit
 ALMOST_GREEDY = 0.01  # temperature, where 0 is refused and a range is named
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 _UNKNOWN = re.compile(r"\b(unsupported|not supported|unrecognized|unknown|not permitted|extra inputs?|instead)\b", re.I)
+_NOT_AT_ALL = re.compile(r"support|permit|recogni|unknown|unexpected|extra", re.I)
 _ABOUT_PARAMETERS = re.compile(
     r"support|allow|permit|recogni[sz]|unknown|invalid|illegal|unexpected|extra|must|only|range|value|argument|parameter"
     r"|property|field|greater|less than|between|deprecated|ignored|cannot|can't|not (?:be )?(?:set|used)",
@@ -124,7 +125,11 @@ class Dialect:
         if "logprobs" in named or not re.search(r"log_?prob", " ".join((*named, words)), re.I):
             return False
         lower = [int(n) for n in re.findall(r"(?<![\w.])\d+(?![\w.]*\d)", words) if 1 <= int(n) < self.top]
-        if not lower and (named or "top_logprobs" in words) and not re.search(r"support|permit", words, re.I):
+        if (
+            not lower
+            and (named or "top_logprobs" in words)
+            and not re.search(r"support|permit|recogni|unknown|unexpected|extra", words, re.I)
+        ):
             lower = [n for n in FEWER if n < self.top]
         if not lower:
             return False
