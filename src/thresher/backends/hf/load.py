@@ -5,16 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
 from thresher.backends.hf.ask_check import best_way
 from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.checkpoint import missing_package, open_weights
+from thresher.backends.hf.checkpoint import reason as first_line
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
@@ -51,19 +51,9 @@ def load(
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
-    try:
-        model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
-            where,
-            revision=revision,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as e:
-        raise ModelError(
-            f"{typed} cannot be loaded as a multimodal LLM: {first_line(e)}. If its files are whole, is it a "
-            "model in the transformers format?"
-        ) from e
+    model, loaded = open_weights(
+        where, revision=revision, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, typed=typed
+    )
     lacking = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
     if lacking:  # transformers would fill them with random numbers, and only log it
         raise ModelError(
@@ -76,6 +66,8 @@ def load(
         model = model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as e:
         raise ModelError(f"{typed} does not fit on {device}. Give --device cpu or a smaller model.") from e
+    except ValueError as e:  # a quantised model that stays where it was loaded
+        raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
     encoder = Encoder(processor)
     preparer = ImagePreparer(processor, encoder.image_token)
     tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, 4096)
@@ -101,7 +93,10 @@ def load(
     probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
     shrinks = preparer.prepare(probe, False).expansion != preparer.prepare(probe, True).expansion
     backend = HFBackend(forward, encoder, preparer, context, shrinks)
-    _check(backend, processor, typed)
+    try:
+        _check(backend, processor, typed)
+    except ImportError as e:  # a kernel that is looked for only when the model runs
+        raise missing_package(typed, where, revision, e) from e
     return backend
 
 
@@ -141,11 +136,6 @@ def pick_dtype(dtype: str, device: str) -> str:
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return "float32"
-
-
-def first_line(error: BaseException) -> str:
-    lines = [x for x in str(error).strip().splitlines() if x.strip()]
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _parameters(function: Any) -> set[str]:

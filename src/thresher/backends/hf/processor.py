@@ -49,13 +49,16 @@ def load_processor(
         processor = _load(name, revision, trust_remote_code)
     except ImportError as e:
         raise MissingExtra(f"The processor of {name} needs a package that is not installed: {_first_line(e)}") from e
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
+    except ModelError:
+        raise
+    except Exception as e:  # whatever a reader of these files raises is a fault of the files
         raise ModelError(
             f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model in the transformers "
             "format is expected: config.json, a tokenizer, an image processor (processor_config.json or "
             "preprocessor_config.json) and a chat template."
         ) from e
     _check(name, processor)
+    processor.chat_template = _chat_template(name, processor)
     return processor, _pixels_of(processor)
 
 
@@ -158,11 +161,40 @@ def _check(name: str, processor: Any) -> None:
             f"The tokenizer of {name} turns text into no tokens at all: its files (tokenizer.json, or a vocabulary) are "
             "missing. Copy them into the folder."
         )
-    if not getattr(processor, "chat_template", None):
-        raise ModelError(
-            f"{name} has no chat template, so its conversations cannot be written as it was trained to read them. Use "
-            "the instruction-tuned version of the model, or add a chat_template.jinja to the folder."
-        )
+
+
+def _chat_template(name: str, processor: Any) -> str:
+    """The processor's own template; where it has none the tokenizer's, which fine-tuning leaves in tokenizer_config.json.
+
+    Of several named ones the default, which is what transformers takes for a conversation without tools.
+    """
+    for given, place in (
+        (getattr(processor, "chat_template", None), "its processor"),
+        (getattr(processor.tokenizer, "chat_template", None), "its tokenizer"),
+    ):
+        if isinstance(given, (list, tuple)):
+            try:
+                given = {template["name"]: template["template"] for template in given}
+            except (TypeError, KeyError) as e:
+                raise ModelError(
+                    f"{name}: the list of chat templates of {place} has entries without name or template."
+                ) from e
+        if isinstance(given, dict) and given:
+            if "default" not in given:
+                names = ", ".join(sorted(map(str, given)))
+                raise ModelError(
+                    f"{name} has chat templates of several names ({names}), and none is called default. Copy the one "
+                    "to use to chat_template.jinja in the model's folder."
+                )
+            given = given["default"]
+        if given and not isinstance(given, str):
+            raise ModelError(f"{name}: the chat template of {place} is a {type(given).__name__}, not a text.")
+        if given:
+            return str(given)
+    raise ModelError(
+        f"{name} has no chat template, so its conversations cannot be written as it was trained to read them. Use "
+        "the instruction-tuned version of the model, or add a chat_template.jinja to the folder."
+    )
 
 
 def _pixels_of(processor: Any) -> Pixels:
