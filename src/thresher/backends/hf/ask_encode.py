@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.backends.hf.conversation import Conversation, Message
-from thresher.backends.hf.encode import Encoder, PromptEncoder, Text, Unrenderable
+from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
+from thresher.backends.hf.template import Unrenderable
 from thresher.backends.hf.tree import Leaf, Tree, grow
 from thresher.errors import ConfigError
 from thresher.types import Query
@@ -47,9 +48,11 @@ class _Group:
 
 @dataclass(slots=True)
 class _Plan:
-    """How rows of one conversation shape are encoded. `groups` None: tokenise every answer of every row."""
+    """How rows of one conversation shape are encoded. `groups` None: tokenise every answer of every row.
 
-    frame: _Frame
+    `frame` None: the chat template reads the texts, so each row has a frame of its own (and `groups` is None)."""
+
+    frame: _Frame | None
     groups: list[_Group] | None
     checks_left: int = 3
 
@@ -81,7 +84,7 @@ class AskEncoder:
                 plan = self._plans.get(conv.shape)
                 if plan is None:
                     plan = self._plans[conv.shape] = self._plan(conv)
-                if plan.groups is None:
+                if plan.groups is None or plan.frame is None:
                     out[i] = self._text(conv, self._in_full(conv, plan.frame)[0])
                     continue
                 firsts = [self._string(conv, plan.frame, *self.asked[g.members[0]])[0] for g in plan.groups]
@@ -170,16 +173,21 @@ class AskEncoder:
     # ------------------------------------------------------------------------------------------ whole prompts
 
     def _plan(self, conv: Conversation) -> _Plan:
-        """Learnt from the first row of a shape."""
+        """Of a shape: where the template does not read the texts, any row of the shape gives the same frame."""
         query, answer = self.asked[0]
+        if not (self.encoder.proven(_answered(conv, query, answer)) and self.prompts.proven(_with_query(conv, query))):
+            return _Plan(None, None)
+        frame = self._frame(conv, query, answer)
+        return _Plan(frame, self._groups(conv, frame) if self._local else None)
+
+    def _frame(self, conv: Conversation, query: Query, answer: str) -> _Frame:
         prompt = self._prompt(conv, query)
-        talk = _with_query(conv, query)
-        turn = Message("assistant", (answer,))
-        string, spans = self.encoder._render(Conversation((*talk.messages, turn), conv.images, len(talk.messages)))
+        string, spans = self.encoder._render(_answered(conv, query, answer))
+        if not spans:
+            raise Unrenderable(f"the chat template does not write the answer {answer!r}")
         start, end = spans[-1]
         # a template may write a turn otherwise than its invitation to answer: then nothing stands between
-        frame = _Frame(string[len(prompt) : start] if string.startswith(prompt) else "", string[end:])
-        return _Plan(frame, self._groups(conv, frame) if self._local else None)
+        return _Frame(string[len(prompt) : start] if string.startswith(prompt) else "", string[end:])
 
     def _groups(self, conv: Conversation, frame: _Frame) -> list[_Group] | None:
         """Queries by their beginnings; None where their words cannot be found or are too few."""
@@ -208,11 +216,11 @@ class AskEncoder:
             out.append(_Group(members, whole[members[0]][cut - GUARD :], tails))
         return out
 
-    def _in_full(self, conv: Conversation, frame: _Frame) -> tuple[list[Leaf], list[list[int]], list[list[int]]]:
+    def _in_full(self, conv: Conversation, frame: _Frame | None) -> tuple[list[Leaf], list[list[int]], list[list[int]]]:
         """Of each answer: its leaf from the first token on, all tokens of its string, the character where each begins."""
         strings, spans = [], []
         for query, answer in self.asked:
-            string, at = self._string(conv, frame, query, answer)
+            string, at = self._string(conv, frame or self._frame(conv, query, answer), query, answer)
             strings.append(string)
             spans.append((at, at + len(answer)))
         leaves, whole, begins = [], [], []
@@ -265,6 +273,12 @@ def _with_query(conv: Conversation, query: Query) -> Conversation:
     last = user.parts[-1]
     parts = (*user.parts, query.text) if last is None else (*user.parts[:-1], last + query.text)
     return Conversation((*front, Message(user.role, parts)), conv.images, len(conv.messages))
+
+
+def _answered(conv: Conversation, query: Query, answer: str) -> Conversation:
+    """`_with_query`, and the answer in a turn of its own."""
+    talk = _with_query(conv, query)
+    return Conversation((*talk.messages, Message("assistant", (answer,))), conv.images, len(talk.messages))
 
 
 def _common(rows: Sequence[Sequence[int]]) -> int:
