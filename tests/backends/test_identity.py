@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from thresher import content
 from thresher.backends.identity import find
 
 
@@ -25,21 +31,68 @@ def weights(model: Path, cache: Path | None) -> str:
 def test_a_hash_is_remembered_until_the_files_change(model: Path, tmp_path: Path) -> None:
     cache = tmp_path / "store" / "models"
     plain = weights(model, None)
-    assert weights(model, cache) == plain
-    (kept,) = cache.iterdir()
-    kept.write_text("0" * 64)
-    assert weights(model, cache) == "sha256:" + "0" * 64  # it is read
+    assert weights(model, cache) == weights(model, cache) == plain
     (model / "model.safetensors").write_bytes(b"other weights")
     assert weights(model, cache) == weights(model, None) != plain
 
 
-@pytest.mark.parametrize("content", [b"", b"0" * 63, b"z" * 64, b"\xff" * 64])
-def test_a_damaged_memory_is_not_believed(model: Path, tmp_path: Path, content: bytes) -> None:
+def large(fill: bytes) -> bytes:
+    return fill * (content.WHOLE + 1)
+
+
+@pytest.mark.parametrize("made", [lambda fill: fill * 7, large], ids=["small", "large"])
+@pytest.mark.parametrize("how", ["in place", "cp -p", "mv"])
+def test_replaced_weights_of_equal_size_and_time_are_other_weights(
+    model: Path, tmp_path: Path, how: str, made: Callable[[bytes], bytes]
+) -> None:
+    file, other = model / "model.safetensors", tmp_path / "other"
+    file.write_bytes(made(b"a"))
+    before = file.stat()
+    time.sleep(0.05)  # else the file is too new to be remembered
+    old = weights(model, tmp_path / "cache")
+    other.write_bytes(made(b"b"))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    if how == "in place":
+        file.write_bytes(other.read_bytes())
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif how == "cp -p":
+        shutil.copy2(other, file)
+    else:
+        os.replace(other, file)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert weights(model, tmp_path / "cache") == weights(model, None) != old
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer_config.json", '{"chat_template": "x"}'),
+        ("additional_chat_templates/default.jinja", "x"),
+        ("chat_template.jinja", "x"),
+        ("parts/model-1.safetensors", "x"),
+    ],
+)
+def test_all_that_is_read_of_a_folder_is_part_of_it(model: Path, name: str, text: str) -> None:
+    """Also what lies in its folders: named templates, and weights that an index names."""
+    index = {"weight_map": {"a": "model.safetensors", "b": "parts/model-1.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    (model / name).parent.mkdir(exist_ok=True)
+    seen = {weights(model, None)}
+    for content_of_file in (text, text.upper()):
+        (model / name).write_text(content_of_file)
+        seen.add(weights(model, None))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"0" * 63, b"\xff" * 64])
+def test_a_damaged_memory_is_not_believed(model: Path, tmp_path: Path, damage: bytes) -> None:
+    time.sleep(0.05)
     weights(model, tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_bytes(content)
+    kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert kept
+    for file in kept:
+        file.write_bytes(damage)
     assert weights(model, tmp_path / "cache") == weights(model, None)
-    assert kept.read_text() == weights(model, None).removeprefix("sha256:")  # and repaired
 
 
 def test_where_nothing_can_be_remembered_the_model_is_still_known(
@@ -53,4 +106,4 @@ def test_where_nothing_can_be_remembered_the_model_is_still_known(
 
     monkeypatch.setattr("os.replace", full)
     assert weights(model, tmp_path / "cache") == weights(model, None)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []

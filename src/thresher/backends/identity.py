@@ -1,23 +1,24 @@
 """What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository; of a folder with
 LoRA adapters, the hash of the adapters together with what their base is.
 
-Reads configuration and hashes weights; loads no weights. A hash of many gigabytes is remembered by the files' sizes and times.
+Reads configuration and hashes weights; loads no weights. The digests of the files are remembered as those of images are, by
+path, size, times and inode, and spot-checked (`content.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import uuid
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from thresher.backends.handle import ModelHandle
+from thresher.backends.hf.checkpoint import check_index, shards
+from thresher.content import digests
 from thresher.errors import ModelError, NotAModel
 from thresher.types import ModelIdentity
 
@@ -27,6 +28,7 @@ BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _TOLD = ("training.json", "failures.jsonl")  # how a model came about: no part of what it is
 ADAPTER = "adapter_config.json"
+TEMPLATES = "additional_chat_templates"  # a folder of named chat templates
 _PLACES = ("base_model_name_or_path", "revision", "inference_mode")  # of an adapter's configuration: change no number
 
 
@@ -106,7 +108,7 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
         return _find_adapter(typed, folder, trust_remote_code, cache)
     if folder is not None:
         config = _read_config(typed, folder)
-        found = Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache))
+        found = Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache, typed))
     elif _HUB_ID.fullmatch(spec):
         where, _, wanted = spec.partition("@")
         revision, config = _pin(typed, where, wanted or None)
@@ -126,7 +128,7 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         config = json.loads((folder / ADAPTER).read_text("utf-8"))
         base = config["base_model_name_or_path"]
         kind = config.get("peft_type", "LORA")
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ModelError(f"{typed}: {ADAPTER} cannot be read, or names no base_model_name_or_path: {e}") from e
     weights = folder / "adapter_model.safetensors"
     if kind != "LORA" or not isinstance(base, str) or not base:
@@ -149,8 +151,7 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
     _check_base(typed, folder, under.weights)
     whole = hashlib.sha256(under.weights.encode())
     whole.update(json.dumps({k: v for k, v in config.items() if k not in _PLACES}, sort_keys=True).encode())
-    with weights.open("rb") as f:
-        whole.update(hashlib.file_digest(f, "sha256").digest())
+    whole.update(_digests([weights], cache, typed)[0])
     return Found(under.where, under.revision, under.config, "sha256:" + whole.hexdigest(), (*under.adapters, folder))
 
 
@@ -175,10 +176,11 @@ def _read_config(typed: str, folder: Path) -> dict[str, Any]:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as e:
         raise NotAModel(f"{typed}: the folder has no config.json, so it is not a model folder.") from e
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RecursionError) as e:
         raise ModelError(f"{typed}: config.json cannot be read: {e}") from e
     if not isinstance(config, dict) or "model_type" not in config:
         raise NotAModel(f"{typed}: config.json names no model_type, so transformers cannot tell what it is.")
+    check_index(folder, typed)
     if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
         raise ModelError(f"{typed}: the folder has a config.json but no weights (*.safetensors).")
     return config
@@ -189,8 +191,15 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
         if not trust_remote_code:
             raise NotAModel(f"{typed} brings its own Python code. Read it, then give --trust-remote-code to run it.")
         return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
+    if config["model_type"] not in KNOWN and config["model_type"] not in CONFIG_MAPPING_NAMES:
+        raise NotAModel(
+            f"{typed} is a {config['model_type']!r} model, which the installed transformers ({version('transformers')}) "
+            "does not know. If the model is newer than that, update it: pip install -U transformers. Else look at "
+            "model_type in its config.json."
+        )
     if config["model_type"] not in KNOWN:
         raise NotAModel(
             f"{typed} is a {config['model_type']!r} model, which takes no images. A multimodal LLM is needed, "
@@ -222,44 +231,25 @@ def _pin(typed: str, repository: str, revision: str | None) -> tuple[str, dict[s
     return file.parent.name, json.loads(file.read_text("utf-8"))
 
 
-def _hash_folder(folder: Path, cache: Path | None) -> str:
-    """sha256 over names and contents of the files that matter, in name order."""
-    files = sorted(
-        p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD
-    )
-    stamp = json.dumps([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
-    remembered = None
-    if cache is not None:
-        name = hashlib.sha256(f"{folder.resolve()}\0{stamp}".encode()).hexdigest()[:32]
-        remembered = cache / f"{name}.sha256"
-        if (known := _recall(remembered)) is not None:
-            return known
+def _hash_folder(folder: Path, cache: Path | None, typed: str) -> str:
+    """SHA-256 over names and contents of the files that matter, in name order."""
     whole = hashlib.sha256()
-    for p in files:
-        whole.update(f"{p.name}\0{p.stat().st_size}\0".encode())
-        with p.open("rb") as f:
-            whole.update(hashlib.file_digest(f, "sha256").digest())
-    if remembered is not None:
-        _remember(remembered, whole.hexdigest())
+    files = _files(folder, typed)
+    for p, digest in zip(files, _digests(files, cache, typed), strict=True):
+        whole.update(f"{p.relative_to(folder).as_posix()}\0{p.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        whole.update(digest)
     return whole.hexdigest()
 
 
-def _recall(file: Path) -> str | None:
-    """The hash in `file`, None where there is none that can be read."""
+def _files(folder: Path, typed: str) -> list[Path]:
+    """What transformers reads of a model folder: its own files, named chat templates, and what an index names."""
+    top = [p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD]
+    named = [p for index in folder.glob("*.index.json") for p in shards(index, typed) if p.is_file()]
+    return sorted({*top, *named, *(folder / TEMPLATES).glob("*.jinja")})
+
+
+def _digests(files: list[Path], cache: Path | None, typed: str) -> list[bytes]:
     try:
-        known = file.read_text("ascii").strip()
-    except (OSError, ValueError):
-        return None
-    return known if re.fullmatch("[0-9a-f]{64}", known) else None
-
-
-def _remember(file: Path, known: str) -> None:
-    """Best effort: where nothing can be written, the model is hashed again next time."""
-    temporary = file.with_name(f".tmp-{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(known, "ascii")
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return digests(files, cache)
+    except OSError as e:
+        raise ModelError(f"{typed}: its files cannot be read: {e}") from e
