@@ -43,7 +43,14 @@ def test_a_selection_of_nothing_is_an_error_that_says_why(tiny_pool: Path, tmp_p
             "mmssr",
             "50%",
             store=tmp_path / "store",
+            model="demo",
             settings={"threshold": "4.9", "capabilities": "ocr"},
             on_missing="exclude",
             force=True,  # the built-in model is no judge
         )
+
+
+@pytest.mark.parametrize("method", ["clipper", "perplexity"])
+def test_no_model_is_taken_by_default(tiny_pool: Path, tmp_path: Path, method: str) -> None:
+    with pytest.raises(ConfigError, match="none was named"):
+        thresher.select(tiny_pool, method, "3", images=tiny_pool.parent / "images", store=tmp_path)

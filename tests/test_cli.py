@@ -101,9 +101,29 @@ def test_a_second_budget_scores_nothing_and_says_so(thresher_: Thresher, pool: s
     assert model.opened == 1
 
 
-def test_the_built_in_model_is_the_default_and_this_is_said(thresher_: Thresher, pool: str) -> None:
-    ended = thresher_("select", pool, "-m", "perplexity", "-b", "5", "-o", "a")
-    assert ended.code == 0 and "built-in demo model" in ended.err
+NO_MODEL = (
+    ("select", "{pool}", "-m", "perplexity", "-b", "5", "-o", "out"),
+    ("select", "{pool}", "-m", "clipper", "-b", "5", "-o", "out"),
+    ("select", "{pool}", "-m", "random", "-b", "5", "--dedup", "semantic", "-o", "out"),
+    ("plan", "{pool}", "-m", "perplexity", "-b", "5"),
+    ("plan", "{pool}", "-m", "clipper", "-b", "5", "--no-probe"),
+    ("compare", "{pool}", "--eval", "{pool}", "--methods", "length", "--budgets", "50%", "--out", "out"),
+    ("train", "{pool}", "--out", "out"),
+    ("evaluate", "--data", "{pool}"),
+)
+
+
+@pytest.mark.parametrize("command", NO_MODEL)
+def test_no_model_is_taken_by_default(
+    thresher_: Thresher, pool: str, tmp_path: Path, model: Model, command: tuple[str, ...]
+) -> None:
+    ended = thresher_(*(w.format(pool=pool) for w in command))
+    failed(ended, 2, "none was named", "--model demo")
+    assert model.opened == 0 and not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
+
+
+def test_the_built_in_model_is_used_where_it_is_typed(thresher_: Thresher, pool: str) -> None:
+    assert thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "-o", "a").code == 0
     assert yaml.safe_load(Path("a/run.yaml").read_text())["config"]["model"] == "demo"
 
 
@@ -121,7 +141,20 @@ def test_before_and_after_by_source(thresher_: Thresher, pool: str) -> None:
 
 def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> None:
     ended = thresher_(
-        "select", pool, "-m", "clipper", "-b", "20", "-o", "a", "--set", "bins=3 prefer=none", "--set", "bank=4"
+        "select",
+        pool,
+        "-m",
+        "clipper",
+        "--model",
+        "demo",
+        "-b",
+        "20",
+        "-o",
+        "a",
+        "--set",
+        "bins=3 prefer=none",
+        "--set",
+        "bank=4",
     )
     assert ended.code == 0
     settings = yaml.safe_load(Path("a/run.yaml").read_text())["method"]["settings"]
@@ -129,12 +162,14 @@ def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> No
 
 
 def test_several_settings_behind_one_set(thresher_: Thresher, pool: str) -> None:
-    words = ("-m", "clipper", "-b", "20", "--set", "bins=3", "prefer=none", "bank=4", "-o", "a")
+    words = ("-m", "clipper", "--model", "demo", "-b", "20", "--set", "bins=3", "prefer=none", "bank=4", "-o", "a")
     assert thresher_("select", pool, *words).code == 0
     settings = yaml.safe_load(Path("a/run.yaml").read_text())["method"]["settings"]
     assert (settings["bins"], settings["prefer"], settings["bank"]) == (3, "none", 4)
     assert "prefer=top" in thresher_("select", "--config", "a/run.yaml", "-o", "b", "-s", "bins=3", "prefer=top").err
-    pool_behind = thresher_("select", "-m", "clipper", "-b", "20", "-o", "c", "--set", "bins=3", f"mine={pool}")
+    pool_behind = thresher_(
+        "select", "-m", "clipper", "--model", "demo", "-b", "20", "-o", "c", "--set", "bins=3", f"mine={pool}"
+    )
     assert pool_behind.code == 0 and yaml.safe_load(Path("c/run.yaml").read_text())["config"]["pool"] == f"mine={pool}"
 
 
@@ -189,7 +224,22 @@ def test_a_model_that_is_not_there_is_named_as_it_was_typed(thresher_: Thresher,
 
 
 def test_run_yaml_replays_and_flags_win(thresher_: Thresher, pool: str) -> None:
-    thresher_("select", pool, "-m", "perplexity", "-b", "20%", "--set", "where=top", "--seed", "3", "-o", "a")
+    thresher_(
+        "select",
+        pool,
+        "-m",
+        "perplexity",
+        "--model",
+        "demo",
+        "-b",
+        "20%",
+        "--set",
+        "where=top",
+        "--seed",
+        "3",
+        "-o",
+        "a",
+    )
     assert thresher_("select", "--config", "a/run.yaml", "-o", "b").code == 0
     for name in ("subset.json", "selection.parquet"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
@@ -204,13 +254,15 @@ def test_failures_are_counted_listed_and_left_out(thresher_: Thresher, tmp_path:
     for i in (3, 40, 41, 90):
         records[i]["conversations"][1]["value"] = ""
     pool = str(write_pool(tmp_path / "pool.json", records))
-    ended = thresher_("select", pool, "-m", "perplexity", "-b", "30%", "-o", "a")
+    ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "a")
     assert ended.code == 0
     assert "4 of 100 rows could not be used and were left out" in ended.out
     assert "4 x no-answer: every answer is empty [row 3 (id r3), row 40 (id r40), row 41 (id r41), ...]" in ended.out
     assert "a/failures.jsonl" in ended.out and len(Path("a/failures.jsonl").read_text().splitlines()) == 4
     assert ended.out.count("could not be used") == 1
-    refused = thresher_("select", pool, "-m", "perplexity", "-b", "30%", "-o", "b", "--on-missing", "refuse")
+    refused = thresher_(
+        "select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "b", "--on-missing", "refuse"
+    )
     failed(refused, 1, "4 of 100 rows", "--on-missing exclude")
 
 
@@ -221,7 +273,7 @@ def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "select", interrupted)
-    ended = thresher_("select", pool, "-m", "perplexity", "-b", "30%", "-o", "a")
+    ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "a")
     assert ended.code == 130
     assert "stored 48 rows; run the same command to go on" in ended.err and "Traceback" not in ended.err
 
@@ -469,7 +521,7 @@ def test_export(thresher_: Thresher, pool: str) -> None:
 
 
 def test_signals(thresher_: Thresher, pool: str, model: Model) -> None:
-    thresher_("select", pool, "-m", "perplexity", "-b", "10", "-o", "a")
+    thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "10", "-o", "a")
     assert "loss.nll" in thresher_("signals", "a", "--out", "s.parquet").out
     table = pq.read_table("s.parquet")
     assert table.num_rows == 100 and table["row"].to_pylist() == list(range(100))
@@ -639,7 +691,7 @@ def test_rows_that_no_model_was_asked_about_are_not_called_scored(
 ) -> None:
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
     monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)  # the model knows no answer
-    said = thresher_("select", pool, "-m", "clipper", "-b", "20", "-o", "a").out
+    said = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
     assert "one_shot_p: 60 wanted, none asked of the model" in said
     assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
 
@@ -675,11 +727,24 @@ def test_no_color(
 @pytest.mark.parametrize(
     "command",
     [
-        ("select", "{pool}", "-m", "perplexity", "-b", "5", "--out", "out"),
+        ("select", "{pool}", "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out"),
         ("select", "{pool}", "-m", "random", "-b", "5", "--out", "out"),
-        ("plan", "{pool}", "-m", "perplexity", "-b", "5"),
-        ("evaluate", "--data", "{pool}"),
-        ("compare", "{pool}", "--eval", "{pool}", "--methods", "length", "--budgets", "50%", "--out", "out"),
+        ("plan", "{pool}", "-m", "perplexity", "--model", "demo", "-b", "5"),
+        ("evaluate", "--data", "{pool}", "--model", "demo"),
+        (
+            "compare",
+            "{pool}",
+            "--model",
+            "demo",
+            "--eval",
+            "{pool}",
+            "--methods",
+            "length",
+            "--budgets",
+            "50%",
+            "--out",
+            "out",
+        ),
     ],
 )
 def test_a_store_that_is_a_file_is_refused_before_anything_else(
@@ -702,7 +767,7 @@ def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", read_only)
-    ended = thresher_("select", pool, "-m", "perplexity", "-b", "5", "--out", "out")
+    ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out")
     assert ended.code == 1 and "cannot be written to: Read-only file system" in ended.err and model.opened == 0
     assert thresher_("select", pool, "-m", "random", "-b", "5", "--out", "out").code == 0
 
@@ -710,7 +775,7 @@ def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
 def test_signals_leaves_the_earlier_file_alone_when_the_disk_fills_up(
     thresher_: Thresher, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert thresher_("select", pool, "-m", "perplexity", "-b", "5", "--out", "out").code == 0
+    assert thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out").code == 0
     assert thresher_("signals", "out", "--out", "t/s.parquet").code == 0
     before = (tmp_path / "t/s.parquet").read_bytes()
 

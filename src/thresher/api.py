@@ -68,7 +68,7 @@ def select(
     budget: str = "30%",
     *,
     images: str | Path | None = None,
-    model: str = "demo",
+    model: str | None = None,
     settings: Mapping[str, str] | None = None,
     seed: int = 0,
     store: str | Path | None = None,
@@ -82,13 +82,14 @@ def select(
 ) -> Chosen:
     """Choose the rows of a pool worth training on.
 
-    `pool`: a file, or what `open_pool` gave. `model` is asked only if the method needs one. Scores are stored and reused as
+    `pool`: a file, or what `open_pool` gave. `model`: a folder, a hub id or `demo`; needed only
+    by methods that ask one. Scores are stored and reused as
     by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`). `validation`,
     `on_leak` and `rounds` are for methods that aim at what the model gets wrong. `force`: go on with scores that mean nothing
     (a judge that gives no probability to its answers). Raises the errors of `thresher.errors`.
 
     >>> import thresher
-    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images")  # doctest: +SKIP
+    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images", model="demo")  # doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
     from thresher import rounds as in_rounds
@@ -104,6 +105,11 @@ def select(
     chosen = load(method, dict(settings or {}))
     asks = asks_the_model(chosen) or (mixture is not None and mixture.dedup == "semantic")
     dedup = None if mixture is None else mixture.dedup
+    if asks and model is None:
+        raise ConfigError(
+            f"The method {chosen.name} works with a model, and none was named. Give model= a folder or a hub id such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct; model='demo' is the built-in model: tiny, for trying things out."
+        )
     check_extras(chosen, model=model, asks=asks, dedup=dedup, rounds=rounds)
     columns.check(writes=bool(needs(chosen)))
     if isinstance(pool, (str, Path)):
@@ -111,7 +117,7 @@ def select(
     elif images is not None:
         raise ConfigError("images= belongs to open_pool: this pool is open already.")
     known = columns.root / "models"
-    handle = resolve(model, cache=known) if asks else None
+    handle = resolve(model, cache=known) if asks and model is not None else None
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
     target = None
     if validation is not None:

@@ -288,7 +288,7 @@ def test_the_command_asks_the_model_also_for_a_method_that_asks_none(
 ) -> None:
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     images = ["--images", str(tiny_pool.parent / "images")]
-    asked = [str(tiny_pool), *images, "--method", "length", "--budget", "5", "--dedup", "semantic"]
+    asked = [str(tiny_pool), *images, "--method", "length", "--budget", "5", "--dedup", "semantic", "--model", "demo"]
     assert command(["plan", *asked, "--no-probe"]) == 0
     assert "dedup" in capsys.readouterr().out
     assert command(["select", *asked, "--dedup-threshold", "0.9", "--out", str(tmp_path / "one")]) == 0

@@ -103,7 +103,7 @@ def compare(
     Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
-    from thresher.cli.prepare import BUILT_IN, open_the_pool, the_model, the_roles
+    from thresher.cli.prepare import open_the_pool, the_model, the_roles
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
@@ -111,6 +111,7 @@ def compare(
     from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
     from thresher.extras import require
+    from thresher.methods.needs import no_model
     from thresher.needed import check_extras
     from thresher.progress import for_stderr
     from thresher.store import Store
@@ -121,8 +122,7 @@ def compare(
     chosen = load(methods, settings or [])
     recipe = Recipe(epochs=epochs, learning_rate=lr, batch=batch, accumulation=accumulation, lora=not all_weights)
     if model is None:
-        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
-        model = BUILT_IN
+        raise no_model("thresher compare")
     require("train", "thresher compare")
     for one in chosen.values():
         check_extras(one, model=model, asks=True, dedup=None)

@@ -77,17 +77,18 @@ def evaluate(
 
     Answers are stored as they come: a stopped evaluation goes on where it was.
     """
-    from thresher.cli.prepare import BUILT_IN, the_model
+    from thresher.cli.prepare import the_model
     from thresher.config import default_store
     from thresher.errors import ConfigError
     from thresher.evaluation import report
+    from thresher.methods.needs import no_model
     from thresher.store import Store
 
     if data is None and lmms_eval is None:
         raise ConfigError("Missing: --data (a file of any format of a pool), or --lmms-eval TASKS.")
     if model is None:
-        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
-    told = o.told(context, model=model or BUILT_IN)
+        raise no_model("thresher evaluate")
+    told = o.told(context, model=model)
     file = report.check_out(out) if out is not None else None
     kept = Store(told.store or default_store())
     kept.check()

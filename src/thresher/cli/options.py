@@ -150,7 +150,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="demo (built in, offline), a folder, a hub id, or URL#NAME of a server (default: demo).",
+        help="A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),

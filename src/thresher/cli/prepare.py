@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from thresher.store import Store
     from thresher.trained import Trainer
 
-BUILT_IN = "demo"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -62,7 +60,7 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
     budget = Budget(config.budget)
     check_budget(budget)
     from thresher.methods import load
-    from thresher.methods.needs import aims, asks_the_model, needs
+    from thresher.methods.needs import aims, asks_the_model, needs, no_model
 
     method = load(config.method, config.settings)
     if not aims(method):
@@ -76,7 +74,9 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
     asks = asks_the_model(method) or semantic
     from thresher.needed import check_extras
 
-    here = config.model or BUILT_IN if config.backend == "hf" else None
+    here = config.model if config.backend == "hf" else None
+    if asks and here is None and config.backend == "hf":
+        raise no_model("--dedup semantic" if not asks_the_model(method) else f"--method {method.name}")
     check_extras(method, model=here, asks=asks, dedup=config.dedup, rounds=config.rounds or 1)
     from thresher.store import Store
 
@@ -91,11 +91,7 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
         target = open_the_pool(config.validation, config.validation_images, store, trust_paths=trust)
     if out and config.out:
         check_out(config.out, pool)
-    if asks:
-        if config.model is None and config.backend == "hf":
-            note("no --model given: the built-in demo model is used, a tiny one that works offline.")
-            config = replace(config, model=BUILT_IN)
-    elif config.model is not None:
+    if not asks and config.model is not None:
         note(f"{method.name} asks no model; --model {config.model} is not used.")
         config = replace(config, model=None)
     if not asks:

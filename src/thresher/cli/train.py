@@ -102,18 +102,18 @@ def train(
         precision=precision,  # type: ignore[arg-type]  # checked by Recipe
     )
     from thresher.cli.guard import note
-    from thresher.cli.prepare import BUILT_IN, open_the_pool
+    from thresher.cli.prepare import open_the_pool
     from thresher.config import check_device, default_store
     from thresher.errors import CapabilityError
     from thresher.extras import require
+    from thresher.methods.needs import no_model
     from thresher.progress import for_stderr
     from thresher.store import Store
 
     require("train", "thresher train")
     check_device(device or "auto")
     if model is None:
-        note("no --model given: the built-in demo model is used, a tiny one that works offline.")
-        model = BUILT_IN
+        raise no_model("thresher train")
     if model.lower().startswith(("http://", "https://")):
         raise CapabilityError(
             f"--model {model} is behind a server, and training needs weights. Give a folder or a hub id, or --model demo."

@@ -222,7 +222,9 @@ class Passes(ActiveRows):
         base = of.base if isinstance(of, TrainedIdentity) else of
         found = self.model if base is None else self.handles.get(base, self.model)
         if found is None:
-            raise ConfigError("This method asks a model about the rows. Name one: --model demo, a folder or a hub id.")
+            raise ConfigError(
+                "This method asks a model about the rows. Name one: a folder, a hub id, or demo for the built-in one."
+            )
         return found
 
     def _note_trainings(self, signal: RowSignal, label: str) -> None:

@@ -10,13 +10,19 @@ from thresher.types import Capability, Method, ModelIdentity, RolesMethod, Signa
 _ANY_MODEL = ModelIdentity(weights="any", architecture="any", dtype="float32", pixels="pil")
 
 
+def no_model(what: str) -> ConfigError:
+    """The error for something that works with a model, where none was named. No model is taken by default."""
+    return ConfigError(
+        f"{what} works with a model, and none was named. Give --model with a folder or a hub id such as "
+        "Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for trying things out; what it "
+        "says of your rows is of no use for another model."
+    )
+
+
 def require_model(model: ModelIdentity | None, method: str) -> ModelIdentity:
     """`model`, or a ConfigError that says how to name one."""
     if model is None:
-        raise ConfigError(
-            f"--method {method} asks a model about every row, and no model was given. "
-            "Add --model with a folder, a hub id such as Qwen/Qwen2.5-VL-3B-Instruct, or `demo`."
-        )
+        raise no_model(f"--method {method}")
     return model
 
 
