@@ -52,7 +52,9 @@ def main() -> None:
             pool = thresher.open_pool(file, images)
             for budget in ("10%", "30%"):
                 store = arguments.store or Path(scratch) / "store"
-                outcome = thresher.select(pool, "clipper", budget, model="demo", seed=arguments.seed, store=store).outcome
+                outcome = thresher.select(
+                    pool, "clipper", budget, model="demo", seed=arguments.seed, store=store
+                ).outcome
                 kept = np.flatnonzero(np.isin(outcome.considered, outcome.rows))
                 rng = np.random.default_rng(arguments.seed)
                 for column in ("nll", "nll_one_shot"):
