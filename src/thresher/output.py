@@ -37,6 +37,7 @@ import yaml
 import thresher
 from thresher.compute import Means
 from thresher.errors import ConfigError, PoolError, StoreError
+from thresher.exporters.llamafactory import forget
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, settled_for
 from thresher.mixture.listed import MARK
@@ -58,7 +59,7 @@ SUBSETS = {  # format of a pool -> the file that a selection of it leaves; "mixe
         if layout != "llamafactory"
         for kind in ("json", "jsonl")
     },
-    **dict.fromkeys(("llamafactory", "mixed"), "subset.json"),
+    **dict.fromkeys(("llamafactory", "mixed"), "subset.json"),  # a llamafactory pool of JSONL: subset.jsonl
     **dict.fromkeys(("parquet", "datasets", "webdataset"), "subset.parquet"),
 }
 _FILES = ("subset.json", "subset.jsonl", "subset.parquet", "failures.jsonl")
@@ -100,7 +101,7 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
     aside = out / f".tmp-{uuid.uuid4().hex}"
     try:
         aside.mkdir()
-        names = [_subset(outcome, pool, aside), _selection(outcome, pool, aside), _evidence(outcome, aside)]
+        names = [*_subset(outcome, pool, aside, out), _selection(outcome, pool, aside), _evidence(outcome, aside)]
         if outcome.failures:
             names.append(_failures(outcome, aside))
         if outcome.copies is not None:
@@ -112,6 +113,8 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
         earlier = _left_by_a_selection(out)
         (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
         if earlier:  # what this selection lacks would contradict it
+            if "dataset_info.json" not in names and (out / "dataset_info.json").is_file():
+                forget(out, set(SUBSETS.values()))
             for old in sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names)):
                 (out / old).unlink(missing_ok=True)
         for name in sorted(names, key=lambda n: n != "selection.parquet"):  # first what tells whose the others are
@@ -183,13 +186,16 @@ def _left_by_a_selection(out: Path) -> bool:
 # ---------------------------------------------------------------------------------------------- the files
 
 
-def _subset(outcome: Outcome, pool: Pool, folder: Path) -> str:
+def _subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[str]:
     from thresher import exporters
+    from thresher.exporters.llamafactory import INFO
 
-    format, extension = exporters.default(pool)
-    name = "subset" + extension
-    exporters.export(pool, np.sort(outcome.rows), folder / name, format)
-    return name
+    name = "subset" + exporters.default(pool)[1]
+    described = exporters.declared(pool)
+    if described and (out / INFO).is_file():  # its other entries stay
+        shutil.copyfile(out / INFO, folder / INFO)
+    exporters.export(pool, np.sort(outcome.rows), folder / name)
+    return [name, INFO] if described else [name]
 
 
 def _selection(outcome: Outcome, pool: Pool, folder: Path) -> str:

@@ -58,6 +58,10 @@ def export(
         raise ConfigError(f"There is no format {name!r}. Known: {known}.{nearest(name, list(FORMATS))}")
     wanted = np.sort(np.fromiter((int(r) for r in rows), np.int64))
     check(pool, wanted, path)
+    if format is None and declared(pool):
+        from thresher.exporters.llamafactory import export_as_declared
+
+        return export_as_declared(pool, wanted, path)
     if options.plain and raw.fits(pool, name, path):
         return raw.export(pool, wanted, path, name)
     if name not in FORMATS:
@@ -67,15 +71,23 @@ def export(
     return write(pool, wanted, path, name, options)
 
 
+def declared(pool: Pool) -> bool:
+    """Whether the pool is one JSON or JSONL file that an entry of a dataset_info.json describes."""
+    return len(pool.parts) == 1 and pool.format == "llamafactory" and pool.parts[0].container in ("json", "jsonl")
+
+
 def default(pool: Pool) -> tuple[str, str]:
     """(format, file extension) that keeps rows of this pool best in one file.
 
-    One JSON or JSONL file: its own records, as they stand. Where records hold image bytes: parquet. Else LLaVA JSON.
+    One JSON or JSONL file: its own records, as they stand (with the dataset_info.json that describes it).
+    Where records hold image bytes: parquet. Else LLaVA JSON.
     """
     from thresher.exporters import raw
 
     if raw.fits(pool, pool.format, Path("subset.json")) or raw.fits(pool, pool.format, Path("subset.jsonl")):
         return pool.format, ".jsonl" if pool.format.endswith("jsonl") else ".json"
+    if declared(pool):
+        return pool.format, "." + pool.parts[0].container
     if pool.index.embedded.any():
         return "parquet", ".parquet"
     return "llava-json", ".json"

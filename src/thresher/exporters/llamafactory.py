@@ -7,7 +7,7 @@ other entries. Fields keep to one type each (`fields.py`). Rows that LLaMA-Facto
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +70,47 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
     target.write(path, pieces(records()))
     columns = {"messages": "messages", "images": "images"} | {name: name for name in NATIVE if name in shown}
     info[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "columns": columns, "tags": TAGS}
-    target.write(
-        path.with_name(INFO), [json.dumps(info, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"), b"\n"]
-    )
+    _write_info(path.with_name(INFO), info)
     return (
         *stream.losses("llamafactory"),
         *pictures.remarks(),
         f"{path.with_name(INFO)} names it {path.stem!r}: llamafactory-cli train … dataset={path.stem} dataset_dir={path.parent}"
         f" media_dir={_media(pool, pictures, options)}",
     )
+
+
+def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, ...]:
+    """Copy `rows` of a pool that a dataset_info.json describes, with the same description beside the copy.
+
+    The pool is one JSON or JSONL file (`exporters.declared`).
+    """
+    path = target.file(path)
+    pieces = raw.jsonl if raw.is_lines("llamafactory", path) else raw.json_list
+    info = _info(path.with_name(INFO))
+    target.write(path, pieces(pool.raw(rows)))
+    name = pool.sources[0].source
+    if name in info and info[name].get("file_name") != path.name:
+        name = path.stem
+    info[name] = {"file_name": path.name, **json.loads(pool.parts[0].columns)}
+    _write_info(path.with_name(INFO), info)
+    return ()
+
+
+def forget(folder: Path, files: Container[str]) -> None:
+    """Take the entries that describe `files` out of the folder's dataset_info.json; the last one takes it along."""
+    path = folder / INFO
+    info = _info(path)
+    kept = {k: v for k, v in info.items() if not (isinstance(v, dict) and v.get("file_name") in files)}
+    if len(kept) == len(info):
+        return
+    if kept:
+        _write_info(path, kept)
+    else:
+        path.unlink()
+
+
+def _write_info(path: Path, info: dict[str, Any]) -> None:
+    target.write(path, [json.dumps(info, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"), b"\n"])
 
 
 def _media(pool: Pool, pictures: Pictures, options: Options) -> str:

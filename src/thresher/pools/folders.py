@@ -20,7 +20,7 @@ from thresher.pools.image_formats import EXTENSIONS
 from thresher.pools.locate import Source, read_file
 from thresher.pools.paths import shown
 from thresher.pools.sources import SUFFIXES
-from thresher.text import ParseError, parse_yaml
+from thresher.text import ParseError, parse_json, parse_yaml
 
 _TRAIN = ("train", "training")
 _HELD_OUT = {
@@ -79,6 +79,8 @@ def folder(name: str, images: str | None, format: str | None) -> list[Source]:
     held = sorted(os.listdir(name))
     if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
         subset = [f for f in held if f.startswith("subset.")]
+        if subset and (described := _described_subset(name, held, images)):
+            return described
         if subset:
             return [s for f in subset for s in read_file(os.path.join(name, f), images, format)]
     if whole := _described(name, held, images):
@@ -183,6 +185,27 @@ def entries_held_out(names: Sequence[str]) -> str:
     if not left or len(left) == len(names):
         return ""
     return f"The entries {_named(left)} look like test or validation splits and are in the pool; #NAME takes one entry."
+
+
+def _described_subset(name: str, held: list[str], images: str | None) -> list[Source]:
+    """The subset of a selection, where a dataset_info.json of its folder says what its fields mean."""
+    if "dataset_info.json" not in held:
+        return []
+    from thresher.pools import lists
+
+    info = os.path.join(name, "dataset_info.json")
+    try:
+        with open(info, encoding="utf-8-sig") as file:
+            entries = parse_json(file.read(lists.LARGEST))
+    except (OSError, ValueError):
+        return []  # somebody else's file: the subset is read by its content
+    found: list[Source] = []
+    for entry, about in entries.items() if isinstance(entries, dict) else ():
+        target = about.get("file_name") if isinstance(about, dict) else None
+        if target in held and str(target).startswith("subset."):
+            with lists.following(info):
+                found += lists.dataset_info(info, images, entry)
+    return found
 
 
 def _described(name: str, held: Sequence[str], images: str | None) -> list[Source] | None:
