@@ -44,6 +44,8 @@ _MAGIC = (
     (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II\0*", "TIFF"),  # this and the next are wrong, and Pillow reads them
+    (b"MM*\0", "TIFF"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
