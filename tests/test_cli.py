@@ -494,7 +494,7 @@ def test_plan(thresher_: Thresher, pool: str, model: Model) -> None:
     after = thresher_(*words)
     assert "Nothing is left to score" in after.out
     assert json.loads(thresher_(*words, "--json").out)["to_score"] == 0
-    assert "asks no model" in thresher_("plan", pool, "-m", "random", "-b", "3").out
+    assert "needs no model" in thresher_("plan", pool, "-m", "random", "-b", "3").out
 
 
 def test_doctor(thresher_: Thresher, tiny_pool: Path) -> None:
@@ -692,7 +692,7 @@ def test_rows_that_no_model_was_asked_about_are_not_called_scored(
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
     monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)  # the model knows no answer
     said = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
-    assert "one_shot_p: 60 wanted, none asked of the model" in said
+    assert "one_shot_p: 60 wanted, none sent to the model" in said
     assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
 
 

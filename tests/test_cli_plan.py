@@ -57,7 +57,7 @@ def signal(label: str, kind: str, to_score: int, passes: int, tokens: int | None
 def test_what_is_asked_together_is_one_line_and_costs_once(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = plan(capsys, "--model", "demo")
     assert code == 0 and said.count("score_") == 1 == said.count("style_")
-    assert "score_* (14), style_* (9)" in said and "In all 50 rows to score" in said
+    assert "score_* (14), style_* (9)" in said and "In total 50 rows to score" in said
     code, said = plan(capsys, "--model", "demo", "--json")
     told = json.loads(said)
     assert len(told["signals"]) == 23 and told["to_score"] == 23 * 50 and told["passes"] == 50  # in detail
@@ -68,7 +68,7 @@ def test_what_is_asked_together_is_one_line_and_costs_once(capsys: pytest.Captur
 def test_questions_that_are_asked_apart_are_one_line_and_cost_each(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = plan(capsys, "--model", "demo", "--set", "score=generate")
     assert code == 0 and "score_* (14) " in said and "style_* (9) " in said
-    assert f"In all {15 * 50:,} rows to score" in said
+    assert f"In total {15 * 50:,} rows to score" in said
 
 
 def test_every_line_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

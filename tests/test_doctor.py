@@ -260,7 +260,12 @@ def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
 def test_public_data_is_clean(shared):
     """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four pairs of pictures that look the same."""
     nlvr = examine(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
-    assert not nlvr.fails and by_kind(nlvr).keys() == {"duplicate-image", "near-duplicate", "alpha-image"}
+    assert not nlvr.fails and by_kind(nlvr).keys() == {
+        "duplicate-row",
+        "duplicate-image",
+        "near-duplicate",
+        "alpha-image",
+    }
     easy = shared / "data" / "easy_vqa"
     test = open_pool(easy / "test.json", easy / "images")
     found = examine(open_pool(easy / "train.json", easy / "images"), evals=[("test.json", test)])

@@ -170,12 +170,14 @@ def cost_lines(outcome: Outcome) -> list[str]:
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
         if unasked and unasked == s.wanted - s.failed:
-            lines.append(f"{s.label}: {s.wanted:,} wanted, none asked of the model: no demonstration is there, or fits")
+            lines.append(
+                f"{s.label}: {s.wanted:,} wanted, none sent to the model: no demonstration was available or fitted"
+            )
             continue
         name = ", ".join(families([(x.name, x.label) for x in same]))
         line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
         if unasked:
-            line += f" ({unasked:,} of all not asked of the model: no demonstration is there, or fits)"
+            line += f" ({unasked:,} not sent to the model: no demonstration was available or fitted)"
         if s.failed:
             line += f", {s.failed:,} failed"
         if s.scored:
@@ -188,7 +190,7 @@ def cost_line(outcome: Outcome) -> str:
     """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked for."""
     lines = cost_lines(outcome)
     if lines and not any(s.scored for s in outcome.signals):
-        return f"{'; '.join(lines)}. Nothing was scored: every score was in the store already."
+        return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
     return f"{'; '.join(lines)}." if lines else ""
 
 

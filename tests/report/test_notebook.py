@@ -173,17 +173,17 @@ def test_a_broken_image_and_a_pool_that_is_gone_are_words(tmp_path: Path) -> Non
         assert "<img" not in html and "changed since the pool was opened" in html and "Question:" in html
     pool.path.write_text("[]")
     for html in (pool._repr_html_(), kept._repr_html_()):
-        assert "The rows cannot be shown: " in html and "40" in html and safe(html)
+        assert "The rows cannot be displayed: " in html and "40" in html and safe(html)
     assert "40 rows" in repr(pool) and "of 40 rows" in repr(kept)
 
 
 def test_an_empty_pool_and_a_fault_of_ours(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = chosen(pool, "random", tmp_path / "out")
     odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.config)
-    assert "The rows cannot be shown: " in odd._repr_html_(), "reasons of another length"
+    assert "The rows cannot be displayed: " in odd._repr_html_(), "reasons of another length"
     monkeypatch.setattr(notebook.page, "asset", lambda name: 1 / 0)
     shown = pool._repr_html_()
-    assert "It cannot be shown: ZeroDivisionError" in shown and "&lt;Pool " in shown and "<Pool" not in shown
+    assert "It cannot be displayed: ZeroDivisionError" in shown and "&lt;Pool " in shown and "<Pool" not in shown
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])

@@ -129,7 +129,7 @@ def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
     }
     why = explainer(made(pool, "error_driven", reasons, kept))
     texts = [why(i).text for i in range(4)]
-    assert texts[0] == "fetched for validation row 3: result 1 of the search for “counting”, score −0.5"
+    assert texts[0] == "retrieved for validation row 3: result 1 of the search for “counting”, score −0.5"
     assert "result 0" not in texts[1] and "random" in texts[2] and "no search" in texts[3]
 
 

@@ -174,7 +174,9 @@ def test_reasons_and_words_are_searched(client: Client) -> None:
     found = client.rows(words="NUMBER 157?")
     assert found["said"] == "1 row" and "Row 157" in found["html"]
     assert client.rows(words="r17 charts")["complete"]
-    assert client.rows(words="no such words")["said"] == "0 rows" and "No row fits" in client.rows(words="zzz")["html"]
+    assert (
+        client.rows(words="no such words")["said"] == "0 rows" and "No row matches" in client.rows(words="zzz")["html"]
+    )
     assert client.rows(words="3.png", show="kept")["complete"]
 
 
@@ -182,7 +184,9 @@ def test_a_search_stops_at_its_deadline_and_goes_on(client: Client, monkeypatch:
     monkeypatch.setattr("thresher.viewer.browse.SECONDS", -1.0)
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 30)
     got = client.rows(words="number 150?")
-    assert got["said"] == "0 so far: searched 30 of 160 rows" and "Search on" in got["html"] and not got["complete"]
+    assert (
+        got["said"] == "0 so far: searched 30 of 160 rows" and "Continue search" in got["html"] and not got["complete"]
+    )
     for _ in range(5):
         got = client.rows(words="number 150?", more=1)
     assert got["said"] == "1 row" and "Row 150" in got["html"] and got["complete"]

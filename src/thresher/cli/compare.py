@@ -25,15 +25,13 @@ def compare(
     pool: Annotated[
         str, typer.Argument(metavar="POOL", help="The pool: a file, folder or pattern.", show_default=False)
     ],
-    test: Annotated[
-        str, typer.Option("--eval", metavar="FILE", help="The questions to be judged by.", show_default=False)
-    ],
+    test: Annotated[str, typer.Option("--eval", metavar="FILE", help="The evaluation set.", show_default=False)],
     methods: Annotated[
         str, typer.Option("--methods", "-m", metavar="A,B", help="What to compare with random.", show_default=False)
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
     budgets: Annotated[str, typer.Option("--budgets", "-b", metavar="B,C", help="Shares or numbers of rows.")] = "10%",
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each of its own seed.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each with its own seed.")] = 3,
     images: o.Images = None,
     trust_paths: o.TrustPaths = None,
     eval_images: Annotated[
@@ -41,25 +39,25 @@ def compare(
         typer.Option(
             "--eval-images",
             metavar="DIR",
-            help="Where image paths of --eval start (default: the folder of --eval).",
+            help="Folder that image paths of --eval start from (default: its own folder).",
             show_default=False,
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full/--no-full", help="Train on the whole pool too, or not.")] = True,
+    full: Annotated[bool, typer.Option("--full/--no-full", help="Also train on the whole pool.")] = True,
     equal: Annotated[
         str, typer.Option("--equal", metavar="WHAT", help="Each subset gets equal epochs, or equal steps.")
     ] = "epochs",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="METHOD.KEY=VALUE", help="A setting of a method. Repeat it.", show_default=False
+            "--set", "-s", metavar="METHOD.KEY=VALUE", help="A setting of a method. Repeatable.", show_default=False
         ),
     ] = None,
     score: Annotated[
         str,
         typer.Option("--score", metavar="HOW", help="generate, choice, or auto: choice where there are candidates."),
     ] = "auto",
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would cost, and stop.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Estimate the cost and stop.")] = False,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="With --plan: measure 64 rows, or open no model.")
     ] = True,
@@ -78,11 +76,11 @@ def compare(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", help="Rows that make one batch.", rich_help_panel=RECIPE_PANEL)
+        int, typer.Option("--batch", metavar="N", help="Rows per batch.", rich_help_panel=RECIPE_PANEL)
     ] = 16,
     accumulation: Annotated[
         int,
-        typer.Option("--accumulation", metavar="N", help="Batches that make one step.", rich_help_panel=RECIPE_PANEL),
+        typer.Option("--accumulation", metavar="N", help="Batches per optimiser step.", rich_help_panel=RECIPE_PANEL),
     ] = 1,
     all_weights: Annotated[
         bool,
@@ -98,7 +96,7 @@ def compare(
     store: o.StorePath = None,
     on_missing: o.OnMissing = None,
 ) -> None:
-    """Does a method beat random on your data? Train on each subset, evaluate, and say so with intervals.
+    """Test whether a method beats random on your data: train on each subset, evaluate, compare with intervals.
 
     Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
     """
@@ -306,7 +304,7 @@ def show_plan(plan: ComparePlan) -> None:
         cells.add_row(p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}")
     console.print(cells)
     if not plan.to_make:
-        say(console, "All cells are finished: nothing is left to pay for.")
+        say(console, "All cells are finished: nothing is left to do.")
         return
     seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
     say(
@@ -315,10 +313,10 @@ def show_plan(plan: ComparePlan) -> None:
         f"score for selecting, {plan.answers:,} answers.",
     )
     if plan.hours is None:
-        say(console, "How long that takes was not measured.")
+        say(console, "The time was not measured.")
     else:
         say(
             console,
-            f"About {duration(3600 * plan.hours)}, from 64 rows that were scored now, if training on a row costs three "
+            f"About {duration(3600 * plan.hours)}, measured on 64 rows, if training on a row costs three "
             "times as much and answering twice.",
         )

@@ -12,10 +12,10 @@ from thresher.cli.guard import Interrupted
 
 def demo(
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = "out/demo",
-    rows: Annotated[int, typer.Option("--rows", metavar="N", min=200, max=200_000, help="Rows of the pool.")] = 6000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another pool and another choice.")] = 0,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=200, max=200_000, help="Size of the pool.")] = 6000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Random seed.")] = 0,
 ) -> None:
-    """The whole job on a built-in pool and model: offline, on the CPU, at most two minutes."""
+    """Run everything on a built-in pool and model: offline, on the CPU, in two minutes at most."""
     from thresher.demo.command import demo as job
     from thresher.progress import for_stderr
     from thresher.summary import stdout

@@ -16,8 +16,8 @@ WORDS = 90  # characters of a question and of an answer
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A folder that select wrote.", show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="A folder written by select.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another folder written by select.", show_default=False)],
     out: Annotated[
         str | None,
         typer.Option(
@@ -26,7 +26,7 @@ def diff(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Compare two selections: overlap, what only one keeps, by source and score, with examples."""
+    """Compare two selections: overlap and differences, by source and score, with examples."""
     from pathlib import Path
 
     from thresher.errors import ConfigError
@@ -72,7 +72,7 @@ def show(d: Difference) -> None:
     say(console, f"B: {escape(b)}, {n_b:,} rows ({escape(str(d.b.folder))})")
     line = f"[bold]{both:,} rows in both[/]: {share(both, n_a)} of A, {share(both, n_b)} of B."
     if d.by_chance is not None:
-        line += f" Two random draws of these sizes would share about {d.by_chance:,.0f}."
+        line += f" Two random samples of these sizes would share about {d.by_chance:,.0f}."
     say(console, line)
     narrow = console.width < NARROW
     shown = table("source", "only A", "both", "only B")
@@ -97,7 +97,7 @@ def show(d: Difference) -> None:
     for title, made, rows in (("Only A", d.a, d.only_a), ("Only B", d.b, d.only_b)):
         if not len(rows):
             continue
-        say(console, f"[bold]{title}[/], the best by rank:")
+        say(console, f"[bold]{title}[/], best rank first:")
         for row, sample in zip(rows[:EXAMPLES].tolist(), made.pool.samples(rows[:EXAMPLES]), strict=True):
             texts = [_short(t.text) for t in sample.turns if t.role != "system"][:2]
             say(console, f"  row {row:,}: {' → '.join(texts)}", markup=False)

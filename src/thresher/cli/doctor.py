@@ -25,7 +25,7 @@ def doctor(
         typer.Option(
             "--eval",
             metavar="FILE",
-            help="An evaluation set whose questions must not stand in the pool. Repeat it for several.",
+            help="An evaluation set whose questions must not appear in the pool. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -34,7 +34,7 @@ def doctor(
         typer.Option(
             "--eval-images",
             metavar="DIR",
-            help="Where its image paths start (default: its own folder, else --images).",
+            help="Folder that its image paths start from (default: its own folder, else --images).",
             show_default=False,
         ),
     ] = None,
@@ -49,7 +49,7 @@ def doctor(
             "--context",
             metavar="N",
             min=1,
-            help="Report rows of more tokens (default: 8192). Estimated from words and images.",
+            help="Report rows with more tokens than this (default: 8192), estimated from words and images.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def doctor(
     store: o.StorePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Look for what is wrong with a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
+    """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
     from thresher.cli.prepare import open_the_pool
     from thresher.config import default_store
     from thresher.doctor import CONTEXT, look, repair
@@ -157,6 +157,6 @@ def show_repaired(repaired: Repaired) -> None:
     say(
         console,
         f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {repaired.rows:,} rows, {repaired.repaired:,} of them changed, "
-        f"{repaired.left_out:,} left out. Its image paths start where the pool's do (--images).",
+        f"{repaired.left_out:,} left out. Its image paths start from the pool's image folder (--images).",
     )
     say(console, f"Every change: {escape(str(repaired.log))}")

@@ -23,14 +23,14 @@ def evaluate(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="TEST", help="The test set, in any format of a pool.", show_default=False),
+        typer.Option("--data", metavar="TEST", help="The test set, in any pool format.", show_default=False),
     ] = None,
     images: o.Images = None,
     trust_paths: o.TrustPaths = None,
     score: Annotated[
         str,
         typer.Option(
-            "--score", metavar="HOW", help="generate answers, let it choose among candidates (choice), or auto: by row."
+            "--score", metavar="HOW", help="generate, choice (among candidates), or auto: decided for each row."
         ),
     ] = "auto",
     by: Annotated[
@@ -42,26 +42,26 @@ def evaluate(
             "--out",
             "-o",
             metavar="FILE.json",
-            help="Write the numbers, and all answers beside them as parquet.",
+            help="Write the results, and all answers beside them as parquet.",
             show_default=False,
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", metavar="N", help="Where a generated answer is cut.")
+        int, typer.Option("--max-new-tokens", metavar="N", help="Longest generated answer.")
     ] = 32,
     lmms_eval: Annotated[
         str | None,
         typer.Option(
             "--lmms-eval",
             metavar="TASKS",
-            help="Run these tasks of lmms-eval too (comma-separated).",
+            help="Also run these lmms-eval tasks (comma-separated).",
             show_default=False,
         ),
     ] = None,
     lmms_eval_model: Annotated[
         str | None,
         typer.Option(
-            "--lmms-eval-model", metavar="NAME", help="What lmms-eval calls the model's code.", show_default=False
+            "--lmms-eval-model", metavar="NAME", help="Name of the model class in lmms-eval.", show_default=False
         ),
     ] = None,
     model: o.Model = None,

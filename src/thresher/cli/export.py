@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def export(
     what: Annotated[
-        str, typer.Argument(metavar="DIR|POOL", help="A folder that select wrote, or any pool.", show_default=False)
+        str, typer.Argument(metavar="DIR|POOL", help="A folder written by select, or any pool.", show_default=False)
     ],
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="PATH", help="The file (or folder) to write.", show_default=False)
@@ -29,7 +29,7 @@ def export(
             "--format",
             "-f",
             metavar="F",
-            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: as select would).",
+            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: as select would write it).",
             show_default=False,
         ),
     ] = None,
@@ -38,7 +38,7 @@ def export(
         typer.Option(
             "--images",
             metavar="DIR",
-            help="Of a pool: where relative image paths start (default: the pool's folder).",
+            help="For a pool: folder that relative image paths start from (default: the pool's folder).",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def export(
         typer.Option(
             "--read-as",
             metavar="F",
-            help="Read the pool as this format (default: told from its content).",
+            help="Read the pool as this format (default: detected from its content).",
             show_default=False,
         ),
     ] = None,
@@ -55,15 +55,15 @@ def export(
     embed: Annotated[
         bool, typer.Option("--embed-images", help="Put image bytes into the records: parquet, messages.")
     ] = False,
-    absolute: Annotated[bool, typer.Option("--absolute-paths", help="Name images by absolute paths.")] = False,
+    absolute: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute image paths.")] = False,
     relative_to: Annotated[
         str | None,
         typer.Option(
-            "--relative-to", metavar="FOLDER", help="Name images by paths that start from here.", show_default=False
+            "--relative-to", metavar="FOLDER", help="Write image paths relative to this folder.", show_default=False
         ),
     ] = None,
 ) -> None:
-    """Write the rows of a selection, or of a pool, in the format of a trainer, in pool order. Says what the format cannot hold."""
+    """Write the rows of a selection or pool in a trainer's format, in pool order. Reports what it cannot hold."""
     from thresher import output
     from thresher.cli.guard import note
     from thresher.errors import ConfigError

@@ -13,7 +13,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this method.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """List the methods: what each does, what it asks of a model, and its settings."""
+    """List the methods: what each does, what it needs from a model, and its settings."""
     from rich.markup import escape
 
     from thresher.methods import describe, method_class
@@ -28,13 +28,13 @@ def methods(
     from thresher.summary import stdout, table
 
     console = stdout()
-    names = table("method", "what it does", "asks a model for", numbers=False)
+    names = table("method", "what it does", "needs from a model", numbers=False)
     for info in infos:
         paper = f"\n[dim]{escape(info.paper)}[/]" if info.paper else ""
         needs = ", ".join(n.value for n in info.needs) or "nothing"
         names.add_row(f"[bold cyan]{info.name}[/]", escape(info.summary) + paper, needs)
     console.print(names)
-    settings = table("method", "--set", "what it does, what it may be", numbers=False)
+    settings = table("method", "--set", "meaning, allowed values", numbers=False)
     for info in infos:
         for i, s in enumerate(info.settings):
             name = "" if i else f"[bold cyan]{info.name}[/]"

@@ -36,7 +36,7 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="DIR",
-        help="Where relative image paths start (default: the pool's folder).",
+        help="Folder that relative image paths start from (default: the pool's folder).",
         show_default=False,
     ),
 ]
@@ -45,7 +45,7 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="F",
-        help="Read the pool as this format (default: told from its content).",
+        help="Read the pool as this format (default: detected from its content).",
         show_default=False,
     ),
 ]
@@ -53,13 +53,15 @@ TrustPaths = Annotated[
     bool | None,
     typer.Option(
         "--trust-paths",
-        help="Take an image's path and size for its content: nothing is read, and an overwritten image keeps old scores.",
+        help="Identify images by path and size, not by content: faster, but an overwritten image keeps its old scores.",
         show_default=False,
     ),
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", "-m", metavar="NAME", help="How to choose; see thresher methods.", show_default=False),
+    typer.Option(
+        "--method", "-m", metavar="NAME", help="Selection method; `thresher methods` lists them.", show_default=False
+    ),
 ]
 BudgetText = Annotated[
     str | None,
@@ -77,7 +79,7 @@ Settings = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="A setting of the method, or several: -s a=1 b=2. Quote one whose value holds spaces.",
+        help="A setting of the method, or several: -s a=1 b=2. Quote values that contain spaces.",
         show_default=False,
     ),
 ]
@@ -96,7 +98,7 @@ Validation = Annotated[
     typer.Option(
         "--validation",
         metavar="FILE",
-        help="Questions of the target task, for methods that aim at what the model gets wrong.",
+        help="Questions of the target task, for methods that target the model's errors.",
         show_default=False,
         rich_help_panel=TARGET_PANEL,
     ),
@@ -106,7 +108,7 @@ ValidationImages = Annotated[
     typer.Option(
         "--validation-images",
         metavar="DIR",
-        help="Where its relative image paths start (default: its folder).",
+        help="Folder that its relative image paths start from (default: its own folder).",
         show_default=False,
         rich_help_panel=TARGET_PANEL,
     ),
@@ -126,14 +128,14 @@ Rounds = Annotated[
     typer.Option(
         "--rounds",
         metavar="N",
-        help="Select a part, train on it, look for what is still wrong, and so on (default: 1).",
+        help="Select a part, train on it, find the remaining errors, and repeat (default: 1).",
         show_default=False,
         rich_help_panel=TARGET_PANEL,
     ),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", help="Chooses among equals (default: 0).", show_default=False),
+    typer.Option("--seed", metavar="N", help="Random seed; breaks ties (default: 0).", show_default=False),
 ]
 Config = Annotated[
     str | None,
@@ -160,7 +162,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="cpu, cuda, cuda:1, mps (default: the best there is).",
+        help="cpu, cuda, cuda:1, mps (default: the best available).",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),
@@ -180,7 +182,7 @@ BatchTokens = Annotated[
     typer.Option(
         "--batch-tokens",
         metavar="N",
-        help="Tokens in one forward pass; results do not depend on it (default: by device).",
+        help="Tokens per forward pass; results do not depend on it (default: by device).",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),
@@ -199,7 +201,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="hf (weights, here) or openai (an OpenAI-compatible server; default: hf).",
+        help="hf (local weights) or openai (an OpenAI-compatible server). Default: hf.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -209,7 +211,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="With --backend openai: the server, such as http://127.0.0.1:8000/v1.",
+        help="With --backend openai: the server's address, such as http://127.0.0.1:8000/v1.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -219,7 +221,7 @@ MaxRequests = Annotated[
     typer.Option(
         "--max-requests",
         metavar="N",
-        help="Stop before more requests than this are sent.",
+        help="Stop before sending more requests than this.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -229,7 +231,7 @@ MaxCost = Annotated[
     typer.Option(
         "--max-cost",
         metavar="X",
-        help="Stop before more than this is spent; needs both prices.",
+        help="Stop before spending more than this; needs both prices.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -239,7 +241,7 @@ PriceIn = Annotated[
     typer.Option(
         "--price-in",
         metavar="X",
-        help="Price of a million prompt tokens.",
+        help="Price per million prompt tokens.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -249,7 +251,7 @@ PriceOut = Annotated[
     typer.Option(
         "--price-out",
         metavar="X",
-        help="Price of a million answer tokens.",
+        help="Price per million generated tokens.",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -259,7 +261,7 @@ Concurrency = Annotated[
     typer.Option(
         "--concurrency",
         metavar="N",
-        help="Rows asked at the same time (default: 8).",
+        help="Rows sent at the same time (default: 8).",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -289,7 +291,7 @@ ImageSide = Annotated[
     typer.Option(
         "--image-side",
         metavar="PX",
-        help="Longest side of an image as it is sent (default: 1024).",
+        help="Longest side, in pixels, of the images sent (default: 1024).",
         show_default=False,
         rich_help_panel=SERVER_PANEL,
     ),
@@ -299,7 +301,7 @@ Quota = Annotated[
     typer.Option(
         "--quota",
         metavar="GROUP=RANGE",
-        help="Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%. Repeat it.",
+        help="Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%. Repeatable.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -309,7 +311,7 @@ Keep = Annotated[
     typer.Option(
         "--keep",
         metavar="FILE",
-        help="Rows that are taken in any case: ids, or a selection.parquet.",
+        help="Rows that are always kept: ids, or a selection.parquet.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -319,7 +321,7 @@ Drop = Annotated[
     typer.Option(
         "--drop",
         metavar="FILE",
-        help="Rows that are never taken.",
+        help="Rows that are never kept.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -329,7 +331,7 @@ Filter = Annotated[
     typer.Option(
         "--filter",
         metavar="EXPR",
-        help="Consider only rows with, say, 'length < 2000'. Repeat it: all must hold.",
+        help="Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all must hold.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -339,7 +341,7 @@ Dedup = Annotated[
     typer.Option(
         "--dedup",
         metavar="HOW",
-        help="Consider only one of rows that say the same: exact, near, or semantic (asks the model).",
+        help="Consider only one row of each group of duplicates: exact, near, or semantic (asks the model).",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -349,7 +351,7 @@ DedupThreshold = Annotated[
     typer.Option(
         "--dedup-threshold",
         metavar="X",
-        help="How alike copies are at least (default: 0.8 for near, 0.95 for semantic).",
+        help="Least similarity of duplicates (default: 0.8 for near, 0.95 for semantic).",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -369,7 +371,7 @@ StorePath = Annotated[
     typer.Option(
         "--store",
         metavar="PATH",
-        help="Where scores are kept (default: $THRESHER_STORE, else your cache folder).",
+        help="Where scores are stored (default: $THRESHER_STORE, else your cache folder).",
         show_default=False,
         rich_help_panel=RUN_PANEL,
     ),

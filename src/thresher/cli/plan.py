@@ -41,7 +41,10 @@ def plan(
     dedup_threshold: o.DedupThreshold = None,
     unscorable: o.Unscorable = None,
     probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="Measure 64 rows to estimate time and memory, or open no model.")
+        bool,
+        typer.Option(
+            "--probe/--no-probe", help="Measure 64 rows to estimate time and memory, or do not load the model."
+        ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
     model: o.Model = None,
@@ -63,7 +66,7 @@ def plan(
     on_missing: o.OnMissing = None,
     retry_errors: o.RetryErrors = None,
 ) -> None:
-    """Say what select with the same options would score and what it would cost. Nothing is stored."""
+    """Estimate what select with the same options would score and cost. Stores nothing."""
     from thresher.cli.prepare import prepare
     from thresher.plan import plan as make
 
@@ -90,7 +93,7 @@ def plan(
         more = [] if bill is None else bill.notes(told)
         if told.rounds is not None and told.rounds > 1:
             more.append(
-                f"This is the first of {told.rounds} rounds. Each further one trains the model on the rows so far and asks "
+                f"This is the first of {told.rounds} rounds. Each further round trains the model on the rows so far and asks "
                 "the new one about the validation rows; the columns of the pool are those of the first."
             )
         show(made, more)
@@ -129,15 +132,15 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
             column.no_wrap = True  # of a narrow terminal the names give way
         console.print(out)
     if not plan.signals:
-        say(console, "The method asks no model about the rows.")
+        say(console, "The method needs no model.")
     elif plan.to_score == 0:
-        say(console, "Nothing is left to score: no model will be opened.")
+        say(console, "Nothing is left to score: the model will not be loaded.")
     else:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
         hours = "an unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
         rows = sum(line.rows for line in shown)
-        say(console, f"In all {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
+        say(console, f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
         if plan.peak_bytes is not None:
             say(console, f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
     for text in (*plan.notes, *more):
@@ -165,11 +168,9 @@ class Bill:
                 f"{self.tokens_out:,} out."
             )
         if config.max_requests is not None and self.requests > config.max_requests:
-            out.append(
-                f"--max-requests {config.max_requests:,} stops the run before its end; the same command goes on."
-            )
+            out.append(f"--max-requests {config.max_requests:,} stops the run early; the same command resumes it.")
         if config.max_cost is not None and self.cost is not None and self.cost > config.max_cost:
-            out.append(f"--max-cost {config.max_cost:g} stops the run before its end; the same command goes on.")
+            out.append(f"--max-cost {config.max_cost:g} stops the run early; the same command resumes it.")
         return out
 
 

@@ -9,12 +9,12 @@ import typer
 
 def report(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A folder that select or compare wrote.", show_default=False)
+        str, typer.Argument(metavar="DIR", help="A folder written by select or compare.", show_default=False)
     ],
 ) -> None:
-    """Write report.html into a selection's or comparison's folder: one file that opens anywhere, offline.
+    """Write report.html into the folder of a selection or comparison: one file that opens offline.
 
-    A selection's report needs its pool where it was; no model is opened.
+    A selection's report needs its pool in its original place; no model is run.
     """
     from pathlib import Path
 

@@ -63,9 +63,9 @@ def select(
 ) -> None:
     """Choose the rows worth training on and write them to a folder.
 
-    Scores are stored as they come: a stopped run goes on where it was.
+    Scores are stored as they come: a stopped run resumes where it left off.
 
-    Another budget, method or seed reuses the scores that are there.
+    Another budget, method or seed reuses the stored scores.
     """
     from thresher.cli.prepare import prepare
     from thresher.progress import for_stderr

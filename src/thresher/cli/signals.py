@@ -11,12 +11,12 @@ import typer
 
 
 def signals(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that select wrote.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder written by select.", show_default=False)],
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FILE", help="The parquet file to write.", show_default=False)
     ],
 ) -> None:
-    """Write all scores behind a selection, kept and dropped rows alike, to a parquet file. Asks no model."""
+    """Write all scores behind a selection, of kept and other rows, to a parquet file. No model is run."""
     import pyarrow.parquet as pq
 
     from thresher import output

@@ -17,7 +17,7 @@ RECIPE_PANEL = "Recipe"
 
 def train(
     subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="The rows, in any format of a pool.", show_default=False)
+        str, typer.Argument(metavar="SUBSET", help="The rows to train on, in any pool format.", show_default=False)
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
     images: o.Images = None,
@@ -49,33 +49,33 @@ def train(
     ] = None,
     batch: Annotated[
         int,
-        typer.Option(
-            "--batch", metavar="N", help="Rows that go through the model together.", rich_help_panel=RECIPE_PANEL
-        ),
+        typer.Option("--batch", metavar="N", help="Rows per batch.", rich_help_panel=RECIPE_PANEL),
     ] = 16,
     accumulation: Annotated[
         int,
-        typer.Option("--accumulation", metavar="N", help="Batches that make one step.", rich_help_panel=RECIPE_PANEL),
+        typer.Option("--accumulation", metavar="N", help="Batches per optimiser step.", rich_help_panel=RECIPE_PANEL),
     ] = 1,
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Train all weights but the vision tower, not LoRA adapters.", rich_help_panel=RECIPE_PANEL
+            "--full",
+            help="Train all weights except the vision tower, instead of LoRA adapters.",
+            rich_help_panel=RECIPE_PANEL,
         ),
     ] = False,
     merge: Annotated[
         bool,
-        typer.Option("--merge", help="Write a whole model, not adapters beside their base."),
+        typer.Option("--merge", help="Write a whole model instead of adapters."),
     ] = False,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Order of the rows.", rich_help_panel=RECIPE_PANEL)
+        int, typer.Option("--seed", metavar="N", help="Random seed: order of the rows.", rich_help_panel=RECIPE_PANEL)
     ] = 0,
     precision: Annotated[
         str,
         typer.Option(
             "--precision",
             metavar="P",
-            help="fp32, bf16, or auto: bf16 on a GPU that has it.",
+            help="fp32, bf16, or auto: bf16 on a GPU that supports it.",
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = "auto",

@@ -5,16 +5,16 @@ from __future__ import annotations
 SEVERITIES = ("error", "warning", "info")  # error: a run that needs a model loses the row
 
 _FAILS = "the row fails where a model is needed"
-_TEMPLATE = "scored as it stands, where the chat template allows it"
+_TEMPLATE = "scored as it is, where the chat template allows it"
 
 # kind -> severity, what it is, what a run does
 KINDS: dict[str, tuple[str, str, str]] = {
-    "unreadable": ("error", "records that are no samples", "left out by every method, never exported"),
+    "unreadable": ("error", "records that are not samples", "left out by every method, never exported"),
     "missing-image": ("error", "image file does not exist", _FAILS),
     "empty-image": ("error", "image file of 0 bytes", _FAILS),
     "not-an-image": ("error", "file is not an image that is read here", _FAILS),
-    "broken-image": ("error", "image file is cut off or damaged", _FAILS),
-    "huge-image": ("error", "image of more pixels than are decoded", _FAILS),
+    "broken-image": ("error", "image file is truncated or damaged", _FAILS),
+    "huge-image": ("error", "image with more pixels than are decoded", _FAILS),
     "unsafe-path": ("error", "image path leaves the image folder", f"never opened; {_FAILS}"),
     "remote-url": ("error", "image is a URL", f"never fetched; {_FAILS}"),
     "bad-image": ("error", "`image` is neither a path nor a list of paths", _FAILS),
@@ -46,14 +46,14 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "empty-answer": (
         "warning",
         "one of several answers is empty",
-        "scored as it stands; the empty answer counts no token",
+        "scored as it is; the empty answer counts no token",
     ),
-    "empty-question": ("warning", "a question is empty", "scored as it stands"),
+    "empty-question": ("warning", "a question is empty", "scored as it is"),
     "starts-with-assistant": ("warning", "the conversation starts with gpt", _TEMPLATE),
     "ends-with-user": (
         "warning",
         "the conversation ends with human",
-        "scored as it stands; the last turn has no answer",
+        "scored as it is; the last turn has no answer",
     ),
     "user-twice": ("warning", "two human turns in a row", _TEMPLATE),
     "assistant-twice": ("warning", "two gpt turns in a row", _TEMPLATE),
@@ -84,14 +84,14 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "alpha-image": (
         "info",
         "image with an alpha channel or a transparent colour",
-        "put on white where it shows through",
+        "placed on a white background",
     ),
     "cmyk-image": ("info", "image in print colours (CMYK)", "converted to RGB"),
     "wide-image": ("info", "image of 16 bits or more a channel", "scaled to 8 bits"),
     "animated-image": ("info", "image of several frames", "its first frame is used"),
     "rotated-image": ("info", "EXIF says the image is turned", "turned upright"),
     "byte-order-mark": ("info", "file starts with a byte order mark", "skipped"),
-    "crlf": ("info", "Windows line ends in the file or in a text", "read as they stand; in texts they are kept"),
+    "crlf": ("info", "Windows line ends in the file or in a text", "read as they are; kept in texts"),
     "text-only": ("info", "rows without an image", "scored like any other row"),
 }
 OTHER = ("error", "a problem of this format", _FAILS)  # of a kind that this table does not know

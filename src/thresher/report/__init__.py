@@ -39,5 +39,5 @@ def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
         write(folder, pool)
     except Exception as error:  # noqa: BLE001 - the selection is complete: no fault of its picture may fail the command
         why = (str(error) or type(error).__name__).rstrip(".")
-        return f"The report could not be written: {why}. All else is there; `thresher report {folder}` tries again."
+        return f"The report could not be written: {why}. Everything else was written; `thresher report {folder}` tries again."
     return ""

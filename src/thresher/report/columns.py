@@ -40,12 +40,12 @@ KNOWN: dict[str, Meaning] = {
     "nll_one_shot": Meaning(
         "Log-perplexity after a demonstration", _NATS, "higher: more surprising", "after a demonstration"
     ),
-    "effect": Meaning("What a demonstration changes", _NATS, "above 0: the answer became likelier", "change"),
+    "effect": Meaning("Effect of a demonstration", _NATS, "above 0: the answer becomes likelier", "effect"),
     "necessity": Meaning(
         "Necessity: loss under the seed model", _NATS, "higher: still hard after the seed rows", "necessity"
     ),
-    "knowledge": Meaning("Knowledge", "", "P: the model holds the answer already; W: the data must teach it"),
-    "subset": Meaning("Subset", "", "P or W, and d (gives demonstrations) or q (is asked)"),
+    "knowledge": Meaning("Knowledge", "", "P: the model knows the answer already; W: the data must teach it"),
+    "subset": Meaning("Subset", "", "P or W, and d (demonstrations) or q (queries)"),
     "bin": Meaning("Bin of log-perplexity", "", "0: least surprising", "bin"),
     "critical": Meaning("Taken by preference", short="preferred"),
     "group": Meaning("Group of necessity", "", "0: least needed; −1: in no group", "group"),
@@ -58,10 +58,10 @@ KNOWN: dict[str, Meaning] = {
     "style": Meaning("Interaction style"),
     "round": Meaning("Turn", "", "−1: not taken", drawn=False),
     "teacher_sample": Meaning("Teacher's sample"),
-    "validation_row": Meaning("Validation row", "", "−1: fetched for none", drawn=False),
+    "validation_row": Meaning("Validation row", "", "−1: retrieved for none", drawn=False),
     "mistaken_step": Meaning("Mistaken step", drawn=False),
     "missing_skill": Meaning("Missing skill"),
-    "search_rank": Meaning("Rank in the search", "", "0: best; −1: not fetched", drawn=False),
+    "search_rank": Meaning("Rank in the search", "", "0: best; −1: not retrieved", drawn=False),
     "search_score": Meaning("Fit to the search", "", "higher: fits better"),
     "skills": Meaning("Skills of the row", drawn=False),
 }

@@ -70,7 +70,7 @@ class Difference:
         return len(self.both) / every if every else 1.0
 
     def __repr__(self) -> str:
-        chance = "" if self.by_chance is None else f"; two random draws would share about {self.by_chance:,.0f}"
+        chance = "" if self.by_chance is None else f"; two random samples would share about {self.by_chance:,.0f}"
         only = f"{len(self.only_a):,} only in A, {len(self.only_b):,} only in B"
         return f"<Difference: {len(self.both):,} rows in both, {only}{chance}>"
 

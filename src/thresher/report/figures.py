@@ -15,7 +15,7 @@ from thresher.report.columns import meaning
 from thresher.report.folder import Made
 from thresher.report.tally import Panel
 
-POOL, KEPT, RANDOM = ("pool", "pool"), ("kept", "kept"), ("random", "random draw of as many rows")
+POOL, KEPT, RANDOM = ("pool", "pool"), ("kept", "kept"), ("random", "random sample of the same size")
 
 
 def tally_of(made: Made, name: str) -> Panel:
@@ -37,14 +37,14 @@ def one(made: Made, name: str) -> list[Figure]:
     edges = cuts(values, kept)
     caption = f"{what.direction.capitalize()}." if what.direction else ""
     if edges:
-        caption += " Dashed: the cut." if len(edges) == 1 else " Dashed: the cuts."
+        caption += " Dashed: the cut-off." if len(edges) == 1 else " Dashed: the cut-offs."
     told = [chart.tick_text(float(f"{value:.3g}")) for value in edges]
     drawn = [value for value in edges if shared.low <= value <= shared.high]
     said = f"{'cut' if len(edges) == 1 else 'cuts'} {' and '.join(told)}"
     # one label, beyond the last cut, where no kept row is drawn
     labels = [(value, said if value == drawn[-1] else "") for value in drawn]
     if not shared.whole and len(finite(values)):
-        caption += " The outermost bars hold the half percent beyond."
+        caption += " The outermost bars include the half percent beyond them."
     svg = distribution(panel, shared, what.axis, f"{what.title}: distribution of pool and kept rows.", labels)
     return [Figure(what.title, svg, caption.strip(), (POOL, KEPT), quantiles(panel))]
 
@@ -61,7 +61,7 @@ def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
 
 
 def random_draw(made: Made) -> np.ndarray:
-    """Positions [k] of a seeded random draw of as many rows as were kept."""
+    """Positions [k] of a seeded random sample of the same size as were kept."""
     order = np.argsort(made.lot[made.rows], kind="stable")
     return order[: int(made.kept.sum())]
 

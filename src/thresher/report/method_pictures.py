@@ -39,24 +39,26 @@ def clipper(made: Made) -> Parts:
         lot = ks_distance(finite(panel[0].values), finite(panel[2].values)) if len(finite(panel[2].values)) else 1.0
         caption = (
             f"Distance from the pool (KS, 0 = the same distribution): {near:.4f} for the kept rows, {lot:.4f} for this "
-            "random draw."
+            "random sample."
         )
         svg = distribution(
-            panel, shared, what.axis, f"{what.title}: distribution of pool, kept rows and a random draw."
+            panel, shared, what.axis, f"{what.title}: distribution of pool, kept rows and a random sample."
         )
         figures.append(Figure(what.title, svg, caption, (POOL, KEPT, RANDOM), quantiles(panel)))
     if shared is not None and len(panels) == 2:
         what, panel = meaning("nll_one_shot", made.settings), panels[1]
         svg = chart.gaps(
-            panel, shared, what.axis, f"{what.title}: how far kept rows and a random draw are from the pool."
+            panel, shared, what.axis, f"{what.title}: how far kept rows and a random sample are from the pool."
         )
-        caption = "Share of rows at or below a value, less the pool's. At zero a subset is distributed as the pool is."
+        caption = (
+            "Share of rows at or below a value minus the pool's. At zero, the subset is distributed like the pool."
+        )
         figures.append(Figure("How far from the pool", svg, caption, (KEPT, RANDOM)))
     figures += _subsets(made)
     figures += one(made, "effect")
     lead = (
-        "CLIPPER keeps rows so that their perplexities are distributed as in the pool; among neighbours it prefers rows "
-        "by how much a demonstration changes the model's loss. P: answers that the model knows; W: answers that the "
+        "CLIPPER keeps rows so that their perplexities are distributed as in the pool; among similar rows it prefers those "
+        "that a demonstration helps most (or least: setting `prefer`). P: answers that the model knows; W: answers that the "
         "data must teach it."
     )
     return lead, figures, []
@@ -66,10 +68,10 @@ def _subsets(made: Made) -> list[Figure]:
     """Small multiples on one scale: P_d, P_q, W_d, W_q, those that have rows."""
     values, subset, kept = made.reasons["nll_one_shot"], made.reasons["subset"], made.kept
     words = {
-        "P_d": "known, gives demonstrations",
-        "P_q": "known, is asked",
-        "W_d": "not known, gives demonstrations",
-        "W_q": "not known, is asked",
+        "P_d": "known, demonstrations",
+        "P_q": "known, queries",
+        "W_d": "not known, demonstrations",
+        "W_q": "not known, queries",
     }
     panels = {}
     for name in words:
@@ -110,11 +112,11 @@ def mllm_selector(made: Made) -> Parts:
             labels, [("kept", share)], "group by necessity, 1 = least", "kept of the group, %",
             "Share of each group of necessity that was kept.",
         )  # fmt: skip
-        caption = "Groups are of equal size; harder ones give more. Seed rows and rows held back are in no group."
-        figures.append(Figure("What each group gives", svg, caption, (KEPT,), tuple(rows)))
+        caption = "Groups are of equal size; harder ones contribute more. Seed rows and held-back rows are in no group."
+        figures.append(Figure("Kept rows by group", svg, caption, (KEPT,), tuple(rows)))
     seeds, held = int(r["seed_row"].sum()), int(r["held"].sum())
     lead = (
-        f"A seed model was trained on {seeds:,} rows drawn at random. Necessity is its loss on every row: what it still "
+        f"A seed model was trained on {seeds:,} random rows. Necessity is its loss on every row: what it still "
         f"finds hard. {held:,} rows of the highest necessity are suspected to be noise."
     )
     return lead, figures, []
@@ -134,7 +136,7 @@ def mmssr(made: Made) -> Parts:
         share = [f"{int(((r['capability'] == name.removeprefix('score_')) & kept).sum()):,}" for name in names]
         rows: list[tuple[str, ...]] = [("capability", "pool, mean score", "kept, mean score", "rows taken for it")]
         rows += [(x, f"{a:.2f}", f"{b:.2f}", c) for x, a, b, c in zip(labels, pool, taken, share, strict=True)]
-        caption = "Mean score, 0 to 5: what the rows are worth for each capability, as the judge or scorer says."
+        caption = "Mean score, 0 to 5: the value of the rows for each capability, according to the judge or scorer."
         figures.append(Figure("Capabilities", svg, caption, (POOL, KEPT), tuple(rows)))
     lead = (
         "Every row is scored for each capability and has a style of interaction. The capabilities take turns; in a turn "
@@ -174,7 +176,7 @@ def error_driven(made: Made) -> Parts:
                 rate_head="Wrong of these",
             )
         )
-    lead = "Rows that need the skills which the model lacked on a validation set, fetched error by error."
+    lead = "Rows that need the skills that the model lacked on a validation set, retrieved error by error."
     if told:
         lead += f" It got {told.get('wrong', 0):,} of {told.get('rows', 0):,} validation rows wrong."
     return lead, one(made, "search_score"), panels

@@ -84,7 +84,7 @@ def _shown(look: Callable[[], Look], what: object) -> str:
         return page.printable(page.environment().get_template("notebook.html.jinja").render(look=look(), style=style))
     except Exception as error:  # noqa: BLE001 - a cell that only shows something must not stop a notebook
         why = f"{type(error).__name__}: {error}"[:TEXT]
-        return page.printable(str(Markup("<p>{}</p><p>It cannot be shown: {}</p>").format(repr(what), why)))
+        return page.printable(str(Markup("<p>{}</p><p>It cannot be displayed: {}</p>").format(repr(what), why)))
 
 
 # ---------------------------------------------------------------------------------------------- a pool
@@ -99,7 +99,7 @@ def _pool(pool: Pool) -> Look:
         ("Rows", f"{n:,}", f"in {counted(len(pool.sources), 'file')}"),
         ("Images", f"{images:,}", f"shown in {counted(int((facts['images'] > 0).sum()))}"),
         ("Sources", f"{len(pool.source_names):,}", ""),
-        ("Problems", counted(bad) if bad else "none", "thresher doctor explains" if bad else "that reading shows"),
+        ("Problems", counted(bad) if bad else "none", "`thresher doctor` explains" if bad else "that reading shows"),
     )
     by_kind: Counter[str] = Counter()
     for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
@@ -150,7 +150,7 @@ def _chosen(chosen: Chosen) -> Look:
     said_above = f"{outcome.excluded:,} of {n:,} rows could not be used"
     notes = why_left_out + [note for note in outcome.notes if not note.startswith(said_above)]
     rows, why = _rows(lambda: _kept_and_not(chosen))
-    said = "The best by rank, some others that were kept, and some that were not."
+    said = "The best by rank, some other kept rows, and some that were not kept."
     lead = f"{recipe.method}{_settings(chosen)}, budget {recipe.budget}, seed {recipe.seed}" + (
         f", model {recipe.model}" if recipe.model else ""
     )
@@ -189,7 +189,7 @@ def _kept_and_not(chosen: Chosen) -> list[Card]:
 
 def _difference(d: Difference) -> Look:
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
-    chance = "" if d.by_chance is None else f"two random draws would share about {d.by_chance:,.0f}"
+    chance = "" if d.by_chance is None else f"two random samples would share about {d.by_chance:,.0f}"
     counts = (
         ("In both", f"{both:,}", f"{share(both, n_a)} of A, {share(both, n_b)} of B"),
         ("Only A", f"{len(d.only_a):,}", f"of {n_a:,}"),
@@ -216,7 +216,7 @@ def _rows(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
     try:
         return [_brief(card) for card in make()], ""
     except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
-        return [], f"The rows cannot be shown: {error}"[:TEXT]
+        return [], f"The rows cannot be displayed: {error}"[:TEXT]
 
 
 def _brief(card: Card) -> Card:

@@ -56,13 +56,13 @@ def _has(made: Made, *names: str) -> bool:
 
 def _plain(made: Made) -> Parts:
     if made.method == "random":
-        return "Every row had the same chance; no score was asked for.", [], []
+        return "A random sample: every row had the same chance; no score was computed.", [], []
     if made.method == "stratified":
-        return "Rows were drawn by lot inside every source; no score was asked for.", [], []
+        return "A random sample of each source; no score was computed.", [], []
     if made.reasons and all(constant(v) for v in made.reasons.values()):
         names = ", ".join(meaning(name, made.settings).title for name in made.reasons)
-        return f"{names}: the same in every row, so there is nothing to draw, and the seed decided.", [], []
-    return "What the method knew of every row, for the pool and for the rows it kept.", [], []
+        return f"{names}: the same in every row, so there is nothing to plot, and the seed decided.", [], []
+    return "What the method knew about each row, in the pool and among the kept rows.", [], []
 
 
 def _columns(made: Made, skip: set[str]) -> tuple[list[Figure], list[Panel]]:

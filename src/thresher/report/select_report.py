@@ -92,7 +92,7 @@ def _saving(made: Made) -> list[Tile]:
     store = Store(root) if made.run.get("store") and root.is_dir() else None
     found = of_run(made.run, store, len(made.pool), len(made.kept_rows))
     return [
-        Tile("Saved per epoch", f"{percent(found.share)} of the rows" if found.rows else "nothing", _time(found)),
+        Tile("Saved per epoch", percent(found.share) if found.rows else "nothing", _time(found)),
         Tile("Selecting", found.selecting_words, found.pays_off_words),
     ]
 
@@ -101,8 +101,8 @@ def _time(found: Saving) -> str:
     if not found.rows:
         return "every row is kept"
     if found.per_epoch is None:
-        return f"{found.kept:,} instead of {counted(found.pool)}; time not measured"
-    return f"≈ {duration(found.per_epoch)} of training, estimated"
+        return "of the rows; time not measured"
+    return f"of the rows, ≈ {duration(found.per_epoch)} of training (estimated)"
 
 
 def _health(found: list[Remark]) -> Tile:

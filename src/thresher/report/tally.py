@@ -107,7 +107,7 @@ def styles(made: Made) -> Panel:
     in_kept = np.bincount(code[some_kept], minlength=len(STYLES))
     parts = tuple(Part(name, int(a), int(b)) for name, a, b in zip(STYLES, in_pool, in_kept, strict=True) if a or b)
     sampled = n < len(made.pool) or k < len(kept_rows)
-    note = f"Estimated from {n:,} rows of the pool and {k:,} of the kept, drawn at random." if sampled else ""
+    note = f"Estimated from {n:,} rows of the pool and {k:,} of the kept, sampled at random." if sampled else ""
     return Panel("Answer style", parts, n, k, note, paired=not sampled)
 
 

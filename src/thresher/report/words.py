@@ -230,12 +230,12 @@ def _error_driven(made: Made) -> Explain:
             search = f"the search for “{skill}”" if skill else "its search"
             found = f"result {rank + 1:,} of {search}" if rank >= 0 else f"found by {search}"
             return Why(
-                "fetched for an error",
-                f"fetched for validation row {by:,}: {found}, score {shown(r['search_score'][i])}",
+                "retrieved for an error",
+                f"retrieved for validation row {by:,}: {found}, score {shown(r['search_score'][i])}",
             )
         if kept[i]:
             return Why("random fill", "random sample that fills the budget: no search asked for more rows")
-        return Why("not fetched", "no search reached it")
+        return Why("not retrieved", "no search returned it")
 
     return why
 

@@ -31,9 +31,7 @@ from thresher.viewer.session import Session
 from thresher.viewer.shown import Ask, Shown
 
 STATIC = {"viewer.js": "text/javascript", "icon.svg": "image/svg+xml", "viewer.css": "text/css", "page.css": "text/css"}
-BUG = (
-    "This is a bug in thresher or in the method, not in your data; the terminal has the details. What was shown stays."
-)
+BUG = "This is a bug in thresher or in the method, not in your data; the terminal has the details. The current selection is unchanged."
 MOST_ROWS = 1000  # pinned or banned at once
 LONGEST = 2000  # characters of a setting, a budget, a folder
 
@@ -155,7 +153,7 @@ class Viewer:
             except _BadRequest as error:
                 return PlainTextResponse(f"{error}\n", 400)
             except MemoryError:
-                return Json(_failed(Problem("", "Not enough memory for this. What was shown stays.")))
+                return Json(_failed(Problem("", "Not enough memory. The current selection is unchanged.")))
             except Exception:  # a bug, ours or a plug-in's: the page must go on, and the terminal shows where it is
                 logging.getLogger("uvicorn.error").exception("a change failed")
                 return Json(_failed(Problem("", BUG)))
@@ -176,7 +174,7 @@ class Viewer:
         another = ask.method != self.session.shown.ask.method
         try:
             if ask.seed < 0:
-                return _failed(Problem("seed", "The seed is a whole number, 0 or more."))
+                return _failed(Problem("seed", "The seed must be a whole number, 0 or more."))
             shown = self.session.select(ask)
         except ThresherError as error:
             return _failed(problem_of(error, ask, self.session))

@@ -58,7 +58,7 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
         return replace(card, state="kept", kind="pinned", reason="you pinned it; no score of it is known")
     if state == FAILED:
         return replace(card, state="failed", kind="could not be used", reason=shown.failed[row][:400])
-    why = sample.problem or "left out before anything was scored: a filter, a copy, or no usable row"
+    why = sample.problem or "left out before scoring: by a filter, as a duplicate, or because it cannot be used"
     return replace(card, state="failed" if sample.problem else "dropped", kind="left out", reason=why[:400])
 
 

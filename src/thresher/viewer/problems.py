@@ -35,9 +35,7 @@ def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = ""
     if session.fixed:
         return Problem("", text, session.command_or_nothing(session.first))
     if isinstance(error, NeedsModel):
-        text += (
-            " The last selection stays. This command computes what is missing; then open its folder with thresher view:"
-        )
+        text += " The current selection is unchanged. This command computes what is missing; then open its folder with thresher view:"
         return Problem("", text, session.command_or_nothing(ask))
     if isinstance(error, ConfigError):
         found = field or _field(ask, text)

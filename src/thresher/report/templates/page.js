@@ -57,7 +57,7 @@
     }
     const box = document.querySelector(".sides");
     if (box) box.classList.toggle("one", visible === 1);
-    if (form) field("found").textContent = found + (found === 1 ? " row of this sample fits." : " rows of this sample fit.");
+    if (form) field("found").textContent = found + (found === 1 ? " row of this sample matches." : " rows of this sample match.");
   };
   if (sides.length) {
     for (const s of sides) {
