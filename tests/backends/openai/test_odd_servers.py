@@ -75,6 +75,13 @@ def test_rows_that_the_server_fails_are_failures_and_the_others_are_scored(
         assert all(failure in e for e in errors)  # nothing else is left: the run ends all the same
 
 
+def test_rows_that_fail_as_others_did_are_given_up_sooner(images: Images) -> None:
+    with answering(lambda b: (500, b"", {}) if "Say yes." not in said(b) else ok()) as server:
+        _, errors = collect(opened(server, tries=12, concurrency=1).ask(rows(5), [SCORE], images), 5)
+    tries = [int(e.split()[3]) for e in errors]
+    assert tries == [13, 13, 6, 6, 6]
+
+
 def test_rows_that_were_given_up_in_an_outage_are_asked_again(images: Images) -> None:
     down = {"until": 0.0}
 

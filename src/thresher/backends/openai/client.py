@@ -34,6 +34,7 @@ from thresher.errors import CapabilityError, CapReached, ServerError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 ABSENT = 3  # answers without log-probabilities before it is believed that there are none
+ROW_FAULTS = 2  # rows that failed in one way by themselves, before others that do are given up sooner
 EQUAL_REFUSALS = 3  # before any answer, after which a stand-in is asked whether everything is refused
 _LOAD = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # passes, says nothing about the request
 _ROW = (400, 413, 415, 422)  # about this request, not about all
@@ -61,6 +62,7 @@ class Client:
         self._warned = False  # it was said that no request has been answered yet
         self._last_answer = 0.0  # time of the last usable answer; 0: none so far
         self._refusals: Counter[str] = Counter()  # kinds, while nothing has been answered
+        self._row_faults: Counter[str] = Counter()  # reason -> rows that failed so while others were answered
         self._seen_logprobs = False
         self._absent = 0
         self._lock = threading.Lock()
@@ -119,7 +121,9 @@ class Client:
             return self._attempt(call, stop, again=sent > 1)
 
         tries = Retrying(
-            stop=stop_any(stop_after_attempt(self.options.tries), stop_when_event_set(stop), StopWhenSame()),
+            stop=stop_any(
+                stop_after_attempt(self.options.tries), stop_when_event_set(stop), StopWhenSame(self._is_row_fault)
+            ),
             wait=waits(self.options.backoff),
             retry=retry_if_exception_type(Transient),
             sleep=sleep_using_event(stop),
@@ -139,9 +143,15 @@ class Client:
                 return once()  # it answers: was it down until just now, or does it fail this row?
             except Transient as last:
                 last.tries, last.row_at_fault = sent, not stop.is_set()
+                with self._lock:
+                    self._row_faults[last.reason] += last.row_at_fault
                 raise
 
     # ------------------------------------------------------------------------------------------ whose fault it is
+
+    def _is_row_fault(self, reason: str) -> bool:
+        with self._lock:
+            return self._row_faults[reason] >= ROW_FAULTS
 
     def _answers_others(self, call: _Call[T], error: Transient, stop: threading.Event) -> bool:
         """Whether the server answers anybody else now: another row's request, or the stand-in."""
@@ -328,6 +338,7 @@ class Client:
 def _is_specific(said: str) -> bool:
     """Whether the words say more than the code does."""
     return said.casefold().strip(" .!") not in (
+        "",
         "internal server error",
         "500 internal server error",
         "server error",

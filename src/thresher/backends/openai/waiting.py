@@ -61,15 +61,20 @@ def waits(backoff: float) -> Callable[[RetryCallState], float]:
 
 
 class StopWhenSame(stop_base):
-    """For tenacity: no further try where the server gives the same explained failure again and again."""
+    """For tenacity: no further try where the server gives the same explained failure again and again.
 
-    def __init__(self) -> None:
+    `known(reason)`: other rows have failed so by their own fault, so it needs no explanation.
+    """
+
+    def __init__(self, known: Callable[[str], bool]) -> None:
+        self._known = known
         self._reason, self._times = "", 0
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         outcome = retry_state.outcome
         error = outcome.exception() if outcome is not None else None
-        if not isinstance(error, Transient) or error.load or not error.reason_given:
+        explained = isinstance(error, Transient) and error.reason_given and not error.load
+        if not isinstance(error, Transient) or not (explained or self._known(error.reason)):
             self._reason, self._times = "", 0
             return False
         self._times = self._times + 1 if error.reason == self._reason else 1
