@@ -21,6 +21,7 @@ test: check  ## what a change must pass: `check`, then the tests; pytest's closi
 	@$(BIN)/python -m pytest
 
 test-oldest:  ## what depends on other packages, with the oldest versions that pyproject.toml allows (Python 3.11), in .venv-oldest
+	@.ci/bounds oldest-core
 	@.ci/bounds oldest
 
 test-newest:  ## the same with the newest that there are within the bounds, in .venv-newest

@@ -1,18 +1,16 @@
-"""Prints a constraint `name==version` for the lower bound of every requirement in pyproject.toml, the highest where several
-extras name one package."""
+"""floors.py EXTRA …: prints a constraint `name==version` for the lower bound of every requirement of the core and of these extras
+in pyproject.toml, the highest where several name one package."""
 
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
 extras = project["optional-dependencies"]
-stated = [
-    *project["dependencies"],
-    *(text for extra, texts in extras.items() if extra not in ("dev", "slow", "test") for text in texts),
-]
+stated = [*project["dependencies"], *(text for extra in sys.argv[1:] for text in extras[extra])]
 floors: dict[str, str] = {}
 for text in stated:
     if found := re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", text):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,17 +38,45 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
+"""
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, traceback
 from thresher.cli import main
-main(sys.argv[1:])
+
+done = {}
+for name, words in json.load(open(sys.argv[1], encoding="utf-8")).items():
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException:
+            code, _ = -1, traceback.print_exc()
+    done[name] = [code, out.getvalue(), err.getvalue()]
+print(json.dumps(done))
 """
 
 
-def run(*words: object, absent: Sequence[str] = HEAVY, store: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`thresher WORDS` in a process of its own that cannot import `absent`."""
-    code = WITHOUT.format(absent=set(absent))
-    more = () if store is None else ("--store", store)
-    command = [sys.executable, "-c", code, *map(str, (*words, *more))]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+def run(commands: Mapping[str, Sequence[object]], absent: Sequence[str], folder: Path) -> dict[str, Done]:
+    """Every `thresher WORDS` of `commands`, in one process that cannot import `absent`; its store is in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / "commands.json"
+    listed.write_text(json.dumps({name: [str(w) for w in words] for name, words in commands.items()}), "utf-8")
+    code = WITHOUT.format(absent=set(absent)) + ONE_AFTER_THE_OTHER
+    environment = {**os.environ, "THRESHER_STORE": str(folder / "store")}
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(listed)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert said.returncode == 0, said.stderr
+    return {name: Done(*found) for name, found in json.loads(said.stdout.splitlines()[-1]).items()}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +127,7 @@ COMMANDS = {
     "version": ["--version"],
     "methods": ["methods"],
     "doctor": ["doctor", "{pool}"],
+    "doctor as JSON": ["doctor", "{pool}", "--json"],
     "doctor against a test set": ["doctor", "{pool}", "--eval", "{pool}"],
     "random": ["select", "{pool}", "-m", "random", "-b", "20%", "-o", "{out}"],
     "stratified": ["select", "{pool}", "-m", "stratified", "-b", "20%", "-o", "{out}"],
@@ -114,20 +145,32 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_core_commands_need_neither_torch_nor_transformers(command: list[str], made: Path, tmp_path: Path) -> None:
-    names = {"pool": made / "pool" / "pool.json", "scored": made / "scored", "out": tmp_path / "out"}
-    absent = HEAVY if "near" in command else (*HEAVY, *EXTRAS)
-    done = run(*(word.format(**names) for word in command), absent=absent)
-    assert done.returncode in ((0, 1) if command[0] == "doctor" else (0,)), done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.fixture(scope="module")
+def core(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    """All of COMMANDS; only what looks for near copies has the extras."""
+    folder = tmp_path_factory.mktemp("core")
+    given = {name: filled(words, made, folder / name.replace(" ", "-")) for name, words in COMMANDS.items()}
+    near = {name: words for name, words in given.items() if "near" in words}
+    rest = {name: words for name, words in given.items() if name not in near}
+    return run(near, HEAVY, folder / "near") | run(rest, (*HEAVY, *EXTRAS), folder / "rest")
+
+
+def filled(words: Sequence[str], made: Path, out: Path) -> list[str]:
+    return [w.format(pool=made / "pool" / "pool.json", scored=made / "scored", out=out) for w in words]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_core_commands_need_neither_torch_nor_transformers(name: str, core: dict[str, Done]) -> None:
+    done = core[name]
+    assert done.code in ((0, 1) if name.startswith("doctor") else (0,)), done.err
+    assert "Traceback" not in done.err
+    if name == "doctor as JSON":
+        assert json.loads(done.out)["rows"] == 240
 
 
 def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
-    code = WITHOUT.format(absent=set(HEAVY)).replace(
-        "from thresher.cli import main\nmain(sys.argv[1:])",
-        "from thresher.viewer.session import Session\nfrom thresher.viewer.shown import Ask\n"
-        "session = Session(sys.argv[1])\nprint(len(session.pool))",
+    code = WITHOUT.format(absent=set(HEAVY)) + (
+        "from thresher.viewer.session import Session\nsession = Session(sys.argv[1])\nprint(len(session.pool))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(made / "scored")], capture_output=True, text=True, check=False
@@ -138,12 +181,12 @@ def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
 
 def test_a_served_model_needs_neither(made: Path, tmp_path: Path) -> None:
     """As far as asking the server, which is not there: that is what the message is about."""
-    done = run(
-        "select", made / "pool" / "pool.json", "-m", "mmssr", "-b", "20%", "--backend", "openai",
-        "--url", "http://127.0.0.1:9/v1", "--model", "some", "-o", tmp_path / "out", store=tmp_path / "store",
-    )  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "127.0.0.1:9" in done.stderr and "thresher[" not in done.stderr
+    words = ["select", "{pool}", "-m", "mmssr", "-b", "20%", "--backend", "openai", "--url", "http://127.0.0.1:9/v1"]
+    (done,) = run(
+        {"it": filled([*words, "--model", "some", "-o", "{out}"], made, tmp_path / "out")}, HEAVY, tmp_path
+    ).values()
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "127.0.0.1:9" in done.err and "thresher[" not in done.err
 
 
 MODEL_COMMANDS = {
@@ -181,32 +224,32 @@ MODEL_COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(("command", "extra"), MODEL_COMMANDS.values(), ids=MODEL_COMMANDS)
-def test_what_needs_a_model_says_so_in_one_line(command: list[str], extra: str, made: Path, tmp_path: Path) -> None:
-    names = {"pool": made / "pool" / "pool.json", "scored": made / "scored", "out": tmp_path / "out"}
-    done = run(*(word.format(**names) for word in command))
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.strip().splitlines()
+@pytest.fixture(scope="module")
+def refused(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    folder = tmp_path_factory.mktemp("refused")
+    given = {name: filled(words, made, folder / "out") for name, (words, _) in MODEL_COMMANDS.items()}
+    done = run(given, HEAVY, folder)
+    assert not (folder / "out").exists()
+    return done
+
+
+@pytest.mark.parametrize("name", MODEL_COMMANDS)
+def test_what_needs_a_model_says_so_in_one_line(name: str, refused: dict[str, Done]) -> None:
+    done, extra = refused[name], MODEL_COMMANDS[name][1]
+    assert done.code == 2, done.err
+    (line,) = done.err.strip().splitlines()
     assert line.startswith("Error: ") and f'pip install "thresher[{extra}]"' in line and "torch" in line
-    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "absent"),
-    [
-        (["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"], "imagehash"),
-        (["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"], "rensa"),
-        (["plan", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near"], "imagehash"),
-    ],
-)
-def test_duplicates_say_what_they_need_before_they_read_the_pool(
-    command: list[str], absent: str, made: Path, tmp_path: Path
-) -> None:
-    names = {"pool": tmp_path / "no-such-pool.json", "out": tmp_path / "out"}
-    done = run(*(word.format(**names) for word in command), absent=[absent])
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
-    assert absent in line and 'pip install "thresher[duplicates]"' in line
+@pytest.mark.parametrize("absent", ["imagehash", "rensa"])
+def test_near_copies_say_what_they_need_before_the_pool_is_read(absent: str, tmp_path: Path) -> None:
+    words = ["no-such-pool.json", "-m", "random", "-b", "20%", "--dedup", "near"]
+    for done in run(
+        {"a": ["select", *words, "-o", tmp_path / "out"], "b": ["plan", *words]}, [absent], tmp_path
+    ).values():
+        assert done.code == 2
+        (line,) = done.err.strip().splitlines()
+        assert absent in line and 'pip install "thresher[duplicates]"' in line
 
 
 # ---------------------------------------------------------------------------------------------- what pyproject.toml asks for
@@ -255,8 +298,3 @@ def test_extras_named_in_pages_exist() -> None:
     for page in pages:
         for names in re.findall(r"thresher\[([a-z,]+)\]", page.read_text("utf-8")):
             assert set(names.split(",")) <= known, f"{page.name}: thresher[{names}]"
-
-
-def test_a_json_answer_stays_one_without_models(made: Path) -> None:
-    done = run("doctor", made / "pool" / "pool.json", "--no-near", "--json")
-    assert json.loads(done.stdout)["rows"] == 240
