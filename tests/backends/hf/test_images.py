@@ -1,0 +1,37 @@
+"""Features handed to a model come in the class that its own vision code gives, as transformers uses its methods."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from transformers.utils import ModelOutput
+
+from tests.tiny_models import load
+from thresher.backends.hf.encode import Encoder
+from thresher.backends.hf.images import Features, ImagePreparer, Vision
+
+
+@pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl", "qwen3_vl"])
+def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
+    tiny = load(architecture)
+    vision = Vision(tiny.model, tiny.model.device, tiny.model.dtype)
+    preparer = ImagePreparer(tiny.processor, Encoder(tiny.processor).image_token)
+    shown = [preparer.prepare(Image.new("RGB", (64, 64), colour), False) for colour in ("red", "blue")]
+    own = tiny.model.get_image_features(
+        **{name: value for name, value in shown[0].inputs.items() if name in vision.accepts}, return_dict=True
+    )
+    features = vision.features(shown)
+    output = vision.as_encoder_output(features)["image"]
+    assert isinstance(output, ModelOutput) and type(output) is type(own)
+    assert bool(features[0].deep) == (architecture == "qwen3_vl")
+    assert len(output.to_tuple()) == 1 + bool(features[0].deep)
+    pooled = output.pooler_output
+    rows = pooled if isinstance(pooled, torch.Tensor) else torch.cat(list(pooled))
+    assert torch.equal(rows, torch.cat([f.main for f in features]))
+
+
+def test_before_any_image_was_seen_there_is_a_plain_output() -> None:
+    model = load("llava").model
+    output = Vision(model, model.device, model.dtype).as_encoder_output([Features(torch.zeros(4, 8))])["image"]
+    assert isinstance(output, ModelOutput) and len(output.to_tuple()) == 1
