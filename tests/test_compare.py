@@ -391,7 +391,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (done.to_make, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
     assert [c.done for c in done.cells] == [2, 2, 2, 2]
     show_plan(done)
-    assert "nothing is left to pay for" in capsys.readouterr().out
+    assert "nothing is left to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_first_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(r"Sources</dt><dd><b>9</b>", shown(pool)) and shown(pool).count("<img src=") >= 3
     assert "90 of 300 rows" in shown(random) and "random sample: 90 of 300 rows were drawn" in shown(random)
     assert "90 of 300 rows kept by clipper" in shown(clipper, "text/plain")
-    assert re.search(r"kept:</b> <bdi>(drawn in )?bin \d+ of [PW]", shown(clipper))
+    assert re.search(r"kept:</b> <bdi>(random sample of )?bin \d+ of the answers", shown(clipper))
     assert re.search(r"Scored now</dt><dd><b>[1-9]", shown(clipper))
     assert re.search(r"Scored now</dt><dd><b>0</b>", shown(smaller)) and "30 of 300 rows" in shown(smaller)
     both = int(re.search(r"In both</dt><dd><b>(\d+)</b>", shown(difference))[1])  # type: ignore[index]

@@ -62,7 +62,7 @@ class Saving:
             return 1
         if self.selecting is None or not self.per_epoch:
             return None
-        return max(math.ceil(_as_shown(self.selecting) / _as_shown(self.per_epoch)), 1)
+        return trainings(self.selecting, self.per_epoch)
 
     @property
     def selecting_words(self) -> str:
@@ -102,6 +102,20 @@ class Saving:
             "saved_rows_per_epoch": self.rows,
             "pays_off_from_trainings": self.trainings,
         }
+
+
+def trainings(selecting: float, saved: float) -> int:
+    """From how many trainings on selecting pays off; seconds, `saved` > 0 in each training."""
+    return max(math.ceil(_as_shown(selecting) / _as_shown(saved)), 1)
+
+
+def pays_off(selecting: float, saved: float) -> str:
+    """
+    >>> pays_off(60, 90), pays_off(60, 20)
+    ('pays off from the first training', 'pays off from 3 trainings')
+    """
+    n = trainings(selecting, saved)
+    return "pays off from the first training" if n == 1 else f"pays off from {n:,} trainings"
 
 
 def _as_shown(seconds: float) -> float:

@@ -281,10 +281,14 @@ def show(comparison: Comparison, out: Path) -> None:
 def _worth(line: Line) -> str:
     """Selecting against the training that it saves, in words."""
     from thresher.progress import duration
+    from thresher.saving import pays_off
 
-    if line.seconds_saved is None or line.seconds_saved <= 0:
+    if line.seconds_saved is None:
         return ""
-    return f"; selecting takes {duration(line.seconds_selection)} and saves {duration(line.seconds_saved)} of training"
+    selecting = f"; selecting takes {duration(line.seconds_selection)}"
+    if line.seconds_saved <= 0:
+        return f"{selecting} and saves no training time: it never pays off in time"
+    return f"{selecting} and saves {duration(line.seconds_saved)} of training: it {pays_off(line.seconds_selection, line.seconds_saved)}"
 
 
 def _signed(seconds: float) -> str:

@@ -17,6 +17,7 @@ from thresher.progress import duration
 from thresher.report import chart, page
 from thresher.report.chart import Figure
 from thresher.report.curves import Curve, Point, curves
+from thresher.saving import pays_off
 from thresher.text import parse_json
 
 FULL, RANDOM = "full", "random"
@@ -149,11 +150,11 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
     ]  # fmt: skip
     paid = [v["seconds_selection"] / seconds for v in told]
     saved = [max(v["seconds_saved"], 0.0) / seconds for v in told]
-    table: list[tuple[str, ...]] = [("", "selecting", "training saved", "saved per time spent")]
+    table: list[tuple[str, ...]] = [("", "selecting", "training saved", "pays off")]
     for i, (label, v) in enumerate(zip(labels, told, strict=True)):
-        ratio = v["seconds_saved"] / v["seconds_selection"] if v["seconds_selection"] > 0 else float("inf")
+        pays = pays_off(v["seconds_selection"], v["seconds_saved"]) if v["seconds_saved"] > 0 else "never pays off"
         name = label if len(labels) <= 4 else f"{i + 1}: {label}"
-        table.append((name, duration(v["seconds_selection"]), _signed(v["seconds_saved"]), f"{ratio:.1f} ×"))
+        table.append((name, duration(v["seconds_selection"]), _signed(v["seconds_saved"]), pays))
     svg = chart.columns(
         short,
         [("random", paid), ("kept", saved)],
