@@ -20,7 +20,7 @@ from thresher.types import ModelIdentity
 # kind -> (version, fields that are hashed)
 KINDS: dict[str, tuple[int, str]] = {
     "answer": (1, "model max_new_tokens"),
-    "answer_loss": (1, "model among_images"),
+    "answer_loss": (2, "model among_images"),
     "answer_switch": (1, "model prior prompt end"),
     "capability": (0, "wording"),
     "choice": (1, "model otherwise"),

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from tests.tiny_models import Loaded, build, picture
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.ends import Ends
+from thresher.backends.hf.forward import Row
+from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ImageError, ModelError
 from thresher.types import ImageRef, Sample, Scored, Turn
 
@@ -123,7 +127,40 @@ def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None
         want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
         assert values["tokens"][i] == want["tokens"], row
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), row
-        assert values["greedy_match"][i] == want["greedy_match"], row
+        assert values["greedy_match"][i] == (want["greedy_match"] and ends_as_said(backend, want)), row
+
+
+def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
+    """Whether the model would stop right behind each answer."""
+    stops = stop_tokens(backend.forward.model, backend.encoder)
+    last = [p for p in want["answer_positions"] if p + 1 not in want["answer_positions"]]
+    return all(p + 1 < len(want["argmax"]) and want["argmax"][p + 1] in stops for p in last)
+
+
+@pytest.mark.parametrize("question", ["What is there?", "How many cats are red?"])
+def test_an_answer_that_the_model_only_begins_with_is_no_match(backend: HFBackend, question: str) -> None:
+    """The model's own next token as the answer: a match only if the token that it would say then ends an answer."""
+    pictures = Pictures()
+    row = Sample('"a"', (Turn("user", question), Turn("assistant", "x")), ())
+    (made,) = backend.prepare([conversation(row)], range(1), pictures, False).rows
+    start = int(made.answers[0])
+    words = [t for t in range(backend.forward.vocabulary) if t != backend.forward.image_token_id]
+
+    def matches(token: int, ends: Ends | None) -> Row:
+        return Row(np.append(made.ids[:start], token), np.array([start]), (), ends=ends)
+
+    def matching(rows: list[Row]) -> list[int]:
+        return [
+            i
+            for batch, part in backend.forward.losses(rows, {})
+            for i, x in zip(batch, part, strict=True)
+            if x.greedy_match
+        ]
+
+    (said,) = matching([matches(t, None) for t in words])
+    (then,) = matching([matches(words[said], Ends(((start,),), frozenset({t}))) for t in words])
+    other = frozenset(words) - {words[then]}
+    assert matching([matches(words[said], Ends(((start,),), stops)) for stops in (other, frozenset(words))]) == [1]
 
 
 def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -> None:

@@ -32,7 +32,7 @@ class AnswerLoss:
     """
 
     kind: ClassVar[str] = "answer_loss"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
@@ -41,7 +41,11 @@ class AnswerLoss:
             "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better known",
         ),
         Field("tokens", "int32", "number of answer tokens, >= 1"),
-        Field("greedy_match", "bool", "every answer token is the model's argmax given the tokens before it"),
+        Field(
+            "greedy_match",
+            "bool",
+            "every answer token, and the end of each answer, is the model's argmax given the tokens before it",
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:

@@ -19,10 +19,12 @@ from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import after_demonstration, conversation
 from thresher.backends.hf.embed import embed, embed_rows
 from thresher.backends.hf.encode import Encoder
+from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.forward import Forward, Loss, Prefix, Row
 from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer
 from thresher.backends.hf.steps import ask_growing, grows
+from thresher.backends.hf.traits import stop_tokens
 from thresher.peak_memory import peak_bytes
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
 
@@ -63,7 +65,10 @@ class HFBackend(BlockPipeline):
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
+        stops = stop_tokens(self.forward.model, self.encoder)
         for block in self.blocks(samples, conversation, pool, among_images):
+            for row in block.rows if stops else ():
+                row.ends = Ends.of(row.ids, row.answers, stops)
             yield from self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
 
     def one_shot(

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.images import Features, Vision
 from thresher.backends.hf.tree import Tree
 
@@ -44,6 +45,7 @@ class Row:
     `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h, w) if the model needs them.
     `prefix`: the encoded beginning of `ids`, if only the tokens after it are to run.
     `tree`: what follows `ids` where several prompts begin with them; then `answers` are the positions whose output is wanted.
+    `ends`: where `greedy_match` looks for the end of each answer; None: it looks at the answers only.
     """
 
     ids: np.ndarray
@@ -52,6 +54,7 @@ class Row:
     grids: tuple[tuple[int, int, int], ...] = ()
     prefix: Prefix | None = None
     tree: Tree | None = None
+    ends: Ends | None = None
 
     @property
     def start(self) -> int:
@@ -216,8 +219,12 @@ class Forward:
             ids[j, : len(r.ids) - start] = r.ids[start:]
             keep[j, r.answers - start - 1] = True
         targets = ids[:, 1:][keep[:, :-1]]
-        wanted = keep.copy()
-        if len(targets) < LEAST_ROWS:  # a few positions more, whose logits are thrown away
+        used = keep.copy()
+        for j, r in enumerate(rows):
+            if r.ends is not None:
+                used[j, np.array(r.ends.flat) - start] = True
+        wanted = used.copy()
+        if used.sum() < LEAST_ROWS:  # a few positions more, whose logits are thrown away
             wanted.reshape(-1)[:LEAST_ROWS] = True
         tokens = torch.from_numpy(ids).to(self.device)
         extra = self._images(rows, features)
@@ -231,16 +238,23 @@ class Forward:
             **extra,
         ).logits
         self._count(tokens)
-        if len(targets) < LEAST_ROWS:
-            logits = logits[torch.from_numpy(keep[wanted]).to(self.device)]
+        if used.sum() < LEAST_ROWS:
+            logits = logits[torch.from_numpy(used[wanted]).to(self.device)]
+        said = np.zeros(used.shape, np.int64)
+        said[used] = logits.argmax(-1).cpu().numpy()
+        if used.sum() > len(targets):
+            logits = logits[torch.from_numpy(keep[used]).to(self.device)]
         logits = logits.float()
         target = torch.from_numpy(targets).to(self.device)
         nll = (logits.logsumexp(-1) - logits.gather(-1, target[:, None]).squeeze(-1)).double().cpu().numpy()
-        hit = (logits.argmax(-1) == target).cpu().numpy()
+        hit = said[keep] == targets
         at = 0
-        for r in rows:
+        for j, r in enumerate(rows):
             n = len(r.answers)
-            yield Loss(float(nll[at : at + n].sum() / n), n, bool(hit[at : at + n].all()))
+            match = bool(hit[at : at + n].all())
+            if match and r.ends is not None:
+                match = r.ends.met(r.ids, {p: int(said[j, p - start]) for p in r.ends.flat})
+            yield Loss(float(nll[at : at + n].sum() / n), n, match)
             at += n
 
     # ------------------------------------------------------------------------------------------ what a model needs beside ids
