@@ -108,7 +108,7 @@ def test_filters(browser: Any, pages: dict[str, Path]) -> None:
     page.locator("#side").select_option("")
     some = page.locator("#side-kept .card:visible h4").first.inner_text().split()[1]
     page.locator("#find").fill(f"id r{some.replace(',', '')} number")
-    assert visit.visible() >= 1 and "fit" in page.locator("#found").inner_text()
+    assert visit.visible() >= 1 and "match" in page.locator("#found").inner_text()
     page.locator("#find").fill("no such words anywhere")
     assert visit.visible() == 0 and page.locator("#found").inner_text().startswith("0 rows")
     page.keyboard.press("Enter")  # a form must not leave the page

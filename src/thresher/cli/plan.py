@@ -138,7 +138,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     else:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
-        hours = "an unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
+        hours = "unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
         rows = sum(line.rows for line in shown)
         say(console, f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
         if plan.peak_bytes is not None:
