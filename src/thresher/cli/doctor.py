@@ -119,10 +119,11 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
+    from thresher.progress import counted
     from thresher.summary import plain, say, share, stdout, table
 
     console = stdout()
-    say(console, f"[bold]{escape(found.path)}[/]: {found.rows:,} rows, {found.images:,} different images.")
+    say(console, f"[bold]{escape(found.path)}[/]: {counted(found.rows)}, {counted(found.images, 'different image')}.")
     if found.findings:
         out = table("finding", "rows", "images", "")
         out.columns[-1].header = "what it is, what a run does about it, examples"
@@ -140,7 +141,7 @@ def show(found: Diagnosis) -> None:
     if found.fails:
         say(
             console,
-            f"[bold red]A run with a model would lose {found.lost:,} rows ({share(found.lost, found.rows)}).[/] "
+            f"[bold red]A run with a model would lose {counted(found.lost)} ({share(found.lost, found.rows)}).[/] "
             "Up to 5% are left out and listed; more need --on-missing exclude.",
         )
     else:
@@ -151,12 +152,13 @@ def show_repaired(repaired: Repaired) -> None:
     """What was written, in two lines."""
     from rich.markup import escape
 
+    from thresher.progress import counted
     from thresher.summary import say, stdout
 
     console = stdout()
     say(
         console,
-        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {repaired.rows:,} rows, {repaired.repaired:,} of them changed, "
+        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {counted(repaired.rows)}, {repaired.repaired:,} of them changed, "
         f"{repaired.left_out:,} left out. Its image paths start from the pool's image folder (--images).",
     )
     say(console, f"Every change: {escape(str(repaired.log))}")
