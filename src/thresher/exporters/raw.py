@@ -18,7 +18,9 @@ from thresher.exporters import target
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
-_BREAK = re.compile(rb"[ \t]*[\r\n][ \t\r\n]*")  # never inside a string: JSON has no raw line breaks there
+_BREAK = re.compile(
+    rb"(?:(?<![ \t])[ \t]+)?[\r\n][ \t\r\n]*"
+)  # never inside a string: JSON has no raw line breaks there
 
 
 def fits(pool: Pool, format: str, path: Path) -> bool:

@@ -64,7 +64,7 @@ class AskedSignal(Protocol):
 
 _LEADING = re.compile(rf"^(?:\s*{IMAGE_PLACEHOLDER}\s*)+")
 _TRAILING = re.compile(rf"(?:\s*{IMAGE_PLACEHOLDER}\s*)+$")
-_INNER = re.compile(rf"\s*{IMAGE_PLACEHOLDER}\s*")
+_INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")  # linear: a run of spaces is tried once
 
 
 def body(sample: Sample) -> str:
