@@ -7,6 +7,8 @@
     root/models/<fingerprint>/                        models that thresher trained for a signal (`trained`)
     root/pools/                                       parsed pools (`open_pool(cache=store.root / "pools")`)
 
+    root/claims/                                      which rows are being scored now, and by whom (`claims`)
+
 A part is written to a temporary name and renamed: if it exists, it is complete. Any number of processes may read and
 write at once without locks; the worst that a race or a kill can leave is the same row twice, which is harmless. "What
 is missing" is a set difference on keys. May touch files under its root only; knows nothing of models or pools.
@@ -202,6 +204,23 @@ class Store:
             for f in fields:
                 values[f.name][here[bad[there]]] = _blank(1, f)[0]
         return values, errors, found
+
+    def fresh(self, fp: str, seen: set[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(keys: DIGEST [m], whether each succeeded: bool [m]) of each part whose name is not `seen`; they are then.
+
+        A part that is damaged says nothing here: `load` sets it aside.
+        """
+        out = []
+        for path in self.parts(fp):
+            if path.name in seen:
+                continue
+            seen.add(path.name)
+            try:
+                table = pq.ParquetFile(path, page_checksum_verification=True).read(["key", "error"])
+            except (OSError, pa.ArrowException):
+                continue
+            out.append((_keys(table["key"]), ~_has_error(table["error"])))
+        return out
 
     # ------------------------------------------------------------------------------------------ files
 

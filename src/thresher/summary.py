@@ -176,6 +176,8 @@ def cost_lines(outcome: Outcome) -> list[str]:
             continue
         name = ", ".join(families([(x.name, x.label) for x in same]))
         line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        if s.elsewhere:
+            line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored here, {s.elsewhere:,} by other processes, {s.reused:,} reused"
         if unasked:
             line += f" ({unasked:,} not sent to the model: no demonstration was available or fitted)"
         if s.failed:
@@ -189,19 +191,19 @@ def cost_lines(outcome: Outcome) -> list[str]:
 def cost_line(outcome: Outcome) -> str:
     """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked for."""
     lines = cost_lines(outcome)
-    if lines and not any(s.scored for s in outcome.signals):
+    if lines and not any(s.scored or s.elsewhere for s in outcome.signals):
         return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
     return f"{'; '.join(lines)}." if lines else ""
 
 
 def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
     """Signals of one kind with the same counts, together where there are more than FEW of them: a judge's questions."""
-    groups: dict[tuple[str, int, int, int], list[SignalRun]] = defaultdict(list)
+    groups: dict[tuple[str, int, int, int, int], list[SignalRun]] = defaultdict(list)
     for s in signals:
-        groups[s.name, s.wanted, s.scored, s.failed].append(s)
+        groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed].append(s)
     out = []
     for s in signals:
-        group = groups[s.name, s.wanted, s.scored, s.failed]
+        group = groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed]
         if len(group) <= FEW:
             out.append([s])
         elif s is group[0]:

@@ -85,12 +85,12 @@ class Computation(Passes):
         company = self._peers.get(signal.together(), {}) if isinstance(signal, SharedSignal) else {}
         signal = self.resolve(signal)
         request = self.request(signal)
-        scored = int(request.todo.sum())
-        if scored and isinstance(signal, SharedSignal):
+        missing = bool(request.todo.any())
+        if missing and isinstance(signal, SharedSignal):
             self._score_together(signal, label, request, company)
-        elif scored:
+        elif missing:
             self._score(signal, label, request)
-        if scored:
+        if missing:
             values, errors, found = self.store.load(request.fingerprint, signal.fields, request.keys)
             if not found.all():
                 raise StoreError(
@@ -104,11 +104,15 @@ class Computation(Passes):
             refuse(signal, label, values, errors.tolist())
         bad = errors != ""
         seconds = time.monotonic() - began
-        scored += self._scored.pop(request.fingerprint, 0)
+        # by key: a pass for a peer may have scored rows that left since
+        here, elsewhere = (
+            int(np.isin(request.keys, np.concatenate(keys)).sum()) if keys else 0
+            for keys in (self._scored.pop(request.fingerprint, []), self._elsewhere.pop(request.fingerprint, []))
+        )
         wanted = len(request.keys)
         cost = wanted * self.store.cost(request.fingerprint)
         self.runs.append(
-            SignalRun(signal.kind, label, request.fingerprint, wanted, scored, int(bad.sum()), seconds, cost)
+            SignalRun(signal.kind, label, request.fingerprint, wanted, here, int(bad.sum()), seconds, cost, elsewhere)
         )
         self._note_trainings(signal, label)
         out = self._scatter(signal, {f: a[request.inverse] for f, a in values.items()}, request.positions)

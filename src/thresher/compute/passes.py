@@ -19,10 +19,12 @@ from thresher.compute.meaning import FirstRows
 from thresher.compute.means import Means
 from thresher.compute.requests import Request, SignalRun, image_order, key_fields
 from thresher.compute.requests import request as request_of
+from thresher.compute.sharing import Share
 from thresher.engines import local
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.lesson_pool import LessonPool
+from thresher.progress import counted
 from thresher.signal_graph import asked, memo_key, models_to_train
 from thresher.together import Together
 from thresher.trained import TrainingRun, identity_of, trained_model
@@ -77,7 +79,9 @@ class Passes(ActiveRows):
             None  # one model at a time is in memory
         )
         self._peers: dict[Hashable, dict[str, SharedSignal]] = {}  # asked in one pass: memo key -> signal, in order
-        self._scored: dict[str, int] = {}  # fingerprint -> keys that a pass for a peer has scored already
+        # fingerprint -> keys that were scored for it here, and meanwhile by other processes; DIGEST arrays
+        self._scored: dict[str, list[np.ndarray]] = {}
+        self._elsewhere: dict[str, list[np.ndarray]] = {}
 
     def resolve(self, signal: _Row) -> _Row:
         """The signal with each model that is to be trained replaced by its identity: the one the store knows it by.
@@ -141,13 +145,9 @@ class Passes(ActiveRows):
             asked_now = Together(tuple(signals[j] for j in missing.tolist()))
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             self._score(asked_now, label + more, dataclasses.replace(request, todo=rows))
-            for j in missing.tolist():
-                if j:
-                    fp = requests[j].fingerprint
-                    self._scored[fp] = self._scored.get(fp, 0) + int(rows.sum())
 
     def _score(self, signal: RowSignal | Together, label: str, request: Request) -> None:
-        """Score what is missing; every complete piece goes to the store at once."""
+        """Score what is missing, together with other processes that do; every complete piece goes to the store at once."""
         known = ~request.todo & (request.errors != "")
         failures: Counter[str] = Counter()
         for error, rows in zip(request.errors[known], request.rows[known], strict=True):
@@ -163,9 +163,10 @@ class Passes(ActiveRows):
             known_rows = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
             given = known_rows.take(request.first[entries])
 
-        kept = 0
         labels = [self._labels.get(memo_key(s), label) for s in columns_of]
         first = None if self.force else FirstRows(columns_of, labels)
+        backend: Any = None
+        shown, waited, kept = False, 0.0, 0
 
         def samples(at: np.ndarray) -> Sequence[Sample]:
             return self.pool.samples(self.order[request.first[entries[at]]])
@@ -176,6 +177,7 @@ class Passes(ActiveRows):
             pieces = signal.split(values) if isinstance(signal, Together) else [(values, errors)]
             for fp, one, (part, wrong) in zip(fingerprints, columns_of, pieces, strict=True):
                 self.store.append(fp, one.fields, request.keys[entries[at]], part, wrong)
+            share.finished(at)
             if first is not None:
                 first.add(pieces)
             for i, error in enumerate(errors):
@@ -183,22 +185,53 @@ class Passes(ActiveRows):
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
-        backend = self.backend(asked(columns_of[0])) if signal.needs is not Capability.NONE else None
+        def ready() -> None:
+            nonlocal backend, shown
+            if signal.needs is not Capability.NONE:
+                backend = self.backend(asked(columns_of[0]))
+            if not shown and self.progress is not None:
+                self.progress.start(label, len(request.keys), len(request.keys) - int((~share.done).sum()))
+            shown = True
+
+        def waiting(rows: int) -> None:
+            nonlocal shown
+            if self.progress is None:
+                return
+            if shown:
+                self.progress.finish()
+            shown = False
+            self.progress.say(f"{label}: waiting for {counted(rows)} that other processes are scoring.")
+
+        def blocks(flush: Callable[[], None]) -> np.ndarray | None:
+            nonlocal waited
+            asked_at = time.monotonic()
+            try:
+                return share.next(ready, flush)
+            finally:
+                waited += time.monotonic() - asked_at
+
+        def opened() -> Any:
+            return backend
+
+        advance = None if self.progress is None else self.progress.advance
+        model = asked(columns_of[0])
+        paid = isinstance(model, ModelIdentity) and model.served
+        patience = SERVED_FLUSH_SECONDS if paid else local.FLUSH_SECONDS
+        columns = [(fp, one.fields) for fp, one in zip(fingerprints, columns_of, strict=True)]
+        tried = request.errors[entries] != ""
+        share = Share(self.store, columns, request.keys[entries], tried, waiting)
         began = time.monotonic()
-        if self.progress is not None:
-            self.progress.start(label, len(request.keys), len(request.keys) - len(entries))
         try:
-            advance = None if self.progress is None else self.progress.advance
-            model = asked(columns_of[0])
-            paid = isinstance(model, ModelIdentity) and model.served
-            patience = SERVED_FLUSH_SECONDS if paid else local.FLUSH_SECONDS
-            local.score(signal, samples, len(entries), given, backend, self.pool, keep, advance, flush_seconds=patience)
+            with share:
+                local.score(signal, samples, blocks, given, opened, self.pool, keep, advance, flush_seconds=patience)
         finally:
-            if self.progress is not None:
+            if shown and self.progress is not None:
                 self.progress.finish()
             self.notes += [text for text in getattr(backend, "notes", ()) if text not in self.notes]
             for fp in fingerprints:
-                self.store.note_cost(fp, kept, (time.monotonic() - began) / len(fingerprints))
+                self.store.note_cost(fp, kept, (time.monotonic() - began - waited) / len(fingerprints))
+                self._scored.setdefault(fp, []).append(share.keys[share.mine])
+                self._elsewhere.setdefault(fp, []).append(share.keys[share.elsewhere])
 
     def backend(self, of: ModelIdentity | TrainedIdentity | None = None) -> Any:
         """The model of this identity (None: the main one), opened; one that thresher trains is trained now if it is not

@@ -29,15 +29,16 @@ class SignalRun:
     label: str  # the name the method gave it, "outer.inner" for an input
     fingerprint: str
     wanted: int
-    scored: int  # now, by the model
+    scored: int  # now, by this process
     failed: int  # of those wanted, now or before
     seconds: float
     cost: float = 0.0  # seconds that scoring all those wanted takes, as far as it was measured, now or before
+    elsewhere: int = 0  # by other processes during this run
 
     @property
     def reused(self) -> int:
         """Rows that were in the store already."""
-        return self.wanted - self.scored
+        return self.wanted - self.scored - self.elsewhere
 
 
 @dataclass(frozen=True)

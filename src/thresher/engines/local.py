@@ -33,14 +33,16 @@ class Scorable(Protocol):
 
 Keep = Callable[[np.ndarray, dict[str, np.ndarray], list[str]], None]
 """Receives complete rows: positions int64 [m] in the caller's numbering, field -> array [m], errors (list of m)."""
+Blocks = Callable[[Callable[[], None]], np.ndarray | None]
+"""`blocks(flush)`: the positions to score next, int64 [b]; None at the end. `flush()` hands all complete rows to `keep` now."""
 
 
 def score(
     signal: Scorable,
     samples: Callable[[np.ndarray], Sequence[Sample]],
-    count: int,
+    blocks: Blocks,
     inputs: Columns | None,
-    backend: Any,
+    backend: Callable[[], Any],
     pool: SampleSource,
     keep: Keep,
     advance: Callable[[int], None] | None = None,
@@ -49,19 +51,19 @@ def score(
     flush_rows: int = FLUSH_ROWS,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> None:
-    """Score positions 0 … count-1, in that order, in calls of `rows_per_call`; `samples(positions)` parses them.
+    """Score what `blocks` hands out, in calls of at most `rows_per_call`; `samples(positions)` parses them.
 
-    `inputs`: one row a position, or None. Complete rows reach `keep` when `flush_rows` have gathered or `flush_seconds`
+    `inputs`: one row a position, or None. `backend()`: the model, which may be opened when the first block is handed out.
+    Complete rows reach `keep` when `flush_rows` have gathered or `flush_seconds`
     have passed, and also when anything (Ctrl-C too) ends the work early: the exception follows after they are kept.
     `advance(m)` is told of each m rows. A signal that yields a position twice or never is our bug: AssertionError.
     """
     buffer = _Buffer(signal.fields, keep, flush_rows, flush_seconds)
     try:
-        for start in range(0, count, rows_per_call):
-            positions = np.arange(start, min(start + rows_per_call, count))
+        for positions in _calls(blocks, buffer.flush, rows_per_call):
             given = None if inputs is None else inputs.take(positions)
             open_rows = np.ones(len(positions), dtype=bool)
-            for piece in signal.rows(samples(positions), given, backend, pool):
+            for piece in signal.rows(samples(positions), given, backend(), pool):
                 index = np.asarray(piece.index, dtype=np.int64)
                 _check(signal, piece, index, open_rows)
                 open_rows[index] = False
@@ -72,6 +74,12 @@ def score(
             assert left == 0, f"signal {signal.kind!r} never yielded {left} of {len(positions)} rows"
     finally:
         buffer.flush()
+
+
+def _calls(blocks: Blocks, flush: Callable[[], None], most: int) -> Iterator[np.ndarray]:
+    while (block := blocks(flush)) is not None:
+        for start in range(0, len(block), most):
+            yield block[start : start + most]
 
 
 def _check(signal: Scorable, piece: Scored, index: np.ndarray, open_rows: np.ndarray) -> None:

@@ -145,7 +145,9 @@ def _chosen(chosen: Chosen) -> Look:
     if outcome.excluded:
         counts.append(("Left out", f"{outcome.excluded:,}", "could not be used"))
     if outcome.signals:
-        counts.append(("Scored now", f"{scored:,}", f"{sum(s.reused for s in outcome.signals):,} from the store"))
+        counts.append(
+            ("Scored now", f"{scored:,}", f"{sum(s.reused + s.elsewhere for s in outcome.signals):,} from the store")
+        )
     why_left_out = [f"{counted(len(kind))} left out: {kind[0].error}" for kind in failure_kinds(outcome.failures)[:2]]
     said_above = f"{outcome.excluded:,} of {n:,} rows could not be used"
     notes = why_left_out + [note for note in outcome.notes if not note.startswith(said_above)]
