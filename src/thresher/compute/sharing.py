@@ -18,7 +18,7 @@ from thresher.store import Store
 from thresher.types import Field
 
 LOOK_EVERY = 0.2  # seconds between two looks while others have the rest
-SHARES = 32  # the smallest block is this part of a job, between the next two
+SHARES = 64  # the smallest block is this part of a job, between the next two
 SMALLEST, SMALL = 8, 128
 
 
