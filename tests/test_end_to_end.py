@@ -144,7 +144,7 @@ def test_the_coreset_mirrors_both_perplexities_better_than_random_does(
 ) -> None:
     pool = sliced(name, SLICES[name][2]).pool()
     first = choose(pool, tmp_path, budget="200")
-    assert [s.scored for s in first.signals] == [len(pool)] * 3
+    assert [s.scored for s in first.signals] == [len(np.unique(pool.digest))] * 3  # equal rows are scored once
     for budget in ("200", "30%"):
         outcome = choose(pool, tmp_path, budget=budget, model=unopened())  # a second budget opens no model …
         assert [s.scored for s in outcome.signals] == [0, 0, 0]  # … and scores nothing

@@ -92,7 +92,8 @@ def test_mistakes(train: Train, tmp_path: Path, words: list[str], code: int, tol
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     words = [str(build("text_only")) if w == "text_only" else w for w in words]
-    ended = train(*words, *([] if "--out" in words else ["--out", "m"]))
+    named = [] if "--model" in words else ["--model", "demo"]
+    ended = train(*words, *named, *([] if "--out" in words else ["--out", "m"]))
     assert ended.code == code and told in ended.err, ended
     assert ended.out == "" and "Traceback" not in ended.err and ended.err.count("Error:") == 1
     assert not (tmp_path / "m").exists()
