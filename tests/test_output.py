@@ -18,6 +18,7 @@ from thresher import config, methods, output, run
 from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.pools import Pool, open_pool
+from thresher.storage.targets import check_folder
 from thresher.store import Store
 from thresher.types import Budget, Sample
 
@@ -93,7 +94,7 @@ def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path)
 
     replay = config.combine(config.read(out / "run.yaml"), {})
     assert (replay.pool, replay.method, replay.budget, replay.seed, replay.model) == (
-        "pool.json",
+        str(pool.path.resolve()),  # what was opened, not what that name means here
         "clipper",
         "25%",
         3,
@@ -139,7 +140,11 @@ def test_an_earlier_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_p
     lines = [json.dumps(record(i)) for i in range(10)]
     (tmp_path / "pool.jsonl").write_text("\n".join(lines) + "\n")
     other = open_pool(tmp_path / "pool.jsonl")
-    output.write(made(other, tmp_path), other, None, out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    with pytest.raises(ConfigError, match=r"holds another selection \(nested.*differs in pool.*--overwrite"):
+        output.write(made(other, tmp_path), other, None, out)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    output.write(made(other, tmp_path), other, None, out, overwrite=True)
     assert sorted(p.name for p in out.iterdir()) == [
         "evidence.parquet", "notes.txt", "run.yaml", "selection.parquet", "subset.jsonl",
     ]  # fmt: skip
@@ -179,10 +184,10 @@ def test_the_pool_itself_is_never_overwritten(tmp_path: Path) -> None:
 def test_out_that_cannot_be_written_is_refused(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
-        output.check_writable(tmp_path / "file")
+        check_folder(tmp_path / "file")
     with pytest.raises(ConfigError, match="cannot be written to"):
-        output.check_writable(tmp_path / "file" / "out")
-    assert output.check_writable(tmp_path / "new" / "out").is_dir()
+        check_folder(tmp_path / "file" / "out")
+    assert check_folder(tmp_path / "new" / "out").is_dir()
     assert list((tmp_path / "new" / "out").iterdir()) == []
 
 
@@ -197,7 +202,7 @@ def test_a_full_disk_leaves_the_earlier_selection_alone(pool: Pool, tmp_path: Pa
 
     monkeypatch.setattr(pq, "write_table", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        output.write(outcome, pool, None, out)
+        output.write(outcome, pool, None, out, overwrite=True)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
@@ -263,10 +268,11 @@ def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: 
 def test_a_kill_between_two_files_never_leaves_what_looks_complete(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """Over an earlier selection that had failures; then a selection without any is written over the pieces."""
+    """Over an earlier selection that had failures. The next command that looks completes the exchange."""
     out = tmp_path / "out"
     first = made(pool, tmp_path)
     output.write(first, pool, None, out)
+    whole = {p.name: p.read_bytes() for p in out.iterdir()}
     replace, left = os.replace, [after]
 
     def killed(a: Any, b: Any) -> None:
@@ -280,8 +286,10 @@ def test_a_kill_between_two_files_never_leaves_what_looks_complete(
         m.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             output.write(first, pool, None, out)
-    with pytest.raises(ConfigError, match="not a finished selection"):
-        output.read(out)
-    output.write(run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store")), pool, None, out)
+    assert not (out / "run.yaml").exists()
+    output.read(out)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == whole
+    other = run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store"))
+    output.write(other, pool, None, out, overwrite=True)
     assert output.read(out)["counts"]["selected"] == 5
     assert sorted(p.name for p in out.iterdir()) == ["evidence.parquet", "run.yaml", "selection.parquet", "subset.json"]

@@ -19,7 +19,8 @@ from tests.made_pools import Loss, Pair, Partner
 from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint
-from thresher.store import MERGE_ABOVE, STALE_AFTER, DamagedPart, Store
+from thresher.storage.atomic import STALE_AFTER
+from thresher.store import MERGE_ABOVE, DamagedPart, Store
 from thresher.types import DIGEST, Field, digests_to_array
 
 FIELDS = (Field("nll", "float32", "nats"), Field("tokens", "int32", "count"), Field("match", "bool", "argmax"))
@@ -226,7 +227,7 @@ def test_a_part_of_another_shape_is_an_error_that_names_it(tmp_path: Path) -> No
 def test_old_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     store, signal = Store(tmp_path), Loss(IDENTITY)
     fp = store.describe(signal)
-    old, young = store.folder(fp) / ".tmp-old", store.folder(fp) / ".tmp-young"
+    old, young = store.folder(fp) / f".tmp-{'0' * 32}", store.folder(fp) / f".tmp-{'1' * 32}"
     old.write_bytes(b"PAR1")
     young.write_bytes(b"PAR1")
     os.utime(old, (time.time() - STALE_AFTER - 10,) * 2)

@@ -50,13 +50,15 @@ class Chosen:
 
         return chosen_html(self)
 
-    def write(self, folder: str | Path) -> Path:
-        """Everything that `thresher select --out` writes; a report that cannot be made is a warning."""
+    def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Everything that `thresher select --out` writes; a report that cannot be made is a warning.
+
+        `overwrite`: replace the selection of another request, which is an error otherwise (ConfigError).
+        """
         from thresher import output
         from thresher.report import try_to_write
 
-        output.check_writable(folder)
-        output.write(self.outcome, self.pool, self.config, Path(folder))
+        output.write(self.outcome, self.pool, self.config, Path(folder), overwrite=overwrite)
         if problem := try_to_write(folder, self.pool):
             warnings.warn(problem, stacklevel=2)
         return Path(folder)
@@ -112,10 +114,13 @@ def select(
         )
     check_extras(chosen, model=model, asks=asks, dedup=dedup, rounds=rounds)
     columns.check(writes=bool(needs(chosen)))
+    folder = None if images is None else str(images)
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images, cache=columns.root / "pools")
     elif images is not None:
         raise ConfigError("images= belongs to open_pool: this pool is open already.")
+    else:
+        folder = pool.images
     known = columns.root / "models"
     handle = resolve(model, cache=known) if asks and model is not None else None
     further = chosen.models() if isinstance(chosen, RolesMethod) else {}
@@ -141,7 +146,7 @@ def select(
     require_rows(outcome)
     config = RunConfig(
         pool=pool.spec,
-        images=pool.images,
+        images=folder,
         trust_paths=pool.trust_paths,
         method=method,
         budget=budget,

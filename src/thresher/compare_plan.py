@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.compare import FULL, Cell, Job, read_cell
+from thresher.compare import FULL, Cell, Job, is_made
 from thresher.plan import plan as plan_selection
 from thresher.price import PROBE_ROWS
 from thresher.saving import TRAINING_PASSES
@@ -49,7 +49,7 @@ class ComparePlan:
 def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> ComparePlan:
     """Raises what planning a selection raises."""
     cells = job.cells()
-    missing = [c for c in cells if read_cell(Path(out), c) is None]
+    missing = [c for c in cells if not is_made(Path(out), c)]
     kinds: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         kinds.setdefault((cell.method, cell.budget), []).append(cell)

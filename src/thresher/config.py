@@ -1,7 +1,8 @@
 """What a run is told: one frozen `RunConfig`, from the command line, from a YAML file, or from both (flags win).
 
 The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or the `run.yaml` of an earlier run, whose
-`config` section has the same keys; so `thresher select --config out/run.yaml` replays it. Reads YAML files only.
+`config` section has the same keys; so `thresher select --config out/run.yaml` replays it, from any folder: paths in a
+run.yaml are found from there (`run_paths`), those in a user's own file start where the command runs. Reads YAML files only.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ class RunConfig:
 
 def read(path: str | Path) -> dict[str, Any]:
     """The values that a config file gives, checked for names and types. Raises ConfigError."""
+    from thresher.run_paths import located
+
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -149,7 +152,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except ParseError as e:
         raise ConfigError(f"--config {path} is not valid YAML: {e}.") from e
     if isinstance(given, dict) and isinstance(given.get("config"), dict):
-        given = given["config"]
+        given = located(given, Path(path).parent)["config"]
     if not isinstance(given, dict):
         raise ConfigError(f"--config {path}: expected lines of `key: value` such as `method: clipper`.")
     return {

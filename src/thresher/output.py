@@ -9,9 +9,10 @@
     duplicates.parquet           the rows that --dedup left out, and the row that stands for each
     errors.json, errors.jsonl    of a method that aims at a validation set: what the model gets wrong there, in counts and row by row
 
-All files are written aside and renamed, run.yaml last, and that of an earlier selection is removed before the first:
-where it stands, the folder is complete and of one selection. Other files in the folder are left alone. Nothing here
-depends on when or how often a run was interrupted, so a resumed run writes the same bytes.
+All files are written aside first. Then one rename makes them the folder's content, and they are moved to their places,
+run.yaml last; a kill in between is made good by whoever opens the folder next. So where run.yaml is, the folder is complete
+and of one selection. Another request's selection is replaced only when that is asked for. Other files in the folder are left
+alone. Nothing here depends on when or how often a run was interrupted, so a resumed run writes the same bytes.
 
 Past 400 lines because the files of a selection are written, replaced and read back together.
 """
@@ -22,8 +23,7 @@ import json
 import os
 import shutil
 import sys
-import time
-import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,16 +35,22 @@ import pyarrow.parquet as pq
 import yaml
 
 import thresher
+from thresher import run_paths
 from thresher.compute import Means
 from thresher.errors import ConfigError, PoolError, StoreError
-from thresher.exporters.llamafactory import forget
+from thresher.exporters.llamafactory import INFO, forget
 from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, settled_for
 from thresher.mixture.listed import MARK
+from thresher.outcome import Recipe
 from thresher.pools.layouts import LAYOUTS
+from thresher.pools.locate import absolute
 from thresher.run import Outcome, compute_all
 from thresher.signal_graph import signals_of, unlabelled
-from thresher.store import STALE_AFTER, Store
+from thresher.storage.atomic import flush, temporary
+from thresher.storage.lock import folder_lock
+from thresher.storage.targets import check_folder
+from thresher.store import Store
 from thresher.text import ParseError, parse_yaml
 from thresher.trained import Trainer
 from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
@@ -69,6 +75,14 @@ EXTRAS = (
     "errors.json",
     "errors.jsonl",
 )  # written where there is something to say
+RUN = "run.yaml"
+NEXT = ".thresher-next"  # in the folder: a complete new selection that is about to take its place
+LIST = ".list"  # in NEXT: which files are to be moved, in this order, and which removed before
+NO_PART_OF_A_REQUEST = frozenset(
+    {"out", "store", "device", "batch_tokens", "retry_errors", "trust_remote_code", "max_requests", "max_cost"}
+    | {"price_in", "price_out", "concurrency", "timeout", "api_key_env"}
+)  # keys of a config that change no row
+DEFAULTS = {"on_missing": "auto", "backend": "hf", "dtype": "auto", "on_leak": "refuse", "rounds": 1}
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -78,27 +92,25 @@ class Config(Protocol):
     def to_mapping(self) -> dict[str, Any]: ...
 
 
-def check_writable(out: str | Path) -> Path:
-    """Make the folder `out` and try it, before anything is spent. Raises ConfigError."""
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file. Give a folder; it is made when it does not exist.")
-    probe = out / f".tmp-{uuid.uuid4().hex}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written to: {e.strerror}. Give a folder you may write to.") from e
-    return out
+def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path, *, overwrite: bool = False) -> None:
+    """Write the selection into the folder `out`.
 
-
-def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) -> None:
-    """Write the selection into the folder `out`. Raises ConfigError (not writable) or StoreError (disk full)."""
-    out = check_writable(out)
+    Where another selection is there, `overwrite` replaces it whole; a selection by the same request may be replaced in any
+    case. A kill before the new files are complete leaves the old ones; after that, the next command completes the exchange.
+    Raises ConfigError (not writable, another selection) or StoreError (disk full).
+    """
+    out = check_folder(out)
     spare_the_pool(pool, out)
-    _sweep(out)
-    aside = out / f".tmp-{uuid.uuid4().hex}"
+    with folder_lock(out, "writes a selection here"):
+        complete_exchange(out)
+        content = _run(outcome, pool, config, out)
+        if not overwrite:
+            refuse_another(out, content["config"])
+        _write(outcome, pool, content, out)
+
+
+def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> None:
+    aside = temporary(out)
     try:
         aside.mkdir()
         names = [*_subset(outcome, pool, aside, out), _selection(outcome, pool, aside), _evidence(outcome, aside)]
@@ -108,17 +120,15 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
             names.append(_copies(outcome, pool, aside))
         if outcome.findings is not None:
             names += _errors(outcome, aside)
-        names.append(_run(outcome, pool, config, aside))
-        assert names[-1] == "run.yaml"
-        earlier = _left_by_a_selection(out)
-        (out / "run.yaml").unlink(missing_ok=True)  # from here to the end a kill leaves a folder that is not complete
-        if earlier:  # what this selection lacks would contradict it
-            if "dataset_info.json" not in names and (out / "dataset_info.json").is_file():
-                forget(out, set(SUBSETS.values()))
-            for old in sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names)):
-                (out / old).unlink(missing_ok=True)
-        for name in sorted(names, key=lambda n: n != "selection.parquet"):  # first what tells whose the others are
-            os.replace(aside / name, out / name)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        (aside / RUN).write_text(text, encoding="utf-8", errors="backslashreplace")
+        stale = sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names))
+        plan = {"move": [*names, RUN], "remove": stale if _left_by_a_selection(out) else []}
+        (aside / LIST).write_bytes(json.dumps(plan).encode())
+        for name in (*names, RUN, LIST):
+            flush(aside / name)
+        os.rename(aside, out / NEXT)  # from here on the new selection is what the folder holds
+        complete_exchange(out)
     except OSError as e:
         why = e.strerror or str(e)
         raise StoreError(
@@ -130,9 +140,39 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path) 
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def complete_exchange(out: Path) -> None:
+    """Move the files of a complete new selection from `out`/NEXT to their places, as `write` does at its end.
+
+    A killed `write` is continued: what was moved already is no longer in NEXT. Raises OSError.
+    """
+    new = out / NEXT
+    if not new.is_dir():
+        return
+    if (new / LIST).exists():  # else all was moved, and the folder was being removed
+        plan = json.loads((new / LIST).read_bytes())
+        if (new / RUN).exists():
+            (out / RUN).unlink(missing_ok=True)  # not to be seen beside new files
+        if plan["remove"] and INFO not in plan["move"] and (out / INFO).is_file():
+            forget(out, set(SUBSETS.values()))  # entries that describe a subset which goes
+        for name in plan["remove"]:
+            (out / name).unlink(missing_ok=True)
+        for name in plan["move"]:
+            if (new / name).exists():
+                os.replace(new / name, out / name)
+        (new / LIST).unlink()
+    shutil.rmtree(new)
+
+
 def read(out: str | Path) -> dict[str, Any]:
-    """The content of run.yaml in a selection folder. Raises ConfigError where there is none."""
-    path = Path(out) / "run.yaml"
+    """The content of run.yaml in a selection folder, with paths that are right from here. Raises ConfigError where there is none."""
+    out = Path(out)
+    if (out / NEXT).is_dir():  # a writer is at it, or was killed
+        with folder_lock(out, "writes a selection here"):
+            try:
+                complete_exchange(out)
+            except OSError as e:
+                raise ConfigError(f"{out} is an unfinished selection: {e.strerror or e}. Run its select again.") from e
+    path = out / RUN
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -143,7 +183,56 @@ def read(out: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {e}.") from e
     if not isinstance(content, dict) or not {"pool", "method", "store", "signals"} <= content.keys():
         raise ConfigError(f"{path} is not a run.yaml of thresher: it lacks pool, method, store or signals.")
-    return content
+    return run_paths.located(content, out)
+
+
+def refuse_another(out: str | Path, config: Mapping[str, Any]) -> None:
+    """Raises ConfigError where `out` holds a selection that was made by another request than `config`.
+
+    `config`: the `config` section of a run.yaml, with paths as they are stored or as they are given.
+    """
+    out = Path(out)
+    if not ((out / RUN).exists() or (out / NEXT).exists()):
+        return
+    try:
+        earlier = read(out)
+    except ConfigError as e:
+        raise ConfigError(f"{e} Give another folder, or --overwrite to replace what is there.") from e
+    before, now = _request(earlier.get("config") or {}, out), _request(config, out)
+    if before == now:
+        return
+    differs = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    kept = earlier.get("counts", {}).get("selected")
+    rows = f", {kept:,} rows" if isinstance(kept, int) else ""
+    raise ConfigError(
+        f"--out {out} holds another selection ({before.get('method')}, budget {before.get('budget')}{rows}; it differs in "
+        f"{', '.join(differs[:6])}). Give another folder, or --overwrite to replace it."
+    )
+
+
+def _request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """What of a run's config decides about the result, in one spelling: as text, with absolute paths, without defaults."""
+    config = run_paths.located_config(config, out)
+    plain: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in NO_PART_OF_A_REQUEST or value in (None, [], (), False, DEFAULTS.get(key)):
+            continue
+        if key in run_paths.POOLS:
+            plain[key] = absolute(str(value))
+        elif key in run_paths.PATHS:
+            plain[key] = str(value) if "://" in str(value) else os.path.realpath(os.path.expanduser(str(value)))
+        elif key == "settings":
+            plain |= {f"setting {k}": _setting(v) for k, v in value.items()}
+        else:
+            plain[key] = [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value)
+    if os.path.isdir(str(plain.get("model", ""))):
+        plain["model"] = os.path.realpath(plain["model"])
+    return plain
+
+
+def _setting(value: Any) -> str:
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return os.path.realpath(text) if os.sep in text and os.path.exists(text) else text
 
 
 def chosen(out: str | Path) -> tuple[np.ndarray, list[str]]:
@@ -259,10 +348,9 @@ def _errors(outcome: Outcome, folder: Path) -> list[str]:
     return ["errors.json", "errors.jsonl"]
 
 
-def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> str:
-    recipe = outcome.recipe
-    settings = {k: "none" if v is None else v for k, v in recipe.settings.items() if isinstance(v, PLAIN)}
-    told: dict[str, Any] = {
+def config_section(pool: Pool, recipe: Recipe, config: Config | None) -> dict[str, Any]:
+    """What was asked for, as the command line would say it: values by the names of `RunConfig`."""
+    given: dict[str, Any] = {
         "pool": str(pool.path) if len(pool.sources) == 1 and Path(pool.path).exists() else pool.spec,
         "method": recipe.method,
         "budget": recipe.budget,
@@ -270,19 +358,35 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
         "store": str(recipe.store),
         "on_missing": recipe.on_missing,
     }
-    if pool.images is not None:
-        told["images"] = str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
+    if pool.images is not None and config is None:  # else the config says whether a folder was given
+        given["images"] = str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
     if recipe.model is not None:
-        told["model"] = recipe.model
+        given["model"] = recipe.model
     if recipe.validation is not None:
-        told["validation"], told["validation_images"] = recipe.validation
-    told |= recipe.mixture.to_mapping()
+        given["validation"], given["validation_images"] = recipe.validation
+    given |= recipe.mixture.to_mapping()
     if config is not None:
-        told |= config.to_mapping()
-    told["settings"] = settings  # all of them, so that a later default does not change a replay
-    content = {
+        given |= config.to_mapping()
+    if absolute(str(given["pool"])) != pool.spec:
+        given["pool"] = pool.spec  # it was opened from another folder than this
+    given["settings"] = plain_settings(recipe.settings)  # all of them, so that a later default does not change a replay
+    return given
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings as YAML holds them."""
+    return {k: "none" if v is None else v for k, v in settings.items() if isinstance(v, PLAIN)}
+
+
+def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict[str, Any]:
+    """The content of run.yaml."""
+    recipe = outcome.recipe
+    given = config_section(pool, recipe, config)
+    stored = run_paths.portable(given, out, tuple(recipe.roles))
+    return {
         "thresher": thresher.__version__,
-        "config": told,
+        run_paths.PATHS_KEY: run_paths.RULE,
+        "config": stored,
         "pool": {
             "path": pool.spec,
             "images": pool.images,
@@ -293,7 +397,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
             "bytes": pool.total_bytes,
             "rows": len(pool),
         },
-        "method": {"name": recipe.method, "seed": recipe.seed, "settings": dict(settings)},
+        "method": {"name": recipe.method, "seed": recipe.seed, "settings": plain_settings(recipe.settings)},
         "model": None
         if recipe.identity is None
         else {"name": recipe.model, "fingerprint": fingerprint(recipe.identity), "identity": asdict(recipe.identity)},
@@ -301,7 +405,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
             role: {"name": name, "fingerprint": fingerprint(identity), "identity": asdict(identity)}
             for role, (name, identity) in recipe.roles.items()
         },
-        "store": str(Path(recipe.store).resolve()),
+        "store": os.path.realpath(recipe.store),
         "signals": [
             {"label": s.label, "signal": s.name, "fingerprint": s.fingerprint, "wanted": s.wanted, "failed": s.failed}
             for s in outcome.signals
@@ -317,9 +421,6 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, folder: Path) -> s
         "notes": list(outcome.notes),
         "versions": _versions(bool(outcome.signals)),
     }
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    (folder / "run.yaml").write_text(text, encoding="utf-8", errors="backslashreplace")
-    return "run.yaml"
 
 
 def _versions(model_used: bool) -> dict[str, str]:
@@ -330,17 +431,6 @@ def _versions(model_used: bool) -> dict[str, str]:
         except PackageNotFoundError:
             out[name] = "not installed"
     return out
-
-
-def _sweep(out: Path) -> None:
-    """Remove what killed writers left aside long ago."""
-    for path in out.glob(".tmp-*"):
-        try:
-            old = time.time() - path.stat().st_mtime > STALE_AFTER
-        except FileNotFoundError:
-            continue  # another process swept it
-        if old:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _who(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:

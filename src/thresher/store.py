@@ -34,13 +34,13 @@ import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import canonical, fingerprint
+from thresher.storage.atomic import replacing, sweep, temporary
 from thresher.types import DIGEST, Field, Signal
 
 MERGE_ABOVE = 64  # parts of one fingerprint; more would make every load open many small files
 PROBE_BYTES = 4096  # one block of most file systems
 SMALL_PART = 64 << 20  # bytes; larger parts are left alone by a merge, so that growing stays linear
 WRITTEN = b"written"  # schema metadata of a part: time.time_ns(); parts without it count as oldest
-STALE_AFTER = 3600.0  # seconds; a temporary file lives for well under a second while its writer is alive
 
 
 class DamagedPart(UserWarning):
@@ -73,7 +73,7 @@ class Store:
                 break
         if not writes:
             return
-        probe = self.root / f".tmp-{uuid.uuid4().hex}"
+        probe = temporary(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
@@ -235,34 +235,19 @@ class Store:
 
     def _publish(self, path: Path, data: bytes | pa.Buffer) -> None:
         """Write under a temporary name, flush to the disk, rename."""
-        temporary = path.with_name(f".tmp-{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as f:
+            with replacing(path) as aside, open(aside, "wb") as f:
                 f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, path)
         except OSError as e:
             why = _why(e)
-            try:
-                temporary.unlink(missing_ok=True)
-            except OSError:
-                why += f" (and {temporary.name} could not be removed)"
             raise StoreError(
                 f"Scores could not be written to {path}: {why}. What was stored before is valid: make room or give "
                 "another --store, and run the same command again to go on."
             ) from e
 
     def _sweep(self, fp: str) -> None:
-        """Remove temporary files that a killed writer left long ago."""
-        now = time.time()
-        for path in self.folder(fp).glob(".tmp-*"):
-            try:
-                if now - path.stat().st_mtime > STALE_AFTER:
-                    path.unlink()
-            except OSError:
-                continue  # another process swept it, or it is not ours to remove; readers ignore it anyway
+        """Remove temporary files that a killed writer left."""
+        sweep(self.folder(fp))
 
     def _read_all(self, fp: str, fields: Sequence[Field]) -> list[pa.Table]:
         """All parts. A part that vanishes was merged: its merged part is found by listing again."""

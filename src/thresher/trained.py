@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from thresher.alone import alone
 from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
-from thresher.publish import publish
+from thresher.storage.atomic import write_bytes
+from thresher.storage.lock import file_lock
 from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def trained_model(
     folder = folder_of(store, identity)
     if not is_trained(store, identity):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with alone(folder.with_suffix(".lock"), "trains the same model", progress):
+        with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
             if not is_trained(store, identity):  # the one that was waited for may have been killed
                 _train(identity, base, pool, rows, store, make, progress)
     return make.open(folder)
@@ -198,7 +198,7 @@ def _train(
         "steps": done.steps,
         "identity": canonical(identity),
     }
-    publish(_note(store, fingerprint(identity)), (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(_note(store, fingerprint(identity)), (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _note(store: Store, fp: str) -> Path:

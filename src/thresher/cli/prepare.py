@@ -51,9 +51,9 @@ class Job:
         )
 
 
-def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> Job:
+def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), overwrite: bool = False) -> Job:
     """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`: roles that were given with
-    an option of their own (--teacher) instead of --set.
+    an option of their own (--teacher) instead of --set. `overwrite`: another selection in the folder may be replaced.
     """
     require(config, "pool", "method", "budget", *(["out"] if out else []))
     server = server_options(config)
@@ -111,6 +111,8 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = ()) -> J
         embedding_of(model)  # a model behind a server is refused before anything is asked
     roles = the_roles(method, config, store, server, lambda role: typed.get(role, f"--set {role}="))
     check_weights_are_here(method, model, roles)
+    if out and not overwrite:
+        check_not_another(config, method)
     return Job(config, pool, method, budget, model, store, roles, target, server)
 
 
@@ -138,9 +140,22 @@ def in_tokens(budget: Budget) -> bool:
 
 def check_out(out: str, pool: Pool) -> None:
     """Make the output folder, or say why that cannot work. Raises ConfigError."""
-    from thresher.output import check_writable, spare_the_pool
+    from thresher.output import spare_the_pool
+    from thresher.storage.targets import check_folder
 
-    spare_the_pool(pool, check_writable(out))
+    spare_the_pool(pool, check_folder(out))
+
+
+def check_not_another(config: RunConfig, method: Method) -> None:
+    """Raises ConfigError where --out holds the selection of another request, before this one is scored."""
+    from dataclasses import fields
+
+    from thresher.output import plain_settings, refuse_another
+
+    given = config.to_mapping()
+    given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
+    assert config.out is not None
+    refuse_another(config.out, given)
 
 
 def open_the_pool(

@@ -27,6 +27,9 @@ def select(
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the selection of another request in the folder.")
+    ] = False,
     seed: o.Seed = None,
     teacher: o.Teacher = None,
     validation: o.Validation = None,
@@ -71,7 +74,7 @@ def select(
     from thresher.progress import for_stderr
 
     told = o.told(context)
-    job = prepare(told, out=True, options=o.roles_by_option(context))
+    job = prepare(told, out=True, options=o.roles_by_option(context), overwrite=overwrite)
     assert job.config.out is not None  # prepare asks for it
     folder = Path(job.config.out)
     from thresher import output, summary
@@ -104,7 +107,7 @@ def select(
     except CapReached as stop:
         raise CapReached(f"{left(job)} {stop}") from None
     require_rows(outcome)
-    output.write(outcome, job.pool, job.config, folder)
+    output.write(outcome, job.pool, job.config, folder, overwrite=overwrite)
     if problem := try_to_write(folder, job.pool):
         note(problem)
     summary.show(outcome, job.pool, job.config, folder)

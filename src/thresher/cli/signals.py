@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,21 +17,18 @@ def signals(
     import pyarrow.parquet as pq
 
     from thresher import output
-    from thresher.errors import ConfigError, StoreError
+    from thresher.errors import StoreError
+    from thresher.progress import for_stderr
+    from thresher.storage.atomic import replacing
+    from thresher.storage.lock import folder_lock
+    from thresher.storage.targets import check_file
     from thresher.summary import say, stdout
 
-    path = Path(out)
-    if path.is_dir() or path.suffix != ".parquet":
-        raise ConfigError(f"--out {out}: expected the name of a file that ends in .parquet.")
+    path = check_file(out, suffixes=(".parquet",))
     table = output.signals_table(folder)
-    aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with folder_lock(path.parent, "writes there", for_stderr()), replacing(path) as aside:
             pq.write_table(table, aside, compression="zstd")
-            os.replace(aside, path)  # whole, or what stood there before
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
     names = (

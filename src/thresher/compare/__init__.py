@@ -11,7 +11,7 @@ once a seed. A finished cell is kept, and never computed again while what it dep
 """
 
 from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, job
-from thresher.compare.kept import Result, answers_of, chosen_rows, read_cell
+from thresher.compare.kept import Result, answers_of, chosen_rows, is_made, read_cell
 from thresher.compare.running import Evaluate, Evaluated, check_leaks, compare
 from thresher.compare.table import Comparison, Line
 
@@ -30,6 +30,7 @@ __all__ = [
     "check_leaks",
     "chosen_rows",
     "compare",
+    "is_made",
     "job",
     "read_cell",
 ]

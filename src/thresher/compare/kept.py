@@ -11,8 +11,9 @@ Where the JSON file stands, all three are complete. It may lack keys that came l
 
 from __future__ import annotations
 
-import json
 import os
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +22,15 @@ import numpy as np
 
 from thresher.compare.cells import Cell
 from thresher.errors import StoreError
-from thresher.publish import publish
+from thresher.storage.atomic import flush, write_bytes
+from thresher.storage.sealed import FILES, Damaged, check_files, digests, seal, unseal
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from thresher.pools import Pool
 
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)  # by numpy.load
 REPEATED = ("id", "digest", "expected")  # columns of an evaluation that say the same in every cell
 
 
@@ -59,6 +62,7 @@ def keep(out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndar
     import pyarrow.parquet as pq
 
     work = work_folder(out, cell)
+    work.mkdir(parents=True, exist_ok=True)
     scores = np.array([np.nan if c is None else float(c) for c in table["correct"].to_pylist()], np.float32)
     np.savez_compressed(
         work / "rows.npz",
@@ -68,37 +72,86 @@ def keep(out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndar
     )
     pq.write_table(table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet")
     final = work.with_suffix(".json")
-    os.replace(work / "rows.npz", final.with_suffix(".npz"))
-    os.replace(work / "rows.parquet", final.with_suffix(".parquet"))
-    publish(final, json.dumps(asdict(result)).encode())
+    for made in (work / "rows.npz", work / "rows.parquet"):
+        flush(made)
+        os.replace(made, final.with_suffix(made.suffix))
+    names = [final.with_suffix(suffix).name for suffix in (".npz", ".parquet")]
+    write_bytes(final, seal({**asdict(result), FILES: digests(final.parent, names)}))
 
 
 def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | None:
-    """(result, scores [N], image [N]) of a finished cell, or None."""
+    """(result, scores [N], image [N]) of a finished cell, or None. Raises Damaged."""
+    path = _checked(out, cell)
+    if path is None:
+        return None
+    try:
+        content = unseal(path.read_bytes(), required=False)
+        content.pop(FILES, None)
+        # the budget is shown as it is written now: 10% and 300 may be the same rows
+        now = {"budget": cell.budget, "notes": tuple(content.get("notes", ()))}
+        with np.load(path.with_suffix(".npz")) as arrays:
+            return Result(**{**content, **now}), arrays["scores"], arrays["image"]
+    except UNREADABLE as e:
+        raise Damaged(f"{path.with_suffix('.npz')}: {e}") from e
+
+
+def is_made(out: Path, cell: Cell) -> bool:
+    """Whether a cell is finished and undamaged."""
+    try:
+        return read_cell(out, cell) is not None
+    except Damaged:
+        return False
+
+
+def discard(out: Path, cell: Cell) -> None:
+    """Remove the files of a finished cell, so that it is made anew. Raises OSError."""
+    path = out / "cells" / f"{cell.fingerprint}.json"
+    for suffix in (".json", ".npz", ".parquet"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _checked(out: Path, cell: Cell) -> Path | None:
+    """The JSON file of a finished cell whose files are what was written; None where there is none. Raises Damaged.
+
+    Cells of earlier versions carry no checksums: their files are found damaged only when they are read.
+    """
     path = out / "cells" / f"{cell.fingerprint}.json"
     try:
-        told = json.loads(path.read_bytes())
-        with np.load(path.with_suffix(".npz")) as arrays:
-            # the budget is shown as it is written now: 10% and 300 may be the same rows
-            now = {"budget": cell.budget, "notes": tuple(told.get("notes", ()))}
-            return Result(**{**told, **now}), arrays["scores"], arrays["image"]
+        content = unseal(path.read_bytes(), required=False)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise StoreError(f"{path} is damaged ({e}). Delete it, and the cell is made again.") from e
+    except (OSError, Damaged) as e:
+        raise Damaged(f"{path}: {e}") from e
+    expected = content.get(FILES) or {}
+    try:
+        check_files(path.parent, expected)
+        with np.load(path.with_suffix(".npz")) as arrays:
+            for name in ("scores", "image", "chosen"):
+                arrays[name]
+    except UNREADABLE as e:
+        raise Damaged(f"{path.parent}: {e}") from e
+    return path
 
 
 def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
     """The subset of a finished cell: rows of `pool`, int64 [k], best first."""
-    with np.load(out / "cells" / f"{cell.fingerprint}.npz") as arrays:
-        return pool.order[arrays["chosen"]]
+    path = out / "cells" / f"{cell.fingerprint}.npz"
+    try:
+        with np.load(path) as arrays:
+            return pool.order[arrays["chosen"]]
+    except UNREADABLE as e:
+        raise StoreError(f"{path} is damaged ({e}). Run the comparison again: the cell is made anew.") from e
 
 
 def answers_of(out: Path, cell: Cell) -> pa.Table:
     """What the model of a finished cell said: the evaluation's rows, without the columns that repeat in every cell."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(out / "cells" / f"{cell.fingerprint}.parquet")
+    path = out / "cells" / f"{cell.fingerprint}.parquet"
+    try:
+        return pq.read_table(path)
+    except (OSError, ValueError) as e:  # Arrow's errors are of these kinds
+        raise StoreError(f"{path} is damaged ({e}). Run the comparison again: the cell is made anew.") from e
 
 
 def _places(pool: Pool) -> np.ndarray:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher import run
-from thresher.alone import alone
 from thresher.compare.cells import FULL, Cell, Job
 from thresher.compare.judging import judge_cells
-from thresher.compare.kept import Result, keep, read_cell, work_folder
+from thresher.compare.kept import Result, discard, keep, read_cell, work_folder
 from thresher.compare.table import Comparison, write
-from thresher.output import check_writable
+from thresher.storage.atomic import sweep
+from thresher.storage.lock import folder_lock
+from thresher.storage.sealed import Damaged
+from thresher.storage.targets import check_folder
 from thresher.targeted import leaks, needs_target
 from thresher.types import Budget
 
@@ -74,16 +76,17 @@ def compare(
     One comparison at a time in `out`: another one waits. `say`: is told of each cell as it begins. Raises what selecting,
     training and evaluating raise.
     """
-    out = check_writable(out)
+    out = check_folder(out)
     (out / "cells").mkdir(exist_ok=True)
-    with alone(out / "cells" / ".lock", "makes cells of a comparison here", progress):
+    with folder_lock(out, "makes cells of a comparison here", progress):
+        sweep(out / "cells", locked=True)
         return _compare(_Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say)
 
 
 def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison:
     job, out, progress = kitchen.job, kitchen.out, kitchen.progress
     cells = job.cells()
-    missing = [c for c in cells if read_cell(out, c) is None]
+    missing = [c for c in cells if not _is_made(out, c, say)]
     if missing:
         check_leaks(job, progress)
     if not kitchen.keep_models:
@@ -99,6 +102,17 @@ def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison
     comparison = judge_cells(job, done)
     write(comparison, out)
     return comparison
+
+
+def _is_made(out: Path, cell: Cell, say: Callable[[str], None] | None) -> bool:
+    """Whether a cell is finished. One whose files are damaged is removed and counts as missing."""
+    try:
+        return read_cell(out, cell) is not None
+    except Damaged as e:
+        if say is not None:
+            say(f"{cell.method} {cell.budget}, seed {cell.seed} is damaged and is made anew ({e})")
+        discard(out, cell)
+        return False
 
 
 @dataclass(frozen=True)

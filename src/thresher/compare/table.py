@@ -12,7 +12,7 @@ from typing import Any
 
 from thresher.compare.kept import Result
 from thresher.progress import counted
-from thresher.publish import publish
+from thresher.storage.atomic import write_bytes
 from thresher.verdict import Interval, Verdict
 
 
@@ -82,8 +82,8 @@ def write(comparison: Comparison, out: Path) -> None:
     """compare.svg and compare.json. Raises StoreError (disk full)."""
     from thresher.report.compare_plot import plot
 
-    publish(out / "compare.svg", plot(comparison.lines).encode())
-    publish(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(out / "compare.svg", plot(comparison.lines).encode())
+    write_bytes(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _whose(cells: list[Result]) -> str:

@@ -25,6 +25,7 @@ from thresher.pools import Pool, open_pool
 from thresher.progress import Progress, duration
 from thresher.report import try_to_write
 from thresher.samplers import ks_distance, ks_of_random
+from thresher.storage.targets import check_folder
 from thresher.store import Store
 from thresher.text import lines
 from thresher.types import Budget
@@ -70,7 +71,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
 
     require("hf", "thresher demo asks the built-in model, which")
     began = time.monotonic()
-    output.check_writable(out)
+    check_folder(out)
     summary.say(
         console, f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine sources."
     )
@@ -94,7 +95,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         store=str(store.root),
         out=str(out),
     )
-    output.write(clipper, pool, told, out)
+    output.write(clipper, pool, told, out, overwrite=_is_a_demo(out))
     problem = try_to_write(out, pool)
 
     console.print("[bold]3. What came of it.[/]")
@@ -118,6 +119,13 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     )
     for command in NEXT:
         console.print(f"   [cyan]{command}[/]", soft_wrap=True)
+
+
+def _is_a_demo(out: Path) -> bool:
+    """Whether the selection in `out` is of the demo's own pool: another demo may replace it."""
+    if not (out / output.RUN).exists():
+        return False
+    return Path(output.read(out)["pool"]["path"]).parent == (out / "pool").resolve()
 
 
 def in_words(clipper: Outcome, random: Outcome) -> list[str]:

@@ -16,7 +16,6 @@ import copy
 import itertools
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,9 @@ from thresher.exporters.rows import with_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
 from thresher.pools.paths import shown
+from thresher.storage.atomic import replacing
+from thresher.storage.lock import folder_lock
+from thresher.storage.targets import check_file
 from thresher.types import IMAGE_PLACEHOLDER, Sample
 
 Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
@@ -57,6 +59,7 @@ def check(pool: Pool, path: Path) -> Path:
         why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise ConfigError(f"--fix {path} cannot be written: {why}. Give a file in a folder that exists.")
     log = path.with_name(path.name + ".changes.jsonl")
+    check_file(path, "--fix", beside=(log.name,))
     for part in pool.parts:
         for file in (path, log):
             if file.exists() and os.path.exists(part.uri) and os.path.samefile(file, part.uri):
@@ -71,9 +74,14 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
     """
     log = check(pool, path)
     rows = repaired = left_out = 0
-    aside = [file.with_name(f".{file.name}.{uuid.uuid4().hex}.part") for file in (path, log)]
     try:
-        with open(aside[0], "x", encoding="utf-8") as out, open(aside[1], "x", encoding="utf-8") as told:
+        with (
+            folder_lock(path.parent, "writes a repaired copy there"),
+            replacing(path) as copy_aside,
+            replacing(log) as log_aside,  # renamed first
+            open(copy_aside, "x", encoding="utf-8") as out,
+            open(log_aside, "x", encoding="utf-8") as told,
+        ):
             whole = path.suffix == ".json"
             out.write("[\n" if whole else "")
             for record, changes in _records(pool, found):
@@ -89,13 +97,8 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
                     out.write("" if whole else "\n")
                     rows += 1
             out.write("\n]\n" if whole else "")
-        os.replace(aside[1], log)
-        os.replace(aside[0], path)
     except OSError as error:
         raise StoreError(f"--fix {path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        for file in aside:
-            file.unlink(missing_ok=True)
     return Repaired(path, log, rows, repaired, left_out)
 
 

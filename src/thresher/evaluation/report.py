@@ -8,9 +8,8 @@ Aggregation is pure; `write` touches the two files.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.errors import ConfigError, StoreError
+from thresher.errors import StoreError
 from thresher.evaluation.intervals import interval, macro_interval
+from thresher.storage.atomic import replacing
+from thresher.storage.lock import folder_lock
+from thresher.storage.targets import check_file
 
 INTERVALS = (
     "95%, Wilson, with rows that show the same image as one cluster (design effect, Student's quantile over clusters)"
@@ -135,28 +137,21 @@ def summarise(
 def check_out(out: str | Path) -> Path:
     """The JSON file to write, checked before anything is spent. Raises ConfigError."""
     path = Path(out)
-    if path.is_dir() or path.suffix != ".json":
-        raise ConfigError(f"--out {out}: expected the name of a file that ends in .json.")
-    probe = path.parent / f".tmp-{uuid.uuid4().hex}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written: {e.strerror}. Give a place you may write to.") from e
-    return path
+    return check_file(path, suffixes=(".json",), beside=(path.with_suffix(".parquet").name,))
 
 
 def write(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
-    """The JSON file and, with rows, the parquet beside it; both aside first, the JSON last. Raises StoreError."""
-    aside = out.with_name(f".tmp-{uuid.uuid4().hex}")
+    """The JSON file and, with rows, the parquet beside it. Both are written aside before either is replaced.
+
+    Raises StoreError (disk full, no permission).
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
-        if rows is not None:
-            pq.write_table(rows, aside, compression="zstd")
-            os.replace(aside, out.with_suffix(".parquet"))
-        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, out)
+        with folder_lock(out.parent, "writes an evaluation there"), contextlib.ExitStack() as renames:
+            # left in reverse order: first the parquet takes its place, then the JSON
+            renames.enter_context(replacing(out)).write_text(text, encoding="utf-8", errors="backslashreplace")
+            if rows is not None:
+                aside = renames.enter_context(replacing(out.with_suffix(".parquet")))
+                pq.write_table(rows, aside, compression="zstd")
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again.") from e
-    finally:
-        aside.unlink(missing_ok=True)

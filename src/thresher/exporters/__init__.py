@@ -11,6 +11,8 @@ import numpy as np
 
 from thresher.errors import ConfigError, nearest
 from thresher.exporters.options import Options
+from thresher.storage.lock import folder_lock
+from thresher.storage.targets import check_folder
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -58,17 +60,21 @@ def export(
         raise ConfigError(f"There is no format {name!r}. Known: {known}.{nearest(name, list(FORMATS))}")
     wanted = np.sort(np.fromiter((int(r) for r in rows), np.int64))
     check(pool, wanted, path)
-    if format is None and declared(pool):
-        from thresher.exporters.llamafactory import export_as_declared
-
-        return export_as_declared(pool, wanted, path)
-    if options.plain and raw.fits(pool, name, path):
-        return raw.export(pool, wanted, path, name)
-    if name not in FORMATS:
+    as_declared = format is None and declared(pool)
+    plain = options.plain and raw.fits(pool, name, path)
+    if not as_declared and not plain and name not in FORMATS:
         raise ConfigError(f"{name} is only copied as it stands. Give one of {', '.join(FORMATS)}.")
-    module, _, function = FORMATS[name].partition(":")
-    write: Write = getattr(importlib.import_module(module), function)
-    return write(pool, wanted, path, name, options)
+    check_folder(path.parent)
+    with folder_lock(path.parent, "exports rows there"):
+        if as_declared:
+            from thresher.exporters.llamafactory import export_as_declared
+
+            return export_as_declared(pool, wanted, path)
+        if plain:
+            return raw.export(pool, wanted, path, name)
+        module, _, function = FORMATS[name].partition(":")
+        write: Write = getattr(importlib.import_module(module), function)
+        return write(pool, wanted, path, name, options)
 
 
 def declared(pool: Pool) -> bool:

@@ -6,9 +6,7 @@ Writes a temporary file beside the target and renames it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from thresher.errors import ConfigError, PoolError, StoreError
+from thresher.storage.atomic import DISK_ERRORS, replacing
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -24,21 +23,12 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends well. Raises ConfigError or StoreError."""
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb", buffering=1 << 20) as out:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # gone after the rename; never hide the error that brought us here
-                temporary.unlink(missing_ok=True)
+        with replacing(path) as aside, open(aside, "xb", buffering=1 << 20) as out:
+            yield out
     except OSError as error:
         why = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno in DISK_ERRORS:
             raise StoreError(
                 f"{path} could not be written: {why}. Free some space there, or give another folder."
             ) from error

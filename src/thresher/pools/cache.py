@@ -7,13 +7,11 @@ exists is complete; a damaged one is detected and parsed anew. Touches the cache
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import mmap
 import os
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +23,7 @@ import numpy as np
 from thresher.pools.files import Kept
 from thresher.pools.index import Index
 from thresher.pools.texts import Texts
+from thresher.storage.atomic import replacing, sweep
 
 _MAGIC = b"thresher pool 6\n"
 _ALIGN = 64
@@ -57,24 +56,17 @@ def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Pat
         at += -(-a.nbytes // _ALIGN) * _ALIGN
     header = json.dumps({"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "xb") as out:
-            crc = 0
-            for block in (_MAGIC, len(header).to_bytes(8, "little"), header):
-                out.write(block)
-                crc = zlib.crc32(block, crc)
-            for a in arrays.values():
-                for part in (np.ascontiguousarray(a).view(np.uint8).data, bytes(-a.nbytes % _ALIGN)):
-                    out.write(part)
-                    crc = zlib.crc32(part, crc)
-            out.write(crc.to_bytes(4, "little"))
-        os.replace(temporary, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    sweep(file.parent)
+    with replacing(file) as aside, open(aside, "xb") as out:
+        crc = 0
+        for block in (_MAGIC, len(header).to_bytes(8, "little"), header):
+            out.write(block)
+            crc = zlib.crc32(block, crc)
+        for a in arrays.values():
+            for part in (np.ascontiguousarray(a).view(np.uint8).data, bytes(-a.nbytes % _ALIGN)):
+                out.write(part)
+                crc = zlib.crc32(part, crc)
+        out.write(crc.to_bytes(4, "little"))
 
 
 def load(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[Kept]] | None:

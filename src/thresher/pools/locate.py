@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,16 +70,21 @@ def _located(spec: str, images: str | None, format: str | None) -> list[Source]:
 
 def absolute(spec: str) -> str:
     """What was typed, in a way that means the same from any folder; one path has its links resolved."""
+    return each_path(spec, lambda path: os.path.realpath(path) if os.path.lexists(path) else os.path.abspath(path))
+
+
+def each_path(spec: str, change: Callable[[str], str]) -> str:
+    """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub ids stay."""
     if os.path.lexists(spec):
-        return os.path.realpath(spec)
+        return change(spec)
     if files.is_remote(spec) and "," not in spec:
         return spec
     parts = _split(spec)
     if len(parts) > 1 and not _one_named(spec):
-        return ",".join(absolute(p) for p in parts)
+        return ",".join(each_path(p, change) for p in parts)
     if named := _NAMED.fullmatch(spec):
-        return f"{named[1]}={absolute(named[2])}"
-    return spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else os.path.abspath(spec)
+        return f"{named[1]}={each_path(named[2], change)}"
+    return spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else change(spec)
 
 
 def local_folder(path: str) -> str:

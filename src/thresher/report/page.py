@@ -17,7 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import thresher
-from thresher.publish import publish as write_whole
+from thresher.storage.atomic import write_bytes
+from thresher.storage.lock import folder_lock
 
 # what HTML cannot hold, or shows as nothing: control characters but tab and newline, lone surrogates, noncharacters
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -68,8 +69,9 @@ def printable(text: str) -> str:
 
 
 def publish(path: Path, text: str) -> Path:
-    """Write aside and rename. Raises StoreError."""
-    write_whole(path, text.encode(), advice="")
+    """Write `text` to `path`, whole or not at all. Raises StoreError."""
+    with folder_lock(path.parent, "writes there"):
+        write_bytes(path, text.encode(), advice="")
     return path
 
 

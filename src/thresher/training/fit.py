@@ -20,6 +20,8 @@ from thresher.errors import ModelError
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.progress import Progress
+from thresher.storage.lock import folder_lock
+from thresher.storage.targets import check_folder
 from thresher.training import folder as folders
 from thresher.training.recipe import Recipe
 from thresher.training.rows import Batches, Unusable, all_failed, named, usable
@@ -85,39 +87,42 @@ def fit(
     made_from = rows_fingerprint(pool, given)
     training = (recipe, found.weights, str(found.config["model_type"]), made_from, bf16, merge)
     identity = fingerprint(training)
-    record = folders.prepare(out, identity, resume)
-    if record is not None:
-        return _reused(out, record)
-
     # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and computes in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
-    backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
-    model, trained = learn(
-        backend, pool, good, unusable, recipe, out, bf16=bf16, progress=progress, checkpoint_every=checkpoint_every
-    )
-    _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
-    record = {
-        "identity": identity,
-        "thresher": thresher.__version__,
-        "recipe": asdict(recipe),
-        "learning_rate": trained.learning_rate,
-        "precision": "bf16" if bf16 else "fp32",
-        "merged": merge,
-        "base": {"name": base, "weights": found.weights, "architecture": str(found.config["model_type"])},
-        "rows": {
-            "given": len(given),
-            "fingerprint": made_from,
-            "unusable": len(trained.unusable),
-            "file": str(pool.path),
-        },
-        "steps": len(trained.losses),
-        "seconds": round(trained.seconds, 3),
-        "device": device,
-        "versions": {name: version(name) for name in PACKAGES},
-        "losses": trained.losses,
-    }
-    record["failures"] = [asdict(u) for u in trained.unusable]
-    folders.finish(out, out / folders.WORK / "saved", record, trained.unusable)
+    folders.check(out, identity, resume)  # before another process that trains here is waited for
+    check_folder(out)
+    with folder_lock(out, "trains a model here", progress):
+        record = folders.check(out, identity, resume)
+        if record is not None:
+            return _reused(out, record)
+        folders.begin(out, identity, resume)
+        backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
+        model, trained = learn(
+            backend, pool, good, unusable, recipe, out, bf16=bf16, progress=progress, checkpoint_every=checkpoint_every
+        )
+        _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
+        record = {
+            "identity": identity,
+            "thresher": thresher.__version__,
+            "recipe": asdict(recipe),
+            "learning_rate": trained.learning_rate,
+            "precision": "bf16" if bf16 else "fp32",
+            "merged": merge,
+            "base": {"name": base, "weights": found.weights, "architecture": str(found.config["model_type"])},
+            "rows": {
+                "given": len(given),
+                "fingerprint": made_from,
+                "unusable": len(trained.unusable),
+                "file": str(pool.path),
+            },
+            "steps": len(trained.losses),
+            "seconds": round(trained.seconds, 3),
+            "device": device,
+            "versions": {name: version(name) for name in PACKAGES},
+            "losses": trained.losses,
+            "failures": [asdict(u) for u in trained.unusable],
+        }
+        folders.finish(out, out / folders.WORK / "saved", record, trained.unusable)
     return trained
 
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError, ModelError, StoreError
+from thresher.storage.atomic import replacing, write_bytes
 
 if TYPE_CHECKING:
     from thresher.training.rows import Unusable
@@ -27,52 +28,65 @@ if TYPE_CHECKING:
 RECORD = "training.json"
 FAILURES = "failures.jsonl"
 WORK = ".training"
+IDENTITY = "identity"  # in WORK: the fingerprint of the training that was begun
+NEEDED = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})  # of a record
 MODEL_FILES = ("config.json", "adapter_config.json")
 PROCESSING = (".json", ".jinja", ".txt", ".model", ".py")
 NOT_COPIED = ("config.json", "generation_config.json", "adapter_config.json", RECORD)
 
 
-def prepare(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
-    """Make `out` ready for the training of this identity; its record if it is finished already (and `resume`).
+def check(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
+    """The record of this very training if `out` holds it, finished (and `resume`); else None. Writes nothing.
 
-    Raises ConfigError when it cannot be written to, or holds another model or the beginning of another training.
+    Raises ConfigError where `out` holds another model or the beginning of another training.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out} is a file. Give a folder; it is made when it does not exist.")
     record = read(out)
     if record is not None and record.get("identity") == identity and resume:
         return record
     if (record is not None and record.get("identity") != identity) or (
         record is None and any((out / name).exists() for name in MODEL_FILES)
     ):
-        what = _difference(record) if record is not None else "a model that thresher did not train there"
+        what = "a model that thresher did not train there"
+        if record is not None:
+            what = _difference(record)
+        elif (out / RECORD).exists():
+            what = f"a model whose record, {RECORD}, is damaged"
         raise ConfigError(f"--out {out} holds {what}. Give another folder, or delete this one.")
-    begun = out / WORK / "identity"
-    if begun.exists() and begun.read_text("utf-8") != identity:
+    begun = _begun(out)
+    if begun is not None and begun != identity:
         raise ConfigError(
             f"--out {out} holds the beginning of another training (other rows, base or recipe). Repeat that command to "
             f"finish it, give another folder, or delete {out / WORK}."
         )
-    try:
-        if not resume:
-            shutil.rmtree(out / WORK, ignore_errors=True)
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-        probe = out / f".tmp-{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
-        begun.write_text(identity, "utf-8")
-    except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written to: {e.strerror}. Give a folder you may write to.") from e
     return None
+
+
+def begin(out: Path, identity: str, resume: bool) -> None:
+    """Make `out` ready for the training of this identity. Raises ConfigError where it cannot be written to."""
+    try:
+        if not resume or _begun(out) is None:  # whose checkpoints these are is not known
+            shutil.rmtree(out / WORK, ignore_errors=True)
+        write_bytes(out / WORK / IDENTITY, identity.encode(), advice="")
+    except StoreError as e:
+        raise ConfigError(f"--out {out} cannot be written to: {e} Give a folder you may write to.") from e
+
+
+def _begun(out: Path) -> str | None:
+    """The identity of a training that was begun in `out`; None where there is none, or its note is damaged."""
+    try:
+        text = (out / WORK / IDENTITY).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{32}", text) else None
 
 
 def read(out: Path) -> dict[str, Any] | None:
     """The record of a finished training, or None."""
     try:
         record = json.loads((out / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "identity" in record else None
+    return record if isinstance(record, dict) and record.keys() >= NEEDED else None
 
 
 def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Unusable]) -> None:
@@ -80,19 +94,18 @@ def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Un
     try:
         if failures:
             lines = "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
-            (aside / FAILURES).write_text(lines, "utf-8")
+            (aside / FAILURES).write_text(lines, "utf-8", "backslashreplace")
         else:
             (out / FAILURES).unlink(missing_ok=True)
         (out / RECORD).unlink(missing_ok=True)
         names = sorted(p.name for p in aside.iterdir())
-        mode = (out / WORK / "identity").stat().st_mode  # as the user's umask has it; safetensors makes files private
+        mode = (out / WORK / IDENTITY).stat().st_mode  # as the user's umask has it; safetensors makes files private
         for name in names:
             (aside / name).chmod(mode)
         for name in sorted(names, key=lambda n: n in MODEL_FILES):  # a folder with a config holds its weights
             os.replace(aside / name, out / name)
-        written = out / f".tmp-{uuid.uuid4().hex}"
-        written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(written, out / RECORD)
+        with replacing(out / RECORD) as written:
+            written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     except OSError as e:
         raise StoreError(f"The trained model could not be written to {out}: {e.strerror or e}. Run again.") from e
     shutil.rmtree(out / WORK, ignore_errors=True)

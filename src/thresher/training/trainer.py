@@ -8,7 +8,6 @@ weights only, and counts once its `progress.json` stands, which is written last.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import random
@@ -31,6 +30,8 @@ from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.teach import Teacher
 from thresher.errors import ModelError, StoreError
 from thresher.progress import Progress
+from thresher.storage.atomic import replacing
+from thresher.storage.sealed import FILES, check_files, digests, seal, unseal
 from thresher.training.lengths import by_length
 from thresher.training.recipe import Recipe
 from thresher.training.rows import Batch, Batches
@@ -145,17 +146,24 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         return self._before + time.monotonic() - self._started
 
     def resume(self, trainer: AnswerTrainer) -> Path | None:
-        """The last complete checkpoint, whose counts are taken over; everything else in the folder is dropped."""
+        """The last complete and undamaged checkpoint, whose counts are taken over; all others are dropped."""
         self.trainer = trainer
-        found = sorted(self._folder.glob("checkpoint-*/" + PROGRESS), key=lambda p: int(p.parent.name.split("-")[1]))
-        kept = found[-1].parent if found else None
+        kept = None
+        for folder in sorted(self._folder.glob("checkpoint-*"), key=_step, reverse=True):
+            if not (folder / PROGRESS).exists():
+                continue  # a kill came before it was complete
+            try:
+                saved = unseal((folder / PROGRESS).read_bytes())
+                check_files(folder, saved[FILES])
+                trainer.losses, self._before = list(saved["losses"]), float(saved["seconds"])
+                self.batches.bad.update({int(row): why for row, why in saved["bad"].items()})
+                self.batches.good = saved["good"]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+                self._say(f"The checkpoint {folder} is damaged ({e}) and is not used.")
+                continue
+            kept = folder
+            break
         self._drop_all_but(kept)
-        if kept is not None:
-            told = json.loads((kept / PROGRESS).read_text("utf-8"))
-            trainer.losses = told["losses"]
-            self._before = told["seconds"]
-            self.batches.bad.update({int(row): why for row, why in told["bad"].items()})
-            self.batches.good = told["good"]
         self._started = self._saved = time.monotonic()
         return kept
 
@@ -173,21 +181,34 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None
         here = self._folder / f"checkpoint-{state.global_step}"
-        told = {
+        names = sorted(p.name for p in here.iterdir() if p.is_file())
+        content = {
             "losses": self.trainer.losses,
             "seconds": self.seconds,
             "good": self.batches.good,
             "bad": {str(row): why for row, why in list(self.batches.bad.items())},
+            FILES: digests(here, names),
         }
-        (here / "progress.tmp").write_text(json.dumps(told), "utf-8")
-        os.replace(here / "progress.tmp", here / PROGRESS)
+        with replacing(here / PROGRESS) as aside:
+            aside.write_bytes(seal(content))
         self._drop_all_but(here)
         self._took, self._saved = time.monotonic() - self._saved, time.monotonic()
+
+    def _say(self, text: str) -> None:
+        if self._progress is None:
+            warnings.warn(text, stacklevel=2)
+        else:
+            self._progress.say(text)
 
     def _drop_all_but(self, kept: Path | None) -> None:
         for other in self._folder.glob("checkpoint-*"):
             if other != kept:
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def train(

@@ -15,6 +15,7 @@ from thresher import methods, output, run
 from thresher.errors import ConfigError
 from thresher.report import try_to_write
 from thresher.report.select_report import command
+from thresher.storage.targets import check_folder
 from thresher.trained import Trainer
 from thresher.types import Budget
 from thresher.viewer.pins import DROP, KEEP
@@ -43,7 +44,7 @@ def export(session: Session, where: str) -> Exported:
         shown, out = session.shown, fresh(session.folder, where)
         made = not out.exists()
         try:
-            output.check_writable(out)
+            check_folder(out)
             mixture = session.mixture(shown.keep, shown.drop, out)
             for path, mask in ((mixture.keep, shown.keep), (mixture.drop, shown.drop)):
                 if path is not None:

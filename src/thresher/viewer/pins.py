@@ -10,15 +10,14 @@ opening, so that one pair of files says it all.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import ConfigError, StoreError
+from thresher.errors import ConfigError
 from thresher.mixture.listed import WRITER, listed
+from thresher.storage.atomic import sweep, write_bytes
 from thresher.types import digests_to_bytes
 
 if TYPE_CHECKING:
@@ -77,17 +76,6 @@ class Pins:
             json.dumps({"row": row, "id": id_, "digest": digest.hex(), WRITER: "view"})
             for row, id_, digest in zip(rows.tolist(), self.pool.ids(rows), digests, strict=True)
         ]
-        aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(aside, "w", encoding="ascii") as f:
-                f.write("".join(line + "\n" for line in lines))
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(aside, path)
-        except OSError as error:
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror or error}. The pins stay as they were."
-            ) from error
-        finally:
-            aside.unlink(missing_ok=True)
+        text = "".join(line + "\n" for line in lines)
+        sweep(path.parent)
+        write_bytes(path, text.encode("ascii"), advice=" The pins stay as they were.")

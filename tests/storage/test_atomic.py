@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from thresher.errors import StoreError
-from thresher.publish import publish
+from thresher.storage.atomic import write_bytes
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
     for data in (b"old", "neu: ü".encode(), b""):
-        publish(tmp_path / "file.json", data)
+        write_bytes(tmp_path / "file.json", data)
         assert (tmp_path / "file.json").read_bytes() == data
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
@@ -24,8 +24,8 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
             f.write(data[:2])
         raise OSError(28, "No space left on device")
 
-    publish(tmp_path / "file.json", b"old")
+    write_bytes(tmp_path / "file.json", b"old")
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StoreError, match=r"file\.json cannot be written: No space left on device\. Make room"):
-        publish(tmp_path / "file.json", b"new one")
+        write_bytes(tmp_path / "file.json", b"new one")
     assert (tmp_path / "file.json").read_bytes() == b"old" and os.listdir(tmp_path) == ["file.json"]

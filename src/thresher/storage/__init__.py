@@ -1,0 +1,1 @@
+"""Files that several processes may write: whole or not at all (`atomic`), one writer at a time (`lock`)."""
