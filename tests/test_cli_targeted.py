@@ -62,7 +62,7 @@ def test_a_whole_selection_and_its_replay(command: Command, rules: dict[str, Rul
     assert "validation rationale: 18 wanted, 18 scored" in out and "row_skills: 60 wanted, 60 scored" in out
     assert "The model gets 12 of 18 validation rows wrong (67%)" in out and "errors.json, errors.jsonl" in out
     told = yaml.safe_load(Path("a/run.yaml").read_text())
-    assert told["config"]["validation"] == "val.json" and told["config"]["settings"]["teacher"] == "master"
+    assert told["config"]["validation"] == "../val.json" and told["config"]["settings"]["teacher"] == "master"
     assert list(told["roles"]) == ["teacher"] and told["counts"]["selected"] == 9
     code, out, _ = command("select", "--config", "a/run.yaml", "--out", "b")
     assert code == 0 and "Nothing was scored" in out

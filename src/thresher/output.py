@@ -225,6 +225,9 @@ def _request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
             plain |= {f"setting {k}": _setting(v) for k, v in value.items()}
         else:
             plain[key] = [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value)
+    if plain.get("url"):  # --backend openai --url URL --model NAME is --model URL#NAME
+        plain.pop("backend", None)
+        plain["model"] = f"{plain.pop('url')}#{plain.get('model', '')}"
     if os.path.isdir(str(plain.get("model", ""))):
         plain["model"] = os.path.realpath(plain["model"])
     return plain

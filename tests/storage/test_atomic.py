@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.made_pools import record, write_pool
 from thresher.errors import StoreError
-from thresher.storage.atomic import write_bytes
+from thresher.storage.atomic import sweep, temporary, write_bytes
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -29,3 +33,51 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
     with pytest.raises(StoreError, match=r"file\.json cannot be written: No space left on device\. Make room"):
         write_bytes(tmp_path / "file.json", b"new one")
     assert (tmp_path / "file.json").read_bytes() == b"old" and os.listdir(tmp_path) == ["file.json"]
+
+
+KILLED = """
+import os, signal, sys
+os.replace = lambda a, b: os.kill(os.getpid(), signal.SIGKILL)
+from thresher.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "pool.json", "-f", "sharegpt", "-o", "out/x.json"),
+        ("export", "pool.json", "-f", "webdataset", "-o", "out/x.tar"),
+        ("doctor", "pool.json", "--no-near", "--fix", "out/fixed.jsonl"),
+    ],
+)
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path, words: tuple[str, ...]) -> None:
+    write_pool(tmp_path / "pool.json", [record(i) for i in range(10)])
+    (tmp_path / "out").mkdir()
+    where = {"cwd": tmp_path, "env": {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}}
+
+    def run(*program: str) -> int:
+        return subprocess.run([sys.executable, *program, *words], capture_output=True, check=False, **where).returncode  # type: ignore[call-overload]
+
+    assert run("-m", "thresher") == 0  # fills the cache, so that the kill meets the export itself
+    expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert run("-c", KILLED) == -signal.SIGKILL
+    assert [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".tmp-")]
+    assert {n: (tmp_path / "out" / n).read_bytes() for n in expected} == expected
+    assert run("-m", "thresher") == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == expected
+
+
+def test_files_of_other_programs_and_living_writers_stay(tmp_path: Path) -> None:
+    mine, other = temporary(tmp_path), tmp_path / ".tmp-download"
+    for path in (mine, other):
+        path.touch()
+        os.utime(path, (0, 0))
+    sweep(tmp_path, locked=True)
+    assert mine.exists() and other.exists()
+
+
+def test_a_name_of_250_bytes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 250)
+    write_bytes(path, b"x")
+    assert path.read_bytes() == b"x"

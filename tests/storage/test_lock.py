@@ -184,3 +184,22 @@ def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         progress.say("Waiting for [it], a rather long line.")
     assert stream.getvalue() == drawn.getvalue() == "Waiting for [it], a rather long line.\n"
     assert capsys.readouterr() == ("", "")
+
+
+def test_permission_denied_by_a_lock_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import fcntl
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fcntl, "flock", denied)
+    with pytest.raises(StoreError, match="cannot be locked: Permission denied"):  # noqa: SIM117
+        with file_lock(tmp_path / "a.lock", "waits", Unheard()):
+            raise AssertionError("it was not locked")
+
+
+def test_a_thread_may_take_its_own_lock_again(tmp_path: Path) -> None:
+    with file_lock(tmp_path / "a.lock", "works", Unheard()), file_lock(tmp_path / "a.lock", "works", Unheard()):
+        assert (tmp_path / "a.lock").exists()
+    assert not list(tmp_path.iterdir())

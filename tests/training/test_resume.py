@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.training.rows import pool_of, record
 from thresher.errors import ConfigError
 from thresher.pools import Pool
 from thresher.progress import Silent
+from thresher.storage.lock import NAME, file_lock
 from thresher.training import Recipe, Trained, fit
 
 RECIPE = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3)
@@ -129,6 +131,58 @@ def test_half_a_checkpoint_does_not_count(pool: Pool, tmp_path: Path) -> None:
     assert len(told["losses"]) == step
     rest = fit(base, pool, None, RECIPE, out, device="cpu")
     assert rest.steps == 15 - step
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "progress.json", "trained.safetensors"])
+@pytest.mark.parametrize("how", ["empty", "cut", "flipped"])
+def test_a_damaged_checkpoint_is_said_and_not_used(
+    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, how: str
+) -> None:
+    base, out = str(build("llava")), tmp_path / "m"
+    with pytest.raises(KeyboardInterrupt):
+        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
+    (damaged,) = out.glob(f".training/checkpoint-*/{file}")
+    data = damaged.read_bytes()
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    damaged.write_bytes({"empty": b"", "cut": data[:middle], "flipped": flipped}[how])
+    with pytest.warns(UserWarning, match="is damaged .* and is not used"):
+        rest = fit(base, pool, None, RECIPE, out, device="cpu")
+    assert rest.steps == 15
+
+
+def test_a_training_that_was_begun_with_a_damaged_note_starts_afresh(pool: Pool, tmp_path: Path) -> None:
+    base, out = str(build("llava")), tmp_path / "m"
+    for note in (b"", b"\xff\xfe", b"0123"):
+        (out / ".training").mkdir(parents=True, exist_ok=True)
+        (out / ".training" / "identity").write_bytes(note)
+        (out / ".training" / "left").touch()
+        with pytest.raises(KeyboardInterrupt):
+            fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(1))
+        assert not (out / ".training" / "left").exists()
+        assert not (out / ".thresher.lock").exists()
+
+
+def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) -> None:
+    """The second of the same waits and takes the model; one of another recipe is refused at once."""
+    base, out = str(build("llava")), tmp_path / "m"
+    with pytest.raises(KeyboardInterrupt):  # a beginning, so that the other recipe is refused
+        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(1))
+    results: list[Trained] = []
+    both = [
+        threading.Thread(target=lambda: results.append(fit(base, pool, None, RECIPE, out, device="cpu")))
+        for _ in range(2)
+    ]
+    with file_lock(out / NAME, "trains here"):
+        for thread in both:
+            thread.start()
+        with pytest.raises(ConfigError, match="the beginning of another training"):
+            fit(base, pool, None, FULL, out, device="cpu")
+        assert not results
+    for thread in both:
+        thread.join()
+    assert sorted(r.steps > 0 for r in results) == [False, True]
+    assert results[0].losses == results[1].losses and not (out / NAME).exists()
 
 
 def test_without_resume_it_starts_afresh(pool: Pool, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
     )
     first = Session(folder)
     outcome = run.select(pool, load("length"), Budget("20%"), store=first.store, mixture=told.mixture)
-    output.write(outcome, pool, told, folder)
+    output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(session.pins.drop).tolist() == [9]
     assert session.shown.outcome is not None
@@ -215,7 +215,7 @@ def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> N
     )  # fmt: skip
     store = Session(folder).store
     outcome = run.select(pool, load("length"), Budget("20%"), store=store, mixture=told.mixture)
-    output.write(outcome, pool, told, folder)
+    output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert session.shown.outcome is not None
     same(session.shown.outcome, outcome)
