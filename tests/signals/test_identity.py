@@ -83,13 +83,13 @@ SIGNALS: list[Signal] = [
 
 FINGERPRINTS = {
     "Answer": "5995cff0c42f7edf8afbffa8cc2cc236",
-    "AnswerLoss": "ba3cfeaba98d31f3bc83d91128dfd076",
+    "AnswerLoss": "eefe9ce502fb4aea29f94182599a6e3d",
     "AnswerSwitch": "99aa13b7873bd231532443ac56913ac4",
     "Choice": "da84061fe3561c5155dc38d8ae6b0b57",
-    "Demonstrations": "ca6e1e56d185a23985623db76636e681",
+    "Demonstrations": "94f4f0f8cfbf907702f39b8fbb4c0663",
     "Gap": "f133585552b6cfecd991cf3d1fea36fb",
     "Judge": "28e39910c0d1b9d82c1a895efec7b868",
-    "Knowledge": "cb845e18e88111efff1b32ba76c93df5",
+    "Knowledge": "7ddd9181d7596e0de19385e6c9d2c7af",
     "Learned": "4ed2b5ae325e6aa07bf904071234e539",
     "Length": "36c36c9f31cbe21eed2dc30acc59360a",
     "MissingSkill": "1cb93bd1e6daef1936660dcdbf3dc097",

@@ -141,7 +141,7 @@ def begin(
     needs = needs_model(signals)
     if needs and means.model is None and not means.roles:
         raise ConfigError(
-            "This method asks a model about the rows. Name one: a folder, a hub id, or demo for the built-in one."
+            "This method asks a model about the rows. Name one: --model with a folder, a hub id, or demo."
         )
     computation = Computation(pool, means, within=within, aside=aside)
     computation.exclude_known_problems(needs or usable_only)

@@ -256,7 +256,7 @@ class Passes(ActiveRows):
         found = self.model if base is None else self.handles.get(base, self.model)
         if found is None:
             raise ConfigError(
-                "This method asks a model about the rows. Name one: a folder, a hub id, or demo for the built-in one."
+                "This method asks a model about the rows. Name one: --model with a folder, a hub id, or demo."
             )
         return found
 
