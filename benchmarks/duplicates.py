@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from thresher.peak_memory import in_bytes
+from thresher.console.peak_memory import in_bytes
 
 WORDS = 30_000
 COPIES = 20  # one row in so many is a copy

@@ -38,10 +38,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fuzz_damage import damaged, packed
+from thresher.console.peak_memory import peak_bytes
 from thresher.errors import ImageError, ThresherError
 from thresher.exporters import export
 from thresher.exporters.options import Options
-from thresher.peak_memory import peak_bytes
 from thresher.pools import Pool, open_pool
 from thresher.types import digests_to_bytes
 

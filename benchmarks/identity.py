@@ -25,7 +25,7 @@ OPEN = """
 import json, sys, time
 from pathlib import Path
 import thresher.pools
-from thresher.peak_memory import peak_bytes
+from thresher.console.peak_memory import peak_bytes
 from thresher.pools import open_pool
 hashed, parsed = [0], [0.0]
 began = time.perf_counter()

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from thresher.peak_memory import in_bytes
+from thresher.console.peak_memory import in_bytes
 
 NAIVE = """
 import json, random, sys

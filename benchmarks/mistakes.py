@@ -21,19 +21,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from thresher import run
 from thresher.backends import ModelHandle, resolve
-from thresher.compute import Means
 from thresher.demo.llava_rows import Row, write_rows
 from thresher.demo.questions import sample_question
 from thresher.demo.rationales import FACT_KINDS, Rationale, false_rationale
 from thresher.demo.styles import phrase
 from thresher.demo.teacher import Known, handle
+from thresher.engine import Means
 from thresher.methods.error_driven import ErrorDriven
 from thresher.pools import open_pool
+from thresher.selection import select as run
 from thresher.signals.mistake import Mistake
 from thresher.signals.query import Query
-from thresher.store import Store
+from thresher.storage.columns import Store
 from thresher.types import ModelIdentity, RowSignal, Sample, SampleSource, Scored, Turn
 
 

@@ -34,12 +34,12 @@ from thresher.demo.teacher import handle, read_labels
 from thresher.evaluation import evaluate
 from thresher.methods import load
 from thresher.pools import open_pool
-from thresher.rounds import select as select_in_rounds
-from thresher.store import Store
-from thresher.trained import identity_of, trained_model, trainer
+from thresher.selection.iterate import select as select_in_rounds
+from thresher.stats.verdict import difference, over_seeds
+from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
+from thresher.training.registry import identity_of, trained_model, trainer
 from thresher.types import Budget, TrainedModel
-from thresher.verdict import difference, over_seeds
 
 WEAK = ("comparison", "digits", "chart")
 PRACTICE = 800  # rows that made the student

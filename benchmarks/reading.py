@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from thresher.peak_memory import in_bytes
+from thresher.console.peak_memory import in_bytes
 
 OPEN = """
 import json, sys, time

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from thresher.peak_memory import peak_bytes
+from thresher.console.peak_memory import peak_bytes
 from thresher.retrieval import Bm25
 from thresher.samplers.retrieve import retrieve
 

@@ -18,12 +18,12 @@ from pathlib import Path
 JOB = """
 import sys
 from pathlib import Path
-from thresher import run
+from thresher.selection import select as run
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.methods import load
 from thresher.pools import open_pool
-from thresher.store import Store
+from thresher.storage.columns import Store
 from thresher.types import Budget
 pool_file, store, rate = Path(sys.argv[1]), Store(sys.argv[2]), float(sys.argv[3])
 pool = open_pool(pool_file)

@@ -25,16 +25,17 @@ from rich.console import Console
 from rich.table import Table
 
 from million import generate
-from thresher import output, run
 from thresher.backends import ModelHandle
-from thresher.compute import Computation, Means, Request
-from thresher.config import RunConfig
+from thresher.console.peak_memory import peak_bytes
+from thresher.engine import Computation, Means, Request
 from thresher.methods import load
 from thresher.mixture import settled_for
-from thresher.peak_memory import peak_bytes
 from thresher.pools import Pool, open_pool
-from thresher.prepared import prepare
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.config import RunConfig
+from thresher.selection.prepare import prepare
+from thresher.storage.columns import Store
 from thresher.types import Budget, ModelIdentity, RowSignal
 from thresher.viewer import render
 from thresher.viewer.browse import Browser, Query

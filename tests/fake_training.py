@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from thresher.backends import ModelHandle
 from thresher.backends.fake import FakeBackend
-from thresher.trained import Trainer
+from thresher.training.registry import Trainer
 from thresher.types import ModelIdentity
 
 

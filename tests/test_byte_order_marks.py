@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from thresher.config import read as read_config
 from thresher.evaluation.lmms import read as read_lmms
 from thresher.exporters.llamafactory import _info
 from thresher.pools import open_pool
+from thresher.selection.config import read as read_config
 from thresher.signals.capabilities import read_capabilities
 
 BOM = codecs.BOM_UTF8

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thresher import output, run
 from thresher.backends import ModelHandle, resolve
 from thresher.backends.hf.load import BATCH_TOKENS
 from thresher.methods import load
-from thresher.plan import plan
 from thresher.pools import Pool, open_pool
-from thresher.run import Outcome
 from thresher.samplers import ks_distance
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.plan import plan
+from thresher.selection.select import Outcome
+from thresher.storage.columns import Store
 from thresher.types import Budget
 
 SLICES = {"easy_vqa": ("easy_vqa/train.json", "easy_vqa/images", 700), "nlvr": ("nlvr/dev.json", "nlvr/images", 700)}
@@ -40,10 +41,12 @@ SMALL = 200  # rows of the runs that are repeated
 JOB = """
 import os, signal, sys
 from pathlib import Path
-from thresher import output, run, store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage import columns as store
 from thresher.backends import resolve
 from thresher.backends.hf import backend
-from thresher.engines import local
+from thresher.engine import local
 from thresher.methods import load
 from thresher.pools import open_pool
 from thresher.types import Budget

@@ -22,7 +22,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import thresher",
         "from thresher import *",
-        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.config, thresher.progress",
+        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.selection.config, thresher.console.progress",
         "import thresher.methods, thresher.signals, thresher.samplers",
         "import thresher.cli",
         "import thresher.demo",

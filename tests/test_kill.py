@@ -23,8 +23,10 @@ JOB = f"""
 import os, signal, sys
 from pathlib import Path
 from tests.made_pools import Model, Nested
-from thresher import output, run, store
-from thresher.engines import local
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage import columns as store
+from thresher.engine import local
 from thresher.pools import open_pool
 from thresher.types import Budget
 

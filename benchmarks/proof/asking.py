@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from thresher.backends import ModelHandle
+from thresher.console.progress import Progress
 from thresher.evaluation import evaluate
 from thresher.pools import Pool
-from thresher.progress import Progress
-from thresher.store import Store
+from thresher.storage.columns import Store
 
 
 @dataclass(frozen=True)

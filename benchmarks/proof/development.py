@@ -35,7 +35,6 @@ from benchmarks.proof.questions import balanced_questions  # noqa: E402
 from benchmarks.proof.report import collect  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
-from thresher import run  # noqa: E402
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Comparison, Job, chosen_rows, compare, job, read_cell  # noqa: E402
 from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
@@ -44,8 +43,9 @@ from thresher.demo.styles import phrase  # noqa: E402
 from thresher.evaluation import evaluate  # noqa: E402
 from thresher.methods import load  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
-from thresher.store import Store  # noqa: E402
-from thresher.trained import trainer  # noqa: E402
+from thresher.selection import select as run  # noqa: E402
+from thresher.storage.columns import Store  # noqa: E402
+from thresher.training.registry import trainer  # noqa: E402
 from thresher.types import Budget, Method  # noqa: E402
 
 SIZES = setup.Sizes()

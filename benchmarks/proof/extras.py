@@ -19,7 +19,7 @@ from thresher.backends import resolve
 from thresher.demo.measure_model import measure
 from thresher.demo.questions import KINDS
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.storage.columns import Store
 from thresher.training import fit
 
 CONDITIONS = ("none", "same", "other", "wrong", "other_same_style")

@@ -27,7 +27,7 @@ from thresher.backends import resolve  # noqa: E402
 from thresher.demo.pool import make_evaluation, make_pool  # noqa: E402
 from thresher.evaluation import evaluate  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
-from thresher.store import Store  # noqa: E402
+from thresher.storage.columns import Store  # noqa: E402
 from thresher.training import fit  # noqa: E402
 from thresher.training.recipe import Recipe  # noqa: E402
 

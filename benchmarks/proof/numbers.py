@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from benchmarks.proof.oracles import Labels
 
+from thresher.answers.normalise import normalise
 from thresher.compare import Job, Result, answers_of, chosen_rows, read_cell
-from thresher.evaluation.normalise import normalise
-from thresher.verdict import Interval, Verdict, judge, over_seeds
+from thresher.stats.verdict import Interval, Verdict, judge, over_seeds
 
 Key = tuple[str, str]  # method, budget
 

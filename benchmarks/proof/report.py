@@ -19,7 +19,7 @@ from benchmarks.proof.work import job_of
 
 from thresher.backends import resolve
 from thresher.compare import FULL, RANDOM
-from thresher.verdict import Interval, Verdict, difference
+from thresher.stats.verdict import Interval, Verdict, difference
 
 BUDGETS = ("5%", "10%", "30%")
 WHAT = {

@@ -23,8 +23,8 @@ from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Job, compare, job  # noqa: E402
 from thresher.demo.teacher import handle, read_labels  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
-from thresher.store import Store  # noqa: E402
-from thresher.trained import trainer  # noqa: E402
+from thresher.storage.columns import Store  # noqa: E402
+from thresher.training.registry import trainer  # noqa: E402
 from thresher.types import Budget  # noqa: E402
 
 

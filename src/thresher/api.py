@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.config import RunConfig, default_store
 from thresher.errors import ConfigError
 from thresher.pools.paths import shown
+from thresher.selection.config import RunConfig, default_store
 from thresher.types import Budget, RolesMethod
 
 if TYPE_CHECKING:
-    from thresher.compute import OnMissing
+    from thresher.engine import OnMissing
     from thresher.mixture import Mixture
     from thresher.pools import Pool
-    from thresher.run import Outcome
-    from thresher.targeted import OnLeak
+    from thresher.selection.select import Outcome
+    from thresher.selection.target import OnLeak
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Chosen:
 
         `overwrite`: replace the selection of another request, which is an error otherwise (ConfigError).
         """
-        from thresher import output
         from thresher.report import try_to_write
+        from thresher.selection import folder as output
 
         output.write(self.outcome, self.pool, self.config, Path(folder), overwrite=overwrite)
         if problem := try_to_write(folder, self.pool):
@@ -94,14 +94,14 @@ def select(
     >>> chosen = thresher.select("train.json", "clipper", "30%", images="images", model="demo")  # doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
-    from thresher import rounds as in_rounds
     from thresher.backends import resolve
     from thresher.methods import load
     from thresher.methods.needs import asks_the_model, needs
-    from thresher.needed import check_extras
-    from thresher.outcome import require_rows
     from thresher.pools import open_pool
-    from thresher.store import Store
+    from thresher.selection import iterate as in_rounds
+    from thresher.selection.requirements import check_extras
+    from thresher.selection.result import require_rows
+    from thresher.storage.columns import Store
 
     columns = Store(str(store or default_store()))
     chosen = load(method, dict(settings or {}))

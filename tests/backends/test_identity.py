@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from thresher import content
 from thresher.backends.identity import find
+from thresher.storage import content
 
 
 @pytest.fixture

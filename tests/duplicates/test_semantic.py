@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.made_pools import FirstTies, HighestLoss, Model, record, write_pool
-from thresher import output, run
 from thresher.backends.fake import FakeBackend
 from thresher.cli import main
 from thresher.duplicates import embedding, semantic
@@ -19,9 +18,11 @@ from thresher.duplicates.embedding import PARTS, WIDTH, as_bytes, from_bytes, pr
 from thresher.duplicates.stage import representatives
 from thresher.errors import CapabilityError, ConfigError
 from thresher.mixture import Mixture
-from thresher.plan import plan
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.plan import plan
+from thresher.storage.columns import Store
 from thresher.types import Budget, ImageRef, Sample, SampleSource, Scored, Turn
 
 # ------------------------------------------------------------------------------------------------ groups

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.made_pools import FirstTies
-from thresher import output, run
 from thresher.duplicates.stage import Representatives, representatives
 from thresher.mixture import Mixture
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage.columns import Store
 from thresher.types import Budget
 
 ANSWER = (

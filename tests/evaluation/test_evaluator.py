@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.planted import Planted
+from thresher.answers.candidates import expected
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.evaluation import Evaluation, check, evaluate
 from thresher.evaluation.report import check_out, write
 from thresher.pools import open_pool
 from thresher.pools.pool import Pool
-from thresher.signals.candidates import expected
-from thresher.store import Store
+from thresher.storage.columns import Store
 from thresher.types import Sample
 
 COLOURS = ("red", "green", "blue")

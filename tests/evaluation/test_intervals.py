@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thresher.evaluation.intervals import interval, macro_interval, student
+from thresher.stats.intervals import interval, macro_interval, student
 
 
 def draw(

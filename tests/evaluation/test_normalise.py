@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from thresher.evaluation.metrics import anls, edit_distance, exact_match, relaxed_match
-from thresher.evaluation.normalise import normalise, number
+from thresher.answers.metrics import anls, edit_distance, exact_match, relaxed_match
+from thresher.answers.normalise import normalise, number
 
 SAME = [
     ("Yes.", "yes", " yes ", "YES", "yes!", "“Yes”", "**Yes**", "\nyes\t", "ｙｅｓ"),

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.made_pools import FirstTies
-from thresher import output, run
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage.columns import Store
 from thresher.types import Budget
 
 ENTRIES: dict[str, dict[str, Any]] = {

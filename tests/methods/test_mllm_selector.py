@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.methods.planted import digests
+from thresher.engine.graph import signals_of
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mllm_selector import MllmSelector
-from thresher.signal_graph import signals_of
 from thresher.signals.seed_rows import SeedRows
 from thresher.types import Columns, ModelIdentity, TrainedModel, seeded_ties
 

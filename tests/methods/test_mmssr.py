@@ -6,7 +6,6 @@ import pytest
 from tests.methods.planted import digests, sample_columns
 from thresher.errors import ConfigError
 from thresher.methods import load
-from thresher.methods.agreement import f1, spearman
 from thresher.methods.mmssr import NO_STYLE, Mmssr
 from thresher.methods.mmssr_notes import told
 from thresher.methods.needs import asks_the_model, needs
@@ -18,6 +17,7 @@ from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenScore, TeacherWrittenStyles
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.written_score import WrittenScore
+from thresher.stats.correlation import f1, spearman
 from thresher.types import Capability, Columns, ModelIdentity, TrainedModel, seeded_ties
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.made_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
-from thresher import methods, output, run
+from thresher import methods
 from thresher.backends import resolve
 from thresher.cli import main
 from thresher.errors import ConfigError
@@ -20,7 +20,9 @@ from thresher.mixture.choose import interleaved
 from thresher.mixture.quotas import Bounds, targets
 from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, ModelIdentity, Sample, Selection
 
 

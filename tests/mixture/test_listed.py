@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.made_pools import FirstTies
-from thresher import exporters, output, run
+from thresher import exporters
 from thresher.errors import ConfigError
 from thresher.mixture.listed import listed
 from thresher.pools import Pool, open_pool
 from thresher.report.folder import read_failures
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes
 
 CASES = Path(__file__).resolve().parents[2] / "../shared/cases"

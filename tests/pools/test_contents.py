@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import row
-from thresher import content
 from thresher.errors import ImageError, PoolError
 from thresher.pools import contents, open_pool
 from thresher.pools.pool import Pool
-from thresher.run import compute
-from thresher.store import Store
+from thresher.selection.select import compute
+from thresher.storage import content
+from thresher.storage.columns import Store
 from thresher.types import CHANGED, Capability, Columns, Field, Sample, SampleSource, Scored, Signal
 
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (90, 90, 90), (10, 200, 200)]

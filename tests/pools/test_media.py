@@ -12,7 +12,7 @@ import pytest
 from thresher.doctor import examine
 from thresher.duplicates.stage import representatives
 from thresher.pools import llava, open_pool
-from thresher.store import Store
+from thresher.storage.columns import Store
 from thresher.types import digests_to_bytes
 
 CASE = Path(__file__).resolve().parents[2] / "../shared/cases/01-dedup-forgets-video-audio"

@@ -214,7 +214,7 @@ def test_memory_stays_far_below_the_file(tmp_path, make_row):
     assert file.stat().st_size > 60_000_000
     script = """
         import sys
-        from thresher.peak_memory import peak_bytes
+        from thresher.console.peak_memory import peak_bytes
         from thresher.pools import open_pool
         before = peak_bytes()
         pool = open_pool(sys.argv[1])

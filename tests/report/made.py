@@ -13,12 +13,13 @@ from PIL import Image
 
 from tests.fake_training import FakeTraining
 from tests.made_pools import Model
-from thresher import output, run
 from thresher.api import Chosen
-from thresher.config import RunConfig
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.config import RunConfig
+from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
 
 SOURCES = ("charts", "photos", "text", "exam")

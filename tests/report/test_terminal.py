@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from tests.report.made import chosen, picture_pool, record
-from thresher import output, progress, summary
+from thresher.console import progress
 from thresher.pools import Pool
+from thresher.selection import folder as output
+from thresher.selection import summary
 
 
 def hostile_pool(folder: Path) -> Pool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thresher.signals.candidates import candidates, expected, question, read_options
+from thresher.answers.candidates import candidates, expected, question, read_options
 from thresher.types import Sample, Turn
 
 

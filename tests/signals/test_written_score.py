@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from thresher.answers.prose import named_option
 from thresher.backends.fake import FakeBackend
 from thresher.signals.capabilities import CAPABILITIES, STYLES
-from thresher.signals.prose import named_option
 from thresher.signals.style import style_bits, style_names
 from thresher.signals.written_score import WrittenScore, score_of
 from thresher.types import ModelIdentity, Sample, Turn

@@ -15,8 +15,8 @@ from tests.fake_training import FakeTraining
 from tests.made_pools import record, write_pool
 from tests.tiny_models import build
 from tests.training import rows as pictures
+from thresher.console.progress import Bar, Lines, Progress, Silent
 from thresher.errors import StoreError
-from thresher.progress import Bar, Lines, Progress, Silent
 from thresher.storage.lock import file_lock
 
 TOO_LONG = 300.0  # seconds, on a machine that is busy
@@ -26,12 +26,12 @@ import sys
 from pathlib import Path
 from tests.fake_training import FakeTraining
 from tests.made_pools import Model
-from thresher import run
+from thresher.selection import select as run
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
-from thresher.progress import Lines
-from thresher.store import Store
-from thresher.trained import Trainer
+from thresher.console.progress import Lines
+from thresher.storage.columns import Store
+from thresher.training.registry import Trainer
 from thresher.types import Budget
 
 folder = Path(sys.argv[1])
@@ -52,13 +52,13 @@ print("rows", out.rows.tolist(), flush=True)
 REAL = """
 import sys
 from pathlib import Path
-from thresher import run
+from thresher.selection import select as run
 from thresher.backends import resolve
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
-from thresher.progress import Lines
-from thresher.store import Store
-from thresher.trained import trainer
+from thresher.console.progress import Lines
+from thresher.storage.columns import Store
+from thresher.training.registry import trainer
 from thresher.types import Budget
 
 folder, base = Path(sys.argv[1]), sys.argv[2]

@@ -9,14 +9,14 @@ import numpy as np
 from tests.tiny_models import build
 from tests.training.rows import pool_of, record
 from thresher.backends import resolve
-from thresher.lesson_pool import LessonPool
-from thresher.methods.agreement import spearman
 from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.judge import Judge
 from thresher.signals.lessons import ScoreLessons
 from thresher.signals.teacher import TeacherJudge
 from thresher.signals.teacher_sample import TeacherSample
+from thresher.stats.correlation import spearman
 from thresher.training import Recipe, fit
+from thresher.training.lesson_pool import LessonPool
 from thresher.types import Columns, ModelIdentity
 
 TEACHER = ModelIdentity("labels", "none", "none", "none")

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from tests.tiny_models import build
 from tests.training.rows import pool_of, record
+from thresher.console.progress import Silent
 from thresher.errors import ConfigError
 from thresher.pools import Pool
-from thresher.progress import Silent
 from thresher.storage.lock import NAME, file_lock
 from thresher.training import Recipe, Trained, fit
 
@@ -30,7 +30,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from thresher.pools import open_pool
-from thresher.progress import Silent
+from thresher.console.progress import Silent
 from thresher.training import Recipe, fit
 
 class Slow(Silent):

@@ -9,13 +9,13 @@ from starlette.testclient import TestClient
 
 from tests.made_pools import Model
 from tests.report.made import picture_pool, record, selected
-from thresher import run
 from thresher.backends import ModelHandle
 from thresher.methods import load
 from thresher.mixture import Mixture
-from thresher.outcome import Outcome
 from thresher.pools import Pool
-from thresher.store import Store
+from thresher.selection import select as run
+from thresher.selection.result import Outcome
+from thresher.storage.columns import Store
 from thresher.types import Budget
 from thresher.viewer.app import application
 from thresher.viewer.guard import Guard, Keys

@@ -14,13 +14,14 @@ pytest.importorskip("rensa")
 from tests.aimed_models import Rules, validation
 from tests.made_pools import record, write_pool
 from tests.viewer.opened import cannot_open
-from thresher import output, run
 from thresher.backends import ModelHandle
-from thresher.config import RunConfig
 from thresher.methods import load
 from thresher.pools import open_pool
 from thresher.report.picture import picture
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.config import RunConfig
+from thresher.storage.columns import Store
 from thresher.types import Budget
 from thresher.viewer import render
 from thresher.viewer.export import export

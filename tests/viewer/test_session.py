@@ -11,13 +11,14 @@ import pytest
 
 from tests.report.made import record, selected
 from tests.viewer.opened import by_run, pool_of, session_of
-from thresher import output, run
-from thresher.config import RunConfig
 from thresher.errors import ConfigError, PoolError, ThresherError
 from thresher.methods import load
 from thresher.mixture import Mixture
-from thresher.outcome import Outcome
-from thresher.store import Store
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection.config import RunConfig
+from thresher.selection.result import Outcome
+from thresher.storage.columns import Store
 from thresher.types import Budget
 from thresher.viewer.cards import items
 from thresher.viewer.recall import NeedsModel, NotStored

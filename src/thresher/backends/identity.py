@@ -18,8 +18,8 @@ from typing import Any
 
 from thresher.backends.handle import ModelHandle
 from thresher.backends.hf.checkpoint import check_index, shards
-from thresher.content import digests
 from thresher.errors import ModelError, NotAModel
+from thresher.storage.content import digests
 from thresher.types import ModelIdentity
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code

@@ -13,7 +13,7 @@ from thresher.cli.guard import note
 
 if TYPE_CHECKING:
     from thresher.compare import Comparison, Line
-    from thresher.compare_plan import ComparePlan
+    from thresher.compare.plan import ComparePlan
     from thresher.pools import Pool
     from thresher.types import Method
 
@@ -105,16 +105,16 @@ def compare(
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
-    from thresher.config import default_store
+    from thresher.console.progress import for_stderr
     from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
     from thresher.extras import require
     from thresher.methods.needs import no_model
-    from thresher.needed import check_extras
-    from thresher.progress import for_stderr
-    from thresher.store import Store
-    from thresher.trained import trainer
+    from thresher.selection.config import default_store
+    from thresher.selection.requirements import check_extras
+    from thresher.storage.columns import Store
     from thresher.training.recipe import Recipe
+    from thresher.training.registry import trainer
     from thresher.types import Budget, TargetMethod
 
     chosen = load(methods, settings or [])
@@ -158,7 +158,7 @@ def compare(
     if unchecked := only_exact_note():
         note(unchecked)
     if plan:
-        from thresher.compare_plan import plan as estimate
+        from thresher.compare.plan import plan as estimate
 
         check_leaks(job, for_stderr())
         show_plan(estimate(job, store=kept, out=out, probe=probe))
@@ -190,9 +190,9 @@ def compare(
 
 def load(names: str, settings: list[str]) -> dict[str, Method]:
     """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises ConfigError."""
-    from thresher.config import parse_settings
     from thresher.errors import ConfigError, nearest
     from thresher.methods import load as load_method
+    from thresher.selection.config import parse_settings
 
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not [name for name in wanted if name != "random"]:
@@ -241,8 +241,8 @@ def show(comparison: Comparison, out: Path) -> None:
     """The table, a sentence for each verdict, what it cost, notes, and where the files are."""
     from rich.markup import escape
 
-    from thresher.progress import duration
-    from thresher.summary import say, stdout, table
+    from thresher.console.progress import duration
+    from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     say(console, "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and seed.")
@@ -280,8 +280,8 @@ def show(comparison: Comparison, out: Path) -> None:
 
 def _worth(line: Line) -> str:
     """Selecting against the training that it saves, in words."""
-    from thresher.progress import duration
-    from thresher.saving import pays_off
+    from thresher.console.progress import duration
+    from thresher.selection.saving import pays_off
 
     if line.seconds_saved is None:
         return ""
@@ -292,15 +292,15 @@ def _worth(line: Line) -> str:
 
 
 def _signed(seconds: float) -> str:
-    from thresher.progress import duration
+    from thresher.console.progress import duration
 
     return duration(seconds) if seconds >= 0 else f"-{duration(-seconds)}"
 
 
 def show_plan(plan: ComparePlan) -> None:
     """The cells, and what those that are missing would cost."""
-    from thresher.progress import duration
-    from thresher.summary import say, stdout, table
+    from thresher.console.progress import duration
+    from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     cells = table("method", "budget", "rows", "cells", "finished", "rows to train on")

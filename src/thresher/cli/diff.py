@@ -33,7 +33,7 @@ def diff(
     from thresher.report import diff_report
     from thresher.report.diff import difference
     from thresher.report.folder import load
-    from thresher.summary import say, stdout
+    from thresher.selection.summary import say, stdout
 
     if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
         raise ConfigError(f"--out {out}: give a file such as diff.html in a folder that exists.")
@@ -52,7 +52,7 @@ def diff(
 
 def _same_place(a: str, b: str) -> bool:
     """Whether both were selected from one pool file, which then is opened once."""
-    from thresher import output
+    from thresher.selection import folder as output
 
     return bool(output.read(a)["pool"] == output.read(b)["pool"])
 
@@ -63,7 +63,7 @@ def show(d: Difference) -> None:
 
     from thresher.report.chart import tick_text
     from thresher.report.diff_report import label
-    from thresher.summary import NARROW, plain, say, share, stdout, table
+    from thresher.selection.summary import NARROW, plain, say, share, stdout, table
 
     console = stdout()
     a, b = label(d.a, d.b), label(d.b, d.a)

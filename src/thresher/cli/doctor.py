@@ -60,11 +60,11 @@ def doctor(
 ) -> None:
     """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
     from thresher.cli.prepare import open_the_pool
-    from thresher.config import default_store
+    from thresher.console.progress import for_stderr
     from thresher.doctor import CONTEXT, look, repair
     from thresher.doctor.repair import check
-    from thresher.progress import for_stderr
-    from thresher.store import Store
+    from thresher.selection.config import default_store
+    from thresher.storage.columns import Store
 
     kept = Store(store or default_store())
     try:
@@ -119,8 +119,8 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
-    from thresher.progress import counted
-    from thresher.summary import plain, say, share, stdout, table
+    from thresher.console.progress import counted
+    from thresher.selection.summary import plain, say, share, stdout, table
 
     console = stdout()
     say(console, f"[bold]{escape(found.path)}[/]: {counted(found.rows)}, {counted(found.images, 'different image')}.")
@@ -152,8 +152,8 @@ def show_repaired(repaired: Repaired) -> None:
     """What was written, in two lines."""
     from rich.markup import escape
 
-    from thresher.progress import counted
-    from thresher.summary import say, stdout
+    from thresher.console.progress import counted
+    from thresher.selection.summary import say, stdout
 
     console = stdout()
     say(

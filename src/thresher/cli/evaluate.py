@@ -12,9 +12,9 @@ from thresher.cli.guard import Interrupted, note
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
-    from thresher.config import RunConfig
     from thresher.evaluation import Evaluation
-    from thresher.store import Store
+    from thresher.selection.config import RunConfig
+    from thresher.storage.columns import Store
 
 MOST_GROUPS = 30
 
@@ -78,11 +78,11 @@ def evaluate(
     Answers are stored as they come: a stopped evaluation goes on where it was.
     """
     from thresher.cli.prepare import the_model
-    from thresher.config import default_store
     from thresher.errors import ConfigError
     from thresher.evaluation import report
     from thresher.methods.needs import no_model
-    from thresher.store import Store
+    from thresher.selection.config import default_store
+    from thresher.storage.columns import Store
 
     if data is None and lmms_eval is None:
         raise ConfigError("Missing: --data (a file of any format of a pool), or --lmms-eval TASKS.")
@@ -129,8 +129,8 @@ def _ask(
     max_new_tokens: int,
 ) -> Evaluation:
     from thresher.cli.prepare import open_the_pool
+    from thresher.console.progress import for_stderr
     from thresher.evaluation import evaluate as run
-    from thresher.progress import for_stderr
 
     pool = open_the_pool(data, images, store, trust_paths=told.trust_paths)
     progress = for_stderr()
@@ -164,9 +164,9 @@ def show(found: Evaluation) -> None:
     """The overall line, how rows were asked, what failed, and a table of the groups."""
     from rich.markup import escape
 
-    from thresher.compute import commonest
-    from thresher.progress import counted, duration
-    from thresher.summary import say, stdout, table
+    from thresher.console.progress import counted, duration
+    from thresher.engine import commonest
+    from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     say(
@@ -199,7 +199,7 @@ def show(found: Evaluation) -> None:
 def _show_tasks(tasks: dict[str, dict[str, float]]) -> None:
     from rich.markup import escape
 
-    from thresher.summary import stdout, table
+    from thresher.selection.summary import stdout, table
 
     out = table("lmms-eval task", "metric", "value")
     for task, metrics in tasks.items():

@@ -64,12 +64,12 @@ def export(
     ] = None,
 ) -> None:
     """Write the rows of a selection or pool in a trainer's format, in pool order. Reports what it cannot hold."""
-    from thresher import output
     from thresher.cli.guard import note
     from thresher.errors import ConfigError
     from thresher.exporters import default
     from thresher.exporters import export as write
     from thresher.exporters.options import Options
+    from thresher.selection import folder as output
 
     if absolute and relative_to is not None:
         raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
@@ -94,12 +94,12 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     """The pool that a selection was made from, and its rows in pool order. Raises PoolError where the pool changed."""
     import numpy as np
 
-    from thresher import output
     from thresher.cli.guard import note
+    from thresher.console.progress import Reading
     from thresher.errors import PoolError
     from thresher.pools import open_pool
-    from thresher.progress import Reading
-    from thresher.store import Store
+    from thresher.selection import folder as output
+    from thresher.storage.columns import Store
     from thresher.types import digests_to_bytes
 
     run = output.read(folder)
@@ -122,10 +122,10 @@ def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool
     import numpy as np
 
     from thresher.cli.guard import note
-    from thresher.config import default_store
+    from thresher.console.progress import Reading, counted
     from thresher.errors import ConfigError, PoolError
     from thresher.pools import open_pool
-    from thresher.progress import Reading, counted
+    from thresher.selection.config import default_store
 
     place = Path(spec)
     named = (

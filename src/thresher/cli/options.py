@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from thresher.config import RunConfig
+    from thresher.selection.config import RunConfig
 
 MODEL_PANEL = "Model"
 SERVER_PANEL = "Model behind a server"
@@ -439,8 +439,8 @@ def told(context: typer.Context, **instead: Any) -> RunConfig:
     """
     from dataclasses import fields
 
-    from thresher.config import RunConfig, combine, parse_settings, read
     from thresher.errors import ConfigError
+    from thresher.selection.config import RunConfig, combine, parse_settings, read
 
     known = {f.name for f in fields(RunConfig)}
     flags = {name: value for name, value in context.params.items() if name in known} | instead

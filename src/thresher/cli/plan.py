@@ -13,8 +13,8 @@ import typer
 from thresher.cli import options as o
 
 if TYPE_CHECKING:
-    from thresher.config import RunConfig
-    from thresher.plan import Plan, SignalPlan
+    from thresher.selection.config import RunConfig
+    from thresher.selection.plan import Plan, SignalPlan
 
 
 def plan(
@@ -68,7 +68,7 @@ def plan(
 ) -> None:
     """Estimate what select with the same options would score and cost. Stores nothing."""
     from thresher.cli.prepare import prepare
-    from thresher.plan import plan as make
+    from thresher.selection.plan import plan as make
 
     told = o.told(context)
     job = prepare(told, out=False, options=o.roles_by_option(context))
@@ -103,8 +103,8 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
     from rich.markup import escape
 
-    from thresher.progress import counted, duration
-    from thresher.summary import say, stdout, table
+    from thresher.console.progress import counted, duration
+    from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     asked = f", asking {escape(plan.model)}" if plan.model else ""
@@ -208,7 +208,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
     """A line for the signals of one pass that miss the same number of rows, in the order of the first; also for more than
     FEW signals of one kind that are asked one by one.
     """
-    from thresher.summary import FEW
+    from thresher.selection.summary import FEW
 
     alike = Counter(s.signal for s in signals if not s.asked_with)
     groups: dict[tuple[object, ...], list[SignalPlan]] = {}
@@ -219,7 +219,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
 
 
 def _line(group: Sequence[SignalPlan]) -> Line:
-    from thresher.summary import families
+    from thresher.selection.summary import families
 
     first = group[0]
     tokens, hours = [s.tokens for s in group], [s.hours for s in group]

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.cli.guard import note
-from thresher.config import SERVER, RunConfig, default_store, require
 from thresher.errors import CapabilityError, ConfigError
+from thresher.selection.config import SERVER, RunConfig, default_store, require
 from thresher.types import Budget, Method, RolesMethod
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.backends.openai.options import ServerOptions
     from thresher.pools import Pool
-    from thresher.store import Store
-    from thresher.trained import Trainer
+    from thresher.storage.columns import Store
+    from thresher.training.registry import Trainer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Job:
     @property
     def trainer(self) -> Trainer:
         """How a model is trained where the method needs one of its own."""
-        from thresher.trained import trainer
+        from thresher.training.registry import trainer
 
         c = self.config
         return trainer(
@@ -72,13 +72,13 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
         )
     semantic = config.dedup == "semantic"
     asks = asks_the_model(method) or semantic
-    from thresher.needed import check_extras
+    from thresher.selection.requirements import check_extras
 
     here = config.model if config.backend == "hf" else None
     if asks and here is None and config.backend == "hf":
         raise no_model("--dedup semantic" if not asks_the_model(method) else f"--method {method.name}")
     check_extras(method, model=here, asks=asks, dedup=config.dedup, rounds=config.rounds or 1)
-    from thresher.store import Store
+    from thresher.storage.columns import Store
 
     store = Store(config.store or default_store())
     store.check(
@@ -140,7 +140,7 @@ def in_tokens(budget: Budget) -> bool:
 
 def check_out(out: str, pool: Pool) -> None:
     """Make the output folder, or say why that cannot work. Raises ConfigError."""
-    from thresher.output import spare_the_pool
+    from thresher.selection.folder import spare_the_pool
     from thresher.storage.targets import check_folder
 
     spare_the_pool(pool, check_folder(out))
@@ -150,7 +150,7 @@ def check_not_another(config: RunConfig, method: Method) -> None:
     """Raises ConfigError where --out holds the selection of another request, before this one is scored."""
     from dataclasses import fields
 
-    from thresher.output import plain_settings, refuse_another
+    from thresher.selection.folder import plain_settings, refuse_another
 
     given = config.to_mapping()
     given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
@@ -162,8 +162,8 @@ def open_the_pool(
     path: str, images: str | None, store: Store, format: str | None = None, trust_paths: bool = False
 ) -> Pool:
     """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`)."""
+    from thresher.console.progress import Reading
     from thresher.pools import open_pool
-    from thresher.progress import Reading
 
     reading = Reading(path)
     cache = store.root / "pools"
@@ -212,7 +212,7 @@ def the_roles(
 def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> None:
     """Raises CapabilityError where the method would train a model that is behind a server."""
     from thresher.backends.openai.resolve import is_served
-    from thresher.signal_graph import models_to_train, signals_of, walk
+    from thresher.engine.graph import models_to_train, signals_of, walk
 
     served = [h.name for h in (model, *roles.values()) if h is not None and is_served(h.identity)]
     if not served:

@@ -71,16 +71,17 @@ def select(
     Another budget, method or seed reuses the stored scores.
     """
     from thresher.cli.prepare import prepare
-    from thresher.progress import for_stderr
+    from thresher.console.progress import for_stderr
 
     told = o.told(context)
     job = prepare(told, out=True, options=o.roles_by_option(context), overwrite=overwrite)
     assert job.config.out is not None  # prepare asks for it
     folder = Path(job.config.out)
-    from thresher import output, summary
-    from thresher import rounds as in_rounds
-    from thresher.outcome import require_rows
     from thresher.report import try_to_write
+    from thresher.selection import folder as output
+    from thresher.selection import iterate as in_rounds
+    from thresher.selection import summary
+    from thresher.selection.result import require_rows
 
     progress = for_stderr()
     try:
@@ -117,8 +118,8 @@ def select(
 
 def left(job: Job) -> str:
     """How many rows are still to be scored, in words."""
-    from thresher.plan import plan
-    from thresher.progress import counted
+    from thresher.console.progress import counted
+    from thresher.selection.plan import plan
 
     made = plan(
         job.pool,

@@ -16,13 +16,13 @@ def signals(
     """Write all scores behind a selection, of kept and other rows, to a parquet file. No model is run."""
     import pyarrow.parquet as pq
 
-    from thresher import output
+    from thresher.console.progress import for_stderr
     from thresher.errors import StoreError
-    from thresher.progress import for_stderr
+    from thresher.selection import folder as output
+    from thresher.selection.summary import say, stdout
     from thresher.storage.atomic import replacing
     from thresher.storage.lock import folder_lock
     from thresher.storage.targets import check_file
-    from thresher.summary import say, stdout
 
     path = check_file(out, suffixes=(".parquet",))
     table = output.signals_table(folder)

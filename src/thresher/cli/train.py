@@ -103,12 +103,12 @@ def train(
     )
     from thresher.cli.guard import note
     from thresher.cli.prepare import open_the_pool
-    from thresher.config import check_device, default_store
+    from thresher.console.progress import for_stderr
     from thresher.errors import CapabilityError
     from thresher.extras import require
     from thresher.methods.needs import no_model
-    from thresher.progress import for_stderr
-    from thresher.store import Store
+    from thresher.selection.config import check_device, default_store
+    from thresher.storage.columns import Store
 
     require("train", "thresher train")
     check_device(device or "auto")
@@ -138,8 +138,8 @@ def train(
 
 def _show(trained: Trained) -> None:
     from thresher.cli.guard import note
-    from thresher.progress import duration
-    from thresher.summary import say, stdout
+    from thresher.console.progress import duration
+    from thresher.selection.summary import say, stdout
 
     console = stdout()
     if trained.unusable:

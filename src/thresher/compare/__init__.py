@@ -6,7 +6,7 @@ once a seed. A finished cell is kept, and never computed again while what it dep
     cells      what is compared with what, and what a cell's fingerprint covers     touches nothing
     kept       the files of a finished cell                                         reads and writes `out/cells`
     running    select, train and evaluate the cells that are missing                writes into `out` and the store
-    judging    from cells to a table and verdicts (statistics: `thresher.verdict`)  touches nothing
+    judging    from cells to a table and verdicts (statistics: `thresher.stats.verdict`)  touches nothing
     table      the table, and compare.json and compare.svg                          writes into `out`
 """
 

@@ -1,6 +1,6 @@
 """From finished cells to the table: means, intervals and verdicts, over the evaluation rows that every model answered.
 
-Arithmetic only; the statistics are in `thresher.verdict`. Touches no file.
+Arithmetic only; the statistics are in `thresher.stats.verdict`. Touches no file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
 from thresher.compare.kept import Result
 from thresher.compare.table import Comparison, Line
 from thresher.errors import StoreError
-from thresher.verdict import judge, over_seeds
+from thresher.stats.verdict import judge, over_seeds
 
 
 def judge_cells(job: Job, done: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]]) -> Comparison:

@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher import run
 from thresher.compare.cells import FULL, Cell, Job
 from thresher.compare.judging import judge_cells
 from thresher.compare.kept import Result, discard, keep, read_cell, work_folder
 from thresher.compare.table import Comparison, write
+from thresher.selection import select as run
+from thresher.selection.target import leaks, needs_target
 from thresher.storage.atomic import sweep
 from thresher.storage.lock import folder_lock
 from thresher.storage.sealed import Damaged
 from thresher.storage.targets import check_folder
-from thresher.targeted import leaks, needs_target
 from thresher.types import Budget
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from thresher.backends import ModelHandle
-    from thresher.compute import OnMissing
+    from thresher.console.progress import Progress
+    from thresher.engine import OnMissing
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.store import Store
-    from thresher.trained import Trainer
+    from thresher.storage.columns import Store
+    from thresher.training.registry import Trainer
 
 
 class Evaluated(Protocol):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from thresher.compare.kept import Result
-from thresher.progress import counted
+from thresher.console.progress import counted
+from thresher.stats.verdict import Interval, Verdict
 from thresher.storage.atomic import write_bytes
-from thresher.verdict import Interval, Verdict
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Comparison:
 
 def write(comparison: Comparison, out: Path) -> None:
     """compare.svg and compare.json. Raises StoreError (disk full)."""
-    from thresher.report.compare_plot import plot
+    from thresher.compare.plot import plot
 
     write_bytes(out / "compare.svg", plot(comparison.lines).encode())
     write_bytes(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())

@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher import output, run, summary
 from thresher.backends import resolve
-from thresher.config import RunConfig
+from thresher.console.progress import Progress, duration
 from thresher.demo.pool import make_pool
 from thresher.extras import require
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
-from thresher.progress import Progress, duration
 from thresher.report import try_to_write
 from thresher.samplers import ks_distance, ks_of_random
+from thresher.selection import folder as output
+from thresher.selection import select as run
+from thresher.selection import summary
+from thresher.selection.config import RunConfig
+from thresher.storage.columns import Store
 from thresher.storage.targets import check_folder
-from thresher.store import Store
 from thresher.text import lines
 from thresher.types import Budget
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from thresher.run import Outcome
+    from thresher.selection.select import Outcome
 
 BUDGET = "30%"
 STYLES = ("yes/no", "letter of a choice", "number", "word or short phrase", "sentence", "several sentences")

@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from thresher.console.progress import Progress, Silent
 from thresher.doctor.copies import look_for_copies, look_for_leaks
 from thresher.doctor.findings import EXAMPLES, Diagnosis, Example, Finding, Findings
 from thresher.doctor.images import look_at_images
@@ -23,7 +24,6 @@ from thresher.doctor.kinds import KINDS, SEVERITIES
 from thresher.doctor.repair import Repaired, repair
 from thresher.doctor.rows import CONTEXT, look_at_rows, look_at_texts
 from thresher.pools import Pool
-from thresher.progress import Progress, Silent
 
 __all__ = [
     "CONTEXT",

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.duplicates import find_leaks, only_exact_note
 from thresher.duplicates import image as looks
@@ -14,7 +15,6 @@ from thresher.duplicates.groups import near_groups
 from thresher.duplicates.signals import contents, order_of_roles
 from thresher.errors import MissingExtra
 from thresher.pools import Pool
-from thresher.progress import Progress
 
 READ = 4096  # rows at once
 

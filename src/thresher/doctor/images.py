@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.duplicates import image as looks
 from thresher.errors import ImageError, MissingExtra
@@ -23,7 +24,6 @@ from thresher.pools.files import is_remote
 from thresher.pools.image_formats import fits, open_image
 from thresher.pools.images import decode
 from thresher.pools.paths import refusal, shown
-from thresher.progress import Progress
 from thresher.types import ImageRef
 
 SMALLEST = 8  # pixels on a side

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimated
 from thresher.pools import Pool, files, llava
-from thresher.progress import Progress
 
 CONTEXT = 8192  # tokens
 READ = 4096  # rows at once

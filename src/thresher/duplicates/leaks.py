@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from thresher.console.progress import Progress, Silent
 from thresher.duplicates import image, text
 from thresher.duplicates.near import near_images, near_texts
 from thresher.duplicates.signals import in_pieces
 from thresher.extras import install, missing, require
-from thresher.progress import Progress, Silent
 from thresher.types import Sample
 
 if TYPE_CHECKING:

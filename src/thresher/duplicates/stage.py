@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.compute import Means, begin
+from thresher.console.progress import counted
 from thresher.duplicates.embedding import NO_STATES, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
 from thresher.duplicates.near import THRESHOLD as ALIKE
 from thresher.duplicates.semantic import THRESHOLD as CLOSE
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
+from thresher.engine import Means, begin
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
 from thresher.extras import missing, require
-from thresher.progress import counted
 from thresher.types import Signal
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.run import Column
-    from thresher.store import Store
+    from thresher.selection.select import Column
+    from thresher.storage.columns import Store
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _columns(
     means: Means,
 ) -> dict[str, Column] | None:
     """None where not a single row could be described, such as when no picture can be read."""
-    from thresher.run import compute_all  # a run asks for this stage
+    from thresher.selection.select import compute_all  # a run asks for this stage
 
     try:
         return compute_all(signals, pool, means, within)

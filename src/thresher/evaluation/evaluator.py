@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from thresher.compute import AUTO_LIMIT, Computation, Means, OnMissing, commonest
+from thresher.answers.candidates import Candidates, candidates, expected
+from thresher.answers.metrics import anls, exact_match, relaxed_match
+from thresher.answers.normalise import normalise
+from thresher.answers.reading import read
+from thresher.engine import AUTO_LIMIT, Computation, Means, OnMissing, commonest
 from thresher.errors import ConfigError, TooManyFailures, nearest
 from thresher.evaluation.groups import groups
-from thresher.evaluation.metrics import anls, exact_match, relaxed_match
-from thresher.evaluation.normalise import normalise
 from thresher.evaluation.part import Part
-from thresher.evaluation.reading import read
 from thresher.evaluation.report import Evaluation, summarise
 from thresher.signals.answer import Answer
-from thresher.signals.candidates import Candidates, candidates, expected
 from thresher.signals.choice import Choice
 from thresher.types import RowSignal, Sample, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.store import Store
+    from thresher.storage.columns import Store
 
 Score = Literal["auto", "generate", "choice"]
 SCORES = ("auto", "generate", "choice")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.errors import StoreError
-from thresher.evaluation.intervals import interval, macro_interval
+from thresher.stats.intervals import interval, macro_interval
 from thresher.storage.atomic import replacing
 from thresher.storage.lock import folder_lock
 from thresher.storage.targets import check_file

@@ -21,10 +21,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.console.progress import counted
 from thresher.errors import ConfigError
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
-from thresher.progress import counted
 from thresher.samplers import Matched, allocate, ks_distance, ks_of_random, match_distribution
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge

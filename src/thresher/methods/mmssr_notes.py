@@ -9,12 +9,12 @@ import math
 
 import numpy as np
 
-from thresher.methods.agreement import f1, spearman
-from thresher.progress import counted
+from thresher.console.progress import counted
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
 from thresher.signals.health import LOW_MASS, chosen_warnings, parse_warnings, style_warnings, warnings
 from thresher.signals.lessons import taught_score
+from thresher.stats.correlation import f1, spearman
 from thresher.types import Columns
 
 POOR = 0.3  # mean rank correlation with the teacher under which a scorer has not learned enough to be used silently

@@ -21,10 +21,10 @@ from thresher.mixture.tokens import TokenBudget, TokenCounts
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
     from thresher.duplicates.stage import Representatives
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.store import Store
+    from thresher.storage.columns import Store
 
 
 class Memory:

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.console.progress import counted
 from thresher.errors import ConfigError
 from thresher.mixture.choose import KEEP, METHOD, UNSCORABLE, Ask, Given, choose
 from thresher.mixture.memory import Memory
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import Mixture, parse_filter, parse_quota
 from thresher.mixture.tokens import TokenCounts, most_rows, parse_tokens, reached, rows_for
-from thresher.progress import counted
 from thresher.samplers import allocate
 from thresher.types import Budget, Columns, Findings, Selection
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
     from thresher.pools import Pool
-    from thresher.progress import Progress
-    from thresher.store import Store
+    from thresher.storage.columns import Store
 
 NO_MODEL_SCORES = ("video:", "audio:", "too long:")  # beginnings of the errors of rows that are fine
 

@@ -1,6 +1,6 @@
 """The images of a pool as they are now: which files are there, and the SHA-256 of what they contain.
 
-A digest is computed once and remembered (`thresher.content`); a file that may not be read, or is not there, has none.
+A digest is computed once and remembered (`thresher.storage.content`); a file that may not be read, or is not there, has none.
 Files that a symbolic link leads out of the image folder to are not read. Remote images are fetched and hashed; they are
 remembered where their store tells more than a size (an ETag, a time). Reads the image folder; writes the memory only.
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from thresher import content
-from thresher.content import THREADS, Hashed, Memory, Stamp
 from thresher.errors import ImageError
 from thresher.pools import files
 from thresher.pools.paths import inside, refusal
 from thresher.pools.texts import Texts
+from thresher.storage import content
+from thresher.storage.content import THREADS, Hashed, Memory, Stamp
 from thresher.types import DIGEST, ImageRef
 
 CHUNK = 512  # images that a thread takes at once

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from thresher import content
-from thresher.content import Stamp
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install
+from thresher.storage import content
+from thresher.storage.content import Stamp
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"

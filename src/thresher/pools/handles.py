@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from thresher.content import Stamp
 from thresher.errors import PoolError
 from thresher.pools import files
 from thresher.pools.files import Kept
 from thresher.pools.parts import Part
 from thresher.pools.readers import Rows
+from thresher.storage.content import Stamp
 
 KEPT_OPEN = 64  # files of one pool
 

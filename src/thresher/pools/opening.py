@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.content import Memory
 from thresher.errors import PoolError
 from thresher.pools import cache as pool_cache
 from thresher.pools import contents, files, llava
@@ -26,6 +25,7 @@ from thresher.pools.locate import Source, absolute, locate
 from thresher.pools.parts import Part
 from thresher.pools.pool import Pool
 from thresher.pools.readers import check_format
+from thresher.storage.content import Memory
 
 if TYPE_CHECKING:
     from thresher.pools.index import Advance

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from thresher.console.progress import duration
 from thresher.errors import ConfigError
-from thresher.progress import duration
 from thresher.report import chart, page
 from thresher.report.chart import Figure
 from thresher.report.curves import Curve, Point, curves
-from thresher.saving import pays_off
+from thresher.selection.saving import pays_off
 from thresher.text import parse_json
 
 FULL, RANDOM = "full", "random"

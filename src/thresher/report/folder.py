@@ -15,15 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher import output
 from thresher.errors import ConfigError, PoolError
-from thresher.run import Failure
+from thresher.selection import folder as output
+from thresher.selection.select import Failure
 from thresher.text import lines
 from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
-    from thresher.run import Outcome
+    from thresher.selection.select import Outcome
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.progress import counted
+from thresher.console.progress import counted
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import Made
 from thresher.report.tally import short
-from thresher.summary import failure_kinds
+from thresher.selection.summary import failure_kinds
 
 MOST_NAMES = 6
 

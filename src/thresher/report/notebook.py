@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from thresher.progress import counted
+from thresher.console.progress import counted
 from thresher.report import page
 from thresher.report.diff_report import label
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import Card, Message, make_cards, plain_cards
 from thresher.report.tally import draw, short
-from thresher.summary import failure_kinds, share
+from thresher.selection.summary import failure_kinds, share
 
 if TYPE_CHECKING:
     from thresher.api import Chosen

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from thresher.progress import counted, duration
+from thresher.console.progress import counted, duration
 from thresher.report import page
 from thresher.report.folder import Made, load
 from thresher.report.gallery import ROWS, gallery
 from thresher.report.health import Remark, remarks
 from thresher.report.picture import picture
 from thresher.report.tally import panels
-from thresher.saving import Saving, of_run, percent
-from thresher.store import Store
-from thresher.summary import share
+from thresher.selection.saving import Saving, of_run, percent
+from thresher.selection.summary import share
+from thresher.storage.columns import Store
 
 if TYPE_CHECKING:
     from thresher.pools import Pool

@@ -12,7 +12,7 @@ import numpy as np
 
 from thresher.report.folder import Made
 from thresher.report.style import STYLES, style_of_row
-from thresher.summary import by_source, lengths
+from thresher.selection.summary import by_source, lengths
 
 STYLE_ROWS = 4000  # rows of the pool, and as many of the subset, whose answers are read
 MOST_TEXTS = 12

@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.evaluation.normalise import normalise
-from thresher.prompts import read
-from thresher.signals.candidates import candidates, expected, question
+from thresher.answers.candidates import candidates, expected, question
+from thresher.answers.normalise import normalise
 from thresher.signals.fill import fill
 from thresher.signals.other_answers import LONGEST
+from thresher.signals.prompts import read
 from thresher.signals.rationale import question_of
 from thresher.signals.steps import stated_answer, take_apart
 from thresher.signals.wrong import Wrong

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from thresher.signals.candidates import candidates
+from thresher.answers.candidates import candidates
 from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
 
 

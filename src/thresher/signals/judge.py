@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.prompts import read
 from thresher.signals.capabilities import Capability
+from thresher.signals.prompts import read
 from thresher.signals.query import AskedTogether, Query, shares
 from thresher.types import AnyModel, Field
 from thresher.types import Capability as Need

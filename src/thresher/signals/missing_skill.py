@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.prompts import read
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.case import plain_question
 from thresher.signals.fill import fill
+from thresher.signals.prompts import read
 from thresher.signals.skill_text import read_skills
 from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
 

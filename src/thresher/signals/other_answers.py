@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.evaluation.normalise import normalise
+from thresher.answers.normalise import normalise
 from thresher.types import Columns, Field, Signal
 
 LONGEST = 80  # characters of an answer that can be an option

@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.evaluation.metrics import exact_match
-from thresher.evaluation.reading import read as read_answer
-from thresher.prompts import read
+from thresher.answers.candidates import candidates, expected
+from thresher.answers.metrics import exact_match
+from thresher.answers.reading import read as read_answer
 from thresher.signals.answer import GenerateBackend
-from thresher.signals.candidates import candidates, expected
+from thresher.signals.prompts import read
 from thresher.signals.steps import final_answer, stated_answer, take_apart
 from thresher.types import (
     AnyModel,

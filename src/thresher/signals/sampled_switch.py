@@ -12,9 +12,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from thresher.answers.prose import named_option
 from thresher.errors import CapabilityError
 from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
-from thresher.signals.prose import named_option
 from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from thresher.signals.prose import without_reasoning
+from thresher.answers.prose import without_reasoning
 
 MOST_WORDS = 12
 _MARKER = re.compile(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from thresher.signals.prose import without_reasoning
+from thresher.answers.prose import without_reasoning
 
 _NUMBER = r"(?:step\s+)?\(?(\d{1,2})\s*[.):](?!\d)"
 _NUMBERED_LINE = re.compile(rf"^\s*(?:[-*•]\s*)?\**{_NUMBER}\**:?\s*", re.IGNORECASE)

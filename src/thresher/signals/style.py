@@ -21,11 +21,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.prompts import read
+from thresher.answers.prose import without_reasoning
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
-from thresher.signals.prose import without_reasoning
+from thresher.signals.prompts import read
 from thresher.signals.query import AskedTogether, Query, shares, written
 from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need

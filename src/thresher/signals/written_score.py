@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.answers.prose import whole_number
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
-from thresher.signals.prose import whole_number
 from thresher.signals.query import written
 from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
 from thresher.types import Capability as Need

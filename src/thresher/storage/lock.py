@@ -21,7 +21,7 @@ from thresher.errors import StoreError
 from thresher.storage.atomic import sweep
 
 if TYPE_CHECKING:
-    from thresher.progress import Progress
+    from thresher.console.progress import Progress
 
 NAME = ".thresher.lock"  # of the lock of a folder
 _held = threading.local()  # .paths: what this thread holds, so that a nested lock does not wait for itself

@@ -16,10 +16,10 @@ import numpy as np
 
 import thresher
 from thresher.backends.identity import Found, find, handle
+from thresher.console.progress import Progress
 from thresher.errors import ModelError
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
-from thresher.progress import Progress
 from thresher.storage.lock import folder_lock
 from thresher.storage.targets import check_folder
 from thresher.training import folder as folders

@@ -28,8 +28,8 @@ from trl import SFTConfig, SFTTrainer
 
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.teach import Teacher
+from thresher.console.progress import Progress
 from thresher.errors import ModelError, StoreError
-from thresher.progress import Progress
 from thresher.storage.atomic import replacing
 from thresher.storage.sealed import FILES, check_files, digests, seal, unseal
 from thresher.training.lengths import by_length

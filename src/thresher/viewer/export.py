@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher import methods, output, run
+from thresher import methods
 from thresher.errors import ConfigError
 from thresher.report import try_to_write
 from thresher.report.select_report import command
+from thresher.selection import folder as output
+from thresher.selection import select as run
 from thresher.storage.targets import check_folder
-from thresher.trained import Trainer
+from thresher.training.registry import Trainer
 from thresher.types import Budget
 from thresher.viewer.pins import DROP, KEEP
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.compute import Computation, Means, Request, SignalRun
+from thresher.engine import Computation, Means, Request, SignalRun
+from thresher.engine.fused import Together
+from thresher.engine.graph import memo_key, needs_model
 from thresher.errors import ThresherError
 from thresher.fingerprint import fingerprint
-from thresher.signal_graph import memo_key, needs_model
-from thresher.together import Together
 from thresher.types import PartSignal, RowSignal, SharedSignal, Signal
 
 if TYPE_CHECKING:

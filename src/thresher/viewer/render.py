@@ -22,7 +22,7 @@ from thresher.report.health import remarks
 from thresher.report.page import printable
 from thresher.report.picture import picture
 from thresher.report.tally import panels, short
-from thresher.summary import share
+from thresher.selection.summary import share
 from thresher.text import parse_json
 from thresher.viewer.browse import PAGE, SHOW
 

@@ -20,23 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher import config as configs
-from thresher import methods, output
+from thresher import methods
 from thresher.backends import ModelHandle
-from thresher.compute import Means
-from thresher.config import RunConfig
+from thresher.engine import Means
+from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
 from thresher.methods.needs import aims, asks_the_model
 from thresher.methods.settings import settings_of
 from thresher.mixture import Mixture, settled_for
 from thresher.mixture.memory import Memory
-from thresher.prepared import Prepared, prepare
 from thresher.report import folder as folders
 from thresher.report.select_report import command
 from thresher.samplers.orders import Orders, remembering
-from thresher.signal_graph import memo_key, signals_of, target_signals_of
-from thresher.store import Store
-from thresher.targeted import check, leaks
+from thresher.selection import config as configs
+from thresher.selection import folder as output
+from thresher.selection.config import RunConfig
+from thresher.selection.prepare import Prepared, prepare
+from thresher.selection.target import check, leaks
+from thresher.storage.columns import Store
 from thresher.types import Budget, Method, ModelIdentity, RolesMethod
 from thresher.viewer.pins import DROP, KEEP, Pins
 from thresher.viewer.recall import NeedsModel, Recall

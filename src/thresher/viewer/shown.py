@@ -22,8 +22,8 @@ from thresher.types import seeded_ties
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thresher.outcome import Outcome
     from thresher.pools import Pool
+    from thresher.selection.result import Outcome
 
 LEFT_OUT, DROPPED, KEPT, FAILED = 0, 1, 2, 3  # what became of a row
 KINDS_FROM = 400  # rows of each side whose reasons are looked at for the list of reasons

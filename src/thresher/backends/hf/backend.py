@@ -25,7 +25,7 @@ from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import Features, ImagePreparer
 from thresher.backends.hf.steps import ask_growing, grows
 from thresher.backends.hf.traits import stop_tokens
-from thresher.peak_memory import peak_bytes
+from thresher.console.peak_memory import peak_bytes
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
 
 if TYPE_CHECKING:

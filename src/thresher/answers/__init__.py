@@ -1,0 +1,1 @@
+"""What an answer says: normalisation, metrics, reading."""

@@ -1,0 +1,63 @@
+"""How right one answer is: exact match, ANLS for read text, relaxed accuracy for numbers off charts. Larger is better.
+
+ANLS as in ST-VQA and DocVQA: one minus the edit distance over the longer length, and 0 from a distance of one half on.
+Relaxed accuracy as in ChartQA: a number within 5% of the expected one is right; anything else must match exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thresher.answers.normalise import normalise, number
+
+ANLS_LIMIT = 0.5
+TOLERANCE = 0.05
+
+
+def exact_match(answer: str, expected: str) -> bool:
+    """Whether both are equal once normalised; an empty answer is never right."""
+    return bool(answer.strip()) and normalise(answer) == normalise(expected)
+
+
+def anls(answer: str, expected: str) -> float:
+    """In [0, 1]; case and the amount of white space do not count, everything else does.
+
+    >>> anls("Hotel Rio", "hotel  rio"), anls("hotel", "hostel"), anls("car", "house")
+    (1.0, 0.8333333333333334, 0.0)
+    """
+    a, b = (" ".join(t.casefold().split()) for t in (answer, expected))
+    longer = max(len(a), len(b))
+    if longer == 0:
+        return 1.0
+    if abs(len(a) - len(b)) >= ANLS_LIMIT * longer:
+        return 0.0
+    distance = edit_distance(a, b) / longer
+    return 1.0 - distance if distance < ANLS_LIMIT else 0.0
+
+
+def relaxed_match(answer: str, expected: str) -> bool:
+    """
+    >>> relaxed_match("104", "100"), relaxed_match("106", "100"), relaxed_match("Red", "red"), relaxed_match("12%", "0.12")
+    (True, False, True, True)
+    """
+    given, wanted = number(answer), number(expected)
+    if given is None or wanted is None:
+        return exact_match(answer, expected)
+    if wanted == 0:
+        return given == 0
+    return abs(given - wanted) <= TOLERANCE * abs(wanted) * (1 + 1e-12)
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Insertions, deletions and replacements from `a` to `b` (Levenshtein)."""
+    if a == b:
+        return 0
+    letters = np.array([ord(c) for c in b], np.int64)
+    steps = np.arange(len(b) + 1)
+    row = steps.copy()
+    for c in a:
+        here = np.empty_like(row)
+        here[0] = row[0] + 1
+        here[1:] = np.minimum(row[1:] + 1, row[:-1] + (letters != ord(c)))
+        row = np.minimum.accumulate(here - steps) + steps  # insertions, from left to right
+    return int(row[-1])

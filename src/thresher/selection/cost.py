@@ -1,0 +1,187 @@
+"""What a row costs with a model: measured on a few rows, or counted where the model is not to be opened.
+
+Each kind of question has its own price: a row alone, behind a demonstration, with all questions that are asked together, and
+with something written about it. The rows are scored and the results thrown away; `plan` multiplies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from thresher.engine import Computation
+from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
+from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
+
+PROBE_ROWS = 64
+WRITTEN_ROWS = 16  # of them, where the model has to write: that takes longer
+SHORT_ANSWER = 32  # tokens
+
+
+class ProbeResult(Protocol):
+    """What a backend measured on some rows."""
+
+    @property
+    def seconds(self) -> float: ...  # of scoring them once, warm
+    @property
+    def tokens(self) -> int: ...  # that passed the language model, images included
+    @property
+    def peak_bytes(self) -> int | None: ...  # most memory held, the model included; None where unknown
+
+
+class Probing(Protocol):
+    """A backend that can be measured."""
+
+    def probe(self, samples: Sequence[Sample], pool: SampleSource) -> ProbeResult: ...
+
+
+@dataclass(frozen=True)
+class Price:
+    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is encoded already or,
+    where the model cannot share its encoding (`reuses_prefix`), together with it.
+    """
+
+    tokens: float | None
+    seconds: float | None
+    peak_bytes: int | None
+    basis: str
+    reuses_prefix: bool = False
+    seconds_shown: float | None = None
+    seconds_asked: float | None = None  # of all questions that are asked together
+    seconds_written: Mapping[str, float] = field(default_factory=dict)  # of what is written about a row, by signal
+    asks: str = ""  # how the questions about a row run: packed, batched or full
+
+    def of(self, rows: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows."""
+        return _times(self.tokens, rows), _times(self.seconds, rows)
+
+    def of_written(self, rows: int, signal: str) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows about which the model writes; what it writes is not counted in tokens."""
+        return _times(self.tokens, rows), _times(self.seconds_written.get(signal, self.seconds), rows)
+
+    def of_asked(self, rows: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own tokens are not counted."""
+        return _times(self.tokens, rows), _times(
+            self.seconds if self.seconds_asked is None else self.seconds_asked, rows
+        )
+
+    def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long as a row."""
+        whole = rows + (demonstrations if self.reuses_prefix else rows)
+        seconds = _times(self.seconds, whole)  # by tokens alone, where nothing was measured behind a demonstration
+        if self.seconds_shown is not None and self.seconds is not None:
+            seconds = self.seconds_shown * rows + (self.seconds * demonstrations if self.reuses_prefix else 0)
+        return _times(self.tokens, whole), seconds
+
+
+def price(
+    computation: Computation,
+    model: ModelIdentity | None,
+    due: Sequence[RowSignal],
+    shared: Sequence[SharedSignal],
+    probe: bool,
+) -> Price:
+    """`due`: the signals that have rows to score; `shared`: those of them that are asked together with others."""
+    if not due:
+        return Price(0.0, 0.0, None, "")
+    pool = computation.pool
+    usable = np.flatnonzero(computation.active)
+    chosen = usable[np.argsort(computation.ties[usable], kind="stable")[:PROBE_ROWS]]  # a fair draw
+    samples = pool.samples(computation.order[chosen])
+    if probe:
+        backend = computation.backend(model)
+        if hasattr(backend, "probe"):
+            measured = backend.probe(samples, pool)
+            n = len(samples)
+            reuses = bool(getattr(backend, "reuses_prefix", False))
+            shown = any(map(shows, due)) and hasattr(backend, "one_shot")
+            behind = _seconds_shown(backend, samples, pool) / n if shown else None
+            together = _seconds_asked(backend, shared, samples, pool) / n if shared else None
+            written = _seconds_written(backend, due, samples, pool)
+            basis = f"measured on {n} rows"
+            each = measured.tokens / n, measured.seconds / n
+            asks = str(getattr(backend, "asks", "") or "") if shared else ""
+            return Price(*each, measured.peak_bytes, basis, reuses, behind, together, written, asks)
+    words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
+    images = sum(len(sample.images) for sample in samples)
+    tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
+    if model is not None and model.served:  # each question is a request with the whole row, and its words are paid for
+        tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
+    basis = (
+        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} an image; "
+        "the model was not measured, so hours and memory are not known"
+    )
+    return Price(tokens, None, None, basis)
+
+
+def _seconds_written(
+    backend: Any, signals: Sequence[RowSignal], samples: Sequence[Sample], pool: SampleSource
+) -> dict[str, float]:
+    """Seconds a row of the signals that have the model write, by name; those that depend on other columns cannot be tried
+    out of turn, and are taken to cost what the model's other writing does, or a short answer.
+    """
+    due = [s for s in signals if s.needs is Capability.GENERATE and not isinstance(s, SharedSignal)]
+    if not due or not hasattr(backend, "generate"):
+        return {}
+    some = samples[:WRITTEN_ROWS]
+    out: dict[str, float] = {}
+    for signal in due:
+        if not signal.inputs():
+            began = time.perf_counter()
+            for _ in signal.rows(some, None, backend, pool):
+                continue
+            out[signal.kind] = (time.perf_counter() - began) / len(some)
+    if not out:
+        began = time.perf_counter()
+        for _ in backend.generate(some, pool, SHORT_ANSWER):
+            continue
+        out[due[0].kind] = (time.perf_counter() - began) / len(some)
+    usual = sum(out.values()) / len(out)
+    return {s.kind: out.get(s.kind, usual) for s in due}
+
+
+def _seconds_asked(
+    backend: Any, signals: Sequence[SharedSignal], samples: Sequence[Sample], pool: SampleSource
+) -> float:
+    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked together."""
+    groups: dict[Hashable, list[SharedSignal]] = {}
+    for signal in signals:
+        if not signal.inputs():  # what depends on other columns cannot be tried out of turn
+            groups.setdefault(signal.together(), []).append(signal)
+    seconds = 0.0
+    for _ in range(2):  # once to warm up, once to measure
+        began = time.perf_counter()
+        for group in groups.values():
+            for _ in group[0].rows_together(group, samples, None, backend, pool):
+                continue
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
+    """Of scoring `samples` behind one of them, warm."""
+    seconds = 0.0
+    for _ in range(2):  # once to warm up, once to measure
+        began = time.perf_counter()
+        for _ in backend.one_shot(samples, [samples[0]] * len(samples), pool):
+            continue
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _prompt(signal: RowSignal) -> str:
+    """What is asked about a row, as far as the signal says so in a field; names that are to be filled in stand for themselves."""
+    return " ".join(str(getattr(signal, name, "")) for name in ("system", "prompt"))
+
+
+def shows(signal: RowSignal) -> bool:
+    """Whether each row stands behind a demonstration: its inputs say which."""
+    return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
+
+
+def _times(each: float | None, count: int) -> float | None:
+    return None if each is None else each * count

@@ -1,0 +1,202 @@
+"""Select, train, look again: the loop of error-driven tuning. Each round aims at what the student still gets wrong.
+
+Yao et al., arXiv:2412.15652, repeat error collection on the tuned student. Here the budget is split over the rounds; the student
+of a round is the given model trained on all rows selected so far, so that its training is the one that the user does in the end.
+Students are kept in the store (`trained`) and trained once. A round may take no row that an earlier one took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thresher.console.progress import counted
+from thresher.errors import CapabilityError, ConfigError
+from thresher.methods.error_driven import TEACHER
+from thresher.mixture import above_the_pool
+from thresher.selection import select as run
+from thresher.selection.select import Outcome
+from thresher.selection.target import OnLeak, check, leaks
+from thresher.storage.columns import Store
+from thresher.training.registry import Trainer, TrainingRun, identity_of, trained_model
+from thresher.types import Budget, Findings, Method, TrainedModel
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+    from thresher.engine import OnMissing
+    from thresher.mixture import Mixture
+    from thresher.pools import Pool
+    from thresher.training.recipe import Recipe
+
+
+def shares(budget: int, rounds: int) -> list[int]:
+    """Rows of each round, as equal as can be; early rounds get the odd ones.
+
+    >>> shares(10, 3)
+    [4, 3, 3]
+    """
+    return [budget // rounds + (r < budget % rounds) for r in range(rounds)]
+
+
+def select(
+    pool: Pool,
+    method: Method,
+    budget: Budget,
+    *,
+    rounds: int | None,
+    seed: int = 0,
+    model: ModelHandle | None = None,
+    store: Store,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+    trainer: Trainer | None = None,
+    roles: Mapping[str, ModelHandle] | None = None,
+    target: Pool | None = None,
+    on_leak: OnLeak = "refuse",
+    mixture: Mixture | None = None,
+    recipe: Recipe | None = None,
+    force: bool = False,
+) -> Outcome:
+    """As `run.select`, in `rounds` rounds (None or 1: it is `run.select`). `recipe`: of the students (None: the default).
+
+    The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1 = first; 0: not selected),
+    the findings of the first round, each round's error rate in `summary["rounds"]`. Stops early when nothing is wrong any more,
+    and fills nothing up then. Raises also ConfigError and CapabilityError where there is no student to train.
+    """
+    asked: dict[str, Any] = {
+        "seed": seed,
+        "store": store,
+        "on_missing": on_missing,
+        "retry_errors": retry_errors,
+        "progress": progress,
+        "trainer": trainer,
+        "roles": roles,
+        "target": target,
+        "force": force,
+    }
+    if rounds is None or rounds == 1:
+        return run.select(pool, method, budget, model=model, on_leak=on_leak, mixture=mixture, **asked)
+    student = _trainable(method, model, target, roles, mixture)
+    assert target is not None
+    repeated, leaked = leaks(pool, target, on_leak, progress)
+    gone = repeated
+    done: list[Outcome] = []
+    trainings: list[TrainingRun] = []
+    wanted = budget.capped(len(pool))
+    current = student
+    for number, share in enumerate(shares(wanted, rounds), 1):
+        if share == 0:
+            break
+        if done:
+            rows = np.concatenate([o.rows for o in done])
+            identity = identity_of(_student(student, recipe, seed), pool.digest[rows])
+            current = trained_model(identity, student, pool, np.sort(rows), store, trainer, progress)
+            trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
+            asked["roles"] = {TEACHER: student, **(roles or {})}  # the student itself at first, and it stays that one
+        outcome = run.select(pool, method, Budget(str(share)), model=current, on_leak=None, taken=gone, **asked)
+        nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
+        if done and nothing_wrong:
+            done[-1].notes.append(f"In round {number} the student got nothing wrong any more: the rounds end here.")
+            break
+        if nothing_wrong:  # from the start: there is nothing to train for, so the budget goes as in a single round
+            done.append(run.select(pool, method, Budget(str(wanted)), model=model, on_leak=None, taken=gone, **asked))
+            break
+        if not done:  # a row that failed in the first round stays out, also where a later one could read it
+            gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
+        done.append(outcome)
+        gone = np.concatenate([gone, outcome.rows])
+    said = [text for text in (above_the_pool(budget, len(pool)), leaked) if text]
+    return _together(done, trainings, budget, wanted, student, said)
+
+
+def _trainable(
+    method: Method,
+    model: ModelHandle | None,
+    target: Pool | None,
+    roles: Mapping[str, ModelHandle] | None,
+    mixture: Mixture | None,
+) -> ModelHandle:
+    if not check(method, target, model, roles or {}):
+        raise ConfigError(f"--rounds: {method.name} looks at no errors. Give --method error_driven.")
+    if model is None:
+        raise ConfigError("--rounds trains the model between the rounds. Name one: --model demo, a folder or a hub id.")
+    if model.identity.served:
+        raise CapabilityError(
+            f"--rounds trains the model between the rounds, and {model.name!r} is behind a server. Give its weights: "
+            "--model with a folder or a hub id. (The teacher may be behind a server.)"
+        )
+    if mixture:
+        raise ConfigError(
+            "--rounds works without quotas and filters so far. Apply them first and give the subset as the pool."
+        )
+    return model
+
+
+def _student(model: ModelHandle, recipe: Recipe | None, seed: int) -> TrainedModel:
+    from thresher.signals.seed_rows import SeedRows
+    from thresher.training.recipe import Recipe as Default
+
+    return TrainedModel(model.identity, recipe or Default(seed=seed), SeedRows(1.0, seed))
+
+
+def _together(
+    done: list[Outcome],
+    trainings: list[TrainingRun],
+    budget: Budget,
+    wanted: int,
+    student: ModelHandle,
+    said: list[str],
+) -> Outcome:
+    """One outcome of all rounds. Reasons of a row are those of the round that took it; of the others, the first round's."""
+    first = done[0]
+    place = {int(row): i for i, row in enumerate(first.considered.tolist())}
+    evidence = {name: values.copy() for name, values in first.evidence.items()}
+    evidence["round"] = np.zeros(len(first.considered), np.int32)
+    for number, outcome in enumerate(done, 1):
+        at = np.array([place[r] for r in outcome.rows.tolist()], np.int64)
+        for name, values in outcome.reason.items():
+            evidence[name][at] = values
+        evidence["round"][at] = number
+    rows = np.concatenate([o.rows for o in done])
+    at = np.array([place[r] for r in rows.tolist()], np.int64)
+    notes = list(said)
+    for number, outcome in enumerate(done, 1):
+        notes += [f"Round {number}: {note}" for note in outcome.notes]
+    if len(rows) < wanted:
+        notes.append(f"{counted(len(rows))} instead of {wanted:,} were selected.")
+    return replace(
+        first,
+        recipe=replace(first.recipe, budget=budget.text, model=student.name, identity=student.identity),
+        rows=rows,
+        reason={name: values[at] for name, values in evidence.items()},
+        evidence=evidence,
+        signals=[replace(s, label=f"round {k}: {s.label}") for k, o in enumerate(done, 1) for s in o.signals],
+        notes=notes,
+        budget=wanted,
+        trainings=trainings,
+        cost=sum(o.cost for o in done) + sum(t.seconds for t in trainings),
+        findings=_findings(done),
+    )
+
+
+def _findings(done: list[Outcome]) -> Findings | None:
+    """The first round's, with each round's counts; a record says in which rounds its row was wrong."""
+    found = [o.findings for o in done if o.findings is not None]
+    if not found:
+        return None
+    wrong_in: dict[int, list[int]] = {}
+    for number, findings in enumerate(found, 1):
+        for record in findings.rows:
+            wrong_in.setdefault(int(record["row"]), []).append(number)
+    counts = [{"round": k, "rows": f.summary["rows"], "wrong": f.summary["wrong"]} for k, f in enumerate(found, 1)]
+    records: dict[int, Mapping[str, Any]] = {}
+    for number, findings in enumerate(found, 1):
+        for record in findings.rows:
+            row = int(record["row"])
+            records.setdefault(row, {**record, "round": number, "wrong_in_rounds": wrong_in[row]})
+    return Findings({**found[0].summary, "rounds": counts}, tuple(records[row] for row in sorted(records)))

@@ -1,0 +1,396 @@
+"""What a run would cost, before it is paid: rows that are not in the store yet, passes, tokens, hours, memory.
+
+Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it (`probe`), and
+their results are thrown away. A signal whose inputs are not known yet gets an upper bound, and the plan says so.
+
+A row behind a demonstration is priced as its own: tokens are the row's, and the demonstration's once for each one shown
+(for each row where the model cannot share its encoding); seconds are measured, because the row's tokens also attend to
+the demonstration's. The 64 rows are then scored behind one of them, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thresher.console.progress import counted, duration
+from thresher.engine import AUTO_LIMIT, Computation, Means, begin
+from thresher.engine.graph import (
+    memo_key,
+    models_to_train,
+    needs_model,
+    signals_of,
+    target_signals_of,
+    unlabelled,
+    walk,
+)
+from thresher.engine.local import ROWS_PER_CALL
+from thresher.fingerprint import fingerprint
+from thresher.mixture import Mixture, Settled, settled_for
+from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
+from thresher.selection.saving import TRAINING_PASSES, Saving
+from thresher.selection.target import check
+from thresher.storage.columns import Store
+from thresher.training.registry import is_trained
+from thresher.types import (
+    Budget,
+    Capability,
+    Method,
+    ModelIdentity,
+    RowSignal,
+    SharedSignal,
+    Signal,
+    TrainedIdentity,
+    TrainedModel,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from thresher.backends import ModelHandle
+    from thresher.pools import Pool
+
+NOTHING_LEFT = "nothing is left to score"
+HOW_ASKED = {
+    "packed": "All questions about a row run in one pass.",
+    "batched": "The questions about a row run as a batch on its encoding: this model cannot take them in one sequence exactly.",
+    "full": "Every question about a row is a whole pass: this model cannot reuse a row's encoding exactly.",
+}
+
+
+Looked = tuple[RowSignal, int, int, bool]
+"""A signal out of `resolve`, rows wanted, rows to score, whether these are an upper bound."""
+
+
+@dataclass(frozen=True)
+class SignalPlan:
+    """One row signal. Rows are distinct keys: exact duplicates count once."""
+
+    label: str
+    signal: str
+    fingerprint: str
+    wanted: int
+    stored: int
+    to_score: int
+    upper_bound: bool  # its rows depend on scores that are not there yet: at most this many
+    passes: int  # rows through the model; of one behind a server, requests
+    tokens: int | None  # estimated
+    hours: float | None  # estimated; None: nothing was measured
+    served: bool = False  # the model is behind a server
+    asked_with: str = ""  # label of the first of the signals that are asked about a row together; "": it is asked alone
+    answer_tokens: int = 0  # of one answer: what a server charges beside `tokens`; estimated
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One model that would be trained first."""
+
+    fingerprint: str
+    rows: int
+    passes: float  # over these rows
+    hours: float | None  # estimated from scoring; None: nothing was measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole run. Sums are upper bounds where one of the signals is."""
+
+    method: str
+    model: str | None
+    pool_rows: int
+    usable_rows: int
+    left_out: int  # rows known to be unusable already
+    budget: int  # rows selected
+    share: float  # budget / pool rows: of the training time of the whole pool
+    saved: float  # 1 - share
+    signals: tuple[SignalPlan, ...]
+    trainings: tuple[TrainingPlan, ...]  # () = no model is trained
+    to_score: int
+    passes: int
+    tokens: int | None
+    hours: float | None
+    peak_bytes: int | None
+    upper_bound: bool
+    row_seconds: float | None  # one pass over a row; None: nothing was measured
+    basis: str  # where tokens and hours come from, in words
+    notes: tuple[str, ...]
+
+    @property
+    def saving(self) -> Saving:
+        """Selecting (what is left to pay) against the training time that the subset saves."""
+        asked = self.model is not None or any(p.passes for p in self.signals) or bool(self.trainings)
+        return Saving(self.pool_rows, self.budget, self.hours and 3600 * self.hours, self.row_seconds, model=asked)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values under the field names, and what selecting costs and saves."""
+        return dataclasses.asdict(self) | {"saving": self.saving.to_json()}
+
+
+def plan(
+    pool: Pool,
+    method: Method,
+    budget: Budget,
+    model: ModelHandle | None,
+    store: Store,
+    *,
+    seed: int = 0,
+    retry_errors: bool = False,
+    probe: bool = True,
+    roles: Mapping[str, ModelHandle] | None = None,
+    mixture: Mixture | None = None,
+    target: Pool | None = None,
+) -> Plan:
+    """What `select` with the same arguments would do (of several rounds, the first). `probe=False` opens no model.
+
+    Raises ConfigError for what `select` would refuse, and what opening the model raises.
+    """
+    settled = settled_for(mixture, pool, budget, store, seed, None, model=model, score=False)
+    wanted = settled.budget
+    signals = signals_of(method, model, roles or {}, seed, wanted)
+    means = Means(store, seed, model, roles or {}, on_missing="exclude", retry_errors=retry_errors)
+    computation = begin(pool, signals, means, within=settled.within, aside=settled.aside)
+    parts, costs = _parts(computation, signals, probe)
+    due = any(p.to_score for p in parts)
+    aimed: list[Price] = []
+    if target is not None and check(method, target, model, roles or {}):
+        wanted_of_it = target_signals_of(method, model, roles or {}, seed)
+        beside = begin(target, wanted_of_it, means)
+        theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
+        parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
+        aimed = list(costs_of_it.values())
+    if settled.mixture.dedup == "semantic":
+        theirs, costs_of_it = _embedding(pool, settled, means, probe)
+        if any(p.to_score for p in theirs):
+            parts = tuple(dataclasses.replace(p, upper_bound=p.to_score > 0) for p in parts)
+        parts = (*theirs, *parts)
+        aimed += costs_of_it.values()
+    every = [*aimed, *costs.values()]
+
+    active = int(computation.active.sum())
+    failed = sum(len(rows) for rows, _, _ in computation.failed)
+    aside = sum(map(len, computation.set_aside))
+    selected = min(wanted, active + settled.taken_beside(aside))
+    trainings = _trainings(computation, costs) if due else ()
+    notes = [
+        f"A model will be trained first, on {counted(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
+        f"pass{'es' if t.passes != 1 else ''}"
+        + ("" if t.hours is None else f", about {duration(3600 * t.hours)} if a step costs three times a scored row")
+        + "). It is kept in the store."
+        for t in trainings
+    ]
+    late = len({m for signal in walk(signals) for m in models_to_train(signal).values()}) - len(
+        computation.training_rows
+    )
+    if due and late > 0:
+        notes.append(
+            f"{counted(late, 'model')} will be trained first; on how many rows is known once those before are scored."
+        )
+    if failed > computation.rows // AUTO_LIMIT:
+        notes.append(
+            f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` stops unless told "
+            "--on-missing exclude. See `thresher doctor`."
+        )
+    elif failed:
+        notes.append(f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out.")
+    notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
+    requests = sum(p.passes for p in parts if p.served)
+    if requests:
+        notes.append(
+            f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each question about a row; repeated "
+            "ones are not counted."
+        )
+    notes += settled.plan_notes(aside)
+    if selected < wanted:
+        notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
+    return Plan(
+        method=method.name,
+        model=model.name if model is not None and needs_model(signals) else None,
+        pool_rows=len(pool),
+        usable_rows=active,
+        left_out=failed,
+        budget=selected,
+        share=selected / len(pool),
+        saved=1 - selected / len(pool),
+        signals=parts,
+        trainings=trainings,
+        to_score=sum(p.to_score for p in parts),
+        passes=sum(p.passes for p in parts),
+        tokens=_total([p.tokens for p in parts]),
+        hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
+        peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
+        upper_bound=any(p.upper_bound for p in parts),
+        row_seconds=_row_seconds(store, parts, every),
+        basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
+        notes=tuple(notes),
+    )
+
+
+def _row_seconds(store: Store, parts: Sequence[SignalPlan], prices: Sequence[Price]) -> float | None:
+    """Of one pass over a row by the model on this machine: measured now, or noted when rows were scored."""
+    if any(p.served for p in parts):
+        return None
+    now = [price.seconds for price in prices if price.seconds]
+    before = [store.cost(p.fingerprint) for p in parts if p.signal == "answer_loss"]
+    return next((seconds for seconds in (*now, *before) if seconds and seconds > 0), None)
+
+
+def _parts(
+    computation: Computation, signals: Mapping[str, Signal], probe: bool
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+    looked = _look(computation, unlabelled(signals))
+    passes = _passes(looked)
+    costs = _costs(computation, looked, passes, probe)
+    first = {label: labels[0] for labels in _together(looked).values() if len(labels) > 1 for label in labels}
+    parts = tuple(
+        _signal_plan(
+            label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)], first.get(label, "")
+        )
+        for label, (signal, all_rows, to_score, bound) in looked.items()
+    )
+    computation.close()
+    return parts, costs
+
+
+def _embedding(
+    pool: Pool, settled: Settled, means: Means, probe: bool
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+    """What `--dedup semantic` asks of the model before the method asks anything."""
+    from thresher.duplicates.stage import embedding_of
+
+    signal = embedding_of(means.model)
+    computation = begin(
+        pool, {"dedup": signal}, dataclasses.replace(means, retry_errors=False), within=settled.compared
+    )
+    return _parts(computation, {"dedup": signal}, probe)
+
+
+def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
+    """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs them is then exact."""
+    known: dict[str, bool] = {}  # whether all values are there
+    out: dict[str, Looked] = {}
+    computation.name(signals)
+    for label, declared in signals.items():  # inputs come first
+        signal = declared
+        ready = all(known[memo_key(inner)] for inner in signal.inputs().values())
+        if isinstance(signal, RowSignal):
+            if ready:
+                signal = computation.resolve(signal)
+                request = computation.request(signal)
+                to_score = int(request.todo.sum())
+                out[label] = (signal, len(request.keys), to_score, False)
+                ready = to_score == 0
+            else:
+                rows = int(computation.active.sum())
+                out[label] = (signal, rows, rows, True)
+        if ready:
+            computation.column(declared, label)
+        known[memo_key(declared)] = ready
+    return out
+
+
+def _model(signal: Signal) -> ModelIdentity | None:
+    """The model whose price a row of this signal has: the one asked or, if that is still to be trained, its base."""
+    for value in vars(signal).values():
+        if isinstance(value, ModelIdentity):
+            return value
+        if isinstance(value, (TrainedModel, TrainedIdentity)):
+            return value.base
+    return None
+
+
+def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
+    """label -> rows through the model. Of signals asked in one pass, the first of those that miss most rows stands for all; to
+    a server every question is a request.
+    """
+    out = {
+        label: 0 if signal.needs is Capability.NONE else to_score for label, (signal, _, to_score, _) in looked.items()
+    }
+    for labels in _together(looked).values():
+        if not _served(looked[labels[0]][0]):
+            payer = max(labels, key=lambda label: looked[label][2])  # the first of equals
+            out |= {label: out[label] if label == payer else 0 for label in labels}
+    return out
+
+
+def _together(looked: Mapping[str, Looked]) -> dict[Hashable, list[str]]:
+    """The labels of the signals that are asked in one pass, by what they share."""
+    groups: dict[Hashable, list[str]] = {}
+    for label, (signal, *_) in looked.items():
+        if isinstance(signal, SharedSignal):
+            groups.setdefault(signal.together(), []).append(label)
+    return groups
+
+
+def _served(signal: Signal) -> bool:
+    model = _model(signal)
+    return model is not None and model.served
+
+
+def _signal_plan(
+    label: str,
+    signal: RowSignal,
+    wanted: int,
+    to_score: int,
+    bound: bool,
+    passes: int,
+    cost: Price,
+    asked_with: str,
+) -> SignalPlan:
+    if isinstance(signal, SharedSignal):
+        tokens, seconds = cost.of_asked(passes)
+    elif signal.needs is Capability.GENERATE:
+        tokens, seconds = cost.of_written(passes, signal.kind)
+    else:
+        tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if shows(signal) else cost.of(passes)
+    return SignalPlan(
+        label=label,
+        signal=signal.kind,
+        fingerprint=fingerprint(signal),
+        wanted=wanted,
+        stored=wanted - to_score,
+        to_score=to_score,
+        upper_bound=bound,
+        passes=passes,
+        tokens=None if tokens is None else round(tokens),
+        hours=None if seconds is None else seconds / 3600,
+        served=_served(signal),
+        asked_with=asked_with,
+        answer_tokens=0 if not _served(signal) else SHORT_ANSWER if signal.needs is Capability.GENERATE else 1,
+    )
+
+
+def _demonstrations(signal: RowSignal, rows: int) -> int:
+    """How often a demonstration is encoded, at most: the bank of each half, once in each call of the engine."""
+    banks = sum(2 * int(getattr(inner, "bank", 0)) for inner in signal.inputs().values())
+    return min(banks * -(-rows // ROWS_PER_CALL), rows)
+
+
+def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, Price]) -> tuple[TrainingPlan, ...]:
+    """The models that scoring would have to train: those asked for that are not in the store."""
+    out = []
+    for identity, rows in computation.training_rows.items():
+        if is_trained(computation.store, identity):
+            continue
+        passes = float(getattr(identity.recipe, "epochs", 1.0))
+        cost = costs.get(identity.base)
+        seconds = None if cost is None or cost.seconds is None else TRAINING_PASSES * passes * len(rows) * cost.seconds
+        hours = None if seconds is None else seconds / 3600
+        out.append(TrainingPlan(fingerprint(identity), len(rows), passes, hours))
+    return tuple(out)
+
+
+def _costs(
+    computation: Computation, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
+) -> dict[ModelIdentity | None, Price]:
+    """What a row costs with each of the models, measured once a model."""
+    out: dict[ModelIdentity | None, Price] = {}
+    for model in dict.fromkeys(_model(signal) for signal, *_ in looked.values()):
+        mine = [signal for label, (signal, *_) in looked.items() if passes[label] and _model(signal) == model]
+        shared = [s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)]
+        out[model] = price(computation, model, mine, [s for s in shared if _model(s) == model], probe)
+    return out
+
+
+def _total(values: list[Any]) -> Any:
+    return None if any(v is None for v in values) else sum(values)

@@ -1,0 +1,217 @@
+"""A selection up to the point where rows are chosen: its columns are there, and `choose` may be called any number of times.
+
+`prepare` is the slow half (signals become columns, rows that fail leave), `Prepared.choose` the quick one: arithmetic in
+memory. Another budget, other settings of a method that asks for the same columns, or other rows of --keep need the quick
+half only; `run.select` is one call of each. Ties compute, targeted and mixture together; writes scores into the store only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.console.progress import counted
+from thresher.engine import Computation, Means, begin, commonest
+from thresher.engine.graph import needs_model, signals_of
+from thresher.mixture import Settled
+from thresher.selection.result import Failure, Outcome, Recipe
+from thresher.selection.target import Aimed, OnLeak, aim, check, leaks
+from thresher.signals.one_shot import OneShot
+from thresher.types import Budget, Columns, Method, Selection, Signal, TargetMethod
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Columns of the rows that can be chosen, and what is known of the others."""
+
+    pool: Pool
+    signals: Mapping[str, Signal]
+    computation: Computation
+    columns: Columns  # of the rows that are active in `computation`
+    means: Means
+    aimed: Aimed | None
+    gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
+    leaked: str  # a note about rows that repeat questions of the validation set; "" where there are none
+
+    def choose(self, method: Method, budget: Budget, settled: Settled) -> Outcome:
+        """The selection. `method` must ask for `signals`; `settled` is of the same pool, `budget` and rows within.
+
+        Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left at 0.
+        """
+        settled = settled.without(self.gone) if len(self.gone) else settled
+        chooser: Method | Aimed = method
+        if self.aimed is not None:
+            assert isinstance(method, TargetMethod)
+            chooser = dataclasses.replace(self.aimed, method=method)
+
+        def ask(given: Columns, k: int) -> Selection:
+            lot = hashlib.sha256(b"%d|%s" % (self.means.seed, method.name.encode())).digest()
+            answer = chooser.select(given, k, np.random.default_rng(int.from_bytes(lot)))
+            _check(method, answer, given, k)
+            return answer
+
+        chosen = settled.choose(ask, self.columns, self.considered, self.aside)
+        considered = chosen.considered
+        place = np.zeros(len(self.pool), np.int64)
+        place[considered] = np.arange(len(considered))
+        at = place[chosen.rows]
+        evidence = dict(chosen.evidence)
+        if chosen.weights is not None:
+            evidence["weight"] = _spread(chosen.weights, at, len(considered))
+        failures = [f for f in self.failures if not settled.keep[f.row]]
+        computation, means = self.computation, self.means
+        recipe = Recipe(
+            method=method.name,
+            settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
+            budget=budget.text,
+            seed=means.seed,
+            model=None if means.model is None else means.model.name,
+            identity=None if means.model is None else means.model.identity,
+            store=means.store.root,
+            on_missing=means.on_missing,
+            roles={role: (handle.name, handle.identity) for role, handle in means.roles.items()},
+            mixture=settled.mixture,
+            validation=None if self.aimed is None else (self.aimed.pool.spec, self.aimed.pool.images),
+        )
+        outcome = Outcome(
+            recipe=recipe,
+            rows=chosen.rows,
+            reason={name: a[at] for name, a in evidence.items()},
+            signals=[*([] if self.aimed is None else self.aimed.runs), *computation.runs],
+            failures=failures,
+            notes=[],
+            budget=settled.budget if settled.counts is None else len(chosen.rows),
+            excluded=len(failures),
+            considered=considered,
+            evidence=evidence,
+            trainings=computation.trainings,
+            unasked=dict(self.unasked),
+            findings=chosen.findings,
+            copies=settled.copies,
+        )
+        outcome.notes += _notes(outcome, computation, needs_model(self.signals))
+        outcome.notes += ([self.leaked] if self.leaked else []) + ([] if self.aimed is None else self.aimed.notes)
+        outcome.notes += [*settled.notes, *chosen.notes]
+        return outcome
+
+    @cached_property
+    def considered(self) -> np.ndarray:
+        """int64 [c]: the pool rows of `columns`."""
+        rows: np.ndarray = self.computation.order[self.computation.active]
+        return rows
+
+    @cached_property
+    def aside(self) -> np.ndarray:
+        """int64 [a]: unscorable pool rows that are no failures, in a seeded order."""
+        return self.computation.aside_rows()
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """Every row that left because of an error, by pool row."""
+        return _failures(self.computation)
+
+    @cached_property
+    def unasked(self) -> dict[str, int]:
+        """Rows (exact duplicates once) of which the model was asked nothing, because no demonstration is there, or fits."""
+        out = {}
+        for label, signal in self.signals.items():
+            if isinstance(signal, OneShot):
+                rows = len(np.unique(self.columns.digest[np.isnan(self.columns[label]["nll"])]))
+                if rows:
+                    out[label] = rows
+        return out
+
+
+def prepare(
+    pool: Pool,
+    method: Method,
+    settled: Settled,
+    means: Means,
+    *,
+    usable_only: bool = False,
+    target: Pool | None = None,
+    on_leak: OnLeak | None = "refuse",
+    taken: np.ndarray | None = None,
+    start: Callable[..., Computation] = begin,
+) -> Prepared:
+    """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`, `taken` and what is raised: as `run.select`.
+
+    `start`: makes the computation as `compute.begin` does; a caller that keeps columns in memory gives its own.
+    """
+    signals = signals_of(method, means.model, means.roles, means.seed, settled.budget)
+    computation = start(pool, signals, means, usable_only=usable_only, within=settled.within, aside=settled.aside)
+    leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
+    if target is not None and on_leak is not None and check(method, target, means.model, means.roles):
+        repeated, leaked = leaks(pool, target, on_leak, means.progress)
+        gone = np.union1d(gone, repeated)
+    if len(gone):
+        computation.active[np.isin(computation.order, gone)] = False
+    aimed = aim(method, target, means, start)
+    columns = computation.columns(signals)
+    return Prepared(pool, signals, computation, columns, means, aimed, gone, leaked)
+
+
+def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
+    rows, n, where = chosen.rows, len(columns), f"method {method.name!r}"
+    assert rows.ndim == 1 and rows.dtype == np.int64, f"{where} must give rows as int64 [k]"
+    assert len(rows) <= k, f"{where} gave {len(rows)} rows for a budget of {k}"
+    assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < n), f"{where} gave a row outside its columns"
+    seen = np.zeros(n, bool)
+    seen[rows] = True
+    assert int(seen.sum()) == len(rows), f"{where} gave a row twice"
+    for name, array in chosen.reason.items():
+        assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    out = np.zeros(n, dtype=np.asarray(values).dtype)
+    out[rows] = values
+    return out
+
+
+def _failures(computation: Computation) -> list[Failure]:
+    if not computation.failed:
+        return []
+    positions = np.concatenate([p for p, _, _ in computation.failed])
+    labels = [label for p, label, _ in computation.failed for _ in range(len(p))]
+    errors = [e for _, _, texts in computation.failed for e in texts]
+    rows = computation.order[positions]
+    by_row = np.argsort(rows)
+    ids = computation.pool.ids(rows[by_row])
+    digests = np.ascontiguousarray(computation.digest[positions]).tobytes()
+    return [
+        Failure(int(rows[i]), ids[j], digests[32 * i : 32 * i + 32].hex(), labels[i], errors[i])
+        for j, i in enumerate(by_row.tolist())
+    ]
+
+
+def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]:
+    notes = list(computation.notes)
+    n = len(computation.order)
+    if outcome.failures:
+        reasons = commonest(Counter(f.error for f in outcome.failures))
+        notes.append(f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}.")
+    if not needs:
+        missing = int(computation.pool.facts["missing_images"].sum())
+        if missing:
+            point = "points at an image that does" if missing == 1 else "point at images that do"
+            notes.append(f"{counted(missing)} {point} not exist; see `thresher doctor`.")
+    if len(outcome.rows) < outcome.budget:
+        if len(outcome.considered) < outcome.budget:
+            why = f"only {counted(len(outcome.considered))} could be used, and all were taken"
+        else:
+            why = "the method found no more"
+        notes.append(f"{counted(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
+    for path in computation.store.damaged:
+        notes.append(f"A damaged part of the store was set aside as {path}; its rows were scored again where needed.")
+    return notes

@@ -1,0 +1,71 @@
+"""What a selection is once it was made: the rows, the reasons, what was asked for, what failed. Plain values; touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thresher.engine import OnMissing, SignalRun
+from thresher.errors import ConfigError
+from thresher.mixture import Mixture
+from thresher.training.registry import TrainingRun
+from thresher.types import Findings, ModelIdentity
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that was left out, and why."""
+
+    row: int  # in the pool
+    id: str  # JSON text, as `Sample.id`
+    digest: str  # 64 hexadecimal digits
+    signal: str  # the label of the signal that failed; "pool": known from reading the pool
+    error: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was asked for, resolved: enough to ask for it again."""
+
+    method: str
+    settings: Mapping[str, Any]  # every setting of the method, defaults included
+    budget: str
+    seed: int
+    model: str | None
+    identity: ModelIdentity | None
+    store: Path
+    on_missing: OnMissing
+    roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)  # role -> name, identity
+    mixture: Mixture = field(default_factory=Mixture)
+    validation: tuple[str, str | None] | None = None  # what opens the set that was aimed at again, and its image folder
+
+
+@dataclass
+class Outcome:
+    """A selection and everything that explains it."""
+
+    recipe: Recipe
+    rows: np.ndarray  # int64 [k], pool rows, best first
+    reason: dict[str, np.ndarray]  # name -> array [k], beside `rows`
+    signals: list[SignalRun]  # row signals in the order they were computed
+    failures: list[Failure]  # by pool row
+    notes: list[str]  # what the user should know, in words
+    budget: int  # rows asked for; more than len(rows) only with a note
+    excluded: int  # rows that could not be used: len(failures)
+    considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [c], pool rows the method saw
+    evidence: dict[str, np.ndarray] = field(default_factory=dict)  # name -> array [c]: `reason` of all those
+    trainings: list[TrainingRun] = field(default_factory=list)  # models that were trained for a signal
+    unasked: dict[str, int] = field(default_factory=dict)  # label -> distinct rows of which the model was asked nothing
+    cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
+    findings: Findings | None = None  # of a method that aims at a validation set
+    copies: np.ndarray | None = None  # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
+
+
+def require_rows(outcome: Outcome) -> None:
+    """Raise ConfigError where nothing was chosen: an empty subset is nobody's wish, and no trainer takes one."""
+    if not len(outcome.rows):
+        raise ConfigError(" ".join(["No row was chosen, so nothing is written.", *outcome.notes]))

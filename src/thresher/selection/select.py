@@ -1,0 +1,131 @@
+"""The whole job in memory: pool, method and budget in, the chosen rows and the reasons out.
+
+`select` asks the method for its signals, has them computed (what is stored is loaded), and lets the method do its
+arithmetic: the two halves are in `prepared`. Writes nothing but scores into the store; `output` writes the selection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.engine import Means, OnMissing, SignalRun, begin
+from thresher.mixture import Mixture, settled_for
+from thresher.selection.prepare import prepare
+from thresher.selection.result import Failure, Outcome, Recipe
+from thresher.selection.target import OnLeak
+from thresher.storage.columns import Store
+from thresher.training.registry import Trainer, TrainingRun
+from thresher.types import Budget, Method, Signal
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+    from thresher.pools import Pool
+
+__all__ = ["Column", "Failure", "Outcome", "Recipe", "SignalRun", "TrainingRun", "compute", "select"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One signal over the whole pool, in pool order, [n] each."""
+
+    values: dict[str, np.ndarray]  # field -> array; meaningful where `known`
+    known: np.ndarray  # bool
+    errors: np.ndarray  # object, str: why a row is not known, "" where it is
+
+
+def select(
+    pool: Pool,
+    method: Method,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    model: ModelHandle | None = None,
+    store: Store,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+    trainer: Trainer | None = None,
+    usable_only: bool = False,
+    roles: Mapping[str, ModelHandle] | None = None,
+    target: Pool | None = None,
+    on_leak: OnLeak | None = "refuse",
+    taken: np.ndarray | None = None,
+    mixture: Mixture | None = None,
+    force: bool = False,
+) -> Outcome:
+    """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
+
+    A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be scored (auto: leave
+    them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
+    whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
+    device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
+    of a `RolesMethod`, by role. `target`: the set that a `TargetMethod` aims at; rows of the pool that repeat its questions
+    are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`: rows that are not to be chosen again.
+    `mixture`: quotas, rows that are kept or left out. `force`: go on with scores that mean nothing, such as those of a judge
+    that gives no probability to its answers.
+
+    Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
+    """
+    began = time.monotonic()
+    settled = settled_for(mixture, pool, budget, store, seed, progress, model=model)
+    prepared = prepare(
+        pool,
+        method,
+        settled,
+        Means(store, seed, model, roles or {}, trainer, on_missing, retry_errors, progress, force),
+        usable_only=usable_only,
+        target=target,
+        on_leak=on_leak,
+        taken=taken,
+    )
+    outcome = prepared.choose(method, budget, settled)
+    arithmetic = time.monotonic() - began - sum(s.seconds for s in outcome.signals)
+    models = sum(t.seconds for t in outcome.trainings)
+    outcome.cost = max(arithmetic, 0.0) + models + sum(s.cost for s in outcome.signals)
+    return outcome
+
+
+def compute(
+    signal: Signal,
+    pool: Pool,
+    *,
+    store: Store,
+    seed: int = 0,
+    model: ModelHandle | None = None,
+    on_missing: OnMissing = "auto",
+    retry_errors: bool = False,
+    progress: Progress | None = None,
+    trainer: Trainer | None = None,
+) -> Column:
+    """One signal of every row, scored where it is not stored. Raises as `select` does."""
+    name = signal.kind
+    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress, force=True)  # shown, not used
+    return compute_all({name: signal}, pool, means)[name]
+
+
+def compute_all(
+    signals: Mapping[str, Signal], pool: Pool, means: Means, within: np.ndarray | None = None
+) -> dict[str, Column]:
+    """Several signals as `select` computes them: each one's rows are those still active when its turn came.
+
+    `within`: bool [n], the rows that are considered at all; the others are not known.
+    """
+    computation = begin(pool, signals, means, within=within)
+    n = len(pool)
+    back = np.empty(n, dtype=np.int64)
+    back[computation.order] = np.arange(n)
+    out: dict[str, Column] = {}
+    computation.name(signals)
+    for name, signal in signals.items():
+        values = computation.column(signal, name)
+        errors = np.full(n, "", dtype=object)
+        for positions, _, texts in computation.failed:
+            errors[positions] = texts
+        out[name] = Column({f: a[back] for f, a in values.items()}, computation.active[back], errors[back])
+    return out

@@ -1,0 +1,289 @@
+"""What is printed after a selection: what was kept, what it cost, what failed, and how the subset compares with the pool.
+
+Pure arithmetic first (`lengths`, `by_source`, `failure_kinds`), printing last, on stdout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from os.path import commonprefix
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.console.progress import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from thresher.pools import Pool
+    from thresher.selection.config import RunConfig
+    from thresher.selection.select import Failure, Outcome, SignalRun
+
+LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
+MOST_SOURCES = 12
+SAID_SOURCES = 4  # in the line about sources
+LONGEST_NAME = 40  # characters of a source's name there
+FEW = 3  # signals of one kind that get a line each
+NARROW = 72  # columns of a terminal below which tables leave out what can be left out
+MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
+FILES = (
+    "subset.json",
+    "subset.jsonl",
+    "subset.parquet",
+    "selection.parquet",
+    "run.yaml",
+    "failures.jsonl",
+    "errors.json",
+    "errors.jsonl",
+    "evidence.parquet",
+    "duplicates.parquet",
+    "report.html",
+)
+_COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+LOSSES = {"nll": "log-perplexity", "nll_one_shot": "after a demonstration"}
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def lengths(words: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Answer lengths [n] in words -> (name, mask [n]) of the classes that occur, shortest first."""
+    out, low = [], 0
+    for high, name in LENGTHS:
+        mask = (words >= low) & (words <= high)
+        if mask.any():
+            out.append((name if low else name.replace("1 word", "at most 1 word"), mask))
+        low = high + 1
+    return out
+
+
+def by_source(source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURCES) -> list[tuple[str, np.ndarray]]:
+    """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together."""
+    counts = np.bincount(source, minlength=len(names))
+    ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
+    shown = ranked if len(ranked) <= most else ranked[: most - 1]
+    out = [(names[i] or "(none)", source == i) for i in shown]
+    if len(shown) < len(ranked):
+        out.append((f"{len(ranked) - len(shown):,} smaller sources", ~np.isin(source, shown)))
+    return out
+
+
+def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
+    """Failures that differ in a path or number only, together; most frequent first, each in pool order."""
+    kinds: dict[tuple[str, str], list[Failure]] = defaultdict(list)
+    for failure in failures:
+        kinds[failure.signal, re.sub(r"\S*[/\\.]\S+|\d+", "…", failure.error)].append(failure)
+    return [kinds[k] for k in sorted(kinds, key=lambda k: (-len(kinds[k]), k))]
+
+
+def share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "-"
+
+
+# ---------------------------------------------------------------------------------------------- printing
+
+
+def stdout() -> Console:
+    """A console for results. Not cut at 80 columns where nobody looks: a pipe or file gets long lines whole."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def say(console: Console, text: str, *, markup: bool = True) -> None:
+    """A line of a result: broken between words on a terminal, and only there; elsewhere whole, however long.
+
+    A word that is longer than the terminal, such as a path, is left to the terminal.
+    """
+    import textwrap
+
+    from rich.text import Text
+
+    text = plain(text)
+    whole = Text.from_markup(text) if markup else Text(text)
+    cuts: list[int] = []
+    if console.file.isatty():
+        width, at = min(console.width, MOST_COLUMNS), 0
+        for line in textwrap.wrap(
+            whole.plain, width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+        ):
+            cuts.append(whole.plain.index(line, at))
+            at = cuts[-1] + len(line)
+    for piece in whole.divide(cuts[1:]):
+        piece.rstrip()
+        console.print(piece, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters but line ends, and bidi overrides, become �.
+
+    >>> plain("red\x1b[31m\u202e")
+    'red�[31m�'
+    """
+    return _COMMANDS.sub("\ufffd", text)
+
+
+def table(*columns: str, numbers: bool = True) -> Table:
+    """A plain table; with `numbers`, all columns but the first are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for i, name in enumerate(columns):
+        out.add_column(name, justify="right" if numbers and i else "left", overflow="fold")
+    return out
+
+
+def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
+    """The headline: how many rows, and how much of the answers they hold."""
+    words = pool.facts["answer_words"]
+    line = f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] ({share(len(rows), len(pool))}) by {what}."
+    return f"{line} {share(int(words[rows].sum()), int(words.sum()))} of all answer words." if words.any() else line
+
+
+def sources_line(pool: Pool, rows: np.ndarray) -> str:
+    """The largest sources, share of the pool and of the kept rows; "" where there is only one."""
+    parts = by_source(pool.source, pool.source_names, SAID_SOURCES)
+    if len(parts) < 2:
+        return ""
+    kept = np.zeros(len(pool), bool)
+    kept[rows] = True
+    told = []
+    for name, mask in parts:
+        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        before, after = share(int(mask.sum()), len(pool)), share(int((mask & kept).sum()), len(rows))
+        told.append(f"{short} {before} → {after}")
+    return f"By source, pool → kept: {', '.join(told)}."
+
+
+def cost_lines(outcome: Outcome) -> list[str]:
+    """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
+    lines = [f"A model was trained for {t.label}: {t.rows:,} rows, {duration(t.seconds)}" for t in outcome.trainings]
+    for same in _alike(outcome.signals):
+        s = same[0]
+        unasked = outcome.unasked.get(s.label, 0)
+        if unasked and unasked == s.wanted - s.failed:
+            lines.append(
+                f"{s.label}: {s.wanted:,} wanted, none sent to the model: no demonstration was available or fitted"
+            )
+            continue
+        name = ", ".join(families([(x.name, x.label) for x in same]))
+        line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        if s.elsewhere:
+            line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored here, {s.elsewhere:,} by other processes, {s.reused:,} reused"
+        if unasked:
+            line += f" ({unasked:,} not sent to the model: no demonstration was available or fitted)"
+        if s.failed:
+            line += f", {s.failed:,} failed"
+        if s.scored:
+            line += f" ({duration(sum(x.seconds for x in same))})"
+        lines.append(line)
+    return lines
+
+
+def cost_line(outcome: Outcome) -> str:
+    """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked for."""
+    lines = cost_lines(outcome)
+    if lines and not any(s.scored or s.elsewhere for s in outcome.signals):
+        return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
+    return f"{'; '.join(lines)}." if lines else ""
+
+
+def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
+    """Signals of one kind with the same counts, together where there are more than FEW of them: a judge's questions."""
+    groups: dict[tuple[str, int, int, int, int], list[SignalRun]] = defaultdict(list)
+    for s in signals:
+        groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed].append(s)
+    out = []
+    for s in signals:
+        group = groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed]
+        if len(group) <= FEW:
+            out.append([s])
+        elif s is group[0]:
+            out.append(group)
+    return out
+
+
+def families(named: Sequence[tuple[str, str]]) -> list[str]:
+    """(kind, label) -> the labels, those of one kind by what they begin with.
+
+    >>> families([("judge", "score_ocr"), ("judge", "score_icl"), ("written_styles", "styles")])
+    ['score_* (2)', 'styles']
+    """
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for kind, label in named:
+        kinds[kind].append(label)
+    out = []
+    for labels in kinds.values():
+        begin = commonprefix(labels).rpartition("_")[0]  # noqa: RUF071 - letters are meant, not folders
+        out += [f"{begin}_* ({len(labels)})"] if begin and len(labels) > 1 else labels
+    return out
+
+
+def loss_line(outcome: Outcome) -> str:
+    """The median losses of the kept rows and of all rows the method saw; "" where it saw none."""
+    told = []
+    at = np.flatnonzero(np.isin(outcome.considered, outcome.rows))
+    for name, words in LOSSES.items():
+        values = outcome.evidence.get(name)
+        if values is None or np.isnan(values[at]).all():
+            continue
+        told.append(f"{words} {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept")
+    return f"Median {'; '.join(told)}." if told else ""
+
+
+def saving_line(outcome: Outcome, pool: Pool) -> str:
+    """What selecting took, what it saves in each epoch, and when that pays off."""
+    from thresher.selection.saving import Saving
+
+    recipe = outcome.recipe
+    row = None
+    if recipe.identity is None or not recipe.identity.served:
+        costs = [s.cost / s.wanted for s in outcome.signals if s.name == "answer_loss" and s.wanted and s.cost > 0]
+        row = costs[0] if costs else None
+    named = recipe.identity is not None or bool(recipe.roles)
+    asked = named and bool(outcome.signals or outcome.trainings)
+    measured = all(s.cost > 0 for s in outcome.signals if s.wanted)
+    selecting = outcome.cost if measured and outcome.signals else None
+    return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
+
+
+def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
+    """Print the summary of a selection that was written to `folder`: some five lines, then the notes."""
+    from rich.markup import escape
+
+    console = stdout()
+    n = len(pool)
+    what = config.method + "".join(f" {key}={value}" for key, value in config.settings.items())
+    say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {config.seed}"))
+    for line in (cost_line(outcome), sources_line(pool, outcome.rows), loss_line(outcome)):
+        if line:
+            say(console, line, markup=False)
+    say(console, saving_line(outcome, pool), markup=False)
+    files = [name for name in FILES if (folder / name).exists()]
+    say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
+    left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
+    notes = [f"Note: {text}" for text in outcome.notes if not text.startswith(left_out)]
+    if outcome.failures:
+        notes += [f"Note: {left_out}:", *failure_lines(outcome.failures), f"  All of them: {folder / 'failures.jsonl'}"]
+    for line in notes:
+        say(console, line, markup=False)
+
+
+def failure_lines(failures: list[Failure]) -> list[str]:
+    """Left-out rows by reason: how many, and the first three."""
+    lines = []
+    kinds = failure_kinds(failures)
+    for kind in kinds[:5]:
+        first = ", ".join(f"row {f.row} (id {f.id or 'none'})" for f in kind[:3]) + (", ..." if len(kind) > 3 else "")
+        lines.append(f"  {len(kind):,} x {kind[0].error} [{first}]")
+    if len(kinds) > 5:
+        lines.append(f"  {sum(map(len, kinds[5:])):,} x {len(kinds) - 5} other reasons")
+    return lines

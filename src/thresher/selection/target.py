@@ -1,0 +1,156 @@
+"""The target set of a selection: its columns, and what must be true of it before anything is paid for.
+
+A `TargetMethod` aims at a second set of rows. They are computed as the pool's are (same store, same models, same rules for
+rows that fail), before the pool's, because they are few. Ties pools, store and duplicates together; `run` uses it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from thresher.console.progress import Bar, Lines, counted, for_stderr
+from thresher.engine import Computation, Means, SignalRun, begin, commonest
+from thresher.engine.graph import target_signals_of
+from thresher.errors import ConfigError, PoolError, TooManyFailures
+from thresher.types import Columns, Method, Selection, TargetMethod
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+    from thresher.pools import Pool
+
+OnLeak = Literal["refuse", "drop"]
+ON_LEAK: tuple[OnLeak, ...] = ("refuse", "drop")
+SHOWN = 3  # examples in a message
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """A method together with the target set that it aims at: chooses as a method does."""
+
+    method: TargetMethod
+    pool: Pool  # of the target
+    computation: Computation
+    columns: Columns
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        return self.method.select_for(columns, self.columns, budget, rng)
+
+    @property
+    def runs(self) -> list[SignalRun]:
+        """What the target's signals cost, under names that tell them from the pool's."""
+        return [replace(r, label=f"validation {r.label}") for r in self.computation.runs]
+
+    @property
+    def notes(self) -> list[str]:
+        gone = self.computation.failed
+        if not gone:
+            return []
+        reasons = Counter(error for _, _, errors in gone for error in errors)
+        n = len(self.pool)
+        return [
+            f"{reasons.total():,} of {n:,} validation rows could not be used and were left out: {commonest(reasons)}."
+        ]
+
+
+def needs_target(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> bool:
+    """Whether the method, with these settings, aims at a target set."""
+    return bool(target_signals_of(method, model, roles, 0))
+
+
+def check(method: Method, target: object, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> bool:
+    """Whether a target set is to be used. Raises ConfigError where one is needed and not given."""
+    needs = needs_target(method, model, roles)
+    if needs and target is None:
+        raise ConfigError(
+            f"--method {method.name} looks for what the model gets wrong on a validation set of the target task: give one "
+            "with --validation FILE (and --validation-images DIR)."
+        )
+    return needs
+
+
+def aim(
+    method: Method,
+    target: Pool | None,
+    means: Means,
+    start: Callable[..., Computation] = begin,
+) -> Aimed | None:
+    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select` does.
+
+    `start`: makes the computation, as in `prepared.prepare`.
+    """
+    if not check(method, target, means.model, means.roles):
+        return None
+    assert isinstance(method, TargetMethod) and target is not None
+    signals = target_signals_of(method, means.model, means.roles, means.seed)
+    try:
+        computation = start(target, signals, means)
+        found = computation.columns(signals)
+    except TooManyFailures as e:  # its numbers are not those of the pool
+        raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e
+    computation.close()  # the pool's computation opens its own
+    rows = computation.order[computation.active]
+    values = {**found.values, "row": {"row": rows}}
+    columns = Columns(found.digest, found.ties, found.source, found.source_names, values)
+    return Aimed(method, target, computation, columns)
+
+
+def leaks(
+    pool: Pool,
+    target: Pool,
+    on_leak: OnLeak,
+    progress: Progress | None = None,
+    *,
+    names: tuple[str, str] = ("pool", "validation"),
+    instead: str = ", or give --on-leak drop",
+    near: bool | None = True,
+) -> tuple[np.ndarray, str]:
+    """Rows of the pool that repeat a question of the target, and a note about them.
+
+    pool, target: what is trained on, and what it is judged by.
+    on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
+    names: what the two are called in the message.
+    instead: what else can be done about it.
+    near: as in `find_leaks`.
+
+    Returns int64 [d] and the note, "" where there are none.
+    """
+    from thresher.duplicates import find_leaks
+
+    if on_leak not in ON_LEAK:
+        raise ConfigError(f"--on-leak {on_leak}: expected one of {', '.join(ON_LEAK)}.")
+    # what is read here is not stored: it must not count among the rows that an interrupted run says
+    # it has stored
+    shown = for_stderr() if isinstance(progress, (Bar, Lines)) else progress
+    found = find_leaks(pool, target, near=near, progress=shown)
+    if not found:
+        return np.zeros(0, np.int64), ""
+    kinds = Counter(leak.kind for leak in found)
+    how = ", ".join(f"{kinds[k]:,} {k}" for k in sorted(kinds, key=lambda k: (-kinds[k], k)))
+    what, of = names
+    repeat = "repeats" if len(found) == 1 else "repeat"
+    examples = "; ".join(f"row {k.row} repeats {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN])
+    if len(found) > SHOWN:
+        examples += "; …"
+    where = Path(target.path)
+    if on_leak == "refuse":
+        raise PoolError(
+            f"{counted(len(found))} of the {what} {repeat} questions of the {of} set {where} "
+            f"({how}): {examples}. Remove them from one of the two{instead}."
+        )
+    rows = np.unique(np.array([leak.row for leak in found], np.int64))
+    if len(rows) == len(pool):
+        raise PoolError(
+            f"All rows of the pool repeat questions of the {of} set {where} ({how}): nothing is left "
+            f"to choose from. Was the pool itself given as the {of} set? Give other questions."
+        )
+    return rows, (
+        f"{counted(len(found))} of the pool {repeat} questions of the {of} set and "
+        f"{'was' if len(found) == 1 else 'were'} dropped ({how})."
+    )

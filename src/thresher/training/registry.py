@@ -1,0 +1,218 @@
+"""Models that thresher trains for a signal: kept in the store, found again by what they are, trained at most once.
+
+    root/models/<fingerprint>/        the model, as `training.fit` writes it
+    root/models/<fingerprint>.json    written when it is finished: what it is, its rows, the seconds it took
+    root/models/<fingerprint>.lock    held while it is trained: a second process that needs it waits, and takes it
+
+The fingerprint covers the base model, the recipe and the training rows' digests, not the weights that came out: whether a
+model must be trained is known without training it, and a column under it stays valid when the model is deleted. Training
+itself is injected (`Trainer`); nothing heavy is imported here before it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from thresher.errors import StoreError
+from thresher.fingerprint import canonical, fingerprint
+from thresher.storage.atomic import write_bytes
+from thresher.storage.lock import file_lock
+from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+    from thresher.storage.columns import Store
+
+
+class FitResult(Protocol):
+    """What is read of the answer of `training.fit`."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def seconds(self) -> float: ...  # all of the training, also what was done before an interruption
+    @property
+    def steps(self) -> int: ...
+
+
+class Fit(Protocol):
+    """`training.fit`. Goes on where a killed call with the same arguments stopped."""
+
+    def __call__(
+        self,
+        base: str,
+        pool: TrainingRows,
+        rows: np.ndarray | None,
+        recipe: Any,
+        out: Path,
+        *,
+        device: str = "auto",
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> FitResult: ...
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How models are made and opened. `open`: a folder that `fit` wrote -> a handle, nothing loaded yet."""
+
+    fit: Fit
+    open: Callable[[Path], ModelHandle]
+    device: str = "auto"
+
+
+def trainer(
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_tokens: int | None = None,
+    trust_remote_code: bool = False,
+    cache: Path | None = None,
+) -> Trainer:
+    """The real one: `training.fit`, and `backends.resolve` with these options. Imports nothing heavy until it is used."""
+
+    def fit(
+        base: str,
+        pool: TrainingRows,
+        rows: np.ndarray | None,
+        recipe: Any,
+        out: Path,
+        *,
+        device: str = "auto",
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> FitResult:
+        from thresher import training
+
+        return training.fit(
+            base,
+            pool,
+            rows,
+            recipe,
+            out,
+            device=device,
+            progress=progress,
+            resume=resume,
+            trust_remote_code=trust_remote_code,
+            cache=cache,
+        )
+
+    def open_(folder: Path) -> ModelHandle:
+        from thresher.backends import resolve
+
+        return resolve(
+            str(folder),
+            device=device,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            trust_remote_code=trust_remote_code,
+            cache=cache,
+        )
+
+    return Trainer(fit, open_, device)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a model behind a signal cost."""
+
+    label: str  # of the signal
+    fingerprint: str
+    rows: int
+    seconds: float  # of training it, now or before; 0.0 where the model is gone and only its scores are kept
+
+    @classmethod
+    def read(cls, store: Store, identity: TrainedIdentity, label: str, rows: int) -> TrainingRun:
+        fp = fingerprint(identity)
+        return cls(label, fp, rows, seconds_of_training(store, fp))
+
+
+def seconds_of_training(store: Store, fp: str) -> float:
+    """Seconds that training the model of fingerprint `fp` took; 0.0 where nothing was noted."""
+    noted = _finished(store, fp)
+    return 0.0 if noted is None else float(noted["seconds"])
+
+
+def identity_of(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
+    """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m >= 1, in any order; copies
+    count."""
+    rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
+    return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)
+
+
+def folder_of(store: Store, identity: TrainedIdentity) -> Path:
+    return store.root / "models" / fingerprint(identity)
+
+
+def is_trained(store: Store, identity: TrainedIdentity) -> bool:
+    return _finished(store, fingerprint(identity)) is not None
+
+
+def trained_model(
+    identity: TrainedIdentity,
+    base: ModelHandle,
+    pool: TrainingRows,
+    rows: np.ndarray,
+    store: Store,
+    with_: Trainer | None,
+    progress: Progress | None,
+) -> ModelHandle:
+    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another process trains it, that is
+    waited for. Raises what training raises."""
+    make = with_ or trainer(cache=store.root / "models")
+    folder = folder_of(store, identity)
+    if not is_trained(store, identity):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
+            if not is_trained(store, identity):  # the one that was waited for may have been killed
+                _train(identity, base, pool, rows, store, make, progress)
+    return make.open(folder)
+
+
+def _train(
+    identity: TrainedIdentity,
+    base: ModelHandle,
+    pool: TrainingRows,
+    rows: np.ndarray,
+    store: Store,
+    make: Trainer,
+    progress: Progress | None,
+) -> None:
+    began = time.monotonic()
+    folder = folder_of(store, identity)
+    done = make.fit(base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress)
+    words = {
+        "what": "a model that thresher trained; its folder is beside this file",
+        "base": base.name,
+        "rows": len(rows),
+        "seconds": round(max(done.seconds, time.monotonic() - began), 3),
+        "steps": done.steps,
+        "identity": canonical(identity),
+    }
+    write_bytes(_note(store, fingerprint(identity)), (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _note(store: Store, fp: str) -> Path:
+    return store.root / "models" / f"{fp}.json"
+
+
+def _finished(store: Store, fp: str) -> dict[str, Any] | None:
+    """The note of a finished model whose folder is still there."""
+    if not (store.root / "models" / fp).is_dir():
+        return None
+    try:
+        noted = json.loads(_note(store, fp).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise StoreError(f"{_note(store, fp)} cannot be read: {e}. Delete it, and the model is trained again.") from e
+    return noted if isinstance(noted, dict) else None

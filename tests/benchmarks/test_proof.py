@@ -1,0 +1,196 @@
+"""The proof benchmark: oracles, chance levels, the queue, tables from planted cells; and, slow, random against an oracle."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.proof import __main__ as command
+from benchmarks.proof import setup
+from benchmarks.proof.mixes import ASKED, MIXES
+from benchmarks.proof.numbers import Arm, Questions, against
+from benchmarks.proof.oracles import Labels, Oracle, oracles
+from benchmarks.proof.report import PoolResult, ablations, above, equal_steps, kinds, section, summary
+
+from thresher.demo.pool import make_pool
+from thresher.methods import METHODS
+from thresher.pools import open_pool
+from thresher.types import DIGEST, Columns, digests_to_bytes, seeded_ties
+
+
+def columns(n: int, seed: int = 0) -> Columns:
+    digest = np.sort(np.frombuffer(np.random.default_rng(1).bytes(32 * n), dtype=DIGEST))
+    return Columns(digest, seeded_ties(digest, seed), np.zeros(n, np.int32), ("a",))
+
+
+def oracle(kind: list[str], noisy: list[bool], **how: bool) -> tuple[Oracle, Columns]:
+    c = columns(len(kind))
+    labels = dict(zip(digests_to_bytes(c.digest), zip(kind, noisy, strict=True), strict=True))
+    return Oracle(how.get("balanced", False), how.get("clean", False), labels), c
+
+
+KIND = ["colour"] * 40 + ["chart"] * 6 + ["logic"] * 2 + ["description"] * 12
+NOISY = [i % 2 == 0 for i in range(60)]
+RNG = np.random.default_rng(0)
+
+
+def test_the_balanced_oracle_shares_out_evenly_over_evaluated_kinds() -> None:
+    o, c = oracle(KIND, NOISY, balanced=True)
+    chosen = [KIND[r] for r in o.select(c, 18, RNG).rows]
+    assert (chosen.count("logic"), chosen.count("chart"), chosen.count("colour")) == (2, 6, 10)
+    assert len({*o.select(c, 55, RNG).rows.tolist()}) == 55  # the evaluated kinds are used up: the rest is filled
+
+
+def test_the_clean_oracle_takes_right_answers_while_there_are_any() -> None:
+    o, c = oracle(KIND, NOISY, clean=True)
+    assert not any(NOISY[r] for r in o.select(c, 30, RNG).rows)
+    assert sum(NOISY[r] for r in o.select(c, 36, RNG).rows) == 6
+    both, c = oracle(KIND, NOISY, balanced=True, clean=True)
+    rows = both.select(c, 8, RNG).rows
+    assert not any(NOISY[r] for r in rows) and [KIND[r] for r in rows].count("chart") == 3
+
+
+def test_another_seed_draws_other_rows() -> None:
+    o, c = oracle(KIND, NOISY, balanced=True)
+    other = Columns(c.digest, seeded_ties(c.digest, 9), c.source, c.source_names)
+    assert set(o.select(c, 15, RNG).rows.tolist()) != set(o.select(other, 15, RNG).rows.tolist())
+
+
+def test_labels_belong_to_their_rows(tmp_path: Path) -> None:
+    pool = open_pool(make_pool(tmp_path, 80, 2, MIXES["scarce"]))
+    labels = Labels.read(pool)
+    sample = pool.samples(np.arange(80))
+    assert len(labels.kind) == 80 and set(oracles(pool)) == {
+        "oracle: balanced",
+        "oracle: clean",
+        "oracle: balanced, clean",
+    }
+    for row in np.flatnonzero(labels.kind == "colour"):
+        assert "colo" in sample[row].turns[0].text.lower()
+
+
+def test_chance() -> None:
+    q = Questions(
+        np.array(["existence"] * 4 + ["digits"] * 5 + ["colour"] * 4),
+        np.array(["yesno"] * 4 + ["word"] * 5 + ["word", "word", "choice", "choice"]),
+        np.array(["yes", "no", "yes", "no", "11", "22", "11", "33", "44", "red", "blue", "a", "b"]),
+        np.array([2] * 4 + [0] * 5 + [6, 6, 4, 4]),
+    )
+    assert q.chance() == pytest.approx({"existence": 0.5, "digits": 0.4, "colour": (1 + 1) / 4})
+    assert q.by_kind(np.array([1.0, 0, 1, 0] + [1.0] * 5 + [0.0] * 4)) == {"existence": 0.5, "digits": 1, "colour": 0}
+
+
+def test_above_chance_counts_seeds_and_questions() -> None:
+    rng = np.random.default_rng(0)
+    calm = lambda share: (rng.random((5, 100)) < share).astype(float)  # noqa: E731
+    assert above(calm(0.75), 0.5) and not above(calm(0.55), 0.5)
+    by_luck = np.array([[1.0], [1.0], [0.0], [0.0], [0.6]])  # 52%, but only in three seeds of five
+    assert not above(np.repeat(by_luck, 100, axis=1), 0.25)
+
+
+def test_every_method_of_the_table_is_loaded_and_none_is_missed() -> None:
+    assert set(setup.METHODS) <= set(METHODS)
+    for stage in setup.STAGES:
+        assert setup.methods_of(stage, {})
+    assert {s.name for s in setup.stages_of("control")} == {"ten", "judged", "aimed", "others"}
+
+
+def test_no_two_tasks_at_once_on_a_pool() -> None:
+    queue = command.Queue(("web", "control"), [s.name for s in setup.STAGES])
+    first, second = queue.take(), queue.take()
+    assert first == ("ten", "web") and second == ("ten", "control")
+    taken: list[tuple[str, str] | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
+    waiting.start()
+    waiting.join(0.05)
+    assert taken == []  # both pools are busy
+    queue.done("control")
+    waiting.join(5)
+    assert taken == [("judged", "control")]
+    queue.done("web")
+    assert queue.take() == ("judged", "web")
+
+
+def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 900) -> Arm:
+    rng = np.random.default_rng(len(name) + 7 * len(budget))
+    difficulty = np.random.default_rng(0).random(n)
+    scores = np.stack([(difficulty + 0.02 * rng.standard_normal(n) < accuracy).astype(float) for _ in range(seeds)])
+    shares = {k: 1 / len(ASKED) for k in ASKED}
+    return Arm(
+        name,
+        budget,
+        tuple(range(seeds)),
+        scores,
+        scores,
+        np.full(seeds, 0.5),
+        np.full(seeds, 0.3),
+        shares,
+        100,
+        3.0,
+        9.0,
+    )
+
+
+@pytest.fixture
+def planted() -> PoolResult:
+    main = [arm("random", "10%", 0.5), arm("length", "10%", 0.4), arm("clipper", "10%", 0.6), arm("stratified", "10%", 0.5),
+            arm("full", "100%", 0.7)]  # fmt: skip
+    q = Questions(np.repeat(np.array(ASKED), 100), np.full(900, "word"), np.full(900, "1"), np.full(900, 4))
+    few = [arm("random", "10%", 0.5, 3), arm("clipper prefer=none", "10%", 0.6, 3)]
+    stages = {
+        "ten": {(a.method, a.budget): a for a in main},
+        "ablations": {(a.method, a.budget): a for a in few},
+        "steps": {(a.method, a.budget): a for a in [arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)]},
+    }
+    return PoolResult("web", 1000, 0.28, q, stages, {"ten": 0})
+
+
+def test_tables(planted: PoolResult, tmp_path: Path) -> None:
+    told = section(planted, tmp_path)
+    line = {text.split(" | ")[0].strip("| "): text for text in told.splitlines() if text.startswith("| ")}
+    assert "| **beats random** |" in line["clipper, 10%"] and "| +1" in line["clipper, 10%"]
+    assert "worse than random" in line["length, 10%"] and "no gain" in line["stratified, 10%"]
+    assert line["full, 100%"].split(" | ")[3:6] == ["100", "", ""]
+    assert 60 < int(line["random, 10%"].split(" | ")[3]) < 80  # % of full
+    told = summary([planted])
+    assert "web, 10%: clipper beat random; length lose to it." in told
+    assert "web, 5%: **no method beats random**." in told
+    told = ablations([planted])
+    assert "| web, 10%: clipper prefer=none |" in told and ": random" not in told
+    assert "full pool, one pass" in equal_steps([planted])
+    told = kinds([planted])
+    assert "Not shown to be above chance" in told and "| colour | 100 |" in told  # all answers are equal here
+
+
+def test_arms_are_compared_on_the_seeds_that_both_have() -> None:
+    whole, part = arm("random", "10%", 0.5), arm("clipper", "10%", 0.6, seeds=3)
+    verdict = against(part, whole, None)
+    assert (
+        verdict is not None
+        and verdict.kind == "beats"
+        and verdict.random.mean == pytest.approx(100 * whole.scores[:3].mean())
+    )
+
+
+@pytest.mark.slow
+def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
+    """The whole chain in about a minute: at 5%, right answers balanced over kinds are worth more than random rows."""
+    from benchmarks.proof.asking import Ask
+
+    from thresher.backends import resolve
+    from thresher.compare import compare, job
+    from thresher.storage.columns import Store
+    from thresher.training.registry import trainer
+    from thresher.types import Budget
+
+    sizes = setup.Sizes(rows=6000, per_kind=20)
+    setup.make_world(setup.world_folder(tmp_path, sizes), sizes, ("scarce",))
+    pool, questions = setup.open_world(setup.world_folder(tmp_path, sizes), "scarce")
+    chosen = {"oracle": oracles(pool)["oracle: balanced, clean"]}
+    comparison = compare(
+        job(pool, questions, methods=chosen, budgets=[Budget("5%")], seeds=3, full=False,
+            model=resolve("demo", device="cpu"), recipe=setup.RECIPE),
+        store=Store(tmp_path / "store"), out=tmp_path / "out", trainer=trainer(device="cpu"), evaluate=Ask(False),
+    )  # fmt: skip
+    verdict = comparison.lines[1].verdict
+    assert verdict is not None and verdict.kind == "beats"

@@ -1,0 +1,116 @@
+"""What `thresher plan` prints: a line for what is asked together, and what servers would charge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.made_pools import record, write_pool
+from thresher import cli
+from thresher.cli.plan import lines
+from thresher.selection.plan import SignalPlan
+
+URL = "http://127.0.0.1:9/v1"  # nobody listens; nothing is sent
+SERVED = ("--backend", "openai", "--url", URL, "--model", "m")
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    write_pool(tmp_path / "pool.json", [record(i) for i in range(50)])
+
+
+def plan(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Exit code, and all that was printed."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["plan", "pool.json", "--method", "mmssr", "--budget", "10", "--no-probe", *words])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out + said.err
+
+
+def rows_of(said: str) -> list[list[str]]:
+    """The cells of the table."""
+    _, _, table = said.partition("─\n")
+    return [line.split("  ") for line in table.split("\n \n")[0].splitlines() if line.strip()]
+
+
+def signal(label: str, kind: str, to_score: int, passes: int, tokens: int | None, asked_with: str = "") -> SignalPlan:
+    return SignalPlan(
+        label=label,
+        signal=kind,
+        fingerprint=label,
+        wanted=100,
+        stored=100 - to_score,
+        to_score=to_score,
+        upper_bound=False,
+        passes=passes,
+        tokens=tokens,
+        hours=None if tokens is None else tokens / 1000,
+        asked_with=asked_with,
+    )
+
+
+def test_what_is_asked_together_is_one_line_and_costs_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = plan(capsys, "--model", "demo")
+    assert code == 0 and said.count("score_") == 1 == said.count("style_")
+    assert "score_* (14), style_* (9)" in said and "In total 50 rows to score" in said
+    code, said = plan(capsys, "--model", "demo", "--json")
+    told = json.loads(said)
+    assert len(told["signals"]) == 23 and told["to_score"] == 23 * 50 and told["passes"] == 50  # in detail
+    first = told["signals"][0]["label"]
+    assert {s["asked_with"] for s in told["signals"]} == {first}
+
+
+def test_questions_that_are_asked_apart_are_one_line_and_cost_each(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = plan(capsys, "--model", "demo", "--set", "score=generate")
+    assert code == 0 and "score_* (14) " in said and "style_* (9) " in said
+    assert f"In total {15 * 50:,} rows to score" in said
+
+
+def test_every_line_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from thresher.selection import summary
+
+    monkeypatch.setattr(summary, "stdout", lambda: Console(width=80, highlight=False))
+    code, said = plan(capsys, "--model", "demo", "--set", "teacher=demo")
+    table = [line for line in said.splitlines() if "*" in line or "─" in line]
+    assert code == 0 and table and max(map(len, table)) <= 80
+    assert any("teacher_style_* (9)" in line for line in table)  # a name is not broken in the middle
+
+
+def test_lines_are_split_where_counts_differ() -> None:
+    asked = [
+        signal("score_a", "judge", 0, 0, 0, "score_a"),
+        signal("score_b", "judge", 40, 40, 400, "score_a"),
+        signal("style_0", "style", 40, 0, 0, "score_a"),
+        signal("loss_p", "one_shot", 100, 100, 10),
+        signal("loss_w", "one_shot", 100, 100, None),
+    ]
+    found = [(line.name, line.to_score, line.rows, line.tokens) for line in lines(asked)]
+    assert found == [
+        ("score_a", 0, 0, 0),
+        ("score_b, style_0", 40, 40, 400),
+        ("loss_p", 100, 100, 10),
+        ("loss_w", 100, 100, None),
+    ]
+
+
+def test_a_server_is_asked_each_question_and_the_price_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = plan(capsys, *SERVED)
+    assert code == 0 and "750 requests to a server" in said and "prices" not in said
+    prices = ("--price-in", "2", "--price-out", "10")
+    code, said = plan(capsys, *SERVED, *prices, "--json")
+    told = json.loads(said)
+    paid = 2 * told["tokens"] + 10 * (14 * 50 * 1 + 50 * 32)  # one token a score, a short text for the styles
+    assert told["cost"] == pytest.approx(paid / 1e6)
+    assert sum(s["tokens"] for s in told["signals"][:14]) > 14 * 50 * 1.4 * 25  # the question's words are paid, too
+    code, said = plan(capsys, *SERVED, *prices, "--max-cost", "0.01", "--max-requests", "749")
+    assert f"At the prices given about {told['cost']:.4g}" in said
+    assert "--max-cost 0.01 stops" in said and "--max-requests 749 stops" in said
+    code, said = plan(capsys, *SERVED, *prices, "--max-cost", "100", "--max-requests", "750")
+    assert code == 0 and "stops the run" not in said

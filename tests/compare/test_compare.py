@@ -1,0 +1,565 @@
+"""`compare` with fake training and evaluation: cells, caching, kills, verdicts, what is written, and the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.aimed_models import validation
+from tests.fake_training import FakeEvaluation, FakeTraining
+from tests.made_pools import HighestLoss, Model, record, write_pool
+from thresher.cli import main
+from thresher.cli.compare import load, show, show_plan
+from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
+from thresher.compare import plan as compare_plan
+from thresher.doctor import look
+from thresher.errors import ConfigError, PoolError
+from thresher.methods.error_driven import ErrorDriven
+from thresher.methods.mllm_selector import MllmSelector
+from thresher.pools import Pool, open_pool
+from thresher.report import compare_report
+from thresher.storage.columns import Store
+from thresher.training.recipe import Recipe
+from thresher.types import Budget
+
+KEYS = {"method", "budget", "rows", "seed", "accuracy", "macro", "seconds_selection", "seconds_training", "notes"}
+
+
+def pools(folder: Path, rows: int = 300, test: int = 1500) -> tuple[Pool, Pool]:
+    pool = open_pool(write_pool(folder / "pool.json", [record(i) for i in range(rows)]))
+    return pool, open_pool(write_pool(folder / "test.json", [record(i) for i in range(10_000, 10_000 + test)]))
+
+
+class Bench:
+    """A comparison of made pools with planted accuracies."""
+
+    def __init__(self, folder: Path, gain: float = 0.0) -> None:
+        self.folder = folder
+        self.pool, self.test = pools(folder)
+        self.training = FakeTraining(folder / "trainings")
+        self.evaluation = FakeEvaluation(folder / "evaluations", self._accuracy)
+        self.gain = gain
+
+    def _accuracy(self, told: dict[str, Any]) -> float:
+        if told["rows"] == len(self.pool):
+            return 0.8
+        highest = np.argsort(-self.loss())[: told["rows"]]
+        return 0.5 + self.gain * (told["sum"] == highest.sum())
+
+    def loss(self) -> np.ndarray:
+        backend = Model().handle.open()
+        nll = np.zeros(len(self.pool))
+        for piece in backend.answer_loss(self.pool.samples(np.arange(len(self.pool))), self.pool):
+            nll[piece.index] = piece.values["nll"]
+        return nll
+
+    def job(self, **more: Any) -> Job:
+        told = {"methods": {"highest_loss": HighestLoss()}, "budgets": [Budget("10%")], "seeds": 3, **more}
+        return job(self.pool, self.test, model=Model().handle, **told)
+
+    def run(self, job: Job | None = None, **more: Any) -> Comparison:
+        return compare(
+            job or self.job(),
+            store=Store(self.folder / "store"),
+            out=self.folder / "out",
+            trainer=self.training.trainer,
+            evaluate=self.evaluation,
+            **more,
+        )
+
+
+def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, gain=0.07)
+    said: list[str] = []
+    comparison = bench.run(say=said.append)
+    assert len(said) == 9 and said[0] == "1 of 9: random 10%, seed 0"
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert len(written["cells"]) == 9 and all(set(cell) >= KEYS for cell in written["cells"])
+    assert Counter((c["method"], c["budget"], c["rows"]) for c in written["cells"]) == {
+        ("random", "10%", 30): 3, ("highest_loss", "10%", 30): 3, ("full", "100%", 300): 3,
+    }  # fmt: skip
+    assert sorted(c["seed"] for c in written["cells"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    (verdict,) = written["verdicts"]
+    assert verdict["method"] == "highest_loss" and verdict["kind"] == "beats"
+    assert 5 < verdict["difference"] < 9 and verdict["interval"][0] > 0
+    assert verdict["percent_of_full"] == pytest.approx(100 * 0.57 / 0.8, abs=3)
+    assert verdict["seconds_training"] == pytest.approx(0.3) and verdict["seconds_saved"] == pytest.approx(2.7)
+    show(comparison, tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert "beats random" in shown and "highest_loss at 10%: beats random by" in shown
+    assert "saves 3 s of training" in shown and "compare.svg" in shown
+    picture = ET.fromstring((tmp_path / "out" / "compare.svg").read_text())
+    texts = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "highest_loss" in texts and "10% (30 rows)" in texts and any("full pool" in (t or "") for t in texts)
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2  # cells, difference, legend
+    assert not list((tmp_path / "out" / "cells").glob("*/model"))  # models of finished cells are gone
+
+
+def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run()
+    prepared = bench.job()
+    for cell in prepared.cells():
+        rows = chosen_rows(tmp_path / "out", cell, bench.pool)
+        assert len(rows) == cell.rows and len(answers_of(tmp_path / "out", cell)) == len(bench.test)
+        told = next(c for c in bench.training.calls() if c["sum"] == int(rows.sum()) and c["seed"] == cell.seed)
+        assert told["rows"] == cell.rows
+    # the same records in another order: the cells are found, and the subset is the same records
+    turned = open_pool(write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))]))
+    again = job(
+        turned,
+        bench.test,
+        methods={"highest_loss": HighestLoss()},
+        budgets=[Budget("10%")],
+        seeds=3,
+        model=Model().handle,
+    )
+    for before, after in zip(prepared.cells(), again.cells(), strict=True):
+        assert before.fingerprint == after.fingerprint
+        ids = bench.pool.ids(chosen_rows(tmp_path / "out", before, bench.pool))
+        assert turned.ids(chosen_rows(tmp_path / "out", after, turned)) == ids
+
+
+def test_no_gain_is_called_no_gain(tmp_path: Path) -> None:
+    comparison = Bench(tmp_path).run()
+    verdict = comparison.lines[1].verdict
+    assert verdict is not None and verdict.kind == "no gain" and verdict.words.startswith("no gain over random (")
+    assert abs(verdict.difference.mean) < 2
+
+
+def test_a_finished_cell_is_never_made_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    first = bench.run()
+    assert len(bench.training.calls()) == 9
+    again = bench.run()
+    assert len(bench.training.calls()) == len(bench.evaluation.calls()) == 9
+    assert again.to_json() == first.to_json()
+    bench.run(bench.job(seeds=4))  # one more seed: three more cells
+    assert len(bench.training.calls()) == 12
+    bench.run(bench.job(budgets=[Budget("30"), Budget("20%")]))  # 30 is 10%: the same rows
+    assert len(bench.training.calls()) == 12 + 6
+    bench.run(bench.job(methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}))
+    assert len(bench.training.calls()) == 18 + 3 * 2  # each with a seed model of its own
+    bench.run(bench.job(methods={"mllm_selector": MllmSelector(alpha=0)}))
+    assert len(bench.training.calls()) == 24 + 3  # other settings are other cells; the seed models are there
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"recipe": Recipe(epochs=2)}, {"equal": "steps"}, {"score": "choice"}],
+)
+def test_what_changes_the_numbers_makes_new_cells(tmp_path: Path, change: dict[str, Any]) -> None:
+    bench = Bench(tmp_path)
+    before, after = bench.job().cells(), bench.job(**change).cells()
+    assert not {c.fingerprint for c in before} & {c.fingerprint for c in after}
+
+
+def test_another_pool_or_test_makes_new_cells(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    prints = [{c.fingerprint for c in bench.job().cells()}]
+    pool = open_pool(write_pool(tmp_path / "more.json", [record(i) for i in range(301)]))
+    bigger = job(pool, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
+    prints.append({c.fingerprint for c in bigger.cells()})
+    turned = open_pool(write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(10_000, 11_500))]))
+    other = job(bench.pool, turned, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
+    prints.append({c.fingerprint for c in other.cells()})  # per-row scores are in the order of the file
+    same = open_pool(write_pool(tmp_path / "same.json", [record(i) for i in reversed(range(300))]))
+    reordered = job(same, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
+    assert {c.fingerprint for c in reordered.cells()} < prints[0]  # the order of the pool does not matter
+    assert not prints[0] & prints[1] and not prints[0] & prints[2]
+
+
+def test_equal_steps(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(bench.job(equal="steps", recipe=Recipe(epochs=2, batch=8), seeds=1))
+    assert {c["steps"] for c in bench.training.calls()} == {75}  # 300 rows, twice, 8 a step
+    assert {c["seed"] for c in bench.training.calls()} == {0}
+
+
+def test_seeds_reach_the_draw_and_the_training(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(bench.job(full=False))
+    drawn = [(c["seed"], c["sum"]) for c in bench.training.calls()]
+    assert sorted(s for s, _ in drawn) == [0, 0, 1, 1, 2, 2]
+    assert len({total for _, total in drawn}) == 4  # highest_loss takes the same rows three times, random does not
+
+
+def test_rows_that_no_model_can_take_are_in_no_cell(tmp_path: Path) -> None:
+    records = [record(i) for i in range(100)]
+    for i in range(3):
+        records[i]["image"] = "gone.jpg"
+        records[i]["conversations"][0]["value"] = "<image>\nWhat?"
+    bench = Bench(tmp_path)
+    bench.pool = open_pool(write_pool(tmp_path / "broken.json", records))
+    bench.run(bench.job(budgets=[Budget("97")], seeds=1))
+    assert {(c["rows"], c["sum"]) for c in bench.training.calls()} == {(97, sum(range(3, 100)))}
+
+
+def test_rows_that_fail_under_one_model_leave_all(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.evaluation = dataclasses.replace(bench.evaluation, failed=(3, 8))
+    comparison = bench.run()
+    assert any("2 rows of --eval failed under some model" in note for note in comparison.notes)
+    assert comparison.about["eval_rows"] == 1498
+
+
+def test_one_seed_says_what_it_assumes(tmp_path: Path) -> None:
+    comparison = Bench(tmp_path).run(None)
+    assert not any("One seed" in note for note in comparison.notes)
+    (tmp_path / "b").mkdir()
+    bench = Bench(tmp_path / "b")
+    comparison = bench.run(bench.job(seeds=1, full=False))
+    assert any("One seed" in note for note in comparison.notes)
+    assert comparison.lines[0].percent_of_full is None and comparison.lines[0].seconds_saved is None
+
+
+def test_what_the_selections_say_is_kept_and_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    made = job(
+        bench.pool,
+        bench.test,
+        methods={"highest_loss": HighestLoss()},
+        budgets=[Budget("10%"), Budget("20%")],
+        seeds=2,
+        model=Model(fails=lambda s: "too dark" if s.id in ('"r3"', '"r8"') else "").handle,
+    )
+    note = "2 of 300 rows could not be used and were left out: 2 × too dark."
+    for _ in range(2):  # the second from the cells that are kept
+        comparison = bench.run(made)
+        assert [c.notes for c in comparison.cells if c.method == "highest_loss"] == [(note,)] * 4
+        assert not any(c.notes for c in comparison.cells if c.method != "highest_loss")
+        assert comparison.selection_notes() == [f"4 cells of highest_loss: {note}"]
+        show(comparison, tmp_path / "out")
+        assert capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [c["notes"] for c in written["cells"] if c["method"] == "highest_loss"] == [[note]] * 4
+    assert written["selection_notes"] == [f"4 cells of highest_loss: {note}"]
+    page = compare_report.write(tmp_path / "out").read_text()
+    assert page.count(f"4 cells of highest_loss: {note}") == 1
+
+
+def test_two_at_once_in_one_folder_make_every_cell_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    said: list[str] = []
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: bench.run(say=said.append), range(2))
+    assert len(bench.training.calls()) == len(said) == 9
+    assert first.to_json() == second.to_json()
+
+
+def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    before = bench.run()
+    for path in (tmp_path / "out" / "cells").glob("*.json"):
+        told = json.loads(path.read_text())
+        assert told.pop("notes") == [] and told.pop("files") and told.pop("sha256")
+        path.write_text(json.dumps(told))
+    assert bench.run().to_json() == before.to_json()
+    assert len(bench.training.calls()) == 9
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".parquet"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]]
+)
+def test_a_damaged_cell_is_said_and_made_anew(tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
+    bench = Bench(tmp_path)
+    before = bench.run(bench.job(seeds=1))
+    trained = len(bench.training.calls())
+    file = sorted((tmp_path / "out" / "cells").glob(f"*{suffix}"))[0]
+    file.write_bytes(damage(file.read_bytes()))
+    again = bench.run(bench.job(seeds=1))
+    assert [(c.method, c.rows, c.accuracy, c.macro) for c in again.cells] == [
+        (c.method, c.rows, c.accuracy, c.macro) for c in before.cells
+    ]
+    assert len(bench.training.calls()) == trained + 1
+
+
+def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:
+    """Seed 1 reuses all scores of seed 0; choosing would take as long if it had been alone."""
+    bench = Bench(tmp_path)
+
+    class Slow(Model):
+        def _open(self) -> Any:
+            self.kwargs = {"seconds_per_row": 0.001}
+            return super()._open()
+
+    slow = Slow()
+    made = job(
+        bench.pool,
+        bench.test,
+        methods={"highest_loss": HighestLoss()},
+        budgets=[Budget("10%")],
+        seeds=2,
+        model=slow.handle,
+    )
+    comparison = bench.run(made)
+    assert slow.scored == 300
+    seconds = [c.seconds_selection for c in comparison.cells if c.method == "highest_loss"]
+    assert min(seconds) >= 0.3 and max(seconds) < 2
+
+
+# ---------------------------------------------------------------------------------------------- kills
+
+JOB = """
+import sys
+from pathlib import Path
+from tests.fake_training import FakeEvaluation, FakeTraining
+from tests.made_pools import HighestLoss, Model
+from thresher.compare import compare, job
+from thresher.methods.mllm_selector import MllmSelector
+from thresher.pools import open_pool
+from thresher.storage.columns import Store
+from thresher.types import Budget
+
+folder = Path(sys.argv[1])
+training = FakeTraining(folder / "trainings", seconds=0.03)
+evaluation = FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=0.03)
+made = job(
+    open_pool(folder / "pool.json"), open_pool(folder / "test.json"),
+    methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
+    budgets=[Budget("10%")], seeds=3, model=Model().handle,
+)
+print("ready", flush=True)
+compare(made, store=Store(folder / "store"), out=folder / "out", trainer=training.trainer, evaluate=evaluation)
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", JOB, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(tmp_path: Path) -> None:
+    pools(tmp_path, test=200)
+    moments = random.Random(os.urandom(8))
+    killed = 0
+    finished: set[str] = set()
+    for _ in range(8):
+        process = start(tmp_path)
+        try:
+            process.wait(moments.uniform(0.02, 0.4))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += process.wait() == -signal.SIGKILL
+        now = {p.stem for p in (tmp_path / "out" / "cells").glob("*.json")}
+        assert finished <= now
+        finished = now
+    assert killed >= 3
+    before = Counter(c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls())
+    assert start(tmp_path).wait() == 0
+    calls = FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()
+    after = Counter(c["model"] for c in calls)
+    assert len(after) == 12  # three methods and the full pool, three seeds
+    assert all(after[cell] == before[cell] for cell in finished), "a finished cell was evaluated again"
+    assert after.total() <= 12 + killed  # at most the one that was under way
+    trained = FakeTraining(tmp_path / "trainings").calls()
+    assert 15 <= len(trained) <= 15 + killed  # and three seed models
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert len(written["cells"]) == 12 and len(written["verdicts"]) == 2
+    assert start(tmp_path).wait() == 0
+    assert len(FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()) == len(calls)
+
+
+# ---------------------------------------------------------------------------------------------- plan and command
+
+
+def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    methods = {"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}
+    made = bench.job(methods=methods, seeds=2, recipe=Recipe(epochs=2))
+    store = Store(tmp_path / "store")
+    p = compare_plan.plan(made, store=store, out=tmp_path / "out")
+    assert [(c.method, c.rows, c.seeds, c.done, c.training_rows) for c in p.cells] == [
+        ("random", 30, 2, 0, 120), ("highest_loss", 30, 2, 0, 120), ("mllm_selector", 30, 2, 0, 120),
+        ("full", 300, 2, 0, 1200),
+    ]  # fmt: skip
+    # highest_loss scores the pool once for both seeds, mllm_selector once for each of two seed models of 10 rows
+    assert (p.to_make, p.to_score, p.seed_rows, p.answers) == (8, 900, 20, 8 * 1500)
+    assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
+    show_plan(p)
+    assert "8 cells to make: 1,560 rows to train on (and 20 to train seed models on)" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
+    bench.run(made)
+    done = compare_plan.plan(made, store=store, out=tmp_path / "out")
+    assert (done.to_make, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
+    assert [c.done for c in done.cells] == [2, 2, 2, 2]
+    show_plan(done)
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seeds": 0}, "--seeds 0"),
+        ({"equal": "time"}, "--equal time"),
+        ({"budgets": []}, "--budgets"),
+        ({"budgets": [Budget("10%"), Budget("30")]}, "same number of rows"),
+        ({"budgets": [Budget("400")]}, "--budgets 400 asks for more rows than the pool has"),
+        ({"budgets": [Budget("1Mtok")]}, "--budgets 1Mtok: budgets in tokens cannot be compared"),
+        ({"budgets": [Budget("many")]}, "--budgets many is not a budget. Give a share such as 30% or a number of rows"),
+        ({"methods": {"full": HighestLoss()}}, "not a method"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Bench(tmp_path).job(**change)
+
+
+def test_a_test_that_is_in_the_pool_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    leaky = open_pool(write_pool(tmp_path / "leaky.json", [record(i) for i in range(290, 400)]))
+    bench.test = leaky
+    with pytest.raises(PoolError, match="10 rows of the pool repeat questions of the evaluation set"):
+        bench.run()
+    assert not bench.training.asked
+
+
+@pytest.mark.parametrize("extra", [True, False])
+@pytest.mark.parametrize("disguise", ["other path", "other answer", "other file format", "no question"])
+def test_compare_and_doctor_find_the_same_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: bool, disguise: str
+) -> None:
+    """A question leaks by its words and pixels, not by the path of its image."""
+    if extra:
+        pytest.importorskip("rensa")
+        pytest.importorskip("imagehash")
+    else:
+        monkeypatch.setitem(sys.modules, "rensa", None)
+        monkeypatch.setitem(sys.modules, "imagehash", None)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        Image.fromarray(pixels).save(folder / f"again{i}.{'bmp' if 'format' in disguise else 'png'}")
+    ask = "<image>" if disguise == "no question" else "<image>\nWhat is it?"
+
+    def rows(name: str, numbers: range, answer: str = "Noise.") -> list[dict[str, Any]]:
+        out = [record(1000 + i) for i in numbers]
+        for row, i in zip(out, numbers, strict=True):
+            turns = [{"from": "human", "value": ask}, {"from": "gpt", "value": answer}]
+            row |= {"image": name.format(i), "conversations": turns}
+        return out
+
+    ext = "bmp" if "format" in disguise else "png"
+    answer = "Snow." if disguise == "other answer" else "Noise."
+    pool = open_pool(write_pool(tmp_path / "leaky.json", rows("{}.png", range(3))), folder)
+    test = rows(f"again{{}}.{ext}", range(2, 4), answer)
+    other = open_pool(write_pool(tmp_path / "other.json", test), folder)
+    seen = look(pool, near=False, evals=[("other", other)])
+    assert seen.rows["eval-leak"].tolist() == [2]
+    assert any("Only exact copies" in text for text in seen.notes) is not extra
+    bench = Bench(tmp_path)
+    prepared = job(pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle)
+    with pytest.raises(PoolError, match=r"1 row of the pool repeats .* \(1 exact\): row 2 repeats evaluation row 0"):
+        bench.run(prepared)
+    with pytest.raises(PoolError, match="1 row of the pool repeats"):
+        check_leaks(prepared)
+    assert not bench.training.asked
+
+
+@pytest.mark.parametrize(
+    ("number", "match"),
+    [
+        (7, r"of the pool repeats .* validation set"),
+        (10_007, r"of the validation set repeats .* of the evaluation set"),
+    ],
+)
+def test_validation_questions_in_the_pool_or_the_test_are_refused_before_the_first_cell(
+    tmp_path: Path, number: int, match: str
+) -> None:
+    """Not word for word: in capitals."""
+    pytest.importorskip("rensa")
+    bench = Bench(tmp_path)
+    leak = record(number)
+    leak["conversations"][0]["value"] = leak["conversations"][0]["value"].upper()
+    target = open_pool(write_pool(tmp_path / "validation.json", [*validation(20), leak]))
+    with pytest.raises(PoolError, match=match) as refused:
+        bench.run(bench.job(methods={"error_driven": ErrorDriven()}, target=target))
+    assert "--on-leak" not in str(refused.value) and not bench.training.asked
+
+
+def test_methods_and_their_settings_on_the_command_line() -> None:
+    got = load(
+        "clipper, random,mllm_selector,clipper", ["mllm_selector.alpha=0", "clipper.bins=10 clipper.prefer=none"]
+    )
+    assert list(got) == ["clipper", "random", "mllm_selector"]
+    assert got["mllm_selector"] == MllmSelector(alpha=0) and got["clipper"].bins == 10  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="--methods cliper: there is no such method"):
+        load("cliper", [])
+    with pytest.raises(ConfigError, match=r"expected METHOD\.KEY=VALUE.*clipper\.KEY=0"):
+        load("clipper", ["alpha=0"])
+    with pytest.raises(ConfigError, match="name at least one"):
+        load("random", [])
+
+
+def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    unanswered = [record(i) for i in range(100, 110)]
+    for row in unanswered:
+        row["conversations"] = row["conversations"][:1]
+    test = write_pool(tmp_path / "test.json", unanswered)
+    out = tmp_path / "out"
+    words = [
+        str(pool),
+        "--eval",
+        str(test),
+        "--methods",
+        "length",
+        "--model",
+        "demo",
+        "--seeds",
+        "1",
+        "--out",
+        str(out),
+    ]
+    for more in ([], ["--plan", "--no-probe"], ["--on-missing", "exclude"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", *words, "--store", str(tmp_path / "store"), *more])
+        assert ended.value.code == 1
+        told = capsys.readouterr().err
+        assert "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in told and not out.exists()
+
+
+def test_a_validation_set_that_no_method_uses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
+    aim = write_pool(tmp_path / "aim.json", [record(i) for i in range(200, 210)])
+    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "demo", "--plan", "--no-probe"]
+    words += ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--validation", str(aim)]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words])
+    assert ended.value.code == 0
+    assert "aim.json is not used" in capsys.readouterr().err
+
+
+def test_a_model_behind_a_server_is_refused_before_the_first_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
+    test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
+    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "http://127.0.0.1:1/v1#big"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "'big' is behind a server" in told and "Cell" not in told

@@ -1,0 +1,225 @@
+"""Signals asked together: one pass, a column each; what is stored is not asked again; each model by its role."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from tests.made_pools import record, write_pool
+from thresher.backends import ModelHandle
+from thresher.methods.needs import asks_the_model, needs
+from thresher.pools import Pool, open_pool
+from thresher.selection import plan
+from thresher.selection import select as run
+from thresher.storage.columns import Store
+from thresher.types import (
+    Budget,
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Selection,
+    SharedSignal,
+    Signal,
+)
+
+
+def identity(name: str) -> ModelIdentity:
+    return ModelIdentity(f"fake:{name}", "fake", "float32", "pil")
+
+
+@dataclass
+class Judge:
+    """A backend that writes down which questions it was asked in each pass, and of how many rows."""
+
+    name: str = "judge"
+    fails: str = ""
+    passes: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
+
+    @property
+    def handle(self) -> ModelHandle:
+        return ModelHandle(self.name, identity(self.name), lambda: self)
+
+
+@dataclass(frozen=True)
+class Question:
+    model: ModelIdentity
+    text: str
+
+    kind: ClassVar[str] = "question"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = (Field("score", "float32", "0 to 1"), Field("word", "str", "any"))
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def together(self) -> Hashable:
+        return ("question", self.model)
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+    ) -> Iterator[Scored]:
+        for pieces in self.rows_together([self], samples, inputs, backend, pool):
+            yield pieces[0]
+
+    def rows_together(
+        self,
+        signals: Sequence[Question],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: Judge,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        told, rows = tuple(s.text for s in signals), len(samples)
+        if backend.passes and backend.passes[-1][0] == told:  # a further block of the same pass
+            rows += backend.passes.pop()[1]
+        backend.passes.append((told, rows))
+        for start in range(0, len(samples), 7):
+            part = samples[start : start + 7]
+            index = np.arange(start, start + len(part))
+            out = []
+            for s in signals:
+                score = [answer(s.text, sample) for sample in part]
+                errors = ["no answer" if s.text == backend.fails and a > 0.98 else "" for a in score]
+                words = np.array([f"{s.text}!" for _ in part], object)
+                out.append(Scored(index, {"score": np.array(score, np.float32), "word": words}, errors))
+            yield out
+
+
+def answer(text: str, sample: Sample) -> float:
+    return hashlib.sha256(text.encode() + sample.digest).digest()[0] / 256
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Takes the rows of the largest sum; the second role, if named, asks the question "style"."""
+
+    questions: str = "a,b,c"
+    second: str = ""
+
+    name: ClassVar[str] = "panel"
+    paper: ClassVar[str] = "none"
+    summary: ClassVar[str] = "a test"
+
+    def models(self) -> Mapping[str, str]:
+        return {"second": self.second} if self.second else {}
+
+    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+        assert model is not None
+        return self.signals_of_roles({"model": model}, seed, 1)
+
+    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
+        out: dict[str, Signal] = {t: Question(models["model"], t) for t in self.questions.split(",") if t}
+        if self.second:
+            out["style"] = Question(models["second"], "style")
+        return out
+
+    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        reason = {name: columns[name]["score"] for name in columns.values}
+        total = sum(reason.values(), np.zeros(len(columns), np.float32))
+        return Selection(np.argsort(-total, kind="stable")[:budget], reason)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return open_pool(write_pool(tmp_path / "pool.json", [record(i) for i in range(60)]))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def select(pool: Pool, store: Store, judge: Judge, questions: str, **more: Any) -> run.Outcome:
+    return run.select(pool, Panel(questions), Budget("10"), store=store, model=judge.handle, **more)
+
+
+def test_the_protocol_is_recognised() -> None:
+    assert isinstance(Question(identity("x"), "a"), SharedSignal)
+
+
+def test_one_pass_answers_all_and_each_keeps_its_own_column(pool: Pool, store: Store) -> None:
+    judge = Judge()
+    outcome = select(pool, store, judge, "a,b,c")
+    assert judge.passes == [(("a", "b", "c"), 60)]
+    assert [(s.label, s.scored, s.reused) for s in outcome.signals] == [("a", 60, 0), ("b", 60, 0), ("c", 60, 0)]
+    assert len({s.fingerprint for s in outcome.signals}) == 3
+    for text in "abc":
+        expected = [answer(text, pool.sample(int(r))) for r in outcome.rows]
+        assert outcome.reason[text] == pytest.approx(expected)
+
+
+def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alone(pool: Pool, store: Store) -> None:
+    judge = Judge()
+    select(pool, store, judge, "a,b,c")
+    judge.passes.clear()
+    assert [s.scored for s in select(pool, store, judge, "c,a").signals] == [0, 0]
+    assert judge.passes == []
+    assert [s.scored for s in select(pool, store, judge, "a,d").signals] == [0, 60]
+    assert judge.passes == [(("d",), 60)]
+
+
+def test_rows_that_miss_different_questions_are_asked_what_they_miss(tmp_path: Path, store: Store) -> None:
+    few = open_pool(write_pool(tmp_path / "few.json", [record(i) for i in range(20)]))
+    grown = open_pool(write_pool(tmp_path / "grown.json", [record(i) for i in range(60)]))
+    judge = Judge()
+    select(few, store, judge, "a")
+    judge.passes.clear()
+    outcome = select(grown, store, judge, "a,b")
+    assert sorted(judge.passes) == [(("a", "b"), 40), (("b",), 20)]
+    assert [(s.label, s.scored) for s in outcome.signals] == [("a", 40), ("b", 60)]
+
+
+def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(pool: Pool, store: Store) -> None:
+    judge = Judge(fails="b")
+    outcome = select(pool, store, judge, "a,b,c", on_missing="exclude")
+    bad = [r for r in range(60) if answer("b", pool.sample(r)) > 0.98]
+    assert bad, "the planted failure must occur"
+    assert [(f.row, f.signal, f.error) for f in outcome.failures] == [(r, "b", "no answer") for r in bad]
+    failed = {s.label: s.failed for s in outcome.signals}
+    assert failed == {"a": 0, "b": len(bad), "c": 0}
+    judge.passes.clear()
+    select(pool, store, judge, "a,c")  # the failed rows have these two answers already
+    assert judge.passes == []
+
+
+def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
+    main, second = Judge("main"), Judge("second")
+    method = Panel("a", second="somewhere")
+    outcome = run.select(pool, method, Budget("10"), store=store, model=main.handle, roles={"second": second.handle})
+    assert main.passes == [(("a",), 60)] and second.passes == [(("style",), 60)]
+    assert outcome.recipe.roles == {"second": ("second", identity("second"))}
+
+
+def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, store: Store) -> None:
+    method, second = Panel("", second="somewhere"), Judge("second")
+    assert needs(method) == (Capability.LOGPROBS,)
+    assert not asks_the_model(method) and asks_the_model(Panel("a", second="x")) and asks_the_model(Panel("a"))
+    outcome = run.select(pool, method, Budget("10"), store=store, roles={"second": second.handle})
+    assert len(outcome.rows) == 10
+
+
+def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
+    made = plan.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
+    assert [(s.label, s.to_score, s.passes) for s in made.signals] == [("a", 60, 60), ("b", 60, 0), ("c", 60, 0)]
+    assert made.passes == 60
+
+
+def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(pool: Pool, store: Store) -> None:
+    run.select(pool, Panel("a"), Budget("10"), store=store, model=Judge().handle)
+    grown = open_pool(write_pool(pool.path.with_name("grown.json"), [record(i) for i in range(80)]))
+    made = plan.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)
+    assert [(s.label, s.to_score, s.passes, s.asked_with) for s in made.signals] == [
+        ("a", 20, 0, "a"),
+        ("b", 80, 80, "a"),
+    ]

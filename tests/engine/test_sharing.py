@@ -1,0 +1,238 @@
+"""Any number of processes share one job: each row is scored once, and what a dead one leaves is taken over."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.test_fused import Judge, Panel
+from tests.made_pools import HighestLoss, Loss, Model, record, write_pool
+from thresher.backends.fake import IDENTITY
+from thresher.engine import sharing
+from thresher.engine.sharing import Share
+from thresher.pools import open_pool
+from thresher.selection import select as run
+from thresher.storage import claims
+from thresher.storage.claims import Claims
+from thresher.storage.columns import Store
+from thresher.types import DIGEST, Budget, Sample
+
+ROWS = 240
+JOB = """
+import sys
+from pathlib import Path
+from tests.made_pools import HighestLoss, Model
+from thresher.selection import select as run
+from thresher.selection import summary
+from thresher.backends.fake import FakeBackend
+from thresher.pools import open_pool
+from thresher.storage.columns import Store
+from thresher.types import Budget
+
+folder, number, speed = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+kept = Store(folder / "store")
+pool = open_pool(folder / "pool.json", cache=kept.root / "pools")
+model = Model(kwargs=dict(seconds_per_row=1 / speed, log=folder / f"asked-{number}", piece=4))
+print("ready", flush=True)
+sys.stdin.readline()
+outcome = run.select(pool, HighestLoss(), Budget("20%"), model=model.handle, store=kept)
+print(summary.cost_line(outcome))
+print(sorted(outcome.rows.tolist()))
+"""
+
+
+def start(folder: Path, number: int, speed: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", JOB, str(folder), str(number), str(speed)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def asked(folder: Path, *numbers: int) -> list[str]:
+    logs = [folder / f"asked-{n}" for n in numbers]
+    return [line for log in logs if log.exists() for line in log.read_text().splitlines()]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    write_pool(tmp_path / "pool.json", [record(i) for i in range(ROWS)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_that_start_together_score_every_row_once(job: Path, processes: int) -> None:
+    many = [start(job, i, 200.0) for i in range(processes)]
+    for process in many:
+        go(process)
+    said = [process.communicate(timeout=120)[0].splitlines() for process in many]
+    assert all(process.returncode == 0 for process in many)
+    rows = asked(job, *range(processes))
+    assert len(rows) == ROWS and set(Counter(rows).values()) == {1}
+    assert len({lines[1] for lines in said}) == 1  # the same selection
+    shares = []
+    for i, lines in enumerate(said):
+        found = re.search(r"(\d+) wanted, (\d+) scored here, (\d+) by other processes, (\d+) reused", lines[0])
+        assert found, lines
+        wanted, here, elsewhere, reused = map(int, found.groups())
+        assert wanted == ROWS and here == len(asked(job, i)) and here + elsewhere == ROWS and reused == 0
+        shares.append(here)
+    assert min(shares) > ROWS / processes / 3
+    assert not list((job / "store/claims").glob("*.claim"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_when_one_dies_the_other_finishes_everything(job: Path, number: int) -> None:
+    doomed, other = start(job, 0, 60.0), start(job, 1, 200.0)
+    go(doomed)
+    deadline = time.monotonic() + 60
+    while len(asked(job, 0)) < 8 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    go(other)
+    while not asked(job, 1) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(doomed.pid, number)
+    doomed.communicate(timeout=60)
+    said = other.communicate(timeout=120)[0]
+    assert other.returncode == 0 and doomed.returncode != 0 and "wanted" in said
+    alone = Store(job / "alone")
+    model = Model()
+    pool = open_pool(job / "pool.json")
+    outcome = run.select(pool, HighestLoss(), Budget("20%"), model=model.handle, store=alone)
+    assert said.splitlines()[1] == str(sorted(outcome.rows.tolist()))
+    assert len(set(asked(job, 0, 1))) == ROWS
+    assert not list((job / "store/claims").glob("*.claim"))
+
+
+def digests(n: int) -> np.ndarray:
+    return np.array([bytes([i]) * 32 for i in range(1, n + 1)], DIGEST)
+
+
+def a_share(root: Path, n: int = 40) -> Share:
+    return Share(Store(root), [("f" * 32, Loss.fields)], digests(n), np.zeros(n, bool), lambda rows: None)
+
+
+def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
+    with a_share(tmp_path) as first:
+        a = first.next(lambda: None, lambda: None)
+        with a_share(tmp_path) as late:
+            b = late.next(lambda: None, lambda: None)
+            assert a is not None and b is not None
+            assert len(a) == 20 and len(b) == 8 and not set(a.tolist()) & set(b.tolist())
+
+
+def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None:
+    one, two = Claims(tmp_path, ["a", "b"]), Claims(tmp_path, ["c"])
+    three = Claims(tmp_path, ["b"])
+    with one, two, three:
+        one.claim(digests(3))
+        assert two.others() == []
+        assert [len(k) for k in three.others()] == [3] and [len(k) for k in one.others()] == [0]
+
+
+@pytest.mark.parametrize("left", ["half a line", "no lock file", "keys cut off"])
+def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> None:
+    mine = Claims(tmp_path, ["a"])
+    head = b'{"host": "%s", "process": 1, "fingerprints": ["a"]}\n' % claims._host().encode()
+    body = {"half a line": head[:20], "no lock file": head + bytes(32), "keys cut off": head + bytes(40)}[left]
+    with mine:
+        (tmp_path / "claims/dead.claim").write_bytes(body)
+        if left != "no lock file":
+            (tmp_path / "claims/dead.lock").touch()
+        assert mine.others() == []
+        assert [p.name for p in (tmp_path / "claims").glob("*.claim")] == [mine.file.name]
+
+
+def test_a_process_of_another_machine_lives_while_it_renews_its_claim(tmp_path: Path) -> None:
+    far = tmp_path / "claims/far.claim"
+    with Claims(tmp_path, ["a"]) as mine:
+        far.write_bytes(b'{"host": "elsewhere", "process": 1, "fingerprints": ["a"]}\n' + digests(2).tobytes())
+        assert [len(k) for k in mine.others()] == [2]
+        old = time.time() - claims.DEAD_AFTER - 60
+        os.utime(far, (old, old))
+        assert mine.others() == [] and not far.exists()
+
+
+def test_where_files_cannot_be_locked_claims_hold_by_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: object, *_: object, **__: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(claims.FileLock, "acquire", refused)
+    with Claims(tmp_path, ["a"]) as one, Claims(tmp_path, ["a"]) as two:
+        with one.alone():
+            one.claim(digests(2))
+        assert [len(k) for k in two.others()] == [2]
+        old = time.time() - claims.DEAD_AFTER - 60
+        os.utime(one.file, (old, old))
+        assert two.others() == []
+
+
+@pytest.mark.parametrize("copies", [0, 5])
+def test_rows_that_left_meanwhile_do_not_count(tmp_path: Path, copies: int) -> None:
+    """Questions are asked in one pass; a row that fails the first is not wanted for the second, and was scored all the same."""
+    records = [record(i) for i in range(200)] + [record(i) for i in range(copies)]
+    pool = open_pool(write_pool(tmp_path / "p.json", records))
+    for run_before in (False, True):
+        told = {"model": Judge(fails="a").handle, "store": Store(tmp_path / "store"), "on_missing": "exclude"}
+        a, b = run.select(pool, Panel("a,b"), Budget("10"), **told).signals  # type: ignore[arg-type]
+        assert a.wanted == 200 and a.failed > 0 and b.wanted == 200 - a.failed
+        assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.wanted, b.wanted])
+        assert [s.reused for s in (a, b)] == ([a.wanted, b.wanted] if run_before else [0, 0])
+        assert [s.elsewhere for s in (a, b)] == [0, 0]
+
+
+def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_path: Path) -> None:
+    pool = open_pool(write_pool(tmp_path / "p.json", [record(i) for i in range(40)]))
+    store = Store(tmp_path / "store")
+    bad = pool.sample(3).digest
+
+    def fails(sample: Sample) -> str:
+        return "broken" if sample.digest == bad else ""
+
+    loss = Loss(IDENTITY)
+    first = run.compute(loss, pool, store=store, model=Model(fails).handle, on_missing="exclude")
+    assert first.errors[3] == "broken"
+    model = Model()
+    again = run.compute(loss, pool, store=store, model=model.handle, on_missing="exclude", retry_errors=True)
+    assert again.errors[3] == "" and model.scored == 1
+
+
+def test_waiting_is_said_and_ends_when_the_other_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "LOOK_EVERY", 0.01)
+    store, told = Store(tmp_path), []
+    fp = "f" * 32
+    keys = digests(10)
+    other = Claims(tmp_path, [fp])
+
+    def waiting(rows: int) -> None:
+        told.append(rows)
+        values = {f.name: np.zeros(10, f.dtype) for f in Loss.fields}
+        store.append(fp, Loss.fields, keys, values, [""] * 10)
+        other.__exit__()
+
+    other.__enter__()
+    other.claim(keys)
+    with Share(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), waiting) as share:
+        assert share.next(lambda: None, lambda: None) is None
+    assert told == [10] and share.elsewhere.all() and not share.mine.any()

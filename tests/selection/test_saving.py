@@ -1,0 +1,75 @@
+"""What selecting costs and saves: never negative, never nonsense, and the three numbers of a sentence fit together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+
+import pytest
+
+from thresher.selection.saving import Saving, of_run, percent
+from thresher.storage.columns import Store
+
+TIMES = (None, 0.0, 1e-6, 0.04, 1.0, 13.2, 3600.0, 1e7)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 30, 99, 100, 101, 250])
+@pytest.mark.parametrize("model", [True, False])
+def test_a_saving_is_never_negative_or_nonsense(kept: int, model: bool) -> None:
+    for selecting, row in itertools.product(TIMES, TIMES):
+        saving = Saving(100, kept, selecting, row, model)
+        text = saving.sentence()
+        assert 0 <= saving.share <= 1 and (saving.per_epoch is None or saving.per_epoch >= 0)
+        assert saving.trainings is None or saving.trainings >= 1
+        assert not re.search(r"-|−|nan|inf|\b1 trainings|None", text.replace("-perplexity", "")), text
+        assert ("never pays off" in text) == (kept >= 100), text
+        if kept >= 100:
+            assert "saved per epoch: nothing" in text and "%" not in text
+        if saving.trainings is not None and saving.selecting and saving.per_epoch and model:
+            assert saving.trainings * saving.per_epoch >= 0.9 * saving.selecting
+
+
+def test_an_empty_pool_saves_nothing() -> None:
+    assert "nothing" in Saving(0, 0, None, None, False).sentence()
+
+
+def test_selecting_pays_off_from_as_many_trainings_as_it_takes() -> None:
+    """300 rows, 210 saved at 3 x 0.1 s: 63 s an epoch."""
+    for selecting, trainings in ((1, 1), (63, 1), (64, 2), (630, 10), (631, 11)):
+        assert Saving(300, 90, float(selecting), 0.1, True).trainings == trainings
+    said = Saving(300, 90, 64.0, 0.1, True).sentence()
+    assert said == (
+        "Selecting: ≈ 1 min 4 s; saved per epoch: ≈ 1 min 3 s (70% of the rows); pays off from 2 trainings of one epoch."
+    )
+
+
+def test_times_that_look_equal_count_as_equal() -> None:
+    """13.2 s against 12.9 s is shown as 13 s against 13 s."""
+    assert Saving(100, 0, 13.2, 12.9 / 300, True).trainings == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-9, 0.004, 0.01, 0.5, 0.994, 0.9999999, 1.0])
+def test_percents_never_round_to_all_or_nothing(share: float) -> None:
+    assert (percent(share) == "0%") == (share == 0) and (percent(share) == "100%") == (share == 1)
+
+
+def test_a_run_is_read_with_what_its_scores_took_before(tmp_path: object) -> None:
+    store = Store(str(tmp_path))
+    run = {
+        "model": {"identity": {"architecture": "qwen"}},
+        "signals": [
+            {"fingerprint": "a" * 64, "signal": "answer_loss", "wanted": 100},
+            {"fingerprint": "b" * 64, "signal": "one_shot", "wanted": 100},
+        ],
+    }
+    assert of_run(run, store, 100, 30).selecting is None  # nothing was noted
+    store.note_cost("a" * 64, 50, 5.0)
+    store.note_cost("b" * 64, 100, 20.0)
+    found = of_run(run, store, 100, 30)
+    assert math.isclose(found.selecting or 0, 30) and math.isclose(found.per_epoch or 0, 3 * 0.1 * 70)
+    assert found.trainings == 2
+    served = {**run, "model": {"identity": {"architecture": "openai"}}}
+    assert of_run(served, store, 100, 30).per_epoch is None  # a server's seconds are not those of training
+    assert of_run(run, None, 100, 30).selecting is None
+    assert of_run({"signals": []}, store, 100, 30).trainings == 1

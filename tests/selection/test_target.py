@@ -1,0 +1,221 @@
+"""Selections that aim at a validation set: order of asking, what is stored, what leaks, what is written and replayed."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+pytest.importorskip("bm25s")
+pytest.importorskip("rensa")
+
+from tests.aimed_models import SKILLS, Rules, skill_of, validation
+from tests.made_pools import record, write_pool
+from thresher.backends.fake import Measured
+from thresher.errors import ConfigError, PoolError, TooManyFailures
+from thresher.methods import load
+from thresher.pools import Pool, open_pool
+from thresher.selection import folder as output
+from thresher.selection import plan
+from thresher.selection import select as run
+from thresher.storage.columns import Store
+from thresher.types import Budget
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    return open_pool(write_pool(tmp_path / "pool.json", [record(i) for i in range(90)]))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Pool:
+    return open_pool(write_pool(tmp_path / "validation.json", validation(24)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def select(pool: Pool, target: Pool | None, store: Store, student: Rules, teacher: Rules, **more: Any) -> run.Outcome:
+    settings = {"teacher": "teacher", **more.pop("settings", {})}
+    method = load("error_driven", settings)
+    roles = {"teacher": teacher.handle}
+    return run.select(pool, method, Budget("12"), store=store, model=student.handle, roles=roles, target=target, **more)
+
+
+def test_rows_are_fetched_for_what_the_student_got_wrong(pool: Pool, target: Pool, store: Store) -> None:
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")  # it lacks the second and third skill
+    outcome = select(pool, target, store, student, teacher)
+    assert student.asked == ["rationale"] * 24
+    assert {k: teacher.asked.count(k) for k in ("switch", "skill", "skills")} == {
+        "switch": 64,
+        "skill": 16,
+        "skills": 90,
+    }
+    for row, fetched_by, skill, step in zip(
+        outcome.rows.tolist(),
+        outcome.reason["validation_row"].tolist(),
+        outcome.reason["missing_skill"].tolist(),
+        outcome.reason["mistaken_step"].tolist(),
+        strict=True,
+    ):
+        asked = target.sample(fetched_by).turns[0].text
+        assert skill == skill_of(asked) == SKILLS[row % 3] and row % 3 != 0
+        number = 5000 + fetched_by
+        assert step == f"Twice {number} is {2 * number + 1}."
+    assert outcome.findings is not None and outcome.findings.summary["wrong"] == 16
+    assert [s.label for s in outcome.signals] == [
+        "validation rationale",
+        "validation answer_switch",
+        "validation missing_skill",
+        "row_skills",
+    ]
+    assert [s.wanted for s in outcome.signals] == [24, 16, 16, 90]
+
+
+def test_a_second_run_asks_nobody_and_another_student_only_what_is_new(pool: Pool, target: Pool, store: Store) -> None:
+    select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
+    again = select(pool, target, store, student, teacher, settings={"delta": "0.2"})
+    assert (student.opened, teacher.opened) == (0, 0) and not any(s.scored for s in again.signals)
+    other = Rules("student", knows=(0,))  # gets four more wrong; what it says of the others is the same
+    select(pool, target, store, other, teacher)
+    assert teacher.asked.count("skill") == 4 and teacher.asked.count("skills") == 0
+
+
+def test_the_student_may_be_its_own_teacher_and_that_is_said(pool: Pool, target: Pool, store: Store) -> None:
+    student = Rules("student")
+    method = load("error_driven")
+    outcome = run.select(pool, method, Budget("12"), store=store, model=student.handle, target=target)
+    assert any("the student judged its own mistakes" in n for n in outcome.notes)
+
+
+def test_without_a_validation_set_nothing_is_asked(pool: Pool, store: Store) -> None:
+    student, teacher = Rules("student"), Rules("teacher")
+    with pytest.raises(ConfigError, match="--validation FILE"):
+        select(pool, None, store, student, teacher)
+    assert not student.opened and not teacher.opened
+
+
+def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
+    tmp_path: Path, target: Pool, store: Store
+) -> None:
+    rows = [record(i) for i in range(60)]
+    leak = validation(24)[5]
+    shouted = json.loads(json.dumps(validation(24)[7]))
+    shouted["conversations"][0]["value"] = "  WHAT is 5007\nplus  5007? "
+    leaky = open_pool(write_pool(tmp_path / "leaky.json", [*rows, leak, shouted]))
+    student, teacher = Rules("student"), Rules("teacher")
+    with pytest.raises(
+        PoolError, match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*--on-leak drop"
+    ):
+        select(leaky, target, store, student, teacher)
+    assert not student.opened and not teacher.opened
+    outcome = select(leaky, target, store, student, teacher, on_leak="drop")
+    assert not {60, 61} & set(outcome.considered.tolist()) and len(outcome.rows) == 12
+    assert any(
+        "2 rows of the pool repeat questions of the validation set and were dropped (2 exact)" in n
+        for n in outcome.notes
+    )
+
+
+def test_a_pool_of_nothing_but_validation_questions_is_refused_also_when_leaks_are_dropped(
+    target: Pool, store: Store
+) -> None:
+    student, teacher = Rules("student"), Rules("teacher")
+    with pytest.raises(PoolError, match="All rows of the pool repeat questions of the validation set"):
+        select(target, target, store, student, teacher, on_leak="drop")
+    assert not student.opened and not teacher.opened
+
+
+def test_validation_rows_that_cannot_be_used_are_not_taken_for_rows_of_the_pool(
+    tmp_path: Path, pool: Pool, store: Store
+) -> None:
+    rows = validation(24)
+    for row in rows[:3]:
+        row["conversations"] = row["conversations"][:1]
+    bad = open_pool(write_pool(tmp_path / "bad.json", rows))
+    student = Rules("student")
+    with pytest.raises(TooManyFailures, match=r"Of the validation set .*bad\.json, 3 of 24 rows cannot be used"):
+        select(pool, bad, store, student, Rules("teacher"))
+    assert not student.opened
+    outcome = select(pool, bad, store, student, Rules("teacher"), on_missing="exclude")
+    assert any("3 of 24 validation rows could not be used" in n for n in outcome.notes)
+
+
+def test_a_validation_picture_that_was_saved_again_is_found(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "images").mkdir()
+    shown = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(shown).resize((160, 120), Image.Resampling.BICUBIC)
+    picture.save(tmp_path / "images" / "a.png")
+    picture.save(tmp_path / "images" / "b.jpg", quality=80)
+    rows = [record(i) for i in range(30)]
+    asked = {"from": "human", "value": "<image>\nWhat is 7 plus what is shown?"}
+    for name, where in (("a.png", "val.json"), ("b.jpg", "pool.json")):
+        told = {"id": name, "image": name, "conversations": [asked, {"from": "gpt", "value": "8"}]}
+        write_pool(tmp_path / where, [told] if where == "val.json" else [*rows, told])
+    pool, target = (open_pool(tmp_path / f, tmp_path / "images") for f in ("pool.json", "val.json"))
+    with pytest.raises(PoolError, match=r"row 30 repeats validation row 0 \(re-encoded\)"):
+        select(pool, target, store, Rules("student"), Rules("teacher"))
+
+
+def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None:
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
+    method = load("error_driven", {"teacher": "teacher"})
+    roles = {"teacher": teacher.handle}
+    made = plan.plan(pool, method, Budget("12"), student.handle, store, roles=roles, target=target, probe=False)
+    found = {s.label: (s.to_score, s.upper_bound) for s in made.signals}
+    assert found == {
+        "validation rationale": (24, False),
+        "validation answer_switch": (24, True),
+        "validation missing_skill": (24, True),
+        "row_skills": (90, False),
+    }
+    assert not student.opened and not teacher.opened
+
+
+def test_a_plan_measures_what_the_model_has_to_write(pool: Pool, target: Pool, store: Store) -> None:
+    class Slow(Rules):
+        def probe(self, samples: Any, pool: Any) -> Measured:
+            return Measured(0.001 * len(samples), 10 * len(samples), 1)
+
+        def generate(self, samples: Any, pool: Any, most: int) -> Any:
+            time.sleep(0.004 * len(samples))
+            return super().generate(samples, pool, most)
+
+    method = load("error_driven", {"teacher": "teacher"})
+    roles = {"teacher": Slow("teacher").handle}
+    made = plan.plan(pool, method, Budget("12"), Slow("student").handle, store, roles=roles, target=target)
+    seconds = {s.label: 3600 * (s.hours or 0) for s in made.signals}
+    assert seconds["row_skills"] > 90 * 0.004 and seconds["validation rationale"] > 24 * 0.004
+    assert seconds["validation missing_skill"] > 24 * 0.004  # as long as the teacher's other answers
+    assert seconds["validation answer_switch"] < 0.1
+
+
+def test_what_is_written(pool: Pool, target: Pool, store: Store, tmp_path: Path) -> None:
+    outcome = select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
+    output.write(outcome, pool, None, tmp_path / "out")
+    told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+    assert told["config"]["validation"] == str(target.path)
+    errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
+    assert len(errors) == 16
+    first = errors[0]
+    assert (first["row"], first["question"]) == (0, "What is 5000 plus 5000?")
+    assert first["steps"][first["mistaken_step"]] == "Twice 5000 is 10001." and first["answer"] == "10001"
+    assert first["skill"] == SKILLS[5000 % 3] and first["task"] == "even" and first["switched"]
+    selection = pq.read_table(tmp_path / "out" / "selection.parquet")
+    fetched = selection["validation_row"].to_pylist()
+    assert all(fetched.count(e["row"]) == e["fetched"] for e in errors)
+    counts = json.loads((tmp_path / "out" / "errors.json").read_text())
+    assert counts["wrong"] == 16 and {t["task"]: t["rows"] for t in counts["tasks"]} == {"even": 12, "odd": 12}
+    random = run.select(pool, load("random"), Budget("12"), store=store)
+    output.write(random, pool, None, tmp_path / "out")  # what the new selection does not have must go
+    assert not (tmp_path / "out" / "errors.json").exists() and not (tmp_path / "out" / "errors.jsonl").exists()
