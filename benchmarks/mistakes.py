@@ -28,9 +28,9 @@ from thresher.demo.rationales import FACT_KINDS, Rationale, false_rationale
 from thresher.demo.styles import phrase
 from thresher.demo.teacher import Known, handle
 from thresher.engine import Means
+from thresher.engine.columns import compute_all
 from thresher.methods.error_driven import ErrorDriven
 from thresher.pools import open_pool
-from thresher.selection import select as run
 from thresher.signals.mistake import Mistake
 from thresher.signals.query import Query
 from thresher.storage.columns import Store
@@ -81,7 +81,7 @@ def find(
     models = {"model": student.identity, "teacher": teacher.identity}
     signals = method.target_signals(models, seed)
     pool = open_pool(file, file.parent)
-    columns = run.compute_all(signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse"))
+    columns = compute_all(signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse"))
     assert isinstance(signals["mistake"], Mistake) and isinstance(signals["rationale"], RowSignal)
     assert not columns["rationale"].values["right"].any(), "every planted rationale is wrong"
     return columns["mistake"].values

@@ -29,7 +29,7 @@ from thresher.samplers import ks_distance
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.plan import plan
-from thresher.selection.select import Outcome
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
 

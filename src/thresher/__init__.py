@@ -12,13 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from thresher._version import __version__
+
 if TYPE_CHECKING:
     from thresher.api import select
     from thresher.pools import Pool, open_pool
     from thresher.types import Budget, Selection
 
-__version__ = "0.1.0"
-__all__ = ["Budget", "Pool", "Selection", "open_pool", "select"]
+__all__ = ["Budget", "Pool", "Selection", "__version__", "open_pool", "select"]
 
 _WHERE = {
     "Budget": "thresher.types",
@@ -36,4 +37,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thresher.engine import OnMissing
     from thresher.mixture import Mixture
     from thresher.pools import Pool
-    from thresher.selection.select import Outcome
+    from thresher.selection.result import Outcome
     from thresher.selection.target import OnLeak
 
 

@@ -27,7 +27,7 @@ from thresher.console import progress
 from thresher.errors import ConfigError
 from thresher.selection import config, summary
 from thresher.selection import select as run
-from thresher.selection.select import Failure
+from thresher.selection.result import Failure
 from thresher.storage.columns import PROBE_BYTES
 
 

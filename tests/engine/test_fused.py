@@ -17,6 +17,7 @@ from thresher.methods.needs import asks_the_model, needs
 from thresher.pools import Pool, open_pool
 from thresher.selection import plan
 from thresher.selection import select as run
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import (
     Budget,
@@ -140,7 +141,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, store: Store, judge: Judge, questions: str, **more: Any) -> run.Outcome:
+def select(pool: Pool, store: Store, judge: Judge, questions: str, **more: Any) -> Outcome:
     return run.select(pool, Panel(questions), Budget("10"), store=store, model=judge.handle, **more)
 
 

@@ -18,6 +18,7 @@ from tests.engine.test_fused import Judge, Panel
 from tests.made_pools import HighestLoss, Loss, Model, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import sharing
+from thresher.engine.columns import compute
 from thresher.engine.sharing import Share
 from thresher.pools import open_pool
 from thresher.selection import select as run
@@ -211,10 +212,10 @@ def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_pa
         return "broken" if sample.digest == bad else ""
 
     loss = Loss(IDENTITY)
-    first = run.compute(loss, pool, store=store, model=Model(fails).handle, on_missing="exclude")
+    first = compute(loss, pool, store=store, model=Model(fails).handle, on_missing="exclude")
     assert first.errors[3] == "broken"
     model = Model()
-    again = run.compute(loss, pool, store=store, model=model.handle, on_missing="exclude", retry_errors=True)
+    again = compute(loss, pool, store=store, model=model.handle, on_missing="exclude", retry_errors=True)
     assert again.errors[3] == "" and model.scored == 1
 
 

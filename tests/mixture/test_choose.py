@@ -14,6 +14,7 @@ from tests.made_pools import FirstTies, HighestLoss, Model, Nested, record, writ
 from thresher import methods
 from thresher.backends import resolve
 from thresher.cli import main
+from thresher.engine.columns import compute
 from thresher.errors import ConfigError
 from thresher.mixture import Mixture
 from thresher.mixture.choose import interleaved
@@ -387,7 +388,7 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
 
 def test_tokens_that_the_model_counted_are_used(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(300)), Model()
-    column = run.compute(HighestLoss().signals(model.handle.identity, 0)["loss"], pool, store=store, model=model.handle)
+    column = compute(HighestLoss().signals(model.handle.identity, 0)["loss"], pool, store=store, model=model.handle)
     out = select(pool, "500tok", store, HighestLoss(), model)
     got = column.values["tokens"][out.rows].sum()
     assert 500 - column.values["tokens"].max() < got <= 500

@@ -20,6 +20,7 @@ from thresher.pools import Pool, open_pool
 from thresher.report.folder import read_failures
 from thresher.selection import folder as output
 from thresher.selection import select as run
+from thresher.selection.result import Failure
 from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes
 
@@ -132,7 +133,7 @@ def test_line_separators_inside_texts_and_ids_end_no_line(tmp_path: Path, charac
     ids = tmp_path / "ids.txt"
     ids.write_text(f"# kept\r\nid{character}two{character}\r\nrow:4\n", encoding="utf-8", newline="")
     assert named(ids, pool) == [2, 4]
-    failure = run.Failure(2, rows[2]["id"], "00" * 32, "pool", f"no such{character} image")
+    failure = Failure(2, rows[2]["id"], "00" * 32, "pool", f"no such{character} image")
     assert failures(tmp_path, failure) == [failure]
 
 

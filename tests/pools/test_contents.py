@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import row
+from thresher.engine.columns import compute
 from thresher.errors import ImageError, PoolError
 from thresher.pools import contents, open_pool
 from thresher.pools.pool import Pool
-from thresher.selection.select import compute
 from thresher.storage import content
 from thresher.storage.columns import Store
 from thresher.types import CHANGED, Capability, Columns, Field, Sample, SampleSource, Scored, Signal

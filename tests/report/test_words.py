@@ -135,7 +135,7 @@ def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
 
 @pytest.mark.parametrize("failed", [1, 2])
 def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> None:
-    from thresher.selection.select import Failure
+    from thresher.selection.result import Failure
 
     some = made(pool, "random", {}, np.arange(100) < 30)
     failures = [Failure(i, "", "", "pool", "no such image") for i in range(failed)]

@@ -16,11 +16,13 @@ import yaml
 from tests.made_pools import FirstTies, Loss, Model, Nested, record, write_pool
 from thresher import methods
 from thresher.backends.fake import IDENTITY
+from thresher.engine.columns import compute
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.pools import Pool, open_pool
 from thresher.selection import config
 from thresher.selection import folder as output
 from thresher.selection import select as run
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.storage.targets import check_folder
 from thresher.types import Budget, Sample
@@ -35,7 +37,7 @@ def broken_17(sample: Sample) -> str:
     return "image is\nbroken" if sample.id == '"r17"' else ""
 
 
-def made(pool: Pool, tmp_path: Path, method: Any = None, model: Model | None = None, **more: Any) -> run.Outcome:
+def made(pool: Pool, tmp_path: Path, method: Any = None, model: Model | None = None, **more: Any) -> Outcome:
     store = Store(tmp_path / "store")
     handle = (model or Model(broken_17)).handle
     return run.select(pool, method or Nested(), Budget("25%"), model=handle, store=store, **more)
@@ -237,7 +239,7 @@ def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     )
     assert table["loss.error"][17].as_py() == "image is\nbroken" and table["loss.nll"][17].as_py() is None
     assert table["one_shot_w.nll"].null_count == 1 and table["loss.error"][16].as_py() == ""
-    column = run.compute(Loss(IDENTITY), pool, store=Store(tmp_path / "other"), model=Model().handle)
+    column = compute(Loss(IDENTITY), pool, store=Store(tmp_path / "other"), model=Model().handle)
     got = np.delete(np.array(table["loss.nll"].to_pylist(), float), 17)
     assert (got.astype(np.float32) == np.delete(column.values["nll"], 17)).all()
     shown = set(table["demonstration_p.digest"].to_pylist()) - {None, ""}

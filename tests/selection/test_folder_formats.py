@@ -20,6 +20,7 @@ from thresher.exporters import export
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes
 
@@ -35,7 +36,7 @@ def first(tmp_path: Path) -> Pool:
     return start(tmp_path / "start", rows, make_images(tmp_path / "images"))
 
 
-def selected(pool: Pool, out: Path) -> tuple[Path, run.Outcome]:
+def selected(pool: Pool, out: Path) -> tuple[Path, Outcome]:
     """A selection of ten rows written to `out`: its subset, and what was chosen."""
     outcome = run.select(pool, methods.load("random"), Budget("10"), store=Store(out.parent / "store"))
     output.write(outcome, pool, None, out)

@@ -21,7 +21,7 @@ from thresher.errors import CapabilityError, ConfigError
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.selection import iterate as rounds
-from thresher.selection.select import Outcome
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 from thresher.types import Budget

@@ -1,4 +1,4 @@
-"""`run.select` and `run.compute`: what is scored, what is reused, what leaves, and that order never matters."""
+"""`run.select` and `compute`: what is scored, what is reused, what leaves, and that order never matters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import pytest
 from tests.made_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import local
+from thresher.engine.columns import compute
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
 from thresher.pools import Pool, open_pool
 from thresher.selection import select as run
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget, Capability, Columns, Field, Sample, SampleSource, Scored, Selection, Signal
 
@@ -41,7 +43,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, method: Any, budget: str, store: Store, model: Model | None = None, **more: Any) -> run.Outcome:
+def select(pool: Pool, method: Any, budget: str, store: Store, model: Model | None = None, **more: Any) -> Outcome:
     handle = None if model is None else model.handle
     return run.select(pool, method, Budget(budget), store=store, model=handle, **more)
 
@@ -119,7 +121,7 @@ def test_the_model_sees_rows_of_one_image_together_in_bounded_calls(
     seen = []
     for turn, order in enumerate((records, random.Random(1).sample(records, 50))):
         calls.clear()
-        run.compute(Spy(IDENTITY), pool_of(tmp_path, order), store=Store(tmp_path / str(turn)), model=Model().handle)
+        compute(Spy(IDENTITY), pool_of(tmp_path, order), store=Store(tmp_path / str(turn)), model=Model().handle)
         assert sum(len(c) for c in calls) == 50 and max(len(c) for c in calls) == 20
         images = [s.images[0].path for c in calls for s in c]
         assert sum(a != b for a, b in itertools.pairwise(images)) == 4
@@ -466,7 +468,7 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
     for turn, signal in enumerate(
         (Depends(IDENTITY, Words()), Depends(IDENTITY, MoreWords()), Depends(IDENTITY, Words()))
     ):
-        column = run.compute(signal, pool, store=store)
+        column = compute(signal, pool, store=store)
         assert (column.values["doubled"] == 2 * (words + turn % 2)).all()
     assert (
         sum(__import__("pyarrow.parquet").parquet.read_metadata(p).num_rows for p in store.parts(fingerprint(signal)))
@@ -476,10 +478,10 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
 
 def test_compute_gives_columns_in_pool_order(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(40)), Model(broken(39))
-    column = run.compute(Partner(Loss(IDENTITY)), pool, store=store, model=model.handle)
+    column = compute(Partner(Loss(IDENTITY)), pool, store=store, model=model.handle)
     assert np.flatnonzero(~column.known).tolist() == [0, 39]
     assert column.errors[39] == "image 39.jpg is broken" and column.errors[5] == ""
-    loss = run.compute(Loss(IDENTITY), pool, store=store, model=model.handle)
+    loss = compute(Loss(IDENTITY), pool, store=store, model=model.handle)
     known = np.flatnonzero(column.known)
     assert (
         known[np.argsort(loss.values["nll"][known])].tolist()

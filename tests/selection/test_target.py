@@ -25,6 +25,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import plan
 from thresher.selection import select as run
+from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
@@ -44,7 +45,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, target: Pool | None, store: Store, student: Rules, teacher: Rules, **more: Any) -> run.Outcome:
+def select(pool: Pool, target: Pool | None, store: Store, student: Rules, teacher: Rules, **more: Any) -> Outcome:
     settings = {"teacher": "teacher", **more.pop("settings", {})}
     method = load("error_driven", settings)
     roles = {"teacher": teacher.handle}

@@ -25,6 +25,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.plan import plan
+from thresher.selection.result import Outcome
 from thresher.signals.capabilities import STYLES
 from thresher.signals.query import Query
 from thresher.signals.teacher_sample import Learned, TeacherSample
@@ -81,7 +82,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, store: Store, training: FakeTraining, teacher: Model, **more: str) -> run.Outcome:
+def select(pool: Pool, store: Store, training: FakeTraining, teacher: Model, **more: str) -> Outcome:
     method = load("mmssr", {**SETTINGS, **more})
     return run.select(
         pool, method, Budget("20%"), model=Model().handle, store=store, trainer=training.trainer,
@@ -89,7 +90,7 @@ def select(pool: Pool, store: Store, training: FakeTraining, teacher: Model, **m
     )  # fmt: skip
 
 
-def counts(outcome: run.Outcome) -> dict[str, tuple[int, int]]:
+def counts(outcome: Outcome) -> dict[str, tuple[int, int]]:
     return {s.label: (s.wanted, s.scored) for s in outcome.signals}
 
 
@@ -189,7 +190,7 @@ def test_answers_that_are_no_number_teach_nothing(tmp_path: Path, store: Store, 
     assert np.isfinite(taught).sum() == sum(int(i.strip('"r')) % 5 > 0 for i in sampled_ids(pool, out))
 
 
-def sampled_ids(pool: Pool, out: run.Outcome) -> list[str]:
+def sampled_ids(pool: Pool, out: Outcome) -> list[str]:
     return pool.ids(out.considered[out.evidence["teacher_sample"] != ""])
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.fake_training import FakeTraining
 from tests.made_pools import Model, record, write_pool
 from thresher.backends.fake import IDENTITY
+from thresher.engine.columns import compute
 from thresher.engine.graph import signals_of
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
@@ -20,6 +21,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.plan import plan
+from thresher.selection.result import Outcome
 from thresher.selection.summary import cost_lines
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
@@ -42,7 +44,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, store: Store, training: FakeTraining, budget: str = "30%", **more: Any) -> run.Outcome:
+def select(pool: Pool, store: Store, training: FakeTraining, budget: str = "30%", **more: Any) -> Outcome:
     method = more.pop("method", MllmSelector())
     model = more.pop("model", None) or Model()
     return run.select(pool, method, Budget(budget), model=model.handle, store=store, trainer=training.trainer, **more)
@@ -167,7 +169,7 @@ def test_a_selection_is_written_and_its_scores_are_read_back(
 
 
 def test_the_column_is_the_trained_models(tmp_path: Path, store: Store, training: FakeTraining) -> None:
-    """Base, recipe and rows are each part of what the column is called; `run.compute` gives it like any other."""
+    """Base, recipe and rows are each part of what the column is called; `compute` gives it like any other."""
     pool = pool_of(tmp_path, 60)
     rows = SeedRows(0.2, 0)
     seen = {fingerprint(AnswerLoss(IDENTITY))}
@@ -176,7 +178,7 @@ def test_the_column_is_the_trained_models(tmp_path: Path, store: Store, training
         TrainedModel(IDENTITY, Recipe(epochs=2), rows),
         TrainedModel(IDENTITY, Recipe(), SeedRows(0.2, 1)),
     ):
-        column = run.compute(AnswerLoss(model), pool, store=store, model=Model().handle, trainer=training.trainer)
+        column = compute(AnswerLoss(model), pool, store=store, model=Model().handle, trainer=training.trainer)
         assert column.known.all() and (column.values["nll"] > 0).all()
         seen |= {p.name for p in (store.root / "columns").iterdir()}
     assert len(seen) == 4 and len(training.calls()) == 3

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from thresher import __version__
+from thresher._version import __version__
 from thresher.cli.compare import compare
 from thresher.cli.demo import demo
 from thresher.cli.diff import diff

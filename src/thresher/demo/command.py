@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from thresher.selection.select import Outcome
+    from thresher.selection.result import Outcome
 
 BUDGET = "30%"
 STYLES = ("yes/no", "letter of a choice", "number", "word or short phrase", "sentence", "several sentences")

@@ -28,8 +28,8 @@ from thresher.types import Signal
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
+    from thresher.engine.columns import Column
     from thresher.pools import Pool
-    from thresher.selection.select import Column
     from thresher.storage.columns import Store
 
 
@@ -176,7 +176,7 @@ def _columns(
     means: Means,
 ) -> dict[str, Column] | None:
     """None where not a single row could be described, such as when no picture can be read."""
-    from thresher.selection.select import compute_all  # a run asks for this stage
+    from thresher.engine.columns import compute_all  # a run asks for this stage
 
     try:
         return compute_all(signals, pool, means, within)

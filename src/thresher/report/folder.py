@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, PoolError
 from thresher.selection import folder as output
-from thresher.selection.select import Failure
+from thresher.selection.result import Failure
 from thresher.text import lines
 from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
-    from thresher.selection.select import Outcome
+    from thresher.selection.result import Outcome
 
 
 @dataclass(frozen=True)

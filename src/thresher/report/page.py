@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import thresher
+from thresher._version import __version__
 from thresher.storage.atomic import write_bytes
 from thresher.storage.lock import folder_lock
 
@@ -58,7 +58,7 @@ def render(template: str, values: dict[str, Any]) -> str:
         "style": Markup(style),
         "script": Markup(script),
         "policy": policy,
-        "version": thresher.__version__,
+        "version": __version__,
     }
     return printable(environment().get_template(template).render({**frame, **values}))
 

@@ -34,8 +34,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-import thresher
+from thresher._version import __version__
 from thresher.engine import Means
+from thresher.engine.columns import compute_all
 from thresher.engine.graph import signals_of, unlabelled
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.exporters.llamafactory import INFO, forget
@@ -45,8 +46,7 @@ from thresher.mixture.listed import MARK
 from thresher.pools.layouts import LAYOUTS
 from thresher.pools.locate import absolute
 from thresher.selection import paths as run_paths
-from thresher.selection.result import Recipe
-from thresher.selection.select import Outcome, compute_all
+from thresher.selection.result import Outcome, Recipe
 from thresher.storage.atomic import flush, temporary
 from thresher.storage.columns import Store
 from thresher.storage.lock import folder_lock
@@ -387,7 +387,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict
     given = config_section(pool, recipe, config)
     stored = run_paths.portable(given, out, tuple(recipe.roles))
     return {
-        "thresher": thresher.__version__,
+        "thresher": __version__,
         run_paths.PATHS_KEY: run_paths.RULE,
         "config": stored,
         "pool": {
@@ -504,7 +504,7 @@ def signals_table(out: str | Path) -> pa.Table:
     for name, signal in signals.items():
         if isinstance(signal, RowSignal) and not _of_a_trained_model(signal) and fingerprint(signal) not in then:
             raise StoreError(
-                f"This version of thresher ({thresher.__version__}) computes {name} in another way than the one that "
+                f"This version of thresher ({__version__}) computes {name} in another way than the one that "
                 f"made {out} ({run['thresher']}). Select again."
             )
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))

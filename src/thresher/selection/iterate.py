@@ -18,7 +18,7 @@ from thresher.errors import CapabilityError, ConfigError
 from thresher.methods.error_driven import TEACHER
 from thresher.mixture import above_the_pool
 from thresher.selection import select as run
-from thresher.selection.select import Outcome
+from thresher.selection.result import Outcome
 from thresher.selection.target import OnLeak, check, leaks
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer, TrainingRun, identity_of, trained_model

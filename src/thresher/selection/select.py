@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine import Means, OnMissing, SignalRun, begin
+from thresher.engine import Means, OnMissing
 from thresher.mixture import Mixture, settled_for
 from thresher.selection.prepare import prepare
-from thresher.selection.result import Failure, Outcome, Recipe
+from thresher.selection.result import Outcome
 from thresher.selection.target import OnLeak
 from thresher.storage.columns import Store
-from thresher.training.registry import Trainer, TrainingRun
-from thresher.types import Budget, Method, Signal
+from thresher.training.registry import Trainer
+from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
     from thresher.pools import Pool
-
-__all__ = ["Column", "Failure", "Outcome", "Recipe", "SignalRun", "TrainingRun", "compute", "select"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One signal over the whole pool, in pool order, [n] each."""
-
-    values: dict[str, np.ndarray]  # field -> array; meaningful where `known`
-    known: np.ndarray  # bool
-    errors: np.ndarray  # object, str: why a row is not known, "" where it is
 
 
 def select(
@@ -89,43 +77,3 @@ def select(
     models = sum(t.seconds for t in outcome.trainings)
     outcome.cost = max(arithmetic, 0.0) + models + sum(s.cost for s in outcome.signals)
     return outcome
-
-
-def compute(
-    signal: Signal,
-    pool: Pool,
-    *,
-    store: Store,
-    seed: int = 0,
-    model: ModelHandle | None = None,
-    on_missing: OnMissing = "auto",
-    retry_errors: bool = False,
-    progress: Progress | None = None,
-    trainer: Trainer | None = None,
-) -> Column:
-    """One signal of every row, scored where it is not stored. Raises as `select` does."""
-    name = signal.kind
-    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress, force=True)  # shown, not used
-    return compute_all({name: signal}, pool, means)[name]
-
-
-def compute_all(
-    signals: Mapping[str, Signal], pool: Pool, means: Means, within: np.ndarray | None = None
-) -> dict[str, Column]:
-    """Several signals as `select` computes them: each one's rows are those still active when its turn came.
-
-    `within`: bool [n], the rows that are considered at all; the others are not known.
-    """
-    computation = begin(pool, signals, means, within=within)
-    n = len(pool)
-    back = np.empty(n, dtype=np.int64)
-    back[computation.order] = np.arange(n)
-    out: dict[str, Column] = {}
-    computation.name(signals)
-    for name, signal in signals.items():
-        values = computation.column(signal, name)
-        errors = np.full(n, "", dtype=object)
-        for positions, _, texts in computation.failed:
-            errors[positions] = texts
-        out[name] = Column({f: a[back] for f, a in values.items()}, computation.active[back], errors[back])
-    return out

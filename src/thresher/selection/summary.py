@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from thresher.engine import SignalRun
     from thresher.pools import Pool
     from thresher.selection.config import RunConfig
-    from thresher.selection.select import Failure, Outcome, SignalRun
+    from thresher.selection.result import Failure, Outcome
 
 LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
 MOST_SOURCES = 12

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import thresher
+from thresher._version import __version__
 from thresher.backends.identity import Found, find, handle
 from thresher.console.progress import Progress
 from thresher.errors import ModelError
@@ -103,7 +103,7 @@ def fit(
         _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
         record = {
             "identity": identity,
-            "thresher": thresher.__version__,
+            "thresher": __version__,
             "recipe": asdict(recipe),
             "learning_rate": trained.learning_rate,
             "precision": "bf16" if bf16 else "fp32",

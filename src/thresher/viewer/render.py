@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
-import thresher
 from thresher import methods
+from thresher._version import __version__
 from thresher.errors import ThresherError
 from thresher.methods.settings import settings_of
 from thresher.report import page as report_page
@@ -91,7 +91,7 @@ def _body(session: Session, shown: Shown, title: str) -> str:
     return _render(
         "view.html.jinja",
         title=title,
-        version=thresher.__version__,
+        version=__version__,
         session=session,
         shown=shown,
         n=len(session.pool),
