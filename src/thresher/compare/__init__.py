@@ -7,7 +7,10 @@ once a seed. A finished cell is kept, and never computed again while what it dep
     kept       the files of a finished cell                                         reads and writes `out/cells`
     running    select, train and evaluate the cells that are missing                writes into `out` and the store
     judging    from cells to a table and verdicts (statistics: `thresher.stats.verdict`)  touches nothing
-    table      the table, and compare.json and compare.svg                          writes into `out`
+    table      the table of methods and budgets                                     touches nothing
+    files      compare.json and compare.svg                                         writes into `out`
+    plot       the chart as SVG                                                     touches nothing
+    plan       what a comparison would cost                                         touches nothing
 """
 
 from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, job

@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thresher.compare import Line
+    from thresher.compare.table import Line
 
 COLOURS = (
     "#0072B2",

@@ -1,19 +1,13 @@
-"""What a comparison says: all cells, a line for each method and budget, notes; and how that is written.
-
-`write` puts compare.json and compare.svg into the folder that it is given; touches nothing else.
-"""
+"""What a comparison says: all cells, a line for each method and budget, notes. Touches nothing."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from thresher.compare.kept import Result
 from thresher.console.progress import counted
 from thresher.stats.verdict import Interval, Verdict
-from thresher.storage.atomic import write_bytes
 
 
 @dataclass(frozen=True)
@@ -76,14 +70,6 @@ class Comparison:
             "selection_notes": self.selection_notes(),
             **self.about,
         }
-
-
-def write(comparison: Comparison, out: Path) -> None:
-    """compare.svg and compare.json. Raises StoreError (disk full)."""
-    from thresher.compare.plot import plot
-
-    write_bytes(out / "compare.svg", plot(comparison.lines).encode())
-    write_bytes(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _whose(cells: list[Result]) -> str:

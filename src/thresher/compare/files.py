@@ -1,0 +1,16 @@
+"""compare.json and compare.svg, written into the folder of a comparison; touches nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from thresher.compare.plot import plot
+from thresher.compare.table import Comparison
+from thresher.storage.atomic import write_bytes
+
+
+def write(comparison: Comparison, out: Path) -> None:
+    """compare.svg and compare.json. Raises StoreError (disk full)."""
+    write_bytes(out / "compare.svg", plot(comparison.lines).encode())
+    write_bytes(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
