@@ -48,7 +48,7 @@ class Chosen:
     def _repr_html_(self) -> str:
         from thresher.report.notebook import chosen_html
 
-        return chosen_html(self)
+        return chosen_html(self.outcome, self.pool, self.config.settings, self)
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Everything that `thresher select --out` writes; a report that cannot be made is a warning.

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.report.elements import Elements
 from tests.viewer.opened import Client
-from thresher.report.page import printable
+from thresher.html import printable
 from thresher.viewer.session import Session
 
 TEXTS = {

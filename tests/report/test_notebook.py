@@ -18,10 +18,11 @@ from tests.report.elements import Elements
 from tests.report.made import HOSTILE, METHODS, chosen, hostile_records, picture_pool, record, selected
 from thresher.api import Chosen
 from thresher.pools import Pool, open_pool
-from thresher.report import notebook
+from thresher.pools.look import IMAGES, ROWS, SAID
 from thresher.report.diff import difference
 from thresher.report.folder import load, of_outcome
 from thresher.report.gallery import make_cards
+from thresher.report.notebook import KEPT
 
 LARGEST = 200_000
 
@@ -57,7 +58,7 @@ def test_a_pool(pool: Pool) -> None:
     html = pool._repr_html_()
     safe(html)
     assert counts(html) == {"Rows": "120", "Images": "6", "Sources": "3", "Problems": "none"}
-    assert html.count("<li class=") == notebook.ROWS and html.count("<img src=") >= notebook.ROWS // 2
+    assert html.count("<li class=") == ROWS and html.count("<img src=") >= ROWS // 2
     for name in pool.source_names:
         assert f"· <bdi>{name}</bdi>" in html, "a row of every source"
     assert f"<Pool {pool.path} (llava-json): 120 rows, 3 sources, 6 images>" == repr(pool)
@@ -81,7 +82,7 @@ def test_the_same_rows_in_any_file_order(tmp_path: Path) -> None:
     for name, some in (("a", records), ("b", records[::-1])):
         html = picture_pool(tmp_path / name, some)._repr_html_()
         shown.append(re.findall(r"number \d+", html))
-    assert shown[0] == shown[1] and len(set(shown[0])) == notebook.ROWS
+    assert shown[0] == shown[1] and len(set(shown[0])) == ROWS
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -90,7 +91,7 @@ def test_a_selection_shows_what_its_report_would(pool: Pool, tmp_path: Path, nam
     html = kept._repr_html_()
     safe(html)
     assert counts(html)["Rows kept"] == "30.0%" and "36 of 120 rows of pool.json kept" in html
-    assert html.count('<li class="kept">') == notebook.KEPT and html.count('<li class="dropped">') == 2
+    assert html.count('<li class="kept">') == KEPT and html.count('<li class="dropped">') == 2
     assert repr(kept).startswith(f"<Chosen: 36 of 120 rows kept by {name}, budget 30%, seed 0")
     selected(pool, name, tmp_path / "out")
     read, in_memory = load(tmp_path / "out", pool), of_outcome(kept.outcome, pool)
@@ -134,7 +135,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
         pool = picture_pool(tmp_path / f"p{i}", [hostile] * 3)
         for html in (pool._repr_html_(), chosen(pool, "length", tmp_path / f"out{i}", "67%")._repr_html_()):
             found = safe(html)
-            text = hostile["conversations"][1]["value"].strip()[: notebook.SAID]
+            text = hostile["conversations"][1]["value"].strip()[:SAID]
             shown = re.sub("[\x00-\x08\x0b-\x1f\x7f]", "�", text)
             assert shown in found.text["text"]
     assert "{{7*7}}" in HOSTILE["template"]
@@ -143,7 +144,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
 def test_long_texts_are_cut_with_a_note(tmp_path: Path) -> None:
     (long,) = [r for r in hostile_records() if r["id"].startswith("xxx")]
     html = picture_pool(tmp_path / "pool", [long])._repr_html_()
-    assert "100,000 characters in all" in html and "x" * (notebook.SAID + 1) not in html
+    assert "100,000 characters in all" in html and "x" * (SAID + 1) not in html
 
 
 def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_an_empty_pool_and_a_fault_of_ours(pool: Pool, tmp_path: Path, monkeypat
     kept = chosen(pool, "random", tmp_path / "out")
     odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.config)
     assert "The rows cannot be displayed: " in odd._repr_html_(), "reasons of another length"
-    monkeypatch.setattr(notebook.page, "asset", lambda name: 1 / 0)
+    monkeypatch.setattr("thresher.html.asset", lambda name: 1 / 0)
     shown = pool._repr_html_()
     assert "It cannot be displayed: ZeroDivisionError" in shown and "&lt;Pool " in shown and "<Pool" not in shown
 
@@ -195,7 +196,7 @@ def test_small_pools(tmp_path: Path, rows: int) -> None:
         assert rows == 0
         return
     html = pool._repr_html_()
-    assert safe(html) and html.count("<li class=") == min(rows, notebook.ROWS) and "no images" in html
+    assert safe(html) and html.count("<li class=") == min(rows, ROWS) and "no images" in html
 
 
 # ---------------------------------------------------------------------------------------------- cheap
@@ -208,9 +209,9 @@ def test_a_large_pool_is_sampled_not_read(pool: Pool, tmp_path: Path, monkeypatc
     monkeypatch.setattr(Pool, "samples", lambda self, rows: read.extend(rows) or samples(self, rows))
     monkeypatch.setattr(Pool, "load_image", lambda self, ref: opened.append(ref.path) or load_image(self, ref))
     pool._repr_html_()
-    assert len(read) == notebook.ROWS and len(opened) <= notebook.ROWS * notebook.IMAGES
+    assert len(read) == ROWS and len(opened) <= ROWS * IMAGES
     chosen(pool, "length", tmp_path / "out")._repr_html_()
-    assert len(read) == 2 * notebook.ROWS
+    assert len(read) == 2 * ROWS
 
 
 @pytest.mark.slow

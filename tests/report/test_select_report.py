@@ -17,10 +17,10 @@ from tests.report.elements import Elements
 from tests.report.made import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
 from thresher import cli, report
 from thresher.errors import ConfigError, PoolError
-from thresher.pools import Pool, open_pool
+from thresher.html import printable
+from thresher.pools import Pool, cards, open_pool
 from thresher.report import gallery as gallery_
 from thresher.report.folder import load
-from thresher.report.page import printable
 from thresher.report.select_report import build, command
 from thresher.report.style import answer_style
 
@@ -136,7 +136,7 @@ def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
 def test_pictures_stop_when_the_file_would_grow_too_large(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery_, "PICTURE_BYTES", 5_000)
+    monkeypatch.setattr(cards, "PICTURE_BYTES", 5_000)
     made = load(selected(pool, "random", tmp_path / "out"), pool)
     shown = gallery_.gallery(made)
     pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]
@@ -183,7 +183,7 @@ def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> No
 
 def test_long_answers_are_cut_with_a_note(hostile_page: str) -> None:
     assert "cut here; 100,000 characters in all" in hostile_page
-    assert "x" * (gallery_.CHARACTERS + 1) not in hostile_page
+    assert "x" * (cards.CHARACTERS + 1) not in hostile_page
     assert len(hostile_page) < 500_000
 
 
@@ -217,7 +217,7 @@ def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:
 
 def test_text_that_html_cannot_hold_is_replaced() -> None:
     assert printable("a\x00b\ud800c\x1b[1m\ttab\nline") == "a�b�c�[1m\ttab\nline"
-    told = gallery_.message("user", "<image>\n<image>\nWhat?")
+    told = cards.message("user", "<image>\n<image>\nWhat?")
     assert (told.role, told.text, told.cut) == ("Question", "What?", 0)
 
 
@@ -228,7 +228,7 @@ def test_text_that_html_cannot_hold_is_replaced() -> None:
 def test_no_text_takes_long(text: str) -> None:
     began = time.perf_counter()
     answer_style(text + "x")
-    gallery_.message("user", text)
+    cards.message("user", text)
     assert time.perf_counter() - began < 0.5
 
 

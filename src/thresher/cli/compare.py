@@ -241,7 +241,7 @@ def show(comparison: Comparison, out: Path) -> None:
     """The table, a sentence for each verdict, what it cost, notes, and where the files are."""
     from rich.markup import escape
 
-    from thresher.console.progress import duration
+    from thresher.console.words import duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
@@ -280,7 +280,7 @@ def show(comparison: Comparison, out: Path) -> None:
 
 def _worth(line: Line) -> str:
     """Selecting against the training that it saves, in words."""
-    from thresher.console.progress import duration
+    from thresher.console.words import duration
     from thresher.selection.saving import pays_off
 
     if line.seconds_saved is None:
@@ -292,14 +292,14 @@ def _worth(line: Line) -> str:
 
 
 def _signed(seconds: float) -> str:
-    from thresher.console.progress import duration
+    from thresher.console.words import duration
 
     return duration(seconds) if seconds >= 0 else f"-{duration(-seconds)}"
 
 
 def show_plan(plan: ComparePlan) -> None:
     """The cells, and what those that are missing would cost."""
-    from thresher.console.progress import duration
+    from thresher.console.words import duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()

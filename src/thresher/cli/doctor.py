@@ -119,8 +119,8 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
-    from thresher.console.progress import counted
-    from thresher.selection.summary import plain, say, share, stdout, table
+    from thresher.console.words import counted, share
+    from thresher.selection.summary import plain, say, stdout, table
 
     console = stdout()
     say(console, f"[bold]{escape(found.path)}[/]: {counted(found.rows)}, {counted(found.images, 'different image')}.")
@@ -152,7 +152,7 @@ def show_repaired(repaired: Repaired) -> None:
     """What was written, in two lines."""
     from rich.markup import escape
 
-    from thresher.console.progress import counted
+    from thresher.console.words import counted
     from thresher.selection.summary import say, stdout
 
     console = stdout()

@@ -164,7 +164,7 @@ def show(found: Evaluation) -> None:
     """The overall line, how rows were asked, what failed, and a table of the groups."""
     from rich.markup import escape
 
-    from thresher.console.progress import counted, duration
+    from thresher.console.words import counted, duration
     from thresher.engine import commonest
     from thresher.selection.summary import say, stdout, table
 

@@ -122,7 +122,8 @@ def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool
     import numpy as np
 
     from thresher.cli.guard import note
-    from thresher.console.progress import Reading, counted
+    from thresher.console.progress import Reading
+    from thresher.console.words import counted
     from thresher.errors import ConfigError, PoolError
     from thresher.pools import open_pool
     from thresher.selection.config import default_store

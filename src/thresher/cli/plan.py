@@ -103,7 +103,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
     from rich.markup import escape
 
-    from thresher.console.progress import counted, duration
+    from thresher.console.words import counted, duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()

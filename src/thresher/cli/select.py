@@ -118,7 +118,7 @@ def select(
 
 def left(job: Job) -> str:
     """How many rows are still to be scored, in words."""
-    from thresher.console.progress import counted
+    from thresher.console.words import counted
     from thresher.selection.plan import plan
 
     made = plan(

@@ -138,7 +138,7 @@ def train(
 
 def _show(trained: Trained) -> None:
     from thresher.cli.guard import note
-    from thresher.console.progress import duration
+    from thresher.console.words import duration
     from thresher.selection.summary import say, stdout
 
     console = stdout()

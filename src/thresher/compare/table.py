@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thresher.compare.kept import Result
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.stats.verdict import Interval, Verdict
 
 

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from thresher.console.words import duration
+
 WINDOW = 30.0  # seconds over which the rate is taken: cost per row changes during a run (rows are sorted by length)
 EVERY = 10.0  # seconds between plain lines
 TICK = 0.2  # seconds between points of a rate, and between updates of a bar
@@ -94,28 +96,6 @@ class Meter:
         """Seconds until the end at the present rate; None while nothing is known."""
         rate = self.rate()
         return (self.total - self.done) / rate if rate > 0 else None
-
-
-def counted(n: int, noun: str = "row") -> str:
-    """ "1 row", "1,234 rows"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def duration(seconds: float | None) -> str:
-    """
-    >>> [duration(s) for s in (None, 0.2, 4.24, 75, 7325)]
-    ['?', '0.2 s', '4 s', '1 min 15 s', '2 h 2 min']
-    """
-    if seconds is None:
-        return "?"
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def speed(rate: float) -> str:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.backends import resolve
-from thresher.console.progress import Progress, duration
+from thresher.console.progress import Progress
+from thresher.console.words import duration, share
 from thresher.demo.pool import make_pool
 from thresher.extras import require
 from thresher.methods import load
@@ -164,17 +165,15 @@ def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
     for title, parts in groups:
         table.add_section()
         for name, mask in parts:
-            table.add_row(f"{title}: {name}", *(summary.share(int(mask[s].sum()), len(s)) for s in subsets))
+            table.add_row(f"{title}: {name}", *(share(int(mask[s].sum()), len(s)) for s in subsets))
     table.add_section()
     table.add_row(
         "log-perplexity, KS distance to the pool", "0", *(f"{_ks(clipper, o):.4f}" for o in (clipper, random))
     )
     wrong = wrong_answers(pool)
-    table.add_row("wrong answers *", *(summary.share(int(wrong[s].sum()), len(s)) for s in subsets))
+    table.add_row("wrong answers *", *(share(int(wrong[s].sum()), len(s)) for s in subsets))
     dropped = [np.setdiff1d(subsets[0], s) for s in subsets[1:]]
-    table.add_row(
-        "wrong answers among the dropped *", "", *(summary.share(int(wrong[s].sum()), len(s)) for s in dropped)
-    )
+    table.add_row("wrong answers among the dropped *", "", *(share(int(wrong[s].sum()), len(s)) for s in dropped))
     return table
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.engine import local
 from thresher.engine.active import ActiveRows
 from thresher.engine.fused import Together

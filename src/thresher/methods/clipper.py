@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.errors import ConfigError
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
 from thresher.signals.health import LOW_MASS, chosen_warnings, parse_warnings, style_warnings, warnings

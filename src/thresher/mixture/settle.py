@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.errors import ConfigError
 from thresher.mixture.choose import KEEP, METHOD, UNSCORABLE, Ask, Given, choose
 from thresher.mixture.memory import Memory

@@ -78,9 +78,10 @@ class Pool:
         return f"<Pool {shown(self.spec)} ({self.format}): {what}{f', {bad:,} rows with a problem' if bad else ''}>"
 
     def _repr_html_(self) -> str:
-        from thresher.report.notebook import pool_html
+        from thresher.html import render_look
+        from thresher.pools.look import pool_look
 
-        return pool_html(self)
+        return render_look(lambda: pool_look(self), self)
 
     @property
     def total_bytes(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from thresher.console.progress import duration
+from thresher.console.words import duration
 from thresher.errors import ConfigError
 from thresher.report import chart, page
 from thresher.report.chart import Figure

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from thresher.html import Card
 from thresher.report import chart, page
 from thresher.report.chart import Figure, Series, distribution
 from thresher.report.columns import meaning
 from thresher.report.diff import Counts, Difference, numbers, values_of
 from thresher.report.folder import Made
-from thresher.report.gallery import Card, make_cards
+from thresher.report.gallery import make_cards
 from thresher.report.tally import draw
 from thresher.report.words import explainer
 

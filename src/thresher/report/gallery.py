@@ -6,76 +6,23 @@ in all; what is left out is said where it is missing. Texts are passed on as tex
 
 from __future__ import annotations
 
-import base64
-import io
-import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from thresher.errors import ImageError
-from thresher.pools import Pool
+from thresher.html import Card
+from thresher.pools.cards import IMAGES, plain_cards
 from thresher.report.columns import Meaning, meaning, shown
 from thresher.report.folder import Made
 from thresher.report.tally import draw
 from thresher.report.words import Explain, explainer
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import Sample
 
 ROWS = 96  # kept, and as many dropped
 BEST = 24  # of the kept, the first by rank
 FAILED = 12  # of the dropped, at most, rows that could not be used
-PIXELS = 160  # the longer side of a thumbnail
-QUALITY = 72
-IMAGES = 4  # a row
-MESSAGES = 6  # a row
-CHARACTERS = 700  # a message
-ROW_CHARACTERS = 1_500  # a row; a message has LEAST of them in any case
-LEAST = 60
-PICTURE_BYTES = 3_500_000  # of all thumbnails, as base64
-THREADS = 4
 HIGHEST = 3  # of a method's many scores, those that a card shows
 LONG = 160  # characters of a reason that is text
-
-_MARKS = re.compile(r"\A(?:\s*<image>)+\s*")
-
-
-@dataclass(frozen=True)
-class Message:
-    """`role` is what people call it. `cut`: characters in all, where `text` is not all of them; else 0."""
-
-    role: str
-    text: str
-    cut: int = 0
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """`uri`: a JPEG data URI, or "" with `problem` saying why there is none."""
-
-    name: str
-    uri: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Card:
-    """One row. `state`: kept, dropped or failed; "row" where nothing was selected."""
-
-    row: int
-    id: str
-    source: str
-    state: str
-    rank: int  # 1 = best; 0 = not kept
-    kind: str  # of reason, to filter by
-    reason: str
-    scores: tuple[tuple[str, str], ...]
-    messages: tuple[Message, ...]
-    more_messages: int
-    images: tuple[Thumbnail, ...]
-    more_images: int
-    other: str = ""  # what another selection says of the row
 
 
 @dataclass(frozen=True)
@@ -156,30 +103,6 @@ def make_cards(
     ]
 
 
-def plain_cards(
-    pool: Pool, rows: np.ndarray, samples: Sequence[Sample], images: int = IMAGES, picture_bytes: int | None = None
-) -> list[Card]:
-    """Cards of rows of which only the pool is known: state "row", for a reason their problem. `samples`: those of `rows`."""
-    pictures = thumbnails(pool, samples, images, picture_bytes)
-    return [
-        Card(
-            row,
-            id_[:80],
-            (sample.source or "(none)")[:80],
-            "row",
-            0,
-            "",
-            sample.problem[:400],
-            (),
-            tuple(_messages(sample.turns[:MESSAGES])),
-            max(len(sample.turns) - MESSAGES, 0),
-            tuple(shown),
-            max(len(sample.images) - images, 0),
-        )
-        for row, id_, sample, shown in zip(rows.tolist(), pool.ids(rows), samples, pictures, strict=True)
-    ]
-
-
 def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
     """A seeded draw in which every one of up to 16 sources has a row or two."""
     if len(rows) <= most:
@@ -223,58 +146,3 @@ def _scores(made: Made, at: int) -> list[tuple[str, str]]:
 
 def _unit(what: Meaning) -> str:
     return "" if " to " in what.unit else what.unit.removesuffix(" per token")
-
-
-def _messages(turns: Sequence[Turn]) -> list[Message]:
-    out, left = [], ROW_CHARACTERS
-    for turn in turns:
-        out.append(message(turn.role, turn.text, max(min(CHARACTERS, left), LEAST)))
-        left -= len(out[-1].text)
-    return out
-
-
-def message(role: str, text: str, most: int = CHARACTERS) -> Message:
-    """A turn, cut to `most` characters; the image marks at its beginning are dropped, because the images are shown."""
-    name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
-    body = _MARKS.sub("", text)
-    return Message(name, body[:most], len(body) if len(body) > most else 0)
-
-
-# ---------------------------------------------------------------------------------------------- pictures
-
-
-def thumbnails(
-    pool: Pool, samples: Sequence[Sample], most: int = IMAGES, most_bytes: int | None = None
-) -> list[list[Thumbnail]]:
-    """Up to `most` a row; none any more once `most_bytes` (None: PICTURE_BYTES) are used."""
-    refs = [ref for s in samples for ref in s.images[:most]]
-    different = list(dict.fromkeys(refs))
-    with ThreadPoolExecutor(THREADS) as threads:
-        made = dict(zip(different, threads.map(lambda ref: thumbnail(pool, ref), different), strict=True))
-    left = PICTURE_BYTES if most_bytes is None else most_bytes
-    out: list[list[Thumbnail]] = [[] for _ in samples]
-    half = (len(samples) + 1) // 2  # kept first, then dropped: take from both ends' beginnings in turn
-    order = sorted(range(len(samples)), key=lambda i: (i % half if half else 0, i))
-    for i in order:
-        for ref in samples[i].images[:most]:
-            small = made[ref]
-            if len(small.uri) > left:
-                small = Thumbnail(small.name, problem="left out, to keep this file small")
-            left -= len(small.uri)
-            out[i].append(small)
-    return out
-
-
-def thumbnail(pool: Pool, ref: ImageRef) -> Thumbnail:
-    """A JPEG of at most PIXELS a side, as a data URI."""
-    from PIL import Image
-
-    name = (ref.path or "embedded image")[-120:]
-    try:
-        image = pool.load_image(ref)
-    except ImageError as error:
-        return Thumbnail(name, problem=str(error)[:200])
-    image.thumbnail((PIXELS, PIXELS), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=QUALITY)
-    return Thumbnail(name, "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode())

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted, short
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import Made
-from thresher.report.tally import short
 from thresher.selection.summary import failure_kinds
 
 MOST_NAMES = 6

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from thresher.console.progress import counted, duration
+from thresher.console.words import counted, duration, share
 from thresher.report import page
 from thresher.report.folder import Made, load
 from thresher.report.gallery import ROWS, gallery
@@ -21,7 +21,6 @@ from thresher.report.health import Remark, remarks
 from thresher.report.picture import picture
 from thresher.report.tally import panels
 from thresher.selection.saving import Saving, of_run, percent
-from thresher.selection.summary import share
 from thresher.storage.columns import Store
 
 if TYPE_CHECKING:

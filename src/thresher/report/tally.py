@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thresher.console.words import short
 from thresher.report.folder import Made
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths
 
 STYLE_ROWS = 4000  # rows of the pool, and as many of the subset, whose answers are read
 MOST_TEXTS = 12
-LONGEST_NAME = 60  # characters of a source's name
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,6 @@ class Panel:
     def top(self) -> float:
         """The largest share, percent."""
         return max((max(self.pool_share(p), self.kept_share(p)) for p in self.parts), default=0.0)
-
-
-def short(name: str) -> str:
-    """A source's name as charts and sentences show it: some pools have a path or a URL there, of any length.
-
-    >>> short("ocr_vqa"), len(short("x" * 300))
-    ('ocr_vqa', 60)
-    """
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def panels(made: Made) -> list[Panel]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.report.columns import constant, is_number, meaning, shown
 from thresher.report.folder import Made
 

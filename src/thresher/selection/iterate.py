@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.errors import CapabilityError, ConfigError
 from thresher.methods.error_driven import TEACHER
 from thresher.mixture import above_the_pool

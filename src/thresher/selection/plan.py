@@ -14,7 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.console.progress import counted, duration
+from thresher.console.words import counted, duration
 from thresher.engine import AUTO_LIMIT, Computation, Means, begin
 from thresher.engine.graph import (
     memo_key,

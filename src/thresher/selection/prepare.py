@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.progress import counted
+from thresher.console.words import counted
 from thresher.engine import Computation, Means, begin, commonest
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import Settled

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.console.progress import duration
+from thresher.console.words import duration
 
 if TYPE_CHECKING:
     from thresher.storage.columns import Store

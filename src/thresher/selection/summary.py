@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.progress import duration
+from thresher.console.words import duration, share
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,10 +80,6 @@ def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
     for failure in failures:
         kinds[failure.signal, re.sub(r"\S*[/\\.]\S+|\d+", "…", failure.error)].append(failure)
     return [kinds[k] for k in sorted(kinds, key=lambda k: (-len(kinds[k]), k))]
-
-
-def share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
 # ---------------------------------------------------------------------------------------------- printing

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thresher.console.progress import Bar, Lines, counted, for_stderr
+from thresher.console.progress import Bar, Lines, for_stderr
+from thresher.console.words import counted
 from thresher.engine import Computation, Means, SignalRun, begin, commonest
 from thresher.engine.graph import target_signals_of
 from thresher.errors import ConfigError, PoolError, TooManyFailures

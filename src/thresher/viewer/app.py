@@ -80,7 +80,7 @@ class Viewer:
         name = request.path_params["name"]
         if name not in STATIC:
             return PlainTextResponse("No such file.\n", 404)
-        package = "thresher.report" if name == "page.css" else "thresher.viewer"
+        package = "thresher" if name == "page.css" else "thresher.viewer"
         folder = "templates" if name == "page.css" else "static"
         data = resources.files(package).joinpath(folder, name).read_bytes()
         return Response(data, media_type=STATIC[name])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.report.page import printable
+from thresher.html import printable
 from thresher.viewer.shown import DROPPED, FAILED, KEPT, LEFT_OUT, Shown
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ImageError
-from thresher.report.gallery import IMAGES, PIXELS, QUALITY, Card, Thumbnail, explained, plain_cards
+from thresher.html import Card, Thumbnail
+from thresher.pools.cards import IMAGES, PIXELS, QUALITY, plain_cards
+from thresher.report.gallery import explained
 from thresher.viewer.shown import FAILED, KEPT, Shown
 
 if TYPE_CHECKING:

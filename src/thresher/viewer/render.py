@@ -15,14 +15,14 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from thresher import methods
 from thresher._version import __version__
+from thresher.console.words import share, short
 from thresher.errors import ThresherError
+from thresher.html import environment as page_environment
+from thresher.html import printable
 from thresher.methods.settings import settings_of
-from thresher.report import page as report_page
 from thresher.report.health import remarks
-from thresher.report.page import printable
 from thresher.report.picture import picture
-from thresher.report.tally import panels, short
-from thresher.selection.summary import share
+from thresher.report.tally import panels
 from thresher.text import parse_json
 from thresher.viewer.browse import PAGE, SHOW
 
@@ -54,9 +54,7 @@ class Field:
 @cache
 def environment() -> Environment:
     """The viewer's templates, with the report's beside them."""
-    env = report_page.environment().overlay(
-        loader=ChoiceLoader([PackageLoader("thresher.viewer"), PackageLoader("thresher.report")])
-    )
+    env = page_environment().overlay(loader=ChoiceLoader([PackageLoader("thresher.viewer"), PackageLoader("thresher")]))
     return env
 
 

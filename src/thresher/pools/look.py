@@ -1,0 +1,128 @@
+"""How a pool shows itself in a notebook, and the parts that other cells share: sources, notes, a handful of rows.
+
+Reads at most ROWS records and as many images, whatever the size of the pool, and stays under 200 KB.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.console.words import counted, share, short
+from thresher.html import TEXT, Card, Look, Message, Share
+from thresher.pools.cards import plain_cards
+
+if TYPE_CHECKING:
+    from thresher.pools.pool import Pool
+
+ROWS = 6
+IMAGES = 2  # of a row
+PICTURE_BYTES = 120_000  # of all thumbnails
+SOURCES = 6
+NOTES = 4
+SAID = 320  # characters of a message
+
+
+def pool_look(pool: Pool) -> Look:
+    """A pool: rows, images, sources, problems, and a row of each of its largest sources."""
+    index, facts = pool.index, pool.facts
+    n, images = len(pool), len(index.image_path)
+    missing = facts["missing_images"]
+    bad = int(((index.problem >= 0) | missing).sum())
+    counts = (
+        ("Rows", f"{n:,}", f"in {counted(len(pool.sources), 'file')}"),
+        ("Images", f"{images:,}", f"shown in {counted(int((facts['images'] > 0).sum()))}"),
+        ("Sources", f"{len(pool.source_names):,}", ""),
+        ("Problems", counted(bad) if bad else "none", "`thresher doctor` explains" if bad else "that reading shows"),
+    )
+    by_kind: Counter[str] = Counter()
+    for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
+        by_kind[text.partition(":")[0]] += int((index.problem == code).sum())
+    notes = [f"{counted(number)}: {kind}" for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))]
+    if missing.any():
+        notes.append(f"{counted(int(missing.sum()))}: an image that does not exist")
+    notes += pool.notes
+    rows, why = rows_or_reason(lambda: _some_of(pool))
+    lead = f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
+    said = "A few rows, one of each of the largest sources." if len(pool.source_names) > 1 else "A few rows."
+    return Look(
+        name_of(pool), lead, counts, ("of rows",), source_shares(pool, None), (), cut(notes), said, tuple(rows), why
+    )
+
+
+def _some_of(pool: Pool) -> list[Card]:
+    """The first row, by digest, of each of the largest sources, then others; the last is one with a problem, if any is."""
+    order, by_digest = pool.order, pool.source[pool.order]
+    found = [int(order[np.argmax(by_digest == source)]) for source in _largest(pool)]
+    found += order[np.linspace(0, len(order), ROWS, endpoint=False).astype(np.int64)].tolist() if len(order) else []
+    found = list(dict.fromkeys(found))[:ROWS]
+    bad = order[pool.index.problem[order] >= 0]
+    if len(bad) and not any(pool.index.problem[row] >= 0 for row in found):
+        found[-1] = int(bad[0])
+    rows = np.array(found, np.int64)
+    return plain_cards(pool, rows, pool.samples(rows), IMAGES, PICTURE_BYTES)
+
+
+def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
+    """The rows, or why they cannot be shown: the counts beside them are known without the pool's files."""
+    try:
+        return [_brief(card) for card in make()], ""
+    except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
+        return [], f"The rows cannot be displayed: {error}"[:TEXT]
+
+
+def _brief(card: Card) -> Card:
+    """The first question and its answer, cut; how many messages are not shown."""
+    told = [m for m in card.messages if m.role != "System"][:2]
+    more = len(card.messages) + card.more_messages - len(told)
+    short_ones = tuple(
+        Message(m.role, m.text[:SAID], m.cut or (len(m.text) if len(m.text) > SAID else 0)) for m in told
+    )
+    return replace(card, messages=short_ones, more_messages=more)
+
+
+def _largest(pool: Pool) -> list[int]:
+    """Numbers of the largest sources, at most SOURCES, largest first."""
+    counts = np.bincount(pool.source, minlength=len(pool.source_names))
+    return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
+
+
+def source_shares(pool: Pool, kept: np.ndarray | None) -> tuple[Share, ...]:
+    """The largest sources and, in one line, all others; none where there is only one. `kept`: rows of each source."""
+    names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
+    if len(names) < 2:
+        return ()
+    largest = _largest(pool)
+    groups = [(short(names[i]) or "(none)", [i]) for i in largest]
+    rest = np.setdiff1d(np.flatnonzero(counts), largest)
+    if len(rest):
+        groups.append((f"{len(rest):,} smaller", rest.tolist()))
+    before = np.array([counts[of].sum() for _, of in groups])
+    after = None if kept is None else np.array([kept[of].sum() for _, of in groups])
+    parts = [(before, len(pool))] + ([] if after is None else [(after, int(after.sum()))])
+    top = max(rows.max() / max(whole, 1) for rows, whole in parts) or 1.0
+    return tuple(
+        Share(
+            name,
+            tuple(float(100 * rows[i] / max(whole, 1) / top) for rows, whole in parts),
+            tuple(share(int(rows[i]), whole) for rows, whole in parts),
+        )
+        for i, (name, _) in enumerate(groups)
+    )
+
+
+def cut(notes: list[str]) -> tuple[str, ...]:
+    """At most NOTES of at most TEXT characters."""
+    told = [note if len(note) <= TEXT else note[: TEXT - 1] + "…" for note in notes[:NOTES]]
+    if len(notes) > NOTES:
+        told.append(f"and {len(notes) - NOTES} more")
+    return tuple(told)
+
+
+def name_of(pool: Pool) -> str:
+    """The file's name, or what opens the pool where that is short."""
+    return (pool.path.name if len(pool.sources) == 1 else pool.spec)[:120] or "a pool"
