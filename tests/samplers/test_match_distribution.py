@@ -120,4 +120,4 @@ def test_a_million_rows():
     ties = np.random.default_rng(0).permutation(1_000_000).astype(np.uint64)
     start = time.perf_counter()
     match_distribution(one, 300_000, ties, preference=nll - one, also=nll)
-    assert time.perf_counter() - start < 10  # about 2.5 s on one slow core: only a quadratic slip is caught here
+    assert time.perf_counter() - start < 60  # only a quadratic slip takes this long

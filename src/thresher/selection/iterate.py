@@ -2,7 +2,7 @@
 
 Yao et al., arXiv:2412.15652, repeat error collection on the tuned student. Here the budget is split over the rounds; the student
 of a round is the given model trained on all rows selected so far, so that its training is the one that the user does in the end.
-Students are kept in the store (`trained`) and trained once. A round may take no row that an earlier one took.
+Students are kept in the store (`training.registry`) and trained once. A round may take no row that an earlier one took.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def select(
     recipe: Recipe | None = None,
     force: bool = False,
 ) -> Outcome:
-    """As `run.select`, in `rounds` rounds (None or 1: it is `run.select`). `recipe`: of the students (None: the default).
+    """As `select.select`, in `rounds` rounds (None or 1: it is that). `recipe`: of the students (None: the default).
 
     The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1 = first; 0: not selected),
     the findings of the first round, each round's error rate in `summary["rounds"]`. Stops early when nothing is wrong any more,

@@ -146,7 +146,7 @@ def prepare(
 ) -> Prepared:
     """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`, `taken` and what is raised: as `run.select`.
 
-    `start`: makes the computation as `compute.begin` does; a caller that keeps columns in memory gives its own.
+    `start`: makes the computation as `engine.begin` does; a caller that keeps columns in memory gives its own.
     """
     signals = signals_of(method, means.model, means.roles, means.seed, settled.budget)
     computation = start(pool, signals, means, usable_only=usable_only, within=settled.within, aside=settled.aside)

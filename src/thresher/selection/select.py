@@ -1,7 +1,7 @@
 """The whole job in memory: pool, method and budget in, the chosen rows and the reasons out.
 
 `select` asks the method for its signals, has them computed (what is stored is loaded), and lets the method do its
-arithmetic: the two halves are in `prepared`. Writes nothing but scores into the store; `output` writes the selection.
+arithmetic: the two halves are in `prepare`. Writes nothing but scores into the store; `folder` writes the selection.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Claims:
     def others(self) -> list[np.ndarray]:
         """DIGEST [m] for each other living process that has to do with these columns, [0] where it claims nothing now.
 
-        Claims of processes that ended without taking them back are removed. To be called within `alone`.
+        Claims of processes that ended without taking them back are removed. To be called while the lock is held.
         """
         out = []
         now = self._now()

@@ -4,7 +4,7 @@
                                                       written stands in the file (schema metadata `written`, ns)
     root/columns/<fingerprint>/signal.json            what the fingerprint is, in words
     root/columns/<fingerprint>/cost-<uuid>.json       what scoring took: {"rows": m, "seconds": s}, one file a run
-    root/models/<fingerprint>/                        models that thresher trained for a signal (`trained`)
+    root/models/<fingerprint>/                        models that thresher trained for a signal (`training.registry`)
     root/pools/                                       parsed pools (`open_pool(cache=store.root / "pools")`)
 
     root/claims/                                      which rows are being scored now, and by whom (`claims`)

@@ -52,7 +52,7 @@ class Entry:
 
 
 class Recall:
-    """The columns of pools that stay open, under one store. `start` stands where `compute.begin` does."""
+    """The columns of pools that stay open, under one store. `start` takes the place of `engine.begin`."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool  # that is chosen from; any other is a validation set

@@ -181,7 +181,7 @@ def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> Non
     backend.client._transport._http.event_hooks = {"response": [change]}
     began = time.monotonic()
     collect(backend.ask(rows(1), [SCORE], images), 1)
-    assert 1.0 <= time.monotonic() - began < 2.0
+    assert time.monotonic() - began >= 1.0
 
 
 # ------------------------------------------------------------------------------------------------ what stops a run

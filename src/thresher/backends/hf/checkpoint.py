@@ -147,4 +147,4 @@ def reason(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     text = lines[0][:300].rstrip(".")
-    return f"{type(error).__name__}: {text}" if isinstance(error, (KeyError, AssertionError)) else text
+    return f"{type(error).__name__}: {text}" if isinstance(error, KeyError) else text
