@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.report.elements import Elements
 from tests.viewer.opened import Client
+from thresher.errors import PoolError
 from thresher.html import printable
+from thresher.report.folder import read_failures
 from thresher.viewer.session import Session
 
 TEXTS = {
@@ -58,3 +62,10 @@ def test_hostile_text_in_every_field(tmp_path: Path) -> None:
         assert answer.status_code == 200 and answer.content.isascii(), path
     sources = client.session.pool.source_names
     assert {client.rows(source="=" + printable(name))["said"] for name in sources} == {"4 rows"}
+
+
+def test_a_damaged_list_of_failures_is_named_by_its_line(tmp_path: Path) -> None:
+    for damage in ("[" * 3_000, '{"row": 1}', "nothing"):
+        (tmp_path / "failures.jsonl").write_text(f"\n{damage}\n")
+        with pytest.raises(PoolError, match=r"failures\.jsonl, line 2 is not as thresher wrote it"):
+            read_failures(tmp_path)

@@ -6,7 +6,6 @@ The pool must be the one that was selected from: rows are looked up in it by num
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from thresher.errors import ConfigError, PoolError
 from thresher.selection import folder as output
 from thresher.selection.result import Failure
-from thresher.text import lines
+from thresher.text import ParseError, lines, parse_json
 from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
@@ -138,7 +137,18 @@ def read_failures(folder: Path) -> list[Failure]:
         text = (folder / "failures.jsonl").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    return [Failure(**json.loads(line)) for line in lines(text) if line.strip()]
+    found = []
+    for number, line in enumerate(lines(text), start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(Failure(**parse_json(line)))
+        except (ParseError, TypeError) as error:
+            raise PoolError(
+                f"{folder / 'failures.jsonl'}, line {number} is not as thresher wrote it: {error}. "
+                "Run the selection again, or delete the line."
+            ) from None
+    return found
 
 
 def _parquet(path: Path) -> pa.Table:

@@ -5,7 +5,6 @@ Each gives a sentence or two, figures and panels, from the reasons of its method
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from thresher.report.folder import Made
 from thresher.report.radar import radar
 from thresher.report.tally import Panel, Part
 from thresher.samplers import ks_distance
+from thresher.text import parse_json
 
 Parts = tuple[str, list[Figure], list[Panel]]
 
@@ -186,7 +186,7 @@ def _errors(made: Made) -> dict[str, Any]:
     if "findings" in made.run:  # of a selection that was not written yet
         return dict(made.run["findings"])
     try:
-        told = json.loads((made.folder / "errors.json").read_text(encoding="utf-8"))
+        told = parse_json((made.folder / "errors.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}

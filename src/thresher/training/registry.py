@@ -25,6 +25,7 @@ from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
 from thresher.storage.atomic import write_bytes
 from thresher.storage.lock import file_lock
+from thresher.text import parse_json
 from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _finished(store: Store, fp: str) -> dict[str, Any] | None:
     if not (store.root / "models" / fp).is_dir():
         return None
     try:
-        noted = json.loads(_note(store, fp).read_text("utf-8"))
+        noted = parse_json(_note(store, fp).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as e:
