@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from thresher.backends.identity import find
-from thresher.storage import content
+from thresher.storage import hashing
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_hash_is_remembered_until_the_files_change(model: Path, tmp_path: Path
 
 
 def large(fill: bytes) -> bytes:
-    return fill * (content.WHOLE + 1)
+    return fill * (hashing.WHOLE + 1)
 
 
 @pytest.mark.parametrize("made", [lambda fill: fill * 7, large], ids=["small", "large"])

@@ -146,8 +146,8 @@ def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None
     three = Claims(tmp_path, ["b"])
     with one, two, three:
         one.claim(digests(3))
-        assert two.others() == []
-        assert [len(k) for k in three.others()] == [3] and [len(k) for k in one.others()] == [0]
+        assert two.other_claims() == []
+        assert [len(k) for k in three.other_claims()] == [3] and [len(k) for k in one.other_claims()] == [0]
 
 
 @pytest.mark.parametrize("left", ["half a line", "no lock file", "keys cut off"])
@@ -159,7 +159,7 @@ def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> No
         (tmp_path / "claims/dead.claim").write_bytes(body)
         if left != "no lock file":
             (tmp_path / "claims/dead.lock").touch()
-        assert mine.others() == []
+        assert mine.other_claims() == []
         assert [p.name for p in (tmp_path / "claims").glob("*.claim")] == [mine.file.name]
 
 
@@ -167,10 +167,10 @@ def test_a_process_of_another_machine_lives_while_it_renews_its_claim(tmp_path: 
     far = tmp_path / "claims/far.claim"
     with Claims(tmp_path, ["a"]) as mine:
         far.write_bytes(b'{"host": "elsewhere", "process": 1, "fingerprints": ["a"]}\n' + digests(2).tobytes())
-        assert [len(k) for k in mine.others()] == [2]
+        assert [len(k) for k in mine.other_claims()] == [2]
         old = time.time() - claims.DEAD_AFTER - 60
         os.utime(far, (old, old))
-        assert mine.others() == [] and not far.exists()
+        assert mine.other_claims() == [] and not far.exists()
 
 
 def test_where_files_cannot_be_locked_claims_hold_by_their_time(
@@ -181,12 +181,12 @@ def test_where_files_cannot_be_locked_claims_hold_by_their_time(
 
     monkeypatch.setattr(claims.FileLock, "acquire", refused)
     with Claims(tmp_path, ["a"]) as one, Claims(tmp_path, ["a"]) as two:
-        with one.alone():
+        with one.exclusive():
             one.claim(digests(2))
-        assert [len(k) for k in two.others()] == [2]
+        assert [len(k) for k in two.other_claims()] == [2]
         old = time.time() - claims.DEAD_AFTER - 60
         os.utime(one.file, (old, old))
-        assert two.others() == []
+        assert two.other_claims() == []
 
 
 @pytest.mark.parametrize("copies", [0, 5])

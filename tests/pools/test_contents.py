@@ -19,7 +19,7 @@ from thresher.engine.columns import compute
 from thresher.errors import ImageError, PoolError
 from thresher.pools import contents, open_pool
 from thresher.pools.pool import Pool
-from thresher.storage import content
+from thresher.storage import hashing
 from thresher.storage.columns import Store
 from thresher.types import CHANGED, Capability, Columns, Field, Sample, SampleSource, Scored, Signal
 
@@ -228,8 +228,8 @@ def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
 
 
 def test_where_times_do_not_tell_a_spot_check_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = content.Stamp.of
-    monkeypatch.setattr(content.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
+    honest = hashing.Stamp.of
+    monkeypatch.setattr(hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
     file, cache = write(tmp_path, COLOURS), tmp_path / "cache"
     before = open_pool(file, cache=cache)
     (tmp_path / "i/0.bmp").write_bytes((tmp_path / "i/1.bmp").read_bytes())

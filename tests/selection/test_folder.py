@@ -24,7 +24,7 @@ from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.types import Budget, Sample
 
 

@@ -64,8 +64,8 @@ def test_a_run_is_read_with_what_its_scores_took_before(tmp_path: object) -> Non
         ],
     }
     assert of_run(run, store, 100, 30).selecting is None  # nothing was noted
-    store.note_cost("a" * 64, 50, 5.0)
-    store.note_cost("b" * 64, 100, 20.0)
+    store.record_cost("a" * 64, 50, 5.0)
+    store.record_cost("b" * 64, 100, 20.0)
     found = of_run(run, store, 100, 30)
     assert math.isclose(found.selecting or 0, 30) and math.isclose(found.per_epoch or 0, 3 * 0.1 * 70)
     assert found.trainings == 2

@@ -12,7 +12,7 @@ import pytest
 
 from tests.made_pools import record, write_pool
 from thresher.errors import StoreError
-from thresher.storage.atomic import sweep, temporary, write_bytes
+from thresher.storage.atomic import remove_stale, temporary_path, write_bytes
 
 
 def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
 
     write_bytes(tmp_path / "file.json", b"old")
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match=r"file\.json cannot be written: No space left on device\. Make room"):
+    with pytest.raises(StoreError, match=r"file\.json cannot be written: No space left on device\. Free some space"):
         write_bytes(tmp_path / "file.json", b"new one")
     assert (tmp_path / "file.json").read_bytes() == b"old" and os.listdir(tmp_path) == ["file.json"]
 
@@ -69,11 +69,11 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path, words: t
 
 
 def test_files_of_other_programs_and_living_writers_stay(tmp_path: Path) -> None:
-    mine, other = temporary(tmp_path), tmp_path / ".tmp-download"
+    mine, other = temporary_path(tmp_path), tmp_path / ".tmp-download"
     for path in (mine, other):
         path.touch()
         os.utime(path, (0, 0))
-    sweep(tmp_path, locked=True)
+    remove_stale(tmp_path, locked=True)
     assert mine.exists() and other.exists()
 
 

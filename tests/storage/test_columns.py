@@ -226,19 +226,19 @@ def test_a_part_of_another_shape_is_an_error_that_names_it(tmp_path: Path) -> No
 
 def test_old_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     store, signal = Store(tmp_path), Loss(IDENTITY)
-    fp = store.describe(signal)
+    fp = store.register(signal)
     old, young = store.folder(fp) / f".tmp-{'0' * 32}", store.folder(fp) / f".tmp-{'1' * 32}"
     old.write_bytes(b"PAR1")
     young.write_bytes(b"PAR1")
     os.utime(old, (time.time() - STALE_AFTER - 10,) * 2)
     assert store.parts(fp) == []
-    store.describe(signal)
+    store.register(signal)
     assert not old.exists() and young.exists()
 
 
 def test_signal_json_says_what_the_numbers_are(tmp_path: Path) -> None:
     signal = Pair(IDENTITY, Partner(Loss(IDENTITY)))
-    fp = Store(tmp_path).describe(signal)
+    fp = Store(tmp_path).register(signal)
     assert fp == fingerprint(signal)
     said = json.loads((tmp_path / "columns" / fp / "signal.json").read_text())
     assert said["kind"] == "pair" and said["fields"]["nll"]["meaning"] == "nats"

@@ -1,7 +1,7 @@
 """What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository; of a folder with
 LoRA adapters, the hash of the adapters together with what their base is.
 
-Reads configuration and hashes weights; loads no weights. The digests of the files are remembered as those of images are, by
+Reads configuration and hashes weights; loads no weights. The hash_files of the files are remembered as those of images are, by
 path, size, times and inode, and spot-checked (`content.py`).
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from thresher.backends.handle import ModelHandle
 from thresher.backends.hf.checkpoint import check_index, shards
 from thresher.errors import ModelError, NotAModel
-from thresher.storage.content import digests
+from thresher.storage.hashing import hash_files
 from thresher.types import ModelIdentity
 
 _SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code
@@ -250,6 +250,6 @@ def _files(folder: Path, typed: str) -> list[Path]:
 
 def _digests(files: list[Path], cache: Path | None, typed: str) -> list[bytes]:
     try:
-        return digests(files, cache)
+        return hash_files(files, cache)
     except OSError as e:
         raise ModelError(f"{typed}: its files cannot be read: {e}") from e

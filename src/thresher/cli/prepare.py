@@ -141,7 +141,7 @@ def in_tokens(budget: Budget) -> bool:
 def check_out(out: str, pool: Pool) -> None:
     """Make the output folder, or say why that cannot work. Raises ConfigError."""
     from thresher.selection.folder import spare_the_pool
-    from thresher.storage.targets import check_folder
+    from thresher.storage.writable import check_folder
 
     spare_the_pool(pool, check_folder(out))
 

@@ -20,14 +20,14 @@ def signals(
     from thresher.errors import StoreError
     from thresher.selection import folder as output
     from thresher.selection.summary import say, stdout
-    from thresher.storage.atomic import replacing
+    from thresher.storage.atomic import atomic_write
     from thresher.storage.lock import folder_lock
-    from thresher.storage.targets import check_file
+    from thresher.storage.writable import check_file
 
     path = check_file(out, suffixes=(".parquet",))
     table = output.signals_table(folder)
     try:
-        with folder_lock(path.parent, "writes there", for_stderr()), replacing(path) as aside:
+        with folder_lock(path.parent, "writes there", for_stderr()), atomic_write(path) as aside:
             pq.write_table(table, aside, compression="zstd")
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e

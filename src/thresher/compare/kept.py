@@ -22,8 +22,8 @@ import numpy as np
 
 from thresher.compare.cells import Cell
 from thresher.errors import StoreError
-from thresher.storage.atomic import flush, write_bytes
-from thresher.storage.sealed import FILES, Damaged, check_files, digests, seal, unseal
+from thresher.storage.atomic import fsync, write_bytes
+from thresher.storage.checksums import FILES, CorruptFile, check_files, file_digests, seal, unseal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,14 +73,14 @@ def keep(out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndar
     pq.write_table(table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet")
     final = work.with_suffix(".json")
     for made in (work / "rows.npz", work / "rows.parquet"):
-        flush(made)
+        fsync(made)
         os.replace(made, final.with_suffix(made.suffix))
     names = [final.with_suffix(suffix).name for suffix in (".npz", ".parquet")]
-    write_bytes(final, seal({**asdict(result), FILES: digests(final.parent, names)}))
+    write_bytes(final, seal({**asdict(result), FILES: file_digests(final.parent, names)}))
 
 
 def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | None:
-    """(result, scores [N], image [N]) of a finished cell, or None. Raises Damaged."""
+    """(result, scores [N], image [N]) of a finished cell, or None. Raises CorruptFile."""
     path = _checked(out, cell)
     if path is None:
         return None
@@ -92,14 +92,14 @@ def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | 
         with np.load(path.with_suffix(".npz")) as arrays:
             return Result(**{**content, **now}), arrays["scores"], arrays["image"]
     except UNREADABLE as e:
-        raise Damaged(f"{path.with_suffix('.npz')}: {e}") from e
+        raise CorruptFile(f"{path.with_suffix('.npz')}: {e}") from e
 
 
 def is_made(out: Path, cell: Cell) -> bool:
     """Whether a cell is finished and undamaged."""
     try:
         return read_cell(out, cell) is not None
-    except Damaged:
+    except CorruptFile:
         return False
 
 
@@ -111,7 +111,7 @@ def discard(out: Path, cell: Cell) -> None:
 
 
 def _checked(out: Path, cell: Cell) -> Path | None:
-    """The JSON file of a finished cell whose files are what was written; None where there is none. Raises Damaged.
+    """The JSON file of a finished cell whose files are what was written; None where there is none. Raises CorruptFile.
 
     Cells of earlier versions carry no checksums: their files are found damaged only when they are read.
     """
@@ -120,8 +120,8 @@ def _checked(out: Path, cell: Cell) -> Path | None:
         content = unseal(path.read_bytes(), required=False)
     except FileNotFoundError:
         return None
-    except (OSError, Damaged) as e:
-        raise Damaged(f"{path}: {e}") from e
+    except (OSError, CorruptFile) as e:
+        raise CorruptFile(f"{path}: {e}") from e
     expected = content.get(FILES) or {}
     try:
         check_files(path.parent, expected)
@@ -129,7 +129,7 @@ def _checked(out: Path, cell: Cell) -> Path | None:
             for name in ("scores", "image", "chosen"):
                 arrays[name]
     except UNREADABLE as e:
-        raise Damaged(f"{path.parent}: {e}") from e
+        raise CorruptFile(f"{path.parent}: {e}") from e
     return path
 
 

@@ -22,10 +22,10 @@ from thresher.compare.kept import Result, discard, keep, read_cell, work_folder
 from thresher.compare.table import Comparison
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
-from thresher.storage.atomic import sweep
+from thresher.storage.atomic import remove_stale
+from thresher.storage.checksums import CorruptFile
 from thresher.storage.lock import folder_lock
-from thresher.storage.sealed import Damaged
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.types import Budget
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def compare(
     out = check_folder(out)
     (out / "cells").mkdir(exist_ok=True)
     with folder_lock(out, "makes cells of a comparison here", progress):
-        sweep(out / "cells", locked=True)
+        remove_stale(out / "cells", locked=True)
         return _compare(_Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say)
 
 
@@ -109,7 +109,7 @@ def _is_made(out: Path, cell: Cell, say: Callable[[str], None] | None) -> bool:
     """Whether a cell is finished. One whose files are damaged is removed and counts as missing."""
     try:
         return read_cell(out, cell) is not None
-    except Damaged as e:
+    except CorruptFile as e:
         if say is not None:
             say(f"{cell.method} {cell.budget}, seed {cell.seed} is damaged and is made anew ({e})")
         discard(out, cell)

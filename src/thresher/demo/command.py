@@ -29,7 +29,7 @@ from thresher.selection import select as run
 from thresher.selection import summary
 from thresher.selection.config import RunConfig
 from thresher.storage.columns import Store
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.text import lines
 from thresher.types import Budget
 

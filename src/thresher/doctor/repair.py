@@ -28,9 +28,9 @@ from thresher.exporters.rows import with_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
 from thresher.pools.paths import shown
-from thresher.storage.atomic import replacing
+from thresher.storage.atomic import atomic_write
 from thresher.storage.lock import folder_lock
-from thresher.storage.targets import check_file
+from thresher.storage.writable import check_file
 from thresher.types import IMAGE_PLACEHOLDER, Sample
 
 Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
@@ -77,8 +77,8 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
     try:
         with (
             folder_lock(path.parent, "writes a repaired copy there"),
-            replacing(path) as copy_aside,
-            replacing(log) as log_aside,  # renamed first
+            atomic_write(path) as copy_aside,
+            atomic_write(log) as log_aside,  # renamed first
             open(copy_aside, "x", encoding="utf-8") as out,
             open(log_aside, "x", encoding="utf-8") as told,
         ):

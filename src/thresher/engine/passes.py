@@ -154,7 +154,7 @@ class Passes(ActiveRows):
             failures[error] += int(rows)
         self.check(failures)  # before a model is opened
         columns_of = signal.signals if isinstance(signal, Together) else (signal,)
-        fingerprints = [self.store.describe(s) for s in columns_of]
+        fingerprints = [self.store.register(s) for s in columns_of]
         entries = image_order(self.pool, self.digest, request, np.flatnonzero(request.todo))
         inputs = signal.inputs()
         given = None
@@ -229,7 +229,7 @@ class Passes(ActiveRows):
                 self.progress.finish()
             self.notes += [text for text in getattr(backend, "notes", ()) if text not in self.notes]
             for fp in fingerprints:
-                self.store.note_cost(fp, kept, (time.monotonic() - began - waited) / len(fingerprints))
+                self.store.record_cost(fp, kept, (time.monotonic() - began - waited) / len(fingerprints))
                 self._scored.setdefault(fp, []).append(share.keys[share.mine])
                 self._elsewhere.setdefault(fp, []).append(share.keys[share.elsewhere])
 

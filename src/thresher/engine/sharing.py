@@ -93,7 +93,7 @@ class Share:
             self._claims.claim(self.keys[:0])
 
     def _claim(self) -> np.ndarray:
-        with self._claims.alone():
+        with self._claims.exclusive():
             free, sharers = self._free()  # before the parts: who gives a claim back has stored its rows
             self._look()
             entries = np.flatnonzero(free & ~self.done)
@@ -106,7 +106,7 @@ class Share:
 
     def _free(self) -> tuple[np.ndarray, int]:
         """bool [e]: neither done nor claimed by another; and how many others there are."""
-        claimed = self._claims.others()
+        claimed = self._claims.other_claims()
         free = ~self.done & ~self._open
         for keys in claimed:
             free[self._entries(keys)] = False
@@ -123,7 +123,7 @@ class Share:
     def _look(self) -> None:
         """What was stored since the last look."""
         for i, (fp, _) in enumerate(self.columns):
-            for keys, fine in self.store.fresh(fp, self._seen[i]):
+            for keys, fine in self.store.new_keys(fp, self._seen[i]):
                 entries = self._entries(keys)
                 self._stored[i, entries[~self.failed[entries]]] = True
                 self._stored[i, self._entries(keys[fine])] = True

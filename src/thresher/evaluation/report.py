@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from thresher.errors import StoreError
 from thresher.stats.intervals import interval, macro_interval
-from thresher.storage.atomic import replacing
+from thresher.storage.atomic import atomic_write
 from thresher.storage.lock import folder_lock
-from thresher.storage.targets import check_file
+from thresher.storage.writable import check_file
 
 INTERVALS = (
     "95%, Wilson, with rows that show the same image as one cluster (design effect, Student's quantile over clusters)"
@@ -149,9 +149,9 @@ def write(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
     try:
         with folder_lock(out.parent, "writes an evaluation there"), contextlib.ExitStack() as renames:
             # left in reverse order: first the parquet takes its place, then the JSON
-            renames.enter_context(replacing(out)).write_text(text, encoding="utf-8", errors="backslashreplace")
+            renames.enter_context(atomic_write(out)).write_text(text, encoding="utf-8", errors="backslashreplace")
             if rows is not None:
-                aside = renames.enter_context(replacing(out.with_suffix(".parquet")))
+                aside = renames.enter_context(atomic_write(out.with_suffix(".parquet")))
                 pq.write_table(rows, aside, compression="zstd")
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again.") from e

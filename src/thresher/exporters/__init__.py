@@ -12,7 +12,7 @@ import numpy as np
 from thresher.errors import ConfigError, nearest
 from thresher.exporters.options import Options
 from thresher.storage.lock import folder_lock
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 
 if TYPE_CHECKING:
     from thresher.pools import Pool

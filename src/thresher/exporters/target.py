@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from thresher.errors import ConfigError, PoolError, StoreError
-from thresher.storage.atomic import DISK_ERRORS, replacing
+from thresher.storage.atomic import DISK_ERRORS, atomic_write
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def writing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends well. Raises ConfigError or StoreError."""
     try:
-        with replacing(path) as aside, open(aside, "xb", buffering=1 << 20) as out:
+        with atomic_write(path) as aside, open(aside, "xb", buffering=1 << 20) as out:
             yield out
     except OSError as error:
         why = error.strerror or str(error)

@@ -23,7 +23,7 @@ import numpy as np
 from thresher.pools.files import Kept
 from thresher.pools.index import Index
 from thresher.pools.texts import Texts
-from thresher.storage.atomic import replacing, sweep
+from thresher.storage.atomic import atomic_write, remove_stale
 
 _MAGIC = b"thresher pool 6\n"
 _ALIGN = 64
@@ -56,8 +56,8 @@ def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Pat
         at += -(-a.nbytes // _ALIGN) * _ALIGN
     header = json.dumps({"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
-    sweep(file.parent)
-    with replacing(file) as aside, open(aside, "xb") as out:
+    remove_stale(file.parent)
+    with atomic_write(file) as aside, open(aside, "xb") as out:
         crc = 0
         for block in (_MAGIC, len(header).to_bytes(8, "little"), header):
             out.write(block)

@@ -1,8 +1,8 @@
 """The images of a pool as they are now: which files are there, and the SHA-256 of what they contain.
 
-A digest is computed once and remembered (`thresher.storage.content`); a file that may not be read, or is not there, has none.
+A digest is computed once and remembered (`thresher.storage.hashing`); a file that may not be read, or is not there, has none.
 Files that a symbolic link leads out of the image folder to are not read. Remote images are fetched and hashed; they are
-remembered where their store tells more than a size (an ETag, a time). Reads the image folder; writes the memory only.
+remembered where their store tells more than a size (an ETag, a time). Reads the image folder; writes the cache only.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from thresher.errors import ImageError
 from thresher.pools import files
 from thresher.pools.paths import inside, refusal
 from thresher.pools.texts import Texts
-from thresher.storage import content
-from thresher.storage.content import THREADS, Hashed, Memory, Stamp
+from thresher.storage import hashing
+from thresher.storage.hashing import THREADS, FileHash, HashCache, Stamp
 from thresher.types import DIGEST, ImageRef
 
 CHUNK = 512  # images that a thread takes at once
@@ -49,7 +49,7 @@ class Table:
 
     @property
     def stamps(self) -> np.ndarray:
-        """int64 [m, 4], as `content.Stamp` has them."""
+        """int64 [m, 4], as `hashing.Stamp` has them."""
         return np.stack([self.size, self.mtime, self.ctime, self.inode], axis=1)
 
     @classmethod
@@ -70,7 +70,7 @@ def look(
     paths: Texts,
     embedded: np.ndarray,
     known: Table,
-    memory: Memory,
+    cache: HashCache,
     *,
     trust: bool = False,
     first: bool = True,
@@ -94,19 +94,19 @@ def look(
         digest[same] = known.digest[same]
     todo = np.flatnonzero(there & (digest == DIGEST.type()))
     if len(todo):
-        recalled, _, found = memory.recall([names[i] for i in todo.tolist()], stamps[todo])
-        digest[todo[found]] = recalled[found]
+        cached, _, found = cache.lookup([names[i] for i in todo.tolist()], stamps[todo])
+        digest[todo[found]] = cached[found]
         todo = todo[~found]
     notes = []
     remembered = np.flatnonzero(there & (digest != DIGEST.type()))
     if isinstance(source, _Local) and not source.as_remembered(names, remembered, stamps, digest):
-        memory.forget()
+        cache.clear()
         notes.append(
             "An image was overwritten in a way that its size and times do not show: all images were read again."
         )
         todo = np.flatnonzero(there)
         digest[todo] = DIGEST.type()
-    _hash(source, names, todo, stamps, digest, memory, hashing)
+    _hash(source, names, todo, stamps, digest, cache, hashing)
     return Table.of(stamps, digest), notes
 
 
@@ -116,20 +116,20 @@ def _hash(
     todo: np.ndarray,
     stamps: np.ndarray,
     digest: np.ndarray,
-    memory: Memory,
+    cache: HashCache,
     hashing: Hashing | None,
 ) -> None:
     """Read the images `todo` with several threads; what is found goes into `stamps` and `digest` and is remembered."""
     if not len(todo):
         return
-    kept: list[tuple[int, Hashed]] = []
+    kept: list[tuple[int, FileHash]] = []
 
-    def chunk(which: np.ndarray) -> list[tuple[int, Hashed | None]]:
+    def chunk(which: np.ndarray) -> list[tuple[int, FileHash | None]]:
         return [(i, source.hash(names[i], stamps[i])) for i in which.tolist()]
 
     def remember() -> None:
         if kept:
-            memory.remember(
+            cache.add(
                 [names[i] for i, _ in kept],
                 np.array([h.stamp for _, h in kept], np.int64),
                 np.frombuffer(b"".join(h.digest for _, h in kept), DIGEST),
@@ -235,14 +235,14 @@ class _Local:
             return (-1, 0, 0, 0)
         return Stamp.of(about) if stat.S_ISREG(about.st_mode) else (-1, 0, 0, 0)
 
-    def hash(self, name: bytes, stamp: np.ndarray) -> Hashed | None:
+    def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
         """None where the file may not or cannot be read, or is written to."""
         try:
             descriptor = self._open(_text(name))
         except (OSError, ValueError, ImageError):
             return None
         try:
-            return content.hash_open(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+            return hashing.hash_descriptor(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
         except OSError:
             return None
         finally:
@@ -253,7 +253,7 @@ class _Local:
 
     def as_remembered(self, names: Sequence[bytes], which: np.ndarray, stamps: np.ndarray, digest: np.ndarray) -> bool:
         """Whether some of these images, drawn anew each time, still have their digest."""
-        small = which[stamps[which, 0] <= content.WHOLE]
+        small = which[stamps[which, 0] <= hashing.WHOLE]
         drawn = random.SystemRandom().sample(small.tolist(), min(SPOT, len(small)))  # protects, decides no result
         for i in drawn:
             made = self.hash(names[i], stamps[i])
@@ -307,7 +307,7 @@ class _Remote:
             out[path[start:]] = (int(about.get("size") or 0), mark, 0 if len(said) > 1 else -1, 0)
         return out
 
-    def hash(self, name: bytes, stamp: np.ndarray) -> Hashed | None:
+    def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
         fs, inner = files.filesystem(self.root)
         try:
             data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
@@ -316,7 +316,7 @@ class _Remote:
         if len(data) != int(stamp[0]):
             return None  # it was written to since it was listed
         digest = hashlib.sha256(data).digest()
-        return Hashed(digest, digest[:16], Stamp(*(int(v) for v in stamp)))
+        return FileHash(digest, digest[:16], Stamp(*(int(v) for v in stamp)))
 
     def settled(self, stamp: Stamp) -> bool:
         return stamp.ctime_ns >= 0

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install
-from thresher.storage import content
-from thresher.storage.content import Stamp
+from thresher.storage import hashing
+from thresher.storage.hashing import Stamp
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
@@ -46,7 +46,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def stamp(path: str) -> list[Any]:
-    """What changes when the file does: `content.Stamp` of a local one, what its store tells of a remote one.
+    """What changes when the file does: `hashing.Stamp` of a local one, what its store tells of a remote one.
 
     Raises PoolError where there is no such file.
     """
@@ -101,21 +101,21 @@ def keep_open(file: BinaryIO) -> Kept:
     descriptor = file.fileno()
     about = Stamp.of(os.fstat(descriptor))
     if about.wait():
-        time.sleep(min(about.wait(), content.TICK / 1e9))
+        time.sleep(min(about.wait(), hashing.TICK / 1e9))
     try:
         if about.size <= WHOLE:
-            whole = content.hash_open(descriptor).digest
+            whole = hashing.hash_descriptor(descriptor).digest
         else:
-            whole = content.blocks_of(descriptor, about.size, WHOLE_BLOCKS, _BLOCK)
+            whole = hashing.hash_blocks(descriptor, about.size, WHOLE_BLOCKS, _BLOCK)
     except OSError as error:
         raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
     told = about._replace(ctime_ns=-1) if about.wait() else about  # -1: a later write may not show, so look again
-    return Kept(list(told), whole.hex(), content.blocks_of(descriptor, about.size).hex())
+    return Kept(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
 
 
 def _sample(path: str) -> str:
     with _local(path) as file:
-        return content.blocks_of(file.fileno(), os.fstat(file.fileno()).st_size).hex()
+        return hashing.hash_blocks(file.fileno(), os.fstat(file.fileno()).st_size).hex()
 
 
 def filesystem(address: str) -> tuple[Any, str]:

@@ -14,7 +14,7 @@ from thresher.pools import files
 from thresher.pools.files import Kept
 from thresher.pools.parts import Part
 from thresher.pools.readers import Rows
-from thresher.storage.content import Stamp
+from thresher.storage.hashing import Stamp
 
 KEPT_OPEN = 64  # files of one pool
 

@@ -25,7 +25,7 @@ from thresher.pools.locate import Source, absolute, locate
 from thresher.pools.parts import Part
 from thresher.pools.pool import Pool
 from thresher.pools.readers import check_format
-from thresher.storage.content import Memory
+from thresher.storage.hashing import HashCache
 
 if TYPE_CHECKING:
     from thresher.pools.index import Advance
@@ -70,13 +70,13 @@ def open_pool(
     at = pool_cache.file_for(cache, json.dumps([told, trust_paths]), root) if cache is not None else None
     known = _cached(at, stamp, sources, notes) if at is not None else None
     found, kept, save = _read(sources, root, prefixes, progress) if known is None else known
-    memory = Memory(None if cache is None else cache / "contents", root)
+    hash_cache = HashCache(None if cache is None else cache / "contents", root)
     table, said = contents.look(
         root,
         found.image_path,
         found.embedded,
         found.table,
-        memory,
+        hash_cache,
         trust=trust_paths,
         first=known is None,
         hashing=hashing,

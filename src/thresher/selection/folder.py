@@ -47,10 +47,10 @@ from thresher.pools.layouts import LAYOUTS
 from thresher.pools.locate import absolute
 from thresher.selection import paths as run_paths
 from thresher.selection.result import Outcome, Recipe
-from thresher.storage.atomic import flush, temporary
+from thresher.storage.atomic import fsync, temporary_path
 from thresher.storage.columns import Store
 from thresher.storage.lock import folder_lock
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.text import ParseError, parse_yaml
 from thresher.training.registry import Trainer
 from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
@@ -110,7 +110,7 @@ def write(outcome: Outcome, pool: Pool, config: Config | None, out: str | Path, 
 
 
 def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> None:
-    aside = temporary(out)
+    aside = temporary_path(out)
     try:
         aside.mkdir()
         names = [*_subset(outcome, pool, aside, out), _selection(outcome, pool, aside), _evidence(outcome, aside)]
@@ -126,7 +126,7 @@ def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> 
         plan = {"move": [*names, RUN], "remove": stale if _left_by_a_selection(out) else []}
         (aside / LIST).write_bytes(json.dumps(plan).encode())
         for name in (*names, RUN, LIST):
-            flush(aside / name)
+            fsync(aside / name)
         os.rename(aside, out / NEXT)  # from here on the new selection is what the folder holds
         complete_exchange(out)
     except OSError as e:

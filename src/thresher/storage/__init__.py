@@ -1,1 +1,3 @@
-"""Files that several processes may write: whole or not at all (`atomic`), one writer at a time (`lock`)."""
+"""Files shared by several processes: written atomically (`atomic`), by one writer at a time
+(`lock`).
+"""

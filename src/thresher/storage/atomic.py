@@ -1,8 +1,8 @@
-"""Files that are complete or absent: written under a temporary name in the same folder, then renamed.
+"""Atomic writes: a file is written under a temporary name in the same folder, then renamed.
 
-Every temporary file or folder of thresher is called `.tmp-<place>-<pid>-<random>`: short, so that
-a target's name may use all 255 bytes, and telling who writes it, so that `sweep` can remove what a
-killed process left behind. `place` stands for the machine and its process numbers.
+Every temporary file or folder of thresher is called `.tmp-<host>-<pid>-<random>`: short, so that
+the target's name may use all 255 bytes, and with the writer's process id, so that `remove_stale`
+can delete what a killed process left behind. `host` identifies the machine and its PID namespace.
 """
 
 from __future__ import annotations
@@ -23,46 +23,49 @@ from pathlib import Path
 from thresher.errors import StoreError
 
 PREFIX = ".tmp-"
-STALE_AFTER = 3600.0  # seconds; for temporary files whose writer cannot be asked
+STALE_AFTER = 3600.0  # seconds; for temporary files whose writer cannot be checked
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_OURS = re.compile(r"\.tmp-(?:([0-9a-f]{8})-(\d+)-[0-9a-f]{16}|[0-9a-f]{32})")
-NAME_BYTES = 255  # of a file name, on all usual file systems
+_TEMPORARY_NAME = re.compile(r"\.tmp-(?:([0-9a-f]{8})-(\d+)-[0-9a-f]{16}|[0-9a-f]{32})")
+NAME_BYTES = 255  # longest file name on common file systems
 
 
-def temporary(folder: Path) -> Path:
-    """A fresh temporary name in `folder`; nothing is created."""
-    return folder / f"{PREFIX}{_place()}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
+def temporary_path(folder: Path) -> Path:
+    """Return an unused temporary path in `folder`, without creating it."""
+    return folder / f"{PREFIX}{_host_id()}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path to write to; it takes the place of `path` when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; it replaces `path` when the block ends without an error.
 
-    The content is flushed to the disk before the rename. A kill leaves what `path` was before, or
-    all of the new content. Makes missing parent folders. Raises OSError.
+    The content is flushed to disk before the rename: a kill leaves either the old content or all
+    of the new. Missing parent folders are created. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = temporary(path.parent)
+    temporary = temporary_path(path.parent)
     try:
-        yield aside
-        flush(aside)
-        os.replace(aside, path)
+        yield temporary
+        fsync(temporary)
+        os.replace(temporary, path)
     finally:
-        with contextlib.suppress(OSError):  # never hide the error that brought us here
-            aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # do not mask the original error
+            temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes, advice: str = " Make room and run the same command again.") -> None:
-    """Replace `path` by `data`. Raises StoreError (disk full, no permission) that ends in `advice`."""
+def write_bytes(path: Path, data: bytes, advice: str = " Free some space and run the same command again.") -> None:
+    """Write `data` to `path` atomically.
+
+    Raises StoreError (disk full, no permission) whose message ends with `advice`.
+    """
     try:
-        with replacing(path) as aside:
-            aside.write_bytes(data)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as e:
         raise StoreError(f"{path} cannot be written: {e.strerror or e}.{advice}") from e
 
 
-def flush(path: Path) -> None:
-    """Have the system write the content of a file to the disk. Raises OSError."""
+def fsync(path: Path) -> None:
+    """Flush a file's content to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(descriptor)
@@ -70,27 +73,27 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path, *, locked: bool = False) -> None:
-    """Remove temporary files and folders whose writer is dead.
+def remove_stale(folder: Path, *, locked: bool = False) -> None:
+    """Delete temporary files and folders in `folder` whose writer is dead.
 
-    `locked`: this process holds the folder's lock, so that nobody else writes here. Otherwise a
-    writer on this machine is looked up by its process number, and what another machine (or an
-    earlier version) left goes after `STALE_AFTER` seconds. Never raises: what cannot be removed
-    now is left to the next run.
+    `locked`: this process holds the folder's lock, so nobody else writes here. Otherwise a writer
+    on this machine is looked up by process id, and files of other machines (or earlier versions)
+    are deleted after `STALE_AFTER` seconds. Never raises: what cannot be deleted now is left to
+    the next run.
     """
     try:
         with os.scandir(folder) as entries:
-            found = [e.name for e in entries if e.name.startswith(PREFIX)]
+            names = [e.name for e in entries if e.name.startswith(PREFIX)]
     except OSError:
         return
-    for name in sorted(found):
+    for name in sorted(names):
         if _is_orphan(folder / name, locked):
             with contextlib.suppress(OSError):
                 remove(folder / name)
 
 
 def remove(path: Path) -> None:
-    """A file or a whole folder. Raises OSError."""
+    """Delete a file or a whole folder. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -98,30 +101,31 @@ def remove(path: Path) -> None:
 
 
 @functools.cache
-def _place() -> str:
-    """Eight hexadecimal digits: equal for processes that can see each other's process numbers."""
+def _host_id() -> str:
+    """Eight hexadecimal digits, equal for processes that see the same process ids."""
     try:
-        space = os.readlink("/proc/self/ns/pid")
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        space = ""
-    return hashlib.sha256(f"{platform.node()}\0{space}".encode("utf-8", "replace")).hexdigest()[:8]
+        namespace = ""
+    key = f"{platform.node()}\0{namespace}".encode("utf-8", "replace")
+    return hashlib.sha256(key).hexdigest()[:8]
 
 
 def _is_orphan(path: Path, locked: bool) -> bool:
-    ours = _OURS.fullmatch(path.name)
-    if ours is None:
-        return False  # another program's
-    if ours[1] is not None:
-        if int(ours[2]) == os.getpid() and ours[1] == _place():
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    if match is None:
+        return False  # created by another program
+    if match[1] is not None:
+        if int(match[2]) == os.getpid() and match[1] == _host_id():
             return False  # another thread of this process
         if locked:
             return True
-        if ours[1] == _place() and os.name == "posix":
-            return not _is_alive(int(ours[2]))
+        if match[1] == _host_id() and os.name == "posix":
+            return not _is_alive(int(match[2]))
     try:
         return time.time() - path.lstat().st_mtime > STALE_AFTER
     except OSError:
-        return False  # another process swept it
+        return False  # another process deleted it
 
 
 def _is_alive(pid: int) -> bool:
@@ -130,5 +134,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # it is there, and somebody else's
+        return True  # it runs as another user
     return True

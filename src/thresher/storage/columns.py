@@ -1,19 +1,19 @@
-"""The store: columns of numbers that models said about samples, kept so that nothing is paid for twice.
+"""The store: columns of model scores on disk, so that nothing is computed twice.
 
-    root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = fine), one column a field; when it was
-                                                      written stands in the file (schema metadata `written`, ns)
-    root/columns/<fingerprint>/signal.json            what the fingerprint is, in words
-    root/columns/<fingerprint>/cost-<uuid>.json       what scoring took: {"rows": m, "seconds": s}, one file a run
-    root/models/<fingerprint>/                        models that thresher trained for a signal (`training.registry`)
-    root/pools/                                       parsed pools (`open_pool(cache=store.root / "pools")`)
+    root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = scored), one
+    column
+                                                      per field; schema metadata `written`: time, ns
+    root/columns/<fingerprint>/signal.json            readable description of the fingerprint
+    root/columns/<fingerprint>/cost-<uuid>.json       {"rows": m, "seconds": s}, one file per run
+    root/models/<fingerprint>/                        models trained for a signal
+    root/pools/                                       index caches of parsed pools
+    root/claims/                                      rows being scored now (`claims`)
 
-    root/claims/                                      which rows are being scored now, and by whom (`claims`)
+A part is written atomically: if it exists, it is complete. Any number of processes may read and
+write at once without locks; a race or a kill leaves at worst a duplicate row, which is harmless.
+Missing rows are a set difference on keys. Touches only files under its root.
 
-A part is written to a temporary name and renamed: if it exists, it is complete. Any number of processes may read and
-write at once without locks; the worst that a race or a kill can leave is the same row twice, which is harmless. "What
-is missing" is a set difference on keys. May touch files under its root only; knows nothing of models or pools.
-
-Past 400 lines because what makes a part safe (write, read, set aside, merge) has to be read together.
+Past 400 lines because writing, reading, quarantining and merging parts belong together.
 """
 
 from __future__ import annotations
@@ -34,46 +34,47 @@ import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import canonical, fingerprint
-from thresher.storage.atomic import replacing, sweep, temporary
+from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
 from thresher.types import DIGEST, Field, Signal
 
-MERGE_ABOVE = 64  # parts of one fingerprint; more would make every load open many small files
+MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many small files
 PROBE_BYTES = 4096  # one block of most file systems
-SMALL_PART = 64 << 20  # bytes; larger parts are left alone by a merge, so that growing stays linear
+SMALL_PART = 64 << 20  # bytes; larger parts are not merged again, so that total writes stay linear
 WRITTEN = b"written"  # schema metadata of a part: time.time_ns(); parts without it count as oldest
 
 
 class DamagedPart(UserWarning):
-    """A part could not be read and was set aside; its rows count as missing again."""
+    """A part could not be read and was renamed; its rows count as missing again."""
 
 
 class Store:
-    """Columns under `root`. Creating the object touches nothing on disk.
+    """Columns under `root`. Creating the object does not touch the disk.
 
-    `damaged`: the parts that this object has set aside so far (their new names).
+    `damaged`: paths of the damaged parts that this object has renamed so far.
     """
 
     def __init__(self, root: str | Path) -> None:
         if "://" in str(root):
-            raise StoreError(f"--store {root}: only folders of this machine can be a store so far. Give a local path.")
+            raise StoreError(f"--store {root}: a store must be a local folder, not a URL. Give a local path.")
         self.root = Path(root)
         self.damaged: list[Path] = []
 
     def check(self, writes: bool = True) -> None:
-        """Make the root and try it, before anything is spent. `writes`: something will have to be kept; else only make
-        sure that it can be a folder.
+        """Create the root and test that it is writable, before any work is done.
 
-        Raises ConfigError where it cannot be a folder, StoreError where it cannot be written to (permission, full disk).
+        `writes`: False only checks that the root could be a folder. Raises ConfigError if it cannot
+        be a
+        folder, StoreError if it cannot be written to (permission, full disk).
         """
         for place in (self.root, *self.root.parents):
-            if _is_there(place):
+            if _exists(place):
                 if not place.is_dir():
                     what = "is a file" if place == self.root else f"cannot be a folder: {place} is a file"
-                    raise ConfigError(f"--store {self.root} {what}. Give a folder; it is made when it does not exist.")
+                    raise ConfigError(f"--store {self.root} {what}. Give a folder; it is created if it does not exist.")
                 break
         if not writes:
             return
-        probe = temporary(self.root)
+        probe = temporary_path(self.root)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             try:
@@ -85,15 +86,15 @@ class Store:
                 probe.unlink(missing_ok=True)
         except OSError as e:
             raise StoreError(
-                f"--store {self.root} cannot be written to: {_why(e)}. Make room or give a folder you may write to."
+                f"--store {self.root} cannot be written to: {_reason(e)}. Make room or give a folder you may write to."
             ) from e
 
     def folder(self, fp: str) -> Path:
-        """Where the parts of one fingerprint lie."""
+        """The folder with the parts of one fingerprint."""
         return self.root / "columns" / fp
 
     def parts(self, fp: str) -> list[Path]:
-        """The complete parts of a fingerprint, by name. Raises StoreError when the folder cannot be listed."""
+        """The parts of a fingerprint, sorted by name. Raises StoreError if they cannot be listed."""
         try:
             with os.scandir(self.folder(fp)) as entries:
                 names = [e.name for e in entries if e.name.startswith("part-") and e.name.endswith(".parquet")]
@@ -103,11 +104,11 @@ class Store:
             raise StoreError(f"The store's folder {self.folder(fp)} cannot be read: {e.strerror}.") from e
         return [self.folder(fp) / name for name in sorted(names)]
 
-    def describe(self, signal: Signal) -> str:
-        """Write `signal.json` unless it is there, remove stale temporary files, and return the fingerprint."""
+    def register(self, signal: Signal) -> str:
+        """Write `signal.json` if missing, delete stale temporary files; return the fingerprint."""
         fp = fingerprint(signal)
         path = self.folder(fp) / "signal.json"
-        self._sweep(fp)
+        remove_stale(self.folder(fp))
         if not path.exists():
             words = {
                 "fingerprint": fp,
@@ -118,7 +119,7 @@ class Store:
                 "fields": {f.name: {"dtype": f.dtype, "meaning": f.meaning} for f in signal.fields},
                 "identity": canonical(signal),
             }
-            self._publish(path, (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
+            self._write(path, (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
         return fp
 
     def append(
@@ -129,9 +130,16 @@ class Store:
         values: Mapping[str, np.ndarray],
         errors: Sequence[str],
     ) -> None:
-        """Store rows: `keys` DIGEST [m], `values` field -> array [m] (ignored where `errors[i]` is not empty).
+        """Store rows of one signal.
 
-        Raises StoreError (disk full, no permission) with the path; what was stored before stays valid.
+        Arguments:
+            fp: the signal's fingerprint.
+            fields: the signal's fields.
+            keys: DIGEST [m], row keys.
+            values: field name -> array [m]; ignored where `errors[i]` is not empty.
+            errors: m texts, "" for a row that was scored.
+
+        Raises StoreError (disk full, no permission); what was stored before stays valid.
         """
         if not len(keys):
             return
@@ -144,22 +152,22 @@ class Store:
         if len(parts) > MERGE_ABOVE:
             try:
                 self._merge(fp, fields, parts)
-            except StoreError as e:  # the rows are safe already; a disk too full for a merge is no reason to stop
+            except StoreError as e:  # the rows are stored already: a failed merge is not fatal
                 warnings.warn(f"Small parts were not merged: {e}", stacklevel=2)
 
-    def note_cost(self, fp: str, rows: int, seconds: float) -> None:
-        """Remember that scoring `rows` rows took `seconds`, so that a later run that reuses them can say what they cost."""
+    def record_cost(self, fp: str, rows: int, seconds: float) -> None:
+        """Record that scoring `rows` rows took `seconds`, for the cost report of later runs."""
         if rows:
             text = json.dumps({"rows": rows, "seconds": round(seconds, 4)})
-            self._publish(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
+            self._write(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
 
     def cost(self, fp: str) -> float:
-        """Seconds that one row took when it was scored, on average; 0.0 where nothing was noted."""
+        """Mean seconds per scored row; 0.0 if nothing was recorded."""
         rows, seconds = 0, 0.0
         for path in sorted(self.folder(fp).glob("cost-*.json")):
             try:
-                noted = json.loads(path.read_bytes())
-                rows, seconds = rows + int(noted["rows"]), seconds + float(noted["seconds"])
+                entry = json.loads(path.read_bytes())
+                rows, seconds = rows + int(entry["rows"]), seconds + float(entry["seconds"])
             except (OSError, ValueError, KeyError, TypeError) as e:
                 warnings.warn(f"{path} is damaged and was not counted: {e}", DamagedPart, stacklevel=2)
         return seconds / rows if rows else 0.0
@@ -167,13 +175,22 @@ class Store:
     def load(
         self, fp: str, fields: Sequence[Field], keys: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """What is stored for `keys` (DIGEST [m], any order, repeats allowed).
+        """Look up stored rows.
 
-        Returns (values: field -> array [m]; errors: object [m] of str; found: bool [m]). Where `found` is false or the
-        error is not empty, values are zeros (NaN in float fields). A key that stands in several parts gives a success
-        rather than an error; of several errors the newest; of several successes the same one whatever the parts are
-        called.
-        Raises StoreError for a part whose columns disagree with `fields`.
+        Arguments:
+            fp: the signal's fingerprint.
+            fields: the signal's fields.
+            keys: DIGEST [m], any order, repeats allowed.
+
+        Returns (values, errors, found): field name -> array [m]; object [m] of str; bool [m]. Where
+        a row
+        is not found or has an error, values are 0 (NaN in float fields). If a key is in several
+        parts, a
+        success wins over an error, a newer error over an older one, and the choice among successes
+        does not
+        depend on the names of parts.
+
+        Raises StoreError for a part whose columns do not match `fields`.
         """
         tables = self._read_all(fp, fields)
         m = len(keys)
@@ -186,29 +203,30 @@ class Store:
         stored = _keys(table["key"])
         error = table["error"]
         columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
-        order = _first_of_each(stored, error, columns, _ages(tables))
+        order = _deduplicate(stored, error, columns, _row_times(tables))
         ordered = stored[order]
-        wanted = np.argsort(keys, kind="stable")  # searching in sorted order is 30 times faster: the cache
-        sorted_keys = keys[wanted]
-        at = np.minimum(np.searchsorted(ordered, sorted_keys), len(ordered) - 1)
-        hit = ordered[at] == sorted_keys
-        here, there = wanted[hit], order[at[hit]]
-        found[here] = True
+        query_order = np.argsort(keys, kind="stable")  # sorted queries are 30 times faster (CPU cache)
+        sorted_keys = keys[query_order]
+        position = np.minimum(np.searchsorted(ordered, sorted_keys), len(ordered) - 1)
+        hit = ordered[position] == sorted_keys
+        target, origin = query_order[hit], order[position[hit]]
+        found[target] = True
         for name, column in columns.items():
-            values[name][here] = column[there]
+            values[name][target] = column[origin]
         bad = _has_error(error)
         if bad.any():
             texts = np.full(len(bad), "", dtype=object)
             texts[bad] = error.filter(pa.array(bad)).to_pylist()
-            errors[here] = texts[there]
+            errors[target] = texts[origin]
             for f in fields:
-                values[f.name][here[bad[there]]] = _blank(1, f)[0]
+                values[f.name][target[bad[origin]]] = _blank(1, f)[0]
         return values, errors, found
 
-    def fresh(self, fp: str, seen: set[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(keys: DIGEST [m], whether each succeeded: bool [m]) of each part whose name is not `seen`; they are then.
+    def new_keys(self, fp: str, seen: set[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(keys: DIGEST [m], success: bool [m]) of each part not yet in `seen`, to which it is
+        added.
 
-        A part that is damaged says nothing here: `load` sets it aside.
+        Damaged parts are skipped here; `load` renames them.
         """
         out = []
         for path in self.parts(fp):
@@ -227,41 +245,39 @@ class Store:
     def _write_part(self, fp: str, table: pa.Table, written: int) -> Path:
         table = table.replace_schema_metadata({WRITTEN: str(written).encode()})
         sink = pa.BufferOutputStream()
-        # checksums: without them a flipped bit inside a page would come back as a wrong number
+        # without checksums a flipped bit inside a page would be read as a wrong number
         pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         path = self.folder(fp) / f"part-{uuid.uuid4().hex}.parquet"
-        self._publish(path, sink.getvalue())
+        self._write(path, sink.getvalue())
         return path
 
-    def _publish(self, path: Path, data: bytes | pa.Buffer) -> None:
-        """Write under a temporary name, flush to the disk, rename."""
+    def _write(self, path: Path, data: bytes | pa.Buffer) -> None:
+        """Write atomically. Raises StoreError."""
         try:
-            with replacing(path) as aside, open(aside, "wb") as f:
+            with atomic_write(path) as temporary, open(temporary, "wb") as f:
                 f.write(data)
         except OSError as e:
-            why = _why(e)
             raise StoreError(
-                f"Scores could not be written to {path}: {why}. What was stored before is valid: make room or give "
-                "another --store, and run the same command again to go on."
+                f"Scores could not be written to {path}: {_reason(e)}. What was stored before is "
+                "valid: free some space or give another --store, and run the same command again to "
+                "resume."
             ) from e
 
-    def _sweep(self, fp: str) -> None:
-        """Remove temporary files that a killed writer left."""
-        sweep(self.folder(fp))
-
     def _read_all(self, fp: str, fields: Sequence[Field]) -> list[pa.Table]:
-        """All parts. A part that vanishes was merged: its merged part is found by listing again."""
+        """All parts. Lists again until nothing is new: a part that vanished was merged into
+        another.
+        """
         seen: dict[Path, pa.Table | None] = {}
-        while fresh := [p for p in self.parts(fp) if p not in seen]:
-            for path in fresh:
+        while new := [p for p in self.parts(fp) if p not in seen]:
+            for path in new:
                 seen[path] = self._read(path, fields)
         return [t for _, t in sorted(seen.items()) if t is not None]
 
     def _read(self, path: Path, fields: Sequence[Field]) -> pa.Table | None:
-        """One part, or None when it is gone or damaged (then it is set aside)."""
+        """One part; None if it no longer exists or is damaged (then it is renamed)."""
         try:
-            # into Arrow's own memory: Arrow's threads may let go of it after Python has ended, and a Python object would then
-            # abort the process
+            # into Arrow's own memory: Arrow's threads may let go of it after Python has ended, and
+            # a Python object would then abort the process
             with pa.OSFile(str(path)) as file:
                 data = file.read_buffer()
         except FileNotFoundError:
@@ -272,14 +288,14 @@ class Store:
             table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
             table.validate()
         except pa.ArrowMemoryError:
-            raise  # a MemoryError: it says nothing about the part, whose rows are fine
+            raise  # a MemoryError, not a damaged part
         except (pa.ArrowException, OSError) as e:
-            self._set_aside(path, str(e))
+            self._quarantine(path, str(e))
             return None
         _check_columns(path, table, fields)
         return table
 
-    def _set_aside(self, path: Path, why: str) -> None:
+    def _quarantine(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(".damaged")
         try:
             os.replace(path, aside)
@@ -288,7 +304,7 @@ class Store:
         except OSError as e:
             raise StoreError(f"The store's part {path} is damaged and cannot be renamed: {e.strerror}.") from e
         self.damaged.append(aside)
-        first = why.splitlines()[0] if why else "unreadable"
+        first = reason.splitlines()[0] if reason else "unreadable"
         warnings.warn(
             f"The store's part {path} is damaged ({first}); renamed to {aside.name}, its rows are scored again.",
             DamagedPart,
@@ -296,8 +312,11 @@ class Store:
         )
 
     def _merge(self, fp: str, fields: Sequence[Field], parts: Sequence[Path]) -> None:
-        """Many small parts into one, as new as the newest of them. The old go only after the merged one stands: a kill
-        leaves duplicates at worst."""
+        """Merge small parts into one with the write time of the newest.
+
+        Old parts are deleted only after the merged one is written: a kill leaves duplicates at
+        worst.
+        """
         small: list[Path] = []
         for p in parts:
             try:
@@ -311,8 +330,8 @@ class Store:
         each = list(tables.values())
         table = pa.concat_tables(each)
         columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
-        keep = _first_of_each(_keys(table["key"]), table["error"], columns, _ages(each))
-        self._write_part(fp, table.take(pa.array(keep)).combine_chunks(), max(_written(t) for t in each))
+        keep = _deduplicate(_keys(table["key"]), table["error"], columns, _row_times(each))
+        self._write_part(fp, table.take(pa.array(keep)).combine_chunks(), max(_write_time(t) for t in each))
         for p in tables:
             p.unlink(missing_ok=True)
 
@@ -320,45 +339,54 @@ class Store:
 # ---------------------------------------------------------------------------------------------- rows and columns
 
 
-def _first_of_each(
+def _deduplicate(
     keys: np.ndarray, error: pa.ChunkedArray, columns: Mapping[str, np.ndarray], written: np.ndarray
 ) -> np.ndarray:
-    """Row numbers, one a distinct key, sorted by key: a success before an error, a newer error before an older one
-    (the reason may have changed), then by content, not by file. `written`: int64 [n], when each row was written."""
+    """Row numbers of one row per distinct key, sorted by key.
+
+    A success is preferred to an error, a newer error to an older one (the reason may have changed);
+    remaining ties are broken by content, not by file.
+
+    Arguments:
+        keys: DIGEST [n].
+        error: text [n], "" for a success.
+        columns: field name -> array [n].
+        written: int64 [n], time at which each row was written, ns.
+    """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     new = np.r_[True, ordered[1:] != ordered[:-1]]
     if new.all():
         return order
-    slots = np.flatnonzero(~new | np.r_[~new[1:], False])  # where a key stands several times: usually few
+    slots = np.flatnonzero(~new | np.r_[~new[1:], False])  # repeated keys: usually few
     rows = order[slots]
     bad = _has_error(error)[rows]
     texts = np.zeros(len(rows), np.int64)
     texts[bad] = _ranks(np.array(error.take(pa.array(rows[bad])).to_pylist(), dtype=object))
     contents = [_ranks(c[rows]) if c.dtype == object else c[rows] for c in columns.values()]
-    newest = np.where(bad, -written[rows], 0)  # successes are chosen by content: any writer got the same numbers
+    newest = np.where(bad, -written[rows], 0)  # successes are chosen by content alone
     order[slots] = rows[np.lexsort((*contents, texts, newest, bad, keys[rows]))]
     return order[new]
 
 
-def _written(table: pa.Table) -> int:
-    """When the part was written, ns; 0 where it does not say."""
+def _write_time(table: pa.Table) -> int:
+    """Time at which the part was written, ns; 0 if unknown."""
     return int((table.schema.metadata or {}).get(WRITTEN, b"0"))
 
 
-def _ages(tables: Sequence[pa.Table]) -> np.ndarray:
-    """int64 [n]: when each row of the tables, one after the other, was written."""
-    return np.repeat(np.array([_written(t) for t in tables], np.int64), [t.num_rows for t in tables])
+def _row_times(tables: Sequence[pa.Table]) -> np.ndarray:
+    """Write time of each row of the concatenated tables, ns, int64 [n]."""
+    return np.repeat(np.array([_write_time(t) for t in tables], np.int64), [t.num_rows for t in tables])
 
 
-def _why(error: OSError) -> str:
-    """In words; the several ways in which a disk says that it is full are one."""
+def _reason(error: OSError) -> str:
+    """The error's text, with one wording for the several "disk full" codes."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "the disk is full" if full else error.strerror or str(error)
 
 
-def _is_there(path: Path) -> bool:
-    """Whether something stands at `path`; a folder that may not be looked into says no."""
+def _exists(path: Path) -> bool:
+    """Whether `path` exists; False for a path inside an unreadable folder."""
     try:
         path.lstat()
     except OSError:
@@ -367,7 +395,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _ranks(texts: np.ndarray) -> np.ndarray:
-    """Texts as numbers in the same order."""
+    """Texts as integers with the same order, int64 [n]."""
     return np.unique(texts, return_inverse=True)[1]
 
 
@@ -406,7 +434,7 @@ def _arrow_type(f: Field) -> pa.DataType:
 
 
 def _blank(m: int, f: Field) -> np.ndarray:
-    """What stands where there is no value."""
+    """Placeholder values for rows without a result, [m]."""
     if f.dtype == "str":
         return np.full(m, "", dtype=object)
     dtype = np.dtype(f.dtype)
@@ -414,7 +442,7 @@ def _blank(m: int, f: Field) -> np.ndarray:
 
 
 def _to_arrow(array: np.ndarray, failed: np.ndarray, f: Field) -> pa.Array:
-    """Field values with nulls where the row failed."""
+    """Field values as an Arrow array, null where the row failed."""
     kind = _arrow_type(f)
     if f.dtype == "str":
         return pa.array(array.tolist(), kind, mask=failed)

@@ -21,7 +21,7 @@ from thresher.errors import ModelError
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.storage.lock import folder_lock
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.training import folder as folders
 from thresher.training.recipe import Recipe
 from thresher.training.rows import Batches, Unusable, all_failed, named, usable

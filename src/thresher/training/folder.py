@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError, ModelError, StoreError
-from thresher.storage.atomic import replacing, write_bytes
+from thresher.storage.atomic import atomic_write, write_bytes
 
 if TYPE_CHECKING:
     from thresher.training.rows import Unusable
@@ -104,7 +104,7 @@ def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Un
             (aside / name).chmod(mode)
         for name in sorted(names, key=lambda n: n in MODEL_FILES):  # a folder with a config holds its weights
             os.replace(aside / name, out / name)
-        with replacing(out / RECORD) as written:
+        with atomic_write(out / RECORD) as written:
             written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
     except OSError as e:
         raise StoreError(f"The trained model could not be written to {out}: {e.strerror or e}. Run again.") from e

@@ -30,8 +30,8 @@ from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.teach import Teacher
 from thresher.console.progress import Progress
 from thresher.errors import ModelError, StoreError
-from thresher.storage.atomic import replacing
-from thresher.storage.sealed import FILES, check_files, digests, seal, unseal
+from thresher.storage.atomic import atomic_write
+from thresher.storage.checksums import FILES, check_files, file_digests, seal, unseal
 from thresher.training.lengths import by_length
 from thresher.training.recipe import Recipe
 from thresher.training.rows import Batch, Batches
@@ -187,9 +187,9 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
             "seconds": self.seconds,
             "good": self.batches.good,
             "bad": {str(row): why for row, why in list(self.batches.bad.items())},
-            FILES: digests(here, names),
+            FILES: file_digests(here, names),
         }
-        with replacing(here / PROGRESS) as aside:
+        with atomic_write(here / PROGRESS) as aside:
             aside.write_bytes(seal(content))
         self._drop_all_but(here)
         self._took, self._saved = time.monotonic() - self._saved, time.monotonic()

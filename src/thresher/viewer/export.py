@@ -17,7 +17,7 @@ from thresher.report import try_to_write
 from thresher.report.select_report import command
 from thresher.selection import folder as output
 from thresher.selection import select as run
-from thresher.storage.targets import check_folder
+from thresher.storage.writable import check_folder
 from thresher.training.registry import Trainer
 from thresher.types import Budget
 from thresher.viewer.pins import DROP, KEEP

@@ -17,7 +17,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.mixture.listed import WRITER, listed
-from thresher.storage.atomic import sweep, write_bytes
+from thresher.storage.atomic import remove_stale, write_bytes
 from thresher.types import digests_to_bytes
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ class Pins:
             for row, id_, digest in zip(rows.tolist(), self.pool.ids(rows), digests, strict=True)
         ]
         text = "".join(line + "\n" for line in lines)
-        sweep(path.parent)
+        remove_stale(path.parent)
         write_bytes(path, text.encode("ascii"), advice=" The pins stay as they were.")

@@ -1,6 +1,6 @@
-"""JSON that carries its own checksum, and checksums of files: what lets damage be noticed.
+"""Checksums of JSON objects and of files, to detect damage.
 
-A file that was cut, emptied or changed after it was written fails `unseal` or `check_files`.
+A file that was truncated or changed after it was written fails `unseal` or `check_files`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 SEAL, FILES = "sha256", "files"
 
 
-class Damaged(ValueError):
-    """A file is not what was written. The message says which and why."""
+class CorruptFile(ValueError):
+    """A file differs from what was written. The message says which file and why."""
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """`content` as one JSON object with its own checksum.
+    """Serialize `content` as a JSON object that includes its own checksum.
 
     >>> unseal(seal({"steps": 3}))
     {'steps': 3}
@@ -28,24 +28,26 @@ def seal(content: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes, *, required: bool = True) -> dict[str, Any]:
-    """What `seal` was given. `required`: False accepts an object without a checksum, as earlier
-    versions wrote it. Raises Damaged.
+    """Inverse of `seal`.
+
+    `required`: False accepts an object without a checksum, as written by earlier versions. Raises
+    CorruptFile.
     """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as e:
-        raise Damaged(f"it is no JSON: {e}") from None
+        raise CorruptFile(f"it is not valid JSON: {e}") from None
     if not isinstance(content, dict):
-        raise Damaged("it holds no JSON object")
+        raise CorruptFile("it is not a JSON object")
     if SEAL not in content and not required:
         return content
     if content.pop(SEAL, None) != _digest(content):
-        raise Damaged("its checksum does not match its content")
+        raise CorruptFile("its checksum does not match its content")
     return content
 
 
-def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """sha256 of each file, in hexadecimal. Raises OSError."""
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each file, hexadecimal, by name. Raises OSError."""
     out = {}
     for name in names:
         with open(folder / name, "rb") as f:
@@ -54,14 +56,14 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
-    """Raises Damaged where a file is missing, unreadable or has another digest."""
+    """Raises CorruptFile if a file is missing, unreadable or does not match its digest."""
     for name, digest in expected.items():
         try:
-            found = digests(folder, [name])[name]
+            found = file_digests(folder, [name])[name]
         except OSError as e:
-            raise Damaged(f"{name} cannot be read: {e.strerror or e}") from None
+            raise CorruptFile(f"{name} cannot be read: {e.strerror or e}") from None
         if found != digest:
-            raise Damaged(f"{name} has changed since it was written")
+            raise CorruptFile(f"{name} has changed since it was written")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

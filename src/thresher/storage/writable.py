@@ -1,6 +1,6 @@
-"""Whether an output can be written, asked before any work is done.
+"""Check that an output is writable before any work is done.
 
-Creates missing folders and a temporary file that it removes at once; touches nothing else.
+Creates missing folders and a temporary file that it deletes at once; touches nothing else.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ import os
 from pathlib import Path
 
 from thresher.errors import ConfigError
-from thresher.storage.atomic import NAME_BYTES, temporary
+from thresher.storage.atomic import NAME_BYTES, temporary_path
 
 
 def check_folder(folder: str | Path, option: str = "--out") -> Path:
-    """Make `folder` and try to write in it. `option`: its name on the command line. Raises ConfigError."""
+    """Create `folder` and check that it is writable. Raises ConfigError.
+
+    `option`: the command-line option that it was given by, for the message.
+    """
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
-        raise ConfigError(f"{option} {folder} is a file. Give a folder; it is made when it does not exist.")
+        raise ConfigError(f"{option} {folder} is a file. Give a folder; it is created if it does not exist.")
     _try_to_write(folder, f"{option} {folder} cannot be written to", "Give a folder you may write to.")
     return folder
 
@@ -24,30 +27,33 @@ def check_folder(folder: str | Path, option: str = "--out") -> Path:
 def check_file(
     path: str | Path, option: str = "--out", *, suffixes: tuple[str, ...] = (), beside: tuple[str, ...] = ()
 ) -> Path:
-    """Make the folder of `path` and try to write in it.
+    """Create the parent folder of `path` and check that it is writable. Raises ConfigError.
 
-    `suffixes`: endings that the name may have; none given: any. `beside`: names of further files
-    that will be written into the same folder. Raises ConfigError.
+    Arguments:
+        path: the output file.
+        option: the command-line option that it was given by, for the message.
+        suffixes: allowed suffixes; empty allows any.
+        beside: names of further files that will be written to the same folder.
     """
     path = Path(path)
     if suffixes and path.suffix not in suffixes:
-        raise ConfigError(f"{option} {path}: expected the name of a file that ends in {' or '.join(suffixes)}.")
+        raise ConfigError(f"{option} {path}: expected a file name that ends in {' or '.join(suffixes)}.")
     if path.is_dir() or path.name in ("", ".", ".."):
         raise ConfigError(f"{option} {path} is a folder. Give the name of a file in it.")
     for name in (path.name, *beside):
         size = len(os.fsencode(name))
         if size > NAME_BYTES:
-            which = "its name" if name == path.name else f"the file {name[:30]}… that is written beside it"
+            which = "its name" if name == path.name else f"the name of {name[:30]}… beside it"
             raise ConfigError(
-                f"{option} {path}: {which} would be {size} bytes long, and file systems allow {NAME_BYTES}. "
-                "Give a shorter name."
+                f"{option} {path}: {which} would be {size} bytes long; file systems allow "
+                f"{NAME_BYTES}. Give a shorter name."
             )
     _try_to_write(path.parent, f"{option} {path} cannot be written", "Give a file in a folder that you may write to.")
     return path
 
 
 def _try_to_write(folder: Path, problem: str, advice: str) -> None:
-    probe = temporary(folder)
+    probe = temporary_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,10 +1,11 @@
-"""Identity of files by content: SHA-256 of their bytes, computed once by several threads and remembered.
+"""Content hashes of files: SHA-256, computed by several threads and cached.
 
-A remembered digest is used while path, size, modification time, change time and inode are the same. The change time is
-set by the system at every write and cannot be set by a program, so `cp -p`, `rsync -t` and `touch -r` do not hide a
-write. Because clocks and network file systems are not perfect, some files are read again at every opening (`Memory.verify`).
+A cached digest is used while path, size, modification time, change time and inode are unchanged.
+The system sets the change time at every write and programs cannot set it, so `cp -p`, `rsync -t`
+and `touch -r` do not hide a write. Because clocks and network file systems are not perfect, some
+files are read again at every opening.
 
-Reads the files that it is given; writes below the folder of a `Memory` only.
+Reads the files that it is given; writes only below the folder of a `HashCache`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ import numpy as np
 
 from thresher.types import DIGEST
 
-WHOLE = 32 << 20  # bytes: a spot check reads a file up to this size whole, and `BLOCKS` blocks of a larger one
+WHOLE = 32 << 20  # bytes: a spot check reads all of a file up to this size, else `BLOCKS` blocks
 BLOCKS, BLOCK = 16, 4096
 TICK = 20_000_000  # ns: two writes closer than this may carry the same time stamp
 COARSE_TICK = 2_000_000_000  # ns: the same on file systems that keep whole seconds
 TRIES = 3
-PARTS = 8  # files of one memory before they are merged
-THREADS = min(32, 4 * (os.cpu_count() or 1))  # reading waits for disks and networks; hashing releases the GIL
+PARTS = 8  # files per cache before they are merged
+THREADS = min(32, 4 * (os.cpu_count() or 1))  # I/O bound; hashing releases the GIL
 _MAGIC = b"thresher content 1\n"
 _ENTRY = np.dtype(
     [("name", "<u8"), ("more", "<u8"), ("stamp", "<i8", (4,)), ("digest", "S32"), ("sample", "S16")], align=True
@@ -40,7 +41,7 @@ Progress = Callable[[int, int], None]  # called with (bytes done, bytes in all)
 
 
 class Stamp(NamedTuple):
-    """What the file system says of a file; any write changes it. Times in ns."""
+    """File metadata that any write changes. Times in ns."""
 
     size: int
     mtime_ns: int
@@ -48,59 +49,64 @@ class Stamp(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, about: os.stat_result) -> Stamp:
-        inode = about.st_ino & 0xFFFF_FFFF_FFFF_FFFF
-        return cls(about.st_size, about.st_mtime_ns, about.st_ctime_ns, inode - (1 << 64 if inode >> 63 else 0))
+    def of(cls, stat: os.stat_result) -> Stamp:
+        inode = stat.st_ino & 0xFFFF_FFFF_FFFF_FFFF
+        signed = inode - (1 << 64 if inode >> 63 else 0)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, signed)
 
     def wait(self) -> float:
-        """Seconds until a further write is sure to get another stamp; 0.0 when it is already."""
+        """Seconds until another write is guaranteed to change the stamp; 0.0 if it is already."""
         newest = max(self.mtime_ns, self.ctime_ns)
         tick = COARSE_TICK if self.ctime_ns % 1_000_000_000 == 0 else TICK
         age = time.time_ns() - newest
         return (tick - age) / 1e9 if 0 <= age < tick else 0.0
 
 
-class Changed(OSError):
-    """A file was written to while it was read."""
+class FileChanged(OSError):
+    """A file was modified while it was read."""
 
 
-class Hashed(NamedTuple):
-    """`digest`: SHA-256, 32 bytes; `sample`: 16 bytes that a spot check compares."""
+class FileHash(NamedTuple):
+    """`digest`: SHA-256, 32 bytes. `sample`: 16 bytes, compared by a spot check."""
 
     digest: bytes
     sample: bytes
     stamp: Stamp
 
 
-def hash_open(descriptor: int) -> Hashed:
-    """The whole content of an open file. Raises OSError; `Changed` where it is written to all the time."""
+def hash_descriptor(descriptor: int) -> FileHash:
+    """Hash the whole content of an open file.
+
+    Raises OSError; FileChanged if it is modified during each of `TRIES` attempts.
+    """
     for _ in range(TRIES):
         before = Stamp.of(os.fstat(descriptor))
         if 0 < before.wait() <= TICK / 1e9:
             time.sleep(before.wait())
         state = hashlib.sha256()
-        at = 0
-        while at <= before.size:  # never beyond: a file of /proc has no end
-            block = os.pread(descriptor, min(1 << 20, before.size + 1 - at), at)
+        offset = 0
+        while offset <= before.size:  # not beyond: some files of /proc never end
+            block = os.pread(descriptor, min(1 << 20, before.size + 1 - offset), offset)
             if not block:
                 break
             state.update(block)
-            at += len(block)
-        if at == before.size and Stamp.of(os.fstat(descriptor)) == before:
+            offset += len(block)
+        if offset == before.size and Stamp.of(os.fstat(descriptor)) == before:
             digest = state.digest()
-            return Hashed(digest, digest[:16] if at <= WHOLE else blocks_of(descriptor, at), before)
-    raise Changed("it is being written to; wait until that has ended")
+            sample = digest[:16] if offset <= WHOLE else hash_blocks(descriptor, offset)
+            return FileHash(digest, sample, before)
+    raise FileChanged("it is being written to; wait until that has ended")
 
 
-def sample_open(descriptor: int, size: int) -> bytes:
-    """What a spot check compares, 16 bytes: of the whole file up to `WHOLE`, of some blocks of a larger one."""
+def sample_descriptor(descriptor: int, size: int) -> bytes:
+    """The 16 bytes that a spot check compares: a hash of a file up to `WHOLE`, else of some blocks."""
     if size > WHOLE:
-        return blocks_of(descriptor, size)
-    return hash_open(descriptor).digest[:16]
+        return hash_blocks(descriptor, size)
+    return hash_descriptor(descriptor).digest[:16]
 
 
-def blocks_of(descriptor: int, size: int, blocks: int = BLOCKS, block: int = BLOCK) -> bytes:
-    """16 bytes: a hash of the size and of evenly spread blocks; of the whole file where that is not more."""
+def hash_blocks(descriptor: int, size: int, blocks: int = BLOCKS, block: int = BLOCK) -> bytes:
+    """Hash of the size and of evenly spaced blocks (or of a whole small file), 16 bytes."""
     state = hashlib.sha256(str(size).encode())
     if size <= blocks * block:
         state.update(os.pread(descriptor, size, 0))
@@ -110,40 +116,50 @@ def blocks_of(descriptor: int, size: int, blocks: int = BLOCKS, block: int = BLO
     return state.digest()[:16]
 
 
-class Memory:
-    """Digests of files below one root, kept in `folder` (None: nothing is kept). Files are known by relative `name`.
+class HashCache:
+    """Cached digests of the files below one root, by relative name.
 
-    Any number of processes may read and write at once: each adds files of its own, which are complete when they exist.
+    Any number of processes may read and write at once: each adds its own files atomically.
+
+    Arguments:
+        folder: where digests are stored; None stores nothing.
+        root: identifies the root folder.
     """
 
     def __init__(self, folder: Path | None, root: str) -> None:
         key = hashlib.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self.folder = None if folder is None else folder / key
 
-    def recall(self, names: Sequence[bytes], stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(digest: DIGEST [m], sample: S16 [m], found: bool [m]). `stamps`: int64 [m, 4] as `Stamp` has them."""
+    def lookup(self, names: Sequence[bytes], stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Look up files.
+
+        Arguments:
+            names: m relative names.
+            stamps: int64 [m, 4], the fields of `Stamp`.
+
+        Returns (digest: DIGEST [m], sample: S16 [m], found: bool [m]).
+        """
         m = len(names)
         digest, sample, found = np.zeros(m, DIGEST), np.zeros(m, "S16"), np.zeros(m, bool)
         known = self._load()
         if not m or not len(known):
             return digest, sample, found
-        wanted = _keys(names)
-        order = np.lexsort((np.arange(len(known)), known["name"]))  # of equal names the newest last
+        keys = _keys(names)
+        order = np.lexsort((np.arange(len(known)), known["name"]))  # among equal names, newest last
         ordered = known["name"][order]
-        at = np.searchsorted(ordered, wanted[:, 0], side="right") - 1
-        near = order[np.maximum(at, 0)]
-        entry = known[near]
+        position = np.searchsorted(ordered, keys[:, 0], side="right") - 1
+        entry = known[order[np.maximum(position, 0)]]
         found = (
-            (at >= 0)
-            & (entry["name"] == wanted[:, 0])
-            & (entry["more"] == wanted[:, 1])
+            (position >= 0)
+            & (entry["name"] == keys[:, 0])
+            & (entry["more"] == keys[:, 1])
             & (entry["stamp"] == stamps).all(axis=1)
         )
         digest[found], sample[found] = entry["digest"][found], entry["sample"][found]
         return digest, sample, found
 
-    def remember(self, names: Sequence[bytes], stamps: np.ndarray, digest: np.ndarray, sample: np.ndarray) -> None:
-        """Best effort: where nothing can be written, the files are read again next time."""
+    def add(self, names: Sequence[bytes], stamps: np.ndarray, digest: np.ndarray, sample: np.ndarray) -> None:
+        """Store digests, best effort: if writing fails, the files are read again next time."""
         if self.folder is None or not len(names):
             return
         entries = np.zeros(len(names), _ENTRY)
@@ -161,8 +177,8 @@ class Memory:
             else:
                 self._write(entries)
 
-    def forget(self) -> None:
-        """After a spot check has failed: nothing of this root is believed any more."""
+    def clear(self) -> None:
+        """Delete all entries of this root, after a spot check has failed."""
         for part in self._parts():
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -177,7 +193,7 @@ class Memory:
         return np.concatenate([np.zeros(0, _ENTRY), *(self._read(p) for p in self._parts())])
 
     def _read(self, part: Path) -> np.ndarray:
-        """The entries of one file; none where it is gone or damaged."""
+        """The entries of one file; empty if it is missing or damaged."""
         try:
             data = part.read_bytes()
         except OSError:
@@ -200,45 +216,51 @@ class Memory:
             temporary.unlink(missing_ok=True)
 
 
-def digests(paths: Sequence[Path], memory: Path | None, progress: Progress | None = None) -> list[bytes]:
-    """SHA-256 (32 bytes) of each file, whole. For a few large files, such as the weights of a model.
+def hash_files(paths: Sequence[Path], cache: Path | None, progress: Progress | None = None) -> list[bytes]:
+    """SHA-256 (32 bytes) of each file. For a few large files, such as a model's weights.
 
-    `memory`: the folder in which digests are remembered. A remembered file is spot-checked: up to 32 MiB it is read again,
-    of a larger one 16 blocks are; where that does not match, it is hashed anew. Raises OSError.
+    Arguments:
+        paths: the files.
+        cache: folder of cached digests; None stores nothing. A cached file is spot-checked: up to
+            32 MiB it is read again, of a larger one 16 blocks are; on a mismatch it is hashed
+            again.
+        progress: called with (bytes done, bytes in total).
+
+    Raises OSError.
     """
-    remembered = Memory(memory, "")
+    digests = HashCache(cache, "")
     names = [os.fsencode(os.path.realpath(p)) for p in paths]
     stamps = np.array([Stamp.of(os.stat(p)) for p in paths], np.int64).reshape(len(paths), 4)
-    known, sample, found = remembered.recall(names, stamps)
+    known, sample, found = digests.lookup(names, stamps)
     out = [known[i : i + 1].tobytes() for i in range(len(paths))]
     total = int(stamps[:, 0].sum())
     done = 0
 
-    def one(i: int) -> Hashed | None:
+    def hash_one(i: int) -> FileHash | None:
         descriptor = os.open(paths[i], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            if found[i] and sample_open(descriptor, int(stamps[i, 0])) == sample[i : i + 1].tobytes():
+            if found[i] and sample_descriptor(descriptor, int(stamps[i, 0])) == sample[i : i + 1].tobytes():
                 return None
-            return hash_open(descriptor)
+            return hash_descriptor(descriptor)
         finally:
             os.close(descriptor)
 
-    fresh: list[tuple[int, Hashed]] = []
+    new: list[tuple[int, FileHash]] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for i, made in enumerate(pool.map(one, range(len(paths)))):
-            if made is not None:
-                out[i] = made.digest
-                if not made.stamp.wait():
-                    fresh.append((i, made))
+        for i, hashed in enumerate(pool.map(hash_one, range(len(paths)))):
+            if hashed is not None:
+                out[i] = hashed.digest
+                if not hashed.stamp.wait():
+                    new.append((i, hashed))
             done += int(stamps[i, 0])
             if progress is not None:
                 progress(done, total)
-    if fresh:
-        remembered.remember(
-            [names[i] for i, _ in fresh],
-            np.array([h.stamp for _, h in fresh], np.int64),
-            np.frombuffer(b"".join(h.digest for _, h in fresh), DIGEST),
-            np.frombuffer(b"".join(h.sample for _, h in fresh), "S16"),
+    if new:
+        digests.add(
+            [names[i] for i, _ in new],
+            np.array([h.stamp for _, h in new], np.int64),
+            np.frombuffer(b"".join(h.digest for _, h in new), DIGEST),
+            np.frombuffer(b"".join(h.sample for _, h in new), "S16"),
         )
     return out
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thresher.storage import content
+from thresher.storage import hashing
 
 
 def sha(data: bytes) -> bytes:
@@ -21,14 +21,14 @@ def sha(data: bytes) -> bytes:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the files that were hashed whole."""
     seen: list[int] = []
-    whole = content.hash_open
+    whole = hashing.hash_descriptor
 
-    def counted(descriptor: int) -> content.Hashed:
+    def counted(descriptor: int) -> hashing.FileHash:
         made = whole(descriptor)
         seen.append(made.stamp.size)
         return made
 
-    monkeypatch.setattr(content, "hash_open", counted)
+    monkeypatch.setattr(hashing, "hash_descriptor", counted)
     return seen
 
 
@@ -38,15 +38,15 @@ def test_digests_are_those_of_the_bytes_and_of_nothing_else(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(data)
     paths = [tmp_path / name for name in files]
     for _ in range(2):
-        assert content.digests(paths, tmp_path / "memory") == [sha(d) for d in files.values()]
-    assert content.digests(paths, None) == [sha(d) for d in files.values()]
+        assert hashing.hash_files(paths, tmp_path / "cache") == [sha(d) for d in files.values()]
+    assert hashing.hash_files(paths, None) == [sha(d) for d in files.values()]
 
 
 @pytest.mark.parametrize("how", ["in place", "cp -p", "renamed over"])
 def test_a_write_with_equal_size_and_restored_times_is_noticed(tmp_path: Path, how: str) -> None:
     file, other = tmp_path / "w.bin", tmp_path / "other.bin"
     file.write_bytes(b"1" * 100)
-    assert content.digests([file], tmp_path / "m") == [sha(b"1" * 100)]
+    assert hashing.hash_files([file], tmp_path / "m") == [sha(b"1" * 100)]
     about = file.stat()
     other.write_bytes(b"2" * 100)
     os.utime(other, ns=(about.st_atime_ns, about.st_mtime_ns))
@@ -58,7 +58,7 @@ def test_a_write_with_equal_size_and_restored_times_is_noticed(tmp_path: Path, h
     else:
         os.replace(other, file)
     assert file.stat().st_mtime_ns == about.st_mtime_ns and file.stat().st_size == 100
-    assert content.digests([file], tmp_path / "m") == [sha(b"2" * 100)]
+    assert hashing.hash_files([file], tmp_path / "m") == [sha(b"2" * 100)]
 
 
 @pytest.mark.parametrize("size", [1000, 200_000])
@@ -66,22 +66,22 @@ def test_a_spot_check_finds_what_all_four_stamps_hide(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a file system whose change time cannot be relied on."""
-    monkeypatch.setattr(content, "WHOLE", 100_000)
-    honest = content.Stamp.of
-    monkeypatch.setattr(content.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
+    monkeypatch.setattr(hashing, "WHOLE", 100_000)
+    honest = hashing.Stamp.of
+    monkeypatch.setattr(hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
     file = tmp_path / "w.bin"
     file.write_bytes(b"1" * size)
-    assert content.digests([file], tmp_path / "m") == [sha(b"1" * size)]
+    assert hashing.hash_files([file], tmp_path / "m") == [sha(b"1" * size)]
     file.write_bytes(b"2" * size)
-    assert content.digests([file], tmp_path / "m") == [sha(b"2" * size)]
+    assert hashing.hash_files([file], tmp_path / "m") == [sha(b"2" * size)]
 
 
 def test_a_large_file_is_hashed_once(tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "WHOLE", 100_000)
+    monkeypatch.setattr(hashing, "WHOLE", 100_000)
     file = tmp_path / "w.bin"
     file.write_bytes(os.urandom(500_000))
     for _ in range(3):
-        content.digests([file], tmp_path / "m")
+        hashing.hash_files([file], tmp_path / "m")
     assert reads == [500_000]
 
 
@@ -89,28 +89,28 @@ def test_a_large_file_is_hashed_once(tmp_path: Path, reads: list[int], monkeypat
 def test_damaged_memory_is_not_believed(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "w.bin"
     file.write_bytes(b"abc")
-    content.digests([file], tmp_path / "m")
+    hashing.hash_files([file], tmp_path / "m")
     (part,) = (tmp_path / "m").rglob("*.hashes")
     data = part.read_bytes()
     flipped = data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
     part.write_bytes({"cut": data[:-20], "flipped": flipped, "empty": b""}[damage])
-    assert content.digests([file], tmp_path / "m") == [sha(b"abc")]
+    assert hashing.hash_files([file], tmp_path / "m") == [sha(b"abc")]
 
 
 def test_memory_stays_a_few_files_and_the_newest_entry_counts(tmp_path: Path) -> None:
-    memory = content.Memory(tmp_path, "root")
+    cache = hashing.HashCache(tmp_path, "root")
     for i in range(30):
         stamps = np.array([[1, i, i, 1]])
-        memory.remember([b"a"], stamps, np.array([bytes([i + 1]) * 32], "S32"), np.zeros(1, "S16"))
-    assert len(list(tmp_path.rglob("*.hashes"))) <= content.PARTS
-    _, _, old = memory.recall([b"a"], np.array([[1, 3, 3, 1]]))
-    digest, _, found = memory.recall([b"a", b"b"], np.array([[1, 29, 29, 1]] * 2))
+        cache.add([b"a"], stamps, np.array([bytes([i + 1]) * 32], "S32"), np.zeros(1, "S16"))
+    assert len(list(tmp_path.rglob("*.hashes"))) <= hashing.PARTS
+    _, _, old = cache.lookup([b"a"], np.array([[1, 3, 3, 1]]))
+    digest, _, found = cache.lookup([b"a", b"b"], np.array([[1, 29, 29, 1]] * 2))
     assert found.tolist() == [True, False] and not old.any() and digest[0] == bytes([30]) * 32
-    memory.forget()
-    assert not memory.recall([b"a"], np.array([[1, 29, 29, 1]]))[2].any()
+    cache.clear()
+    assert not cache.lookup([b"a"], np.array([[1, 29, 29, 1]]))[2].any()
 
 
 def test_a_memory_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("a file where the folder should be")
     (tmp_path / "w").write_bytes(b"abc")
-    assert content.digests([tmp_path / "w"], tmp_path / "m") == [sha(b"abc")]
+    assert hashing.hash_files([tmp_path / "w"], tmp_path / "m") == [sha(b"abc")]
