@@ -220,11 +220,14 @@ def test_rows_of_keep_stay_and_stand_for_the_others(pool: Pool, store: Store) ->
 
 
 def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
+    handed_on = []
+
     class Killed(FakeBackend):
         def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-            for done, piece in enumerate(super().embed_rows(samples, pool)):
-                if done == 2:
+            for piece in super().embed_rows(samples, pool):
+                if len(handed_on) == 2:
                     raise KeyboardInterrupt
+                handed_on.append(len(piece.index))
                 yield piece
 
     model = Model(kwargs={"piece": 8})
@@ -233,7 +236,7 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         run.select(pool, FirstTies(), Budget("10"), store=store, model=killed.handle, mixture=SEMANTIC)
     run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, mixture=SEMANTIC)
-    assert model.scored == 40 - 16
+    assert model.scored == 40 - sum(handed_on) < 40
 
 
 def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
