@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.proof.mixes import ASKED
 
 from thresher.pools import Pool
-from thresher.samplers import allocate
+from thresher.samplers import largest_remainder
 from thresher.types import Columns, ModelIdentity, Selection, Signal, digests_to_bytes
 
 
@@ -72,7 +72,7 @@ class Oracle:
         if not self.balanced:
             return order[:budget]
         groups = [order[kind[order] == k] for k in ASKED]
-        quota = allocate(budget, np.ones(len(groups)), np.array([len(g) for g in groups]))
+        quota = largest_remainder(budget, np.ones(len(groups)), np.array([len(g) for g in groups]))
         return np.concatenate([g[:q] for g, q in zip(groups, quota, strict=True)])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.methods.planted import like_real
-from thresher.samplers import ks_distance, ks_of_random, match_distribution, quantile_bins
+from thresher.samplers import ks_distance, match_distribution, median_random_ks, quantile_bins
 
 #                   0    1    2    3    4    5    6    7    8    9
 VALUES = np.array([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5, 1.0])
@@ -26,7 +26,7 @@ def test_equal_values_share_a_bin_and_numbers_have_no_gaps():
 
 
 def test_ten_rows_by_hand_without_preference():
-    # bins {0,2,4,6,8} and {7,5,3,1,9} by value; four places: two each; slots {0,2,4} {6,8} and {7,5,3} {1,9}
+    # bins {0,2,4,6,8} and {7,5,3,1,9} by value; four inverse_permutation: two each; slots {0,2,4} {6,8} and {7,5,3} {1,9}
     got = match_distribution(VALUES, 4, TIES, bins=2)
     assert got.rows.tolist() == [9, 3, 8, 4]  # smallest ties of each slot, in ties order
     assert not got.preferred.any()
@@ -40,7 +40,7 @@ def test_ten_rows_by_hand_with_preference():
 
 
 def test_ten_rows_by_hand_with_blocks():
-    # a block of two places is a whole bin here: the most wanted of each bin (8, 7), then the smallest ties of what is left
+    # a block of two inverse_permutation is a whole bin here: the most wanted of each bin (8, 7), then the smallest ties of what is left
     got = match_distribution(VALUES, 4, TIES, bins=2, preference=WANT, block=2)
     assert got.rows.tolist() == [8, 7, 9, 4]
     assert np.flatnonzero(got.preferred).tolist() == [7, 8]
@@ -99,7 +99,7 @@ def test_preference_takes_what_it_wants_and_the_mirror_holds():
     plain = match_distribution(one, 600, ties, block=8)
     wants = match_distribution(one, 600, ties, preference=nll - one, block=8)
     assert (nll - one)[wants.preferred].mean() > (nll - one)[plain.rows].mean() + 0.1
-    assert ks_distance(one, one[wants.rows]) < ks_of_random(6000, 600) / 2
+    assert ks_distance(one, one[wants.rows]) < median_random_ks(6000, 600) / 2
 
 
 def test_ks_distance_by_hand():
@@ -112,7 +112,7 @@ def test_ks_of_random_is_the_median_of_random_subsets():
     rng = np.random.default_rng(0)
     pool = rng.random(3000)
     seen = np.median([ks_distance(pool, rng.choice(pool, 900, replace=False)) for _ in range(200)])
-    assert abs(seen / ks_of_random(3000, 900) - 1) < 0.1
+    assert abs(seen / median_random_ks(3000, 900) - 1) < 0.1
 
 
 def test_a_million_rows():

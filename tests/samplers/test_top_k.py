@@ -1,6 +1,6 @@
 import numpy as np
 
-from thresher.samplers import best_first, top_k
+from thresher.samplers import argsort_descending, top_k
 
 #                  0    1    2    3    4    5    6    7    8    9
 SCORE = np.array([5.0, 1.0, 5.0, 3.0, 9.0, 3.0, 3.0, 0.0, 5.0, 9.0])
@@ -8,7 +8,7 @@ TIES = np.array([40, 10, 20, 90, 70, 50, 60, 0, 30, 80], np.uint64)
 
 
 def test_ten_rows_by_hand():
-    assert best_first(SCORE, TIES).tolist() == [4, 9, 2, 8, 0, 5, 6, 3, 1, 7]
+    assert argsort_descending(SCORE, TIES).tolist() == [4, 9, 2, 8, 0, 5, 6, 3, 1, 7]
 
 
 def test_budgets_are_nested():

@@ -1,7 +1,7 @@
 """What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository; of a folder with
 LoRA adapters, the hash of the adapters together with what their base is.
 
-Reads configuration and hashes weights; loads no weights. The hash_files of the files are remembered as those of images are, by
+Reads configuration and hashes weights; loads no weights. The hashes of the files are cached as those of images are, by
 path, size, times and inode, and spot-checked (`content.py`).
 """
 

@@ -23,7 +23,7 @@ from thresher.extras import require
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.report import try_to_write
-from thresher.samplers import ks_distance, ks_of_random
+from thresher.samplers import ks_distance, median_random_ks
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection import summary
@@ -148,7 +148,7 @@ def in_words(clipper: Outcome, random: Outcome) -> list[str]:
         f"A demonstration made the answer likelier in {helped:.0%} of the rows; {critical:,} of the {k:,} rows kept are "
         "there because it helped them most.",
         f"The kept rows mirror the pool's perplexity: their distance from it (KS) is {_ks(clipper, clipper):.4f}; "
-        f"this random draw has {_ks(clipper, random):.4f}, such draws usually about {ks_of_random(n, k):.4f}.",
+        f"this random draw has {_ks(clipper, random):.4f}, such draws usually about {median_random_ks(n, k):.4f}.",
     ]
 
 

@@ -25,7 +25,7 @@ from thresher.console.words import counted
 from thresher.errors import ConfigError
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
-from thresher.samplers import Matched, allocate, ks_distance, ks_of_random, match_distribution
+from thresher.samplers import MatchedSample, ks_distance, largest_remainder, match_distribution, median_random_ks
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.one_shot import OneShot, zero_shot
@@ -147,7 +147,7 @@ class Clipper:
         groups = [np.flatnonzero(known), np.flatnonzero(~known)]
         size = np.array([len(g) for g in groups])
         weights = size if self.knowledge_ratio is None else np.array([self.knowledge_ratio, 1 - self.knowledge_ratio])
-        quota = allocate(budget, weights, size)
+        quota = largest_remainder(budget, weights, size)
         for kind, g, q in zip("PW", size, quota, strict=True):
             if g == 0:
                 notes.append(
@@ -169,7 +169,7 @@ class Clipper:
         perplexity: np.ndarray,
         nll: np.ndarray,
         wanted: np.ndarray,
-    ) -> Matched:
+    ) -> MatchedSample:
         both = self.mirror == "both"
         # with two numbers to mirror, more bins than half the root of the rows to take leave too little for the second
         bins = min(self.bins, int(np.ceil(np.sqrt(quota) / 2))) if both else self.bins
@@ -206,5 +206,5 @@ def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
     zero, one = ks_distance(nll, nll[kept]), ks_distance(perplexity, perplexity[kept])
     return (
         f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, one-shot {one:.4f}; "
-        f"a random subset of this size has about {ks_of_random(len(nll), len(kept)):.4f}."
+        f"a random subset of this size has about {median_random_ks(len(nll), len(kept)):.4f}."
     )

@@ -20,7 +20,7 @@ import numpy as np
 from thresher.errors import ConfigError
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
-from thresher.samplers import best_first, grouped
+from thresher.samplers import argsort_descending, weighted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.training.recipe import Recipe
@@ -87,7 +87,7 @@ class MllmSelector:
         limit = np.percentile(necessity, self.max_percentile) if n else np.inf
         held = ~seed_row & (necessity > limit)
         free = np.flatnonzero(~seed_row & ~held)
-        sampled = grouped(
+        sampled = weighted_strata(
             necessity[free],
             k - len(seed),
             columns.ties[free],
@@ -106,9 +106,9 @@ class MllmSelector:
             )
         if len(kept) < k:  # the budget is nearly the pool
             suspects = np.flatnonzero(held)
-            back = suspects[best_first(-necessity[suspects], columns.ties[suspects])][: k - len(kept)]
+            back = suspects[argsort_descending(-necessity[suspects], columns.ties[suspects])][: k - len(kept)]
             kept = np.r_[kept, back]
             notes.append(f"{len(back):,} of the rows held back are taken all the same: there are no others left.")
-        kept = kept[best_first(necessity[kept], columns.ties[kept])]
+        kept = kept[argsort_descending(necessity[kept], columns.ties[kept])]
         reason = {"necessity": necessity, "group": group, "seed_row": seed_row, "held": held}
         return Selection(kept.astype(np.int64), reason, tuple(notes))

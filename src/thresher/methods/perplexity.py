@@ -10,8 +10,8 @@ import numpy as np
 
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
-from thresher.samplers import best_first
-from thresher.samplers.orders import places, stable_order
+from thresher.samplers import argsort_descending
+from thresher.samplers.ordering import inverse_permutation, stable_order
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.types import Columns, ModelIdentity, Selection, Signal
 
@@ -41,6 +41,6 @@ class Perplexity:
             score = -nll
         elif self.where == "middle":
             # ranks, not values: the median of a long-tailed NLL has most of its neighbours on one side
-            rank = places(stable_order(nll, columns.ties))
+            rank = inverse_permutation(stable_order(nll, columns.ties))
             score = -np.abs(2 * rank - (len(nll) - 1))
-        return Selection(best_first(score, columns.ties)[:budget], {"nll": nll})
+        return Selection(argsort_descending(score, columns.ties)[:budget], {"nll": nll})

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.samplers.orders import stable_order
+from thresher.samplers.ordering import stable_order
 from thresher.types import Columns, ModelIdentity, Selection, Signal
 
 

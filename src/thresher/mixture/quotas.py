@@ -15,7 +15,7 @@ import numpy as np
 from thresher.errors import ConfigError, nearest
 from thresher.mixture.columns import SOURCE, PoolColumns, as_text
 from thresher.mixture.spec import Quota
-from thresher.samplers import allocate
+from thresher.samplers import largest_remainder
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -155,10 +155,10 @@ def targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
     if (missing := total - int(out.sum())) > 0:
         room = high - out
         weights = np.where(room > 0, np.maximum(chosen, 1), 0)  # groups that the method likes get more of the rest
-        out = out + allocate(missing, weights, room)
+        out = out + largest_remainder(missing, weights, room)
     elif missing < 0:
         spare = out - low
-        out = out - allocate(-missing, spare, spare)
+        out = out - largest_remainder(-missing, spare, spare)
     return np.asarray(out, np.int64)
 
 

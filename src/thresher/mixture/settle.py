@@ -19,7 +19,7 @@ from thresher.mixture.memory import Memory
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import Mixture, parse_filter, parse_quota
 from thresher.mixture.tokens import TokenCounts, most_rows, parse_tokens, reached, rows_for
-from thresher.samplers import allocate
+from thresher.samplers import largest_remainder
 from thresher.types import Budget, Columns, Findings, Selection
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Settled:
         k = min(wanted, len(considered) + len(kept_outside) + len(unscored))
         if m.unscorable == "random":  # their own share of what is to be taken, by a seeded draw
             free = int((~self.keep[considered]).sum())
-            share = allocate(k - taken, np.array([len(unscored), free]), np.array([len(unscored), free]))
+            share = largest_remainder(k - taken, np.array([len(unscored), free]), np.array([len(unscored), free]))
             unscored = unscored[: int(share[0])]
         if len(aside):
             notes.append(_about(len(aside), m.unscorable, len(unscored)))

@@ -1,35 +1,35 @@
-"""Pure arithmetic on columns: which rows to take, given scores, groups and a budget. Imports types and numpy only.
+"""Samplers: pure functions that choose rows given scores, groups and a budget.
 
-Every sampler takes positions 0..n-1 of the arrays it is given and returns positions. Order among equals is always
-`ties` (`Columns.ties`, a seeded hash of the row's digest, smallest first), never the row's place, so that the same
-rows in another order give the same subset. No sampler draws random numbers: the seed is in `ties`. Hence, where a
-rule is a plain order (`top_k`, `stratified`), a larger budget contains a smaller one, and rows added to a pool do not
-reshuffle the rest.
+Every sampler takes arrays [n] and returns row indices into them. Ties are broken by `ties`
+(`Columns.ties`, a seeded hash of the row's digest, smallest first), never by row position, so the
+same rows in another order give the same subset. No sampler draws random numbers: the seed is in
+`ties`. Where a rule is a plain ordering (`top_k`, `stratified`), a larger budget contains the
+smaller one, and rows added to a pool do not reshuffle the others.
 """
 
-from thresher.samplers.allocate import allocate, spread, water_fill
-from thresher.samplers.grouped import Grouped, grouped
-from thresher.samplers.ks_distance import ks_distance, ks_of_random
-from thresher.samplers.match_distribution import Matched, match_distribution
+from thresher.samplers.apportionment import cumulative_apportionment, largest_remainder, water_fill
+from thresher.samplers.ks_distance import ks_distance, median_random_ks
+from thresher.samplers.match_distribution import MatchedSample, match_distribution
 from thresher.samplers.quantile_bins import quantile_bins
 from thresher.samplers.round_robin import RoundRobin, round_robin
 from thresher.samplers.stratified import stratified
-from thresher.samplers.top_k import best_first, top_k
+from thresher.samplers.top_k import argsort_descending, top_k
+from thresher.samplers.weighted_strata import WeightedStrata, weighted_strata
 
 __all__ = [
-    "Grouped",
-    "Matched",
+    "MatchedSample",
     "RoundRobin",
-    "allocate",
-    "best_first",
-    "grouped",
+    "WeightedStrata",
+    "argsort_descending",
+    "cumulative_apportionment",
     "ks_distance",
-    "ks_of_random",
+    "largest_remainder",
     "match_distribution",
+    "median_random_ks",
     "quantile_bins",
     "round_robin",
-    "spread",
     "stratified",
     "top_k",
     "water_fill",
+    "weighted_strata",
 ]

@@ -1,13 +1,13 @@
-"""A subset that has the distribution of a number in the pool, with room for a preference.
+"""Choose a subset whose distribution of a value matches the pool's, with room for a preference.
 
-The rule: bins by quantiles of the number; each bin keeps its share of the pool (`spread`); inside a bin the rows are
-lined up so that neighbours are alike, the line is cut into as many equal slots as the bin has places, `block`
-neighbouring slots form a block, and each block gives one row a slot: a part of them by `preference`, the others by
-`ties`.
+Rows are put into quantile bins of the value, and each bin keeps its share of the pool
+(`cumulative_apportionment`). Within a bin, rows are sorted so that neighbours are similar, and the
+sequence is cut into as many equal slots as the bin's quota; `block` adjacent slots form a block.
+Each block contributes one row per slot: some of them by `preference`, the others by `ties`.
 
-Why blocks and not the bin as a whole: a preference that is correlated with the number (or with a second number that
-should be mirrored too, `also`) would otherwise move the distribution inside each bin by up to the bin's width, which
-for thousands of rows is more than a plain random draw does. Inside a block there is little left to move.
+Why blocks and not whole bins: a preference that is correlated with the value (or with `also`, a
+second value to match) would shift the distribution within each bin by up to the bin's width, which
+for thousands of rows is more than a random sample does. Within a block it can shift only a little.
 `docs/methods/clipper.md` has figures.
 """
 
@@ -17,18 +17,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.samplers.allocate import spread, water_fill
-from thresher.samplers.orders import order_by, places, remembered, stable_order
+from thresher.samplers.apportionment import cumulative_apportionment, water_fill
+from thresher.samplers.ordering import cached, inverse_permutation, order_by, stable_order
 from thresher.samplers.quantile_bins import quantile_bins
 from thresher.samplers.stratified import rank_within
 
 
 @dataclass(frozen=True)
-class Matched:
-    """What `match_distribution` took."""
+class MatchedSample:
+    """Result of `match_distribution`."""
 
     rows: np.ndarray
-    """int64 [min(k, n)]: the preferred rows first, most preferred first, then the others in `ties` order."""
+    """int64 [min(k, n)]: rows taken by preference, most preferred first, then the others by `ties`.
+    """
     preferred: np.ndarray
     """bool [n]: taken by preference."""
     bin: np.ndarray
@@ -46,78 +47,94 @@ def match_distribution(
     also: np.ndarray | None = None,
     balance: np.ndarray | None = None,
     block: int = 1,
-) -> Matched:
+) -> MatchedSample:
     """Take `min(k, n)` of n rows so that `values` (and `also`) are distributed as in the pool.
 
-    `values`, `also`: finite floats [n]. `preference`: floats [n], larger = rather taken, no NaN. `share`: part of the
-    rows taken by preference, 0..1. `balance`: int >= 0 [n]: inside each bin every value of it gets the same number of
-    rows, as far as it has them (then only the bins are mirrored, not what is finer). `block`: places per block, >= 1;
-    larger = more room for the preference, and a worse mirror.
+    Arguments:
+        values: finite floats [n], the value to match.
+        k: number of rows to take.
+        ties: uint64 [n], smallest first.
+        bins: number of quantile bins.
+        preference: floats [n], larger = preferred, no NaN. None: no preference.
+        share: fraction of the rows taken by preference, 0..1.
+        also: finite floats [n], a second value to match.
+        balance: int [n], >= 0: within each bin every label gets the same number of rows, as far as
+            available. Then only the bins are matched, nothing finer.
+        block: slots per block, >= 1. Larger gives the preference more room and a worse match.
     """
     n = len(values)
     k = min(max(k, 0), n)
-    # from here on rows are in ties order and every sort is stable: equals stay in ties order without a key for it
+    # From here on rows are in ties order and every sort is stable, which breaks ties for free.
     order = stable_order(ties)
-    told = (values, ties) if also is None else (values, ties, also)
-    fixed = remembered(
-        f"match {bins}", told, lambda: _fixed(values[order], bins, None if also is None else also[order])
+    arrays = (values, ties) if also is None else (values, ties, also)
+    prepared = cached(
+        f"match {bins}", arrays, lambda: _prepare(values[order], bins, None if also is None else also[order])
     )
-    quota = spread(k, np.bincount(fixed.bin)) if n else np.zeros(0, np.int64)
-    cell, places_, by_value = fixed.bin.astype(np.int64), quota, fixed.by_value
+    quota = cumulative_apportionment(k, np.bincount(prepared.bin)) if n else np.zeros(0, np.int64)
+    cell, cell_quota, by_value = prepared.bin.astype(np.int64), quota, prepared.by_value
     if balance is not None:
-        cell, places_ = _balanced(fixed.bin, quota, balance[order])
-        by_value = order_by(cell, places(by_value))
-    line = _line_up(cell, by_value, fixed.also, places_, bins, block)
-    in_block, begin, end = _blocks(cell, places_, line, block)
+        cell, cell_quota = _balanced(prepared.bin, quota, balance[order])
+        by_value = order_by(cell, inverse_permutation(by_value))
+    line = _sort_cells(cell, by_value, prepared.also, cell_quota, bins, block)
+    in_block, begin, end = _blocks(cell, cell_quota, line, block)
 
     preferred = np.zeros(n, bool)
     first = np.zeros(0, np.int64)
     if preference is not None:
-        # rounded on the running number of places, so that the share holds over any run of blocks, however small
-        wanted = np.floor(end * share + 0.5) - np.floor(begin * share + 0.5)
-        against = remembered(
-            "against", (preference, ties), lambda: places(np.argsort(-preference[order], kind="stable"))
+        # rounded on the running number of slots, so that the share holds over any run of blocks
+        n_preferred = np.floor(end * share + 0.5) - np.floor(begin * share + 0.5)
+        preference_rank = cached(
+            "against", (preference, ties), lambda: inverse_permutation(np.argsort(-preference[order], kind="stable"))
         )
-        preferred = rank_within(in_block, order_by(in_block, against)) < wanted[in_block]
+        preferred = rank_within(in_block, order_by(in_block, preference_rank)) < n_preferred[in_block]
         first = np.flatnonzero(preferred)
-        first = first[np.argsort(against[first])]
-    by_block = order_by(2 * in_block + ~preferred)  # in each block the preferred, then the others
+        first = first[np.argsort(preference_rank[first])]
+    by_block = order_by(2 * in_block + ~preferred)  # in each block, preferred rows first
     taken = rank_within(in_block, by_block) < (end - begin)[in_block]
     rows = order[np.r_[first, np.flatnonzero(taken & ~preferred)]]
 
-    back = places(order)
-    return Matched(rows, preferred[back], fixed.bin[back])
+    inverse = inverse_permutation(order)
+    return MatchedSample(rows, preferred[inverse], prepared.bin[inverse])
 
 
 @dataclass(frozen=True)
-class _Fixed:
-    """What does not depend on how many rows are taken. Arrays [n], in ties order, not to be written to."""
+class _Prepared:
+    """The part that does not depend on k. Arrays [n], in ties order, read-only."""
 
     bin: np.ndarray
     by_value: np.ndarray  # all positions, smallest value first
     also: np.ndarray | None  # the rank of the second number among its different values
 
 
-def _fixed(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Fixed:
+def _prepare(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Prepared:
     rank = None
     if also is not None:
-        _, rank = np.unique(also, return_inverse=True)  # ranks: backwards is then exact, and equal values stay equal
-    return _Fixed(quantile_bins(values, bins), np.argsort(values, kind="stable"), rank)
+        _, rank = np.unique(also, return_inverse=True)  # ranks can be reversed exactly
+    return _Prepared(quantile_bins(values, bins), np.argsort(values, kind="stable"), rank)
 
 
-def _line_up(
-    cell: np.ndarray, by_value: np.ndarray, also: np.ndarray | None, places: np.ndarray, bins: int, block: int
+def _sort_cells(
+    cell: np.ndarray, by_value: np.ndarray, also: np.ndarray | None, quota: np.ndarray, bins: int, block: int
 ) -> np.ndarray:
-    """All positions, cell by cell, alike rows beside each other, int64 [n]. `by_value`: all positions, by cell and value.
+    """Sort each cell so that neighbours are similar, int64 [n], cell by cell.
 
-    One number: sorted by it. Two: the cell is cut into strips of values, each strip sorted by `also` (ranks), every other one
-    backwards so that the line does not jump. Strips are as many as make blocks equally fine in both numbers over the
-    whole pool.
+    With one value, rows are sorted by it. With two, the cell is cut into strips of the first and
+    each strip is sorted by the second, alternately ascending and descending so that the sequence
+    does not jump. The number of strips makes blocks equally fine in both values over the whole
+    pool.
+
+    Arguments:
+        cell: int [n].
+        by_value: int [n], all positions sorted by cell and value.
+        also: ranks of the second value [n], or None.
+        quota: int [cells], rows to take.
+        bins: number of quantile bins.
+        block: slots per block.
     """
     if also is None:
         return by_value
-    strips = np.maximum(np.ceil(np.sqrt(places / (block * bins))), 1).astype(np.int64)
-    size = np.bincount(cell, minlength=len(places))
+    strips = np.maximum(np.ceil(np.sqrt(quota / (block * bins))), 1).astype(np.int64)
+    size = np.bincount(cell, minlength=len(quota))
     strip = rank_within(cell, by_value) * strips[cell] // np.maximum(size[cell], 1)
     strip += (np.cumsum(strips) - strips)[cell]  # numbered over all cells
     top = int(also.max(initial=0))
@@ -125,34 +142,36 @@ def _line_up(
 
 
 def _blocks(
-    cell: np.ndarray, places: np.ndarray, line: np.ndarray, block: int
+    cell: np.ndarray, quota: np.ndarray, line: np.ndarray, block: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut each cell's part of `line` into blocks of `block` places (the last of a cell may have fewer).
+    """Cut each cell's part of `line` into blocks of `block` slots (a cell's last may have fewer).
 
-    Gives the block of each row, int64 [n], and for each block the number of places before it and up to its end, over
-    all cells, int64 [blocks]. A cell without places is one block without places.
+    Returns the block of each row, int64 [n], and for each block the number of slots before it and
+    up to its end, counted over all cells, int64 [blocks]. A cell with quota 0 is one empty block.
     """
-    size = np.bincount(cell, minlength=len(places))
-    slot = rank_within(cell, line) * places[cell] // np.maximum(size[cell], 1)  # 0 .. places-1; every slot has a row
-    blocks = np.maximum(-(-places // block), 1)
+    size = np.bincount(cell, minlength=len(quota))
+    slot = rank_within(cell, line) * quota[cell] // np.maximum(size[cell], 1)  # 0 .. quota-1; every slot has a row
+    blocks = np.maximum(-(-quota // block), 1)
     first_block = np.cumsum(blocks) - blocks
-    cell_of = np.repeat(np.arange(len(places)), blocks)
+    cell_of = np.repeat(np.arange(len(quota)), blocks)
     index = np.arange(len(cell_of)) - first_block[cell_of]  # of the block inside its cell
-    before = (np.cumsum(places) - places)[cell_of]
-    begin = before + np.minimum(index * block, places[cell_of])
-    end = before + np.minimum((index + 1) * block, places[cell_of])
+    before = (np.cumsum(quota) - quota)[cell_of]
+    begin = before + np.minimum(index * block, quota[cell_of])
+    end = before + np.minimum((index + 1) * block, quota[cell_of])
     return first_block[cell] + slot // block, begin, end
 
 
 def _balanced(bin_: np.ndarray, quota: np.ndarray, balance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cells (bin, balance value), int64 [n], and their places, int64 [cells]: the bin's quota in equal parts."""
+    """Cells (bin, label), int64 [n], and their quotas, int64 [cells]: the bin's quota in equal
+    parts.
+    """
     values = int(balance.max(initial=0)) + 1
     _, cell = np.unique(bin_.astype(np.int64) * values + balance, return_inverse=True)
     size = np.bincount(cell)
-    home = np.zeros(len(size), np.int64)
-    home[cell] = bin_
-    places = np.zeros(len(size), np.int64)
+    bin_of_cell = np.zeros(len(size), np.int64)
+    bin_of_cell[cell] = bin_
+    cell_quota = np.zeros(len(size), np.int64)
     for b in range(len(quota)):
-        mine = home == b
-        places[mine] = water_fill(int(quota[b]), size[mine])
-    return cell.astype(np.int64), places
+        members = bin_of_cell == b
+        cell_quota[members] = water_fill(int(quota[b]), size[members])
+    return cell.astype(np.int64), cell_quota

@@ -1,4 +1,4 @@
-"""A histogram with about as many rows in each bin."""
+"""Quantile bins: a histogram with about the same number of rows in each bin."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 def quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
     """The bin of each value, int32 [n], 0 = smallest values, numbered without gaps.
 
-    `values`: finite [n]. The edges are quantiles, so equal values always share a bin; with heavy ties there are fewer
-    than `bins` bins, of unequal size.
+    Arguments:
+        values: finite [n].
+        bins: maximum number of bins. Equal values always share a bin: with many ties there are
+            fewer bins, of unequal size.
 
     >>> quantile_bins(np.array([5.0, 1.0, 4.0, 2.0]), 2).tolist()
     [1, 0, 1, 0]
@@ -19,7 +21,7 @@ def quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
     if len(values) == 0:
         return np.zeros(0, np.int32)
     ordered = np.sort(values)
-    # the first value of each of `bins` equal runs of the sorted list: an edge is always a value that occurs
+    # the first value of each of `bins` equal runs of the sorted array: every edge is a value
     starts = np.arange(1, bins) * len(ordered) // bins
     edges = np.unique(ordered[starts])
     number = np.searchsorted(edges, values, side="right")

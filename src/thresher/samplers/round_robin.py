@@ -1,18 +1,22 @@
-"""Capabilities take turns, groups of rows take turns: mmSSR's sampler (Lyu et al., arXiv:2503.13383), numpy only.
+"""mmSSR's sampler (Lyu et al., arXiv:2503.13383): capabilities and groups of rows take turns.
 
     until k rows are taken, in rounds:
-      each capability left, in a fixed order, may take  max(rows still to take at the start of the round · its share, 1)
-        its rows with score > threshold fall into groups, one a style (and source); a row of several styles is in several
-        each group in turn, the smallest first, gives  max(turn // groups, 1)  of its best rows, and what a group cannot
-        give is carried to the next one
-      a capability that finds no row is dropped
+      each remaining capability, in a fixed order, may take  max(left · its share, 1)  rows,
+        where left is the number of rows to take at the start of the round
+        its rows with score > threshold form groups, one per style (and source); a row with several
+        styles is in several groups
+        each group in turn, the smallest first, gives  max(turn // groups, 1)  of its best rows;
+        what a group cannot give is carried over to the next one
+      a capability without rows is dropped
 
-A row is taken once. What is left of a turn (its remainder over the groups, what the last group could not give) comes back
-in the next round. The groups' sizes are counted once a capability and then corrected by the rows taken, and a group's best
-rows are found by partition: nothing is ever sorted whole.
+A row is taken once. What is left of a turn (the remainder over the groups, what the last group
+could
+not give) returns in the next round. Group sizes are counted once per capability and then corrected
+by the rows taken, and a group's best rows are found by partitioning: nothing is fully sorted.
 
-Differs from the official code: a capability without rows is dropped instead of raising, and the order of the capabilities
-is the caller's instead of a set's. Its sorts are not stable; `official=True` reads them as stable ones.
+Differs from the official code: a capability without rows is dropped instead of raising, and the
+order of the capabilities is the caller's instead of a set's. The official sorts are not stable;
+`official=True` replaces them by stable ones.
 """
 
 from __future__ import annotations
@@ -23,16 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 
 NEVER = np.float32(-np.inf)  # the score of a row that cannot be taken
-SPARE = 16  # rows kept in order beyond those taken, for the next rounds, in which a group is asked for one or two
-SAMPLE = 256  # scores of a group that are looked at to guess where its best ones begin
+SPARE = 16  # rows sorted beyond those taken, for later rounds, which ask a group for one or two
+SAMPLE = 256  # scores of a group sampled to estimate where its best ones begin
 
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """`rows`: int64 [k'], k' <= k, in the order in which they were taken (rounds, turns, groups; best first in each).
+    """Result of `round_robin`.
 
-    Of all n rows, -1 where not taken: `capability` int32 (whose turn), `style` int32 (of the group that gave it), `round`
-    int32 (0 = the first). `dropped`: (capability, rows that it had taken), in the order in which they ran out.
+    `rows`: int64 [k'], k' <= k, in the order in which they were taken (rounds, turns, groups; best
+    first in each). Arrays [n], -1 for rows not taken: `capability` int32 (whose turn), `style`
+    int32 (of the group that gave it), `round` int32 (0 = first). `dropped`: (capability, rows that
+    it had taken), in the order in which they ran out.
     """
 
     rows: np.ndarray
@@ -54,16 +60,25 @@ def round_robin(
     weights: Sequence[float] | None = None,
     official: bool = False,
 ) -> RoundRobin:
-    """At most `k` rows; fewer when no capability has a row left that is above the threshold and in a group.
+    """Take at most `k` rows; fewer if no capability has an eligible row left.
 
-    `scores`: one array [n] a capability, in the order of their turns; larger is better, NaN is never taken. `styles`: bool
-    [n, s]; a row without a style is never taken. `ties`: uint64 [n], smallest first among equal scores. `source`: int [n],
-    0 …; None: groups are styles alone. `names`: (names of the styles, names of the sources): groups of equal size come in
-    the order of the text "style+source"; None: by their numbers. `weights`: > 0, one a capability; None: equal.
+    A row is eligible for a capability if its score is above the threshold and it has a style.
 
-    `official`: as the authors' code with stable sorts. In a group, rows for which it is the first style listed come before
-    those for which it is the second, and so on (a row's styles are listed in the order of the columns); among equal scores
-    the smaller row number comes first, and `ties` is not used.
+    Arguments:
+        scores: one array [n] per capability, in the order of turns; larger is better, NaN is never
+            taken.
+        styles: bool [n, s].
+        k: number of rows to take.
+        ties: uint64 [n], smallest first among equal scores.
+        source: int [n], >= 0; None: groups are styles alone.
+        names: (style names, source names): groups of equal size are ordered by the text
+            "style+source"; None: by number.
+        threshold: scores must be above it.
+        weights: > 0, one per capability; None: equal.
+        official: follow the authors' code with stable sorts: within a group, rows for which it is
+            the first style listed come before those for which it is the second, and so on (styles
+            are listed in column order); among equal scores the smaller row number comes first and
+            `ties` is not used.
 
     >>> two = [np.array([5.0, 4.0, 3.0]), np.array([0.0, 5.0, 1.0])]
     >>> one_style = np.ones((3, 1), bool)
@@ -78,14 +93,14 @@ def round_robin(
     dropped: list[tuple[int, int]] = []
     parts: list[np.ndarray] = []
     left, turn = min(k, n), 0
-    there = list(range(len(scores)))
-    while left > 0 and there:
-        at_start, whole = left, float(share[there].sum())
-        for c in list(there):
-            quota = min(max(int(at_start * share[c] / whole), 1), left)
+    active = list(range(len(scores)))
+    while left > 0 and active:
+        left_at_start, total_weight = left, float(share[active].sum())
+        for c in list(active):
+            quota = min(max(int(left_at_start * share[c] / total_weight), 1), left)
             rows = pool.take(c, quota, turn)
             if not len(rows):
-                there.remove(c)
+                active.remove(c)
                 dropped.append((c, int(taken_by[c])))
                 continue
             parts.append(rows)
@@ -99,9 +114,10 @@ def round_robin(
 
 
 class _Pool:
-    """The groups and what was taken of them. An *entry* is a row in one group; entries are sorted by group.
+    """The groups, and what was taken of them. An *entry* is a row in one group, sorted by group.
 
-    Past the plain rule only for speed: at 2.6 million rows one capability's turn must cost a few hundredths of a second.
+    More than the plain rule only for speed: for 2.6 million rows a turn must take a few hundredths
+    of a second.
     """
 
     def __init__(
@@ -115,53 +131,55 @@ class _Pool:
         official: bool,
     ) -> None:
         n, kinds = styles.shape
-        self.scores, self.styles, self.ties, self.threshold = scores, styles, ties, threshold
+        self.scores, self.styles, self.ties = scores, styles, ties
+        self.threshold = threshold
         self.official = official
         self.source = np.zeros(n, np.int64) if source is None else source
         sources = int(self.source.max(initial=0)) + 1
-        self.place = _places(kinds, sources, names)  # [style, source] -> number of the group
+        self.group_number = _group_numbers(kinds, sources, names)  # [style, source] -> number of the group
         groups = kinds * sources
         ranks = kinds if official else 1
 
-        # the rows of each style, one style after the other; then one stable sort by (group, rank) puts the entries in order
+        # The rows of each style, one style after the other; then one stable sort by (group, rank)
+        # puts the entries in order
         members = [np.flatnonzero(styles[:, s]).astype(np.int32) for s in range(kinds)]
         label = np.empty(sum(map(len, members)), np.min_scalar_type(max(groups * ranks - 1, 1)))
         listed = np.zeros(n, np.uint16)  # styles of the row so far
-        at = 0
+        offset = 0
         for s, rows in enumerate(members):
-            key = self.place[s][self.source[rows]]
+            key = self.group_number[s][self.source[rows]]
             if official:
                 key = key * ranks + listed[rows]
                 listed[rows] += 1
-            label[at : at + len(rows)] = key
-            at += len(rows)
+            label[offset : offset + len(rows)] = key
+            offset += len(rows)
         flat = np.concatenate(members) if members else np.zeros(0, np.int32)
         order = np.argsort(label, kind="stable")  # a radix sort up to 65,536 labels
-        self.entry = flat[order].astype(np.int64)  # [e] row of each entry; int64 spares numpy a copy at every look-up
+        self.entry = flat[order].astype(np.int64)  # [e] row of each entry; int64 avoids index copies
         count = np.bincount(label, minlength=groups * ranks)
-        self.block = np.r_[0, np.cumsum(count)].tolist()  # entries of (group, rank): block[i] … block[i + 1]
+        # entries of (group, rank): block[i] … block[i + 1]
+        self.block = np.r_[0, np.cumsum(count)].tolist()
         self.ranks = ranks
         size = count.reshape(groups, ranks).sum(1)
         self.used = np.flatnonzero(size)  # groups with an entry
         self.first = np.r_[0, np.cumsum(size)][self.used]
-        self.sizes: dict[int, np.ndarray] = {}  # capability -> [groups] rows above the threshold not taken yet
+        self.sizes: dict[int, np.ndarray] = {}  # capability -> [groups] eligible rows left
 
         self.free = np.ones(n, bool)
         self.capability = np.full(n, -1, np.int32)
         self.style = np.full(n, -1, np.int32)
         self.round = np.full(n, -1, np.int32)
         self._style_of = np.empty(groups, np.int32)
-        self._style_of[self.place] = np.arange(kinds, dtype=np.int32)[:, None]
+        self._style_of[self.group_number] = np.arange(kinds, dtype=np.int32)[:, None]
         self._above_all: dict[int, bool] = {}  # capability -> every row is above the threshold
-        self._next: dict[tuple[int, int], np.ndarray] = {}  # (capability, block) -> the rows that come next, best first
-        self._loaded = -1
-        self._score = np.empty(
-            len(self.entry), np.float32
-        )  # of the capability whose first turn it is, beside the entries
-        self._row_score, self._row_can = np.empty(n, np.float32), np.empty(n, bool)
+        # (capability, block) -> the next rows, best first
+        self._next: dict[tuple[int, int], np.ndarray] = {}
+        self._loaded = -1  # capability whose scores are in _score
+        self._score = np.empty(len(self.entry), np.float32)  # [e]
+        self._row_score, self._row_eligible = np.empty(n, np.float32), np.empty(n, bool)
 
     def take(self, c: int, quota: int, turn: int) -> np.ndarray:
-        """Up to `quota` rows for capability c, int64, now marked as taken; none when it has no row left."""
+        """Up to `quota` rows for capability c, int64, marked as taken; empty if it has no row left."""
         size = self._sizes(c)
         order = np.argsort(size, kind="stable")
         order = order[size[order] > 0]
@@ -173,9 +191,9 @@ class _Pool:
         for g in order.tolist():
             if got >= quota:
                 break
-            wanted = share + debt
-            rows = self._best(c, g, wanted)
-            debt = wanted - len(rows)
+            count = share + debt
+            rows = self._best(c, g, count)
+            debt = count - len(rows)
             got += len(rows)
             self.free[rows] = False
             self.style[rows] = self._style_of[g]
@@ -188,40 +206,42 @@ class _Pool:
         return rows
 
     def _sizes(self, c: int) -> np.ndarray:
-        """[groups]. The first time all of c's scores are put beside the entries, where `_best` finds them in its turn."""
+        """Eligible rows per group, [groups]. The first call per capability caches its scores for
+        `_best`.
+        """
         if c not in self.sizes:
-            score, can, buffer = self.scores[c], self._row_can, self._row_score
-            np.greater(score, self.threshold, out=can)
-            self._above_all[c] = bool(can.all())
-            can &= self.free
+            score, eligible, buffer = self.scores[c], self._row_eligible, self._row_score
+            np.greater(score, self.threshold, out=eligible)
+            self._above_all[c] = bool(eligible.all())
+            eligible &= self.free
             buffer.fill(NEVER)
-            np.copyto(buffer, score, where=can, casting="same_kind")
+            np.copyto(buffer, score, where=eligible, casting="same_kind")
             buffer.take(self.entry, out=self._score, mode="clip")  # the other modes copy `out`
-            self.sizes[c] = np.zeros(self.place.size, np.int64)
+            self.sizes[c] = np.zeros(self.group_number.size, np.int64)
             if len(self.used):
                 self.sizes[c][self.used] = np.add.reduceat(self._score > NEVER, self.first, dtype=np.int64)
             self._loaded = c
         return self.sizes[c]
 
-    def _best(self, c: int, group: int, wanted: int) -> np.ndarray:
-        """The best `wanted` rows of a group that are free, best first; all of them when it has fewer."""
+    def _best(self, c: int, group: int, count: int) -> np.ndarray:
+        """The best `count` free rows of a group, best first; all of them if it has fewer."""
         parts = []
         for block in range(group * self.ranks, (group + 1) * self.ranks):
             if self.block[block] == self.block[block + 1]:
                 continue
-            parts.append(self._best_of_block(c, block, wanted))
-            wanted -= len(parts[-1])
-            if wanted == 0:
+            parts.append(self._best_of_block(c, block, count))
+            count -= len(parts[-1])
+            if count == 0:
                 break
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _best_of_block(self, c: int, block: int, wanted: int) -> np.ndarray:
+    def _best_of_block(self, c: int, block: int, count: int) -> np.ndarray:
         coming = self._next.get((c, block))
         if coming is not None:
             coming = coming[self.free[coming]]
-            if len(coming) >= wanted:
-                self._next[c, block] = coming[wanted:]
-                return coming[:wanted]
+            if len(coming) >= count:
+                self._next[c, block] = coming[count:]
+                return coming[:count]
         start, stop = self.block[block], self.block[block + 1]
         rows = self.entry[start:stop]
         if self._loaded == c:
@@ -229,20 +249,24 @@ class _Pool:
         else:
             score = self.scores[c][rows]
             score = np.where((score > self.threshold) & self.free[rows], score, NEVER).astype(np.float32, copy=False)
-        best = self._top(rows, score, wanted, wanted + SPARE)
-        self._next[c, block] = best[wanted:]
-        return best[:wanted]
+        best = self._top(rows, score, count, count + SPARE)
+        self._next[c, block] = best[count:]
+        return best[:count]
 
     def _top(self, rows: np.ndarray, score: np.ndarray, least: int, most: int) -> np.ndarray:
-        """`rows` ascend. The free ones with the largest scores, best first, equal ones by `ties` (official: by row): `least`
-        to `most` of them, or all when there are fewer than `least`."""
+        """The free rows with the highest scores, best first, ties by `ties` (official: by row
+        number).
+
+        Returns `least` to `most` rows, or all if active are fewer than `least`. `rows` must be
+        ascending.
+        """
         floor = _floor(score, least)
-        at = (score > NEVER if floor == NEVER else score >= floor).nonzero()[0]
-        at = at[self.free[rows[at]]]  # in this turn another group may have given it
-        if len(at) < least and floor != NEVER:
-            at = (score > NEVER).nonzero()[0]
-            at = at[self.free[rows[at]]]
-        rows, score = rows[at], score[at]
+        index = (score > NEVER if floor == NEVER else score >= floor).nonzero()[0]
+        index = index[self.free[rows[index]]]  # another group may have given it in this turn
+        if len(index) < least and floor != NEVER:
+            index = (score > NEVER).nonzero()[0]
+            index = index[self.free[rows[index]]]
+        rows, score = rows[index], score[index]
         if most < len(rows):
             edge = score.copy()
             edge.partition(len(edge) - most)
@@ -257,10 +281,10 @@ class _Pool:
         return rows[np.lexsort((tie, -score))]
 
     def _correct(self, rows: np.ndarray) -> None:
-        """Take `rows` out of the sizes that are known already."""
+        """Subtract `rows` from the sizes counted so far."""
         which, style = np.nonzero(self.styles[rows])
-        group = self.place[style, self.source[rows[which]]]
-        everywhere = np.bincount(group, minlength=self.place.size)
+        group = self.group_number[style, self.source[rows[which]]]
+        everywhere = np.bincount(group, minlength=self.group_number.size)
         for c, size in self.sizes.items():
             if self._above_all[c]:
                 size -= everywhere
@@ -269,13 +293,16 @@ class _Pool:
                 size -= np.bincount(group[above], minlength=len(size))
 
 
-def _floor(score: np.ndarray, wanted: int) -> np.float32:
-    """A score that about twice the `wanted` best reach, read off a sample: most of a large group need not be looked at."""
+def _floor(score: np.ndarray, count: int) -> np.float32:
+    """A score that about twice the `count` best rows exceed, estimated from a sample.
+
+    Spares looking at most of a large group.
+    """
     step = len(score) // SAMPLE
     if step < 2:
         return NEVER
     sample = score[::step].copy()
-    reach = (2 * wanted + 32) // step + 1
+    reach = (2 * count + 32) // step + 1
     if reach >= len(sample):
         return NEVER
     sample.partition(len(sample) - reach)
@@ -283,12 +310,12 @@ def _floor(score: np.ndarray, wanted: int) -> np.float32:
     return found
 
 
-def _places(kinds: int, sources: int, names: Sequence[Sequence[str]] | None) -> np.ndarray:
-    """int64 [style, source]: the group's number, which is its place among groups of equal size."""
+def _group_numbers(kinds: int, sources: int, names: Sequence[Sequence[str]] | None) -> np.ndarray:
+    """Number of each group, int64 [style, source]: its order among groups of equal size."""
     if names is None:
         return np.arange(kinds * sources).reshape(kinds, sources)
     style_names, source_names = names
     texts = [f"{style}+{name}" for style in style_names for name in (list(source_names)[:sources] or [""])]
-    place = np.empty(len(texts), np.int64)
-    place[sorted(range(len(texts)), key=lambda i: (texts[i], i))] = np.arange(len(texts))
-    return place.reshape(kinds, sources)
+    number = np.empty(len(texts), np.int64)
+    number[sorted(range(len(texts)), key=lambda i: (texts[i], i))] = np.arange(len(texts))
+    return number.reshape(kinds, sources)

@@ -1,18 +1,20 @@
-"""The rows with the largest score."""
+"""The rows with the highest scores."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from thresher.samplers.orders import stable_order
+from thresher.samplers.ordering import stable_order
 
 
-def best_first(score: np.ndarray, ties: np.ndarray) -> np.ndarray:
-    """All positions, int64 [n]: largest `score` first, equal scores by `ties`, NaN last.
+def argsort_descending(score: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Row indices, int64 [n], highest `score` first, ties by `ties`, NaN last.
 
-    `score`: any real dtype [n]; `ties`: uint64 [n].
+    Arguments:
+        score: any real dtype [n].
+        ties: uint64 [n], smallest first.
 
-    >>> best_first(np.array([1.0, 3.0, 3.0]), np.array([0, 9, 4], np.uint64)).tolist()
+    >>> argsort_descending(np.array([1.0, 3.0, 3.0]), np.array([0, 9, 4], np.uint64)).tolist()
     [2, 1, 0]
     """
     if score.dtype.kind == "f":
@@ -25,8 +27,8 @@ def best_first(score: np.ndarray, ties: np.ndarray) -> np.ndarray:
 
 
 def top_k(score: np.ndarray, k: int, ties: np.ndarray) -> np.ndarray:
-    """The `min(k, n)` positions with the largest `score`, best first, int64 [k].
+    """The `min(k, n)` rows with the highest `score`, best first, int64.
 
-    A larger k gives the same rows and more: budgets are nested.
+    Nested: a larger k gives the same rows and more.
     """
-    return best_first(score, ties)[: max(k, 0)]
+    return argsort_descending(score, ties)[: max(k, 0)]

@@ -31,7 +31,7 @@ from thresher.mixture import Mixture, settled_for
 from thresher.mixture.memory import Memory
 from thresher.report import folder as folders
 from thresher.report.select_report import command
-from thresher.samplers.orders import Orders, remembering
+from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
 from thresher.selection import folder as output
 from thresher.selection.config import RunConfig
@@ -68,7 +68,7 @@ class Session:
         self.config = self._config()
         self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
         self.handles = self._handles()
-        self.memory, self.recall, self.orders = Memory(), Recall(self.pool), Orders()
+        self.memory, self.recall, self.sort_cache = Memory(), Recall(self.pool), SortCache()
         self.prepared: OrderedDict[Any, Prepared] = OrderedDict()
         self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
         self.lock = threading.RLock()
@@ -215,7 +215,7 @@ class Session:
         method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
         settled = settled_for(mixture, self.pool, budget, self.store, ask.seed, None, self.memory)
         prepared = self._prepared(method, settled, ask.seed)
-        with remembering(self.orders):
+        with use_cache(self.sort_cache):
             outcome = prepared.choose(method, budget, settled)
         seconds = time.monotonic() - began
         return Shown(

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from thresher.samplers import allocate, spread, water_fill
+from thresher.samplers import cumulative_apportionment, largest_remainder, water_fill
 
 
 def quota(total, weights, capacity):
-    return allocate(total, np.array(weights, float), np.array(capacity)).tolist()
+    return largest_remainder(total, np.array(weights, float), np.array(capacity)).tolist()
 
 
 def test_largest_remainder_by_hand():
@@ -46,7 +46,7 @@ def test_sum_and_capacity_always_hold(seed):
     capacity = rng.integers(0, 50, g)
     weights = rng.random(g) * rng.integers(0, 2, g)
     total = int(rng.integers(0, 400))
-    out = allocate(total, weights, capacity)
+    out = largest_remainder(total, weights, capacity)
     assert out.sum() == min(total, capacity.sum())
     assert (out >= 0).all() and (out <= capacity).all()
 
@@ -54,7 +54,7 @@ def test_sum_and_capacity_always_hold(seed):
 def test_proportional_to_size_is_within_one_of_exact():
     size = np.array([7, 1, 993, 12, 4000])
     for k in (1, 10, 333, 5012):
-        assert np.abs(allocate(k, size, size) - k * size / size.sum()).max() < 1
+        assert np.abs(largest_remainder(k, size, size) - k * size / size.sum()).max() < 1
 
 
 def test_spread_keeps_every_running_total_within_half_a_row():
@@ -64,11 +64,11 @@ def test_spread_keeps_every_running_total_within_half_a_row():
         if not size.sum():
             continue
         k = int(rng.integers(0, size.sum() + 1))
-        out = spread(k, size)
+        out = cumulative_apportionment(k, size)
         assert out.sum() == k and (out >= 0).all() and (out <= size).all()
         assert np.abs(np.cumsum(out) - np.cumsum(size) * k / size.sum()).max() <= 0.5
 
 
 def test_spread_of_few_rows_over_many_bins_is_not_all_at_one_end():
-    assert spread(10, np.full(20, 5)).tolist() == [1, 0] * 10
-    assert spread(5, np.zeros(0, int)).tolist() == []
+    assert cumulative_apportionment(10, np.full(20, 5)).tolist() == [1, 0] * 10
+    assert cumulative_apportionment(5, np.zeros(0, int)).tolist() == []

@@ -1,17 +1,17 @@
-"""Orders: stable whatever way they are found, and remembered by content only."""
+"""SortCache: stable whatever way they are found, and cached by content only."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from thresher.samplers import ks_distance, match_distribution, orders
-from thresher.samplers.orders import Orders, order_by, places, remembered, remembering, stable_order
+from thresher.samplers import ks_distance, match_distribution, ordering
+from thresher.samplers.ordering import SortCache, cached, inverse_permutation, order_by, stable_order, use_cache
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "FEW", 0)
+    monkeypatch.setattr(ordering, "MIN_ROWS", 0)
 
 
 def test_order_by_is_lexsort() -> None:
@@ -28,9 +28,9 @@ def test_order_by_holds_where_it_does_not_fit_63_bits() -> None:
     assert order_by(major, minor).tolist() == np.lexsort((minor, major)).tolist()
 
 
-def test_places_is_the_inverse() -> None:
+def test_inverse_permutation() -> None:
     order = np.random.default_rng(2).permutation(40)
-    assert places(order)[order].tolist() == list(range(40))
+    assert inverse_permutation(order)[order].tolist() == list(range(40))
 
 
 def test_an_order_is_found_once_and_by_content() -> None:
@@ -42,31 +42,31 @@ def test_an_order_is_found_once_and_by_content() -> None:
 
     a = np.arange(5.0)
     for name, array in (("x", a), ("x", a.copy()), ("x", a.astype(np.float32)), ("y", a), ("x", a[::-1]), ("x", a)):
-        remembered(name, (array,), make)
+        cached(name, (array,), make)
     assert len(made) == 6  # nobody remembers outside of the block
     made.clear()
-    with remembering(Orders()):
+    with use_cache(SortCache()):
         for name, array in (("x", a), ("x", a.copy()), ("x", a.astype(np.float32)), ("y", a), ("x", a[::-1]), ("x", a)):
-            remembered(name, (array,), make)
+            cached(name, (array,), make)
         assert len(made) == 4
         a[0] = 9.0
-        remembered("x", (a,), make)
+        cached("x", (a,), make)
         assert len(made) == 5
-    remembered("x", (a,), make)
+    cached("x", (a,), make)
     assert len(made) == 6
 
 
 def test_a_memory_is_bounded() -> None:
-    memory = Orders()
-    with remembering(memory):
-        for i in range(3 * orders.KEPT):
+    memory = SortCache()
+    with use_cache(memory):
+        for i in range(3 * ordering.MAX_ENTRIES):
             stable_order(np.arange(20) * i)
-    assert len(memory._kept) == orders.KEPT
+    assert len(memory._entries) == ordering.MAX_ENTRIES
 
 
 def test_what_is_remembered_changes_no_result() -> None:
     rng = np.random.default_rng(3)
-    memory = Orders()
+    memory = SortCache()
     for trial in range(60):
         n, decimals = int(rng.integers(1, 200)), int(rng.integers(0, 3))
         values, also = (np.round(rng.gamma(2, 1, n), decimals).astype(np.float32) for _ in range(2))
@@ -80,12 +80,12 @@ def test_what_is_remembered_changes_no_result() -> None:
         }
         for k in rng.integers(0, n + 2, 3).tolist():
             plain = match_distribution(values, k, ties, **told)
-            with remembering(memory):
+            with use_cache(memory):
                 again = match_distribution(values, k, ties, **told)
             assert plain.rows.tolist() == again.rows.tolist() and plain.bin.tolist() == again.bin.tolist()
             assert plain.preferred.tolist() == again.preferred.tolist()
         subset = rng.choice(values, max(n // 3, 1))
-        with remembering(memory):
+        with use_cache(memory):
             assert ks_distance(values, subset) == ks_distance(values, subset)
 
 
