@@ -29,6 +29,7 @@ from thresher.demo.styles import phrase
 from thresher.demo.teacher import Known, handle
 from thresher.engine import Means
 from thresher.engine.columns import compute_all
+from thresher.engine.graph import target_signals_of
 from thresher.methods.error_driven import ErrorDriven
 from thresher.pools import open_pool
 from thresher.signals.mistake import Mistake
@@ -78,8 +79,7 @@ def find(
         "scripted", ModelIdentity("scripted:1", "scripted", "float32", "none"), lambda: Scripted(said)
     )
     method = ErrorDriven(teacher="given", identify=how, query="step")  # type: ignore[arg-type]
-    models = {"model": student.identity, "teacher": teacher.identity}
-    signals = method.target_signals(models, seed)
+    signals = target_signals_of(method, student, {"teacher": teacher}, seed)
     pool = open_pool(file, file.parent)
     columns = compute_all(signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse"))
     assert isinstance(signals["mistake"], Mistake) and isinstance(signals["rationale"], RowSignal)

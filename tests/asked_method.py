@@ -8,8 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.methods.settings import setting
 from thresher.signals.query import AskBackend, Query, derived
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Selection, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    MethodContext,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Selection,
+    Signal,
+)
 
 QUERY = Query("\nScore it from 0 to 5.", ("0", "1", "2", "3", "4", "5"))
 
@@ -41,22 +53,17 @@ class Score:
 class Asked:
     """Highest score first. `teacher`: a further model, asked instead of the main one."""
 
-    teacher: str = ""
+    teacher: str | None = setting(None, "a further model", role=True)
 
     name: ClassVar[str] = "asked"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = "for tests"
 
-    def models(self) -> Mapping[str, str]:
-        return {"teacher": self.teacher} if self.teacher else {}
-
-    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
-        return {"score": Score(models["teacher" if self.teacher else "model"])}
-
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        model = context.roles["teacher"] if self.teacher else context.model
         assert model is not None
         return {"score": Score(model)}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         score = columns["score"]["score"]
         return Selection(np.lexsort((columns.ties, -score))[:budget], {"score": score})

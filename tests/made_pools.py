@@ -12,7 +12,18 @@ import numpy as np
 
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Selection, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    MethodContext,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Selection,
+    Signal,
+)
 
 
 def record(i: int, image: str | None = None) -> dict[str, Any]:
@@ -159,10 +170,10 @@ class HighestLoss:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        return {"loss": Loss(model or IDENTITY)}
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        return {"loss": Loss(context.model or IDENTITY)}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         nll = columns["loss"]["nll"]
         return Selection(np.lexsort((columns.ties, -nll))[:budget], {"nll": nll})
 
@@ -177,8 +188,8 @@ class Nested:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        model = model or IDENTITY
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        model = context.model or IDENTITY
         loss = Loss(model)
         return {
             "with_small": Pair(model, Partner(loss)),
@@ -187,9 +198,11 @@ class Nested:
             "words": Words(),
         }
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         effect = columns["with_small"]["nll"] - columns["with_large"]["nll"]
-        rows = np.lexsort((columns.ties, effect + rng.random(len(columns)).astype(np.float32) * 1e-3))[:budget]
+        rows = np.lexsort(
+            (columns.ties, effect + (columns.ties >> np.uint64(40)).astype(np.float32) * np.float32(2**-24) * 1e-3)
+        )[:budget]
         group = np.where(columns["loss"]["greedy_match"], "P", "W")
         return Selection(rows, {"effect": effect, "group": group, "words": columns["words"]["words"]})
 
@@ -202,8 +215,8 @@ class FirstTies:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         return Selection(np.argsort(columns.ties, kind="stable")[:budget], {})

@@ -16,7 +16,7 @@ from benchmarks.proof.mixes import ASKED
 
 from thresher.pools import Pool
 from thresher.samplers import largest_remainder
-from thresher.types import Columns, ModelIdentity, Selection, Signal, digests_to_bytes
+from thresher.types import Columns, MethodContext, Selection, Signal, digests_to_bytes
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Oracle:
     def __post_init__(self, labels: Mapping[bytes, tuple[str, bool]]) -> None:
         object.__setattr__(self, "_labels", labels)
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         known = [self._labels[d] for d in digests_to_bytes(columns.digest)]  # type: ignore[attr-defined]
         kind, noisy = np.array([k for k, _ in known]), np.array([n for _, n in known], bool)
         rows = self._among(kind, np.flatnonzero(~noisy) if self.clean else np.arange(len(columns)), columns, budget)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from thresher.errors import ConfigError
 from thresher.pools.paths import shown
 from thresher.selection.config import RunConfig, default_store
-from thresher.types import Budget, RolesMethod
+from thresher.types import Budget
 
 if TYPE_CHECKING:
     from thresher.engine import OnMissing
@@ -96,7 +96,7 @@ def select(
     """
     from thresher.backends import resolve
     from thresher.methods import load
-    from thresher.methods.needs import asks_the_model, needs
+    from thresher.methods.needs import asks_the_model, models_of, needs
     from thresher.pools import open_pool
     from thresher.selection import iterate as in_rounds
     from thresher.selection.requirements import check_extras
@@ -123,7 +123,7 @@ def select(
         folder = pool.images
     known = columns.root / "models"
     handle = resolve(model, cache=known) if asks and model is not None else None
-    further = chosen.models() if isinstance(chosen, RolesMethod) else {}
+    further = models_of(chosen)
     target = None
     if validation is not None:
         cache = columns.root / "pools"

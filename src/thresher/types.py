@@ -176,6 +176,11 @@ class ModelIdentity:
         """Behind an OpenAI-compatible server: it tells the likeliest first tokens and writes answers, no more."""
         return self.architecture == "openai"
 
+    @classmethod
+    def unresolved(cls, role: str) -> ModelIdentity:
+        """A model known by its role only: enough to read off a method's signals what it needs; never computed with."""
+        return cls(f"unresolved:{role}", "unresolved", "", "")
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -466,7 +471,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a `TargetMethod` found in the target set, for people: plain values as JSON has them.
+    """What a method found in the target set, for people: plain values as JSON has them.
 
     `summary`: counts; `rows`: a record for each target row worth showing, its `row` in the target's file among them.
     """
@@ -486,7 +491,6 @@ class Selection:
     rows: np.ndarray
     reason: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()  # what the user should know, in words ("bin 3 of W had too few rows …")
-    weights: np.ndarray | None = None
     findings: Findings | None = None
 
     def __repr__(self) -> str:
@@ -494,55 +498,52 @@ class Selection:
         return f"<Selection: {len(self.rows):,} rows; reasons: {', '.join(self.reason) or 'none'}{notes}>"
 
 
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may know when it names its signals.
+
+    model: identity of the model named with `--model`; None where there is none.
+    roles: further models, by the name of the setting that names them, such as "teacher".
+    seed: the run's random seed.
+    budget: rows to select; None where it is not known.
+    """
+
+    model: ModelIdentity | None = None
+    roles: Mapping[str, ModelIdentity] = field(default_factory=dict)
+    seed: int = 0
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class OfTarget:
+    """Marks a signal that is computed for the target set (a validation set) instead of the pool.
+
+    extras: optional dependencies that the method needs to compare the pool with this column.
+    """
+
+    signal: Signal
+    extras: tuple[str, ...] = ()
+
+
 class Method(Protocol):
-    """A frozen dataclass whose fields are the method's own settings (`--set key=value`), typed and with defaults."""
+    """A frozen dataclass whose fields are the method's own settings (`--set key=value`), typed and with defaults.
+
+    Optional: `explain(evidence) -> Explanation` (`thresher.methods.explanation`), which puts the reasons of a
+    selection into words and says what the report draws.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     summary: ClassVar[str]
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        """The columns it needs, by the names under which `select` will find them."""
+    def signals(self, context: MethodContext) -> Mapping[str, Signal | OfTarget]:
+        """The columns that `select` reads, by the names under which it finds them. Raises ConfigError."""
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection: ...
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
+        """At most `budget` rows, best first.
 
-
-@runtime_checkable
-class BudgetMethod(Protocol):
-    """A method whose columns depend on the budget, such as one that trains on a part of the rows it will give.
-
-    Its `signals(model, seed)` says what kind of columns these are; a run asks for `signals_within`.
-    """
-
-    def signals_within(self, model: ModelIdentity | None, seed: int, budget: int) -> Mapping[str, Signal]:
-        """As `signals`, for a selection of `budget` rows."""
-
-
-@runtime_checkable
-class RolesMethod(Protocol):
-    """A method that asks further models than `--model`, such as a teacher."""
-
-    def models(self) -> Mapping[str, str]:
-        """role -> what the user typed: a folder, a hub id, a server's URL. Empty: none but `--model`."""
-
-    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
-        """As `Method.signals`; `models` has every role, and "model" where the user named one."""
-
-
-@runtime_checkable
-class ExtrasMethod(Protocol):
-    """A method that needs optional packages of thresher (other than those that running or training a model takes)."""
-
-    def extras(self) -> Sequence[str]:
-        """The names of the extras that these settings need, such as "retrieval"."""
-
-
-@runtime_checkable
-class TargetMethod(Protocol):
-    """A method that aims at a second set of rows, such as a validation set of the task that a model shall learn."""
-
-    def target_signals(self, models: Mapping[str, ModelIdentity], seed: int) -> Mapping[str, Signal]:
-        """The columns of the target set; `models` as for `RolesMethod`. Empty: this setting needs no target set."""
-
-    def select_for(self, columns: Columns, target: Columns, budget: int, rng: np.random.Generator) -> Selection:
-        """As `Method.select`. `target` has the columns asked for and `target["row"]["row"]`: int64, rows in its file."""
+        columns: of the rows of the pool that can be selected.
+        budget: rows to select, at least 0.
+        target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`: int64, rows in its
+            file. None where the method marks none.
+        """

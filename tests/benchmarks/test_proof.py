@@ -31,29 +31,28 @@ def oracle(kind: list[str], noisy: list[bool], **how: bool) -> tuple[Oracle, Col
 
 KIND = ["colour"] * 40 + ["chart"] * 6 + ["logic"] * 2 + ["description"] * 12
 NOISY = [i % 2 == 0 for i in range(60)]
-RNG = np.random.default_rng(0)
 
 
 def test_the_balanced_oracle_shares_out_evenly_over_evaluated_kinds() -> None:
     o, c = oracle(KIND, NOISY, balanced=True)
-    chosen = [KIND[r] for r in o.select(c, 18, RNG).rows]
+    chosen = [KIND[r] for r in o.select(c, 18).rows]
     assert (chosen.count("logic"), chosen.count("chart"), chosen.count("colour")) == (2, 6, 10)
-    assert len({*o.select(c, 55, RNG).rows.tolist()}) == 55  # the evaluated kinds are used up: the rest is filled
+    assert len({*o.select(c, 55).rows.tolist()}) == 55  # the evaluated kinds are used up: the rest is filled
 
 
 def test_the_clean_oracle_takes_right_answers_while_there_are_any() -> None:
     o, c = oracle(KIND, NOISY, clean=True)
-    assert not any(NOISY[r] for r in o.select(c, 30, RNG).rows)
-    assert sum(NOISY[r] for r in o.select(c, 36, RNG).rows) == 6
+    assert not any(NOISY[r] for r in o.select(c, 30).rows)
+    assert sum(NOISY[r] for r in o.select(c, 36).rows) == 6
     both, c = oracle(KIND, NOISY, balanced=True, clean=True)
-    rows = both.select(c, 8, RNG).rows
+    rows = both.select(c, 8).rows
     assert not any(NOISY[r] for r in rows) and [KIND[r] for r in rows].count("chart") == 3
 
 
 def test_another_seed_draws_other_rows() -> None:
     o, c = oracle(KIND, NOISY, balanced=True)
     other = Columns(c.digest, seeded_ties(c.digest, 9), c.source, c.source_names)
-    assert set(o.select(c, 15, RNG).rows.tolist()) != set(o.select(other, 15, RNG).rows.tolist())
+    assert set(o.select(c, 15).rows.tolist()) != set(o.select(other, 15).rows.tolist())
 
 
 def test_labels_belong_to_their_rows(tmp_path: Path) -> None:

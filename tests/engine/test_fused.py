@@ -14,6 +14,7 @@ import pytest
 from tests.made_pools import record, write_pool
 from thresher.backends import ModelHandle
 from thresher.methods.needs import asks_the_model, needs
+from thresher.methods.settings import setting
 from thresher.pools import Pool, open_pool
 from thresher.selection import plan
 from thresher.selection import select as run
@@ -24,6 +25,7 @@ from thresher.types import (
     Capability,
     Columns,
     Field,
+    MethodContext,
     ModelIdentity,
     Sample,
     SampleSource,
@@ -106,26 +108,22 @@ class Panel:
     """Takes the rows of the largest sum; the second role, if named, asks the question "style"."""
 
     questions: str = "a,b,c"
-    second: str = ""
+    second: str | None = setting(None, "a further model", role=True)
 
     name: ClassVar[str] = "panel"
     paper: ClassVar[str] = "none"
     summary: ClassVar[str] = "a test"
 
-    def models(self) -> Mapping[str, str]:
-        return {"second": self.second} if self.second else {}
-
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        assert model is not None
-        return self.signals_of_roles({"model": model}, seed, 1)
-
-    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
-        out: dict[str, Signal] = {t: Question(models["model"], t) for t in self.questions.split(",") if t}
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        out: dict[str, Signal] = {}
+        for text in filter(None, self.questions.split(",")):
+            assert context.model is not None
+            out[text] = Question(context.model, text)
         if self.second:
-            out["style"] = Question(models["second"], "style")
+            out["style"] = Question(context.roles["second"], "style")
         return out
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         reason = {name: columns[name]["score"] for name in columns.values}
         total = sum(reason.values(), np.zeros(len(columns), np.float32))
         return Selection(np.argsort(-total, kind="stable")[:budget], reason)

@@ -16,7 +16,7 @@ SOURCE = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2], np.int32)
 def run(name, k, names=("a", "b", "c"), source=SOURCE, **settings):
     values = {"loss": {"nll": NLL}, "length": {"length": LENGTH}}
     columns = Columns(np.sort(digests(10)), TIES, source, names, values)
-    return load(name, settings).select(columns, k, np.random.default_rng(0))
+    return load(name, settings).select(columns, k)
 
 
 def test_random_is_the_order_of_the_hash_and_nested():

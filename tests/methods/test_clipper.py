@@ -6,13 +6,13 @@ from thresher.methods import load
 from thresher.methods.clipper import Clipper, mean_of_passes
 from thresher.samplers import ks_distance
 from thresher.signals.one_shot import OneShot
-from thresher.types import Columns, ModelIdentity
+from thresher.types import Columns, MethodContext, ModelIdentity
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 
 
 def run(columns, k, **settings):
-    return load("clipper", settings).select(columns, k, np.random.default_rng(0))
+    return load("clipper", settings).select(columns, k)
 
 
 def ten_rows():
@@ -198,7 +198,7 @@ def test_notes_say_how_well_it_mirrors():
 
 def test_signals_share_stage_one_between_seeds_and_follow_the_settings():
     method = Clipper(bank=8, long_answer=5)
-    first, second = method.signals(MODEL, 0), method.signals(MODEL, 1)
+    first, second = method.signals(MethodContext(MODEL)), method.signals(MethodContext(MODEL, seed=1))
     assert first["loss"] == second["loss"] and first["knowledge"] == second["knowledge"]
     assert first["demonstration_p"] != second["demonstration_p"]
     assert first["knowledge"].long_answer == 5 and first["demonstration_w"].bank == 8
@@ -208,5 +208,5 @@ def test_signals_share_stage_one_between_seeds_and_follow_the_settings():
 
 def test_zero_shot_loss_is_comparable_with_the_one_shot_loss():
     onevision = ModelIdentity("sha256:0", "llava_onevision", "float32", "pil")
-    assert Clipper().signals(onevision, 0)["loss"].among_images
-    assert not Clipper().signals(MODEL, 0)["loss"].among_images
+    assert Clipper().signals(MethodContext(onevision))["loss"].among_images
+    assert not Clipper().signals(MethodContext(MODEL))["loss"].among_images

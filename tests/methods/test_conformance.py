@@ -11,9 +11,9 @@ from tests.methods.planted import columns_of, digests, like_real, sample_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import METHODS, describe, load
-from thresher.methods.needs import aims, needs
+from thresher.methods.needs import aims, models_of, needs
 from thresher.methods.settings import as_text, parse, settings_of
-from thresher.types import Capability, Columns, ModelIdentity, Signal
+from thresher.types import Capability, Columns, MethodContext, ModelIdentity, OfTarget, Signal
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 
@@ -50,14 +50,13 @@ VARIANTS = [
 every = pytest.mark.parametrize(("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
 
 
-def select(name, settings, columns, k, seed=0):
-    return choose(load(name, settings), columns, k, seed)
+def select(name, settings, columns, k):
+    return choose(load(name, settings), columns, k)
 
 
-def choose(method, columns, k, seed=0):
+def choose(method, columns, k):
     """As a run does: a method that aims at a validation set gets its columns too."""
-    rng = np.random.default_rng(seed)
-    return method.select_for(columns, target_columns(), k, rng) if aims(method) else method.select(columns, k, rng)
+    return method.select(columns, k, target_columns() if aims(method) else None)
 
 
 @every
@@ -77,13 +76,12 @@ def test_reasons_are_plain_columns_of_all_rows(name, settings):
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
         assert plain, f"{key} is {array.dtype}: parquet wants numbers, truth values and text"
     assert all(isinstance(note, str) and note for note in selection.notes)
-    assert selection.weights is None or selection.weights.shape == selection.rows.shape
 
 
 @every
 def test_the_same_every_time(name, settings):
-    a, b = (select(name, settings, sample_columns(300), 77, seed) for seed in (0, 1))
-    assert a.rows.tolist() == b.rows.tolist()  # another generator: the seed is in the ties, not in the drawing
+    a, b = (select(name, settings, sample_columns(300), 77) for _ in range(2))
+    assert a.rows.tolist() == b.rows.tolist()
     assert a.notes == b.notes
 
 
@@ -163,15 +161,17 @@ def test_unknown_setting_is_refused_with_the_nearest_name(name, settings):
 def test_signals_say_what_the_method_reads(name, settings):
     """`select` gets exactly the columns of its signals: nothing else may be read, and every signal has an identity."""
     method = load(name, settings)
-    signals = method.signals(MODEL, 0)
+    signals = method.signals(MethodContext(MODEL, dict.fromkeys(models_of(method), MODEL)))
     full = sample_columns(60)
     only = {
         key: {f.name: full.values[key][f.name] for f in signal.fields if f.name in full.values[key]}
         for key, signal in signals.items()
+        if not isinstance(signal, OfTarget)
     }
     columns = Columns(full.digest, full.ties, full.source, full.source_names, only)
     assert len(choose(method, columns, 9).rows) == 9
     for signal in signals.values():
+        signal = signal.signal if isinstance(signal, OfTarget) else signal
         assert isinstance(signal, Signal)
         assert len(fingerprint(signal)) == 32
 
@@ -181,9 +181,9 @@ def test_a_method_that_asks_a_model_says_so_when_there_is_none(name, settings):
     method = load(name, settings)
     if needs(method):
         with pytest.raises(ConfigError, match="--model"):
-            method.signals(None, 0)
+            method.signals(MethodContext())
     else:
-        method.signals(None, 0)
+        method.signals(MethodContext())
 
 
 @every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,12 +13,12 @@ from tests.methods.planted import digests, skilled, target_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import load
-from thresher.methods.needs import aims, asks_the_model, needs
-from thresher.types import Capability, Columns, ModelIdentity, RolesMethod, TargetMethod, seeded_ties
+from thresher.methods.needs import aims, asks_the_model, models_of, needs
+from thresher.types import Capability, Columns, Method, MethodContext, ModelIdentity, OfTarget, seeded_ties
 
 STUDENT = ModelIdentity("student", "llava", "float32", "pil")
 TEACHER = ModelIdentity("teacher", "llava", "float32", "pil")
-MODELS = {"model": STUDENT, "teacher": TEACHER}
+CONTEXT = MethodContext(STUDENT, {"teacher": TEACHER}, budget=10)
 
 
 def pool(n: int = 70, kinds: np.ndarray | None = None) -> Columns:
@@ -27,8 +29,12 @@ def pool(n: int = 70, kinds: np.ndarray | None = None) -> Columns:
 
 def choose(settings: dict[str, str], columns: Columns, target: Columns, k: int):  # type: ignore[no-untyped-def]
     method = load("error_driven", settings)
-    assert isinstance(method, TargetMethod) and isinstance(method, RolesMethod)
-    return method.select_for(columns, target, k, np.random.default_rng(0))
+    return method.select(columns, k, target)
+
+
+def of_target(method: Method) -> dict[str, Any]:
+    found = method.signals(CONTEXT).items()
+    return {name: marked.signal for name, marked in found if isinstance(marked, OfTarget)}
 
 
 @pytest.mark.parametrize("retrieval", ["bm25", "embedding"])
@@ -122,22 +128,22 @@ def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
 
 def test_random_rows_need_neither_models_nor_a_validation_set() -> None:
     method = load("error_driven", {"target": "random", "teacher": "x"})
-    assert not aims(method) and needs(method) == () and method.models() == {}  # type: ignore[attr-defined]
+    assert not aims(method) and needs(method) == () and models_of(method) == {}
     columns = pool()
-    taken = method.select(columns, 9, np.random.default_rng(0)).rows
+    taken = method.select(columns, 9).rows
     assert taken.tolist() == np.argsort(columns.ties, kind="stable")[:9].tolist()
 
 
 def test_without_a_validation_set_it_says_how_to_give_one() -> None:
     with pytest.raises(ConfigError, match="--validation FILE"):
-        load("error_driven").select(pool(), 3, np.random.default_rng(0))
+        load("error_driven").select(pool(), 3)
 
 
 def test_each_model_is_asked_its_own() -> None:
     method = load("error_driven", {"teacher": "t"})
-    assert method.models() == {"teacher": "t"} and asks_the_model(method)  # type: ignore[attr-defined]
-    pool_side = method.signals_of_roles(MODELS, 0, 10)  # type: ignore[attr-defined]
-    aimed = method.target_signals(MODELS, 0)  # type: ignore[attr-defined]
+    assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
+    aimed = of_target(method)
+    pool_side: dict[str, Any] = {k: s for k, s in method.signals(CONTEXT).items() if k not in aimed}
     assert pool_side["row_skills"].model == TEACHER and list(pool_side) == ["row_skills"]
     assert aimed["rationale"].model == STUDENT
     assert aimed["answer_switch"].model == aimed["missing_skill"].model == TEACHER
@@ -147,7 +153,7 @@ def test_each_model_is_asked_its_own() -> None:
 def test_another_rule_asks_no_model_anew() -> None:
     """δ, λ and the ablations of the rule are arithmetic; the teacher's answers stay those of the same column."""
     base, other = (load("error_driven", {"teacher": "t", **more}) for more in ({}, {"delta": "0.3", "lam": "2"}))
-    a, b = (m.target_signals(MODELS, 0) for m in (base, other))  # type: ignore[attr-defined]
+    a, b = (of_target(m) for m in (base, other))
     assert fingerprint(a["answer_switch"]) == fingerprint(b["answer_switch"])
     assert fingerprint(a["missing_skill"]) == fingerprint(b["missing_skill"])
     assert fingerprint(a["mistake"]) != fingerprint(b["mistake"])
@@ -155,7 +161,7 @@ def test_another_rule_asks_no_model_anew() -> None:
 
 def test_a_server_without_probabilities_is_sampled_only_if_told_to() -> None:
     method = load("error_driven", {"teacher": "t", "switch": "sample:8"})
-    signal = method.target_signals(MODELS, 0)["answer_switch"]  # type: ignore[attr-defined]
+    signal = of_target(method)["answer_switch"]
     assert (signal.kind, signal.draws) == ("sampled_switch", 8)
     assert Capability.LOGPROBS not in needs(method)
 

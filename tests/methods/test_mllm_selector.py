@@ -9,7 +9,7 @@ from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.signals.seed_rows import SeedRows
-from thresher.types import Columns, ModelIdentity, TrainedModel, seeded_ties
+from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel, seeded_ties
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 
@@ -25,7 +25,7 @@ def columns(necessity, seed_rows, source=None, ties=None):
 
 
 def select(method, columns, k):
-    return method.select(columns, k, np.random.default_rng(0))
+    return method.select(columns, k)
 
 
 def test_ten_rows_by_hand():
@@ -124,7 +124,7 @@ def test_held_rows_come_back_only_when_nothing_else_is_left(planted):
 
 @pytest.mark.parametrize(("budget", "seeds"), [(30, 10), (100, 33), (150, 50), (400, 50), (1, 1), (2, 1)])
 def test_seed_rows_are_five_percent_and_at_most_a_third(budget, seeds):
-    signals = MllmSelector().signals_within(MODEL, 7, budget)
+    signals = MllmSelector().signals(MethodContext(MODEL, seed=7, budget=budget))
     pool = columns(np.zeros(1000), [])
     chosen = signals["seed_rows"].pool(pool)["chosen"]
     assert chosen.dtype == bool and chosen.sum() == seeds
@@ -134,12 +134,15 @@ def test_seed_rows_are_five_percent_and_at_most_a_third(budget, seeds):
 
 def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
     method = load("mllm_selector", {"epochs": "2", "learning_rate": "1e-4"})
-    for signals in (method.signals(MODEL, 3), method.signals_within(MODEL, 3, 30)):
+    for signals in (
+        method.signals(MethodContext(MODEL, seed=3)),
+        method.signals(MethodContext(MODEL, seed=3, budget=30)),
+    ):
         model = signals["necessity"].model
         assert isinstance(model, TrainedModel) and model.base == MODEL and model.rows == signals["seed_rows"]
         assert (model.recipe.epochs, model.recipe.learning_rate, model.recipe.seed) == (2.0, 1e-4, 3)
         assert dict(signals["necessity"].inputs()) == {"trained_on": signals["seed_rows"]}
-    assert method.signals(MODEL, 3)["seed_rows"] == SeedRows(0.05, 3)
+    assert method.signals(MethodContext(MODEL, seed=3))["seed_rows"] == SeedRows(0.05, 3)
     handle = type("Handle", (), {"identity": MODEL})()
     assert signals_of(method, handle, {}, 3, 30)["seed_rows"] == SeedRows(0.05, 3, 10)
 

@@ -8,7 +8,7 @@ from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import NO_STYLE, Mmssr
 from thresher.methods.mmssr_notes import told
-from thresher.methods.needs import asks_the_model, needs
+from thresher.methods.needs import asks_the_model, models_of, needs
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.judge import Judge
@@ -18,7 +18,7 @@ from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenS
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.written_score import WrittenScore
 from thresher.stats.correlation import f1, spearman
-from thresher.types import Capability, Columns, ModelIdentity, TrainedModel, seeded_ties
+from thresher.types import Capability, Columns, MethodContext, ModelIdentity, TrainedModel, seeded_ties
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 OTHER = ModelIdentity("sha256:1", "llava", "float32", "pil")
@@ -44,32 +44,32 @@ def columns_of(scores, bits, source=None, *, seed=0, **more):
 
 
 def select(method, columns, k):
-    return method.select(columns, k, np.random.default_rng(0))
+    return method.select(columns, k)
 
 
 # ---------------------------------------------------------------------------------------------- what it asks for
 
 
 def test_the_task_model_judges_by_default():
-    signals = load("mmssr").signals(MODEL, 3)
+    signals = load("mmssr").signals(MethodContext(MODEL, seed=3))
     assert list(signals) == [f"score_{name}" for name in NAMES] + [f"style_{k}" for k in range(9)]
     assert signals[f"score_{OCR}"] == Judge(MODEL, CAPABILITIES[13]) and signals["style_2"] == Style(MODEL, "yes/no")
     assert len({s.together() for s in signals.values()}) == 1  # one pass a row
-    assert load("mmssr").models() == {} and needs(load("mmssr")) == (Capability.LOGPROBS,)
+    assert models_of(load("mmssr")) == {} and needs(load("mmssr")) == (Capability.LOGPROBS,)
 
 
 def test_fewer_capabilities_are_columns_of_the_same_names():
     """So that two capabilities after all of them cost nothing."""
-    every = load("mmssr").signals(MODEL, 0)
-    two = load("mmssr", {"capabilities": "comparative_analysis, ocr"}).signals(MODEL, 0)
+    every = load("mmssr").signals(MethodContext(MODEL))
+    two = load("mmssr", {"capabilities": "comparative_analysis, ocr"}).signals(MethodContext(MODEL))
     assert list(two)[:2] == ["score_comparative_analysis", f"score_{OCR}"]
     assert all(every[name] == signal for name, signal in two.items())
 
 
 def test_a_judge_of_its_own_needs_no_task_model():
     method = load("mmssr", {"judge": "http://127.0.0.1:1/v1#x", "score": "generate", "style": "generate"})
-    assert method.models() == {"judge": "http://127.0.0.1:1/v1#x"} and not asks_the_model(method)
-    signals = method.signals_of_roles({"judge": OTHER}, 0, 5)
+    assert models_of(method) == {"judge": "http://127.0.0.1:1/v1#x"} and not asks_the_model(method)
+    signals = method.signals(MethodContext(roles={"judge": OTHER}, budget=5))
     assert signals["score_humanities"] == WrittenScore(OTHER, CAPABILITIES[10])
     assert signals["styles"] == WrittenStyles(OTHER) and len(signals) == 15
     assert needs(method) == (Capability.GENERATE,)
@@ -77,18 +77,20 @@ def test_a_judge_of_its_own_needs_no_task_model():
 
 def test_scorer_and_styler():
     method = load("mmssr", {"scorer": "a", "styler": "b"})
-    assert method.models() == {"scorer": "a", "styler": "b"} and not asks_the_model(method)
-    signals = method.signals_of_roles({"scorer": OTHER, "styler": THIRD}, 0, 5)
+    assert models_of(method) == {"scorer": "a", "styler": "b"} and not asks_the_model(method)
+    signals = method.signals(MethodContext(roles={"scorer": OTHER, "styler": THIRD}, budget=5))
     assert signals["score_humanities"].model == OTHER
     assert signals["styles"] == WrittenStyles(THIRD)  # a styler writes lists
     read = load("mmssr", {"scorer": "a", "styler": "b", "style": "likelihood"})
-    assert read.signals_of_roles({"scorer": OTHER, "styler": THIRD}, 0, 5)["style_0"] == Style(THIRD, STYLES[0])
+    assert read.signals(MethodContext(roles={"scorer": OTHER, "styler": THIRD}, budget=5))["style_0"] == Style(
+        THIRD, STYLES[0]
+    )
 
 
 def test_a_teacher_is_asked_about_a_sample_and_learned_from():
     method = load("mmssr", {"teacher": "t", "teacher_fraction": "0.1", "capabilities": "ocr,humanities", "epochs": "2"})
-    assert method.models() == {"teacher": "t"} and asks_the_model(method)
-    signals = method.signals_of_roles({"model": MODEL, "teacher": OTHER}, 7, 50)
+    assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
+    signals = method.signals(MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50))
     sample = TeacherSample(0.1, 7)
     assert signals["sample"] == sample
     asked = signals[f"teacher_score_{OCR}"]
@@ -98,8 +100,8 @@ def test_a_teacher_is_asked_about_a_sample_and_learned_from():
     assert isinstance(scorer, TrainedModel) and scorer.base == MODEL and scorer.rows == Learned(sample)
     assert (scorer.recipe.epochs, scorer.recipe.seed, scorer.recipe.lora) == (2.0, 7, True)
     assert scorer.recipe == styler.recipe
-    whole = load("mmssr", {"teacher": "t", "train": "full", "steps": "300"}).signals_of_roles(
-        {"model": MODEL, "teacher": OTHER}, 7, 50
+    whole = load("mmssr", {"teacher": "t", "train": "full", "steps": "300"}).signals(
+        MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50)
     )
     assert not whole["style_0"].model.recipe.lora and whole["style_0"].model.recipe.steps == 300
     assert scorer.lessons == ScoreLessons(tuple(signals[f"teacher_score_{n}"] for n in ("humanities", OCR)))
@@ -107,12 +109,12 @@ def test_a_teacher_is_asked_about_a_sample_and_learned_from():
     assert signals["score_humanities"].model == scorer
     assert set(signals["score_humanities"].inputs()) == {"trained_on", "taught_score_0", "taught_score_1"}
     with pytest.raises(ConfigError, match="--model"):
-        method.signals_of_roles({"teacher": OTHER}, 7, 50)
+        method.signals(MethodContext(roles={"teacher": OTHER}, seed=7, budget=50))
 
 
 def test_a_teacher_that_only_writes():
     method = load("mmssr", {"teacher": "t", "teacher_answers": "generate", "style": "generate", "capabilities": "ocr"})
-    signals = method.signals_of_roles({"model": MODEL, "teacher": OTHER}, 0, 50)
+    signals = method.signals(MethodContext(MODEL, roles={"teacher": OTHER}, budget=50))
     sample = TeacherSample(0.02, 0)
     assert signals[f"teacher_score_{OCR}"] == TeacherWrittenScore(OTHER, CAPABILITIES[13], sample=sample)
     assert signals["teacher_styles"] == TeacherWrittenStyles(OTHER, sample=sample)
@@ -122,11 +124,11 @@ def test_a_teacher_that_only_writes():
 def test_capabilities_of_the_users_own(tmp_path):
     (tmp_path / "own.yaml").write_text("gauge_reading: reading a value off a dial\n")
     file = str(tmp_path / "own.yaml")
-    signals = load("mmssr", {"capability_file": file}).signals(MODEL, 0)
+    signals = load("mmssr", {"capability_file": file}).signals(MethodContext(MODEL))
     assert len(signals) == 15 + 9 and list(signals)[14] == "score_gauge_reading"
     assert "gauge reading (reading a value off a dial)" in signals["score_gauge_reading"].query().text
     one = load("mmssr", {"capability_file": file, "capabilities": "gauge_reading", "weights": "gauge_reading:3"})
-    assert next(iter(one.signals(MODEL, 0))) == "score_gauge_reading"
+    assert next(iter(one.signals(MethodContext(MODEL)))) == "score_gauge_reading"
 
 
 @pytest.mark.parametrize(
@@ -294,9 +296,9 @@ def test_rank_correlation_and_f1_by_hand():
 def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
     server = ModelIdentity("api:x", "openai", "server", "as they are")
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
-    by_judge = Mmssr(judge="http://host/v1#x").signals_of_roles({"judge": server}, 0, 10)
+    by_judge = Mmssr(judge="http://host/v1#x").signals(MethodContext(roles={"judge": server}, budget=10))
     assert "styles" in by_judge and not any(name.startswith("style_") for name in by_judge)
-    taught = Mmssr(teacher="http://host/v1#x").signals_of_roles({"model": local, "teacher": server}, 0, 10)
+    taught = Mmssr(teacher="http://host/v1#x").signals(MethodContext(local, roles={"teacher": server}, budget=10))
     assert "teacher_styles" in taught and "style_0" in taught
 
 
@@ -304,7 +306,9 @@ def test_what_a_server_cannot_do_is_refused_before_it_is_asked():
     server = ModelIdentity("api:x", "openai", "server", "as they are")
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
     with pytest.raises(ConfigError, match="probability of a whole style"):
-        Mmssr(scorer="a", styler="b", style="likelihood").signals_of_roles({"scorer": local, "styler": server}, 0, 10)
+        Mmssr(scorer="a", styler="b", style="likelihood").signals(
+            MethodContext(roles={"scorer": local, "styler": server}, budget=10)
+        )
 
 
 def test_a_capability_of_ones_own_goes_before_a_short_name_of_a_built_in_one(tmp_path) -> None:

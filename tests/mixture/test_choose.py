@@ -24,7 +24,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.storage.columns import Store
-from thresher.types import Budget, Columns, ModelIdentity, Sample, Selection
+from thresher.types import Budget, Columns, MethodContext, Sample, Selection
 
 
 def pool_of(folder: Path, records: list[dict[str, Any]]) -> Pool:
@@ -180,17 +180,17 @@ def test_interleaved_beginnings_have_the_mixture() -> None:
 
 
 class Stingy:
-    """Finds at most ten rows, and has weights."""
+    """Finds at most ten rows."""
 
     name, paper, summary = "stingy", "", ""
     __dataclass_fields__: ClassVar[dict[str, Any]] = {}
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> dict[str, Any]:
+    def signals(self, context: MethodContext) -> dict[str, Any]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         rows = np.argsort(columns.ties)[: min(budget, 10)]
-        return Selection(rows, {}, weights=np.full(len(rows), 2.0, np.float32))
+        return Selection(rows, {})
 
 
 def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(tmp_path: Path, store: Store) -> None:
@@ -198,7 +198,6 @@ def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(tmp_path: Pa
     out = select(pool, "90", store, Stingy(), quota=("source0=25..",))
     assert sources(pool, out.rows)["source0"] == 25
     assert any("15 rows were drawn at random for a quota" in note for note in out.notes)
-    assert len(out.reason["weight"]) == len(out.rows) and out.reason["weight"].max() == 2.0
 
 
 # ---------------------------------------------------------------------------------------------- keep, drop, filter
@@ -388,7 +387,9 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
 
 def test_tokens_that_the_model_counted_are_used(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(300)), Model()
-    column = compute(HighestLoss().signals(model.handle.identity, 0)["loss"], pool, store=store, model=model.handle)
+    column = compute(
+        HighestLoss().signals(MethodContext(model.handle.identity))["loss"], pool, store=store, model=model.handle
+    )
     out = select(pool, "500tok", store, HighestLoss(), model)
     got = column.values["tokens"][out.rows].sum()
     assert 500 - column.values["tokens"].max() < got <= 500

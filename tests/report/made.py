@@ -20,7 +20,7 @@ from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.config import RunConfig
 from thresher.storage.columns import Store
-from thresher.types import Budget, Columns, Method, ModelIdentity, Selection, Signal
+from thresher.types import Budget, Columns, Method, MethodContext, Selection, Signal
 
 SOURCES = ("charts", "photos", "text", "exam")
 ANSWERS = ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red. So the answer is yes.", "1. Look.\n2. Count.")
@@ -85,10 +85,10 @@ class Capabilities:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
         names = np.array(["counting", "optical_character_recognition", "logic", "colours", ""])
         table = np.stack(
@@ -110,10 +110,10 @@ class Errors:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
         by, rank, score = np.full(n, -1, np.int64), np.full(n, -1, np.int32), np.full(n, np.nan, np.float32)
         missing = np.full(n, "", object)
@@ -139,10 +139,10 @@ class Unheard:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
         quality = np.linspace(0, 1, n).astype(np.float32)
         quality[::7] = np.nan

@@ -405,29 +405,10 @@ def test_a_shuffled_pool_gives_the_same_rows_in_the_same_rank(tmp_path: Path) ->
     assert results[0] == results[1] == results[2]
 
 
-def test_the_method_s_generator_depends_on_seed_and_name_only(tmp_path: Path, store: Store) -> None:
-    drawn: list[float] = []
-
-    @dataclass(frozen=True)
-    class Draws(FirstTies):
-        def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
-            drawn.append(float(rng.random()))
-            return super().select(columns, budget, rng)
-
-    @dataclass(frozen=True)
-    class Other(Draws):
-        name: ClassVar[str] = "other"
-
-    a, b = pool_of(tmp_path, texts(5), "a.json"), pool_of(tmp_path, texts(9), "b.json")
-    for pool, method, seed in ((a, Draws(), 0), (b, Draws(), 0), (a, Draws(), 1), (a, Other(), 0)):
-        select(pool, method, "2", store, seed=seed)
-    assert drawn[0] == drawn[1] and len(set(drawn)) == 3
-
-
 def test_a_method_that_breaks_its_word_is_caught(tmp_path: Path, store: Store) -> None:
     @dataclass(frozen=True)
     class Twice(FirstTies):
-        def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+        def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
             return Selection(np.zeros(budget, np.int64), {})
 
     with pytest.raises(AssertionError, match="twice"):

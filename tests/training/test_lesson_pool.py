@@ -31,7 +31,7 @@ from thresher.signals.query import Query
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.storage.columns import Store
 from thresher.training.lesson_pool import LessonPool
-from thresher.types import Budget, Columns, ModelIdentity, Sample
+from thresher.types import Budget, Columns, MethodContext, ModelIdentity, Sample
 
 TEACHER = ModelIdentity("fake:teacher", "fake", "float32", "pil")
 SETTINGS = {"teacher": "t", "teacher_fraction": "0.1", "capabilities": "ocr,humanities"}
@@ -147,7 +147,7 @@ def learned(pool: Pool) -> list[int]:
 def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraining, style: str) -> None:
     pool = pool_of(tmp_path, 120)
     method = load("mmssr", {**SETTINGS, "style": style})
-    signals = method.signals_of_roles({"model": IDENTITY, "teacher": TEACHER}, 0, 10)
+    signals = method.signals(MethodContext(IDENTITY, {"teacher": TEACHER}))
     computation = begin(pool, signals, Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer))
     computation.columns({name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"})
     scorer, styler = signals["score_humanities"], signals["style_0" if style == "likelihood" else "styles"]
@@ -281,4 +281,4 @@ def test_copies_of_held_out_rows_are_not_learned_from() -> None:
 
 
 def test_a_method_without_a_teacher_has_no_sample() -> None:
-    assert not any(name.startswith("teacher") for name in Mmssr().signals(IDENTITY, 0))
+    assert not any(name.startswith("teacher") for name in Mmssr().signals(MethodContext(IDENTITY)))

@@ -109,13 +109,13 @@ def compare(
     from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
     from thresher.extras import require
-    from thresher.methods.needs import no_model
+    from thresher.methods.needs import aims, no_model
     from thresher.selection.config import default_store
     from thresher.selection.requirements import check_extras
     from thresher.storage.columns import Store
     from thresher.training.recipe import Recipe
     from thresher.training.registry import trainer
-    from thresher.types import Budget, TargetMethod
+    from thresher.types import Budget
 
     chosen = load(methods, settings or [])
     recipe = Recipe(epochs=epochs, learning_rate=lr, batch=batch, accumulation=accumulation, lora=not all_weights)
@@ -152,7 +152,7 @@ def compare(
         if validation is None
         else open_the_pool(validation, validation_images, kept, trust_paths=bool(trust_paths)),
     )
-    if validation is not None and not any(isinstance(method, TargetMethod) for method in chosen.values()):
+    if validation is not None and not any(map(aims, chosen.values())):
         note(f"none of the methods aims at a validation set; --validation {validation} is not used.")
     _check_questions(job.test, job.score, told.on_missing)
     if unchecked := only_exact_note():

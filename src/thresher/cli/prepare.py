@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from thresher.cli.guard import note
 from thresher.errors import CapabilityError, ConfigError
 from thresher.selection.config import SERVER, RunConfig, default_store, require
-from thresher.types import Budget, Method, RolesMethod
+from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -60,7 +60,7 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
     budget = Budget(config.budget)
     check_budget(budget)
     from thresher.methods import load
-    from thresher.methods.needs import aims, asks_the_model, needs, no_model
+    from thresher.methods.needs import aims, asks_the_model, models_of, needs, no_model
 
     method = load(config.method, config.settings)
     if not aims(method):
@@ -97,7 +97,7 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
     if not asks:
         if config.backend != "hf":
             note(f"{method.name} asks no model; --backend {config.backend} is not used.")
-        further = method.models().values() if isinstance(method, RolesMethod) else ()
+        further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)  # limits hold for its other models
         config = replace(config, backend="hf", **unused)
@@ -205,7 +205,9 @@ def the_roles(
     """The further models that the method's settings name, by role. `option`: role -> what the user typed before the model.
     Raises ModelError.
     """
-    asked = method.models() if isinstance(method, RolesMethod) else {}
+    from thresher.methods.needs import models_of
+
+    asked = models_of(method)
     return {role: named_model(spec, config, store, server, option(role) + spec) for role, spec in asked.items()}
 
 

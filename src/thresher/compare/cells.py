@@ -17,10 +17,11 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
+from thresher.methods.needs import aims
 from thresher.methods.random import Random
 from thresher.methods.settings import as_text
 from thresher.training.recipe import Recipe
-from thresher.types import Budget, Method, TargetMethod, digests_to_bytes
+from thresher.types import Budget, Method, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -59,7 +60,7 @@ class Job:
     score: str  # part of a cell's identity; `evaluate` does it
     usable: np.ndarray  # int64, the rows of the pool that can be trained on
     roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)  # method -> role -> its further model
-    target: Pool | None = None  # the validation set that a `TargetMethod` aims at
+    target: Pool | None = None  # the validation set that methods may aim at
 
     def cells(self) -> list[Cell]:
         """Seed by seed, so that an unfinished comparison has whole seeds."""
@@ -85,7 +86,7 @@ class Job:
 
     def target_of(self, name: str) -> Pool | None:
         """The validation set, for a method that aims at one."""
-        return self.target if isinstance(self.methods.get(name), TargetMethod) else None
+        return self.target if name in self.methods and aims(self.methods[name]) else None
 
     def _steps(self) -> int | None:
         """`equal=steps`: all cells train for as many steps as the full pool needs."""
@@ -123,7 +124,7 @@ def job(
         raise ConfigError(
             "--methods: `full` is not a method; the full pool is compared with unless --no-full says otherwise."
         )
-    aimless = [name for name, m in methods.items() if isinstance(m, TargetMethod) and target is None]
+    aimless = [name for name, m in methods.items() if target is None and aims(m)]
     if aimless:
         raise ConfigError(
             f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: give one with --validation."

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from thresher.fingerprint import fingerprint
+from thresher.methods.needs import models_of
 from thresher.types import (
-    BudgetMethod,
     Capability,
     Method,
+    MethodContext,
     ModelIdentity,
-    RolesMethod,
+    OfTarget,
     RowSignal,
     Signal,
-    TargetMethod,
     TrainedIdentity,
     TrainedModel,
 )
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 def signals_of(
     method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int, budget: int
 ) -> Mapping[str, Signal]:
-    """The columns that a selection of `budget` rows needs. `roles`: the further models of a `RolesMethod`, by role."""
-    identity: ModelIdentity | None = None if model is None else model.identity
-    if isinstance(method, RolesMethod):
-        missing = sorted(method.models().keys() - roles.keys())
-        assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
-        named = {role: handle.identity for role, handle in roles.items()}
-        return method.signals_of_roles(named if identity is None else {"model": identity, **named}, seed, budget)
-    if isinstance(method, BudgetMethod):
-        return method.signals_within(identity, seed, budget)
-    return method.signals(identity, seed)
+    """The pool's columns for a selection of `budget` rows. `roles`: the further models of the method, by role."""
+    named = method.signals(_context(method, model, roles, seed, budget))
+    return {name: signal for name, signal in named.items() if not isinstance(signal, OfTarget)}
 
 
 def target_signals_of(
     method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int
 ) -> Mapping[str, Signal]:
     """The columns that the method wants of a target set; none of a method that aims at none."""
-    if not isinstance(method, TargetMethod):
-        return {}
+    named = method.signals(_context(method, model, roles, seed, None))
+    return {name: signal.signal for name, signal in named.items() if isinstance(signal, OfTarget)}
+
+
+def _context(
+    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int, budget: int | None
+) -> MethodContext:
+    missing = sorted(models_of(method).keys() - roles.keys())
+    assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
     named = {role: handle.identity for role, handle in roles.items()}
-    return method.target_signals(named if model is None else {"model": model.identity, **named}, seed)
+    return MethodContext(None if model is None else model.identity, named, seed, budget)
 
 
 def models_to_train(signal: Signal) -> dict[str, TrainedModel]:

@@ -29,7 +29,7 @@ from thresher.samplers import MatchedSample, ks_distance, largest_remainder, mat
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.one_shot import OneShot, zero_shot
-from thresher.types import Columns, ModelIdentity, Selection, Signal
+from thresher.types import Columns, MethodContext, Selection, Signal
 
 ONE_SHOT_BLOCK = 8
 """Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin mirrors worse than a
@@ -78,8 +78,8 @@ class Clipper:
             if getattr(self, name) < least:
                 raise ConfigError(f"--set {name}={getattr(self, name)}: at least {least}.")
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        model = require_model(model, self.name)
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        model, seed = require_model(context, self.name), context.seed
         loss = zero_shot(model)
         knowledge = Knowledge(loss, self.long_answer)
         p = Demonstrations(knowledge, "P", seed, self.bank)
@@ -93,7 +93,7 @@ class Clipper:
             "one_shot_w": OneShot(model, w),
         }
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
         notes: list[str] = []
         nll = np.asarray(columns["loss"]["nll"], np.float32)

@@ -33,9 +33,9 @@ from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.skill_vector import SkillVector, decoded
 from thresher.signals.steps import take_apart
-from thresher.types import Columns, Findings, ModelIdentity, Selection, Signal
+from thresher.types import Columns, Findings, MethodContext, ModelIdentity, OfTarget, Selection, Signal
 
-TEACHER = "teacher"
+TEACHER = "teacher"  # the role, and the setting that names its model
 ENOUGH = 10  # validation rows without a right answer that are worth a remark
 
 
@@ -44,7 +44,7 @@ class ErrorDriven:
     """Rows that need the skills which the student was seen to lack. Best first: in the order they were fetched."""
 
     teacher: str | None = setting(
-        None, "the model that finds mistakes and names skills (--teacher); none: the student itself"
+        None, "the model that finds mistakes and names skills (--teacher); none: the student itself", role=True
     )
     delta: float = setting(0.1, "δ: by how much the wrong answer must be likelier than the right one")
     lam: int = setting(1, "λ: for how many further steps it must stay so")
@@ -91,32 +91,23 @@ class ErrorDriven:
 
     # ------------------------------------------------------------------------------------------ columns
 
-    def models(self) -> Mapping[str, str]:
-        return {} if self.teacher is None or self.target == "random" else {TEACHER: self.teacher}
-
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal | OfTarget]:
         if self.target == "random":
             return {}
-        student = require_model(model, self.name)
-        return self.signals_of_roles({"model": student, **dict.fromkeys(self.models(), student)}, seed, 1)
+        student = require_model(context, self.name)
+        teacher = context.roles.get(TEACHER, student)
+        searched = ("retrieval",) if self.retrieval == "bm25" else ()
+        of_target = self._of_target(student, teacher, context.seed).items()
+        return self._of_pool(teacher) | {name: OfTarget(signal, searched) for name, signal in of_target}
 
-    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
-        """Of the pool."""
-        if self.target == "random":
-            return {}
-        teacher = models.get(TEACHER) or require_model(models.get("model"), self.name)
+    def _of_pool(self, teacher: ModelIdentity) -> dict[str, Signal | OfTarget]:
         skills = RowSkills(teacher, self.max_skills)
         vectors: dict[str, Signal] = {}
         if self.retrieval == "embedding":
             vectors["skill_vector"] = SkillVector(teacher, skills)
         return {"row_skills": skills, **vectors}
 
-    def target_signals(self, models: Mapping[str, ModelIdentity], seed: int) -> Mapping[str, Signal]:
-        """Of the validation set."""
-        if self.target == "random":
-            return {}
-        student = require_model(models.get("model"), self.name)
-        teacher = models.get(TEACHER, student)
+    def _of_target(self, student: ModelIdentity, teacher: ModelIdentity, seed: int) -> dict[str, Signal]:
         rationale = Rationale(student, NUMBERED if self.ask == "numbered" else PLAIN, self.max_new_tokens)
         out: dict[str, Signal] = {"rationale": rationale}
         margins: Signal | None = None
@@ -138,30 +129,20 @@ class ErrorDriven:
             out["gap_vector"] = SkillVector(teacher, gap)
         return out
 
-    def extras(self) -> Sequence[str]:
-        """Comparing the pool with the validation set takes `duplicates`, searching by words `retrieval`."""
-        if self.target == "random":
-            return ()
-        return ("duplicates", "retrieval") if self.retrieval == "bm25" else ("duplicates",)
-
     # ------------------------------------------------------------------------------------------ selection
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         """Without a validation set there is nothing to aim at: raises ConfigError unless `target` is random."""
-        if self.target != "random":
-            raise ConfigError(
-                "--method error_driven looks for what the model gets wrong on a validation set: give one with "
-                "--validation FILE (and --validation-images DIR)."
-            )
-        nobody = Columns(columns.digest[:0], columns.ties[:0], columns.source[:0], columns.source_names)
-        return self.select_for(columns, nobody, budget, rng)
-
-    def select_for(self, columns: Columns, target: Columns, budget: int, rng: np.random.Generator) -> Selection:
         n = len(columns)
         k = min(budget, n)
         if self.target == "random":
             rows = np.argsort(columns.ties, kind="stable")[:k].astype(np.int64)
             return Selection(rows, {}, ("target=random: the rows are a fair draw from the pool.",))
+        if target is None:
+            raise ConfigError(
+                "--method error_driven looks for what the model gets wrong on a validation set: give one with "
+                "--validation FILE (and --validation-images DIR)."
+            )
         asking = np.flatnonzero(np.asarray(target["gap"]["skills"], object) != "")
         queries = [str(q) for q in target["gap"]["skills"][asking]]
         found = retrieve(self._ranking(columns, target, queries), queries, k, target.ties[asking])

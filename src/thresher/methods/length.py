@@ -11,7 +11,7 @@ import numpy as np
 from thresher.methods.settings import setting
 from thresher.samplers import top_k
 from thresher.signals.length import Length
-from thresher.types import Columns, ModelIdentity, Selection, Signal
+from thresher.types import Columns, MethodContext, Selection, Signal
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class LongestAnswers:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = "The longest answers first."
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {"length": Length(self.unit)}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         length = columns["length"]["length"]
         return Selection(top_k(length, budget, columns.ties), {"length": np.asarray(length, np.int32)})

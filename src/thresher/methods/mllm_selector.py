@@ -24,7 +24,7 @@ from thresher.samplers import argsort_descending, weighted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.training.recipe import Recipe
-from thresher.types import Columns, ModelIdentity, Selection, Signal, TrainedModel
+from thresher.types import Columns, MethodContext, Selection, Signal, TrainedModel
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,15 @@ class MllmSelector:
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ConfigError(f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none.")
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        return self._signals(model, seed, None)
-
-    def signals_within(self, model: ModelIdentity | None, seed: int, budget: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         """At most a third of the selection is seed rows, so a small budget has a seed model of its own."""
-        return self._signals(model, seed, budget // 3)
-
-    def _signals(self, model: ModelIdentity | None, seed: int, most: int | None) -> Mapping[str, Signal]:
-        rows = SeedRows(self.seed_fraction, seed, most)
-        recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=seed)
-        trained = TrainedModel(require_model(model, self.name), recipe, rows)
+        most = None if context.budget is None else context.budget // 3
+        rows = SeedRows(self.seed_fraction, context.seed, most)
+        recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=context.seed)
+        trained = TrainedModel(require_model(context, self.name), recipe, rows)
         return {"seed_rows": rows, "necessity": AnswerLoss(trained)}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n, k = len(columns), min(budget, len(columns))
         necessity = np.asarray(columns["necessity"]["nll"], np.float32)
         seed = np.flatnonzero(columns["seed_rows"]["chosen"])

@@ -35,7 +35,7 @@ from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenS
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.written_score import WrittenScore
 from thresher.training.recipe import Recipe
-from thresher.types import AnyModel, Columns, Lessons, ModelIdentity, Selection, Signal, TrainedModel
+from thresher.types import AnyModel, Columns, Lessons, MethodContext, ModelIdentity, Selection, Signal, TrainedModel
 
 ALIASES = {"ocr": "optical_character_recognition", "icl": "in_context_learning", "stem": "stem_knowledge"}
 NO_STYLE = "no known style"
@@ -49,11 +49,17 @@ class Mmssr:
     Best first: in the order in which rows are taken.
     """
 
-    judge: str = setting("model", "who answers: model (that of --model, as it is), or another folder, hub id or URL")
-    scorer: str | None = setting(None, "a model trained to score capabilities: a folder or hub id; needs a styler")
-    styler: str | None = setting(None, "a model trained to name styles; may be the scorer")
+    judge: str = setting(
+        "model", "who answers: model (that of --model, as it is), or another folder, hub id or URL", role=True
+    )
+    scorer: str | None = setting(
+        None, "a model trained to score capabilities: a folder or hub id; needs a styler", role=True
+    )
+    styler: str | None = setting(None, "a model trained to name styles; may be the scorer", role=True)
     teacher: str | None = setting(
-        None, "a strong model (folder, hub id, URL) from whose answers on a sample scorer and styler are trained"
+        None,
+        "a strong model (folder, hub id, URL) from whose answers on a sample scorer and styler are trained",
+        role=True,
     )
     teacher_fraction: float = setting(0.02, "part of the pool that the teacher is asked about, at most 0.15")
     teacher_answers: Literal["likelihood", "generate"] = setting(
@@ -124,22 +130,15 @@ class Mmssr:
 
     # ------------------------------------------------------------------------------------------ what is asked
 
-    def models(self) -> Mapping[str, str]:
-        named = {"judge": self.judge, "scorer": self.scorer, "styler": self.styler, "teacher": self.teacher}
-        return {role: spec for role, spec in named.items() if spec not in (None, "model")}
-
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        """Where no model is named by role."""
-        return self.signals_of_roles({} if model is None else {"model": model}, seed, 0)
-
-    def signals_of_roles(self, models: Mapping[str, ModelIdentity], seed: int, budget: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         """`score_NAME` a capability, `style_0` … or `styles`; with a teacher also `teacher_…` and `sample`."""
+        models, seed = context.roles, context.seed
         if self.teacher is None:
             if self.scorer is not None:
                 return self._columns(models["scorer"], models["styler"])
-            judge = models["judge"] if self.judge != "model" else require_model(models.get("model"), self.name)
+            judge = models["judge"] if self.judge != "model" else require_model(context, self.name)
             return self._columns(judge, judge)
-        base = require_model(models.get("model"), self.name)
+        base = require_model(context, self.name)
         sample = TeacherSample(self.teacher_fraction, seed)
         scores, styles = self._teacher(models["teacher"], sample)
         recipe = Recipe(
@@ -243,7 +242,7 @@ class Mmssr:
             return self.threshold
         return USELESS if self.score == "expected" and self.compat == "none" else 0.0
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         asked = self._asked()
         field = "best" if self.score == "argmax" else "score"
         scores = [np.asarray(columns[f"score_{c.name}"][field], np.float32) for c in asked]

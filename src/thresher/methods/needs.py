@@ -1,13 +1,12 @@
-"""What a method needs from a model, read off its signals: nobody has to declare it twice."""
+"""What a method needs (models, training, a target set, extras), read off its signals: nobody declares it twice."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
+from collections.abc import Iterator
 
 from thresher.errors import ConfigError
-from thresher.types import Capability, Method, ModelIdentity, RolesMethod, Signal, TargetMethod, TrainedModel
-
-_ANY_MODEL = ModelIdentity(weights="any", architecture="any", dtype="float32", pixels="pil")
+from thresher.types import Capability, Method, MethodContext, ModelIdentity, OfTarget, Signal, TrainedModel
 
 
 def no_model(what: str) -> ConfigError:
@@ -19,28 +18,31 @@ def no_model(what: str) -> ConfigError:
     )
 
 
-def require_model(model: ModelIdentity | None, method: str) -> ModelIdentity:
-    """`model`, or a ConfigError that says how to name one."""
-    if model is None:
+def require_model(context: MethodContext, method: str) -> ModelIdentity:
+    """The context's model, or a ConfigError that says how to name one."""
+    if context.model is None:
         raise no_model(f"--method {method}")
-    return model
+    return context.model
 
 
 def needs(method: Method) -> tuple[Capability, ...]:
     """Capabilities that its row signals, and what these are computed from, ask of a backend; () = needs no model."""
-    found: list[Capability] = []
-    for signal in _all_signals(method):
-        need = getattr(signal, "needs", Capability.NONE)
-        if need is not Capability.NONE and need not in found:
-            found.append(need)
-    return tuple(found)
+    found = [getattr(signal, "needs", Capability.NONE) for signal in _all_signals(method)]
+    return tuple(dict.fromkeys(need for need in found if need is not Capability.NONE))
+
+
+def models_of(method: Method) -> dict[str, str]:
+    """Role -> folder, hub id or URL of each further model that the method asks with these settings."""
+    given = _models_given(method)
+    if not given:
+        return {}
+    asked = set(_models(method))
+    return {role: spec for role, spec in given.items() if ModelIdentity.unresolved(role) in asked}
 
 
 def asks_the_model(method: Method) -> bool:
     """Whether `--model` itself is asked or trained: a method all of whose models are named by role does without."""
-    if not isinstance(method, RolesMethod) or not method.models():
-        return bool(needs(method))
-    return any(_is_main(value) for signal in _all_signals(method) for value in vars(signal).values())
+    return ModelIdentity.unresolved("model") in _models(method)
 
 
 def trains(method: Method) -> bool:
@@ -50,29 +52,41 @@ def trains(method: Method) -> bool:
 
 def aims(method: Method) -> bool:
     """Whether the method, with these settings, aims at a target set: a validation set must be given."""
-    return isinstance(method, TargetMethod) and bool(method.target_signals(_stand_ins(method), 0))
+    return any(isinstance(signal, OfTarget) for signal in method.signals(_unresolved(method)).values())
 
 
-def _stand_ins(method: Method) -> dict[str, ModelIdentity]:
-    roles = method.models() if isinstance(method, RolesMethod) else {}
-    return {"model": _ANY_MODEL} | {role: replace(_ANY_MODEL, weights=f"any {role}") for role in roles}
+def extras_of(method: Method) -> tuple[str, ...]:
+    """Extras of thresher that the method's signals declare (besides those that any model needs to run or train)."""
+    named = method.signals(_unresolved(method)).values()
+    declared = [*_all_signals(method), *(signal for signal in named if isinstance(signal, OfTarget))]
+    return tuple(dict.fromkeys(extra for signal in declared for extra in getattr(signal, "extras", ())))
 
 
-def _is_main(value: object) -> bool:
-    return value == _ANY_MODEL or (isinstance(value, TrainedModel) and value.base == _ANY_MODEL)
+def _models_given(method: Method) -> dict[str, str]:
+    fields = [f for f in dataclasses.fields(method) if f.metadata.get("role")]  # type: ignore[arg-type]
+    given = {f.name: getattr(method, f.name) for f in fields}
+    return {role: spec for role, spec in given.items() if spec not in (None, "model")}
 
 
-def _all_signals(method: Method) -> list[Signal]:
-    """The signals of a selection with stand-in models, and the inputs of each."""
-    if isinstance(method, RolesMethod):
-        queue = list(method.signals_of_roles(_stand_ins(method), 0, 1000).values())
-    else:
-        queue = list(method.signals(_ANY_MODEL, 0).values())
-    if isinstance(method, TargetMethod):
-        queue += method.target_signals(_stand_ins(method), 0).values()
-    found = []
+def _unresolved(method: Method) -> MethodContext:
+    roles = {role: ModelIdentity.unresolved(role) for role in _models_given(method)}
+    return MethodContext(ModelIdentity.unresolved("model"), roles)
+
+
+def _all_signals(method: Method) -> Iterator[Signal]:
+    """The signals of pool and target set, and the inputs of each."""
+    named = method.signals(_unresolved(method)).values()
+    queue = [signal.signal if isinstance(signal, OfTarget) else signal for signal in named]
     while queue:
         signal = queue.pop(0)
-        found.append(signal)
+        yield signal
         queue.extend(signal.inputs().values())
-    return found
+
+
+def _models(method: Method) -> Iterator[ModelIdentity]:
+    for signal in _all_signals(method):
+        for value in vars(signal).values():
+            if isinstance(value, TrainedModel):
+                yield value.base
+            elif isinstance(value, ModelIdentity):
+                yield value

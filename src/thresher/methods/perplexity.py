@@ -13,7 +13,7 @@ from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending
 from thresher.samplers.ordering import inverse_permutation, stable_order
 from thresher.signals.answer_loss import AnswerLoss
-from thresher.types import Columns, ModelIdentity, Selection, Signal
+from thresher.types import Columns, MethodContext, Selection, Signal
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Perplexity:
     paper: ClassVar[str] = "Marion et al., When Less is More, arXiv:2309.04564"
     summary: ClassVar[str] = "Answers of high, middle or low perplexity under the model."
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
-        return {"loss": AnswerLoss(require_model(model, self.name))}
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        return {"loss": AnswerLoss(require_model(context, self.name))}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         nll = np.asarray(columns["loss"]["nll"], np.float32)
         score = nll
         if self.where == "bottom":

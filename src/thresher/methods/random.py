@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from thresher.samplers.ordering import stable_order
-from thresher.types import Columns, ModelIdentity, Selection, Signal
+from thresher.types import Columns, MethodContext, Selection, Signal
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,8 @@ class Random:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = "A uniform draw."
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         return Selection(stable_order(columns.ties)[:budget], {})

@@ -18,9 +18,15 @@ from typing import Any
 from thresher.errors import ConfigError, nearest
 
 
-def setting(default: Any, help: str) -> Any:
-    """A dataclass field with a default and a sentence that `thresher methods` shows."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, *, role: bool = False) -> Any:
+    """A dataclass field that is a setting of a method.
+
+    default: its value where the user gives none.
+    help: a sentence that `thresher methods` shows.
+    role: the value names a further model (a folder, a hub id, a server's URL); the field's name is its role.
+        None and "model" stand for the model named with `--model`.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "role": role})
 
 
 @dataclass(frozen=True)

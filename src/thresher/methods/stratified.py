@@ -10,7 +10,7 @@ import numpy as np
 
 from thresher.methods.settings import setting
 from thresher.samplers import stratified
-from thresher.types import Columns, ModelIdentity, Selection, Signal
+from thresher.types import Columns, MethodContext, Selection, Signal
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Stratified:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = "A uniform draw from every source, in proportion or in equal parts."
 
-    def signals(self, model: ModelIdentity | None, seed: int) -> Mapping[str, Signal]:
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
 
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         rows = stratified(columns.source, budget, columns.ties, self.by)
         notes: list[str] = []
         size = np.bincount(columns.source)

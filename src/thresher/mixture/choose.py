@@ -50,7 +50,6 @@ def choose(ask: Ask, columns: Columns, k: int, given: Given, groups: Groups | No
         else _onto(whole, ask(columns.take(free), min(room, len(free))), free)
     )
     rows, reason, notes = part.rows, dict(part.reason), list(part.notes)
-    weights = part.weights
     taken_by = np.full(n, "", "U10")
     taken_by[rows] = METHOD
     if groups is not None:
@@ -58,16 +57,13 @@ def choose(ask: Ask, columns: Columns, k: int, given: Given, groups: Groups | No
         chosen = np.bincount(group[rows], minlength=len(groups))
         wanted = targets(limits, chosen, min(room, len(free)))
         if not np.array_equal(wanted, chosen):
-            rows, weights = _again(ask, columns, free, group, part, wanted, limits, reason, notes, taken_by)
+            rows = _again(ask, columns, free, group, part, wanted, limits, reason, notes, taken_by)
             about = " What follows is on its own choice, before that." if notes else ""
             notes.insert(0, _moved(groups, chosen, wanted) + about)
     taken_by[kept] = KEEP
     reason["taken_by"] = taken_by
-    if weights is not None:
-        weights = np.concatenate([np.ones(len(kept), np.asarray(weights).dtype), weights])
-    return Selection(
-        np.concatenate([kept, rows]).astype(np.int64), reason, tuple(dict.fromkeys(notes)), weights, whole.findings
-    )
+    rows = np.concatenate([kept, rows]).astype(np.int64)
+    return Selection(rows, reason, tuple(dict.fromkeys(notes)), whole.findings)
 
 
 def _limits(groups: Groups, group: np.ndarray, given: Given, k: int) -> Bounds:
@@ -89,21 +85,17 @@ def _again(
     reason: dict[str, np.ndarray],
     notes: list[str],
     taken_by: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """(rows best first, weights): each group's rows, asked again where the count is another. Fills in `reason`."""
-    pieces, weights = [], []
+) -> np.ndarray:
+    """Each group's rows, best first, asked again where the count is another. Fills in `reason`."""
+    pieces = []
     for g in range(len(wanted)):
         mine = part.rows[group[part.rows] == g]
-        weight = None if part.weights is None else np.asarray(part.weights)[group[part.rows] == g]
         if len(mine) != wanted[g]:
             members = free[group[free] == g]
             taken_by[mine] = ""
             answer = ask(columns.take(members), int(wanted[g])) if wanted[g] else None
             mine = members[:0] if answer is None else members[answer.rows]
-            weight = None if part.weights is None else np.ones(len(mine), np.asarray(part.weights).dtype)
             if answer is not None:
-                if weight is not None and answer.weights is not None:
-                    weight = np.asarray(answer.weights)
                 _overwrite(reason, answer, members)
                 least = int(limits.low[g] - limits.given[g])
                 if len(mine) < least:  # the method found no more, and the quota says there must be
@@ -111,13 +103,11 @@ def _again(
                     left = left[np.argsort(columns.ties[left], kind="stable")][: least - len(mine)]
                     notes.append(f"{len(left):,} rows were drawn at random for a quota: the method found no more.")
                     mine = np.concatenate([mine, left])
-                    weight = None if weight is None else np.concatenate([weight, np.ones(len(left), weight.dtype)])
             taken_by[mine] = QUOTA
         pieces.append(mine)
-        weights.append(weight)
     order = interleaved([len(p) for p in pieces])
-    rows = np.concatenate(pieces)[order]
-    return rows, None if part.weights is None else np.concatenate([w for w in weights if w is not None])[order]
+    ordered: np.ndarray = np.concatenate(pieces)[order]
+    return ordered
 
 
 def interleaved(sizes: list[int]) -> np.ndarray:
@@ -134,7 +124,7 @@ def _onto(whole: Selection, part: Selection, at: np.ndarray) -> Selection:
     """`part`, of the rows `at` of all, with the reasons of `whole` where it has none."""
     reason = {name: np.array(a) for name, a in whole.reason.items()}
     _overwrite(reason, part, at)
-    return Selection(at[part.rows], reason, part.notes, part.weights, whole.findings)
+    return Selection(at[part.rows], reason, part.notes, whole.findings)
 
 
 def _overwrite(reason: dict[str, np.ndarray], answer: Selection, at: np.ndarray) -> None:

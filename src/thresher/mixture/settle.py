@@ -39,7 +39,6 @@ class Chosen:
     considered: np.ndarray
     evidence: dict[str, np.ndarray]
     notes: list[str]
-    weights: np.ndarray | None
     findings: Findings | None = None
 
 
@@ -170,9 +169,7 @@ class Settled:
         evidence = {name: np.asarray(a) for name, a in chosen.reason.items()}
         for name, values in self.evidence.items():
             evidence[name] = values[considered]
-        return Chosen(
-            considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.weights, chosen.findings
-        )
+        return Chosen(considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.findings)
 
 
 def settled_for(
@@ -299,10 +296,6 @@ def _with_outside(inside: Chosen, extra: Mapping[str, np.ndarray], notes: list[s
         if name == "taken_by":
             blank = np.repeat(np.array(list(extra), "U10"), [len(r) for r in extra.values()])
         evidence[name] = np.concatenate([values, blank])
-    weights = inside.weights
-    if weights is not None:
-        ones = [np.ones(len(r), np.asarray(weights).dtype) for r in extra.values()]
-        weights = np.concatenate([ones[0], weights, ones[1]])
     rows = np.concatenate([extra[KEEP], inside.rows, extra[UNSCORABLE]])
     considered = np.concatenate([inside.considered, outside])
-    return Chosen(rows, considered, evidence, notes, weights, inside.findings)
+    return Chosen(rows, considered, evidence, notes, inside.findings)

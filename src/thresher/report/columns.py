@@ -52,7 +52,6 @@ KNOWN: dict[str, Meaning] = {
     "seed_row": Meaning("Seed row"),
     "held": Meaning("Held back as suspected noise", short="held back"),
     "source": Meaning("Source"),
-    "weight": Meaning("Weight", "", "in training"),
     "capability": Meaning("Capability"),
     "score": Meaning("Score", "", "higher: worth more"),
     "style": Meaning("Interaction style"),

@@ -8,7 +8,6 @@ half only; `run.select` is one call of each. Ties compute, targeted and mixture 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from thresher.mixture import Settled
 from thresher.selection.result import Failure, Outcome, Recipe
 from thresher.selection.target import Aimed, OnLeak, aim, check, leaks
 from thresher.signals.one_shot import OneShot
-from thresher.types import Budget, Columns, Method, Selection, Signal, TargetMethod
+from thresher.types import Budget, Columns, Method, Selection, Signal
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -49,14 +48,10 @@ class Prepared:
         Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left at 0.
         """
         settled = settled.without(self.gone) if len(self.gone) else settled
-        chooser: Method | Aimed = method
-        if self.aimed is not None:
-            assert isinstance(method, TargetMethod)
-            chooser = dataclasses.replace(self.aimed, method=method)
+        target = None if self.aimed is None else self.aimed.columns
 
         def ask(given: Columns, k: int) -> Selection:
-            lot = hashlib.sha256(b"%d|%s" % (self.means.seed, method.name.encode())).digest()
-            answer = chooser.select(given, k, np.random.default_rng(int.from_bytes(lot)))
+            answer = method.select(given, k, target)
             _check(method, answer, given, k)
             return answer
 
@@ -66,8 +61,6 @@ class Prepared:
         place[considered] = np.arange(len(considered))
         at = place[chosen.rows]
         evidence = dict(chosen.evidence)
-        if chosen.weights is not None:
-            evidence["weight"] = _spread(chosen.weights, at, len(considered))
         failures = [f for f in self.failures if not settled.keep[f.row]]
         computation, means = self.computation, self.means
         recipe = Recipe(
@@ -171,12 +164,6 @@ def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
     assert int(seen.sum()) == len(rows), f"{where} gave a row twice"
     for name, array in chosen.reason.items():
         assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
-
-
-def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    out = np.zeros(n, dtype=np.asarray(values).dtype)
-    out[rows] = values
-    return out
 
 
 def _failures(computation: Computation) -> list[Failure]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from thresher.extras import check_models, require
-from thresher.methods.needs import trains
-from thresher.types import ExtrasMethod, Method, RolesMethod
+from thresher.methods.needs import aims, extras_of, models_of, trains
+from thresher.types import Method
 
 
 def check_extras(method: Method, *, model: str | None, asks: bool, dedup: str | None, rounds: int = 1) -> None:
@@ -16,14 +16,14 @@ def check_extras(method: Method, *, model: str | None, asks: bool, dedup: str | 
     option = f"--method {method.name}"
     if dedup == "near":
         require("duplicates", "--dedup near")
-    if isinstance(method, ExtrasMethod):
-        for extra in method.extras():
-            require(extra, option)
+    if aims(method):
+        require("duplicates", option)  # the pool is compared with the target set
+    for extra in extras_of(method):
+        require(extra, option)
     if trains(method):
         require("train", f"{option} trains a model first, which")
     if rounds > 1:
         require("train", f"--rounds {rounds} trains a model, which")
     if asks and model is not None:
         check_models([(model, f"--model {model}")])
-    if isinstance(method, RolesMethod):
-        check_models((spec, f"{role}={spec}") for role, spec in method.models().items())
+    check_models((spec, f"{role}={spec}") for role, spec in models_of(method).items())

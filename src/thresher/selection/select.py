@@ -53,7 +53,7 @@ def select(
     them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
     whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
     device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
-    of a `RolesMethod`, by role. `target`: the set that a `TargetMethod` aims at; rows of the pool that repeat its questions
+    of the method, by role. `target`: the set that the method aims at; rows of the pool that repeat its questions
     are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`: rows that are not to be chosen again.
     `mixture`: quotas, rows that are kept or left out. `force`: go on with scores that mean nothing, such as those of a judge
     that gives no probability to its answers.

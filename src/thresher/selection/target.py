@@ -1,6 +1,6 @@
 """The target set of a selection: its columns, and what must be true of it before anything is paid for.
 
-A `TargetMethod` aims at a second set of rows. They are computed as the pool's are (same store, same models, same rules for
+A method may aim at a second set of rows. They are computed as the pool's are (same store, same models, same rules for
 rows that fail), before the pool's, because they are few. Ties pools, store and duplicates together; `run` uses it.
 """
 
@@ -19,7 +19,7 @@ from thresher.console.words import counted
 from thresher.engine import Computation, Means, SignalRun, begin, commonest
 from thresher.engine.graph import target_signals_of
 from thresher.errors import ConfigError, PoolError, TooManyFailures
-from thresher.types import Columns, Method, Selection, TargetMethod
+from thresher.types import Columns, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -33,15 +33,11 @@ SHOWN = 3  # examples in a message
 
 @dataclass(frozen=True)
 class Aimed:
-    """A method together with the target set that it aims at: chooses as a method does."""
+    """The target set that a method aims at."""
 
-    method: TargetMethod
-    pool: Pool  # of the target
+    pool: Pool
     computation: Computation
     columns: Columns
-
-    def select(self, columns: Columns, budget: int, rng: np.random.Generator) -> Selection:
-        return self.method.select_for(columns, self.columns, budget, rng)
 
     @property
     def runs(self) -> list[SignalRun]:
@@ -88,7 +84,7 @@ def aim(
     """
     if not check(method, target, means.model, means.roles):
         return None
-    assert isinstance(method, TargetMethod) and target is not None
+    assert target is not None
     signals = target_signals_of(method, means.model, means.roles, means.seed)
     try:
         computation = start(target, signals, means)
@@ -99,7 +95,7 @@ def aim(
     rows = computation.order[computation.active]
     values = {**found.values, "row": {"row": rows}}
     columns = Columns(found.digest, found.ties, found.source, found.source_names, values)
-    return Aimed(method, target, computation, columns)
+    return Aimed(target, computation, columns)
 
 
 def leaks(

@@ -25,7 +25,7 @@ from thresher.backends import ModelHandle
 from thresher.engine import Means
 from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
-from thresher.methods.needs import aims, asks_the_model
+from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import settings_of
 from thresher.mixture import Mixture, settled_for
 from thresher.mixture.memory import Memory
@@ -38,7 +38,7 @@ from thresher.selection.config import RunConfig
 from thresher.selection.prepare import Prepared, prepare
 from thresher.selection.target import check, leaks
 from thresher.storage.columns import Store
-from thresher.types import Budget, Method, ModelIdentity, RolesMethod
+from thresher.types import Budget, Method, ModelIdentity
 from thresher.viewer.pins import DROP, KEEP, Pins
 from thresher.viewer.recall import NeedsModel, Recall
 from thresher.viewer.shown import Ask, Shown
@@ -139,7 +139,7 @@ class Session:
 
     def roles_of(self, method: Method) -> dict[str, ModelHandle]:
         """The further models of the method, by role. Raises NeedsModel for one that this selection did not ask."""
-        asked = method.models() if isinstance(method, RolesMethod) else {}
+        asked = models_of(method)
         for role, spec in asked.items():
             if spec not in self.handles:
                 known = ", ".join(self.handles) or "none"
@@ -287,7 +287,7 @@ class Session:
         if not aims(method):
             told |= {"validation": None, "validation_images": None, "on_leak": None, "rounds": None}
         if not asks_the_model(method):
-            roles_only = isinstance(method, RolesMethod) and bool(method.models())
+            roles_only = bool(models_of(method))
             told |= {"model": None, "backend": "hf", "url": None}
             told |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
         return replace(self.config, **told)
