@@ -10,9 +10,10 @@ import pytest
 from tests.methods.planted import columns_of, digests, like_real, sample_columns, target_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
-from thresher.methods import METHODS, describe, load
+from thresher.methods import METHODS, describe, load, method_class
 from thresher.methods.needs import aims, models_of, needs
 from thresher.methods.settings import as_text, parse, settings_of
+from thresher.testing import check_method
 from thresher.types import Capability, Columns, MethodContext, ModelIdentity, OfTarget, Signal
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
@@ -57,6 +58,20 @@ def select(name, settings, columns, k):
 def choose(method, columns, k):
     """As a run does: a method that aims at a validation set gets its columns too."""
     return method.select(columns, k, target_columns() if aims(method) else None)
+
+
+@every
+def test_keeps_the_rules_of_all_methods(name, settings):
+    """The public checks, which authors of plug-ins run on their methods; another process for the defaults only."""
+    target = target_columns() if aims(load(name, settings)) else None
+    check_method(
+        method_class(name),
+        settings,
+        columns=sample_columns(200),
+        target=target,
+        nested=name in ("random", "length"),
+        other_process=not settings,
+    )
 
 
 @every
