@@ -145,7 +145,7 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     assert len(gone) == 5 and {g["row"] for g in gone} == set(range(len(records))) - copies.keys()
     assert {g["duplicate_group"] for g in gone} <= copies.keys()
     again = run.select(pool, FirstTies(), Budget("100%"), store=store)
-    output.write(again, pool, None, tmp_path / "out")
+    output.write(again, pool, None, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out" / "duplicates.parquet").exists()  # it would contradict the new selection
     assert any("left out as copies" in note for note in out.notes)
 

@@ -218,5 +218,5 @@ def test_what_is_written(pool: Pool, target: Pool, store: Store, tmp_path: Path)
     counts = json.loads((tmp_path / "out" / "errors.json").read_text())
     assert counts["wrong"] == 16 and {t["task"]: t["rows"] for t in counts["tasks"]} == {"even": 12, "odd": 12}
     random = run.select(pool, load("random"), Budget("12"), store=store)
-    output.write(random, pool, None, tmp_path / "out")  # what the new selection does not have must go
+    output.write(random, pool, None, tmp_path / "out", overwrite=True)  # what the new selection does not have must go
     assert not (tmp_path / "out" / "errors.json").exists() and not (tmp_path / "out" / "errors.jsonl").exists()
