@@ -132,15 +132,11 @@ def read_options(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     markers = [(m[2] or m[3], m.start(), m.end()) for m in _MARKER.finditer(text)]
     best: list[tuple[str, int, int]] = []
-    for start, (letter, _, _) in enumerate(markers):
-        if letter != "A":
-            continue
-        run = [markers[start]]
-        for marker in markers[start + 1 :]:
-            if marker[0] == chr(ord("A") + len(run)):
-                run.append(marker)
-        if len(run) >= 2:
-            best = run
+    second = max((k for k, (letter, _, _) in enumerate(markers) if letter == "B"), default=-1)
+    first = max((k for k in range(second) if markers[k][0] == "A"), default=-1)
+    for marker in markers[first:] if first >= 0 else ():
+        if marker[0] == chr(ord("A") + len(best)):
+            best.append(marker)
     options = []
     for k, (_, _, begin) in enumerate(best):
         end = best[k + 1][1] if k + 1 < len(best) else len(text)

@@ -18,6 +18,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "unsafe-path": ("error", "image path leaves the image folder", f"never opened; {_FAILS}"),
     "remote-url": ("error", "image is a URL", f"never fetched; {_FAILS}"),
     "bad-image": ("error", "`image` is neither a path nor a list of paths", _FAILS),
+    "unread-media": (
+        "error",
+        "an image, video or audio in a field that is not read, and nothing else to look at",
+        _FAILS,
+    ),
     "placeholder-mismatch": ("error", "count of <image> differs from count of images", _FAILS),
     "media-marker": (
         "error",
@@ -28,7 +33,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "no-answer": ("error", "no answer text at all", _FAILS),
     "bad-turn": ("error", "a turn is not an object", _FAILS),
     "unknown-role": ("error", "a turn's `from` is none of human, gpt, system", _FAILS),
-    "bad-value": ("error", "a turn's `value` is not text", _FAILS),
+    "bad-value": ("error", "a turn's `value` is neither text nor parts that are read", _FAILS),
     "invalid-text": ("error", "invalid UTF-8 or a lone surrogate in a text", _FAILS),
     "nul-byte": ("error", "a NUL character (or U+E000) in a text", _FAILS),
     "video": ("error", "a video row", "scored by no model yet: see --unscorable; ordinary where no model is needed"),
@@ -67,7 +72,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
         "scored once; each copy can be selected unless --dedup exact is given",
     ),
     "near-duplicate": ("info", "nearly the same as an earlier row", "nothing, unless --dedup near is given"),
-    "duplicate-image": ("info", "same image file under another name", "nothing: these are different images to a run"),
+    "duplicate-image": (
+        "info",
+        "same image file under another name",
+        "nothing: a run identifies images by content, so they are one image",
+    ),
     "placeholder-missing": (
         "info",
         "images but no <image> in the text",

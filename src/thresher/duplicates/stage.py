@@ -1,6 +1,6 @@
 """`--dedup`: before anything is scored, of rows that say the same only one is left for the method to see.
 
-Which one: a row of --keep, else one that no problem is known of, else the first in canonical order. That depends on the
+Which one: a row of --keep, else the first in canonical order. A row with a problem is nobody's copy. That depends on the
 records alone, not on their order in the file nor on the seed. Computes (or loads) signals of all rows through the store: what
 texts and pictures look like or, for semantic, what a model makes of them.
 """
@@ -65,17 +65,20 @@ def representatives(
     `threshold`: similarity from which rows are copies; None: the default of `how`. `model`: for semantic, whose view counts.
     `score`: whether rows may be shown to the model now; if not and some were not yet, no row is taken for a copy.
 
-    A row with a picture that cannot be read is nobody's copy. Raises ConfigError (semantic without a model), CapabilityError (a
-    model behind a server), MissingExtra without the extra `duplicates`, StoreError.
+    A row that a problem is known of, or with a picture that cannot be read, is nobody's copy.
+    Raises ConfigError (semantic without a model), CapabilityError (a model behind a server),
+    MissingExtra without the extra `duplicates`, StoreError.
     """
     if how == "near":
         require("duplicates", "--dedup near")
     means = Means(store, seed, model, on_missing="exclude", progress=progress)
     order = _best_first(pool, keep)
+    compared = within | keep
+    compared[list(pool.problems)] = False  # what such a row shows is not known, so it may differ from any other
     if how == "semantic":
-        rows, group_of, note = _by_meaning(pool, order, within | keep, means, threshold, score)
+        rows, group_of, note = _by_meaning(pool, order, compared, means, threshold, score)
     else:
-        rows, group_of = _labelled(pool, how, within | keep, means, threshold)
+        rows, group_of = _labelled(pool, how, compared, means, threshold)
         note = f"--dedup {how}"
     known = np.zeros(len(pool), bool)
     known[rows] = True
@@ -99,9 +102,7 @@ def _best_first(pool: Pool, keep: np.ndarray) -> np.ndarray:
     """int64 [n]: the rows, those that make better representatives first."""
     place = np.empty(len(pool), np.int64)
     place[pool.order] = np.arange(len(pool))
-    flawed = np.zeros(len(pool), bool)
-    flawed[list(pool.problems)] = True
-    return np.lexsort((place, flawed, ~keep))
+    return np.lexsort((place, ~keep))
 
 
 def embedding_of(model: ModelHandle | None) -> RowEmbedding:

@@ -16,6 +16,12 @@ from thresher.types import IMAGE_PLACEHOLDER
 VIDEO_PLACEHOLDER = "<video>"
 AUDIO_PLACEHOLDER = "<audio>"
 SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}  # role -> LLaVA's `from`
+PARTS = {  # types of the parts of a turn that are read
+    **dict.fromkeys(("text", "input_text", "output_text"), "text"),
+    **dict.fromkeys(("image", "image_url", "input_image"), "image"),
+    **dict.fromkeys(("video", "video_url", "input_video"), "video"),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), "audio"),
+}
 _PAYLOAD = ("image", "image_url", "url", "path", "source", "bytes")
 
 
@@ -114,23 +120,24 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
         if isinstance(part, str):
             text += part
             continue
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+        named = part.get("type") if isinstance(part, dict) else None
+        kind = PARTS.get(named) if isinstance(named, str) else None
+        if kind == "text" and isinstance(part.get("text"), str):
             text += part["text"]
-        elif kind in ("image", "image_url", "input_image"):
+        elif kind == "image":
             text += IMAGE_PLACEHOLDER
             payload = _payload(part)
             if payload is not None:
                 images.append(payload)
             elif beside:
                 images.append(beside.pop(0))
-        elif kind in ("video", "video_url"):
+        elif kind == "video":
             text += VIDEO_PLACEHOLDER
-            videos.append(part.get("video") or part.get("video_url") or part.get("path") or "")
-        elif kind in ("audio", "audio_url", "input_audio"):
+            videos.append(_medium(part, named, kind))
+        elif kind == "audio":
             text += AUDIO_PLACEHOLDER
-            audios.append(part.get(kind) or part.get("audio") or part.get("path") or part.get("url") or "")
-        elif kind is None and isinstance(part, dict) and isinstance(part.get("text"), str):
+            audios.append(_medium(part, named, kind))
+        elif named is None and isinstance(part, dict) and isinstance(part.get("text"), str):
             text += part["text"]
         else:
             return parts
@@ -139,6 +146,11 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
     shown.audios += audios
     shown.beside = beside
     return text
+
+
+def _medium(part: dict[str, Any], named: str | None, kind: str) -> Any:
+    """What a part of video or audio shows: all that it says, where that has no name that is known."""
+    return next((part[name] for name in (named, kind, "path", "url") if name and part.get(name)), part)
 
 
 def _payload(part: dict[str, Any]) -> Any:

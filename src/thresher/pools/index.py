@@ -22,7 +22,7 @@ from thresher.pools.contents import Table, identity
 from thresher.pools.layouts import converter
 from thresher.pools.locate import Source, where
 from thresher.pools.parts import Part
-from thresher.pools.readers import container_of, formats_in_words, layout_of
+from thresher.pools.readers import container_of, formats_in_words, layout_of, names_layout
 from thresher.pools.records import EXPECTED, Span
 from thresher.pools.texts import Texts
 from thresher.types import DIGEST, digests_to_array, digests_to_bytes, row_digest
@@ -99,10 +99,11 @@ def _file(source: Source, root: str, prefix: str, advance: Advance | None, parts
     """The blocks of one file; its Part is added to `parts`."""
     with files.open_file(source.uri) as file:
         container = container_of(file, source.uri, source.format)
-        part = Part(source.uri, container, source.columns and "llamafactory", source.columns)
+        part = Part(source.uri, container, source.columns and "llamafactory", columns=source.columns)
         rows = part.rows(file)
         if not part.layout:
-            part = Part(source.uri, container, layout_of(rows, source.uri, container, source.format), "")
+            layout = layout_of(rows, source.uri, container, source.format)
+            part = Part(source.uri, container, layout, chosen=names_layout(source.format))
         parts.append(part)
 
         def images() -> Images:
@@ -113,10 +114,8 @@ def _file(source: Source, root: str, prefix: str, advance: Advance | None, parts
             if size == os.path.getsize(source.uri):  # else it was unpacked
                 spans = workers.spans(file, container, size)
                 if len(spans) > 1:
-                    return workers.read_parts(
-                        source.uri, rows, container, part.layout, source.source, images, prefix, spans, advance
-                    )
-        convert = converter(part.layout, part.columns)
+                    return workers.read_parts(part, rows, source.source, images, prefix, spans, advance)
+        convert = converter(part.layout, part.columns, part.chosen)
         return [read(rows, convert, source.source, images(), Span(), advance)]
 
 
@@ -161,7 +160,7 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
     none = np.zeros(len(size), np.int64)
     offset, length, part = joined("offset"), joined("length"), _join(columns["part"])
     return Index(
-        parts=Texts.of(json.dumps({"container": p.container, "layout": p.layout}) for p in parts),
+        parts=Texts.of(json.dumps({"container": p.container, "layout": p.layout, "chosen": p.chosen}) for p in parts),
         part=part,
         offset=offset,
         length=length,

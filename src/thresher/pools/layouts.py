@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from thresher.pools import alpaca, chat, messages, pairs, sharegpt, swift
+from thresher.pools import alpaca, chat, llava, messages, pairs, sharegpt, swift
 from thresher.text import parse_json
 
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
+_CHATS = ("conversations", "messages", "texts")  # fields that hold a conversation
 EXTRA = "extra_json"  # a JSON object of the fields that had no column of their own (what our parquet exports write)
 
 LAYOUTS: dict[str, tuple[str, Convert | None]] = {  # name -> what it looks like, conversion (None: declared in a file)
@@ -67,12 +68,18 @@ def recognise(record: Any, kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def converter(layout: str, columns: str = "") -> Convert | None:
-    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in dataset_info.json."""
+def converter(layout: str, columns: str = "", chosen: bool = False) -> Convert | None:
+    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in dataset_info.json.
+
+    `chosen`: the user named the layout. Else a record with two conversations has none that could be read: which of them
+    counts must not depend on the other records of its file.
+    """
     if layout == "llamafactory":
         return _with_extra(_declared(json.loads(columns)))
     convert = LAYOUTS[layout][1]
-    return None if convert is None else _with_extra(convert)
+    if convert is None:
+        return None
+    return _with_extra(convert if chosen else partial(_of_one, convert, layout))
 
 
 def restore(record: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +117,19 @@ def _with_extra(convert: Convert) -> Convert:
         return convert(record)
 
     return restored
+
+
+def _of_one(convert: Convert, layout: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record by `convert`, of the one conversation that it holds."""
+    if "messages" in record or "texts" in record or layout == "alpaca":
+        held = [key for key in _CHATS if isinstance(record.get(key), (list, dict)) and record[key]]
+        if len(held) > 1 and len(names := recognise(record, "")) > 1:
+            both = " and ".join(f"`{key}`" for key in held)
+            unclear = llava.Unclear(f"a conversation in each of {both}; say which with --format {' or '.join(names)}")
+            return {**record, "conversations": unclear}
+        if held and layout == "alpaca":
+            return sharegpt.to_llava(record)  # as in a file that has such records only
+    return convert(record)
 
 
 def _declared(entry: Mapping[str, Any]) -> Convert:

@@ -17,12 +17,12 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from thresher.pools import markers
+from thresher.pools import chat, markers, unread
 from thresher.pools.embedded import SHORTEST, image_of
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 6  # raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 7  # raise when the same record would be read differently: cached pools are then parsed anew
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
@@ -45,6 +45,10 @@ _MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio",
 _LONGEST_NAME = 4096  # characters of a path or address; a longer text is the medium itself
 
 _DECODE = json.JSONDecoder().decode
+
+
+class Unclear(str):
+    """In place of the turns: why they cannot be told."""
 
 
 class Parsed(NamedTuple):
@@ -73,7 +77,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         return _unreadable(f"unreadable: {_kind(record)} instead of an object", raw)
     conversations = record.get("conversations")
     if not isinstance(conversations, list) or not conversations:
-        if "conversations" in record:
+        if isinstance(conversations, Unclear):
+            what = str(conversations)
+        elif "conversations" in record:
             what = "`conversations` is " + ("an empty list" if conversations == [] else _kind(conversations))
         else:
             what = "no `conversations`"
@@ -93,7 +99,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
             problem = problem or f"unknown-role: {json.dumps(said, default=in_words)[:40]}"
             role = "unknown"
         if type(text) is not str:
-            problem = problem or f"bad-value: a turn's value is {_kind(text)} instead of text"
+            problem = problem or f"bad-value: {_not_text(text)}"
             text = "" if text is None else json.dumps(text, default=in_words)
         roles.append(role)
         texts.append(text)
@@ -102,7 +108,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     given = record.get("image")
     if given is None:
         given = record.get("images")
-    if not given:
+    if given is None or (not given and type(given) not in (int, float)):
         images: list[str | bytes] = []
     elif type(given) is str and ":" not in given and len(given) < SHORTEST:
         images = [given]
@@ -144,6 +150,11 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         problem = problem or wrong
     if angled and markers.has_grounding(texts):
         flags |= GROUNDING_TAGS
+    for one in unread.media(record):
+        if not images and not media and (not problem or problem.startswith("media-marker")):
+            problem = one.problem
+        if one.kind != "image" or problem == one.problem:  # beside an image that is read, another is a mask or the like
+            media = (*media, *_identities(one.kind, one.value))
     if placeholders != len(images):
         if placeholders == 0 and "user" in roles and not problem.startswith("media-marker"):
             first = roles.index("user")
@@ -303,6 +314,15 @@ def _encodable(texts: list[str]) -> bool:
             except UnicodeEncodeError:
                 return False
     return True
+
+
+def _not_text(value: Any) -> str:
+    """What a turn's value is instead of text: parts are a list that could not be read for one of them."""
+    if isinstance(value, list):
+        for part in value:
+            if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] not in chat.PARTS:
+                return f"a turn holds a part of type {part['type'][:40]!r}, which is not read"
+    return f"a turn's value is {_kind(value)} instead of text"
 
 
 def _kind(value: Any) -> str:

@@ -28,6 +28,7 @@ _TOKEN = re.compile(  # surely a token for one image
     re.IGNORECASE,
 )
 _WORD = re.compile(r"<(?:IMAGE|Image)>|\[(?:IMG|img)\]")  # ordinary texts may hold these too
+_WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{LONGEST}}}</\1>")  # named where it is shown, as Qwen-Audio does
 _EDGE = re.compile(r"\A\s*(<img>(?!</img>)|<video>|<audio>)|(<img>|<video>|<audio>)\s?\Z")
 _GROUNDING = re.compile(r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>")
 _OBJECT = re.compile(r"<ref-object>|<bbox>")
@@ -61,6 +62,10 @@ def read(texts: list[str], images: list[str | bytes], video: bool, audio: bool) 
         return Marked(texts, images, problem=_problem(tokens[0], len(tokens), len(images)))
     if sure or "<img>" in edges:
         return Marked(texts, images, problem=_problem((sure or edges)[0], len(tokens), 0))
+    for text in texts:
+        if "</" in text and (named := _WITHIN.search(text)):
+            problem = f"media-marker: {named[1]} is named inside the text ({named[0][:60]}), which is not read"
+            return Marked(texts, images, problem=problem)
     for kind, there in (("video", video), ("audio", audio)):
         if f"<{kind}>" in edges and not there:
             return Marked(

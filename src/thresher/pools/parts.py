@@ -15,6 +15,7 @@ class Part:
     uri: str
     container: str  # of readers.CONTAINERS
     layout: str  # of layouts.LAYOUTS
+    chosen: bool = False  # the user named the layout (--format)
     columns: str = ""  # JSON of the entry of a dataset_info.json, for the layout "llamafactory"
 
     def rows(self, file: BinaryIO) -> Rows:

@@ -65,7 +65,7 @@ class Pool:
         self.order: np.ndarray = index.order  # int64 [n]: by digest, then canonical record, then row
         self._root = self.image_root = root  # where image paths start: a resolved local folder, or an address
         self._files = Handles(self.parts, kept)
-        self._convert = [layouts.converter(p.layout, p.columns) for p in self.parts]
+        self._convert = [layouts.converter(p.layout, p.columns, p.chosen) for p in self.parts]
         if len(self.parts) == 1 and self.parts[0].container in ("json", "jsonl"):
             self._files.rows(0)  # kept open: one that is replaced later goes on serving what was opened
 
@@ -114,7 +114,8 @@ class Pool:
     def problems(self) -> Mapping[int, str]:
         """Pool row -> "kind: words", why no model can score it. Rows without a problem are absent.
 
-        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, video, audio, placeholder-mismatch, no-answer, invalid-text.
+        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, unread-media, video, audio, media-marker,
+        placeholder-mismatch, no-answer, invalid-text.
         """
         texts = list(self.index.problem_texts)
         rows = np.flatnonzero(self.index.problem >= 0)

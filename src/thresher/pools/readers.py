@@ -106,6 +106,11 @@ def layout_of(rows: Rows, name: str, container: str, format: str | None = None) 
     return _plain_turns(names[0], container)
 
 
+def names_layout(format: str | None) -> bool:
+    """Whether a --format says which layout the records have."""
+    return bool(format and FORMATS[format][1])
+
+
 def keys_of(record: Any) -> str:
     """The keys of a record, for a message."""
     return ", ".join(shown(str(key)) for key in list(record)[:12]) if isinstance(record, dict) and record else "none"

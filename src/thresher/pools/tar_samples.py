@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from thresher.pools.embedded import image_of
-from thresher.pools.image_formats import EXTENSIONS, HEAD, sniff
+from thresher.pools.image_formats import HEAD, sniff
 from thresher.pools.paths import shown
+from thresher.pools.suffixes import AUDIOS, IMAGES, VIDEOS
 from thresher.text import ParseError, parse_json
 
 TEXTS = ("txt", "caption", "text")
-# Suffixes of images that may not be readable: such a member is its row's image, and the doctor says what is wrong with it.
-IMAGES = EXTENSIONS | {"img", "image", "heic", "heif", "jxl", "svg", "eps", "psd", "tga", "exr", "hdr", "qoi", "dng"}
-VIDEOS = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "gifv"})
-AUDIOS = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})
 CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")  # without leading zeros: of two, the longer one is larger

@@ -18,7 +18,8 @@ from thresher.errors import ThresherError
 from thresher.pools import records
 from thresher.pools.block import Advance, Block, Images, read
 from thresher.pools.layouts import converter
-from thresher.pools.readers import Rows, reader
+from thresher.pools.parts import Part
+from thresher.pools.readers import Rows
 from thresher.pools.records import Span
 
 SMALLEST = 96 << 20  # bytes: a smaller file is read before another process has started
@@ -39,10 +40,8 @@ def spans(file: BinaryIO, container: str, size: int) -> list[Span]:
 
 
 def read_parts(
-    path: str,
+    part: Part,
     rows: Rows,
-    container: str,
-    layout: str,
     stem: str,
     images: Callable[[], Images],
     prefix: str,
@@ -50,9 +49,9 @@ def read_parts(
     advance: Advance | None,
 ) -> list[Block]:
     """The blocks of a file's spans, as one reader would find the rows. Raises PoolError."""
-    convert = converter(layout)
+    convert = converter(part.layout, chosen=part.chosen)
     root = images().root
-    others = [_start(path, container, layout, stem, root, prefix, span) for span in parts[1:]]
+    others = [_start(part, stem, root, prefix, span) for span in parts[1:]]
     try:
         blocks = [read(rows, convert, stem, images(), parts[0], advance)]
         for span, process in zip(parts[1:], others, strict=True):
@@ -78,25 +77,24 @@ def read_parts(
 
 def work() -> None:
     """What another process does: a span told on standard input, its block on standard output."""
-    path, container, layout, stem, root, prefix, span = pickle.load(sys.stdin.buffer)
+    part, stem, root, prefix, span = pickle.load(sys.stdin.buffer)
     answer: Any
     try:
-        with open(path, "rb") as file:
-            answer = read(reader(file, path, container), converter(layout), stem, Images(root, prefix), span)
+        with open(part.uri, "rb") as file:
+            convert = converter(part.layout, chosen=part.chosen)
+            answer = read(part.rows(file), convert, stem, Images(root, prefix), span)
     except (ThresherError, OSError) as error:  # the first process meets it too, with the right numbers, and tells it
         answer = str(error)
     pickle.dump(answer, sys.stdout.buffer, protocol=5)
 
 
-def _start(
-    path: str, container: str, layout: str, stem: str, root: str, prefix: str, span: Span
-) -> subprocess.Popen[bytes] | None:
+def _start(part: Part, stem: str, root: str, prefix: str, span: Span) -> subprocess.Popen[bytes] | None:
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", _RUN.format(path=sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps((path, container, layout, stem, root, prefix, span)))
+        process.stdin.write(pickle.dumps((part, stem, root, prefix, span)))
         process.stdin.close()
         process.stdin = None  # communicate() must not flush it
     except OSError:

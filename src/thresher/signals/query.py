@@ -62,8 +62,7 @@ class AskedSignal(Protocol):
         """float [m, answers] -> field name -> array [m], and "" or what is wrong with each row."""
 
 
-_LEADING = re.compile(rf"^(?:\s*{IMAGE_PLACEHOLDER}\s*)+")
-_TRAILING = re.compile(rf"(?:\s*{IMAGE_PLACEHOLDER}\s*)+$")
+_LEADING = re.compile(rf"\A(?:{IMAGE_PLACEHOLDER}\s*)+")
 _INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")  # linear: a run of spaces is tried once
 
 
@@ -106,7 +105,17 @@ def _without_images(text: str) -> str:
     """The text, its placeholders gone: the images stand before the body."""
     if IMAGE_PLACEHOLDER not in text:
         return text
-    return _INNER.sub(" ", _TRAILING.sub("", _LEADING.sub("", text)))
+    front = text.lstrip()
+    if front.startswith(IMAGE_PLACEHOLDER):
+        text = _LEADING.sub("", front)
+    end = len(text)
+    before = len(text.rstrip())  # of a last placeholder, if one stands there
+    while text.endswith(IMAGE_PLACEHOLDER, 0, before):
+        end = before - len(IMAGE_PLACEHOLDER)
+        while end and text[end - 1].isspace():
+            end -= 1
+        before = end
+    return _INNER.sub(" ", text[:end])
 
 
 def ask_together(

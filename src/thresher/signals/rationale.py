@@ -36,10 +36,11 @@ from thresher.types import (
 NUMBERED = read("error_rationale")
 PLAIN = read("error_rationale_plain")
 _BARE_ANSWER = re.compile(
-    r"(?:^|(?<=[.!?]))\s*(?:please )?(?:answer|reply) (?:the question )?(?:using|with|in) "
-    r"(?:only )?(?:a|one|the|yes)\b[^\n.]*\.?",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?:please )?(?:answer|reply) (?:the question )?(?:using|with|in) "
+    r"(?:only )?(?:a|one|the|yes)\b",
+    re.IGNORECASE,
 )
+_REST = re.compile(r"[^\n.]*\.?")  # of its sentence
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,22 @@ def prompted(sample: Sample, instruction: str) -> Sample:
 
 def question_of(text: str) -> str:
     """A question without an instruction to answer in a word, a letter or a sentence."""
-    return _BARE_ANSWER.sub("", text).strip()
+    kept, end = [], 0
+    for found in _BARE_ANSWER.finditer(text):
+        start = found.start()
+        if start < end:
+            continue
+        while start > end and text[start - 1].isspace():
+            start -= 1
+        if start and text[start - 1] not in ".!?":  # a sentence begins there, or a line does
+            line = text.find("\n", start, found.start())
+            if line < 0:
+                continue
+            start = line + 1
+        kept.append(text[end:start])
+        rest = _REST.match(text, found.end())
+        end = rest.end() if rest else found.end()
+    return "".join([*kept, text[end:]]).strip()
 
 
 def _read(sample: Sample, text: str, finished: bool) -> tuple[str, str, int, bool]:

@@ -23,6 +23,7 @@ _ANSWER = re.compile(
     r"(?:\b(?:final|correct|right)\s+(?:answer|option|choice)|\banswer)\b\**\s*(?:\([^)]*\)\s*)?(?:is\b|[:=])\s*:?\s*\**\s*(?=\S)",
     re.IGNORECASE,
 )
+_END = 200  # characters of a sentence in which its last words are looked for
 _EMPHASIS = re.compile(r"\*\*|__|`")
 
 
@@ -131,14 +132,17 @@ def _inline(plain: str) -> list[str]:
 
 
 def _sentences(line: str) -> list[str]:
-    out: list[str] = []
+    out: list[list[str]] = []  # the pieces of each sentence
+    end = ""  # of the last sentence
     for piece in _SENTENCE_END.split(line):
-        initial = out and _INITIAL.search(out[-1]) and not _ANSWER.search(out[-1])  # "The answer is A." ends there
-        if initial or (out and _ABBREVIATION.search(out[-1])):
-            out[-1] = f"{out[-1]} {piece}"
+        initial = _INITIAL.search(end) and not _ANSWER.search(end)  # "The answer is A." ends there
+        if out and (initial or _ABBREVIATION.search(end)):
+            out[-1].append(piece)
+            end = f"{end} {piece}"[-_END:]
         else:
-            out.append(piece)
-    return [p.strip() for p in out if p and p.strip()]
+            out.append([piece])
+            end = piece[-_END:]
+    return [sentence for sentence in (" ".join(pieces).strip() for pieces in out) if sentence]
 
 
 def _bare(answer: str) -> str:

@@ -1,0 +1,91 @@
+"""Media that a record names in a field of another name than those that are read: `audio_path`, `frames`, `img` …
+
+Told by the value, not by the name of the field: a path or address that ends as media files do, a `data:` address, bytes
+of an image, or the struct that `datasets` writes for any of these. A row whose only medium stands in such a field would
+be scored blind, and taken for a copy of any other with the same words. Pure functions over decoded values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from thresher.pools.embedded import looks_like_base64
+from thresher.pools.image_formats import HEAD, sniff
+from thresher.pools.suffixes import AUDIOS, IMAGES, VIDEOS
+
+LONGEST_PATH = 1024  # characters
+_READ = frozenset(  # fields that are read, and those that say what a row is called and where it is from
+    (
+        *("id", "image", "images", "video", "videos", "audio", "audios", "conversations", "messages", "texts"),
+        *("data_source", "source", "image_source", "dataset", "system", "tools", "objects"),
+    )
+)
+_LONGEST_SUFFIX = 6
+
+
+_OF_A_TURN = frozenset({"from", "value", "role", "content"})
+
+
+class Unread(NamedTuple):
+    """One medium, or a list of them. `kind`: image, video or audio."""
+
+    field: str
+    kind: str
+    value: Any
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with a row that has no other medium."""
+        named = {"image": "an image", "video": "a video", "audio": "audio"}[self.kind]
+        return f"unread-media: {named} in the field {self.field[:60]!r}, which is not read: expected in `{self.kind}`"
+
+
+def media(record: Mapping[str, Any]) -> Iterator[Unread]:
+    """The media in fields of a record (in the LLaVA form) or of its turns that nothing here reads, in order.
+
+    >>> [(m.field, m.kind) for m in media({"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14", "wav": ["x.wav?v=1"]})]
+    [('clip', 'video'), ('wav', 'audio')]
+    """
+    yield from _fields(record, _READ)
+    turns = record.get("conversations")
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and len(turn) > 2:
+            yield from _fields(turn, _OF_A_TURN)
+
+
+def _fields(held: Mapping[str, Any], read: frozenset[str]) -> Iterator[Unread]:
+    for field, value in held.items():
+        if field not in read and value and (kind := _kind(value)):
+            yield Unread(str(field), kind, value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return _kind(value[0]) if value and not isinstance(value[0], list) else ""
+    if isinstance(value, dict):
+        found = (_kind(value[key]) for key in ("bytes", "path", "url") if value.get(key))
+        return next((kind for kind in found if kind), "")
+    if isinstance(value, bytes):
+        return _of_bytes(value[:HEAD])
+    if not isinstance(value, str):
+        return ""
+    if value[:5].lower() == "data:":
+        kind = value[5:11].lower().partition("/")[0]
+        return kind if kind in ("image", "video", "audio") else ""
+    if len(value) > LONGEST_PATH:
+        return "image" if looks_like_base64(value) else ""
+    path = value.partition("?")[0].rstrip() if "://" in value or "?" in value else value
+    stem, dot, suffix = path[-_LONGEST_SUFFIX - 1 :].rpartition(".")
+    if not dot or not stem or "\n" in value:
+        return "image" if len(value) > LONGEST_PATH // 8 and looks_like_base64(value) else ""
+    suffix = suffix.lower()
+    return "image" if suffix in IMAGES else "video" if suffix in VIDEOS else "audio" if suffix in AUDIOS else ""
+
+
+def _of_bytes(head: bytes) -> str:
+    if sniff(head):
+        return "image"
+    if head.startswith((b"fLaC", b"OggS", b"ID3")) or (head[:4] == b"RIFF" and head[8:12] == b"WAVE"):
+        return "audio"
+    return "video" if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3") else ""
