@@ -7,9 +7,12 @@ import re
 
 import pytest
 
+from thresher.answers import candidates, prose
 from thresher.exporters import raw
 from thresher.pools import markers
-from thresher.signals import query
+from thresher.pools.embedded import image_of
+from thresher.pools.paths import refusal
+from thresher.signals import query, rationale, steps
 
 SEEDS = [" ", "\n", "\t", "<img>", "<image>", "<image> ", "<|image_pad|>", "<image1", "[IMG]", "a", "<ref"]
 PATTERNS = {
@@ -31,3 +34,49 @@ def test_a_megabyte_of_hostile_text_is_read(name: str) -> None:
                 pass
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+USES = {  # as users' texts meet the patterns
+    "query": query._without_images,
+    "rationale": rationale.question_of,
+    "steps": steps.take_apart,
+    "options": candidates.read_options,
+    "number": prose.whole_number,
+    "option": lambda text: prose.named_option(text, "AB"),
+    "image": lambda text: image_of("data:" + text),
+    "path": refusal,
+}
+HOSTILE = [
+    *SEEDS,
+    "\n<image>",
+    "A. ",
+    "B. ",
+    "A. B. ",
+    "e.g. A ",
+    "answer in the ",
+    "\nanswer with a",
+    ". ",
+    "data:",
+    "a;",
+    "://",
+]
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_megabyte_of_hostile_text_is_used(name: str) -> None:
+    faulthandler.dump_traceback_later(900, exit=True)  # linear: seconds each
+    try:
+        for seed in HOSTILE:
+            USES[name]("x" + seed * (1_000_000 // len(seed)) + "x")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def test_placeholders_within_a_text_take_no_exponential_time() -> None:
+    assert query._without_images("Compare " + "<image> " * 60 + "now").split() == ["Compare", "now"]
+    assert query._without_images(" <image> <image>\nQ <image> A\n<image> \n<image>") == "Q A"
+
+
+def test_an_instruction_is_cut_out_where_a_sentence_or_line_begins() -> None:
+    assert rationale.question_of("Is it? Answer with yes or no. Why?\n\n please answer using a word") == "Is it? Why?"
+    assert rationale.question_of("I answer in the affirmative") == "I answer in the affirmative"
