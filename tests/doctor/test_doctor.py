@@ -136,6 +136,7 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     add("invalid-text", chat(("human", "\ud800"), ("gpt", "A")))
     add("video", {**chat(("human", "Q"), ("gpt", "A")), "video": "v.mp4"})
     add("audio", {**chat(("human", "Q"), ("gpt", "A")), "audio": "a.wav"})
+    add("unread-media", {**chat(("human", "Q"), ("gpt", "A")), "image_path": "good.png"})
     add("media-marker", chat(("human", "<|image_pad|>What is this?"), ("gpt", "A")))
     add("grounding", chat(("human", "Where is <ref-object>?"), ("gpt", "A")))
     add("marker-read", make_row(len(rows), "other.png", "Look at <image1> closely.", "A"))
