@@ -104,6 +104,19 @@ def test_generated_letters_and_words_are_read(make: Any, store: Store) -> None:
     assert (row["said"], row["answer"], row["expected"], row["correct"]) == ("B. dog", "B", "B", True)
 
 
+@pytest.mark.parametrize("thought", ["<think>no, or dog?</think>\n\n{}", "<think></think>{}", "I see.</think> {}"])
+def test_a_train_of_thought_is_no_part_of_the_answer(make: Any, store: Store, thought: str) -> None:
+    found = evaluate(Planted(lambda s: thought.format(expected(s))).handle(), make(), score="generate", store=store)
+    assert found.accuracy == 1.0
+    row = found.rows.to_pylist()[39]
+    assert row["said"].startswith(thought[:5]) and row["answer"] == row["expected"]
+
+
+def test_a_thought_that_never_ends_is_no_answer(make: Any, store: Store) -> None:
+    found = evaluate(always("<think>Yes, no, dog").handle(), make(), score="generate", store=store)
+    assert found.accuracy == 0.0
+
+
 def test_choice_of_all_rows_uses_the_answers_of_the_set(make: Any, store: Store) -> None:
     model = Planted(lambda s: "blue" if expected(s) in COLOURS else "Yes")
     found = evaluate(model.handle(), make(), score="choice", store=store)

@@ -257,6 +257,10 @@ def test_a_judge_that_does_not_judge_is_named():
     out = select(method, columns_of({}, [0] * 3, **written), 3)
     assert sorted(out.rows.tolist()) == [0, 2] and any("1 of 3 answers give no clear number" in n for n in out.notes)
     assert any("1 of 3 generations" in n for n in out.notes)
+    none = {"text": np.array(["?"] * 3, object), "score": np.full(3, np.nan, np.float32), "parsed": np.zeros(3, bool)}
+    out = select(method, columns_of({}, [0] * 3, **{**written, "score_humanities": none}), 3)
+    assert not len(out.rows) and "3 of 3 answers give no clear number" in " ".join(out.notes)
+    assert not any("threshold" in n or "No row has a score" in n for n in out.notes)
 
 
 def test_agreement_is_told_on_held_out_rows_only():

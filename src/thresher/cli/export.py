@@ -112,7 +112,9 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
         note(text)
     if len(pool) <= rows.max(initial=-1) or [d.hex() for d in digests_to_bytes(pool.digest[rows])] != then:
         raise PoolError(
-            f"{pool.path} is no longer the pool that {folder} was selected from. Put the old file back, or select again."
+            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or images have changed, or an "
+            "older version of thresher, which identified images by path and size, made the selection. Put the old files "
+            "back, or select again."
         )
     return pool, np.sort(rows)
 

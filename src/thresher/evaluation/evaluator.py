@@ -19,6 +19,7 @@ import pyarrow as pa
 from thresher.answers.candidates import Candidates, candidates, expected
 from thresher.answers.metrics import anls, exact_match, relaxed_match
 from thresher.answers.normalise import normalise
+from thresher.answers.prose import without_reasoning
 from thresher.answers.reading import read
 from thresher.engine import AUTO_LIMIT, Computation, Means, OnMissing, commonest
 from thresher.errors import ConfigError, TooManyFailures, nearest
@@ -235,6 +236,12 @@ class _Told:
     values: dict[str, Any]
 
 
+def _conclusion(text: str) -> str:
+    """A text without the train of thought in it; one that holds none stays as it is."""
+    bare = without_reasoning(text)
+    return text if bare == text.strip() else bare
+
+
 def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Told]) -> pa.Table:
     """One row a row of the pool, in its order."""
     n = len(pool)
@@ -244,7 +251,10 @@ def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Tol
     memo: dict[tuple[str, str], tuple[bool, float, bool]] = {}  # test sets repeat few answers many times
     for row, t in told.items():
         said, wanted, offered = str(t.values["text"]), asked.expected[row], asked.offered[row]
-        answer = read(said, offered) if t.scored == "generate" and offered is not None else said
+        answer = said
+        if t.scored == "generate":
+            answer, wanted = _conclusion(said), _conclusion(wanted) or wanted
+            answer = answer if offered is None else read(answer, offered)
         marks = memo.get((answer, wanted))
         if marks is None:
             marks = (exact_match(answer, wanted), anls(answer, wanted), relaxed_match(answer, wanted))

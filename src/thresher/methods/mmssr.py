@@ -265,7 +265,7 @@ class Mmssr:
         notes = health(columns, capabilities, bits)
         if self.teacher is not None:
             notes += agreement(columns, capabilities, scores, bits, self._bits(columns, "teacher_"))
-        notes += told(taken, capabilities, budget, self.least)
+        notes += told(taken, capabilities, budget, self.least, any_score=bool(np.isfinite(scores).any()))
         return Selection(taken.rows, self._reason(columns, asked, scores, styles, names, taken), tuple(notes))
 
     def _bits(self, columns: Columns, prefix: str) -> np.ndarray:

@@ -20,13 +20,17 @@ from thresher.types import Columns
 POOR = 0.3  # mean rank correlation with the teacher under which a scorer has not learned enough to be used silently
 
 
-def told(taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshold: float) -> list[str]:
+def told(
+    taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshold: float, *, any_score: bool = True
+) -> list[str]:
     """Who took how many rows, who ran out, and why there are fewer rows than the budget."""
     notes = []
     count = np.bincount(taken.capability[taken.rows], minlength=len(capabilities))
     if len(capabilities) > 1:
         each = ", ".join(f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True))
         notes.append(f"Rows by the capability that took them: {each}.")
+    if not any_score:  # `health` has said so, and no threshold would change it
+        return notes
     if not len(taken.rows):
         return [f"No row scores above {threshold:g} in one of the capabilities. A lower threshold would find some."]
     if len(taken.rows) < budget:  # all have run out: one sentence says so
@@ -62,6 +66,7 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
     notes += warnings(
         {name: np.asarray(c["score"]) for name, c in each.items()},
         {name: np.asarray(c["mass"]) for name, c in each.items() if "mass" in c},
+        known=frozenset(name for name, c in written.items() if not np.asarray(c["parsed"], bool).any()),
     )
     if "styles" in columns.values:
         notes += style_warnings(bits != 0)

@@ -168,7 +168,9 @@ def _check_same(folder: Path, pool: Pool, rows: np.ndarray) -> None:
     there = rows.max(initial=-1) < len(pool) and kept.max(initial=-1) < len(pool)
     if not there or [d.hex() for d in digests_to_bytes(pool.digest[kept])] != digests:
         raise PoolError(
-            f"{pool.path} is no longer the pool that {folder} was selected from. Put the old file back, or select again."
+            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or images have changed, or an "
+            "older version of thresher, which identified images by path and size, made the selection. Put the old files "
+            "back, or select again."
         )
 
 

@@ -193,7 +193,8 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
         if missing:
             point = "points at an image that does" if missing == 1 else "point at images that do"
             notes.append(f"{counted(missing)} {point} not exist; see `thresher doctor`.")
-    if len(outcome.rows) < outcome.budget:
+    nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget  # `require_rows` says no more
+    if len(outcome.rows) < outcome.budget and not nothing_new:
         if len(outcome.considered) < outcome.budget:
             why = f"only {counted(len(outcome.considered))} could be used, and all were taken"
         else:

@@ -17,10 +17,13 @@ FLAT = 1e-3
 """Standard deviation of a score (of 0 … 5) under which a column is called constant."""
 
 
-def warnings(scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray]) -> list[str]:
+def warnings(
+    scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray], known: frozenset[str] = frozenset()
+) -> list[str]:
     """What a user should know of a judge's columns, one sentence a fault, each capability named with its number.
 
     `scores`: float [n] each (0 … 5); `masses`: float [n] each (0 … 1), of those scores that are expectations.
+    `known`: capabilities whose lack of any score is said elsewhere.
     """
     none, same, low = [], [], []
     answers = doubtful = rows = 0
@@ -28,7 +31,7 @@ def warnings(scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray])
         good = np.isfinite(score)
         rows = max(rows, len(score))
         if not good.any():
-            none += [name] if len(score) else []
+            none += [name] if len(score) and name not in known else []
             continue
         values = score[good].astype(np.float64)
         if len(values) > 1 and values.std() < FLAT:

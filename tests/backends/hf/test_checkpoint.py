@@ -58,6 +58,17 @@ def test_a_quantised_model_names_its_package(method: str, tmp_path: Path) -> Non
         open_model(folder)
 
 
+@pytest.mark.parametrize("where", ["", "text_config"])
+@pytest.mark.parametrize("method", ["exl2", "int3_of_tomorrow"])
+def test_a_quantisation_that_this_transformers_does_not_know(method: str, where: str, tmp_path: Path) -> None:
+    folder = changed(tmp_path, {})
+    config = json.loads((folder / "config.json").read_text())
+    (config.setdefault(where, {}) if where else config)["quantization_config"] = {"quant_method": method, "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=rf"quantised by '{method}'.*does not know"):
+        open_model(folder)
+
+
 @pytest.mark.parametrize(("change", "package"), KERNELS)
 def test_an_attention_kernel_names_its_package(change: dict[str, Any], package: str, tmp_path: Path) -> None:
     absent("kernels" if package == "kernels" else "flash_attn")

@@ -187,6 +187,24 @@ def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> Non
 # ------------------------------------------------------------------------------------------------ what stops a run
 
 
+@pytest.mark.parametrize("asked", ["601", "86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_a_server_that_asks_for_a_long_wait_stops_the_run(opened: Any, images: Images, asked: str) -> None:
+    server, backend = opened({"concurrency": 1}, exactly={0: "429"})
+    change = AsyncMock(side_effect=lambda r: r.headers.update({"Retry-After": asked}))
+    backend.client._transport._http.event_hooks = {"response": [change]}
+    with pytest.raises(ServerError, match=r"asks to wait [\d,]+ seconds .*HTTP 429.*run the same command again"):
+        collect(backend.ask(rows(1), [SCORE], images), 1)
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_accepts_and_never_speaks(images: Images) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#m"
+        backend = resolve(url, server=ServerOptions(timeout=0.3, backoff=0.01)).open()
+        with pytest.raises(ServerError, match=r"after 3 tries: no complete answer within 0.3 s.*longer --timeout"):
+            list(backend.ask(rows(5), [SCORE], images))
+
+
 def test_absent_logprobs_are_named_at_once(opened: Any, images: Images) -> None:
     server, backend = opened(logprobs=False)
     with pytest.raises(CapabilityError, match=rf"{server.url}.*--set score=generate") as stopped:

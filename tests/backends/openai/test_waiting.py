@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from tenacity import Future, RetryCallState, Retrying
 
-from thresher.backends.openai.faults import Transient
-from thresher.backends.openai.waiting import LONGEST, LONGEST_ASKED, retry_after, waits
+from thresher.backends.openai.faults import TimedOut, Transient
+from thresher.backends.openai.waiting import LONGEST, TIMEOUTS, StopWhenSilent, retry_after, waits
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
         ("0", 0.0),
         ("2.5", 2.5),
         ("-3", 0.0),
-        ("99999", LONGEST_ASKED),
+        ("99999", 99999.0),
         ("Sat, 21 Nov 2026 12:01:00 GMT", 60.0),
         ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
         ("Sat, 21 Nov 2026 12:00:10 -0000", 10.0),
@@ -53,3 +53,15 @@ def test_waits_grow_by_chance_and_end() -> None:
 def test_the_server_is_waited_for_as_long_as_it_asks() -> None:
     drawn = [waits(0.5)(state(Transient("HTTP 429", after=20.0), 3)) for _ in range(50)]
     assert min(drawn) >= 20.0 and max(drawn) <= 23.0
+
+
+def test_a_server_that_never_spoke_is_given_up_after_few_timeouts() -> None:
+    answered = False
+    stop = StopWhenSilent(lambda: answered)
+    late, busy = TimedOut("no complete answer within 2 s", load=True), Transient("HTTP 503", load=True)
+    assert [stop(state(late, t)) for t in range(1, TIMEOUTS + 1)] == [False] * (TIMEOUTS - 1) + [True]
+    assert [StopWhenSilent(lambda: False)(state(busy, t)) for t in range(1, 9)] == [False] * 8
+    stop = StopWhenSilent(lambda: answered)
+    assert not any(stop(state(error, 1)) for error in (late, late, busy, late, late))
+    answered = True
+    assert not any(stop(state(late, t)) for t in range(1, 9))

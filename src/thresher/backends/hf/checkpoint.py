@@ -52,6 +52,7 @@ def open_weights(
 
     if Path(where).is_dir():
         check_index(Path(where), typed)
+    check_quantisation(_config(where, revision), typed)
     try:
         model, info = transformers.AutoModelForImageTextToText.from_pretrained(
             where,
@@ -68,6 +69,32 @@ def open_weights(
             "model in the transformers format?"
         ) from e
     return model, info
+
+
+def check_quantisation(config: dict[str, Any], typed: str) -> None:
+    """Raises ModelError for a quantisation that transformers does not know.
+
+    transformers would only log it, and read the packed numbers as if they were weights.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    method = _quantisation(config)
+    known = sorted(AUTO_QUANTIZATION_CONFIG_MAPPING)
+    # bitsandbytes stands in transformers' table once for each of its widths
+    if method and method not in (*known, "bitsandbytes"):
+        raise ModelError(
+            f"{typed} is quantised by {method!r} (quant_method in its config.json), which the installed transformers does "
+            f"not know. It knows {', '.join(known)}. Update transformers, or give the model that is not quantised."
+        )
+
+
+def _quantisation(config: dict[str, Any]) -> str:
+    """The method that a config.json, or the part of it that is about the text, names; "" where it is not quantised."""
+    for part in (config, config.get("text_config")):
+        settings = part.get("quantization_config") if isinstance(part, dict) else None
+        if isinstance(settings, dict) and settings.get("quant_method"):
+            return str(settings["quant_method"]).lower()
+    return ""
 
 
 def check_index(folder: Path, typed: str) -> None:
@@ -98,8 +125,7 @@ def shards(index: Path, typed: str) -> list[Path]:
 def missing_package(typed: str, where: str, revision: str | None, error: ImportError) -> MissingExtra:
     """The message for a model that needs a package which is not installed, or is too old."""
     config = _config(where, revision)
-    settings = config.get("quantization_config")
-    method = str(settings.get("quant_method") or "").lower() if isinstance(settings, dict) else ""
+    method = _quantisation(config)
     kernel = next((name for name in _kernels(config) if name not in _IN_TORCH), "")
     if kernel and (not method or "attention" in str(error).lower()):
         package = _ATTENTION_PACKAGES.get(kernel.split("|")[-1], "kernels")

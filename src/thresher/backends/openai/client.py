@@ -27,7 +27,7 @@ from thresher.backends.openai.faults import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
 from thresher.backends.openai.stand_in import stand_in
 from thresher.backends.openai.transport import Reply, Transport
-from thresher.backends.openai.waiting import StopWhenSame, retry_after, waits
+from thresher.backends.openai.waiting import LONGEST_ASKED, StopWhenSame, StopWhenSilent, retry_after, waits
 from thresher.backends.openai.words import Unreadable, named_parameters, one_line, parse, said_in, without_key, words
 from thresher.errors import CapabilityError, CapReached, ServerError
 
@@ -122,7 +122,10 @@ class Client:
 
         tries = Retrying(
             stop=stop_any(
-                stop_after_attempt(self.options.tries), stop_when_event_set(stop), StopWhenSame(self._is_row_fault)
+                stop_after_attempt(self.options.tries),
+                stop_when_event_set(stop),
+                StopWhenSame(self._is_row_fault),
+                StopWhenSilent(lambda: self._last_answer > 0),
             ),
             wait=waits(self.options.backoff),
             retry=retry_if_exception_type(Transient),
@@ -266,8 +269,13 @@ class Client:
                 f"The server {self.address.base} says that the quota of this key is used up ({told}). {_KEPT}"
             )
         if code in _LOAD or code >= 500:
+            after = _after(reply)
+            if after is not None and after > LONGEST_ASKED:
+                raise ServerError(
+                    f"The server {self.address.base} asks to wait {after:,.0f} seconds before the next request ({told}). {_KEPT}"
+                )
             load = code in (_LOAD if reply.code == code else (429, 503))  # inside an answer, 502 is no gateway's word
-            raise Transient(told, _after(reply), load=load, reason_given=_is_specific(said))
+            raise Transient(told, after, load=load, reason_given=_is_specific(said))
         if code in _ROW:
             raise Refused(f"the server refuses it ({where}): {said}", said, named)
         if code in (401, 403):

@@ -1,6 +1,7 @@
 """How one request can fail. Imports nothing, so that every file here may raise and catch these.
 
 Transient     may pass: sent again after a wait
+  TimedOut    the server was there, and no complete answer came within --timeout
   NoLogprobs  an answer without the log-probabilities that were asked for
 Refused       will never be answered: the failure of its row, or of the whole run where no row is answered
 """
@@ -33,6 +34,10 @@ class Transient(Exception):
         self.load, self.reason_given = load, reason_given
         self.row_at_fault = False
         self.tries = 0
+
+
+class TimedOut(Transient):
+    """No complete answer came in time."""
 
 
 class NoLogprobs(Transient):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.backends.openai.faults import Refused, Transient
+from thresher.backends.openai.faults import Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapReached, ImageError, ServerError
 
@@ -167,6 +167,7 @@ def _down(given_up: Sequence[tuple[int, Transient]], health: Health) -> ServerEr
     again = "Run the same command again when the server is back."
     if not health.answered:
         right = "" if last.reason_given else "Is the URL right, and is the server running? "
+        right += "A slow one needs a longer --timeout. " if isinstance(last, TimedOut) else ""
         again = f"{right}Run the same command again when it answers."
     answers = "answers with errors only" if last.reason_given else "does not answer"
     return ServerError(f"The server {health.server} {answers}: {what} {_given_up(last)}. {kept} {again}")

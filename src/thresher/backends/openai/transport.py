@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import httpx
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.faults import Transient
+from thresher.backends.openai.faults import TimedOut, Transient
 from thresher.backends.openai.words import one_line
 from thresher.errors import ServerError
 
@@ -80,7 +80,7 @@ class Transport:
                 else:
                     raise ServerError(f"The server {self.address.base} redirects without end, at last to {target}.")
         except TimeoutError:
-            raise Transient(f"no complete answer within {self.timeout:g} s", load=True) from None
+            raise TimedOut(f"no complete answer within {self.timeout:g} s", load=True) from None
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
             raise Transient("no connection came about in time", reached=False, load=True) from None
         except httpx.ConnectError as error:

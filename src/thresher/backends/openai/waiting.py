@@ -12,11 +12,12 @@ from email.utils import parsedate_to_datetime
 from tenacity import RetryCallState, wait_random_exponential
 from tenacity.stop import stop_base
 
-from thresher.backends.openai.faults import Transient
+from thresher.backends.openai.faults import TimedOut, Transient
 
 LONGEST = 8.0  # seconds, where the server says nothing: 12 tries then wait about half a minute in all
-LONGEST_ASKED = 600.0  # seconds that a server may ask for
+LONGEST_ASKED = 600.0  # seconds that a server may ask for; the run stops where it asks for more
 LONGEST_OF_A_FAULT = 2.0  # seconds after an answer that load does not explain, such as a 500
+TIMEOUTS = 3  # in a row, while the server has answered nothing at all: it is no server, or needs a longer --timeout
 SAME = 5  # equal failures in a row that the server explained, of a kind that load does not explain: no more are needed
 
 
@@ -42,7 +43,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
         seconds = (date - (now or datetime.now(UTC))).total_seconds()
     if seconds != seconds:  # "nan"
         return None
-    return min(max(seconds, 0.0), LONGEST_ASKED)
+    return max(seconds, 0.0)
 
 
 def waits(backoff: float) -> Callable[[RetryCallState], float]:
@@ -80,3 +81,21 @@ class StopWhenSame(stop_base):
         self._times = self._times + 1 if error.reason == self._reason else 1
         self._reason = error.reason
         return self._times >= SAME
+
+
+class StopWhenSilent(stop_base):
+    """For tenacity: no further try where a server that has answered nothing so far lets the time run out again and again.
+
+    `answered()`: it has given a usable answer.
+    """
+
+    def __init__(self, answered: Callable[[], bool]) -> None:
+        self._answered = answered
+        self._times = 0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome is not None else None
+        silent = isinstance(error, TimedOut) and not self._answered()
+        self._times = self._times + 1 if silent else 0
+        return self._times >= TIMEOUTS
