@@ -1,6 +1,6 @@
-# make demo | test | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
+# make demo | test | test-slow | docs | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.  Each makes .venv first, on a machine with Python 3.11+ and nothing else.
 BIN := .venv/bin
-.PHONY: demo test test-slow test-oldest test-newest test-wheel check proof fix hooks venv clean
+.PHONY: demo test test-slow docs test-oldest test-newest test-wheel check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -37,6 +37,9 @@ test-wheel:  ## the wheel without extras and constraints, in an environment that
 proof: export OMP_NUM_THREADS := 1
 proof: venv  ## every method against random on the built-in world: docs/results/proof.md; hours at first, goes on when stopped
 	@$(BIN)/python -m benchmarks.proof
+
+docs: venv  ## the pictures in docs/ that are drawn from the code
+	@$(BIN)/python tools/draw_layers.py
 
 fix: venv  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix
