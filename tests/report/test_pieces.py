@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.report.made import picture_pool, record, selected
+from thresher.methods.explanation import percentile
 from thresher.report import chart, figures, tally
 from thresher.report.chart import Series
 from thresher.report.curves import Curve, Point, curves
@@ -17,7 +18,7 @@ from thresher.report.folder import Made, load
 from thresher.report.gallery import gallery
 from thresher.report.health import remarks
 from thresher.report.radar import radar
-from thresher.report.words import explainer, percentile
+from thresher.report.words import explainer
 
 
 def made(tmp_path: Path, name: str, rows: int = 120, budget: str = "30%", **settings: str) -> Made:

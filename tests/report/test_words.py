@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from tests.report.made import picture_pool, record
+from thresher.methods import METHODS
+from thresher.methods.explanation import Counts, Evidence, Explanation, by_one_number
 from thresher.pools import Pool
 from thresher.report.folder import Made
 from thresher.report.gallery import Gallery
 from thresher.report.health import remarks
+from thresher.report.picture import picture
 from thresher.report.words import explainer
 
 EFFECTS = (-3.0, -0.25, -0.0049, -1e-9, 0.0, 1e-9, 0.0049, 0.25, 3.0, np.nan)
@@ -149,3 +152,35 @@ def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> No
 def test_the_gallery_counts(best: int, kept: int) -> None:
     said = Gallery((), (), kept, 0, best).said_kept
     assert "the 1 best" not in said and "All 1," not in said and "All 0" not in said
+
+
+class Plugin:
+    """Explains itself; anything but `explain` is not looked at."""
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        words = by_one_number(evidence, "surprise", "surprise", "", f"above {evidence.settings['least']} is kept")
+        counts = Counts("topic", "By topic")
+        return Explanation(words, "What a plug-in says.", (counts,), hidden=frozenset({"topic", "secret"}))
+
+
+def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "plug_in", f"{__name__}:Plugin")
+    kept = np.arange(30) >= 20
+    reasons = {
+        "surprise": np.arange(30.0),
+        "topic": np.array(["a", "b"], object)[np.arange(30) % 2],
+        "secret": np.arange(30.0),
+    }
+    selection = made(pool, "plug_in", reasons, kept, {"least": 19.5})
+    assert explainer(selection)(29).text == "surprise 29, above 96% of the rows; above 19.5 is kept"
+    assert explainer(selection)(3).kind == "outside the cut"
+    drawn = picture(selection)
+    assert drawn.lead == "What a plug-in says." and [p.title for p in drawn.panels] == ["By topic"]
+    assert [f.title for f in drawn.figures] == ["Surprise"]  # not drawn by the plug-in, so by its kind
+
+
+def test_a_plug_in_that_is_gone_is_explained_by_its_numbers(pool: Pool) -> None:
+    selection = made(pool, "no_longer_installed", {"surprise": np.arange(30.0)}, np.arange(30) >= 20)
+    assert explainer(selection)(29).text.startswith("rank 10 of 10; surprise 29")
+    assert [f.title for f in picture(selection).figures] == ["Surprise"]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from thresher.methods.explanation import Evidence, Explanation, Why, by_one_number
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import top_k
@@ -109,6 +110,30 @@ class NotNested(_Base):
         return Selection(order[:budget].astype(np.int64), {})
 
 
+@dataclass(frozen=True)
+class Explained(Hardest):
+    name: ClassVar[str] = "explained"
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        return Explanation(by_one_number(evidence, "nll", "loss", "nats per token", "the hardest are kept"))
+
+
+@dataclass(frozen=True)
+class ExplainsTooMuch(_Base):
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        return Explanation(drawn=frozenset({"score"}))
+
+
+@dataclass(frozen=True)
+class NeedsItsReasons(_Base):
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        loss = evidence.reasons["nll"]
+        return Explanation(lambda i: Why("a loss", f"loss {loss[i]:.2f}"))
+
+
 @dataclass
 class NotFrozen:
     name: ClassVar[str] = "not_frozen"
@@ -127,9 +152,15 @@ class NotFrozen:
         (WithoutHelp, "'more' has no help"),
         (WithoutRequireModel, "require_model"),
         (NotNested, "must contain"),
+        (ExplainsTooMuch, "does not give: score"),
+        (NeedsItsReasons, "must do without reason 'nll'"),
         (NotFrozen, "frozen dataclass"),
     ],
 )
 def test_a_broken_promise_is_named(broken: type, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         check_method(broken, nested=True)
+
+
+def test_a_method_that_explains_itself_passes() -> None:
+    check_method(Explained, other_process=False)

@@ -61,8 +61,7 @@ def show(d: Difference) -> None:
     """Overlap in words, a table by source, a table by score, and a few rows of each part."""
     from rich.markup import escape
 
-    from thresher.console.words import share
-    from thresher.report.chart import tick_text
+    from thresher.console.words import share, tick_text
     from thresher.report.diff_report import label
     from thresher.selection.summary import NARROW, plain, say, stdout, table
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 LONGEST_NAME = 60  # characters of a source's name
 
 
@@ -39,3 +43,29 @@ def short(name: str) -> str:
     ('ocr_vqa', 60)
     """
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def tick_text(value: float) -> str:
+    """
+    >>> [tick_text(v) for v in (0.0, 0.25, 3.0, 1500.0, 2e6, -0.5)]
+    ['0', '0.25', '3', '1,500', '2e+06', '−0.5']
+    """
+    text = f"{value:.4g}" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:,.0f}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def number_text(value: Any, unit: str = "") -> str:
+    """One value as people read it.
+
+    >>> [number_text(v) for v in (True, 3, 0.12345, "W_q", float("nan"))]
+    ['yes', '3', '0.1235', 'W_q', 'none']
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        if np.isnan(value):
+            return "none"
+        if float(value) == 1 and unit in ("words", "characters"):
+            unit = unit[:-1]
+        return tick_text(float(value)) + (f" {unit}" if unit else "")
+    return str(value) or "none"

@@ -15,7 +15,7 @@ mirrors NLL0 and the one-shot mean is the pool's, by arithmetic: then the prefer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from thresher.console.words import counted
 from thresher.errors import ConfigError
+from thresher.methods.explanation import Distributions, Evidence, Explanation, Histogram, Multiples, Why
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import MatchedSample, ks_distance, largest_remainder, match_distribution, median_random_ks
@@ -34,6 +35,14 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 ONE_SHOT_BLOCK = 8
 """Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin mirrors worse than a
 random draw does once thousands of rows are taken; eight places are nearly as free and stay far below it."""
+
+
+SUBSETS = {
+    "P_d": "known, demonstrations",
+    "P_q": "known, queries",
+    "W_d": "not known, demonstrations",
+    "W_q": "not known, queries",
+}
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,25 @@ class Clipper:
             block=1 if both else ONE_SHOT_BLOCK,
         )
 
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        words = evidence.has("knowledge", "bin", "effect", "critical")
+        why = _explain_rows(evidence) if words else None
+        if not evidence.has("nll", "nll_one_shot", "subset"):
+            return Explanation(why)
+        return Explanation(
+            why,
+            lead="CLIPPER keeps rows so that their perplexities are distributed as in the pool; among similar rows it "
+            "prefers those that a demonstration helps most (or least: setting `prefer`). P: answers that the model knows; "
+            "W: answers that the data must teach it.",
+            drawings=(
+                Distributions(("nll", "nll_one_shot")),
+                Multiples("nll_one_shot", "subset", SUBSETS),
+                Histogram("effect"),
+            ),
+            drawn=frozenset({"nll", "nll_one_shot", "effect"}),
+        )
+
 
 def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
     """Mean of the one-shot NLLs that exist (finite), float32 [n]; NaN where none does."""
@@ -208,3 +236,56 @@ def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
         f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, one-shot {one:.4f}; "
         f"a random subset of this size has about {median_random_ks(len(nll), len(kept)):.4f}."
     )
+
+
+def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept = evidence.reasons, evidence.kept
+    least = evidence.settings.get("prefer") == "least_helped"
+    group = {"P": "answers that the model knows (P)", "W": "answers that the model does not know (W)"}
+
+    def why(i: int) -> Why:
+        knowledge = str(r["knowledge"][i])
+        where = f"bin {int(r['bin'][i])} of the {group.get(knowledge, knowledge)}"
+        effect = float(r["effect"][i])
+        helps = change_of_loss(effect)
+        if kept[i] and r["critical"][i]:
+            return Why("preferred in its bin", f"{where}; {helps}: {preference(effect, least)}")
+        if kept[i]:
+            return Why(
+                "random sample of its bin", f"random sample of {where}, to match the pool's distribution; {helps}"
+            )
+        return Why("enough similar rows kept", f"enough similar rows were already kept ({where}; {helps})")
+
+    return why
+
+
+def change_of_loss(effect: float) -> str:
+    """What a demonstration does to a row's loss. `effect`: nats per token, > 0 = the loss falls.
+
+    >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]  # doctest: +NORMALIZE_WHITESPACE
+    ['a demonstration lowers its loss by 0.25 nats per token',
+     'a demonstration raises its loss by 0.25 nats per token',
+     'a demonstration leaves its loss as it is',
+     'no demonstration was available or fitted']
+    """
+    if not np.isfinite(effect):
+        return "no demonstration was available or fitted"
+    text = f"{abs(effect):.2f}"
+    if float(text) == 0:
+        return "a demonstration leaves its loss as it is"
+    return f"a demonstration {'lowers' if effect > 0 else 'raises'} its loss by {text} nats per token"
+
+
+def preference(effect: float, least: bool) -> str:
+    """How a row that was preferred compares with its bin. `least`: rows helped least are preferred.
+
+    >>> preference(0.25, False), preference(-0.25, False)
+    ('among the most helped of its bin', 'among the least harmed of its bin')
+    >>> preference(0.25, True), preference(-0.25, True), preference(0.0, False)
+    ('among the least helped of its bin', 'among the most harmed of its bin', 'few rows of its bin are helped more')
+    """
+    if not np.isfinite(effect) or float(f"{effect:.2f}") == 0:
+        return f"few rows of its bin are helped {'less' if least else 'more'}"
+    if effect > 0:
+        return f"among the {'least' if least else 'most'} helped of its bin"
+    return f"among the {'most' if least else 'least'} harmed of its bin"

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from thresher.console.words import number_text
 from thresher.errors import ConfigError
+from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.retrieval import Bm25, Cosine
@@ -36,6 +38,7 @@ from thresher.signals.steps import take_apart
 from thresher.types import Columns, Findings, MethodContext, ModelIdentity, OfTarget, Selection, Signal
 
 TEACHER = "teacher"  # the role, and the setting that names its model
+SKILLS_SHOWN = 12  # in the report
 ENOUGH = 10  # validation rows without a right answer that are worth a remark
 
 
@@ -211,6 +214,19 @@ class ErrorDriven:
             )
         return notes
 
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        words = evidence.has("validation_row", "search_rank", "search_score", "missing_skill")
+        why = _explain_rows(evidence) if words else None
+        if not evidence.has("search_score", "missing_skill"):
+            return Explanation(why)
+        lead = "Rows that need the skills that the model lacked on a validation set, retrieved error by error."
+        found = evidence.findings
+        if found:
+            lead += f" It got {found.get('wrong', 0):,} of {found.get('rows', 0):,} validation rows wrong."
+        drawn = frozenset({"search_score", "missing_skill"})
+        return Explanation(why, lead, (*_drawings(found), Histogram("search_score")), drawn)
+
 
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "none"
@@ -287,3 +303,38 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         "skills": [{"skill": s, "errors": errors[s], "rows": fetched[s]} for s in ranked],
     }
     return Findings(summary, tuple(rows))
+
+
+def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept = evidence.reasons, evidence.kept
+
+    def why(i: int) -> Why:
+        by, rank, skill = int(r["validation_row"][i]), int(r["search_rank"][i]), str(r["missing_skill"][i])
+        if kept[i] and by >= 0:
+            search = f"the search for “{skill}”" if skill else "its search"
+            found = f"result {rank + 1:,} of {search}" if rank >= 0 else f"found by {search}"
+            return Why(
+                "retrieved for an error",
+                f"retrieved for validation row {by:,}: {found}, score {number_text(r['search_score'][i])}",
+            )
+        if kept[i]:
+            return Why("random fill", "random sample that fills the budget: no search asked for more rows")
+        return Why("not retrieved", "no search returned it")
+
+    return why
+
+
+def _drawings(found: Mapping[str, Any]) -> list[Drawing]:
+    """The missing skills with their errors and rows, and the validation set by task."""
+    out: list[Drawing] = []
+    skills = [s for s in found.get("skills", []) if s["errors"] or s["rows"]]
+    if skills:
+        parts = tuple((str(s["skill"]), int(s["errors"]), int(s["rows"])) for s in skills)
+        note = f"{len(skills):,} skills in all; errors.json has them, errors.jsonl every wrong answer."
+        totals = sum(p[1] for p in parts), sum(p[2] for p in parts)
+        out.append(Bars("Missing skills", parts[:SKILLS_SHOWN], totals, ("Errors", "Rows"), note, paired=False))
+    tasks = tuple((str(t["task"]) or "(none)", int(t["rows"]), int(t["wrong"])) for t in found.get("tasks", []))
+    if tasks:
+        totals = sum(t[1] for t in tasks), sum(t[2] for t in tasks)
+        out.append(Bars("Validation set by task", tasks, totals, ("Rows", "Wrong"), rate="Wrong of these"))
+    return out

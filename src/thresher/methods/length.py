@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.methods.explanation import Evidence, Explanation, by_one_number
 from thresher.methods.settings import setting
 from thresher.samplers import top_k
 from thresher.signals.length import Length
@@ -30,3 +31,8 @@ class LongestAnswers:
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         length = columns["length"]["length"]
         return Selection(top_k(length, budget, columns.ties), {"length": np.asarray(length, np.int32)})
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        unit = "characters" if evidence.settings.get("unit") == "chars" else "words"
+        return Explanation(by_one_number(evidence, "length", "answer length", unit, "the longest answers are kept"))

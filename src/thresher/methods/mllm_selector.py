@@ -11,13 +11,14 @@ stored columns; the seed model is trained by the run, because the necessity is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from thresher.errors import ConfigError
+from thresher.methods.explanation import Evidence, Explanation, GroupShares, Histogram, Why, joined
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, weighted_strata
@@ -107,3 +108,47 @@ class MllmSelector:
         kept = kept[argsort_descending(necessity[kept], columns.ties[kept])]
         reason = {"necessity": necessity, "group": group, "seed_row": seed_row, "held": held}
         return Selection(kept.astype(np.int64), reason, tuple(notes))
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        if not evidence.has("necessity", "group", "seed_row", "held"):
+            return Explanation()
+        seeds, held = int(evidence.reasons["seed_row"].sum()), int(evidence.reasons["held"].sum())
+        shares = GroupShares(
+            "group",
+            "necessity",
+            "loss, nats per token",
+            axis="group by necessity, 1 = least",
+            alt="Share of each group of necessity that was kept.",
+            caption="Groups are of equal size; harder ones contribute more. Seed rows and held-back rows are in no group.",
+        )
+        return Explanation(
+            _explain_rows(evidence),
+            lead=f"A seed model was trained on {seeds:,} random rows. Necessity is its loss on every row: what it still "
+            f"finds hard. {held:,} rows of the highest necessity are suspected to be noise.",
+            drawings=(Histogram("necessity"), shares),
+            drawn=frozenset({"necessity", "group"}),
+        )
+
+
+def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept = evidence.reasons, evidence.kept
+    groups = int(r["group"].max(initial=0)) + 1
+
+    def why(i: int) -> Why:
+        value = float(r["necessity"][i])
+        loss = "loss under the seed model not known"
+        if np.isfinite(value):
+            loss = f"loss {value:.2f} nats per token under the seed model"
+        loss_among = joined(loss, evidence.standing("necessity", i))
+        group = int(r["group"][i])
+        place = f"group {group + 1} of {groups} by necessity" if group >= 0 else "in no group of necessity"
+        if r["seed_row"][i]:
+            return Why("seed row", f"a seed row, chosen at random: the seed model was trained on it ({loss})")
+        if r["held"][i]:
+            text = f"suspected noise: {loss_among}"
+            return Why("kept despite suspected noise" if kept[i] else "held back as noise", text)
+        text = f"{place}; {loss_among}"
+        return Why("random sample of its group" if kept[i] else "enough rows of its group kept", text)
+
+    return why

@@ -23,7 +23,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from thresher.errors import ConfigError, nearest
-from thresher.methods.mmssr_notes import agreement, health, told
+from thresher.methods.explanation import Counts, Evidence, Explanation, MeanScores
+from thresher.methods.mmssr_notes import agreement, explain_rows, health, told
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
@@ -305,3 +306,23 @@ class Mmssr:
             for c in asked:
                 reason[f"teacher_{c.name}"] = taught_score(columns[f"teacher_score_{c.name}"])
         return reason
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        why = explain_rows(evidence) if evidence.has("capability", "score") else None
+        if not evidence.has("capability", "style"):
+            return Explanation(why)
+        radar = MeanScores(
+            "score_",
+            "capability",
+            alt="Mean score by capability, pool and kept rows.",
+            caption="Mean score, 0 to 5: the value of the rows for each capability, according to the judge or scorer.",
+        )
+        scores = (name for name in evidence.reasons if name.startswith(("score_", "teacher_")))
+        return Explanation(
+            why,
+            lead="Every row is scored for each capability and has a style of interaction. The capabilities take turns; in "
+            "a turn the groups of style and source give their best rows.",
+            drawings=(radar, Counts("style"), Counts("capability", "Taken for", kept_only=True)),
+            drawn=frozenset({"capability", "style", *scores}),
+        )

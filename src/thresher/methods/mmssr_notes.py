@@ -6,10 +6,12 @@ Sentences made of numbers; pure functions of columns.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.words import counted, number_text
+from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
 from thresher.signals.health import LOW_MASS, chosen_warnings, parse_warnings, style_warnings, warnings
@@ -119,3 +121,22 @@ def _summed(values: list[tuple[str, float]]) -> tuple[float, str, list[str]]:
     known = [(name, v) for name, v in values if math.isfinite(v)]
     mean = sum(v for _, v in known) / len(known) if known else math.nan
     return mean, ", ".join(f"{name} {v:.2f}" for name, v in known), [n for n, v in values if not math.isfinite(v)]
+
+
+def explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept = evidence.reasons, evidence.kept
+
+    def why(i: int) -> Why:
+        score = float(r["score"][i])
+        said = "no score above the threshold"
+        if not np.isnan(score):
+            said = joined(f"score {number_text(score)} of 5", evidence.standing("score", i))
+        style = f"; style: {r['style'][i]}" if "style" in r and r["style"][i] else ""
+        if kept[i]:
+            skill = str(r["capability"][i]).replace("_", " ") or "no capability"
+            turn = f" in turn {int(r['round'][i]) + 1}" if "round" in r and r["round"][i] >= 0 else ""
+            return Why(f"for {skill}", f"taken for {skill}{turn}: {said}{style}")
+        best = said if np.isnan(score) else f"best {said}"
+        return Why("enough similar rows kept", f"enough rows of its groups were kept; {best}{style}")
+
+    return why

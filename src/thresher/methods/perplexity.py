@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.methods.explanation import Evidence, Explanation, by_one_number
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending
@@ -44,3 +45,10 @@ class Perplexity:
             rank = inverse_permutation(stable_order(nll, columns.ties))
             score = -np.abs(2 * rank - (len(nll) - 1))
         return Selection(argsort_descending(score, columns.ties)[:budget], {"nll": nll})
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        ends = {"top": "the most surprising answers", "bottom": "the least surprising answers"}
+        goal = ends.get(str(evidence.settings.get("where")), "the answers nearest to the median")
+        what, unit = "log-perplexity of the answer", "nats per token"
+        return Explanation(by_one_number(evidence, "nll", what, unit, f"{goal} are kept"))

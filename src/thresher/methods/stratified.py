@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.methods.explanation import Evidence, Explanation, Why
 from thresher.methods.settings import setting
 from thresher.samplers import stratified
 from thresher.types import Columns, MethodContext, Selection, Signal
@@ -48,3 +49,20 @@ class Stratified:
                 notes.append(f"Given whole, because they have fewer rows than an equal part: {shown}.")
         names = np.array(columns.source_names) if columns.source_names else np.array([""])
         return Selection(rows, {"source": names[columns.source]}, tuple(notes))
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        lead = "A random sample of each source; no score was computed."
+        if not evidence.has("source"):
+            return Explanation(lead=lead)
+        equal = evidence.settings.get("by") == "equal"
+        part = "which gives as many rows as every other source" if equal else "which gives its share of the pool"
+        source = evidence.reasons["source"]
+
+        def why(i: int) -> Why:
+            name = f"source {source[i]}" if source[i] else "the rows without a source"
+            if evidence.kept[i]:
+                return Why("random sample of its source", f"random sample of {name}, {part}")
+            return Why("not drawn", f"not drawn from {name}, {part}")
+
+        return Explanation(why, lead, hidden=frozenset({"source"}))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from thresher.console.words import tick_text
+
 WIDTH, HEIGHT = 360, 216
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 14, 44
 BINS = 36
@@ -165,15 +167,6 @@ def finite(values: np.ndarray) -> np.ndarray:
     """The finite ones, float64."""
     values = np.asarray(values, np.float64)
     return values[np.isfinite(values)]
-
-
-def tick_text(value: float) -> str:
-    """
-    >>> [tick_text(v) for v in (0.0, 0.25, 3.0, 1500.0, 2e6, -0.5)]
-    ['0', '0.25', '3', '1,500', '2e+06', '−0.5']
-    """
-    text = f"{value:.4g}" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:,.0f}"
-    return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
 # ---------------------------------------------------------------------------------------------- parts

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from thresher.report.chart import tick_text
-
 
 @dataclass(frozen=True)
 class Meaning:
@@ -86,20 +84,3 @@ def constant(values: np.ndarray) -> bool:
     if values.dtype.kind == "f":
         values = values[~np.isnan(values)]
     return len(values) > 1 and bool(np.all(values == values[0]))
-
-
-def shown(value: Any, unit: str = "") -> str:
-    """One value as people read it.
-
-    >>> [shown(v) for v in (True, 3, 0.12345, "W_q", float("nan"))]
-    ['yes', '3', '0.1235', 'W_q', 'none']
-    """
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        if np.isnan(value):
-            return "none"
-        if float(value) == 1 and unit in ("words", "characters"):
-            unit = unit[:-1]
-        return tick_text(float(value)) + (f" {unit}" if unit else "")
-    return str(value) or "none"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thresher.console.words import tick_text
 from thresher.html import Card
 from thresher.report import chart, page
 from thresher.report.chart import Figure, Series, distribution
@@ -97,7 +98,7 @@ def figures(d: Difference, a: str, b: str) -> list[Figure]:
                 ("median", "only A", "both", "only B"),
                 (
                     what.brief,
-                    *("none" if v is None else chart.tick_text(v) for v in (score.only_a, score.both, score.only_b)),
+                    *("none" if v is None else tick_text(v) for v in (score.only_a, score.both, score.only_b)),
                 ),
             )
             svg = distribution(panel, shared, what.axis, f"{what.title}: distribution in the pool, in A and in B.")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from thresher.console.words import tick_text
 from thresher.report import chart, tally
 from thresher.report.chart import Figure, Series, distribution, finite
 from thresher.report.columns import meaning
@@ -38,7 +39,7 @@ def one(made: Made, name: str) -> list[Figure]:
     caption = f"{what.direction.capitalize()}." if what.direction else ""
     if edges:
         caption += " Dashed: the cut-off." if len(edges) == 1 else " Dashed: the cut-offs."
-    told = [chart.tick_text(float(f"{value:.3g}")) for value in edges]
+    told = [tick_text(float(f"{value:.3g}")) for value in edges]
     drawn = [value for value in edges if shared.low <= value <= shared.high]
     said = f"{'cut' if len(edges) == 1 else 'cuts'} {' and '.join(told)}"
     # one label, beyond the last cut, where no kept row is drawn
@@ -73,5 +74,5 @@ def quantiles(panel: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
         v = finite(series.values)
         if len(v):
             numbers = [*np.percentile(v, [5, 25, 50, 75, 95]), v.mean()]
-            rows.append((series.name, f"{len(v):,}", *(chart.tick_text(float(x)) for x in numbers)))
+            rows.append((series.name, f"{len(v):,}", *(tick_text(float(x)) for x in numbers)))
     return tuple(rows)

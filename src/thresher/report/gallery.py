@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from thresher.console.words import number_text
 from thresher.html import Card
 from thresher.pools.cards import IMAGES, plain_cards
-from thresher.report.columns import Meaning, meaning, shown
+from thresher.report.columns import Meaning, meaning
 from thresher.report.folder import Made
 from thresher.report.tally import draw
 from thresher.report.words import Explain, explainer
@@ -137,10 +138,10 @@ def _scores(made: Made, at: int) -> list[tuple[str, str]]:
             if not np.isnan(values[at]):
                 many.append((float(values[at]), what.brief.removeprefix("score: ")))
         elif not name.startswith("teacher_"):
-            out.append((what.brief, shown(values[at], _unit(what))[:LONG]))
+            out.append((what.brief, number_text(values[at], _unit(what))[:LONG]))
     highest = sorted(many, key=lambda pair: -pair[0])[:HIGHEST]
     if highest:
-        out.append(("highest", ", ".join(f"{name} {shown(value)}" for value, name in highest)))
+        out.append(("highest", ", ".join(f"{name} {number_text(value)}" for value, name in highest)))
     return out
 
 

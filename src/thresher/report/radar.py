@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from thresher.report.chart import ceiling, svg, text_at, tick_text
+from thresher.console.words import tick_text
+from thresher.report.chart import ceiling, svg, text_at
 
 
 def radar(labels: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], unit: str, alt: str) -> Markup:

@@ -16,6 +16,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
+from thresher.methods.explanation import Evidence
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import as_text, parse, settings_of
 from thresher.testing.columns import planted_columns
@@ -43,7 +44,7 @@ def check_method(
 
     The settings are refused where they make no sense; the signals have an identity; `select` reads no other columns, changes
     none, gives unique rows within the budget and one reason a row; the same rows are chosen from the rows in another order
-    and in another process with another hash seed.
+    and in another process with another hash seed; `explain`, where there is one, explains every row.
 
     cls: the class, a frozen dataclass. Its name must lead to it from its module.
     settings: as the user types them (`--set key=value`); None: the defaults.
@@ -73,7 +74,10 @@ def check_method(
     few = given.take(np.arange(2))
     _check_selection(method.select(few, 1, target), 2, 1, fills_budget)
     k = n // 3
-    rows = method.select(given, k, target).rows
+    selection = method.select(given, k, target)
+    rows = selection.rows
+    if hasattr(cls, "explain"):
+        _check_explanation(method, selection, n)
     order = np.random.default_rng(0).permutation(n)
     shuffled = method.select(given.take(order), k, target).rows
     assert order[shuffled].tolist() == rows.tolist(), "another order of the rows gives another selection"
@@ -180,6 +184,22 @@ def _check_selection(selection: Selection, n: int, k: int, fills_budget: bool) -
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
         assert plain, f"reason {name!r} is {array.dtype}: numbers, truth values or text are needed"
     assert all(isinstance(note, str) and note for note in selection.notes), "notes are sentences"
+
+
+def _check_explanation(method: Any, selection: Selection, n: int) -> None:
+    kept = np.zeros(n, bool)
+    kept[selection.rows] = True
+    settings = {s.name: as_text(getattr(method, s.name)) for s in settings_of(type(method))}
+    found = method.explain(Evidence(selection.reason, kept, settings))
+    for i in range(n):
+        why = None if found.why is None else found.why(i)
+        assert why is None or (why.kind and why.text), f"row {i} has no explanation"
+    missing = (found.drawn | found.hidden) - selection.reason.keys()
+    assert not missing, f"explain speaks of reasons that select does not give: {', '.join(sorted(missing))}"
+    try:
+        method.explain(Evidence({}, kept, {}))
+    except KeyError as error:
+        raise AssertionError(f"explain must do without reason {error}: an older selection may lack it") from error
 
 
 def _in_another_process(method: Any, columns: Columns, k: int, target: Columns | None) -> Any:

@@ -1,0 +1,210 @@
+"""How a method explains a selection: a row's reasons in words, and what the report draws. Plain values; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from thresher.console.words import number_text
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why one row was kept or not.
+
+    kind: a few words that many rows share, to filter by.
+    text: a sentence about this row.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A selection as `explain` gets it; it may have been made by an older version, with other reasons or settings.
+
+    reasons: name -> array [n] over the rows that the method saw.
+    kept: bool [n].
+    settings: of the method, as run.yaml has them.
+    findings: summary of what was found in a target set; empty without one.
+    """
+
+    reasons: Mapping[str, np.ndarray]
+    kept: np.ndarray
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    _cache: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def has(self, *names: str) -> bool:
+        """Whether all these reasons are there."""
+        return all(name in self.reasons for name in names)
+
+    def standing(self, name: str, i: int) -> str:
+        """Where row `i` stands among all rows by the reason `name`, such as "above 37% of the rows"; "" if not known."""
+        return standing(float(self._cached(f"percentile {name}", lambda: percentile(self.reasons[name]))[i]))
+
+    def tied(self, name: str, i: int) -> bool:
+        """Whether kept and other rows have the value of row `i`, so that the seed decided."""
+        values = self.reasons[name]
+        both = self._cached(
+            f"tied {name}", lambda: np.isin(values, np.intersect1d(values[self.kept], values[~self.kept]))
+        )
+        return bool(both[i])
+
+    def _cached(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+
+# ---------------------------------------------------------------------------------------------- what is drawn
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The distribution of one number in the pool and among the kept rows, with the cut where there is one."""
+
+    column: str
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Numbers of one unit on one scale: pool, kept rows and a random sample; of the last also how far from the pool."""
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Multiples:
+    """A number in the pool and among the kept rows, a chart for each value of `by` on one scale. labels: value -> words."""
+
+    column: str
+    by: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class GroupShares:
+    """The share of each group of rows that was kept. group: whole numbers, below 0 = in no group.
+
+    value, value_name: the number that makes the groups, and its name with the unit.
+    axis: title of the groups' axis. alt: the chart in a sentence. caption: below it.
+    """
+
+    group: str
+    value: str
+    value_name: str
+    axis: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class MeanScores:
+    """A radar of mean scores, pool and kept rows. prefix: of the columns of scores; taken_for: column with the rest of a name."""
+
+    prefix: str
+    taken_for: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows by a text or truth value. title: "" = that of the column; kept_only: of the kept rows, without the pool."""
+
+    column: str
+    title: str = ""
+    kept_only: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A table of two counts a label. paired: the second is a part of the first. rate: title of that share."""
+
+    title: str
+    parts: tuple[tuple[str, int, int], ...]
+    totals: tuple[int, int]
+    heads: tuple[str, str]
+    note: str = ""
+    paired: bool = True
+    rate: str = "Kept of these"
+
+
+Drawing = Histogram | Distributions | Multiples | GroupShares | MeanScores | Counts | Bars
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` gives; whatever is left out is explained by the names and values of the reasons.
+
+    why: position of a row in the evidence -> why it was kept or not.
+    lead: a sentence or two above the drawings.
+    drawings: in their order.
+    drawn: reasons that the drawings show, so that they get no drawing of their own.
+    hidden: reasons that get no drawing in any case.
+    """
+
+    why: Callable[[int], Why] | None = None
+    lead: str = ""
+    drawings: tuple[Drawing, ...] = ()
+    drawn: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
+
+
+# ---------------------------------------------------------------------------------------------- words
+
+
+def percentile(values: np.ndarray) -> np.ndarray:
+    """Percent of the rows with a smaller value, float64 [n]; NaN where the value is."""
+    out = np.full(len(values), np.nan)
+    known = np.flatnonzero(~np.isnan(values.astype(np.float64)))
+    ordered = np.sort(values[known])
+    out[known] = 100 * np.searchsorted(ordered, values[known], side="left") / max(len(known), 1)
+    return out
+
+
+def standing(percent: float) -> str:
+    """Where a value stands among all rows, from the percent of rows with a smaller one.
+
+    Rounded down: no row is above all rows. "" where the value is not known.
+
+    >>> [standing(p) for p in (0.0, 0.4, 37.9)]
+    ['no row is lower', 'above less than 1% of the rows', 'above 37% of the rows']
+    """
+    if np.isnan(percent):
+        return ""
+    if percent <= 0:
+        return "no row is lower"
+    return f"above {int(percent)}% of the rows" if percent >= 1 else "above less than 1% of the rows"
+
+
+def joined(*parts: str) -> str:
+    """The parts that are not empty, with commas."""
+    return ", ".join(part for part in parts if part)
+
+
+def by_one_number(evidence: Evidence, name: str, what: str, unit: str, rule: str) -> Callable[[int], Why] | None:
+    """For methods that keep one end, or the middle, of a single number; None where the reason `name` is not there.
+
+    name: the reason. what: its name in words. unit: "" for none. rule: "the longest answers are kept".
+    """
+    if not evidence.has(name):
+        return None
+    values, kept = evidence.reasons[name], evidence.kept
+
+    def why(i: int) -> Why:
+        if np.isnan(float(values[i])):
+            return Why("no score", f"{what} is not known")
+        value = f"{what} {number_text(values[i], unit)}"
+        if evidence.tied(name, i):
+            return Why("tied at the cut", f"{value}; kept and other rows have this value: chosen at random by the seed")
+        return Why(
+            "inside the cut" if kept[i] else "outside the cut", f"{joined(value, evidence.standing(name, i))}; {rule}"
+        )
+
+    return why
