@@ -94,6 +94,22 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
+def surroundings(error: Exception) -> str | None:
+    """What is wrong around the command, where that explains the error: a name that is not UTF-8, no working directory.
+
+    Some libraries below (pyarrow) take only UTF-8 names; Python holds the other bytes of a name as lone surrogates.
+    """
+    if isinstance(error, UnicodeEncodeError) and any(0xDC80 <= ord(c) <= 0xDCFF for c in error.object):
+        name = error.object.encode("utf-8", "backslashreplace").decode("utf-8")[:300]
+        return f"the name {name} is not UTF-8, and such a name cannot be used here. Rename it, or give another one."
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except OSError:
+            return "the working directory no longer exists. Go to one that does, and run the command again."
+    return None
+
+
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Wraps a command so that it ends as this file says."""
 
@@ -118,6 +134,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             fail("not enough memory. Free some, or give a smaller --batch-tokens.")
             raise typer.Exit(1) from None
         except Exception as error:
+            if said := surroundings(error):
+                fail(said)
+                raise typer.Exit(1) from None
             if (versions := untested()) and not os.environ.get(TRACEBACK):
                 first = next(iter(str(error).strip().splitlines()), "")
                 fail(

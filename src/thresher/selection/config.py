@@ -309,4 +309,10 @@ def default_store() -> Path:
     if chosen := os.environ.get("THRESHER_STORE"):
         return Path(chosen)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "thresher"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "thresher"
+    except RuntimeError:  # no HOME, and a user id that the system does not know
+        raise ConfigError(
+            "There is no home folder to store scores in: HOME is not set, and the system does not know this user id. "
+            "Say where: --store FOLDER, or THRESHER_STORE=FOLDER in the environment."
+        ) from None
