@@ -101,7 +101,7 @@ def compare(
     Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
-    from thresher.cli.prepare import open_the_pool, the_model, the_roles
+    from thresher.cli.prepare import TEST, VALIDATION, open_the_pool, the_model, the_roles
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
@@ -136,7 +136,7 @@ def compare(
         )
     job = prepare(
         open_the_pool(pool, images, kept, trust_paths=bool(trust_paths)),
-        open_the_pool(test, eval_images, kept, trust_paths=bool(trust_paths)),
+        open_the_pool(test, eval_images, kept, trust_paths=bool(trust_paths), splits=TEST),
         methods=chosen,
         budgets=[Budget(text.strip()) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
@@ -150,7 +150,7 @@ def compare(
         },
         target=None
         if validation is None
-        else open_the_pool(validation, validation_images, kept, trust_paths=bool(trust_paths)),
+        else open_the_pool(validation, validation_images, kept, trust_paths=bool(trust_paths), splits=VALIDATION),
     )
     if validation is not None and not any(map(aims, chosen.values())):
         note(f"none of the methods aims at a validation set; --validation {validation} is not used.")

@@ -59,7 +59,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
-    from thresher.cli.prepare import open_the_pool
+    from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import for_stderr
     from thresher.doctor import CONTEXT, look, repair
     from thresher.doctor.repair import check
@@ -78,9 +78,10 @@ def doctor(
         check(opened, Path(fix))  # before minutes are spent on images
     others = []
     for name in evals or []:
-        other = open_the_pool(name, eval_images, kept, trust_paths=bool(trust_paths))
+        other = open_the_pool(name, eval_images, kept, trust_paths=bool(trust_paths), splits=TEST)
         if eval_images is None and images is not None and other.facts["missing_images"].any():
-            beside = open_the_pool(name, images, kept, trust_paths=bool(trust_paths))  # one folder often serves both
+            # one folder often serves both
+            beside = open_the_pool(name, images, kept, trust_paths=bool(trust_paths), splits=TEST)
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))

@@ -128,11 +128,11 @@ def _ask(
     by: str,
     max_new_tokens: int,
 ) -> Evaluation:
-    from thresher.cli.prepare import open_the_pool
+    from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import for_stderr
     from thresher.evaluation import evaluate as run
 
-    pool = open_the_pool(data, images, store, trust_paths=told.trust_paths)
+    pool = open_the_pool(data, images, store, trust_paths=told.trust_paths, splits=TEST)
     progress = for_stderr()
     try:
         return run(

@@ -5,7 +5,7 @@ Opens pools and resolves models; scores nothing and writes nothing but the outpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
     from thresher.storage.columns import Store
     from thresher.training.registry import Trainer
+
+TEST = ("test", "validation")  # splits of evaluation data, the one to take first
+VALIDATION = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
     target = None
     if config.validation is not None:
         trust = config.trust_paths
-        target = open_the_pool(config.validation, config.validation_images, store, trust_paths=trust)
+        target = open_the_pool(config.validation, config.validation_images, store, trust_paths=trust, splits=VALIDATION)
     if out and config.out:
         check_out(config.out, pool)
     if not asks and config.model is not None:
@@ -159,15 +162,27 @@ def check_not_another(config: RunConfig, method: Method) -> None:
 
 
 def open_the_pool(
-    path: str, images: str | None, store: Store, format: str | None = None, trust_paths: bool = False
+    path: str,
+    images: str | None,
+    store: Store,
+    format: str | None = None,
+    trust_paths: bool = False,
+    splits: Sequence[str] = (),
 ) -> Pool:
-    """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`)."""
+    """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`).
+
+    `splits`: of evaluation data, the splits of a folder to read instead of its training split, the one to take first.
+    """
     from thresher.console.progress import Reading
     from thresher.pools import open_pool
+    from thresher.pools.folders import held_out_files
 
     reading = Reading(path)
     cache = store.root / "pools"
-    pool = open_pool(path, images, cache, reading, format, trust_paths, reading.images)
+    files, split = held_out_files(path, splits) if splits else ([path], "")
+    if split:
+        note(f"{path}: its {split} split is read.")
+    pool = open_pool(files, images, cache, reading, format, trust_paths, reading.images)
     for text in pool.notes:
         note(text)
     return pool

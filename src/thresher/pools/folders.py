@@ -143,6 +143,28 @@ def training_files(files: Sequence[str], declared: Mapping[str, str] | None = No
     return (rest, [f for f in files if splits[f] in _HELD_OUT]) if rest else (list(files), [])
 
 
+def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
+    """What to read of a folder as evaluation data, and the split that it is: "" and `spec` itself where it names none.
+
+    `wanted`: "test" and "validation", the one to take first. Only a folder that has other files too is divided.
+    """
+    if not os.path.isdir(spec):
+        return [spec], ""
+    held = sorted(os.listdir(spec))
+    if "dataset_dict.json" in held:
+        files = [f for f in held if os.path.isdir(os.path.join(spec, f))]
+    elif "dataset_info.json" in held or "state.json" in held or "run.yaml" in held:
+        return [spec], ""
+    else:
+        files = _split_kinds(spec, held)[0] or _below(spec)[0]
+    declared = _declared(spec)
+    for split in wanted:
+        found = [f for f in files if (declared.get(f) or split_of(f)) == split]
+        if found and len(found) < len(files):
+            return [os.path.join(spec, f) for f in found], split
+    return [spec], ""
+
+
 def _declared(name: str) -> dict[str, str]:
     """File -> split, as the README.md of a data set of the hub declares them (`configs`, `data_files`)."""
     try:
