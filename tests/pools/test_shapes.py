@@ -116,3 +116,23 @@ def test_the_given_files_that_are_read() -> None:
         pytest.skip("../shared/cases is not beside this checkout")
     assert not open_pool(CASE / "a_commas.jsonl").problems
     assert len(open_pool(CASE / "d_hugeint.json").problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"id": [1, 2], "conversations": [[{}], [{}]]}', "a table of 2 rows by columns"),
+        ('{"id": {"0": 1, "1": 2}, "messages": {"0": [], "1": []}}', "a table of 2 rows by columns"),
+        ('{"meta": {}, "data": {"items": [{"id": 1}]}}', "jq '.data.items'"),
+        ('{"id": 1}{"id": 2}', "one after another"),
+        ('{"id": 1} {"id": 2}', "one after another"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n", "git lfs pull"),
+        ("<!DOCTYPE html><html><body>404</body></html>", "an HTML page"),
+    ],
+)
+def test_further_shapes_are_named_with_the_way_out(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(text)
+    with pytest.raises(PoolError) as caught:
+        open_pool(path)
+    assert said in str(caught.value)

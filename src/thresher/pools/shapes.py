@@ -14,6 +14,7 @@ from thresher.text import ParseError, parse_json
 
 CONVERSATIONS = ("conversations", "messages", "texts", "instruction")  # fields that make an object a record
 _LIST = re.compile(rb'\{\s*"([^"\\]{1,60})"\s*:\s*\[\s*\{')
+LFS = b"version https://git-lfs.github.com/spec/"
 _REPR = re.compile(rb"\[?\s*\{\s*'")
 
 
@@ -27,6 +28,10 @@ def of_text(text: bytes, whole: bool) -> str:
             "holds Python's own notation of dicts (single quotes), which is not JSON. Read each line with ast.literal_eval "
             "and write it with json.dumps"
         )
+    if text.startswith(LFS):
+        return "is a Git LFS pointer in place of the file. Fetch it: git lfs pull"
+    if text[:200].lower().lstrip().startswith((b"<!doctype html", b"<html")):
+        return "is an HTML page, as a failed download leaves it. Download the file again"
     if text.lstrip()[:1] != b"{":
         return ""
     if b"\n" not in text and text.count(b"\r") > 1:
@@ -37,7 +42,7 @@ def of_text(text: bytes, whole: bool) -> str:
         except ParseError:
             pass
     if _several(text):
-        return "holds JSON objects one after another, over several lines each. Put each on one line: jq -c . IN > OUT.jsonl"
+        return "holds JSON objects one after another, not one a line. Put each on one line: jq -c . IN > OUT.jsonl"
     found = _LIST.match(text.lstrip())
     key = found[1].decode("utf-8", "replace") if found else ""
     if key and key not in CONVERSATIONS and not whole:
@@ -47,7 +52,11 @@ def of_text(text: bytes, whole: bool) -> str:
 
 def of_object(value: Any) -> str:
     """As `of_text`, of a decoded object that is no record."""
-    if not isinstance(value, dict) or any(key in value for key in CONVERSATIONS):
+    if not isinstance(value, dict):
+        return ""
+    if columns := _columns(value):
+        return columns
+    if any(key in value for key in CONVERSATIONS):
         return ""
     for key, inner in value.items():
         if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner[:20]):
@@ -55,6 +64,10 @@ def of_object(value: Any) -> str:
     rows = [v for v in value.values() if isinstance(v, dict) and any(key in v for key in CONVERSATIONS)]
     if rows and len(rows) == len(value):
         return f"is one top-level object that holds {len(rows):,} records by name. Save them as a list: jq '[.[]]' IN > OUT.json"
+    for key, inner in value.items():
+        for below, held in inner.items() if isinstance(inner, dict) else ():
+            if isinstance(held, list) and held and all(isinstance(one, dict) for one in held[:20]):
+                return _in_key(key, len(held), below)
     return ""
 
 
@@ -63,10 +76,27 @@ def is_repr(text: bytes) -> bool:
     return _REPR.match(text.lstrip()) is not None
 
 
-def _in_key(key: str, many: int = 0) -> str:
+def _columns(value: dict[str, Any]) -> str:
+    """Of a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations": {"0": […]}}."""
+    turns = next((value[key] for key in CONVERSATIONS[:2] if key in value), None)
+    if not isinstance(turns, (list, dict)):
+        return ""
+    many = len(turns)
+    numbered = isinstance(turns, dict) and "0" in turns and all(key.isdigit() for key in turns)
+    listed = isinstance(turns, list) and many > 0 and all(isinstance(one, list) for one in turns)
+    if not (numbered or listed) or not all(type(v) is type(turns) and len(v) == many for v in value.values()):
+        return ""
+    return (
+        f"is a table of {many:,} rows by columns, as pandas writes it. Write it by rows: "
+        'df.to_json("OUT.jsonl", orient="records", lines=True)'
+    )
+
+
+def _in_key(key: str, many: int = 0, below: str = "") -> str:
     held = f"a list of {many:,} objects" if many else "a list of objects"
-    path = f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
-    return f"is one top-level object whose key {shown(key)!r} holds {held}. Save that list alone: jq '{path}' IN > OUT.json"
+    keys = [key, below] if below else [key]
+    path = "".join(f".{k}" if re.fullmatch(r"[A-Za-z_]\w*", k, re.ASCII) else f".[{json.dumps(k)}]" for k in keys)
+    return f"is one top-level object whose key {shown('.'.join(keys))!r} holds {held}. Save that list alone: jq '{path}' IN > OUT.json"
 
 
 def _several(text: bytes) -> bool:
@@ -76,4 +106,5 @@ def _several(text: bytes) -> bool:
         _, stop = json.JSONDecoder(strict=False, parse_int=str).raw_decode(said)
     except (ValueError, RecursionError):
         return False
-    return "\n" in said[:stop] and said[stop:].lstrip()[:1] == "{"
+    together = "\n" in said[:stop] or "\n" not in said.strip()  # not one broken line of several
+    return together and said[stop:].lstrip(" \t\r\n,")[:1] == "{"
