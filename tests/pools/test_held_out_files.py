@@ -34,6 +34,7 @@ def made(folder: Path, *names: str) -> Path:
             ["coco/test/a.jsonl", "gqa/test/a.jsonl"],
         ),
         (["train.jsonl", "val.jsonl", "test.jsonl"], TEST[::-1], ["val.jsonl"]),
+        (["train.jsonl", "testdev.jsonl", "minival.jsonl"], TEST, ["testdev.jsonl"]),
         (["a.jsonl", "b.jsonl"], TEST, [""]),
         (["test.jsonl"], TEST, [""]),
     ],

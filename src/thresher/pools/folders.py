@@ -24,8 +24,8 @@ from thresher.text import ParseError, parse_json, parse_yaml
 
 _TRAIN = ("train", "training")
 _HELD_OUT = {
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation", "holdout", "heldout"),
+    "validation": ("validation", "valid", "val", "dev", "minival", "valdev"),
+    "test": ("test", "testing", "testdev", "testmini", "testa", "testb", "eval", "evaluation", "holdout", "heldout"),
 }
 _LETTERS = re.compile(r"[a-z]+")
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")  # of `datasets`
