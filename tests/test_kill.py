@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 
 FLUSH_ROWS, PIECE = 200, 32
 
@@ -22,7 +22,7 @@ FLUSH_ROWS, PIECE = 200, 32
 JOB = f"""
 import os, signal, sys
 from pathlib import Path
-from tests.made_pools import Model, Nested
+from tests.text_pools import Model, Nested
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.storage import columns as store

@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 import thresher.backends
-from tests.made_pools import Model, record, write_pool
+from tests.text_pools import Model, record, write_pool
 from thresher import cli
 from thresher.cli import guard
 from thresher.console import progress

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from thresher import cli
 from thresher.cli.plan import lines
 from thresher.selection.plan import SignalPlan

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.made_pools import record, write_pool
 from tests.openai_server import WAYS, Plan, Server, serving
+from tests.text_pools import record, write_pool
 
 KEY = "sk-5up3rs3cr3t-0123456789"
 CONCURRENCY = 16
@@ -26,7 +26,7 @@ import sys
 from thresher import methods
 from thresher.engine import local
 
-methods.METHODS["asked"] = "tests.asked_method:Asked"
+methods.METHODS["asked"] = "tests.one_question_method:Asked"
 local.score.__kwdefaults__["flush_rows"] = 16
 from thresher.cli import main
 

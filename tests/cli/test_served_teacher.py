@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.aimed_models import validation
 from tests.cli.test_targeted import AIMED, Command, command  # noqa: F401 - the fixture
-from tests.made_pools import record, write_pool
 from tests.openai_server import Plan, Server, serving
+from tests.text_pools import record, write_pool
+from tests.validation_sets import validation
 
 SERVED = (*AIMED[:4], *AIMED[6:])  # without --model pupil
 

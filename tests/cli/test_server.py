@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.made_pools import record, write_pool
 from tests.openai_server import Plan, serving
+from tests.text_pools import record, write_pool
 from thresher import cli, methods
 from thresher.errors import ConfigError
 from thresher.selection.config import RunConfig, combine, read
@@ -23,7 +23,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setitem(methods.METHODS, "asked", "tests.asked_method:Asked")
+    monkeypatch.setitem(methods.METHODS, "asked", "tests.one_question_method:Asked")
     write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
 
 

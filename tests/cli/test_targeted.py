@@ -15,8 +15,8 @@ pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
 import thresher.backends
-from tests.aimed_models import Rules, validation
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
+from tests.validation_sets import Rules, validation
 from thresher import cli
 
 Command = Callable[..., tuple[int, str, str]]

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.aimed_models import validation
 from tests.fake_training import FakeEvaluation, FakeTraining
-from tests.made_pools import HighestLoss, Model, record, write_pool
+from tests.text_pools import HighestLoss, Model, record, write_pool
+from tests.validation_sets import validation
 from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
@@ -320,7 +320,7 @@ JOB = """
 import sys
 from pathlib import Path
 from tests.fake_training import FakeEvaluation, FakeTraining
-from tests.made_pools import HighestLoss, Model
+from tests.text_pools import HighestLoss, Model
 from thresher.compare import compare, job
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool

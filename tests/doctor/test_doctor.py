@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.made_pools import HighestLoss, Model, write_pool
+from tests.text_pools import HighestLoss, Model, write_pool
 from thresher.cli import main
 from thresher.doctor import KINDS, SEVERITIES, Diagnosis, examine, look, repair
 from thresher.doctor.repair import _turns, check

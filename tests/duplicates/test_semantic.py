@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.made_pools import FirstTies, HighestLoss, Model, record, write_pool
+from tests.text_pools import FirstTies, HighestLoss, Model, record, write_pool
 from thresher.backends.fake import FakeBackend
 from thresher.cli import main
 from thresher.duplicates import embedding, semantic

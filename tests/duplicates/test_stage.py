@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.made_pools import FirstTies
+from tests.text_pools import FirstTies
 from thresher.duplicates.stage import Representatives, representatives
 from thresher.mixture import Mixture
 from thresher.pools import Pool, open_pool

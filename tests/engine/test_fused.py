@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from thresher.backends import ModelHandle
 from thresher.methods.needs import asks_the_model, needs
 from thresher.methods.settings import setting

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_fused import Judge, Panel
-from tests.made_pools import HighestLoss, Loss, Model, record, write_pool
+from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import sharing
 from thresher.engine.columns import compute
@@ -31,7 +31,7 @@ ROWS = 240
 JOB = """
 import sys
 from pathlib import Path
-from tests.made_pools import HighestLoss, Model
+from tests.text_pools import HighestLoss, Model
 from thresher.selection import select as run
 from thresher.selection import summary
 from thresher.backends.fake import FakeBackend

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.evaluation.planted import Planted
+from tests.evaluation.planted_model import Planted
 from thresher.answers.candidates import expected
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.evaluation import Evaluation, check, evaluate

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.made_pools import FirstTies
+from tests.text_pools import FirstTies
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.exporters.formats import EXPORTERS, NOT_ALL, POOLS, READERS, make_images, start
+from tests.exporters.pools_by_format import EXPORTERS, NOT_ALL, POOLS, READERS, make_images, start
 from thresher.errors import ImageError
 from thresher.exporters import export
 from thresher.pools import Pool, open_pool

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.exporters.formats import EMBED, make_images, start
+from tests.exporters.pools_by_format import EMBED, make_images, start
 from thresher.exporters import export
 from thresher.exporters.options import Options
 from thresher.pools import Pool, open_pool

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.exporters.formats import make_images, start
+from tests.exporters.pools_by_format import make_images, start
 from tests.exporters.test_trainers import ROWS
 from thresher.exporters import export
 from thresher.exporters.options import Options

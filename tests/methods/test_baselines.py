@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.methods import load
 from thresher.types import Columns
 

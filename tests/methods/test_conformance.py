@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.methods.planted import columns_of, digests, like_real, sample_columns, target_columns
+from tests.methods.planted_columns import columns_of, digests, like_real, sample_columns, target_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import METHODS, describe, load, method_class

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("bm25s")
 
-from tests.methods.planted import digests, skilled, target_columns
+from tests.methods.planted_columns import digests, skilled, target_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import load

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.engine.graph import signals_of
 from thresher.errors import ConfigError
 from thresher.methods import load

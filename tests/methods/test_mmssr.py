@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests, sample_columns
+from tests.methods.planted_columns import digests, sample_columns
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import NO_STYLE, Mmssr

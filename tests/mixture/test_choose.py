@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.made_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
+from tests.text_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
 from thresher import methods
 from thresher.backends import resolve
 from thresher.cli import main
@@ -428,7 +428,7 @@ def test_the_order_of_the_file_does_not_matter(tmp_path: Path, store: Store) -> 
 def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(methods.METHODS, "nested", "tests.made_pools:Nested")
+    monkeypatch.setitem(methods.METHODS, "nested", "tests.text_pools:Nested")
     pool = pool_of(tmp_path, texts(120))
     out = select(pool, "30", store, Nested(), Model(), quota=("source0=15",), filter=("length < 15",))
     output.write(out, pool, None, tmp_path / "out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.methods.planted import sample_columns, target_columns
+from tests.methods.planted_columns import sample_columns, target_columns
 from thresher.methods import METHODS, load
 from thresher.methods.needs import aims
 from thresher.mixture.choose import Given, choose

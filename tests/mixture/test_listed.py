@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.made_pools import FirstTies
+from tests.text_pools import FirstTies
 from thresher import exporters
 from thresher.errors import ConfigError
 from thresher.mixture.listed import listed

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.exporters.formats import EMBED, make_images
+from tests.exporters.pools_by_format import EMBED, make_images
 from thresher.errors import ImageError, PoolError
 from thresher.exporters import export
 from thresher.pools import open_pool

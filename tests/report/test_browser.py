@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.made import METHODS, chosen, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import METHODS, chosen, hostile_records, picture_pool, record, selected
 from tests.report.test_compare_report import told
 from thresher import report
 from thresher.pools import Pool

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made import hostile_records, picture_pool, record, selected
+from tests.report.image_pools import hostile_records, picture_pool, record, selected
 from thresher import cli
 from thresher.pools import Pool
 from thresher.report.diff import difference

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.report.elements import Elements
-from tests.viewer.opened import Client
+from tests.viewer.sessions import Client
 from thresher.errors import PoolError
 from thresher.html import printable
 from thresher.report.folder import read_failures

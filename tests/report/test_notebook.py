@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.report.elements import Elements
-from tests.report.made import HOSTILE, METHODS, chosen, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import HOSTILE, METHODS, chosen, hostile_records, picture_pool, record, selected
 from thresher.api import Chosen
 from thresher.pools import Pool, open_pool
 from thresher.pools.look import IMAGES, ROWS, SAID

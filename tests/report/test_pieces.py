@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made import picture_pool, record, selected
+from tests.report.image_pools import picture_pool, record, selected
 from thresher.methods.explanation import percentile
 from thresher.report import chart, figures, tally
 from thresher.report.chart import Series

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.report.elements import Elements
-from tests.report.made import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
 from thresher import cli, report
 from thresher.errors import ConfigError, PoolError
 from thresher.html import printable

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.report.made import chosen, picture_pool, record
+from tests.report.image_pools import chosen, picture_pool, record
 from thresher.console import progress
 from thresher.pools import Pool
 from thresher.selection import folder as output

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.report.made import picture_pool, record
+from tests.report.image_pools import picture_pool, record
 from thresher.methods import METHODS
 from thresher.methods.explanation import Counts, Evidence, Explanation, by_one_number
 from thresher.pools import Pool

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.methods.planted import like_real
+from tests.methods.planted_columns import like_real
 from thresher.samplers import ks_distance, match_distribution, median_random_ks, quantile_bins
 
 #                   0    1    2    3    4    5    6    7    8    9

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.samplers import weighted_strata
 from thresher.types import seeded_ties
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.made_pools import FirstTies, Loss, Model, Nested, record, write_pool
+from tests.text_pools import FirstTies, Loss, Model, Nested, record, write_pool
 from thresher import methods
 from thresher.backends.fake import IDENTITY
 from thresher.engine.columns import compute

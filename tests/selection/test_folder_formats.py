@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.exporters.formats import EMBED, make_images, start
+from tests.exporters.pools_by_format import EMBED, make_images, start
 from thresher import methods
 from thresher.errors import ConfigError
 from thresher.exporters import export

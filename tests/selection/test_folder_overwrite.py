@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from thresher.errors import ConfigError
 from thresher.selection import folder as output
 

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
-from tests.aimed_models import Rules, validation
 from tests.fake_training import FakeTraining
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
+from tests.validation_sets import Rules, validation
 from thresher.backends import ModelHandle
 from thresher.errors import CapabilityError, ConfigError
 from thresher.methods import load

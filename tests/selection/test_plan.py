@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.made_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
+from tests.text_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.errors import ConfigError

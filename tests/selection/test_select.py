@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from tests.made_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
+from tests.text_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import local
 from thresher.engine.columns import compute

@@ -16,8 +16,8 @@ from PIL import Image
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
-from tests.aimed_models import SKILLS, Rules, skill_of, validation
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
+from tests.validation_sets import SKILLS, Rules, skill_of, validation
 from thresher.backends.fake import Measured
 from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.methods import load

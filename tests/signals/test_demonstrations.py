@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.demonstrations import Demonstrations, halves
 from thresher.signals.knowledge import Knowledge

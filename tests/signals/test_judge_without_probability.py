@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.backends.openai.odd_server import Answer, answering, completion, said
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from thresher import cli
 from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.judge import NO_ANSWER, Judge

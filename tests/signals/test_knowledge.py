@@ -1,6 +1,6 @@
 import numpy as np
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.knowledge import Knowledge
 from thresher.types import Columns, ModelIdentity, PoolSignal, seeded_ties

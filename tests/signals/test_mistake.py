@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from thresher.errors import CapabilityError
 from thresher.signals.answer_switch import AnswerSwitch, margin
 from thresher.signals.case import LETTERS, Case, make_case

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
 from tests.signals.test_mistake import TEACHER, Given
 from thresher.signals.gap import Gap
 from thresher.signals.missing_skill import MissingSkill

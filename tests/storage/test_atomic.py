@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from thresher.errors import StoreError
 from thresher.storage.atomic import remove_stale, temporary_path, write_bytes
 

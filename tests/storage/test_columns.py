@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.made_pools import Loss, Pair, Partner
+from tests.text_pools import Loss, Pair, Partner
 from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.fake_training import FakeTraining
-from tests.made_pools import record, write_pool
+from tests.text_pools import record, write_pool
 from tests.tiny_models import build
-from tests.training import rows as pictures
+from tests.training import colour_pools as pictures
 from thresher.console.progress import Bar, Lines, Progress, Silent
 from thresher.errors import StoreError
 from thresher.storage.lock import file_lock
@@ -25,7 +25,7 @@ FAKE = """
 import sys
 from pathlib import Path
 from tests.fake_training import FakeTraining
-from tests.made_pools import Model
+from tests.text_pools import Model
 from thresher.selection import select as run
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool

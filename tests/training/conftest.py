@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.training.rows import pool_of, record
+from tests.training.colour_pools import pool_of, record
 from thresher.pools import Pool
 
 

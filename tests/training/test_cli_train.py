@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.tiny_models import build
-from tests.training.rows import pool_of, record
+from tests.training.colour_pools import pool_of, record
 from thresher import cli
 
 

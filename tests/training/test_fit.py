@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from tests.tiny_models import build
-from tests.training.rows import pool_of, record
+from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
 from thresher.backends.hf.teach import Teacher
 from thresher.errors import ConfigError, MissingExtra, ModelError, PoolError, StoreError, TooManyFailures

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.fake_training import FakeTraining
-from tests.made_pools import Model, record, write_pool
-from tests.methods.planted import digests
+from tests.methods.planted_columns import digests
+from tests.text_pools import Model, record, write_pool
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.engine import Means, begin

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.tiny_models import build
-from tests.training.rows import pool_of, record
+from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
 from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.judge import Judge

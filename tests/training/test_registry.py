@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fake_training import FakeTraining
-from tests.made_pools import Model, record, write_pool
+from tests.text_pools import Model, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine.columns import compute
 from thresher.engine.graph import signals_of

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny_models import build
-from tests.training.rows import pool_of, record
+from tests.training.colour_pools import pool_of, record
 from thresher.console.progress import Silent
 from thresher.errors import ConfigError
 from thresher.pools import Pool

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
-from tests.aimed_models import Rules, validation
-from tests.made_pools import record, write_pool
-from tests.viewer.opened import cannot_open
+from tests.text_pools import record, write_pool
+from tests.validation_sets import Rules, validation
+from tests.viewer.sessions import cannot_open
 from thresher.backends import ModelHandle
 from thresher.methods import load
 from thresher.pools import open_pool

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made import HOSTILE, selected
-from tests.viewer.opened import pool_of
+from tests.report.image_pools import HOSTILE, selected
+from tests.viewer.sessions import pool_of
 from thresher.pools import Pool, open_pool
 from thresher.viewer.browse import Browser, Query
 from thresher.viewer.session import Session

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.report.made import hostile_records, selected
-from tests.viewer.opened import pool_of
+from tests.report.image_pools import hostile_records, selected
+from tests.viewer.sessions import pool_of
 from thresher.cli import main
 
 pytestmark = pytest.mark.browser

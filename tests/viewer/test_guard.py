@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from tests.viewer.opened import KEYS, PORT, TOKEN, Client, session_of
+from tests.viewer.sessions import KEYS, PORT, TOKEN, Client, session_of
 from thresher.viewer.app import application
 from thresher.viewer.guard import Guard, Keys
 from thresher.viewer.serve import listen

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made import HOSTILE, hostile_records, selected
-from tests.viewer.opened import Client, pool_of, session_of
+from tests.report.image_pools import HOSTILE, hostile_records, selected
+from tests.viewer.sessions import Client, pool_of, session_of
 from thresher.cli import main
 from thresher.viewer.session import Session
 

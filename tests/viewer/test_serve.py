@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.made import selected
-from tests.viewer.opened import pool_of
+from tests.report.image_pools import selected
+from tests.viewer.sessions import pool_of
 from thresher.cli import main
 from thresher.errors import ConfigError, MissingExtra
 from thresher.viewer import serve

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made import record, selected
-from tests.viewer.opened import by_run, pool_of, session_of
+from tests.report.image_pools import record, selected
+from tests.viewer.sessions import by_run, pool_of, session_of
 from thresher.errors import ConfigError, PoolError, ThresherError
 from thresher.methods import load
 from thresher.mixture import Mixture

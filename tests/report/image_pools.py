@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.fake_training import FakeTraining
-from tests.made_pools import Model
+from tests.text_pools import Model
 from thresher.api import Chosen
 from thresher.methods import load
 from thresher.pools import Pool, open_pool

@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from tests.made_pools import Model
-from tests.report.made import picture_pool, record, selected
+from tests.report.image_pools import picture_pool, record, selected
+from tests.text_pools import Model
 from thresher.backends import ModelHandle
 from thresher.methods import load
 from thresher.mixture import Mixture

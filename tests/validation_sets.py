@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.made_pools import record
+from tests.text_pools import record
 from thresher.backends import ModelHandle
 from thresher.types import ModelIdentity, Sample, Scored
 
