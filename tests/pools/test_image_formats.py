@@ -32,8 +32,8 @@ CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 def picture(form: str, size: tuple[int, int] = (16, 12), **options: Any) -> bytes:
     pixels = np.random.default_rng(size[0]).integers(0, 255, (size[1], size[0], 3), np.uint8)
     out = io.BytesIO()
-    if form == "ICO":
-        options = {"sizes": [size], **options}  # Pillow before 13 writes an icon without any image below 16×16 otherwise
+    if form == "ICO":  # by default Pillow before 13 writes an icon without any image below 16×16
+        options = {"sizes": [size], **options}
     Image.fromarray(pixels).save(out, form, **options)
     return out.getvalue()
 
