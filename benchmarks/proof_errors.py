@@ -35,7 +35,7 @@ from thresher.evaluation import evaluate
 from thresher.methods import load
 from thresher.pools import open_pool
 from thresher.selection.iterate import select as select_in_rounds
-from thresher.stats.verdict import difference, over_seeds
+from thresher.stats.verdict import difference, mean_over_seeds
 from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
 from thresher.training.registry import identity_of, trained_model, trainer
@@ -182,7 +182,7 @@ def show(cells: list[dict[str, Any]], arms: list[str], base: float, arguments: a
         gain = difference(mine, values(arms[0]))
         share = np.mean([c["of_the_kinds"] for c in cells if c["arm"] == arm])
         against = "" if arm == arms[0] else f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-        table.add_row(arm, str(over_seeds(mine)), against, f"{share:.0%}")
+        table.add_row(arm, str(mean_over_seeds(mine)), against, f"{share:.0%}")
     Console(width=130).print(table)
 
 

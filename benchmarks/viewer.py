@@ -29,7 +29,7 @@ from thresher.backends import ModelHandle
 from thresher.console.peak_memory import peak_bytes
 from thresher.engine import Computation, Means, Request
 from thresher.methods import load
-from thresher.mixture import settled_for
+from thresher.mixture import resolve_mixture
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
@@ -65,10 +65,10 @@ def started(pool: Pool, signals: Any, means: Means, **rest: Any) -> Computation:
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     """A selection folder of this method, from planted columns."""
     method, budget = load(name), Budget("10%")
-    settled = settled_for(None, pool, budget, store, 0, None)
-    made = prepare(pool, method, settled, Means(store, model=MODEL), start=started)
+    resolved = resolve_mixture(None, pool, budget, store, 0, None)
+    made = prepare(pool, method, resolved, Means(store, model=MODEL), start=started)
     told = RunConfig(pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out))
-    output.write(made.choose(method, budget, settled), pool, told, out)
+    output.write(made.choose(method, budget, resolved), pool, told, out)
     return out
 
 

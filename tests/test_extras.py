@@ -38,10 +38,10 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     monkeypatch.setattr(extras.metadata, "requires", lambda name: STATED)
     monkeypatch.setattr(extras.metadata, "version", version)
     monkeypatch.setattr(extras, "MODULES", {"hf": ("sys",), "train": ("sys",), "retrieval": ("sys", "os")})
-    extras.misfits.cache_clear()
+    extras.version_mismatches.cache_clear()
     extras._warn.cache_clear()
     yield versions
-    extras.misfits.cache_clear()
+    extras.version_mismatches.cache_clear()
     extras._warn.cache_clear()
 
 
@@ -104,11 +104,11 @@ def test_a_source_tree_that_was_not_installed_has_no_bounds(monkeypatch: pytest.
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(extras.metadata, "requires", nothing)
-    extras.misfits.cache_clear()
+    extras.version_mismatches.cache_clear()
     try:
-        assert extras.misfits("hf") == ()
+        assert extras.version_mismatches("hf") == ()
     finally:
-        extras.misfits.cache_clear()
+        extras.version_mismatches.cache_clear()
 
 
 # ---------------------------------------------------------------------------------------------- on the command line

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from thresher.answers import candidates, prose
+from thresher.answers import candidates, parsing
 from thresher.exporters import raw
 from thresher.pools import markers
 from thresher.pools.embedded import image_of
@@ -40,9 +40,9 @@ USES = {  # as users' texts meet the patterns
     "query": query._without_images,
     "rationale": rationale.question_of,
     "steps": steps.take_apart,
-    "options": candidates.read_options,
-    "number": prose.whole_number,
-    "option": lambda text: prose.named_option(text, "AB"),
+    "options": candidates.parse_options,
+    "number": parsing.parse_rating,
+    "option": lambda text: parsing.parse_option(text, "AB"),
     "image": lambda text: image_of("data:" + text),
     "path": refusal,
 }

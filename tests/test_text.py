@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-from thresher.text import MAX_DEPTH, ParseError, closing, lines, parse_json, parse_yaml, too_deep
+from thresher.text import MAX_DEPTH, ParseError, closing_bracket, parse_json, parse_yaml, split_lines, too_deep
 
 SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 
 
 @pytest.mark.parametrize("character", SEPARATORS)
 def test_only_line_feeds_end_a_line(character: str) -> None:
-    assert list(lines(f"a{character}b\nc\r\n\nd{character}")) == [f"a{character}b", "c", "", f"d{character}"]
+    assert list(split_lines(f"a{character}b\nc\r\n\nd{character}")) == [f"a{character}b", "c", "", f"d{character}"]
 
 
 def test_no_line_and_no_last_end() -> None:
-    assert list(lines("")) == [] and list(lines("\n")) == [""] and list(lines("a")) == ["a"]
+    assert list(split_lines("")) == [] and list(split_lines("\n")) == [""] and list(split_lines("a")) == ["a"]
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a": '])
@@ -44,8 +44,8 @@ def test_json_is_read_as_json_reads_it() -> None:
 
 def test_closing_steps_over_what_cannot_be_decoded() -> None:
     text = 'x{"a": "}]", "b": [1, {"c": "\\"}"}]} tail'
-    assert text[closing(text, 1) :] == " tail"
-    assert closing('{"a": "never closed', 0) == closing("[[1]", 0) == -1
+    assert text[closing_bracket(text, 1) :] == " tail"
+    assert closing_bracket('{"a": "never closed', 0) == closing_bracket("[[1]", 0) == -1
 
 
 BOMBS = {
@@ -70,7 +70,7 @@ def test_yaml_aliases_cannot_expand_without_end(bomb: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: &a [*a]", r"\*a stands inside of itself"),
+        ("a: &a [*a]", r"\*a refers to itself"),
         ("[" * 2000, "nested more than 200 levels deep"),
         ("".join("- " * i + "\n" for i in range(1, 3)) + "- " * 2000 + "x", "nested more than 200 levels deep"),
         ("a: [1, 2", "line [12]: "),

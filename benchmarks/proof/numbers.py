@@ -12,7 +12,7 @@ from benchmarks.proof.oracles import Labels
 
 from thresher.answers.normalise import normalise
 from thresher.compare import Job, Result, answers_of, chosen_rows, read_cell
-from thresher.stats.verdict import Interval, Verdict, judge, over_seeds
+from thresher.stats.verdict import Interval, Verdict, compare_to_random, mean_over_seeds
 
 Key = tuple[str, str]  # method, budget
 
@@ -38,7 +38,7 @@ class Arm:
 
     @property
     def mean(self) -> Interval:
-        return over_seeds(self.scores)
+        return mean_over_seeds(self.scores)
 
 
 @dataclass(frozen=True)
@@ -130,4 +130,4 @@ def against(arm: Arm, random: Arm, full: Arm | None) -> Verdict | None:
     if not seeds:
         return None
     a, b = (x.scores[[x.seeds.index(s) for s in seeds]] for x in (arm, random))
-    return judge(a, b, None, None if full is None else full.scores)
+    return compare_to_random(a, b, None, None if full is None else full.scores)

@@ -17,7 +17,7 @@ from benchmarks.proof.questions import make_questions
 from thresher.compare import Equal
 from thresher.demo.pool import make_pool
 from thresher.demo.scenes import Split
-from thresher.duplicates import find_leaks
+from thresher.duplicates import find_contamination
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.training.recipe import Recipe
@@ -137,7 +137,7 @@ def apart(folder: Path, pools: Sequence[str]) -> None:
     labels = path.with_name("evaluation_labels.jsonl")
     mine = open_pool(path)
     others = [folder / name / "pool.json" for name in pools] + [folder / "questions" / "evaluation.json"]
-    gone = {leak.row for other in others for leak in find_leaks(mine, open_pool(other), near=True)}
+    gone = {leak.row for other in others for leak in find_contamination(mine, open_pool(other), near=True)}
     if gone:
         left = [k for k in range(len(mine)) if k not in gone]
         records, told = json.loads(path.read_text("utf-8")), labels.read_text("utf-8").splitlines(keepends=True)

@@ -1,14 +1,27 @@
-"""Errors that a user can meet. Each message says what was given, what was expected and what to do.
+"""Errors for users. Each message says what was given, what was expected and what to do.
 
-The command line turns these into one clear paragraph and an exit code (1: the data or the run failed,
-2: the command was wrong). Anything else that escapes is a bug of ours and keeps its traceback.
+    ThresherError
+    ├── ConfigError         exit code 2
+    ├── PoolError
+    ├── ImageError
+    ├── ModelError
+    │   ├── NotAModel       exit code 2
+    │   ├── CapabilityError exit code 2
+    │   └── ServerError
+    ├── CapReached
+    ├── MissingExtra        exit code 2
+    ├── StoreError
+    └── TooManyFailures
+
+The command line prints the message and exits with code 1 (the data or the run failed) or 2 (the
+command was wrong). Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 
 class ThresherError(Exception):
-    """Base of every error that is the input's fault, not ours."""
+    """Base class of all errors caused by the user's input or environment."""
 
     exit_code = 1
 
@@ -20,13 +33,13 @@ class ConfigError(ThresherError):
 
 
 class PoolError(ThresherError):
-    """The pool cannot be read at all: missing, empty, cut off, not a known format, no image folder."""
+    """The pool cannot be read: missing, empty, truncated, unknown format, no image folder."""
 
 
 class ImageError(ThresherError):
-    """One image cannot be used. Stored as the failure of its row, never raised to the user.
+    """An image cannot be used. Stored as its row's failure, not raised to the user.
 
-    `kind`: why, as a kind of finding of `thresher doctor`.
+    `kind`: the reason, as a kind of finding of `thresher doctor`.
     """
 
     def __init__(self, message: str, kind: str = "broken-image") -> None:
@@ -35,45 +48,45 @@ class ImageError(ThresherError):
 
 
 class ModelError(ThresherError):
-    """A model cannot be used: its files are broken, it does not fit, its fast path is not exact."""
+    """A model cannot be used: damaged files, not enough memory, its fast path is not exact."""
 
 
 class NotAModel(ModelError):
-    """What was given as --model is not a multimodal LLM: no such folder or hub id, no model folder, no images."""
+    """--model is not a multimodal LLM: no such folder or hub id, not a model folder, text only."""
 
     exit_code = 2
 
 
 class CapabilityError(ModelError):
-    """A model cannot do what a method asks of it, such as giving the loss of a text when it is behind a server."""
+    """A model lacks what a method needs, such as losses of given texts from a server."""
 
     exit_code = 2
 
 
 class ServerError(ModelError):
-    """A model's server refuses or does not answer."""
+    """A model's server refuses requests or does not respond."""
 
 
 class CapReached(ThresherError):
-    """The run stopped at --max-requests or --max-cost. What came is stored."""
+    """The run stopped at --max-requests or --max-cost. Results so far are stored."""
 
 
 class MissingExtra(ThresherError):
-    """An optional package is needed; the message holds the exact install command."""
+    """An optional package is missing; the message contains the install command."""
 
     exit_code = 2
 
 
 class StoreError(ThresherError):
-    """The store cannot be read or written (disk full, no permission, a damaged part)."""
+    """The store cannot be read or written (disk full, no permission, damaged part)."""
 
 
 class TooManyFailures(ThresherError):
-    """So many rows failed that a selection from the rest would mislead."""
+    """Too many rows failed for a selection from the rest to be meaningful."""
 
 
-def nearest(given: str, known: list[str]) -> str:
-    """`" Did you mean 'clipper'?"` for the closest known name, or an empty string."""
+def did_you_mean(given: str, known: list[str]) -> str:
+    """A hint for a misspelt name: `" Did you mean 'clipper'?"`, or "" if no known name is close."""
     import difflib
 
     hit = difflib.get_close_matches(given, known, n=1, cutoff=0.5)

@@ -1,8 +1,9 @@
-"""Optional packages: which ones an extra brings, whether they are installed, and whether in tested versions.
+"""Optional dependencies: what each extra contains, and whether it is installed in tested versions.
 
-The core needs neither torch nor transformers, so that it fits into any trainer's environment. A command calls
-`require` before it does any work. Bounds are read from the installed package's own metadata (pyproject.toml is their
-only source); a source tree that was never installed has none, and only the presence of packages is checked there.
+The core needs neither torch nor transformers, so that it fits into any training environment. A
+command calls `require` before it does any work. Version bounds are read from the installed
+package's own metadata (pyproject.toml is their only source); a source tree that was never installed
+has none, and then only the presence of packages is checked.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "remote": ("fsspec",),
     "hub": ("datasets",),
 }
-"""Extra -> the modules that it brings, by the names under which they are imported."""
+"""Extra -> its modules, by import name."""
 
 
 class UntestedVersion(UserWarning):
@@ -38,8 +39,8 @@ class UntestedVersion(UserWarning):
 
 
 @dataclass(frozen=True)
-class Misfit:
-    """An installed package outside the bounds of an extra. `old`: below the lower bound."""
+class VersionMismatch:
+    """An installed package outside an extra's version bounds. `old`: below the lower bound."""
 
     name: str
     version: str
@@ -47,36 +48,41 @@ class Misfit:
     old: bool
 
 
-def install(extra: str) -> str:
+def install_command(extra: str) -> str:
     """The command that installs an extra.
 
-    >>> install("hf")
+    >>> install_command("hf")
     'pip install "thresher[hf]"'
     """
     return f'pip install "thresher[{extra}]"'
 
 
-def missing(extra: str) -> list[str]:
+def missing_modules(extra: str) -> list[str]:
     """The modules of an extra that are not installed."""
     return [name for name in MODULES[extra] if not _importable(name)]
 
 
 def require(extra: str, what: str) -> None:
-    """Check that `extra` is installed. `what`: the subject of the message, such as "--dedup near".
+    """Check that `extra` is installed.
 
-    Raises MissingExtra where a package is missing or older than any tested version; warns with UntestedVersion, once
-    for each package, where one is newer.
+    Warns with UntestedVersion, once per package, if one is newer than tested.
+
+    Arguments:
+        extra: a key of `MODULES`.
+        what: the subject of the message, such as "--dedup near".
+
+    Raises MissingExtra if a package is missing or too old.
     """
-    lacking = missing(extra)
+    lacking = missing_modules(extra)
     if lacking:
         verb = "is" if len(lacking) == 1 else "are"
-        raise MissingExtra(f"{what} needs {', '.join(lacking)}, which {verb} not installed: {install(extra)}")
-    found = misfits(extra)
+        raise MissingExtra(f"{what} needs {', '.join(lacking)}, which {verb} not installed: {install_command(extra)}")
+    found = version_mismatches(extra)
     for one in found:
         if one.old:
             raise MissingExtra(
                 f"{what} needs {one.name} {one.bounds}, and {one.version} is installed, which is too old. Upgrade it "
-                f"({install(extra)}), or give thresher an environment of its own: uv tool install "
+                f"({install_command(extra)}), or give thresher an environment of its own: uv tool install "
                 f'"thresher[{extra}]".'
             )
     for one in found:
@@ -84,45 +90,47 @@ def require(extra: str, what: str) -> None:
 
 
 def check_models(named: Iterable[tuple[str, str]]) -> None:
-    """Check that models can run here. `named`: each model as the user named it, and the words for it in a message; those
-    behind servers need no extra. Raises MissingExtra.
+    """Check that models can run locally. Models behind servers need no extra.
+
+    `named`: pairs of the model as the user named it and a phrase for it in messages. Raises
+    MissingExtra.
     """
     for spec, typed in named:
         if not spec.lower().startswith(("http://", "https://")):
             require("hf", f"{typed} is a model that runs here, which")
 
 
-def untested() -> list[str]:
-    """A sentence for each package that is loaded now and newer than the tested versions."""
+def untested_versions() -> list[str]:
+    """A sentence for each loaded package that is newer than the tested versions."""
     return [
         _untested(one)
         for extra in ("hf", "train")
         if "transformers" in sys.modules or "trl" in sys.modules
-        for one in misfits(extra)
+        for one in version_mismatches(extra)
         if not one.old
     ]
 
 
 @cache
-def misfits(extra: str) -> tuple[Misfit, ...]:
-    """Installed packages that are outside the bounds of `extra`."""
+def version_mismatches(extra: str) -> tuple[VersionMismatch, ...]:
+    """Installed packages outside the version bounds of `extra`."""
     out = []
     for requirement in _requirements(extra):
         try:
             installed = metadata.version(requirement.name)
             version = Version(installed)
         except (metadata.PackageNotFoundError, InvalidVersion):
-            continue  # whether it can be imported was looked at already; an odd version cannot be judged
+            continue  # `missing_modules` reports absent packages; an invalid version cannot be compared
         if requirement.specifier.contains(version, prereleases=True):
             continue
         lower = [s for s in requirement.specifier if s.operator in (">=", ">", "==", "~=")]
         old = any(not s.contains(version, prereleases=True) for s in lower)
-        out.append(Misfit(requirement.name, installed, str(requirement.specifier), old))
+        out.append(VersionMismatch(requirement.name, installed, str(requirement.specifier), old))
     return tuple(out)
 
 
 def _requirements(extra: str) -> list[Requirement]:
-    """What the metadata of the installed thresher says about an extra, those that it builds on included."""
+    """Requirements of an extra from thresher's metadata, including those of extras it builds on."""
     try:
         stated = [Requirement(text) for text in metadata.requires("thresher") or []]
     except metadata.PackageNotFoundError:
@@ -139,15 +147,15 @@ def _requirements(extra: str) -> list[Requirement]:
 
 
 @cache
-def _warn(one: Misfit) -> None:
-    """Once for each package, however often it is asked for."""
+def _warn(one: VersionMismatch) -> None:
+    """Warn once per package."""
     warnings.warn(_untested(one), UntestedVersion, stacklevel=3)
 
 
-def _untested(one: Misfit) -> str:
+def _untested(one: VersionMismatch) -> str:
     return (
-        f"{one.name} {one.version} is newer than thresher was tested with ({one.bounds}). If something fails or numbers look wrong: "
-        f'pip install "{one.name}{one.bounds}".'
+        f"{one.name} {one.version} is newer than thresher was tested with ({one.bounds}). If "
+        f'something fails or numbers look wrong: pip install "{one.name}{one.bounds}".'
     )
 
 

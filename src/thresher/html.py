@@ -1,7 +1,8 @@
-"""What pages and notebook cells are made of: templates, and the plain values that they show.
+"""Building blocks of HTML pages and notebook cells: templates and the plain values that they
+render.
 
-A notebook cell is a piece of HTML with a style of its own and no script; colours come from the notebook, so that light and
-dark both work. Values are data: the templates escape them. Touches nothing but this package's own templates.
+A notebook cell is a piece of HTML with its own style and no script; colours come from the notebook,
+so that light and dark themes work. Templates escape all values.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from markupsafe import Markup
 
 TEXT = 300  # characters of a note
 
-# what HTML cannot hold, or shows as nothing: control characters but tab and newline, lone surrogates, noncharacters
+# not allowed or invisible in HTML: control characters except tab and newline, surrogates, nonchars
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
 class Message:
-    """`role` is what people call it. `cut`: characters in all, where `text` is not all of them; else 0."""
+    """A message of a conversation. `cut`: total number of characters if `text` is truncated, else
+    0.
+    """
 
     role: str
     text: str
@@ -32,7 +35,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """`uri`: a JPEG data URI, or "" with `problem` saying why there is none."""
+    """An image. `uri`: JPEG data URI, or "" with the reason in `problem`."""
 
     name: str
     uri: str = ""
@@ -41,35 +44,38 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Card:
-    """One row. `state`: kept, dropped or failed; "row" where nothing was selected."""
+    """One row. `state`: kept, dropped or failed; "row" if nothing was selected."""
 
     row: int
     id: str
     source: str
     state: str
     rank: int  # 1 = best; 0 = not kept
-    kind: str  # of reason, to filter by
+    kind: str  # kind of reason, to filter by
     reason: str
     scores: tuple[tuple[str, str], ...]
     messages: tuple[Message, ...]
     more_messages: int
     images: tuple[Thumbnail, ...]
     more_images: int
-    other: str = ""  # what another selection says of the row
+    other: str = ""  # the row's state in another selection
 
 
 @dataclass(frozen=True)
 class Share:
-    """A source: its share of the pool's rows, then of the kept where there are any. `bars`: percent of the longest bar."""
+    """A source's share of the pool's rows and, if any, of the kept rows.
+
+    `bars`: lengths in percent of the longest bar. `labels`: the shares as text.
+    """
 
     name: str
     bars: tuple[float, ...]
-    said: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is shown. `why_none`: why there are no rows, "" where there are."""
+class NotebookView:
+    """Contents of a notebook cell. `empty_reason`: why there are no rows, "" if there are."""
 
     title: str
     lead: str
@@ -80,12 +86,12 @@ class Look:
     notes: tuple[str, ...] = ()
     rows_lead: str = ""
     rows: tuple[Card, ...] = ()
-    why_none: str = ""
+    empty_reason: str = ""
 
 
 @cache
 def environment() -> Environment:
-    """Templates of pages and notebook cells. Autoescape, always; undefined names are errors."""
+    """Jinja environment of pages and cells: autoescape always on, undefined names are errors."""
     env = Environment(
         loader=PackageLoader("thresher", "templates"),
         autoescape=True,
@@ -100,22 +106,22 @@ def environment() -> Environment:
 
 @cache
 def asset(name: str) -> str:
-    """The text of a template file that goes into the page as it is."""
+    """A template file's text, inserted into pages verbatim."""
     text = resources.files("thresher").joinpath("templates", name).read_text(encoding="utf-8")
     assert "</style" not in text and "</script" not in text, f"{name} would end its own element"
     return text
 
 
 def printable(text: str) -> str:
-    """Text that any page can hold; what it cannot hold becomes �."""
+    """Text that any page can contain; other characters are replaced by �."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def render_look(look: Callable[[], Look], what: object) -> str:
-    """The cell's HTML. Never raises: what cannot be shown is said in words, with `repr(what)`."""
+def render_notebook_view(view: Callable[[], NotebookView], what: object) -> str:
+    """Render a notebook cell as HTML. Never raises: errors are shown as text with `repr(what)`."""
     try:
         style = Markup(asset("notebook.css"))
-        return printable(environment().get_template("notebook.html.jinja").render(look=look(), style=style))
-    except Exception as error:  # noqa: BLE001 - a cell that only shows something must not stop a notebook
-        why = f"{type(error).__name__}: {error}"[:TEXT]
-        return printable(str(Markup("<p>{}</p><p>It cannot be displayed: {}</p>").format(repr(what), why)))
+        return printable(environment().get_template("notebook.html.jinja").render(view=view(), style=style))
+    except Exception as error:  # noqa: BLE001 - displaying a value must not stop a notebook
+        reason = f"{type(error).__name__}: {error}"[:TEXT]
+        return printable(str(Markup("<p>{}</p><p>It cannot be displayed: {}</p>").format(repr(what), reason)))

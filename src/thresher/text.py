@@ -1,8 +1,8 @@
-"""Text that users' files hold: its lines, what JSON and YAML it is, and how it is shown.
+"""Parsing text from users' files: lines, JSON and YAML with limits.
 
-Every reader of a user's JSON or YAML goes through `parse_json` or `parse_yaml`: both refuse what would take the process
-down later (nesting, aliases that expand without end, whole numbers of thousands of digits) with a reason in words.
-Nothing is read or written here.
+Every reader of a user's JSON or YAML goes through `parse_json` or `parse_yaml`: both reject input
+that would crash the process later (deep nesting, exponentially expanding aliases, integers of
+thousands of digits) with a readable reason. Pure functions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-MAX_DEPTH = 200  # levels of lists and objects: Python's own limit is about 1,000 frames, shared with its callers
+MAX_DEPTH = 200  # levels of nesting: Python's own limit is about 1,000 frames, shared with callers
 MAX_YAML = 4 << 20  # characters
-MAX_YAML_NODES = 1_000_000  # values once all aliases are written out
+MAX_YAML_NODES = 1_000_000  # values once all aliases are expanded
 
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class ParseError(ValueError):
-    """Text that is not the JSON or YAML that it should be, or more than is read here. The message is the reason."""
+    """Invalid JSON or YAML, or input beyond the limits. The message is the reason."""
 
 
-def lines(text: str) -> Iterator[str]:
+def split_lines(text: str) -> Iterator[str]:
     r"""The lines of a text file, without their ends: they end at "\n" (or "\r\n") and nowhere else.
 
-    `str.splitlines` also cuts at U+2028, U+0085, "\f" and others, which JSON allows inside a string.
+    `str.splitlines` also cuts at U+2028, U+0085, "\f" and others, which JSON allows inside a
+    string.
 
-    >>> list(lines("a\u2028b\r\nc\n"))
+    >>> list(split_lines("a\u2028b\r\nc\n"))
     ['a\u2028b', 'c']
     """
     rows = text.split("\n")
@@ -39,7 +40,7 @@ def lines(text: str) -> Iterator[str]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; bytes are UTF-8, with lone surrogates for what is none. Raises ParseError.
+    """Parse JSON; bytes are UTF-8, with lone surrogates for invalid bytes. Raises ParseError.
 
     >>> parse_json(b'[1, {"a": null}]')
     [1, {'a': None}]
@@ -47,9 +48,9 @@ def parse_json(text: str | bytes) -> Any:
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if too_deep(raw):
         raise ParseError(TOO_DEEP)
-    shown = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
+    decoded = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
     try:
-        return json.loads(shown)
+        return json.loads(decoded)
     except RecursionError:
         raise ParseError(TOO_DEEP) from None
     except ValueError as error:
@@ -57,7 +58,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def json_reason(error: ValueError) -> str:
-    """Why `json` refused a text, in words."""
+    """Why `json` rejected a text."""
     if isinstance(error, json.JSONDecodeError):
         if error.lineno > 1:
             return f"{error.msg.removesuffix(' at')} at line {error.lineno}, character {error.colno - 1}"
@@ -68,7 +69,7 @@ def json_reason(error: ValueError) -> str:
 
 
 def too_deep(raw: bytes) -> bool:
-    """Whether a JSON text opens more than `MAX_DEPTH` lists and objects inside each other. Linear in the text."""
+    """Whether a JSON text nests more than `MAX_DEPTH` lists and objects. Linear in its length."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:  # nearly every record
         return False
     depth = 0
@@ -84,16 +85,16 @@ def too_deep(raw: bytes) -> bool:
 
 
 def too_deep_at(text: str, start: int, stop: int) -> bool:
-    """As `too_deep`, of a part of a text."""
+    """As `too_deep`, for part of a text."""
     if text.count("[", start, stop) + text.count("{", start, stop) <= MAX_DEPTH:
         return False
     return too_deep(text[start:stop].encode("utf-8", "surrogatepass"))
 
 
-def closing(text: str, start: int) -> int:
-    """One past the bracket that closes the one at `start` of a JSON text; -1 where the text ends first.
+def closing_bracket(text: str, start: int) -> int:
+    """Index one past the bracket that closes the one at `start`; -1 if the text ends first.
 
-    Only brackets and strings are looked at, so that a value which is no valid JSON, or too deep, can be stepped over.
+    Looks only at brackets and strings, so that invalid or too deep values can be skipped.
     """
     depth = 0
     for found in _BRACKET_TEXT.finditer(text, start):
@@ -111,7 +112,10 @@ _BRACKET_TEXT = re.compile(_BRACKET.pattern.decode("ascii"), re.DOTALL)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML document. Raises ParseError: not YAML, too long, too deep, aliases that expand without end."""
+    """Parse a YAML document.
+
+    Raises ParseError: invalid, too long, too deep, or exploding aliases.
+    """
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -135,18 +139,18 @@ def parse_yaml(text: str) -> Any:
 
 
 def _limit(events: Any) -> None:
-    """Raises ParseError for a document that is too deep, or too large once its aliases are written out."""
+    """Raises ParseError for a document too deep, or too large once its aliases are expanded."""
     import yaml
 
-    open_ones: list[tuple[str | None, int]] = []  # anchor of each open collection, and values before it
-    sizes: dict[str, int] = {}  # values that an anchor stands for
+    open_collections: list[tuple[str | None, int]] = []  # each open collection's anchor, and values before
+    sizes: dict[str, int] = {}  # anchor -> number of values
     nodes = 0
     for event in events:
         line = event.start_mark.line + 1
         name: Any = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent):
-            if name not in sizes and any(name == opened for opened, _ in open_ones):
-                raise ParseError(f"line {line}: *{name} stands inside of itself")
+            if name not in sizes and any(name == opened for opened, _ in open_collections):
+                raise ParseError(f"line {line}: *{name} refers to itself")
             nodes += sizes.get(name, 1)
         elif isinstance(event, yaml.ScalarEvent):
             nodes += 1
@@ -154,14 +158,14 @@ def _limit(events: Any) -> None:
                 sizes[name] = 1
         elif isinstance(event, yaml.CollectionStartEvent):
             nodes += 1
-            open_ones.append((name, nodes))
+            open_collections.append((name, nodes))
             if name:
                 sizes.pop(name, None)
-            if len(open_ones) > MAX_DEPTH:
+            if len(open_collections) > MAX_DEPTH:
                 raise ParseError(f"line {line}: {TOO_DEEP}")
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = open_ones.pop()
+            anchor, before = open_collections.pop()
             if anchor:
                 sizes[anchor] = nodes - before + 1
         if nodes > MAX_YAML_NODES:
-            raise ParseError(f"more than {MAX_YAML_NODES:,} values once its aliases (*name) are written out")
+            raise ParseError(f"more than {MAX_YAML_NODES:,} values once its aliases (*name) are expanded")

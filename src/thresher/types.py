@@ -1,8 +1,7 @@
-"""The words that every part of thresher shares: samples, images, signals, columns, budgets, selections.
+"""Shared types: samples, images, signals, columns, budgets, selections.
 
-Imports numpy and the standard library only, so that `import thresher` stays light.
-
-Past 400 lines because it is the vocabulary: protocols and small values, next to no logic.
+Imports only numpy and the standard library, so that `import thresher` stays light. Past 400 lines
+because these are the package's protocols and value types, with next to no logic.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ import numpy as np
 
 from thresher.errors import ConfigError
 
-DIGEST = np.dtype("S32")  # a sha256; numpy strips trailing NULs when it hands out one element: use `digests_to_bytes`
+DIGEST = np.dtype("S32")  # SHA-256; indexing one element strips NULs: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
-CHANGED = "changed since the pool was opened"  # in the failure of a row whose image was written to during a run
+CHANGED = "changed since the pool was opened"  # part of a row's error if its image was modified
 
 
-# ---------------------------------------------------------------------------------------------- samples
+# ---------------------------------------------------------------------- samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +36,19 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where an image's bytes are. Exactly one of `path` (relative, as the user wrote it) and `data` is set."""
+    """A reference to an image: either `path` (relative, as the user wrote it) or `data` is set."""
 
     path: str = ""
     data: bytes | None = None
     size: int = -1  # bytes on disk when the pool was opened; -1: there was no such file
-    content: str = ""  # SHA-256 of the file when the pool was opened, 64 hexadecimal digits; "": not known
-    trusted: bool = False  # --trust-paths: path and size stand for the content
+    content: str = ""  # SHA-256 when the pool was opened, hexadecimal; "": unknown
+    trusted: bool = False  # --trust-paths: path and size are taken to identify the content
 
     @property
     def identity(self) -> str:
-        """What stands for the image in a digest: its content, wherever it lies.
+        """Identifies the image in digests: by content, wherever the file is.
 
-        Of a file without known content (missing, unreadable, `trusted`) the path: a kind of its own each.
+        A file without known content (missing, unreadable, `trusted`) is identified by its path.
         """
         if self.data is not None:
             return "sha256:" + hashlib.sha256(self.data).hexdigest()
@@ -62,20 +61,20 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of a pool, whatever format it came from."""
+    """One row of a pool, independent of the file format."""
 
-    id: str  # the user's id as JSON text ('"a1"' or '7'); only echoed back: real files repeat ids and mix types
+    id: str  # the user's id as JSON text ('"a1"', '7'); may repeat and mix types
     turns: tuple[Turn, ...]
     images: tuple[ImageRef, ...] = ()
     source: str = ""
-    problem: str = ""  # why no model can score this row ("" = nothing known): bad turns, a video, placeholder mismatch
-    media: tuple[str, ...] = ()  # identities of media that nobody here looks at: videos, audio, unreadable images
+    problem: str = ""  # why the row cannot be scored, "" = no known problem: bad turns, video …
+    media: tuple[str, ...] = ()  # identities of other media: videos, audio, unreadable images
 
     @property
     def digest(self) -> bytes:
-        """The row key everywhere, 32 bytes: `row_digest` of roles, texts, other media and image identities.
+        """The row key, 32 bytes: `row_digest` of roles, texts, other media and image identities.
 
-        Id and source are not part.
+        Id and source are not part of it.
         """
         h = hashlib.sha256()
         for t in self.turns:
@@ -87,9 +86,13 @@ class Sample:
 
 
 def row_digest(texts: bytes, identities: Sequence[str]) -> bytes:
-    """32 bytes: `texts` (the sha256 of roles and texts) itself for a row without images, else one sha256 over both.
+    """Combine the digest of a row's texts with its image identities, 32 bytes.
 
-    In two steps because texts are known when a file is read, and images later or anew.
+    In two steps because texts are known when a file is read, and images later.
+
+    Arguments:
+        texts: SHA-256 of roles and texts; returned as it is for a row without images.
+        identities: `ImageRef.identity` of each image.
     """
     if not identities:
         return texts
@@ -109,16 +112,16 @@ def digests_to_bytes(array: np.ndarray) -> list[bytes]:
 
 
 class SampleSource(Protocol):
-    """What a signal may ask of a pool: samples by digest and pixels of an image."""
+    """What a signal may read from a pool: samples by digest, and the pixels of images."""
 
     def by_digest(self, digest: bytes) -> Sample: ...
 
     def load_image(self, ref: ImageRef) -> Any:
-        """The image as an RGB `PIL.Image`, EXIF-rotated. Raises `ImageError`."""
+        """The image as an RGB `PIL.Image`, rotated by its EXIF tag. Raises ImageError."""
 
 
 class TrainingRows(SampleSource, Protocol):
-    """What training reads of the rows that it is given: those of a pool, or lessons made of them. Row numbers are its own."""
+    """Rows to train on: a pool's, or examples made from them. Rows are numbered 0 … n-1."""
 
     path: Path  # the file behind the rows, for messages and records
     images_folder: Path
@@ -138,7 +141,7 @@ class TrainingRows(SampleSource, Protocol):
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]: ...
 
 
-# ---------------------------------------------------------------------------------------------- signals
+# ---------------------------------------------------------------------- signals
 
 
 class Capability(Enum):
@@ -153,7 +156,7 @@ class Capability(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """One value that a signal gives each row."""
+    """One value that a signal computes per row."""
 
     name: str
     dtype: str  # a numpy dtype name: float32, int32, bool
@@ -162,18 +165,20 @@ class Field:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What of a model changes the numbers. Device, batch size, URL and path do not belong here."""
+    """The properties of a model that affect its scores; device, batch size, URL and path do not."""
 
     kind: ClassVar[str] = "model"
 
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
     dtype: str  # "float32" | "bfloat16" | "float16"
-    pixels: str  # "pil" | "torchvision": the two resize a little differently; of a served model, how images are sent
+    pixels: str  # resizing by "pil" | "torchvision" (differs slightly); served: how images are sent
 
     @property
     def served(self) -> bool:
-        """Behind an OpenAI-compatible server: it tells the likeliest first tokens and writes answers, no more."""
+        """Whether the model is behind an OpenAI-compatible server: top first tokens and generation
+        only.
+        """
         return self.architecture == "openai"
 
     @classmethod
@@ -184,12 +189,14 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that thresher itself trains: `base`, fine-tuned as `recipe` says on the rows that `rows` chooses.
+    """A model that thresher trains: `base`, fine-tuned with `recipe` on the rows that `rows`
+    chooses.
 
-    With `lessons` it is trained on what these make of the chosen rows and not on the rows themselves.
-
-    Stands in a row signal where a `ModelIdentity` stands, and the signal names `model_inputs(model)` among its inputs.
-    Before anything is stored it is replaced by the `TrainedIdentity`, in which the rows are known.
+    With `lessons`, it is trained on the examples these make from the chosen rows, not on the rows
+    themselves. Used in a row signal in place of a `ModelIdentity`; the signal includes
+    `model_inputs(model)` in its inputs. Before anything is stored it is replaced by a
+    `TrainedIdentity`
+    in which the rows are known.
     """
 
     kind: ClassVar[str] = "model_to_train"
@@ -206,7 +213,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class TrainedIdentity:
-    """What of a model that thresher trained changes the numbers. Whether it exists already does not matter."""
+    """The properties of a trained model that affect its scores, whether or not it exists yet."""
 
     kind: ClassVar[str] = "trained_model"
 
@@ -223,7 +230,9 @@ AnyModel = ModelIdentity | TrainedModel | TrainedIdentity
 
 
 def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
-    """The inputs that a row signal has because of its model: what one that is still to be trained is trained on."""
+    """Inputs that a row signal has because of its model: the columns a model to be trained depends
+    on.
+    """
     if not isinstance(model, TrainedModel):
         return {}
     taught = {} if model.lessons is None else model.lessons.inputs()
@@ -231,21 +240,27 @@ def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
 
 
 class Lessons(Protocol):
-    """Samples to train on, made of a pool's rows and their columns. A frozen dataclass."""
+    """Makes training examples from a pool's rows and their columns. A frozen dataclass."""
 
     def inputs(self) -> Mapping[str, Signal]:
-        """The columns that the lessons are made of."""
+        """The columns that the examples are made from."""
 
     def of_row(self, sample: Sample, at: int, columns: Columns) -> Sequence[Sample]:
-        """The lessons of one row, which is row `at` of `columns` (its `values` by the names of `inputs`); may be none."""
+        """The examples made from one row; may be empty.
+
+        Arguments:
+            sample: the row.
+            at: its index in `columns`.
+            columns: values by the names of `inputs`.
+        """
 
 
 @dataclass
 class Scored:
     """Results for some of the rows a signal was asked for.
 
-    `index`: positions in the list of samples given, int64 [m]. `values`: field name -> array [m].
-    `errors[j]` is "" or why row `index[j]` could not be scored (its values are then ignored).
+    `index`: int64 [m], indices into the given samples. `values`: field name -> array [m].
+    `errors[j]`: "" or why row `index[j]` could not be scored (its values are then ignored).
     """
 
     index: np.ndarray
@@ -255,10 +270,11 @@ class Scored:
 
 @runtime_checkable
 class Signal(Protocol):
-    """A frozen dataclass whose fields are exactly what changes the numbers.
+    """A frozen dataclass whose fields are exactly what affects the values.
 
-    `kind` names the class in fingerprints and in the store, wherever it is defined; no two classes share one.
-    `version` is raised when the numbers change.
+    `kind` names the class in fingerprints and in the store, independent of its module; no two
+    classes
+    share one. `version` is raised when the values change.
     """
 
     kind: ClassVar[str]
@@ -270,15 +286,18 @@ class Signal(Protocol):
 
 @runtime_checkable
 class FactSignal(Signal, Protocol):
-    """Known from reading the pool: no model, nothing to store."""
+    """Computed from facts known after reading the pool: no model, nothing stored."""
 
     def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Pool facts (`answer_words`, `answer_chars`, `turns`, `images`: each [n]) -> field name -> array [n]."""
+        """Pool facts (`answer_words`, `answer_chars`, `turns`, `images`: [n]) -> field name ->
+        array
+        [n].
+        """
 
 
 @runtime_checkable
 class RowSignal(Signal, Protocol):
-    """Depends on a row and its own input values only. The store's key is sha256(row digest + input values)."""
+    """Depends only on a row and its input values. Store key: sha256(row digest + input values)."""
 
     needs: ClassVar[Capability]
 
@@ -287,18 +306,26 @@ class RowSignal(Signal, Protocol):
     ) -> Iterator[Scored]:
         """Score `samples` in any order, yielding results as they come so that they can be stored.
 
-        `inputs` (None without inputs) has one row a sample. Every position of `samples` is yielded exactly once.
+        Every index of `samples` is yielded exactly once.
+
+        Arguments:
+            samples: n rows.
+            inputs: n rows of input columns; None for a signal without inputs.
+            backend: the model.
+            pool: source of images.
         """
 
 
 @runtime_checkable
 class CheckedSignal(RowSignal, Protocol):
-    """A row signal that can tell from its own values that they mean nothing."""
+    """A row signal that can detect from its own values that they are meaningless."""
 
     def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
-        """What makes the column as a whole meaningless, a sentence without a full stop; "" for nothing.
+        """Why the whole column is meaningless, a sentence without a full stop; "" if it is not.
 
-        `values`: field -> array [m] of some rows; `errors`: "" or why a row has no values, m of them.
+        Arguments:
+            values: field name -> array [m] of some rows.
+            errors: m texts, "" or why a row has no values.
         """
 
 
@@ -325,52 +352,56 @@ class SharedSignal(RowSignal, Protocol):
 
 @runtime_checkable
 class PartSignal(RowSignal, Protocol):
-    """A row signal that is asked of a part of the rows. Of the others its floats are NaN, its texts "", all else is zero."""
+    """A row signal computed for some rows only. For others floats are NaN, texts "", the rest zero."""
 
     @property
     def among(self) -> Signal:
-        """A pool signal with a bool field `chosen`; it is also one of the inputs."""
+        """A pool signal with a bool field `chosen`; also one of the inputs."""
 
 
 @runtime_checkable
 class PoolSignal(Signal, Protocol):
-    """Depends on the whole pool (ranks, clusters, splits): recomputed each time, in numpy, never stored."""
+    """Depends on the whole pool (ranks, clusters, splits): recomputed each time, in numpy, never
+    stored.
+    """
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         """Input columns of all rows -> field name -> array [n]."""
 
 
-# ---------------------------------------------------------------------------------------------- questions to a model
+# ---------------------------------------------------------------------- questions to a model
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked after a prompt's body, and the answers whose log-probability is wanted."""
+    """A question appended to a prompt, and the candidate answers whose log-probability is computed."""
 
     kind: ClassVar[str] = "query"
 
     text: str
-    """Appended to the row's prompt body, inside the same user turn; its own leading newline included."""
+    """Appended to the row's prompt, inside the same user turn; includes its own leading newline."""
     answers: tuple[str, ...]
-    """Candidate answers, at least one, distinct, none empty."""
+    """Candidate answers: at least one, distinct, non-empty."""
     whole: bool = False
-    """False: the log-probability of each answer's first token at the first answer position; answers that begin with one
-    token are then an error. True: the sum over all its tokens and, with `end`, the token that ends an answer if the
+    """False: the log-probability of each answer's first token; answers that share their first token
+    are then an error. True: the sum over all its tokens and, with `end`, the end token if the
     template has one."""
     end: bool = True
-    """Only with `whole`. False: how likely the model's answer begins with this one, rather than is exactly this one."""
+    """Only with `whole`. False: the probability that the model's answer begins with this one, rather
+    than equals it."""
 
 
-# ---------------------------------------------------------------------------------------------- columns
+# ---------------------------------------------------------------------- columns
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of n rows, sorted by digest: the only thing a method sees.
+    """Everything known about n rows, sorted by digest: the only input of a method.
 
-    `values["loss"]["nll"]`: float32 [n] and so on, by the names the method gave its signals.
-    `ties`: uint64 [n], a seeded hash of the digest: the fair order among equals, smallest first.
-    `source`: int32 [n], index into `source_names`.
+    `digest`: DIGEST [n]. `ties`: uint64 [n], a seeded hash of the digest that breaks ties, smallest
+    first. `source`: int32 [n], index into `source_names`. `values["loss"]["nll"]`: array [n], by
+    the
+    names that the method gave its signals.
     """
 
     digest: np.ndarray
@@ -397,9 +428,13 @@ class Columns:
 
 
 def seeded_ties(digest: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded hash of each digest, uint64 [n]; exact duplicates (equal digests) get different values by occurrence.
+    """A seeded hash of each digest, uint64 [n]; equal digests get different values by occurrence.
 
-    `digest` must be sorted. The digest is uniform already, so one splitmix64 round over its first 8 bytes is enough.
+    The digest is uniform already, so one splitmix64 round over its first 8 bytes is enough.
+
+    Arguments:
+        digest: DIGEST [n], sorted.
+        seed: any integer.
     """
     n = len(digest)
     if n == 0:
@@ -416,36 +451,40 @@ def seeded_ties(digest: np.ndarray, seed: int) -> np.ndarray:
         return z ^ (z >> np.uint64(31))
 
 
-# ---------------------------------------------------------------------------------------------- budget, selection, method
+# ---------------------------------------------------------------------- budget, selection, method
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to keep: a number of rows, or a share of the pool in percent."""
+    """How much to keep: a number of rows, or a percentage of the pool."""
 
     text: str
 
     _PERCENT: ClassVar[re.Pattern[str]] = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
     def rows(self, n: int) -> int:
-        """Rows for a pool of n, rounded down, at least 1. Raises ConfigError on anything unclear, and for more than n."""
-        k = self._asked(n)
+        """Number of rows for a pool of n rows, rounded down, at least 1.
+
+        Raises ConfigError for an invalid budget or one above n.
+        """
+        k = self._requested(n)
         if k > n:
             raise ConfigError(
-                f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most {n}, or a share such as 30%."
+                f"--budget {self.text} asks for more rows than the pool has ({n:,}). "
+                f"Give at most {n}, or a share such as 30%."
             )
         return k
 
     def capped(self, n: int) -> int:
-        """As `rows`, but all n where more are asked for."""
-        return min(self._asked(n), n)
+        """As `rows`, but n if more are requested."""
+        return min(self._requested(n), n)
 
-    def _asked(self, n: int) -> int:
+    def _requested(self, n: int) -> int:
         text = self.text.strip()
         if m := self._PERCENT.fullmatch(text):
             whole, _, decimals = m[1].partition(".")
             scale = 10 ** len(decimals)
-            share = int(whole + decimals)  # exact: 30% of 38,575 must not depend on binary fractions
+            share = int(whole + decimals)  # exact integer arithmetic: no binary fractions
             if not 0 < share <= 100 * scale:
                 raise ConfigError(f"--budget {self.text}: a share must be above 0% and at most 100%.")
             return max(n * share // (100 * scale), 1)
@@ -471,9 +510,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a method found in the target set, for people: plain values as JSON has them.
+    """What a method found in the target set, for reports: plain JSON values.
 
-    `summary`: counts; `rows`: a record for each target row worth showing, its `row` in the target's file among them.
+    `summary`: counts. `rows`: a record for each target row worth showing, with its `row` number in
+    the target's file.
     """
 
     summary: Mapping[str, Any]
@@ -482,15 +522,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows a method keeps and why.
+    """The rows a method keeps, and why.
 
-    `rows`: int64 [k], unique, best first, indices into the Columns given.
-    `reason`: name -> array over ALL n rows of the Columns (evidence for kept and dropped rows alike), plain dtypes.
+    `rows`: int64 [k], unique, best first, indices into the given Columns. `reason`: name -> array
+    [n] over ALL rows of the Columns (evidence for kept and dropped rows alike), plain dtypes.
     """
 
     rows: np.ndarray
     reason: Mapping[str, np.ndarray]
-    notes: tuple[str, ...] = ()  # what the user should know, in words ("bin 3 of W had too few rows …")
+    notes: tuple[str, ...] = ()  # messages for the user
     findings: Findings | None = None
 
     def __repr__(self) -> str:

@@ -270,7 +270,7 @@ def test_failures_are_counted_listed_and_left_out(thresher_: Thresher, tmp_path:
 
 
 def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*args: Any, progress: progress.Lines, **more: Any) -> None:
+    def interrupted(*args: Any, progress: progress.LineProgress, **more: Any) -> None:
         progress.start("loss", 100, 0)
         progress.advance(48)
         raise KeyboardInterrupt
@@ -616,7 +616,7 @@ def test_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    lines = progress.Lines(clock=lambda: now[0])
+    lines = progress.LineProgress(clock=lambda: now[0])
     lines.start("loss", 1000, 200)
     for _ in range(800):
         now[0] += 0.125
@@ -647,7 +647,7 @@ def test_a_bar_draws_on_a_terminal() -> None:
     from rich.console import Console
 
     stream = io.StringIO()
-    bar = progress.Bar(Console(file=stream, force_terminal=True, width=100))
+    bar = progress.BarProgress(Console(file=stream, force_terminal=True, width=100))
     bar.start("loss", 50, 10)
     bar.advance(40)
     bar.finish()
@@ -660,7 +660,7 @@ def test_a_bar_draws_on_a_terminal() -> None:
 
 def test_reading_says_nothing_of_quick_files(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    reading = progress.Reading("pool.json", clock=lambda: now[0])
+    reading = progress.ReadProgress("pool.json", clock=lambda: now[0])
     for _ in range(30):
         now[0] += 1
         reading(1000)

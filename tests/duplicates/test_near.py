@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from thresher.duplicates import image, text
-from thresher.duplicates.candidates import NEIGHBOURS, hashed, pairs
+from thresher.duplicates.candidates import NEIGHBOURS, candidate_pairs, hash_rows
 from thresher.duplicates.near import near_images, near_texts
 from thresher.errors import MissingExtra
 
@@ -96,10 +96,10 @@ def test_large_buckets_stay_linear_and_are_closed_by_the_union() -> None:
         asked += len(a)
         return np.ones(len(a), bool)
 
-    found = pairs([np.zeros(n, np.uint64)], value, same)
+    found = candidate_pairs([np.zeros(n, np.uint64)], value, same)
     assert asked <= (NEIGHBOURS + 1) * n
-    assert (text.union(n, found) == 0).all()
-    assert not len(pairs([value], value, same))
+    assert (text.connected_components(n, found) == 0).all()
+    assert not len(candidate_pairs([value], value, same))
 
 
 def test_union_against_a_walk() -> None:
@@ -119,12 +119,12 @@ def test_union_against_a_walk() -> None:
                 if expected[at] < 0:
                     expected[at] = i
                     todo += beside[at]
-        assert text.union(n, edges).tolist() == expected.tolist()
+        assert text.connected_components(n, edges).tolist() == expected.tolist()
 
 
 def test_hashes_tell_rows_apart() -> None:
     table = np.random.default_rng(4).integers(0, 2, (5000, 13)).astype(np.uint8)
-    assert len(np.unique(hashed(table))) == len(np.unique(table, axis=0))
+    assert len(np.unique(hash_rows(table))) == len(np.unique(table, axis=0))
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -137,7 +137,7 @@ def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
 
 
 def marks(images: list[Image.Image]) -> np.ndarray:
-    return np.frombuffer(b"".join(image.look(i).mark for i in images), image.MARK)
+    return np.frombuffer(b"".join(image.image_signature(i).mark for i in images), image.PERCEPTUAL)
 
 
 def saved(of: Image.Image, form: str, **how: int) -> Image.Image:
@@ -172,8 +172,12 @@ def test_flat_pictures_are_told_apart_by_colour() -> None:
 
 def test_equal_pixels_have_equal_content_whatever_the_file() -> None:
     base = picture(1)
-    assert image.look(base).content == image.look(saved(base, "PNG")).content == image.look(saved(base, "BMP")).content
-    assert image.look(base).content != image.look(saved(base, "JPEG", quality=95)).content
+    assert (
+        image.image_signature(base).content
+        == image.image_signature(saved(base, "PNG")).content
+        == image.image_signature(saved(base, "BMP")).content
+    )
+    assert image.image_signature(base).content != image.image_signature(saved(base, "JPEG", quality=95)).content
 
 
 def test_without_the_packages_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,4 +186,4 @@ def test_without_the_packages_the_message_says_what_to_install(monkeypatch: pyte
     with pytest.raises(MissingExtra, match=r'pip install "thresher\[duplicates\]"'):
         text.signatures(["a"])
     with pytest.raises(MissingExtra, match=r'pip install "thresher\[duplicates\]"'):
-        image.look(picture(0))
+        image.image_signature(picture(0))

@@ -14,7 +14,7 @@ from tests.text_pools import FirstTies, HighestLoss, Model, record, write_pool
 from thresher.backends.fake import FakeBackend
 from thresher.cli import main
 from thresher.duplicates import embedding, semantic
-from thresher.duplicates.embedding import PARTS, WIDTH, as_bytes, from_bytes, projected
+from thresher.duplicates.embedding import PARTS, WIDTH, as_bytes, from_bytes, project
 from thresher.duplicates.stage import representatives
 from thresher.errors import CapabilityError, ConfigError
 from thresher.mixture import Mixture
@@ -33,7 +33,7 @@ def values_of(images: Any, question: Any, answer: Any, forms: Sequence[bytes] | 
     out = {}
     for name, rows in zip(PARTS, (images, question, answer), strict=True):
         given = np.asarray(rows, np.float32)
-        out[name] = as_bytes(projected(given, WIDTH))
+        out[name] = as_bytes(project(given, WIDTH))
     return out | {"form": np.array(forms or [b"one"] * len(given), "S8")}
 
 
@@ -108,11 +108,11 @@ def test_a_wide_models_cosines_survive_the_projection() -> None:
     other = one + 0.3 * rng.standard_normal((50, 2000)).astype(np.float32)
     one, other = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (one, other))
     true = (one * other).sum(axis=1)
-    short = [projected(v, WIDTH) for v in (one, other)]
+    short = [project(v, WIDTH) for v in (one, other)]
     short = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in short]
     assert short[0].shape == (50, WIDTH)
     assert np.abs((short[0] * short[1]).sum(axis=1) - true).max() < 4 * (1 - true.min() ** 2) / 16
-    assert np.array_equal(projected(one[7:8], WIDTH), projected(one, WIDTH)[7:8])  # a row alone
+    assert np.array_equal(project(one[7:8], WIDTH), project(one, WIDTH)[7:8])  # a row alone
     assert embedding._signs(8, 8)[0].tolist() == pytest.approx(
         [0.35355339 * s for s in embedding._signs(8, 8)[0] / 0.35355339]
     )
@@ -121,7 +121,7 @@ def test_a_wide_models_cosines_survive_the_projection() -> None:
 def test_a_short_answer_must_have_the_same_words() -> None:
     def of(answer: str, *images: str) -> bytes:
         turns = (Turn("user", "Is it red?"), Turn("assistant", answer))
-        return embedding.form(Sample("0", turns, tuple(ImageRef(path=i) for i in images)))
+        return embedding.form_hash(Sample("0", turns, tuple(ImageRef(path=i) for i in images)))
 
     assert of("Yes.") == of(" yes") != of("No.")
     assert of("Yes.") != of("Yes.", "a.png") == of("Yes.", "b.png")
@@ -244,7 +244,7 @@ def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Sto
     model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
     out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC)
     assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
-    assert any("(1 row that the model cannot take" in note for note in out.notes)
+    assert any("(1 row that the model cannot process" in note for note in out.notes)
 
 
 def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store) -> None:
@@ -254,7 +254,7 @@ def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store
         ("dedup", "row_embedding", 40, False), ("loss", "loss", 40, True),
     ]  # fmt: skip
     assert p.to_score == 80 and p.upper_bound and p.hours is not None and p.hours > 0
-    assert any("known once 40 rows passed the model" in note for note in p.notes)
+    assert any("known only after the model has processed 40 rows" in note for note in p.notes)
     assert not (store.root / "columns").exists()
     run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, mixture=SEMANTIC)
     p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, mixture=SEMANTIC)
@@ -278,7 +278,7 @@ def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
         with pytest.raises(ConfigError, match=words):
             Mixture(**wrong)  # type: ignore[arg-type]
     asked = Mixture(dedup="near", dedup_threshold=0.75, filter=("length < 9",))
-    assert Mixture.of(asked.to_mapping()) == asked
+    assert Mixture.from_mapping(asked.to_mapping()) == asked
 
 
 def command(words: list[str]) -> Any:

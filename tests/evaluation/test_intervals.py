@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thresher.stats.intervals import interval, macro_interval, student
+from thresher.stats.intervals import interval, macro_interval, student_t_quantile
 
 
 def draw(
@@ -79,4 +79,4 @@ def test_extremes_have_width() -> None:
 
 def test_student() -> None:
     for degrees, value in ((1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (499, 1.965)):
-        assert student(degrees) == pytest.approx(value, rel=0.005)
+        assert student_t_quantile(degrees) == pytest.approx(value, rel=0.005)

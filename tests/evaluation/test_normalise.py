@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thresher.answers.metrics import anls, edit_distance, exact_match, relaxed_match
+from thresher.answers.metrics import anls, edit_distance, exact_match, relaxed_accuracy
 from thresher.answers.normalise import normalise, number
 
 SAME = [
@@ -96,8 +96,8 @@ def test_relaxed_accuracy() -> None:
         ("blue", "red"),
         ("about 100", "100"),
     ]
-    assert all(relaxed_match(a, b) for a, b in right)
-    assert not any(relaxed_match(a, b) for a, b in wrong)
+    assert all(relaxed_accuracy(a, b) for a, b in right)
+    assert not any(relaxed_accuracy(a, b) for a, b in wrong)
 
 
 def test_anls() -> None:

@@ -218,7 +218,7 @@ def test_shards(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(p.name for p in (tmp_path / "shards").iterdir()) == ["000000.tar", "000001.tar", "000002.tar"]
     again = open_pool(f"{tmp_path}/shards/*.tar", tmp_path / "images")
     assert again.ids(range(7)) == pool.ids(range(7)) and again.format == "webdataset"
-    with pytest.raises(ConfigError, match=r"holds tars already \(000000\.tar\)"):
+    with pytest.raises(ConfigError, match=r"already contains tars \(000000\.tar\)"):
         export(pool, [0], tmp_path / "shards", "webdataset")
     with pytest.raises(ConfigError, match=r"neither a \.tar nor a folder"):
         export(pool, [0], tmp_path / "p.json", "webdataset")

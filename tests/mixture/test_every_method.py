@@ -8,7 +8,7 @@ import pytest
 from tests.methods.planted_columns import sample_columns, target_columns
 from thresher.methods import METHODS, load
 from thresher.methods.needs import aims
-from thresher.mixture.choose import Given, choose
+from thresher.mixture.constrain import ForcedRows, constrained_selection
 from thresher.mixture.quotas import Groups
 from thresher.mixture.spec import parse_quota
 from thresher.types import Columns, Selection
@@ -39,8 +39,8 @@ def test_quotas_and_kept_rows_hold(
     for g, many in enumerate(kept):
         keep[np.flatnonzero(group == g)[:many]] = True
     parsed = tuple(parse_quota(q) for q in quotas)
-    groups, given = Groups(parsed, group.astype(np.int32)), Given(keep, np.full(outside, 2, np.int64))
-    chosen = choose(ask, columns, K, given, groups, group)
+    groups, given = Groups(parsed, group.astype(np.int32)), ForcedRows(keep, np.full(outside, 2, np.int64))
+    chosen = constrained_selection(ask, columns, K, given, groups, group)
 
     assert len(chosen.rows) == K - outside == len(np.unique(chosen.rows))
     assert set(np.flatnonzero(keep)) <= set(chosen.rows.tolist())
@@ -51,4 +51,4 @@ def test_quotas_and_kept_rows_hold(
     assert all(len(array) == N for array in chosen.reason.values())
     taken = chosen.reason["taken_by"]
     assert (taken[chosen.rows] != "").all() and (taken != "").sum() == len(chosen.rows)
-    assert choose(ask, columns, K, given, groups, group).rows.tolist() == chosen.rows.tolist()
+    assert constrained_selection(ask, columns, K, given, groups, group).rows.tolist() == chosen.rows.tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thresher.errors import ConfigError
-from thresher.mixture.tokens import most_rows
+from thresher.mixture.tokens import largest_selection
 
 
 def rows(at_least: int, at_most: int = 100):
@@ -25,21 +25,21 @@ def ten_each(chosen: list[int]) -> int:
 
 @pytest.mark.parametrize("guess", [1, 3, 9, 10, 40, 100])
 def test_the_largest_number_within_the_budget(guess: int) -> None:
-    assert len(most_rows(rows(0), ten_each, 109, 100, guess)) == 10
+    assert len(largest_selection(rows(0), ten_each, 109, 100, guess)) == 10
 
 
 @pytest.mark.parametrize("guess", [1, 2, 6, 7, 60])
 def test_a_first_guess_below_what_quotas_ask_for_is_not_the_end(guess: int) -> None:
-    assert len(most_rows(rows(7), ten_each, 109, 100, guess)) == 10
+    assert len(largest_selection(rows(7), ten_each, 109, 100, guess)) == 10
 
 
 def test_quotas_that_cost_more_than_the_budget_are_told() -> None:
     with pytest.raises(ConfigError, match="do not meet the quotas"):
-        most_rows(rows(11), ten_each, 109, 100, 5)
+        largest_selection(rows(11), ten_each, 109, 100, 5)
     with pytest.raises(ConfigError, match="do not meet the quotas"):
-        most_rows(rows(200), ten_each, 109, 100, 5)
+        largest_selection(rows(200), ten_each, 109, 100, 5)
 
 
 def test_a_budget_below_the_first_row_is_told() -> None:
     with pytest.raises(ConfigError, match="less than the first row"):
-        most_rows(rows(0), ten_each, 9, 100, 5)
+        largest_selection(rows(0), ten_each, 9, 100, 5)

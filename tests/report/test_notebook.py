@@ -18,7 +18,7 @@ from tests.report.elements import Elements
 from tests.report.image_pools import HOSTILE, METHODS, chosen, hostile_records, picture_pool, record, selected
 from thresher.api import Chosen
 from thresher.pools import Pool, open_pool
-from thresher.pools.look import IMAGES, ROWS, SAID
+from thresher.pools.notebook import IMAGES, ROWS, SAID
 from thresher.report.diff import difference
 from thresher.report.folder import load, of_outcome
 from thresher.report.gallery import make_cards

@@ -107,16 +107,16 @@ def test_no_colour_where_none_is_wanted(
 def test_bars_only_where_a_cursor_moves(monkeypatch: pytest.MonkeyPatch, term: str, bar: bool) -> None:
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.setenv("TERM", term)
-    assert isinstance(progress.for_stderr(), progress.Bar) == bar
+    assert isinstance(progress.stderr_progress(), progress.BarProgress) == bar
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    assert isinstance(progress.for_stderr(), progress.Lines)
+    assert isinstance(progress.stderr_progress(), progress.LineProgress)
 
 
 @pytest.mark.parametrize("width", [30, 45, 60, 80, 120])
 @pytest.mark.parametrize("label", ["loss", "score_object_spatial_understanding and 22 more"])
 def test_no_number_of_a_bar_is_cut(width: int, label: str) -> None:
     stream = io.StringIO()
-    bar = progress.Bar(Console(file=stream, force_terminal=True, width=width, color_system=None))
+    bar = progress.BarProgress(Console(file=stream, force_terminal=True, width=width, color_system=None))
     bar.start(label, 1_000_000, 0)
     bar.advance(750_000)
     bar.finish()

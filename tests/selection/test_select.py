@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_next_goes_on(
 ) -> None:
     pool, model = pool_of(tmp_path, texts(100)), Model(kwargs={"piece": 10})
     monkeypatch.setattr(local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20})
-    publish, writes = Store._publish, []
+    publish, writes = Store._write, []
 
     def full_after_two(self: Store, path: Path, data: bytes) -> None:
         if path.suffix == ".parquet":
@@ -205,7 +205,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_next_goes_on(
         publish(self, path, data)
 
     with monkeypatch.context() as m:
-        m.setattr(Store, "_publish", full_after_two)
+        m.setattr(Store, "_write", full_after_two)
         with pytest.raises(StoreError, match="disk is full"):
             select(pool, HighestLoss(), "10", store, model)
     assert len(writes) == 3  # the failed write is not tried again on the way out

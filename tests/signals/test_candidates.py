@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thresher.answers.candidates import candidates, expected, question, read_options
+from thresher.answers.candidates import candidates, expected, parse_options, question
 from thresher.types import Sample, Turn
 
 
@@ -66,7 +66,7 @@ def test_what_the_answer_is_does_not_change_what_is_offered() -> None:
 
 
 def test_options_after_an_example_are_the_last_run() -> None:
-    assert read_options("Example: A. x\nB. y\nNow:\nA. one\nB. two\nC. three")[1] == ("one", "two", "three")
+    assert parse_options("Example: A. x\nB. y\nNow:\nA. one\nB. two\nC. three")[1] == ("one", "two", "three")
 
 
 def test_the_last_answer_is_the_one_asked_for() -> None:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from thresher.answers.prose import named_option
+from thresher.answers.parsing import parse_option
 from thresher.backends.fake import FakeBackend
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.style import style_bits, style_names
@@ -79,7 +79,7 @@ def test_what_stands_before_the_cut_counts(text, score):
 def test_a_hostile_answer_of_a_megabyte_is_read_at_once(text):
     began = time.process_time()
     score_of(text)
-    named_option(text, "ABCD")
+    parse_option(text, "ABCD")
     style_bits(text)
     assert time.process_time() - began < 30
 
@@ -95,7 +95,7 @@ def test_a_hostile_answer_of_a_megabyte_is_read_at_once(text):
     ],
 )  # fmt: skip
 def test_options_named_in_prose(text, option):
-    assert named_option(text, "ABCD") == option
+    assert parse_option(text, "ABCD") == option
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from thresher.stats.verdict import difference, in_words, judge, over_seeds, t_quantile
+from thresher.stats.verdict import compare_to_random, describe, difference, mean_over_seeds, t_quantile
 
 NORMAL = NormalDist()
 
@@ -60,9 +60,9 @@ def test_simulated_tables(name: str) -> None:
     false, found = 0, 0
     for _ in range(tables):
         random, method = table(rng, rows, 3, 0.0, accuracy=accuracy, seed_sd=seed_sd, shared=shared)
-        false += judge(method, random).kind != "no gain"
+        false += compare_to_random(method, random).kind != "no gain"
         random, method = table(rng, rows, 3, 0.05, accuracy=accuracy, seed_sd=seed_sd, shared=shared)
-        found += judge(method, random).kind == "beats"
+        found += compare_to_random(method, random).kind == "beats"
     print(f"{name}: no gain {1 - false / tables:.3f}, found {found / tables:.3f}")  # noqa: T201
     assert false <= 0.05 * tables
     assert found >= 0.90 * tables
@@ -76,7 +76,7 @@ def test_a_hundred_tables_of_mixed_spread() -> None:
         for _ in range(100):
             shift = rng.uniform(0.002, 0.012)
             random, method = table(rng, 1200, 3, gain, accuracy=rng.uniform(0.35, 0.8), seed_sd=shift, shared=0.8)
-            seen.append(judge(method, random).kind)
+            seen.append(compare_to_random(method, random).kind)
     assert kinds[0.0].count("no gain") >= 95
     assert kinds[0.05].count("beats") >= 90
     assert kinds[-0.05].count("worse") >= 90
@@ -92,7 +92,7 @@ def test_rows_of_one_image_count_as_one() -> None:
     for _ in range(tables):
         random, method = table(rng, 1600, 2, 0.0, accuracy=0.6, seed_sd=0.0, shared=0.3, per_image=16)
         for known in wrong:
-            verdict = judge(method, random, cluster if known else None)
+            verdict = compare_to_random(method, random, cluster if known else None)
             wrong[known] += verdict.kind != "no gain"
             half[known] += verdict.difference.half / tables
     assert wrong[True] <= 0.05 * tables < 0.10 * tables < wrong[False]
@@ -112,7 +112,7 @@ def test_the_arithmetic_of_a_table_made_by_hand() -> None:
     random[:, :50] = 1  # every seed answers the same 50 rows: no flips, no spread
     method = random.copy()
     method[:, 50:60] = 1
-    verdict = judge(method, random, full=np.full((3, 100), 0.8))
+    verdict = compare_to_random(method, random, full=np.full((3, 100), 0.8))
     assert verdict.mean.mean == 60 and verdict.random.mean == 50 and verdict.percent_of_full == pytest.approx(75)
     assert verdict.difference.mean == pytest.approx(10)
     by_seed = 6 * 2 * 1.3**2 / 10 / 3  # only the prior is left: weight 6 of 10, two arms, three seeds
@@ -121,7 +121,7 @@ def test_the_arithmetic_of_a_table_made_by_hand() -> None:
     assert verdict.difference.half == pytest.approx(t_quantile(freedom) * np.sqrt(by_seed + by_row))
     assert verdict.mean.half == pytest.approx(t_quantile(8) * np.sqrt(6 * 1.3**2 / 8 / 3))
     assert verdict.kind == "beats" and verdict.words == f"beats random by {verdict.difference} points"
-    back = judge(random, method)
+    back = compare_to_random(random, method)
     assert back.kind == "worse" and back.words == f"worse than random by {verdict.difference} points"
 
 
@@ -144,7 +144,7 @@ def test_a_wild_spread_over_seeds_is_seen() -> None:
 
 def test_nothing_to_choose_between_equals() -> None:
     random = np.random.default_rng(0).integers(0, 2, (3, 200)).astype(float)
-    verdict = judge(random, random)
+    verdict = compare_to_random(random, random)
     assert verdict.kind == "no gain" and verdict.words.startswith("no gain over random (+0.0 ± ")
-    assert over_seeds(np.ones((2, 5))).mean == 100
-    assert in_words("no gain", verdict.difference) == verdict.words
+    assert mean_over_seeds(np.ones((2, 5))).mean == 100
+    assert describe("no gain", verdict.difference) == verdict.words

@@ -15,7 +15,7 @@ from tests.fake_training import FakeTraining
 from tests.text_pools import record, write_pool
 from tests.tiny_models import build
 from tests.training import colour_pools as pictures
-from thresher.console.progress import Bar, Lines, Progress, Silent
+from thresher.console.progress import Bar, LineProgress, Progress, NoProgress
 from thresher.errors import StoreError
 from thresher.storage.lock import file_lock
 
@@ -29,7 +29,7 @@ from tests.text_pools import Model
 from thresher.selection import select as run
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
-from thresher.console.progress import Lines
+from thresher.console.progress import LineProgress
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 from thresher.types import Budget
@@ -44,7 +44,7 @@ def fit(*args, **kwargs):
 
 out = run.select(
     open_pool(folder / "pool.json"), MllmSelector(), Budget("30%"), model=Model().handle, store=Store(folder / "store"),
-    trainer=Trainer(fit, training.open, "cpu"), progress=Lines(),
+    trainer=Trainer(fit, training.open, "cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
 """
@@ -56,7 +56,7 @@ from thresher.selection import select as run
 from thresher.backends import resolve
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
-from thresher.console.progress import Lines
+from thresher.console.progress import LineProgress
 from thresher.storage.columns import Store
 from thresher.training.registry import trainer
 from thresher.types import Budget
@@ -66,7 +66,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 out = run.select(
     open_pool(folder / "pool.json"), MllmSelector(seed_fraction=0.5), Budget("30%"), model=resolve(base, device="cpu"),
-    store=Store(folder / "store"), trainer=trainer(device="cpu"), progress=Lines(),
+    store=Store(folder / "store"), trainer=trainer(device="cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
 """
@@ -157,7 +157,7 @@ def test_two_processes_that_train_a_tiny_model_at_once(tmp_path: Path) -> None:
     assert model.parent.with_suffix(".json").exists() and not (model.parent / ".training").exists()
 
 
-class Unheard(Silent):
+class Unheard(NoProgress):
     def say(self, text: str) -> None:
         raise AssertionError(text)
 
@@ -179,7 +179,7 @@ def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     stream, drawn = io.StringIO(), io.StringIO()
-    kinds: list[Progress] = [Lines(stream), Bar(Console(file=drawn, width=20)), Silent()]
+    kinds: list[Progress] = [LineProgress(stream), BarProgress(Console(file=drawn, width=20)), NoProgress()]
     for progress in kinds:
         progress.say("Waiting for [it], a rather long line.")
     assert stream.getvalue() == drawn.getvalue() == "Waiting for [it], a rather long line.\n"

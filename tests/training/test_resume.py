@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
-from thresher.console.progress import Silent
+from thresher.console.progress import NoProgress
 from thresher.errors import ConfigError
 from thresher.pools import Pool
 from thresher.storage.lock import NAME, file_lock
@@ -30,10 +30,10 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from thresher.pools import open_pool
-from thresher.console.progress import Silent
+from thresher.console.progress import NoProgress
 from thresher.training import Recipe, fit
 
-class Slow(Silent):
+class Slow(NoProgress):
     def advance(self, n):
         time.sleep(0.1)
 
@@ -43,7 +43,7 @@ fit(base, open_pool(pool), None, recipe, Path(out), device="cpu", progress=Slow(
 """
 
 
-class Stop(Silent):
+class Stop(NoProgress):
     """Ctrl-C after some steps."""
 
     def __init__(self, steps: int) -> None:

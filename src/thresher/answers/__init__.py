@@ -1,1 +1,1 @@
-"""What an answer says: normalisation, metrics, reading."""
+"""Interpreting answers: normalisation, candidates, parsing of generated text, and metrics."""

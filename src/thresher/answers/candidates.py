@@ -1,14 +1,15 @@
-"""The answers that a row offers to choose from, read off its question and the form of its expected answer.
+"""The candidate answers of a row, recognised from its question and the form of its expected answer.
 
 Recognised, in this order:
 - yes or no, true or false: the expected answer is one of the two;
-- lettered options in the question ("A. red", "(B) blue", "C) green"): the expected answer is a letter, an option's text, or
-  both ("B. blue");
-- a list after "options:", "choices:", "choose from:" and the like: the expected answer is one of its items.
-Every candidate is written in the form of the expected answer ("Yes." goes with "No.", "(B)" with "(A)"), since a model
-that was tuned on this form gives others little probability. What is not recognised is None; nothing is guessed.
+- lettered options in the question ("A. red", "(B) blue", "C) green"): the expected answer is a
+  letter, an option's text, or both ("B. blue");
+- a list after "options:", "choices:", "choose from:" and similar: the expected answer is an item.
 
-Pure text; the rules are part of `Choice`'s identity through its version.
+Candidates are written in the form of the expected answer ("Yes." goes with "No.", "(B)" with
+"(A)"), since a model tuned on this form gives other forms little probability. Anything else is
+None; nothing is guessed. Pure functions; the rules are part of `Choice`'s identity through its
+version.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OUTER = ".,;:!?\"'`()[]{}*“”‘’ \t\n"
 
 @dataclass(frozen=True)
 class Candidates:
-    """`texts`: in the form of the expected answer; `options`: what lettered options say ("" each without letters)."""
+    """`texts`: in the form of the expected answer. `options`: the texts of lettered options."""
 
     texts: tuple[str, ...]
     letters: tuple[str, ...] = ()
@@ -40,13 +41,13 @@ class Candidates:
 
 
 def expected(sample: Sample) -> str:
-    """The answer asked for: the last assistant turn, ends stripped ("" if there is none)."""
+    """The expected answer: the last assistant turn, stripped; "" if there is none."""
     answers = [t.text for t in sample.turns if t.role == "assistant"]
     return answers[-1].strip() if answers else ""
 
 
 def question(sample: Sample) -> str:
-    """The user turn that the expected answer follows ("" if there is none)."""
+    """The user turn before the expected answer; "" if there is none."""
     asked = ""
     found = ""
     for turn in sample.turns:
@@ -58,7 +59,9 @@ def question(sample: Sample) -> str:
 
 
 def candidates(sample: Sample) -> Candidates | None:
-    """What the row offers to choose from, at least two and the expected answer among them; None: nothing recognised."""
+    """The row's candidate answers (two or more, the expected one included), or None if
+    unrecognised.
+    """
     answer, text = expected(sample), question(sample)
     return _pair(answer) or _lettered(answer, text) or _listed(answer, text)
 
@@ -67,20 +70,20 @@ def _pair(answer: str) -> Candidates | None:
     core = answer.strip(_OUTER)
     for pair in PAIRS:
         if core.lower() in pair:
-            return Candidates(tuple(_like(answer, core, word) for word in pair))
+            return Candidates(tuple(_in_form_of(answer, core, word) for word in pair))
     return None
 
 
 def _lettered(answer: str, text: str) -> Candidates | None:
-    letters, options = read_options(text)
+    letters, options = parse_options(text)
     if len(letters) < 2:
         return None
     if (m := _LETTER.fullmatch(answer)) and m[2].upper() in letters:
         written = [x.lower() if m[2].islower() else x for x in letters]
         return Candidates(tuple(m[1] + x + m[3] for x in written), letters, options)
     if (m := _LETTER_AND_TEXT.fullmatch(answer)) and m[2] in letters:
-        at = letters.index(m[2])
-        if m[4].strip(_OUTER).lower() == options[at].strip(_OUTER).lower():
+        index = letters.index(m[2])
+        if m[4].strip(_OUTER).lower() == options[index].strip(_OUTER).lower():
             tail = m[4][len(m[4].rstrip(_OUTER)) :]
             texts = (m[1] + x + m[3] + o.rstrip(_OUTER) + tail for x, o in zip(letters, options, strict=True))
             return Candidates(tuple(texts), letters, options)
@@ -97,7 +100,7 @@ def _listed(answer: str, text: str) -> Candidates | None:
 
 
 def _one_of(answer: str, options: tuple[str, ...], letters: tuple[str, ...]) -> Candidates | None:
-    """The options as candidates, if the answer is one of them; they take over its capital and its full stop."""
+    """The options as candidates if the answer is one of them, in its case and with its full stop."""
     core = answer.strip(_OUTER)
     bare = [o.strip(_OUTER) for o in options]
     for option in bare:
@@ -105,12 +108,14 @@ def _one_of(answer: str, options: tuple[str, ...], letters: tuple[str, ...]) -> 
             continue
         if core == option:
             return Candidates(tuple(answer.replace(core, o, 1) for o in bare), letters, options if letters else ())
-        return Candidates(tuple(_like(answer, core, o) for o in bare), letters, options if letters else ())
+        return Candidates(tuple(_in_form_of(answer, core, o) for o in bare), letters, options if letters else ())
     return None
 
 
-def _like(answer: str, core: str, word: str) -> str:
-    """`word` in the form of `answer`, whose bare text is `core`: its case and what stands around it."""
+def _in_form_of(answer: str, core: str, word: str) -> str:
+    """`word` in the form of `answer`, whose bare text is `core`: its case and surrounding
+    punctuation.
+    """
     if core.isupper() and len(core) > 1:
         word = word.upper()
     elif core[0].isupper():
@@ -120,14 +125,15 @@ def _like(answer: str, core: str, word: str) -> str:
     return answer.replace(core, word, 1)
 
 
-def read_options(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The lettered options of a question, ("A", "B", …) and their texts: the last run of markers that begins with A.
+def parse_options(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lettered options of a question, ("A", "B", …) and their texts: the last run that begins with
+    A.
 
-    >>> read_options("What is it?\\nA. a cat\\nB. a dog\\nAnswer with the letter.")
+    >>> parse_options("What is it?\\nA. a cat\\nB. a dog\\nAnswer with the letter.")
     (('A', 'B'), ('a cat', 'a dog'))
-    >>> read_options("Which? (A) red (B) blue (C) green")
+    >>> parse_options("Which? (A) red (B) blue (C) green")
     (('A', 'B', 'C'), ('red', 'blue', 'green'))
-    >>> read_options("Vitamin A. Is it red?")
+    >>> parse_options("Vitamin A. Is it red?")
     ((), ())
     """
     markers = [(m[2] or m[3], m.start(), m.end()) for m in _MARKER.finditer(text)]

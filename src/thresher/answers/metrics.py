@@ -1,7 +1,8 @@
-"""How right one answer is: exact match, ANLS for read text, relaxed accuracy for numbers off charts. Larger is better.
+"""Correctness of one answer, larger is better: exact match, ANLS, relaxed accuracy.
 
-ANLS as in ST-VQA and DocVQA: one minus the edit distance over the longer length, and 0 from a distance of one half on.
-Relaxed accuracy as in ChartQA: a number within 5% of the expected one is right; anything else must match exactly.
+ANLS as in ST-VQA and DocVQA: one minus the edit distance over the longer length, and 0 from a
+normalised distance of 0.5 on. Relaxed accuracy as in ChartQA: a number within 5% of the expected
+one is right; anything else must match exactly.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def exact_match(answer: str, expected: str) -> bool:
 
 
 def anls(answer: str, expected: str) -> float:
-    """In [0, 1]; case and the amount of white space do not count, everything else does.
+    """Average normalised Levenshtein similarity, 0..1, ignoring case and the amount of white space.
 
     >>> anls("Hotel Rio", "hotel  rio"), anls("hotel", "hostel"), anls("car", "house")
     (1.0, 0.8333333333333334, 0.0)
@@ -35,9 +36,10 @@ def anls(answer: str, expected: str) -> float:
     return 1.0 - distance if distance < ANLS_LIMIT else 0.0
 
 
-def relaxed_match(answer: str, expected: str) -> bool:
-    """
-    >>> relaxed_match("104", "100"), relaxed_match("106", "100"), relaxed_match("Red", "red"), relaxed_match("12%", "0.12")
+def relaxed_accuracy(answer: str, expected: str) -> bool:
+    """Whether a number is within 5% of the expected one; other answers must match exactly.
+
+    >>> relaxed_accuracy("104", "100"), relaxed_accuracy("106", "100"), relaxed_accuracy("Red", "red"), relaxed_accuracy("12%", "0.12")
     (True, False, True, True)
     """
     given, wanted = number(answer), number(expected)
@@ -49,7 +51,7 @@ def relaxed_match(answer: str, expected: str) -> bool:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Insertions, deletions and replacements from `a` to `b` (Levenshtein)."""
+    """Levenshtein distance: insertions, deletions and replacements."""
     if a == b:
         return 0
     letters = np.array([ord(c) for c in b], np.int64)

@@ -1,12 +1,13 @@
-"""Answers in one form, so that those that mean the same to anybody are equal: the "normalised" of normalised exact match.
+"""Normal form of answers, so that answers with the same meaning compare equal (for exact match).
 
-In this order: Unicode compatibility forms (NFKC), case, white space; then each word loses the punctuation around it;
-number words become numerals ("twenty-one" -> "21"), numerals one form ("1,200.50" -> "1200.5", "12%" -> "0.12"); the
-articles a, an, the are dropped where another word follows. An answer of nothing but punctuation stays as it is.
+In this order: Unicode NFKC, case folding, white space; punctuation around each word is removed;
+number words become numerals ("twenty-one" -> "21") and numerals get one form ("1,200.50" ->
+"1200.5", "12%" -> "0.12"); the articles a, an, the are dropped before another word. An answer of
+punctuation only is left unchanged.
 
-Decided, and tested: "12%" equals "0.12" and not "12" (that is what it means, and how ChartQA's own metric reads it);
-"none" is not "0" (it may mean none of the options); a numeral with leading zeros is a code and stays as it is; a currency
-or unit sign is part of the answer. Pure text.
+Decided, and tested: "12%" equals "0.12" and not "12" (as in ChartQA's own metric); "none" is not
+"0" (it may mean none of the options); a numeral with leading zeros is a code and is left unchanged;
+a currency or unit sign is part of the answer. Pure functions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _MINUS = str.maketrans("−‒–", "---")
 
 
 def normalise(text: str) -> str:
-    """
+    """The normal form of an answer.
+
     >>> [normalise(t) for t in ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12", "The  red Square!")]
     ['yes', 'yes', 'yes', '2', '2', '0.12', '0.12', 'red square']
     """
@@ -33,16 +35,16 @@ def normalise(text: str) -> str:
     words = folded.split()
     bare = [(_bare(word), word) for word in words]
     kept: list[str] = []
-    for at, (word, written) in enumerate(bare):
-        followed = any(w for w, _ in bare[at + 1 :])
-        if not word or (word in _ARTICLES and written == word and followed):
+    for i, (word, original) in enumerate(bare):
+        followed = any(w for w, _ in bare[i + 1 :])
+        if not word or (word in _ARTICLES and original == word and followed):
             continue
         kept.append(word)
     return " ".join(_join_numbers(kept)) or " ".join(words)
 
 
 def number(text: str) -> float | None:
-    """The number that an answer is, percent signs and number words read; None if it is more or less than a number.
+    """The number that an answer states (percent signs and number words included), else None.
 
     >>> [number(t) for t in ("12%", "1,200", "two", "about 3", "-4.50")]
     [0.12, 1200.0, 2.0, None, -4.5]
@@ -52,7 +54,7 @@ def number(text: str) -> float | None:
 
 
 def _bare(word: str) -> str:
-    """A word without the punctuation around it; a numeral keeps its sign, point and percent sign, and gets one form."""
+    """A word without surrounding punctuation; numerals keep sign, point and percent sign."""
     start, end = 0, len(word)
     while start < end and _is_outer(word[start]):
         start += 1
@@ -69,7 +71,7 @@ def _is_outer(character: str) -> bool:
 
 
 def _numeral(text: str) -> str:
-    """The one form of a numeral, or "" where `text` is none."""
+    """The normal form of a numeral, "" if `text` is not one."""
     m = _NUMERAL.fullmatch(text.translate(_MINUS))
     if m is None or not m[2] or m[2] == ".":
         return ""
@@ -83,9 +85,9 @@ def _numeral(text: str) -> str:
 
 
 def _join_numbers(words: list[str]) -> list[str]:
-    """Number words as numerals; a ten and a unit are one number."""
+    """Number words as numerals; a ten followed by a unit is one number."""
     out: list[str] = []
-    ten = False  # whether the last word is a ten that a unit may still join
+    ten = False  # whether the last word is a ten that a unit may follow
     for word in words:
         first, dash, second = word.partition("-")
         if dash and first in _TENS and second in _UNITS[1:]:

@@ -105,7 +105,7 @@ def compare(
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
     from thresher.duplicates import only_exact_note
     from thresher.errors import CapabilityError
     from thresher.extras import require
@@ -160,7 +160,7 @@ def compare(
     if plan:
         from thresher.compare.plan import plan as estimate
 
-        check_leaks(job, for_stderr())
+        check_leaks(job, stderr_progress())
         show_plan(estimate(job, store=kept, out=out, probe=probe))
         return
     from thresher.evaluation import evaluate
@@ -180,7 +180,7 @@ def compare(
         evaluate=partial(evaluate, score=job.score, on_missing=told.on_missing),  # type: ignore[arg-type]
         on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
         keep_models=keep_models,
-        progress=for_stderr(),
+        progress=stderr_progress(),
         say=lambda text: typer.echo(f"Cell {text}", err=True),
     )
     if problem := try_to_write(out):
@@ -190,7 +190,7 @@ def compare(
 
 def load(names: str, settings: list[str]) -> dict[str, Method]:
     """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises ConfigError."""
-    from thresher.errors import ConfigError, nearest
+    from thresher.errors import ConfigError, did_you_mean
     from thresher.methods import load as load_method
     from thresher.selection.config import parse_settings
 
@@ -203,7 +203,7 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
         if not dot or method not in given:
             raise ConfigError(
                 f"--set {key}={value}: expected METHOD.KEY=VALUE with one of --methods, such as "
-                f"{wanted[0]}.KEY={value}.{nearest(method, wanted) if dot else ''}"
+                f"{wanted[0]}.KEY={value}.{did_you_mean(method, wanted) if dot else ''}"
             )
         given[method][name] = value
     try:
@@ -224,11 +224,11 @@ def _check_questions(test: Pool, score: str, on_missing: str) -> None:
 
 
 def _score(score: str) -> str:
-    from thresher.errors import ConfigError, nearest
+    from thresher.errors import ConfigError, did_you_mean
     from thresher.evaluation import SCORES
 
     if score not in SCORES:
-        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
+        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}")
     return score
 
 
@@ -241,7 +241,7 @@ def show(comparison: Comparison, out: Path) -> None:
     """The table, a sentence for each verdict, what it cost, notes, and where the files are."""
     from rich.markup import escape
 
-    from thresher.console.words import duration
+    from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
@@ -263,8 +263,8 @@ def show(comparison: Comparison, out: Path) -> None:
             "" if line.percent_of_full is None else f"{line.percent_of_full:.1f}",
             "" if v is None else f"{v.difference.mean:+.1f} ± {v.difference.half:.1f}",
             "" if v is None else WORDS[v.kind],
-            duration(line.seconds_selection),
-            duration(line.seconds_training),
+            format_duration(line.seconds_selection),
+            format_duration(line.seconds_training),
             "" if line.seconds_saved is None else _signed(line.seconds_saved),
         )
     console.print(shown)
@@ -280,26 +280,27 @@ def show(comparison: Comparison, out: Path) -> None:
 
 def _worth(line: Line) -> str:
     """Selecting against the training that it saves, in words."""
-    from thresher.console.words import duration
+    from thresher.console.formatting import format_duration
     from thresher.selection.saving import pays_off
 
     if line.seconds_saved is None:
         return ""
-    selecting = f"; selecting takes {duration(line.seconds_selection)}"
+    selecting = f"; selecting takes {format_duration(line.seconds_selection)}"
     if line.seconds_saved <= 0:
         return f"{selecting} and saves no training time: it never pays off in time"
-    return f"{selecting} and saves {duration(line.seconds_saved)} of training: it {pays_off(line.seconds_selection, line.seconds_saved)}"
+    pays = pays_off(line.seconds_selection, line.seconds_saved)
+    return f"{selecting} and saves {format_duration(line.seconds_saved)} of training: it {pays}"
 
 
 def _signed(seconds: float) -> str:
-    from thresher.console.words import duration
+    from thresher.console.formatting import format_duration
 
-    return duration(seconds) if seconds >= 0 else f"-{duration(-seconds)}"
+    return format_duration(seconds) if seconds >= 0 else f"-{format_duration(-seconds)}"
 
 
 def show_plan(plan: ComparePlan) -> None:
     """The cells, and what those that are missing would cost."""
-    from thresher.console.words import duration
+    from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
@@ -321,6 +322,6 @@ def show_plan(plan: ComparePlan) -> None:
     else:
         say(
             console,
-            f"About {duration(3600 * plan.hours)}, measured on 64 rows, if training on a row costs three "
+            f"About {format_duration(3600 * plan.hours)}, measured on 64 rows, if training on a row costs three "
             "times as much and answering twice.",
         )

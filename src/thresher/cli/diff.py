@@ -61,7 +61,7 @@ def show(d: Difference) -> None:
     """Overlap in words, a table by source, a table by score, and a few rows of each part."""
     from rich.markup import escape
 
-    from thresher.console.words import share, tick_text
+    from thresher.console.formatting import format_percent, tick_text
     from thresher.report.diff_report import label
     from thresher.selection.summary import NARROW, plain, say, stdout, table
 
@@ -70,7 +70,7 @@ def show(d: Difference) -> None:
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
     say(console, f"A: {escape(a)}, {n_a:,} rows ({escape(str(d.a.folder))})")
     say(console, f"B: {escape(b)}, {n_b:,} rows ({escape(str(d.b.folder))})")
-    line = f"[bold]{both:,} rows in both[/]: {share(both, n_a)} of A, {share(both, n_b)} of B."
+    line = f"[bold]{both:,} rows in both[/]: {format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B."
     if d.by_chance is not None:
         line += f" Two random samples of these sizes would share about {d.by_chance:,.0f}."
     say(console, line)

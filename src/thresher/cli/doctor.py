@@ -60,7 +60,7 @@ def doctor(
 ) -> None:
     """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
     from thresher.cli.prepare import TEST, open_the_pool
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
     from thresher.doctor import CONTEXT, look, repair
     from thresher.doctor.repair import check
     from thresher.selection.config import default_store
@@ -85,7 +85,7 @@ def doctor(
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))
-    found = look(opened, progress=for_stderr(), near=near, evals=others, context=context_tokens or CONTEXT)
+    found = look(opened, progress=stderr_progress(), near=near, evals=others, context=context_tokens or CONTEXT)
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None
     if as_json:
@@ -120,11 +120,14 @@ def show(found: Diagnosis) -> None:
     """A table of findings: errors first, each with what a run does about it and up to three examples."""
     from rich.markup import escape
 
-    from thresher.console.words import counted, share
+    from thresher.console.formatting import format_percent, pluralize
     from thresher.selection.summary import plain, say, stdout, table
 
     console = stdout()
-    say(console, f"[bold]{escape(found.path)}[/]: {counted(found.rows)}, {counted(found.images, 'different image')}.")
+    say(
+        console,
+        f"[bold]{escape(found.path)}[/]: {pluralize(found.rows)}, {pluralize(found.images, 'different image')}.",
+    )
     if found.findings:
         out = table("finding", "rows", "images", "")
         out.columns[-1].header = "what it is, what a run does about it, examples"
@@ -142,7 +145,7 @@ def show(found: Diagnosis) -> None:
     if found.fails:
         say(
             console,
-            f"[bold red]A run with a model would lose {counted(found.lost)} ({share(found.lost, found.rows)}).[/] "
+            f"[bold red]A run with a model would lose {pluralize(found.lost)} ({format_percent(found.lost, found.rows)}).[/] "
             "Up to 5% are left out and listed; more need --on-missing exclude.",
         )
     else:
@@ -153,13 +156,13 @@ def show_repaired(repaired: Repaired) -> None:
     """What was written, in two lines."""
     from rich.markup import escape
 
-    from thresher.console.words import counted
+    from thresher.console.formatting import pluralize
     from thresher.selection.summary import say, stdout
 
     console = stdout()
     say(
         console,
-        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {counted(repaired.rows)}, {repaired.repaired:,} of them changed, "
+        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {pluralize(repaired.rows)}, {repaired.repaired:,} of them changed, "
         f"{repaired.left_out:,} left out. Its image paths start from the pool's image folder (--images).",
     )
     say(console, f"Every change: {escape(str(repaired.log))}")

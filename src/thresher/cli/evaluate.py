@@ -129,11 +129,11 @@ def _ask(
     max_new_tokens: int,
 ) -> Evaluation:
     from thresher.cli.prepare import TEST, open_the_pool
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
     from thresher.evaluation import evaluate as run
 
     pool = open_the_pool(data, images, store, trust_paths=told.trust_paths, splits=TEST)
-    progress = for_stderr()
+    progress = stderr_progress()
     try:
         return run(
             handle,
@@ -164,7 +164,7 @@ def show(found: Evaluation) -> None:
     """The overall line, how rows were asked, what failed, and a table of the groups."""
     from rich.markup import escape
 
-    from thresher.console.words import counted, duration
+    from thresher.console.formatting import format_duration, pluralize
     from thresher.engine import commonest
     from thresher.selection.summary import say, stdout, table
 
@@ -179,7 +179,7 @@ def show(found: Evaluation) -> None:
     asked = ", ".join(f"{n:,} {ways[how]}" for how, n in found.scored.items())
     say(
         console,
-        f"Answers: {asked}; {found.asked:,} asked of the model now, in {duration(found.seconds)}. "
+        f"Answers: {asked}; {found.asked:,} asked of the model now, in {format_duration(found.seconds)}. "
         f"ANLS {_percent(found.anls)}, relaxed accuracy {_percent(found.relaxed)}.",
     )
     shown = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
@@ -191,7 +191,7 @@ def show(found: Evaluation) -> None:
     if len(shown) > MOST_GROUPS:
         console.print(f"… and {len(shown) - MOST_GROUPS:,} smaller groups (all are in --out).")
     if found.failed:
-        note(f"{counted(found.failed)} could not be evaluated, which no number counts: {commonest(found.failures)}.")
+        note(f"{pluralize(found.failed)} could not be evaluated, which no number counts: {commonest(found.failures)}.")
     if found.cut:
         note(f"{found.cut:,} generated answers did not end by themselves and were cut; see --max-new-tokens.")
 

@@ -95,7 +95,7 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     import numpy as np
 
     from thresher.cli.guard import note
-    from thresher.console.progress import Reading
+    from thresher.console.progress import ReadProgress
     from thresher.errors import PoolError
     from thresher.pools import open_pool
     from thresher.selection import folder as output
@@ -106,7 +106,7 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     rows, then = output.chosen(folder)
     told = run["pool"]
     cache = Store(run["store"]).root / "pools"
-    reading, trust = Reading(told["path"]), told.get("trust_paths", False)
+    reading, trust = ReadProgress(told["path"]), told.get("trust_paths", False)
     pool = open_pool(told["path"], told["images"], cache, reading, told.get("read_as"), trust, reading.images)
     for text in pool.notes:
         note(text)
@@ -124,8 +124,8 @@ def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool
     import numpy as np
 
     from thresher.cli.guard import note
-    from thresher.console.progress import Reading
-    from thresher.console.words import counted
+    from thresher.console.formatting import pluralize
+    from thresher.console.progress import ReadProgress
     from thresher.errors import ConfigError, PoolError
     from thresher.pools import open_pool
     from thresher.selection.config import default_store
@@ -143,10 +143,10 @@ def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool
             raise PoolError(f"{spec} is not a finished selection: it holds no run.yaml. Run its select again.")
         if inside := sorted(path.parent.name for path in place.glob("*/selection.parquet")):
             raise PoolError(f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of them.")
-    reading = Reading(spec)
+    reading = ReadProgress(spec)
     pool = open_pool(spec, images, default_store() / "pools", reading, read_as, trust_paths, reading.images)
     for text in pool.notes:
         note(text)
     if bad := int(pool.unreadable.sum()):
-        note(f"{counted(bad)} cannot be read and {'is' if bad == 1 else 'are'} left out; see `thresher doctor`.")
+        note(f"{pluralize(bad)} cannot be read and {'is' if bad == 1 else 'are'} left out; see `thresher doctor`.")
     return pool, np.flatnonzero(~pool.unreadable)

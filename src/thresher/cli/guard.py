@@ -20,7 +20,7 @@ from typing import ParamSpec, TextIO
 import typer
 
 from thresher.errors import ThresherError
-from thresher.extras import UntestedVersion, untested
+from thresher.extras import UntestedVersion
 
 P = ParamSpec("P")
 
@@ -137,7 +137,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             if said := surroundings(error):
                 fail(said)
                 raise typer.Exit(1) from None
-            if (versions := untested()) and not os.environ.get(TRACEBACK):
+            if (versions := untested_versions()) and not os.environ.get(TRACEBACK):
                 first = next(iter(str(error).strip().splitlines()), "")
                 fail(
                     f"{type(error).__name__}: {first.rstrip('.')}. {' '.join(versions)} {TRACEBACK}=1 shows where it failed. "

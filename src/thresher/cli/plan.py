@@ -103,14 +103,14 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
     from rich.markup import escape
 
-    from thresher.console.words import counted, duration
+    from thresher.console.formatting import format_duration, pluralize
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     asked = f", asking {escape(plan.model)}" if plan.model else ""
     say(
         console,
-        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {counted(plan.pool_rows)} ({plan.share:.1%}){asked}.",
+        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {pluralize(plan.pool_rows)} ({plan.share:.1%}){asked}.",
     )
     say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
@@ -126,7 +126,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
         for line in shown:
             mark = "at most " if line.upper_bound else ""
             tokens = "?" if line.tokens is None else f"{line.tokens:,}"
-            hours = "?" if line.hours is None else duration(line.hours * 3600)
+            hours = "?" if line.hours is None else format_duration(line.hours * 3600)
             out.add_row(line.name, f"{line.wanted:,}", f"{line.stored:,}", f"{mark}{line.to_score:,}", tokens, hours)
         for column in out.columns[1:]:
             column.no_wrap = True  # of a narrow terminal the names give way
@@ -138,7 +138,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     else:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
-        hours = "unknown time" if plan.hours is None else f"about {duration(plan.hours * 3600)}"
+        hours = "unknown time" if plan.hours is None else f"about {format_duration(plan.hours * 3600)}"
         rows = sum(line.rows for line in shown)
         say(console, f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
         if plan.peak_bytes is not None:

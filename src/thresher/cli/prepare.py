@@ -109,9 +109,9 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
         config = replace(config, model=model.name)  # the server's only one: a replay asks for it by name
     typed = {role: f"--{role} " for role in options}
     if semantic:
-        from thresher.duplicates.stage import embedding_of
+        from thresher.duplicates.stage import embedding_signal
 
-        embedding_of(model)  # a model behind a server is refused before anything is asked
+        embedding_signal(model)  # a model behind a server is refused before anything is asked
     roles = the_roles(method, config, store, server, lambda role: typed.get(role, f"--set {role}="))
     check_weights_are_here(method, model, roles)
     if out and not overwrite:
@@ -173,11 +173,11 @@ def open_the_pool(
 
     `splits`: of evaluation data, the splits of a folder to read instead of its training split, the one to take first.
     """
-    from thresher.console.progress import Reading
+    from thresher.console.progress import ReadProgress
     from thresher.pools import open_pool
     from thresher.pools.folders import held_out_files
 
-    reading = Reading(path)
+    reading = ReadProgress(path)
     cache = store.root / "pools"
     files, split = held_out_files(path, splits) if splits else ([path], "")
     if split:

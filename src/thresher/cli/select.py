@@ -71,7 +71,7 @@ def select(
     Another budget, method or seed reuses the stored scores.
     """
     from thresher.cli.prepare import prepare
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
 
     told = o.told(context)
     job = prepare(told, out=True, options=o.roles_by_option(context), overwrite=overwrite)
@@ -83,7 +83,7 @@ def select(
     from thresher.selection import summary
     from thresher.selection.result import require_rows
 
-    progress = for_stderr()
+    progress = stderr_progress()
     try:
         outcome = in_rounds.select(
             job.pool,
@@ -118,7 +118,7 @@ def select(
 
 def left(job: Job) -> str:
     """How many rows are still to be scored, in words."""
-    from thresher.console.words import counted
+    from thresher.console.formatting import pluralize
     from thresher.selection.plan import plan
 
     made = plan(
@@ -135,4 +135,4 @@ def left(job: Job) -> str:
         mixture=job.config.mixture,
     )
     rows = max((s.to_score for s in made.signals), default=0)
-    return f"{counted(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."
+    return f"{pluralize(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."

@@ -16,7 +16,7 @@ def signals(
     """Write all scores behind a selection, of kept and other rows, to a parquet file. No model is run."""
     import pyarrow.parquet as pq
 
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
     from thresher.errors import StoreError
     from thresher.selection import folder as output
     from thresher.selection.summary import say, stdout
@@ -27,7 +27,7 @@ def signals(
     path = check_file(out, suffixes=(".parquet",))
     table = output.signals_table(folder)
     try:
-        with folder_lock(path.parent, "writes there", for_stderr()), atomic_write(path) as aside:
+        with folder_lock(path.parent, "writes there", stderr_progress()), atomic_write(path) as aside:
             pq.write_table(table, aside, compression="zstd")
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e

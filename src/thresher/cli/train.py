@@ -103,7 +103,7 @@ def train(
     )
     from thresher.cli.guard import note
     from thresher.cli.prepare import open_the_pool
-    from thresher.console.progress import for_stderr
+    from thresher.console.progress import stderr_progress
     from thresher.errors import CapabilityError
     from thresher.extras import require
     from thresher.methods.needs import no_model
@@ -128,7 +128,7 @@ def train(
         recipe,
         Path(out),
         device=device or "auto",
-        progress=for_stderr(),
+        progress=stderr_progress(),
         merge=merge,
         trust_remote_code=bool(trust_remote_code),
         cache=kept.root / "models",
@@ -138,7 +138,7 @@ def train(
 
 def _show(trained: Trained) -> None:
     from thresher.cli.guard import note
-    from thresher.console.words import duration
+    from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout
 
     console = stdout()
@@ -155,7 +155,7 @@ def _show(trained: Trained) -> None:
         say(console, f"{trained.folder} holds this training already: nothing to do.", markup=False)
     say(
         console,
-        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in {duration(trained.seconds)} at a "
+        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in {format_duration(trained.seconds)} at a "
         f"learning rate of {trained.learning_rate:g}. Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
     )
     say(console, f"Use it: --model {trained.folder}", markup=False)

@@ -14,7 +14,7 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
 from thresher.compare.kept import Result
 from thresher.compare.table import Comparison, Line
 from thresher.errors import StoreError
-from thresher.stats.verdict import judge, over_seeds
+from thresher.stats.verdict import compare_to_random, mean_over_seeds
 
 
 def judge_cells(job: Job, done: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]]) -> Comparison:
@@ -37,7 +37,7 @@ def judge_cells(job: Job, done: Sequence[tuple[Cell, tuple[Result, np.ndarray, n
         results = [r for r, _ in arm]
         verdict = None
         if method not in (RANDOM, FULL):
-            verdict = judge(scores[method, budget], scores[RANDOM, budget], image, whole)
+            verdict = compare_to_random(scores[method, budget], scores[RANDOM, budget], image, whole)
         share = None if whole is None or not whole.mean() else 100 * float(scores[method, budget].mean() / whole.mean())
         training = _mean([r.seconds_training for r in results])
         size = round(_mean([r.rows for r in results]))
@@ -48,7 +48,7 @@ def judge_cells(job: Job, done: Sequence[tuple[Cell, tuple[Result, np.ndarray, n
                 method,
                 budget,
                 size,
-                over_seeds(scores[method, budget], image),
+                mean_over_seeds(scores[method, budget], image),
                 share,
                 verdict,
                 _mean([r.seconds_selection for r in results]),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thresher.compare.kept import Result
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.stats.verdict import Interval, Verdict
 
 
@@ -74,4 +74,4 @@ class Comparison:
 
 def _whose(cells: list[Result]) -> str:
     methods = ", ".join(dict.fromkeys(c.method for c in cells))
-    return f"{counted(len(cells), 'cell')} of {methods}"
+    return f"{pluralize(len(cells), 'cell')} of {methods}"

@@ -1,1 +1,1 @@
-"""What a terminal shows while work goes on."""
+"""Console output of long-running work: progress, numbers as text, peak memory."""

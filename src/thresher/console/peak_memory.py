@@ -1,5 +1,8 @@
-"""The most memory that a process has held. The system reports it in KiB on Linux and the BSDs, in bytes on macOS, and
-not at all on Windows, which has no `resource` module."""
+"""Peak memory of a process.
+
+The system reports it in KiB on Linux and the BSDs, in bytes on macOS, and not at all on Windows,
+which has no `resource` module.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 
 
 def peak_bytes() -> int | None:
-    """Of this process, in bytes; None where the system does not tell."""
+    """Peak memory of this process in bytes; None if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -16,7 +19,7 @@ def peak_bytes() -> int | None:
 
 
 def in_bytes(maxrss: int, platform: str = sys.platform) -> int:
-    """`ru_maxrss` of `getrusage` or `wait4` in bytes. `platform`: as `sys.platform`.
+    """Convert `ru_maxrss` of `getrusage` or `wait4` to bytes. `platform`: as `sys.platform`.
 
     >>> in_bytes(2048, "linux"), in_bytes(2048, "darwin")
     (2097152, 2048)

@@ -1,6 +1,7 @@
-"""How far long work has come: a bar with rate and time left on a terminal, plain lines elsewhere. Always on stderr.
+"""Progress of long work: a bar with rate and remaining time on a terminal, plain lines elsewhere.
 
-May touch stderr and the clock; imports rich only when a bar is drawn. Work reports to a `Progress` and never prints.
+Always on stderr. Imports rich only when a bar is drawn. Work reports to a `Progress` and never
+prints.
 """
 
 from __future__ import annotations
@@ -12,33 +13,34 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
-from thresher.console.words import duration
+from thresher.console.formatting import format_duration
 
-WINDOW = 30.0  # seconds over which the rate is taken: cost per row changes during a run (rows are sorted by length)
+WINDOW = 30.0  # seconds over which the rate is measured: rows are sorted by length, so cost changes
 EVERY = 10.0  # seconds between plain lines
-TICK = 0.2  # seconds between points of a rate, and between updates of a bar
-NARROW = 46  # columns, beside the counts, below which a line has neither bar nor counts
-NUMBERS, NUMBERS_NARROW = 38, 24  # columns of the shortest bar, the rate and the time left; of percent and time left
+TICK = 0.2  # seconds between measurements, and between updates of a bar
+NARROW = 46  # columns, besides the counts, below which neither bar nor counts are shown
+# columns of the shortest bar, rate and remaining time; of percentage and remaining time
+NUMBERS, NUMBERS_NARROW = 38, 24
 
 
 class Progress(Protocol):
-    """What long work tells about itself. One piece of work at a time: start, advance …, finish."""
+    """Receives progress reports. One task at a time: start, advance …, finish."""
 
     def start(self, label: str, total: int, done: int) -> None:
-        """`total` rows (or images) are wanted, `done` of them need no work any more: they are in the store already."""
+        """Begin a task of `total` rows (or images), of which `done` were done before (reused)."""
 
     def advance(self, n: int) -> None:
         """`n` more are done."""
 
     def finish(self) -> None:
-        """The work ended; also called when it failed."""
+        """The task ended; also called if it failed."""
 
     def say(self, text: str) -> None:
-        """A line of its own, now: why nothing moves. Between two pieces of work."""
+        """Show a message now, between tasks: for example what the work is waiting for."""
 
 
-class Silent:
-    """Says nothing: for tests and for use as a library."""
+class NoProgress:
+    """Discards all reports: for tests and for use as a library."""
 
     def start(self, label: str, total: int, done: int) -> None:
         return
@@ -54,7 +56,7 @@ class Silent:
 
 
 class Meter:
-    """Rate and time left of one piece of work, from what was done in the last `WINDOW` seconds.
+    """Rate and remaining time of one task, measured over the last `WINDOW` seconds.
 
     >>> now = [0.0]
     >>> meter = Meter(total=100, done=20, clock=lambda: now[0])
@@ -73,7 +75,7 @@ class Meter:
         self.done += n
         now = self._clock()
         if len(self._seen) > 1 and now - self._seen[-2][0] < TICK:
-            self._seen[-1] = (now, self.done)  # called for every image: keep few points
+            self._seen[-1] = (now, self.done)  # called for every image: keep few measurements
         else:
             self._seen.append((now, self.done))
         while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW:
@@ -88,18 +90,19 @@ class Meter:
         return self._clock() - self.started
 
     def rate(self) -> float:
-        """Rows per second; 0.0 while nothing is known."""
+        """Rows per second; 0.0 while unknown."""
         (t0, n0), (t1, n1) = self._seen[0], self._seen[-1]
         return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
 
     def left(self) -> float | None:
-        """Seconds until the end at the present rate; None while nothing is known."""
+        """Seconds until the end at the current rate; None while unknown."""
         rate = self.rate()
         return (self.total - self.done) / rate if rate > 0 else None
 
 
 def speed(rate: float) -> str:
-    """
+    """A rate as text.
+
     >>> [speed(r) for r in (0, 0.25, 7.3, 1234)]
     ['?/s', '0.2/s', '7.3/s', '1,234/s']
     """
@@ -108,10 +111,10 @@ def speed(rate: float) -> str:
     return f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"
 
 
-class Lines:
-    """Plain lines for logs and pipes: one at the start, one at most every ten seconds, one at the end.
+class LineProgress:
+    """Plain lines for logs and pipes: at the start, at most every ten seconds, and at the end.
 
-    `rows`: all that was advanced since this object was made.
+    `rows`: total number of rows advanced since this object was created.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -139,23 +142,23 @@ class Lines:
             self._last = self._clock()
             share = 100 * meter.done // max(meter.total, 1)
             self._say(
-                f"{meter.done:,} of {meter.total:,} ({share}%), {speed(meter.rate())}, {duration(meter.left())} left"
+                f"{meter.done:,} of {meter.total:,} ({share}%), {speed(meter.rate())}, {format_duration(meter.left())} left"
             )
 
     def finish(self) -> None:
         meter, self._meter = self._meter, None
         if meter is not None and meter.worked:
             took = meter.seconds()
-            self._say(f"{meter.worked:,} in {duration(took)} ({speed(meter.worked / took if took else 0.0)})")
+            self._say(f"{meter.worked:,} in {format_duration(took)} ({speed(meter.worked / took if took else 0.0)})")
 
     def say(self, text: str) -> None:
         print(text, file=self._stream or sys.stderr, flush=True)
 
 
-class Bar:
-    """A bar on a terminal, one for each piece of work; finished bars stay on the screen with their mean rate.
+class BarProgress:
+    """A bar on a terminal for each task; finished bars stay on the screen with their mean rate.
 
-    `rows`: all that was advanced since this object was made.
+    `rows`: total number of rows advanced since this object was created.
     """
 
     def __init__(self, console: Any | None = None) -> None:
@@ -201,7 +204,7 @@ class Bar:
             self._bar.task_ids[0],
             completed=self._meter.done,
             rate=speed(self._meter.rate()),
-            left=f"{duration(self._meter.left())} left",
+            left=f"{format_duration(self._meter.left())} left",
         )
 
     def finish(self) -> None:
@@ -209,7 +212,9 @@ class Bar:
             return
         took = self._meter.seconds()
         mean = speed(self._meter.worked / took) if self._meter.worked and took else ""
-        self._bar.update(self._bar.task_ids[0], completed=self._meter.done, rate=mean, left=f"in {duration(took)}")
+        self._bar.update(
+            self._bar.task_ids[0], completed=self._meter.done, rate=mean, left=f"in {format_duration(took)}"
+        )
         self._bar.stop()
         self._meter = self._bar = None
 
@@ -219,10 +224,11 @@ class Bar:
         (self._console or Console(stderr=True)).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Reading:
-    """Rows read from a file whose length in rows is not known: `reading(rows)`, said every ten seconds on stderr.
+class ReadProgress:
+    """Progress of reading a file whose number of rows is unknown: `reading(rows)`, every ten
+    seconds.
 
-    Nothing is said of a file that is read faster than that.
+    Silent for files that are read faster than that.
     """
 
     def __init__(self, name: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -240,7 +246,7 @@ class Reading:
             print(f"Reading {self._name}: {self._rows:,} rows ({rate})", file=self._stream or sys.stderr, flush=True)
 
     def images(self, done: int, todo: int) -> None:
-        """`done` of `todo` images were read for what they contain."""
+        """`done` of `todo` images have been hashed."""
         now = self._clock()
         if not self._hashing or done <= self._done:
             self._hashing = now
@@ -248,10 +254,12 @@ class Reading:
         if now - self._last >= EVERY and done < todo:
             self._last = now
             rate = done / max(now - self._hashing, 1e-9)
-            text = f"{done:,} of {todo:,} ({100 * done // todo}%), {speed(rate)}, {duration((todo - done) / rate)} left"
+            text = f"{done:,} of {todo:,} ({100 * done // todo}%), {speed(rate)}, {format_duration((todo - done) / rate)} left"
             print(f"Hashing images of {self._name}: {text}", file=self._stream or sys.stderr, flush=True)
 
 
-def for_stderr() -> Bar | Lines:
-    """A bar where stderr is a terminal that can move its cursor, plain lines where it is not."""
-    return Bar() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else Lines()
+def stderr_progress() -> BarProgress | LineProgress:
+    """A bar if stderr is a terminal that can move its cursor, else plain lines."""
+    return (
+        BarProgress() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else LineProgress()
+    )

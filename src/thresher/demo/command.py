@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.backends import resolve
+from thresher.console.formatting import format_duration, format_percent
 from thresher.console.progress import Progress
-from thresher.console.words import duration, share
 from thresher.demo.pool import make_pool
 from thresher.extras import require
 from thresher.methods import load
@@ -30,7 +30,7 @@ from thresher.selection import summary
 from thresher.selection.config import RunConfig
 from thresher.storage.columns import Store
 from thresher.storage.writable import check_folder
-from thresher.text import lines
+from thresher.text import split_lines
 from thresher.types import Budget
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         summary.say(console, problem, markup=False)
     summary.say(
         console,
-        f"The whole job took {duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:",
+        f"The whole job took {format_duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:",
     )
     for command in NEXT:
         console.print(f"   [cyan]{command}[/]", soft_wrap=True)
@@ -165,15 +165,17 @@ def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
     for title, parts in groups:
         table.add_section()
         for name, mask in parts:
-            table.add_row(f"{title}: {name}", *(share(int(mask[s].sum()), len(s)) for s in subsets))
+            table.add_row(f"{title}: {name}", *(format_percent(int(mask[s].sum()), len(s)) for s in subsets))
     table.add_section()
     table.add_row(
         "log-perplexity, KS distance to the pool", "0", *(f"{_ks(clipper, o):.4f}" for o in (clipper, random))
     )
     wrong = wrong_answers(pool)
-    table.add_row("wrong answers *", *(share(int(wrong[s].sum()), len(s)) for s in subsets))
+    table.add_row("wrong answers *", *(format_percent(int(wrong[s].sum()), len(s)) for s in subsets))
     dropped = [np.setdiff1d(subsets[0], s) for s in subsets[1:]]
-    table.add_row("wrong answers among the dropped *", "", *(share(int(wrong[s].sum()), len(s)) for s in dropped))
+    table.add_row(
+        "wrong answers among the dropped *", "", *(format_percent(int(wrong[s].sum()), len(s)) for s in dropped)
+    )
     return table
 
 
@@ -192,5 +194,5 @@ def first_answers(pool: Pool) -> list[str]:
 def wrong_answers(pool: Pool) -> np.ndarray:
     """bool [n]: rows with a wrong answer, from the world's hidden labels."""
     labels = Path(pool.path).with_name("hidden_labels.jsonl").read_text(encoding="utf-8")
-    wrong = {label["id"]: label["noisy"] for label in map(json.loads, lines(labels))}
+    wrong = {label["id"]: label["noisy"] for label in map(json.loads, split_lines(labels))}
     return np.array([wrong[i] for i in pool.ids(np.arange(len(pool)))])

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from thresher.console.progress import Progress, Silent
+from thresher.console.progress import NoProgress, Progress
 from thresher.doctor.copies import look_for_copies, look_for_leaks
 from thresher.doctor.findings import EXAMPLES, Diagnosis, Example, Finding, Findings
 from thresher.doctor.images import look_at_images
@@ -69,7 +69,7 @@ def look(
     each with its name, whose questions must not stand in the pool; their images and the pool's are read once more for each.
     `context`: rows of more tokens than this, as estimated from words and images, are reported.
     """
-    progress = progress or Silent()
+    progress = progress or NoProgress()
     found = Findings(pool)
     look_at_rows(pool, found)
     look_at_texts(pool, found, context, progress)

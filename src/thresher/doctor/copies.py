@@ -8,18 +8,20 @@ import numpy as np
 
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
-from thresher.duplicates import find_leaks, only_exact_note
-from thresher.duplicates import image as looks
-from thresher.duplicates import text as words
+from thresher.duplicates import find_contamination, only_exact_note
+from thresher.duplicates import image as image_signatures
+from thresher.duplicates import text as minhash
 from thresher.duplicates.groups import near_groups
-from thresher.duplicates.signals import contents, order_of_roles
+from thresher.duplicates.signals import combined_content_hash, role_order_hash
 from thresher.errors import MissingExtra
 from thresher.pools import Pool
 
 READ = 4096  # rows at once
 
 
-def look_for_copies(pool: Pool, found: Findings, images: list[looks.Look | None], progress: Progress) -> None:
+def look_for_copies(
+    pool: Pool, found: Findings, images: list[image_signatures.ImageSignature | None], progress: Progress
+) -> None:
     """`images`: what each image of the pool's table looks like. Exact copies have been told of and are not told again."""
     index = pool.index
     rows = np.flatnonzero(index.problem < 0)
@@ -33,7 +35,7 @@ def look_for_copies(pool: Pool, found: Findings, images: list[looks.Look | None]
         return
     if len(bad) and not any(look is not None for look in images):
         found.notes.append("Near duplicates among rows with images were not looked for: no image could be described.")
-    label = near_groups(texts, _pictures(pool, rows, images))
+    label = near_groups(texts, _image_columns(pool, rows, images))
     first = np.full(int(label.max(initial=-1)) + 1, len(pool), np.int64)
     np.minimum.at(first, label, rows)
     original = first[label]
@@ -50,7 +52,7 @@ def look_for_leaks(pool: Pool, found: Findings, name: str, other: Pool, progress
             f"{lacking:,} of {len(other):,} rows of {name} name images that are not in {other.images_folder}: they were compared "
             "with nothing, so a leak of them is not seen. Give the folder that their paths start from with --eval-images."
         )
-    leaks = {leak.row: leak for leak in find_leaks(pool, other, near=None, progress=progress)}
+    leaks = {leak.row: leak for leak in find_contamination(pool, other, near=None, progress=progress)}
     rows = np.fromiter(leaks, np.int64, len(leaks))
     found.add("eval-leak", rows, lambda row: f"{leaks[row].kind}: row {leaks[row].other_row} of {name}")
     if leaks:
@@ -64,23 +66,25 @@ def look_for_leaks(pool: Pool, found: Findings, name: str, other: Pool, progress
 
 def _texts(pool: Pool, rows: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
     """Fields of `TextMinhash`, [m]."""
-    asked, answered = [words.signatures([])], [words.signatures([])]
+    asked, answered = [minhash.signatures([])], [minhash.signatures([])]
     roles: list[bytes] = []
     progress.start("comparing texts", len(rows), 0)
     try:
         for start in range(0, len(rows), READ):
             samples = pool.samples(rows[start : start + READ])
-            asked.append(words.signatures(words.said(s, "system", "user", "unknown") for s in samples))
-            answered.append(words.signatures(words.said(s, "assistant") for s in samples))
-            roles += map(order_of_roles, samples)
+            asked.append(minhash.signatures(minhash.text_of(s, "system", "user", "unknown") for s in samples))
+            answered.append(minhash.signatures(minhash.text_of(s, "assistant") for s in samples))
+            roles += map(role_order_hash, samples)
             progress.advance(len(samples))
     finally:
         progress.finish()
     signatures = {"question": np.concatenate(asked), "answer": np.concatenate(answered)}
-    return {"roles": np.array(roles, "S8"), **{name: words.as_bytes(s) for name, s in signatures.items()}}
+    return {"roles": np.array(roles, "S8"), **{name: minhash.as_bytes(s) for name, s in signatures.items()}}
 
 
-def _pictures(pool: Pool, rows: np.ndarray, images: list[looks.Look | None]) -> dict[str, np.ndarray]:
+def _image_columns(
+    pool: Pool, rows: np.ndarray, images: list[image_signatures.ImageSignature | None]
+) -> dict[str, np.ndarray]:
     """Fields of `ImageHash`, [m]."""
     end, ref = pool.index.image_end, pool.index.image_ref
     of_row = []
@@ -89,7 +93,9 @@ def _pictures(pool: Pool, rows: np.ndarray, images: list[looks.Look | None]) -> 
         of_row.append([look for look in (images[i] for i in numbers) if look is not None])
     return {
         "images": np.array([len(some) for some in of_row], np.int32),
-        "content": np.array([contents(some) for some in of_row], "S16"),
-        "first": np.array([some[0].mark if some else b"" for some in of_row], f"S{looks.MARK.itemsize}"),
+        "content": np.array([combined_content_hash(some) for some in of_row], "S16"),
+        "first": np.array(
+            [some[0].mark if some else b"" for some in of_row], f"S{image_signatures.PERCEPTUAL.itemsize}"
+        ),
         "others": np.array(["".join(look.mark.hex() for look in some[1:]) for some in of_row], object),
     }

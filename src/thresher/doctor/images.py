@@ -17,7 +17,7 @@ import numpy as np
 
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
-from thresher.duplicates import image as looks
+from thresher.duplicates import image as image_signatures
 from thresher.errors import ImageError, MissingExtra
 from thresher.pools import Pool
 from thresher.pools.files import is_remote
@@ -48,12 +48,12 @@ class Seen:
 
     kinds: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
-    look: looks.Look | None = None
+    look: image_signatures.ImageSignature | None = None
 
 
 def look_at_images(
     pool: Pool, found: Findings, workers: int, progress: Progress, near: bool
-) -> list[looks.Look | None]:
+) -> list[image_signatures.ImageSignature | None]:
     """What each image of the pool's table looks like (None: not read, or `near` is false)."""
     m = len(pool.index.image_path)
     seen: list[Seen] = []
@@ -145,9 +145,9 @@ def _embedded(pool: Pool, reference: int) -> ImageRef:
     return pool.sample(row).images[reference - (int(end[row - 1]) if row else 0)]
 
 
-def _look_of(rgb: Any) -> looks.Look | None:
+def _look_of(rgb: Any) -> image_signatures.ImageSignature | None:
     try:
-        return looks.look(rgb)
+        return image_signatures.image_signature(rgb)
     except MissingExtra:  # the doctor says once that near duplicates were not looked for
         return None
 

@@ -24,7 +24,7 @@ from typing import Any
 from thresher.doctor.findings import Findings
 from thresher.doctor.images import ERRORS, siblings
 from thresher.errors import ConfigError, ImageError, StoreError
-from thresher.exporters.rows import with_placeholders
+from thresher.exporters.rows import insert_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
 from thresher.pools.paths import shown
@@ -92,7 +92,7 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
                     repaired += bool(changes)
                     out.write(
                         (",\n" if whole and rows else "")
-                        + json.dumps(record, ensure_ascii=False, default=llava.in_words)
+                        + json.dumps(record, ensure_ascii=False, default=llava.as_text)
                     )
                     out.write("" if whole else "\n")
                     rows += 1
@@ -135,7 +135,7 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
 
 def _markers(record: dict[str, Any], sample: Sample) -> list[str]:
     """Put `<image>` where another tool's marker stands, and the images in that order, in place."""
-    record["conversations"] = with_placeholders(record["conversations"], sample)
+    record["conversations"] = insert_placeholders(record["conversations"], sample)
     record.pop("images", None)
     paths = [ref.path for ref in sample.images]
     record["image"] = paths[0] if len(paths) == 1 else paths
@@ -155,7 +155,7 @@ def _texts(record: dict[str, Any]) -> list[str]:
             continue
         text = turn.get("value")
         if isinstance(text, (int, float)) and not isinstance(text, bool):
-            turn["value"] = text = json.dumps(text, default=llava.in_words)
+            turn["value"] = text = json.dumps(text, default=llava.as_text)
             done.append(f"bad-value: the number {text} became text")
         if not isinstance(text, str):
             continue
@@ -266,7 +266,7 @@ def _no_surrogates(text: str) -> str:
 
 def _plain(record: dict[str, Any]) -> bool:
     try:
-        json.dumps(record, ensure_ascii=False, default=llava.in_words).encode("utf-8")
+        json.dumps(record, ensure_ascii=False, default=llava.as_text).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

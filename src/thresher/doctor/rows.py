@@ -9,7 +9,7 @@ import numpy as np
 
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
-from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimated
+from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimate_tokens
 from thresher.pools import Pool, files, llava
 
 CONTEXT = 8192  # tokens
@@ -65,7 +65,7 @@ def look_at_texts(pool: Pool, found: Findings, context: int, progress: Progress)
                 if "\r\n" in text:
                     crlf.append(int(rows[i]))
                 words[i], chars[i] = len(text.split()), len(text)
-            tokens[rows] += estimated(words, chars)
+            tokens[rows] += estimate_tokens(words, chars)
             progress.advance(len(rows))
     finally:
         progress.finish()

@@ -1,9 +1,9 @@
-"""Rows that say the same: exact, near and by meaning, inside one pool and between two (leakage).
+"""Duplicate rows: exact, near and semantic, within one pool and between two (contamination).
 
-Needs the extra `duplicates` (rensa, imagehash) for anything but the definitions.
+All but the definitions need the extra `duplicates` (rensa, imagehash).
 """
 
-from thresher.duplicates.leaks import Leak, find_leaks, only_exact_note
+from thresher.duplicates.contamination import Contamination, find_contamination, only_exact_note
 from thresher.duplicates.signals import ImageHash, TextMinhash
 
-__all__ = ["ImageHash", "Leak", "TextMinhash", "find_leaks", "only_exact_note"]
+__all__ = ["Contamination", "ImageHash", "TextMinhash", "find_contamination", "only_exact_note"]

@@ -1,8 +1,8 @@
-"""Which pairs are worth comparing, without comparing all: items that share a band of their signature. Pure numpy.
+"""Candidate pairs for comparison: items that share a band of their signature (LSH). Pure numpy.
 
-Items with equal keys form a bucket. Small buckets give all their pairs; in a large one each item is paired with its next
-neighbours in the order of the whole signature and with the first of the bucket, so that the work stays linear. What such
-a bucket may miss, another band finds, or the union of pairs closes.
+Items with equal keys form a bucket. Small buckets give all their pairs; in a large one each item is
+paired with its next neighbours in the order of the whole signature and with the bucket's first
+item, so that the work stays linear. Pairs missed there are found by another band or by the closure.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from thresher.duplicates.text import joined
+from thresher.duplicates.text import merge_pairs
 
 NEIGHBOURS = 12
-CHUNK = 1 << 18  # pairs compared at once: bounds memory
+CHUNK = 1 << 18  # candidate_pairs compared at once: bounds memory
 
 
-def pairs(
+def candidate_pairs(
     bands: Iterable[np.ndarray], order: np.ndarray, same: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Pairs that share a key in one of `bands` (uint64 [n] each) and for which `same(a, b)` holds.
+    """Pairs that share a key in a band and for which `same(a, b)` holds.
 
-    `order`: uint64 [n], places similar items near each other inside a large bucket. `same`: two index arrays int64 [m]
-    -> bool [m]. Returns int64 [p, 2], smaller index first, sorted.
+    Arguments:
+        bands: arrays uint64 [n], one key per item.
+        order: uint64 [n]; places similar items near each other within a large bucket.
+        same: two index arrays int64 [m] -> bool [m].
+
+    Returns int64 [p, 2], smaller index first, sorted.
     """
     kept = []
     for band in bands:
@@ -47,11 +51,11 @@ def pairs(
                 good = piece[same(piece[:, 0], piece[:, 1])]
                 if len(good):
                     kept.append(good)
-    return joined(kept)
+    return merge_pairs(kept)
 
 
-def hashed(rows: np.ndarray) -> np.ndarray:
-    """uint64 [n]: one number a row of `rows` (any integers [n, w]); equal rows have equal numbers, others nearly never."""
+def hash_rows(rows: np.ndarray) -> np.ndarray:
+    """A hash of each row, uint64 [n]. `rows`: integers [n, w]."""
     if not len(rows):
         return np.zeros(0, np.uint64)
     data = np.ascontiguousarray(rows)

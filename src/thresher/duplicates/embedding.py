@@ -1,8 +1,8 @@
-"""What is stored of each row for semantic duplicates: what its pictures, its question and its answer mean to a model.
+"""Row embeddings for semantic duplicates: what a model makes of images, question and answer.
 
-A row signal keyed by the model as every other. A vector is kept as `WIDTH` half-precision numbers: a model's own coordinates
-where it has no more, else their projection by a fixed matrix of signs, which keeps cosines to within about (1 - cosine²) / 16
-(Achlioptas, PODS 2001) and a large pool in memory.
+A row signal keyed by the model. A vector is stored as `WIDTH` half-precision numbers: the model's
+own coordinates if it has no more, else a projection by a fixed random sign matrix, which preserves
+cosines to within about (1 - cosine²) / 16 (Achlioptas, PODS 2001) and keeps a large pool in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from thresher.duplicates import text
-from thresher.duplicates.signals import order_of_roles
+from thresher.duplicates.signals import role_order_hash
 from thresher.errors import CapabilityError
 from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
 
@@ -32,7 +32,7 @@ class EmbedRows(Protocol):
 
 @dataclass(frozen=True)
 class RowEmbedding:
-    """Three vectors of length 1 a row."""
+    """Three unit vectors per row: images, question, answer."""
 
     model: ModelIdentity
     width: int = WIDTH
@@ -44,9 +44,9 @@ class RowEmbedding:
         Field(
             "form",
             "S8",
-            "hash of the number of pictures, the order of speakers and, where they are short, the answers' words",
+            "hash of the number of images, the order of speakers and, where they are short, the answers' words",
         ),
-        Field("images", _VECTOR, f"mean state of the pictures' tokens: {WIDTH} x float16, little-endian; zeros: none"),
+        Field("images", _VECTOR, f"mean state of the images' tokens: {WIDTH} x float16, little-endian; zeros: none"),
         Field("question", _VECTOR, "the same of all other tokens before the last answer"),
         Field("answer", _VECTOR, "the same of the answers' tokens"),
     )
@@ -60,33 +60,35 @@ class RowEmbedding:
         if not hasattr(backend, "embed_rows"):
             raise CapabilityError(NO_STATES)
         for piece in backend.embed_rows(samples, pool):
-            values: dict[str, np.ndarray] = {
-                name: as_bytes(projected(piece.values[name], self.width)) for name in PARTS
-            }
-            values["form"] = np.array([form(samples[i]) for i in piece.index.tolist()], "S8")
+            values: dict[str, np.ndarray] = {name: as_bytes(project(piece.values[name], self.width)) for name in PARTS}
+            values["form"] = np.array([form_hash(samples[i]) for i in piece.index.tolist()], "S8")
             yield Scored(piece.index, values, piece.errors)
 
 
 NO_STATES = (
     "--dedup semantic reads a model's hidden states, which a server does not give. Give --model with weights, or --dedup near, "
-    "which compares words and pictures without a model."
+    "which compares words and images without a model."
 )
 
 
-def form(sample: Sample) -> bytes:
-    """8 bytes: equal for rows of as many pictures in which user and assistant speak in the same order and say the same where
-    they say little: of answers of a few words a model's states tell too little (yes and no look much alike).
+def form_hash(sample: Sample) -> bytes:
+    """8 bytes, equal for rows with as many images, the same order of roles and the same short
+    answers.
+
+    A model's states distinguish answers of a few words poorly (yes and no are close), so short
+    answers
+    are compared as text.
     """
-    words = text.tokens(text.said(sample, "assistant"))
+    words = text.tokens(text.text_of(sample, "assistant"))
     short = " ".join(words) if len(words) < text.SHORT else "\x1e"
-    told = b"%d\x1f%s\x1f%s" % (len(sample.images), order_of_roles(sample), short.encode("utf-8", "surrogatepass"))
-    return hashlib.blake2b(told, digest_size=8).digest()
+    key = b"%d\x1f%s\x1f%s" % (len(sample.images), role_order_hash(sample), short.encode("utf-8", "surrogatepass"))
+    return hashlib.blake2b(key, digest_size=8).digest()
 
 
-def projected(vectors: np.ndarray, width: int) -> np.ndarray:
-    """float32 [m, d] -> float32 [m, width]: as they are, padded with zeros, where d <= width.
+def project(vectors: np.ndarray, width: int) -> np.ndarray:
+    """Project vectors to `width`, float32 [m, d] -> float32 [m, width]; zero-padded if d <= width.
 
-    Each row by itself and in double precision, so that its numbers depend on nothing but itself.
+    Each row separately and in double precision, so that its result depends on nothing else.
     """
     m, d = vectors.shape
     if d <= width:
@@ -98,7 +100,7 @@ def projected(vectors: np.ndarray, width: int) -> np.ndarray:
 
 @cache
 def _signs(d: int, width: int) -> np.ndarray:
-    """float64 [d, width]: +-1/sqrt(width), the same on every machine."""
+    """The sign matrix, float64 [d, width], +-1/sqrt(width); the same on every machine."""
     bits = hashlib.shake_256(b"thresher row embedding %d %d" % (d, width)).digest(d * width // 8)
     signs = np.unpackbits(np.frombuffer(bits, np.uint8)).reshape(d, width).astype(np.float64)
     return (2 * signs - 1) / np.sqrt(width)
@@ -111,5 +113,5 @@ def as_bytes(vectors: np.ndarray) -> np.ndarray:
 
 
 def from_bytes(column: np.ndarray) -> np.ndarray:
-    """The inverse of `as_bytes`: float16 [m, WIDTH]."""
+    """Inverse of `as_bytes`: float16 [m, WIDTH]."""
     return np.ascontiguousarray(column, _VECTOR).view("<f2").reshape(len(column), WIDTH)

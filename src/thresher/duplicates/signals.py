@@ -1,7 +1,7 @@
-"""What is stored of each row so that duplicates can be found: the text's signature and what its pictures look like.
+"""Signals for finding duplicates: text signatures and perceptual image signatures. No model needed.
 
-Two row signals that ask no model. They read texts and pixels of the row alone, so they are stored, resumed and shared
-between pools as any other score.
+They depend on a row's texts and pixels only, so they are stored, resumed and shared between pools
+like any other score.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 PIECE = 512  # rows handed on at once
 TOGETHER = "duplicates"
-_NOT_LOOKED_AT = "holds media that nobody looked at (video, audio or an unreadable image): a copy of no other row"
+_UNREAD_MEDIA = "holds media that empty needs_images at (video, audio or an unreadable image): a copy of no other row"
 
 
 @dataclass(frozen=True)
 class TextMinhash:
-    """MinHash signatures of what is asked and of what is answered, and a hash of the whole conversation's normal form."""
+    """MinHash signatures of question and answer, and a hash of the normalised conversation."""
 
     permutations: int = text.PERMUTATIONS
     shingle: int = text.SHINGLE
@@ -64,27 +64,30 @@ class TextMinhash:
         backend: Any,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        return _in_turn(signals, samples, pool)
+        return _score_chunks(signals, samples, pool)
 
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
-        return (one for (one,) in _in_turn([self], samples, pool))
+        return (one for (one,) in _score_chunks([self], samples, pool))
 
     def scored(self, piece: Sequence[Sample], start: int) -> Scored:
-        """Of `piece`, whose first row has position `start`."""
+        """Score `piece`, whose first row has index `start`."""
         values = {
-            "exact": np.array([exact_text(s) for s in piece], "S16"),
-            "roles": np.array([order_of_roles(s) for s in piece], "S8"),
-            "question": text.as_bytes(text.signatures(text.said(s, "system", "user", "unknown") for s in piece)),
-            "answer": text.as_bytes(text.signatures(text.said(s, "assistant") for s in piece)),
+            "exact": np.array([exact_text_hash(s) for s in piece], "S16"),
+            "roles": np.array([role_order_hash(s) for s in piece], "S8"),
+            "question": text.as_bytes(text.signatures(text.text_of(s, "system", "user", "unknown") for s in piece)),
+            "answer": text.as_bytes(text.signatures(text.text_of(s, "assistant") for s in piece)),
         }
         return Scored(np.arange(start, start + len(piece)), values, [""] * len(piece))
 
 
 @dataclass(frozen=True)
 class ImageHash:
-    """What the row's pictures look like. A row without a picture has a value too; one with an unreadable picture fails."""
+    """Perceptual signatures of a row's images. A row without images has a value; an unreadable
+    image
+    fails.
+    """
 
     side: int = image.SIDE
 
@@ -92,10 +95,10 @@ class ImageHash:
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("images", "int32", "pictures of the row, >= 0"),
-        Field("content", "S16", "hash of the decoded pixels of all pictures, in order; zeros without a picture"),
-        Field("first", f"S{image.MARK.itemsize}", "the first picture: perceptual hashes, aspect, thumbnail"),
-        Field("others", "str", 'the same of the other pictures, in hexadecimal; "" where there are none'),
+        Field("images", "int32", "images of the row, >= 0"),
+        Field("content", "S16", "hash of the decoded pixels of all images, in order; zeros without an image"),
+        Field("first", f"S{image.PERCEPTUAL.itemsize}", "the first image: perceptual hashes, aspect, thumbnail"),
+        Field("others", "str", 'the same of the other images, in hexadecimal; "" where there are none'),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -113,21 +116,21 @@ class ImageHash:
         backend: Any,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        return _in_turn(signals, samples, pool)
+        return _score_chunks(signals, samples, pool)
 
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
-        return (one for (one,) in _in_turn([self], samples, pool))
+        return (one for (one,) in _score_chunks([self], samples, pool))
 
-    def scored(self, seen: Sequence[list[image.Look] | str], start: int) -> Scored:
-        """Of rows whose pictures look like `seen`, or cannot be read; the first has position `start`."""
-        good = [looks if isinstance(looks, list) else [] for looks in seen]
-        errors = [looks if isinstance(looks, str) else "" for looks in seen]
+    def scored(self, seen: Sequence[list[image.ImageSignature] | str], start: int) -> Scored:
+        """Score rows from their images' signatures or errors; the first row has index `start`."""
+        good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
+        errors = [signatures if isinstance(signatures, str) else "" for signatures in seen]
         values = {
             "images": np.array([len(g) for g in good], np.int32),
-            "content": np.array([contents(g) for g in good], "S16"),
-            "first": np.array([g[0].mark if g else b"" for g in good], f"S{image.MARK.itemsize}"),
+            "content": np.array([combined_content_hash(g) for g in good], "S16"),
+            "first": np.array([g[0].mark if g else b"" for g in good], f"S{image.PERCEPTUAL.itemsize}"),
             "others": np.array(["".join(x.mark.hex() for x in g[1:]) for g in good], object),
         }
         return Scored(np.arange(start, start + len(seen)), values, errors)
@@ -135,8 +138,10 @@ class ImageHash:
 
 @dataclass(frozen=True)
 class ExactHash:
-    """What tells exact copies: hashes of the conversation's normal form and of the images' pixels. Needs no optional package;
-    a row with an unreadable image fails."""
+    """Hashes of the normalised conversation and of the images' pixels, for exact duplicates.
+
+    Needs no optional package; a row with an unreadable image fails.
+    """
 
     algorithm: int = 1
 
@@ -155,76 +160,87 @@ class ExactHash:
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
-        for start, seen in in_pieces(samples, pool, image.only_content):
-            good = [looks if isinstance(looks, list) else [] for looks in seen]
+        for start, seen in iter_image_signatures(samples, pool, image.content_signature):
+            good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
             values = {
-                "exact": np.array([exact_text(s) for s in samples[start : start + PIECE]], "S16"),
+                "exact": np.array([exact_text_hash(s) for s in samples[start : start + PIECE]], "S16"),
                 "images": np.array([len(g) for g in good], np.int32),
-                "content": np.array([contents(g) for g in good], "S16"),
+                "content": np.array([combined_content_hash(g) for g in good], "S16"),
             }
-            errors = [looks if isinstance(looks, str) else "" for looks in seen]
+            errors = [signatures if isinstance(signatures, str) else "" for signatures in seen]
             yield Scored(np.arange(start, start + len(seen)), values, errors)
 
 
-def _in_turn(signals: Sequence[Any], samples: Sequence[Sample], pool: SampleSource) -> Iterator[list[Scored]]:
-    """Both kinds of signals on the same pieces; pictures are read only where somebody asks for them."""
-    looked = any(isinstance(s, ImageHash) for s in signals)
-    nobody: list[list[image.Look] | str] = []
+def _score_chunks(signals: Sequence[Any], samples: Sequence[Sample], pool: SampleSource) -> Iterator[list[Scored]]:
+    """Score both signals on the same chunks; images are read only if needed."""
+    needs_images = any(isinstance(s, ImageHash) for s in signals)
+    empty: list[list[image.ImageSignature] | str] = []
     starts = range(0, len(samples), PIECE)
-    pieces = in_pieces(samples, pool) if looked else ((start, nobody) for start in starts)
+    pieces = iter_image_signatures(samples, pool) if needs_images else ((start, empty) for start in starts)
     for start, seen in pieces:
         piece = samples[start : start + PIECE]
         yield [s.scored(piece if isinstance(s, TextMinhash) else seen, start) for s in signals]
 
 
-def exact_text(sample: Sample) -> bytes:
-    """16 bytes: equal for conversations that differ in case, white space and the place of `<image>` only."""
+def exact_text_hash(sample: Sample) -> bytes:
+    """16 bytes, equal for conversations that differ only in case, white space and place of
+    `<image>`.
+    """
     state = hashlib.blake2b(digest_size=16)
     for turn in sample.turns:
-        words = text.normal(turn.text).encode("utf-8", "surrogatepass")
+        words = text.normalise(turn.text).encode("utf-8", "surrogatepass")
         state.update(b"%s\x1f%d\x1f%s" % (turn.role.encode("utf-8", "surrogatepass"), len(words), words))
     return state.digest()
 
 
-def order_of_roles(sample: Sample) -> bytes:
-    """8 bytes: equal for conversations in which user and assistant speak in the same order."""
-    said = " ".join(t.role for t in sample.turns if t.role != "system")
-    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def role_order_hash(sample: Sample) -> bytes:
+    """8 bytes, equal for conversations with the same order of user and assistant turns."""
+    roles = " ".join(t.role for t in sample.turns if t.role != "system")
+    return hashlib.blake2b(roles.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def contents(looks: Sequence[image.Look]) -> bytes:
-    """16 bytes for all pictures in order; zeros where there is none."""
-    if not looks:
+def combined_content_hash(signatures: Sequence[image.ImageSignature]) -> bytes:
+    """16 bytes for all images in order; empty without images."""
+    if not signatures:
         return b""
-    return hashlib.blake2b(b"".join(x.content for x in looks), digest_size=16).digest()
+    return hashlib.blake2b(b"".join(x.content for x in signatures), digest_size=16).digest()
 
 
-def in_pieces(
-    samples: Sequence[Sample], pool: SampleSource, look: Callable[[Image], image.Look] = image.look
-) -> Iterator[tuple[int, list[list[image.Look] | str]]]:
-    """(first position, for each row its images' looks or why one cannot be read), each image of a call read once.
+def iter_image_signatures(
+    samples: Sequence[Sample],
+    pool: SampleSource,
+    signature: Callable[[Image], image.ImageSignature] = image.image_signature,
+) -> Iterator[tuple[int, list[list[image.ImageSignature] | str]]]:
+    """(index of the first row, for each row its images' signatures or an error), in chunks of rows.
 
-    Threads: decoding leaves Python.
+    Each image is read once per call. Uses threads: decoding releases the GIL.
     """
-    known: dict[ImageRef, image.Look | str] = {}
+    known: dict[ImageRef, image.ImageSignature | str] = {}
     with ThreadPoolExecutor(min(cpu_count() or 1, 16)) as threads:
         for start in range(0, len(samples), PIECE):
             piece = samples[start : start + PIECE]
             new = list(dict.fromkeys(ref for s in piece for ref in s.images if ref not in known))
-            known |= dict(zip(new, threads.map(lambda ref: _look(pool, ref, look), new), strict=True))
-            yield start, [_NOT_LOOKED_AT if s.media else _of_row([known[ref] for ref in s.images]) for s in piece]
+            known |= dict(
+                zip(new, threads.map(lambda ref: _signature_or_error(pool, ref, signature), new), strict=True)
+            )
+            yield (
+                start,
+                [_UNREAD_MEDIA if s.media else _row_signatures([known[ref] for ref in s.images]) for s in piece],
+            )
 
 
-def _look(pool: SampleSource, ref: ImageRef, look: Callable[[Image], image.Look]) -> image.Look | str:
+def _signature_or_error(
+    pool: SampleSource, ref: ImageRef, signature: Callable[[Image], image.ImageSignature]
+) -> image.ImageSignature | str:
     try:
-        return look(pool.load_image(ref))
+        return signature(pool.load_image(ref))
     except ImageError as error:
         return str(error)
 
 
-def _of_row(looks: Sequence[image.Look | str]) -> list[image.Look] | str:
+def _row_signatures(signatures: Sequence[image.ImageSignature | str]) -> list[image.ImageSignature] | str:
     out = []
-    for found in looks:
+    for found in signatures:
         if isinstance(found, str):
             return found
         out.append(found)

@@ -1,8 +1,8 @@
-"""`--dedup`: before anything is scored, of rows that say the same only one is left for the method to see.
+"""`--dedup`: before scoring, only one row of each group of duplicates is left for the method.
 
-Which one: a row of --keep, else the first in canonical order. A row with a problem is nobody's copy. That depends on the
-records alone, not on their order in the file nor on the seed. Computes (or loads) signals of all rows through the store: what
-texts and pictures look like or, for semantic, what a model makes of them.
+Which one: a row of --keep, else the first in canonical order. A row with a problem is never a
+duplicate. That depends on the records only, not on the file's order or the seed. Computes (or loads)
+signals of all rows: text and image signatures or, for semantic, a model's embeddings.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.duplicates.embedding import NO_STATES, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
-from thresher.duplicates.near import THRESHOLD as ALIKE
-from thresher.duplicates.semantic import THRESHOLD as CLOSE
+from thresher.duplicates.near import THRESHOLD as NEAR_THRESHOLD
+from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
 from thresher.engine import Means, begin
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
-from thresher.extras import missing, require
+from thresher.extras import missing_modules, require
 from thresher.types import Signal
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Representatives:
-    """All arrays [n], pool order.
+    """Result of deduplication. Arrays [n], pool order.
 
-    `kept`: bool, one row of each group, and all of --keep. `group`: int64, the pool row that stands for the group; a row
-    without a copy stands for itself. `copies`: int32, rows in the group, at least 1.
+    `kept`: bool, one row of each group, and all of --keep. `group`: int64, the representative's
+    pool row (its own for a row without duplicates). `copies`: int32, size of the group, >= 1.
     """
 
     kept: np.ndarray
@@ -60,61 +60,75 @@ def representatives(
     model: ModelHandle | None = None,
     score: bool = True,
 ) -> Representatives:
-    """`how`: exact, near or semantic. `within`: bool [n], rows that count; `keep`: bool [n], rows that stay whatever they repeat.
+    """Choose a representative of each group of duplicates.
 
-    `threshold`: similarity from which rows are copies; None: the default of `how`. `model`: for semantic, whose view counts.
-    `score`: whether rows may be shown to the model now; if not and some were not yet, no row is taken for a copy.
+    A row with a known problem or an unreadable image is never a duplicate.
 
-    A row that a problem is known of, or with a picture that cannot be read, is nobody's copy.
+    Arguments:
+        pool: the pool.
+        how: exact, near or semantic.
+        within: bool [n], rows to consider.
+        keep: bool [n], rows that are always kept.
+        store: where signatures are stored.
+        seed: seed of the run.
+        progress: receives progress reports.
+        threshold: minimum similarity; None: the default of `how`.
+        model: for semantic.
+        score: whether the model may be run; if not, and some rows are not scored yet, no row counts
+            as a duplicate.
+
     Raises ConfigError (semantic without a model), CapabilityError (a model behind a server),
     MissingExtra without the extra `duplicates`, StoreError.
     """
     if how == "near":
         require("duplicates", "--dedup near")
     means = Means(store, seed, model, on_missing="exclude", progress=progress)
-    order = _best_first(pool, keep)
+    order = _representative_order(pool, keep)
     compared = within | keep
-    compared[list(pool.problems)] = False  # what such a row shows is not known, so it may differ from any other
+    compared[list(pool.problems)] = False  # content of such rows is unknown, so they may differ
     if how == "semantic":
-        rows, group_of, note = _by_meaning(pool, order, compared, means, threshold, score)
+        rows, group_of, note = _semantic_groups(pool, order, compared, means, threshold, score)
     else:
-        rows, group_of = _labelled(pool, how, compared, means, threshold)
+        rows, group_of = _signature_groups(pool, how, compared, means, threshold)
         note = f"--dedup {how}"
     known = np.zeros(len(pool), bool)
     known[rows] = True
     order = order[known[order]]
     label = np.empty(len(pool), np.int64)
     label[rows] = group_of
-    _, first, back, size = np.unique(label[order], return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, size = np.unique(label[order], return_index=True, return_inverse=True, return_counts=True)
     group = np.arange(len(pool))
     copies = np.ones(len(pool), np.int32)
-    group[order] = order[first][back.reshape(-1)]
-    copies[order] = size[back.reshape(-1)]
+    group[order] = order[first][inverse.reshape(-1)]
+    copies[order] = size[inverse.reshape(-1)]
     kept = (group == np.arange(len(pool))) | keep
-    gone = int((within & ~kept).sum())
+    removed = int((within & ~kept).sum())
     several = int((size > 1).sum())
     if not note.endswith("."):
-        note = f"{note}: {counted(gone)} left out as copies, in {counted(several, 'group')}."
+        note = f"{note}: {pluralize(removed)} left out as copies, in {pluralize(several, 'group')}."
     return Representatives(kept, group, copies, note)
 
 
-def _best_first(pool: Pool, keep: np.ndarray) -> np.ndarray:
-    """int64 [n]: the rows, those that make better representatives first."""
-    place = np.empty(len(pool), np.int64)
-    place[pool.order] = np.arange(len(pool))
-    return np.lexsort((place, ~keep))
+def _representative_order(pool: Pool, keep: np.ndarray) -> np.ndarray:
+    """Row indices, int64 [n], preferred representatives first."""
+    position = np.empty(len(pool), np.int64)
+    position[pool.order] = np.arange(len(pool))
+    return np.lexsort((position, ~keep))
 
 
-def embedding_of(model: ModelHandle | None) -> RowEmbedding:
-    """What semantic duplicates need of each row. Raises ConfigError without a model, CapabilityError for one behind a server."""
+def embedding_signal(model: ModelHandle | None) -> RowEmbedding:
+    """The signal for semantic duplicates.
+
+    Raises ConfigError without a model, CapabilityError for one behind a server.
+    """
     if model is None:
-        raise ConfigError("--dedup semantic asks a model what rows mean. Name one: --model demo, a folder or a hub id.")
+        raise ConfigError("--dedup semantic needs a model. Give --model demo, a folder or a hub id.")
     if model.identity.served:
         raise CapabilityError(NO_STATES)
     return RowEmbedding(model.identity)
 
 
-def _by_meaning(
+def _semantic_groups(
     pool: Pool,
     order: np.ndarray,
     within: np.ndarray,
@@ -122,52 +136,54 @@ def _by_meaning(
     threshold: float | None,
     score: bool,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """As `_labelled`, and what to say; a whole sentence where nothing is known yet. `order`: all rows, those that stay first."""
-    nobody = np.zeros(0, np.int64)
-    signal = embedding_of(means.model)
-    least = CLOSE if threshold is None else threshold
+    """As `_signature_groups`, with a note; a whole sentence if nothing is known yet.
+
+    `order`: all rows, preferred representatives first.
+    """
+    empty = np.zeros(0, np.int64)
+    signal = embedding_signal(means.model)
+    least = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
         asked = begin(pool, {signal.kind: signal}, replace(means, progress=None), within=within)
         if missing := int(asked.request(signal).todo.sum()):
-            note = (
-                f"which rows are copies is known once {counted(missing)} passed the model; here none is taken for one."
-            )
-            return nobody, nobody, f"--dedup semantic: {note}"
+            note = f"which rows are copies is known only after the model has processed {pluralize(missing)}; no row is counted as one yet."
+            return empty, empty, f"--dedup semantic: {note}"
     found = _columns({signal.kind: signal}, pool, within, means)
     if found is None:
-        return nobody, nobody, "--dedup semantic"
+        return empty, empty, "--dedup semantic"
     known = found[signal.kind].known
     rows = np.flatnonzero(known)
-    place = np.empty(len(pool), np.int64)
-    place[rows] = np.arange(len(rows))
+    position = np.empty(len(pool), np.int64)
+    position[rows] = np.arange(len(rows))
     values = {name: a[rows] for name, a in found[signal.kind].values.items()}
     left_out = int((within & ~known).sum())
-    aside = f" ({counted(left_out)} that the model cannot take are nobody's copy)" if left_out else ""
-    labels = semantic_groups(values, place[order[known[order]]], least)
+    aside = f" ({pluralize(left_out)} that the model cannot process are never copies)" if left_out else ""
+    labels = semantic_groups(values, position[order[known[order]]], least)
     return rows, labels, f"--dedup semantic (cosine of at least {least:g}){aside}"
 
 
-def _labelled(
+def _signature_groups(
     pool: Pool,
     how: str,
     within: np.ndarray,
     means: Means,
     threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(pool rows that could be described, int64 [m]; their groups, int64 [m])."""
-    # Where the optional packages are installed, exact and near share their columns; the groups are the same either way.
+    """(pool rows with signatures, int64 [m]; their group labels, int64 [m])."""
+    # Where the optional packages are installed, exact and near share their columns; the groups are
+    # the same either way.
     signals: dict[str, Signal] = {"exact_hash": ExactHash()}
-    if how == "near" or not missing("duplicates"):
+    if how == "near" or not missing_modules("duplicates"):
         signals = {"text_minhash": TextMinhash(), "image_hash": ImageHash()}
-    described = _columns(signals, pool, within, means)
-    if described is None:
+    columns = _columns(signals, pool, within, means)
+    if columns is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows = np.flatnonzero(np.logical_and.reduce([column.known for column in described.values()]))
-    values = [{f: a[rows] for f, a in column.values.items()} for column in described.values()]
+    rows = np.flatnonzero(np.logical_and.reduce([column.known for column in columns.values()]))
+    values = [{f: a[rows] for f, a in column.values.items()} for column in columns.values()]
     if how == "exact":
         return rows, exact_groups(values[0], values[-1])
     texts, images = values
-    return rows, near_groups(texts, images, ALIKE if threshold is None else threshold)
+    return rows, near_groups(texts, images, NEAR_THRESHOLD if threshold is None else threshold)
 
 
 def _columns(
@@ -176,7 +192,7 @@ def _columns(
     within: np.ndarray,
     means: Means,
 ) -> dict[str, Column] | None:
-    """None where not a single row could be described, such as when no picture can be read."""
+    """None if no row has a signature, such as when no image can be read."""
     from thresher.engine.columns import compute_all  # a run asks for this stage
 
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.engine import local
 from thresher.engine.active import ActiveRows
 from thresher.engine.fused import Together
@@ -200,7 +200,7 @@ class Passes(ActiveRows):
             if shown:
                 self.progress.finish()
             shown = False
-            self.progress.say(f"{label}: waiting for {counted(rows)} that other processes are scoring.")
+            self.progress.say(f"{label}: waiting for {pluralize(rows)} that other processes are scoring.")
 
         def blocks(flush: Callable[[], None]) -> np.ndarray | None:
             nonlocal waited

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from thresher.answers.candidates import Candidates, candidates, expected
-from thresher.answers.metrics import anls, exact_match, relaxed_match
+from thresher.answers.matching import match_candidate
+from thresher.answers.metrics import anls, exact_match, relaxed_accuracy
 from thresher.answers.normalise import normalise
-from thresher.answers.prose import without_reasoning
-from thresher.answers.reading import read
+from thresher.answers.parsing import strip_reasoning
 from thresher.engine import AUTO_LIMIT, Computation, Means, OnMissing, commonest
-from thresher.errors import ConfigError, TooManyFailures, nearest
+from thresher.errors import ConfigError, TooManyFailures, did_you_mean
 from thresher.evaluation.groups import groups
 from thresher.evaluation.part import Part
 from thresher.evaluation.report import Evaluation, summarise
@@ -120,7 +120,7 @@ def check(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") ->
 def _questions(pool: Pool, score: str, on_missing: OnMissing) -> tuple[_Asked, _Limit, tuple[str, ...]]:
     """The rows as questions, how many of them may fail, and what rows without candidates choose among."""
     if score not in SCORES:
-        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{nearest(score, list(SCORES))}")
+        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}")
     asked = _Asked(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
     limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
@@ -238,7 +238,7 @@ class _Told:
 
 def _conclusion(text: str) -> str:
     """A text without the train of thought in it; one that holds none stays as it is."""
-    bare = without_reasoning(text)
+    bare = strip_reasoning(text)
     return text if bare == text.strip() else bare
 
 
@@ -254,10 +254,10 @@ def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Tol
         answer = said
         if t.scored == "generate":
             answer, wanted = _conclusion(said), _conclusion(wanted) or wanted
-            answer = answer if offered is None else read(answer, offered)
+            answer = answer if offered is None else match_candidate(answer, offered)
         marks = memo.get((answer, wanted))
         if marks is None:
-            marks = (exact_match(answer, wanted), anls(answer, wanted), relaxed_match(answer, wanted))
+            marks = (exact_match(answer, wanted), anls(answer, wanted), relaxed_accuracy(answer, wanted))
             memo[answer, wanted] = marks
         columns["scored"][row], columns["answer"][row], columns["said"][row] = t.scored, answer, said
         columns["correct"][row], columns["anls"][row], columns["relaxed"][row] = marks

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.text import parse_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,6 @@ def groups(pool: Pool, by: str) -> list[str]:
     if all(name == NONE for name in out):
         known = [k for k in seen if k not in ("conversations", "image")]
         raise ConfigError(
-            f"--by {by}: no record of {pool.path} has this field.{nearest(by, known)} Known: source, {', '.join(known)}."
+            f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: source, {', '.join(known)}."
         )
     return out

@@ -1,4 +1,4 @@
-"""Exporters: write chosen rows of a pool in a format that trainers take. One explicit table, one file a family of formats."""
+"""Exporters: write selected rows of a pool in trainers' formats. One file per family of formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.exporters.options import Options
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Write = Callable[["Pool", np.ndarray, Path, str, Options], tuple[str, ...]]
 
-FORMATS: dict[str, str] = {  # name -> module:function, a Write; it gives what the user should know, in words
+FORMATS: dict[str, str] = {  # name -> module:function, a Write, which returns notes
     "llava": "thresher.exporters.llava:export",
     "llava-json": "thresher.exporters.llava:export",
     "llava-jsonl": "thresher.exporters.llava:export",
@@ -44,11 +44,19 @@ def export(
     format: str | None = None,
     options: Options | None = None,
 ) -> tuple[str, ...]:
-    """Write `rows` of the pool to `path`, in pool order, and return what was lost or should be known, in words.
+    """Write `rows` of the pool to `path`, in pool order; returns notes on what was lost.
 
-    `format`: a name of `FORMATS`, or the pool's own (`raw.py`); None: `default(pool)`. A file appears complete or not at all.
-    Raises ConfigError (unknown format, a path that cannot be written, a file of the pool), PoolError (a row that is no
-    record), StoreError (disk full).
+    A file is written atomically.
+
+    Arguments:
+        pool: the pool.
+        rows: row numbers, any order.
+        path: the output file or, for some formats, folder.
+        format: a name of `FORMATS`, or the pool's own (`raw.py`); None: `default(pool)`.
+        options: how images are named.
+
+    Raises ConfigError (unknown format, path not writable or part of the pool), PoolError
+    (unreadable row), StoreError (disk full).
     """
     from thresher.exporters import raw
     from thresher.exporters.target import check
@@ -57,16 +65,16 @@ def export(
     name = format or default(pool)[0]
     if name not in FORMATS and name != pool.format:
         known = ", ".join(FORMATS)
-        raise ConfigError(f"There is no format {name!r}. Known: {known}.{nearest(name, list(FORMATS))}")
+        raise ConfigError(f"There is no format {name!r}. Known: {known}.{did_you_mean(name, list(FORMATS))}")
     wanted = np.sort(np.fromiter((int(r) for r in rows), np.int64))
     check(pool, wanted, path)
-    as_declared = format is None and declared(pool)
+    use_declared = format is None and declared(pool)
     plain = options.plain and raw.fits(pool, name, path)
-    if not as_declared and not plain and name not in FORMATS:
-        raise ConfigError(f"{name} is only copied as it stands. Give one of {', '.join(FORMATS)}.")
+    if not use_declared and not plain and name not in FORMATS:
+        raise ConfigError(f"{name} can only be copied unchanged. Give one of {', '.join(FORMATS)}.")
     check_folder(path.parent)
     with folder_lock(path.parent, "exports rows there"):
-        if as_declared:
+        if use_declared:
             from thresher.exporters.llamafactory import export_as_declared
 
             return export_as_declared(pool, wanted, path)
@@ -78,15 +86,15 @@ def export(
 
 
 def declared(pool: Pool) -> bool:
-    """Whether the pool is one JSON or JSONL file that an entry of a dataset_info.json describes."""
+    """Whether the pool is one JSON or JSONL file described by a dataset_info.json."""
     return len(pool.parts) == 1 and pool.format == "llamafactory" and pool.parts[0].container in ("json", "jsonl")
 
 
 def default(pool: Pool) -> tuple[str, str]:
-    """(format, file extension) that keeps rows of this pool best in one file.
+    """(format, file extension) that preserves rows of this pool best in one file.
 
-    One JSON or JSONL file: its own records, as they stand (with the dataset_info.json that describes it).
-    Where records hold image bytes: parquet. Else LLaVA JSON.
+    For one JSON or JSONL file: its own records, unchanged (with the dataset_info.json that
+    describes it). If records contain image bytes: parquet. Else LLaVA JSON.
     """
     from thresher.exporters import raw
 

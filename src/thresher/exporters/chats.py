@@ -1,36 +1,36 @@
-"""Turns for the formats that speak of role and content: sharegpt, LLaMA-Factory, ms-swift, messages."""
+"""Turns with role and content, for sharegpt, LLaMA-Factory, ms-swift and messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from thresher.exporters.rows import Row, Rows, clean, encodable
-from thresher.pools.llava import in_words
+from thresher.pools.llava import as_text
 
 ROLE = {"human": "user", "gpt": "assistant"}
 
 
 def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(turns with role and content, what must stand in `extra_json`).
+    """(turns with role and content, what must go to `extra_json`).
 
-    Turns that do not fit (no object, a role or value that is no text, no Unicode) stand there as they are, and in the
-    list as near as text comes to them.
+    Turns that do not fit (not an object, role or value not text, invalid Unicode) go to
+    `extra_json` unchanged and to the list as close as text can represent them.
     """
     out: list[dict[str, Any]] = []
     fits = True
     for turn in row.turns:
         if not isinstance(turn, dict):
             fits = False
-            out.append({"role": "unknown", "content": clean(in_words(turn))})
+            out.append({"role": "unknown", "content": clean(as_text(turn))})
             continue
-        who, text = turn.get("from"), turn.get("value")
-        message = {"role": ROLE.get(who, who) if isinstance(who, str) else "unknown", "content": text}
-        odd = who == "developer"  # unknown to LLaVA, another name of system to others
-        if odd or not isinstance(who, str) or not isinstance(text, str) or not encodable([who, text]):
+        sender, text = turn.get("from"), turn.get("value")
+        message = {"role": ROLE.get(sender, sender) if isinstance(sender, str) else "unknown", "content": text}
+        renamed = sender == "developer"  # unknown to LLaVA; a synonym of system elsewhere
+        if renamed or not isinstance(sender, str) or not isinstance(text, str) or not encodable([sender, text]):
             fits = False
             message = {
                 "role": clean(str(message["role"])),
-                "content": clean(text if isinstance(text, str) else in_words(text)),
+                "content": clean(text if isinstance(text, str) else as_text(text)),
             }
         for name, value in turn.items():
             if name in ("from", "value"):
@@ -44,8 +44,10 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 
 def alternates(turns: list[dict[str, Any]]) -> bool:
-    """Whether user and assistant take turns, after at most one system turn, as LLaMA-Factory demands."""
-    said = [t["role"] for t in turns]
-    if said[:1] == ["system"]:
-        said = said[1:]
-    return bool(said) and len(said) % 2 == 0 and said == ["user", "assistant"] * (len(said) // 2)
+    """Whether user and assistant alternate after at most one system turn, as LLaMA-Factory
+    requires.
+    """
+    roles = [t["role"] for t in turns]
+    if roles[:1] == ["system"]:
+        roles = roles[1:]
+    return bool(roles) and len(roles) % 2 == 0 and roles == ["user", "assistant"] * (len(roles) // 2)

@@ -1,6 +1,7 @@
-"""LLaVA JSON and JSONL. Rows of a LLaVA file are copied (`raw.py`); others are written in its form, unknown fields included.
+"""LLaVA JSON and JSONL. Rows of a LLaVA file are copied (`raw.py`); others are converted.
 
-Lost: nothing but the way in which another format said it (parts of a message, a list of one image).
+Unknown fields are kept. Lost: only how another format expresses the same (content parts, a list of
+one image).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.exporters import raw, target
+from thresher.exporters.images import ExportImages
 from thresher.exporters.options import Options
-from thresher.exporters.pictures import Pictures
-from thresher.exporters.rows import Rows, plain
+from thresher.exporters.rows import Rows, to_json
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "llava", "llava-json" or "llava-jsonl"."""
     path = target.file(path)
-    stream, pictures = Rows(pool, rows), Pictures(pool, path, options)
+    stream, images = Rows(pool, rows), ExportImages(pool, path, options)
 
     def records() -> Iterator[bytes]:
         for row in stream:
             record: dict[str, Any] = dict(row.fields)
-            names = [pictures.name(i) for i in row.images]
+            names = [images.name(i) for i in row.images]
             if names:
                 record["image"] = names[0] if len(names) == 1 else names
             record["conversations"] = row.turns
-            yield plain(record, stream.lost)
+            yield to_json(record, stream.lost)
 
     pieces = raw.jsonl if raw.is_lines(format, path) else raw.json_list
     target.write(path, pieces(records()))
-    return (*stream.losses("llava"), *pictures.remarks())
+    return (*stream.loss_notes("llava"), *images.notes())

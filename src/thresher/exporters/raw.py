@@ -1,7 +1,9 @@
-"""Rows of one JSON or JSONL file, copied: the records' own bytes, so that nothing of them is lost or reformatted.
+"""Byte-for-byte copies of rows of one JSON or JSONL file: nothing is lost or reformatted.
 
-JSON: `[`, the records joined by `,` and a line break, `]`. JSONL: a line each; only line breaks (and the white space
-around them) between the tokens of a pretty-printed record are taken out. Memory: one record.
+JSON: `[`, the records separated by `,` and a line break, `]`. JSONL: one line each; only line
+breaks
+(and white space around them) between tokens of a pretty-printed record are removed. Memory: one
+record.
 """
 
 from __future__ import annotations
@@ -18,13 +20,12 @@ from thresher.exporters import target
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
-_BREAK = re.compile(
-    rb"(?:(?<![ \t])[ \t]+)?[\r\n][ \t\r\n]*"
-)  # never inside a string: JSON has no raw line breaks there
+# never inside a string: JSON has no raw line breaks there
+_BREAK = re.compile(rb"(?:(?<![ \t])[ \t]+)?[\r\n][ \t\r\n]*")
 
 
 def fits(pool: Pool, format: str, path: Path) -> bool:
-    """Whether rows of this pool in this format are the bytes of its file."""
+    """Whether rows of this pool can be copied byte for byte in this format."""
     part = pool.parts[0]
     if len(pool.parts) > 1 or part.container not in ("json", "jsonl") or part.layout == "llamafactory":
         return False
@@ -33,20 +34,20 @@ def fits(pool: Pool, format: str, path: Path) -> bool:
 
 
 def export(pool: Pool, rows: np.ndarray, path: Path, format: str) -> tuple[str, ...]:
-    """Copy `rows`. `format`: one that `fits`; without -json or -jsonl, the name of the file decides."""
+    """Copy `rows`. `format`: one that `fits`; without -json or -jsonl, the file name decides."""
     pieces = jsonl if is_lines(format, path) else json_list
     target.write(target.file(path), pieces(pool.raw(rows)))
     return ()
 
 
 def is_lines(format: str, path: Path) -> bool:
-    """Whether a format is JSONL: as its name says, else as the file's does."""
+    """Whether a format is JSONL, by its name, else by the file's name."""
     kind = format.partition("-")[2]
     return kind == "jsonl" if kind else path.suffix.lower() in (".jsonl", ".ndjson")
 
 
 def json_list(records: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of a JSON list, a record a line."""
+    """Chunks of a JSON list, one record per line."""
     yield b"[\n"
     for i, record in enumerate(records):
         yield b",\n" + record if i else record
@@ -54,7 +55,7 @@ def json_list(records: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def jsonl(records: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of a JSONL file."""
+    """Chunks of a JSONL file."""
     for record in records:
         if b"\n" in record or b"\r" in record:
             record = _BREAK.sub(b"", record)

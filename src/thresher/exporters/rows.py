@@ -1,7 +1,7 @@
-"""Rows of a pool on their way into another format: fields, turns and images apart, one row at a time.
+"""Rows of a pool for conversion to another format: fields, turns and images, one row at a time.
 
-What a row cannot take along is counted in `Rows.lost` and said at the end. Reads the pool; writes no file but the images
-of `Pictures`.
+What a row loses is counted in `Rows.lost` and reported at the end. Reads the pool; writes only the
+images of `ExportImages`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from thresher.types import IMAGE_PLACEHOLDER, ImageRef, Sample
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
-# Names that make a reader take a record for another format, or a field for a turn.
+# Names that readers interpret as another format, or as a turn.
 RESERVED = ("messages", "texts", "images", "image", "extra_json")
 
 
 @dataclass(slots=True)
 class Row:
-    """One row. `fields`: all but conversation and images, as the record has them; `data_source` added where none is named."""
+    """One row. `fields`: all but conversation and images; `data_source` is added if there is no
+    source.
+    """
 
     number: int  # in the pool
     fields: dict[str, Any]
-    turns: list[Any]  # LLaVA's: {"from", "value", …}; placeholders stand in the text
+    turns: list[Any]  # as in LLaVA: {"from", "value", …}, with placeholders
     images: list[ImageRef]
     aligned: bool  # as many placeholders as images
 
 
 class Rows:
-    """The rows, each read when it is asked for. May be gone through more than once; `lost` counts the last time."""
+    """The rows, each read on demand. Can be iterated repeatedly; `lost` counts the last pass."""
 
     def __init__(self, pool: Pool, rows: np.ndarray) -> None:
         self.pool, self.rows = pool, rows
@@ -50,8 +52,8 @@ class Rows:
         for number in self.rows.tolist():
             yield self._row(number)
 
-    def losses(self, format: str) -> tuple[str, ...]:
-        """What was lost, in words, the most frequent first."""
+    def loss_notes(self, format: str) -> tuple[str, ...]:
+        """Notes on what was lost, most frequent first."""
         return tuple(f"{format}: {what} ({n:,} row{'s' if n > 1 else ''})" for what, n in self.lost.most_common())
 
     def _row(self, number: int) -> Row:
@@ -74,24 +76,24 @@ class Rows:
             self.lost["an image that is neither a path nor bytes is left out"] += 1
         turns = list(record["conversations"])
         if self.pool.index.flags[number] & (llava.PLACEHOLDER_ADDED | llava.MARKERS_READ):
-            turns = with_placeholders(turns, sample)
+            turns = insert_placeholders(turns, sample)
         texts = [t.get("value") for t in turns if isinstance(t, dict)]
         placeholders = sum(t.count(IMAGE_PLACEHOLDER) for t in texts if isinstance(t, str))
         return Row(number, fields, turns, list(sample.images), placeholders == len(sample.images))
 
 
-def with_placeholders(turns: list[Any], sample: Sample) -> list[Any]:
-    """The record's turns with the sample's texts, in which `<image>` stands for each image, in their order."""
+def insert_placeholders(turns: list[Any], sample: Sample) -> list[Any]:
+    """The record's turns with the sample's texts, which have `<image>` for each image, in order."""
     out = []
     for turn, read in zip(turns, sample.turns, strict=True):
-        if isinstance(turn, dict) and isinstance(turn.get("value"), str):  # else no model takes the row as it is
+        if isinstance(turn, dict) and isinstance(turn.get("value"), str):  # other turns are left unchanged
             turn = {**turn, "value": read.text}
         out.append(turn)
     return out
 
 
 def encodable(value: Any) -> bool:
-    """Whether all texts in a decoded value are Unicode that other tools take: no lone surrogates."""
+    """Whether all texts in a decoded value are valid Unicode: no lone surrogates."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
@@ -100,19 +102,19 @@ def encodable(value: Any) -> bool:
 
 
 def clean(text: str) -> str:
-    """The text with ? for what is no Unicode."""
+    """The text with ? for invalid Unicode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def plain(value: Any, lost: Counter[str]) -> bytes:
-    """A record as JSON, UTF-8 where it can be. What JSON has no form for becomes text, and is counted."""
+def to_json(value: Any, lost: Counter[str]) -> bytes:
+    """A record as JSON, UTF-8 if possible. Values without a JSON form become text, and are counted."""
 
-    def words(inner: Any) -> str:
-        lost["a value that JSON has no form for is written as text"] += 1
-        return llava.in_words(inner)
+    def text_of(inner: Any) -> str:
+        lost["a value without a JSON form is written as text"] += 1
+        return llava.as_text(inner)
 
-    text = json.dumps(value, ensure_ascii=False, default=words)
+    text = json.dumps(value, ensure_ascii=False, default=text_of)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, default=llava.in_words).encode("ascii")
+        return json.dumps(value, default=llava.as_text).encode("ascii")

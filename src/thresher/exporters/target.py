@@ -1,7 +1,4 @@
-"""Writing one file so that it appears complete or not at all, and the checks that come before.
-
-Writes a temporary file beside the target and renames it.
-"""
+"""Atomic writing of one export file, and the checks before it."""
 
 from __future__ import annotations
 
@@ -21,45 +18,50 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends well. Raises ConfigError or StoreError."""
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A new file that replaces `path` when the block ends without an error.
+
+    Raises ConfigError or StoreError.
+    """
     try:
-        with atomic_write(path) as aside, open(aside, "xb", buffering=1 << 20) as out:
+        with atomic_write(path) as temporary, open(temporary, "xb", buffering=1 << 20) as out:
             yield out
     except OSError as error:
-        why = error.strerror or str(error)
+        reason = error.strerror or str(error)
         if error.errno in DISK_ERRORS:
             raise StoreError(
-                f"{path} could not be written: {why}. Free some space there, or give another folder."
+                f"{path} could not be written: {reason}. Free some space there, or give another folder."
             ) from error
-        raise ConfigError(f"{path} cannot be written: {why}. Give a file in a folder that you may write to.") from error
+        raise ConfigError(
+            f"{path} cannot be written: {reason}. Give a file in a folder that you may write to."
+        ) from error
 
 
 def write(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file of `pieces`. Raises ConfigError or StoreError."""
-    with writing(path) as out:
+    """Write a file of `pieces` atomically. Raises ConfigError or StoreError."""
+    with open_atomic(path) as out:
         out.writelines(pieces)
 
 
 def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
-    """Raises for rows that cannot be exported and places that cannot be written, before anything is."""
+    """Raises, before anything is written, for rows that cannot be exported and unwritable paths."""
     if len(rows) and (rows[0] < 0 or rows[-1] >= len(pool)):
         raise IndexError(f"rows {rows[0]} to {rows[-1]} of a pool of {len(pool)}")
     above = next((p for p in path.parents if p.exists()), path.parent)
     if not above.is_dir():
         raise ConfigError(f"{path} cannot be written: {above} is a file, not a folder. Give a file in a folder.")
-    spare(pool, path)
+    refuse_overwrite(pool, path)
     unreadable = rows[pool.unreadable[rows]]
     if len(unreadable):
         row = int(unreadable[0])
         raise PoolError(
-            f"{len(unreadable)} of the rows to export are no LLaVA records (row {row}: {pool.problems[row]}). Leave them out; "
+            f"{len(unreadable)} of the rows to export are not LLaVA records (row {row}: {pool.problems[row]}). Leave them out; "
             "`thresher doctor` lists them."
         )
 
 
-def spare(pool: Pool, path: Path) -> None:
-    """Raises ConfigError where `path` is a file of the pool."""
+def refuse_overwrite(pool: Pool, path: Path) -> None:
+    """Raises ConfigError if `path` is a file of the pool."""
     if path.is_file() and any(os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.sources):
         raise ConfigError(f"{path} is the pool itself and will not be overwritten. Give another file.")
 

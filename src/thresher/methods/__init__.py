@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.methods.needs import needs
 from thresher.methods.settings import Setting, parse, settings_of
 from thresher.types import Capability, Method
@@ -58,7 +58,7 @@ def method_class(name: str) -> type[Any]:
     table = available()
     if name not in table:
         raise ConfigError(
-            f"--method {name}: there is no such method.{nearest(name, list(table))} There are: {', '.join(table)}. "
+            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} There are: {', '.join(table)}. "
             "`thresher methods` says what each needs."
         )
     module, _, attribute = table[name].partition(":")

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Distributions, Evidence, Explanation, Histogram, Multiples, Why
 from thresher.methods.needs import require_model
@@ -113,11 +113,11 @@ class Clipper:
         if not probed.all():
             bare = int((~probed).sum())
             have = "has" if bare == 1 else "have"
-            notes.append(f"{counted(bare)} {have} no demonstration, so the zero-shot perplexity stands in.")
+            notes.append(f"{pluralize(bare)} {have} no demonstration, so the zero-shot perplexity stands in.")
         long = sum(without_room(columns, kind) for kind in "pw")
         if long:
             were = "was" if long == 1 else "were"
-            notes.append(f"{counted(long)} {were} too long together with a demonstration; those pairs were left out.")
+            notes.append(f"{pluralize(long)} {were} too long together with a demonstration; those pairs were left out.")
         perplexity = np.where(probed, one_shot, nll)
         response = np.where(probed, effect, np.float32(0))
         wanted = -response if self.prefer == "least_helped" else response

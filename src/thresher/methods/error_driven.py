@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from thresher.console.words import number_text
+from thresher.console.formatting import number_text
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
 from thresher.methods.needs import require_model

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.console.words import number_text
+from thresher.console.formatting import number_text
 
 
 @dataclass(frozen=True)

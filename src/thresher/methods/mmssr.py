@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.methods.explanation import Counts, Evidence, Explanation, MeanScores
 from thresher.methods.mmssr_notes import agreement, explain_rows, health, told
 from thresher.methods.needs import require_model
@@ -211,7 +211,7 @@ class Mmssr:
             name = ALIASES.get(name, name)
         if name not in known:
             raise ConfigError(
-                f"--set {key}={getattr(self, key)}: there is no capability {name!r}.{nearest(name, known)} "
+                f"--set {key}={getattr(self, key)}: there is no capability {name!r}.{did_you_mean(name, known)} "
                 f"There are: {', '.join(known)}."
             )
         return name

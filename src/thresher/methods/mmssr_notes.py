@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from thresher.console.words import counted, number_text
+from thresher.console.formatting import number_text, pluralize
 from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
@@ -37,7 +37,7 @@ def told(
         return [f"No row scores above {threshold:g} in one of the capabilities. A lower threshold would find some."]
     if len(taken.rows) < budget:  # all have run out: one sentence says so
         notes.append(
-            f"All {counted(len(taken.rows))} that score above {threshold:g} in one of the capabilities were taken; the budget "
+            f"All {pluralize(len(taken.rows))} that score above {threshold:g} in one of the capabilities were taken; the budget "
             f"is {budget:,}. A lower threshold, or more capabilities, would find more."
         )
         return notes
@@ -49,7 +49,7 @@ def told(
     for c, had in taken.dropped:
         if had:
             notes.append(
-                f"{capabilities[c]} ran out after {counted(had)}: no row that is left scores above {threshold:g}. It was "
+                f"{capabilities[c]} ran out after {pluralize(had)}: no row that is left scores above {threshold:g}. It was "
                 "dropped, and the others share what is left of the budget."
             )
     return notes
@@ -98,7 +98,7 @@ def agreement(
     notes = []
     if each:
         notes.append(
-            f"Scorer and teacher on {counted(len(held))} held out from training: Spearman correlation {mean:.2f} on average "
+            f"Scorer and teacher on {pluralize(len(held))} held out from training: Spearman correlation {mean:.2f} on average "
             f"({each})."
         )
     if without:

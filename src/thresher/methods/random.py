@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.methods.explanation import Evidence, Explanation, Why
 from thresher.samplers.ordering import stable_order
 from thresher.types import Columns, MethodContext, Selection, Signal
@@ -34,7 +34,9 @@ class Random:
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
         kept, n = int(evidence.kept.sum()), len(evidence.kept)
-        drawn = Why("random sample", f"random sample: {kept:,} of {counted(n)} {'was' if kept == 1 else 'were'} drawn")
+        drawn = Why(
+            "random sample", f"random sample: {kept:,} of {pluralize(n)} {'was' if kept == 1 else 'were'} drawn"
+        )
         not_drawn = Why("not drawn", "not drawn; every row had the same chance")
         return Explanation(
             why=lambda i: drawn if evidence.kept[i] else not_drawn,

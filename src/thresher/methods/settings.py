@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 
 
 def setting(default: Any, help: str, *, role: bool = False) -> Any:
@@ -58,7 +58,9 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
     for key, text in given.items():
         if key not in known:
             listed = f"It has: {', '.join(known)}." if known else "It has no settings."
-            raise ConfigError(f"--set {key}={text}: {method} has no setting {key!r}.{nearest(key, known)} {listed}")
+            raise ConfigError(
+                f"--set {key}={text}: {method} has no setting {key!r}.{did_you_mean(key, known)} {listed}"
+            )
         try:
             values[key] = _value(hints[key], text.strip())
         except ValueError:

@@ -1,13 +1,15 @@
-"""Control over what a selection is made of, for every method: quotas, rows that must stay or go, filters, token budgets.
+"""The mixture of a selection, for every method: quotas, kept and dropped rows, filters, token
+budgets.
 
-    what is asked    spec.Mixture, out of the texts that the user typed
-    before scoring   within: which rows the method sees at all (drop, filter, duplicates), which are taken anyway (keep)
-    after scoring    choose: the method's selection, asked again for groups that must give more or fewer rows
+    request          spec.Mixture, parsed from the user's options
+    before scoring   resolve: rows that the method sees (drop, filter, duplicates) or that are kept
+    after scoring    constrain: the method's selection, repeated for groups that need more or fewer
+        rows
 
-docs/mixture.md says it for users.
+User documentation: docs/mixture.md.
 """
 
-from thresher.mixture.settle import Settled, above_the_pool, settled_for
+from thresher.mixture.resolve import ResolvedMixture, budget_exceeds_pool, resolve_mixture
 from thresher.mixture.spec import Mixture
 
-__all__ = ["Mixture", "Settled", "above_the_pool", "settled_for"]
+__all__ = ["Mixture", "ResolvedMixture", "budget_exceeds_pool", "resolve_mixture"]

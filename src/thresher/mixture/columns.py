@@ -1,8 +1,11 @@
-"""A column of a pool by the name that a user gives it: a fact known from reading, or a field of the records.
+"""Columns of a pool by user-given name: facts known after reading, or fields of the records.
 
-    facts           length (words of all answers), answer_words, answer_chars, turns, images, video, audio, source
-    record fields   any other name, nested ones by dots: data_source, meta.score; `.length` = the record's own, not the fact
-Reads the records once for all fields that are asked for.
+    facts           length (words of all answers), answer_words, answer_chars, turns, images, video,
+                    audio, source
+    record fields   any other name, nested ones with dots: data_source, meta.score; `.length` = the
+                    record's field instead of the fact
+
+Reads the records once for all requested fields.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.text import parse_json
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ READ = 4096  # records at once
 
 
 class PoolColumns:
-    """Columns of one pool, in pool order. `fields`: the record fields that will be asked for."""
+    """Columns of one pool, in pool order. `names`: the columns that will be requested."""
 
     def __init__(self, pool: Pool, names: Sequence[str]) -> None:
         self.pool = pool
@@ -42,15 +45,16 @@ class PoolColumns:
         self._seen: dict[str, None] = {}  # keys of the records, for messages
 
     def numbers(self, name: str) -> np.ndarray | None:
-        """float64 [n] of a fact; None for what is none."""
+        """float64 [n] of a fact; None for other columns."""
         if name not in FACTS:
             return None
         return np.asarray(self.pool.facts[FACTS[name]], np.float64)
 
     def values(self, name: str, flag: str) -> list[Any]:
-        """The value of each row: number, text, true or false; None where the record lacks the field.
+        """Each row's value: number, text or bool; None if the record lacks the field.
 
-        Raises ConfigError where no record has it. `flag`: what asked for it, for the message.
+        `flag`: the option that requested it, for the message. Raises ConfigError if no record has
+        the field.
         """
         if name == SOURCE:
             names = self.pool.source_names
@@ -61,7 +65,7 @@ class PoolColumns:
         if all(v is None for v in values):
             known = [*FACTS, SOURCE, *self._seen]
             raise ConfigError(
-                f"{flag}: no row has {_field(name)!r}.{nearest(_field(name), known)} Known: {', '.join(known)}."
+                f"{flag}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: {', '.join(known)}."
             )
         return values
 
@@ -80,7 +84,7 @@ class PoolColumns:
 
 
 def is_fact(name: str) -> bool:
-    """Whether a name means a fact (or the source) rather than a record's field."""
+    """Whether a name is a fact (or the source) rather than a record field."""
     return name in FACTS or name == SOURCE
 
 
@@ -94,7 +98,7 @@ def as_text(value: Any) -> str:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, or text that is one; None for all else."""
+    """The value as a number, None if it is not one."""
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, (int, float)):
@@ -120,7 +124,7 @@ def _record(raw: bytes) -> dict[str, Any]:
 
 
 def _of(record: dict[str, Any], field: str) -> Any:
-    """The field by its whole name, else along its dots."""
+    """The field by its full name, else by its dotted path."""
     if field in record:
         return record[field]
     value: Any = record

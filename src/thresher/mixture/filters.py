@@ -1,7 +1,7 @@
-"""Filters on a pool: which rows satisfy a comparison. Pure but for reading columns.
+"""Filters: which rows match a comparison.
 
-A row that lacks the field, or has something else than a number where a number is compared, does not satisfy the filter,
-except that it does satisfy `!=`.
+A row without the field, or with a non-number where numbers are compared, does not match, except for
+`!=`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def satisfied(rule: Filter, columns: PoolColumns) -> np.ndarray:
-    """bool [n]. Raises ConfigError for an unknown column, or one without a number where numbers are compared."""
+def matches(rule: Filter, columns: PoolColumns) -> np.ndarray:
+    """Rows that match a filter, bool [n].
+
+    Raises ConfigError for an unknown column, or one without numbers where numbers are compared.
+    """
     compare, flag = _OPERATORS[rule.op], f"--filter {rule.text}"
     facts = columns.numbers(rule.name)
     if facts is not None and rule.number is not None:
@@ -36,10 +39,10 @@ def satisfied(rule: Filter, columns: PoolColumns) -> np.ndarray:
     if rule.op in ORDERED or rule.number is not None:
         numbers = [as_number(v) for v in values]
         if any(v is not None for v in numbers):
-            told = np.array([np.nan if v is None else v for v in numbers])
-            return np.asarray(compare(told, rule.number), bool)  # NaN: false, but true for !=
+            array = np.array([np.nan if v is None else v for v in numbers])
+            return np.asarray(compare(array, rule.number), bool)  # NaN: false, but true for !=
         if rule.op in ORDERED:
             example = next(as_text(v) for v in values if v is not None)
-            raise ConfigError(f"{flag}: {rule.name} holds no number, but for example {example!r}.")
+            raise ConfigError(f"{flag}: {rule.name} has no numbers, but for example {example!r}.")
     out = np.fromiter((v is not None and as_text(v) == rule.value for v in values), bool, len(values))
     return ~out if rule.op == "!=" else out

@@ -1,7 +1,7 @@
-"""Quotas on a pool: which group each row is in, how many rows each group must and may give. Pure but for reading columns.
+"""Quotas: the group of each row, and how many rows each group must and may give.
 
-Groups must not overlap: a row in two of them would be counted twice, and which of the two quotas it should serve is not
-said. Rows of no group are the rest, without bounds.
+Groups must not overlap: it would be unclear which quota a row of two groups counts for. Rows of no
+group form the rest, without bounds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.mixture.columns import SOURCE, PoolColumns, as_text
 from thresher.mixture.spec import Quota
 from thresher.samplers import largest_remainder
@@ -26,10 +26,10 @@ REST = "all other rows"
 
 @dataclass(frozen=True)
 class Groups:
-    """`of`: int32 [n], pool order: the quota of each row; len(quotas) = the rest."""
+    """`label`: int32 [n], pool order, the index of each row's quota; len(quotas) = the rest."""
 
     quotas: tuple[Quota, ...]
-    of: np.ndarray
+    label: np.ndarray
 
     def __len__(self) -> int:
         return len(self.quotas) + 1
@@ -41,13 +41,16 @@ class Groups:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Rows of each group, int64 [g]: at least `low`, at most `high`, of which `given` are taken anyway; `there`: all there
-    are. `low` <= `high` <= `there`, and `given` <= `high`."""
+    """Bounds on the rows of each group, int64 [g].
+
+    `low`, `high`: minimum and maximum. `given`: forced rows. `available`: available rows. low <=
+    high <= available, and given <= high.
+    """
 
     low: np.ndarray
     high: np.ndarray
     given: np.ndarray
-    there: np.ndarray
+    available: np.ndarray
 
 
 def columns_of(quotas: Sequence[Quota], pool: Pool) -> list[str]:
@@ -59,24 +62,29 @@ def columns_of(quotas: Sequence[Quota], pool: Pool) -> list[str]:
 
 
 def groups(quotas: Sequence[Quota], pool: Pool, columns: PoolColumns, within: np.ndarray) -> Groups:
-    """`within`: bool [n], rows that can be selected. Raises ConfigError: unknown, ambiguous or overlapping groups."""
+    """The group of each row.
+
+    `within`: bool [n], rows that can be selected. Raises ConfigError for unknown, ambiguous or
+    overlapping groups.
+    """
     rest = len(quotas)
-    of = np.full(len(pool), rest, np.int32)
+    label = np.full(len(pool), rest, np.int32)
     for number, quota in enumerate(quotas):
         mask = _members(quota, pool, columns)
-        twice = mask & within & (of < rest)
+        twice = mask & within & (label < rest)
         if twice.any():
             row = int(np.flatnonzero(twice)[0])
             raise ConfigError(
-                f"--quota {quotas[of[row]].text} and --quota {quota.text} overlap: {int(twice.sum()):,} rows are in both, "
-                f"such as row {row}. Which of the two such a row counts for is not said; give groups without a row in common."
+                f"--quota {quotas[label[row]].text} and --quota {quota.text} overlap: "
+                f"{int(twice.sum()):,} rows are in both, such as row {row}. Give groups that have no "
+                "rows in common."
             )
-        of[mask & (of == rest)] = number
-    return Groups(tuple(quotas), of)
+        label[mask & (label == rest)] = number
+    return Groups(tuple(quotas), label)
 
 
 def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
-    """bool [n]: rows of the quota's group."""
+    """Rows of the quota's group, bool [n]."""
     name, flag = quota.group, f"--quota {quota.text}"
     sources = pool.source_names
     column, colon, value = name.partition(":")
@@ -88,65 +96,78 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
         known = [*sources, TEXT_ONLY]
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12:,} more" if len(known) > 12 else "")
         raise ConfigError(
-            f"{flag}: no source is called {name!r}.{nearest(name, known)} Sources: {shown}. Another column is named as "
-            "COLUMN:VALUE, such as images:0."
+            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: {shown}. For "
+            "another column write COLUMN:VALUE, such as images:0."
         )
     if column == SOURCE:
         if value not in sources:
-            raise ConfigError(f"{flag}: no source is called {value!r}.{nearest(value, list(sources))}")
+            raise ConfigError(f"{flag}: no source is called {value!r}.{did_you_mean(value, list(sources))}")
         return np.asarray(pool.source == sources.index(value))
     values = columns.values(column, flag)
     mask = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
     if not mask.any():
         known = sorted({as_text(v) for v in values if v is not None})
         shown = ", ".join(known[:12]) + (f" and {len(known) - 12:,} more" if len(known) > 12 else "")
-        raise ConfigError(f"{flag}: no row has {column} {value!r}.{nearest(value, known)} There are: {shown}.")
+        raise ConfigError(f"{flag}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: {shown}.")
     return mask
 
 
-def bounds(groups: Groups, there: np.ndarray, given: np.ndarray, budget: int) -> Bounds:
-    """`there`: rows of each group that can be taken, `given`: those of them that are taken anyway; int64 [g].
+def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int) -> Bounds:
+    """The bounds of each group.
 
-    Raises ConfigError with the arithmetic where no selection of `budget` rows satisfies all quotas.
+    Arguments:
+        groups: g groups.
+        available: int64 [g], available rows.
+        given: int64 [g], forced rows.
+        budget: number of rows to select.
+
+    Raises ConfigError, with the arithmetic, if no selection satisfies all quotas.
     """
-    low, high = np.zeros(len(groups), np.int64), there.astype(np.int64).copy()
+    low, high = np.zeros(len(groups), np.int64), available.astype(np.int64).copy()
     for i, quota in enumerate(groups.quotas):
         least, most = quota.rows(budget)
-        if least > there[i]:
+        if least > available[i]:
             raise ConfigError(
-                f"--quota {quota.text} cannot be met: it asks for at least {_said(quota.low, least, budget)} and "
-                f"{int(there[i]):,} can be taken. Lower it, or the budget."
+                f"--quota {quota.text} cannot be met: it requires at least "
+                f"{_describe_bound(quota.low, least, budget)} and {int(available[i]):,} are available. "
+                "Lower it, or the budget."
             )
         if most is not None:
             if given[i] > most:
                 raise ConfigError(
-                    f"--quota {quota.text} cannot be met: it allows {_said(quota.high, most, budget)} and {int(given[i]):,} "
-                    "are taken in any case (--keep, --unscorable). Raise it, or keep fewer."
+                    f"--quota {quota.text} cannot be met: it allows "
+                    f"{_describe_bound(quota.high, most, budget)} and {int(given[i]):,} are always "
+                    "taken (--keep, --unscorable). Raise it, or keep fewer."
                 )
-            high[i] = min(most, int(there[i]))
+            high[i] = min(most, int(available[i]))
         low[i] = least
     needed = np.maximum(low, given)
     if needed.sum() > budget:
         raise ConfigError(
-            f"The quotas cannot be met: {_sum(groups, needed)} = {int(needed.sum()):,} rows at least, and the budget is "
-            f"{budget:,}. Lower a quota or raise the budget."
+            f"The quotas cannot be met: {_sum(groups, needed)} = {int(needed.sum()):,} rows at least, "
+            f"and the budget is {budget:,}. Lower a quota or raise the budget."
         )
-    if high.sum() < budget <= there.sum():  # without quotas there would be enough: then they are what forbids it
+    if high.sum() < budget <= available.sum():  # enough rows without quotas
         raise ConfigError(
-            f"The quotas cannot be met: {_sum(groups, high)} = {int(high.sum()):,} rows at most, and the budget is "
-            f"{budget:,}. Raise a quota or lower the budget."
+            f"The quotas cannot be met: {_sum(groups, high)} = {int(high.sum()):,} rows at most, "
+            f"and the budget is {budget:,}. Raise a quota or lower the budget."
         )
-    return Bounds(low, high, given.astype(np.int64), there.astype(np.int64))
+    return Bounds(low, high, given.astype(np.int64), available.astype(np.int64))
 
 
-def targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
-    """Rows that each group gives, int64 [g], beside those given anyway.
+def group_targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
+    """Number of rows to select from each group in addition to forced rows, int64 [g].
 
-    `chosen`: what the method took of each, without quotas; `total`: rows to take. Groups outside their bounds move to the
-    nearest bound; the difference goes to, or comes from, the others in proportion to what they have room for.
+    Groups outside their bounds move to the nearest bound; the difference is divided among the
+    others in proportion to their room.
+
+    Arguments:
+        bounds: bounds of the groups.
+        chosen: int64 [g], rows that the method selected without quotas.
+        total: number of rows to select.
 
     >>> b = Bounds(np.array([0, 5]), np.array([4, 99]), np.array([0, 0]), np.array([50, 99]))
-    >>> targets(b, np.array([8, 2]), 10).tolist()
+    >>> group_targets(b, np.array([8, 2]), 10).tolist()
     [4, 6]
     """
     low = np.maximum(bounds.low - bounds.given, 0)
@@ -154,7 +175,7 @@ def targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
     out = np.clip(chosen, low, high)
     if (missing := total - int(out.sum())) > 0:
         room = high - out
-        weights = np.where(room > 0, np.maximum(chosen, 1), 0)  # groups that the method likes get more of the rest
+        weights = np.where(room > 0, np.maximum(chosen, 1), 0)  # more to groups the method prefers
         out = out + largest_remainder(missing, weights, room)
     elif missing < 0:
         spare = out - low
@@ -162,8 +183,8 @@ def targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
     return np.asarray(out, np.int64)
 
 
-def _said(bound: object, rows: int, budget: int) -> str:
-    """ "5% of 1,000 = 50 rows", "50 rows"."""
+def _describe_bound(bound: object, rows: int, budget: int) -> str:
+    """A bound as text: "5% of 1,000 = 50 rows", "50 rows"."""
     return f"{bound} of {budget:,} = {rows:,} rows" if str(bound).endswith("%") else f"{rows:,} rows"
 
 

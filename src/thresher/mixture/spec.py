@@ -1,6 +1,7 @@
-"""What the user typed about the mixture, parsed as far as it can be without a pool. Pure.
+"""Parsing of the user's mixture options, as far as possible without a pool. Pure.
 
-quota    GROUP=RANGE   GROUP: a source, `text_only`, or COLUMN:VALUE    RANGE: 5%..20%, ..10%, 100.., 1000, 5%
+quota    GROUP=RANGE   GROUP: a source, `text_only` or COLUMN:VALUE    RANGE: 5%..20%, ..10%, 100..,
+1000, 5%
 filter   NAME OP VALUE, one comparison: length < 2000, source != coco, .quality >= 0.8
 """
 
@@ -13,12 +14,12 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 
 DEDUP = ("exact", "near", "semantic")
-LEAST = {  # of --dedup-threshold: what may be asked for, and what it is
-    "near": (0.7, "the share of three-word pieces that two texts have in common"),  # below, the search misses pairs
-    "semantic": (0.5, "the smallest cosine between pictures, questions and answers of two rows"),
+THRESHOLDS = {  # --dedup-threshold: minimum, and its meaning
+    "near": (0.7, "the Jaccard similarity of two texts' word trigrams"),  # below, pairs are missed
+    "semantic": (0.5, "the lowest cosine similarity of images, questions and answers of two rows"),
 }
 UNSCORABLE = ("keep", "drop", "random")
 _BOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
@@ -28,20 +29,20 @@ ORDERED = ("<", "<=", ">", ">=")
 
 @dataclass(frozen=True)
 class Mixture:
-    """Everything asked for, as text. The default asks for nothing."""
+    """Mixture options as text. The default has no effect."""
 
     quota: tuple[str, ...] = ()
     keep: str | None = None
-    """A file that names rows which are always taken."""
+    """File that lists rows to always take."""
     drop: str | None = None
-    """A file that names rows which are never taken."""
+    """File that lists rows to never take."""
     filter: tuple[str, ...] = ()
     dedup: str | None = None
-    """exact, near or semantic: of rows that say the same only one is considered."""
+    """exact, near or semantic: consider only one row of each group of duplicates."""
     unscorable: str | None = None
-    """What happens to rows that are fine, but that no model here can score; None: as with any failed row."""
+    """keep, drop or random: valid rows that the models cannot score; None: they count as failed."""
     dedup_threshold: float | None = None
-    """Similarity from which rows are near or semantic copies; None: 0.8 for near, 0.95 for semantic."""
+    """Minimum similarity of duplicates; None: 0.8 for near, 0.95 for semantic."""
 
     def __post_init__(self) -> None:
         for text in self.quota:
@@ -50,17 +51,19 @@ class Mixture:
             parse_filter(text)
         for flag, value, known in (("--dedup", self.dedup, DEDUP), ("--unscorable", self.unscorable, UNSCORABLE)):
             if value is not None and value not in known:
-                raise ConfigError(f"{flag} {value}: expected one of {', '.join(known)}.{nearest(value, list(known))}")
+                raise ConfigError(
+                    f"{flag} {value}: expected one of {', '.join(known)}.{did_you_mean(value, list(known))}"
+                )
         self._check_threshold()
 
     def _check_threshold(self) -> None:
         given = self.dedup_threshold
         if given is None:
             return
-        if self.dedup not in LEAST:
+        if self.dedup not in THRESHOLDS:
             has = f"--dedup {self.dedup} has none" if self.dedup else "--dedup is not given"
-            raise ConfigError(f"--dedup-threshold {given:g}: {has}. It belongs to --dedup near or --dedup semantic.")
-        least, what = LEAST[self.dedup]
+            raise ConfigError(f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic.")
+        least, what = THRESHOLDS[self.dedup]
         if not least <= given <= 1:
             raise ConfigError(
                 f"--dedup-threshold {given:g}: with --dedup {self.dedup} it is {what}, from {least:g} to 1."
@@ -70,14 +73,16 @@ class Mixture:
         return self != Mixture()
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Mixture:
-        """Out of plain values by name, among others: what `to_mapping` gave. Raises ConfigError."""
-        quota, filter_ = (tuple(map(str, told.get(name) or ())) for name in ("quota", "filter"))
+    def from_mapping(cls, values: Mapping[str, Any]) -> Mixture:
+        """From plain values by name, as given by `to_mapping`; other names are ignored. Raises
+        ConfigError.
+        """
+        quota, filter_ = (tuple(map(str, values.get(name) or ())) for name in ("quota", "filter"))
         names = ("keep", "drop", "dedup", "dedup_threshold", "unscorable")
-        return cls(quota=quota, filter=filter_, **{name: told.get(name) for name in names})
+        return cls(quota=quota, filter=filter_, **{name: values.get(name) for name in names})
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values of what was asked for: lists and text."""
+        """The options that are set, as lists and text."""
         values = {name: getattr(self, name) for name in (f.name for f in fields(self))}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
 
@@ -87,13 +92,13 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Bound:
-    """A number of rows, or a share of the budget in percent."""
+    """A number of rows, or a percentage of the budget."""
 
     value: Fraction
     percent: bool
 
     def exact(self, budget: int) -> Fraction:
-        """Rows, not rounded yet."""
+        """Number of rows before rounding."""
         return self.value * budget / 100 if self.percent else self.value
 
     def __str__(self) -> str:
@@ -102,7 +107,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Quota:
-    """At least `low` and at most `high` rows of a group; None: no bound on that side."""
+    """At least `low` and at most `high` rows of a group; None: unbounded."""
 
     text: str  # as typed
     group: str  # left of the last =
@@ -110,8 +115,9 @@ class Quota:
     high: Bound | None
 
     def rows(self, budget: int) -> tuple[int, int | None]:
-        """(least, most) whole rows for a budget; an exact share is rounded to the nearest. Raises ConfigError where no
-        whole number lies between.
+        """(minimum, maximum) in whole rows for a budget; an exact percentage is rounded to nearest.
+
+        Raises ConfigError if no whole number lies between.
 
         >>> parse_quota("ocr=5%..20%").rows(101)
         (6, 20)
@@ -136,7 +142,7 @@ class Quota:
 
 
 def parse_quota(text: str) -> Quota:
-    """Raises ConfigError.
+    """Parse GROUP=RANGE. Raises ConfigError.
 
     >>> q = parse_quota("images:0=..10%")
     >>> q.group, q.low, str(q.high)
@@ -182,7 +188,7 @@ def _bound(word: str, text: str) -> Bound:
 
 @dataclass(frozen=True)
 class Filter:
-    """One comparison. `number` is set where the value is one."""
+    """One comparison. `number`: the value as a number, None if it is not one."""
 
     text: str
     name: str
@@ -192,7 +198,7 @@ class Filter:
 
 
 def parse_filter(text: str) -> Filter:
-    """Raises ConfigError. Nothing of it is ever evaluated as code.
+    """Parse a comparison; nothing is evaluated as code. Raises ConfigError.
 
     >>> parse_filter("length < 2000")
     Filter(text='length < 2000', name='length', op='<', value='2000', number=2000.0)

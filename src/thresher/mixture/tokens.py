@@ -1,11 +1,13 @@
-"""Budgets in tokens: how many tokens a row is, and the number of rows that comes nearest to a budget of tokens.
+"""Token budgets: tokens per row, and the number of rows closest to a budget.
 
-    20Mtok, 500ktok, 3000tok   answer tokens: what the loss is taken over
-    20Mtok:total               prompt, answer and image tokens: what a forward pass costs
+    20Mtok, 500ktok, 3000tok   answer tokens: those in the loss
+    20Mtok:total               prompt, answer and image tokens: the cost of a forward pass
 
-Counts come from a stored column where a loss signal counted the answer's tokens; else they are estimated from the text:
-the larger of `TOKENS_PER_WORD` a word and one token per `CHARS_PER_TOKEN` characters. An image counts what the model's own
-processor gives to some of the pool's images on average or, without a model's weights, `TOKENS_PER_IMAGE`.
+Counts come from a stored loss column if there is one; else they are estimated from the text: the
+larger of `TOKENS_PER_WORD` per word and one token per `CHARS_PER_TOKEN` characters. Tokens per
+image
+are the mean over a sample of the pool's images from the model's own processor or, without a local
+model, `TOKENS_PER_IMAGE`.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ CHARS_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbBgG]?)\s*tok(?:en)?s?\s*(?::\s*(\w+))?")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
-LOOKED_AT = 32  # images at most, drawn by a hash of their paths
+SAMPLE_IMAGES = 32  # maximum number of images, sampled by a hash of their paths
 READ = 4096
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """`amount` tokens at most; `total`: of prompt, answer and images together, else of answers."""
+    """At most `amount` tokens. `total`: of prompts, answers and images; else of answers only."""
 
     text: str
     amount: int
@@ -52,7 +54,7 @@ class TokenBudget:
 
 
 def parse_tokens(text: str) -> TokenBudget | None:
-    """None for a budget that is not in tokens. Raises ConfigError.
+    """Parse a budget in tokens; None if it is not in tokens. Raises ConfigError.
 
     >>> parse_tokens("1.5Mtok:total")
     TokenBudget(text='1.5Mtok:total', amount=1500000, total=True)
@@ -75,17 +77,17 @@ def parse_tokens(text: str) -> TokenBudget | None:
     return TokenBudget(text, amount, found[3] == "total")
 
 
-def estimated(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
-    """Tokens of texts, float64 [n], from their words and characters."""
+def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
+    """Estimated tokens of texts, float64 [n], from their numbers of words and characters."""
     return np.maximum(TOKENS_PER_WORD * np.asarray(words, np.float64), np.asarray(chars, np.float64) / CHARS_PER_TOKEN)
 
 
 class TokenCounts:
-    """Tokens of each row of a pool, float64 [n], pool order, and how they were counted, in words."""
+    """Tokens of each row of a pool, float64 [n], pool order. `how`: the counting method as text."""
 
     def __init__(self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None) -> None:
         self.budget = budget
-        self.answer = estimated(pool.facts["answer_words"], pool.facts["answer_chars"])
+        self.answer = estimate_tokens(pool.facts["answer_words"], pool.facts["answer_chars"])
         self.rest = np.zeros(len(pool))
         text = f"{TOKENS_PER_WORD} tokens a word, at least one per {CHARS_PER_TOKEN} characters"
         images = ""
@@ -96,8 +98,11 @@ class TokenCounts:
         self._images = images
         self._text = text
 
-    def measured(self, columns: Columns, rows: np.ndarray) -> None:
-        """Take the answers' lengths from a signal that counted tokens, if one is among `columns`, whose pool rows are `rows`."""
+    def use_measured(self, columns: Columns, rows: np.ndarray) -> None:
+        """Use answer lengths measured by a loss signal, if `columns` has one.
+
+        `rows`: int64 [m], the pool rows of `columns`.
+        """
         for name, values in columns.values.items():
             if "nll" in values and "tokens" in values:
                 self.answer = self.answer.copy()
@@ -111,26 +116,37 @@ class TokenCounts:
         return self.answer + self.rest
 
 
-def rows_for(counts: TokenCounts, rows: np.ndarray) -> int:
-    """How many average rows of `rows` (pool rows) make up the budget, 1 … len(rows): a first guess."""
+def estimate_rows(counts: TokenCounts, rows: np.ndarray) -> int:
+    """Estimated number of rows that fill the budget, 1 … len(rows), at the mean length of `rows`."""
     mean = float(counts.tokens[rows].mean()) if len(rows) else 1.0
     return max(min(int(counts.budget.amount / max(mean, 1e-9)), len(rows)), 1)
 
 
-def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount: int, most: int, guess: int) -> _T:
-    """`choose(k)` for the largest k <= `most` that bisection finds with at most `amount` tokens.
+def largest_selection(
+    choose: Callable[[int], _T], tokens: Callable[[_T], float], amount: int, most: int, guess: int
+) -> _T:
+    """`choose(k)` for the largest k found by bisection with at most `amount` tokens.
 
-    Tokens need not grow with k (methods may choose others for another k); what is returned satisfies the budget. Where
-    quotas cannot be met by the number of rows that the budget suggests, larger numbers are tried. Raises ConfigError where
-    a single row is more, or no k meets the quotas.
+    Tokens need not grow with k (methods may select other rows for another k); the result always
+    satisfies the budget. If quotas cannot be met by the estimated number of rows, larger numbers
+    are tried.
+
+    Arguments:
+        choose: selects k rows; may raise ConfigError for quotas that cannot be met.
+        tokens: total tokens of a selection.
+        amount: maximum number of tokens.
+        most: maximum k.
+        guess: where the search starts.
+
+    Raises ConfigError if a single row exceeds the budget, or no k meets the quotas.
     """
-    refused: list[tuple[int, ConfigError]] = []
+    errors: list[tuple[int, ConfigError]] = []
 
     def allowed(k: int) -> _T | None:
         try:
             return choose(k)
         except ConfigError as error:
-            refused.append((k, error))
+            errors.append((k, error))
             return None
 
     def search(good: int, best: _T | None, bad: int, k: int) -> _T | None:
@@ -141,7 +157,7 @@ def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount
             found = allowed(k)
             if found is not None and tokens(found) <= amount:
                 good, best = k, found
-                k = k + step  # near the guess first, then by halves
+                k = k + step  # near the guess first, then bisect
             else:
                 bad = k
                 k = k - step
@@ -149,16 +165,16 @@ def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount
         return best
 
     best = search(0, None, most + 1, min(max(guess, 1), most))
-    if best is None and refused:  # too few rows for the least that a quota asks for?
-        low, high = refused[0][0], most
+    if best is None and errors:  # too few rows for a quota?
+        low, high = errors[0][0], most
         if low == most or allowed(most) is None:
-            raise refused[0][1]
+            raise errors[0][1]
         while high - low > 1:
             k = (low + high) // 2
             low, high = (k, high) if allowed(k) is None else (low, k)
         least = choose(high)
         if tokens(least) > amount:
-            raise refused[0][1]
+            raise errors[0][1]
         best = search(high, least, most + 1, high + 1)
     if best is None:
         raise ConfigError(
@@ -169,25 +185,25 @@ def most_rows(choose: Callable[[int], _T], tokens: Callable[[_T], float], amount
 
 
 def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
-    """(tokens of an image, how that is known, in words that go on a sentence). Looks at `LOOKED_AT` images at most."""
+    """(tokens per image, how they were counted). Processes at most `SAMPLE_IMAGES` images."""
     from thresher.errors import ImageError, MissingExtra, ModelError
 
     if model is not None and model.image_tokens is not None:
         names = list(pool.index.image_path)
-        drawn = heapq.nsmallest(
-            LOOKED_AT,
+        sampled = heapq.nsmallest(
+            SAMPLE_IMAGES,
             range(len(names)),
             key=lambda i: hashlib.sha256(names[i].encode("utf-8", "surrogatepass")).digest(),
         )
-        seen = []
-        for number in drawn:
+        images = []
+        for number in sampled:
             try:
-                seen.append(pool.load_image(pool.image(number)))
+                images.append(pool.load_image(pool.image(number)))
             except ImageError:
                 continue
         try:
-            counts = model.image_tokens(seen)
-        except (ModelError, MissingExtra):  # a run that needs the model says so itself
+            counts = model.image_tokens(images)
+        except (ModelError, MissingExtra):  # reported by a run that needs the model
             counts = []
         if counts:
             each = sum(counts) / len(counts)
@@ -196,17 +212,17 @@ def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
 
 
 def _prompts(pool: Pool, image: float) -> np.ndarray:
-    """Tokens of everything but the answers, float64 [n]. `image`: tokens of one."""
+    """Tokens of everything but the answers, float64 [n]. `image`: tokens per image."""
     out = np.asarray(pool.facts["images"], np.float64) * image
     for start in range(0, len(pool), READ):
         rows = np.arange(start, min(start + READ, len(pool)))
         texts = [[t.text for t in s.turns if t.role != "assistant"] for s in pool.samples(rows)]
-        words = np.array([sum(len(t.split()) for t in said) for said in texts])
-        chars = np.array([sum(map(len, said)) for said in texts])
-        out[rows] += estimated(words, chars)
+        words = np.array([sum(len(t.split()) for t in texts_of_row) for texts_of_row in texts])
+        chars = np.array([sum(map(len, texts_of_row)) for texts_of_row in texts])
+        out[rows] += estimate_tokens(words, chars)
     return out
 
 
-def reached(tokens: Mapping[str, object]) -> str:
-    """One sentence for the notes: what was asked, what was reached, how it was counted."""
-    return "{reached:,} {kind} of {amount:,} asked: {rows:,} rows. Counted by {how}.".format(**tokens)
+def describe_budget(tokens: Mapping[str, object]) -> str:
+    """A note: tokens requested, tokens selected, and how they were counted."""
+    return "{reached:,} {kind} of {amount:,} requested: {rows:,} rows. Counted by {how}.".format(**tokens)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.errors import PoolError
-from thresher.pools.llava import in_words
+from thresher.pools.llava import as_text
 from thresher.pools.records import Record, Span
 
 KEPT = 256 << 20
@@ -71,7 +71,7 @@ _UNDECODABLE = "unreadable: the row holds text that is not valid UTF-8"
 def shown(value: Any) -> bytes:
     """A row as JSON; bytes as the hash of what they are."""
     try:
-        return json.dumps(value, default=in_words).encode("ascii")
+        return json.dumps(value, default=as_text).encode("ascii")
     except (TypeError, RecursionError):
         return ascii(value).encode("ascii")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from thresher.errors import MissingExtra, PoolError
-from thresher.extras import install
+from thresher.extras import install_command
 from thresher.storage import hashing
 from thresher.storage.hashing import Stamp
 
@@ -123,7 +123,9 @@ def filesystem(address: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise MissingExtra(f"{address} needs fsspec: {install('remote')} (gcsfs, adlfs … for other stores).") from None
+        raise MissingExtra(
+            f"{address} needs fsspec: {install_command('remote')} (gcsfs, adlfs … for other stores)."
+        ) from None
     try:
         fs, inner = fsspec.core.url_to_fs(address)
     except ImportError as error:

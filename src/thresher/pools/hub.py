@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
-from thresher.extras import install
+from thresher.extras import install_command
 from thresher.pools.locate import Source
 from thresher.pools.paths import shown
 from thresher.text import parse_json
@@ -89,7 +89,7 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
     try:
         import datasets
     except ImportError:
-        raise MissingExtra(f"{spec} is a data set of the hub; reading it needs: {install('hub')}") from None
+        raise MissingExtra(f"{spec} is a data set of the hub; reading it needs: {install_command('hub')}") from None
     name, _, split = spec.partition("@")
     try:
         data: Any = datasets.load_dataset(name, split=split or "train")

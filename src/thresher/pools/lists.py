@@ -163,10 +163,10 @@ def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]
     if not isinstance(content, dict) or not content:
         raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")
     if entry and entry not in content:
-        from thresher.errors import nearest
+        from thresher.errors import did_you_mean
 
         raise PoolError(
-            f"{path} has no entry {entry!r}. It has: {', '.join(map(shown, list(content)[:40]))}.{nearest(entry, list(content))}"
+            f"{path} has no entry {entry!r}. It has: {', '.join(map(shown, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
         )
     out: list[Source] = []
     for name, about in content.items():

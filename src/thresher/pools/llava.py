@@ -91,16 +91,16 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         if not isinstance(turn, dict):
             problem = problem or f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
             roles.append("unknown")
-            texts.append(json.dumps(turn, default=in_words))
+            texts.append(json.dumps(turn, default=as_text))
             continue
         said, text = turn.get("from"), turn.get("value")
         role = ROLES.get(said) if type(said) is str else None
         if role is None:
-            problem = problem or f"unknown-role: {json.dumps(said, default=in_words)[:40]}"
+            problem = problem or f"unknown-role: {json.dumps(said, default=as_text)[:40]}"
             role = "unknown"
         if type(text) is not str:
             problem = problem or f"bad-value: {_not_text(text)}"
-            text = "" if text is None else json.dumps(text, default=in_words)
+            text = "" if text is None else json.dumps(text, default=as_text)
         roles.append(role)
         texts.append(text)
 
@@ -197,8 +197,8 @@ def record_id(record: Any) -> str:
     value = record["id"]
     if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
         return f'"{value}"'
-    text = json.dumps(value, ensure_ascii=False, default=in_words)
-    return text if _encodable([text]) else json.dumps(value, default=in_words)
+    text = json.dumps(value, ensure_ascii=False, default=as_text)
+    return text if _encodable([text]) else json.dumps(value, default=as_text)
 
 
 def decode(raw: bytes) -> Any:
@@ -214,13 +214,13 @@ def canonical_record(record: Any, raw: bytes) -> bytes:
     if record is None:
         return hashlib.sha256(raw).digest()
     try:
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=in_words)
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=as_text)
     except (TypeError, RecursionError):  # keys of several types, or too deep for what writes JSON
         text = ascii(record)
     return hashlib.sha256(text.encode("ascii")).digest()
 
 
-def in_words(value: Any) -> str:
+def as_text(value: Any) -> str:
     """What JSON has no form for, as text: bytes by their hash, times and the like as they are printed."""
     return "sha256:" + hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 

@@ -78,10 +78,10 @@ class Pool:
         return f"<Pool {shown(self.spec)} ({self.format}): {what}{f', {bad:,} rows with a problem' if bad else ''}>"
 
     def _repr_html_(self) -> str:
-        from thresher.html import render_look
-        from thresher.pools.look import pool_look
+        from thresher.html import render_notebook_view
+        from thresher.pools.notebook import pool_view
 
-        return render_look(lambda: pool_look(self), self)
+        return render_notebook_view(lambda: pool_view(self), self)
 
     @property
     def total_bytes(self) -> int:

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from thresher.errors import ConfigError, PoolError, nearest
+from thresher.errors import ConfigError, PoolError, did_you_mean
 from thresher.pools.jsonrows import JsonRows
 from thresher.pools.layouts import LAYOUTS, common, considered, recognise
 from thresher.pools.paths import shown
@@ -49,7 +49,9 @@ class Rows(Protocol):
 def check_format(name: str | None) -> None:
     """Raises ConfigError for a --format that does not exist."""
     if name is not None and name not in FORMATS:
-        raise ConfigError(f"There is no format {name!r}. Known: {', '.join(FORMATS)}.{nearest(name, list(FORMATS))}")
+        raise ConfigError(
+            f"There is no format {name!r}. Known: {', '.join(FORMATS)}.{did_you_mean(name, list(FORMATS))}"
+        )
 
 
 def container_of(file: BinaryIO, name: str, format: str | None = None) -> str:

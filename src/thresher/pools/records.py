@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
 from thresher.pools import shapes
-from thresher.text import TOO_DEEP, closing, json_reason, parse_json, too_deep, too_deep_at
+from thresher.text import TOO_DEEP, closing_bracket, json_reason, parse_json, too_deep, too_deep_at
 
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
@@ -282,7 +282,7 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
                 value, problem = None, f"unreadable: record {count + 1} is {TOO_DEEP}"
         except RecursionError as error:
             failure, after, value = error, None, None
-            stop = closing(window.text, at)
+            stop = closing_bracket(window.text, at)
             if stop > 0:
                 problem = f"unreadable: record {count + 1} is {TOO_DEEP}"
                 after = _NEXT.match(window.text, stop)

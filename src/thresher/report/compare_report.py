@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from thresher.console.words import duration
+from thresher.console.formatting import format_duration
 from thresher.errors import ConfigError
 from thresher.report import chart, page
 from thresher.report.chart import Figure
@@ -154,7 +154,7 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
     for i, (label, v) in enumerate(zip(labels, told, strict=True)):
         pays = pays_off(v["seconds_selection"], v["seconds_saved"]) if v["seconds_saved"] > 0 else "never pays off"
         name = label if len(labels) <= 4 else f"{i + 1}: {label}"
-        table.append((name, duration(v["seconds_selection"]), _signed(v["seconds_saved"]), pays))
+        table.append((name, format_duration(v["seconds_selection"]), _signed(v["seconds_saved"]), pays))
     svg = chart.columns(
         short,
         [("random", paid), ("kept", saved)],
@@ -197,8 +197,8 @@ def rows(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: l
                 f"{v['difference']:+.1f} ({v['interval'][0]:+.1f} to {v['interval'][1]:+.1f})" if v else "",
                 v["kind"].replace(" ", "-") if v else "",
                 {"beats": "beats random", "worse": "worse than random"}.get(v["kind"], v["kind"]) if v else "",
-                duration(float(np.mean([c["seconds_selection"] for c in arm]))),
-                duration(training),
+                format_duration(float(np.mean([c["seconds_selection"] for c in arm]))),
+                format_duration(training),
                 _signed(full_time - training) if full_time is not None and method != FULL else "",
             )
         )
@@ -206,4 +206,4 @@ def rows(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: l
 
 
 def _signed(seconds: float) -> str:
-    return duration(seconds) if seconds >= 0 else f"−{duration(-seconds)}"
+    return format_duration(seconds) if seconds >= 0 else f"−{format_duration(-seconds)}"

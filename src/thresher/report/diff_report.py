@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thresher.console.words import tick_text
+from thresher.console.formatting import tick_text
 from thresher.html import Card
 from thresher.report import chart, page
 from thresher.report.chart import Figure, Series, distribution

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thresher.console.words import tick_text
+from thresher.console.formatting import tick_text
 from thresher.report import chart, tally
 from thresher.report.chart import Figure, Series, distribution, finite
 from thresher.report.columns import meaning

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from thresher.errors import ConfigError, PoolError
 from thresher.selection import folder as output
 from thresher.selection.result import Failure
-from thresher.text import ParseError, lines, parse_json
+from thresher.text import ParseError, parse_json, split_lines
 from thresher.types import digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def read_failures(folder: Path) -> list[Failure]:
     except FileNotFoundError:
         return []
     found = []
-    for number, line in enumerate(lines(text), start=1):
+    for number, line in enumerate(split_lines(text), start=1):
         if not line.strip():
             continue
         try:

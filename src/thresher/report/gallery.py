@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from thresher.console.words import number_text
+from thresher.console.formatting import number_text
 from thresher.html import Card
 from thresher.pools.cards import IMAGES, plain_cards
 from thresher.report.columns import Meaning, meaning

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.console.words import counted, short
+from thresher.console.formatting import pluralize, truncate
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import Made
 from thresher.selection.summary import failure_kinds
@@ -43,7 +43,7 @@ def _failures(made: Made) -> list[Remark]:
         lines.append(f"{len(kind):,} × {kind[0].error[:300]} (row {rows})")
     m = len(made.failures)
     left_out = "was left out; failures.jsonl names it" if m == 1 else "were left out; failures.jsonl lists them"
-    text = f"{m:,} of {counted(n)} could not be used and {left_out}."
+    text = f"{m:,} of {pluralize(n)} could not be used and {left_out}."
     return [Remark("warning", text, tuple(lines))]
 
 
@@ -57,11 +57,11 @@ def _unusable(made: Made) -> list[Remark]:
         kinds = Counter(text.partition(":")[0] for text in problems)
         lines = tuple(f"{n:,} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
         they = "it is" if len(problems) == 1 else "they are"
-        text = f"{counted(len(problems), 'kept row')} cannot be trained on as {they}; `thresher doctor` explains."
+        text = f"{pluralize(len(problems), 'kept row')} cannot be trained on as {they}; `thresher doctor` explains."
         out.append(Remark("warning", text, lines))
     if missing:
         text = (
-            f"{counted(missing, 'kept row')} {'points' if missing == 1 else 'point'} at an image that does not exist."
+            f"{pluralize(missing, 'kept row')} {'points' if missing == 1 else 'point'} at an image that does not exist."
         )
         out.append(Remark("warning", text))
     return out
@@ -88,7 +88,7 @@ def _duplicates(made: Made) -> list[Remark]:
         among = "none of these copies was kept"
         if in_kept:
             among = f"{in_kept:,} of these copies {'was' if in_kept == 1 else 'were'} kept beside their original"
-        text = f"{counted(in_pool)} of the pool {is_} of another row; {among}."
+        text = f"{pluralize(in_pool)} of the pool {is_} of another row; {among}."
         out.append(Remark("note", text))
     return out
 
@@ -105,12 +105,12 @@ def _lost(made: Made) -> list[Remark]:
     lost = [i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]]
     if not lost:
         return []
-    said = ", ".join(f"{short(names[i]) or '(none)'} ({counted(int(before[i]))})" for i in lost[:MOST_NAMES])
+    said = ", ".join(f"{truncate(names[i]) or '(none)'} ({pluralize(int(before[i]))})" for i in lost[:MOST_NAMES])
     more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
     what = "One source" if len(lost) == 1 else f"{len(lost):,} sources"
     return [Remark("warning", f"No row was kept of {what.lower()}: {said}{more}.")]
 
 
 def _notes(made: Made) -> list[Remark]:
-    said_above = f"{len(made.failures):,} of {counted(len(made.pool))} could not be used"
+    said_above = f"{len(made.failures):,} of {pluralize(len(made.pool))} could not be used"
     return [Remark("note", text) for text in made.notes if not text.startswith(said_above)]

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.words import counted, share, short
-from thresher.html import Card, Look, render_look
-from thresher.pools.look import IMAGES, PICTURE_BYTES, ROWS, SOURCES, cut, name_of, rows_or_reason, source_shares
+from thresher.console.formatting import format_percent, pluralize, truncate
+from thresher.html import Card, NotebookView, render_notebook_view
+from thresher.pools.notebook import (
+    IMAGES,
+    PICTURE_BYTES,
+    ROWS,
+    SOURCES,
+    cut,
+    display_name,
+    rows_or_reason,
+    source_shares,
+)
 from thresher.report.diff_report import label
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
@@ -33,18 +42,18 @@ def chosen_html(outcome: Outcome, pool: Pool, settings: Mapping[str, str], what:
 
     `settings`: those that the user gave; `what`: named where it cannot be shown.
     """
-    return render_look(lambda: _chosen(outcome, pool, settings), what)
+    return render_notebook_view(lambda: _chosen(outcome, pool, settings), what)
 
 
 def difference_html(difference: Difference) -> str:
     """Two selections: what they share, by source and by score."""
-    return render_look(lambda: _difference(difference), difference)
+    return render_notebook_view(lambda: _difference(difference), difference)
 
 
 # ---------------------------------------------------------------------------------------------- a selection
 
 
-def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Look:
+def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> NotebookView:
     recipe = outcome.recipe
     n, k = len(pool), len(outcome.rows)
     facts = pool.facts
@@ -52,9 +61,9 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Look:
     images, all_images = int(facts["images"][outcome.rows].sum()), int(facts["images"].sum())
     scored = sum(s.scored for s in outcome.signals)
     counts = [
-        ("Rows kept", share(k, n), f"{k:,} of {n:,}"),
-        ("Answer words", share(words, all_words), f"{words:,} of {all_words:,}"),
-        ("Images shown", share(images, all_images), f"{images:,} of {all_images:,}"),
+        ("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
+        ("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
+        ("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
     ]
     if outcome.excluded:
         counts.append(("Left out", f"{outcome.excluded:,}", "could not be used"))
@@ -62,7 +71,7 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Look:
         counts.append(
             ("Scored now", f"{scored:,}", f"{sum(s.reused + s.elsewhere for s in outcome.signals):,} from the store")
         )
-    why_left_out = [f"{counted(len(kind))} left out: {kind[0].error}" for kind in failure_kinds(outcome.failures)[:2]]
+    why_left_out = [f"{pluralize(len(kind))} left out: {kind[0].error}" for kind in failure_kinds(outcome.failures)[:2]]
     said_above = f"{outcome.excluded:,} of {n:,} rows could not be used"
     notes = why_left_out + [note for note in outcome.notes if not note.startswith(said_above)]
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))
@@ -72,8 +81,8 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Look:
         f", model {recipe.model}" if recipe.model else ""
     )
     kept = np.bincount(pool.source[outcome.rows], minlength=len(pool.source_names))
-    return Look(
-        f"{k:,} of {n:,} rows of {name_of(pool)} kept",
+    return NotebookView(
+        f"{k:,} of {n:,} rows of {display_name(pool)} kept",
         lead,
         tuple(c for c in counts if c[1] != "-"),
         ("pool", "kept"),
@@ -99,16 +108,16 @@ def _kept_and_not(outcome: Outcome, pool: Pool) -> list[Card]:
 # ---------------------------------------------------------------------------------------------- two selections
 
 
-def _difference(d: Difference) -> Look:
+def _difference(d: Difference) -> NotebookView:
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
     chance = "" if d.by_chance is None else f"two random samples would share about {d.by_chance:,.0f}"
     counts = (
-        ("In both", f"{both:,}", f"{share(both, n_a)} of A, {share(both, n_b)} of B"),
+        ("In both", f"{both:,}", f"{format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B"),
         ("Only A", f"{len(d.only_a):,}", f"of {n_a:,}"),
         ("Only B", f"{len(d.only_b):,}", f"of {n_b:,}"),
     )
     table: list[tuple[str, ...]] = [("Rows by source", "only A", "both", "only B")]
-    table += [(short(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}") for c in d.sources[:SOURCES]]
+    table += [(truncate(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}") for c in d.sources[:SOURCES]]
     if len(d.sources) > SOURCES:
         rest = d.sources[SOURCES:]
         sums = [sum(numbers) for numbers in zip(*((c.only_a, c.both, c.only_b) for c in rest), strict=True)]
@@ -117,4 +126,4 @@ def _difference(d: Difference) -> Look:
         medians = ("none" if v is None else f"{v:.3g}" for v in (s.only_a, s.both, s.only_b))
         table.append((f"median of {s.brief} ({s.of})", *medians))
     title = f"A: {label(d.a, d.b)}. B: {label(d.b, d.a)}"
-    return Look(title, chance.capitalize(), counts, table=tuple(table))
+    return NotebookView(title, chance.capitalize(), counts, table=tuple(table))

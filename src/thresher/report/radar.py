@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from thresher.console.words import tick_text
+from thresher.console.formatting import tick_text
 from thresher.report.chart import ceiling, svg, text_at
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from thresher.console.words import counted, duration, share
+from thresher.console.formatting import format_duration, format_percent, pluralize
 from thresher.report import page
 from thresher.report.folder import Made, load
 from thresher.report.gallery import ROWS, gallery
@@ -53,7 +53,7 @@ def build(made: Made, rows: int = ROWS) -> str:
         {
             "title": f"{k:,} of {n:,} rows kept",
             "made": made,
-            "share": share(k, n),
+            "share": format_percent(k, n),
             "pool_name": str(made.run["config"].get("pool", made.run["pool"]["path"])),
             "tiles": tiles(made, found),
             "remarks": found,
@@ -76,10 +76,10 @@ def tiles(made: Made, found: list[Remark]) -> list[Tile]:
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
     images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     out = [
-        Tile("Rows kept", share(k, n), f"{k:,} of {n:,}"),
+        Tile("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
         *_saving(made),
-        Tile("Answer words", share(words, all_words), f"{words:,} of {all_words:,}"),
-        Tile("Images shown", share(images, all_images), f"{images:,} of {all_images:,}"),
+        Tile("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
+        Tile("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
         _health(found),
     ]
     return [t for t in out if t.value != "-"]
@@ -101,14 +101,14 @@ def _time(found: Saving) -> str:
         return "every row is kept"
     if found.per_epoch is None:
         return "of the rows; time not measured"
-    return f"of the rows, ≈ {duration(found.per_epoch)} of training (estimated)"
+    return f"of the rows, ≈ {format_duration(found.per_epoch)} of training (estimated)"
 
 
 def _health(found: list[Remark]) -> Tile:
     warnings = sum(r.level == "warning" for r in found)
     notes = len(found) - warnings
-    value = counted(warnings, "warning") if warnings else "fine"
-    return Tile("Health", value, f"{counted(notes, 'note')}, below" if notes else "no notes")
+    value = pluralize(warnings, "warning") if warnings else "fine"
+    return Tile("Health", value, f"{pluralize(notes, 'note')}, below" if notes else "no notes")
 
 
 def command(config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.console.words import short
+from thresher.console.formatting import truncate
 from thresher.report.folder import Made
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths
@@ -64,7 +64,7 @@ def panels(made: Made) -> list[Panel]:
     pool, kept = made.pool, made.in_pool
     facts = pool.facts
     return [
-        _panel("Source", [(short(name), mask) for name, mask in by_source(pool.source, pool.source_names)], kept),
+        _panel("Source", [(truncate(name), mask) for name, mask in by_source(pool.source, pool.source_names)], kept),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
         styles(made),
         _panel("Images per row", _small(facts["images"], "image"), kept),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.console.words import number_text
+from thresher.console.formatting import number_text
 from thresher.errors import ConfigError
 from thresher.methods import method_class
 from thresher.methods.explanation import Evidence, Explanation, Why, percentile, standing

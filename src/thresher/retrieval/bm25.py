@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from thresher.errors import MissingExtra
-from thresher.extras import install
+from thresher.extras import install_command
 
 _WORD = r"(?u)\b\w\w+\b"
 
@@ -25,7 +25,7 @@ class Bm25:
             import bm25s
         except ImportError as e:
             raise MissingExtra(
-                f"Retrieval by BM25 needs bm25s, which is not installed: {install('retrieval')}. "
+                f"Retrieval by BM25 needs bm25s, which is not installed: {install_command('retrieval')}. "
                 "Or search by meaning: --set retrieval=embedding."
             ) from e
         self._bm25s = bm25s

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import ConfigError, nearest
+from thresher.errors import ConfigError, did_you_mean
 from thresher.text import ParseError, parse_yaml
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _checked(where: str, key: str, value: Any) -> Any:
     """One value from a file in its field's type."""
     known = {f.name: str(f.type) for f in dataclasses.fields(RunConfig)}
     if key not in known:
-        raise ConfigError(f"{where}: unknown key {key!r}.{nearest(key, list(known))} Known: {', '.join(known)}.")
+        raise ConfigError(f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: {', '.join(known)}.")
     kind = known[key]
     if key == "settings":
         if not isinstance(value, dict) or any(isinstance(v, (dict, list)) for v in value.values()):
@@ -240,7 +240,9 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
         value = getattr(config, name)
         if value not in choices:
             flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} {value}: expected one of {', '.join(choices)}.{nearest(value, list(choices))}")
+            raise ConfigError(
+                f"{flag} {value}: expected one of {', '.join(choices)}.{did_you_mean(value, list(choices))}"
+            )
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1.")
@@ -286,7 +288,7 @@ def check_device(device: str) -> None:
     """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the model is resolved."""
     if not _DEVICE.fullmatch(device):
         known = ["auto", "cpu", "cuda", "mps"]
-        raise ConfigError(f"--device {device}: expected cpu, cuda, cuda:1 or mps.{nearest(device, known)}")
+        raise ConfigError(f"--device {device}: expected cpu, cuda, cuda:1 or mps.{did_you_mean(device, known)}")
 
 
 def require(config: RunConfig, *names: str) -> None:

@@ -39,10 +39,10 @@ from thresher.engine import Means
 from thresher.engine.columns import compute_all
 from thresher.engine.graph import signals_of, unlabelled
 from thresher.errors import ConfigError, PoolError, StoreError
-from thresher.exporters.llamafactory import INFO, forget
+from thresher.exporters.llamafactory import INFO, remove_entries
 from thresher.fingerprint import fingerprint
-from thresher.mixture import Mixture, settled_for
-from thresher.mixture.listed import MARK
+from thresher.mixture import Mixture, resolve_mixture
+from thresher.mixture.row_lists import MARK
 from thresher.pools.layouts import LAYOUTS
 from thresher.pools.locate import absolute
 from thresher.selection import paths as run_paths
@@ -153,7 +153,7 @@ def complete_exchange(out: Path) -> None:
         if (new / RUN).exists():
             (out / RUN).unlink(missing_ok=True)  # not to be seen beside new files
         if plan["remove"] and INFO not in plan["move"] and (out / INFO).is_file():
-            forget(out, set(SUBSETS.values()))  # entries that describe a subset which goes
+            remove_entries(out, set(SUBSETS.values()))  # entries that describe a subset which goes
         for name in plan["remove"]:
             (out / name).unlink(missing_ok=True)
         for name in plan["move"]:
@@ -497,9 +497,9 @@ def signals_table(out: str | Path) -> pa.Table:
     model = None if run["model"] is None else handle(run["model"])
     roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
     seed = run["method"]["seed"]
-    mixture, budget = Mixture.of(run["config"]), Budget(run["config"]["budget"])
-    settled = settled_for(mixture, pool, budget, store, seed, None, model=model)
-    signals = unlabelled(signals_of(method, model, roles, seed, settled.budget))
+    mixture, budget = Mixture.from_mapping(run["config"]), Budget(run["config"]["budget"])
+    resolved = resolve_mixture(mixture, pool, budget, store, seed, None, model=model)
+    signals = unlabelled(signals_of(method, model, roles, seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
         if isinstance(signal, RowSignal) and not _of_a_trained_model(signal) and fingerprint(signal) not in then:
@@ -508,7 +508,7 @@ def signals_table(out: str | Path) -> pa.Table:
                 f"made {out} ({run['thresher']}). Select again."
             )
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    columns = compute_all(signals, pool, Means(store, seed, model, roles, gone, "exclude"), settled.within)
+    columns = compute_all(signals, pool, Means(store, seed, model, roles, gone, "exclude"), resolved.within)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():

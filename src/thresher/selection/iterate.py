@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.errors import CapabilityError, ConfigError
 from thresher.methods.error_driven import TEACHER
-from thresher.mixture import above_the_pool
+from thresher.mixture import budget_exceeds_pool
 from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.selection.target import OnLeak, check, leaks
@@ -110,7 +110,7 @@ def select(
             gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
-    said = [text for text in (above_the_pool(budget, len(pool)), leaked) if text]
+    said = [text for text in (budget_exceeds_pool(budget, len(pool)), leaked) if text]
     return _together(done, trainings, budget, wanted, student, said)
 
 
@@ -168,7 +168,7 @@ def _together(
     for number, outcome in enumerate(done, 1):
         notes += [f"Round {number}: {note}" for note in outcome.notes]
     if len(rows) < wanted:
-        notes.append(f"{counted(len(rows))} instead of {wanted:,} were selected.")
+        notes.append(f"{pluralize(len(rows))} instead of {wanted:,} were selected.")
     return replace(
         first,
         recipe=replace(first.recipe, budget=budget.text, model=student.name, identity=student.identity),

@@ -14,7 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.console.words import counted, duration
+from thresher.console.formatting import format_duration, pluralize
 from thresher.engine import AUTO_LIMIT, Computation, Means, begin
 from thresher.engine.graph import (
     memo_key,
@@ -27,7 +27,7 @@ from thresher.engine.graph import (
 )
 from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
-from thresher.mixture import Mixture, Settled, settled_for
+from thresher.mixture import Mixture, ResolvedMixture, resolve_mixture
 from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
 from thresher.selection.saving import TRAINING_PASSES, Saving
 from thresher.selection.target import check
@@ -145,11 +145,11 @@ def plan(
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
-    settled = settled_for(mixture, pool, budget, store, seed, None, model=model, score=False)
-    wanted = settled.budget
+    resolved = resolve_mixture(mixture, pool, budget, store, seed, None, model=model, score=False)
+    wanted = resolved.budget
     signals = signals_of(method, model, roles or {}, seed, wanted)
     means = Means(store, seed, model, roles or {}, on_missing="exclude", retry_errors=retry_errors)
-    computation = begin(pool, signals, means, within=settled.within, aside=settled.aside)
+    computation = begin(pool, signals, means, within=resolved.within, aside=resolved.is_unscorable)
     parts, costs = _parts(computation, signals, probe)
     due = any(p.to_score for p in parts)
     aimed: list[Price] = []
@@ -159,8 +159,8 @@ def plan(
         theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
         parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
-    if settled.mixture.dedup == "semantic":
-        theirs, costs_of_it = _embedding(pool, settled, means, probe)
+    if resolved.mixture.dedup == "semantic":
+        theirs, costs_of_it = _embedding(pool, resolved, means, probe)
         if any(p.to_score for p in theirs):
             parts = tuple(dataclasses.replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
@@ -170,12 +170,16 @@ def plan(
     active = int(computation.active.sum())
     failed = sum(len(rows) for rows, _, _ in computation.failed)
     aside = sum(map(len, computation.set_aside))
-    selected = min(wanted, active + settled.taken_beside(aside))
+    selected = min(wanted, active + resolved.n_outside_method(aside))
     trainings = _trainings(computation, costs) if due else ()
     notes = [
-        f"A model will be trained first, on {counted(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
+        f"A model will be trained first, on {pluralize(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
         f"pass{'es' if t.passes != 1 else ''}"
-        + ("" if t.hours is None else f", about {duration(3600 * t.hours)} if a step costs three times a scored row")
+        + (
+            ""
+            if t.hours is None
+            else f", about {format_duration(3600 * t.hours)} if a step costs three times a scored row"
+        )
         + "). It is kept in the store."
         for t in trainings
     ]
@@ -184,7 +188,7 @@ def plan(
     )
     if due and late > 0:
         notes.append(
-            f"{counted(late, 'model')} will be trained first; on how many rows is known once those before are scored."
+            f"{pluralize(late, 'model')} will be trained first; on how many rows is known once those before are scored."
         )
     if failed > computation.rows // AUTO_LIMIT:
         notes.append(
@@ -200,9 +204,9 @@ def plan(
             f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each question about a row; repeated "
             "ones are not counted."
         )
-    notes += settled.plan_notes(aside)
+    notes += resolved.plan_notes(aside)
     if selected < wanted:
-        notes.append(f"{counted(selected)} instead of {wanted:,}: there are no more that can be used.")
+        notes.append(f"{pluralize(selected)} instead of {wanted:,}: there are no more that can be used.")
     return Plan(
         method=method.name,
         model=model.name if model is not None and needs_model(signals) else None,
@@ -253,14 +257,14 @@ def _parts(
 
 
 def _embedding(
-    pool: Pool, settled: Settled, means: Means, probe: bool
+    pool: Pool, resolved: ResolvedMixture, means: Means, probe: bool
 ) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
     """What `--dedup semantic` asks of the model before the method asks anything."""
-    from thresher.duplicates.stage import embedding_of
+    from thresher.duplicates.stage import embedding_signal
 
-    signal = embedding_of(means.model)
+    signal = embedding_signal(means.model)
     computation = begin(
-        pool, {"dedup": signal}, dataclasses.replace(means, retry_errors=False), within=settled.compared
+        pool, {"dedup": signal}, dataclasses.replace(means, retry_errors=False), within=resolved.compared
     )
     return _parts(computation, {"dedup": signal}, probe)
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
 from thresher.engine import Computation, Means, begin, commonest
 from thresher.engine.graph import needs_model, signals_of
-from thresher.mixture import Settled
+from thresher.mixture import ResolvedMixture
 from thresher.selection.result import Failure, Outcome, Recipe
 from thresher.selection.target import Aimed, OnLeak, aim, check, leaks
 from thresher.signals.one_shot import OneShot
@@ -42,12 +42,12 @@ class Prepared:
     gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
     leaked: str  # a note about rows that repeat questions of the validation set; "" where there are none
 
-    def choose(self, method: Method, budget: Budget, settled: Settled) -> Outcome:
+    def choose(self, method: Method, budget: Budget, resolved: ResolvedMixture) -> Outcome:
         """The selection. `method` must ask for `signals`; `settled` is of the same pool, `budget` and rows within.
 
         Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left at 0.
         """
-        settled = settled.without(self.gone) if len(self.gone) else settled
+        resolved = resolved.excluding(self.gone) if len(self.gone) else resolved
         target = None if self.aimed is None else self.aimed.columns
 
         def ask(given: Columns, k: int) -> Selection:
@@ -55,13 +55,13 @@ class Prepared:
             _check(method, answer, given, k)
             return answer
 
-        chosen = settled.choose(ask, self.columns, self.considered, self.aside)
+        chosen = resolved.choose(ask, self.columns, self.considered, self.aside)
         considered = chosen.considered
         place = np.zeros(len(self.pool), np.int64)
         place[considered] = np.arange(len(considered))
         at = place[chosen.rows]
         evidence = dict(chosen.evidence)
-        failures = [f for f in self.failures if not settled.keep[f.row]]
+        failures = [f for f in self.failures if not resolved.keep[f.row]]
         computation, means = self.computation, self.means
         recipe = Recipe(
             method=method.name,
@@ -73,7 +73,7 @@ class Prepared:
             store=means.store.root,
             on_missing=means.on_missing,
             roles={role: (handle.name, handle.identity) for role, handle in means.roles.items()},
-            mixture=settled.mixture,
+            mixture=resolved.mixture,
             validation=None if self.aimed is None else (self.aimed.pool.spec, self.aimed.pool.images),
         )
         outcome = Outcome(
@@ -83,18 +83,18 @@ class Prepared:
             signals=[*([] if self.aimed is None else self.aimed.runs), *computation.runs],
             failures=failures,
             notes=[],
-            budget=settled.budget if settled.counts is None else len(chosen.rows),
+            budget=resolved.budget if resolved.counts is None else len(chosen.rows),
             excluded=len(failures),
             considered=considered,
             evidence=evidence,
             trainings=computation.trainings,
             unasked=dict(self.unasked),
             findings=chosen.findings,
-            copies=settled.copies,
+            copies=resolved.copies,
         )
         outcome.notes += _notes(outcome, computation, needs_model(self.signals))
         outcome.notes += ([self.leaked] if self.leaked else []) + ([] if self.aimed is None else self.aimed.notes)
-        outcome.notes += [*settled.notes, *chosen.notes]
+        outcome.notes += [*resolved.notes, *chosen.notes]
         return outcome
 
     @cached_property
@@ -128,7 +128,7 @@ class Prepared:
 def prepare(
     pool: Pool,
     method: Method,
-    settled: Settled,
+    resolved: ResolvedMixture,
     means: Means,
     *,
     usable_only: bool = False,
@@ -141,8 +141,10 @@ def prepare(
 
     `start`: makes the computation as `engine.begin` does; a caller that keeps columns in memory gives its own.
     """
-    signals = signals_of(method, means.model, means.roles, means.seed, settled.budget)
-    computation = start(pool, signals, means, usable_only=usable_only, within=settled.within, aside=settled.aside)
+    signals = signals_of(method, means.model, means.roles, means.seed, resolved.budget)
+    computation = start(
+        pool, signals, means, usable_only=usable_only, within=resolved.within, aside=resolved.is_unscorable
+    )
     leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
     if target is not None and on_leak is not None and check(method, target, means.model, means.roles):
         repeated, leaked = leaks(pool, target, on_leak, means.progress)
@@ -192,14 +194,14 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
         missing = int(computation.pool.facts["missing_images"].sum())
         if missing:
             point = "points at an image that does" if missing == 1 else "point at images that do"
-            notes.append(f"{counted(missing)} {point} not exist; see `thresher doctor`.")
+            notes.append(f"{pluralize(missing)} {point} not exist; see `thresher doctor`.")
     nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget  # `require_rows` says no more
     if len(outcome.rows) < outcome.budget and not nothing_new:
         if len(outcome.considered) < outcome.budget:
-            why = f"only {counted(len(outcome.considered))} could be used, and all were taken"
+            why = f"only {pluralize(len(outcome.considered))} could be used, and all were taken"
         else:
             why = "the method found no more"
-        notes.append(f"{counted(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
+        notes.append(f"{pluralize(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
     for path in computation.store.damaged:
         notes.append(f"A damaged part of the store was set aside as {path}; its rows were scored again where needed.")
     return notes

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thresher.console.words import duration
+from thresher.console.formatting import format_duration
 
 if TYPE_CHECKING:
     from thresher.storage.columns import Store
@@ -71,7 +71,7 @@ class Saving:
             return "no model needed"
         if self.selecting is None:
             return "not measured"
-        return f"≈ {duration(self.selecting)}" if self.selecting >= 0.05 else "≈ 0 s"
+        return f"≈ {format_duration(self.selecting)}" if self.selecting >= 0.05 else "≈ 0 s"
 
     @property
     def saved_words(self) -> str:
@@ -79,7 +79,7 @@ class Saving:
         if not self.rows:
             return "nothing"
         share = f"{percent(self.share)} of the rows"
-        return share if self.per_epoch is None else f"≈ {duration(self.per_epoch)} ({share})"
+        return share if self.per_epoch is None else f"≈ {format_duration(self.per_epoch)} ({share})"
 
     @property
     def pays_off_words(self) -> str:

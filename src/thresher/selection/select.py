@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.engine import Means, OnMissing
-from thresher.mixture import Mixture, settled_for
+from thresher.mixture import Mixture, resolve_mixture
 from thresher.selection.prepare import prepare
 from thresher.selection.result import Outcome
 from thresher.selection.target import OnLeak
@@ -61,18 +61,18 @@ def select(
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     began = time.monotonic()
-    settled = settled_for(mixture, pool, budget, store, seed, progress, model=model)
+    resolved = resolve_mixture(mixture, pool, budget, store, seed, progress, model=model)
     prepared = prepare(
         pool,
         method,
-        settled,
+        resolved,
         Means(store, seed, model, roles or {}, trainer, on_missing, retry_errors, progress, force),
         usable_only=usable_only,
         target=target,
         on_leak=on_leak,
         taken=taken,
     )
-    outcome = prepared.choose(method, budget, settled)
+    outcome = prepared.choose(method, budget, resolved)
     arithmetic = time.monotonic() - began - sum(s.seconds for s in outcome.signals)
     models = sum(t.seconds for t in outcome.trainings)
     outcome.cost = max(arithmetic, 0.0) + models + sum(s.cost for s in outcome.signals)

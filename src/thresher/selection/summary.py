@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.words import duration, share
+from thresher.console.formatting import format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,8 +141,12 @@ def table(*columns: str, numbers: bool = True) -> Table:
 def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
     """The headline: how many rows, and how much of the answers they hold."""
     words = pool.facts["answer_words"]
-    line = f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] ({share(len(rows), len(pool))}) by {what}."
-    return f"{line} {share(int(words[rows].sum()), int(words.sum()))} of all answer words." if words.any() else line
+    line = f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] ({format_percent(len(rows), len(pool))}) by {what}."
+    return (
+        f"{line} {format_percent(int(words[rows].sum()), int(words.sum()))} of all answer words."
+        if words.any()
+        else line
+    )
 
 
 def sources_line(pool: Pool, rows: np.ndarray) -> str:
@@ -155,14 +159,16 @@ def sources_line(pool: Pool, rows: np.ndarray) -> str:
     told = []
     for name, mask in parts:
         short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-        before, after = share(int(mask.sum()), len(pool)), share(int((mask & kept).sum()), len(rows))
+        before, after = format_percent(int(mask.sum()), len(pool)), format_percent(int((mask & kept).sum()), len(rows))
         told.append(f"{short} {before} → {after}")
     return f"By source, pool → kept: {', '.join(told)}."
 
 
 def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
-    lines = [f"A model was trained for {t.label}: {t.rows:,} rows, {duration(t.seconds)}" for t in outcome.trainings]
+    lines = [
+        f"A model was trained for {t.label}: {t.rows:,} rows, {format_duration(t.seconds)}" for t in outcome.trainings
+    ]
     for same in _alike(outcome.signals):
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
@@ -180,7 +186,7 @@ def cost_lines(outcome: Outcome) -> list[str]:
         if s.failed:
             line += f", {s.failed:,} failed"
         if s.scored:
-            line += f" ({duration(sum(x.seconds for x in same))})"
+            line += f" ({format_duration(sum(x.seconds for x in same))})"
         lines.append(line)
     return lines
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from thresher.console.progress import Bar, Lines, for_stderr
-from thresher.console.words import counted
+from thresher.console.formatting import pluralize
+from thresher.console.progress import BarProgress, LineProgress, stderr_progress
 from thresher.engine import Computation, Means, SignalRun, begin, commonest
 from thresher.engine.graph import target_signals_of
 from thresher.errors import ConfigError, PoolError, TooManyFailures
@@ -114,18 +114,18 @@ def leaks(
     on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
     names: what the two are called in the message.
     instead: what else can be done about it.
-    near: as in `find_leaks`.
+    near: as in `find_contamination`.
 
     Returns int64 [d] and the note, "" where there are none.
     """
-    from thresher.duplicates import find_leaks
+    from thresher.duplicates import find_contamination
 
     if on_leak not in ON_LEAK:
         raise ConfigError(f"--on-leak {on_leak}: expected one of {', '.join(ON_LEAK)}.")
     # what is read here is not stored: it must not count among the rows that an interrupted run says
     # it has stored
-    shown = for_stderr() if isinstance(progress, (Bar, Lines)) else progress
-    found = find_leaks(pool, target, near=near, progress=shown)
+    shown = stderr_progress() if isinstance(progress, (BarProgress, LineProgress)) else progress
+    found = find_contamination(pool, target, near=near, progress=shown)
     if not found:
         return np.zeros(0, np.int64), ""
     kinds = Counter(leak.kind for leak in found)
@@ -138,7 +138,7 @@ def leaks(
     where = Path(target.path)
     if on_leak == "refuse":
         raise PoolError(
-            f"{counted(len(found))} of the {what} {repeat} questions of the {of} set {where} "
+            f"{pluralize(len(found))} of the {what} {repeat} questions of the {of} set {where} "
             f"({how}): {examples}. Remove them from one of the two{instead}."
         )
     rows = np.unique(np.array([leak.row for leak in found], np.int64))
@@ -148,6 +148,6 @@ def leaks(
             f"to choose from. Was the pool itself given as the {of} set? Give other questions."
         )
     return rows, (
-        f"{counted(len(found))} of the pool {repeat} questions of the {of} set and "
+        f"{pluralize(len(found))} of the pool {repeat} questions of the {of} set and "
         f"{'was' if len(found) == 1 else 'were'} dropped ({how})."
     )

@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.answers.candidates import candidates, expected
+from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import exact_match
-from thresher.answers.reading import read as read_answer
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.prompts import read
 from thresher.signals.steps import final_answer, stated_answer, take_apart
@@ -130,6 +130,6 @@ def _read(sample: Sample, text: str, finished: bool) -> tuple[str, str, int, boo
     found = replace(take_apart(text), answer=final_answer(text, finished))
     wanted = stated_answer(expected(sample))
     offered = candidates(sample)
-    answer = found.answer if offered is None else read_answer(found.answer, offered)
+    answer = found.answer if offered is None else match_candidate(found.answer, offered)
     right = exact_match(answer, wanted) or exact_match(answer, expected(sample))
     return answer, wanted, len(found.steps), right

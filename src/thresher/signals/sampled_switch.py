@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from thresher.answers.prose import named_option
+from thresher.answers.parsing import parse_option
 from thresher.errors import CapabilityError
 from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
 from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
@@ -84,4 +84,4 @@ class SampledSwitch(AsksCases):
 
 def named(text: str, case: Case) -> int | None:
     """The option whose letter a text gives as its answer, None where it names none or it is not clear which."""
-    return named_option(text, LETTERS[: len(case.options)])
+    return parse_option(text, LETTERS[: len(case.options)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from thresher.answers.prose import without_reasoning
+from thresher.answers.parsing import strip_reasoning
 
 MOST_WORDS = 12
 _MARKER = re.compile(
@@ -27,7 +27,7 @@ def read_skills(text: str, most: int) -> tuple[str, ...]:
     >>> read_skills("none", 3), read_skills("7", 3), read_skills("<think>Counting objects, or", 3)
     ((), (), ())
     """
-    text = without_reasoning(text)
+    text = strip_reasoning(text)
     lines = [line for line in text.replace("\r", "\n").replace("**", "").split("\n") if line.strip()]
     if len(lines) == 1:
         lines = re.split(r"[;,]\s+(?:and\s+)?", lines[0])

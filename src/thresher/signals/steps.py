@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from thresher.answers.prose import without_reasoning
+from thresher.answers.parsing import strip_reasoning
 
 _NUMBER = r"(?:step\s+)?\(?(\d{1,2})\s*[.):](?!\d)"
 _NUMBERED_LINE = re.compile(rf"^\s*(?:[-*•]\s*)?\**{_NUMBER}\**:?\s*", re.IGNORECASE)
@@ -67,7 +67,7 @@ def final_answer(text: str, finished: bool) -> str:
     >>> final_answer("Answer: 3\nI see", False), final_answer("<think>2? 3?</think>3", True), final_answer("<think>2?", True)
     ('3', '3', '')
     """
-    said = without_reasoning(text)
+    said = strip_reasoning(text)
     if not finished:
         said = said.rpartition("\n")[0]
         return take_apart(said).answer if _ANSWER.search(said) else ""

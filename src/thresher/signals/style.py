@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.answers.prose import without_reasoning
+from thresher.answers.parsing import strip_reasoning
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
@@ -120,7 +120,7 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     """
     place = {_plain(style): k for k, style in enumerate(styles)}
     bits = 0
-    for part in without_reasoning(text).replace("\n", ",").split(","):
+    for part in strip_reasoning(text).replace("\n", ",").split(","):
         k = place.get(_plain(part))
         if k is not None:
             bits |= 1 << k

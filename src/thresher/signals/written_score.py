@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.answers.prose import whole_number
+from thresher.answers.parsing import parse_rating
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
@@ -58,10 +58,10 @@ class WrittenScore:
 
 
 def score_of(text: str, finished: bool = True) -> float:
-    """The rating that a judge wrote, 0 … 5; NaN when none is clear (`prose.whole_number`).
+    """The rating that a judge wrote, 0 … 5; NaN when none is clear (`answers.parsing.parse_rating`).
 
     >>> score_of("4"), score_of("I rate it 3/5."), score_of("On a scale of 0 to 5, I", finished=False)
     (4.0, 3.0, nan)
     """
-    found = whole_number(text, finished)
+    found = parse_rating(text, finished)
     return float("nan") if found is None else float(found)

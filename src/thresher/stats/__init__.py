@@ -1,1 +1,1 @@
-"""Intervals, verdicts and correlation."""
+"""Confidence intervals, verdicts against random selection, and correlations."""

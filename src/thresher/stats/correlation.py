@@ -1,4 +1,4 @@
-"""How well a model answers as its teacher does, on rows that it has not learned from. Pure numpy."""
+"""Agreement between a model's outputs and its teacher's on held-out rows. Pure numpy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation of two arrays [n], -1 … 1, ties sharing their mean rank; NaN where one of them is constant.
+    """Spearman's rank correlation, -1..1; ties get their mean rank. NaN if either is constant.
 
-    Pairs with a NaN are left out.
+    Arguments:
+        a, b: floats [n]; pairs with a NaN are left out.
 
     >>> round(spearman(np.array([1.0, 2, 3, 4]), np.array([0, 0, 5, 5])), 4)
     0.8944
@@ -24,15 +25,19 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Mean ranks, float64 [n], from 1."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
+    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[index]
 
 
-def f1(found: np.ndarray, right: np.ndarray) -> float:
-    """F1 of one label, 0 … 1, bool [n] each; NaN where neither has it anywhere.
+def f1(predicted: np.ndarray, expected: np.ndarray) -> float:
+    """F1 score of one label, 0..1; NaN if neither array has a positive.
+
+    Arguments:
+        predicted: bool [n].
+        expected: bool [n].
 
     >>> round(f1(np.array([True, True, False]), np.array([True, False, True])), 2)
     0.5
     """
-    total = int(found.sum()) + int(right.sum())
-    return 2 * int((found & right).sum()) / total if total else float("nan")
+    total = int(predicted.sum()) + int(expected.sum())
+    return 2 * int((predicted & expected).sum()) / total if total else float("nan")

@@ -1,9 +1,10 @@
-"""95% intervals for an accuracy whose rows come in clusters (several questions about one image).
+"""95% confidence intervals for an accuracy with clustered rows (several questions about one image).
 
-Wilson's interval, at the effective number of rows: the rows, divided by the design effect that the clusters show (the
-variance of the accuracy with whole clusters as the unit, over the variance it would have if rows were independent), and
-with Student's quantile for the number of clusters. Never narrower than for independent rows. Deterministic, no
-resampling, and sensible at 0% and 100%, where a bootstrap or a normal interval has no width. Pure numpy.
+Wilson's interval at the effective sample size: the number of rows divided by the design effect of
+the clusters (the variance of the accuracy with whole clusters as the unit, over its variance for
+independent rows), with Student's quantile for the number of clusters. Never narrower than for
+independent rows. Deterministic, no resampling, and sensible at 0% and 100%, where a bootstrap or a
+normal interval has no width. Pure numpy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ Z = 1.959963984540054
 
 
 def interval(correct: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
-    """Of the mean of `correct` (bool or float in [0, 1], [n]); `cluster`: int [n], equal for rows that belong together."""
+    """Confidence interval (low, high) of the mean of `correct`, fractions.
+
+    Arguments:
+        correct: bool or float in [0, 1], [n].
+        cluster: int [n], cluster labels.
+    """
     x = np.asarray(correct, np.float64)
     n = len(x)
     if n == 0:
@@ -25,7 +31,13 @@ def interval(correct: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
 
 
 def macro_interval(correct: np.ndarray, group: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
-    """Of the unweighted mean over groups of each group's mean; `group`: int [n]. A cluster may reach over groups."""
+    """Confidence interval (low, high) of the unweighted mean of the groups' means, fractions.
+
+    Arguments:
+        correct: bool or float in [0, 1], [n].
+        group: int [n], group labels.
+        cluster: int [n], cluster labels; a cluster may span several groups.
+    """
     x = np.asarray(correct, np.float64)
     n = len(x)
     if n == 0:
@@ -38,20 +50,21 @@ def macro_interval(correct: np.ndarray, group: np.ndarray, cluster: np.ndarray) 
 
 
 def _wilson(p: float, residual: np.ndarray, n: int, cluster: np.ndarray) -> tuple[float, float]:
-    """`residual` [n]: what each row adds to (estimate - truth), up to sign; it sums to 0."""
+    """Wilson's interval at the effective sample size.
+
+    `residual` [n]: each row's contribution to (estimate - truth), up to sign; sums to 0.
+    """
     _, cluster = np.unique(cluster, return_inverse=True)
     clusters = int(cluster.max()) + 1
     if clusters < 2:
-        return _bounds(p, 1.0, Z)  # one image: as good as one row
+        return _bounds(p, 1.0, Z)  # one cluster counts as one row
     sums = np.bincount(cluster, weights=residual)
     variance = float((sums**2).sum())
-    if (
-        not np.abs(residual).max() > 1e-12
-    ):  # all right or all wrong: nothing is seen of the clusters, so each is one row
+    if not np.abs(residual).max() > 1e-12:  # all right or all wrong: count each cluster as one row
         rows = float(clusters)
     else:
         rows = min(p * (1 - p) / max(variance, 1e-300), float(n))
-    return _bounds(p, max(rows, 1.0), student(clusters - 1))
+    return _bounds(p, max(rows, 1.0), student_t_quantile(clusters - 1))
 
 
 def _bounds(p: float, n: float, z: float) -> tuple[float, float]:
@@ -61,10 +74,12 @@ def _bounds(p: float, n: float, z: float) -> tuple[float, float]:
     return (max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p)))
 
 
-def student(degrees: int) -> float:
-    """The two-sided 95% quantile of Student's t, to 0.1% from 4 degrees on; exact for 1 and 2.
+def student_t_quantile(degrees: int) -> float:
+    """Two-sided 95% quantile of Student's t; exact for 1 and 2 degrees of freedom, within 0.1% from
+    4
+    on.
 
-    >>> [round(student(d), 2) for d in (1, 2, 5, 10, 30, 1000)]
+    >>> [round(student_t_quantile(d), 2) for d in (1, 2, 5, 10, 30, 1000)]
     [12.71, 4.3, 2.57, 2.23, 2.04, 1.96]
     """
     if degrees <= 2:

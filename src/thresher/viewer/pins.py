@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.errors import ConfigError
-from thresher.mixture.listed import WRITER, listed
+from thresher.mixture.row_lists import WRITER, rows_in_file
 from thresher.storage.atomic import remove_stale, write_bytes
 from thresher.types import digests_to_bytes
 
@@ -45,8 +45,8 @@ class Pins:
     def _read(self, name: str, flag: str, first: str | None) -> np.ndarray:
         path = self.path(name)
         if path.exists():
-            return listed(str(path), flag, self.pool) if path.stat().st_size else np.zeros(len(self.pool), bool)
-        return np.zeros(len(self.pool), bool) if first is None else listed(first, flag, self.pool)
+            return rows_in_file(str(path), flag, self.pool) if path.stat().st_size else np.zeros(len(self.pool), bool)
+        return np.zeros(len(self.pool), bool) if first is None else rows_in_file(first, flag, self.pool)
 
     def changed(self, rows: np.ndarray, state: str) -> tuple[np.ndarray, np.ndarray]:
         """(keep, drop) once `rows` are "pinned", "banned" or "free"; nothing is changed yet. Raises ConfigError."""

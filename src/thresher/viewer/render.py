@@ -15,7 +15,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from thresher import methods
 from thresher._version import __version__
-from thresher.console.words import share, short
+from thresher.console.formatting import format_percent, truncate
 from thresher.errors import ThresherError
 from thresher.html import environment as page_environment
 from thresher.html import printable
@@ -85,7 +85,7 @@ def _body(session: Session, shown: Shown, title: str) -> str:
     names = session.pool.source_names
     sizes = np.bincount(session.pool.source, minlength=len(names))
     largest = np.lexsort((np.arange(len(names)), -sizes))[:MOST_SOURCES].tolist()
-    sources = [(names[i], short(names[i]) or "(none)") for i in sorted(largest, key=lambda i: names[i]) if sizes[i]]
+    sources = [(names[i], truncate(names[i]) or "(none)") for i in sorted(largest, key=lambda i: names[i]) if sizes[i]]
     return _render(
         "view.html.jinja",
         title=title,
@@ -114,7 +114,7 @@ def changed(session: Session, shown: Shown, form: bool) -> dict[str, Any]:
     k, n = shown.kept, len(session.pool)
     return {
         "html": html,
-        "status": f"{k:,} of {n:,} rows kept ({share(k, n)}), chosen in {_seconds(shown.seconds)}.",
+        "status": f"{k:,} of {n:,} rows kept ({format_percent(k, n)}), chosen in {_seconds(shown.seconds)}.",
         "kept": k,
         "ask": {
             "method": shown.ask.method,
@@ -153,9 +153,9 @@ def _tiles(session: Session, shown: Shown) -> list[tuple[str, str, str]]:
     more, fewer = int((kept & ~session.saved).sum()), int((session.saved & ~kept).sum())
     against = f"+{more:,} −{fewer:,}" if more or fewer else "the same"
     out = [
-        ("Rows kept", share(k, n), f"{k:,} of {n:,}"),
-        ("Answer words", share(words, all_words), f"{words:,} of {all_words:,}"),
-        ("Images shown", share(images, all_images), f"{images:,} of {all_images:,}"),
+        ("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
+        ("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
+        ("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
         ("Against saved", against, f"rows of {session.folder.name}"),
     ]
     return [t for t in out if t[1] != "-"]

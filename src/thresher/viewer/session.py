@@ -1,6 +1,6 @@
 """One opened selection: what is asked of it now, and the rows that this gives. Chooses again in memory; no model ever runs.
 
-What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.memory`), the last few `Prepared`. A change
+What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.cache`), the last few `Prepared`. A change
 that cannot be made (a wrong setting, a column that is not stored) raises and leaves everything as it was. Writes pins. Safe to
 use from several threads: changes wait for each other, what is shown is a snapshot.
 """
@@ -27,8 +27,8 @@ from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import settings_of
-from thresher.mixture import Mixture, settled_for
-from thresher.mixture.memory import Memory
+from thresher.mixture import Mixture, resolve_mixture
+from thresher.mixture.cache import MixtureCache
 from thresher.report import folder as folders
 from thresher.report.select_report import command
 from thresher.samplers.ordering import SortCache, use_cache
@@ -44,7 +44,7 @@ from thresher.viewer.recall import NeedsModel, Recall
 from thresher.viewer.shown import Ask, Shown
 
 if TYPE_CHECKING:
-    from thresher.mixture import Settled
+    from thresher.mixture import ResolvedMixture
     from thresher.pools import Pool
 
 PREPARED = 2  # sets of columns kept ready: what is asked now, and what was asked before
@@ -68,7 +68,7 @@ class Session:
         self.config = self._config()
         self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
         self.handles = self._handles()
-        self.memory, self.recall, self.sort_cache = Memory(), Recall(self.pool), SortCache()
+        self.mixture_cache, self.recall, self.sort_cache = MixtureCache(), Recall(self.pool), SortCache()
         self.prepared: OrderedDict[Any, Prepared] = OrderedDict()
         self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
         self.lock = threading.RLock()
@@ -211,25 +211,25 @@ class Session:
         mixture = self.mixture(keep, drop)
         for path, mask in ((mixture.keep, keep), (mixture.drop, drop)):
             if path is not None:
-                self.memory.rows[path] = mask
+                self.mixture_cache.rows[path] = mask
         method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
-        settled = settled_for(mixture, self.pool, budget, self.store, ask.seed, None, self.memory)
-        prepared = self._prepared(method, settled, ask.seed)
+        resolved = resolve_mixture(mixture, self.pool, budget, self.store, ask.seed, None, self.mixture_cache)
+        prepared = self._prepared(method, resolved, ask.seed)
         with use_cache(self.sort_cache):
-            outcome = prepared.choose(method, budget, settled)
+            outcome = prepared.choose(method, budget, resolved)
         seconds = time.monotonic() - began
         return Shown(
             self.shown.number + 1, ask, keep, drop, self.run, self.folder,
             outcome=outcome, pool=self.pool, seconds=seconds,
         )  # fmt: skip
 
-    def _prepared(self, method: Method, settled: Settled, seed: int) -> Prepared:
+    def _prepared(self, method: Method, resolved: ResolvedMixture, seed: int) -> Prepared:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
         model, roles, target = self.model_of(method), self.roles_of(method), self.target_of(method)
-        signals = signals_of(method, model, roles, seed, settled.budget)
+        signals = signals_of(method, model, roles, seed, resolved.budget)
         aimed_at = target_signals_of(method, model, roles, seed)
         names = tuple((name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items())
-        within = hashlib.sha256(settled.within.tobytes()).digest()
+        within = hashlib.sha256(resolved.within.tobytes()).digest()
         key = (names, seed, within, model is None)
         if key not in self.prepared:
             repeated, leaked = self._leaks(method, model, roles, target)
@@ -237,7 +237,7 @@ class Session:
             made = prepare(
                 self.pool,
                 method,
-                settled,
+                resolved,
                 Means(self.store, seed, model, roles, on_missing=on_missing, force=self.config.force),  # type: ignore[arg-type]
                 target=target,
                 on_leak=None,

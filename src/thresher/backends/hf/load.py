@@ -22,7 +22,7 @@ from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
 from thresher.backends.hf.typed import TypedForward
 from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
-from thresher.extras import install
+from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
@@ -105,7 +105,7 @@ def _merge(model: Any, folder: Path) -> Any:
     try:
         from peft import PeftModel
     except ImportError as e:
-        raise MissingExtra(f"{folder} holds LoRA adapters, which need peft: {install('train')}") from e
+        raise MissingExtra(f"{folder} holds LoRA adapters, which need peft: {install_command('train')}") from e
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft's calls of transformers, not ours

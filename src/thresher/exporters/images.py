@@ -1,7 +1,7 @@
-"""How an exported record names its images: a path as the user wants it, or bytes.
+"""How exported records refer to images: by path or by bytes.
 
-An embedded image in a format that names files is written into the folder `NAME_images` beside the export NAME.json,
-under the hash of its content; paths then start from the export's folder.
+For formats that use paths, an embedded image is written to the folder `NAME_images` beside the
+export NAME.json, named by its content hash; paths are then relative to the export's folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 
-class Pictures:
+class ExportImages:
     """The images of one export to `path`."""
 
     def __init__(self, pool: Pool, path: Path, options: Options) -> None:
@@ -35,16 +35,16 @@ class Pictures:
         self.unread = 0
         self.first_unread = ""
         embedded = pool.index.embedded
-        # One folder cannot be the start of both kinds of paths.
+        # Image folder and export folder cannot both be the base of relative paths.
         self.absolute = options.absolute or (
             options.relative_to is None and bool(embedded.any()) and not bool(embedded.all())
         )
 
     def name(self, image: ImageRef) -> str:
-        """The path of an image in the export, its bytes written out where it has no file."""
+        """The path of an image in the export; writes its bytes to a file if it has none."""
         if image.data is None:
             if refusal(image.path):
-                return image.path  # it was never one that may be read: as the user wrote it
+                return image.path  # never readable: as the user wrote it
             if self.absolute:
                 return f"{self.root}/{image.path}" if is_remote(self.root) else os.path.join(self.root, image.path)
             if self.options.relative_to is not None and not is_remote(self.root):
@@ -63,7 +63,7 @@ class Pictures:
         return f"{self.folder.name}/{name}"
 
     def content(self, image: ImageRef) -> bytes | None:
-        """The bytes of an image; None, and counted, where it cannot be read."""
+        """The bytes of an image; None, and counted, if it cannot be read."""
         if image.data is not None:
             return image.data
         try:
@@ -74,12 +74,12 @@ class Pictures:
             return None
 
     def contents(self, images: list[ImageRef]) -> list[bytes] | None:
-        """The bytes of all images of a row; None where one of them cannot be read."""
+        """The bytes of all images of a row; None if one of them cannot be read."""
         found = [self.content(image) for image in images]
         return None if any(f is None for f in found) else [f for f in found if f is not None]
 
-    def remarks(self) -> tuple[str, ...]:
-        """What the user should know of the images, in words."""
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user about the images."""
         out: list[str] = []
         if self.written:
             where = "the current folder" if str(self.base) == "." else self.base

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.words import counted, share, short
-from thresher.html import TEXT, Card, Look, Message, Share
+from thresher.console.formatting import format_percent, pluralize, truncate
+from thresher.html import TEXT, Card, Message, NotebookView, Share
 from thresher.pools.cards import plain_cards
 
 if TYPE_CHECKING:
@@ -27,30 +27,39 @@ NOTES = 4
 SAID = 320  # characters of a message
 
 
-def pool_look(pool: Pool) -> Look:
+def pool_view(pool: Pool) -> NotebookView:
     """A pool: rows, images, sources, problems, and a row of each of its largest sources."""
     index, facts = pool.index, pool.facts
     n, images = len(pool), len(index.image_path)
     missing = facts["missing_images"]
     bad = int(((index.problem >= 0) | missing).sum())
     counts = (
-        ("Rows", f"{n:,}", f"in {counted(len(pool.sources), 'file')}"),
-        ("Images", f"{images:,}", f"shown in {counted(int((facts['images'] > 0).sum()))}"),
+        ("Rows", f"{n:,}", f"in {pluralize(len(pool.sources), 'file')}"),
+        ("Images", f"{images:,}", f"shown in {pluralize(int((facts['images'] > 0).sum()))}"),
         ("Sources", f"{len(pool.source_names):,}", ""),
-        ("Problems", counted(bad) if bad else "none", "`thresher doctor` explains" if bad else "that reading shows"),
+        ("Problems", pluralize(bad) if bad else "none", "`thresher doctor` explains" if bad else "that reading shows"),
     )
     by_kind: Counter[str] = Counter()
     for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
         by_kind[text.partition(":")[0]] += int((index.problem == code).sum())
-    notes = [f"{counted(number)}: {kind}" for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))]
+    notes = [f"{pluralize(number)}: {kind}" for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))]
     if missing.any():
-        notes.append(f"{counted(int(missing.sum()))}: an image that does not exist")
+        notes.append(f"{pluralize(int(missing.sum()))}: an image that does not exist")
     notes += pool.notes
     rows, why = rows_or_reason(lambda: _some_of(pool))
     lead = f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
     said = "A few rows, one of each of the largest sources." if len(pool.source_names) > 1 else "A few rows."
-    return Look(
-        name_of(pool), lead, counts, ("of rows",), source_shares(pool, None), (), cut(notes), said, tuple(rows), why
+    return NotebookView(
+        display_name(pool),
+        lead,
+        counts,
+        ("of rows",),
+        source_shares(pool, None),
+        (),
+        cut(notes),
+        said,
+        tuple(rows),
+        why,
     )
 
 
@@ -97,7 +106,7 @@ def source_shares(pool: Pool, kept: np.ndarray | None) -> tuple[Share, ...]:
     if len(names) < 2:
         return ()
     largest = _largest(pool)
-    groups = [(short(names[i]) or "(none)", [i]) for i in largest]
+    groups = [(truncate(names[i]) or "(none)", [i]) for i in largest]
     rest = np.setdiff1d(np.flatnonzero(counts), largest)
     if len(rest):
         groups.append((f"{len(rest):,} smaller", rest.tolist()))
@@ -109,7 +118,7 @@ def source_shares(pool: Pool, kept: np.ndarray | None) -> tuple[Share, ...]:
         Share(
             name,
             tuple(float(100 * rows[i] / max(whole, 1) / top) for rows, whole in parts),
-            tuple(share(int(rows[i]), whole) for rows, whole in parts),
+            tuple(format_percent(int(rows[i]), whole) for rows, whole in parts),
         )
         for i, (name, _) in enumerate(groups)
     )
@@ -123,6 +132,6 @@ def cut(notes: list[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def name_of(pool: Pool) -> str:
+def display_name(pool: Pool) -> str:
     """The file's name, or what opens the pool where that is short."""
     return (pool.path.name if len(pool.sources) == 1 else pool.spec)[:120] or "a pool"

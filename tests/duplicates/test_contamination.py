@@ -1,4 +1,4 @@
-"""`find_leaks`: rows of a training pool that stand in an evaluation set, however they were disguised."""
+"""`find_contamination`: rows of a training pool that stand in an evaluation set, however they were disguised."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from thresher.duplicates import Leak, find_leaks
-from thresher.duplicates.leaks import questions
+from thresher.duplicates import Contamination, find_contamination
+from thresher.duplicates.contamination import questions
 from thresher.pools import Pool, open_pool
 from thresher.types import ImageRef, Sample, Turn
 
@@ -76,24 +76,24 @@ def test_every_disguise_is_found_and_nothing_else(tmp_path: Path, test_set: Pool
     ]
     train = pool(folder, rows)
     expected = [
-        Leak(0, 0, "exact"),
-        Leak(1, 1, "exact"),
-        Leak(2, 2, "exact"),
-        Leak(3, 0, "re-encoded"),
-        Leak(4, 1, "re-encoded"),
-        Leak(5, 3, "near"),
-        Leak(6, 4, "near"),
-        Leak(7, 5, "exact"),
+        Contamination(0, 0, "exact"),
+        Contamination(1, 1, "exact"),
+        Contamination(2, 2, "exact"),
+        Contamination(3, 0, "re-encoded"),
+        Contamination(4, 1, "re-encoded"),
+        Contamination(5, 3, "near"),
+        Contamination(6, 4, "near"),
+        Contamination(7, 5, "exact"),
     ]
-    assert find_leaks(train, test_set) == expected
-    assert find_leaks(train, test_set, near=False) == [leak for leak in expected if leak.kind == "exact"]
+    assert find_contamination(train, test_set) == expected
+    assert find_contamination(train, test_set, near=False) == [leak for leak in expected if leak.kind == "exact"]
 
 
 def test_any_question_of_a_conversation_leaks(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
     picture(2).save(tmp_path / "2.png")
     chat = make_row("chat", "2.png", "<image>\nWhere is it?", "Here.")
     chat["conversations"] += [{"from": "human", "value": "What is box 2?"}, {"from": "gpt", "value": "Red."}]
-    assert find_leaks(pool(tmp_path, [chat]), test_set) == [Leak(0, 2, "exact")]
+    assert find_contamination(pool(tmp_path, [chat]), test_set) == [Contamination(0, 2, "exact")]
 
 
 def test_pictures_that_cannot_be_read_match_nothing(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
@@ -102,7 +102,7 @@ def test_pictures_that_cannot_be_read_match_nothing(tmp_path: Path, test_set: Po
         make_row("x", "0.png", "<image>\nWhat is box 0?", "Red."),
         make_row("y", "gone.png", "<image>\nSame?", "No."),
     ]
-    assert find_leaks(pool(tmp_path, rows), test_set) == []
+    assert find_contamination(pool(tmp_path, rows), test_set) == []
 
 
 def test_a_later_question_about_text_counts_with_those_before_it() -> None:
@@ -122,7 +122,7 @@ def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(tmp_path: Pa
         if not target.exists():
             Image.open(data / "images" / record["image"]).convert("RGB").save(target, quality=75)
         record["image"] = str(target.relative_to(tmp_path))
-    found = find_leaks(pool(tmp_path, records), test)
+    found = find_contamination(pool(tmp_path, records), test)
     assert [(leak.row, leak.other_row, leak.kind) for leak in found] == [(i, i, "re-encoded") for i in range(400)]
     train = open_pool(data / "train.json", data / "images")
-    assert find_leaks(train, test) == []
+    assert find_contamination(train, test) == []

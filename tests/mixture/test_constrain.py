@@ -17,8 +17,8 @@ from thresher.cli import main
 from thresher.engine.columns import compute
 from thresher.errors import ConfigError
 from thresher.mixture import Mixture
-from thresher.mixture.choose import interleaved
-from thresher.mixture.quotas import Bounds, targets
+from thresher.mixture.constrain import interleaved
+from thresher.mixture.quotas import Bounds, group_targets
 from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
@@ -119,7 +119,7 @@ def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("quota", "words"),
     [
-        (("source0=200",), "asks for at least 200 rows and 100 can be taken"),
+        (("source0=200",), "requires at least 200 rows and 100 are available"),
         (("source0=50%", "source1=60%"), "45 (source0) + 54 (source1) = 99 rows at least, and the budget is 90"),
         (
             ("source0=..10%", "source1=..5", "source2=..5"),
@@ -164,7 +164,7 @@ def test_targets_are_the_nearest_that_hold() -> None:
         free_low, free_high = np.maximum(low - given, 0), high - given
         total = int(rng.integers(free_low.sum(), free_high.sum() + 1))
         chosen = rng.multinomial(total, there / there.sum())
-        out = targets(Bounds(low, high, given, there), chosen, total)
+        out = group_targets(Bounds(low, high, given, there), chosen, total)
         assert out.sum() == total and (out >= free_low).all() and (out <= free_high).all()
         if (free_low <= chosen).all() and (chosen <= free_high).all():
             assert out.tolist() == chosen.tolist()
@@ -197,7 +197,7 @@ def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(tmp_path: Pa
     pool = pool_of(tmp_path, texts(300))
     out = select(pool, "90", store, Stingy(), quota=("source0=25..",))
     assert sources(pool, out.rows)["source0"] == 25
-    assert any("15 rows were drawn at random for a quota" in note for note in out.notes)
+    assert any("15 rows were sampled at random for a quota" in note for note in out.notes)
 
 
 # ---------------------------------------------------------------------------------------------- keep, drop, filter
@@ -227,7 +227,7 @@ def test_kept_rows_count_for_their_quota(tmp_path: Path, store: Store) -> None:
     keep = names(tmp_path, [f"row:{r}" for r in mine])
     out = select(pool, "20", store, keep=keep, quota=("source0=6",))
     assert sources(pool, out.rows)["source0"] == 6 and set(mine) <= set(out.rows.tolist())
-    with pytest.raises(ConfigError, match="allows 4 rows and 5 are taken in any case"):
+    with pytest.raises(ConfigError, match="allows 4 rows and 5 are always taken"):
         select(pool, "20", store, keep=keep, quota=("source0=4",))
 
 
@@ -298,7 +298,7 @@ def test_filters_that_mean_nothing_here_are_refused(tmp_path: Path, store: Store
     pool = pool_of(tmp_path, texts(30))
     with pytest.raises(ConfigError, match=r"no row has 'lenght'\. Did you mean 'length'\?"):
         select(pool, "5", store, filter=("lenght < 5",))
-    with pytest.raises(ConfigError, match="id holds no number"):
+    with pytest.raises(ConfigError, match="id has no numbers"):
         select(pool, "5", store, filter=("id < 5",))
     with pytest.raises(ConfigError, match="No row is left"):
         select(pool, "5", store, filter=("length > 5000",))
@@ -345,11 +345,11 @@ def test_unscorable_rows_are_kept_dropped_or_drawn(tmp_path: Path, store: Store)
     drawn = select(pool, "30", store, HighestLoss(), Model(), unscorable="random")
     assert video[drawn.rows].sum() == 10 and len(drawn.rows) == 30
     assert any(
-        "20 rows that no model here can score (videos, audio, too long): 10 of them drawn" in n for n in drawn.notes
+        "20 rows that no model can score (videos, audio, too long): 10 of them sampled" in n for n in drawn.notes
     )
     other = select(pool, "30", store, HighestLoss(), Model(), unscorable="random", seed=1)
     assert set(other.rows[video[other.rows]].tolist()) != set(drawn.rows[video[drawn.rows]].tolist())
-    with pytest.raises(ConfigError, match="more than the budget of 10"):
+    with pytest.raises(ConfigError, match="exceed the budget of 10"):
         select(pool, "10", store, HighestLoss(), Model(), unscorable="keep")
 
 
@@ -380,7 +380,7 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
         got = tokens[out.rows].sum()
         if method.name == "first_ties":  # estimated
             assert 1000 - tokens.max() < got <= 1000
-        assert out.budget == len(out.rows) and any("of 1,000 asked" in n for n in out.notes)
+        assert out.budget == len(out.rows) and any("of 1,000 requested" in n for n in out.notes)
     everything = select(pool, "1Mtok", store)
     assert len(everything.rows) == 300
 
@@ -434,7 +434,7 @@ def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
     output.write(out, pool, None, tmp_path / "out")
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["quota"] == ["source0=15"] and told["filter"] == ["length < 15"]
-    assert Mixture.of(told) == out.recipe.mixture
+    assert Mixture.from_mapping(told) == out.recipe.mixture
     table = output.signals_table(tmp_path / "out")
     short = pool.facts["answer_words"] < 15
     assert [v is not None for v in table["loss.nll"].to_pylist()] == short.tolist()

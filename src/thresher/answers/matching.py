@@ -1,7 +1,7 @@
-"""Which candidate a generated text means, so that "B. a dog" or "Yes, there is." counts where the answer is B or yes.
+"""Match generated text to a candidate, so that "B. a dog" or "Yes, there is." count as B or yes.
 
-Only for rows whose candidates are known. Strict: a text that could mean two candidates, or none clearly, stays as it is
-and is then compared as a whole.
+Only for rows with known candidates. Strict: a text that could mean two candidates, or none clearly,
+is left unchanged and then compared as a whole.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 
 from thresher.answers.candidates import PAIRS, Candidates
 from thresher.answers.normalise import normalise
-from thresher.answers.prose import named_option
+from thresher.answers.parsing import parse_option
 
 _WORD_FIRST = re.compile(r"\W*(\w+)\s*(?:[,.;:!]|$)")
 
 
-def read(text: str, offered: Candidates) -> str:
-    """The candidate that `text` means, else `text` itself.
+def match_candidate(text: str, offered: Candidates) -> str:
+    """The candidate that `text` means, else `text` unchanged.
 
     >>> letters = Candidates(("A", "B"), ("A", "B"), ("a cat", "a dog"))
-    >>> [read(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A big dog")]
+    >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A big dog")]
     ['B', 'A', 'B', 'B', 'A big dog']
-    >>> [read(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are red.")]
+    >>> [match_candidate(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are red.")]
     ['yes', 'no', 'No dogs are red.']
     """
     plain = normalise(text)
@@ -32,8 +32,8 @@ def read(text: str, offered: Candidates) -> str:
         says = [normalise(o) for o in offered.options]
         if says.count(plain) == 1:
             return offered.texts[says.index(plain)]
-        if (at := named_option(text, offered.letters)) is not None:
-            return offered.texts[at]
+        if (index := parse_option(text, offered.letters)) is not None:
+            return offered.texts[index]
     elif tuple(forms) in PAIRS and (first := _WORD_FIRST.match(text)) and normalise(first[1]) in forms:
         return offered.texts[forms.index(normalise(first[1]))]
     return text

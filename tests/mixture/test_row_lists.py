@@ -15,7 +15,7 @@ import pytest
 from tests.text_pools import FirstTies
 from thresher import exporters
 from thresher.errors import ConfigError
-from thresher.mixture.listed import listed
+from thresher.mixture.row_lists import rows_in_file
 from thresher.pools import Pool, open_pool
 from thresher.report.folder import read_failures
 from thresher.selection import folder as output
@@ -52,7 +52,7 @@ def pool_of(folder: Path, rows: list[dict[str, Any]], name: str = "pool.jsonl") 
 
 
 def named(path: Path, pool: Pool) -> list[int]:
-    return np.flatnonzero(listed(str(path), "--keep", pool)).tolist()
+    return np.flatnonzero(rows_in_file(str(path), "--keep", pool)).tolist()
 
 
 def select(pool: Pool, folder: Path, budget: str = "3") -> Path:

@@ -1,7 +1,7 @@
-"""What a model means that was asked for a number or an option and wrote a sentence: read strictly, or not at all.
+"""Strict parsing of a rating or an option from generated text.
 
-A text that could mean two answers, or was cut off before its answer, means none: it is counted, and nothing is guessed.
-Pure text, linear in its length.
+A text that could mean two answers, or was cut off before its answer, means none: nothing is
+guessed. Pure functions, linear in the text's length.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _OPTION_OR = re.compile(r"\b[A-Z]\)?\s{0,3}(?:\bor\b|\band\b|/|&)\s{0,3}(?i:opti
 _OPTION_DENIED = re.compile(r"\b(?:not|isn't|never|neither|nor|wrong|incorrect)\b", re.IGNORECASE)
 
 
-def without_reasoning(text: str) -> str:
-    """A generated text without the train of thought before its answer; "" where the thought never ended.
+def strip_reasoning(text: str) -> str:
+    """Generated text without the reasoning before its answer; "" if the reasoning never ended.
 
-    >>> without_reasoning("<think>from 0 to 5</think>4"), without_reasoning("<think>The user wants"), without_reasoning("4")
+    >>> strip_reasoning("<think>from 0 to 5</think>4"), strip_reasoning("<think>The user wants"), strip_reasoning("4")
     ('4', '', '4')
     """
     ends = [m.end() for m in _ENDS.finditer(text)]
@@ -69,19 +69,24 @@ def without_reasoning(text: str) -> str:
     return (rest[: begins.start()] if begins else rest).strip()
 
 
-def whole_number(text: str, finished: bool = True) -> int | None:
-    """The whole number 0 … 5 that a text gives as its rating; None where it gives none, or it is not clear which.
+def parse_rating(text: str, finished: bool = True) -> int | None:
+    """The rating 0..5 that a text gives; None if it gives none or is ambiguous.
 
-    Read are: a number alone or in front ("4", "4. It shows…"), behind a word of rating ("Score: 4", "I'd give it a 4"), of
-    five ("4/5", "4 out of 5"), and on a last line of its own. A scale ("0 to 5", "(0-5)") is no rating; on a scale with
-    another end nothing is read. `finished`: the model ended the text itself; else a number at its very end may go on.
+    Accepted: a number alone or at the start ("4", "4. It shows…"), after a rating word ("Score: 4",
+    "I'd give it a 4"), out of five ("4/5", "4 out of 5"), and on a last line of its own. A scale
+    ("0 to 5", "(0-5)") is not a rating; ratings on other scales are not accepted.
 
-    >>> [whole_number(t) for t in ("4", "Helpfulness (0-5): 4", "I'd rate it 3 out of 5.", "**Rating:** 4/5")]
+    Arguments:
+        text: the generated text.
+        finished: whether the model ended the text itself; if not, a number at the very end may be
+            incomplete and is ignored.
+
+    >>> [parse_rating(t) for t in ("4", "Helpfulness (0-5): 4", "I'd rate it 3 out of 5.", "**Rating:** 4/5")]
     [4, 4, 3, 4]
-    >>> [whole_number(t) for t in ("On a scale of 0 to 5, I", "3 dogs", "between 3 and 4", "8/10", "4.5", "-1", "four")]
+    >>> [parse_rating(t) for t in ("On a scale of 0 to 5, I", "3 dogs", "between 3 and 4", "8/10", "4.5", "-1", "four")]
     [None, None, None, None, None, None, None]
     """
-    plain = unicodedata.normalize("NFKC", _end_of(without_reasoning(text)))
+    plain = unicodedata.normalize("NFKC", _end_of(strip_reasoning(text)))
     plain = _EMPHASIS.sub("", re.sub("[−‒–—―]", "-", plain)).strip()
     if any(m[1] != "5" for m in _SCALE.finditer(plain)):
         return None
@@ -115,12 +120,14 @@ def whole_number(text: str, finished: bool = True) -> int | None:
 
 
 def _end_of(text: str) -> str:
-    """The end of a long text, behind a word, so that a number there does not look like the text's first."""
+    """The end of a long text, after a word, so that a number there does not count as the text's
+    first.
+    """
     return text if len(text) <= _READ else f"text {text[-_READ:]}"
 
 
 def _denied(before: str, label: re.Match[str]) -> bool:
-    """Whether the words between label and number, or right before the label, take it back: "not a 4", "at least 3"."""
+    """Whether the words around the label negate the number: "not a 4", "at least 3"."""
     return bool(
         _DENIED.search(label[0]) or re.search(r"(?:\bnot|\bnever|n't)\s+(?:\w+\s+){0,2}$", before[: label.start()])
     )
@@ -130,15 +137,15 @@ def _on_its_own_line(before: str) -> bool:
     return bool(re.search(r"\n[^\w\n]*$", before))
 
 
-def named_option(text: str, letters: Sequence[str]) -> int | None:
-    """The option whose letter a text gives as its answer, as a position in `letters`; None: none, or not clear which.
+def parse_option(text: str, letters: Sequence[str]) -> int | None:
+    """Index in `letters` of the option that a text names; None if it names none or is ambiguous.
 
-    >>> [named_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog", "I think so")]
+    >>> [parse_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog", "I think so")]
     [1, 1, 2, 0, None, None]
-    >>> named_option("not B", "ABC"), named_option("The answer is not A.", "ABC"), named_option("A or B", "ABC")
+    >>> parse_option("not B", "ABC"), parse_option("The answer is not A.", "ABC"), parse_option("A or B", "ABC")
     (None, None, None)
     """
-    plain = _EMPHASIS.sub("", _end_of(without_reasoning(text))).strip()
+    plain = _EMPHASIS.sub("", _end_of(strip_reasoning(text))).strip()
     if only := _OPTION_ONLY.fullmatch(plain):
         named = [only[1].upper()]
     elif first := _OPTION_FIRST.match(plain):

@@ -1,7 +1,8 @@
-"""What settling a mixture reads, kept for the next time: files of row names, record fields, filters, copies, prompts' tokens.
+"""Cache of what resolving a mixture reads: row lists, record fields, filters, duplicates, token
+counts.
 
-`settled_for` asks this object and nothing else, so that a caller who settles the same pool again and again (the viewer) reads
-it once. A fresh one remembers nothing yet. Reads what it is asked for; must be used with one pool and one store.
+A caller that resolves mixtures of the same pool repeatedly (the viewer) reads each of them once.
+Must be used with one pool and one store.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.mixture.columns import PoolColumns
-from thresher.mixture.filters import satisfied
-from thresher.mixture.listed import listed
+from thresher.mixture.filters import matches
+from thresher.mixture.row_lists import rows_in_file
 from thresher.mixture.spec import Filter
 from thresher.mixture.tokens import TokenBudget, TokenCounts
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from thresher.storage.columns import Store
 
 
-class Memory:
-    """`rows`: file -> bool [n]; what stands there is taken for the rows that the file names, and the file is not read."""
+class MixtureCache:
+    """Initially empty. `rows`: file -> bool [n], used instead of reading the file."""
 
     def __init__(self) -> None:
         self.rows: dict[str, np.ndarray] = {}
@@ -37,22 +38,22 @@ class Memory:
         self._counts: dict[tuple[object, ...], TokenCounts] = {}
         self._copies: dict[tuple[object, ...], Representatives] = {}
 
-    def listed(self, path: str, flag: str, pool: Pool) -> np.ndarray:
-        """bool [n]; not to be written to. Raises as `listed.listed`."""
-        return self.rows[path] if path in self.rows else listed(path, flag, pool)
+    def rows_in_file(self, path: str, flag: str, pool: Pool) -> np.ndarray:
+        """bool [n], read-only. Raises as `row_lists.rows_in_file`."""
+        return self.rows[path] if path in self.rows else rows_in_file(path, flag, pool)
 
     def columns(self, pool: Pool, names: Sequence[str]) -> PoolColumns:
-        """Columns by name; the records are read when a field of theirs is asked for."""
+        """Columns by name; records are read when one of their fields is requested."""
         return self._columns.setdefault(tuple(names), PoolColumns(pool, names))
 
-    def satisfied(self, rule: Filter, columns: PoolColumns) -> np.ndarray:
-        """bool [n]; not to be written to. Raises as `filters.satisfied`."""
+    def matches(self, rule: Filter, columns: PoolColumns) -> np.ndarray:
+        """bool [n], read-only. Raises as `filters.matches`."""
         if rule.text not in self._satisfied:
-            self._satisfied[rule.text] = satisfied(rule, columns)
+            self._satisfied[rule.text] = matches(rule, columns)
         return self._satisfied[rule.text]
 
     def counts(self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None) -> TokenCounts:
-        """Tokens of each row as far as its text and the model's processor tell: the caller's own, to be measured."""
+        """Estimated tokens of each row. A copy that the caller may update with measured counts."""
         key = (budget.total, None if model is None else model.identity)
         if key not in self._counts:
             self._counts[key] = TokenCounts(pool, budget, model)
@@ -74,7 +75,7 @@ class Memory:
         model: ModelHandle | None = None,
         score: bool = True,
     ) -> Representatives:
-        """As `duplicates.stage.representatives`; only the latest answer of each kind is kept."""
+        """As `duplicates.stage.representatives`; keeps only the latest result."""
         from thresher.duplicates.stage import representatives
 
         rows = hashlib.sha256(within.tobytes() + keep.tobytes()).digest()

@@ -1,4 +1,4 @@
-"""Numbers and names as sentences and tables show them."""
+"""Numbers and names as text for messages and tables."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-LONGEST_NAME = 60  # characters of a source's name
+LONGEST_NAME = 60  # characters of a source name
 
 
-def counted(n: int, noun: str = "row") -> str:
-    """ "1 row", "1,234 rows"."""
+def pluralize(n: int, noun: str = "row") -> str:
+    """A count with its noun: "1 row", "1,234 rows"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def duration(seconds: float | None) -> str:
-    """
-    >>> [duration(s) for s in (None, 0.2, 4.24, 75, 7325)]
+def format_duration(seconds: float | None) -> str:
+    """Seconds as text with at most two units; "?" for None.
+
+    >>> [format_duration(s) for s in (None, 0.2, 4.24, 75, 7325)]
     ['?', '0.2 s', '4 s', '1 min 15 s', '2 h 2 min']
     """
     if seconds is None:
@@ -31,15 +32,15 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def share(part: int, whole: int) -> str:
-    """`part` of `whole` in percent with one decimal, "-" where there is no whole."""
+def format_percent(part: int, whole: int) -> str:
+    """`part` of `whole` as a percentage with one decimal; "-" if `whole` is 0."""
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
-def short(name: str) -> str:
-    """A source's name as charts and sentences show it: some pools have a path or a URL there, of any length.
+def truncate(name: str) -> str:
+    """A source name shortened for charts and messages: some pools have long paths or URLs as names.
 
-    >>> short("ocr_vqa"), len(short("x" * 300))
+    >>> truncate("ocr_vqa"), len(truncate("x" * 300))
     ('ocr_vqa', 60)
     """
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

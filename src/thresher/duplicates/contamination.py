@@ -1,0 +1,210 @@
+"""Contamination: training rows that repeat questions of an evaluation or validation set.
+
+Used by `doctor --eval`, `compare --eval` and methods with a validation target. Compared is a
+question with the decoded pixels of its images, whatever the answer and the image files: a
+conversation matches if any of its questions does. A later question of a text-only conversation is
+compared together with those before it ("Why?" alone is not specific).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from thresher.console.progress import NoProgress, Progress
+from thresher.duplicates import image, text
+from thresher.duplicates.near import near_images, near_texts
+from thresher.duplicates.signals import iter_image_signatures
+from thresher.extras import install_command, missing_modules, require
+from thresher.types import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from thresher.pools import Pool
+
+Kind = Literal["exact", "re-encoded", "near"]
+KINDS: tuple[Kind, ...] = ("exact", "re-encoded", "near")
+ROWS = 4096  # read at once
+SIMILAR = 0.7  # of two questions; lower than for duplicates: a missed match is worse than a dropped row
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """A row of the pool and the first row of the other pool that it repeats.
+
+    kind: "exact" = the same question (except case and white space) about the same pixels;
+    "re-encoded" = the same question about an image that was saved again or resized; "near" = a
+    similarly worded question about the same or a re-encoded image.
+    """
+
+    row: int
+    other_row: int
+    kind: Kind
+
+
+@dataclass
+class _Units:
+    """Questions of a pool, one entry each, with the images of their row."""
+
+    row: list[int]
+    question: list[str]
+    images: list[tuple[bytes, ...]]  # contents
+    marks: dict[bytes, np.ndarray]  # content -> MARK scalar
+
+
+def only_exact_note() -> str:
+    """The note for installations that find exact matches only; "" if near ones are found too."""
+    lacking = missing_modules("duplicates")
+    if not lacking:
+        return ""
+    return (
+        "Only exact copies of questions were searched, not reworded ones or re-encoded images: "
+        f"those need {' and '.join(lacking)} ({install_command('duplicates')})."
+    )
+
+
+def find_contamination(
+    pool: Pool, other: Pool, near: bool | None = True, *, progress: Progress | None = None
+) -> list[Contamination]:
+    """Rows of `pool` that repeat a question of `other`, by row; of several matches the most exact.
+
+    Reads every image of both pools. Rows with unreadable images or records match nothing.
+
+    Arguments:
+        pool: training rows.
+        other: evaluation rows.
+        near: True: also "re-encoded" and "near". False: only "exact". None: whatever is installed.
+        progress: receives progress reports.
+
+    Raises MissingExtra, before anything is read, if `near` is True and a package is missing.
+    """
+    if near is None:
+        near = not missing_modules("duplicates")
+    if near:
+        require("duplicates", "Looking for near copies of questions")
+    progress = progress or NoProgress()
+    signature = image.image_signature if near else image.content_signature
+    ours = _units(pool, "reading the pool", progress, signature)
+    theirs = _units(other, "reading the other pool", progress, signature)
+    found: dict[int, tuple[int, int]] = {}  # row -> (place in KINDS, row of the other)
+
+    def keep(row: int, other_row: int, kind: int) -> None:
+        found[row] = min(found.get(row, (kind, other_row)), (kind, other_row))
+
+    by_key: dict[tuple[str, tuple[bytes, ...]], int] = {}
+    for row, asked, images in zip(theirs.row, theirs.question, theirs.images, strict=True):
+        by_key.setdefault((asked, images), row)
+    for row, asked, images in zip(ours.row, ours.question, ours.images, strict=True):
+        hit = by_key.get((asked, images))
+        if hit is not None:
+            keep(row, hit, 0)
+    if near:
+        for i, j, kind in _near(ours, theirs):
+            keep(ours.row[i], theirs.row[j], kind)
+    return [Contamination(row, other_row, KINDS[kind]) for row, (kind, other_row) in sorted(found.items())]
+
+
+def _units(pool: Pool, label: str, progress: Progress, signature: Callable[[Image], image.ImageSignature]) -> _Units:
+    out = _Units([], [], [], {})
+    progress.start(label, len(pool), 0)
+    try:
+        for start in range(0, len(pool), ROWS):
+            rows = np.arange(start, min(start + ROWS, len(pool)))
+            samples = pool.samples(rows)
+            for first, seen in iter_image_signatures(samples, pool, signature):
+                for i, signatures in enumerate(seen, first):
+                    if isinstance(signatures, str) or samples[i].problem.startswith("unreadable"):
+                        continue
+                    for one in signatures:
+                        if one.mark:
+                            mark = np.frombuffer(one.mark, image.PERCEPTUAL)[0]
+                            out.marks[one.content] = mark
+                    for asked in questions(samples[i]):
+                        out.row.append(int(rows[i]))
+                        out.question.append(asked)
+                        out.images.append(tuple(x.content for x in signatures))
+                progress.advance(len(seen))
+    finally:
+        progress.finish()
+    return out
+
+
+def questions(sample: Sample) -> list[str]:
+    """A row's questions, normalised. Empty ones count if the row has images."""
+    asked = [t.text for t in sample.turns if t.role in ("user", "unknown")]
+    if not sample.images:  # text only: with what was asked before
+        asked = ["\n".join(asked[: i + 1]) for i in range(len(asked))]
+    return [q for q in dict.fromkeys(text.normalise_question(a) for a in asked) if q or sample.images]
+
+
+def _near(ours: _Units, theirs: _Units) -> Iterator[tuple[int, int, int]]:
+    """(index in ours, index in theirs, index in KINDS) of near matches."""
+    different = {q: i for i, q in enumerate(dict.fromkeys(ours.question + theirs.question))}
+    signature = text.signatures(different)
+    yield from _text_only_matches(ours, theirs, different, signature)
+    similar = _similar_images(ours, theirs)
+    here, there = _by_first(ours), _by_first(theirs)
+    for a, b in similar:  # a dict keeps its order
+        for i in here.get(a, []):
+            for j in there.get(b, []):
+                if not _same_others(ours.images[i], theirs.images[j], similar):
+                    continue
+                p, q = different[ours.question[i]], different[theirs.question[j]]
+                if p == q:
+                    yield i, j, 1
+                elif float(text.similarity(signature[[p]], signature[[q]])[0]) >= SIMILAR:
+                    yield i, j, 2
+
+
+def _text_only_matches(
+    ours: _Units, theirs: _Units, different: dict[str, int], signature: np.ndarray
+) -> Iterator[tuple[int, int, int]]:
+    plain = [[i for i, images in enumerate(units.images) if not images] for units in (ours, theirs)]
+    if not plain[0] or not plain[1]:
+        return
+    numbers = sorted(
+        {different[u.question[i]] for u, indices in zip((ours, theirs), plain, strict=True) for i in indices}
+    )
+    place = {number: i for i, number in enumerate(numbers)}
+    beside: dict[int, list[int]] = {i: [] for i in range(len(numbers))}
+    for a, b in near_texts(signature[numbers], threshold=SIMILAR).tolist():
+        beside[a].append(b)
+        beside[b].append(a)
+    first_of_theirs: dict[int, int] = {}
+    for j in plain[1]:
+        first_of_theirs.setdefault(place[different[theirs.question[j]]], j)
+    for i in plain[0]:
+        for b in beside[place[different[ours.question[i]]]]:
+            if b in first_of_theirs:
+                yield i, first_of_theirs[b], 2
+
+
+def _similar_images(ours: _Units, theirs: _Units) -> dict[tuple[bytes, bytes], bool]:
+    """(content of ours, content of theirs) of similar images, equal ones included; in a fixed
+    order.
+    """
+    contents = sorted(ours.marks.keys() | theirs.marks.keys())
+    out = {(c, c): True for c in contents if c in ours.marks and c in theirs.marks}
+    if contents:
+        marks = np.array([ours.marks[c] if c in ours.marks else theirs.marks[c] for c in contents], image.PERCEPTUAL)
+        for a, b in near_images(marks).tolist():
+            for x, y in ((contents[a], contents[b]), (contents[b], contents[a])):
+                if x in ours.marks and y in theirs.marks:
+                    out[x, y] = True
+    return out
+
+
+def _by_first(units: _Units) -> dict[bytes, list[int]]:
+    out: dict[bytes, list[int]] = {}
+    for i, images in enumerate(units.images):
+        if images:
+            out.setdefault(images[0], []).append(i)
+    return out
+
+
+def _same_others(a: tuple[bytes, ...], b: tuple[bytes, ...], similar: dict[tuple[bytes, bytes], bool]) -> bool:
+    return len(a) == len(b) and all((x, y) in similar for x, y in zip(a[1:], b[1:], strict=True))

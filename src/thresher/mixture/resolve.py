@@ -1,0 +1,331 @@
+"""Resolve a mixture: what a run does before scoring (`resolve_mixture`) and after it (`choose`).
+
+Reads the pool's records, files of row lists and, for near duplicates, the store. The arithmetic is
+in `quotas`, `constrain` and `tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thresher.console.formatting import pluralize
+from thresher.errors import ConfigError
+from thresher.mixture.cache import MixtureCache
+from thresher.mixture.constrain import KEEP, METHOD, UNSCORABLE, ForcedRows, SelectFn, constrained_selection
+from thresher.mixture.quotas import Groups, bounds, columns_of, groups
+from thresher.mixture.spec import Mixture, parse_filter, parse_quota
+from thresher.mixture.tokens import TokenCounts, describe_budget, estimate_rows, largest_selection, parse_tokens
+from thresher.samplers import largest_remainder
+from thresher.types import Budget, Columns, Findings, Selection
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+    from thresher.pools import Pool
+    from thresher.storage.columns import Store
+
+UNSCORABLE_ERRORS = ("video:", "audio:", "too long:")  # prefixes of errors of valid rows
+
+
+@dataclass(frozen=True)
+class PoolSelection:
+    """A selection over pool rows.
+
+    `rows`: int64 [k], best first, a subset of `considered`. `considered`: int64 [c]. `evidence`:
+    name -> array [c].
+    """
+
+    rows: np.ndarray
+    considered: np.ndarray
+    evidence: dict[str, np.ndarray]
+    notes: list[str]
+    findings: Findings | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedMixture:
+    """What a run does about a mixture. All arrays are [n] in pool order."""
+
+    mixture: Mixture
+    pool: Pool
+    budget: int  # number of rows; an estimate for a budget in tokens
+    within: np.ndarray  # bool: rows that are scored and given to the method
+    keep: np.ndarray  # bool: rows that are always taken
+    groups: Groups | None
+    counts: TokenCounts | None
+    evidence: Mapping[str, np.ndarray]  # further reasons
+    notes: tuple[str, ...]
+    copies: np.ndarray | None = None  # int64 [c, 2]: duplicates left out, and the row kept for each
+    compared: np.ndarray | None = None  # bool: rows among which duplicates were searched
+
+    def is_unscorable(self, error: str) -> bool:
+        """Whether a row with this error counts for --unscorable rather than as a failure."""
+        return self.mixture.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
+
+    def choose(self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray) -> PoolSelection:
+        """Select rows.
+
+        Arguments:
+            method: the method.
+            columns: c rows.
+            considered: int64 [c], the pool rows of `columns`.
+            aside: int64 [a], unscorable pool rows in a seeded order.
+        """
+        if self.counts is None:
+            return self._choose(method, columns, considered, aside, self.budget)
+        self.counts.use_measured(columns, considered)
+        tokens = self.counts.tokens
+        most = len(considered) + self._outside_keep(considered, aside)
+        most += 0 if self.mixture.unscorable in (None, "drop") else int((~self.keep[aside]).sum())
+        guess = estimate_rows(self.counts, considered if len(considered) else np.arange(len(self.pool)))
+        asked = self.counts.budget
+        least = max(int(self.keep.sum()), 1)
+        found = largest_selection(
+            lambda k: self._choose(method, columns, considered, aside, max(k, least)),
+            lambda chosen: float(tokens[chosen.rows].sum()),
+            asked.amount,
+            most,
+            guess,
+        )
+        n_tokens = float(tokens[found.rows].sum())
+        note = describe_budget(
+            {"reached": round(n_tokens), "kind": asked.kind, "amount": asked.amount, "rows": len(found.rows)}
+            | {"how": self.counts.how}
+        )
+        return replace(found, notes=[note, *found.notes])
+
+    def excluding(self, rows: np.ndarray) -> ResolvedMixture:
+        """A copy in which some pool rows may not be taken, not even those of --keep."""
+        keep, within = self.keep.copy(), self.within.copy()
+        keep[rows] = within[rows] = False
+        return replace(self, keep=keep, within=within)
+
+    def n_outside_method(self, aside: int) -> int:
+        """Number of rows that can be taken besides those that the method sees.
+
+        `aside`: number of unscorable rows.
+        """
+        beside = int((self.keep & ~self.within).sum())
+        return beside + (aside if self.mixture.unscorable in ("keep", "random") else 0)
+
+    def plan_notes(self, aside: int) -> list[str]:
+        """Notes for a plan. `aside`: number of unscorable rows."""
+        notes = list(self.notes)
+        if self.counts is not None:
+            asked = self.counts.budget
+            notes.append(
+                f"{asked.amount:,} {asked.kind} are about {pluralize(self.budget)} of average length "
+                f"({self.counts.how}); rows are selected to fit the token budget."
+            )
+        if self.keep.any():
+            notes.append(f"{pluralize(int(self.keep.sum()))} of --keep are always taken.")
+        if self.groups is not None:
+            possible = self.within | self.keep
+            available = np.bincount(self.groups.label[possible], minlength=len(self.groups))
+            for quota, rows in zip(self.groups.quotas, available, strict=False):  # the rest has none
+                low, high = quota.rows(min(self.budget, int(possible.sum())))
+                most = "any number" if high is None else f"at most {high:,}"
+                notes.append(f"--quota {quota.text}: at least {low:,} and {most} of the {int(rows):,} rows there.")
+        if aside:
+            what = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
+            done = what[self.mixture.unscorable or "drop"]
+            notes.append(f"{pluralize(aside)} that no model can score (videos, audio, too long): {done}.")
+        return notes
+
+    def _outside_keep(self, considered: np.ndarray, aside: np.ndarray) -> int:
+        seen = np.zeros(len(self.pool), bool)
+        seen[considered] = True
+        return int((self.keep & ~seen).sum())
+
+    def _choose(
+        self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray, total: int
+    ) -> PoolSelection:
+        m = self.mixture
+        if not (self.keep.any() or self.groups or m.unscorable):
+            return self._over_pool(method(columns, min(total, len(columns))), considered)
+        if not len(columns):
+            method = _select_nothing
+        seen = np.zeros(len(self.pool), bool)
+        seen[considered] = True
+        kept_outside = np.flatnonzero(self.keep & ~seen)
+        unscored = aside[~self.keep[aside]] if m.unscorable in ("keep", "random") else aside[:0]
+        notes = []
+        taken = int(self.keep.sum())
+        if taken > total:
+            raise ConfigError(f"--keep {m.keep} names {taken:,} rows, and the budget is {total:,}. Raise it.")
+        if m.unscorable == "keep" and taken + len(unscored) > total:
+            raise ConfigError(
+                f"--unscorable keep: {len(unscored):,} rows that no model can score and {taken:,} of "
+                f"--keep exceed the budget of {total:,}. Raise it, or give --unscorable random or drop."
+            )
+        k = min(total, len(considered) + len(kept_outside) + len(unscored))
+        if m.unscorable == "random":  # a seeded random sample, in proportion to their number
+            free = int((~self.keep[considered]).sum())
+            share = largest_remainder(k - taken, np.array([len(unscored), free]), np.array([len(unscored), free]))
+            unscored = unscored[: int(share[0])]
+        if len(aside):
+            notes.append(_unscorable_note(len(aside), m.unscorable, len(unscored)))
+        outside = np.concatenate([kept_outside, unscored])
+        label = np.zeros(len(self.pool), np.int32) if self.groups is None else self.groups.label
+        given = ForcedRows(self.keep[considered], label[outside].astype(np.int64))
+        chosen = constrained_selection(method, columns, k, given, self.groups, label[considered])
+        inside = self._over_pool(chosen, considered)
+        extra = {KEEP: kept_outside, UNSCORABLE: unscored}
+        combined = _with_outside(inside, extra, [*notes, *inside.notes])
+        return replace(
+            combined, evidence=combined.evidence | {name: a[combined.considered] for name, a in self.evidence.items()}
+        )
+
+    def _over_pool(self, chosen: Selection, considered: np.ndarray) -> PoolSelection:
+        evidence = {name: np.asarray(a) for name, a in chosen.reason.items()}
+        for name, values in self.evidence.items():
+            evidence[name] = values[considered]
+        return PoolSelection(considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.findings)
+
+
+def resolve_mixture(
+    mixture: Mixture | None,
+    pool: Pool,
+    budget: Budget,
+    store: Store,
+    seed: int,
+    progress: Progress | None,
+    cache: MixtureCache | None = None,
+    model: ModelHandle | None = None,
+    score: bool = True,
+) -> ResolvedMixture:
+    """Resolve a mixture before anything is scored.
+
+    A percentage refers to all rows of the pool, even if some are dropped or filtered.
+
+    Arguments:
+        mixture: the options; None for none.
+        pool: the pool.
+        budget: the budget, in rows, percent or tokens.
+        store: the store of duplicate columns.
+        seed: seed of the run.
+        progress: receives progress reports.
+        cache: of earlier calls for the same pool and store.
+        model: for tokens per image and, with `score`, semantic duplicates.
+        score: whether the model may be run.
+
+    Raises ConfigError for invalid options and quotas that the pool cannot meet, and what finding
+    duplicates raises.
+    """
+    mixture = mixture or Mixture()
+    cache = cache or MixtureCache()
+    n = len(pool)
+    asked = parse_tokens(budget.text)
+    notes: list[str] = []
+    within = np.ones(n, bool)
+    keep = np.zeros(n, bool)
+    if mixture.keep is not None:
+        keep = cache.rows_in_file(mixture.keep, "--keep", pool)
+        if (bad := keep & pool.unreadable).any():
+            row = int(np.flatnonzero(bad)[0])
+            raise ConfigError(f"--keep {mixture.keep}: row {row} cannot be read at all: {pool.problems[row]}.")
+    if mixture.drop is not None:
+        drop = cache.rows_in_file(mixture.drop, "--drop", pool)
+        if (both := keep & drop).any():
+            row = int(np.flatnonzero(both)[0])
+            raise ConfigError(
+                f"--keep {mixture.keep} and --drop {mixture.drop} both name "
+                f"{pluralize(int(both.sum()))}, such as row {row}."
+            )
+        within &= ~drop
+        notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {mixture.drop}.")
+    rules = [parse_filter(text) for text in mixture.filter]
+    quotas = [parse_quota(text) for text in mixture.quota]
+    columns = cache.columns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
+    for rule in rules:
+        fails = within & ~cache.matches(rule, columns) & ~keep
+        within &= ~fails
+        notes.append(f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}.")
+    if not within.any():
+        raise ConfigError(f"No row is left: {' '.join(notes)}")
+    evidence: dict[str, np.ndarray] = {}
+    copies = compared = None
+    if mixture.dedup is not None:
+        compared = within | keep
+        found = cache.representatives(
+            pool,
+            mixture.dedup,
+            within,
+            keep,
+            store,
+            seed=seed,
+            progress=progress,
+            threshold=mixture.dedup_threshold,
+            model=model,
+            score=score,
+        )
+        removed = within & ~found.kept
+        within &= found.kept
+        copies = np.stack([np.flatnonzero(removed), found.group[removed]], axis=1) if removed.any() else None
+        evidence = {"duplicate_group": found.group, "copies": found.copies}
+        notes.append(found.note)
+        assert not (removed & keep).any(), "a row of --keep was taken for a copy"
+    # a kept row that cannot be used is not scored, and so cannot fail
+    within &= ~(keep & _unusable(pool))
+    counts = None if asked is None else cache.counts(pool, asked, model)
+    possible = within | keep
+    rows = budget.capped(n) if counts is None else estimate_rows(counts, np.flatnonzero(possible))
+    if counts is None and (above := budget_exceeds_pool(budget, n)):
+        notes.append(above)
+    grouped = None
+    if quotas:
+        grouped = groups(quotas, pool, columns, possible)
+        size = len(grouped)
+        available = np.bincount(grouped.label[possible], minlength=size)
+        if counts is None:  # for a budget in tokens the number of rows is not known yet
+            bounds(grouped, available, np.bincount(grouped.label[keep], minlength=size), min(rows, int(possible.sum())))
+    return ResolvedMixture(mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared)
+
+
+def budget_exceeds_pool(budget: Budget, n: int) -> str:
+    """The note for a number of rows above the pool's n; "" for any other budget."""
+    text = budget.text.strip()
+    if not (text.isdecimal() and int(text) > n):
+        return ""
+    return f"--budget {text} is more than the pool has ({pluralize(n)}): it means all of them."
+
+
+def _select_nothing(columns: Columns, k: int) -> Selection:
+    return Selection(np.zeros(0, np.int64), {})
+
+
+def _unusable(pool: Pool) -> np.ndarray:
+    """Rows that cannot be used with a model, as far as the pool knows, bool [n]."""
+    out = np.asarray(pool.facts["missing_images"], bool).copy()
+    out[list(pool.problems)] = True
+    return out
+
+
+def _unscorable_note(available: int, what: str | None, taken: int) -> str:
+    done = {"keep": "all kept", "drop": "left out", "random": f"{taken:,} of them sampled at random"}[what or "drop"]
+    return f"{pluralize(available)} that no model can score (videos, audio, too long): {done}."
+
+
+def _with_outside(inside: PoolSelection, extra: Mapping[str, np.ndarray], notes: list[str]) -> PoolSelection:
+    """Add rows outside the columns: those of --keep first, unscorable ones last; with blank
+    reasons.
+    """
+    outside = np.concatenate(list(extra.values()))
+    evidence = dict(inside.evidence)
+    evidence.setdefault("taken_by", np.full(len(inside.considered), METHOD))
+    for name, values in evidence.items():
+        blank = np.zeros(len(outside), values.dtype)
+        if values.dtype.kind == "f":
+            blank[:] = np.nan
+        if values.dtype.kind == "O":
+            blank[:] = ""
+        if name == "taken_by":
+            blank = np.repeat(np.array(list(extra), "U10"), [len(r) for r in extra.values()])
+        evidence[name] = np.concatenate([values, blank])
+    rows = np.concatenate([extra[KEEP], inside.rows, extra[UNSCORABLE]])
+    considered = np.concatenate([inside.considered, outside])
+    return PoolSelection(rows, considered, evidence, notes, inside.findings)
