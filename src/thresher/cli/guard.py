@@ -20,7 +20,7 @@ from typing import ParamSpec, TextIO
 import typer
 
 from thresher.errors import ThresherError
-from thresher.extras import UntestedVersion
+from thresher.extras import UntestedVersion, untested_versions
 
 P = ParamSpec("P")
 
