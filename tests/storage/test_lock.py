@@ -15,7 +15,7 @@ from tests.fake_training import FakeTraining
 from tests.text_pools import record, write_pool
 from tests.tiny_models import build
 from tests.training import colour_pools as pictures
-from thresher.console.progress import Bar, LineProgress, Progress, NoProgress
+from thresher.console.progress import BarProgress, LineProgress, NoProgress, Progress
 from thresher.errors import StoreError
 from thresher.storage.lock import file_lock
 
