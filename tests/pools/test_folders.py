@@ -10,7 +10,7 @@ import pytest
 
 from thresher.errors import PoolError
 from thresher.pools import Pool, open_pool
-from thresher.pools.folders import split_of
+from thresher.pools.splits import split_of
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 

@@ -168,8 +168,8 @@ def test_results_are_kept_by_number_and_by_time(rows: int, seconds: float, flush
     kept: list[int] = []
     samples = [Sample(str(i), ()) for i in range(100)]
     local.score(
-        Loss(IDENTITY), lambda at: [samples[i] for i in at], blocks_of(100), None, Model(kwargs={"piece": 10}).handle.open, None,
-        lambda at, values, errors: kept.append(len(at)), flush_rows=rows, flush_seconds=seconds,
+        [Loss(IDENTITY)], lambda at: [samples[i] for i in at], blocks_of(100), None, Model(kwargs={"piece": 10}).handle.open, None,
+        lambda at, pieces: kept.append(len(at)), flush_rows=rows, flush_seconds=seconds,
     )  # fmt: skip
     assert kept == flushes
 
@@ -186,7 +186,7 @@ def test_a_signal_that_yields_wrong_positions_is_caught(fault: str) -> None:
 
     with pytest.raises(AssertionError, match=r"twice|never|outside"):
         local.score(
-            Wrong(IDENTITY), lambda at: [Sample("", ())] * 3, blocks_of(3), None, lambda: None, None, lambda *_: None
+            [Wrong(IDENTITY)], lambda at: [Sample("", ())] * 3, blocks_of(3), None, lambda: None, None, lambda *_: None
         )
 
 

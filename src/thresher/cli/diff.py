@@ -62,7 +62,7 @@ def show(d: Difference) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, tick_text
-    from thresher.report.diff_report import label
+    from thresher.report.diff import label
     from thresher.selection.summary import NARROW, plain, say, stdout, table
 
     console = stdout()

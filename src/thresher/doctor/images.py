@@ -21,7 +21,8 @@ from thresher.duplicates import image as image_signatures
 from thresher.errors import ImageError, MissingExtra
 from thresher.pools import Pool
 from thresher.pools.files import is_remote
-from thresher.pools.image_formats import fits, open_image
+from thresher.pools.image_formats import fits
+from thresher.pools.image_opening import open_image
 from thresher.pools.images import decode
 from thresher.pools.paths import refusal, shown
 from thresher.types import ImageRef

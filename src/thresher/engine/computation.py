@@ -89,7 +89,7 @@ class Computation(Passes):
         if missing and isinstance(signal, SharedSignal):
             self._score_together(signal, label, request, company)
         elif missing:
-            self._score(signal, label, request)
+            self._score([signal], label, request)
         if missing:
             values, errors, found = self.store.load(request.fingerprint, signal.fields, request.keys)
             if not found.all():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from thresher.errors import CapabilityError
-from thresher.types import CheckedSignal, RowSignal
+from thresher.types import CheckedSignal, RowSignal, Scored
 
 FIRST = 16
 """Rows after which a column that is being scored is looked at."""
@@ -26,19 +26,19 @@ class FirstRows:
 
     def __init__(self, signals: Sequence[RowSignal], labels: Sequence[str]) -> None:
         self._of = list(zip(signals, labels, strict=True))
-        self._pieces: list[list[tuple[Mapping[str, np.ndarray], Sequence[str]]]] = [[] for _ in signals]
+        self._pieces: list[list[Scored]] = [[] for _ in signals]
         self._rows = 0
 
-    def add(self, pieces: Sequence[tuple[Mapping[str, np.ndarray], Sequence[str]]]) -> None:
-        """(field -> array [m], m errors) of each signal. Raises CapabilityError once there are `FIRST` rows."""
+    def add(self, pieces: Sequence[Scored]) -> None:
+        """One `Scored` of m rows per signal. Raises CapabilityError once there are `FIRST` rows."""
         if self._rows >= FIRST:
             return
-        self._rows += len(pieces[0][1])
+        self._rows += len(pieces[0].errors)
         for held, piece in zip(self._pieces, pieces, strict=True):
             held.append(piece)
         if self._rows < FIRST:
             return
         for (signal, label), held in zip(self._of, self._pieces, strict=True):
-            values = {f.name: np.concatenate([v[f.name] for v, _ in held]) for f in signal.fields}
-            refuse(signal, label, values, [e for _, errors in held for e in errors])
+            values = {f.name: np.concatenate([piece.values[f.name] for piece in held]) for f in signal.fields}
+            refuse(signal, label, values, [e for piece in held for e in piece.errors])
         self._pieces = []

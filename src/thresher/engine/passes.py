@@ -17,7 +17,6 @@ import numpy as np
 from thresher.console.formatting import pluralize
 from thresher.engine import local
 from thresher.engine.active import ActiveRows
-from thresher.engine.fused import Together
 from thresher.engine.graph import asked, memo_key, models_to_train
 from thresher.engine.meaning import FirstRows
 from thresher.engine.means import Means
@@ -35,6 +34,7 @@ from thresher.types import (
     PartSignal,
     RowSignal,
     Sample,
+    Scored,
     SharedSignal,
     TrainedIdentity,
     TrainedModel,
@@ -142,53 +142,54 @@ class Passes(ActiveRows):
             if not len(missing):
                 continue
             rows = which.reshape(-1) == i
-            asked_now = Together(tuple(signals[j] for j in missing.tolist()))
+            asked_now = [signals[j] for j in missing.tolist()]
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             self._score(asked_now, label + more, dataclasses.replace(request, todo=rows))
 
-    def _score(self, signal: RowSignal | Together, label: str, request: Request) -> None:
-        """Score what is missing, together with other processes that do; every complete piece goes to the store at once."""
+    def _score(self, signals: Sequence[RowSignal], label: str, request: Request) -> None:
+        """Score what is missing of `signals` (several: of one `together()`), sharing the rows with other processes.
+
+        Every complete piece goes to the store at once.
+        """
         known = ~request.todo & (request.errors != "")
         failures: Counter[str] = Counter()
         for error, rows in zip(request.errors[known], request.rows[known], strict=True):
             failures[error] += int(rows)
         self.check(failures)  # before a model is opened
-        columns_of = signal.signals if isinstance(signal, Together) else (signal,)
-        fingerprints = [self.store.register(s) for s in columns_of]
+        fingerprints = [self.store.register(s) for s in signals]
         entries = image_order(self.pool, self.digest, request, np.flatnonzero(request.todo))
-        inputs = signal.inputs()
+        inputs = signals[0].inputs()
         given = None
         if inputs:
             whole = {name: self._memo[memo_key(inner)] for name, inner in inputs.items()}
             known_rows = Columns(self.digest, self.ties, self.source, self.pool.source_names, whole)
             given = known_rows.take(request.first[entries])
 
-        labels = [self._labels.get(memo_key(s), label) for s in columns_of]
-        first = None if self.force else FirstRows(columns_of, labels)
+        labels = [self._labels.get(memo_key(s), label) for s in signals]
+        first = None if self.force else FirstRows(signals, labels)
         backend: Any = None
         shown, waited, kept = False, 0.0, 0
 
         def samples(at: np.ndarray) -> Sequence[Sample]:
             return self.pool.samples(self.order[request.first[entries[at]]])
 
-        def keep(at: np.ndarray, values: dict[str, np.ndarray], errors: list[str]) -> None:
+        def keep(at: np.ndarray, pieces: list[Scored]) -> None:
             nonlocal kept
             kept += len(at)
-            pieces = signal.split(values) if isinstance(signal, Together) else [(values, errors)]
-            for fp, one, (part, wrong) in zip(fingerprints, columns_of, pieces, strict=True):
-                self.store.append(fp, one.fields, request.keys[entries[at]], part, wrong)
+            for fp, one, piece in zip(fingerprints, signals, pieces, strict=True):
+                self.store.append(fp, one.fields, request.keys[entries[at]], piece.values, piece.errors)
             share.finished(at)
             if first is not None:
                 first.add(pieces)
-            for i, error in enumerate(errors):
-                if error:
+            for i, of_row in enumerate(zip(*(piece.errors for piece in pieces), strict=True)):
+                if error := next(filter(None, of_row), ""):  # a row fails once: with its first error
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
         def ready() -> None:
             nonlocal backend, shown
-            if signal.needs is not Capability.NONE:
-                backend = self.backend(asked(columns_of[0]))
+            if signals[0].needs is not Capability.NONE:
+                backend = self.backend(asked(signals[0]))
             if not shown and self.progress is not None:
                 self.progress.start(label, len(request.keys), len(request.keys) - int((~share.done).sum()))
             shown = True
@@ -214,16 +215,16 @@ class Passes(ActiveRows):
             return backend
 
         advance = None if self.progress is None else self.progress.advance
-        model = asked(columns_of[0])
+        model = asked(signals[0])
         paid = isinstance(model, ModelIdentity) and model.served
         patience = SERVED_FLUSH_SECONDS if paid else local.FLUSH_SECONDS
-        columns = [(fp, one.fields) for fp, one in zip(fingerprints, columns_of, strict=True)]
+        columns = [(fp, one.fields) for fp, one in zip(fingerprints, signals, strict=True)]
         tried = request.errors[entries] != ""
         share = Share(self.store, columns, request.keys[entries], tried, waiting)
         began = time.monotonic()
         try:
             with share:
-                local.score(signal, samples, blocks, given, opened, self.pool, keep, advance, flush_seconds=patience)
+                local.score(signals, samples, blocks, given, opened, self.pool, keep, advance, flush_seconds=patience)
         finally:
             if shown and self.progress is not None:
                 self.progress.finish()

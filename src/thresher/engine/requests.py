@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine import local
 from thresher.fingerprint import fingerprint
 from thresher.storage.columns import Store
 from thresher.types import CHANGED, DIGEST, RowSignal, digests_to_array
@@ -97,16 +96,11 @@ def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def image_order(pool: Pool, digest: np.ndarray, request: Request, entries: np.ndarray) -> np.ndarray:
     """Entries by (hash of the first image, digest, key): rows of one image become neighbours in any pool order."""
-    rows = pool.order[request.first[entries]]
-    image = np.zeros(len(entries), np.uint64)
-    in_file = np.argsort(rows)
-    in_file = in_file[pool.facts["images"][rows[in_file]] > 0]  # the others need not be read for this
-    for start in range(0, len(in_file), local.ROWS_PER_CALL):
-        at = in_file[start : start + local.ROWS_PER_CALL]
-        for i, sample in zip(at, pool.samples(rows[at]), strict=True):
-            if sample.images:
-                text = sample.images[0].identity.encode("utf-8", "surrogatepass")
-                image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+    image = np.zeros(len(entries), np.uint64)  # [e]: 0 without an image
+    for i, identity in enumerate(pool.first_images(pool.order[request.first[entries]])):
+        if identity:
+            text = identity.encode("utf-8", "surrogatepass")
+            image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
     return entries[np.lexsort((request.keys[entries], digest[request.first[entries]], image))]
 
 

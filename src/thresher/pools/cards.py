@@ -19,7 +19,7 @@ from thresher.html import Card, Message, Thumbnail
 from thresher.types import ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
-    from thresher.pools.pool import Pool
+    from thresher.pools.view import PoolView
 
 PIXELS = 160  # the longer side of a thumbnail
 QUALITY = 72
@@ -35,7 +35,7 @@ _MARKS = re.compile(r"\A(?:\s*<image>)+\s*")
 
 
 def plain_cards(
-    pool: Pool, rows: np.ndarray, samples: Sequence[Sample], images: int = IMAGES, picture_bytes: int | None = None
+    pool: PoolView, rows: np.ndarray, samples: Sequence[Sample], images: int = IMAGES, picture_bytes: int | None = None
 ) -> list[Card]:
     """Cards of rows of which only the pool is known: state "row", for a reason their problem. `samples`: those of `rows`."""
     pictures = thumbnails(pool, samples, images, picture_bytes)
@@ -74,7 +74,7 @@ def message(role: str, text: str, most: int = CHARACTERS) -> Message:
 
 
 def thumbnails(
-    pool: Pool, samples: Sequence[Sample], most: int = IMAGES, most_bytes: int | None = None
+    pool: PoolView, samples: Sequence[Sample], most: int = IMAGES, most_bytes: int | None = None
 ) -> list[list[Thumbnail]]:
     """Up to `most` a row; none any more once `most_bytes` (None: PICTURE_BYTES) are used."""
     refs = [ref for s in samples for ref in s.images[:most]]
@@ -95,7 +95,7 @@ def thumbnails(
     return out
 
 
-def thumbnail(pool: Pool, ref: ImageRef) -> Thumbnail:
+def thumbnail(pool: PoolView, ref: ImageRef) -> Thumbnail:
     """A JPEG of at most PIXELS a side, as a data URI."""
     from PIL import Image
 

@@ -10,24 +10,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from thresher.errors import PoolError
-from thresher.pools import hub
+from thresher.pools import files as pool_files
+from thresher.pools import hub, lists
 from thresher.pools.image_formats import EXTENSIONS
-from thresher.pools.locate import Source, read_file
-from thresher.pools.paths import shown
+from thresher.pools.source import Locate, Source, local_folder
 from thresher.pools.sources import SUFFIXES
+from thresher.pools.splits import HELD_OUT, named, split_of, training_files
 from thresher.text import ParseError, parse_json, parse_yaml
 
-_TRAIN = ("train", "training")
-_HELD_OUT = {
-    "validation": ("validation", "valid", "val", "dev", "minival", "valdev"),
-    "test": ("test", "testing", "testdev", "testmini", "testa", "testb", "eval", "evaluation", "holdout", "heldout"),
-}
-_LETTERS = re.compile(r"[a-z]+")
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")  # of `datasets`
 # What a pool's folder may hold beside its files without being meant as rows: images, documents, code.
 _QUIET = EXTENSIONS | frozenset(
@@ -74,16 +68,16 @@ _LONGEST_CARD = 1 << 20  # characters of a README.md
 _LOOKED_INTO = 500  # entries of a subfolder, to say that files in it are not read
 
 
-def folder(name: str, images: str | None, format: str | None) -> list[Source]:
+def folder(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
     """The files of a folder. What was passed over is the `note` of the first. Raises PoolError: nothing to read."""
     held = sorted(os.listdir(name))
     if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
         subset = [f for f in held if f.startswith("subset.")]
-        if subset and (described := _described_subset(name, held, images)):
+        if subset and (described := _described_subset(name, held, images, locate)):
             return described
         if subset:
-            return [s for f in subset for s in read_file(os.path.join(name, f), images, format)]
-    if whole := _described(name, held, images):
+            return [s for f in subset for s in read_file(os.path.join(name, f), images, format, locate)]
+    if whole := _described(name, held, images, locate):
         return whole
     files, others = _split_kinds(name, held)
     deep = not files
@@ -91,7 +85,7 @@ def folder(name: str, images: str | None, format: str | None) -> list[Source]:
         files, others = _below(name)
         files = [f for f in files if not _table_of_a_selection(os.path.join(name, f))]
     if not files:
-        there = f" It holds {_named(others)}: unpack or convert them." if others else ""
+        there = f" It holds {named(others)}: unpack or convert them." if others else ""
         raise PoolError(
             f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}).{there} "
             "Give the file itself, or another folder."
@@ -101,46 +95,33 @@ def folder(name: str, images: str | None, format: str | None) -> list[Source]:
     files, left = training_files(files, declared)
     if left:
         what = "is a test or validation split" if len(left) == 1 else "are test or validation splits"
-        notes.append(f"{name}: {_named(left)} {what}, not read. Give its own path to read it.")
-    elif all((declared.get(f) or split_of(f)) in _HELD_OUT for f in files):
+        notes.append(f"{name}: {named(left)} {what}, not read. Give its own path to read it.")
+    elif all((declared.get(f) or split_of(f)) in HELD_OUT for f in files):
         notes.append(f"{name} names nothing but test or validation splits; they are read.")
     if others:
-        notes.append(f"{name}: files of other kinds were passed over: {_named(others)}.")
+        notes.append(f"{name}: files of other kinds were passed over: {named(others)}.")
     if not deep and (under := _subfolders_with_files(name, held)):
-        notes.append(f"{name}: files in its folders {_named(under)} are not read, because it has files of its own.")
+        notes.append(f"{name}: files in its folders {named(under)} are not read, because it has files of its own.")
     out: list[Source] = []
     for file in dict.fromkeys(files):
         path = os.path.join(name, file)
-        out += folder(path, images, format) if os.path.isdir(path) else read_file(path, images, format)
+        out += read_file(path, images, format, locate)
     return [replace(out[0], note=" ".join([*notes, out[0].note]).strip()), *out[1:]] if out else out
 
 
-def split_of(path: str) -> str:
-    """The split that a path below a folder names: "train", "validation", "test" or "".
+def read_file(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
+    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources may be "" still.
 
-    >>> split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"), split_of("latest.json")
-    ('test', 'validation', '')
+    `locate`: finds what a list names.
     """
-    path = path.replace("\\", "/").lower()
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.endswith(s)), "")
-    for part in reversed(path.removesuffix(suffix).split("/")):
-        words = _LETTERS.findall(part)
-        if any(word in _TRAIN for word in words):
-            return "train"
-        for split, names in _HELD_OUT.items():
-            if words and (words[0] in names or words[-1] in names):
-                return split
-    return ""
-
-
-def training_files(files: Sequence[str], declared: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
-    """(files to read, files of test and validation splits). Where there is nothing else, those are read.
-
-    `declared`: the splits of files that the folder itself declares.
-    """
-    splits = {f: (declared or {}).get(f) or split_of(f) for f in files}
-    rest = [f for f in files if splits[f] not in _HELD_OUT]
-    return (rest, [f for f in files if splits[f] in _HELD_OUT]) if rest else (list(files), [])
+    if not pool_files.is_remote(name) and os.path.isdir(name):
+        return folder(name, images, format, locate)
+    if format in (None, "mixture", "llamafactory"):
+        found = lists.listing(name, images, format, locate)
+        if found is not None:
+            return found
+    uri = name if pool_files.is_remote(name) else os.path.abspath(name)
+    return [Source(uri, "", images or local_folder(name), format)]
 
 
 def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
@@ -191,30 +172,10 @@ def _declared(name: str) -> dict[str, str]:
     return out
 
 
-def mixed_splits(paths: Sequence[str]) -> str:
-    """A note where files that a pattern names are of training and of held-out splits; "" where they are not."""
-    common = os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
-    names = [p[len(common) :].lstrip("/") if common else p for p in paths]
-    left = [n for n in names if split_of(n) in _HELD_OUT]
-    if not left or len(left) == len(names):
-        return ""
-    return f"Test or validation splits are in the pool, because the pattern names them: {_named(left)}."
-
-
-def entries_held_out(names: Sequence[str]) -> str:
-    """A note where some entries of a list of data sets, all of which are read, look like held-out splits."""
-    left = [n for n in names if split_of(n) in _HELD_OUT]
-    if not left or len(left) == len(names):
-        return ""
-    return f"The entries {_named(left)} look like test or validation splits and are in the pool; #NAME takes one entry."
-
-
-def _described_subset(name: str, held: list[str], images: str | None) -> list[Source]:
+def _described_subset(name: str, held: list[str], images: str | None, locate: Locate) -> list[Source]:
     """The subset of a selection, where a dataset_info.json of its folder says what its fields mean."""
     if "dataset_info.json" not in held:
         return []
-    from thresher.pools import lists
-
     info = os.path.join(name, "dataset_info.json")
     try:
         with open(info, encoding="utf-8-sig") as file:
@@ -226,14 +187,12 @@ def _described_subset(name: str, held: list[str], images: str | None) -> list[So
         target = about.get("file_name") if isinstance(about, dict) else None
         if target in held and str(target).startswith("subset."):
             with lists.following(info):
-                found += lists.dataset_info(info, images, entry)
+                found += lists.dataset_info(info, images, locate, entry)
     return found
 
 
-def _described(name: str, held: Sequence[str], images: str | None) -> list[Source] | None:
+def _described(name: str, held: Sequence[str], images: str | None, locate: Locate) -> list[Source] | None:
     """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory. None for any other."""
-    from thresher.pools import lists
-
     if "state.json" in held or "dataset_dict.json" in held:
         return hub.saved(name, images)
     if "dataset_info.json" not in held:
@@ -242,7 +201,7 @@ def _described(name: str, held: Sequence[str], images: str | None) -> list[Sourc
     about = lists.described_by_datasets(info)
     if about is None:
         with lists.following(info):
-            return lists.dataset_info(info, images)
+            return lists.dataset_info(info, images, locate)
     return hub.cached(name, about, images) if any(f.endswith(".arrow") for f in held) else None
 
 
@@ -312,13 +271,3 @@ def _table_of_a_selection(path: str) -> bool:
     """Whether select wrote it beside a subset: no pool."""
     where, base = os.path.split(path)
     return not base.startswith("subset.") and os.path.isfile(os.path.join(where, "selection.parquet"))
-
-
-def _named(files: Sequence[str]) -> str:
-    """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first of them."""
-    if len(files) <= 4:
-        return ", ".join(map(shown, files))
-    suffixes = Counter("." + f.rpartition(".")[2].lower() for f in files if "." in f.rpartition("/")[2])
-    if len(suffixes) > 1 and suffixes.total() == len(files):
-        return ", ".join(f"{shown(s)} ({n:,})" for s, n in suffixes.most_common(8))
-    return f"{shown(files[0])} and {len(files) - 1:,} more"

@@ -13,8 +13,9 @@ from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install_command
-from thresher.pools.locate import Source
 from thresher.pools.paths import shown
+from thresher.pools.source import Source
+from thresher.pools.splits import split_of
 from thresher.text import parse_json
 
 
@@ -64,8 +65,6 @@ def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Sourc
 
 def _training_split(names: list[str]) -> str:
     """The split to read: `train`, the only one of training (`train_sft`), or the only one; "" where that is not clear."""
-    from thresher.pools.folders import split_of
-
     training = [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names
     return training[0] if len(training) == 1 else ""
 
@@ -75,8 +74,6 @@ def _not_read(folder: str, split: str, names: list[str]) -> str:
     others = [n for n in names if n != split]
     if others:
         return f"{folder}: of its splits, {split} is read and {', '.join(map(shown, others))} not."
-    from thresher.pools.folders import split_of
-
     held_out = split_of(split) not in ("", "train")
     return f"{folder} holds nothing but the split {shown(split)}, which is read." if held_out else ""
 

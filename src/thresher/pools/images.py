@@ -18,7 +18,7 @@ from PIL import Image
 
 from thresher.errors import ImageError
 from thresher.pools.files import filesystem, is_remote
-from thresher.pools.image_formats import open_image
+from thresher.pools.image_opening import open_image
 from thresher.pools.paths import inside, refusal, shown
 from thresher.types import CHANGED, ImageRef
 

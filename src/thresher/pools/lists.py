@@ -24,9 +24,10 @@ from typing import Any
 
 from thresher.errors import PoolError
 from thresher.pools import files
-from thresher.pools.locate import Source, local_folder, locate
 from thresher.pools.paths import shown
 from thresher.pools.readers import check_format
+from thresher.pools.source import Locate, Source, local_folder
+from thresher.pools.splits import entries_held_out
 from thresher.text import ParseError, parse_json, parse_yaml
 
 LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
@@ -38,10 +39,13 @@ _OF_DATASETS = ("features", "builder_name", "splits", "config_name", "dataset_na
 _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 
 
-def listing(path: str, images: str | None, format: str | None = None) -> list[Source] | None:
-    """The files that `path` names; None where it is a pool itself. Raises PoolError for a listing that is wrong."""
+def listing(path: str, images: str | None, format: str | None, locate: Locate) -> list[Source] | None:
+    """The files that `path` names, each found by `locate`; None where it is a pool itself.
+
+    Raises PoolError for a listing that is wrong.
+    """
     with following(path):
-        return _listing(path, images, format)
+        return _listing(path, images, format, locate)
 
 
 @contextmanager
@@ -57,15 +61,15 @@ def following(path: str) -> Iterator[None]:
         _inside.reset(token)
 
 
-def _listing(path: str, images: str | None, format: str | None) -> list[Source] | None:
+def _listing(path: str, images: str | None, format: str | None, locate: Locate) -> list[Source] | None:
     content = _content(path, format)
     if content is None:
         return None
     if isinstance(content, dict):
         if isinstance(content.get("datasets"), list) and format != "llamafactory":
-            return mixture(content, path, images)
+            return mixture(content, path, images, locate)
         if content and all(isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()):
-            return dataset_info(path, images)
+            return dataset_info(path, images, locate)
         _refuse_meta(content, path)
     if format in ("mixture", "llamafactory"):
         raise PoolError(
@@ -95,7 +99,7 @@ _EXPECTED = {
 }
 
 
-def mixture(content: Mapping[str, Any], path: str, images: str | None) -> list[Source]:
+def mixture(content: Mapping[str, Any], path: str, images: str | None, locate: Locate) -> list[Source]:
     """The files of a mixture, in its order."""
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
@@ -152,13 +156,11 @@ def described_by_datasets(path: str) -> dict[str, Any] | None:
     return content if len(content.keys() & set(_OF_DATASETS)) >= 2 else None
 
 
-def dataset_info(path: str, images: str | None, entry: str = "") -> list[Source]:
+def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "") -> list[Source]:
     """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
 
     Raises PoolError: no such entry, none with a local file, one that ranks answers.
     """
-    from thresher.pools.folders import entries_held_out
-
     content = _content(path, "llamafactory")
     if not isinstance(content, dict) or not content:
         raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")

@@ -13,33 +13,20 @@ import glob
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from thresher.errors import PoolError
-from thresher.pools import files
+from thresher.pools import files, hub, lists
+from thresher.pools.folders import read_file
 from thresher.pools.paths import shown
+from thresher.pools.source import Source
 from thresher.pools.sources import SUFFIXES, source_names
+from thresher.pools.splits import mixed_splits
 
 LONGEST = 4096  # characters of a path: what Linux takes
 _NAMED = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file of a pool, and how it is to be read."""
-
-    uri: str  # absolute local path, or an address
-    source: str  # the source of rows that name none; of all rows where `named`; "": by the names of all files
-    folder: str  # where its relative image paths start: a resolved local folder, or an address
-    format: str | None = None  # a name of readers.FORMATS; None: told from the content
-    columns: str = ""  # JSON of the entry of a dataset_info.json
-    keep: str = ""  # a sampling strategy of a mixture ("" = all)
-    seed: int = 0  # of its random sampling
-    number: int = 0  # among the entries of the mixture: two random ones draw differently
-    named: bool = False  # whether the user gave the source's name, which goes before what records say
-    note: str = ""  # what was passed over to come to this file, for the user
 
 
 def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[Source]:
@@ -87,13 +74,6 @@ def each_path(spec: str, change: Callable[[str], str]) -> str:
     return spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else change(spec)
 
 
-def local_folder(path: str) -> str:
-    """Where relative image paths of this file start by default."""
-    if files.is_remote(path):
-        return path.rpartition("/")[0]
-    return os.path.realpath(os.path.dirname(os.path.abspath(path)))
-
-
 def braces(pattern: str) -> list[str]:
     """`base/{a,b}.json` -> both; `{000..003}` -> four.
 
@@ -138,41 +118,19 @@ def matching(pattern: str) -> list[str]:
 
 
 def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
-    from thresher.pools import lists
-
     if spec.startswith("hub:"):
-        from thresher.pools.hub import from_hub
-
-        return from_hub(spec[4:], images)
+        return hub.from_hub(spec[4:], images)
     path, _, entry = spec.partition("#")
     if entry and not _exists(spec) and _exists(path):
         with lists.following(path):
-            return lists.dataset_info(path, images, entry)
+            return lists.dataset_info(path, images, locate, entry)
     if not _exists(spec) and not glob.has_magic(spec) and braces(spec) == [spec] and _hub_id(spec):
-        from thresher.pools.hub import from_hub
-
-        return from_hub(spec, images)
+        return hub.from_hub(spec, images)
     names = matching(spec)
-    several = [s for name in names for s in read_file(name, images, format)]
+    several = [s for name in names for s in read_file(name, images, format, locate)]
     if len(names) > 1 and several:
-        from thresher.pools.folders import mixed_splits
-
         several[0] = replace(several[0], note=" ".join([mixed_splits(names), several[0].note]).strip())
     return several
-
-
-def read_file(name: str, images: str | None, format: str | None) -> list[Source]:
-    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources may be "" still."""
-    from thresher.pools import lists
-
-    if not files.is_remote(name) and os.path.isdir(name):
-        from thresher.pools.folders import folder
-
-        return folder(name, images, format)
-    if format in (None, "mixture", "llamafactory") and (found := lists.listing(name, images, format)) is not None:
-        return found
-    uri = name if files.is_remote(name) else os.path.abspath(name)
-    return [Source(uri, "", images or local_folder(name), format)]
 
 
 def _named(part: str, images: str | None, format: str | None) -> list[Source]:
@@ -219,9 +177,3 @@ def _hub_id(spec: str) -> bool:
     """`org/name`, where nothing local has that name and its folder does not exist either."""
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?", spec) is not None
     return plain and not spec.lower().endswith(SUFFIXES + (".yaml", ".yml")) and not Path(spec).parent.exists()
-
-
-def where(sources: Sequence[Source]) -> str:
-    """The files in words."""
-    first = shown(sources[0].uri)
-    return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"

@@ -17,7 +17,7 @@ from thresher.html import TEXT, Card, Message, NotebookView, Share
 from thresher.pools.cards import plain_cards
 
 if TYPE_CHECKING:
-    from thresher.pools.pool import Pool
+    from thresher.pools.view import PoolView
 
 ROWS = 6
 IMAGES = 2  # of a row
@@ -27,7 +27,7 @@ NOTES = 4
 SAID = 320  # characters of a message
 
 
-def pool_view(pool: Pool) -> NotebookView:
+def pool_view(pool: PoolView) -> NotebookView:
     """A pool: rows, images, sources, problems, and a row of each of its largest sources."""
     index, facts = pool.index, pool.facts
     n, images = len(pool), len(index.image_path)
@@ -63,7 +63,7 @@ def pool_view(pool: Pool) -> NotebookView:
     )
 
 
-def _some_of(pool: Pool) -> list[Card]:
+def _some_of(pool: PoolView) -> list[Card]:
     """The first row, by digest, of each of the largest sources, then others; the last is one with a problem, if any is."""
     order, by_digest = pool.order, pool.source[pool.order]
     found = [int(order[np.argmax(by_digest == source)]) for source in _largest(pool)]
@@ -94,13 +94,13 @@ def _brief(card: Card) -> Card:
     return replace(card, messages=short_ones, more_messages=more)
 
 
-def _largest(pool: Pool) -> list[int]:
+def _largest(pool: PoolView) -> list[int]:
     """Numbers of the largest sources, at most SOURCES, largest first."""
     counts = np.bincount(pool.source, minlength=len(pool.source_names))
     return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
 
 
-def source_shares(pool: Pool, kept: np.ndarray | None) -> tuple[Share, ...]:
+def source_shares(pool: PoolView, kept: np.ndarray | None) -> tuple[Share, ...]:
     """The largest sources and, in one line, all others; none where there is only one. `kept`: rows of each source."""
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:
@@ -132,6 +132,6 @@ def cut(notes: list[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def display_name(pool: Pool) -> str:
+def display_name(pool: PoolView) -> str:
     """The file's name, or what opens the pool where that is short."""
     return (pool.path.name if len(pool.sources) == 1 else pool.spec)[:120] or "a pool"

@@ -21,10 +21,11 @@ from thresher.pools import index as pool_index
 from thresher.pools.contents import Hashing, Table
 from thresher.pools.files import Kept
 from thresher.pools.index import Index
-from thresher.pools.locate import Source, absolute, locate
+from thresher.pools.locate import absolute, locate
 from thresher.pools.parts import Part
 from thresher.pools.pool import Pool
 from thresher.pools.readers import check_format
+from thresher.pools.source import Source
 from thresher.storage.hashing import HashCache
 
 if TYPE_CHECKING:

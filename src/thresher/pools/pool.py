@@ -20,10 +20,10 @@ from thresher.pools import layouts, llava
 from thresher.pools.files import Kept
 from thresher.pools.handles import Handles, changed
 from thresher.pools.index import Index
-from thresher.pools.locate import Source
 from thresher.pools.parts import Part
 from thresher.pools.paths import refusal, shown
 from thresher.pools.readers import Rows
+from thresher.pools.source import Source
 from thresher.pools.spellings import Spellings
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
@@ -190,6 +190,25 @@ class Pool:
         row = int(np.searchsorted(self.index.image_end, at, side="right"))
         within = at - (int(self.index.image_end[row - 1]) if row else 0)
         return self.sample(row).images[within]
+
+    def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" where it has none.
+
+        Known from the index: no record is read.
+        """
+        i = self.index
+        wanted = np.asarray(rows, np.int64)  # [r]
+        start = np.where(wanted > 0, i.image_end[wanted - 1], 0)  # [r], into image_ref
+        return [
+            self._image_identity(int(i.image_ref[at])) if at < end else ""
+            for at, end in zip(start.tolist(), i.image_end[wanted].tolist(), strict=True)
+        ]
+
+    def _image_identity(self, number: int) -> str:
+        path = self.index.image_path[number]
+        if self.index.embedded[number]:
+            return "sha256:" + path.removeprefix("bytes:")
+        return self._file(number).identity
 
     def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, why its first missing image is missing: no such file, or a path that may not be read.

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from thresher.pools.block import Block
-from thresher.pools.locate import Source
+from thresher.pools.source import Source
 
 
 def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:

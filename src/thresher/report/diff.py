@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from thresher.console.formatting import format_percent, truncate
+from thresher.html import NotebookView, render_notebook_view
+from thresher.pools.notebook import SOURCES
 from thresher.report.chart import finite
 from thresher.report.columns import constant, is_number, meaning
 from thresher.report.folder import Made
@@ -75,9 +78,7 @@ class Difference:
         return f"<Difference: {len(self.both):,} rows in both, {only}{chance}>"
 
     def _repr_html_(self) -> str:
-        from thresher.report.notebook import difference_html
-
-        return difference_html(self)
+        return render_notebook_view(lambda: _notebook_view(self), self)
 
     def to_json(self, examples: int = 10) -> dict[str, Any]:
         """Counts, scores, and the first `examples` rows of each part by rank."""
@@ -116,6 +117,15 @@ def difference(a: Made, b: Made) -> Difference:
     by_chance = len(rows_a) * len(rows_b) / len(a.pool) if same and len(a.pool) else None
     return Difference(a, b, same, only_a, both, only_b, by_chance, _sources(a, b, only_a, both, only_b),
                       _scores(a, b, only_a, both, only_b, same))  # fmt: skip
+
+
+def label(made: Made, other: Made) -> str:
+    """What tells the two apart: method, budget and seed, or else the folder."""
+
+    def name(m: Made) -> str:
+        return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
+
+    return name(made) if name(made) != name(other) else str(made.folder)
 
 
 def values_of(made: Made, name: str, rows: np.ndarray) -> np.ndarray:
@@ -194,3 +204,25 @@ def _about(made: Made) -> dict[str, Any]:
         "pool": str(made.pool.path),
         "rows": len(made.kept_rows),
     }
+
+
+def _notebook_view(d: Difference) -> NotebookView:
+    """What a notebook displays of it: what they share, by source and by score."""
+    n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
+    chance = "" if d.by_chance is None else f"two random samples would share about {d.by_chance:,.0f}"
+    counts = (
+        ("In both", f"{both:,}", f"{format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B"),
+        ("Only A", f"{len(d.only_a):,}", f"of {n_a:,}"),
+        ("Only B", f"{len(d.only_b):,}", f"of {n_b:,}"),
+    )
+    table: list[tuple[str, ...]] = [("Rows by source", "only A", "both", "only B")]
+    table += [(truncate(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}") for c in d.sources[:SOURCES]]
+    if len(d.sources) > SOURCES:
+        rest = d.sources[SOURCES:]
+        sums = [sum(numbers) for numbers in zip(*((c.only_a, c.both, c.only_b) for c in rest), strict=True)]
+        table.append((f"{len(rest)} smaller sources", *(f"{number:,}" for number in sums)))
+    for s in d.scores:
+        medians = ("none" if v is None else f"{v:.3g}" for v in (s.only_a, s.both, s.only_b))
+        table.append((f"median of {s.brief} ({s.of})", *medians))
+    title = f"A: {label(d.a, d.b)}. B: {label(d.b, d.a)}"
+    return NotebookView(title, chance.capitalize(), counts, table=tuple(table))

@@ -12,7 +12,7 @@ from thresher.html import Card
 from thresher.report import chart, page
 from thresher.report.chart import Figure, Series, distribution
 from thresher.report.columns import meaning
-from thresher.report.diff import Counts, Difference, numbers, values_of
+from thresher.report.diff import Counts, Difference, label, numbers, values_of
 from thresher.report.folder import Made
 from thresher.report.gallery import make_cards
 from thresher.report.tally import draw
@@ -25,15 +25,6 @@ MOST_SOURCES = 20
 def write(difference: Difference, path: Path) -> Path:
     """Write the page. Raises StoreError."""
     return page.publish(path, build(difference))
-
-
-def label(made: Made, other: Made) -> str:
-    """What tells the two apart: method, budget and seed, or else the folder."""
-
-    def name(m: Made) -> str:
-        return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
-
-    return name(made) if name(made) != name(other) else str(made.folder)
 
 
 def build(d: Difference, rows: int = ROWS) -> str:

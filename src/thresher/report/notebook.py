@@ -1,4 +1,4 @@
-"""How selections and differences show themselves in a notebook: counts, sources, notes and a handful of rows.
+"""How selections show themselves in a notebook: counts, sources, notes and a handful of rows.
 
 Reads a handful of records and images, whatever the size of the pool, and stays under 200 KB.
 """
@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.formatting import format_percent, pluralize, truncate
+from thresher.console.formatting import format_percent, pluralize
 from thresher.html import Card, NotebookView, render_notebook_view
 from thresher.pools.notebook import (
     IMAGES,
     PICTURE_BYTES,
     ROWS,
-    SOURCES,
     cut,
     display_name,
     rows_or_reason,
     source_shares,
 )
-from thresher.report.diff_report import label
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
 from thresher.report.tally import draw
@@ -30,7 +28,6 @@ from thresher.selection.summary import failure_kinds
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
-    from thresher.report.diff import Difference
     from thresher.selection.result import Outcome
 
 
@@ -43,11 +40,6 @@ def chosen_html(outcome: Outcome, pool: Pool, settings: Mapping[str, str], what:
     `settings`: those that the user gave; `what`: named where it cannot be shown.
     """
     return render_notebook_view(lambda: _chosen(outcome, pool, settings), what)
-
-
-def difference_html(difference: Difference) -> str:
-    """Two selections: what they share, by source and by score."""
-    return render_notebook_view(lambda: _difference(difference), difference)
 
 
 # ---------------------------------------------------------------------------------------------- a selection
@@ -103,27 +95,3 @@ def _kept_and_not(outcome: Outcome, pool: Pool) -> list[Card]:
     dropped = draw(made, made.rows[~made.kept], ROWS - len(best) - len(others))
     rows = np.concatenate([best, others, dropped]).astype(np.int64)
     return make_cards(made, rows, images=IMAGES, picture_bytes=PICTURE_BYTES)
-
-
-# ---------------------------------------------------------------------------------------------- two selections
-
-
-def _difference(d: Difference) -> NotebookView:
-    n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
-    chance = "" if d.by_chance is None else f"two random samples would share about {d.by_chance:,.0f}"
-    counts = (
-        ("In both", f"{both:,}", f"{format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B"),
-        ("Only A", f"{len(d.only_a):,}", f"of {n_a:,}"),
-        ("Only B", f"{len(d.only_b):,}", f"of {n_b:,}"),
-    )
-    table: list[tuple[str, ...]] = [("Rows by source", "only A", "both", "only B")]
-    table += [(truncate(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}") for c in d.sources[:SOURCES]]
-    if len(d.sources) > SOURCES:
-        rest = d.sources[SOURCES:]
-        sums = [sum(numbers) for numbers in zip(*((c.only_a, c.both, c.only_b) for c in rest), strict=True)]
-        table.append((f"{len(rest)} smaller sources", *(f"{number:,}" for number in sums)))
-    for s in d.scores:
-        medians = ("none" if v is None else f"{v:.3g}" for v in (s.only_a, s.both, s.only_b))
-        table.append((f"median of {s.brief} ({s.of})", *medians))
-    title = f"A: {label(d.a, d.b)}. B: {label(d.b, d.a)}"
-    return NotebookView(title, chance.capitalize(), counts, table=tuple(table))

@@ -8,14 +8,13 @@ by value. What cannot be recalled is loaded from the store, and what is not ther
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.engine import Computation, Means, Request, SignalRun
-from thresher.engine.fused import Together
 from thresher.engine.graph import memo_key, needs_model
 from thresher.errors import ThresherError
 from thresher.fingerprint import fingerprint
@@ -125,7 +124,7 @@ class Recalling(Computation):
             return False
         return all(a is known.inputs[k] or _same(a, known.inputs[k], self.active) for k, a in inputs.items())
 
-    def _score(self, signal: RowSignal | Together, label: str, request: Request) -> None:
+    def _score(self, signals: Sequence[RowSignal], label: str, request: Request) -> None:
         raise NotStored(self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum()))
 
     def _score_together(

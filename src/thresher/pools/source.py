@@ -1,0 +1,43 @@
+"""One file of a pool and how it is read: what locating files ends in, and opening a pool begins with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from thresher.pools import files
+from thresher.pools.paths import shown
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a pool, and how it is to be read."""
+
+    uri: str  # absolute local path, or an address
+    source: str  # the source of rows that name none; of all rows where `named`; "": by the names of all files
+    folder: str  # where its relative image paths start: a resolved local folder, or an address
+    format: str | None = None  # a name of readers.FORMATS; None: told from the content
+    columns: str = ""  # JSON of the entry of a dataset_info.json
+    keep: str = ""  # a sampling strategy of a mixture ("" = all)
+    seed: int = 0  # of its random sampling
+    number: int = 0  # among the entries of the mixture: two random ones draw differently
+    named: bool = False  # whether the user gave the source's name, which goes before what records say
+    note: str = ""  # what was passed over to come to this file, for the user
+
+
+Locate = Callable[[str, str | None, str | None], list[Source]]
+"""`locate(spec, images, format)`: the files of a path that a folder or a list names; passed to their readers."""
+
+
+def local_folder(path: str) -> str:
+    """Where relative image paths of this file start by default."""
+    if files.is_remote(path):
+        return path.rpartition("/")[0]
+    return os.path.realpath(os.path.dirname(os.path.abspath(path)))
+
+
+def where(sources: Sequence[Source]) -> str:
+    """The files in words."""
+    first = shown(sources[0].uri)
+    return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"
