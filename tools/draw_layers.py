@@ -27,7 +27,8 @@ PICTURE = ROOT / "docs" / "images" / "layers.svg"
 
 ROW = 24  # height of a row and width of a column, px
 BAR_LEFT, BAR_WIDTH = 190, 110  # where the bars of lines of code begin; the length of the longest
-LEFT, TOP, MARGIN = 370, 150, 16  # the matrix's upper left corner; white space around the picture
+LEFT, TOP, MARGIN = 370, 150, 16  # the matrix's upper left corner; white space at the edges
+SLANT = 24  # what the last slanted label needs to the right of the matrix
 LAYOUT = {"encoding", "comment", "nl", "newline", "indent", "dedent", "endmarker"}
 
 STYLE = """
@@ -88,7 +89,7 @@ def draw(groups: list[list[str]], lines: Counter[str], edges: Counter[tuple[str,
     names = [name for group in groups for name in group]
     column = {name: LEFT + i * ROW for i, name in enumerate(names)}
     most_lines, most_imports = max(rounded(lines[n]) for n in names), max(edges.values(), default=1)
-    width, height = LEFT + len(names) * ROW + MARGIN, TOP + len(names) * ROW + MARGIN
+    width, height = LEFT + len(names) * ROW + MARGIN + SLANT, TOP + len(names) * ROW + MARGIN
     title = "The layers of thresher"
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
