@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thresher.evaluation.lmms import read as read_lmms
-from thresher.exporters.llamafactory import _info
+from thresher.exporters.llamafactory import _read_dataset_info
 from thresher.pools import open_pool
 from thresher.selection.config import read as read_config
 from thresher.signals.capabilities import read_capabilities
@@ -31,7 +31,7 @@ def write(file: Path, content: Any) -> Path:
 
 @pytest.mark.parametrize("known", [{"other": {"file_name": "x.json"}}, {"a": {"file_name": "é.json"}, "b": {}}])
 def test_entries_of_a_dataset_info_are_kept_by_export(known: dict[str, Any], tmp_path: Path) -> None:
-    assert _info(write(tmp_path / "dataset_info.json", known)) == known
+    assert _read_dataset_info(write(tmp_path / "dataset_info.json", known)) == known
 
 
 def test_configs_lists_and_results(tmp_path: Path) -> None:
