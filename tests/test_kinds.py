@@ -54,7 +54,6 @@ KINDS: dict[str, tuple[int, str]] = {
     "teacher_written_score": (2, "model capability prompt system max_new_tokens"),
     "teacher_written_styles": (2, "model styles prompt system max_new_tokens"),
     "text_minhash": (1, "permutations shingle algorithm"),
-    "together": (0, "signals"),
     "trained_model": (0, "base recipe rows"),
     "training_recipe": (
         1,

@@ -1,4 +1,4 @@
-"""Some rows of a pool, as a pool: what `compute` needs of one, with rows numbered anew."""
+"""Some rows of a pool, as a pool: what the engine needs of one, with rows numbered anew."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ class Part:
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         return self.pool.samples(self.rows[np.asarray(rows, np.int64)])
+
+    def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        return self.pool.first_images(self.rows[np.asarray(rows, np.int64)])
 
     def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         return self.pool.missing_image(self.rows[np.asarray(rows, np.int64)])
