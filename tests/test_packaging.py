@@ -79,3 +79,10 @@ def test_the_tested_pythons_are_those_that_are_stated() -> None:
     stated = {c.rpartition(" ")[2] for c in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", c)}
     tests = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8"))
     assert set(tests["jobs"]["test"]["strategy"]["matrix"]["python"]) == stated
+
+
+def test_the_bounds_script_names_tests_that_exist() -> None:
+    words = (ROOT / ".ci/bounds").read_text("utf-8").split()
+    named = [w.strip("\"'()").removeprefix("--ignore=") for w in words]
+    paths = [n for n in named if n.startswith("tests/")]
+    assert paths and [p for p in paths if not (ROOT / p.partition("::")[0]).exists()] == []

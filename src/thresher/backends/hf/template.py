@@ -12,6 +12,8 @@ places, unchanged or with white space stripped from their ends. (Texts of white 
 one of those may go on to its neighbour.)
 
 Relies on one private function of transformers, `_compile_jinja_template`; a test guards it.
+
+Past 400 lines because what is followed through a template, and what ends following it, must be read together.
 """
 
 from __future__ import annotations
