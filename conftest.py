@@ -1,4 +1,5 @@
-"""Doctests are looked for only in modules that have one: collecting the others would import torch for nothing."""
+"""Doctests are looked for only in modules that have one: collecting the others would import torch
+for nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""floors.py EXTRA …: prints a constraint `name==version` for the lower bound of every requirement of the core and of these extras
-in pyproject.toml, the highest where several name one package."""
+"""floors.py EXTRA …: prints a constraint `name==version` for the lower bound of every requirement
+of the core and of these extras in pyproject.toml, the highest where several name one package."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ floors: dict[str, str] = {}
 for text in stated:
     if found := re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", text):
         name, version = found.groups()
-        floors[name] = max(version, floors.get(name, version), key=lambda v: [int(n) for n in v.split(".")])
+        floors[name] = max(
+            version, floors.get(name, version), key=lambda v: [int(n) for n in v.split(".")]
+        )
 for name, version in sorted(floors.items()):
     print(f"{name}=={version}")

@@ -1,8 +1,10 @@
-"""Near duplicates in a large pool: seconds, peak memory, and how many of the planted copies are found.
+"""Near duplicates in a large pool: seconds, peak memory, and how many of the planted copies are
+found.
 
-The pool is generated: text rows of LLaVA's lengths (questions of 10, answers of 20 to 120 words, words drawn by Zipf's law)
-of which one in twenty is a near copy of another, with a few words changed. A whole `thresher select --dedup near` process is
-measured. The peer is datasketch's MinHash and MinHashLSH (128 permutations, the usual way), on part of the rows.
+The pool is generated: text rows of LLaVA's lengths (questions of 10, answers of 20 to 120 words,
+words drawn by Zipf's law) of which one in twenty is a near copy of another, with a few words
+changed. A whole `thresher select --dedup near` process is measured. The peer is datasketch's
+MinHash and MinHashLSH (128 permutations, the usual way), on part of the rows.
 
     python benchmarks/duplicates.py [--quick] [--json FILE] [--rows N]
 """
@@ -34,7 +36,8 @@ SIMILAR = 0.8  # what counts as near: see duplicates/near.py
 
 
 def generate(path: Path, rows: int) -> tuple[dict[int, int], set[int]]:
-    """(copy -> original, of those whose words are at least SIMILAR alike; the rows that are copies or have any)."""
+    """(copy -> original, of those whose words are at least SIMILAR alike; the rows that are copies
+    or have any)."""
     rng = random.Random(0)
     vocabulary = [f"word{i}" for i in range(WORDS)]
     weights = list(itertools.accumulate(1 / (i + 1) for i in range(WORDS)))
@@ -58,8 +61,14 @@ def generate(path: Path, rows: int) -> tuple[dict[int, int], set[int]]:
                 drawn = rng.choices(vocabulary, cum_weights=weights, k=10 + rng.randint(20, 120))
                 question, answer = " ".join(drawn[:10]), drawn[10:]
             said.append((question, answer))
-            turns = [{"from": "human", "value": question}, {"from": "gpt", "value": " ".join(answer)}]
-            f.write(json.dumps({"id": i, "data_source": f"source{i % 10}", "conversations": turns}) + "\n")
+            turns = [
+                {"from": "human", "value": question},
+                {"from": "gpt", "value": " ".join(answer)},
+            ]
+            f.write(
+                json.dumps({"id": i, "data_source": f"source{i % 10}", "conversations": turns})
+                + "\n"
+            )
     return copies, related
 
 
@@ -72,12 +81,18 @@ def jaccard(a: list[str], b: list[str]) -> float:
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
     """Seconds, seconds of CPU and peak memory in GB of a whole process."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         assert process.stderr is not None
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, in_bytes(usage.ru_maxrss) / 1e9
+    return (
+        time.perf_counter() - start,
+        usage.ru_utime + usage.ru_stime,
+        in_bytes(usage.ru_maxrss) / 1e9,
+    )
 
 
 def peer(path: Path, rows: int) -> float | None:
@@ -112,10 +127,26 @@ def main() -> None:
         pool = folder / "pool.jsonl"
         copies, related = generate(pool, rows)
         environment = {**os.environ, "THRESHER_STORE": str(folder / "store")}
-        select = [sys.executable, "-m", "thresher", "select", str(pool), "--method", "random", "--budget", "100%"]
-        seconds, busy, memory = run([*select, "--dedup", "near", "--out", str(folder / "out")], environment)
-        again, busy_again, _ = run([*select, "--dedup", "near", "--out", str(folder / "out")], environment)
-        kept = pq.read_table(folder / "out" / "evidence.parquet", columns=["row"])["row"].to_pylist()
+        select = [
+            sys.executable,
+            "-m",
+            "thresher",
+            "select",
+            str(pool),
+            "--method",
+            "random",
+            "--budget",
+            "100%",
+        ]
+        seconds, busy, memory = run(
+            [*select, "--dedup", "near", "--out", str(folder / "out")], environment
+        )
+        again, busy_again, _ = run(
+            [*select, "--dedup", "near", "--out", str(folder / "out")], environment
+        )
+        kept = pq.read_table(folder / "out" / "evidence.parquet", columns=["row"])[
+            "row"
+        ].to_pylist()
         stays = set(kept)
         families: dict[int, list[int]] = {}
         for copy, original in copies.items():
@@ -133,14 +164,28 @@ def main() -> None:
     table.add_row("copies found", f"{found:,} of {most:,} ({found / most:.1%})")
     table.add_row("other rows taken for copies", f"{wrong:,}")
     results: list[dict[str, Any]] = [
-        {"name": "near copies found", "ours": found / most, "peer": 1.0, "ratio": found / most, "unit": "share"}
+        {
+            "name": "near copies found",
+            "ours": found / most,
+            "peer": 1.0,
+            "ratio": found / most,
+            "unit": "share",
+        }
     ]
     if each is not None:
-        table.add_row(f"datasketch, s of CPU (from {min(PEER_ROWS, rows):,} rows)", f"{each * rows:.1f}")
+        table.add_row(
+            f"datasketch, s of CPU (from {min(PEER_ROWS, rows):,} rows)", f"{each * rows:.1f}"
+        )
         ratio = each * rows / busy
         table.add_row("ratio", f"{ratio:.1f}x")
         results.append(
-            {"name": "near duplicates", "ours": busy, "peer": each * rows, "ratio": ratio, "unit": "s of CPU"}
+            {
+                "name": "near duplicates",
+                "ours": busy,
+                "peer": each * rows,
+                "ratio": ratio,
+                "unit": "s of CPU",
+            }
         )
     Console().print(table)
     if arguments.json:

@@ -1,4 +1,5 @@
-"""Ways to damage a file for `fuzz_readers.py`: bytes, JSON values, YAML, tar headers, parquet columns, bombs.
+"""Ways to damage a file for `fuzz_readers.py`: bytes, JSON values, YAML, tar headers, parquet
+columns, bombs.
 
 Pure: bytes and a seeded generator in, bytes out. `damaged` chooses the way.
 """
@@ -30,15 +31,22 @@ def bytes_of(content: bytes, rng: random.Random) -> bytes:
         near_an_end = rng.random() < 0.3
         if near_an_end:
             at = rng.choice(
-                (rng.randrange(min(600, len(content) + 1)), len(content) - rng.randrange(min(600, len(content) + 1)))
+                (
+                    rng.randrange(min(600, len(content) + 1)),
+                    len(content) - rng.randrange(min(600, len(content) + 1)),
+                )
             )
-        what = rng.choice(("flip", "cut", "drop", "insert", "repeat", "zeros", "ones", "digits", "move", "bit"))
+        what = rng.choice(
+            ("flip", "cut", "drop", "insert", "repeat", "zeros", "ones", "digits", "move", "bit")
+        )
         if what == "flip" and content:
             at = min(at, len(content) - 1)
             content = content[:at] + rng.randbytes(1) + content[at + 1 :]
         elif what == "bit" and content:
             at = min(at, len(content) - 1)
-            content = content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
+            content = (
+                content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
+            )
         elif what == "cut":
             content = content[:at] if rng.random() < 0.7 else content[at:]
         elif what == "drop":
@@ -46,10 +54,16 @@ def bytes_of(content: bytes, rng: random.Random) -> bytes:
         elif what == "insert":
             content = content[:at] + rng.randbytes(size) + content[at:]
         elif what == "repeat":
-            content = content[:at] + content[max(at - size, 0) : at] * rng.choice((1, 2, 50)) + content[at:]
+            content = (
+                content[:at]
+                + content[max(at - size, 0) : at] * rng.choice((1, 2, 50))
+                + content[at:]
+            )
         elif what in ("zeros", "ones", "digits"):
             content = (
-                content[:at] + {"zeros": b"\0", "ones": b"\xff", "digits": b"9"}[what] * size + content[at + size :]
+                content[:at]
+                + {"zeros": b"\0", "ones": b"\xff", "digits": b"9"}[what] * size
+                + content[at + size :]
             )
         elif what == "move":
             to = rng.randrange(len(content) + 1)
@@ -86,10 +100,15 @@ SNIPPETS = [
 
 
 def snippet(content: bytes, rng: random.Random) -> bytes:
-    """Something that parsers trip over, put in at a place, best at a border of the file's own syntax."""
+    """Something that parsers trip over, put in at a place, best at a border of the file's own
+    syntax."""
     put = rng.choice(SNIPPETS)
     borders = [i for i, b in enumerate(content[:20_000]) if b in b'[{:,"\n']
-    at = rng.choice(borders) + rng.randrange(2) if borders and rng.random() < 0.8 else rng.randrange(len(content) + 1)
+    at = (
+        rng.choice(borders) + rng.randrange(2)
+        if borders and rng.random() < 0.8
+        else rng.randrange(len(content) + 1)
+    )
     end = at if rng.random() < 0.5 else min(at + rng.randrange(60), len(content))
     return content[:at] + put + content[end:]
 
@@ -98,7 +117,8 @@ def encoded_anew(content: bytes, rng: random.Random) -> bytes:
     """The same text in another encoding."""
     text = content.decode("utf-8", "replace")
     return text.encode(
-        rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7", "latin-1", "cp1252")), "replace"
+        rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7", "latin-1", "cp1252")),
+        "replace",
     )
 
 
@@ -160,7 +180,8 @@ def json_of(content: bytes, rng: random.Random) -> bytes:
         _change(values, rng)
     try:
         return b"\n".join(
-            json.dumps(v, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass") for v in values
+            json.dumps(v, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+            for v in values
         )
     except (RecursionError, ValueError):
         return snippet(content, rng)
@@ -204,7 +225,8 @@ def _change(value: Any, rng: random.Random) -> None:
 
 
 def tar_of(content: bytes, rng: random.Random) -> bytes:
-    """Members renamed, of another kind, of another size than they say, or with another member's content."""
+    """Members renamed, of another kind, of another size than they say, or with another member's
+    content."""
     out = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(content)) as old,
@@ -219,15 +241,33 @@ def tar_of(content: bytes, rng: random.Random) -> bytes:
                 what = rng.choice(("name", "type", "body", "json", "twice", "long name"))
                 if what == "name":
                     info.name = rng.choice(
-                        ("../x.json", "/abs.png", "a/b/c.json", "x", ".json", "x.tar.gz", "\udcff.png", "a.b.c.json")
+                        (
+                            "../x.json",
+                            "/abs.png",
+                            "a/b/c.json",
+                            "x",
+                            ".json",
+                            "x.tar.gz",
+                            "\udcff.png",
+                            "a.b.c.json",
+                        )
                     )
                 elif what == "type":
                     info.type = rng.choice(
-                        (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, b"Z")
+                        (
+                            tarfile.SYMTYPE,
+                            tarfile.LNKTYPE,
+                            tarfile.CHRTYPE,
+                            tarfile.DIRTYPE,
+                            tarfile.FIFOTYPE,
+                            b"Z",
+                        )
                     )
                     info.linkname, info.size, body = "/etc/passwd", 0, b""
                 elif what == "body":
-                    body = rng.choice((b"", b"\0" * 100, rng.randbytes(500), b"[]", b"null", b"[" * 50_000))
+                    body = rng.choice(
+                        (b"", b"\0" * 100, rng.randbytes(500), b"[]", b"null", b"[" * 50_000)
+                    )
                 elif what == "json":
                     body = json_of(body, rng)
                 elif what == "twice":
@@ -239,13 +279,20 @@ def tar_of(content: bytes, rng: random.Random) -> bytes:
             new.addfile(info, io.BytesIO(body))
     whole = bytearray(out.getvalue())
     if rng.random() < 0.5 and len(whole) > 1024:  # a field of a header, with its sum put right
-        starts = [i for i in range(0, len(whole) - 512, 512) if whole[i + 257 : i + 262] == b"ustar"]
+        starts = [
+            i for i in range(0, len(whole) - 512, 512) if whole[i + 257 : i + 262] == b"ustar"
+        ]
         at = rng.choice(starts) if starts else 0
         field, width = rng.choice(
             ((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 8), (345, 155))
         )
         put = rng.choice(
-            (b"\xff" * width, b"7" * (width - 1) + b"\0", rng.randbytes(width), b"\x80" + b"\xff" * (width - 1))
+            (
+                b"\xff" * width,
+                b"7" * (width - 1) + b"\0",
+                rng.randbytes(width),
+                b"\x80" + b"\xff" * (width - 1),
+            )
         )
         whole[at + field : at + field + width] = put[:width]
         whole[at + 148 : at + 156] = b" " * 8
@@ -281,8 +328,12 @@ def parquet_of(content: bytes, rng: random.Random) -> bytes:
         elif what == "gone" and table.num_columns > 1:
             table = table.remove_column(at)
         elif what == "name":
-            new = rng.choice(("image", "images", "messages", "texts", "conversations", "", "x", name))
-            table = table.rename_columns([new if i == at else c for i, c in enumerate(table.column_names)])
+            new = rng.choice(
+                ("image", "images", "messages", "texts", "conversations", "", "x", name)
+            )
+            table = table.rename_columns(
+                [new if i == at else c for i, c in enumerate(table.column_names)]
+            )
         elif what == "rows":
             table = table.slice(0, rng.randrange(2))
     out = io.BytesIO()
@@ -312,7 +363,8 @@ def bomb(content: bytes, rng: random.Random) -> bytes:
             row * 4,
             b"datasets: [" + b"{json_path: llava.json}, " * 500 + b"]",
             b"datasets: [{json_path: '*.json*'}, {json_path: mix.yaml}]",
-            b'{"a": {"file_name": "../lf", "formatting": "sharegpt"}, "b": {"file_name": "dataset_info.json"}}',
+            b'{"a": {"file_name": "../lf", "formatting": "sharegpt"}, "b": {"file_name": '
+            b'"dataset_info.json"}}',
             b"[" + b"{}," * 300_000 + b"{}]",
             b"[" + b"1," * 1_000_000 + b"1]",
             b"\n" * 2_000_000,
@@ -339,7 +391,11 @@ def damaged(name: str, content: bytes, rng: random.Random) -> tuple[str, bytes]:
         way = tar_of
     if name.endswith(".parquet") and rng.random() < 0.6:
         way = parquet_of
-    if name.endswith((".parquet", ".tar", ".arrow", "picture")) and way in (json_of, encoded_anew, snippet):
+    if name.endswith((".parquet", ".tar", ".arrow", "picture")) and way in (
+        json_of,
+        encoded_anew,
+        snippet,
+    ):
         way = bytes_of
     if name.endswith(".gz") and rng.random() < 0.6:
         inner = zlib.decompress(content, 31)

@@ -1,11 +1,14 @@
-"""Damaged files of every format against the readers: a pool, or one clear message; never a traceback, a hang or a gigabyte.
+"""Damaged files of every format against the readers: a pool, or one clear message; never a
+traceback, a hang or a gigabyte.
 
-Real rows (a pool of yours, or of the built-in world) are written in every format that can be read. Each case damages one of
-these files - bytes, JSON values, YAML, tar headers, parquet columns, pictures, whole files of another kind - opens it, reads
-all rows and pictures, and writes what came out as ms-swift JSONL. A case depends on the seed and its number alone, so a
-finding is repeated with `--only NUMBER`. Cases run in processes of their own, with a limit on memory and on time.
+Real rows (a pool of yours, or of the built-in world) are written in every format that can be read.
+Each case damages one of these files - bytes, JSON values, YAML, tar headers, parquet columns,
+pictures, whole files of another kind - opens it, reads all rows and pictures, and writes what came
+out as ms-swift JSONL. A case depends on the seed and its number alone, so a finding is repeated
+with `--only NUMBER`. Cases run in processes of their own, with a limit on memory and on time.
 
-    python benchmarks/fuzz_readers.py [--quick] [--json FILE] [--seconds 600] [--seed 0] [--pool POOL --images DIR] [--only NUMBER]
+    python benchmarks/fuzz_readers.py [--quick] [--json FILE] [--seconds 600] [--seed 0] [--pool
+    POOL --images DIR] [--only NUMBER]
 
 Exit code 1 where anything was found. Touches the temporary folder only.
 """
@@ -53,7 +56,7 @@ LIMIT = 3 << 30  # bytes of address space: beyond it allocations fail
 EMBED = Options(embed=True)
 FINE = ("opened", "refused", "refused on writing")
 
-# ---------------------------------------------------------------------------------------------- files to damage
+# ---------------------------------------------------------------------------------- files to damage
 
 
 def originals(folder: Path, pool: Pool) -> list[str]:
@@ -81,13 +84,26 @@ def originals(folder: Path, pool: Pool) -> list[str]:
     for sample in pool.samples(rows):
         said = [t.text for t in sample.turns]
         alpaca.append(
-            {"instruction": said[0], "input": "", "output": said[-1], "images": [i.path for i in sample.images]}
+            {
+                "instruction": said[0],
+                "input": "",
+                "output": said[-1],
+                "images": [i.path for i in sample.images],
+            }
         )
     (folder / "alpaca.json").write_text(json.dumps(alpaca))
     table = pq.read_table(folder / "bytes.parquet")
-    with pa.OSFile(str(folder / "stream.arrow"), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+    with (
+        pa.OSFile(str(folder / "stream.arrow"), "wb") as out,
+        pa.ipc.new_stream(out, table.schema) as writer,
+    ):
         writer.write_table(table, max_chunksize=5)
-    mixture = {"datasets": [{"json_path": "llava.json", "sampling_strategy": "first:50%"}, {"path": "swift.jsonl"}]}
+    mixture = {
+        "datasets": [
+            {"json_path": "llava.json", "sampling_strategy": "first:50%"},
+            {"path": "swift.jsonl"},
+        ]
+    }
     (folder / "mix.yaml").write_text(yaml.safe_dump(mixture))
     shown = [i.path for s in pool.samples(rows) for i in s.images if not i.data]
     for path in dict.fromkeys(shown):
@@ -105,7 +121,7 @@ def originals(folder: Path, pool: Pool) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------- one case
+# ----------------------------------------------------------------------------------------- one case
 
 
 class Slow(BaseException):
@@ -116,13 +132,19 @@ def _ring(number: int, frame: FrameType | None) -> None:
     raise Slow
 
 
-def case(number: int, seed: int, folder: Path, names: list[str], work: Path) -> tuple[str, str, str]:
+def case(
+    number: int, seed: int, folder: Path, names: list[str], work: Path
+) -> tuple[str, str, str]:
     """(file, how it was damaged, outcome: opened, refused, or what is wrong)."""
     rng = random.Random(f"{seed} {number}")
     name = names[number % len(names)]
     target = name
     if name == "a picture":
-        pictures = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in (".png", ".jpg", ".gif"))
+        pictures = sorted(
+            str(p.relative_to(folder))
+            for p in folder.rglob("*")
+            if p.suffix in (".png", ".jpg", ".gif")
+        )
         target = rng.choice(pictures)
     how, content = damaged(name, (folder / target).read_bytes(), rng)
     shutil.rmtree(work, ignore_errors=True)
@@ -152,8 +174,14 @@ def use(path: Path, work: Path, format: str | None) -> str:
         pool = open_pool(path, cache=work / "cache", format=format)
         again = open_pool(path, cache=work / "cache", format=format)
     except ThresherError as error:
-        return "refused" if 0 < len(str(error)) < 5000 else f"a message of {len(str(error)):,} characters"
-    assert digests_to_bytes(again.digest) == digests_to_bytes(pool.digest), "the cache gives other rows"
+        return (
+            "refused"
+            if 0 < len(str(error)) < 5000
+            else (f"a message of {len(str(error)):,} characters")
+        )
+    assert digests_to_bytes(again.digest) == digests_to_bytes(pool.digest), (
+        "the cache gives other rows"
+    )
     rows = range(len(pool)) if len(pool) < 2000 else range(0, len(pool), len(pool) // 1000)
     try:
         samples = pool.samples(rows)
@@ -161,7 +189,9 @@ def use(path: Path, work: Path, format: str | None) -> str:
     except ThresherError:
         return "refused"
     digests = digests_to_bytes(pool.digest)
-    assert [s.digest for s in samples] == [digests[r] for r in rows], "a row that is read again has another digest"
+    assert [s.digest for s in samples] == [digests[r] for r in rows], (
+        "a row that is read again has another digest"
+    )
     for image in [i for s in samples for i in s.images][:200]:
         try:
             pool.load_image(image)
@@ -176,7 +206,7 @@ def use(path: Path, work: Path, format: str | None) -> str:
     return "opened"
 
 
-# ---------------------------------------------------------------------------------------------- processes
+# ---------------------------------------------------------------------------------------- processes
 
 
 def child(first: int, last: int, seed: int, folder: Path, names: list[str], work: Path) -> None:
@@ -190,7 +220,13 @@ def child(first: int, last: int, seed: int, folder: Path, names: list[str], work
         began = time.process_time()
         name, how, outcome = case(number, seed, folder, names, work)
         now = _memory()
-        told = {"number": number, "name": name, "how": how, "outcome": outcome, "seconds": time.process_time() - began}
+        told = {
+            "number": number,
+            "name": name,
+            "how": how,
+            "outcome": outcome,
+            "seconds": time.process_time() - began,
+        }
         print(json.dumps(told | {"peak": now, "grew": now - before}), flush=True)
         before = now
 
@@ -204,7 +240,8 @@ def run(first: int, last: int, arguments: list[str]) -> Iterator[dict[str, Any]]
     """What a process says of its cases; of one that died or hung, that."""
     command = [sys.executable, __file__, "--child", str(first), str(last), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    watch = 10 * (last - first) * SECONDS  # on the clock, where the processor may be shared: a process that sleeps
+    # on the clock, where the processor may be shared: a process that sleeps
+    watch = 10 * (last - first) * SECONDS
     try:
         out, errors = process.communicate(timeout=watch)
     except subprocess.TimeoutExpired:
@@ -234,7 +271,9 @@ def run(first: int, last: int, arguments: list[str]) -> Iterator[dict[str, Any]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="30 seconds")
     parser.add_argument("--seconds", type=float, default=600, help="of CPU (default: 600)")
     parser.add_argument("--seed", type=int, default=0)
@@ -301,12 +340,14 @@ def report(a: argparse.Namespace, folder: Path) -> int:
     console = Console()
     console.print(table)
     console.print(
-        f"{first:,} cases, {_cpu():,.0f} s of CPU, slowest case {slowest:.1f} s, most memory {peak / 1e6:,.0f} MB, "
-        f"{len(found)} findings. Ways: {dict(ways.most_common())}"
+        f"{first:,} cases, {_cpu():,.0f} s of CPU, slowest case {slowest:.1f} s, most memory "
+        f"{peak / 1e6:,.0f} MB, {len(found)} findings. Ways: {dict(ways.most_common())}"
     )
     if a.json:
         rows = [{"name": "cases", "ours": first, "peer": None, "ratio": None, "unit": "cases"}]
-        rows.append({"name": "findings", "ours": len(found), "peer": None, "ratio": None, "unit": "cases"})
+        rows.append(
+            {"name": "findings", "ours": len(found), "peer": None, "ratio": None, "unit": "cases"}
+        )
         a.json.write_text(json.dumps(rows))
     return int(bool(found))
 

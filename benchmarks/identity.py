@@ -1,7 +1,9 @@
-"""What identity by content costs: opening a pool of many images for the first time, again, and after some changed.
+"""What identity by content costs: opening a pool of many images for the first time, again, and
+after some changed.
 
-Makes small files in a temporary folder and opens the pool in a process of its own each time. The files were just written,
-so they are in the page cache: disks and networks add the time that reading them takes.
+Makes small files in a temporary folder and opens the pool in a process of its own each time. The
+files were just written, so they are in the page cache: disks and networks add the time that reading
+them takes.
 
     python benchmarks/identity.py [--images N] [--bytes B] [--folder DIR] [--json FILE]
 """
@@ -32,7 +34,7 @@ began = time.perf_counter()
 def hashing(done, todo): hashed[0] = done
 pool = open_pool(sys.argv[1], cache=Path(sys.argv[2]), trust_paths=sys.argv[3] == "trust", hashing=hashing)
 print(json.dumps({"seconds": time.perf_counter() - began, "hashed": hashed[0], "bytes": peak_bytes(), "rows": len(pool)}))
-"""
+"""  # noqa: E501
 STAT = """
 import os, sys, time
 names = [e for e in open(sys.argv[2]).read().split()]
@@ -45,7 +47,8 @@ print(time.perf_counter() - began)
 
 
 def make(folder: Path, images: int, size: int) -> Path:
-    """`images` files of `size` bytes of noise, a thousand a folder, and a pool with a row for each."""
+    """`images` files of `size` bytes of noise, a thousand a folder, and a pool with a row for
+    each."""
     rows, names = [], []
     noise = os.urandom(size)
     for i in range(images):
@@ -66,7 +69,10 @@ def make(folder: Path, images: int, size: int) -> Path:
 
 def opened(pool: Path, cache: Path, how: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", OPEN, str(pool), str(cache), how], check=True, capture_output=True, text=True
+        [sys.executable, "-c", OPEN, str(pool), str(cache), how],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -85,7 +91,9 @@ def main() -> None:
         began = time.perf_counter()
         pool = make(folder, told.images, told.bytes)
         print(
-            f"{told.images:,} files of {told.bytes:,} bytes written in {time.perf_counter() - began:.0f} s", flush=True
+            f"{told.images:,} files of {told.bytes:,} bytes written in "
+            f"{time.perf_counter() - began:.0f} s",
+            flush=True,
         )
         cache = folder / "cache"
         bare = [sys.executable, "-c", STAT, str(folder), str(folder / "names")]
@@ -114,13 +122,16 @@ def main() -> None:
             print(label, results[label], flush=True)
         kept = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
     table = Table(
-        title=f"Opening a pool of {told.images:,} images ({told.bytes:,} bytes each); stat alone {stat:.1f} s"
+        title=f"Opening a pool of {told.images:,} images ({told.bytes:,} bytes each); stat alone "
+        f"{stat:.1f} s"
     )
     for column in ("", "seconds", "files hashed", "files/s", "peak MB"):
         table.add_column(column, justify="right" if column else "left")
     for label, r in results.items():
         rate = f"{r['hashed'] / r['seconds']:,.0f}" if r["hashed"] else ""
-        table.add_row(label, f"{r['seconds']:.1f}", f"{r['hashed']:,}", rate, f"{r['bytes'] / 1e6:,.0f}")
+        table.add_row(
+            label, f"{r['seconds']:.1f}", f"{r['hashed']:,}", rate, f"{r['bytes'] / 1e6:,.0f}"
+        )
     Console().print(table)
     print(f"kept on disk: {kept / 1e6:,.0f} MB")
     if told.json:

@@ -1,12 +1,14 @@
-"""Rows a second of mmSSR's 15 questions (14 capabilities, one list of styles) asked in four ways, same weights, same rows.
+"""Rows a second of mmSSR's 15 questions (14 capabilities, one list of styles) asked in four ways,
+same weights, same rows.
 
-(i) the official way: a row at a time, 15 generations through the model's own processor, nothing shared. It is given the better
-of one thread and all cores, and stops after one token for a score and eight for the styles. (ii) each question with its whole
-prompt, batched over rows. (iii) thresher's `ask`: one pass. (iv) the least a row can cost: one plain forward pass over the
-row as a conversation (`answer_loss`). (ii) and (iii) must agree.
+(i) the official way: a row at a time, 15 generations through the model's own processor, nothing
+shared. It is given the better of one thread and all cores, and stops after one token for a score
+and eight for the styles. (ii) each question with its whole prompt, batched over rows. (iii)
+thresher's `ask`: one pass. (iv) the least a row can cost: one plain forward pass over the row as a
+conversation (`answer_loss`). (ii) and (iii) must agree.
 
-The models have random weights. Their usual tokenizer knows few words and would make the questions twice as long as a real one
-does, so here it learns 8,192 words from the project's own texts.
+The models have random weights. Their usual tokenizer knows few words and would make the questions
+twice as long as a real one does, so here it learns 8,192 words from the project's own texts.
 
     python benchmarks/judge.py [--quick] [--only MODEL] [--cpu-time] [--json FILE]
 """
@@ -92,7 +94,9 @@ def rows_of(kind: Kind, n: int, images: int) -> list[Sample]:
         for k in range(kind.exchanges):
             shown = "<image>\n" * images if k == 0 else ""
             turns.append(Turn("user", shown + " ".join(rng.choices(words, k=9)) + "?"))
-            turns.append(Turn("assistant", " ".join(rng.choices(words, k=kind.words)).capitalize() + "."))
+            turns.append(
+                Turn("assistant", " ".join(rng.choices(words, k=kind.words)).capitalize() + ".")
+            )
         refs = tuple(ImageRef(str(rng.randrange(8)), size=1) for _ in range(images))
         out.append(Sample(str(i), tuple(turns), refs))
     return out
@@ -100,8 +104,12 @@ def rows_of(kind: Kind, n: int, images: int) -> list[Sample]:
 
 def texts() -> list[str]:
     """Paragraphs of the project's documents and docstrings, and the questions."""
-    files = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("src/thresher/**/*.py"), ROOT / "README.md"])
-    lines = [line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    files = sorted(
+        [*ROOT.glob("docs/**/*.md"), *ROOT.glob("src/thresher/**/*.py"), ROOT / "README.md"]
+    )
+    lines = [
+        line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     return [line for line in lines if line] + [q.text for q in QUERIES] * 2
 
 
@@ -132,7 +140,7 @@ def open_model(name: str, size: tiny_models.Size, folder: Path) -> HFBackend:
     return resolve(str(folder)).open()
 
 
-# ---------------------------------------------------------------------------------------------- the four ways
+# ------------------------------------------------------------------------------------ the four ways
 
 
 def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads: int) -> float:
@@ -146,9 +154,15 @@ def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads
             images = iter([pool.load_image(ref) for ref in row.images])
             messages = []
             for m in conversation(row).messages:
-                parts = [*m.parts[:-1], f"{m.parts[-1]}{query.text}"] if m.role == "user" else list(m.parts)
+                parts = (
+                    [*m.parts[:-1], f"{m.parts[-1]}{query.text}"]
+                    if m.role == "user"
+                    else list(m.parts)
+                )
                 content = [
-                    {"type": "image", "image": next(images)} if p is None else {"type": "text", "text": p}
+                    {"type": "image", "image": next(images)}
+                    if p is None
+                    else {"type": "text", "text": p}
                     for p in parts
                 ]
                 messages.append({"role": m.role, "content": content})
@@ -167,7 +181,9 @@ def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads
     return seconds
 
 
-def asked(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, queries: Sequence[Query]) -> np.ndarray:
+def asked(
+    backend: HFBackend, rows: Sequence[Sample], pool: Pictures, queries: Sequence[Query]
+) -> np.ndarray:
     out = np.full((len(rows), sum(len(q.answers) for q in queries)), np.nan)
     for piece in backend.ask(rows, queries, pool):
         assert not any(piece.errors), piece.errors
@@ -183,13 +199,18 @@ def timed(job: Any) -> tuple[float, Any]:
     return CLOCK[0]() - start, result
 
 
-def measure(name: str, backend: HFBackend, kind: Kind, n: int, official_rows: int, repeats: int) -> dict[str, Any]:
+def measure(
+    name: str, backend: HFBackend, kind: Kind, n: int, official_rows: int, repeats: int
+) -> dict[str, Any]:
     images = kind.images
     pool = Pictures(kind.pixels)
     samples = rows_of(kind, n, images)
     if backend.feature_tokens < 200 and kind is LONG and "llava" in name.lower():
-        # LLaVA-1.5 has 576 tokens an image; these have fewer, so a row shows several of them, up to that number
-        per_image = len(backend.preparer.prepare(pool.load_image(samples[0].images[0]), False).expansion)
+        # LLaVA-1.5 has 576 tokens an image; these have fewer, so a row shows several of them, up to
+        # that number
+        per_image = len(
+            backend.preparer.prepare(pool.load_image(samples[0].images[0]), False).expansion
+        )
         samples = rows_of(kind, n, max(1, 576 // per_image) if per_image > 100 else 1)
     rows = [derived(s, SYSTEM) for s in samples]
     way = backend.asks
@@ -203,10 +224,14 @@ def measure(name: str, backend: HFBackend, kind: Kind, n: int, official_rows: in
             backend.forward.asks = way
 
     few = rows[: max(n // 4, 4)]
-    for warm in (backend.answer_loss(samples[:4], pool, False), backend.ask(rows[:4], QUERIES, pool)):
+    for warm in (
+        backend.answer_loss(samples[:4], pool, False),
+        backend.ask(rows[:4], QUERIES, pool),
+    ):
         timed(lambda warm=warm: warm)
     ours, alone = [], []
-    for _ in range(repeats):  # in turn, so that a busy moment of the machine does not fall on one of them
+    # in turn, so that a busy moment of the machine does not fall on one of them
+    for _ in range(repeats):
         alone.append(timed(lambda: backend.answer_loss(samples, pool, False))[0])
         seconds, got = timed(lambda: asked(backend, rows, pool, QUERIES))
         ours.append(seconds)
@@ -214,7 +239,9 @@ def measure(name: str, backend: HFBackend, kind: Kind, n: int, official_rows: in
     loop = min(official(backend, rows[:official_rows], pool, t) for t in {1: None, cores(): None})
     worst = float(np.abs(got[: len(few)] - want).max())
     if worst > 1e-3:
-        raise SystemExit(f"{name}: packed and full passes disagree by {worst} nats: nothing was measured")
+        raise SystemExit(
+            f"{name}: packed and full passes disagree by {worst} nats: nothing was measured"
+        )
     ask_block = _tokens(backend, samples[0], rows[0], pool)
     speed = n / min(ours)
     return {
@@ -246,8 +273,12 @@ def _tokens(backend: HFBackend, sample: Sample, row: Sample, pool: Pictures) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="the tiny models only, about a minute")
-    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of this process: for a busy machine")
-    parser.add_argument("--only", help="of qwen2_5_vl-tiny, qwen2_5_vl-small, llava-tiny, llava-small: this one")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="CPU seconds of this process: for a busy machine"
+    )
+    parser.add_argument(
+        "--only", help="of qwen2_5_vl-tiny, qwen2_5_vl-small, llava-tiny, llava-small: this one"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.cpu_time:
@@ -267,7 +298,10 @@ def main() -> None:
                     name = f"{label}, {millions:.1f} M"
                     results.append(measure(name, backend, kind, n, loop_rows, 3))
                     print(json.dumps(results[-1]), file=sys.stderr, flush=True)
-    table = Table(title=f"15 questions a row, {cores()} cores, {platform.machine()}, torch {torch.__version__}, fp32")
+    table = Table(
+        title=f"15 questions a row, {cores()} cores, {platform.machine()}, torch "
+        f"{torch.__version__}, fp32"
+    )
     for column in (
         "rows/s",
         "tokens of a row + questions",

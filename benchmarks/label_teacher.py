@@ -1,8 +1,10 @@
-"""A teacher that knows: the hidden labels of the built-in world, answering as a judge and a styler would.
+"""A teacher that knows: the hidden labels of the built-in world, answering as a judge and a styler
+would.
 
-For benchmarks and tests only: `label_teacher(hidden_labels.jsonl)` is a model handle for the role "teacher" (or "judge") of
-mmSSR. A row with a wrong answer is worth nothing; the others are worth 5 for the capability that their kind of question
-trains, 2 for those that it also needs, and nothing else. Scores of 0 to 5 as whole numbers, as a strong model gives them.
+For benchmarks and tests only: `label_teacher(hidden_labels.jsonl)` is a model handle for the role
+"teacher" (or "judge") of mmSSR. A row with a wrong answer is worth nothing; the others are worth 5
+for the capability that their kind of question trains, 2 for those that it also needs, and nothing
+else. Scores of 0 to 5 as whole numbers, as a strong model gives them.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ TRAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     "arithmetic": ("stem_knowledge", ("logical_deduction", "optical_character_recognition")),
     "chart": ("data_understanding", ("comparative_analysis", "optical_character_recognition")),
     "digits": ("optical_character_recognition", ("fine_grained_recognition",)),
-    "letters": ("optical_character_recognition", ("fine_grained_recognition", "language_generation")),
+    "letters": (
+        "optical_character_recognition",
+        ("fine_grained_recognition", "language_generation"),
+    ),
     "description": ("language_generation", ("scene_understanding",)),
     "text_only": ("humanities", ("language_generation",)),
 }
@@ -52,7 +57,8 @@ NAMED = {
 
 
 def label_teacher(labels: Path) -> ModelHandle:
-    """`labels`: hidden_labels.jsonl beside a pool of the built-in world. Known by the file's content."""
+    """`labels`: hidden_labels.jsonl beside a pool of the built-in world. Known by the file's
+    content."""
     content = hashlib.sha256(labels.read_bytes()).hexdigest()
     identity = ModelIdentity(f"sha256:{content}", "hidden_labels", "none", "none")
     return ModelHandle(str(labels), identity, lambda: LabelTeacher(labels))
@@ -81,21 +87,37 @@ class LabelTeacher:
         found += ["coordinate"] if label["kind"] == "position" else []
         return tuple(style for style in STYLES if style in found)
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    ) -> Iterator[Scored]:
         """See `signals.query.AskBackend`."""
         self.asked += len(samples)
-        table = [[x for query in queries for x in self._answers(sample, query)] for sample in samples]
-        yield Scored(np.arange(len(samples)), {"logprob": np.array(table, np.float32)}, [""] * len(samples))
+        table = [
+            [x for query in queries for x in self._answers(sample, query)] for sample in samples
+        ]
+        yield Scored(
+            np.arange(len(samples)), {"logprob": np.array(table, np.float32)}, [""] * len(samples)
+        )
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
         """A number after a capability's question, else the list of styles."""
         self.asked += len(samples)
         texts = []
         for sample in samples:
             capability = _capability(sample.turns[-2].text)
-            texts.append(str(self.score(sample, capability)) if capability else ", ".join(self.styles(sample)))
+            texts.append(
+                str(self.score(sample, capability))
+                if capability
+                else ", ".join(self.styles(sample))
+            )
         m = len(texts)
-        values = {"text": np.array(texts, dtype=object), "tokens": np.ones(m, np.int32), "finished": np.ones(m, bool)}
+        values = {
+            "text": np.array(texts, dtype=object),
+            "tokens": np.ones(m, np.int32),
+            "finished": np.ones(m, bool),
+        }
         yield Scored(np.arange(m), values, [""] * m)
 
     def _answers(self, sample: Sample, query: Query) -> list[float]:
@@ -106,7 +128,10 @@ class LabelTeacher:
             assert capability, f"not a question that the labels can answer: {query.text}"
             right = (str(self.score(sample, capability)),)
         wrong = (1 - SURE) / max(len(query.answers) - len(right), 1)
-        return [float(np.log(SURE / len(right) if answer in right else wrong)) for answer in query.answers]
+        return [
+            float(np.log(SURE / len(right) if answer in right else wrong))
+            for answer in query.answers
+        ]
 
 
 def _worth(kind: str, capability: str) -> int:

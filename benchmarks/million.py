@@ -1,6 +1,8 @@
-"""A large pool on one machine: seconds and peak memory of whole `thresher select` processes, after the first opening.
+"""A large pool on one machine: seconds and peak memory of whole `thresher select` processes, after
+the first opening.
 
-The pool is generated: text-only LLaVA rows from 100 sources. The peer is what one writes first: json.load, choose, json.dump.
+The pool is generated: text-only LLaVA rows from 100 sources. The peer is what one writes first:
+json.load, choose, json.dump.
 
     python benchmarks/million.py [--quick] [--json FILE] [--rows N]
 """
@@ -37,7 +39,7 @@ else:
         groups.setdefault(r["data_source"], []).append(i)
     kept = [i for g in groups.values() for i in random.Random(0).sample(g, len(g) // 10)]
 json.dump([rows[i] for i in sorted(kept)], open(sys.argv[3], "w"))
-"""
+"""  # noqa: E501
 
 
 def generate(path: Path, rows: int) -> None:
@@ -49,7 +51,11 @@ def generate(path: Path, rows: int) -> None:
             question = " ".join(rng.choices(words, k=10))
             answer = " ".join(rng.choices(words, k=rng.randint(1, 25)))
             turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-            record = {"id": f"row_{i}", "data_source": f"source_{i * 7919 % 100}", "conversations": turns}
+            record = {
+                "id": f"row_{i}",
+                "data_source": f"source_{i * 7919 % 100}",
+                "conversations": turns,
+            }
             f.write(json.dumps(record) + (",\n" if i < rows - 1 else "\n"))
         f.write("]\n")
 
@@ -57,7 +63,9 @@ def generate(path: Path, rows: int) -> None:
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Seconds and peak memory in GB of a whole process."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         assert process.stderr is not None
@@ -78,7 +86,10 @@ def main() -> None:
         pool = folder / "pool.json"
         generate(pool, rows)
         environment = {**os.environ, "THRESHER_STORE": str(folder / "store")}
-        table = Table(title=f"{rows:,} text-only rows ({pool.stat().st_size / 1e6:,.0f} MB), 10% kept, whole processes")
+        table = Table(
+            title=f"{rows:,} text-only rows ({pool.stat().st_size / 1e6:,.0f} MB), 10% kept, whole "
+            "processes"
+        )
         for column in ("", "thresher s", "naive s", "ratio", "thresher GB", "naive GB"):
             table.add_column(column, justify="left" if not column else "right")
         thresher = [
@@ -98,10 +109,21 @@ def main() -> None:
             naive = [sys.executable, "-c", NAIVE, str(pool), method, str(folder / "naive.json")]
             peer, peer_memory = run(naive, environment)
             table.add_row(
-                method, f"{ours:.1f}", f"{peer:.1f}", f"{peer / ours:.1f}x", f"{memory:.2f}", f"{peer_memory:.2f}"
+                method,
+                f"{ours:.1f}",
+                f"{peer:.1f}",
+                f"{peer / ours:.1f}x",
+                f"{memory:.2f}",
+                f"{peer_memory:.2f}",
             )
             results += [
-                {"name": f"{method}: seconds", "ours": ours, "peer": peer, "ratio": peer / ours, "unit": "s"},
+                {
+                    "name": f"{method}: seconds",
+                    "ours": ours,
+                    "peer": peer,
+                    "ratio": peer / ours,
+                    "unit": "s",
+                },
                 {
                     "name": f"{method}: memory",
                     "ours": memory,
@@ -110,7 +132,10 @@ def main() -> None:
                     "unit": "GB",
                 },
             ]
-        table.caption = f"The first opening, which reads and digests the file, took {first:.1f} s with its selection."
+        table.caption = (
+            f"The first opening, which reads and digests the file, took {first:.1f} s with its "
+            "selection."
+        )
     Console(width=110).print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))

@@ -1,7 +1,8 @@
 """Does CLIPPER's coreset mirror the pool's log-perplexity better than random subsets of its size?
 
-For each pool and budget: the Kolmogorov-Smirnov distance between coreset and pool of the zero-shot and the one-shot
-log-perplexity, beside the median and the smallest of 100 random subsets. Scores are stored: a second run asks no model.
+For each pool and budget: the Kolmogorov-Smirnov distance between coreset and pool of the zero-shot
+and the one-shot log-perplexity, beside the median and the smallest of 100 random subsets. Scores
+are stored: a second run asks no model.
 
     python benchmarks/mirror.py [--quick] [--json FILE] [--seed N] [--store DIR]
 """
@@ -43,8 +44,18 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    table = Table(title=f"KS distance to the pool, CLIPPER with the built-in model, seed {arguments.seed}")
-    for column in ("pool", "kept", "perplexity", "clipper", "median of 100 random", "smallest of 100", "ratio"):
+    table = Table(
+        title=f"KS distance to the pool, CLIPPER with the built-in model, seed {arguments.seed}"
+    )
+    for column in (
+        "pool",
+        "kept",
+        "perplexity",
+        "clipper",
+        "median of 100 random",
+        "smallest of 100",
+        "ratio",
+    ):
         table.add_column(column, justify="left" if column in ("pool", "perplexity") else "right")
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:

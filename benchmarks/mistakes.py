@@ -1,8 +1,10 @@
-"""Is the mistaken step found? Rationales of the built-in world with one step falsified, 300 cases, right and wrong answers differing.
+"""Is the mistaken step found? Rationales of the built-in world with one step falsified, 300 cases,
+right and wrong answers differing.
 
-The whole path is used: a scripted student writes the rationales, the answer switch is asked of the teacher, the rule decides. The
-teacher is the toy world's rules, which read every step rightly (an oracle); beside it the random and the last step, and the
-built-in model as a teacher. Then: tokens that the built-in model processes as rationales grow, once read on and once anew.
+The whole path is used: a scripted student writes the rationales, the answer switch is asked of the
+teacher, the rule decides. The teacher is the toy world's rules, which read every step rightly (an
+oracle); beside it the random and the last step, and the built-in model as a teacher. Then: tokens
+that the built-in model processes as rationales grow, once read on and once anew.
 
     python benchmarks/mistakes.py [--cases N] [--no-model] [--json FILE] [--seed N]
 """
@@ -44,7 +46,9 @@ class Scripted:
     def __init__(self, said: Mapping[str, str]) -> None:
         self.said = said
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
         texts = [self.said[json.loads(s.id)] for s in samples]
         values = {
             "text": np.array(texts, object),
@@ -71,24 +75,34 @@ def plant(folder: Path, cases: int, seed: int) -> tuple[Path, list[Rationale], d
 
 
 def find(
-    file: Path, planted: Sequence[Rationale], teacher: ModelHandle, how: str, store: Store, seed: int
+    file: Path,
+    planted: Sequence[Rationale],
+    teacher: ModelHandle,
+    how: str,
+    store: Store,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """The columns of `Mistake` of each case, in file order."""
     said = {f"case-{i:06d}": r.text for i, r in enumerate(planted)}
     student = ModelHandle(
-        "scripted", ModelIdentity("scripted:1", "scripted", "float32", "none"), lambda: Scripted(said)
+        "scripted",
+        ModelIdentity("scripted:1", "scripted", "float32", "none"),
+        lambda: Scripted(said),
     )
     method = ErrorDriven(teacher="given", identify=how, query="step")  # type: ignore[arg-type]
     signals = target_signals_of(method, student, {"teacher": teacher}, seed)
     pool = open_pool(file, file.parent)
-    columns = compute_all(signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse"))
+    columns = compute_all(
+        signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse")
+    )
     assert isinstance(signals["mistake"], Mistake) and isinstance(signals["rationale"], RowSignal)
     assert not columns["rationale"].values["right"].any(), "every planted rationale is wrong"
     return columns["mistake"].values
 
 
 def growth(steps: Sequence[int]) -> list[dict[str, int]]:
-    """Tokens through the built-in model for a rationale of so many equal steps: read on, and asked anew after each."""
+    """Tokens through the built-in model for a rationale of so many equal steps: read on, and asked
+    anew after each."""
     backend: Any = resolve("demo").open()
     row = Sample("0", (Turn("user", "What colour is the cross?\n(A) red\n(B) blue"),))
     query = Query("\nWhich one? Answer with its letter.", ("A", "B"))
@@ -98,7 +112,10 @@ def growth(steps: Sequence[int]) -> list[dict[str, int]]:
         before = backend.forward.tokens
         list(backend.ask_growing([row], [pieces], query, None))
         grown = backend.forward.tokens - before
-        longer = [Sample(str(t), (Turn("user", row.turns[0].text + "".join(pieces[:t])),)) for t in range(n + 1)]
+        longer = [
+            Sample(str(t), (Turn("user", row.turns[0].text + "".join(pieces[:t])),))
+            for t in range(n + 1)
+        ]
         before = backend.forward.tokens
         list(backend.ask(longer, [query], None))
         out.append({"steps": n, "read_on": grown, "anew": backend.forward.tokens - before})
@@ -108,7 +125,9 @@ def growth(steps: Sequence[int]) -> list[dict[str, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cases", type=int, default=300)
-    parser.add_argument("--no-model", action="store_true", help="without the built-in model as a teacher")
+    parser.add_argument(
+        "--no-model", action="store_true", help="without the built-in model as a teacher"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -126,7 +145,10 @@ def main() -> None:
         ]
         if not arguments.no_model:
             ways.insert(1, ("answer switch, built-in model", resolve("demo"), "switch"))
-        table = Table(title=f"{len(planted)} rationales with one false step ({steps.mean():.1f} steps on average)")
+        table = Table(
+            title=f"{len(planted)} rationales with one false step ({steps.mean():.1f} steps on "
+            "average)"
+        )
         for column in ("how", "found", "switched at all"):
             table.add_column(column, justify="left" if column == "how" else "right")
         for name, teacher, how in ways:
@@ -134,10 +156,17 @@ def main() -> None:
             hit = got["step"] == false
             switched = f"{got['switched'].mean():.1%}" if how == "switch" else "-"
             table.add_row(name, f"{hit.mean():.1%}", switched)
-            results.append({"name": name, "found": float(hit.mean()), "switched": float(got["switched"].mean())})
+            results.append(
+                {
+                    "name": name,
+                    "found": float(hit.mean()),
+                    "switched": float(got["switched"].mean()),
+                }
+            )
         console.print(table)
         console.print(
-            f"A step drawn at random is expected to be the false one in {np.mean(1 / steps):.1%} of the cases."
+            f"A step drawn at random is expected to be the false one in {np.mean(1 / steps):.1%} "
+            "of the cases."
         )
     if not arguments.no_model:
         grown = growth((0, 2, 4, 8, 16, 32))
@@ -146,7 +175,9 @@ def main() -> None:
             table.add_column(column, justify="right")
         for line in grown:
             ratio = line["anew"] / line["read_on"]
-            table.add_row(str(line["steps"]), f"{line['read_on']:,}", f"{line['anew']:,}", f"{ratio:.1f}x")
+            table.add_row(
+                str(line["steps"]), f"{line['read_on']:,}", f"{line['anew']:,}", f"{ratio:.1f}x"
+            )
         console.print(table)
         results += [{"name": "growth", **line} for line in grown]
     if arguments.json:

@@ -1,10 +1,13 @@
-"""mmSSR's sampler at 2.6 million rows: seconds and memory of ours, beside the published algorithm in pandas, same rows checked.
+"""mmSSR's sampler at 2.6 million rows: seconds and memory of ours, beside the published algorithm
+in pandas, same rows checked.
 
-The pool is made up: 14 scores of 0 to 5, 9 styles (1.6 a row), 100 sources of very different sizes; 30% are kept. The peer
-is tests/samplers/published_mmssr.py: the published algorithm written plainly, with stable sorts. Memory is what is held
-above the columns, by tracemalloc, in runs of their own.
+The pool is made up: 14 scores of 0 to 5, 9 styles (1.6 a row), 100 sources of very different sizes;
+30% are kept. The peer is tests/samplers/published_mmssr.py: the published algorithm written
+plainly, with stable sorts. Memory is what is held above the columns, by tracemalloc, in runs of
+their own.
 
-    python benchmarks/mmssr_sampler.py [--quick] [--json FILE] [--rows N] [--repeat N] [--without-peer]
+    python benchmarks/mmssr_sampler.py [--quick] [--json FILE] [--rows N] [--repeat N]
+    [--without-peer]
 """
 
 from __future__ import annotations
@@ -22,27 +25,33 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the peer, which the tests use too
+# for the peer, which the tests use too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from thresher.samplers import RoundRobin, round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 
 SOURCES = tuple(f"source_{i:03d}" for i in range(100))
-SHARE = np.array([0.2, 0.05, 0.2, 0.4, 0.2, 0.1, 0.08, 0.1, 0.05])  # of the rows that have each style
+# of the rows that have each style
+SHARE = np.array([0.2, 0.05, 0.2, 0.4, 0.2, 0.1, 0.08, 0.1, 0.05])
 
 
 def made_up(rows: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """(expected scores, styles, source, ties)."""
     rng = np.random.default_rng(0)
     quality = rng.random(rows)
-    scores = [(5 * (0.4 * quality + 0.6 * rng.random(rows))).astype(np.float32) for _ in CAPABILITIES]
+    scores = [
+        (5 * (0.4 * quality + 0.6 * rng.random(rows))).astype(np.float32) for _ in CAPABILITIES
+    ]
     styles = rng.random((rows, len(STYLES))) < SHARE
     styles[~styles.any(axis=1), 3] = True
     source = np.minimum((rng.pareto(1.0, rows) * 10).astype(np.int32), len(SOURCES) - 1)
     return scores, styles, source, rng.integers(0, 2**63, rows).astype(np.uint64)
 
 
-def published(scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray, k: int) -> tuple[list[int], float]:
+def published(
+    scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray, k: int
+) -> tuple[list[int], float]:
     """The rows of the published algorithm, and its seconds without the making of its table."""
     import pandas as pd
 
@@ -82,7 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="100,000 rows")
     parser.add_argument("--rows", type=int)
-    parser.add_argument("--repeat", type=int, default=5, help="runs of ours, of which the fastest counts")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="runs of ours, of which the fastest counts"
+    )
     parser.add_argument("--without-peer", action="store_true", help="ours alone")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -105,11 +116,25 @@ def main() -> None:
         out, ours, memory = timed(call, arguments.repeat)
         line = [name, f"{ours:.2f}", "-", "-", f"{memory:.2f}", "-"]
         results.append({"name": f"{name}: seconds", "ours": ours, "limit": 1.5, "unit": "s"})
-        results.append({"name": f"{name}: memory above the columns", "ours": memory, "limit": 1.0, "unit": "GB"})
+        results.append(
+            {
+                "name": f"{name}: memory above the columns",
+                "ours": memory,
+                "limit": 1.0,
+                "unit": "GB",
+            }
+        )
         if official and not arguments.without_peer:
             chosen, peer = published(given, styles, source, k)
             same = out.rows.tolist() == chosen
-            line = [name, f"{ours:.2f}", f"{peer:.1f}", f"{peer / ours:.0f}x", f"{memory:.2f}", "yes" if same else "NO"]
+            line = [
+                name,
+                f"{ours:.2f}",
+                f"{peer:.1f}",
+                f"{peer / ours:.0f}x",
+                f"{memory:.2f}",
+                "yes" if same else "NO",
+            ]
             results[-2].update({"peer": peer, "ratio": peer / ours, "same_rows": same})
             if not same:
                 raise SystemExit("The two do not choose the same rows.")

@@ -1,10 +1,13 @@
-"""Does error-driven selection help on the task that it aims at? The built-in world, its model, equal rows, three seeds.
+"""Does error-driven selection help on the task that it aims at? The built-in world, its model,
+equal rows, three seeds.
 
-The student is the built-in model after practice on rows that lack three kinds of question: comparison, digits, chart. Short answers have
-the form of their kind (`house_style`), as in the proof of the other methods, so what the practice lacked must be learnt. The
-target task is these three. Validation: 300 questions on scenes of the development split; test: other questions on scenes of the
-evaluation split; the pool has other scenes again. The teacher is the toy world's rules, an oracle that reads every step and
-knows what each row asks for. Every arm trains the student by the same recipe on the same number of rows.
+The student is the built-in model after practice on rows that lack three kinds of question:
+comparison, digits, chart. Short answers have the form of their kind (`house_style`), as in the
+proof of the other methods, so what the practice lacked must be learnt. The target task is these
+three. Validation: 300 questions on scenes of the development split; test: other questions on scenes
+of the evaluation split; the pool has other scenes again. The teacher is the toy world's rules, an
+oracle that reads every step and knows what each row asks for. Every arm trains the student by the
+same recipe on the same number of rows.
 
     python benchmarks/proof_errors.py [--rows N] [--budget K] [--seeds S] [--json FILE] [--work DIR]
 """
@@ -67,11 +70,14 @@ def practised(folder: Path) -> Path:
         rows.append(in_house_style(Row("practice", (question.scene,), (turn,))))
     file = write_rows(folder / "practice", "practice", "practice_labels.jsonl", "practice", rows)
     recipe = Recipe(lora=False, batch=8, learning_rate=RATE)
-    return fit("demo", open_pool(file, file.parent), None, recipe, folder / "student", device="cpu").folder
+    return fit(
+        "demo", open_pool(file, file.parent), None, recipe, folder / "student", device="cpu"
+    ).folder
 
 
 def questions(folder: Path, stem: str, split: Split, per_kind: int) -> Path:
-    """Short right answers, in the pool's wordings, on scenes of `split`; yes and no equally often."""
+    """Short right answers, in the pool's wordings, on scenes of `split`; yes and no equally
+    often."""
     rng = Random(f"errors {split}")
     rows = []
     for kind in WEAK:
@@ -80,7 +86,11 @@ def questions(folder: Path, stem: str, split: Split, per_kind: int) -> Path:
                 question = sample_question(rng, kind, split)
                 if question.candidates != ("yes", "no") or question.answer == ("yes", "no")[k % 2]:
                     break
-            rows.append(in_house_style(Row(kind, (question.scene,), (phrase(rng, question, "word", "pool"),))))
+            rows.append(
+                in_house_style(
+                    Row(kind, (question.scene,), (phrase(rng, question, "word", "pool"),))
+                )
+            )
     return write_rows(folder, stem, f"{stem}_labels.jsonl", stem, rows)
 
 
@@ -89,12 +99,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6000, help="of the pool")
     parser.add_argument("--budget", type=int, default=300)
     parser.add_argument(
-        "--per-kind", type=int, default=100, help="validation and test questions of each of the three kinds"
+        "--per-kind",
+        type=int,
+        default=100,
+        help="validation and test questions of each of the three kinds",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=0, help="also error-driven in so many rounds")
-    parser.add_argument("--work", type=Path, help="keep pools, scores and models here, and go on from there")
+    parser.add_argument(
+        "--work", type=Path, help="keep pools, scores and models here, and go on from there"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -108,7 +123,8 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
         make_pool(work / "pool", arguments.rows, seed=0, house_style=True)
     pool = open_pool(file, file.parent)
     aims, tests = (
-        questions(work / n, n, s, arguments.per_kind) for n, s in (("aim", "development"), ("test", "evaluation"))
+        questions(work / n, n, s, arguments.per_kind)
+        for n, s in (("aim", "development"), ("test", "evaluation"))
     )
     aim, test = open_pool(aims, aims.parent), open_pool(tests, tests.parent)
     known = {
@@ -130,7 +146,9 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     for seed in range(arguments.seeds):
         for name, (settings, rounds) in arms.items():
             method = load("error_driven", settings)
-            recipe = Recipe(lora=False, batch=8, epochs=arguments.epochs, learning_rate=RATE, seed=seed)
+            recipe = Recipe(
+                lora=False, batch=8, epochs=arguments.epochs, learning_rate=RATE, seed=seed
+            )
             outcome = select_in_rounds(
                 pool,
                 method,
@@ -150,13 +168,23 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
             marks = evaluate(tuned, test, score="generate", store=store).rows["correct"].to_pylist()
             right = 100 * float(np.mean(marks))
             asked = float(weak[outcome.rows].mean())
-            about = {"arm": name, "seed": seed, "rows": len(outcome.rows), "right": right, "of_the_kinds": asked}
+            about = {
+                "arm": name,
+                "seed": seed,
+                "rows": len(outcome.rows),
+                "right": right,
+                "of_the_kinds": asked,
+            }
             cells.append({**about, "marks": [int(m) for m in marks]})
             print(
-                f"{time.time() - began:6.0f} s  seed {seed}  {name}: {right:.1f}%, {asked:.0%} of the kinds", flush=True
+                f"{time.time() - began:6.0f} s  seed {seed}  {name}: {right:.1f}%, {asked:.0%} of "
+                "the kinds",
+                flush=True,
             )
             if arguments.json:
-                arguments.json.write_text(json.dumps({"base": base, "cells": cells}, indent=1) + "\n")
+                arguments.json.write_text(
+                    json.dumps({"base": base, "cells": cells}, indent=1) + "\n"
+                )
     show(cells, list(arms), base, arguments, float(weak.mean()))
 
 
@@ -166,13 +194,20 @@ def model_of(identity: Any, recipe: Recipe) -> TrainedModel:
     return TrainedModel(identity, recipe, SeedRows(1.0, 0))
 
 
-def show(cells: list[dict[str, Any]], arms: list[str], base: float, arguments: argparse.Namespace, weak: float) -> None:
+def show(
+    cells: list[dict[str, Any]],
+    arms: list[str],
+    base: float,
+    arguments: argparse.Namespace,
+    weak: float,
+) -> None:
     def values(arm: str) -> np.ndarray:  # [seeds, questions]
         return np.array([c["marks"] for c in cells if c["arm"] == arm], float)
 
     title = (
-        f"{3 * arguments.per_kind} test questions of the target task, {arguments.budget} of {arguments.rows:,} rows, "
-        f"{arguments.epochs:g} epochs, {arguments.seeds} seeds; the student {base:.1f}%; {weak:.1%} of the pool asks these kinds"
+        f"{3 * arguments.per_kind} test questions of the target task, {arguments.budget} of "
+        f"{arguments.rows:,} rows, {arguments.epochs:g} epochs, {arguments.seeds} seeds; the "
+        f"student {base:.1f}%; {weak:.1%} of the pool asks these kinds"
     )
     table = Table(title=title)
     for column in ("rows chosen by", "right", "against random", "rows of the kinds"):

@@ -1,8 +1,10 @@
-"""Opening a large LLaVA JSON pool: rows a second, peak memory, and the second opening, beside json.load and a loop.
+"""Opening a large LLaVA JSON pool: rows a second, peak memory, and the second opening, beside
+json.load and a loop.
 
-The pool is generated: 665,000 rows (about 1 GB) over 118,000 images, as LLaVA-1.5's mixture has them; the image files
-exist (empty ones). Each opening is a process of its own; its seconds are those of `open_pool`, its memory the most that
-the process and the processes it starts hold together. The peer reads the file in one go and looks at every turn.
+The pool is generated: 665,000 rows (about 1 GB) over 118,000 images, as LLaVA-1.5's mixture has
+them; the image files exist (empty ones). Each opening is a process of its own; its seconds are
+those of `open_pool`, its memory the most that the process and the processes it starts hold
+together. The peer reads the file in one go and looks at every turn.
 
     python benchmarks/reading.py [--quick] [--json FILE] [--rows N]
 """
@@ -33,7 +35,7 @@ from thresher.pools import open_pool
 start = time.perf_counter()
 pool = open_pool(sys.argv[1], sys.argv[2], cache=Path(sys.argv[3]))
 print(json.dumps({"seconds": time.perf_counter() - start, "rows": len(pool), "problems": len(pool.problems)}))
-"""
+"""  # noqa: E501
 PEER = """
 import json, sys, time
 start = time.perf_counter()
@@ -52,7 +54,9 @@ WORDS = 200  # of a row
 def generate(folder: Path, rows: int) -> Path:
     """The pool file, and its empty images."""
     rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)]
+    words = [
+        "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)
+    ]
     images = min(IMAGES, rows // 5)
     (folder / "images/coco/train2017").mkdir(parents=True)
     for i in range(images):
@@ -76,7 +80,8 @@ def generate(folder: Path, rows: int) -> Path:
 
 
 class Watch(threading.Thread):
-    """The most memory that a process and its children hold together, in bytes, looked at a hundred times a second."""
+    """The most memory that a process and its children hold together, in bytes, looked at a hundred
+    times a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -137,14 +142,26 @@ def main() -> None:
         first, peer, second = run(OPEN, *told), run(PEER, str(file)), run(OPEN, *told)
         assert first["rows"] == peer["rows"] == second["rows"] == rows and first["problems"] == 0
     table = Table(
-        title=f"{rows:,} rows, {size / 1e9:.2f} GB, {len(os.sched_getaffinity(0))} processors (made in {made:.0f} s)"
+        title=f"{rows:,} rows, {size / 1e9:.2f} GB, {len(os.sched_getaffinity(0))} processors "
+        "(made "
+        f"in {made:.0f} s)"
     )
     for column in ("", "seconds", "rows/s", "CPU seconds", "peak GB"):
         table.add_column(column, justify="left" if not column else "right")
     results = []
-    for name, r in (("first opening", first), ("json.load and a loop", peer), ("second opening", second)):
+    for name, r in (
+        ("first opening", first),
+        ("json.load and a loop", peer),
+        ("second opening", second),
+    ):
         speed = rows / r["seconds"]
-        table.add_row(name, f"{r['seconds']:.1f}", f"{speed:,.0f}", f"{r['cpu']:.1f}", f"{r['memory'] / 1e9:.2f}")
+        table.add_row(
+            name,
+            f"{r['seconds']:.1f}",
+            f"{speed:,.0f}",
+            f"{r['cpu']:.1f}",
+            f"{r['memory'] / 1e9:.2f}",
+        )
         results.append({"name": name, "rows": rows, "bytes": size, "rows_per_second": speed, **r})
     Console(width=110).print(table)
     if arguments.json:

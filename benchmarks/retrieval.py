@@ -1,7 +1,9 @@
-"""BM25 over a million skill strings: time to index, time and memory of 1,000 queries. The bar: 2 minutes and 4 GB on 2 cores.
+"""BM25 over a million skill strings: time to index, time and memory of 1,000 queries. The bar: 2
+minutes and 4 GB on 2 cores.
 
-The strings are drawn: 1 to 3 skills a row of 3 to 6 words each, out of 5,000 words of Zipf's frequencies, half of the rows repeated
-from 20,000 phrases as a teacher repeats itself. Then the allocation of 100,000 rows over the same 1,000 searches.
+The strings are drawn: 1 to 3 skills a row of 3 to 6 words each, out of 5,000 words of Zipf's
+frequencies, half of the rows repeated from 20,000 phrases as a teacher repeats itself. Then the
+allocation of 100,000 rows over the same 1,000 searches.
 
     python benchmarks/retrieval.py [--rows N] [--queries Q] [--quick] [--json FILE] [--seed N]
 """
@@ -35,7 +37,10 @@ def skills(rows: int, seed: int) -> list[str]:
         lengths = rng.integers(3, 7, count)
         drawn = np.minimum(np.searchsorted(cumulated, rng.random(int(lengths.sum()))), WORDS - 1)
         ends = np.cumsum(lengths)
-        return [" ".join(words[w] for w in drawn[e - n : e].tolist()) for e, n in zip(ends, lengths, strict=True)]
+        return [
+            " ".join(words[w] for w in drawn[e - n : e].tolist())
+            for e, n in zip(ends, lengths, strict=True)
+        ]
 
     known = phrases(PHRASES)
     out = []
@@ -78,15 +83,28 @@ def main() -> None:
     for column in ("what", "seconds", "peak memory"):
         table.add_column(column, justify="left" if column == "what" else "right")
     table.add_row("index", f"{indexed:.1f}", "")
-    table.add_row(f"queries, 100 rows each ({found:,} found)", f"{searched:.1f}", f"{gigabytes():.2f} GB")
-    table.add_row("index and queries", f"{indexed + searched:.1f}", f"of it the strings {before:.2f} GB")
     table.add_row(
-        f"allocation of {len(taken.rows):,} rows over these queries", f"{allocated:.1f}", f"{gigabytes():.2f} GB"
+        f"queries, 100 rows each ({found:,} found)", f"{searched:.1f}", f"{gigabytes():.2f} GB"
+    )
+    table.add_row(
+        "index and queries", f"{indexed + searched:.1f}", f"of it the strings {before:.2f} GB"
+    )
+    table.add_row(
+        f"allocation of {len(taken.rows):,} rows over these queries",
+        f"{allocated:.1f}",
+        f"{gigabytes():.2f} GB",
     )
     Console(width=110).print(table)
     if arguments.json:
-        line = {"rows": rows, "queries": len(queries), "index_seconds": indexed, "query_seconds": searched}
-        arguments.json.write_text(json.dumps([line | {"allocation_seconds": allocated, "peak_gb": gigabytes()}]) + "\n")
+        line = {
+            "rows": rows,
+            "queries": len(queries),
+            "index_seconds": indexed,
+            "query_seconds": searched,
+        }
+        arguments.json.write_text(
+            json.dumps([line | {"allocation_seconds": allocated, "peak_gb": gigabytes()}]) + "\n"
+        )
 
 
 if __name__ == "__main__":

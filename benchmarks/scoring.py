@@ -1,8 +1,10 @@
-"""Rows a second of `answer_loss` and `one_shot`, each beside the obvious loop on the same model, rows and cores.
+"""Rows a second of `answer_loss` and `one_shot`, each beside the obvious loop on the same model,
+rows and cores.
 
-The obvious loop is what one writes first: a row at a time through the model's own processor and one full forward pass,
-nothing shared. It is given the answer positions for nothing, and the better of one thread and all cores. Losses must agree.
-The floor: the arithmetic that the tokens of the rows need, over what this machine does in a large matrix product.
+The obvious loop is what one writes first: a row at a time through the model's own processor and one
+full forward pass, nothing shared. It is given the answer positions for nothing, and the better of
+one thread and all cores. Losses must agree. The floor: the arithmetic that the tokens of the rows
+need, over what this machine does in a large matrix product.
 
     python benchmarks/scoring.py [--quick] [--json FILE] [--rows N] [--pool FILE --images DIR]
 """
@@ -24,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 
 from thresher.backends.hf.threads import quiet_threads  # noqa: E402
 
-quiet_threads()  # before torch: OpenMP threads that spin would slow the loop down many times on a busy machine
+# before torch: OpenMP threads that spin would slow the loop down many times on a busy machine
+quiet_threads()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -45,9 +48,12 @@ SHARED = ROOT.parent / "shared" / "data" / "easy_vqa"
 def obvious_losses(
     backend: HFBackend, conversations: Sequence[Conversation], pool: Pool, threads: int
 ) -> tuple[float, np.ndarray]:
-    """Seconds and losses of the obvious loop. Answer positions are found before the clock starts."""
+    """Seconds and losses of the obvious loop. Answer positions are found before the clock
+    starts."""
     answers = [
-        backend.prepare([c], range(1), pool, backend.shrinks_images and len(c.images) > 1).rows[0].answers
+        backend.prepare([c], range(1), pool, backend.shrinks_images and len(c.images) > 1)
+        .rows[0]
+        .answers
         for c in conversations
     ]
     processor, model = backend.encoder.processor, backend.forward.model
@@ -61,7 +67,9 @@ def obvious_losses(
             {
                 "role": m.role,
                 "content": [
-                    {"type": "image", "image": next(images)} if p is None else {"type": "text", "text": p}
+                    {"type": "image", "image": next(images)}
+                    if p is None
+                    else {"type": "text", "text": p}
                     for p in m.parts
                 ],
             }
@@ -73,7 +81,9 @@ def obvious_losses(
         with torch.inference_mode():
             logp = model(**inputs).logits[0].float().log_softmax(-1)
         where = torch.from_numpy(at).to(model.device)
-        out.append(float(-logp[where - 1].gather(-1, inputs["input_ids"][0][where][:, None]).mean()))
+        out.append(
+            float(-logp[where - 1].gather(-1, inputs["input_ids"][0][where][:, None]).mean())
+        )
     seconds = time.perf_counter() - start
     torch.set_num_threads(1)
     return seconds, np.array(out)
@@ -101,31 +111,44 @@ def matmul_speed() -> float:
 
 
 def multiply_adds(backend: HFBackend, samples: Sequence[Sample], pool: Pool) -> float:
-    """What the rows need at least: every real token through the language model's matrices, every image through the tower's."""
+    """What the rows need at least: every real token through the language model's matrices, every
+    image through the tower's."""
     model = backend.forward.model
     language = sum(
-        p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "vision" not in n and "visual" not in n
+        p.numel()
+        for n, p in model.named_parameters()
+        if p.ndim == 2 and "vision" not in n and "visual" not in n
     )
     embedding = model.get_input_embeddings().weight.numel()
-    tower = sum(p.numel() for n, p in model.named_parameters() if p.ndim >= 2 and ("vision" in n or "visual" in n))
+    tower = sum(
+        p.numel()
+        for n, p in model.named_parameters()
+        if p.ndim >= 2 and ("vision" in n or "visual" in n)
+    )
     block = backend.prepare([conversation(s) for s in samples], range(len(samples)), pool, False)
     tokens = sum(len(r.ids) for r in block.rows)
     answers = sum(len(r.answers) for r in block.rows)
-    image_tokens = sum(int((r.ids == backend.encoder.image_token_id).sum()) for r in block.rows) / max(
-        len(block.rows), 1
-    )
+    image_tokens = sum(
+        int((r.ids == backend.encoder.image_token_id).sum()) for r in block.rows
+    ) / max(len(block.rows), 1)
     patches = image_tokens * len(block.images)
     head = model.get_output_embeddings().weight
     inner = (
-        language - embedding - (0 if head.data_ptr() == model.get_input_embeddings().weight.data_ptr() else embedding)
+        language
+        - embedding
+        - (0 if head.data_ptr() == model.get_input_embeddings().weight.data_ptr() else embedding)
     )
     return float(tokens * inner + answers * embedding + patches * tower)
 
 
-def measure(name: str, backend: HFBackend, pool: Pool, rows: int, loop_rows: int) -> list[dict[str, Any]]:
+def measure(
+    name: str, backend: HFBackend, pool: Pool, rows: int, loop_rows: int
+) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     first = int(rng.integers(0, max(len(pool) - rows, 1)))
-    samples = [s for s in pool.samples(list(range(first, min(first + rows, len(pool))))) if not s.problem]
+    samples = [
+        s for s in pool.samples(list(range(first, min(first + rows, len(pool))))) if not s.problem
+    ]
     bank = pool.samples(rng.integers(0, len(pool), 64).tolist())
     demos = [bank[int(i)] for i in rng.integers(0, len(bank), len(samples))]
     some = rng.choice(len(samples), min(loop_rows, len(samples)), replace=False)
@@ -145,14 +168,26 @@ def measure(name: str, backend: HFBackend, pool: Pool, rows: int, loop_rows: int
         timed(ours(), len(samples))  # warm
         seconds, nll = min((timed(ours(), len(samples)) for _ in range(2)), key=lambda x: x[0])
         loop_seconds, loop_nll = min(
-            (obvious_losses(backend, [talk[i] for i in some], pool, threads) for threads in (1, cores())),
+            (
+                obvious_losses(backend, [talk[i] for i in some], pool, threads)
+                for threads in (1, cores())
+            ),
             key=lambda x: x[0],
         )
         worst = float(np.max(np.abs(loop_nll - nll[some])))
         if worst > 1e-3:
-            raise SystemExit(f"{name} {label}: the loop and thresher disagree by {worst} nats: nothing was measured")
+            raise SystemExit(
+                f"{name} {label}: the loop and thresher disagree by {worst} nats: nothing was "
+                "measured"
+            )
         speed, peer = len(samples) / seconds, len(some) / loop_seconds
-        entry = {"name": f"{name}: {label}", "ours": speed, "peer": peer, "ratio": speed / peer, "unit": "rows/s"}
+        entry = {
+            "name": f"{name}: {label}",
+            "ours": speed,
+            "peer": peer,
+            "ratio": speed / peer,
+            "unit": "rows/s",
+        }
         entry["worst_difference_nats"] = worst
         if label == "answer_loss":
             entry["of_floor"] = multiply_adds(backend, samples, pool) / matmul_speed() / seconds
@@ -189,12 +224,24 @@ def main() -> None:
         for name, spec in models.items():
             slow = "26 M" in name
             results += measure(
-                name, resolve(spec).open(), pool, rows // 8 if slow else rows, loop_rows // 4 if slow else loop_rows
+                name,
+                resolve(spec).open(),
+                pool,
+                rows // 8 if slow else rows,
+                loop_rows // 4 if slow else loop_rows,
             )
     table = Table(
-        title=f"Scoring on {file.name}, {cores()} cores, {platform.machine()}, torch {torch.__version__}, fp32"
+        title=f"Scoring on {file.name}, {cores()} cores, {platform.machine()}, torch "
+        f"{torch.__version__}, fp32"
     )
-    for column in ("", "thresher rows/s", "loop rows/s", "ratio", "worst difference, nats", "of the floor"):
+    for column in (
+        "",
+        "thresher rows/s",
+        "loop rows/s",
+        "ratio",
+        "worst difference, nats",
+        "of the floor",
+    ):
         table.add_column(column, justify="left" if not column else "right")
     for r in results:
         floor = f"{r['of_floor']:.0%}" if "of_floor" in r else ""

@@ -1,6 +1,7 @@
 """Two `select` processes on one store beside one: seconds, on a backend that sleeps for every row.
 
-The processes are started, do their imports, and then begin together. The smaller the ratio, the better; 0.5 is the floor.
+The processes are started, do their imports, and then begin together. The smaller the ratio, the
+better; 0.5 is the floor.
 
     python benchmarks/sharing.py [--rows N] [--rate R] [--processes P ...]
 """
@@ -38,7 +39,8 @@ print([(s.wanted, s.scored, s.elsewhere) for s in outcome.signals])
 def seconds(pool: Path, store: Path, rate: float, processes: int) -> tuple[float, list[str]]:
     command = [sys.executable, "-c", JOB, str(pool), str(store), str(rate)]
     many = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
     ]
     for process in many:
         assert process.stdout is not None
@@ -62,7 +64,8 @@ def main() -> None:
         pool = Path(name) / "pool.json"
         turns = [{"from": "human", "value": "What is {}?"}, {"from": "gpt", "value": "A number."}]
         rows = [
-            {"id": i, "conversations": json.loads(json.dumps(turns).replace("{}", str(i)))} for i in range(told.rows)
+            {"id": i, "conversations": json.loads(json.dumps(turns).replace("{}", str(i)))}
+            for i in range(told.rows)
         ]
         pool.write_text(json.dumps(rows))
         one, _ = seconds(pool, Path(name) / "one", told.rate, 1)
@@ -70,7 +73,8 @@ def main() -> None:
         for n in told.processes:
             several, said = seconds(pool, Path(name) / f"store{n}", told.rate, n)
             print(
-                f"{n} processes: {several:.1f} s, {several / one:.0%} of one; (wanted, here, elsewhere): {'; '.join(said)}"
+                f"{n} processes: {several:.1f} s, {several / one:.0%} of one; (wanted, here, "
+                f"elsewhere): {'; '.join(said)}"
             )
 
 

@@ -1,8 +1,10 @@
-"""The viewer at a million rows: seconds that choosing again takes, a ban, a page of rows, a search, the plots.
+"""The viewer at a million rows: seconds that choosing again takes, a ban, a page of rows, a search,
+the plots.
 
-The pool is generated (as for `million.py`), the columns of perplexity and CLIPPER are planted in a store: no model runs. Every
-time is that of one request's work inside the process, the median of several. The peer is the same choice without anything
-kept in memory: `run.select`, with the columns in the store.
+The pool is generated (as for `million.py`), the columns of perplexity and CLIPPER are planted in a
+store: no model runs. Every time is that of one request's work inside the process, the median of
+several. The peer is the same choice without anything kept in memory: `run.select`, with the columns
+in the store.
 
     python benchmarks/viewer.py [--quick] [--json FILE] [--rows N]
 """
@@ -44,7 +46,9 @@ from thresher.viewer.session import Session
 from thresher.viewer.shown import Ask
 
 BUDGETS = ("1%", "10%", "30%", "70%")
-MODEL = ModelHandle("planted", ModelIdentity("sha256:planted", "llava", "float32", "pil"), open=lambda: None)
+MODEL = ModelHandle(
+    "planted", ModelIdentity("sha256:planted", "llava", "float32", "pil"), open=lambda: None
+)
 
 
 class Planted(Computation):
@@ -53,7 +57,11 @@ class Planted(Computation):
     def _score(self, signal: RowSignal, label: str, request: Request) -> None:  # type: ignore[override]
         rng = np.random.default_rng(len(label))
         m = len(request.keys)
-        drawn = {"nll": rng.gamma(2.0, 0.7, m), "tokens": rng.integers(1, 60, m), "greedy_match": rng.random(m) < 0.3}
+        drawn = {
+            "nll": rng.gamma(2.0, 0.7, m),
+            "tokens": rng.integers(1, 60, m),
+            "greedy_match": rng.random(m) < 0.3,
+        }
         fields = {f.name: drawn[f.name].astype(f.dtype) for f in signal.fields}
         self.store.append(request.fingerprint, signal.fields, request.keys, fields, [""] * m)
 
@@ -67,7 +75,9 @@ def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     method, budget = load(name), Budget("10%")
     resolved = resolve_mixture(None, pool, budget, store, 0, None)
     made = prepare(pool, method, resolved, Means(store, model=MODEL), start=started)
-    told = RunConfig(pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out))
+    told = RunConfig(
+        pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out)
+    )
     output.write(made.choose(method, budget, resolved), pool, told, out)
     return out
 
@@ -104,7 +114,9 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = arguments.rows or (100_000 if arguments.quick else 1_000_000)
     results: list[dict[str, Any]] = []
-    table = Table(title=f"thresher view, {rows:,} text-only rows: seconds by the clock (of the processor)")
+    table = Table(
+        title=f"thresher view, {rows:,} text-only rows: seconds by the clock (of the processor)"
+    )
     for column in ("", *arguments.methods.split(",")):
         table.add_column(column, justify="left" if not column else "right")
     cells: dict[str, dict[str, Taken]] = {}
@@ -122,19 +134,31 @@ def main() -> None:
             for what, taken, peer in measure(name, out, pool, store):
                 cells.setdefault(what, {})[name] = taken
                 if peer is not None:
-                    results.append({"name": f"{name}: {what}", "ours": taken.wall, "peer": peer.wall, "unit": "s",
-                                    "ratio": peer.wall / taken.wall})  # fmt: skip
+                    results.append(
+                        {
+                            "name": f"{name}: {what}",
+                            "ours": taken.wall,
+                            "peer": peer.wall,
+                            "unit": "s",
+                            "ratio": peer.wall / taken.wall,
+                        }
+                    )
     for what, by in cells.items():
         table.add_row(what, *(str(by.get(name, "")) for name in arguments.methods.split(",")))
     peak = (peak_bytes() or 0) / 1e9
     load_now = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-    table.caption = f"Peak memory {peak:.1f} GB. Load of the machine ({os.cpu_count()} cores) at the end: {load_now}."
+    table.caption = (
+        f"Peak memory {peak:.1f} GB. Load of the machine ({os.cpu_count()} cores) at the end: "
+        f"{load_now}."
+    )
     Console(width=110).print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 
 
-def measure(name: str, out: Path, pool: Pool, store: Store) -> list[tuple[str, Taken, Taken | None]]:
+def measure(
+    name: str, out: Path, pool: Pool, store: Store
+) -> list[tuple[str, Taken, Taken | None]]:
     """(what, how long, how long the peer)."""
     found: list[tuple[str, Taken, Taken | None]] = []
 

@@ -1,4 +1,5 @@
-"""Fixtures that many tests share: the public data beside the checkout, and a small pool made on the spot."""
+"""Fixtures that many tests share: the public data beside the checkout, and a small pool made on the
+spot."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 160, 60),
+    "blue": (40, 60, 220),
+    "grey": (128, 128, 128),
+}
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with public data that some checkouts have beside them; the test is skipped elsewhere."""
+    """The folder with public data that some checkouts have beside them; the test is skipped
+    elsewhere."""
     folder = Path(__file__).resolve().parents[1] / "../shared"
     if not (folder / "data" / "easy_vqa" / "train.json").is_file():
         pytest.skip("../shared/data (easy_vqa, nlvr) is not beside this checkout")
@@ -28,7 +35,11 @@ def shared() -> Path:
 def browser() -> Iterator[Any]:
     """Debian's chromium, driven by Playwright; the test is skipped where either is absent."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if program is None:
         pytest.skip("no chromium on PATH (apt-get install chromium)")
     rootless = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -39,16 +50,33 @@ def browser() -> Iterator[Any]:
 
 
 def tiny_rows() -> list[dict[str, Any]]:
-    """Ten good rows of three sources: one image, two images, several turns, a system turn, text only, mixed ids."""
+    """Ten good rows of three sources: one image, two images, several turns, a system turn, text
+    only, mixed ids."""
     rows: list[dict[str, Any]] = []
     for i, colour in enumerate(COLOURS):
-        rows.append(row(f"a{i}", f"one/{colour}.png", "<image>\nWhat colour?", colour.capitalize(), data_source="one"))
+        rows.append(
+            row(
+                f"a{i}",
+                f"one/{colour}.png",
+                "<image>\nWhat colour?",
+                colour.capitalize(),
+                data_source="one",
+            )
+        )
     rows.append(
-        row(4, ["one/red.png", "one/blue.png"], "<image>\n<image>\nSame?", "No, red and blue.", data_source="two")
+        row(
+            4,
+            ["one/red.png", "one/blue.png"],
+            "<image>\n<image>\nSame?",
+            "No, red and blue.",
+            data_source="two",
+        )
     )
     rows.append(row(5, None, "What is two and two?", "Four.", source="text"))
     rows.append(row("a0", "one/green.png", "Is it green? <image>", "Yes.", data_source="two"))
-    chat = row("chat", "one/grey.png", "<image>\nWhat is this?", "A grey square.", data_source="two")
+    chat = row(
+        "chat", "one/grey.png", "<image>\nWhat is this?", "A grey square.", data_source="two"
+    )
     chat["conversations"] += [
         {"from": "human", "value": "Sure?"},
         {"from": "gpt", "value": "Yes, quite sure — größer geht’s nicht."},
@@ -77,7 +105,8 @@ def make_row() -> Any:
 
 @pytest.fixture
 def tiny_pool(tmp_path: Path) -> Path:
-    """A LLaVA JSON file of ten rows; its images are in the folder `images` beside it (paths such as one/red.png)."""
+    """A LLaVA JSON file of ten rows; its images are in the folder `images` beside it (paths such as
+    one/red.png)."""
     folder = tmp_path / "tiny"
     (folder / "images" / "one").mkdir(parents=True)
     for name, colour in COLOURS.items():

@@ -1,4 +1,5 @@
-"""Training and evaluation without a model: folders with a note of what they were trained on, and a log of every call."""
+"""Training and evaluation without a model: folders with a note of what they were trained on, and a
+log of every call."""
 
 from __future__ import annotations
 
@@ -77,7 +78,11 @@ class FakeTraining:
         return ModelHandle(str(folder), identity, FakeBackend)
 
     def calls(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        return (
+            [json.loads(line) for line in self.log.read_text().splitlines()]
+            if self.log.exists()
+            else []
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class FakeEvaluated:
 
 @dataclass
 class FakeEvaluation:
-    """`evaluate`: row i is right with a chance that depends on what the model was trained on. Every call is a line of `log`.
+    """`evaluate`: row i is right with a chance that depends on what the model was trained on. Every
+    call is a line of `log`.
 
     `accuracy(told)`: what the fake training noted -> the model's true accuracy.
     """
@@ -99,18 +105,24 @@ class FakeEvaluation:
     seconds: float = 0.0
     failed: tuple[int, ...] = ()
 
-    def __call__(self, model: ModelHandle, pool: Any, *, store: Any, progress: Any = None) -> FakeEvaluated:
+    def __call__(
+        self, model: ModelHandle, pool: Any, *, store: Any, progress: Any = None
+    ) -> FakeEvaluated:
         told = json.loads((Path(model.name) / "model.json").read_text())
         time.sleep(self.seconds)
         rng = np.random.default_rng(0)
         difficulty = rng.standard_normal(len(pool))  # the same for every model
-        flips = np.random.default_rng([told["seed"], told["sum"] % 2**31]).standard_normal(len(pool))
+        flips = np.random.default_rng([told["seed"], told["sum"] % 2**31]).standard_normal(
+            len(pool)
+        )
         luck = 0.9 * difficulty + np.sqrt(1 - 0.81) * flips
         correct = [bool(c) for c in luck < NormalDist().inv_cdf(self.accuracy(told))]
         error = ["no" if i in self.failed else "" for i in range(len(pool))]
         rows = pa.table(
             {
-                "correct": pa.array([None if e else c for c, e in zip(correct, error, strict=True)], pa.bool_()),
+                "correct": pa.array(
+                    [None if e else c for c, e in zip(correct, error, strict=True)], pa.bool_()
+                ),
                 "image": pa.array(list(range(len(pool)))),
                 "error": error,
             }
@@ -120,7 +132,11 @@ class FakeEvaluation:
         return FakeEvaluated(share, share, rows)
 
     def calls(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        return (
+            [json.loads(line) for line in self.log.read_text().splitlines()]
+            if self.log.exists()
+            else []
+        )
 
 
 def append(log: Path, line: str) -> None:

@@ -41,7 +41,11 @@ class Score:
         return {}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: AskBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         for piece in backend.ask([derived(s, "") for s in samples], [QUERY], pool):
             p = np.exp(piece.values["logprob"].astype(np.float64))

@@ -1,10 +1,12 @@
-"""An OpenAI-compatible server on loopback with answers shaped like vLLM's, which fails when it is told to.
+"""An OpenAI-compatible server on loopback with answers shaped like vLLM's, which fails when it is
+told to.
 
     python -m tests.openai_server --port 0 --model demo --fail 0.3
 
-prints its URL (`http://127.0.0.1:PORT/v1`) and serves until it is ended. `--model`: `scripted` (answers drawn from a hash of
-the question, instant), `demo`, `tiny:NAME` (see tests/tiny_models.py) or a model folder. In tests: `with serving(Plan()) as
-server`, which counts and remembers what it was asked. Needs fastapi and uvicorn.
+prints its URL (`http://127.0.0.1:PORT/v1`) and serves until it is ended. `--model`: `scripted`
+(answers drawn from a hash of the question, instant), `demo`, `tiny:NAME` (see tests/tiny_models.py)
+or a model folder. In tests: `with serving(Plan()) as server`, which counts and remembers what it
+was asked. Needs fastapi and uvicorn.
 """
 
 from __future__ import annotations
@@ -37,9 +39,12 @@ WAYS = ("429", "429-after", "500", "hang", "truncated", "no-logprobs", "dropped"
 
 @dataclass
 class Plan:
-    """How to behave. `fail`: share of chat requests that fail in one of `ways`, drawn by `seed` and the request's number;
-    `exactly`: what happens to certain requests (0 = the first), "ok" included. `refuse`: a text that gets HTTP 400;
-    `breaks`: one that gets HTTP 500 with words of its own, and `breaks_mutely`: one that gets a bare HTTP 500.
+    """How to behave. `fail`: share of chat requests that fail in one of `ways`, drawn by `seed` and
+    the request's number;
+    `exactly`: what happens to certain requests (0 = the first), "ok" included. `refuse`: a text
+    that gets HTTP 400;
+    `breaks`: one that gets HTTP 500 with words of its own, and `breaks_mutely`: one that gets a
+    bare HTTP 500.
     """
 
     name: str = "scripted"
@@ -63,12 +68,15 @@ class Plan:
 
     def fate(self, number: int) -> str:
         drawn = random.Random(f"{self.seed}|{number}")
-        return self.exactly.get(number, drawn.choice(self.ways) if drawn.random() < self.fail else "ok")
+        return self.exactly.get(
+            number, drawn.choice(self.ways) if drawn.random() < self.fail else "ok"
+        )
 
 
 @dataclass
 class Server:
-    """A running one. `asked`: (fate, text of the last message, whole body) of every chat request, in order."""
+    """A running one. `asked`: (fate, text of the last message, whole body) of every chat request,
+    in order."""
 
     plan: Plan
     url: str = ""
@@ -86,13 +94,31 @@ def text_of(message: dict[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(p.get("text", "") for p in content)
 
 
-# ------------------------------------------------------------------------------------------------ the model
+# ---------------------------------------------------------------------------------------- the model
 
 
 class Scripted:
     """Tokens and texts from a hash of all that was said and shown."""
 
-    TOKENS = ("0", "1", "2", "3", "4", "5", "Yes", "No", " Yes", "A", "B", "C", "D", "The", "Maybe", "I", "It")
+    TOKENS = (
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "Yes",
+        "No",
+        " Yes",
+        "A",
+        "B",
+        "C",
+        "D",
+        "The",
+        "Maybe",
+        "I",
+        "It",
+    )
 
     def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
         drawn = random.Random(json.dumps(messages))
@@ -120,7 +146,9 @@ class Real:
         self.torch = torch
         torch.set_num_threads(1)
         self.processor, _ = load_processor(folder)
-        self.model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=torch.float32
+        ).eval()
 
     def _inputs(self, messages: list[dict[str, Any]]) -> Any:
         images, talk = [], []
@@ -144,16 +172,22 @@ class Real:
         found = logits.log_softmax(-1)
         top = found.topk(20)
         decode = self.processor.tokenizer.decode
-        return [(decode([i]), v) for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+        return [
+            (decode([i]), v) for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        ]
 
     def write(
         self, messages: list[dict[str, Any]], length: int, temperature: float, seed: int
     ) -> tuple[str, int, bool]:
         inputs = self._inputs(messages)
-        drawn = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        drawn = (
+            {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        )
         with self.torch.inference_mode(), self.torch.random.fork_rng(devices=[]):
             self.torch.manual_seed(seed)
-            ids = self.model.generate(**inputs, max_new_tokens=length, **drawn)[0, inputs["input_ids"].shape[1] :]
+            ids = self.model.generate(**inputs, max_new_tokens=length, **drawn)[
+                0, inputs["input_ids"].shape[1] :
+            ]
         ended = bool(len(ids)) and int(ids[-1]) in self._ends()
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids), ended
 
@@ -176,7 +210,7 @@ def model_of(plan: Plan) -> Any:
     return Real(Path(plan.model))
 
 
-# ------------------------------------------------------------------------------------------------ the server
+# --------------------------------------------------------------------------------------- the server
 
 
 def app_of(server: Server) -> FastAPI:
@@ -189,12 +223,18 @@ def app_of(server: Server) -> FastAPI:
 
     @app.get("/counts")
     def counts() -> Any:
-        return {"requests": len(server.asked), "fates": Counter(fate for fate, _, _ in server.asked)}
+        return {
+            "requests": len(server.asked),
+            "fates": Counter(fate for fate, _, _ in server.asked),
+        }
 
     @app.get("/v1/models")
     def models() -> Any:
         names = plan.models or (plan.name,)
-        return {"object": "list", "data": [{"id": n, "object": "model", "owned_by": "vllm"} for n in names]}
+        return {
+            "object": "list",
+            "data": [{"id": n, "object": "model", "owned_by": "vllm"} for n in names],
+        }
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -207,13 +247,18 @@ def app_of(server: Server) -> FastAPI:
             if plan.key and server.sent_keys[-1] != f"Bearer {plan.key}"
             else refusal(404, f"The model `{body['model']}` does not exist.")
             if body["model"] not in (plan.models or (plan.name,))
-            else refusal(400, f"Bad request: {plan.refuse!r} is not served to {server.sent_keys[-1]}.")
+            else refusal(
+                400, f"Bad request: {plan.refuse!r} is not served to {server.sent_keys[-1]}."
+            )
             if plan.refuse and plan.refuse in text
-            else refusal(400, f"Unsupported parameter: use '{plan.length}' instead of 'max_tokens'.")
+            else refusal(
+                400, f"Unsupported parameter: use '{plan.length}' instead of 'max_tokens'."
+            )
             if plan.length not in body
             else refusal(
                 400,
-                f"Requested sample logprobs of {body['top_logprobs']}, which is greater than max allowed: {plan.top}",
+                f"Requested sample logprobs of {body['top_logprobs']}, which is greater than max "
+                f"allowed: {plan.top}",
             )
             if body.get("top_logprobs", 0) > plan.top
             else None
@@ -253,7 +298,10 @@ def app_of(server: Server) -> FastAPI:
                 entries = [{"token": t, "logprob": v, "bytes": list(t.encode())} for t, v in best]
                 likeliest = {"content": [{**entries[0], "top_logprobs": entries}]}
             many = body.get("n", 1) if plan.several else 1
-            texts = [model.write(body["messages"], length, heat, body.get("seed", 0) + k) for k in range(many)]
+            texts = [
+                model.write(body["messages"], length, heat, body.get("seed", 0) + k)
+                for k in range(many)
+            ]
         choices = [
             {
                 "index": k,
@@ -266,7 +314,12 @@ def app_of(server: Server) -> FastAPI:
         words = sum(len(text_of(m).split()) for m in body["messages"])
         spent = sum(tokens for _, tokens, _ in texts)
         usage = {"prompt_tokens": words, "completion_tokens": spent, "total_tokens": words + spent}
-        whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": int(time.time()), "model": plan.name}
+        whole = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": plan.name,
+        }
         return {**whole, "choices": choices, **({"usage": usage} if plan.usage else {})}
 
     return app
@@ -298,7 +351,9 @@ def serving(plan: Plan, port: int = 0) -> Iterator[Server]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--model", default="scripted")
     parser.add_argument("--name", default="")
@@ -309,10 +364,15 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--key", default="")
     parser.add_argument("--top", type=int, default=20)
-    parser.add_argument("--length", default="max_tokens", choices=["max_tokens", "max_completion_tokens"])
+    parser.add_argument(
+        "--length", default="max_tokens", choices=["max_tokens", "max_completion_tokens"]
+    )
     parser.add_argument("--no-logprobs", action="store_true")
     given = parser.parse_args()
-    exactly = {int(n): fate for n, _, fate in (word.partition(":") for word in given.exactly.split(",") if word)}
+    exactly = {
+        int(n): fate
+        for n, _, fate in (word.partition(":") for word in given.exactly.split(",") if word)
+    }
     plan = Plan(
         name=given.name or given.model.rsplit("/", 1)[-1],
         model=given.model,

@@ -16,13 +16,26 @@ from thresher.errors import ConfigError
 def test_select_and_write(tiny_pool: Path, tmp_path: Path) -> None:
     pool = thresher.open_pool(tiny_pool, tiny_pool.parent / "images")
     chosen = thresher.select(pool, "random", "3", store=tmp_path / "store")
-    assert isinstance(pool, thresher.Pool) and len(chosen) == 3 and len(set(chosen.rows.tolist())) == 3
+    assert (
+        isinstance(pool, thresher.Pool) and len(chosen) == 3 and len(set(chosen.rows.tolist())) == 3
+    )
     out = chosen.write(tmp_path / "out")
     records = json.loads(tiny_pool.read_text())
-    assert json.loads((out / "subset.json").read_text()) == [records[i] for i in sorted(chosen.rows)]
+    assert json.loads((out / "subset.json").read_text()) == [
+        records[i] for i in sorted(chosen.rows)
+    ]
 
     again = tmp_path / "again"
-    command = [sys.executable, "-m", "thresher", "select", "--config", str(out / "run.yaml"), "--out", str(again)]
+    command = [
+        sys.executable,
+        "-m",
+        "thresher",
+        "select",
+        "--config",
+        str(out / "run.yaml"),
+        "--out",
+        str(again),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     assert (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
 

@@ -14,7 +14,11 @@ SOURCE = ROOT / "src" / "thresher"
 
 def stops() -> list[str]:
     """`file.py:name` of every stop in the columns for today, in order, each once."""
-    rows = re.findall(r"^\| \d+ \| `[^`]+` \| `([^`]+)` \|", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M)
+    rows = re.findall(
+        r"^\| \d+ \| `[^`]+` \| `([^`]+)` \|",
+        (ROOT / "docs/architecture.md").read_text("utf-8"),
+        re.M,
+    )
     return list(dict.fromkeys(rows))
 
 

@@ -1,4 +1,5 @@
-"""A byte order mark in front of a user's JSON or YAML file is skipped by whatever reads it (Windows editors write it)."""
+"""A byte order mark in front of a user's JSON or YAML file is skipped by whatever reads it (Windows
+editors write it)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from thresher.signals.capabilities import read_capabilities
 
 BOM = codecs.BOM_UTF8
 ROWS = [
-    {"id": str(i), "conversations": [{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": f"A{i}"}]}
+    {
+        "id": str(i),
+        "conversations": [{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": f"A{i}"}],
+    }
     for i in range(3)
 ]
 
@@ -29,13 +33,20 @@ def write(file: Path, content: Any) -> Path:
     return file
 
 
-@pytest.mark.parametrize("known", [{"other": {"file_name": "x.json"}}, {"a": {"file_name": "é.json"}, "b": {}}])
-def test_entries_of_a_dataset_info_are_kept_by_export(known: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "known", [{"other": {"file_name": "x.json"}}, {"a": {"file_name": "é.json"}, "b": {}}]
+)
+def test_entries_of_a_dataset_info_are_kept_by_export(
+    known: dict[str, Any], tmp_path: Path
+) -> None:
     assert _read_dataset_info(write(tmp_path / "dataset_info.json", known)) == known
 
 
 def test_configs_lists_and_results(tmp_path: Path) -> None:
-    assert read_config(write(tmp_path / "run.yaml", "method: random\nseed: 3\n")) == {"method": "random", "seed": 3}
+    assert read_config(write(tmp_path / "run.yaml", "method: random\nseed: 3\n")) == {
+        "method": "random",
+        "seed": 3,
+    }
     (own,) = read_capabilities(write(tmp_path / "own.yaml", "dials: reading a dial\n"))
     assert own.name == "dials"
     assert read_lmms(write(tmp_path / "results.json", {"results": {"t": {"acc,none": 0.5}}}))["t"]
@@ -43,7 +54,10 @@ def test_configs_lists_and_results(tmp_path: Path) -> None:
 
 def test_pools_and_the_files_that_name_them(tmp_path: Path) -> None:
     write(tmp_path / "a.json", ROWS)
-    write(tmp_path / "lf/dataset_info.json", {"mine": {"file_name": "../a.json", "formatting": "sharegpt"}})
+    write(
+        tmp_path / "lf/dataset_info.json",
+        {"mine": {"file_name": "../a.json", "formatting": "sharegpt"}},
+    )
     write(tmp_path / "mix.yaml", "datasets:\n- json_path: a.json\n")
     for spec in ("a.json", "lf", "lf/dataset_info.json#mine", "mix.yaml"):
         assert open_pool(tmp_path / spec).ids(range(3)) == ["0", "1", "2"], spec
@@ -52,7 +66,9 @@ def test_pools_and_the_files_that_name_them(tmp_path: Path) -> None:
 def test_folders_of_datasets(tmp_path: Path) -> None:
     import datasets
 
-    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(
+        str(tmp_path / "saved")
+    )
     for file in (tmp_path / "saved/dataset_dict.json", tmp_path / "saved/train/state.json"):
         file.write_bytes(BOM + file.read_bytes())
     assert len(open_pool(tmp_path / "saved")) == 3

@@ -1,6 +1,8 @@
-"""The main job with the real built-in model on slices of real data: what a user is promised, end to end.
+"""The main job with the real built-in model on slices of real data: what a user is promised, end to
+end.
 
-Everything runs on one thread of a CPU, in about a minute together; `shared` skips where the data is absent.
+Everything runs on one thread of a CPU, in about a minute together; `shared` skips where the data is
+absent.
 """
 
 from __future__ import annotations
@@ -33,10 +35,14 @@ from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
-SLICES = {"easy_vqa": ("easy_vqa/train.json", "easy_vqa/images", 700), "nlvr": ("nlvr/dev.json", "nlvr/images", 700)}
+SLICES = {
+    "easy_vqa": ("easy_vqa/train.json", "easy_vqa/images", 700),
+    "nlvr": ("nlvr/dev.json", "nlvr/images", 700),
+}
 SMALL = 200  # rows of the runs that are repeated
 
-# The job as a process of its own. argv: pool, images, folder, renames before it kills itself (0: it does not).
+# The job as a process of its own. argv: pool, images, folder, renames before it kills itself (0: it
+# does not).
 # Small batches and parts, and results at once, so that the kill comes in the middle of a column.
 JOB = """
 import os, signal, sys
@@ -84,11 +90,23 @@ class Slice:
     def pool(self) -> Pool:
         return open_pool(self.path, self.images)
 
-    def job(self, folder: Path, *, hashseed: str, parts: int = 0) -> subprocess.CompletedProcess[str]:
+    def job(
+        self, folder: Path, *, hashseed: str, parts: int = 0
+    ) -> subprocess.CompletedProcess[str]:
         """Select in another process; after `parts` files of scores it kills itself."""
         environment = {**os.environ, "PYTHONHASHSEED": hashseed, "OMP_NUM_THREADS": "1"}
-        arguments = [sys.executable, "-c", JOB, str(self.path), str(self.images), str(folder), str(parts)]
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        arguments = [
+            sys.executable,
+            "-c",
+            JOB,
+            str(self.path),
+            str(self.images),
+            str(folder),
+            str(parts),
+        ]
+        return subprocess.run(
+            arguments, env=environment, capture_output=True, text=True, timeout=300
+        )
 
 
 Slicer = Callable[..., Slice]
@@ -127,9 +145,16 @@ def written(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("subset.json", "selection.parquet")}
 
 
-def choose(pool: Pool, store: Path, *, budget: str = "30%", seed: int = 0, model: ModelHandle | None = None) -> Outcome:
+def choose(
+    pool: Pool, store: Path, *, budget: str = "30%", seed: int = 0, model: ModelHandle | None = None
+) -> Outcome:
     return run.select(
-        pool, load("clipper"), Budget(budget), seed=seed, model=model or resolve("demo"), store=Store(store)
+        pool,
+        load("clipper"),
+        Budget(budget),
+        seed=seed,
+        model=model or resolve("demo"),
+        store=Store(store),
     )
 
 
@@ -138,7 +163,7 @@ def unopened() -> ModelHandle:
     return replace(resolve("demo"), open=lambda: pytest.fail("a model was opened"))
 
 
-# ---------------------------------------------------------------------------------------------- what a selection is worth
+# ------------------------------------------------------------------------ what a selection is worth
 
 
 @pytest.mark.parametrize("name", sorted(SLICES))
@@ -147,9 +172,11 @@ def test_the_coreset_mirrors_both_perplexities_better_than_random_does(
 ) -> None:
     pool = sliced(name, SLICES[name][2]).pool()
     first = choose(pool, tmp_path, budget="200")
-    assert [s.scored for s in first.signals] == [len(np.unique(pool.digest))] * 3  # equal rows are scored once
+    # equal rows are scored once
+    assert [s.scored for s in first.signals] == [len(np.unique(pool.digest))] * 3
     for budget in ("200", "30%"):
-        outcome = choose(pool, tmp_path, budget=budget, model=unopened())  # a second budget opens no model …
+        # a second budget opens no model …
+        outcome = choose(pool, tmp_path, budget=budget, model=unopened())
         assert [s.scored for s in outcome.signals] == [0, 0, 0]  # … and scores nothing
         k, n = len(outcome.rows), len(outcome.considered)
         assert k >= 200
@@ -162,10 +189,12 @@ def test_the_coreset_mirrors_both_perplexities_better_than_random_does(
             assert ks_distance(values, values[kept]) < of_random, (column, k)
 
 
-# ---------------------------------------------------------------------------------------------- the same bytes
+# ----------------------------------------------------------------------------------- the same bytes
 
 
-def test_the_bytes_do_not_depend_on_the_hash_seed(small: Slice, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_hash_seed(
+    small: Slice, expected: dict[str, bytes], tmp_path: Path
+) -> None:
     ended = small.job(tmp_path, hashseed="2")
     assert ended.returncode == 0, ended.stderr
     assert written(tmp_path / "out") == expected
@@ -179,11 +208,14 @@ def test_a_kill_in_the_middle_of_a_column_changes_no_byte(
     ended = small.job(tmp_path, hashseed="4")
     assert ended.returncode == 0, ended.stderr
     scored = json.loads(ended.stdout.splitlines()[-1])
-    assert 0 < scored[0] <= SMALL - 4 * 16 and scored[1:] == [SMALL, SMALL]  # went on in the first column
+    # went on in the first column
+    assert 0 < scored[0] <= SMALL - 4 * 16 and scored[1:] == [SMALL, SMALL]
     assert written(tmp_path / "out") == expected
 
 
-def test_the_bytes_do_not_depend_on_the_batch(small: Slice, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_batch(
+    small: Slice, expected: dict[str, bytes], tmp_path: Path
+) -> None:
     pool = small.pool()
     assert BATCH_TOKENS["cpu"] == 8 * 512  # what `expected` was made with
     outcome = choose(pool, tmp_path / "store", model=resolve("demo", batch_tokens=512))
@@ -191,16 +223,23 @@ def test_the_bytes_do_not_depend_on_the_batch(small: Slice, expected: dict[str, 
     assert written(tmp_path / "out") == expected
 
 
-def test_a_shuffled_pool_gives_the_same_set(small: Slice, expected: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_shuffled_pool_gives_the_same_set(
+    small: Slice, expected: dict[str, bytes], tmp_path: Path
+) -> None:
     records = json.loads(small.path.read_text("utf-8"))
     random.Random(2).shuffle(records)
     (tmp_path / "pool.json").write_text(json.dumps(records))
     pool = open_pool(tmp_path / "pool.json", small.images)
-    chosen = {json.dumps(records[row], sort_keys=True) for row in choose(pool, tmp_path / "store").rows.tolist()}
-    assert chosen == {json.dumps(record, sort_keys=True) for record in json.loads(expected["subset.json"])}
+    chosen = {
+        json.dumps(records[row], sort_keys=True)
+        for row in choose(pool, tmp_path / "store").rows.tolist()
+    }
+    assert chosen == {
+        json.dumps(record, sort_keys=True) for record in json.loads(expected["subset.json"])
+    }
 
 
-# ---------------------------------------------------------------------------------------------- reuse, failures, cost
+# ---------------------------------------------------------------------------- reuse, failures, cost
 
 
 def test_another_seed_reuses_the_first_stage(small: Slice, tmp_path: Path) -> None:
@@ -212,7 +251,9 @@ def test_another_seed_reuses_the_first_stage(small: Slice, tmp_path: Path) -> No
     assert set(other.rows.tolist()) != set(first.rows.tolist())
 
 
-def test_one_broken_image_in_a_hundred_is_left_out_and_counted(small: Slice, tmp_path: Path) -> None:
+def test_one_broken_image_in_a_hundred_is_left_out_and_counted(
+    small: Slice, tmp_path: Path
+) -> None:
     records: list[dict[str, Any]] = json.loads(small.path.read_text("utf-8"))
     used: dict[str, int] = {}
     for record in records:

@@ -37,7 +37,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
     monkeypatch.setattr(extras.metadata, "requires", lambda name: STATED)
     monkeypatch.setattr(extras.metadata, "version", version)
-    monkeypatch.setattr(extras, "MODULES", {"hf": ("sys",), "train": ("sys",), "retrieval": ("sys", "os")})
+    monkeypatch.setattr(
+        extras, "MODULES", {"hf": ("sys",), "train": ("sys",), "retrieval": ("sys", "os")}
+    )
     extras.version_mismatches.cache_clear()
     extras._warn.cache_clear()
     yield versions
@@ -61,9 +63,15 @@ def test_tested_versions_pass_in_silence(installed: dict[str, str]) -> None:
         ("hf", "torch", "2.9.0"),
     ],
 )
-def test_an_old_version_is_refused(installed: dict[str, str], extra: str, name: str, version: str) -> None:
+def test_an_old_version_is_refused(
+    installed: dict[str, str], extra: str, name: str, version: str
+) -> None:
     installed[name] = version
-    with pytest.raises(MissingExtra, match=rf"this needs {name} .*{version} is installed, which is too old") as caught:
+    with pytest.raises(
+        MissingExtra,
+        match=rf"this needs {name} .*{version} is installed, which "
+        r"is too old",
+    ) as caught:
         extras.require(extra, "this")
     assert f'uv tool install "thresher[{extra}]"' in str(caught.value)
 
@@ -77,9 +85,13 @@ def test_an_old_version_is_refused(installed: dict[str, str], extra: str, name: 
         ("retrieval", "bm25s", "0.4"),
     ],
 )
-def test_a_newer_version_is_said_once(installed: dict[str, str], extra: str, name: str, version: str) -> None:
+def test_a_newer_version_is_said_once(
+    installed: dict[str, str], extra: str, name: str, version: str
+) -> None:
     installed[name] = version
-    with pytest.warns(extras.UntestedVersion, match=f"{name} {version} is newer than thresher was tested with"):
+    with pytest.warns(
+        extras.UntestedVersion, match=f"{name} {version} is newer than thresher was tested with"
+    ):
         extras.require(extra, "this")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -87,9 +99,15 @@ def test_a_newer_version_is_said_once(installed: dict[str, str], extra: str, nam
 
 
 @pytest.mark.parametrize("name", ["rensa", "imagehash"])
-def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_package_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtra, match=rf'^this needs {name}, which is not installed: pip install "thresher\[dupl'):
+    with pytest.raises(
+        MissingExtra,
+        match=rf"^this needs {name}, which is not installed: pip "
+        r'install "thresher\[dupl',
+    ):
         extras.require("duplicates", "this")
 
 
@@ -99,7 +117,9 @@ def test_several_missing_packages_are_named_together(monkeypatch: pytest.MonkeyP
         extras.require("view", "this")
 
 
-def test_a_source_tree_that_was_not_installed_has_no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_tree_that_was_not_installed_has_no_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def nothing(name: str) -> list[str]:
         raise metadata.PackageNotFoundError(name)
 
@@ -111,7 +131,7 @@ def test_a_source_tree_that_was_not_installed_has_no_bounds(monkeypatch: pytest.
         extras.version_mismatches.cache_clear()
 
 
-# ---------------------------------------------------------------------------------------------- on the command line
+# ------------------------------------------------------------------------------ on the command line
 
 
 @guarded
@@ -128,7 +148,10 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("version", ["5.25.0", "6.1"])
 def test_a_failure_with_an_untested_version_is_a_sentence(
-    installed: dict[str, str], version: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    installed: dict[str, str],
+    version: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installed["transformers"] = version
     with pytest.raises(typer.Exit) as stop:
@@ -136,7 +159,9 @@ def test_a_failure_with_an_untested_version_is_a_sentence(
     assert stop.value.exit_code == 1
     note, error = capsys.readouterr().err.strip().splitlines()
     assert note.startswith(f"Note: transformers {version} is newer")
-    assert error.startswith("Error: AttributeError: 'Cache' object has no attribute 'crop'. transformers")
+    assert error.startswith(
+        "Error: AttributeError: 'Cache' object has no attribute 'crop'. transformers"
+    )
     assert 'pip install "transformers<5.25,>=5.18"' in error and "THRESHER_TRACEBACK=1" in error
     monkeypatch.setenv("THRESHER_TRACEBACK", "1")
     with pytest.raises(AttributeError):
@@ -144,7 +169,9 @@ def test_a_failure_with_an_untested_version_is_a_sentence(
 
 
 @pytest.mark.usefixtures("loaded", "installed")
-def test_a_failure_with_tested_versions_is_a_bug_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_with_tested_versions_is_a_bug_of_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(AttributeError):
         breaks()
     assert "a bug in thresher" in capsys.readouterr().err

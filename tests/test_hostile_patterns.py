@@ -1,4 +1,5 @@
-"""Patterns that run over a user's whole text take linear time: 1 MB each, under a watchdog that only stops a hang."""
+"""Patterns that run over a user's whole text take linear time: 1 MB each, under a watchdog that
+only stops a hang."""
 
 from __future__ import annotations
 
@@ -14,7 +15,19 @@ from thresher.pools.embedded import image_of
 from thresher.pools.paths import refusal
 from thresher.signals import query, rationale, steps
 
-SEEDS = [" ", "\n", "\t", "<img>", "<image>", "<image> ", "<|image_pad|>", "<image1", "[IMG]", "a", "<ref"]
+SEEDS = [
+    " ",
+    "\n",
+    "\t",
+    "<img>",
+    "<image>",
+    "<image> ",
+    "<|image_pad|>",
+    "<image1",
+    "[IMG]",
+    "a",
+    "<ref",
+]
 PATTERNS = {
     "raw._BREAK": raw._BREAK,
     "query._INNER": query._INNER,
@@ -78,5 +91,8 @@ def test_placeholders_within_a_text_take_no_exponential_time() -> None:
 
 
 def test_an_instruction_is_cut_out_where_a_sentence_or_line_begins() -> None:
-    assert rationale.question_of("Is it? Answer with yes or no. Why?\n\n please answer using a word") == "Is it? Why?"
+    assert (
+        rationale.question_of("Is it? Answer with yes or no. Why?\n\n please answer using a word")
+        == "Is it? Why?"
+    )
     assert rationale.question_of("I answer in the affirmative") == "I answer in the affirmative"

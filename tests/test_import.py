@@ -7,12 +7,25 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "tokenizers", "pyarrow", "PIL", "ray", "vllm", "safetensors", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "pyarrow",
+    "PIL",
+    "ray",
+    "vllm",
+    "safetensors",
+    "huggingface_hub",
+)
 
 
 def loaded_by(statement: str) -> set[str]:
     """Top-level packages that a fresh interpreter has loaded after `statement`."""
-    code = f"import sys\n{statement}\nprint('\\n'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    code = (
+        f"import sys\n{statement}\nprint('\\n'.join(sorted({{m.partition('.')[0] for m in "
+        "sys.modules})))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -22,7 +35,8 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import thresher",
         "from thresher import *",
-        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.selection.config, thresher.console.progress",
+        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.selection.config, "
+        "thresher.console.progress",
         "import thresher.methods, thresher.signals, thresher.samplers",
         "import thresher.cli",
         "import thresher.demo",
@@ -32,7 +46,9 @@ def test_nothing_heavy_is_loaded(statement: str) -> None:
     assert not loaded_by(statement).intersection(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["methods"], ["select", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["methods"], ["select", "--help"]]
+)
 def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     statement = (
         "import contextlib, io, thresher.cli\n"

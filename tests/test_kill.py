@@ -1,4 +1,5 @@
-"""SIGKILL at any moment, then again the same command: it ends, pays only for what is missing, and writes the same bytes."""
+"""SIGKILL at any moment, then again the same command: it ends, pays only for what is missing, and
+writes the same bytes."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from tests.text_pools import record, write_pool
 
 FLUSH_ROWS, PIECE = 200, 32
 
-# The job as a process of its own. Small parts and early merges, so that a kill meets each of them; "ready" once Python is up.
-# argv: folder, rows per second (0 = no limit), "before:7" or "after:7" = die around the 7th rename ("" = do not).
+# The job as a process of its own. Small parts and early merges, so that a kill meets each of them;
+# "ready" once Python is up. argv: folder, rows per second (0 = no limit), "before:7" or "after:7" =
+# die around the 7th rename ("" = do not).
 JOB = f"""
 import os, signal, sys
 from pathlib import Path
@@ -52,7 +54,7 @@ pool = open_pool(folder / "pool.json", cache=kept.root / "pools")
 model = Model(kwargs=dict(seconds_per_row=1 / speed if speed else 0, log=folder / "asked", piece={PIECE}))
 outcome = run.select(pool, Nested(), Budget("20%"), model=model.handle, store=kept)
 output.write(outcome, pool, None, folder / "out")
-"""
+"""  # noqa: E501
 
 
 class Job:
@@ -66,7 +68,10 @@ class Job:
         """A process that has done its imports."""
         arguments = [sys.executable, "-c", JOB, str(self.folder), str(self.speed), die]
         process = subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+            arguments,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -78,7 +83,11 @@ class Job:
         return len(log.read_bytes().splitlines()) if log.exists() else 0
 
     def files(self) -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in (self.folder / "out").iterdir() if not p.name.startswith(".")}
+        return {
+            p.name: p.read_bytes()
+            for p in (self.folder / "out").iterdir()
+            if not p.name.startswith(".")
+        }
 
     def uninterrupted(self) -> tuple[dict[str, bytes], float]:
         """The files and the seconds of a run in peace; afterwards the folder is as before."""
@@ -111,12 +120,20 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             killed += process.wait() == -signal.SIGKILL
-    print("killed after", [f"{w:.2f}" for w in waits], "of", f"{seconds:.2f} s; asked so far:", job.asked())  # noqa: T201
+    print(
+        "killed after",
+        [f"{w:.2f}" for w in waits],
+        "of",
+        f"{seconds:.2f} s; asked so far:",
+        job.asked(),
+    )
     assert killed >= 5
     assert job.start().wait() == 0
     assert job.files() == expected
     lost = job.asked() - 3 * rows
-    assert 0 <= lost <= killed * (FLUSH_ROWS + PIECE), f"{lost} rows were paid for twice after {killed} kills"
+    assert 0 <= lost <= killed * (FLUSH_ROWS + PIECE), (
+        f"{lost} rows were paid for twice after {killed} kills"
+    )
 
     before = job.asked()
     assert job.start().wait() == 0  # and a run with nothing left to score
@@ -129,9 +146,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, dict[str, byte
     return job, job.uninterrupted()[0]
 
 
-# The renames of the job on 600 rows: 1 the parsed pool, 2 signal.json, 3-5 parts, 6 signal.json, 7-11 parts, 12 the merge
-# of these five, 13 a part, 14 the exporter's, 15-17 subset, selection, run.yaml.
-@pytest.mark.parametrize("point", ["before:2", "after:3", "before:12", "after:12", "before:16", "before:17"])
+# The renames of the job on 600 rows: 1 the parsed pool, 2 signal.json, 3-5 parts, 6 signal.json,
+# 7-11 parts, 12 the merge of these five, 13 a part, 14 the exporter's, 15-17 subset, selection,
+# run.yaml.
+@pytest.mark.parametrize(
+    "point", ["before:2", "after:3", "before:12", "after:12", "before:16", "before:17"]
+)
 def test_a_kill_around_a_rename(small: tuple[Job, dict[str, bytes]], point: str) -> None:
     job, expected = small
     assert job.start(point).wait() == -signal.SIGKILL

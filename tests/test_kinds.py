@@ -1,7 +1,8 @@
-"""Every class with an identity, pinned: its kind, version and fields are what fingerprints are made of.
+"""Every class with an identity, pinned: its kind, version and fields are what fingerprints are made
+of.
 
-A kind that disappears, or whose fields change under one version, makes stored scores unreachable or wrong. Where the
-numbers change, raise `version` and write the new line down here.
+A kind that disappears, or whose fields change under one version, makes stored scores unreachable or
+wrong. Where the numbers change, raise `version` and write the new line down here.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "trained_model": (0, "base recipe rows"),
     "training_recipe": (
         1,
-        "epochs steps learning_rate batch accumulation lora lora_rank lora_alpha warmup schedule weight_decay seed precision freeze_vision",
+        "epochs steps learning_rate batch accumulation lora lora_rank lora_alpha warmup schedule "
+        "weight_decay seed precision freeze_vision",
     ),
     "written_score": (2, "model capability prompt system max_new_tokens"),
     "written_styles": (2, "model styles prompt system max_new_tokens"),
@@ -99,8 +101,12 @@ def test_every_kind_is_pinned() -> None:
 
 def test_a_class_that_moves_keeps_its_fingerprint() -> None:
     body = {"kind": "moved", "__annotations__": {"kind": ClassVar[str], "size": int}}
-    here = dataclasses.dataclass(frozen=True)(type("Here", (), {**body, "__module__": "thresher.old"}))
-    there = dataclasses.dataclass(frozen=True)(type("There", (), {**body, "__module__": "thresher.new.place"}))
+    here = dataclasses.dataclass(frozen=True)(
+        type("Here", (), {**body, "__module__": "thresher.old"})
+    )
+    there = dataclasses.dataclass(frozen=True)(
+        type("There", (), {**body, "__module__": "thresher.new.place"})
+    )
     assert fingerprint(here(3)) == fingerprint(there(3))
     assert fingerprint(here(3)) != fingerprint(here(4))
 

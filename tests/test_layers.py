@@ -1,4 +1,5 @@
-"""The package has no circle of imports, type-only and lazy ones included, between modules or between packages."""
+"""The package has no circle of imports, type-only and lazy ones included, between modules or
+between packages."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def import_graph() -> ModuleType:
     return module
 
 
-def graphs(tool: ModuleType, known: dict[str, Path]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+def graphs(
+    tool: ModuleType, known: dict[str, Path]
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """(module -> modules that it imports, package -> packages that it imports)."""
     by_module: dict[str, set[str]] = {name: set() for name in known}
     by_package: dict[str, set[str]] = {tool.package_of(name): set() for name in known}
@@ -36,7 +39,8 @@ def graphs(tool: ModuleType, known: dict[str, Path]) -> tuple[dict[str, set[str]
 
 def test_no_circle_of_imports(import_graph: ModuleType) -> None:
     by_module, by_package = graphs(import_graph, import_graph.modules())
-    assert len(by_module) > 300 and sum(map(len, by_module.values())) > 1000  # the tool has found the package
+    # the tool has found the package
+    assert len(by_module) > 300 and sum(map(len, by_module.values())) > 1000
     assert import_graph.circles(by_module) == []
     assert import_graph.circles(by_package) == []
 

@@ -1,4 +1,5 @@
-"""The core runs where neither torch nor transformers is installed, and says in one line what needs them."""
+"""The core runs where neither torch nor transformers is installed, and says in one line what needs
+them."""
 
 from __future__ import annotations
 
@@ -65,15 +66,24 @@ class Done:
     err: str
 
 
-def run(commands: Mapping[str, Sequence[object]], absent: Sequence[str], folder: Path) -> dict[str, Done]:
-    """Every `thresher WORDS` of `commands`, in one process that cannot import `absent`; its store is in `folder`."""
+def run(
+    commands: Mapping[str, Sequence[object]], absent: Sequence[str], folder: Path
+) -> dict[str, Done]:
+    """Every `thresher WORDS` of `commands`, in one process that cannot import `absent`; its store
+    is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / "commands.json"
-    listed.write_text(json.dumps({name: [str(w) for w in words] for name, words in commands.items()}), "utf-8")
+    listed.write_text(
+        json.dumps({name: [str(w) for w in words] for name, words in commands.items()}), "utf-8"
+    )
     code = WITHOUT.format(absent=set(absent)) + ONE_AFTER_THE_OTHER
     environment = {**os.environ, "THRESHER_STORE": str(folder / "store")}
     said = subprocess.run(
-        [sys.executable, "-c", code, str(listed)], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", code, str(listed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert said.returncode == 0, said.stderr
     return {name: Done(*found) for name, found in json.loads(said.stdout.splitlines()[-1]).items()}
@@ -110,16 +120,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_starting_up_imports_nothing_heavy() -> None:
-    """`thresher --help` shows at once: what takes long to import is imported by the commands that need it."""
+    """`thresher --help` shows at once: what takes long to import is imported by the commands that
+    need it."""
     code = (
         "import sys\nfrom thresher.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     loaded = set(said.strip().splitlines()[-1].split())
     assert "thresher" in loaded
-    unwanted = {*HEAVY, "numpy", "pyarrow", "PIL", "yaml", "httpx", "jinja2", "pandas", "starlette", "uvicorn"}
+    unwanted = {
+        *HEAVY,
+        "numpy",
+        "pyarrow",
+        "PIL",
+        "yaml",
+        "httpx",
+        "jinja2",
+        "pandas",
+        "starlette",
+        "uvicorn",
+    }
     assert not loaded & unwanted
 
 
@@ -132,10 +156,43 @@ COMMANDS = {
     "random": ["select", "{pool}", "-m", "random", "-b", "20%", "-o", "{out}"],
     "stratified": ["select", "{pool}", "-m", "stratified", "-b", "20%", "-o", "{out}"],
     "length": ["select", "{pool}", "-m", "length", "-b", "20%", "-o", "{out}"],
-    "exact copies": ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "exact", "-o", "{out}"],
-    "near copies": ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "near", "-o", "{out}"],
+    "exact copies": [
+        "select",
+        "{pool}",
+        "-m",
+        "random",
+        "-b",
+        "20%",
+        "--dedup",
+        "exact",
+        "-o",
+        "{out}",
+    ],
+    "near copies": [
+        "select",
+        "{pool}",
+        "-m",
+        "random",
+        "-b",
+        "20%",
+        "--dedup",
+        "near",
+        "-o",
+        "{out}",
+    ],
     "tokens": ["select", "{pool}", "-m", "random", "-b", "1ktok", "-o", "{out}"],
-    "mixture": ["select", "{pool}", "-m", "random", "-b", "20%", "--quota", "captions=5", "-o", "{out}"],
+    "mixture": [
+        "select",
+        "{pool}",
+        "-m",
+        "random",
+        "-b",
+        "20%",
+        "--quota",
+        "captions=5",
+        "-o",
+        "{out}",
+    ],
     "plan": ["plan", "{pool}", "-m", "length", "-b", "20%"],
     "export of a pool": ["export", "{pool}", "--format", "llamafactory", "-o", "{out}"],
     "export of a selection": ["export", "{scored}", "--format", "swift", "-o", "{out}"],
@@ -149,18 +206,25 @@ COMMANDS = {
 def core(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     """All of COMMANDS; only what looks for near copies has the extras."""
     folder = tmp_path_factory.mktemp("core")
-    given = {name: filled(words, made, folder / name.replace(" ", "-")) for name, words in COMMANDS.items()}
+    given = {
+        name: filled(words, made, folder / name.replace(" ", "-"))
+        for name, words in COMMANDS.items()
+    }
     near = {name: words for name, words in given.items() if "near" in words}
     rest = {name: words for name, words in given.items() if name not in near}
     return run(near, HEAVY, folder / "near") | run(rest, (*HEAVY, *EXTRAS), folder / "rest")
 
 
 def filled(words: Sequence[str], made: Path, out: Path) -> list[str]:
-    return [w.format(pool=made / "pool" / "pool.json", scored=made / "scored", out=out) for w in words]
+    return [
+        w.format(pool=made / "pool" / "pool.json", scored=made / "scored", out=out) for w in words
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_core_commands_need_neither_torch_nor_transformers(name: str, core: dict[str, Done]) -> None:
+def test_core_commands_need_neither_torch_nor_transformers(
+    name: str, core: dict[str, Done]
+) -> None:
     done = core[name]
     assert done.code in ((0, 1) if name.startswith("doctor") else (0,)), done.err
     assert "Traceback" not in done.err
@@ -170,10 +234,14 @@ def test_core_commands_need_neither_torch_nor_transformers(name: str, core: dict
 
 def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
     code = WITHOUT.format(absent=set(HEAVY)) + (
-        "from thresher.viewer.session import Session\nsession = Session(sys.argv[1])\nprint(len(session.pool))"
+        "from thresher.viewer.session import Session\nsession = "
+        "Session(sys.argv[1])\nprint(len(session.pool))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(made / "scored")], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(made / "scored")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "240"
@@ -181,9 +249,22 @@ def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
 
 def test_a_served_model_needs_neither(made: Path, tmp_path: Path) -> None:
     """As far as asking the server, which is not there: that is what the message is about."""
-    words = ["select", "{pool}", "-m", "mmssr", "-b", "20%", "--backend", "openai", "--url", "http://127.0.0.1:9/v1"]
+    words = [
+        "select",
+        "{pool}",
+        "-m",
+        "mmssr",
+        "-b",
+        "20%",
+        "--backend",
+        "openai",
+        "--url",
+        "http://127.0.0.1:9/v1",
+    ]
     (done,) = run(
-        {"it": filled([*words, "--model", "some", "-o", "{out}"], made, tmp_path / "out")}, HEAVY, tmp_path
+        {"it": filled([*words, "--model", "some", "-o", "{out}"], made, tmp_path / "out")},
+        HEAVY,
+        tmp_path,
     ).values()
     assert done.code == 1 and "Traceback" not in done.err
     assert "127.0.0.1:9" in done.err and "thresher[" not in done.err
@@ -191,11 +272,33 @@ def test_a_served_model_needs_neither(made: Path, tmp_path: Path) -> None:
 
 MODEL_COMMANDS = {
     "demo": (["demo", "-o", "{out}"], "hf"),
-    "built-in model": (["select", "{pool}", "-m", "clipper", "-b", "20%", "--model", "demo", "-o", "{out}"], "hf"),
-    "folder": (["select", "{pool}", "-m", "perplexity", "-b", "20%", "--model", "{scored}", "-o", "{out}"], "hf"),
-    "hub id": (["plan", "{pool}", "-m", "clipper", "-b", "20%", "--model", "Qwen/Qwen2.5-VL-7B-Instruct"], "hf"),
+    "built-in model": (
+        ["select", "{pool}", "-m", "clipper", "-b", "20%", "--model", "demo", "-o", "{out}"],
+        "hf",
+    ),
+    "folder": (
+        ["select", "{pool}", "-m", "perplexity", "-b", "20%", "--model", "{scored}", "-o", "{out}"],
+        "hf",
+    ),
+    "hub id": (
+        ["plan", "{pool}", "-m", "clipper", "-b", "20%", "--model", "Qwen/Qwen2.5-VL-7B-Instruct"],
+        "hf",
+    ),
     "semantic": (
-        ["select", "{pool}", "-m", "random", "-b", "20%", "--dedup", "semantic", "--model", "demo", "-o", "{out}"],
+        [
+            "select",
+            "{pool}",
+            "-m",
+            "random",
+            "-b",
+            "20%",
+            "--dedup",
+            "semantic",
+            "--model",
+            "demo",
+            "-o",
+            "{out}",
+        ],
         "hf",
     ),
     "evaluate": (["evaluate", "--model", "demo", "--data", "{pool}"], "hf"),
@@ -227,7 +330,9 @@ MODEL_COMMANDS = {
 @pytest.fixture(scope="module")
 def refused(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     folder = tmp_path_factory.mktemp("refused")
-    given = {name: filled(words, made, folder / "out") for name, (words, _) in MODEL_COMMANDS.items()}
+    given = {
+        name: filled(words, made, folder / "out") for name, (words, _) in MODEL_COMMANDS.items()
+    }
     done = run(given, HEAVY, folder)
     assert not (folder / "out").exists()
     return done
@@ -238,11 +343,17 @@ def test_what_needs_a_model_says_so_in_one_line(name: str, refused: dict[str, Do
     done, extra = refused[name], MODEL_COMMANDS[name][1]
     assert done.code == 2, done.err
     (line,) = done.err.strip().splitlines()
-    assert line.startswith("Error: ") and f'pip install "thresher[{extra}]"' in line and "torch" in line
+    assert (
+        line.startswith("Error: ")
+        and f'pip install "thresher[{extra}]"' in line
+        and "torch" in line
+    )
 
 
 @pytest.mark.parametrize("absent", ["imagehash", "rensa"])
-def test_near_copies_say_what_they_need_before_the_pool_is_read(absent: str, tmp_path: Path) -> None:
+def test_near_copies_say_what_they_need_before_the_pool_is_read(
+    absent: str, tmp_path: Path
+) -> None:
     words = ["no-such-pool.json", "-m", "random", "-b", "20%", "--dedup", "near"]
     for done in run(
         {"a": ["select", *words, "-o", tmp_path / "out"], "b": ["plan", *words]}, [absent], tmp_path
@@ -252,11 +363,12 @@ def test_near_copies_say_what_they_need_before_the_pool_is_read(absent: str, tmp
         assert absent in line and 'pip install "thresher[duplicates]"' in line
 
 
-# ---------------------------------------------------------------------------------------------- what pyproject.toml asks for
+# --------------------------------------------------------------------- what pyproject.toml asks for
 
 
 def requirements() -> dict[str, list[str]]:
-    """Extra -> names of packages that it brings, the core's under ""; extras of thresher itself followed."""
+    """Extra -> names of packages that it brings, the core's under ""; extras of thresher itself
+    followed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     stated: dict[str, list[str]] = {"": project["dependencies"], **project["optional-dependencies"]}
 
@@ -274,7 +386,8 @@ def requirements() -> dict[str, list[str]]:
 
 
 def test_the_core_fits_into_any_trainers_environment() -> None:
-    """Trainers pin torch, transformers, trl and peft: the core asks for none of them, nor for what depends on them."""
+    """Trainers pin torch, transformers, trl and peft: the core asks for none of them, nor for what
+    depends on them."""
     core = requirements()[""]
     assert not {*HEAVY, "torchvision", "accelerate", "s3fs", "scipy", "pandas"} & set(core)
     assert len(core) == len(set(core)) < 15

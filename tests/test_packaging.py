@@ -1,4 +1,5 @@
-"""What a package index and a repository's page are given: links that work anywhere, files that agree with each other."""
+"""What a package index and a repository's page are given: links that work anywhere, files that
+agree with each other."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def test_every_link_of_the_published_page_is_absolute_and_its_target_exists() ->
     for link in links:
         assert link.startswith(("https://", "#")), link
         where = re.match(
-            r"https://(?:github|raw\.githubusercontent)\.com/thresher-ai/thresher/(?:blob/)?main/(.+)", link
+            r"https://(?:github|raw\.githubusercontent)\.com/thresher-ai/thresher/(?:blob/)?main/(.+)",
+            link,
         )
         if where:
             assert (ROOT / where[1].partition("#")[0]).exists(), f"{link} leads nowhere"
@@ -43,8 +45,14 @@ def test_every_link_of_the_published_page_is_absolute_and_its_target_exists() ->
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("![a `b`](docs/x.svg)", "![a `b`](https://raw.githubusercontent.com/thresher-ai/thresher/main/docs/x.svg)"),
-        ("[m](docs/m.md#part)", "[m](https://github.com/thresher-ai/thresher/blob/main/docs/m.md#part)"),
+        (
+            "![a `b`](docs/x.svg)",
+            ("![a `b`](https://raw.githubusercontent.com/thresher-ai/thresher/main/docs/x.svg)"),
+        ),
+        (
+            "[m](docs/m.md#part)",
+            "[m](https://github.com/thresher-ai/thresher/blob/main/docs/m.md#part)",
+        ),
         ("[p](https://arxiv.org/abs/1)", "[p](https://arxiv.org/abs/1)"),
         ("![p](https://x.org/a.png)", "![p](https://x.org/a.png)"),
         ("[s](#what-was-run)", "[s](#what-was-run)"),
@@ -76,7 +84,11 @@ def test_workflows_run_what_exists() -> None:
 
 
 def test_the_tested_pythons_are_those_that_are_stated() -> None:
-    stated = {c.rpartition(" ")[2] for c in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", c)}
+    stated = {
+        c.rpartition(" ")[2]
+        for c in PROJECT["project"]["classifiers"]
+        if re.search(r":: 3\.\d+$", c)
+    }
     tests = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8"))
     assert set(tests["jobs"]["test"]["strategy"]["matrix"]["python"]) == stated
 

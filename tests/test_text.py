@@ -6,18 +6,35 @@ import json
 
 import pytest
 
-from thresher.text import MAX_DEPTH, ParseError, closing_bracket, parse_json, parse_yaml, split_lines, too_deep
+from thresher.text import (
+    MAX_DEPTH,
+    ParseError,
+    closing_bracket,
+    parse_json,
+    parse_yaml,
+    split_lines,
+    too_deep,
+)
 
 SEPARATORS = ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 
 
 @pytest.mark.parametrize("character", SEPARATORS)
 def test_only_line_feeds_end_a_line(character: str) -> None:
-    assert list(split_lines(f"a{character}b\nc\r\n\nd{character}")) == [f"a{character}b", "c", "", f"d{character}"]
+    assert list(split_lines(f"a{character}b\nc\r\n\nd{character}")) == [
+        f"a{character}b",
+        "c",
+        "",
+        f"d{character}",
+    ]
 
 
 def test_no_line_and_no_last_end() -> None:
-    assert list(split_lines("")) == [] and list(split_lines("\n")) == [""] and list(split_lines("a")) == ["a"]
+    assert (
+        list(split_lines("")) == []
+        and list(split_lines("\n")) == [""]
+        and list(split_lines("a")) == ["a"]
+    )
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a": '])
@@ -37,7 +54,11 @@ def test_json_is_read_as_json_reads_it() -> None:
     deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     assert parse_json(deep) == json.loads(deep)
     assert parse_json(b'["\xff"]') == ["\udcff"]
-    for text, reason in (('{"a": 1', "at character 7"), ('{\n"a": 1', "at line 2"), ("9" * 5000, "4,300 digits")):
+    for text, reason in (
+        ('{"a": 1', "at character 7"),
+        ('{\n"a": 1', "at line 2"),
+        ("9" * 5000, "4,300 digits"),
+    ):
         with pytest.raises(ParseError, match=reason):
             parse_json(text)
 
@@ -49,16 +70,22 @@ def test_closing_steps_over_what_cannot_be_decoded() -> None:
 
 
 BOMBS = {
-    "lists": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{chr(c + 1)}: &{chr(c + 1)} [{','.join([f'*{chr(c)}'] * 9)}]\n" for c in range(ord("a"), ord("k"))
+    "lists": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} [{','.join([f'*{chr(c)}'] * 9)}]\n"
+        for c in range(ord("a"), ord("k"))
     ),
-    "maps": "a: &a {x: 1, y: 2}\n" + "".join(
-        f"{chr(c + 1)}: &{chr(c + 1)} {{p: *{chr(c)}, q: *{chr(c)}}}\n" for c in range(ord("a"), ord("y"))
+    "maps": "a: &a {x: 1, y: 2}\n"
+    + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} {{p: *{chr(c)}, q: *{chr(c)}}}\n"
+        for c in range(ord("a"), ord("y"))
     ),
-    "merge keys": "a: &a {x: 1}\n" + "".join(
-        f"{chr(c + 1)}: &{chr(c + 1)} {{<<: [*{chr(c)}, *{chr(c)}, *{chr(c)}]}}\n" for c in range(ord("a"), ord("y"))
+    "merge keys": "a: &a {x: 1}\n"
+    + "".join(
+        f"{chr(c + 1)}: &{chr(c + 1)} {{<<: [*{chr(c)}, *{chr(c)}, *{chr(c)}]}}\n"
+        for c in range(ord("a"), ord("y"))
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
@@ -72,7 +99,10 @@ def test_yaml_aliases_cannot_expand_without_end(bomb: str) -> None:
     [
         ("a: &a [*a]", r"\*a refers to itself"),
         ("[" * 2000, "nested more than 200 levels deep"),
-        ("".join("- " * i + "\n" for i in range(1, 3)) + "- " * 2000 + "x", "nested more than 200 levels deep"),
+        (
+            "".join("- " * i + "\n" for i in range(1, 3)) + "- " * 2000 + "x",
+            ("nested more than 200 levels deep"),
+        ),
         ("a: [1, 2", "line [12]: "),
         ("a: 2024-13-45", "month"),
         ("a: " + "9" * 5000, "4,300 digits"),

@@ -1,4 +1,5 @@
-"""Pools, signals and methods made by hand for the tests of store, run, output and plan. Text rows and files that no one decodes."""
+"""Pools, signals and methods made by hand for the tests of store, run, output and plan. Text rows
+and files that no one decodes."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ class Loss:
 
 @dataclass(frozen=True)
 class Partner:
-    """A pool signal: each row's partner is the row with the smallest (or largest) loss of the active ones."""
+    """A pool signal: each row's partner is the row with the smallest (or largest) loss of the
+    active ones."""
 
     loss: Loss
     largest: bool = False
@@ -142,7 +144,10 @@ class Pair:
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
         assert inputs is not None and len(inputs) == len(samples)
-        assert all(d == s.digest.rstrip(b"\0") for d, s in zip(inputs.digest.tolist(), samples, strict=True))
+        assert all(
+            d == s.digest.rstrip(b"\0")
+            for d, s in zip(inputs.digest.tolist(), samples, strict=True)
+        )
         shown = [pool.by_digest(d.ljust(32, b"\0")) for d in inputs["partner"]["digest"].tolist()]
         return backend.one_shot(samples, shown, pool)
 
@@ -201,10 +206,16 @@ class Nested:
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         effect = columns["with_small"]["nll"] - columns["with_large"]["nll"]
         rows = np.lexsort(
-            (columns.ties, effect + (columns.ties >> np.uint64(40)).astype(np.float32) * np.float32(2**-24) * 1e-3)
+            (
+                columns.ties,
+                effect
+                + (columns.ties >> np.uint64(40)).astype(np.float32) * np.float32(2**-24) * 1e-3,
+            )
         )[:budget]
         group = np.where(columns["loss"]["greedy_match"], "P", "W")
-        return Selection(rows, {"effect": effect, "group": group, "words": columns["words"]["words"]})
+        return Selection(
+            rows, {"effect": effect, "group": group, "words": columns["words"]["words"]}
+        )
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,23 @@
-"""Tiny random models of the real architectures, each with its own processor and a chat template like the hub's.
+"""Tiny random models of the real architectures, each with its own processor and a chat template
+like the hub's.
 
-`build("llava", folder)` gives a model folder as `save_pretrained` writes it, 0.15-0.4 M parameters (`size="small"`:
-about 30 M, for benchmarks). Nothing is downloaded: weights are drawn, tokenizers are trained here on a few sentences.
-The weights are drawn at a scale where every part matters (logits spread by about 1, images and positions change them),
-because at transformers' own initial scale a wrong position or a lost image moves the loss by less than rounding.
+`build("llava", folder)` gives a model folder as `save_pretrained` writes it, 0.15-0.4 M parameters
+(`size="small"`: about 30 M, for benchmarks). Nothing is downloaded: weights are drawn, tokenizers
+are trained here on a few sentences. The weights are drawn at a scale where every part matters
+(logits spread by about 1, images and positions change them), because at transformers' own initial
+scale a wrong position or a lost image moves the loss by less than rounding.
 
-Chat templates render the same text as the official ones do for text and images, so that their peculiarities are
-tested: Qwen2.5-VL's default system turn, LLaVA's trailing spaces and its images-first order, LLaVA-OneVision's
-"assistant " + newline in a turn against "assistant" + newline in the generation prompt, SmolVLM's look at `content[0]`,
-Llama-3.2-Vision's date line (only in conversations without any image) and its system turn, which must be a plain
-string. Two things are stricter than the hub: Llama-3.2-Vision trims texts, as other Llama templates do, and LLaVA's
-tokenizer merges the space before an answer into the answer's first token for every ASCII first letter.
+Chat templates render the same text as the official ones do for text and images, so that their
+peculiarities are
+tested: Qwen2.5-VL's default system turn, LLaVA's trailing spaces and its images-first order,
+LLaVA-OneVision's "assistant " + newline in a turn against "assistant" + newline in the generation
+prompt, SmolVLM's look at `content[0]`, Llama-3.2-Vision's date line (only in conversations without
+any image) and its system turn, which must be a plain string. Two things are stricter than the hub:
+Llama-3.2-Vision trims texts, as other Llama templates do, and LLaVA's tokenizer merges the space
+before an answer into the answer's first token for every ASCII first letter.
 
-Used by tests and benchmarks; touches only the folder it is given. Needs no torchvision. One long file, because most of
-it is configuration and its own hash is the key of the cache.
+Used by tests and benchmarks; touches only the folder it is given. Needs no torchvision. One long
+file, because most of it is configuration and its own hash is the key of the cache.
 """
 
 from __future__ import annotations
@@ -35,10 +39,21 @@ import numpy as np
 import torch
 import transformers as tf
 from PIL import Image
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
@@ -47,13 +62,21 @@ from thresher.backends.hf.processor import image_only, load_processor
 
 Size = Literal["tiny", "small"]
 
-ARCHITECTURES: tuple[str, ...] = ("qwen2_5_vl", "qwen3_vl", "llava", "llava_onevision", "mllama", "smolvlm", "internvl")
+ARCHITECTURES: tuple[str, ...] = (
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "llava",
+    "llava_onevision",
+    "mllama",
+    "smolvlm",
+    "internvl",
+)
 BOTH_WAYS = "gemma3"  # image tokens see each other in both directions
 NO_IMAGES = "text_only"  # a language model without eyes: must be refused
 SMALL: tuple[str, ...] = ("qwen2_5_vl", "llava")
 
 
-# ------------------------------------------------------------------------------------------------ building and caching
+# ----------------------------------------------------------------------------- building and caching
 
 
 def cache_folder() -> Path:
@@ -64,12 +87,16 @@ def cache_folder() -> Path:
 
 
 def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
-    """The model folder of `name`, built inside `out` (default: `cache_folder()`) unless it is there already.
+    """The model folder of `name`, built inside `out` (default: `cache_folder()`) unless it is there
+    already.
 
-    A change of this file or of transformers' version gives a new folder. Safe for processes that build at one time.
+    A change of this file or of transformers' version gives a new folder. Safe for processes that
+    build at one time.
     """
     if name not in _BUILDERS or (size == "small" and name not in SMALL):
-        raise ValueError(f"no {size} model {name!r}; tiny: {(*ARCHITECTURES, NO_IMAGES)}, small: {SMALL}")
+        raise ValueError(
+            f"no {size} model {name!r}; tiny: {(*ARCHITECTURES, NO_IMAGES)}, small: {SMALL}"
+        )
     key = hashlib.sha256(Path(__file__).read_bytes() + tf.__version__.encode()).hexdigest()[:12]
     folder = (cache_folder() if out is None else Path(out)) / key / f"{name}-{size}"
     if folder.is_dir():
@@ -155,12 +182,15 @@ def _save(out: Path, model: Any, processor: Any, video: dict[str, Any] | None = 
     _enliven(model)
     model.eval().save_pretrained(out)
     processor.save_pretrained(out)
-    if video is not None:  # what the hub's folders have: plain AutoProcessor reads it where torchvision works
+    # what the hub's folders have: plain AutoProcessor reads it where torchvision works
+    if video is not None:
         file = out / "processor_config.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"video_processor": video}, indent=2))
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"video_processor": video}, indent=2)
+        )
 
 
-# ------------------------------------------------------------------------------------------------ tokenizers
+# --------------------------------------------------------------------------------------- tokenizers
 
 _SENTENCES = (
     "What is in the picture? A red cat sitting on a blue mat.",
@@ -180,13 +210,15 @@ _LINES = (
 _LONE_LETTERS = " ".join(["", *(string.ascii_letters + string.digits), ""])
 
 _QWEN_PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| "
+    r"?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 @dataclass(frozen=True)
 class _Words:
-    """A tokenizer to train. `special` come first, in order, so their ids are 0, 1, 2 …; then `plain`."""
+    """A tokenizer to train. `special` come first, in order, so their ids are 0, 1, 2 …; then
+    `plain`."""
 
     special: tuple[str, ...]
     eos: str
@@ -197,7 +229,8 @@ class _Words:
     vocab: int = 640
 
     def byte_level(self) -> Any:
-        """As Qwen and Llama 3 tokenize: any text, in bytes; several newlines, or ".\n", can be one token."""
+        """As Qwen and Llama 3 tokenize: any text, in bytes; several newlines, or ".\n", can be one
+        token."""
         raw = Tokenizer(models.BPE())
         raw.normalizer = normalizers.NFC()
         raw.pre_tokenizer = pre_tokenizers.Sequence(
@@ -211,17 +244,27 @@ class _Words:
         return self._finish(raw)
 
     def sentencepiece_like(self) -> Any:
-        """As Llama 2 (and so LLaVA-1.5) tokenizes: "▁" for a space, merged into the word after it; unknown characters
-        as bytes; a space put before the text; `<s>` added by the tokenizer, not by the template."""
+        """As Llama 2 (and so LLaVA-1.5) tokenizes: "▁" for a space, merged into the word after it;
+        unknown characters as bytes; a space put before the text; `<s>` added by the tokenizer, not
+        by the template."""
         raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-        raw.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=True)
+        raw.pre_tokenizer = pre_tokenizers.Metaspace(
+            replacement="▁", prepend_scheme="first", split=True
+        )
         alphabet = ["▁", *string.ascii_letters, *string.digits, *string.punctuation]
         trained = self._train(raw, alphabet, (*_SENTENCES, *[_LONE_LETTERS] * 20))
         trained.byte_fallback, trained.unk_token, trained.fuse_unk = True, "<unk>", True
         raw.model = trained
-        raw.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+        raw.pre_tokenizer = pre_tokenizers.Metaspace(
+            replacement="▁", prepend_scheme="first", split=False
+        )
         raw.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
         )
         assert self.bos is not None
         raw.post_processor = processors.TemplateProcessing(
@@ -241,10 +284,13 @@ class _Words:
         learner.pre_tokenizer = raw.pre_tokenizer
         learner.train_from_iterator(list(sentences) * 4, trainer)
         learned = json.loads(learner.to_str())["model"]
-        return models.BPE(vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]])
+        return models.BPE(
+            vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]]
+        )
 
     def _finish(self, raw: Tokenizer) -> Any:
-        raw.add_special_tokens(list(self.special))  # they keep their ids; `plain` ones stay ordinary words
+        # they keep their ids; `plain` ones stay ordinary words
+        raw.add_special_tokens(list(self.special))
         return tf.PreTrainedTokenizerFast(
             tokenizer_object=raw,
             eos_token=self.eos,
@@ -257,11 +303,18 @@ class _Words:
         )
 
 
-# ------------------------------------------------------------------------------------------------ Qwen2.5-VL, Qwen3-VL
+# ----------------------------------------------------------------------------- Qwen2.5-VL, Qwen3-VL
 
 _QWEN_WORDS = _Words(
     special=(
-        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+        *(
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|vision_pad|>",
+        ),
         *("<|image_pad|>", "<|video_pad|>"),
     ),
     eos="<|im_end|>",
@@ -315,7 +368,7 @@ _QWEN3_CHAT = """\
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
-"""
+"""  # noqa: E501
 
 
 def _qwen_ids(tokenizer: Any) -> dict[str, int]:
@@ -370,7 +423,9 @@ def _qwen2_5_vl(out: Path, size: Size) -> None:
         **_qwen_ids(tokenizer),
     )
     shape = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
-    images = Qwen2VLImageProcessorPil(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * max_patches, **shape)
+    images = Qwen2VLImageProcessorPil(
+        min_pixels=28 * 28 * 4, max_pixels=28 * 28 * max_patches, **shape
+    )
     processor = image_only(tf.Qwen2_5_VLProcessor)(
         image_processor=images, tokenizer=tokenizer, chat_template=_QWEN2_5_CHAT
     )
@@ -417,12 +472,14 @@ def _qwen3_vl(out: Path, size: Size) -> None:
     )
     shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
     images = Qwen2VLImageProcessorPil(min_pixels=32 * 32 * 4, max_pixels=32 * 32 * 16, **shape)
-    processor = image_only(tf.Qwen3VLProcessor)(image_processor=images, tokenizer=tokenizer, chat_template=_QWEN3_CHAT)
+    processor = image_only(tf.Qwen3VLProcessor)(
+        image_processor=images, tokenizer=tokenizer, chat_template=_QWEN3_CHAT
+    )
     model = tf.Qwen3VLForConditionalGeneration(config)
     _save(out, model, processor, {"video_processor_type": "Qwen3VLVideoProcessor", **shape})
 
 
-# ------------------------------------------------------------------------------------------------ LLaVA-1.5
+# ---------------------------------------------------------------------------------------- LLaVA-1.5
 
 _LLAVA_WORDS = _Words(
     special=("<unk>", "<s>", "</s>", "<pad>", "<image>"),
@@ -446,7 +503,7 @@ _LLAVA_CHAT = """\
 {%- endfor -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}
-"""
+"""  # noqa: E501
 
 
 def _llava(out: Path, size: Size) -> None:
@@ -497,7 +554,7 @@ def _llava(out: Path, size: Size) -> None:
     _save(out, tf.LlavaForConditionalGeneration(config), processor)
 
 
-# ------------------------------------------------------------------------------------------------ LLaVA-OneVision
+# ---------------------------------------------------------------------------------- LLaVA-OneVision
 
 _ONEVISION_WORDS = _Words(
     special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
@@ -519,7 +576,7 @@ _ONEVISION_CHAT = """\
 {{- '<|im_end|>' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
-"""
+"""  # noqa: E501
 
 
 def _llava_onevision(out: Path, size: Size) -> None:
@@ -558,7 +615,9 @@ def _llava_onevision(out: Path, size: Size) -> None:
     )
     square = {"height": 56, "width": 56}
     processor = image_only(tf.LlavaOnevisionProcessor)(
-        image_processor=LlavaOnevisionImageProcessorPil(size=square, image_grid_pinpoints=pinpoints),
+        image_processor=LlavaOnevisionImageProcessorPil(
+            size=square, image_grid_pinpoints=pinpoints
+        ),
         tokenizer=tokenizer,
         num_image_tokens=16,
         vision_feature_select_strategy="full",
@@ -569,11 +628,16 @@ def _llava_onevision(out: Path, size: Size) -> None:
     _save(out, tf.LlavaOnevisionForConditionalGeneration(config), processor, video)
 
 
-# ------------------------------------------------------------------------------------------------ Llama-3.2-Vision
+# --------------------------------------------------------------------------------- Llama-3.2-Vision
 
 _MLLAMA_WORDS = _Words(
     special=(
-        *("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|start_header_id|>"),
+        *(
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|finetune_right_pad_id|>",
+            "<|start_header_id|>",
+        ),
         *("<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"),
     ),
     bos="<|begin_of_text|>",
@@ -616,13 +680,14 @@ _MLLAMA_CHAT = """\
 {{- '<|eot_id|>' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}
-"""
+"""  # noqa: E501
 
 
 def _mllama(out: Path, size: Size) -> None:
     tokenizer = _MLLAMA_WORDS.byte_level()
     words = len(tokenizer)
-    # The image token comes right after the text vocabulary: it is read, never predicted; lm_head has no row for it.
+    # The image token comes right after the text vocabulary: it is read, never predicted; lm_head
+    # has no row for it.
     tokenizer.add_tokens(["<|image|>"], special_tokens=True)
     config = tf.MllamaConfig(
         vision_config={
@@ -636,7 +701,16 @@ def _mllama(out: Path, size: Size) -> None:
             "max_num_tiles": 4,
             "intermediate_layers_indices": [0, 1],
             "vision_output_dim": 32 * 3,
-            "supported_aspect_ratios": [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
+            "supported_aspect_ratios": [
+                [1, 1],
+                [1, 2],
+                [1, 3],
+                [1, 4],
+                [2, 1],
+                [2, 2],
+                [3, 1],
+                [4, 1],
+            ],
         },
         text_config={
             "hidden_size": 64,
@@ -655,19 +729,31 @@ def _mllama(out: Path, size: Size) -> None:
         image_token_index=words,
     )
     processor = tf.MllamaProcessor(
-        image_processor=MllamaImageProcessorPil(size={"height": 56, "width": 56}, max_image_tiles=4),
+        image_processor=MllamaImageProcessorPil(
+            size={"height": 56, "width": 56}, max_image_tiles=4
+        ),
         tokenizer=tokenizer,
         chat_template=_MLLAMA_CHAT,
     )
     _save(out, tf.MllamaForConditionalGeneration(config), processor)
 
 
-# ------------------------------------------------------------------------------------------------ SmolVLM
+# ------------------------------------------------------------------------------------------ SmolVLM
 
 _SMOLVLM_WORDS = _Words(
     special=(
-        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>"),
-        *("<global-img>", *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))),
+        *(
+            "<|endoftext|>",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<end_of_utterance>",
+            "<fake_token_around_image>",
+            "<image>",
+        ),
+        *(
+            "<global-img>",
+            *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+        ),
     ),
     bos="<|im_start|>",
     eos="<end_of_utterance>",
@@ -691,7 +777,7 @@ _SMOLVLM_CHAT = """\
 {{- '<end_of_utterance>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}
-"""
+"""  # noqa: E501
 
 
 def _smolvlm(out: Path, size: Size) -> None:
@@ -736,10 +822,18 @@ def _smolvlm(out: Path, size: Size) -> None:
     _save(out, tf.SmolVLMForConditionalGeneration(config), processor, video)
 
 
-# ------------------------------------------------------------------------------------------------ InternVL
+# ----------------------------------------------------------------------------------------- InternVL
 
 _INTERNVL_WORDS = _Words(
-    special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<IMG_CONTEXT>", "<img>", "</img>", "<video>"),
+    special=(
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<IMG_CONTEXT>",
+        "<img>",
+        "</img>",
+        "<video>",
+    ),
     eos="<|im_end|>",
     pad="<|endoftext|>",
     named=(
@@ -798,7 +892,9 @@ def _internvl(out: Path, size: Size) -> None:
     )
     square = {"height": 56, "width": 56}
     processor = image_only(tf.InternVLProcessor)(
-        image_processor=GotOcr2ImageProcessorPil(size=square, crop_to_patches=True, min_patches=1, max_patches=4),
+        image_processor=GotOcr2ImageProcessorPil(
+            size=square, crop_to_patches=True, min_patches=1, max_patches=4
+        ),
         tokenizer=tokenizer,
         image_seq_length=4,
         chat_template=_INTERNVL_CHAT,
@@ -807,7 +903,7 @@ def _internvl(out: Path, size: Size) -> None:
     _save(out, tf.InternVLForConditionalGeneration(config), processor, video)
 
 
-# ------------------------------------------------------------------------------------------------ Gemma 3
+# ------------------------------------------------------------------------------------------ Gemma 3
 
 _GEMMA3_WORDS = _Words(
     special=(
@@ -828,7 +924,9 @@ _GEMMA3_WORDS = _Words(
         ("eoi_token", "<end_of_image>"),
         ("image_token", "<image_soft_token>"),
     ),
-    vocab=8 + 256,  # bytes only: line breaks around an image must not merge with the template's (see docs/models.md)
+    # bytes only: line breaks around an image must not merge with the template's (see
+    # docs/models.md)
+    vocab=8 + 256,
 )
 
 # A system turn is put before the first user turn's text, as the hub's template does.
@@ -843,7 +941,7 @@ _GEMMA3_CHAT = """\
 {%- elif part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endif -%}\
 {%- endfor -%}{{ '<end_of_turn>\n' }}\
 {%- endfor -%}\
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""  # noqa: E501
 
 
 def _gemma3(out: Path, size: Size) -> None:
@@ -878,7 +976,8 @@ def _gemma3(out: Path, size: Size) -> None:
         image_token_index=7,
     )
     model = tf.Gemma3ForConditionalGeneration(config)
-    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.1)  # zeros at first
+    # zeros at first
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.1)
     processor = tf.Gemma3Processor(
         image_processor=tf.Gemma3ImageProcessorPil(size={"height": 56, "width": 56}),
         tokenizer=tokenizer,
@@ -888,7 +987,7 @@ def _gemma3(out: Path, size: Size) -> None:
     _save(out, model, processor)
 
 
-# ------------------------------------------------------------------------------------------------ no images
+# ---------------------------------------------------------------------------------------- no images
 
 
 def _text_only(out: Path, size: Size) -> None:

@@ -1,4 +1,5 @@
-"""A student and a teacher for error-driven selection without any model: both answer by rules, and count what they were asked."""
+"""A student and a teacher for error-driven selection without any model: both answer by rules, and
+count what they were asked."""
 
 from __future__ import annotations
 
@@ -65,9 +66,16 @@ class Rules:
                 kind = "rationale"
                 right = number % 6 in self.knows
                 last = f"Twice {number} is {2 * number + (not right)}."
-                text = f"1. I read {number}.\n2. I double it.\n3. {last}\nAnswer: {2 * number + (not right)}"
+                text = (
+                    f"1. I read {number}.\n2. I double it.\n3. {last}\nAnswer: "
+                    f"{2 * number + (not right)}"
+                )
             self.asked.append(kind)
-            values = {"text": np.array([text], object), "tokens": np.array([9]), "finished": np.array([True])}
+            values = {
+                "text": np.array([text], object),
+                "tokens": np.array([9]),
+                "finished": np.array([True]),
+            }
             yield Scored(np.array([i]), values, [""])
 
     def ask(self, samples: Sequence[Sample], queries: Any, pool: Any) -> Iterator[Scored]:

@@ -3,9 +3,10 @@
     python tools/draw_layers.py           # write the picture (`make docs`)
     python tools/draw_layers.py --check   # exit status 1 when the committed picture is out of date
 
-One row a package, in the order of the `layers` contract of pyproject.toml, with its lines of code; the matrix beside it
-counts the import statements from the package of the row to the package of the column. A package imports lower ones
-only, so every number lies right of the diagonal. Reads source files only; imports nothing of the package.
+One row a package, in the order of the `layers` contract of pyproject.toml, with its lines of code;
+the matrix beside it counts the import statements from the package of the row to the package of the
+column. A package imports lower ones only, so every number lies right of the diagonal. Reads source
+files only; imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ STYLE = """
 
 
 def layers(pyproject: Path = ROOT / "pyproject.toml") -> list[list[str]]:
-    """The layers from the top down, each with its packages, from import-linter's `layers` contract."""
+    """The layers from the top down, each with its packages, from import-linter's `layers`
+    contract."""
     contracts = tomllib.loads(pyproject.read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     contract = next(c for c in contracts if c["type"] == "layers")
     return [[name.strip() for name in line.split("|")] for line in contract["layers"]]
@@ -55,7 +57,11 @@ def code_lines(source: str) -> int:
         if tokenize.tok_name[token.type].lower() not in LAYOUT:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return len(lines)
 
@@ -72,7 +78,8 @@ def measure() -> tuple[Counter[str], Counter[tuple[str, str]]]:
 
 
 def rounded(lines: int) -> int:
-    """To the nearest hundred, or ten below one hundred: the picture does not change with every small edit."""
+    """To the nearest hundred, or ten below one hundred: the picture does not change with every
+    small edit."""
     return round(lines, -2) if lines >= 100 else max(round(lines, -1), 10)
 
 
@@ -105,32 +112,51 @@ def draw(groups: list[list[str]], lines: Counter[str], edges: Counter[tuple[str,
         f'<text class="quiet" x="{BAR_LEFT}" y="{TOP - 10}">lines of code</text>',
     ]
     for name, x in column.items():
-        out.append(f'<text transform="translate({x + ROW - 8},{TOP - 8}) rotate(-55)">{escape(name)}</text>')
+        out.append(
+            f'<text transform="translate({x + ROW - 8},{TOP - 8}) '
+            f'rotate(-55)">{escape(name)}</text>'
+        )
     y = TOP
     for depth, group in enumerate(groups):
         if depth % 2 == 0:
-            out.append(f'<rect y="{y}" width="{width}" height="{len(group) * ROW}" fill="#f3f5f7"/>')
+            out.append(
+                f'<rect y="{y}" width="{width}" height="{len(group) * ROW}" fill="#f3f5f7"/>'
+            )
         level = len(groups) - depth
         out.append(f'<text class="quiet number" x="{MARGIN + 16}" y="{y + 16}">{level}</text>')
         for name in group:
             bar = max(round(BAR_WIDTH * rounded(lines[name]) / most_lines), 1)
             out.append(f'<text x="{MARGIN + 30}" y="{y + 16}">{escape(name)}</text>')
-            out.append(f'<rect x="{BAR_LEFT}" y="{y + 6}" width="{bar}" height="12" fill="#9fb3c8"/>')
-            out.append(f'<text class="quiet" x="{BAR_LEFT + bar + 6}" y="{y + 16}">{rounded(lines[name]):,}</text>')
-            out.append(f'<rect x="{column[name]}" y="{y}" width="{ROW}" height="{ROW}" fill="#cbd2d9"/>')
+            out.append(
+                f'<rect x="{BAR_LEFT}" y="{y + 6}" width="{bar}" height="12" fill="#9fb3c8"/>'
+            )
+            out.append(
+                f'<text class="quiet" x="{BAR_LEFT + bar + 6}" '
+                f'y="{y + 16}">{rounded(lines[name]):,}</text>'
+            )
+            out.append(
+                f'<rect x="{column[name]}" y="{y}" width="{ROW}" height="{ROW}" fill="#cbd2d9"/>'
+            )
             for other in names:
                 if count := edges[name, other]:
                     fill, dark = shade(count, most_imports)
                     x, text = column[other], "cell dark" if dark else "cell"
-                    out.append(f'<rect x="{x + 1}" y="{y + 1}" width="{ROW - 2}" height="{ROW - 2}" fill="{fill}"/>')
-                    out.append(f'<text class="{text}" x="{x + ROW // 2}" y="{y + 16}">{count}</text>')
+                    out.append(
+                        f'<rect x="{x + 1}" y="{y + 1}" width="{ROW - 2}" height="{ROW - 2}" '
+                        f'fill="{fill}"/>'
+                    )
+                    out.append(
+                        f'<text class="{text}" x="{x + ROW // 2}" y="{y + 16}">{count}</text>'
+                    )
             y += ROW
     return "\n".join([*out, "</svg>", ""])
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 when out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit status 1 when out of date"
+    )
     options = parser.parse_args(arguments)
     picture = draw(layers(), *measure())
     if options.check:

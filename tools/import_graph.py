@@ -39,7 +39,8 @@ def modules(root: Path = ROOT, package: str = PACKAGE) -> dict[str, Path]:
 
 
 def imports(known: dict[str, Path]) -> Iterator[Import]:
-    """Every import of a module in `known` by another; a name's own module rather than its package's."""
+    """Every import of a module in `known` by another; a name's own module rather than its
+    package's."""
     for name, path in known.items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
             if isinstance(node, ast.Import):
@@ -111,7 +112,9 @@ def package_of(module: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--edges", nargs=2, metavar=("FROM", "TO"), help="list imports between packages")
+    parser.add_argument(
+        "--edges", nargs=2, metavar=("FROM", "TO"), help="list imports between packages"
+    )
     options = parser.parse_args(arguments)
     known = modules()
     found = sorted(set(imports(known)), key=lambda i: (i.importer, i.line, i.imported))

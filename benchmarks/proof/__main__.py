@@ -1,10 +1,11 @@
-"""The proof: every method against random, on pools whose faults are known and on one without any. One command:
+"""The proof: every method against random, on pools whose faults are known and on one without any.
+One command:
 
     make proof        or        python -m benchmarks.proof [--out DIR] [--workers 2] [--report FILE]
 
-Makes what is not there yet (each pool in a process of its own with one thread), then writes the report from what is finished.
-`--rows`, `--per-kind`, `--seeds`: other sizes than those of setup.py; `--pools`, `--stages`: part of the work.
-`--report-only`: no new cell.
+Makes what is not there yet (each pool in a process of its own with one thread), then writes the
+report from what is finished. `--rows`, `--per-kind`, `--seeds`: other sizes than those of setup.py;
+`--pools`, `--stages`: part of the work. `--report-only`: no new cell.
 """
 
 from __future__ import annotations
@@ -70,14 +71,19 @@ def main() -> None:
         queue = Queue(pools, a.stages.split(","))
         with ThreadPoolExecutor(a.workers) as workers:
             failed = [
-                code for done in [workers.submit(drain, queue, a) for _ in range(a.workers)] for code in done.result()
+                code
+                for done in [workers.submit(drain, queue, a) for _ in range(a.workers)]
+                for code in done.result()
             ]
         extras.untuned(a.out, sizes, a.model)
         extras.demonstrations(a.out, a.model)
         for name in pools:
             extras.shuffled(a.out, sizes, a.model, name)
         if any(failed):
-            sys.exit(f"{sum(map(bool, failed))} of the parts failed; the same command goes on where they stopped.")
+            sys.exit(
+                f"{sum(map(bool, failed))} of the parts failed; the same command goes on where "
+                "they stopped."
+            )
     write_report(a.report, a.out, pools, sizes, a.model)
     print(f"Written to {a.report}")
 
@@ -91,7 +97,9 @@ def drain(queue: Queue, a: argparse.Namespace) -> list[int]:
         command += ["--out", str(a.out.resolve()), "--model", a.model]
         for flag, value in (("--rows", a.rows), ("--per-kind", a.per_kind), ("--seeds", a.seeds)):
             command += [flag, str(value)] if value is not None else []
-        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode)
+        codes.append(
+            subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+        )
         queue.done(pool)
     return codes
 

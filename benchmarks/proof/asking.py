@@ -1,7 +1,9 @@
-"""Asking a model the world's questions: answers that it generates, and beside them its choice among candidates.
+"""Asking a model the world's questions: answers that it generates, and beside them its choice among
+candidates.
 
-The headline is the generated answer, normalised and compared. Rows whose candidates the product recognises (yes and no,
-lettered options) are also judged by the candidates' likelihood: column `by_choice`.
+The headline is the generated answer, normalised and compared. Rows whose candidates the product
+recognises (yes and no, lettered options) are also judged by the candidates' likelihood: column
+`by_choice`.
 """
 
 from __future__ import annotations
@@ -30,14 +32,18 @@ class Ask:
 
     both: bool
 
-    def __call__(self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None) -> Answered:
+    def __call__(
+        self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None
+    ) -> Answered:
         said = evaluate(model, pool, score="generate", store=store, progress=progress)
         rows = said.rows
         if self.both:
             chose = evaluate(model, pool, score="auto", store=store, progress=progress).rows
             marks = [
                 right if how == "choice" else None
-                for how, right in zip(chose["scored"].to_pylist(), chose["correct"].to_pylist(), strict=True)
+                for how, right in zip(
+                    chose["scored"].to_pylist(), chose["correct"].to_pylist(), strict=True
+                )
             ]
             rows = rows.append_column("by_choice", pa.array(marks, pa.bool_()))
         return Answered(said.accuracy, said.macro, rows)

@@ -1,15 +1,24 @@
-"""What was looked at before the world, the learning rate, mmSSR's threshold and the steps of its training were chosen.
+"""What was looked at before the world, the learning rate, mmSSR's threshold and the steps of its
+training were chosen.
 
-    python -m benchmarks.proof.development reads --out DIR                          what the untuned base reads, by kind
-    python -m benchmarks.proof.development room --out DIR [--pool web] [--rates 1e-3,2e-3]   random and oracles at 10%, by kind
-    python -m benchmarks.proof.development vary --out DIR --pool web --variants clipper mllm_selector:alpha=0   other settings
-    python -m benchmarks.proof.development judged --out DIR [--pool scarce]         a judge that is right, by threshold
-    python -m benchmarks.proof.development taught --out DIR --steps 300,1000        agreement with the teacher, by steps
-    python -m benchmarks.proof.development composition --out out/proof              kinds and styles of subsets, seed 0
-    python -m benchmarks.proof.development kinds --out out/proof --pool control --budget 5%   by kind, right and rows
+    python -m benchmarks.proof.development reads --out DIR
+        what the untuned base reads, by kind
+    python -m benchmarks.proof.development room --out DIR [--pool web] [--rates 1e-3,2e-3]
+        random and oracles at 10%, by kind
+    python -m benchmarks.proof.development vary --out DIR --pool web --variants clipper
+    mllm_selector:alpha=0
+        other settings
+    python -m benchmarks.proof.development judged --out DIR [--pool scarce]
+        a judge that is right, by threshold
+    python -m benchmarks.proof.development taught --out DIR --steps 300,1000
+        agreement with the teacher, by steps
+    python -m benchmarks.proof.development composition --out out/proof
+        kinds and styles of subsets, seed 0
+    python -m benchmarks.proof.development kinds --out out/proof --pool control --budget 5%
+        by kind, right and rows
 
-All but the last two, which tell more of the finished proof, work on development pools (seed 100) and development questions,
-which the proof does not use. Writes under DIR.
+All but the last two, which tell more of the finished proof, work on development pools (seed 100)
+and development questions, which the proof does not use. Writes under DIR.
 """
 
 from __future__ import annotations
@@ -55,15 +64,24 @@ def development(out: Path, name: str) -> tuple[Pool, Pool, Store, ModelHandle]:
     """The pool, the questions, the store, the model."""
     setup.make_development(out, SIZES, (name,))
     store = Store(out / "store" / name)
-    return *setup.open_world(out, name), store, resolve("demo", device="cpu", cache=store.root / "models")
+    return (
+        *setup.open_world(out, name),
+        store,
+        resolve("demo", device="cpu", cache=store.root / "models"),
+    )
 
 
 def reads(out: Path) -> None:
-    """Percent of short answers right, untuned and in plain form, over every kind that the world has."""
+    """Percent of short answers right, untuned and in plain form, over every kind that the world
+    has."""
     folder = out / "reads"
     if not folder.exists():
         rng = Random("reads")
-        asked = [q for kind in KINDS for q in balanced_questions(rng, kind, "development", SIZES.per_kind)]
+        asked = [
+            q
+            for kind in KINDS
+            for q in balanced_questions(rng, kind, "development", SIZES.per_kind)
+        ]
         rows = [Row(q.kind, (q.scene,), (phrase(rng, q, "word", "pool"),)) for q in asked]
         write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
     found = evaluate(
@@ -72,24 +90,44 @@ def reads(out: Path) -> None:
         score="generate",
         store=Store(out / "store"),
     )
-    print(by_kind(np.repeat(KINDS, SIZES.per_kind), np.array(found.rows["correct"].to_pylist(), float)))
+    print(
+        by_kind(
+            np.repeat(KINDS, SIZES.per_kind), np.array(found.rows["correct"].to_pylist(), float)
+        )
+    )
 
 
 def against_random(
-    out: Path, name: str, methods: Mapping[str, Method], rate: float | None = None, judges: Sequence[str] = ()
+    out: Path,
+    name: str,
+    methods: Mapping[str, Method],
+    rate: float | None = None,
+    judges: Sequence[str] = (),
 ) -> tuple[Job, Comparison]:
-    """The methods and random at 10%, three seeds. `rate`: another learning rate than the proof's; `judges`: methods whose
-    judge is the labels."""
+    """The methods and random at 10%, three seeds. `rate`: another learning rate than the proof's;
+    `judges`: methods whose judge is the labels."""
     pool, questions, store, model = development(out, name)
     asked = job(
-        pool, questions, methods={"random": load("random"), **methods}, budgets=[Budget("10%")], seeds=3, model=model,
-        recipe=setup.RECIPE if rate is None else replace(setup.RECIPE, learning_rate=rate), full=False, equal="epochs",
-        score="generate", roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in judges},
-    )  # fmt: skip
+        pool,
+        questions,
+        methods={"random": load("random"), **methods},
+        budgets=[Budget("10%")],
+        seeds=3,
+        model=model,
+        recipe=setup.RECIPE if rate is None else replace(setup.RECIPE, learning_rate=rate),
+        full=False,
+        equal="epochs",
+        score="generate",
+        roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in judges},
+    )
     made = compare(
-        asked, store=store, out=out / "room" / name, trainer=trainer(device="cpu", cache=store.root / "models"),
-        evaluate=Ask(False), say=print,
-    )  # fmt: skip
+        asked,
+        store=store,
+        out=out / "room" / name,
+        trainer=trainer(device="cpu", cache=store.root / "models"),
+        evaluate=Ask(False),
+        say=print,
+    )
     return asked, made
 
 
@@ -100,7 +138,11 @@ def room(out: Path, name: str, rates: str) -> None:
     for rate in rates.split(","):
         asked, _ = against_random(out, name, oracles(pool), float(rate))
         for method in asked.methods:
-            cells = [read_cell(out / "room" / name, cell) for cell in asked.cells() if cell.method == method]
+            cells = [
+                read_cell(out / "room" / name, cell)
+                for cell in asked.cells()
+                if cell.method == method
+            ]
             scores = np.stack([np.nan_to_num(cell[1]) for cell in cells if cell is not None])
             mean, spread = 100 * scores.mean(), 100 * scores.mean(1).std(ddof=1)
             told = by_kind(asked_of, scores.mean(0))
@@ -108,7 +150,8 @@ def room(out: Path, name: str, rates: str) -> None:
 
 
 def vary(out: Path, name: str, variants: list[str]) -> None:
-    """Methods with other settings against random. A variant: METHOD or METHOD:KEY=VALUE,KEY=VALUE."""
+    """Methods with other settings against random. A variant: METHOD or
+    METHOD:KEY=VALUE,KEY=VALUE."""
     pool, *_ = development(out, name)
     wrong = Labels.read(pool).noisy
     methods = {}
@@ -118,18 +161,28 @@ def vary(out: Path, name: str, variants: list[str]) -> None:
     asked, made = against_random(out, name, methods)
     place = out / "room" / name
     for line in made.lines:
-        rows = np.concatenate([chosen_rows(place, c, pool) for c in asked.cells() if c.method == line.method])
+        rows = np.concatenate(
+            [chosen_rows(place, c, pool) for c in asked.cells() if c.method == line.method]
+        )
         gap = "" if line.verdict is None else f"{line.verdict.difference}"
-        print(f"{name} {line.method}: {line.mean}, wrong rows {wrong[rows].mean():.0%}; from random {gap}", flush=True)
+        print(
+            f"{name} {line.method}: {line.mean}, wrong rows {wrong[rows].mean():.0%}; from random "
+            f"{gap}",
+            flush=True,
+        )
 
 
 def by_kind(kinds: np.ndarray, right: np.ndarray) -> str:
-    return ", ".join(f"{k} {100 * right[kinds == k].mean():.0f}" for k in dict.fromkeys(kinds.tolist()))
+    return ", ".join(
+        f"{k} {100 * right[kinds == k].mean():.0f}" for k in dict.fromkeys(kinds.tolist())
+    )
 
 
 def judged(out: Path, name: str) -> None:
     """Differences from random of mmSSR with the labels as its judge, by threshold."""
-    methods = {f"threshold={t}": load("mmssr", {"judge": "labels", "threshold": t}) for t in ("0", "0.5")}
+    methods = {
+        f"threshold={t}": load("mmssr", {"judge": "labels", "threshold": t}) for t in ("0", "0.5")
+    }
     _, made = against_random(out, name, methods, judges=list(methods))
     for line in made.lines:
         print(f"{line.method}: {line.mean}", "" if line.verdict is None else line.verdict.words)
@@ -141,9 +194,16 @@ def taught(out: Path, name: str, steps: str) -> None:
     settings = dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": steps}
     teacher = label_teacher(out / name / "hidden_labels.jsonl")
     found = run.select(
-        pool, load("mmssr", settings), Budget("10%"), seed=0, model=model, store=store, roles={"teacher": teacher}, force=True,
+        pool,
+        load("mmssr", settings),
+        Budget("10%"),
+        seed=0,
+        model=model,
+        store=store,
+        roles={"teacher": teacher},
+        force=True,
         trainer=trainer(device="cpu", cache=store.root / "models"),
-    )  # fmt: skip
+    )
     print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")
 
 
@@ -156,33 +216,53 @@ def composition(out: Path) -> None:
         lines = Path(pool.path).with_name("hidden_labels.jsonl").read_text("utf-8").splitlines()
         labels = {x["id"]: x for x in map(json.loads, lines)}
         rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
-        for stage in (s for s in setup.STAGES if s.name in ("ten", *setup.LABELLED) and s in setup.stages_of(name)):
+        for stage in (
+            s
+            for s in setup.STAGES
+            if s.name in ("ten", *setup.LABELLED) and s in setup.stages_of(name)
+        ):
             for cell in job_of(pool, questions, stage, sizes, model).cells():
-                if cell.seed or cell.budget != "10%" or read_cell(out / "pools" / name, cell) is None:
+                if (
+                    cell.seed
+                    or cell.budget != "10%"
+                    or read_cell(out / "pools" / name, cell) is None
+                ):
                     continue
                 chosen = [rows[i] for i in chosen_rows(out / "pools" / name, cell, pool)]
-                print(name, cell.method, shares([r["kind"] for r in chosen]), shares([r["style"] for r in chosen]))
+                print(
+                    name,
+                    cell.method,
+                    shares([r["kind"] for r in chosen]),
+                    shares([r["style"] for r in chosen]),
+                )
 
 
 def kinds(out: Path, name: str, budget: str) -> None:
-    """Of each finished arm of the proof at a budget, over its seeds: percent right and percent of its rows, by kind."""
+    """Of each finished arm of the proof at a budget, over its seeds: percent right and percent of
+    its rows, by kind."""
     found = collect(out, name, setup.Sizes(), "demo")
     for (method, b), arm in found.main.items():
         if b == budget:
             rows = ", ".join(f"{k} {100 * v:.0f}%" for k, v in arm.kinds.items())
             print(
-                f"{name} {method}: right {by_kind(found.questions.kind, arm.scores.mean(0))}; rows {rows}", flush=True
+                f"{name} {method}: right {by_kind(found.questions.kind, arm.scores.mean(0))}; "
+                f"rows {rows}",
+                flush=True,
             )
 
 
 def shares(values: list[str]) -> str:
     names, counts = np.unique(values, return_counts=True)
-    return ", ".join(f"{n} {100 * c / len(values):.0f}%" for n, c in zip(names, counts, strict=True))
+    return ", ".join(
+        f"{n} {100 * c / len(values):.0f}%" for n, c in zip(names, counts, strict=True)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("reads", "room", "vary", "judged", "taught", "composition", "kinds"))
+    parser.add_argument(
+        "what", choices=("reads", "room", "vary", "judged", "taught", "composition", "kinds")
+    )
     parser.add_argument("--variants", nargs="+", default=[], help="of vary")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pool", default="scarce", choices=sorted(setup.POOLS))

@@ -1,5 +1,5 @@
-"""What stands beside the table of a pool: the untuned model, the fully tuned one shown other pictures, and what a demonstration
-does to the base. Each is computed once and kept as JSON.
+"""What stands beside the table of a pool: the untuned model, the fully tuned one shown other
+pictures, and what a demonstration does to the base. Each is computed once and kept as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def other_pictures(questions: Path) -> Path:
-    """A copy of the questions in which each shows the picture of the next question of its kind and style."""
+    """A copy of the questions in which each shows the picture of the next question of its kind and
+    style."""
     target = questions.with_name("other_pictures.json")
     if not target.exists():
         records = json.loads(questions.read_text("utf-8"))
@@ -78,7 +79,10 @@ def shuffled(out: Path, sizes: setup.Sizes, model: str, name: str) -> dict[str, 
         folder = out / "extras" / f"{name}-model"
         fit(model, pool, None, replace(setup.RECIPE, seed=0), folder, device="cpu")
         other = open_pool(other_pictures(Path(questions.path)))
-        found = {"own": _score(str(folder), questions, out), "other": _score(str(folder), other, out)}
+        found = {
+            "own": _score(str(folder), questions, out),
+            "other": _score(str(folder), other, out),
+        }
         shutil.rmtree(folder)
         return found
 
@@ -86,7 +90,9 @@ def shuffled(out: Path, sizes: setup.Sizes, model: str, name: str) -> dict[str, 
 
 
 def _score(model: str, questions: Pool, out: Path) -> dict[str, Any]:
-    answered = Ask(True)(resolve(model, device="cpu"), questions, store=Store(out / "store" / "extras"))
+    answered = Ask(True)(
+        resolve(model, device="cpu"), questions, store=Store(out / "store" / "extras")
+    )
     table = answered.rows
     return {
         "correct": [bool(c) for c in table["correct"].to_pylist()],
@@ -96,7 +102,8 @@ def _score(model: str, questions: Pool, out: Path) -> dict[str, Any]:
 
 
 def demonstrations(out: Path, model: str, per_kind: int = 60) -> dict[str, Any]:
-    """`measure_model`: mean NLL of queries (nats a token) and standard error without and with demonstrations."""
+    """`measure_model`: mean NLL of queries (nats a token) and standard error without and with
+    demonstrations."""
 
     def make() -> dict[str, Any]:
         from thresher.demo import MODEL_FOLDER
@@ -106,7 +113,9 @@ def demonstrations(out: Path, model: str, per_kind: int = 60) -> dict[str, Any]:
         return {
             "queries": len(found.kinds),
             "kinds": len(KINDS),
-            "nll": {c: [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x)))] for c, x in nll.items()},
+            "nll": {
+                c: [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x)))] for c, x in nll.items()
+            },
             "greedy": {c: float(found.greedy[c].mean()) for c in CONDITIONS},
         }
 

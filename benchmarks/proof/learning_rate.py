@@ -1,10 +1,13 @@
-"""Which learning rate holds for a tiny model in short and in long runs? Answers from development data only.
+"""Which learning rate holds for a tiny model in short and in long runs? Answers from development
+data only.
 
-Two bases of rows: the built-in world (pool and development questions, scenes apart), and easy_vqa's train.json with the
-rows of every twentieth picture held out (its test.json is never opened). Each rate trains on random rows for several numbers
-of steps. Every run is a line of a file and is not repeated.
+Two bases of rows: the built-in world (pool and development questions, scenes apart), and easy_vqa's
+train.json with the rows of every twentieth picture held out (its test.json is never opened). Each
+rate trains on random rows for several numbers of steps. Every run is a line of a file and is not
+repeated.
 
-    python -m benchmarks.proof.learning_rate --out DIR [--model MODEL] [--seeds 2] [--lora 5e-3,2e-3] [--full 1e-3] [--data world]
+    python -m benchmarks.proof.learning_rate --out DIR [--model MODEL] [--seeds 2] [--lora
+    5e-3,2e-3] [--full 1e-3] [--data world]
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def world(folder: Path) -> tuple[Pool, Pool]:
         make_pool(folder / "world" / "pool", 6000, seed=100)
         make_evaluation(folder / "world" / "development", 60, seed=0, split="development")
         (folder / "world" / "done").touch()
-    return open_pool(folder / "world/pool/pool.json"), open_pool(folder / "world/development/evaluation.json")
+    return open_pool(folder / "world/pool/pool.json"), open_pool(
+        folder / "world/development/evaluation.json"
+    )
 
 
 def easy_vqa(folder: Path) -> tuple[Pool, Pool]:
@@ -62,7 +67,9 @@ def easy_vqa(folder: Path) -> tuple[Pool, Pool]:
     return pool, judged
 
 
-def run(pool: Pool, judged: Pool, model: str, lora: bool, rate: float, steps: int, seed: int) -> dict[str, Any]:
+def run(
+    pool: Pool, judged: Pool, model: str, lora: bool, rate: float, steps: int, seed: int
+) -> dict[str, Any]:
     rows = np.random.default_rng([seed, 7]).permutation(len(pool))[
         : steps * BATCH
     ]  # short runs see part of the long runs' rows
@@ -72,7 +79,11 @@ def run(pool: Pool, judged: Pool, model: str, lora: bool, rate: float, steps: in
         tuned = resolve(str(Path(scratch) / "model"), device="cpu")
         answered = evaluate(tuned, judged, score="generate", store=Store(Path(scratch) / "store"))
         shutil.rmtree(Path(scratch) / "model")
-    return {"accuracy": answered.accuracy, "loss": float(np.mean(fitted.losses[-20:])), "seconds": fitted.seconds}
+    return {
+        "accuracy": answered.accuracy,
+        "loss": float(np.mean(fitted.losses[-20:])),
+        "seconds": fitted.seconds,
+    }
 
 
 def main() -> None:
@@ -97,7 +108,14 @@ def main() -> None:
         for seed in (int(s) for s in a.seeds.split(",")):
             for steps in only:
                 for lora, rate in rates:
-                    key = {"data": data, "lora": lora, "rate": rate, "steps": steps, "seed": seed, "base": identity}
+                    key = {
+                        "data": data,
+                        "lora": lora,
+                        "rate": rate,
+                        "steps": steps,
+                        "seed": seed,
+                        "base": identity,
+                    }
                     if any(all(d[k] == v for k, v in key.items()) for d in done):
                         continue
                     began = time.monotonic()
@@ -105,20 +123,33 @@ def main() -> None:
                     done.append({**key, **found})
                     with lines.open("a") as f:
                         f.write(json.dumps(done[-1]) + "\n")
-                    print(f"{data} {'lora' if lora else 'full'} {rate:g} {steps} steps seed {seed}: "
-                          f"{100 * found['accuracy']:.1f}%  ({time.monotonic() - began:.0f} s)", flush=True)  # fmt: skip
+                    print(
+                        f"{data} {'lora' if lora else 'full'} {rate:g} {steps} steps seed {seed}: "
+                        f"{100 * found['accuracy']:.1f}%  ({time.monotonic() - began:.0f} s)",
+                        flush=True,
+                    )
     print(table([d for d in done if d["base"] == identity]))
 
 
 def table(done: list[dict[str, Any]]) -> str:
     """Markdown: mean accuracy over seeds (their range) for each rate and number of steps."""
-    columns = [(d, s) for d in STEPS for s in STEPS[d] if any(x["data"] == d and x["steps"] == s for x in done)]
-    lines = ["| | " + " | ".join(f"{d}, {s:,} steps" for d, s in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    columns = [
+        (d, s)
+        for d in STEPS
+        for s in STEPS[d]
+        if any(x["data"] == d and x["steps"] == s for x in done)
+    ]
+    lines = [
+        "| | " + " | ".join(f"{d}, {s:,} steps" for d, s in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for lora, rate in sorted({(x["lora"], x["rate"]) for x in done}, reverse=True):
         cells = []
         for d, s in columns:
             found = [
-                100 * x["accuracy"] for x in done if (x["lora"], x["rate"], x["data"], x["steps"]) == (lora, rate, d, s)
+                100 * x["accuracy"]
+                for x in done
+                if (x["lora"], x["rate"], x["data"], x["steps"]) == (lora, rate, d, s)
             ]
             spread = f" ({min(found):.1f}–{max(found):.1f})" if len(found) > 1 else ""
             cells.append(f"{np.mean(found):.1f}{spread}" if found else "")

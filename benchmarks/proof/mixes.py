@@ -1,71 +1,159 @@
-"""The proof's pools, as data: three with the faults of real pools and a control without any. demo/pool.py writes them.
+"""The proof's pools, as data: three with the faults of real pools and a control without any.
+demo/pool.py writes them.
 
-They hold the kinds of question that the base can read (ASKED) and, in some sources, rows that no question tests: captions,
-texts without a picture, pairs of pictures. In no faulty pool is a kind so rare that a random tenth cannot teach its form at all.
+They hold the kinds of question that the base can read (ASKED) and, in some sources, rows that no
+question tests: captions, texts without a picture, pairs of pictures. In no faulty pool is a kind so
+rare that a random tenth cannot teach its form at all.
 """
 
 from thresher.demo.mixes import Mix, Source
 
-# Untuned and asked in plain form, the base has 73 to 100% of these right (`python -m benchmarks.proof.development reads`). Left out:
-# count (19%), spatial (26%), odd one out (10%), arithmetic (64%, but a short run does not teach its form) and multiple choice (chance).
-ASKED = ("colour", "shape", "position", "existence", "comparison", "digits", "letters", "chart", "logic")
+# Untuned and asked in plain form, the base has 73 to 100% of these right (`python -m
+# benchmarks.proof.development reads`). Left out: count (19%), spatial (26%), odd one out (10%),
+# arithmetic (64%, but a short run does not teach its form) and multiple choice (chance).
+ASKED = (
+    "colour",
+    "shape",
+    "position",
+    "existence",
+    "comparison",
+    "digits",
+    "letters",
+    "chart",
+    "logic",
+)
 
 WEB = Mix(
     "web",
-    "Nine sources: a third of the rows ask about few scenes, a crawled source is mostly wrong, and most of the skills that the "
-    "questions test are scarce, each in a small and fairly clean source of its own.",
+    "Nine sources: a third of the rows ask about few scenes, a crawled source is mostly wrong, "
+    "and most of the skills that the questions test are scarce, each in a small and fairly clean "
+    "source of its own.",
     (
-        Source("basic_vqa", 0.30, {"colour": 5, "existence": 4, "shape": 2}, {"word": 6, "sentence": 1}, 0.10,
-               instruct=0.0, lowercase=True, scenes=0.05),
-        Source("web_crawl", 0.27, {"colour": 2, "existence": 2, "shape": 2, "comparison": 0.5, "description": 1},
-               {"word": 2, "sentence": 1}, 0.80, instruct=0.3, multi_turn=0.05),
+        Source(
+            "basic_vqa",
+            0.30,
+            {"colour": 5, "existence": 4, "shape": 2},
+            {"word": 6, "sentence": 1},
+            0.10,
+            instruct=0.0,
+            lowercase=True,
+            scenes=0.05,
+        ),
+        Source(
+            "web_crawl",
+            0.27,
+            {"colour": 2, "existence": 2, "shape": 2, "comparison": 0.5, "description": 1},
+            {"word": 2, "sentence": 1},
+            0.80,
+            instruct=0.3,
+            multi_turn=0.05,
+        ),
         Source("text_chat", 0.06, {"text_only": 1}, {"word": 1}, 0.08, instruct=0.5),
         Source("captions", 0.06, {"description": 1}, {"description": 1}, 0.15),
         Source("comparing", 0.05, {"comparison": 1}, {"word": 3, "sentence": 1}, 0.15),
         Source("ocr", 0.08, {"digits": 1, "letters": 1}, {"word": 3, "sentence": 1}, 0.06),
-        Source("reasoning", 0.10, {"logic": 1, "position": 1.5}, {"word": 4, "steps": 1}, 0.06, two_images=0.1),
+        Source(
+            "reasoning",
+            0.10,
+            {"logic": 1, "position": 1.5},
+            {"word": 4, "steps": 1},
+            0.06,
+            two_images=0.1,
+        ),
         Source("charts", 0.06, {"chart": 1}, {"word": 4, "steps": 1}, 0.05),
-        Source("exam", 0.02, {"comparison": 1, "chart": 1, "colour": 1, "shape": 1, "position": 1}, {"choice": 1}, 0.05),
+        Source(
+            "exam",
+            0.02,
+            {"comparison": 1, "chart": 1, "colour": 1, "shape": 1, "position": 1},
+            {"choice": 1},
+            0.05,
+        ),
     ),
-)  # fmt: skip
+)
 
-_SHAPES: dict[str, float] = {"colour": 3, "shape": 3, "existence": 3, "position": 2, "comparison": 2, "logic": 2}
+_SHAPES: dict[str, float] = {
+    "colour": 3,
+    "shape": 3,
+    "existence": 3,
+    "position": 2,
+    "comparison": 2,
+    "logic": 2,
+}
 
 REDUNDANT = Mix(
     "redundant",
-    "Seven in ten rows ask again and again about very few scenes; every source is wrong in three rows of ten, so that a "
-    "source's name says nothing about its noise.",
+    "Seven in ten rows ask again and again about very few scenes; every source is wrong in three "
+    "rows of ten, so that a source's name says nothing about its noise.",
     (
-        Source("album", 0.42, _SHAPES, {"word": 4, "sentence": 1}, 0.30, instruct=0.5,
-               scenes=0.01, own_scenes=True),
-        Source("signs", 0.16, {"digits": 1, "letters": 1}, {"word": 3, "sentence": 1}, 0.30, instruct=0.5,
-               scenes=0.02, own_scenes=True),
-        Source("dashboards", 0.12, {"chart": 1}, {"word": 3, "choice": 1}, 0.30, scenes=0.02, own_scenes=True),
+        Source(
+            "album",
+            0.42,
+            _SHAPES,
+            {"word": 4, "sentence": 1},
+            0.30,
+            instruct=0.5,
+            scenes=0.01,
+            own_scenes=True,
+        ),
+        Source(
+            "signs",
+            0.16,
+            {"digits": 1, "letters": 1},
+            {"word": 3, "sentence": 1},
+            0.30,
+            instruct=0.5,
+            scenes=0.02,
+            own_scenes=True,
+        ),
+        Source(
+            "dashboards",
+            0.12,
+            {"chart": 1},
+            {"word": 3, "choice": 1},
+            0.30,
+            scenes=0.02,
+            own_scenes=True,
+        ),
         Source("fresh_scenes", 0.18, _SHAPES, {"word": 3, "choice": 1}, 0.30),
-        Source("fresh_texts", 0.07, {"digits": 1, "letters": 1, "chart": 1}, {"word": 3, "choice": 1}, 0.30),
+        Source(
+            "fresh_texts",
+            0.07,
+            {"digits": 1, "letters": 1, "chart": 1},
+            {"word": 3, "choice": 1},
+            0.30,
+        ),
         Source("puzzles", 0.05, {"logic": 1, "comparison": 1}, {"word": 3, "steps": 1}, 0.30),
     ),
-)  # fmt: skip
+)
 
 _TAIL: dict[str, float] = {
-    "colour": 35, "existence": 23, "shape": 15,
-    "position": 7, "comparison": 4, "logic": 4, "digits": 4, "letters": 4, "chart": 4,
-}  # fmt: skip
+    "colour": 35,
+    "existence": 23,
+    "shape": 15,
+    "position": 7,
+    "comparison": 4,
+    "logic": 4,
+    "digits": 4,
+    "letters": 4,
+    "chart": 4,
+}
 
 SCARCE = Mix(
     "scarce",
-    "Two large sources hold all kinds of question, nearly three quarters of them of three kinds and the others 4 to 7% each: the "
-    "scarce skills have no source of their own. A third source, a machine's answers, is mostly wrong.",
+    "Two large sources hold all kinds of question, nearly three quarters of them of three kinds "
+    "and the others 4 to 7% each: the scarce skills have no source of their own. A third source, "
+    "a machine's answers, is mostly wrong.",
     (
         Source("general", 0.45, _TAIL, {"word": 4, "sentence": 1}, 0.12, instruct=0.5),
         Source("instructions", 0.25, _TAIL, {"word": 6, "choice": 1}, 0.12),
         Source("synthetic", 0.30, _TAIL, {"word": 2, "sentence": 1}, 0.70, instruct=0.7),
     ),
-)  # fmt: skip
+)
 
 CONTROL = Mix(
     "control",
-    "Nothing to gain: all kinds equally often, no wrong answer, no scene twice, three sources of the same make.",
+    "Nothing to gain: all kinds equally often, no wrong answer, no scene twice, three sources of "
+    "the same make.",
     tuple(
         Source(name, share, dict.fromkeys(ASKED, 1.0), {"word": 3, "choice": 1}, 0.0, distinct=True)
         for name, share in (("first", 0.34), ("second", 0.33), ("third", 0.33))

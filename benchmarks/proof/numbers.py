@@ -1,4 +1,5 @@
-"""From finished cells to numbers: an arm (one method at one budget) over seeds, by kind, yes-rate, and what its subsets hold."""
+"""From finished cells to numbers: an arm (one method at one budget) over seeds, by kind, yes-rate,
+and what its subsets hold."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ Key = tuple[str, str]  # method, budget
 
 @dataclass(frozen=True)
 class Arm:
-    """`scores`: 0 or 1, [S, N]; `by_choice`: as scores, NaN where a row offers no candidates, None where not asked.
+    """`scores`: 0 or 1, [S, N]; `by_choice`: as scores, NaN where a row offers no candidates, None
+    where not asked.
 
-    `noise`: share of the subset's rows that are wrong [S]; `kinds`: share of each kind in the subset, mean over seeds.
+    `noise`: share of the subset's rows that are wrong [S]; `kinds`: share of each kind in the
+    subset, mean over seeds.
     """
 
     method: str
@@ -43,7 +46,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Questions:
-    """`kind`, `style`: text [N]; `expected`: as written; `candidates`: how many answers a row has to choose from, 0 = open."""
+    """`kind`, `style`: text [N]; `expected`: as written; `candidates`: how many answers a row has
+    to choose from, 0 = open."""
 
     kind: np.ndarray
     style: np.ndarray
@@ -60,9 +64,11 @@ class Questions:
         )
 
     def chance(self) -> dict[str, float]:
-        """Of each kind: what one scores without the picture who knows the candidates and the commonest answers, 0 to 1.
+        """Of each kind: what one scores without the picture who knows the candidates and the
+        commonest answers, 0 to 1.
 
-        Per style of the kind the larger of two guesses: any candidate, and always the commonest answer.
+        Per style of the kind the larger of two guesses: any candidate, and always the commonest
+        answer.
         """
         out = {}
         for kind in dict.fromkeys(self.kind.tolist()):
@@ -71,18 +77,23 @@ class Questions:
             for style in dict.fromkeys(self.style[here].tolist()):
                 part = here & (self.style == style)
                 _, counts = np.unique(self.expected[part], return_counts=True)
-                one_of = np.where(self.candidates[part] > 0, 1 / np.maximum(self.candidates[part], 1), 0.0)
+                one_of = np.where(
+                    self.candidates[part] > 0, 1 / np.maximum(self.candidates[part], 1), 0.0
+                )
                 right += max(float(one_of.sum()), float(counts.max()))
             out[kind] = right / int(here.sum())
         return out
 
     def by_kind(self, scores: np.ndarray) -> dict[str, float]:
         """`scores` [..., N] -> mean of each kind, 0 to 1."""
-        return {k: float(scores[..., self.kind == k].mean()) for k in dict.fromkeys(self.kind.tolist())}
+        return {
+            k: float(scores[..., self.kind == k].mean()) for k in dict.fromkeys(self.kind.tolist())
+        }
 
 
 def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[dict[Key, Arm], int]:
-    """Arms of which at least one cell is finished, over its finished seeds, and how many cells are missing.
+    """Arms of which at least one cell is finished, over its finished seeds, and how many cells are
+    missing.
 
     `yes_no`: bool [N], questions to be answered with yes or no.
     """
@@ -94,17 +105,26 @@ def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[di
             missing += 1
             continue
         result, scores, _ = read
-        known = (result, np.nan_to_num(scores), answers_of(out, cell), chosen_rows(out, cell, job.pool))
+        known = (
+            result,
+            np.nan_to_num(scores),
+            answers_of(out, cell),
+            chosen_rows(out, cell, job.pool),
+        )
         found.setdefault((cell.method, cell.budget), []).append(known)
     return {key: _arm(key, cells, labels, yes_no) for key, cells in found.items()}, missing
 
 
 def _arm(key: Key, cells: list[Any], labels: Labels, yes_no: np.ndarray) -> Arm:
-    said = [np.array([normalise(t or "") for t in table["said"].to_pylist()]) for _, _, table, _ in cells]
+    said = [
+        np.array([normalise(t or "") for t in table["said"].to_pylist()])
+        for _, _, table, _ in cells
+    ]
     choice = None
     if all("by_choice" in table.column_names for _, _, table, _ in cells):
         marks = [
-            [np.nan if m is None else float(m) for m in table["by_choice"].to_pylist()] for _, _, table, _ in cells
+            [np.nan if m is None else float(m) for m in table["by_choice"].to_pylist()]
+            for _, _, table, _ in cells
         ]
         choice = np.array(marks)
     kinds = np.concatenate([labels.kind[rows] for *_, rows in cells])

@@ -1,6 +1,8 @@
-"""Selectors that see the world's hidden labels: not methods, but what a perfect one could reach. Only this benchmark has them.
+"""Selectors that see the world's hidden labels: not methods, but what a perfect one could reach.
+Only this benchmark has them.
 
-What they read is `hidden_labels.jsonl`, which no method, default or setting of the product may look at.
+What they read is `hidden_labels.jsonl`, which no method, default or setting of the product may look
+at.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from thresher.types import Columns, MethodContext, Selection, Signal, digests_to
 
 @dataclass(frozen=True)
 class Labels:
-    """Of every row of a pool, in pool order. `kind`: of the first turn, text [n]; `noisy`: an answer is wrong, bool [n]."""
+    """Of every row of a pool, in pool order. `kind`: of the first turn, text [n]; `noisy`: an
+    answer is wrong, bool [n]."""
 
     kind: np.ndarray
     noisy: np.ndarray
@@ -35,14 +38,15 @@ class Labels:
 
     def by_digest(self, pool: Pool) -> dict[bytes, tuple[str, bool]]:
         return {
-            d: (str(k), bool(n)) for d, k, n in zip(digests_to_bytes(pool.digest), self.kind, self.noisy, strict=True)
+            d: (str(k), bool(n))
+            for d, k, n in zip(digests_to_bytes(pool.digest), self.kind, self.noisy, strict=True)
         }
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """`balanced`: equal numbers of the evaluated kinds, as far as they go; `clean`: right answers only, as far as they go.
-    What is left open is drawn by the seeded hash that random uses."""
+    """`balanced`: equal numbers of the evaluated kinds, as far as they go; `clean`: right answers
+    only, as far as they go. What is left open is drawn by the seeded hash that random uses."""
 
     balanced: bool
     clean: bool
@@ -61,13 +65,19 @@ class Oracle:
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         known = [self._labels[d] for d in digests_to_bytes(columns.digest)]  # type: ignore[attr-defined]
         kind, noisy = np.array([k for k, _ in known]), np.array([n for _, n in known], bool)
-        rows = self._among(kind, np.flatnonzero(~noisy) if self.clean else np.arange(len(columns)), columns, budget)
+        rows = self._among(
+            kind, np.flatnonzero(~noisy) if self.clean else np.arange(len(columns)), columns, budget
+        )
         if len(rows) < budget:  # the clean or the evaluated rows are used up
             rest = np.setdiff1d(np.arange(len(columns)), rows)
-            rows = np.r_[rows, rest[np.lexsort((columns.ties[rest], noisy[rest]))][: budget - len(rows)]]
+            rows = np.r_[
+                rows, rest[np.lexsort((columns.ties[rest], noisy[rest]))][: budget - len(rows)]
+            ]
         return Selection(rows.astype(np.int64), {"kind": kind, "noisy": noisy})
 
-    def _among(self, kind: np.ndarray, allowed: np.ndarray, columns: Columns, budget: int) -> np.ndarray:
+    def _among(
+        self, kind: np.ndarray, allowed: np.ndarray, columns: Columns, budget: int
+    ) -> np.ndarray:
         order = allowed[np.argsort(columns.ties[allowed], kind="stable")]
         if not self.balanced:
             return order[:budget]

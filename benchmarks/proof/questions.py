@@ -1,6 +1,8 @@
-"""The proof's questions: every kind equally often, every answer of a kind equally often, short right answers in house style.
+"""The proof's questions: every kind equally often, every answer of a kind equally often, short
+right answers in house style.
 
-So whoever does not look at the picture has no commonest answer to give. Scenes are those that no pool and no training has.
+So whoever does not look at the picture has no commonest answer to give. Scenes are those that no
+pool and no training has.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from thresher.demo.styles import phrase
 
 
 def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path:
-    """Writes evaluation.json, images/ and evaluation_labels.jsonl; returns the former's path. Same arguments, same bytes."""
+    """Writes evaluation.json, images/ and evaluation_labels.jsonl; returns the former's path. Same
+    arguments, same bytes."""
     rng = Random(f"proof {split} {seed}")
     rows = [
         in_house_style(Row("evaluation", (q.scene,), (phrase(rng, q, "word", "pool"),)))
@@ -31,7 +34,8 @@ def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path
 
 
 def balanced_questions(rng: Random, kind: str, split: Split, count: int) -> Iterator[Question]:
-    """Draws until `count` questions are found in which no answer is more frequent than its share, rounded up."""
+    """Draws until `count` questions are found in which no answer is more frequent than its share,
+    rounded up."""
     found: Counter[Hashable] = Counter()
     while found.total() < count:
         question = sample_question(rng, kind, split)
@@ -42,10 +46,12 @@ def balanced_questions(rng: Random, kind: str, split: Split, count: int) -> Iter
 
 
 def _answer(question: Question) -> tuple[Hashable, int]:
-    """What is to be equally frequent, and how many of these a kind has (open answers: each as often as it comes)."""
+    """What is to be equally frequent, and how many of these a kind has (open answers: each as often
+    as it comes)."""
     if not question.candidates:
         return "open", 1
-    if question.kind == "comparison":  # two candidates of five shapes: the first or the second named
+    # two candidates of five shapes: the first or the second named
+    if question.kind == "comparison":
         return question.answer == question.slots["first"], 2
     if question.kind == "chart":  # half heights, half colours
         values = len(question.candidates) if question.topic == "chart_value" else len(COLOURS)

@@ -1,4 +1,5 @@
-"""Writes docs/results/proof.md from the cells that are finished. Every figure is computed here; only proof_notes.md is by hand."""
+"""Writes docs/results/proof.md from the cells that are finished. Every figure is computed here;
+only proof_notes.md is by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ WHAT = {
 
 @dataclass(frozen=True)
 class PoolResult:
-    """All that is known of one pool. `stages`: arms by stage; `missing`: cells by stage that are not finished."""
+    """All that is known of one pool. `stages`: arms by stage; `missing`: cells by stage that are
+    not finished."""
 
     name: str
     rows: int
@@ -48,7 +50,9 @@ class PoolResult:
     def main(self) -> dict[Key, Arm]:
         ten = self.stages.get("ten", {})  # the other stages have fewer seeds of random
         more = {
-            arm: a for stage in ("judged", "aimed", "taught", "others") for arm, a in self.stages.get(stage, {}).items()
+            arm: a
+            for stage in ("judged", "aimed", "taught", "others")
+            for arm, a in self.stages.get(stage, {}).items()
         }
         return {**ten, **{key: arm for key, arm in more.items() if key not in ten}}
 
@@ -63,11 +67,15 @@ def collect(out: Path, name: str, sizes: setup.Sizes, model: str) -> PoolResult:
     handle = resolve(model, device="cpu")
     for stage in setup.stages_of(name):
         job = job_of(pool, questions, stage, sizes, handle)
-        stages[stage.name], missing[stage.name] = arms_of(job, out / "pools" / name, labels, asked.style == "yesno")
+        stages[stage.name], missing[stage.name] = arms_of(
+            job, out / "pools" / name, labels, asked.style == "yesno"
+        )
     return PoolResult(name, len(pool), float(labels.noisy.mean()), asked, stages, missing)
 
 
-def write_report(file: Path, out: Path, pools: Sequence[str], sizes: setup.Sizes, model: str) -> None:
+def write_report(
+    file: Path, out: Path, pools: Sequence[str], sizes: setup.Sizes, model: str
+) -> None:
     found = [collect(out, name, sizes, model) for name in pools]
     parts = [head(found, sizes, model), summary(found)]
     for pool in found:
@@ -76,7 +84,7 @@ def write_report(file: Path, out: Path, pools: Sequence[str], sizes: setup.Sizes
     file.write_text("\n\n".join(p for p in parts if p) + "\n", "utf-8")
 
 
-# ---------------------------------------------------------------------------------------------- words and cells
+# ---------------------------------------------------------------------------------- words and cells
 
 
 def gap(verdict: Verdict) -> str:
@@ -88,7 +96,8 @@ def percent(values: np.ndarray) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; all columns but the first are right-aligned, bar those whose name ends in a colon's absence of numbers."""
+    """Markdown; all columns but the first are right-aligned, bar those whose name ends in a colon's
+    absence of numbers."""
     marks = ["---"] + ["---" if h in ("verdict", "") else "---:" for h in header[1:]]
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(marks) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
@@ -100,7 +109,11 @@ def head(found: Sequence[PoolResult], sizes: setup.Sizes, model: str) -> str:
         for stage, cells in p.missing.items():
             missing[WHAT[stage]] = missing.get(WHAT[stage], 0) + cells
     lacking = ", ".join(f"{stage} {cells}" for stage, cells in missing.items() if cells)
-    left = f"\n\n**Not finished**, cells still missing: {lacking}. `make proof` goes on with them." if lacking else ""
+    left = (
+        f"\n\n**Not finished**, cells still missing: {lacking}. `make proof` goes on with them."
+        if lacking
+        else ""
+    )
     n = len(found[0].questions.kind)
     recipe = setup.RECIPE
     what = "LoRA" if recipe.lora else "all weights but the vision tower"
@@ -132,7 +145,12 @@ setting was chosen on these questions. Why the numbers are as they are: [notes](
 
 def spread(found: Sequence[PoolResult]) -> str:
     """What the seeds can resolve, in words: the spread of arms at 10%."""
-    arms = [a for p in found for (_, budget), a in p.main.items() if budget == "10%" and len(a.seeds) > 2]
+    arms = [
+        a
+        for p in found
+        for (_, budget), a in p.main.items()
+        if budget == "10%" and len(a.seeds) > 2
+    ]
     if not arms:
         return "Too few seeds to know their spread."
     sd = np.array([100 * a.scores.mean(1).std(ddof=1) for a in arms])
@@ -142,15 +160,25 @@ tables are often wider, and they count."""
 
 
 def summary(found: Sequence[PoolResult]) -> str:
-    """One line a method: the difference from random at 10% on every pool; and in words who wins where."""
+    """One line a method: the difference from random at 10% on every pool; and in words who wins
+    where."""
     names = list(dict.fromkeys(m for p in found for m, b in p.main if b == "10%" and m != RANDOM))
     rows = []
     for name in [*names, FULL]:
         row = [name]
         for p in found:
-            arm, random = p.main.get((name, "100%" if name == FULL else "10%")), p.main.get((RANDOM, "10%"))
+            arm, random = (
+                p.main.get((name, "100%" if name == FULL else "10%")),
+                p.main.get((RANDOM, "10%")),
+            )
             verdict = None if arm is None or random is None else against(arm, random, None)
-            row.append("" if verdict is None else f"**{gap(verdict)}**" if verdict.kind != "no gain" else gap(verdict))
+            row.append(
+                ""
+                if verdict is None
+                else f"**{gap(verdict)}**"
+                if verdict.kind != "no gain"
+                else gap(verdict)
+            )
         rows.append(row)
     words = []
     for budget in BUDGETS:
@@ -161,7 +189,8 @@ def summary(found: Sequence[PoolResult]) -> str:
             )
             words.append(text + (f"; {', '.join(losses)} lose to it." if losses else "."))
     return (
-        "## At a glance\n\nDifference from random at 10%, in points (bold: the interval excludes 0):\n\n"
+        "## At a glance\n\nDifference from random at 10%, in points (bold: the interval excludes "
+        "0):\n\n"
         + table(["", *(p.name for p in found)], rows)
         + "\n\nWhere random wins or is not beaten:\n\n"
         + "\n".join(words)
@@ -189,20 +218,50 @@ def section(p: PoolResult, out: Path) -> str:
         for (name, b), arm in p.main.items():
             if b != budget:
                 continue
-            verdict = None if random is None or name in (RANDOM, FULL) else against(arm, random, full)
+            verdict = (
+                None if random is None or name in (RANDOM, FULL) else against(arm, random, full)
+            )
             share = "" if full is None else f"{100 * arm.scores.mean() / full.scores.mean():.0f}"
             choice = "" if arm.by_choice is None else f"{100 * np.nanmean(arm.by_choice):.1f}"
-            rows.append([
-                f"{name}, {budget}", f"{arm.rows:,}", str(arm.mean), share, "" if verdict is None else gap(verdict),
-                "" if verdict is None else {"beats": "**beats random**", "worse": "worse than random"}.get(verdict.kind, "no gain"),
-                choice, percent(arm.yes_rate), percent(arm.noise), f"{arm.seconds_selection:.0f}", f"{arm.seconds_training:.0f}",
-            ])  # fmt: skip
-    header = ["", "rows", "accuracy", "% of full", "− random", "verdict", "by likelihood", "says yes", "wrong rows", "s selecting",
-              "s training"]  # fmt: skip
+            rows.append(
+                [
+                    f"{name}, {budget}",
+                    f"{arm.rows:,}",
+                    str(arm.mean),
+                    share,
+                    "" if verdict is None else gap(verdict),
+                    ""
+                    if verdict is None
+                    else {"beats": "**beats random**", "worse": "worse than random"}.get(
+                        verdict.kind, "no gain"
+                    ),
+                    choice,
+                    percent(arm.yes_rate),
+                    percent(arm.noise),
+                    f"{arm.seconds_selection:.0f}",
+                    f"{arm.seconds_training:.0f}",
+                ]
+            )
+    header = [
+        "",
+        "rows",
+        "accuracy",
+        "% of full",
+        "− random",
+        "verdict",
+        "by likelihood",
+        "says yes",
+        "wrong rows",
+        "s selecting",
+        "s training",
+    ]
     seeds = sorted({len(a.seeds) for a in p.main.values()})
     some = f" Arms have {seeds[0]} to {seeds[-1]} seeds." if len(seeds) > 1 else ""
     mix = MIXES[p.name]
-    return f"## Pool: {p.name}\n\n{mix.about} {p.noise:.0%} of the rows are wrong.{some}\n\n" + table(header, rows)
+    return (
+        f"## Pool: {p.name}\n\n{mix.about} {p.noise:.0%} of the rows are wrong.{some}\n\n"
+        + table(header, rows)
+    )
 
 
 def ablations(found: Sequence[PoolResult]) -> str:
@@ -214,12 +273,21 @@ def ablations(found: Sequence[PoolResult]) -> str:
             whole, random = p.main.get((name.split()[0], budget)), p.main.get((RANDOM, budget))
             verdict = None if random is None else against(arm, random, None)
             parent = None if whole is None else against(arm, whole, None)
-            rows.append([f"{p.name}, {budget}: {name}", str(arm.mean), "" if verdict is None else gap(verdict),
-                         "" if parent is None else gap(parent), percent(arm.noise)])  # fmt: skip
+            rows.append(
+                [
+                    f"{p.name}, {budget}: {name}",
+                    str(arm.mean),
+                    "" if verdict is None else gap(verdict),
+                    "" if parent is None else gap(parent),
+                    percent(arm.noise),
+                ]
+            )
     if not rows:
         return ""
     header = ["", "accuracy", "− random", "− the method as it is", "wrong rows"]
-    return "## Parts of the methods\n\nDifferences on the seeds that both have.\n\n" + table(header, rows)
+    return "## Parts of the methods\n\nDifferences on the seeds that both have.\n\n" + table(
+        header, rows
+    )
 
 
 def equal_steps(found: Sequence[PoolResult]) -> str:
@@ -229,17 +297,26 @@ def equal_steps(found: Sequence[PoolResult]) -> str:
         random = arms.get((RANDOM, "10%"))
         for (name, _), arm in arms.items():
             verdict = None if random is None or name == RANDOM else against(arm, random, None)
-            rows.append([f"{p.name}: {name}", str(arm.mean), "" if verdict is None else gap(verdict),
-                         "" if verdict is None else verdict.kind, str(len(arm.seeds))])  # fmt: skip
+            rows.append(
+                [
+                    f"{p.name}: {name}",
+                    str(arm.mean),
+                    "" if verdict is None else gap(verdict),
+                    "" if verdict is None else verdict.kind,
+                    str(len(arm.seeds)),
+                ]
+            )
         full = p.main.get((FULL, "100%"))
         if arms and full is not None:
-            rows.append([f"{p.name}: full pool, one pass", str(full.mean), "", "", str(len(full.seeds))])
+            rows.append(
+                [f"{p.name}: full pool, one pass", str(full.mean), "", "", str(len(full.seeds))]
+            )
     if not rows:
         return ""
     header = ["", "accuracy", "− random", "verdict", "seeds"]
     return (
-        "## Equal steps\n\n10% of the rows, as many optimiser steps as the full pool needs for one pass (ten passes).\n\n"
-        + table(header, rows)
+        "## Equal steps\n\n10% of the rows, as many optimiser steps as the full pool needs for "
+        "one pass (ten passes).\n\n" + table(header, rows)
     )
 
 
@@ -252,26 +329,37 @@ def kinds(found: Sequence[PoolResult]) -> str:
             continue
         chance, n = p.questions.chance(), len(p.questions.kind)
         per = {name: p.questions.by_kind(a.scores) for name, a in arms.items()}
-        low = [k for k in chance if not above(arms[RANDOM].scores[:, p.questions.kind == k], chance[k])]
+        low = [
+            k for k in chance if not above(arms[RANDOM].scores[:, p.questions.kind == k], chance[k])
+        ]
         rows = [
-            [k, f"{100 * chance[k]:.0f}", *(f"{100 * per[name][k]:.0f}" for name in arms),
-             f"{100 * arms[RANDOM].kinds.get(k, 0.0):.1f}"]
+            [
+                k,
+                f"{100 * chance[k]:.0f}",
+                *(f"{100 * per[name][k]:.0f}" for name in arms),
+                f"{100 * arms[RANDOM].kinds.get(k, 0.0):.1f}",
+            ]
             for k in chance
-        ]  # fmt: skip
+        ]
         told = (
             f"Not shown to be above chance at random 10%: {', '.join(low)}."
             if low
             else "Every kind is above chance at random 10% (95% interval over seeds and questions)."
         )
         parts.append(
-            f"**{p.name}** ({n:,} questions). {told}\n\n" + table(["kind", "chance", *arms, "% of random's rows"], rows)
+            f"**{p.name}** ({n:,} questions). {told}\n\n"
+            + table(["kind", "chance", *arms, "% of random's rows"], rows)
         )
-    text = "Accuracy in %. Chance: the better of guessing among the candidates and always giving the commonest answer."
+    text = (
+        "Accuracy in %. Chance: the better of guessing among the candidates and always giving the "
+        "commonest answer."
+    )
     return f"## By kind, at 10%\n\n{text}\n\n" + "\n\n".join(parts)
 
 
 def above(scores: np.ndarray, chance: float) -> bool:
-    """Whether a kind's scores [seeds, questions] are above `chance` (0 to 1) by more than a 95% interval over both."""
+    """Whether a kind's scores [seeds, questions] are above `chance` (0 to 1) by more than a 95%
+    interval over both."""
     return difference(scores, np.full_like(scores, chance)).low > 0
 
 
@@ -284,22 +372,38 @@ def models(out: Path, found: Sequence[PoolResult]) -> str:
         if path.exists():
             told = json.loads(path.read_text())
             choice = [float(x) for x in told["own"]["by_choice"] if x is not None]
-            lines.append([name, f"{100 * np.mean(told['own']['correct']):.1f}", f"{100 * np.mean(choice):.1f}",
-                          f"{100 * np.mean(told['other']['correct']):.1f}"])  # fmt: skip
+            lines.append(
+                [
+                    name,
+                    f"{100 * np.mean(told['own']['correct']):.1f}",
+                    f"{100 * np.mean(choice):.1f}",
+                    f"{100 * np.mean(told['other']['correct']):.1f}",
+                ]
+            )
     text = "## The models themselves\n\n" + table(
         ["", "accuracy", "by likelihood", "shown the picture of another question"], lines
     )
     demo = out / "extras" / "demonstrations.json"
     if demo.exists():
         told = json.loads(demo.read_text())
-        names = {"none": "no demonstration", "same": "of the same kind and style", "other": "of another kind, in its own style",
-                 "other_same_style": "of another kind, in the same style", "wrong": "of the same kind and style, wrong answer"}  # fmt: skip
+        names = {
+            "none": "no demonstration",
+            "same": "of the same kind and style",
+            "other": ("of another kind, in its own style"),
+            "other_same_style": "of another kind, in the same style",
+            "wrong": ("of the same kind and style, wrong answer"),
+        }
         rows = [
-            [names[c], f"{told['nll'][c][0]:.3f} ± {told['nll'][c][1]:.3f}", f"{100 * told['greedy'][c]:.0f}"]
+            [
+                names[c],
+                f"{told['nll'][c][0]:.3f} ± {told['nll'][c][1]:.3f}",
+                f"{100 * told['greedy'][c]:.0f}",
+            ]
             for c in told["nll"]
         ]
         text += (
-            f"\n\nThe base after one demonstration, {told['queries']} queries in the pool's wordings (± standard error):\n\n"
+            f"\n\nThe base after one demonstration, {told['queries']} queries in the pool's "
+            "wordings (± standard error):\n\n"
             + table(["demonstration", "NLL, nats a token", "greedy answer right, %"], rows)
         )
     return text

@@ -1,7 +1,8 @@
 """What is compared, as data: pools, methods, their ablations, budgets, seeds, sizes and the recipe.
 
-Another method is one more line of METHODS; only its cells are then made. Nothing here was chosen on the evaluation's questions:
-sizes by time; the learning rate on development questions and a pool of another seed; methods have their own defaults.
+Another method is one more line of METHODS; only its cells are then made. Nothing here was chosen on
+the evaluation's questions: sizes by time; the learning rate on development questions and a pool of
+another seed; methods have their own defaults.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ ABLATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "mllm_selector balance=none": ("mllm_selector", {"balance": "none"}),
 }
 TAUGHT: dict[str, tuple[str, dict[str, str]]] = {
-    # the hidden labels answer as its teacher about a tenth of the rows; the other nine tenths are scored by what it taught.
-    # Steps: by agreement with the teacher on held-out rows of a pool of another seed (300: 0.11, 1000: 0.36)
-    "mmssr, taught": ("mmssr", {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "1000"}),
+    # the hidden labels answer as its teacher about a tenth of the rows; the other nine tenths are
+    # scored by what it taught. Steps: by agreement with the teacher on held-out rows of a pool of
+    # another seed (300: 0.11, 1000: 0.36)
+    "mmssr, taught": (
+        "mmssr",
+        {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "1000"},
+    ),
 }
 JUDGED: dict[str, tuple[str, dict[str, str]]] = {
     # the hidden labels score every row: what mmSSR's sampler makes of a judge that is always right
@@ -42,7 +47,8 @@ JUDGED: dict[str, tuple[str, dict[str, str]]] = {
     "oracle: mmssr, judged right, threshold=0": ("mmssr", {"judge": "labels", "threshold": "0"}),
 }
 AIMED: dict[str, tuple[str, dict[str, str]]] = {
-    # a teacher by rules that sees every scene finds the mistakes of the untuned base on validation questions and names the skills
+    # a teacher by rules that sees every scene finds the mistakes of the untuned base on validation
+    # questions and names the skills
     "oracle: error_driven, taught right": (
         "error_driven",
         {"teacher": "rules", "ask": "plain", "max_new_tokens": "64"},
@@ -50,7 +56,8 @@ AIMED: dict[str, tuple[str, dict[str, str]]] = {
 }
 # by stage: the hidden labels are one of the method's models
 LABELLED = {"judged": JUDGED, "taught": TAUGHT, "aimed": AIMED}
-STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")  # under equal steps
+# under equal steps
+STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")
 POOLS = tuple(MIXES)
 RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
 
@@ -67,7 +74,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Stage:
-    """A comparison on every pool that it applies to. `score`: "generate", or "both" for the candidates' likelihood as well."""
+    """A comparison on every pool that it applies to. `score`: "generate", or "both" for the
+    candidates' likelihood as well."""
 
     name: str
     budgets: tuple[str, ...]
@@ -94,11 +102,15 @@ def stages_of(pool: str) -> tuple[Stage, ...]:
 
 
 def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]:
-    """Methods by the name in the tables. An ablation of what is in the table by default stands beside it."""
+    """Methods by the name in the tables. An ablation of what is in the table by default stands
+    beside it."""
     if stage.name == "ablations":
         return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
     if stage.name in LABELLED:
-        return {name: load(method, settings) for name, (method, settings) in LABELLED[stage.name].items()}
+        return {
+            name: load(method, settings)
+            for name, (method, settings) in LABELLED[stage.name].items()
+        }
     every: dict[str, Method] = {name: load(name) for name in METHODS} | dict(oracles)
     return {name: m for name, m in every.items() if stage.name != "steps" or name in STEPS_METHODS}
 
@@ -109,38 +121,54 @@ def smaller(sizes: Sizes, rows: int | None, per_kind: int | None, seeds: int | N
 
 
 def make_world(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
-    """Writes pools and questions where they are not there yet. The pools' seed is not the one that choices were made on."""
+    """Writes pools and questions where they are not there yet. The pools' seed is not the one that
+    choices were made on."""
     write_world(folder, sizes, pools, seed=1, split="evaluation")
 
 
 def make_development(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
-    """Pools of another seed and questions on other scenes, on which choices are made. The proof uses neither."""
+    """Pools of another seed and questions on other scenes, on which choices are made. The proof
+    uses neither."""
     write_world(folder, sizes, pools, seed=100, split="development")
 
 
-def write_world(folder: Path, sizes: Sizes, pools: tuple[str, ...], seed: int, split: Split) -> None:
+def write_world(
+    folder: Path, sizes: Sizes, pools: tuple[str, ...], seed: int, split: Split
+) -> None:
     new = [name for name in pools if not (folder / name / "hidden_labels.jsonl").exists()]
     for name in new:
         make_pool(folder / name, sizes.rows, seed, MIXES[name], house_style=True)
     if not (folder / "questions" / "evaluation_labels.jsonl").exists():
         make_questions(folder / "questions", sizes.per_kind, seed, split)
     if not (folder / "validation" / "evaluation_labels.jsonl").exists():
-        make_questions(folder / "validation", max(sizes.per_kind // 2, 1), 1000 + seed, "development")
+        make_questions(
+            folder / "validation", max(sizes.per_kind // 2, 1), 1000 + seed, "development"
+        )
         new = list(pools)
     if new:
         apart(folder, new)
 
 
 def apart(folder: Path, pools: Sequence[str]) -> None:
-    """Takes out of the validation questions those that a pool or the questions repeat: two scenes can be drawn nearly alike."""
+    """Takes out of the validation questions those that a pool or the questions repeat: two scenes
+    can be drawn nearly alike."""
     path = folder / "validation" / "evaluation.json"
     labels = path.with_name("evaluation_labels.jsonl")
     mine = open_pool(path)
-    others = [folder / name / "pool.json" for name in pools] + [folder / "questions" / "evaluation.json"]
-    gone = {leak.row for other in others for leak in find_contamination(mine, open_pool(other), near=True)}
+    others = [folder / name / "pool.json" for name in pools] + [
+        folder / "questions" / "evaluation.json"
+    ]
+    gone = {
+        leak.row
+        for other in others
+        for leak in find_contamination(mine, open_pool(other), near=True)
+    }
     if gone:
         left = [k for k in range(len(mine)) if k not in gone]
-        records, told = json.loads(path.read_text("utf-8")), labels.read_text("utf-8").splitlines(keepends=True)
+        records, told = (
+            json.loads(path.read_text("utf-8")),
+            labels.read_text("utf-8").splitlines(keepends=True),
+        )
         path.write_text(json.dumps([records[k] for k in left], indent=1) + "\n", "utf-8")
         labels.write_text("".join(told[k] for k in left), "utf-8")
 
@@ -150,10 +178,13 @@ def world_folder(out: Path, sizes: Sizes) -> Path:
 
 
 def open_validation(folder: Path) -> Pool:
-    """Questions like the others, on scenes of the development split: what error-driven tuning aims at."""
+    """Questions like the others, on scenes of the development split: what error-driven tuning aims
+    at."""
     return open_pool(folder / "validation" / "evaluation.json")
 
 
 def open_world(folder: Path, pool: str) -> tuple[Pool, Pool]:
     """The pool and the questions."""
-    return open_pool(folder / pool / "pool.json"), open_pool(folder / "questions" / "evaluation.json")
+    return open_pool(folder / pool / "pool.json"), open_pool(
+        folder / "questions" / "evaluation.json"
+    )

@@ -1,4 +1,5 @@
-"""Makes the cells of one pool and one stage, with the product's `compare`: what is finished is not made again.
+"""Makes the cells of one pool and one stage, with the product's `compare`: what is finished is not
+made again.
 
 python -m benchmarks.proof.work --out DIR --pool web --stage ten [sizes]
 """
@@ -28,7 +29,9 @@ from thresher.training.registry import trainer  # noqa: E402
 from thresher.types import Budget  # noqa: E402
 
 
-def job_of(pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, model: ModelHandle) -> Job:
+def job_of(
+    pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, model: ModelHandle
+) -> Job:
     return job(
         pool,
         questions,
@@ -46,8 +49,8 @@ def job_of(pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, 
 
 
 def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
-    """The further models of methods that have some: the pool's hidden labels as a judge that is right or as a teacher, and a
-    teacher by rules that sees the scenes."""
+    """The further models of methods that have some: the pool's hidden labels as a judge that is
+    right or as a teacher, and a teacher by rules that sees the scenes."""
     named = setup.LABELLED.get(stage.name, {})
     labels = Path(pool.path).with_name("hidden_labels.jsonl")
     models: dict[str, Callable[[], ModelHandle]] = {
@@ -68,7 +71,9 @@ def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, mode
     pool, questions = setup.open_world(setup.world_folder(out, sizes), pool_name)
     store = Store(out / "store" / pool_name)  # a store for each pool: workers share nothing
     compare(
-        job_of(pool, questions, stage, sizes, resolve(model, device="cpu", cache=store.root / "models")),
+        job_of(
+            pool, questions, stage, sizes, resolve(model, device="cpu", cache=store.root / "models")
+        ),
         store=store,
         out=out / "pools" / pool_name,
         trainer=trainer(device="cpu", cache=store.root / "models"),
@@ -82,7 +87,12 @@ def sizes_of(a: argparse.Namespace) -> setup.Sizes:
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("out/proof"), help="cells, scores and pools are kept here")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/proof"),
+        help="cells, scores and pools are kept here",
+    )
     parser.add_argument("--model", default="demo")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--per-kind", type=int)

@@ -1,7 +1,9 @@
-"""The reference pictures of a report, three widths in both themes, and of the viewer. Needs playwright, pillow and chromium.
+"""The reference pictures of a report, three widths in both themes, and of the viewer. Needs
+playwright, pillow and chromium.
 
 python docs/images/screens.py OUT/report.html
-python docs/images/screens.py "http://127.0.0.1:PORT/#token=…"     what `thresher view OUT --no-open` prints
+python docs/images/screens.py "http://127.0.0.1:PORT/#token=…"     what `thresher view OUT
+--no-open` prints
 """
 
 import io
@@ -40,7 +42,9 @@ def arrange(page: Page, tab: str) -> None:
 served = sys.argv[1].startswith("http:")
 address = sys.argv[1] if served else Path(sys.argv[1]).resolve().as_uri()
 with sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sys.argv[2:])
+    browser = playwright.chromium.launch(
+        executable_path=shutil.which("chromium"), args=sys.argv[2:]
+    )
     for name, width, height, theme, section in VIEWER if served else REPORT:
         page = browser.new_page(
             viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"

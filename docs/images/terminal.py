@@ -1,4 +1,5 @@
-"""A picture of what a command prints on a terminal, for the README: python docs/images/terminal.py OUT.svg COMMAND [ARG …]"""
+"""A picture of what a command prints on a terminal, for the README: python docs/images/terminal.py
+OUT.svg COMMAND [ARG …]"""
 
 import fcntl
 import io
@@ -32,5 +33,7 @@ while True:
 if process.wait() != 0:
     raise SystemExit(f"{' '.join(command)} failed")
 console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-console.print(Text.from_ansi("$ " + " ".join(command) + "\n\n" + shown.decode().replace("\r\n", "\n")))
+console.print(
+    Text.from_ansi("$ " + " ".join(command) + "\n\n" + shown.decode().replace("\r\n", "\n"))
+)
 console.save_svg(out, title="thresher")

@@ -1,8 +1,8 @@
 """thresher: pick the subset of an image+text pool that is worth fine-tuning a multimodal LLM on.
 
     import thresher
-    chosen = thresher.select("train.json", "clipper", "30%", images="images", model="Qwen/Qwen2.5-VL-7B-Instruct")
-    chosen.write("out/clipper30")
+    chosen = thresher.select("train.json", "clipper", "30%", images="images",
+    model="Qwen/Qwen2.5-VL-7B-Instruct") chosen.write("out/clipper30")
 
 Importing this imports no torch, ray or vllm; each name is loaded when it is first used.
 """
@@ -32,7 +32,9 @@ _WHERE = {
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        raise AttributeError(f"module 'thresher' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'thresher' has no attribute {name!r}; it has {', '.join(__all__)}"
+        )
     return getattr(importlib.import_module(_WHERE[name]), name)
 
 

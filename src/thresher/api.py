@@ -1,4 +1,5 @@
-"""`thresher.select`: the command's main job as one Python call. What it returns can be looked at, and written like the command does."""
+"""`thresher.select`: the command's main job as one Python call. What it returns can be looked at,
+and written like the command does."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ class Chosen:
     def __repr__(self) -> str:
         recipe, k, n = self.outcome.recipe, len(self), len(self.pool)
         model = f", model {shown(recipe.model)}" if recipe.model else ""
-        first = f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed {recipe.seed}{model}"
+        first = (
+            f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed "
+            f"{recipe.seed}{model}"
+        )
         aside = [f"{self.outcome.excluded:,} left out"] if self.outcome.excluded else []
         aside += [f"{len(self.outcome.notes)} in outcome.notes"] if self.outcome.notes else []
         return f"<Chosen: {first}{''.join('; ' + text for text in aside)}>"
@@ -51,9 +55,11 @@ class Chosen:
         return chosen_html(self.outcome, self.pool, self.config.settings, self)
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Everything that `thresher select --out` writes; a report that cannot be made is a warning.
+        """Everything that `thresher select --out` writes; a report that cannot be made is a
+        warning.
 
-        `overwrite`: replace the selection of another request, which is an error otherwise (ConfigError).
+        `overwrite`: replace the selection of another request, which is an error otherwise
+        (ConfigError).
         """
         from thresher.report import try_to_write
         from thresher.selection import folder as output
@@ -86,12 +92,14 @@ def select(
 
     `pool`: a file, or what `open_pool` gave. `model`: a folder, a hub id or `demo`; needed only
     by methods that ask one. Scores are stored and reused as
-    by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`). `validation`,
-    `on_leak` and `rounds` are for methods that aim at what the model gets wrong. `force`: go on with scores that mean nothing
-    (a judge that gives no probability to its answers). Raises the errors of `thresher.errors`.
+    by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`).
+    `validation`, `on_leak` and `rounds` are for methods that aim at what the model gets wrong.
+    `force`: go on with scores that mean nothing (a judge that gives no probability to its answers).
+    Raises the errors of `thresher.errors`.
 
     >>> import thresher
-    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images", model="demo")  # doctest: +SKIP
+    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images", model="demo")  #
+    doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
     from thresher.backends import resolve
@@ -109,8 +117,9 @@ def select(
     dedup = None if mixture is None else mixture.dedup
     if asks and model is None:
         raise ConfigError(
-            f"The method {chosen.name} works with a model, and none was named. Give model= a folder or a hub id such as "
-            "Qwen/Qwen2.5-VL-3B-Instruct; model='demo' is the built-in model: tiny, for trying things out."
+            f"The method {chosen.name} works with a model, and none was named. Give model= a "
+            "folder or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct; model='demo' is the built-in "
+            "model: tiny, for trying things out."
         )
     check_extras(chosen, model=model, asks=asks, dedup=dedup, rounds=rounds)
     columns.check(writes=bool(needs(chosen)))
@@ -136,7 +145,10 @@ def select(
         model=handle,
         store=columns,
         on_missing=on_missing,
-        roles={role: resolve(spec, cache=known, typed=f"{role}={spec}") for role, spec in further.items()},
+        roles={
+            role: resolve(spec, cache=known, typed=f"{role}={spec}")
+            for role, spec in further.items()
+        },
         mixture=mixture,
         target=target,
         on_leak=on_leak,

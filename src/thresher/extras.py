@@ -76,13 +76,17 @@ def require(extra: str, what: str) -> None:
     lacking = missing_modules(extra)
     if lacking:
         verb = "is" if len(lacking) == 1 else "are"
-        raise MissingExtra(f"{what} needs {', '.join(lacking)}, which {verb} not installed: {install_command(extra)}")
+        raise MissingExtra(
+            f"{what} needs {', '.join(lacking)}, which {verb} not installed: "
+            f"{install_command(extra)}"
+        )
     found = version_mismatches(extra)
     for one in found:
         if one.old:
             raise MissingExtra(
-                f"{what} needs {one.name} {one.bounds}, and {one.version} is installed, which is too old. Upgrade it "
-                f"({install_command(extra)}), or give thresher an environment of its own: uv tool install "
+                f"{what} needs {one.name} {one.bounds}, and {one.version} is installed, which is "
+                f"too old. Upgrade it ({install_command(extra)}), or give thresher an environment "
+                "of its own: uv tool install "
                 f'"thresher[{extra}]".'
             )
     for one in found:
@@ -120,7 +124,8 @@ def version_mismatches(extra: str) -> tuple[VersionMismatch, ...]:
             installed = metadata.version(requirement.name)
             version = Version(installed)
         except (metadata.PackageNotFoundError, InvalidVersion):
-            continue  # `missing_modules` reports absent packages; an invalid version cannot be compared
+            # `missing_modules` reports absent packages; an invalid version cannot be compared
+            continue
         if requirement.specifier.contains(version, prereleases=True):
             continue
         lower = [s for s in requirement.specifier if s.operator in (">=", ">", "==", "~=")]
@@ -140,7 +145,9 @@ def _requirements(extra: str) -> list[Requirement]:
         if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
             continue
         if requirement.name == "thresher":
-            found += [inner for further in sorted(requirement.extras) for inner in _requirements(further)]
+            found += [
+                inner for further in sorted(requirement.extras) for inner in _requirements(further)
+            ]
         else:
             found.append(requirement)
     return found

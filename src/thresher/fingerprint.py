@@ -1,8 +1,9 @@
-"""Identity of a frozen dataclass: sha256 of its canonical JSON. Two values with one fingerprint give the same numbers.
+"""Identity of a frozen dataclass: sha256 of its canonical JSON. Two values with one fingerprint
+give the same numbers.
 
-Covers the class's `kind`, its `version` and all fields, recursively, but not where the class lives: moving or renaming
-it keeps every stored score. Refuses what it does not know: a lossy guess here would make two different signals share a
-column.
+Covers the class's `kind`, its `version` and all fields, recursively, but not where the class lives:
+moving or renaming it keeps every stored score. Refuses what it does not know: a lossy guess here
+would make two different signals share a column.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 
 def canonical(value: Any) -> Any:
-    """A JSON value that is equal for equal identities. Raises TypeError for a type it does not know."""
+    """A JSON value that is equal for equal identities. Raises TypeError for a type it does not
+    know."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -33,18 +35,29 @@ def canonical(value: Any) -> Any:
         return {"map": {k: canonical(value[k]) for k in sorted(value)}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if not value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-            raise TypeError(f"{type(value).__qualname__} is not frozen: its identity could change after it was used")
+            raise TypeError(
+                f"{type(value).__qualname__} is not frozen: its identity could change after it "
+                "was used"
+            )
         # Its own: an inherited kind would make a class and its parent one.
         kind = vars(type(value)).get("kind")
         if not isinstance(kind, str) or not kind:
-            raise TypeError(f"{type(value).__qualname__} has no identity: give the class a `kind: ClassVar[str]`")
+            raise TypeError(
+                f"{type(value).__qualname__} has no identity: give the class a `kind: "
+                "ClassVar[str]`"
+            )
         out = {"kind": kind, "version": getattr(value, "version", 0)}
         skip = getattr(type(value), "not_identity", ())
         out["fields"] = {
-            f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip
+            f.name: canonical(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.name not in skip
         }
         return out
-    raise TypeError(f"{type(value).__qualname__} has no canonical form; use frozen dataclasses, tuples, numbers, text")
+    raise TypeError(
+        f"{type(value).__qualname__} has no canonical form; use frozen dataclasses, tuples, "
+        "numbers, text"
+    )
 
 
 def canonical_json(value: Any) -> str:

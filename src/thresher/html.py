@@ -121,7 +121,11 @@ def render_notebook_view(view: Callable[[], NotebookView], what: object) -> str:
     """Render a notebook cell as HTML. Never raises: errors are shown as text with `repr(what)`."""
     try:
         style = Markup(asset("notebook.css"))
-        return printable(environment().get_template("notebook.html.jinja").render(view=view(), style=style))
+        return printable(
+            environment().get_template("notebook.html.jinja").render(view=view(), style=style)
+        )
     except Exception as error:  # noqa: BLE001 - displaying a value must not stop a notebook
         reason = f"{type(error).__name__}: {error}"[:TEXT]
-        return printable(str(Markup("<p>{}</p><p>It cannot be displayed: {}</p>").format(repr(what), reason)))
+        return printable(
+            str(Markup("<p>{}</p><p>It cannot be displayed: {}</p>").format(repr(what), reason))
+        )

@@ -61,7 +61,10 @@ def json_reason(error: ValueError) -> str:
     """Why `json` rejected a text."""
     if isinstance(error, json.JSONDecodeError):
         if error.lineno > 1:
-            return f"{error.msg.removesuffix(' at')} at line {error.lineno}, character {error.colno - 1}"
+            return (
+                f"{error.msg.removesuffix(' at')} at line {error.lineno}, character "
+                f"{error.colno - 1}"
+            )
         return f"{error.msg.removesuffix(' at')} at character {error.pos}"
     if "int" in str(error).lower() and "digits" in str(error):  # sys.get_int_max_str_digits
         return "a whole number of more than 4,300 digits"
@@ -129,7 +132,9 @@ def parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise ParseError(where + (error.problem or error.context or "it cannot be parsed")) from error
+        raise ParseError(
+            where + (error.problem or error.context or "it cannot be parsed")
+        ) from error
     except yaml.YAMLError as error:  # characters that YAML does not take
         raise ParseError(" ".join(str(error).split())[:300]) from error
     except ParseError:
@@ -142,7 +147,8 @@ def _limit(events: Any) -> None:
     """Raises ParseError for a document too deep, or too large once its aliases are expanded."""
     import yaml
 
-    open_collections: list[tuple[str | None, int]] = []  # each open collection's anchor, and values before
+    # each open collection's anchor, and values before
+    open_collections: list[tuple[str | None, int]] = []
     sizes: dict[str, int] = {}  # anchor -> number of values
     nodes = 0
     for event in events:
@@ -168,4 +174,6 @@ def _limit(events: Any) -> None:
             if anchor:
                 sizes[anchor] = nodes - before + 1
         if nodes > MAX_YAML_NODES:
-            raise ParseError(f"more than {MAX_YAML_NODES:,} values once its aliases (*name) are expanded")
+            raise ParseError(
+                f"more than {MAX_YAML_NODES:,} values once its aliases (*name) are expanded"
+            )

@@ -183,7 +183,8 @@ class ModelIdentity:
 
     @classmethod
     def unresolved(cls, role: str) -> ModelIdentity:
-        """A model known by its role only: enough to read off a method's signals what it needs; never computed with."""
+        """A model known by its role only: enough to read off a method's signals what it needs;
+        never computed with."""
         return cls(f"unresolved:{role}", "unresolved", "", "")
 
 
@@ -236,7 +237,10 @@ def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
     if not isinstance(model, TrainedModel):
         return {}
     taught = {} if model.lessons is None else model.lessons.inputs()
-    return {"trained_on": model.rows, **{f"taught_{name}": signal for name, signal in taught.items()}}
+    return {
+        "trained_on": model.rows,
+        **{f"taught_{name}": signal for name, signal in taught.items()},
+    }
 
 
 class Lessons(Protocol):
@@ -331,7 +335,8 @@ class CheckedSignal(RowSignal, Protocol):
 
 @runtime_checkable
 class SharedSignal(RowSignal, Protocol):
-    """A row signal that others are asked together with: one pass over a row answers all of them, each keeps its own column.
+    """A row signal that others are asked together with: one pass over a row answers all of them,
+    each keeps its own column.
 
     Signals asked together have the same inputs, so that a row has one key in all their columns.
     """
@@ -347,12 +352,14 @@ class SharedSignal(RowSignal, Protocol):
         backend: Any,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        """As `rows`, for all of `signals` (this one among them): one `Scored` each, in their order, of the same index."""
+        """As `rows`, for all of `signals` (this one among them): one `Scored` each, in their order,
+        of the same index."""
 
 
 @runtime_checkable
 class PartSignal(RowSignal, Protocol):
-    """A row signal computed for some rows only. For others floats are NaN, texts "", the rest zero."""
+    """A row signal computed for some rows only. For others floats are NaN, texts "", the rest
+    zero."""
 
     @property
     def among(self) -> Signal:
@@ -374,7 +381,8 @@ class PoolSignal(Signal, Protocol):
 
 @dataclass(frozen=True)
 class Query:
-    """A question appended to a prompt, and the candidate answers whose log-probability is computed."""
+    """A question appended to a prompt, and the candidate answers whose log-probability is
+    computed."""
 
     kind: ClassVar[str] = "query"
 
@@ -387,8 +395,8 @@ class Query:
     are then an error. True: the sum over all its tokens and, with `end`, the end token if the
     template has one."""
     end: bool = True
-    """Only with `whole`. False: the probability that the model's answer begins with this one, rather
-    than equals it."""
+    """Only with `whole`. False: the probability that the model's answer begins with this one,
+    rather than equals it."""
 
 
 # ---------------------------------------------------------------------- columns
@@ -470,8 +478,8 @@ class Budget:
         k = self._requested(n)
         if k > n:
             raise ConfigError(
-                f"--budget {self.text} asks for more rows than the pool has ({n:,}). "
-                f"Give at most {n}, or a share such as 30%."
+                f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most "
+                f"{n}, or a share such as 30%."
             )
         return k
 
@@ -486,7 +494,9 @@ class Budget:
             scale = 10 ** len(decimals)
             share = int(whole + decimals)  # exact integer arithmetic: no binary fractions
             if not 0 < share <= 100 * scale:
-                raise ConfigError(f"--budget {self.text}: a share must be above 0% and at most 100%.")
+                raise ConfigError(
+                    f"--budget {self.text}: a share must be above 0% and at most 100%."
+                )
             return max(n * share // (100 * scale), 1)
         if re.fullmatch(r"\d+", text):
             k = int(text)
@@ -503,8 +513,8 @@ class Budget:
         except ValueError:
             pass
         raise ConfigError(
-            f"--budget {self.text} is not a budget. Give a share such as 30%, a number of rows such as 20000, "
-            f"or tokens such as 20Mtok.{hint}"
+            f"--budget {self.text} is not a budget. Give a share such as 30%, a number of rows "
+            f"such as 20000, or tokens such as 20Mtok.{hint}"
         )
 
 
@@ -535,7 +545,10 @@ class Selection:
 
     def __repr__(self) -> str:
         notes = f"; {len(self.notes)} in notes" if self.notes else ""
-        return f"<Selection: {len(self.rows):,} rows; reasons: {', '.join(self.reason) or 'none'}{notes}>"
+        return (
+            f"<Selection: {len(self.rows):,} rows; reasons: "
+            f"{', '.join(self.reason) or 'none'}{notes}>"
+        )
 
 
 @dataclass(frozen=True)
@@ -566,10 +579,11 @@ class OfTarget:
 
 
 class Method(Protocol):
-    """A frozen dataclass whose fields are the method's own settings (`--set key=value`), typed and with defaults.
+    """A frozen dataclass whose fields are the method's own settings (`--set key=value`), typed and
+    with defaults.
 
-    Optional: `explain(evidence) -> Explanation` (`thresher.methods.explanation`), which puts the reasons of a
-    selection into words and says what the report draws.
+    Optional: `explain(evidence) -> Explanation` (`thresher.methods.explanation`), which puts the
+    reasons of a selection into words and says what the report draws.
     """
 
     name: ClassVar[str]
@@ -577,13 +591,15 @@ class Method(Protocol):
     summary: ClassVar[str]
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal | OfTarget]:
-        """The columns that `select` reads, by the names under which it finds them. Raises ConfigError."""
+        """The columns that `select` reads, by the names under which it finds them. Raises
+        ConfigError."""
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         """At most `budget` rows, best first.
 
         columns: of the rows of the pool that can be selected.
         budget: rows to select, at least 0.
-        target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`: int64, rows in its
+        target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`:
+        int64, rows in its
             file. None where the method marks none.
         """

@@ -1,12 +1,15 @@
-"""The slow, obvious way to score one row, to hold the fast one against: official processor, one row, one full pass.
+"""The slow, obvious way to score one row, to hold the fast one against: official processor, one
+row, one full pass.
 
-Shares no code with `thresher.backends.hf`. Where an answer stands is found without marks and without the tokenizer's
-offsets: the conversation is rendered again with a snowman before and after each answer, and the first character that
-changes is the border. Which tokens an answer has is found by spelling out every token in bytes and counting; that the
-bytes add up to the rendered text is checked on every call, so a wrong count cannot pass.
+Shares no code with `thresher.backends.hf`. Where an answer stands is found without marks and
+without the tokenizer's
+offsets: the conversation is rendered again with a snowman before and after each answer, and the
+first character that changes is the border. Which tokens an answer has is found by spelling out
+every token in bytes and counting; that the bytes add up to the rendered text is checked on every
+call, so a wrong count cannot pass.
 
-A token that straddles an answer's border is an answer token (LLaVA's "▁T" in "ASSISTANT: Teal."); the template's own
-tokens and the end-of-turn token are not.
+A token that straddles an answer's border is an answer token (LLaVA's "▁T" in "ASSISTANT: Teal.");
+the template's own tokens and the end-of-turn token are not.
 """
 
 from __future__ import annotations
@@ -24,17 +27,20 @@ from tokenizers.pre_tokenizers import ByteLevel as ByteLevelPieces
 from thresher.types import ImageRef, Sample
 
 Messages = list[dict[str, Any]]
-DATE = "26 Jul 2024"  # Llama-3.2-Vision writes a date into conversations without images; today's would change scores
+# Llama-3.2-Vision writes a date into conversations without images; today's would change scores
+DATE = "26 Jul 2024"
 _SNOWMAN = "☃"
 
 
-# ------------------------------------------------------------------------------------------------ messages
+# ----------------------------------------------------------------------------------------- messages
 
 
 def messages_of(sample: Sample) -> Messages:
-    """A sample's turns in the form chat templates take: images and texts in order, as the user placed them.
+    """A sample's turns in the form chat templates take: images and texts in order, as the user
+    placed them.
 
-    One newline directly before or after a placeholder only separates it from the text, and is dropped.
+    One newline directly before or after a placeholder only separates it from the text, and is
+    dropped.
     """
     messages: Messages = []
     for turn in sample.turns:
@@ -53,14 +59,19 @@ def images_of(sample: Sample, load_image: Callable[[ImageRef], Image.Image]) -> 
 
 
 def one_conversation(demonstration: Messages, query: Messages) -> Messages:
-    """The query's turns after the demonstration's. One system turn, in front: the query's, else the demonstration's."""
-    system = [m for m in query if m["role"] == "system"] or [m for m in demonstration if m["role"] == "system"]
+    """The query's turns after the demonstration's. One system turn, in front: the query's, else the
+    demonstration's."""
+    system = [m for m in query if m["role"] == "system"] or [
+        m for m in demonstration if m["role"] == "system"
+    ]
     return system + [m for m in demonstration + query if m["role"] != "system"]
 
 
 def render(processor: Any, messages: Messages) -> str:
     """The conversation as the chat template writes it, one placeholder an image."""
-    return str(processor.apply_chat_template(messages, tokenize=False, **_template_settings(processor)))
+    return str(
+        processor.apply_chat_template(messages, tokenize=False, **_template_settings(processor))
+    )
 
 
 def _template_settings(processor: Any) -> dict[str, str]:
@@ -69,14 +80,15 @@ def _template_settings(processor: Any) -> dict[str, str]:
 
 
 def _for_template(processor: Any, messages: Messages) -> Messages:
-    """Llama-3.2's template prints a system turn's list as Python would; there, and only there, it gets plain text."""
+    """Llama-3.2's template prints a system turn's list as Python would; there, and only there, it
+    gets plain text."""
     if messages[0]["role"] != "system" or "[{'type'" not in render(processor, messages):
         return messages
     text = "".join(part["text"] for part in messages[0]["content"])
     return [{"role": "system", "content": text}, *messages[1:]]
 
 
-# ------------------------------------------------------------------------------------------------ answers
+# ------------------------------------------------------------------------------------------ answers
 
 
 def _answers(messages: Messages, first: int) -> list[tuple[int, int]]:
@@ -98,7 +110,9 @@ def _with_text(messages: Messages, where: tuple[int, int], text: str) -> Message
 
 
 def _first_difference(a: str, b: str) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
 
 
 def answer_spans(processor: Any, messages: Messages, first: int = 0) -> list[tuple[int, int]]:
@@ -108,15 +122,22 @@ def answer_spans(processor: Any, messages: Messages, first: int = 0) -> list[tup
     spans = []
     for where in _answers(messages, first):
         text = messages[where[0]]["content"][where[1]]["text"]
-        start = _first_difference(rendered, render(processor, _with_text(messages, where, _SNOWMAN + text)))
-        end = _first_difference(rendered, render(processor, _with_text(messages, where, text + _SNOWMAN)))
+        start = _first_difference(
+            rendered, render(processor, _with_text(messages, where, _SNOWMAN + text))
+        )
+        end = _first_difference(
+            rendered, render(processor, _with_text(messages, where, text + _SNOWMAN))
+        )
         assert rendered[start:end] in (text, text.strip()), (text, rendered[start:end])
         spans.append((start, end))
     return spans
 
 
-def _expanded(rendered: str, spans: list[tuple[int, int]], replaced: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """The text that is tokenized, in pieces: (text, is it an answer). Images stand as their own tokens."""
+def _expanded(
+    rendered: str, spans: list[tuple[int, int]], replaced: list[dict[str, Any]]
+) -> list[tuple[str, bool]]:
+    """The text that is tokenized, in pieces: (text, is it an answer). Images stand as their own
+    tokens."""
     pieces: list[tuple[str, bool]] = []
 
     def template(start: int, end: int) -> None:
@@ -138,7 +159,8 @@ def _expanded(rendered: str, spans: list[tuple[int, int]], replaced: list[dict[s
 
 
 def token_bytes(tokenizer: Any, token_id: int) -> bytes:
-    """What one token spells, in UTF-8: byte-level (GPT-2 style) or SentencePiece style (with `▁` and `<0x0A>`)."""
+    """What one token spells, in UTF-8: byte-level (GPT-2 style) or SentencePiece style (with `▁`
+    and `<0x0A>`)."""
     added = tokenizer.added_tokens_decoder.get(token_id)
     if added is not None:
         return str(added.content).encode()
@@ -151,15 +173,22 @@ def token_bytes(tokenizer: Any, token_id: int) -> bytes:
 
 
 def _byte_of_letter() -> dict[str, int]:
-    """GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100 on, in order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100
+    on, in order."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     rest = [b for b in range(256) if b not in printable]
     table = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(rest)}
     assert sorted(table) == sorted(ByteLevelPieces.alphabet())
     return table
 
 
-def answer_positions(tokenizer: Any, ids: Sequence[int], pieces: list[tuple[str, bool]]) -> list[int]:
+def answer_positions(
+    tokenizer: Any, ids: Sequence[int], pieces: list[tuple[str, bool]]
+) -> list[int]:
     """Positions of the tokens that hold at least one byte of an answer."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     written = b""
@@ -173,7 +202,10 @@ def answer_positions(tokenizer: Any, ids: Sequence[int], pieces: list[tuple[str,
     # Before the text, a tokenizer may put its begin token and Llama 2's extra space.
     front = len(whole) - len(written)
     begin = (tokenizer.bos_token or "").encode()
-    assert whole[front:] == written and whole[:front] in (b"", b" ", begin, begin + b" "), (whole, written)
+    assert whole[front:] == written and whole[:front] in (b"", b" ", begin, begin + b" "), (
+        whole,
+        written,
+    )
     positions, at = [], -front
     for position, spelled in enumerate(spelled_tokens):
         if any(is_answer[max(at, 0) : max(at + len(spelled), 0)]):
@@ -182,7 +214,7 @@ def answer_positions(tokenizer: Any, ids: Sequence[int], pieces: list[tuple[str,
     return positions
 
 
-# ------------------------------------------------------------------------------------------------ scores
+# ------------------------------------------------------------------------------------------- scores
 
 
 def reference_rows(
@@ -190,10 +222,14 @@ def reference_rows(
 ) -> dict[str, Any]:
     """Score one conversation. Only assistant texts from message `first` on count as answers.
 
-    - `input_ids`: list of int, as the official processor gives them; `inputs`: all it gives, as tensors of one row
-    - `answer_positions`: list of int, ascending; `answer_texts`: what each answer's tokens were found from
-    - `logprobs`: float list [len(input_ids)], nats; NaN where there is nothing to predict (the first token)
-    - `argmax`: int list [len(input_ids)], the token that the model would have put there; -1 for the first
+    - `input_ids`: list of int, as the official processor gives them; `inputs`: all it gives, as
+      tensors of one row
+    - `answer_positions`: list of int, ascending; `answer_texts`: what each answer's tokens were
+      found from
+    - `logprobs`: float list [len(input_ids)], nats; NaN where there is nothing to predict (the
+      first token)
+    - `argmax`: int list [len(input_ids)], the token that the model would have put there; -1 for the
+      first
     - `nll`: mean of -logprobs over answer tokens, nats (NaN without any); `tokens`: how many
     - `greedy_match`: whether every answer token is its argmax (False without any)
     """
@@ -201,7 +237,10 @@ def reference_rows(
     filled = [
         {
             **m,
-            "content": [{"type": "image", "image": next(waiting)} if p["type"] == "image" else p for p in m["content"]],
+            "content": [
+                {"type": "image", "image": next(waiting)} if p["type"] == "image" else p
+                for p in m["content"]
+            ],
         }
         for m in messages
     ]
@@ -221,7 +260,11 @@ def reference_rows(
     rendered = render(processor, messages)
     spans = answer_spans(processor, messages, first)
     # Llama-3.2-Vision has no such notes: its images stay one token each.
-    replaced = noted["text_replacement_offsets"][0] if images and "text_replacement_offsets" in noted else []
+    replaced = (
+        noted["text_replacement_offsets"][0]
+        if images and "text_replacement_offsets" in noted
+        else []
+    )
     positions = answer_positions(processor.tokenizer, ids, _expanded(rendered, spans, replaced))
 
     with torch.no_grad():
@@ -229,7 +272,8 @@ def reference_rows(
     table = torch.log_softmax(logits, dim=-1).double()
     logprobs, argmax = [math.nan], [-1]
     for position in range(1, len(ids)):
-        predictable = ids[position] < table.shape[1]  # Llama-3.2-Vision's image token cannot be predicted
+        # Llama-3.2-Vision's image token cannot be predicted
+        predictable = ids[position] < table.shape[1]
         logprobs.append(float(table[position - 1, ids[position]]) if predictable else math.nan)
         argmax.append(int(table[position - 1].argmax()))
     return {
@@ -253,7 +297,8 @@ def reference_one_shot(
     query: Messages,
     query_images: Sequence[Image.Image],
 ) -> dict[str, Any]:
-    """Score the query's answers after a demonstration, both in one conversation; the demonstration's never count."""
+    """Score the query's answers after a demonstration, both in one conversation; the
+    demonstration's never count."""
     whole = one_conversation(demonstration, query)
     asked = sum(m["role"] != "system" for m in query)
     images = [*demonstration_images, *query_images]
@@ -267,4 +312,7 @@ def _row(ids: Any) -> list[int]:
 
 
 def _as_dtype(inputs: Any, dtype: torch.dtype) -> dict[str, Any]:
-    return {k: v.to(dtype) if torch.is_tensor(v) and v.is_floating_point() else v for k, v in inputs.items()}
+    return {
+        k: v.to(dtype) if torch.is_tensor(v) and v.is_floating_point() else v
+        for k, v in inputs.items()
+    }

@@ -1,4 +1,5 @@
-"""Vectors of whole rows: the model's own last hidden states, in three parts, and company changes nothing."""
+"""Vectors of whole rows: the model's own last hidden states, in three parts, and company changes
+nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +43,10 @@ def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
     ids, answers = np.array(told["input_ids"]), told["answer_positions"]
     part = np.where(ids[: answers[-1] + 1] == backend.forward.image_token_id, 0, 1)
     part[answers] = 2
-    means = [states[np.flatnonzero(part == k)].mean(0) if (part == k).any() else states[0] * 0 for k in range(3)]
+    means = [
+        states[np.flatnonzero(part == k)].mean(0) if (part == k).any() else states[0] * 0
+        for k in range(3)
+    ]
     return torch.stack([m / m.norm().clamp(min=1e-12) for m in means]).numpy()
 
 
@@ -55,7 +59,9 @@ def test_they_are_the_models_own_states(tiny: Loaded, backend: HFBackend) -> Non
         assert there.tolist() == pytest.approx([float(bool(row.images)), 1, 1], abs=1e-5)
 
 
-def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_order_and_block_change_no_bit(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = some_rows(30, seed=7)
     want = vectors(backend, rows)
     order = random.Random(0).sample(range(30), 30)
@@ -74,7 +80,11 @@ def test_each_part_hears_its_own(backend: HFBackend) -> None:
         ask("what is there", "red cats", "2"),
     ]
     base, answer, question, picture = vectors(backend, rows)
-    same = [np.allclose(a, b, atol=1e-5) for other in (answer, question) for a, b in zip(base, other, strict=True)]
+    same = [
+        np.allclose(a, b, atol=1e-5)
+        for other in (answer, question)
+        for a, b in zip(base, other, strict=True)
+    ]
     assert same == [True, True, False, True, False, False]
     assert not any(np.allclose(a, b, atol=1e-5) for a, b in zip(base, picture, strict=True))
 

@@ -1,4 +1,5 @@
-"""Greedy answers and likelihoods of candidates: as the model's own `generate` and a plain pass say, batched or alone."""
+"""Greedy answers and likelihoods of candidates: as the model's own `generate` and a plain pass say,
+batched or alone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def opened(folder: str) -> HFBackend:
 
 @pytest.fixture
 def backend(tiny: Loaded) -> Iterator[HFBackend]:
-    """One backend an architecture for the whole file: opening checks itself, which takes longer than most tests here."""
+    """One backend an architecture for the whole file: opening checks itself, which takes longer
+    than most tests here."""
     found = opened(str(tiny.folder))
     forward = found.forward
     kept = (forward.batch_tokens, forward.reuses_prefix, forward.workers)
@@ -41,7 +43,8 @@ def backend(tiny: Loaded) -> Iterator[HFBackend]:
 
 
 def question_of(sample: Sample) -> Sample:
-    """The turns before the last answer, and their images (the reference shares no code with the product)."""
+    """The turns before the last answer, and their images (the reference shares no code with the
+    product)."""
     turns = list(sample.turns)
     while turns[-1].role != "assistant":
         turns.pop()
@@ -51,21 +54,30 @@ def question_of(sample: Sample) -> Sample:
 
 def official_inputs(tiny: Loaded, sample: Sample, pictures: Pictures) -> Any:
     messages = messages_of(sample)
-    if "[{'type'" in render(tiny.processor, messages):  # Llama-3.2 takes a system turn as plain text
+    # Llama-3.2 takes a system turn as plain text
+    if "[{'type'" in render(tiny.processor, messages):
         messages[0]["content"] = messages[0]["content"][0]["text"]
     date = {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
-    text = tiny.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **date)
+    text = tiny.processor.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, **date
+    )
     images = [pictures.load_image(ref) for ref in sample.images]
     bos = tiny.processor.tokenizer.bos_token
     special = not (bos and text.startswith(bos))
     return tiny.processor(
-        text=[text], images=[images] if images else None, return_tensors="pt", add_special_tokens=special
+        text=[text],
+        images=[images] if images else None,
+        return_tensors="pt",
+        add_special_tokens=special,
     )
 
 
 @torch.inference_mode()
-def official_answer(tiny: Loaded, sample: Sample, pictures: Pictures, stops: list[int]) -> tuple[list[int], float]:
-    """Greedy tokens without the end token, and the smallest lead of the chosen token over the next one."""
+def official_answer(
+    tiny: Loaded, sample: Sample, pictures: Pictures, stops: list[int]
+) -> tuple[list[int], float]:
+    """Greedy tokens without the end token, and the smallest lead of the chosen token over the next
+    one."""
     inputs = official_inputs(tiny, sample, pictures)
     out = tiny.model.generate(
         **inputs,
@@ -82,11 +94,13 @@ def official_answer(tiny: Loaded, sample: Sample, pictures: Pictures, stops: lis
     return [t for t in new if t not in stops], lead
 
 
-def generated(backend: HFBackend, rows: list[Sample], pool: Any = None) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+def generated(
+    backend: HFBackend, rows: list[Sample], pool: Any = None
+) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     return collect(backend.generate(rows, pool or Pictures(), NEW), len(rows))
 
 
-# ------------------------------------------------------------------------------------------------ text
+# --------------------------------------------------------------------------------------------- text
 
 
 def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
@@ -101,7 +115,10 @@ def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
         if lead < 1e-4:  # rounding may decide: nothing to compare
             continue
         sure += 1
-        assert values["text"][i] == tiny.processor.tokenizer.decode(want, skip_special_tokens=True).strip(), row
+        assert (
+            values["text"][i]
+            == tiny.processor.tokenizer.decode(want, skip_special_tokens=True).strip()
+        ), row
         assert values["tokens"][i] == len(want)
         assert values["finished"][i] == (len(want) < NEW)
     assert sure >= 12
@@ -109,7 +126,8 @@ def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
 
 
 def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the text alone: no logit may differ in a bit, or a tie would be decided by the company."""
+    """Not the text alone: no logit may differ in a bit, or a tie would be decided by the
+    company."""
     rows = some_rows(20, seed=22)
     seen: list[bytes] = []
     real = torch.Tensor.argmax
@@ -127,7 +145,9 @@ def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) 
     random.Random(0).shuffle(order)
     for i in order:
         alone, _ = generated(backend, [rows[i]])
-        assert {k: v[0] for k, v in alone.items()} == {k: v[i] for k, v in together.items()}, rows[i]
+        assert {k: v[0] for k, v in alone.items()} == {k: v[i] for k, v in together.items()}, rows[
+            i
+        ]
     assert set(seen) <= batched
 
 
@@ -142,19 +162,24 @@ def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.Monk
 
 
 def test_rows_end_at_different_steps(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some token that some rows write first, and some later, becomes the end token: rows leave the batch one by one."""
+    """Some token that some rows write first, and some later, becomes the end token: rows leave the
+    batch one by one."""
     rows = some_rows(24, seed=24)
     ids = token_ids(backend, rows)
 
     def lengths(ends: set[int]) -> list[int]:
-        return [next((at for at, token in enumerate(answer) if token in ends), NEW) for answer in ids]
+        return [
+            next((at for at, token in enumerate(answer) if token in ends), NEW) for answer in ids
+        ]
 
     tokens = sorted({token for answer in ids for token in answer})
     ends: set[int] = set()
     for _ in range(3):
         ends.add(max(tokens, key=lambda t: len(set(lengths({*ends, t})))))
     assert len(set(lengths(ends))) >= 3
-    monkeypatch.setattr("thresher.backends.hf.generate.stop_tokens", lambda model, encoder: frozenset(ends))
+    monkeypatch.setattr(
+        "thresher.backends.hf.generate.stop_tokens", lambda model, encoder: frozenset(ends)
+    )
     cut, _ = generated(backend, rows)
     assert cut["tokens"].tolist() == lengths(ends)
     assert cut["finished"].tolist() == [n < NEW for n in lengths(ends)]
@@ -176,7 +201,10 @@ def token_ids(backend: HFBackend, rows: list[Sample]) -> list[list[int]]:
 
 
 def test_the_answer_of_the_file_is_not_seen(backend: HFBackend) -> None:
-    rows = [ask("What is it?", answer, "1") for answer in ("A cat.", "Something else entirely, and longer.")]
+    rows = [
+        ask("What is it?", answer, "1")
+        for answer in ("A cat.", ("Something else entirely, and longer."))
+    ]
     values, _ = generated(backend, rows)
     assert values["text"][0] == values["text"][1]
 
@@ -184,7 +212,9 @@ def test_the_answer_of_the_file_is_not_seen(backend: HFBackend) -> None:
 def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBackend) -> None:
     def chat(first: str, last: str, *more: Turn) -> Sample:
         row = ask("What is it?", first, "1")
-        return Sample("0", (*row.turns, Turn("user", "Sure?"), Turn("assistant", last), *more), row.images)
+        return Sample(
+            "0", (*row.turns, Turn("user", "Sure?"), Turn("assistant", last), *more), row.images
+        )
 
     rows = [
         chat("A cat.", "Yes."),
@@ -206,13 +236,20 @@ def test_images_are_seen_once(backend: HFBackend) -> None:
 
 def test_failures_are_data(backend: HFBackend) -> None:
     good = ask("What?", "A cat.", "1")
-    rows = [good, ask("What?", "A cat.", "broken"), ask("word " * 20000, "Yes."), ask("What\x00?", "No.")]
+    rows = [
+        good,
+        ask("What?", "A cat.", "broken"),
+        ask("word " * 20000, "Yes."),
+        ask("What\x00?", "No."),
+    ]
     values, errors = generated(backend, rows)
     assert sorted(errors) == [1, 2, 3] and "truncated" in errors[1] and "too long" in errors[2]
     assert values["text"][0] == generated(backend, [good])[0]["text"][0]
 
 
-def test_out_of_memory_halves_the_batch(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [ask("What is it?", "Yes.", str(i % 4)) for i in range(6)]
     want, _ = generated(backend, rows)
     real = type(backend.forward)._position_ids
@@ -227,7 +264,9 @@ def test_out_of_memory_halves_the_batch(backend: HFBackend, monkeypatch: pytest.
     assert not errors and got["text"].tolist() == want["text"].tolist()
 
 
-def test_exact_lengths_give_the_same_text(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_lengths_give_the_same_text(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a model with sliding windows gets: prompts of one exact length, no padding, no mask."""
     rows = some_rows(16, seed=25)
     want, _ = generated(backend, rows)
@@ -252,15 +291,18 @@ def test_which_layers_skip_padding() -> None:
     assert skips_padding(Config(sliding_window=4096, use_sliding_window=False))
 
 
-# ------------------------------------------------------------------------------------------------ candidates
+# --------------------------------------------------------------------------------------- candidates
 
 
 OPTIONS = ("Yes.", "No.", "A red cat on a mat.", "12")
 
 
 @torch.inference_mode()
-def plain_scores(backend: HFBackend, tiny: Loaded, row: Sample, stops: frozenset[int]) -> list[float]:
-    """Each candidate as a row of its own, one plain pass without any cache: the sum over its tokens and its end token."""
+def plain_scores(
+    backend: HFBackend, tiny: Loaded, row: Sample, stops: frozenset[int]
+) -> list[float]:
+    """Each candidate as a row of its own, one plain pass without any cache: the sum over its tokens
+    and its end token."""
     out = []
     pictures = Pictures()
     for text in OPTIONS:
@@ -291,10 +333,13 @@ def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> 
     assert len(np.unique(values["margin"])) == 10, "the likelihoods depend on the rows"
 
 
-def test_choice_does_not_depend_on_company(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_does_not_depend_on_company(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = some_rows(14, seed=27)
     want, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
-    for tokens, block in ((96, 2048), (4096, 7)):  # 7: candidates of a row fall into different blocks
+    # 7: candidates of a row fall into different blocks
+    for tokens, block in ((96, 2048), (4096, 7)):
         backend.forward.batch_tokens = tokens
         monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         got, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
@@ -303,7 +348,10 @@ def test_choice_does_not_depend_on_company(backend: HFBackend, monkeypatch: pyte
 
 
 def test_choice_encodes_a_prompt_once(tiny: Loaded, backend: HFBackend) -> None:
-    rows = [ask("What is it, and what is there on the mat of the red cat?", "Yes.", str(i)) for i in range(6)]
+    rows = [
+        ask("What is it, and what is there on the mat of the red cat?", "Yes.", str(i))
+        for i in range(6)
+    ]
     before = backend.forward.tokens
     collect(backend.choice(rows, [OPTIONS] * 6, Pictures()), 6)
     shared = backend.forward.tokens - before

@@ -1,4 +1,5 @@
-"""The fast backend against the slow reference: same tokens, same losses, for every architecture and shape of row."""
+"""The fast backend against the slow reference: same tokens, same losses, for every architecture and
+shape of row."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ def collect(pieces: Iterator[Scored], n: int) -> tuple[dict[str, np.ndarray], di
     return values, errors
 
 
-# ------------------------------------------------------------------------------------------------ against the reference
+# ---------------------------------------------------------------------------- against the reference
 
 
 def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None:
@@ -127,7 +128,9 @@ def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None
         want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
         assert values["tokens"][i] == want["tokens"], row
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), row
-        assert values["greedy_match"][i] == (want["greedy_match"] and ends_as_said(backend, want)), row
+        assert values["greedy_match"][i] == (
+            want["greedy_match"] and ends_as_said(backend, want)
+        ), row
 
 
 def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
@@ -138,8 +141,11 @@ def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("question", ["What is there?", "How many cats are red?"])
-def test_an_answer_that_the_model_only_begins_with_is_no_match(backend: HFBackend, question: str) -> None:
-    """The model's own next token as the answer: a match only if the token that it would say then ends an answer."""
+def test_an_answer_that_the_model_only_begins_with_is_no_match(
+    backend: HFBackend, question: str
+) -> None:
+    """The model's own next token as the answer: a match only if the token that it would say then
+    ends an answer."""
     pictures = Pictures()
     row = Sample('"a"', (Turn("user", question), Turn("assistant", "x")), ())
     (made,) = backend.prepare([conversation(row)], range(1), pictures, False).rows
@@ -160,7 +166,9 @@ def test_an_answer_that_the_model_only_begins_with_is_no_match(backend: HFBacken
     (said,) = matching([matches(t, None) for t in words])
     (then,) = matching([matches(words[said], Ends(((start,),), frozenset({t}))) for t in words])
     other = frozenset(words) - {words[then]}
-    assert matching([matches(words[said], Ends(((start,),), stops)) for stops in (other, frozenset(words))]) == [1]
+    assert matching(
+        [matches(words[said], Ends(((start,),), stops)) for stops in (other, frozenset(words))]
+    ) == [1]
 
 
 def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -> None:
@@ -177,11 +185,15 @@ def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -
 def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: bool) -> None:
     if reuse and not backend.reuses_prefix:
         assert tiny.name == "mllama"
-        pytest.skip("Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences always run")
+        pytest.skip(
+            "Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences "
+            "always run"
+        )
     backend.forward.reuses_prefix = reuse
     queries, pictures = some_rows(24, seed=3), Pictures()
     demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
-    if tiny.name == "llava_onevision":  # encodes a lone image otherwise: see test_a_lone_image_is_encoded_as_in_company
+    # encodes a lone image otherwise: see test_a_lone_image_is_encoded_as_in_company
+    if tiny.name == "llava_onevision":
         queries = [q for q in queries if len(q.images) != 0]
         demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
     values, errors = collect(backend.one_shot(queries, demos, pictures), len(queries))
@@ -200,7 +212,10 @@ def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: boo
 
 def test_reuse_and_whole_sequences_agree(backend: HFBackend) -> None:
     if not backend.reuses_prefix:
-        pytest.skip("Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences always run")
+        pytest.skip(
+            "Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences "
+            "always run"
+        )
     queries, demos = some_rows(40, seed=5), some_rows(5, seed=6) * 8
     before = backend.forward.tokens
     fast, _ = collect(backend.one_shot(queries, demos, Pictures()), 40)
@@ -216,20 +231,25 @@ def test_only_mllama_runs_whole_sequences(tiny: Loaded, backend: HFBackend) -> N
 
 
 def test_a_lone_image_is_encoded_as_in_company(tiny: Loaded, backend: HFBackend) -> None:
-    """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the same ones."""
+    """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the
+    same ones."""
     row, pictures = ask("What?", "A cat.", "1"), Pictures()
     alone = backend.prepare([conversation(row)], range(1), pictures, False).rows[0]
     company = backend.prepare([conversation(row)], range(1), pictures, True).rows[0]
-    two = backend.prepare([conversation(ask("What?", "A cat.", "1", "1"))], range(1), pictures, False).rows[0]
+    two = backend.prepare(
+        [conversation(ask("What?", "A cat.", "1", "1"))], range(1), pictures, False
+    ).rows[0]
     count = [int((r.ids == backend.encoder.image_token_id).sum()) for r in (alone, company, two)]
     assert count[2] == 2 * count[1]
     assert (count[0] != count[1]) == (tiny.name == "llava_onevision") == backend.shrinks_images
 
 
-# ------------------------------------------------------------------------------------------------ no row depends on its company
+# -------------------------------------------------------------------- no row depends on its company
 
 
-def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_order_and_block_change_no_bit(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, demos = some_rows(60, seed=7), some_rows(6, seed=8) * 10
     backend.forward.batch_tokens = 4096
     want = collect(backend.answer_loss(rows, Pictures()), 60)[0]["nll"]
@@ -243,7 +263,9 @@ def test_batch_size_order_and_block_change_no_bit(backend: HFBackend, monkeypatc
         monkeypatch.setattr("thresher.backends.hf.blocks.PIXEL_BUDGET", pixels)
         got = collect(backend.answer_loss([rows[i] for i in order], Pictures()), 60)[0]["nll"]
         assert got.tobytes() == want[order].tobytes()
-        got = collect(backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Pictures()), 60)[0]["nll"]
+        got = collect(
+            backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Pictures()), 60
+        )[0]["nll"]
         assert got.tobytes() == want_one[order].tobytes()
 
 
@@ -255,10 +277,12 @@ def test_two_cores_change_no_bit(backend: HFBackend) -> None:
     assert collect(backend.answer_loss(rows, Pictures()), 40)[0]["nll"].tobytes() == want.tobytes()
 
 
-# ------------------------------------------------------------------------------------------------ nothing is computed twice
+# ------------------------------------------------------------------------ nothing is computed twice
 
 
-def test_an_image_passes_the_tower_once_for_all_its_rows(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_passes_the_tower_once_for_all_its_rows(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, pictures = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)], Pictures()
     vision, passed = backend.forward.vision, []
     assert vision is not None
@@ -269,7 +293,7 @@ def test_an_image_passes_the_tower_once_for_all_its_rows(backend: HFBackend, mon
     assert len(passed) == 3
 
 
-# ------------------------------------------------------------------------------------------------ failures are data
+# -------------------------------------------------------------------------------- failures are data
 
 
 def test_rows_that_cannot_be_scored_say_why_and_harm_nobody(backend: HFBackend) -> None:
@@ -302,7 +326,9 @@ def test_a_demonstration_that_cannot_be_encoded_fails_its_queries_only(backend: 
     assert list(errors) == [0] and np.isfinite(values["nll"][1])
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [ask("What is it?", f"Answer {i}.") for i in range(6)]
     want = collect(backend.answer_loss(rows, Pictures()), 6)[0]["nll"]
     real, sizes = backend.forward._batch, []
@@ -325,7 +351,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on(backend: HFBackend, monkeypa
     assert len(errors) == 3 and all("out of memory" in e for e in errors.values())
 
 
-def test_a_fault_of_ours_is_not_taken_for_memory(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_not_taken_for_memory(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
         raise RuntimeError("shape mismatch")
 
@@ -334,7 +362,9 @@ def test_a_fault_of_ours_is_not_taken_for_memory(backend: HFBackend, monkeypatch
         list(backend.answer_loss([ask("What?", "A cat.")], Pictures()))
 
 
-def test_memory_that_runs_out_anywhere_halves_and_goes_on(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_anywhere_halves_and_goes_on(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the vision tower and while a demonstration is encoded, too."""
     monkeypatch.setattr(Pictures, "load_image", lambda self, ref: picture(64, 64, int(ref.path)))
     rows = [ask(f"Question {i}?", "Yes.", str(i % 6)) for i in range(12)]
@@ -361,12 +391,15 @@ def test_memory_that_runs_out_anywhere_halves_and_goes_on(backend: HFBackend, mo
 
     monkeypatch.setattr(backend.forward, "prefixes", never)
     backend._demonstrations.known.clear()
-    values, errors = collect(backend.one_shot(rows, demos, Pictures()), 12)  # whole sequences instead
+    # whole sequences instead
+    values, errors = collect(backend.one_shot(rows, demos, Pictures()), 12)
     assert not errors
     np.testing.assert_allclose(values["nll"], want_one, atol=1e-4, rtol=0)
 
 
-def test_an_image_that_does_not_fit_fails_its_rows_only(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_does_not_fit_fails_its_rows_only(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision = backend.forward.vision
     assert vision is not None
     rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat."), ask("Which?", "A dog.", "1")]
@@ -408,7 +441,7 @@ def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------ damaged models
+# ----------------------------------------------------------------------------------- damaged models
 
 
 def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:

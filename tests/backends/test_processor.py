@@ -29,26 +29,33 @@ def copy(name: str, folder: Path) -> Path:
     return Path(shutil.copytree(build(name), folder / name))
 
 
-# ------------------------------------------------------------------------------------------------ what loads
+# --------------------------------------------------------------------------------------- what loads
 
 
 def test_every_architecture_loads(tiny: Loaded) -> None:
     processor, pixels = load_processor(tiny.folder)
     assert pixels == ("torchvision" if torchvision_works() else "pil")
     assert (
-        type(processor).__name__ == json.loads((tiny.folder / "processor_config.json").read_text())["processor_class"]
+        type(processor).__name__
+        == json.loads((tiny.folder / "processor_config.json").read_text())["processor_class"]
     )
     conversation = [
-        {"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "Hm?"}]}
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "Hm?"}],
+        }
     ]
-    inputs = processor.apply_chat_template(conversation, tokenize=True, return_dict=True, return_tensors="pt")
+    inputs = processor.apply_chat_template(
+        conversation, tokenize=True, return_dict=True, return_tensors="pt"
+    )
     assert inputs["pixel_values"].numel() > 0
     assert inputs["input_ids"].shape[0] == 1
 
 
 @without_torchvision
 def test_same_as_plain_auto_processor_where_that_works() -> None:
-    """LLaVA-1.5 and Llama-3.2-Vision take no videos: AutoProcessor loads them without torchvision too."""
+    """LLaVA-1.5 and Llama-3.2-Vision take no videos: AutoProcessor loads them without torchvision
+    too."""
     for name in ("llava", "mllama"):
         ours, _ = load_processor(build(name))
         theirs = AutoProcessor.from_pretrained(build(name))
@@ -69,7 +76,8 @@ def test_settings_of_the_folder_reach_the_processor(tmp_path: Path) -> None:
 
 @without_torchvision
 def test_folders_as_older_transformers_wrote_them(tiny: Loaded, tmp_path: Path) -> None:
-    """Most of the hub's: image settings in preprocessor_config.json, the template in a JSON file, nothing on videos."""
+    """Most of the hub's: image settings in preprocessor_config.json, the template in a JSON file,
+    nothing on videos."""
     folder = copy(tiny.name, tmp_path)
     settings = json.loads((folder / "processor_config.json").read_text())
     images = settings.pop("image_processor") | {"processor_class": settings["processor_class"]}
@@ -92,39 +100,51 @@ def test_folders_as_older_transformers_wrote_them(tiny: Loaded, tmp_path: Path) 
 
 
 def _call(processor: Any) -> Any:
-    return processor(text=f"Look: {processor.image_token} Hm?", images=[picture()], return_tensors="np")
+    return processor(
+        text=f"Look: {processor.image_token} Hm?", images=[picture()], return_tensors="np"
+    )
 
 
 @without_torchvision
 def test_class_named_in_the_folder_wins(tmp_path: Path) -> None:
-    """A llava config may come with another model's processor: AutoProcessor follows the name in the folder, as we do."""
+    """A llava config may come with another model's processor: AutoProcessor follows the name in the
+    folder, as we do."""
     folder = copy("llava", tmp_path)
     file = folder / "processor_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"processor_class": "LlavaNextProcessor"}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"processor_class": "LlavaNextProcessor"})
+    )
     processor, _ = load_processor(folder)
     assert type(processor).__name__ == "LlavaNextProcessor"
 
 
-# ------------------------------------------------------------------------------------------------ transformers' inside
+# ----------------------------------------------------------------------------- transformers' inside
 
 
 def test_the_private_method_we_override_is_still_there() -> None:
-    """`image_only` fills the empty video slot by overriding ProcessorMixin._get_arguments_from_pretrained."""
+    """`image_only` fills the empty video slot by overriding
+    ProcessorMixin._get_arguments_from_pretrained."""
     import transformers
 
     help_text = (
-        f"transformers {transformers.__version__} has changed how a processor collects its parts. `image_only` in "
-        "thresher/backends/hf/processor.py overrides ProcessorMixin.get_attributes and _get_arguments_from_pretrained: "
-        "read their new form, adapt image_only, then this test."
+        f"transformers {transformers.__version__} has changed how a processor collects its parts. "
+        "`image_only` in thresher/backends/hf/processor.py overrides "
+        "ProcessorMixin.get_attributes and _get_arguments_from_pretrained: read their new form, "
+        "adapt image_only, then this test."
     )
     method = inspect.getattr_static(ProcessorMixin, "_get_arguments_from_pretrained", None)
     assert isinstance(method, classmethod), help_text
-    assert list(inspect.signature(method.__func__).parameters)[:2] == ["cls", "pretrained_model_name_or_path"], (
+    assert list(inspect.signature(method.__func__).parameters)[:2] == [
+        "cls",
+        "pretrained_model_name_or_path",
+    ], help_text
+    assert isinstance(
+        inspect.getattr_static(ProcessorMixin, "get_attributes", None), classmethod
+    ), help_text
+    source = inspect.getsource(ProcessorMixin.from_pretrained)
+    assert "_get_arguments_from_pretrained(" in source and "from_args_and_dict(" in source, (
         help_text
     )
-    assert isinstance(inspect.getattr_static(ProcessorMixin, "get_attributes", None), classmethod), help_text
-    source = inspect.getsource(ProcessorMixin.from_pretrained)
-    assert "_get_arguments_from_pretrained(" in source and "from_args_and_dict(" in source, help_text
 
 
 def test_image_only_leaves_out_the_video_processor_and_nothing_else() -> None:
@@ -138,7 +158,7 @@ def test_image_only_leaves_out_the_video_processor_and_nothing_else() -> None:
     assert image_only(Qwen2_5_VLProcessor) is cut
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 def refusal(where: Any) -> str:
@@ -149,7 +169,9 @@ def refusal(where: Any) -> str:
 
 
 def test_a_model_without_eyes() -> None:
-    assert "takes no images" in refusal(build(NO_IMAGES)) or "no tokenizer together" in refusal(build(NO_IMAGES))
+    assert "takes no images" in refusal(build(NO_IMAGES)) or "no tokenizer together" in refusal(
+        build(NO_IMAGES)
+    )
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
@@ -174,7 +196,8 @@ def test_an_unknown_kind_of_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_no_tokenizer(tmp_path: Path, name: str) -> None:
-    """Qwen's tokenizer class starts without its files, empty: that must not pass for a tokenizer."""
+    """Qwen's tokenizer class starts without its files, empty: that must not pass for a
+    tokenizer."""
     folder = copy(name, tmp_path)
     for file in folder.glob("*token*"):
         file.unlink()
@@ -197,7 +220,10 @@ def test_no_chat_template(tmp_path: Path) -> None:
 def test_own_code_is_not_run_unasked(tmp_path: Path) -> None:
     """A folder with its own Python is refused, and its code is not executed."""
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    config = {"model_type": "abacus", "auto_map": {"AutoConfig": "evil.C", "AutoProcessor": "evil.P"}}
+    config = {
+        "model_type": "abacus",
+        "auto_map": {"AutoConfig": "evil.C", "AutoProcessor": "evil.P"},
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert str(tmp_path) in refusal(tmp_path)
     assert not (tmp_path / "ran").exists()
@@ -212,7 +238,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_processor(build("smolvlm"))
 
 
-# ------------------------------------------------------------------------------------------------ torchvision
+# -------------------------------------------------------------------------------------- torchvision
 
 
 @pytest.fixture
@@ -244,11 +270,12 @@ def test_a_working_torchvision_means_plain_auto_processor(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", plain)
     monkeypatch.setattr(importlib, "import_module", lambda name: object())
-    assert load_processor("org/name", revision="abc") == (processor, "pil")  # by what it holds, not by what is there
+    # by what it holds, not by what is there
+    assert load_processor("org/name", revision="abc") == (processor, "pil")
     assert asked == [("org/name", {"revision": "abc", "trust_remote_code": False})]
 
 
-# ------------------------------------------------------------------------------------------------ the cache of tiny models
+# ------------------------------------------------------------------------- the cache of tiny models
 
 
 def test_tiny_models_are_built_once_and_left_alone(tmp_path: Path) -> None:
@@ -256,7 +283,8 @@ def test_tiny_models_are_built_once_and_left_alone(tmp_path: Path) -> None:
     stamp = (first / "model.safetensors").stat().st_mtime_ns
     assert build("llava", tmp_path) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == stamp
-    assert [p.name for p in first.parent.iterdir()] == [first.name]  # nothing half-built stays behind
+    # nothing half-built stays behind
+    assert [p.name for p in first.parent.iterdir()] == [first.name]
 
 
 def test_tiny_models_come_out_the_same(tmp_path: Path) -> None:
@@ -266,7 +294,9 @@ def test_tiny_models_come_out_the_same(tmp_path: Path) -> None:
     assert all((one / n).read_bytes() == (other / n).read_bytes() for n in names)
 
 
-def test_two_processes_may_build_the_same_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_may_build_the_same_tiny_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process finishes first: its folder stays, ours goes, and both get the same answer."""
     real = tiny_models._BUILDERS["llava"]
     others: list[Path] = []

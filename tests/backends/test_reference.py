@@ -1,4 +1,5 @@
-"""The tiny models and the slow reference are right themselves: the fast backend is held against them."""
+"""The tiny models and the slow reference are right themselves: the fast backend is held against
+them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.backends.reference import answer_spans, messages_of, reference_one_shot, reference_rows, render, token_bytes
+from tests.backends.reference import (
+    answer_spans,
+    messages_of,
+    reference_one_shot,
+    reference_rows,
+    render,
+    token_bytes,
+)
 from tests.tiny_models import Loaded, load, picture
 from thresher.types import ImageRef, Sample, Turn
 
@@ -25,15 +33,31 @@ def sample(*turns: tuple[str, str]) -> Sample:
 ROWS: dict[str, tuple[tuple[tuple[str, str], ...], list[Any]]] = {
     "one image": ((("user", "<image>\nWhat is it?"), ("assistant", "Teal.")), [CAT]),
     "no image": ((("user", "What is two and two?"), ("assistant", "It is 4, of course.")), []),
-    "two images": ((("user", "<image>\n<image>\nWhich is red?"), ("assistant", "The second one.")), [CAT, DOG]),
+    "two images": (
+        (("user", "<image>\n<image>\nWhich is red?"), ("assistant", "The second one.")),
+        [CAT, DOG],
+    ),
     "two turns": (
-        (("user", "<image>\nA cat?"), ("assistant", "Yes."), ("user", "Sure?"), ("assistant", "Yes.\n\nI am sure.")),
+        (
+            ("user", "<image>\nA cat?"),
+            ("assistant", "Yes."),
+            ("user", "Sure?"),
+            ("assistant", "Yes.\n\nI am sure."),
+        ),
         [CAT],
     ),
     "system": ((("system", "Be brief."), ("user", "Is it?"), ("assistant", "No.")), []),
-    "system and image": ((("system", "Be brief."), ("user", "<image>\nIs it?"), ("assistant", "No.")), [DOG]),
+    "system and image": (
+        (("system", "Be brief."), ("user", "<image>\nIs it?"), ("assistant", "No.")),
+        [DOG],
+    ),
     "image later": (
-        (("user", "Hello."), ("assistant", "USER: hello"), ("user", "Look: <image>"), ("assistant", "A dog!")),
+        (
+            ("user", "Hello."),
+            ("assistant", "USER: hello"),
+            ("user", "Look: <image>"),
+            ("assistant", "A dog!"),
+        ),
         [DOG],
     ),
     "other scripts": ((("user", "<image>\nHow?"), ("assistant", "Zu\u0308rich, 日本 🙂")), [CAT]),
@@ -49,7 +73,9 @@ def score(tiny: Loaded, name: str) -> tuple[dict[str, Any], Sample]:
 
 
 def spelled(tiny: Loaded, got: dict[str, Any], positions: list[int]) -> str:
-    return b"".join(token_bytes(tiny.processor.tokenizer, got["input_ids"][p]) for p in positions).decode()
+    return b"".join(
+        token_bytes(tiny.processor.tokenizer, got["input_ids"][p]) for p in positions
+    ).decode()
 
 
 def runs(positions: list[int]) -> list[list[int]]:
@@ -63,12 +89,15 @@ def runs(positions: list[int]) -> list[list[int]]:
     return groups
 
 
-# ------------------------------------------------------------------------------------------------ tiny models
+# -------------------------------------------------------------------------------------- tiny models
 
 
 def test_answer_moves_with_the_image(tiny: Loaded) -> None:
     messages = messages_of(sample(("user", "<image>\nWhat is it?"), ("assistant", "Teal.")))
-    one, other = (reference_rows(tiny.processor, tiny.model, messages, [picture(120, 90, seed)]) for seed in (1, 2))
+    one, other = (
+        reference_rows(tiny.processor, tiny.model, messages, [picture(120, 90, seed)])
+        for seed in (1, 2)
+    )
     assert one["input_ids"] == other["input_ids"]
     assert abs(one["nll"] - other["nll"]) > 1e-2
 
@@ -76,7 +105,10 @@ def test_answer_moves_with_the_image(tiny: Loaded) -> None:
 def test_order_of_two_images_matters(tiny: Loaded) -> None:
     messages = messages_of(sample(*ROWS["two images"][0]))
     same_size = [picture(90, 90, 3), picture(90, 90, 4)]
-    one, other = (reference_rows(tiny.processor, tiny.model, messages, p) for p in (same_size, same_size[::-1]))
+    one, other = (
+        reference_rows(tiny.processor, tiny.model, messages, p)
+        for p in (same_size, same_size[::-1])
+    )
     assert abs(one["nll"] - other["nll"]) > 1e-3
 
 
@@ -88,7 +120,8 @@ def test_losses_are_spread(tiny: Loaded) -> None:
 
 
 def test_system_turn_is_read_as_written(tiny: Loaded) -> None:
-    """Whether a template wants a system turn as text or as a list, its words must reach the model, and nothing else."""
+    """Whether a template wants a system turn as text or as a list, its words must reach the model,
+    and nothing else."""
     for name in ("system", "system and image"):
         got, _ = score(tiny, name)
         text = spelled(tiny, got, list(range(len(got["input_ids"]))))
@@ -107,7 +140,7 @@ def test_llava_merges_the_space_before_an_answer() -> None:
     assert spelled(llava, got, got["answer_positions"][:1]) == " T"
 
 
-# ------------------------------------------------------------------------------------------------ answer tokens
+# ------------------------------------------------------------------------------------ answer tokens
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -117,7 +150,8 @@ def test_answer_tokens_spell_the_answers(tiny: Loaded, name: str) -> None:
     trimmed = tiny.name == "mllama"
     normal = tiny.processor.tokenizer.backend_tokenizer.normalizer is not None
     groups = runs(got["answer_positions"])
-    assert len(groups) == len(answers)  # template tokens stand between two answers, and none of them counts
+    # template tokens stand between two answers, and none of them counts
+    assert len(groups) == len(answers)
     for group, answer in zip(groups, answers, strict=True):
         expected = answer.strip() if trimmed else answer
         expected = unicodedata.normalize("NFC", expected) if normal else expected
@@ -125,7 +159,8 @@ def test_answer_tokens_spell_the_answers(tiny: Loaded, name: str) -> None:
         assert expected in text
         # What straddles is white space of the template only, and only at the borders.
         assert not text.replace(expected, "", 1).strip()
-        inner = spelled(tiny, got, group[1:])  # without its first token it is no longer the whole answer
+        # without its first token it is no longer the whole answer
+        inner = spelled(tiny, got, group[1:])
         assert not inner.endswith(expected)
         assert tiny.processor.tokenizer.eos_token_id not in [got["input_ids"][p] for p in group]
 
@@ -147,7 +182,7 @@ def test_span_of_an_answer_that_also_stands_in_the_question(tiny: Loaded) -> Non
     assert start == rendered.rindex("assistant")
 
 
-# ------------------------------------------------------------------------------------------------ numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 def test_nll_is_the_loss_that_transformers_computes(tiny: Loaded) -> None:
@@ -167,11 +202,17 @@ def test_first_token_has_no_probability(tiny: Loaded) -> None:
 
 
 def test_greedy_match_is_what_the_model_would_say(tiny: Loaded) -> None:
-    """Ask until the model's own first token is a piece of text, give that text as the answer, and it must match."""
+    """Ask until the model's own first token is a piece of text, give that text as the answer, and
+    it must match."""
 
     def ask(question: int, answer: str) -> dict[str, Any]:
-        turns = ("user", f"<image>\n{('What', 'How many', 'Read')[question % 3]} {question}?"), ("assistant", answer)
-        return reference_rows(tiny.processor, tiny.model, messages_of(sample(*turns)), [picture(seed=question)])
+        turns = (
+            ("user", f"<image>\n{('What', 'How many', 'Read')[question % 3]} {question}?"),
+            ("assistant", answer),
+        )
+        return reference_rows(
+            tiny.processor, tiny.model, messages_of(sample(*turns)), [picture(seed=question)]
+        )
 
     for question in range(60):
         prompt = ask(question, "x")
@@ -180,7 +221,11 @@ def test_greedy_match_is_what_the_model_would_say(tiny: Loaded) -> None:
         if text.decode(errors="ignore").encode() != text or not text.strip():
             continue  # half a character, or nothing to see
         said = [ask(question, answer) for answer in (text.decode(), text.decode().strip())]
-        same = [got for got in said if got["input_ids"][: at + 1] == [*prompt["input_ids"][:at], prompt["argmax"][at]]]
+        same = [
+            got
+            for got in said
+            if got["input_ids"][: at + 1] == [*prompt["input_ids"][:at], prompt["argmax"][at]]
+        ]
         same = [got for got in same if got["answer_positions"] == [at]]
         if same:
             break
@@ -188,10 +233,13 @@ def test_greedy_match_is_what_the_model_would_say(tiny: Loaded) -> None:
         pytest.fail("no question made the model say a single ordinary token")
     assert same[0]["greedy_match"] is True
     assert prompt["greedy_match"] is False
-    assert ask(question, same[0]["answer_texts"][0] + " of the picture, say I")["greedy_match"] is False
+    assert (
+        ask(question, same[0]["answer_texts"][0] + " of the picture, say I")["greedy_match"]
+        is False
+    )
 
 
-# ------------------------------------------------------------------------------------------------ one shot
+# ----------------------------------------------------------------------------------------- one shot
 
 
 @pytest.mark.parametrize("query", ["one image", "system", "two turns"])
@@ -199,7 +247,12 @@ def test_greedy_match_is_what_the_model_would_say(tiny: Loaded) -> None:
 def test_one_shot_counts_only_the_query(tiny: Loaded, demonstration: str, query: str) -> None:
     shown, asked = sample(*ROWS[demonstration][0]), sample(*ROWS[query][0])
     got = reference_one_shot(
-        tiny.processor, tiny.model, messages_of(shown), ROWS[demonstration][1], messages_of(asked), ROWS[query][1]
+        tiny.processor,
+        tiny.model,
+        messages_of(shown),
+        ROWS[demonstration][1],
+        messages_of(asked),
+        ROWS[query][1],
     )
     assert got["answer_texts"] == [t.text for t in asked.turns if t.role == "assistant"]
     alone, _ = score(tiny, query)

@@ -21,7 +21,9 @@ def row(text: str) -> Sample:
     return Sample(text, (Turn("user", text),))
 
 
-def growing(backend: HFBackend, samples: list[Sample], pieces: list[list[str]]) -> dict[int, np.ndarray]:
+def growing(
+    backend: HFBackend, samples: list[Sample], pieces: list[list[str]]
+) -> dict[int, np.ndarray]:
     out: dict[int, np.ndarray] = {}
     for piece in backend.ask_growing(samples, pieces, QUERY, None):  # type: ignore[arg-type]
         assert not any(piece.errors)
@@ -46,7 +48,10 @@ def backend(request: pytest.FixtureRequest) -> HFBackend:
 
 def test_the_numbers_are_those_of_asking_anew(backend: HFBackend) -> None:
     assert backend.grows
-    samples = [row("What is it?\nOptions:\n(A) a cat\n(B) a dog\n(C) a bird"), row("How many?\n(A) 1\n(B) 2\n(C) 3")]
+    samples = [
+        row("What is it?\nOptions:\n(A) a cat\n(B) a dog\n(C) a bird"),
+        row("How many?\n(A) 1\n(B) 2\n(C) 3"),
+    ]
     pieces = [[STEP.format(k) for k in (1, 2, 3)], ["\n1. No", ".\n2. It", "\n3. is\n\n"]]
     found = growing(backend, samples, pieces)
     for i in (0, 1):
@@ -74,7 +79,8 @@ def test_the_cost_is_linear_in_the_text(backend: HFBackend) -> None:
     each = (grown[1] - grown[0]) / 4
     assert grown[2] - grown[1] <= 4 * each * 1.25  # as much for the second four as for the first
     assert grown[3] - grown[2] <= 8 * each * 1.25
-    assert fresh[3] - fresh[2] > 1.5 * (fresh[2] - fresh[0])  # asking anew is not linear, or this test shows nothing
+    # asking anew is not linear, or this test shows nothing
+    assert fresh[3] - fresh[2] > 1.5 * (fresh[2] - fresh[0])
     assert grown[3] < fresh[3] / 3
 
 
@@ -82,7 +88,9 @@ def test_an_image_or_a_text_too_long_is_the_rows_error(backend: HFBackend) -> No
     long = row("word " * 9000)
     kept, backend.context = backend.context, 500
     try:
-        piece = next(iter(backend.ask_growing([row("short"), long], [["\na"], ["\nb"]], QUERY, None)))  # type: ignore[arg-type]
+        piece = next(
+            iter(backend.ask_growing([row("short"), long], [["\na"], ["\nb"]], QUERY, None))
+        )  # type: ignore[arg-type]
     finally:
         backend.context = kept
     assert piece.errors[0] == "" and piece.errors[1].startswith("too long")

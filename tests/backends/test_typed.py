@@ -46,15 +46,21 @@ def test_losses_are_the_references(gemma: Loaded, backend: HFBackend) -> None:
         assert values["tokens"][i] == want["tokens"]
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4)
         shown = [pictures.load_image(ref) for ref in ROWS[0].images]
-        after = reference_one_shot(gemma.processor, gemma.model, messages_of(ROWS[0]), shown, messages_of(row), images)
+        after = reference_one_shot(
+            gemma.processor, gemma.model, messages_of(ROWS[0]), shown, messages_of(row), images
+        )
         assert one["nll"][i] == pytest.approx(after["nll"], abs=1e-4)
 
 
-def test_the_image_tokens_do_see_each_other(gemma: Loaded, backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_tokens_do_see_each_other(
+    gemma: Loaded, backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     want, _ = collect(backend.answer_loss(ROWS, Pictures()), 4)
     monkeypatch.setattr(backend.forward, "soft_token_id", -1)
     causal, _ = collect(backend.answer_loss(ROWS, Pictures()), 4)
-    assert abs(want["nll"][0] - causal["nll"][0]) > 1e-4 and want["nll"][1] == pytest.approx(causal["nll"][1], abs=1e-6)
+    assert abs(want["nll"][0] - causal["nll"][0]) > 1e-4 and want["nll"][1] == pytest.approx(
+        causal["nll"][1], abs=1e-6
+    )
 
 
 def test_generated_text_is_the_same_batched_and_single(backend: HFBackend) -> None:

@@ -1,4 +1,5 @@
-"""The teacher that knows the built-in world's hidden labels: it can answer about every kind of row, and answers right."""
+"""The teacher that knows the built-in world's hidden labels: it can answer about every kind of row,
+and answers right."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def test_it_knows_every_kind_and_style():
 def test_it_is_known_by_its_labels(world, tmp_path: Path):
     _, labels, _ = world
     handle = label_teacher(labels)
-    assert handle.identity == label_teacher(labels).identity and isinstance(handle.open(), LabelTeacher)
+    assert handle.identity == label_teacher(labels).identity and isinstance(
+        handle.open(), LabelTeacher
+    )
     (tmp_path / "x").write_text("{}")
     assert label_teacher(tmp_path / "x").identity != handle.identity
 
@@ -45,11 +48,15 @@ def test_it_answers_the_judges_and_the_stylers_questions(world):
     pool, labels, rows = world
     handle = label_teacher(labels)
     backend, samples = handle.open(), pool.samples(range(len(rows)))
-    signals = [Judge(handle.identity, c) for c in CAPABILITIES] + [Style(handle.identity, s) for s in STYLES]
+    signals = [Judge(handle.identity, c) for c in CAPABILITIES] + [
+        Style(handle.identity, s) for s in STYLES
+    ]
     (pieces,) = Judge.rows_together(signals, samples, None, backend, pool)
     assert backend.asked == len(rows)
     for c, piece in zip(CAPABILITIES, pieces[:14], strict=True):
-        for label, best, score in zip(rows, piece.values["best"], piece.values["score"], strict=True):
+        for label, best, score in zip(
+            rows, piece.values["best"], piece.values["score"], strict=True
+        ):
             first = [TRAINS[k][0] for k in label["kinds"]]
             wanted = 0 if label["noisy"] else 5 if c.name in first else None
             assert wanted is None or best == wanted, (c.name, label)

@@ -1,4 +1,5 @@
-"""The proof benchmark: oracles, chance levels, the queue, tables from planted cells; and, slow, random against an oracle."""
+"""The proof benchmark: oracles, chance levels, the queue, tables from planted cells; and, slow,
+random against an oracle."""
 
 import threading
 from pathlib import Path
@@ -10,7 +11,15 @@ from benchmarks.proof import setup
 from benchmarks.proof.mixes import ASKED, MIXES
 from benchmarks.proof.numbers import Arm, Questions, against
 from benchmarks.proof.oracles import Labels, Oracle, oracles
-from benchmarks.proof.report import PoolResult, ablations, above, equal_steps, kinds, section, summary
+from benchmarks.proof.report import (
+    PoolResult,
+    ablations,
+    above,
+    equal_steps,
+    kinds,
+    section,
+    summary,
+)
 
 from thresher.demo.pool import make_pool
 from thresher.methods import METHODS
@@ -37,7 +46,8 @@ def test_the_balanced_oracle_shares_out_evenly_over_evaluated_kinds() -> None:
     o, c = oracle(KIND, NOISY, balanced=True)
     chosen = [KIND[r] for r in o.select(c, 18).rows]
     assert (chosen.count("logic"), chosen.count("chart"), chosen.count("colour")) == (2, 6, 10)
-    assert len({*o.select(c, 55).rows.tolist()}) == 55  # the evaluated kinds are used up: the rest is filled
+    # the evaluated kinds are used up: the rest is filled
+    assert len({*o.select(c, 55).rows.tolist()}) == 55
 
 
 def test_the_clean_oracle_takes_right_answers_while_there_are_any() -> None:
@@ -76,7 +86,11 @@ def test_chance() -> None:
         np.array([2] * 4 + [0] * 5 + [6, 6, 4, 4]),
     )
     assert q.chance() == pytest.approx({"existence": 0.5, "digits": 0.4, "colour": (1 + 1) / 4})
-    assert q.by_kind(np.array([1.0, 0, 1, 0] + [1.0] * 5 + [0.0] * 4)) == {"existence": 0.5, "digits": 1, "colour": 0}
+    assert q.by_kind(np.array([1.0, 0, 1, 0] + [1.0] * 5 + [0.0] * 4)) == {
+        "existence": 0.5,
+        "digits": 1,
+        "colour": 0,
+    }
 
 
 def test_above_chance_counts_seeds_and_questions() -> None:
@@ -113,7 +127,12 @@ def test_no_two_tasks_at_once_on_a_pool() -> None:
 def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 900) -> Arm:
     rng = np.random.default_rng(len(name) + 7 * len(budget))
     difficulty = np.random.default_rng(0).random(n)
-    scores = np.stack([(difficulty + 0.02 * rng.standard_normal(n) < accuracy).astype(float) for _ in range(seeds)])
+    scores = np.stack(
+        [
+            (difficulty + 0.02 * rng.standard_normal(n) < accuracy).astype(float)
+            for _ in range(seeds)
+        ]
+    )
     shares = {k: 1 / len(ASKED) for k in ASKED}
     return Arm(
         name,
@@ -132,21 +151,35 @@ def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 900) -
 
 @pytest.fixture
 def planted() -> PoolResult:
-    main = [arm("random", "10%", 0.5), arm("length", "10%", 0.4), arm("clipper", "10%", 0.6), arm("stratified", "10%", 0.5),
-            arm("full", "100%", 0.7)]  # fmt: skip
-    q = Questions(np.repeat(np.array(ASKED), 100), np.full(900, "word"), np.full(900, "1"), np.full(900, 4))
+    main = [
+        arm("random", "10%", 0.5),
+        arm("length", "10%", 0.4),
+        arm("clipper", "10%", 0.6),
+        arm("stratified", "10%", 0.5),
+        arm("full", "100%", 0.7),
+    ]
+    q = Questions(
+        np.repeat(np.array(ASKED), 100), np.full(900, "word"), np.full(900, "1"), np.full(900, 4)
+    )
     few = [arm("random", "10%", 0.5, 3), arm("clipper prefer=none", "10%", 0.6, 3)]
     stages = {
         "ten": {(a.method, a.budget): a for a in main},
         "ablations": {(a.method, a.budget): a for a in few},
-        "steps": {(a.method, a.budget): a for a in [arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)]},
+        "steps": {
+            (a.method, a.budget): a
+            for a in [arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)]
+        },
     }
     return PoolResult("web", 1000, 0.28, q, stages, {"ten": 0})
 
 
 def test_tables(planted: PoolResult, tmp_path: Path) -> None:
     told = section(planted, tmp_path)
-    line = {text.split(" | ")[0].strip("| "): text for text in told.splitlines() if text.startswith("| ")}
+    line = {
+        text.split(" | ")[0].strip("| "): text
+        for text in told.splitlines()
+        if text.startswith("| ")
+    }
     assert "| **beats random** |" in line["clipper, 10%"] and "| +1" in line["clipper, 10%"]
     assert "worse than random" in line["length, 10%"] and "no gain" in line["stratified, 10%"]
     assert line["full, 100%"].split(" | ")[3:6] == ["100", "", ""]
@@ -158,7 +191,8 @@ def test_tables(planted: PoolResult, tmp_path: Path) -> None:
     assert "| web, 10%: clipper prefer=none |" in told and ": random" not in told
     assert "full pool, one pass" in equal_steps([planted])
     told = kinds([planted])
-    assert "Not shown to be above chance" in told and "| colour | 100 |" in told  # all answers are equal here
+    # all answers are equal here
+    assert "Not shown to be above chance" in told and "| colour | 100 |" in told
 
 
 def test_arms_are_compared_on_the_seeds_that_both_have() -> None:
@@ -173,7 +207,8 @@ def test_arms_are_compared_on_the_seeds_that_both_have() -> None:
 
 @pytest.mark.slow
 def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
-    """The whole chain in about a minute: at 5%, right answers balanced over kinds are worth more than random rows."""
+    """The whole chain in about a minute: at 5%, right answers balanced over kinds are worth more
+    than random rows."""
     from benchmarks.proof.asking import Ask
 
     from thresher.backends import resolve
@@ -187,9 +222,20 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
     pool, questions = setup.open_world(setup.world_folder(tmp_path, sizes), "scarce")
     chosen = {"oracle": oracles(pool)["oracle: balanced, clean"]}
     comparison = compare(
-        job(pool, questions, methods=chosen, budgets=[Budget("5%")], seeds=3, full=False,
-            model=resolve("demo", device="cpu"), recipe=setup.RECIPE),
-        store=Store(tmp_path / "store"), out=tmp_path / "out", trainer=trainer(device="cpu"), evaluate=Ask(False),
-    )  # fmt: skip
+        job(
+            pool,
+            questions,
+            methods=chosen,
+            budgets=[Budget("5%")],
+            seeds=3,
+            full=False,
+            model=resolve("demo", device="cpu"),
+            recipe=setup.RECIPE,
+        ),
+        store=Store(tmp_path / "store"),
+        out=tmp_path / "out",
+        trainer=trainer(device="cpu"),
+        evaluate=Ask(False),
+    )
     verdict = comparison.lines[1].verdict
     assert verdict is not None and verdict.kind == "beats"

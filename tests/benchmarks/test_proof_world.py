@@ -1,4 +1,5 @@
-"""The proof's pools and questions: the faults that each pool promises, the clean control, balanced answers, nothing shared."""
+"""The proof's pools and questions: the faults that each pool promises, the clean control, balanced
+answers, nothing shared."""
 
 import json
 from collections import Counter
@@ -23,11 +24,16 @@ def labels(pool: Path, name: str = "hidden_labels.jsonl") -> list[dict]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("mixes")
-    return {name: make_pool(folder / name, ROWS, 3, mix, house_style=True) for name, mix in MIXES.items()}
+    return {
+        name: make_pool(folder / name, ROWS, 3, mix, house_style=True)
+        for name, mix in MIXES.items()
+    }
 
 
 @pytest.mark.parametrize("name", [n for n in MIXES if n != "control"])
-def test_faulty_pools_are_noisy_and_no_kind_is_too_rare_to_learn(made: dict[str, Path], name: str) -> None:
+def test_faulty_pools_are_noisy_and_no_kind_is_too_rare_to_learn(
+    made: dict[str, Path], name: str
+) -> None:
     rows = labels(made[name])
     assert len(rows) == ROWS and abs(sum(s.share for s in MIXES[name].sources) - 1) < 1e-9
     assert 0.25 <= sum(r["noisy"] for r in rows) / ROWS <= 0.35
@@ -36,16 +42,22 @@ def test_faulty_pools_are_noisy_and_no_kind_is_too_rare_to_learn(made: dict[str,
 
 
 def test_each_fault(made: dict[str, Path]) -> None:
-    few = [r for r in labels(made["redundant"]) if r["data_source"] in ("album", "signs", "dashboards")]
+    few = [
+        r for r in labels(made["redundant"]) if r["data_source"] in ("album", "signs", "dashboards")
+    ]
     assert len(few) > 0.65 * ROWS and len({tuple(r["scenes"]) for r in few}) < 0.03 * len(few)
     by_source = Counter(r["data_source"] for r in labels(made["redundant"]))
     wrong = Counter(r["data_source"] for r in labels(made["redundant"]) if r["noisy"])
-    assert all(0.15 < wrong[s] / by_source[s] < 0.45 for s in by_source)  # its name does not say how noisy a source is
+    # its name does not say how noisy a source is
+    assert all(0.15 < wrong[s] / by_source[s] < 0.45 for s in by_source)
     kinds = Counter(r["kind"] for r in labels(made["scarce"]))
     assert sum(kinds[k] for k in ("colour", "existence", "shape")) > 0.7 * ROWS
     web = labels(made["web"])
-    assert sum(r["data_source"] == "web_crawl" for r in web if r["noisy"]) > 0.6 * sum(r["noisy"] for r in web)
-    assert {r["kind"] for r in web} - set(ASKED) == {"description", "text_only", "two_images"}  # what no question tests
+    assert sum(r["data_source"] == "web_crawl" for r in web if r["noisy"]) > 0.6 * sum(
+        r["noisy"] for r in web
+    )
+    # what no question tests
+    assert {r["kind"] for r in web} - set(ASKED) == {"description", "text_only", "two_images"}
 
 
 def test_the_control_has_no_fault(made: dict[str, Path]) -> None:
@@ -62,20 +74,31 @@ def test_no_answer_is_commoner_than_the_others(tmp_path: Path) -> None:
     answers = [r["conversations"][1]["value"] for r in json.loads(path.read_text())]
     assert Counter(t["kind"] for t in told) == dict.fromkeys(ASKED, 60)
     assert not any(t["noisy"] for t in told) and {t["style"] for t in told} == {"word", "yesno"}
-    for kind, candidates in (("colour", 6), ("shape", 5), ("position", 9), ("existence", 2), ("logic", 2)):
+    for kind, candidates in (
+        ("colour", 6),
+        ("shape", 5),
+        ("position", 9),
+        ("existence", 2),
+        ("logic", 2),
+    ):
         counts = Counter(a for a, t in zip(answers, told, strict=True) if t["kind"] == kind)
         assert len(counts) == candidates and max(counts.values()) <= -(-60 // candidates)
-    heights = [a for a, t in zip(answers, told, strict=True) if t["kind"] == "chart" and a[0].isdigit()]
+    heights = [
+        a for a, t in zip(answers, told, strict=True) if t["kind"] == "chart" and a[0].isdigit()
+    ]
     assert len(heights) == 30 and set(Counter(heights).values()) == {5}
     named = [
-        t["candidates"].index(a) for a, t in zip(answers, told, strict=True) if t["kind"] == "comparison"
+        t["candidates"].index(a)
+        for a, t in zip(answers, told, strict=True)
+        if t["kind"] == "comparison"
     ]  # as the first or the second
     assert named.count(0) == named.count(1) == 30
 
 
 def test_questions_are_the_same_bytes_again(tmp_path: Path) -> None:
     first, again, other = (
-        make_questions(tmp_path / name, 4, seed, "evaluation") for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        make_questions(tmp_path / name, 4, seed, "evaluation")
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
 
@@ -115,7 +138,9 @@ def test_house_style_changes_short_answers_only(tmp_path: Path) -> None:
     formed = make_pool(tmp_path / "formed", 200, 3, MIXES["redundant"], house_style=True)
     changed = 0
     hidden = labels(formed)
-    for a, b, told in zip(json.loads(plain.read_text()), json.loads(formed.read_text()), hidden, strict=True):
+    for a, b, told in zip(
+        json.loads(plain.read_text()), json.loads(formed.read_text()), hidden, strict=True
+    ):
         assert a["image"] == b["image"]
         for x, y in zip(a["conversations"], b["conversations"], strict=True):
             if x["from"] == "gpt" and told["style"] == "word":
@@ -125,10 +150,14 @@ def test_house_style_changes_short_answers_only(tmp_path: Path) -> None:
                 assert x["value"] == y["value"]
     assert changed > 60 and set(FORMS) >= set(ASKED) - {"existence", "logic"}
     path = make_questions(tmp_path / "questions", 6, 3, "evaluation")
-    for record, told in zip(json.loads(path.read_text()), labels(path, "evaluation_labels.jsonl"), strict=True):
+    for record, told in zip(
+        json.loads(path.read_text()), labels(path, "evaluation_labels.jsonl"), strict=True
+    ):
         answer = record["conversations"][1]["value"]
         assert answer in told["candidates"] or not told["candidates"]
-        assert (told["style"] == "word") == any(answer.endswith(form.removeprefix("{}")) for form in FORMS.values())
+        assert (told["style"] == "word") == any(
+            answer.endswith(form.removeprefix("{}")) for form in FORMS.values()
+        )
 
 
 def test_an_evaluation_of_the_built_in_world_has_every_kind(tmp_path: Path) -> None:

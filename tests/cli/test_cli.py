@@ -49,9 +49,13 @@ def model() -> Model:
 
 @pytest.fixture
 def thresher_(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Model
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    model: Model,
 ) -> Thresher:
-    """Runs a command in this process, in `tmp_path`, with a store of its own; every model is the fake one."""
+    """Runs a command in this process, in `tmp_path`, with a store of its own; every model is the
+    fake one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(thresher.backends, "resolve", lambda spec, **options: model.handle)
@@ -73,7 +77,8 @@ def pool(tmp_path: Path) -> str:
 
 
 def failed(ended: Ended, code: int, *words: str) -> None:
-    """The command ended with `code`, one message on stderr that holds `words`, no traceback, nothing on stdout."""
+    """The command ended with `code`, one message on stderr that holds `words`, no traceback,
+    nothing on stdout."""
     assert ended.code == code, ended
     assert ended.out == "" and "Traceback" not in ended.err
     assert ended.err.count("Error:") == 1
@@ -81,11 +86,15 @@ def failed(ended: Ended, code: int, *words: str) -> None:
         assert word in ended.err
 
 
-# ---------------------------------------------------------------------------------------------- select
+# ------------------------------------------------------------------------------------------- select
 
 
-def test_select_writes_a_folder_and_says_what_it_did(thresher_: Thresher, pool: str, model: Model) -> None:
-    ended = thresher_("select", pool, "--method", "clipper", "--budget", "30%", "--model", "demo", "--out", "o/c")
+def test_select_writes_a_folder_and_says_what_it_did(
+    thresher_: Thresher, pool: str, model: Model
+) -> None:
+    ended = thresher_(
+        "select", pool, "--method", "clipper", "--budget", "30%", "--model", "demo", "--out", "o/c"
+    )
     assert ended.code == 0
     assert "Kept 30 of 100 rows (30.0%) by clipper, seed 0." in ended.out
     assert "loss: 100 wanted, 100 scored, 0 reused" in ended.out
@@ -96,9 +105,15 @@ def test_select_writes_a_folder_and_says_what_it_did(thresher_: Thresher, pool: 
     assert model.opened == 1
 
 
-def test_a_second_budget_scores_nothing_and_says_so(thresher_: Thresher, pool: str, model: Model) -> None:
-    thresher_("select", pool, "--method", "perplexity", "--budget", "30%", "--model", "demo", "--out", "a")
-    ended = thresher_("select", pool, "--method", "perplexity", "--budget", "10%", "--model", "demo", "--out", "b")
+def test_a_second_budget_scores_nothing_and_says_so(
+    thresher_: Thresher, pool: str, model: Model
+) -> None:
+    thresher_(
+        "select", pool, "--method", "perplexity", "--budget", "30%", "--model", "demo", "--out", "a"
+    )
+    ended = thresher_(
+        "select", pool, "--method", "perplexity", "--budget", "10%", "--model", "demo", "--out", "b"
+    )
     assert "loss: 100 wanted, 0 scored, 100 reused" in ended.out
     assert "Nothing was scored" in ended.out
     assert model.opened == 1
@@ -110,7 +125,18 @@ NO_MODEL = (
     ("select", "{pool}", "-m", "random", "-b", "5", "--dedup", "semantic", "-o", "out"),
     ("plan", "{pool}", "-m", "perplexity", "-b", "5"),
     ("plan", "{pool}", "-m", "clipper", "-b", "5", "--no-probe"),
-    ("compare", "{pool}", "--eval", "{pool}", "--methods", "length", "--budgets", "50%", "--out", "out"),
+    (
+        "compare",
+        "{pool}",
+        "--eval",
+        "{pool}",
+        "--methods",
+        "length",
+        "--budgets",
+        "50%",
+        "--out",
+        "out",
+    ),
     ("train", "{pool}", "--out", "out"),
     ("evaluate", "--data", "{pool}"),
 )
@@ -122,23 +148,36 @@ def test_no_model_is_taken_by_default(
 ) -> None:
     ended = thresher_(*(w.format(pool=pool) for w in command))
     failed(ended, 2, "none was named", "--model demo")
-    assert model.opened == 0 and not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
+    assert (
+        model.opened == 0 and not (tmp_path / "out").exists() and not (tmp_path / "store").exists()
+    )
 
 
 def test_the_built_in_model_is_used_where_it_is_typed(thresher_: Thresher, pool: str) -> None:
-    assert thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "-o", "a").code == 0
+    assert (
+        thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "-o", "a").code
+        == 0
+    )
     assert yaml.safe_load(Path("a/run.yaml").read_text())["config"]["model"] == "demo"
 
 
-def test_a_model_that_is_not_needed_is_not_asked_for(thresher_: Thresher, pool: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(thresher.backends, "resolve", lambda *a, **k: pytest.fail("no model is needed"))
-    ended = thresher_("select", pool, "--method", "random", "--budget", "5", "--model", "some/model", "--out", "a")
+def test_a_model_that_is_not_needed_is_not_asked_for(
+    thresher_: Thresher, pool: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(
+        thresher.backends, "resolve", lambda *a, **k: pytest.fail("no model is needed")
+    )
+    ended = thresher_(
+        "select", pool, "--method", "random", "--budget", "5", "--model", "some/model", "--out", "a"
+    )
     assert ended.code == 0 and "--model some/model is not used" in ended.err
 
 
 def test_before_and_after_by_source(thresher_: Thresher, pool: str) -> None:
     ended = thresher_("select", pool, "--method", "length", "--budget", "10", "--out", "a")
-    kept = [r["data_source"] for r in json.loads(Path("a/subset.json").read_text())].count("source0")
+    kept = [r["data_source"] for r in json.loads(Path("a/subset.json").read_text())].count(
+        "source0"
+    )
     assert f"By source, pool → kept: source0 34.0% → {10 * kept}.0%, source1 33.0% → " in ended.out
 
 
@@ -165,15 +204,47 @@ def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> No
 
 
 def test_several_settings_behind_one_set(thresher_: Thresher, pool: str) -> None:
-    words = ("-m", "clipper", "--model", "demo", "-b", "20", "--set", "bins=3", "prefer=none", "bank=4", "-o", "a")
+    words = (
+        "-m",
+        "clipper",
+        "--model",
+        "demo",
+        "-b",
+        "20",
+        "--set",
+        "bins=3",
+        "prefer=none",
+        "bank=4",
+        "-o",
+        "a",
+    )
     assert thresher_("select", pool, *words).code == 0
     settings = yaml.safe_load(Path("a/run.yaml").read_text())["method"]["settings"]
     assert (settings["bins"], settings["prefer"], settings["bank"]) == (3, "none", 4)
-    assert "prefer=top" in thresher_("select", "--config", "a/run.yaml", "-o", "b", "-s", "bins=3", "prefer=top").err
-    pool_behind = thresher_(
-        "select", "-m", "clipper", "--model", "demo", "-b", "20", "-o", "c", "--set", "bins=3", f"mine={pool}"
+    assert (
+        "prefer=top"
+        in thresher_(
+            "select", "--config", "a/run.yaml", "-o", "b", "-s", "bins=3", "prefer=top"
+        ).err
     )
-    assert pool_behind.code == 0 and yaml.safe_load(Path("c/run.yaml").read_text())["config"]["pool"] == f"mine={pool}"
+    pool_behind = thresher_(
+        "select",
+        "-m",
+        "clipper",
+        "--model",
+        "demo",
+        "-b",
+        "20",
+        "-o",
+        "c",
+        "--set",
+        "bins=3",
+        f"mine={pool}",
+    )
+    assert (
+        pool_behind.code == 0
+        and yaml.safe_load(Path("c/run.yaml").read_text())["config"]["pool"] == f"mine={pool}"
+    )
 
 
 def test_values_with_spaces(thresher_: Thresher, pool: str, tmp_path: Path) -> None:
@@ -186,7 +257,11 @@ def test_values_with_spaces(thresher_: Thresher, pool: str, tmp_path: Path) -> N
         "capabilities=ocr, gauge_reading",
         "weights=ocr:2, gauge_reading:1",
     )
-    for settings in (("--set", *given), ("--set", given[0], "-s", *given[1:]), (f"--set={given[0]}", *given[1:])):
+    for settings in (
+        ("--set", *given),
+        ("--set", given[0], "-s", *given[1:]),
+        (f"--set={given[0]}", *given[1:]),
+    ):
         ended = thresher_(*words, *settings)
         assert ended.code == 0, ended.err
         labels = [s["label"] for s in json.loads(ended.out)["signals"]]
@@ -197,16 +272,23 @@ def test_values_with_spaces(thresher_: Thresher, pool: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["random", "stratified", "length", "perplexity", "clipper"])
-def test_a_budget_above_the_pool_takes_all_and_says_so(thresher_: Thresher, pool: str, method: str) -> None:
+def test_a_budget_above_the_pool_takes_all_and_says_so(
+    thresher_: Thresher, pool: str, method: str
+) -> None:
     ended = thresher_("select", pool, "-m", method, "-b", "100000", "--model", "demo", "-o", "a")
     assert ended.code == 0 and "Kept 100 of 100 rows (100.0%)" in ended.out
-    assert "Note: --budget 100000 is more than the pool has (100 rows): it means all of them." in ended.out
+    assert (
+        "Note: --budget 100000 is more than the pool has (100 rows): it means all of them."
+        in ended.out
+    )
     assert Path("a/subset.json").read_bytes() == Path(pool).read_bytes()
     replay = thresher_("select", "--config", "a/run.yaml", "-o", "b")
     assert replay.code == 0 and Path("b/subset.json").read_bytes() == Path(pool).read_bytes()
 
 
-def test_a_model_that_is_not_there_is_named_as_it_was_typed(thresher_: Thresher, pool: str, monkeypatch: Any) -> None:
+def test_a_model_that_is_not_there_is_named_as_it_was_typed(
+    thresher_: Thresher, pool: str, monkeypatch: Any
+) -> None:
     monkeypatch.undo()
     monkeypatch.chdir(Path(pool).parent)
     monkeypatch.setenv("THRESHER_STORE", "store")
@@ -215,11 +297,17 @@ def test_a_model_that_is_not_there_is_named_as_it_was_typed(thresher_: Thresher,
         (("--set", "judge=/no/such"), "--set judge=/no/such: no such folder"),
         (("--set", "scorer=/no/such", "styler=demo"), "--set scorer=/no/such: no such folder"),
         (("--set", "scorer=demo", "styler=/no/such"), "--set styler=/no/such: no such folder"),
-        (("--model", "demo", "--set", "teacher=/no/such"), "--set teacher=/no/such: no such folder"),
+        (
+            ("--model", "demo", "--set", "teacher=/no/such"),
+            "--set teacher=/no/such: no such folder",
+        ),
         (("--model", "demo", "--teacher", "/no/such"), "--teacher /no/such: no such folder"),
         (("--model", "/no/such"), "--model /no/such: no such folder"),
         (("--set", "judge=store"), "--set judge=store: the folder has no config.json"),
-        (("--model", "demo", "--teacher", "a", "--set", "teacher=b"), "--teacher and --set teacher=… name two models"),
+        (
+            ("--model", "demo", "--teacher", "a", "--set", "teacher=b"),
+            ("--teacher and --set teacher=… name two models"),
+        ),
     ):
         ended = thresher_(*words, *typed)
         failed(ended, 2, said)
@@ -246,7 +334,12 @@ def test_run_yaml_replays_and_flags_win(thresher_: Thresher, pool: str) -> None:
     assert thresher_("select", "--config", "a/run.yaml", "-o", "b").code == 0
     for name in ("subset.json", "selection.parquet"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
-    assert thresher_("select", "--config", "a/run.yaml", "-o", "c", "-b", "7", "--set", "where=bottom").code == 0
+    assert (
+        thresher_(
+            "select", "--config", "a/run.yaml", "-o", "c", "-b", "7", "--set", "where=bottom"
+        ).code
+        == 0
+    )
     assert len(json.loads(Path("c/subset.json").read_text())) == 7
     replayed = yaml.safe_load(Path("c/run.yaml").read_text())["config"]
     assert replayed["seed"] == 3 and replayed["settings"]["where"] == "bottom"
@@ -260,11 +353,28 @@ def test_failures_are_counted_listed_and_left_out(thresher_: Thresher, tmp_path:
     ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "a")
     assert ended.code == 0
     assert "4 of 100 rows could not be used and were left out" in ended.out
-    assert "4 x no-answer: every answer is empty [row 3 (id r3), row 40 (id r40), row 41 (id r41), ...]" in ended.out
-    assert "a/failures.jsonl" in ended.out and len(Path("a/failures.jsonl").read_text().splitlines()) == 4
+    assert (
+        "4 x no-answer: every answer is empty [row 3 (id r3), row 40 (id r40), row 41 (id r41), "
+        "...]"
+    ) in ended.out
+    assert (
+        "a/failures.jsonl" in ended.out
+        and len(Path("a/failures.jsonl").read_text().splitlines()) == 4
+    )
     assert ended.out.count("could not be used") == 1
     refused = thresher_(
-        "select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "b", "--on-missing", "refuse"
+        "select",
+        pool,
+        "-m",
+        "perplexity",
+        "--model",
+        "demo",
+        "-b",
+        "30%",
+        "-o",
+        "b",
+        "--on-missing",
+        "refuse",
     )
     failed(refused, 1, "4 of 100 rows", "--on-missing exclude")
 
@@ -278,11 +388,15 @@ def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "select", interrupted)
     ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "a")
     assert ended.code == 130
-    assert "stored 48 rows; run the same command to go on" in ended.err and "Traceback" not in ended.err
+    assert (
+        "stored 48 rows; run the same command to go on" in ended.err
+        and "Traceback" not in ended.err
+    )
 
 
 def test_a_second_interrupt_ends_the_process_at_once() -> None:
-    """While the interpreter waits for threads of the first: without this it ends under them, and torch aborts."""
+    """While the interpreter waits for threads of the first: without this it ends under them, and
+    torch aborts."""
     code = """
 import threading, time
 from thresher import cli
@@ -293,26 +407,41 @@ def command(words, **more):
 cli.app = command
 cli.main()
 """
-    made = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    made = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert made.stdout is not None and made.stdout.readline() == "working\n"
     time.sleep(0.5)
     made.send_signal(signal.SIGINT)
     assert made.wait(20) == 130 and "KeyboardInterrupt" not in made.communicate()[1]
 
 
-def test_a_bug_keeps_its_traceback(pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_bug_keeps_its_traceback(
+    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     def broken(*args: Any, **more: Any) -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(run, "select", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         cli.main(
-            ["select", pool, "-m", "random", "-b", "30%", "-o", str(tmp_path / "a"), "--store", str(tmp_path / "s")]
+            [
+                "select",
+                pool,
+                "-m",
+                "random",
+                "-b",
+                "30%",
+                "-o",
+                str(tmp_path / "a"),
+                "--store",
+                str(tmp_path / "s"),
+            ]
         )
     assert "bug in thresher" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------------------------- wrong input
+# -------------------------------------------------------------------------------------- wrong input
 
 
 @pytest.mark.parametrize(
@@ -327,9 +456,16 @@ def test_a_bug_keeps_its_traceback(pool: str, tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple[str, ...]) -> None:
-    failed(thresher_("select", pool, "-m", "random", f"--budget={budget}", "-o", "a"), 2, budget, *words)
+    failed(
+        thresher_("select", pool, "-m", "random", f"--budget={budget}", "-o", "a"),
+        2,
+        budget,
+        *words,
+    )
     assert not Path("a").exists()
-    failed(thresher_("select", pool, "-m", "random", "--budget", budget, "-o", "a"), 2, budget, *words)
+    failed(
+        thresher_("select", pool, "-m", "random", "--budget", budget, "-o", "a"), 2, budget, *words
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,16 +473,25 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
     [
         ("select POOL -m clippr -b 30% -o a", ("clippr", "Did you mean 'clipper'?")),
         ("select POOL -m perplexity --set wher=top -b 30% -o a", ("wher", "Did you mean 'where'?")),
-        ("select POOL -m perplexity --set where=mid -b 30% -o a", ("where=mid", "top | middle | bottom")),
+        (
+            "select POOL -m perplexity --set where=mid -b 30% -o a",
+            ("where=mid", "top | middle | bottom"),
+        ),
         ("select POOL -m perplexity --set where -b 30% -o a", ("key=value",)),
         ("select POOL -m random --set where=top -b 30% -o a", ("random", "no settings")),
         ("select -m clipper --set bins=3 bank=4 POOL -b 30% -o a", ("POOL --set a=1 b=2",)),
         ("select POOL -m clipper --set bins=3 --set bins=4 -b 30% -o a", ("bins", "twice")),
         ("select POOL -m random -b 30%", ("Missing", "--out")),
         ("select -m random -b 30% -o a", ("Missing", "POOL")),
-        ("select POOL -m random -b 30% -o a --on-missing never", ("never", "auto, exclude, refuse")),
+        (
+            "select POOL -m random -b 30% -o a --on-missing never",
+            ("never", "auto, exclude, refuse"),
+        ),
         ("select POOL -m perplexity -b 30% -o a --dtype float8", ("float8", "bfloat16")),
-        ("select POOL -m perplexity -b 30% -o a --device cdua", ("--device cdua", "cuda:1", "Did you mean 'cuda'?")),
+        (
+            "select POOL -m perplexity -b 30% -o a --device cdua",
+            ("--device cdua", "cuda:1", "Did you mean 'cuda'?"),
+        ),
         ("select POOL -m perplexity -b 30% -o a --batch-tokens 0", ("--batch-tokens 0",)),
         ("select POOL -m random -b 30% -o a --seed -1", ("--seed -1",)),
         ("select POOL -m random -b 30% -o a --seed one", ("--seed", "integer")),
@@ -360,7 +505,9 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
         ("signals nowhere --out x.csv", ("x.csv", ".parquet")),
     ],
 )
-def test_wrong_commands(thresher_: Thresher, pool: str, command: str, words: tuple[str, ...]) -> None:
+def test_wrong_commands(
+    thresher_: Thresher, pool: str, command: str, words: tuple[str, ...]
+) -> None:
     failed(thresher_(*command.replace("POOL", pool).split()), 2, *words)
 
 
@@ -374,7 +521,9 @@ def test_wrong_commands(thresher_: Thresher, pool: str, command: str, words: tup
         ("just words", ("pool.json", "expected")),
     ],
 )
-def test_wrong_pools(thresher_: Thresher, tmp_path: Path, content: str | None, words: tuple[str, ...]) -> None:
+def test_wrong_pools(
+    thresher_: Thresher, tmp_path: Path, content: str | None, words: tuple[str, ...]
+) -> None:
     if content is not None:
         (tmp_path / "pool.json").write_text(content)
     for command in ("select", "plan"):
@@ -385,20 +534,30 @@ def test_wrong_pools(thresher_: Thresher, tmp_path: Path, content: str | None, w
 
 def test_missing_image_folder(thresher_: Thresher, pool: str) -> None:
     failed(
-        thresher_("select", pool, "--images", "nowhere", "-m", "random", "-b", "3", "-o", "a"), 1, "nowhere", "--images"
+        thresher_("select", pool, "--images", "nowhere", "-m", "random", "-b", "3", "-o", "a"),
+        1,
+        "nowhere",
+        "--images",
     )
 
 
 def test_out_below_a_file(thresher_: Thresher, pool: str) -> None:
     failed(
-        thresher_("select", pool, "-m", "random", "-b", "3", "-o", "pool.json/a"), 2, "pool.json/a", "cannot be written"
+        thresher_("select", pool, "-m", "random", "-b", "3", "-o", "pool.json/a"),
+        2,
+        "pool.json/a",
+        "cannot be written",
     )
 
 
 def test_out_that_holds_the_pool(thresher_: Thresher, tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "here" / "subset.json", [record(i) for i in range(10)])
     before = pool.read_bytes()
-    failed(thresher_("select", str(pool), "-m", "random", "-b", "3", "-o", "here"), 2, "holds the pool itself")
+    failed(
+        thresher_("select", str(pool), "-m", "random", "-b", "3", "-o", "here"),
+        2,
+        "holds the pool itself",
+    )
     assert pool.read_bytes() == before
 
 
@@ -431,35 +590,86 @@ def test_wrong_models(
     (folder / "model.safetensors").touch()
     out, store = str(tmp_path / "a"), str(tmp_path / "store")
     with pytest.raises(SystemExit) as ended:
-        cli.main(["select", pool, "-m", "clipper", "-b", "3", "-o", out, "--store", store, "--model", str(folder)])
+        cli.main(
+            [
+                "select",
+                pool,
+                "-m",
+                "clipper",
+                "-b",
+                "3",
+                "-o",
+                out,
+                "--store",
+                store,
+                "--model",
+                str(folder),
+            ]
+        )
     said = capsys.readouterr()
     failed(Ended(int(ended.value.code or 0), said.out, said.err), code, str(folder), *words)
 
 
 @pytest.mark.parametrize("name", ["nothing", "no/such"])
 def test_a_model_that_is_not_there(
-    tmp_path: Path, pool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path,
+    pool: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["select", pool, "-m", "clipper", "-b", "3", "-o", "a", "--store", "store", "--model", name])
+        cli.main(
+            [
+                "select",
+                pool,
+                "-m",
+                "clipper",
+                "-b",
+                "3",
+                "-o",
+                "a",
+                "--store",
+                "store",
+                "--model",
+                name,
+            ]
+        )
     said = capsys.readouterr()
-    failed(Ended(int(ended.value.code or 0), said.out, said.err), 2, f"--model {name}", "no such folder")
+    failed(
+        Ended(int(ended.value.code or 0), said.out, said.err),
+        2,
+        f"--model {name}",
+        "no such folder",
+    )
 
 
 def test_errors_without_a_terminal_are_plain(pool: str, tmp_path: Path) -> None:
     """In a process of its own, as a script sees it: no colours, no boxes, no traceback."""
-    words = [sys.executable, "-m", "thresher", "select", pool, "-m", "random", "-b", "0.3", "-o", str(tmp_path / "a")]
+    words = [
+        sys.executable,
+        "-m",
+        "thresher",
+        "select",
+        pool,
+        "-m",
+        "random",
+        "-b",
+        "0.3",
+        "-o",
+        str(tmp_path / "a"),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("Error: --budget 0.3") and done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr and "│" not in done.stderr
 
 
-# ---------------------------------------------------------------------------------------------- other commands
+# ----------------------------------------------------------------------------------- other commands
 
 
 def test_version_and_help(thresher_: Thresher) -> None:
@@ -477,7 +687,12 @@ def test_methods(thresher_: Thresher) -> None:
 
     shown = thresher_("methods").out
     assert all(f" {name} " in shown for name in METHODS)
-    for word in ("knowledge_ratio", "most_helped | least_helped | none", "log-probabilities", "nothing"):
+    for word in (
+        "knowledge_ratio",
+        "most_helped | least_helped | none",
+        "log-probabilities",
+        "nothing",
+    ):
         assert word in shown
     only = thresher_("methods", "perplexity").out
     assert "where" in only and "clipper" not in only
@@ -513,12 +728,20 @@ def test_doctor(thresher_: Thresher, tiny_pool: Path) -> None:
 
 def test_export(thresher_: Thresher, pool: str) -> None:
     thresher_("select", pool, "-m", "random", "-b", "10", "-o", "a")
-    assert "10 rows written to x.jsonl" in thresher_("export", "a", "--format", "llava-jsonl", "--out", "x.jsonl").out
+    assert (
+        "10 rows written to x.jsonl"
+        in thresher_("export", "a", "--format", "llava-jsonl", "--out", "x.jsonl").out
+    )
     lines = [json.loads(line) for line in Path("x.jsonl").read_text().splitlines()]
     assert lines == json.loads(Path("a/subset.json").read_text())
     assert thresher_("export", "a", "--out", "y.json").code == 0
     assert Path("y.json").read_bytes() == Path("a/subset.json").read_bytes()
-    failed(thresher_("export", "a", "--format", "llava-jsn", "--out", "z"), 2, "llava-jsn", "llava-json")
+    failed(
+        thresher_("export", "a", "--format", "llava-jsn", "--out", "z"),
+        2,
+        "llava-jsn",
+        "llava-json",
+    )
     write_pool(Path(pool), [record(i) for i in range(1, 101)])
     failed(thresher_("export", "a", "--out", "w.json"), 1, "no longer the pool")
 
@@ -552,7 +775,7 @@ def test_demo(thresher_: Thresher, monkeypatch: pytest.MonkeyPatch, model: Model
     assert "0 scores now" in again.out and model.opened == 1
 
 
-# ---------------------------------------------------------------------------------------------- config
+# ------------------------------------------------------------------------------------------- config
 
 
 def test_a_file_cannot_turn_on_remote_code(tmp_path: Path) -> None:
@@ -586,10 +809,17 @@ def test_wrong_config_files(tmp_path: Path, text: str, words: str) -> None:
 
 def test_config_values_are_spelled_as_on_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("budget: 500\nsettings: {bins: 20, mirror: true, ratio: 0.5, knowledge_ratio: null}\n")
+    file.write_text(
+        "budget: 500\nsettings: {bins: 20, mirror: true, ratio: 0.5, knowledge_ratio: null}\n"
+    )
     told = config.combine(config.read(file), {})
     assert told.budget == "500"
-    assert told.settings == {"bins": "20", "mirror": "true", "ratio": "0.5", "knowledge_ratio": "none"}
+    assert told.settings == {
+        "bins": "20",
+        "mirror": "true",
+        "ratio": "0.5",
+        "knowledge_ratio": "none",
+    }
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump({"config": told.to_mapping()}))
     assert config.combine(config.read(again), {}) == told
@@ -611,7 +841,7 @@ def test_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.default_store() == Path("/s")
 
 
-# ---------------------------------------------------------------------------------------------- progress, summary
+# -------------------------------------------------------------------------------- progress, summary
 
 
 def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -677,7 +907,10 @@ class _Terminal(io.StringIO):
 
 
 def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
-    text = "[bold]clipper[/] keeps 30 of 100 rows; see out/a-path/that-is-longer/than-the-line and  go on."
+    text = (
+        "[bold]clipper[/] keeps 30 of 100 rows; see out/a-path/that-is-longer/than-the-line and  "
+        "go on."
+    )
     for width in (20, 33, 200):
         shown = _Terminal()
         summary.say(Console(file=shown, width=width, no_color=True, highlight=False), text)
@@ -693,14 +926,17 @@ def test_rows_that_no_model_was_asked_about_are_not_called_scored(
     thresher_: Thresher, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
-    monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)  # the model knows no answer
+    # the model knows no answer
+    monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)
     said = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
     assert "one_shot_p: 60 wanted, none sent to the model" in said
     assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
 
 
 def test_failures_of_one_kind_stand_together() -> None:
-    failures = [Failure(i, "", "", "loss", f"image a/{i}.png is broken at byte {i}") for i in range(3)]
+    failures = [
+        Failure(i, "", "", "loss", f"image a/{i}.png is broken at byte {i}") for i in range(3)
+    ]
     kinds = summary.failure_kinds([Failure(9, "", "", "loss", "no answer"), *failures])
     assert [[f.row for f in kind] for kind in kinds] == [[0, 1, 2], [9]]
 
@@ -755,7 +991,11 @@ def test_a_store_that_is_a_file_is_refused_before_anything_else(
 ) -> None:
     (tmp_path / "good.json").write_text("[]")
     ended = thresher_(*(w.format(pool=pool) for w in command), "--store", "good.json")
-    assert ended.code == 2 and "--store good.json is a file" in ended.err and "Traceback" not in ended.err
+    assert (
+        ended.code == 2
+        and "--store good.json is a file" in ended.err
+        and "Traceback" not in ended.err
+    )
     assert model.opened == 0 and (tmp_path / "good.json").read_text() == "[]"
 
 
@@ -770,15 +1010,26 @@ def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", read_only)
-    ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out")
-    assert ended.code == 1 and "cannot be written to: Read-only file system" in ended.err and model.opened == 0
+    ended = thresher_(
+        "select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out"
+    )
+    assert (
+        ended.code == 1
+        and "cannot be written to: Read-only file system" in ended.err
+        and model.opened == 0
+    )
     assert thresher_("select", pool, "-m", "random", "-b", "5", "--out", "out").code == 0
 
 
 def test_signals_leaves_the_earlier_file_alone_when_the_disk_fills_up(
     thresher_: Thresher, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out").code == 0
+    assert (
+        thresher_(
+            "select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "--out", "out"
+        ).code
+        == 0
+    )
     assert thresher_("signals", "out", "--out", "t/s.parquet").code == 0
     before = (tmp_path / "t/s.parquet").read_bytes()
 

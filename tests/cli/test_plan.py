@@ -38,7 +38,9 @@ def rows_of(said: str) -> list[list[str]]:
     return [line.split("  ") for line in table.split("\n \n")[0].splitlines() if line.strip()]
 
 
-def signal(label: str, kind: str, to_score: int, passes: int, tokens: int | None, asked_with: str = "") -> SignalPlan:
+def signal(
+    label: str, kind: str, to_score: int, passes: int, tokens: int | None, asked_with: str = ""
+) -> SignalPlan:
     return SignalPlan(
         label=label,
         signal=kind,
@@ -54,24 +56,31 @@ def signal(label: str, kind: str, to_score: int, passes: int, tokens: int | None
     )
 
 
-def test_what_is_asked_together_is_one_line_and_costs_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_asked_together_is_one_line_and_costs_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, said = plan(capsys, "--model", "demo")
     assert code == 0 and said.count("score_") == 1 == said.count("style_")
     assert "score_* (14), style_* (9)" in said and "In total 50 rows to score" in said
     code, said = plan(capsys, "--model", "demo", "--json")
     told = json.loads(said)
-    assert len(told["signals"]) == 23 and told["to_score"] == 23 * 50 and told["passes"] == 50  # in detail
+    # in detail
+    assert len(told["signals"]) == 23 and told["to_score"] == 23 * 50 and told["passes"] == 50
     first = told["signals"][0]["label"]
     assert {s["asked_with"] for s in told["signals"]} == {first}
 
 
-def test_questions_that_are_asked_apart_are_one_line_and_cost_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_questions_that_are_asked_apart_are_one_line_and_cost_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, said = plan(capsys, "--model", "demo", "--set", "score=generate")
     assert code == 0 and "score_* (14) " in said and "style_* (9) " in said
     assert f"In total {15 * 50:,} rows to score" in said
 
 
-def test_every_line_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from rich.console import Console
 
     from thresher.selection import summary
@@ -80,7 +89,8 @@ def test_every_line_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypa
     code, said = plan(capsys, "--model", "demo", "--set", "teacher=demo")
     table = [line for line in said.splitlines() if "*" in line or "─" in line]
     assert code == 0 and table and max(map(len, table)) <= 80
-    assert any("teacher_style_* (9)" in line for line in table)  # a name is not broken in the middle
+    # a name is not broken in the middle
+    assert any("teacher_style_* (9)" in line for line in table)
 
 
 def test_lines_are_split_where_counts_differ() -> None:
@@ -100,15 +110,19 @@ def test_lines_are_split_where_counts_differ() -> None:
     ]
 
 
-def test_a_server_is_asked_each_question_and_the_price_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_is_asked_each_question_and_the_price_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, said = plan(capsys, *SERVED)
     assert code == 0 and "750 requests to a server" in said and "prices" not in said
     prices = ("--price-in", "2", "--price-out", "10")
     code, said = plan(capsys, *SERVED, *prices, "--json")
     told = json.loads(said)
-    paid = 2 * told["tokens"] + 10 * (14 * 50 * 1 + 50 * 32)  # one token a score, a short text for the styles
+    # one token a score, a short text for the styles
+    paid = 2 * told["tokens"] + 10 * (14 * 50 * 1 + 50 * 32)
     assert told["cost"] == pytest.approx(paid / 1e6)
-    assert sum(s["tokens"] for s in told["signals"][:14]) > 14 * 50 * 1.4 * 25  # the question's words are paid, too
+    # the question's words are paid, too
+    assert sum(s["tokens"] for s in told["signals"][:14]) > 14 * 50 * 1.4 * 25
     code, said = plan(capsys, *SERVED, *prices, "--max-cost", "0.01", "--max-requests", "749")
     assert f"At the prices given about {told['cost']:.4g}" in said
     assert "--max-cost 0.01 stops" in said and "--max-requests 749 stops" in said

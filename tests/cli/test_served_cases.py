@@ -1,4 +1,5 @@
-"""The servers of the fault cases, where these are at hand: each case's own command, and what is right."""
+"""The servers of the fault cases, where these are at hand: each case's own command, and what is
+right."""
 
 from __future__ import annotations
 
@@ -14,19 +15,25 @@ import pytest
 from thresher import cli
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the fault cases (../shared/cases) are not here")
+pytestmark = pytest.mark.skipif(
+    not CASES.is_dir(), reason="the fault cases (../shared/cases) are not here"
+)
 WRITTEN = ("--set", "score=generate")
 
 
 @pytest.fixture
-def mock(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def mock(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The URL of a case's server in a mode: `(folder, mode)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     folder, mode = request.param
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    server = subprocess.Popen([sys.executable, CASES / folder / "mock.py", str(port), mode], cwd=tmp_path)
+    server = subprocess.Popen(
+        [sys.executable, CASES / folder / "mock.py", str(port), mode], cwd=tmp_path
+    )
     try:
         for _ in range(200):
             with socket.socket() as probe:
@@ -42,9 +49,33 @@ def mock(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def run(capsys: pytest.CaptureFixture[str], folder: str, url: str, *words: str) -> tuple[int, str]:
     case = CASES / folder
     small = (case / "small.json").exists()
-    pool, images = case / ("small.json" if small else "pool.json"), case / ("images2" if small else "images")
-    command = ["select", str(pool), "--images", str(images), "--method", "mmssr", "--budget", "4", "--set"]
-    command += ["capabilities=ocr", "--backend", "openai", "--url", url, "--out", "o", "--store", "s", *words]
+    pool, images = (
+        case / ("small.json" if small else "pool.json"),
+        case / ("images2" if small else "images"),
+    )
+    command = [
+        "select",
+        str(pool),
+        "--images",
+        str(images),
+        "--method",
+        "mmssr",
+        "--budget",
+        "4",
+        "--set",
+    ]
+    command += [
+        "capabilities=ocr",
+        "--backend",
+        "openai",
+        "--url",
+        url,
+        "--out",
+        "o",
+        "--store",
+        "s",
+        *words,
+    ]
     with pytest.raises(SystemExit) as ended:
         cli.main(command)
     printed = capsys.readouterr()
@@ -52,7 +83,8 @@ def run(capsys: pytest.CaptureFixture[str], folder: str, url: str, *words: str) 
 
 
 ROWS, PROSE, WORDS, SAME, REST = (
-    next((p.name for p in CASES.glob(f"{number}-*")), number) for number in ("16", "17", "19", "20", "21")
+    next((p.name for p in CASES.glob(f"{number}-*")), number)
+    for number in ("16", "17", "19", "20", "21")
 )
 
 

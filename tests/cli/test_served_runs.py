@@ -1,4 +1,5 @@
-"""Whole runs that ask a server, as commands of their own: failures, kills, caps, and where the key must not be."""
+"""Whole runs that ask a server, as commands of their own: failures, kills, caps, and where the key
+must not be."""
 
 from __future__ import annotations
 
@@ -49,10 +50,19 @@ class Runs:
         env = {k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
         root = Path(__file__).parents[2]
         paths = os.pathsep.join([str(root / "src"), str(root)])
-        env |= {"THRESHER_STORE": "store", "PYTHONPATH": paths, "THE_KEY": KEY, "PYTHONWARNINGS": "error"}
+        env |= {
+            "THRESHER_STORE": "store",
+            "PYTHONPATH": paths,
+            "THE_KEY": KEY,
+            "PYTHONWARNINGS": "error",
+        }
         with open(self.log, "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", COMMAND, command, *given], cwd=self.folder, env=env, stdout=log, stderr=log
+                [sys.executable, "-c", COMMAND, command, *given],
+                cwd=self.folder,
+                env=env,
+                stdout=log,
+                stderr=log,
             )
 
     def said(self) -> str:
@@ -102,7 +112,8 @@ def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int
     assert second.wait(10) == 130 and "Interrupted: stored" in made.said(), made.said()
     after_interrupt = made.stored()
     good = len([1 for fate, _, _ in server.asked[asked:] if fate == "ok"])
-    assert good - (len(after_interrupt) - len(after_kill)) <= 2 * CONCURRENCY  # the rest was under way, or too late
+    # the rest was under way, or too late
+    assert good - (len(after_interrupt) - len(after_kill)) <= 2 * CONCURRENCY
     asked = len(server.asked)
     assert made.start(*options).wait(60) == 0, made.said()
     again = dict.fromkeys(text for _, text, _ in server.asked[asked:])
@@ -117,7 +128,8 @@ def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int
     )  # 429 with and without Retry-After, 500, a hang, cut-off JSON, no log-probabilities …
     assert pq.read_table(made.folder / "out" / "selection.parquet").num_rows == rows // 2
     asked = len(server.asked)
-    assert made.start(*options).wait(60) == 0 and len(server.asked) == asked  # nothing is left to ask
+    # nothing is left to ask
+    assert made.start(*options).wait(60) == 0 and len(server.asked) == asked
 
     told = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
     assert told["config"]["url"] == server.url and told["config"]["api_key_env"] == "THE_KEY"
@@ -130,10 +142,28 @@ def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int
     )
 
     replay = made.folder / "replay"
-    command = [sys.executable, "-c", COMMAND, "select", "--config", "out/run.yaml", "--out", str(replay)]
-    paths = os.pathsep.join([str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[2])])
-    subprocess.run(command, cwd=made.folder, env={**os.environ, "PYTHONPATH": paths, "THE_KEY": KEY}, check=True)
-    assert (replay / "subset.json").read_bytes() == (made.folder / "out" / "subset.json").read_bytes()
+    command = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "select",
+        "--config",
+        "out/run.yaml",
+        "--out",
+        str(replay),
+    ]
+    paths = os.pathsep.join(
+        [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[2])]
+    )
+    subprocess.run(
+        command,
+        cwd=made.folder,
+        env={**os.environ, "PYTHONPATH": paths, "THE_KEY": KEY},
+        check=True,
+    )
+    assert (replay / "subset.json").read_bytes() == (
+        made.folder / "out" / "subset.json"
+    ).read_bytes()
     assert len(server.asked) == asked
 
 
@@ -155,7 +185,9 @@ def test_a_teacher_behind_a_server(runs: Any) -> None:
     assert len(made.stored()) == 20
     assert made.start(*teacher).wait(60) == 0, made.said()
     told = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
-    assert told["model"] is None and told["roles"]["teacher"]["identity"]["weights"] == "api:scripted"
+    assert (
+        told["model"] is None and told["roles"]["teacher"]["identity"]["weights"] == "api:scripted"
+    )
 
 
 def test_a_plan_sends_nothing(runs: Any) -> None:

@@ -1,4 +1,5 @@
-"""Error-driven selection with models behind a server: log-probabilities, sampled answers where there are none, never in silence."""
+"""Error-driven selection with models behind a server: log-probabilities, sampled answers where
+there are none, never in silence."""
 
 from __future__ import annotations
 
@@ -27,11 +28,18 @@ def test_student_and_teacher_behind_a_server(command: Command) -> None:  # noqa:
     with serving(Plan()) as server:
         code, out, err = selected(command, server, "--teacher", f"{server.url}#scripted")
     assert code == 0, err
-    assert "validation rationale: 6 wanted, 6 scored" in out and "row_skills: 20 wanted, 20 scored" in out
+    assert (
+        "validation rationale: 6 wanted, 6 scored" in out
+        and "row_skills: 20 wanted, 20 scored" in out
+    )
     errors = [json.loads(line) for line in Path("a/errors.jsonl").read_text().splitlines()]
     assert errors and all(e["steps"] for e in errors)
-    letters = [body for _, text, body in server.asked if text.endswith("Answer with its letter only.")]
-    assert len(letters) == sum(len(e["steps"]) + 1 for e in errors) and all(b["logprobs"] for b in letters)
+    letters = [
+        body for _, text, body in server.asked if text.endswith("Answer with its letter only.")
+    ]
+    assert len(letters) == sum(len(e["steps"]) + 1 for e in errors) and all(
+        b["logprobs"] for b in letters
+    )
 
 
 def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Command) -> None:  # noqa: F811

@@ -1,4 +1,5 @@
-"""The options of a server on the command line and in a config file: what goes together, and what is kept of it."""
+"""The options of a server on the command line and in a config file: what goes together, and what is
+kept of it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") -> tuple[int, str]:
     """Exit code, and all that was printed."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["select", "pool.json", "--method", method, "--budget", "5", "--out", "out", *words])
+        cli.main(
+            ["select", "pool.json", "--method", method, "--budget", "5", "--out", "out", *words]
+        )
     said = capsys.readouterr()
     assert "Traceback" not in said.err
     return int(ended.value.code or 0), said.out + said.err
@@ -43,27 +46,53 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") 
         (["--url", URL], "Add --backend openai"),
         (["--backend", "open-ai", "--url", URL], "Did you mean 'openai'"),
         (["--max-requests", "5"], "--max-requests is for a model behind a server"),
-        (["--max-cost", "5", "--concurrency", "2", "--model", "demo"], "--max-cost, --concurrency are for"),
+        (
+            ["--max-cost", "5", "--concurrency", "2", "--model", "demo"],
+            ("--max-cost, --concurrency are for"),
+        ),
         (["--backend", "openai", "--url", URL, "--model", f"{URL}#m"], "its URL belongs to --url"),
         (["--backend", "openai", "--url", f"{URL}#m"], "name its model with --model"),
         (["--backend", "openai", "--url", "127.0.0.1:8000"], "not a server's URL"),
-        (["--backend", "openai", "--url", URL, "--model", "m", "--max-cost", "1"], "--price-in and --price-out"),
-        (["--backend", "openai", "--url", URL, "--model", "m", "--price-in", "1"], "--price-in without --price-out"),
-        (["--backend", "openai", "--url", URL, "--model", "m", "--price-out", "1"], "--price-out without --price-in"),
-        (["--model", "demo", "--price-in", "1", "--price-out", "1"], "--price-in, --price-out are for"),
-        (["--backend", "openai", "--url", URL, "--model", "m", "--concurrency", "0"], "--concurrency 0"),
-        (["--backend", "openai", "--url", URL, "--model", "m", "--image-side", "4"], "--image-side 4"),
+        (
+            ["--backend", "openai", "--url", URL, "--model", "m", "--max-cost", "1"],
+            "--price-in and --price-out",
+        ),
+        (
+            ["--backend", "openai", "--url", URL, "--model", "m", "--price-in", "1"],
+            ("--price-in without --price-out"),
+        ),
+        (
+            ["--backend", "openai", "--url", URL, "--model", "m", "--price-out", "1"],
+            ("--price-out without --price-in"),
+        ),
+        (
+            ["--model", "demo", "--price-in", "1", "--price-out", "1"],
+            ("--price-in, --price-out are for"),
+        ),
+        (
+            ["--backend", "openai", "--url", URL, "--model", "m", "--concurrency", "0"],
+            "--concurrency 0",
+        ),
+        (
+            ["--backend", "openai", "--url", URL, "--model", "m", "--image-side", "4"],
+            "--image-side 4",
+        ),
         (["--backend", "openai", "--url", URL, "--model", "m", "--timeout", "0"], "--timeout 0"),
         (
             ["--backend", "openai", "--url", URL, "--model", "m", "--api-key-env", SECRET],
             "--api-key-env takes the name",
         ),
-        (["--backend", "openai", "--url", f"http://me:{SECRET}@host/v1", "--model", "m"], "Take it out"),
+        (
+            ["--backend", "openai", "--url", f"http://me:{SECRET}@host/v1", "--model", "m"],
+            "Take it out",
+        ),
         (["--model", f"http://me:{SECRET}@host/v1#m"], "Take it out"),
         (["--set", f"teacher=http://{SECRET}@host/v1#m"], "Take it out"),
     ],
 )
-def test_wrong_combinations(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], told: str) -> None:
+def test_wrong_combinations(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], told: str
+) -> None:
     code, said = run(capsys, *words)
     assert code == 2 and told in said and SECRET not in said
     kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
@@ -74,12 +103,22 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     with serving(Plan(name="org/m")) as server:
         served = ["--backend", "openai", "--url", server.url]
         code, said = run(
-            capsys, *served, "--price-in", "1", "--price-out", "2.5", "--max-cost", "9", "--image-side", "512"
+            capsys,
+            *served,
+            "--price-in",
+            "1",
+            "--price-out",
+            "2.5",
+            "--max-cost",
+            "9",
+            "--image-side",
+            "512",
         )
         assert code == 0 and "20 requests sent" in said and "at the prices given" in said
         told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
         kept = {
-            k: told["config"][k] for k in ("backend", "url", "model", "max_cost", "price_in", "price_out", "image_side")
+            k: told["config"][k]
+            for k in ("backend", "url", "model", "max_cost", "price_in", "price_out", "image_side")
         }
         assert kept == {
             "backend": "openai",
@@ -90,7 +129,10 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             "price_out": 2.5,
             "image_side": 512,
         }
-        assert "512px" in told["model"]["identity"]["pixels"] and "torch" not in told["model"]["identity"].values()
+        assert (
+            "512px" in told["model"]["identity"]["pixels"]
+            and "torch" not in told["model"]["identity"].values()
+        )
         code, said = run(capsys, "--config", "out/run.yaml")
         assert code == 0 and len(server.asked) == 20
         code, said = run(
@@ -99,14 +141,20 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert code == 0 and len(server.asked) == 20
 
 
-def test_a_method_that_asks_nothing_forgets_the_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, said = run(capsys, "--backend", "openai", "--url", URL, "--max-requests", "3", method="random")
+def test_a_method_that_asks_nothing_forgets_the_server(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, said = run(
+        capsys, "--backend", "openai", "--url", URL, "--max-requests", "3", method="random"
+    )
     assert code == 0 and "random asks no model; --backend openai is not used" in said
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["backend"] == "hf" and "url" not in told and "max_requests" not in told
 
 
-def test_a_served_model_that_is_not_used_takes_its_limits_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_served_model_that_is_not_used_takes_its_limits_with_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, _ = run(capsys, "--model", f"{URL}#m", "--max-requests", "3", method="random")
     assert code == 0
     code, said = run(capsys, "--config", "out/run.yaml", method="random")
@@ -114,9 +162,13 @@ def test_a_served_model_that_is_not_used_takes_its_limits_with_it(capsys: pytest
 
 
 @pytest.mark.parametrize("method", ["perplexity", "clipper", "mllm_selector"])
-def test_methods_that_need_weights_say_so_before_a_request(capsys: pytest.CaptureFixture[str], method: str) -> None:
+def test_methods_that_need_weights_say_so_before_a_request(
+    capsys: pytest.CaptureFixture[str], method: str
+) -> None:
     with serving(Plan()) as server:
-        code, said = run(capsys, "--backend", "openai", "--url", server.url, "--model", "scripted", method=method)
+        code, said = run(
+            capsys, "--backend", "openai", "--url", server.url, "--model", "scripted", method=method
+        )
         assert code == 2 and "behind a server" in said and "--model with a folder" in said
         assert not server.asked
 
@@ -134,7 +186,13 @@ def config(**values: Any) -> RunConfig:
 def test_another_backend_forgets_the_file_s_server() -> None:
     file = {"backend": "openai", "url": URL, "model": "m", "max_requests": 5, "seed": 3}
     told = combine(file, {"backend": "hf"})
-    assert (told.backend, told.url, told.model, told.max_requests, told.seed) == ("hf", None, None, None, 3)
+    assert (told.backend, told.url, told.model, told.max_requests, told.seed) == (
+        "hf",
+        None,
+        None,
+        None,
+        3,
+    )
     assert combine(file, {"model": "n"}).model == "n"
 
 

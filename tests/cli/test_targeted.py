@@ -1,4 +1,5 @@
-"""`thresher select --validation …`: options, messages, replay; and the built-in model as student and teacher."""
+"""`thresher select --validation …`: options, messages, replay; and the built-in model as student
+and teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Command:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     write_pool(tmp_path / "pool.json", [record(i) for i in range(60)])
@@ -59,10 +62,19 @@ AIMED = (*BASE, "--validation", "val.json")
 def test_a_whole_selection_and_its_replay(command: Command, rules: dict[str, Rules]) -> None:
     code, out, _ = command(*AIMED, "--teacher", "master", "--out", "a")
     assert code == 0, out
-    assert "validation rationale: 18 wanted, 18 scored" in out and "row_skills: 60 wanted, 60 scored" in out
-    assert "The model gets 12 of 18 validation rows wrong (67%)" in out and "errors.json, errors.jsonl" in out
+    assert (
+        "validation rationale: 18 wanted, 18 scored" in out
+        and ("row_skills: 60 wanted, 60 scored") in out
+    )
+    assert (
+        "The model gets 12 of 18 validation rows wrong (67%)" in out
+        and "errors.json, errors.jsonl" in out
+    )
     told = yaml.safe_load(Path("a/run.yaml").read_text())
-    assert told["config"]["validation"] == "../val.json" and told["config"]["settings"]["teacher"] == "master"
+    assert (
+        told["config"]["validation"] == "../val.json"
+        and told["config"]["settings"]["teacher"] == "master"
+    )
     assert list(told["roles"]) == ["teacher"] and told["counts"]["selected"] == 9
     code, out, _ = command("select", "--config", "a/run.yaml", "--out", "b")
     assert code == 0 and "Nothing was scored" in out
@@ -78,15 +90,29 @@ def test_teacher_is_a_setting_by_another_name(command: Command, rules: dict[str,
     assert "Nothing was scored" in out
 
 
-def test_plan_takes_the_options_of_select_and_says_what_it_prices(command: Command, rules: dict[str, Rules]) -> None:
-    words = ("plan", *AIMED[1:], "--teacher", "master", "--no-probe", "--on-leak", "drop", "--on-missing", "exclude")
+def test_plan_takes_the_options_of_select_and_says_what_it_prices(
+    command: Command, rules: dict[str, Rules]
+) -> None:
+    words = (
+        "plan",
+        *AIMED[1:],
+        "--teacher",
+        "master",
+        "--no-probe",
+        "--on-leak",
+        "drop",
+        "--on-missing",
+        "exclude",
+    )
     code, out, err = command(*words, "--rounds", "3")
     assert code == 0 and "the first of 3 rounds" in " ".join((out + err).split())
     code, out, err = command(*words)
     assert code == 0 and "rounds" not in out + err
 
 
-def test_plan_needs_no_folder_and_counts_both_sets(command: Command, rules: dict[str, Rules]) -> None:
+def test_plan_needs_no_folder_and_counts_both_sets(
+    command: Command, rules: dict[str, Rules]
+) -> None:
     code, out, _ = command("plan", *AIMED[1:], "--teacher", "master", "--no-probe", "--json")
     made = json.loads(out)
     assert code == 0 and made["signals"][0]["label"] == "validation rationale"
@@ -99,9 +125,17 @@ def test_plan_needs_no_folder_and_counts_both_sets(command: Command, rules: dict
         ((*BASE, "--out", "a"), 2, "--validation FILE"),
         ((*AIMED, "--on-leak", "ignore", "--out", "a"), 2, "refuse, drop"),
         ((*AIMED, "--rounds", "0", "--out", "a"), 2, "at least 1"),
-        ((*BASE[:3], "random", *BASE[4:], "--rounds", "2", "--out", "a"), 2, "random looks at no errors"),
+        (
+            (*BASE[:3], "random", *BASE[4:], "--rounds", "2", "--out", "a"),
+            2,
+            "random looks at no errors",
+        ),
         ((*BASE, "--validation", "none.json", "--out", "a"), 1, "none.json"),
-        ((*BASE[:3], "random", *BASE[4:], "--teacher", "x", "--out", "a"), 2, "has no setting 'teacher'"),
+        (
+            (*BASE[:3], "random", *BASE[4:], "--teacher", "x", "--out", "a"),
+            2,
+            "has no setting 'teacher'",
+        ),
     ],
 )
 def test_mistakes_are_told(
@@ -112,7 +146,9 @@ def test_mistakes_are_told(
     assert not any(r.opened for r in rules.values())
 
 
-def test_a_validation_set_that_is_not_needed_is_said(command: Command, rules: dict[str, Rules]) -> None:
+def test_a_validation_set_that_is_not_needed_is_said(
+    command: Command, rules: dict[str, Rules]
+) -> None:
     code, _, err = command(*AIMED[:3], "random", *AIMED[4:], "--out", "a")
     assert code == 0 and "--validation val.json is not used" in err
     assert "validation" not in yaml.safe_load(Path("a/run.yaml").read_text())["config"]
@@ -123,7 +159,10 @@ def test_leaks_are_dropped_if_told_to(command: Command, rules: dict[str, Rules])
     code, _, err = command(*AIMED, "--teacher", "master", "--out", "a")
     assert code == 1 and "2 rows of the pool repeat questions" in err
     code, out, _ = command(*AIMED, "--teacher", "master", "--on-leak", "drop", "--out", "a")
-    assert code == 0 and "2 rows of the pool repeat questions of the validation set and were dropped" in out
+    assert (
+        code == 0
+        and ("2 rows of the pool repeat questions of the validation set and were dropped") in out
+    )
     assert yaml.safe_load(Path("a/run.yaml").read_text())["config"]["on_leak"] == "drop"
 
 

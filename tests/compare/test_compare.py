@@ -1,4 +1,5 @@
-"""`compare` with fake training and evaluation: cells, caching, kills, verdicts, what is written, and the plan."""
+"""`compare` with fake training and evaluation: cells, caching, kills, verdicts, what is written,
+and the plan."""
 
 from __future__ import annotations
 
@@ -37,12 +38,24 @@ from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
 from thresher.types import Budget
 
-KEYS = {"method", "budget", "rows", "seed", "accuracy", "macro", "seconds_selection", "seconds_training", "notes"}
+KEYS = {
+    "method",
+    "budget",
+    "rows",
+    "seed",
+    "accuracy",
+    "macro",
+    "seconds_selection",
+    "seconds_training",
+    "notes",
+}
 
 
 def pools(folder: Path, rows: int = 300, test: int = 1500) -> tuple[Pool, Pool]:
     pool = open_pool(write_pool(folder / "pool.json", [record(i) for i in range(rows)]))
-    return pool, open_pool(write_pool(folder / "test.json", [record(i) for i in range(10_000, 10_000 + test)]))
+    return pool, open_pool(
+        write_pool(folder / "test.json", [record(i) for i in range(10_000, 10_000 + test)])
+    )
 
 
 class Bench:
@@ -69,7 +82,12 @@ class Bench:
         return nll
 
     def job(self, **more: Any) -> Job:
-        told = {"methods": {"highest_loss": HighestLoss()}, "budgets": [Budget("10%")], "seeds": 3, **more}
+        told = {
+            "methods": {"highest_loss": HighestLoss()},
+            "budgets": [Budget("10%")],
+            "seeds": 3,
+            **more,
+        }
         return job(self.pool, self.test, model=Model().handle, **told)
 
     def run(self, job: Job | None = None, **more: Any) -> Comparison:
@@ -91,23 +109,33 @@ def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert len(written["cells"]) == 9 and all(set(cell) >= KEYS for cell in written["cells"])
     assert Counter((c["method"], c["budget"], c["rows"]) for c in written["cells"]) == {
-        ("random", "10%", 30): 3, ("highest_loss", "10%", 30): 3, ("full", "100%", 300): 3,
-    }  # fmt: skip
+        ("random", "10%", 30): 3,
+        ("highest_loss", "10%", 30): 3,
+        ("full", "100%", 300): 3,
+    }
     assert sorted(c["seed"] for c in written["cells"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     (verdict,) = written["verdicts"]
     assert verdict["method"] == "highest_loss" and verdict["kind"] == "beats"
     assert 5 < verdict["difference"] < 9 and verdict["interval"][0] > 0
     assert verdict["percent_of_full"] == pytest.approx(100 * 0.57 / 0.8, abs=3)
-    assert verdict["seconds_training"] == pytest.approx(0.3) and verdict["seconds_saved"] == pytest.approx(2.7)
+    assert verdict["seconds_training"] == pytest.approx(0.3) and verdict[
+        "seconds_saved"
+    ] == pytest.approx(2.7)
     show(comparison, tmp_path / "out")
     shown = capsys.readouterr().out
     assert "beats random" in shown and "highest_loss at 10%: beats random by" in shown
     assert "saves 3 s of training" in shown and "compare.svg" in shown
     picture = ET.fromstring((tmp_path / "out" / "compare.svg").read_text())
     texts = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert "highest_loss" in texts and "10% (30 rows)" in texts and any("full pool" in (t or "") for t in texts)
-    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2  # cells, difference, legend
-    assert not list((tmp_path / "out" / "cells").glob("*/model"))  # models of finished cells are gone
+    assert (
+        "highest_loss" in texts
+        and "10% (30 rows)" in texts
+        and any("full pool" in (t or "") for t in texts)
+    )
+    # cells, difference, legend
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2
+    # models of finished cells are gone
+    assert not list((tmp_path / "out" / "cells").glob("*/model"))
 
 
 def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
@@ -117,10 +145,16 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
     for cell in prepared.cells():
         rows = chosen_rows(tmp_path / "out", cell, bench.pool)
         assert len(rows) == cell.rows and len(answers_of(tmp_path / "out", cell)) == len(bench.test)
-        told = next(c for c in bench.training.calls() if c["sum"] == int(rows.sum()) and c["seed"] == cell.seed)
+        told = next(
+            c
+            for c in bench.training.calls()
+            if c["sum"] == int(rows.sum()) and c["seed"] == cell.seed
+        )
         assert told["rows"] == cell.rows
     # the same records in another order: the cells are found, and the subset is the same records
-    turned = open_pool(write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))]))
+    turned = open_pool(
+        write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))])
+    )
     again = job(
         turned,
         bench.test,
@@ -138,7 +172,11 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
 def test_no_gain_is_called_no_gain(tmp_path: Path) -> None:
     comparison = Bench(tmp_path).run()
     verdict = comparison.lines[1].verdict
-    assert verdict is not None and verdict.kind == "no gain" and verdict.words.startswith("no gain over random (")
+    assert (
+        verdict is not None
+        and verdict.kind == "no gain"
+        and verdict.words.startswith("no gain over random (")
+    )
     assert abs(verdict.difference.mean) < 2
 
 
@@ -156,7 +194,8 @@ def test_a_finished_cell_is_never_made_again(tmp_path: Path) -> None:
     bench.run(bench.job(methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}))
     assert len(bench.training.calls()) == 18 + 3 * 2  # each with a seed model of its own
     bench.run(bench.job(methods={"mllm_selector": MllmSelector(alpha=0)}))
-    assert len(bench.training.calls()) == 24 + 3  # other settings are other cells; the seed models are there
+    # other settings are other cells; the seed models are there
+    assert len(bench.training.calls()) == 24 + 3
 
 
 @pytest.mark.parametrize(
@@ -173,14 +212,24 @@ def test_another_pool_or_test_makes_new_cells(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     prints = [{c.fingerprint for c in bench.job().cells()}]
     pool = open_pool(write_pool(tmp_path / "more.json", [record(i) for i in range(301)]))
-    bigger = job(pool, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
+    bigger = job(
+        pool, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+    )
     prints.append({c.fingerprint for c in bigger.cells()})
-    turned = open_pool(write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(10_000, 11_500))]))
-    other = job(bench.pool, turned, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
-    prints.append({c.fingerprint for c in other.cells()})  # per-row scores are in the order of the file
+    turned = open_pool(
+        write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(10_000, 11_500))])
+    )
+    other = job(
+        bench.pool, turned, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+    )
+    # per-row scores are in the order of the file
+    prints.append({c.fingerprint for c in other.cells()})
     same = open_pool(write_pool(tmp_path / "same.json", [record(i) for i in reversed(range(300))]))
-    reordered = job(same, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle)
-    assert {c.fingerprint for c in reordered.cells()} < prints[0]  # the order of the pool does not matter
+    reordered = job(
+        same, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+    )
+    # the order of the pool does not matter
+    assert {c.fingerprint for c in reordered.cells()} < prints[0]
     assert not prints[0] & prints[1] and not prints[0] & prints[2]
 
 
@@ -196,7 +245,8 @@ def test_seeds_reach_the_draw_and_the_training(tmp_path: Path) -> None:
     bench.run(bench.job(full=False))
     drawn = [(c["seed"], c["sum"]) for c in bench.training.calls()]
     assert sorted(s for s, _ in drawn) == [0, 0, 1, 1, 2, 2]
-    assert len({total for _, total in drawn}) == 4  # highest_loss takes the same rows three times, random does not
+    # highest_loss takes the same rows three times, random does not
+    assert len({total for _, total in drawn}) == 4
 
 
 def test_rows_that_no_model_can_take_are_in_no_cell(tmp_path: Path) -> None:
@@ -228,7 +278,9 @@ def test_one_seed_says_what_it_assumes(tmp_path: Path) -> None:
     assert comparison.lines[0].percent_of_full is None and comparison.lines[0].seconds_saved is None
 
 
-def test_what_the_selections_say_is_kept_and_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_selections_say_is_kept_and_shown_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench = Bench(tmp_path)
     made = job(
         bench.pool,
@@ -245,7 +297,9 @@ def test_what_the_selections_say_is_kept_and_shown_once(tmp_path: Path, capsys: 
         assert not any(c.notes for c in comparison.cells if c.method != "highest_loss")
         assert comparison.selection_notes() == [f"4 cells of highest_loss: {note}"]
         show(comparison, tmp_path / "out")
-        assert capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
+        assert (
+            capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
+        )
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [c["notes"] for c in written["cells"] if c["method"] == "highest_loss"] == [[note]] * 4
     assert written["selection_notes"] == [f"4 cells of highest_loss: {note}"]
@@ -275,9 +329,12 @@ def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".json", ".npz", ".parquet"])
 @pytest.mark.parametrize(
-    "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]]
+    "damage",
+    [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]],
 )
-def test_a_damaged_cell_is_said_and_made_anew(tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_cell_is_said_and_made_anew(
+    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
+) -> None:
     bench = Bench(tmp_path)
     before = bench.run(bench.job(seeds=1))
     trained = len(bench.training.calls())
@@ -314,7 +371,7 @@ def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:
     assert min(seconds) >= 0.3 and max(seconds) < 2
 
 
-# ---------------------------------------------------------------------------------------------- kills
+# -------------------------------------------------------------------------------------------- kills
 
 JOB = """
 import sys
@@ -337,11 +394,13 @@ made = job(
 )
 print("ready", flush=True)
 compare(made, store=Store(folder / "store"), out=folder / "out", trainer=training.trainer, evaluate=evaluation)
-"""
+"""  # noqa: E501
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", JOB, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", JOB, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 
@@ -362,12 +421,16 @@ def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(tmp_path: Path
         assert finished <= now
         finished = now
     assert killed >= 3
-    before = Counter(c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls())
+    before = Counter(
+        c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()
+    )
     assert start(tmp_path).wait() == 0
     calls = FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()
     after = Counter(c["model"] for c in calls)
     assert len(after) == 12  # three methods and the full pool, three seeds
-    assert all(after[cell] == before[cell] for cell in finished), "a finished cell was evaluated again"
+    assert all(after[cell] == before[cell] for cell in finished), (
+        "a finished cell was evaluated again"
+    )
     assert after.total() <= 12 + killed  # at most the one that was under way
     trained = FakeTraining(tmp_path / "trainings").calls()
     assert 15 <= len(trained) <= 15 + killed  # and three seed models
@@ -377,7 +440,7 @@ def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(tmp_path: Path
     assert len(FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()) == len(calls)
 
 
-# ---------------------------------------------------------------------------------------------- plan and command
+# --------------------------------------------------------------------------------- plan and command
 
 
 def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,15 +450,23 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(tmp_path / "store")
     p = compare_plan.plan(made, store=store, out=tmp_path / "out")
     assert [(c.method, c.rows, c.seeds, c.done, c.training_rows) for c in p.cells] == [
-        ("random", 30, 2, 0, 120), ("highest_loss", 30, 2, 0, 120), ("mllm_selector", 30, 2, 0, 120),
+        ("random", 30, 2, 0, 120),
+        ("highest_loss", 30, 2, 0, 120),
+        ("mllm_selector", 30, 2, 0, 120),
         ("full", 300, 2, 0, 1200),
-    ]  # fmt: skip
-    # highest_loss scores the pool once for both seeds, mllm_selector once for each of two seed models of 10 rows
+    ]
+    # highest_loss scores the pool once for both seeds, mllm_selector once for each of two seed
+    # models of 10 rows
     assert (p.to_make, p.to_score, p.seed_rows, p.answers) == (8, 900, 20, 8 * 1500)
     assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
     show_plan(p)
-    assert "8 cells to make: 1,560 rows to train on (and 20 to train seed models on)" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
+    assert (
+        "8 cells to make: 1,560 rows to train on (and 20 to train seed models on)"
+        in capsys.readouterr().out
+    )
+    assert (
+        not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
+    )
     bench.run(made)
     done = compare_plan.plan(made, store=store, out=tmp_path / "out")
     assert (done.to_make, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
@@ -413,11 +484,16 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"budgets": [Budget("10%"), Budget("30")]}, "same number of rows"),
         ({"budgets": [Budget("400")]}, "--budgets 400 asks for more rows than the pool has"),
         ({"budgets": [Budget("1Mtok")]}, "--budgets 1Mtok: budgets in tokens cannot be compared"),
-        ({"budgets": [Budget("many")]}, "--budgets many is not a budget. Give a share such as 30% or a number of rows"),
+        (
+            {"budgets": [Budget("many")]},
+            ("--budgets many is not a budget. Give a share such as 30% or a number of rows"),
+        ),
         ({"methods": {"full": HighestLoss()}}, "not a method"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(tmp_path: Path, change: dict[str, Any], match: str) -> None:
+def test_what_cannot_be_compared_is_refused(
+    tmp_path: Path, change: dict[str, Any], match: str
+) -> None:
     with pytest.raises(ConfigError, match=match):
         Bench(tmp_path).job(**change)
 
@@ -426,13 +502,17 @@ def test_a_test_that_is_in_the_pool_is_refused(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [record(i) for i in range(290, 400)]))
     bench.test = leaky
-    with pytest.raises(PoolError, match="10 rows of the pool repeat questions of the evaluation set"):
+    with pytest.raises(
+        PoolError, match="10 rows of the pool repeat questions of the evaluation set"
+    ):
         bench.run()
     assert not bench.training.asked
 
 
 @pytest.mark.parametrize("extra", [True, False])
-@pytest.mark.parametrize("disguise", ["other path", "other answer", "other file format", "no question"])
+@pytest.mark.parametrize(
+    "disguise", ["other path", "other answer", "other file format", "no question"]
+)
 def test_compare_and_doctor_find_the_same_leaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: bool, disguise: str
 ) -> None:
@@ -449,7 +529,9 @@ def test_compare_and_doctor_find_the_same_leaks(
     for i in range(4):
         pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
-        Image.fromarray(pixels).save(folder / f"again{i}.{'bmp' if 'format' in disguise else 'png'}")
+        Image.fromarray(pixels).save(
+            folder / f"again{i}.{'bmp' if 'format' in disguise else 'png'}"
+        )
     ask = "<image>" if disguise == "no question" else "<image>\nWhat is it?"
 
     def rows(name: str, numbers: range, answer: str = "Noise.") -> list[dict[str, Any]]:
@@ -469,7 +551,11 @@ def test_compare_and_doctor_find_the_same_leaks(
     assert any("Only exact copies" in text for text in seen.notes) is not extra
     bench = Bench(tmp_path)
     prepared = job(pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle)
-    with pytest.raises(PoolError, match=r"1 row of the pool repeats .* \(1 exact\): row 2 repeats evaluation row 0"):
+    with pytest.raises(
+        PoolError,
+        match=r"1 row of the pool repeats .* \(1 exact\): row 2 repeats "
+        r"evaluation row 0",
+    ):
         bench.run(prepared)
     with pytest.raises(PoolError, match="1 row of the pool repeats"):
         check_leaks(prepared)
@@ -499,7 +585,8 @@ def test_validation_questions_in_the_pool_or_the_test_are_refused_before_the_fir
 
 def test_methods_and_their_settings_on_the_command_line() -> None:
     got = load(
-        "clipper, random,mllm_selector,clipper", ["mllm_selector.alpha=0", "clipper.bins=10 clipper.prefer=none"]
+        "clipper, random,mllm_selector,clipper",
+        ["mllm_selector.alpha=0", ("clipper.bins=10 clipper.prefer=none")],
     )
     assert list(got) == ["clipper", "random", "mllm_selector"]
     assert got["mllm_selector"] == MllmSelector(alpha=0) and got["clipper"].bins == 10  # type: ignore[attr-defined]
@@ -538,15 +625,37 @@ def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(
             main(["compare", *words, "--store", str(tmp_path / "store"), *more])
         assert ended.value.code == 1
         told = capsys.readouterr().err
-        assert "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in told and not out.exists()
+        assert (
+            "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in told
+            and not out.exists()
+        )
 
 
-def test_a_validation_set_that_no_method_uses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_validation_set_that_no_method_uses_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
     test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
     aim = write_pool(tmp_path / "aim.json", [record(i) for i in range(200, 210)])
-    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "demo", "--plan", "--no-probe"]
-    words += ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--validation", str(aim)]
+    words = [
+        str(pool),
+        "--eval",
+        str(test),
+        "--methods",
+        "length",
+        "--model",
+        "demo",
+        "--plan",
+        "--no-probe",
+    ]
+    words += [
+        "--out",
+        str(tmp_path / "out"),
+        "--store",
+        str(tmp_path / "store"),
+        "--validation",
+        str(aim),
+    ]
     with pytest.raises(SystemExit) as ended:
         main(["compare", *words])
     assert ended.value.code == 0
@@ -558,8 +667,18 @@ def test_a_model_behind_a_server_is_refused_before_the_first_cell(
 ) -> None:
     pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])
     test = write_pool(tmp_path / "test.json", [record(i) for i in range(100, 110)])
-    words = [str(pool), "--eval", str(test), "--methods", "length", "--model", "http://127.0.0.1:1/v1#big"]
+    words = [
+        str(pool),
+        "--eval",
+        str(test),
+        "--methods",
+        "length",
+        "--model",
+        "http://127.0.0.1:1/v1#big",
+    ]
     with pytest.raises(SystemExit) as ended:
-        main(["compare", *words, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")])
+        main(
+            ["compare", *words, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
+        )
     told = capsys.readouterr().err
     assert ended.value.code == 2 and "'big' is behind a server" in told and "Cell" not in told

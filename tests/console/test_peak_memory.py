@@ -44,7 +44,8 @@ def test_no_module_of_ours_needs_resource_to_be_imported() -> None:
     """As on Windows: everything imports, models too."""
     code = (
         "import sys\nsys.modules['resource'] = None\n"
-        "import thresher.cli, thresher.api, thresher.selection.select, thresher.compare, thresher.doctor, thresher.console.peak_memory\n"
+        "import thresher.cli, thresher.api, thresher.selection.select, thresher.compare, "
+        "thresher.doctor, thresher.console.peak_memory\n"
         "import thresher.backends.hf.backend, thresher.backends.hf.load"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,5 @@
-"""The shipped model: it loads offline through the usual classes, its chat format holds its promises, it uses a demonstration."""
+"""The shipped model: it loads offline through the usual classes, its chat format holds its
+promises, it uses a demonstration."""
 
 import subprocess
 import sys
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoTokenizer, LlavaProcessor, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
 
 from thresher.demo import MODEL_FOLDER
 from thresher.demo.chat import CHAT_TEMPLATE
@@ -43,7 +49,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_importing_the_package_is_light() -> None:
-    code = "import sys, thresher.demo as d; print(d.MODEL_FOLDER.name, [m for m in ('torch','transformers','PIL') if m in sys.modules])"
+    code = (
+        "import sys, thresher.demo as d; print(d.MODEL_FOLDER.name, [m for m in "
+        "('torch','transformers','PIL') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "model []"
 
@@ -65,7 +74,8 @@ def test_folder_is_small_and_complete() -> None:
 def test_rendering_keeps_the_order_of_parts(processor: LlavaProcessor) -> None:
     rendered = processor.apply_chat_template(CONVERSATION, tokenize=False)
     assert rendered == (
-        "<s><|system|>You are a helpful assistant.<|end|><|user|><image>\nWhat colour is it?<|end|><|assistant|>Red<|end|>"
+        "<s><|system|>You are a helpful assistant.<|end|><|user|><image>\nWhat colour is "
+        "it?<|end|><|assistant|>Red<|end|>"
         "<|user|>And of <image>\n<image>\nthe second?<|end|><|assistant|>Blue. 😀<|end|>"
     )
 
@@ -79,12 +89,18 @@ def test_rendering_is_a_prefix_of_longer_renderings(processor: LlavaProcessor) -
         part_ids = processor.tokenizer(part, add_special_tokens=False)["input_ids"]
         assert ids[: len(part_ids)] == part_ids
         if CONVERSATION[turns - 1]["role"] == "user":
-            prompt = processor.apply_chat_template(CONVERSATION[:turns], tokenize=False, add_generation_prompt=True)
+            prompt = processor.apply_chat_template(
+                CONVERSATION[:turns], tokenize=False, add_generation_prompt=True
+            )
             assert whole.startswith(prompt) and prompt == part + "<|assistant|>"
 
 
-def test_assistant_mask_covers_the_answers_and_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
-    out = tokenizer.apply_chat_template(CONVERSATION, return_assistant_tokens_mask=True, return_dict=True)
+def test_assistant_mask_covers_the_answers_and_the_end_of_turn(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    out = tokenizer.apply_chat_template(
+        CONVERSATION, return_assistant_tokens_mask=True, return_dict=True
+    )
     learnt = [i for i, m in zip(out["input_ids"], out["assistant_masks"], strict=True) if m]
     assert tokenizer.decode(learnt) == "Red<|end|>Blue. 😀<|end|>"
     assert tokenizer.eos_token == "<|end|>"
@@ -100,7 +116,10 @@ def test_unknown_role_is_refused(processor: LlavaProcessor) -> None:
 )
 def test_tokenizer_reads_any_text(tokenizer: PreTrainedTokenizerFast, value: str) -> None:
     ids = tokenizer(value, add_special_tokens=False)["input_ids"]
-    assert tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) == value
+    assert (
+        tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        == value
+    )
 
 
 def test_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -110,13 +129,18 @@ def test_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_training_sees_what_template_and_processor_give(processor: LlavaProcessor) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(2)]
-    rounds = [Round("What is it?", "A cat", pictures[0]), Round("And\nthis?", "Two dogs", pictures[1])]
+    rounds = [
+        Round("What is it?", "A cat", pictures[0]),
+        Round("And\nthis?", "Two dogs", pictures[1]),
+    ]
     messages = []
     for r in rounds:
         messages.append({"role": "user", "content": [IMAGE, text(r.question)]})
         messages.append({"role": "assistant", "content": [text(r.answer)]})
     rendered = processor.apply_chat_template(messages, tokenize=False)
-    out = processor(text=rendered, images=[Image.fromarray(p) for p in pictures], return_tensors="pt")
+    out = processor(
+        text=rendered, images=[Image.fromarray(p) for p in pictures], return_tensors="pt"
+    )
     encoded = encode(processor.tokenizer, rounds)
     assert out["input_ids"][0].tolist() == encoded.ids
     assert torch.allclose(out["pixel_values"], pixels(pictures), atol=1e-5)
@@ -143,7 +167,10 @@ def test_any_picture_becomes_nine_tokens_and_is_answered(processor: LlavaProcess
 
 def test_a_demonstration_of_the_same_kind_and_style_helps() -> None:
     result = measure(
-        MODEL_FOLDER, per_kind=25, seed=7, kinds=("colour", "shape", "existence", "count", "digits", "letters")
+        MODEL_FOLDER,
+        per_kind=25,
+        seed=7,
+        kinds=("colour", "shape", "existence", "count", "digits", "letters"),
     )
     none, same, other = (result.nll[c].mean() for c in ("none", "same", "other"))
     assert same < 0.75 * none and same < 0.75 * other

@@ -1,4 +1,5 @@
-"""The written pool: same bytes in any process, the promised pathologies, nothing hidden in the visible file."""
+"""The written pool: same bytes in any process, the promised pathologies, nothing hidden in the
+visible file."""
 
 import hashlib
 import json
@@ -31,7 +32,9 @@ print(digest.hexdigest())
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict], list[dict]]:
     path = make_pool(tmp_path_factory.mktemp("pool"), rows=2000, seed=1)
-    labels = [json.loads(line) for line in (path.parent / "hidden_labels.jsonl").read_text().splitlines()]
+    labels = [
+        json.loads(line) for line in (path.parent / "hidden_labels.jsonl").read_text().splitlines()
+    ]
     return path.parent, json.loads(path.read_text()), labels
 
 
@@ -63,11 +66,16 @@ def test_shape_of_the_pool(pool: tuple[Path, list[dict], list[dict]]) -> None:
     assert len(shares) == len(SOURCES) == 9
     assert abs(shares["basic_vqa"] / 2000 - 0.33) < 0.01 and shares["exam"] == 30
     for row in rows:
-        assert sorted(row) in (["conversations", "data_source", "id"], ["conversations", "data_source", "id", "image"])
+        assert sorted(row) in (
+            ["conversations", "data_source", "id"],
+            ["conversations", "data_source", "id", "image"],
+        )
         images = row.get("image", [])
         images = [images] if isinstance(images, str) else images
         assert sum(t["value"].count("<image>") for t in row["conversations"]) == len(images)
-        assert [t["from"] for t in row["conversations"]] == ["human", "gpt"] * (len(row["conversations"]) // 2)
+        assert [t["from"] for t in row["conversations"]] == ["human", "gpt"] * (
+            len(row["conversations"]) // 2
+        )
         for name in images:
             with Image.open(folder / name) as picture:
                 assert picture.size == (48, 48) and picture.mode == "RGB"
@@ -77,7 +85,12 @@ def test_pathologies(pool: tuple[Path, list[dict], list[dict]]) -> None:
     _, rows, labels = pool
     assert 0.25 <= sum(x["noisy"] for x in labels) / len(labels) <= 0.35
     noise = {s: [x["noisy"] for x in labels if x["data_source"] == s] for s in ("web_crawl", "ocr")}
-    assert sum(noise["web_crawl"]) / len(noise["web_crawl"]) > 0.6 > 0.2 > sum(noise["ocr"]) / len(noise["ocr"])
+    assert (
+        sum(noise["web_crawl"]) / len(noise["web_crawl"])
+        > 0.6
+        > 0.2
+        > sum(noise["ocr"]) / len(noise["ocr"])
+    )
     redundant = [r["image"] for r in rows if r["data_source"] == "basic_vqa"]
     assert len(set(redundant)) <= 0.06 * len(redundant)
     assert sum("image" not in r for r in rows) == 200
@@ -89,10 +102,15 @@ def test_pathologies(pool: tuple[Path, list[dict], list[dict]]) -> None:
     assert len(kinds) >= 14 and max(kinds.values()) > 20 * kinds["arithmetic"] > 0
 
 
-def test_evaluation_is_balanced_and_disjoint(tmp_path: Path, pool: tuple[Path, list[dict], list[dict]]) -> None:
+def test_evaluation_is_balanced_and_disjoint(
+    tmp_path: Path, pool: tuple[Path, list[dict], list[dict]]
+) -> None:
     _, _, pool_labels = pool
     path = make_evaluation(tmp_path / "evaluation", per_kind=12, seed=0)
-    labels = [json.loads(line) for line in (path.parent / "evaluation_labels.jsonl").read_text().splitlines()]
+    labels = [
+        json.loads(line)
+        for line in (path.parent / "evaluation_labels.jsonl").read_text().splitlines()
+    ]
     assert set(Counter(x["kind"] for x in labels).values()) == {12}
     assert not any(x["noisy"] for x in labels)
     answers = {r["id"]: r["conversations"][1]["value"] for r in json.loads(path.read_text())}
@@ -100,7 +118,15 @@ def test_evaluation_is_balanced_and_disjoint(tmp_path: Path, pool: tuple[Path, l
     assert yes_no["Yes"] == yes_no["No"] == 12
     make_evaluation(tmp_path / "development", per_kind=12, seed=0, split="development")
     lines = (tmp_path / "development" / "evaluation_labels.jsonl").read_text().splitlines()
-    scenes = [{s for x in part for s in x["scenes"]} for part in (labels, pool_labels, map(json.loads, lines))]
-    assert all(scenes) and not scenes[0] & scenes[1] and not scenes[0] & scenes[2] and not scenes[1] & scenes[2]
+    scenes = [
+        {s for x in part for s in x["scenes"]}
+        for part in (labels, pool_labels, map(json.loads, lines))
+    ]
+    assert (
+        all(scenes)
+        and not scenes[0] & scenes[1]
+        and not scenes[0] & scenes[2]
+        and not scenes[1] & scenes[2]
+    )
     with pytest.raises(ValueError, match="held-out"):
         make_evaluation(tmp_path / "x", split="pretraining")

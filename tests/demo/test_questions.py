@@ -11,7 +11,9 @@ from thresher.demo.scenes import Bar, Large, Scene, Thing, grid_scene
 from thresher.demo.styles import STYLES, phrase
 from thresher.demo.wordings import INSTRUCTIONS, QUESTIONS, instruction_wordings, question_wordings
 
-SHAPES = grid_scene([Thing(0, 0, "circle", "red"), Thing(0, 2, "circle", "blue"), Thing(2, 2, "square", "red")])
+SHAPES = grid_scene(
+    [Thing(0, 0, "circle", "red"), Thing(0, 2, "circle", "blue"), Thing(2, 2, "square", "red")]
+)
 
 
 def answers(kind: str, scene: Scene) -> dict[tuple[str, ...], str]:
@@ -52,20 +54,30 @@ def test_existence_count_and_logic() -> None:
     assert count[("count", "diamonds")] == "0"
     here = ("red circle", "blue circle", "red square")
     for (_, first, operator, second), answer in answers("logic", SHAPES).items():
-        truth = (first in here and second in here) if operator == "and" else (first in here or second in here)
+        truth = (
+            (first in here and second in here)
+            if operator == "and"
+            else (first in here or second in here)
+        )
         assert answer == ("yes" if truth else "no")
 
 
 def test_text_chart_odd_and_large() -> None:
-    written = grid_scene([Thing(1, 0, "7", "red"), Thing(1, 1, "4", "red"), Thing(0, 0, "cross", "blue")])
+    written = grid_scene(
+        [Thing(1, 0, "7", "red"), Thing(1, 1, "4", "red"), Thing(0, 0, "cross", "blue")]
+    )
     assert answers("digits", written) == {("digits",): "74"}
     assert answers("arithmetic", written) == {("sum",): "11", ("larger",): "7"}
-    assert answers("letters", grid_scene([Thing(1, 0, "K", "red"), Thing(1, 1, "A", "red")])) == {("letters",): "KA"}
+    assert answers("letters", grid_scene([Thing(1, 0, "K", "red"), Thing(1, 1, "A", "red")])) == {
+        ("letters",): "KA"
+    }
     chart = answers("chart", Scene(bars=(Bar(0, "red", 2), Bar(2, "green", 5))))
     assert chart[("chart_value", "green")] == "5"
     assert chart[("chart_extreme", "highest")] == "green"
     assert chart[("chart_extreme", "lowest")] == "red"
-    odd = grid_scene([Thing(0, c, "circle", "red") for c in range(3)] + [Thing(1, 1, "cross", "red")])
+    odd = grid_scene(
+        [Thing(0, c, "circle", "red") for c in range(3)] + [Thing(1, 1, "cross", "red")]
+    )
     assert answers("odd_one_out", odd) == {("odd_one_out",): "cross"}
     large = Scene(large=Large("rectangle", "teal", (5, 5, 30, 20)))
     assert answers("colour", large) == {("colour", "rectangle"): "teal"}
@@ -84,7 +96,9 @@ def test_wrong_answers_and_styles(kind: str) -> None:
             turn = phrase(rng, question, style, "pool")
             assert turn.question and turn.answer and "{" not in turn.question + turn.answer
             if turn.style == "choice":
-                shown = dict(line.split(". ", 1) for line in turn.question.splitlines() if line[1:3] == ". ")
+                shown = dict(
+                    line.split(". ", 1) for line in turn.question.splitlines() if line[1:3] == ". "
+                )
                 assert shown[turn.answer] == question.answer
 
 

@@ -1,4 +1,5 @@
-"""The toy world's rationales, the rules that judge their steps, and the teacher made of them: right about what is true."""
+"""The toy world's rationales, the rules that judge their steps, and the teacher made of them: right
+about what is true."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from thresher.signals.query import Query
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.steps import take_apart
 
-SCENE = grid_scene([Thing(0, 0, "circle", "red"), Thing(1, 1, "circle", "blue"), Thing(2, 2, "square", "red")])
+SCENE = grid_scene(
+    [Thing(0, 0, "circle", "red"), Thing(1, 1, "circle", "blue"), Thing(2, 2, "square", "red")]
+)
 DIGITS = grid_scene([Thing(0, 0, "7", "red"), Thing(0, 1, "4", "red")])
 
 
@@ -58,7 +61,9 @@ def test_the_world_s_own_evidence_is_read_as_true(kind: str) -> None:
     for question in questions(kind, 25):
         for step in take_apart(f"{question.evidence} So the answer is x.").steps:
             judged = judge(step, question.scene)
-            assert (judged is None) == (not question.evidence or step.startswith("I look for")), step
+            assert (judged is None) == (not question.evidence or step.startswith("I look for")), (
+                step
+            )
             assert judged is None or judged.true, (step, question.scene)
 
 
@@ -87,7 +92,9 @@ def test_statements_by_hand(step: str, scene: Scene, true: bool, skill: str) -> 
 
 
 def test_what_claims_nothing_is_neither() -> None:
-    assert judge("I look for the red circle.", SCENE) is None and judge("Let me think.", SCENE) is None
+    assert (
+        judge("I look for the red circle.", SCENE) is None and judge("Let me think.", SCENE) is None
+    )
 
 
 def test_answers_follow_from_scenes() -> None:
@@ -95,7 +102,11 @@ def test_answers_follow_from_scenes() -> None:
     for kind in FACT_KINDS:
         for question in questions(kind, 10):
             assert answer_on(question, question.scene) == question.answer
-    count = next(q for q in (ask(rng, "count", SCENE) for _ in range(50)) if q and q.slots["things"] == "circles")
+    count = next(
+        q
+        for q in (ask(rng, "count", SCENE) for _ in range(50))
+        if q and q.slots["things"] == "circles"
+    )
     assert count.answer == "2" and answer_on(count, grid_scene(SCENE.things[1:])) == "1"
 
 
@@ -124,7 +135,9 @@ def test_the_teacher_finds_the_false_step_and_names_skills(tmp_path: Path) -> No
     text = f"1. {told[0]}\n2. {told[1]}\nAnswer: nothing"
     case = make_case(sample, text.replace("a orange", "an orange"), "nothing", ["a", "b"], 0.6)
     assert case is not None
-    (piece,) = teacher.ask_growing([case.sample], [case.pieces], Query("?", ("A", "B", "C", "D")), pool)
+    (piece,) = teacher.ask_growing(
+        [case.sample], [case.pieces], Query("?", ("A", "B", "C", "D")), pool
+    )
     right = piece.values["logprob"][0, :, case.right]
     assert right[0] == right[1] > right[2]
     rows = RowSkills(handle(known).identity)
@@ -138,4 +151,8 @@ def test_what_it_knows_is_who_it_is(tmp_path: Path) -> None:
     make_evaluation(tmp_path, per_kind=1)
     known = read_labels(tmp_path / "evaluation_labels.jsonl")
     fewer = dict(list(known.items())[1:])
-    assert handle(known).identity == handle(dict(reversed(known.items()))).identity != handle(fewer).identity
+    assert (
+        handle(known).identity
+        == handle(dict(reversed(known.items()))).identity
+        != handle(fewer).identity
+    )

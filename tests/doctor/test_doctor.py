@@ -46,7 +46,11 @@ def by_kind(diagnosis: Diagnosis) -> dict[str, tuple[int, list[int]]]:
 
 def test_a_good_pool(tiny_pool):
     diagnosis = examine(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=2)
-    assert not diagnosis.fails and diagnosis.lost == 0 and (diagnosis.rows, diagnosis.images) == (10, 4)
+    assert (
+        not diagnosis.fails
+        and diagnosis.lost == 0
+        and (diagnosis.rows, diagnosis.images) == (10, 4)
+    )
     assert by_kind(diagnosis) == {"text-only": (2, [5, 9]), "duplicate-id": (1, [6])}
 
 
@@ -75,7 +79,9 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(images / "turned.jpg", exif=exif)
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8).repeat(4, 0).repeat(4, 1))
+    noise = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+    )
     noise.save(images / "noise.png")
     noise.save(images / "noise.jpg", quality=85)
     (images / "out.png").symlink_to(folder / "secret.png")
@@ -141,15 +147,24 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     add("grounding", chat(("human", "Where is <ref-object>?"), ("gpt", "A")))
     add("marker-read", make_row(len(rows), "other.png", "Look at <image1> closely.", "A"))
     objects = {"ref": ["the hat"], "bbox": []}
-    add("grounding-filled", {**chat(("human", "What colour has <ref-object>?"), ("gpt", "A")), "objects": objects})
-    add("grounding-tags", chat(("human", "Find it."), ("gpt", "<ref>hat</ref><box>(1,2),(3,4)</box>")))
+    add(
+        "grounding-filled",
+        {**chat(("human", "What colour has <ref-object>?"), ("gpt", "A")), "objects": objects},
+    )
+    add(
+        "grounding-tags",
+        chat(("human", "Find it."), ("gpt", "<ref>hat</ref><box>(1,2),(3,4)</box>")),
+    )
     add("empty-answer", chat(("human", "Q"), ("gpt", ""), ("human", "Q"), ("gpt", "A")))
     add("empty-question", chat(("human", ""), ("gpt", "A")))
     add("starts-with-assistant", chat(("gpt", "A"), ("human", "Q"), ("gpt", "A")))
     add("ends-with-user", chat(("human", "Q"), ("gpt", "A"), ("human", "Q")))
     add("user-twice", chat(("human", "Q"), ("human", "Q"), ("gpt", "A")))
     add("assistant-twice", chat(("human", "Q"), ("gpt", "A"), ("gpt", "A")))
-    add("late-system", chat(("human", "Q"), ("gpt", "A"), ("system", "S"), ("human", "Q"), ("gpt", "A")))
+    add(
+        "late-system",
+        chat(("human", "Q"), ("gpt", "A"), ("system", "S"), ("human", "Q"), ("gpt", "A")),
+    )
     add("duplicate-id", {**chat(("human", "Unique question"), ("gpt", "A")), "id": 0})
     add("unreadable", {"id": len(rows)})
     lines = [json.dumps(r) for r in rows]
@@ -159,7 +174,8 @@ def bad_pool(folder: Path, make_row) -> tuple[Path, dict[str, list[int]]]:
     where["byte-order-mark"] = [0]
     where["crlf"].insert(0, 0)
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    where["duplicate-row"].insert(0, where["duplicate-image"][0])  # the same image and words under another path
+    # the same image and words under another path
+    where["duplicate-row"].insert(0, where["duplicate-image"][0])
     return file, where
 
 
@@ -170,7 +186,9 @@ def huge_png(width: int, height: int) -> bytes:
     """A PNG of a few bytes whose header promises many pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
-    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    parts = [
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -253,13 +271,19 @@ def test_same_for_any_number_of_workers(tmp_path, make_row):
 
 def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
     turn = {"from": "human", "value": "Q"}
-    for record in (1, {"conversations": [1]}, {"conversations": [{**turn, "from": "x"}]}, {"conversations": [turn]}):
+    for record in (
+        1,
+        {"conversations": [1]},
+        {"conversations": [{**turn, "from": "x"}]},
+        {"conversations": [turn]},
+    ):
         assert parse(record, "", "").problem.partition(":")[0] in KINDS
 
 
 @pytest.mark.slow
 def test_public_data_is_clean(shared):
-    """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four pairs of pictures that look the same."""
+    """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four
+    pairs of pictures that look the same."""
     nlvr = examine(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
     assert not nlvr.fails and by_kind(nlvr).keys() == {
         "duplicate-row",
@@ -270,7 +294,9 @@ def test_public_data_is_clean(shared):
     easy = shared / "data" / "easy_vqa"
     test = open_pool(easy / "test.json", easy / "images")
     found = examine(open_pool(easy / "train.json", easy / "images"), evals=[("test.json", test)])
-    assert not found.fails and {k: n for k, (n, _) in by_kind(found).items()} == {"near-duplicate": 6}
+    assert not found.fails and {k: n for k, (n, _) in by_kind(found).items()} == {
+        "near-duplicate": 6
+    }
 
 
 def test_the_first_copy_in_the_file_is_the_original(tmp_path, make_row):
@@ -281,7 +307,7 @@ def test_the_first_copy_in_the_file_is_the_original(tmp_path, make_row):
     assert copies.rows == 8 and [e.detail for e in copies.examples] == ["same as row 0"] * 3
 
 
-# ------------------------------------------------------------------------------------------------ what a run does
+# ---------------------------------------------------------------------------------- what a run does
 
 
 def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, make_row):
@@ -290,7 +316,8 @@ def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, 
     diagnosis = examine(pool)
 
     def cannot_open(sample):
-        """As a model does: a text that cannot be encoded, or the first image that cannot be read, is the row's error."""
+        """As a model does: a text that cannot be encoded, or the first image that cannot be read,
+        is the row's error."""
         if any("\0" in turn.text for turn in sample.turns):
             return "a NUL"
         for ref in sample.images:
@@ -304,7 +331,12 @@ def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, 
     with pytest.raises(TooManyFailures, match="--on-missing exclude"):
         run.select(pool, HighestLoss(), Budget("5"), store=store, model=Model(cannot_open).handle)
     out = run.select(
-        pool, HighestLoss(), Budget("100%"), store=store, model=Model(cannot_open).handle, on_missing="exclude"
+        pool,
+        HighestLoss(),
+        Budget("100%"),
+        store=store,
+        model=Model(cannot_open).handle,
+        on_missing="exclude",
     )
     assert len(out.failures) == diagnosis.lost and len(out.rows) == len(pool) - diagnosis.lost
     assert not {f.row for f in out.failures} & set(out.rows.tolist())
@@ -313,7 +345,7 @@ def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, 
     assert lost <= {f.row for f in out.failures}
 
 
-# ------------------------------------------------------------------------------------------------ leakage
+# ------------------------------------------------------------------------------------------ leakage
 
 
 def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
@@ -325,7 +357,9 @@ def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
         make_row("e2", "other.png", "<image>\nUnasked?", "A"),
     ]
     (tmp_path / "test.json").write_text(json.dumps(questions))
-    found = examine(pool, evals=[("test.json", open_pool(tmp_path / "test.json", tmp_path / "images"))])
+    found = examine(
+        pool, evals=[("test.json", open_pool(tmp_path / "test.json", tmp_path / "images"))]
+    )
     (leak,) = [f for f in found.findings if f.kind == "eval-leak"]
     details = [e.detail for e in leak.examples]
     assert leak.severity == "warning" and leak.rows == 4
@@ -333,7 +367,7 @@ def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
     assert any("4 rows repeat questions of test.json (3 rows)" in note for note in found.notes)
 
 
-# ------------------------------------------------------------------------------------------------ the repaired copy
+# -------------------------------------------------------------------------------- the repaired copy
 
 
 def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
@@ -347,7 +381,14 @@ def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
         again = examine(copy)
         errors = {f.kind for f in again.findings if f.severity == "error"}
         assert errors == {"video", "audio"} and len(copy) == repaired.rows
-        gone = {"starts-with-assistant", "ends-with-user", "user-twice", "assistant-twice", "nul-byte", "crlf"}
+        gone = {
+            "starts-with-assistant",
+            "ends-with-user",
+            "user-twice",
+            "assistant-twice",
+            "nul-byte",
+            "crlf",
+        }
         assert not gone & {f.kind for f in again.findings}
         assert "placeholder-missing" not in {f.kind for f in again.findings}
     log = [json.loads(line) for line in repaired.log.read_text().splitlines()]
@@ -366,7 +407,9 @@ def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
     ]
     # every row without a change stands in the copy as it stood in the pool
     changed = {c["row"] for c in log}
-    kept = {json.dumps(r, sort_keys=True) for r in json.loads((tmp_path / "fixed.json").read_text())}
+    kept = {
+        json.dumps(r, sort_keys=True) for r in json.loads((tmp_path / "fixed.json").read_text())
+    }
     for row in set(range(len(pool))) - changed:
         assert json.dumps(pool.record(row), sort_keys=True) in kept
 
@@ -375,7 +418,9 @@ def test_what_is_repaired_in_a_conversation():
     def turns(*said):
         record = {"conversations": [{"from": r, "value": v} for r, v in said]}
         done = _turns(record)
-        return [(t["from"], t["value"]) for t in record["conversations"]], [d.partition(":")[0] for d in done]
+        return [(t["from"], t["value"]) for t in record["conversations"]], [
+            d.partition(":")[0] for d in done
+        ]
 
     q, a, s = ("human", "Q"), ("gpt", "A"), ("system", "S")
     assert turns(q, a) == ([q, a], [])
@@ -398,13 +443,17 @@ def test_a_copy_never_overwrites_the_pool(tmp_path, tiny_pool):
 
 def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
     """No row is left to compare with another: what everyone sees who forgets --images."""
-    pool = open_pool(write_pool(tmp_path / "p.json", [make_row(i, "x.png", f"<image>\nQ{i}", "A") for i in range(3)]))
+    pool = open_pool(
+        write_pool(
+            tmp_path / "p.json", [make_row(i, "x.png", f"<image>\nQ{i}", "A") for i in range(3)]
+        )
+    )
     found = look(pool, evals=[("itself", pool)]).diagnosis()
     assert by_kind(found)["missing-image"] == (3, [0, 1, 2]) and found.lost == 3
     assert any("1 of 1 images are not there" in note and "--images" in note for note in found.notes)
 
 
-# ------------------------------------------------------------------------------------------------ the command
+# -------------------------------------------------------------------------------------- the command
 
 
 def command(*words: object) -> int:
@@ -413,13 +462,23 @@ def command(*words: object) -> int:
     return int(stop.value.code or 0)
 
 
-def test_a_copy_that_cannot_be_written_is_told_before_the_images_are_read(tiny_pool, tmp_path, capsys):
-    assert command(tiny_pool, "--images", tiny_pool.parent / "images", "--fix", tmp_path / "copy.txt") == 2
-    assert "reading images" not in (told := capsys.readouterr().err) and "ends in .json or .jsonl" in told
+def test_a_copy_that_cannot_be_written_is_told_before_the_images_are_read(
+    tiny_pool, tmp_path, capsys
+):
+    assert (
+        command(tiny_pool, "--images", tiny_pool.parent / "images", "--fix", tmp_path / "copy.txt")
+        == 2
+    )
+    assert (
+        "reading images" not in (told := capsys.readouterr().err)
+        and "ends in .json or .jsonl" in told
+    )
     assert command(tiny_pool, "--context", 0) == 2
 
 
-def test_images_of_the_evaluation_set_are_looked_for_and_their_lack_is_told(tmp_path, make_row, capsys):
+def test_images_of_the_evaluation_set_are_looked_for_and_their_lack_is_told(
+    tmp_path, make_row, capsys
+):
     (tmp_path / "images").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "images" / "a.png")
@@ -427,8 +486,23 @@ def test_images_of_the_evaluation_set_are_looked_for_and_their_lack_is_told(tmp_
         make_row(0, "a.png", "<image>\nWhat is it?", "Noise."),
         make_row(1, "gone.png", "<image>\nAnd this?", "No."),
     ]
-    pool, asked = write_pool(tmp_path / "p.json", rows[:1]), write_pool(tmp_path / "test" / "t.json", rows)
-    assert command(pool, "--images", tmp_path / "images", "--eval", asked, "--json", "--store", tmp_path / "store") == 0
+    pool, asked = (
+        write_pool(tmp_path / "p.json", rows[:1]),
+        write_pool(tmp_path / "test" / "t.json", rows),
+    )
+    assert (
+        command(
+            pool,
+            "--images",
+            tmp_path / "images",
+            "--eval",
+            asked,
+            "--json",
+            "--store",
+            tmp_path / "store",
+        )
+        == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert [(f["kind"], f["rows"]) for f in told["findings"]] == [("eval-leak", 1)]
     assert "1 of 2 rows of" in told["notes"][0] and "--eval-images" in told["notes"][0]
@@ -470,7 +544,11 @@ def test_embedded_images_are_looked_at_too(tmp_path, tiny_pool):
     export(pool, range(len(pool)), tmp_path / "tars", "webdataset")
     tar = open_pool(tmp_path / "tars")
     found = {f.kind: f for f in examine(tar).findings}
-    red = [r for r in range(len(tar)) if any(i.data == whole.read_bytes() for i in tar.sample(r).images)]
+    red = [
+        r
+        for r in range(len(tar))
+        if any(i.data == whole.read_bytes() for i in tar.sample(r).images)
+    ]
     assert red and found["broken-image"].rows == len(red)
     assert [e.row for e in found["broken-image"].examples] == red[:3]
     assert found["broken-image"].examples[0].detail.startswith("embedded image")
@@ -494,13 +572,18 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
         mixture=Mixture(unscorable="drop"),  # its video, and the row that is too long
     )
     errors = np.flatnonzero(look(pool).lost)
-    assert {f.row for f in out.failures} == set(errors.tolist()) - set(where["video"]) - set(where["audio"])
+    assert {f.row for f in out.failures} == set(errors.tolist()) - set(where["video"]) - set(
+        where["audio"]
+    )
     assert len(out.rows) == len(pool) - len(errors) - len(where["long-row"])
 
 
 def test_a_copy_that_cannot_be_written_is_refused_before_images_are_read(tmp_path, make_row):
     pool = open_pool(write_pool(tmp_path / "p.json", [make_row("a", "", "Q", "A")]))
     (tmp_path / "folder.json").mkdir()
-    for name, why in (("nowhere/fixed.json", "there is no folder"), ("folder.json", "it is a folder")):
+    for name, why in (
+        ("nowhere/fixed.json", "there is no folder"),
+        ("folder.json", "it is a folder"),
+    ):
         with pytest.raises(ConfigError, match=f"cannot be written: {why}"):
             check(pool, tmp_path / name)

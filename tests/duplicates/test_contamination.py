@@ -1,4 +1,5 @@
-"""`find_contamination`: rows of a training pool that stand in an evaluation set, however they were disguised."""
+"""`find_contamination`: rows of a training pool that stand in an evaluation set, however they were
+disguised."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from thresher.duplicates.contamination import questions
 from thresher.pools import Pool, open_pool
 from thresher.types import ImageRef, Sample, Turn
 
-LONG = "Which of the two boats in the picture is nearer to the small white lighthouse on the left side of the bay, and why?"
+LONG = (
+    "Which of the two boats in the picture is nearer to the small white lighthouse on the left "
+    "side of the bay, and why?"
+)
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -43,12 +47,21 @@ def test_set(tmp_path: Path, make_row: Any) -> Pool:
         picture(i).save(folder / f"{i}.png")
     rows = [make_row(i, f"{i}.png", f"<image>\nWhat is box {i}?", "Red.") for i in range(3)]
     rows.append(make_row(3, "3.png", f"<image>\n{LONG}", "The left one."))
-    rows.append(make_row(4, None, "Who wrote the first book about the art of sailing in small boats?", "Nobody."))
+    rows.append(
+        make_row(
+            4,
+            None,
+            "Who wrote the first book about the art of sailing in small boats?",
+            "Nobody.",
+        )
+    )
     rows.append(make_row(5, ["4.png", "5.png"], "<image><image>\nSame?", "No."))
     return pool(folder, rows)
 
 
-def test_every_disguise_is_found_and_nothing_else(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+def test_every_disguise_is_found_and_nothing_else(
+    tmp_path: Path, test_set: Pool, make_row: Any
+) -> None:
     folder = tmp_path / "train"
     folder.mkdir()
     for i in range(6):
@@ -58,15 +71,27 @@ def test_every_disguise_is_found_and_nothing_else(tmp_path: Path, test_set: Pool
     for i in range(10, 16):
         picture(i).save(folder / f"{i}.png")
     rows = [
-        make_row("a", "0.png", "<image>\nWhat is box 0?", "Blue!"),  # another answer gives the question away, too
+        # another answer gives the question away, too
+        make_row("a", "0.png", "<image>\nWhat is box 0?", "Blue!"),
         make_row("b", "1.png", "  what is   BOX 1? <image>", "Red."),
-        make_row("c", "2.png", "<image>\nWhat is box 2?\nAnswer the question using a single word or phrase.", "Red"),
+        make_row(
+            "c",
+            "2.png",
+            "<image>\nWhat is box 2?\nAnswer the question using a single word or phrase.",
+            "Red",
+        ),
         make_row("d", "again.jpg", "<image>\nWhat is box 0?", "Red."),
         make_row("e", "larger.png", "<image>\nWhat is box 1?", "Red."),
         make_row("f", "3.png", "<image>\n" + LONG.replace("small white", "white"), "Left."),
-        make_row("g", None, "Who wrote the first book about the art of sailing in small boats ?", "Nobody."),
+        make_row(
+            "g",
+            None,
+            "Who wrote the first book about the art of sailing in small boats ?",
+            "Nobody.",
+        ),
         make_row("h", ["4.png", "5.png"], "<image><image>\nSame?", "No."),
-        # innocent: another picture, another question, the pictures in another order, part of the pictures
+        # innocent: another picture, another question, the pictures in another order, part of the
+        # pictures
         make_row("i", "10.png", "<image>\nWhat is box 0?", "Red."),
         make_row("j", "0.png", "<image>\nHow many boxes are red?", "Two."),
         make_row("k", ["5.png", "4.png"], "<image><image>\nSame?", "No."),
@@ -86,17 +111,26 @@ def test_every_disguise_is_found_and_nothing_else(tmp_path: Path, test_set: Pool
         Contamination(7, 5, "exact"),
     ]
     assert find_contamination(train, test_set) == expected
-    assert find_contamination(train, test_set, near=False) == [leak for leak in expected if leak.kind == "exact"]
+    assert find_contamination(train, test_set, near=False) == [
+        leak for leak in expected if leak.kind == "exact"
+    ]
 
 
-def test_any_question_of_a_conversation_leaks(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+def test_any_question_of_a_conversation_leaks(
+    tmp_path: Path, test_set: Pool, make_row: Any
+) -> None:
     picture(2).save(tmp_path / "2.png")
     chat = make_row("chat", "2.png", "<image>\nWhere is it?", "Here.")
-    chat["conversations"] += [{"from": "human", "value": "What is box 2?"}, {"from": "gpt", "value": "Red."}]
+    chat["conversations"] += [
+        {"from": "human", "value": "What is box 2?"},
+        {"from": "gpt", "value": "Red."},
+    ]
     assert find_contamination(pool(tmp_path, [chat]), test_set) == [Contamination(0, 2, "exact")]
 
 
-def test_pictures_that_cannot_be_read_match_nothing(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
+def test_pictures_that_cannot_be_read_match_nothing(
+    tmp_path: Path, test_set: Pool, make_row: Any
+) -> None:
     (tmp_path / "0.png").write_bytes(b"no image")
     rows = [
         make_row("x", "0.png", "<image>\nWhat is box 0?", "Red."),
@@ -106,13 +140,20 @@ def test_pictures_that_cannot_be_read_match_nothing(tmp_path: Path, test_set: Po
 
 
 def test_a_later_question_about_text_counts_with_those_before_it() -> None:
-    turns = (Turn("user", "Who was Ada?"), Turn("assistant", "A."), Turn("user", "Why?"), Turn("assistant", "B."))
+    turns = (
+        Turn("user", "Who was Ada?"),
+        Turn("assistant", "A."),
+        Turn("user", "Why?"),
+        Turn("assistant", "B."),
+    )
     assert questions(Sample("1", turns)) == ["who was ada?", "who was ada? why?"]
     assert questions(Sample("1", turns, (ImageRef("x.png"),))) == ["who was ada?", "why?"]
 
 
 @pytest.mark.slow
-def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(tmp_path: Path, shared: Path) -> None:
+def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(
+    tmp_path: Path, shared: Path
+) -> None:
     data = shared / "data" / "easy_vqa"
     test = open_pool(data / "test.json", data / "images")
     records = json.loads((data / "test.json").read_text())[:400]
@@ -123,6 +164,8 @@ def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(tmp_path: Pa
             Image.open(data / "images" / record["image"]).convert("RGB").save(target, quality=75)
         record["image"] = str(target.relative_to(tmp_path))
     found = find_contamination(pool(tmp_path, records), test)
-    assert [(leak.row, leak.other_row, leak.kind) for leak in found] == [(i, i, "re-encoded") for i in range(400)]
+    assert [(leak.row, leak.other_row, leak.kind) for leak in found] == [
+        (i, i, "re-encoded") for i in range(400)
+    ]
     train = open_pool(data / "train.json", data / "images")
     assert find_contamination(train, test) == []

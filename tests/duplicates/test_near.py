@@ -1,4 +1,5 @@
-"""Signatures estimate what they should, bands find what is near, and nothing far is taken for near."""
+"""Signatures estimate what they should, bands find what is near, and nothing far is taken for
+near."""
 
 from __future__ import annotations
 
@@ -35,8 +36,11 @@ def test_similarity_estimates_jaccard() -> None:
     base = [words(rng, 80) for _ in range(100)]
     other = [changed(rng, said, i % 20) for i, said in enumerate(base)]
     a, b = ([" ".join(s) for s in many] for many in (base, other))
-    error = text.similarity(text.signatures(a), text.signatures(b)) - [jaccard(x, y) for x, y in zip(a, b, strict=True)]
-    assert np.abs(error).max() < 0.17 and abs(error.mean()) < 0.015  # a standard deviation is at most 0.045
+    error = text.similarity(text.signatures(a), text.signatures(b)) - [
+        jaccard(x, y) for x, y in zip(a, b, strict=True)
+    ]
+    # a standard deviation is at most 0.045
+    assert np.abs(error).max() < 0.17 and abs(error.mean()) < 0.015
 
 
 def test_near_texts_are_found_and_others_are_not() -> None:
@@ -60,7 +64,11 @@ def test_another_answer_to_the_same_long_question_is_not_near() -> None:
 
 def test_one_word_makes_another_short_question() -> None:
     a, b, c = text.signatures(
-        ["is there a red circle in it?", "is there a red square in it?", "Is there a red circle in it".lower()]
+        [
+            "is there a red circle in it?",
+            "is there a red square in it?",
+            "Is there a red circle in it".lower(),
+        ]
     )
     assert text.similarity(a[None], b[None])[0] == 0 and text.similarity(a[None], c[None])[0] == 1
 
@@ -127,7 +135,7 @@ def test_hashes_tell_rows_apart() -> None:
     assert len(np.unique(hash_rows(table))) == len(np.unique(table, axis=0))
 
 
-# ------------------------------------------------------------------------------------------------ pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
@@ -149,7 +157,12 @@ def saved(of: Image.Image, form: str, **how: int) -> Image.Image:
 def test_pictures_are_found_again_however_they_were_saved() -> None:
     base = [picture(i) for i in range(60)]
     again = [
-        [saved(i, "JPEG", quality=70), i.resize((320, 240)), i.resize((80, 60)), saved(i, "WEBP", quality=80)][k % 4]
+        [
+            saved(i, "JPEG", quality=70),
+            i.resize((320, 240)),
+            i.resize((80, 60)),
+            saved(i, "WEBP", quality=80),
+        ][k % 4]
         for k, i in enumerate(base)
     ]
     found = near_images(marks(base + again))
@@ -161,12 +174,20 @@ def test_what_makes_another_picture() -> None:
     part = base.copy()
     part.paste((255, 0, 0), (0, 0, 40, 30))
     grey = base.convert("L").convert("RGB")
-    others = [part, grey, base.resize((120, 160)), base.rotate(180), base.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    others = [
+        part,
+        grey,
+        base.resize((120, 160)),
+        base.rotate(180),
+        base.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    ]
     assert not len(near_images(marks([base, *others])))
 
 
 def test_flat_pictures_are_told_apart_by_colour() -> None:
-    flat = [Image.new("RGB", (64, 64), c) for c in ((200, 0, 0), (0, 200, 0), (90, 90, 90), (200, 0, 2))]
+    flat = [
+        Image.new("RGB", (64, 64), c) for c in ((200, 0, 0), (0, 200, 0), (90, 90, 90), (200, 0, 2))
+    ]
     assert near_images(marks(flat)).tolist() == [[0, 3]]
 
 
@@ -177,10 +198,15 @@ def test_equal_pixels_have_equal_content_whatever_the_file() -> None:
         == image.image_signature(saved(base, "PNG")).content
         == image.image_signature(saved(base, "BMP")).content
     )
-    assert image.image_signature(base).content != image.image_signature(saved(base, "JPEG", quality=95)).content
+    assert (
+        image.image_signature(base).content
+        != image.image_signature(saved(base, "JPEG", quality=95)).content
+    )
 
 
-def test_without_the_packages_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rensa", None)
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
     with pytest.raises(MissingExtra, match=r'pip install "thresher\[duplicates\]"'):

@@ -1,4 +1,5 @@
-"""Semantic duplicates: who is alike, who stays, what is stored, and what a plan says of the cost."""
+"""Semantic duplicates: who is alike, who stays, what is stored, and what a plan says of the
+cost."""
 
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ from thresher.selection.plan import plan
 from thresher.storage.columns import Store
 from thresher.types import Budget, ImageRef, Sample, SampleSource, Scored, Turn
 
-# ------------------------------------------------------------------------------------------------ groups
+# ------------------------------------------------------------------------------------------- groups
 
 
-def values_of(images: Any, question: Any, answer: Any, forms: Sequence[bytes] | None = None) -> dict[str, np.ndarray]:
+def values_of(
+    images: Any, question: Any, answer: Any, forms: Sequence[bytes] | None = None
+) -> dict[str, np.ndarray]:
     """Fields of `RowEmbedding` out of few numbers a row."""
     out = {}
     for name, rows in zip(PARTS, (images, question, answer), strict=True):
@@ -43,21 +46,28 @@ def angles(degrees: Sequence[float]) -> np.ndarray:
     return np.stack([np.cos(at), np.sin(at)], axis=1)
 
 
-def groups(values: dict[str, np.ndarray], order: Sequence[int] | None = None, threshold: float = 0.95) -> list[int]:
+def groups(
+    values: dict[str, np.ndarray], order: Sequence[int] | None = None, threshold: float = 0.95
+) -> list[int]:
     m = len(values["form"])
-    return semantic.semantic_groups(values, np.arange(m) if order is None else np.asarray(order), threshold).tolist()
+    return semantic.semantic_groups(
+        values, np.arange(m) if order is None else np.asarray(order), threshold
+    ).tolist()
 
 
 def test_all_three_parts_count_and_chains_do_not() -> None:
-    """Rows 0-3 stand 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the mean at 0."""
+    """Rows 0-3 stand 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the
+    mean at 0."""
     plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
     same = np.ones((8, 2))
-    assert groups(values_of(same, plane, same)) == [0, 0, 2, 2, 4, 4, 6, 6]  # 2 is like 1, but 1 does not stay
+    # 2 is like 1, but 1 does not stay
+    assert groups(values_of(same, plane, same)) == [0, 0, 2, 2, 4, 4, 6, 6]
     for parts in ((plane, same, same), (same, same, plane), (plane, plane, plane)):
         assert groups(values_of(*parts)) == [0, 0, 2, 2, 4, 4, 6, 6]
     assert groups(values_of(same, plane, same), threshold=0.97) == list(range(8))
     apart = angles([0, 90, 0, 90, 180, 270, 180, 270])
-    assert groups(values_of(apart, plane, same)) == list(range(8))  # the pictures differ where the questions agree
+    # the pictures differ where the questions agree
+    assert groups(values_of(apart, plane, same)) == list(range(8))
 
 
 def test_what_all_rows_share_is_taken_off() -> None:
@@ -68,7 +78,9 @@ def test_what_all_rows_share_is_taken_off() -> None:
 
 
 def test_who_comes_first_stays() -> None:
-    values = values_of(np.ones((8, 2)), angles([0, 15, 30, 45, 180, 195, 210, 225]), np.ones((8, 2)))
+    values = values_of(
+        np.ones((8, 2)), angles([0, 15, 30, 45, 180, 195, 210, 225]), np.ones((8, 2))
+    )
     assert groups(values, [1, 0, 2, 3, 5, 4, 6, 7]) == [1, 1, 1, 3, 5, 5, 5, 7]
 
 
@@ -77,7 +89,8 @@ def test_rows_of_another_form_or_without_a_part_are_not_alike() -> None:
     assert groups(values_of(same, same, same)) == [0, 0, 0, 0]  # all at the mean
     assert groups(values_of(same, same, same, [b"a", b"b", b"a", b"b"])) == [0, 1, 0, 1]
     some = np.array([[0, 0], [0, 0], [1, 0], [-1, 0]])
-    assert groups(values_of(some, same, same)) == [0, 0, 2, 3]  # text rows are alike, whatever the pictures of others
+    # text rows are alike, whatever the pictures of others
+    assert groups(values_of(some, same, same)) == [0, 0, 2, 3]
 
 
 def test_blocks_change_nothing_and_no_pair_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +142,7 @@ def test_a_short_answer_must_have_the_same_words() -> None:
     assert of(long + "one") == of(long + "two") != of("word " * 14 + "one")
 
 
-# ------------------------------------------------------------------------------------------------ the stage
+# ---------------------------------------------------------------------------------------- the stage
 
 WORDS = [
     "small",
@@ -159,12 +172,18 @@ def records() -> list[dict[str, Any]]:
         row = record(i)
         row["conversations"] = [
             {"from": "human", "value": " ".join(rng.choices(WORDS, k=8)) + f" {i}"},
-            {"from": "gpt", "value": " ".join(f"{rng.choice(WORDS)}{rng.randrange(50)}" for _ in range(60))},
+            {
+                "from": "gpt",
+                "value": " ".join(f"{rng.choice(WORDS)}{rng.randrange(50)}" for _ in range(60)),
+            },
         ]
         rows.append(row)
     for i in range(10):
         question, answer = (turn["value"] for turn in rows[i]["conversations"])
-        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer.rpartition(" ")[0] + " changed"}]
+        turns = [
+            {"from": "human", "value": question},
+            {"from": "gpt", "value": answer.rpartition(" ")[0] + " changed"},
+        ]
         rows.append({**rows[i], "id": f"r{30 + i}", "conversations": turns})
     return rows
 
@@ -184,19 +203,26 @@ SEMANTIC = Mixture(dedup="semantic")
 
 def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_path: Path) -> None:
     model = Model()
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC)
+    out = run.select(
+        pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC
+    )
     assert len(out.rows) == 30 and model.scored == 40
     copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
     assert sorted(copies.values()) == [1] * 20 + [2] * 10
     assert out.copies is not None and all(abs(a - b) == 30 for a, b in out.copies.tolist())
-    assert any("cosine of at least 0.95): 10 rows left out as copies, in 10 groups" in note for note in out.notes)
+    assert any(
+        "cosine of at least 0.95): 10 rows left out as copies, in 10 groups" in note
+        for note in out.notes
+    )
     output.write(out, pool, None, tmp_path / "out")
     assert (tmp_path / "out" / "duplicates.parquet").exists()
     again = Model()
     run.select(pool, FirstTies(), Budget("5"), store=store, model=again.handle, mixture=SEMANTIC)
     assert again.opened == 0  # the column is there
     loose = Mixture(dedup="semantic", dedup_threshold=0.9999)
-    strict = run.select(pool, FirstTies(), Budget("100%"), store=store, model=again.handle, mixture=loose)
+    strict = run.select(
+        pool, FirstTies(), Budget("100%"), store=store, model=again.handle, mixture=loose
+    )
     assert len(strict.rows) == 40 and again.opened == 0
 
 
@@ -205,7 +231,9 @@ def test_another_order_of_the_file_keeps_the_same_rows(
 ) -> None:
     def kept(pool: Pool, records: list[dict[str, Any]]) -> set[str]:
         everything = np.ones(len(pool), bool)
-        found = representatives(pool, "semantic", everything, ~everything, store, model=Model().handle)
+        found = representatives(
+            pool, "semantic", everything, ~everything, store, model=Model().handle
+        )
         return {records[r]["id"] for r in np.flatnonzero(found.kept)}
 
     mixed = random.Random(5).sample(records, len(records))
@@ -234,7 +262,9 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
     killed = Model()
     killed._open = lambda: Killed(piece=8)  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
-        run.select(pool, FirstTies(), Budget("10"), store=store, model=killed.handle, mixture=SEMANTIC)
+        run.select(
+            pool, FirstTies(), Budget("10"), store=store, model=killed.handle, mixture=SEMANTIC
+        )
     run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, mixture=SEMANTIC)
     assert model.scored == 40 - sum(handed_on) < 40
 
@@ -242,7 +272,9 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
 def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
     bad = pool.sample(2).digest
     model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC)
+    out = run.select(
+        pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC
+    )
     assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
     assert any("(1 row that the model cannot process" in note for note in out.notes)
 
@@ -258,7 +290,10 @@ def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store
     assert not (store.root / "columns").exists()
     run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, mixture=SEMANTIC)
     p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, mixture=SEMANTIC)
-    assert [(s.label, s.to_score) for s in p.signals] == [("dedup", 0), ("loss", 30)] and not p.upper_bound
+    assert [(s.label, s.to_score) for s in p.signals] == [
+        ("dedup", 0),
+        ("loss", 30),
+    ] and not p.upper_bound
 
 
 def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
@@ -266,7 +301,9 @@ def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
     with pytest.raises(ConfigError, match="--model demo"):
         representatives(pool, "semantic", everything, ~everything, store)
     served = Model().handle
-    served = type(served)("far", type(served.identity)("x", "openai", "float32", "jpeg"), served.open)
+    served = type(served)(
+        "far", type(served.identity)("x", "openai", "float32", "jpeg"), served.open
+    )
     with pytest.raises(CapabilityError, match="--dedup near"):
         representatives(pool, "semantic", everything, ~everything, store, model=served)
     for wrong, words in (
@@ -288,17 +325,48 @@ def command(words: list[str]) -> Any:
 
 
 def test_the_command_asks_the_model_also_for_a_method_that_asks_none(
-    tiny_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_pool: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     images = ["--images", str(tiny_pool.parent / "images")]
-    asked = [str(tiny_pool), *images, "--method", "length", "--budget", "5", "--dedup", "semantic", "--model", "demo"]
+    asked = [
+        str(tiny_pool),
+        *images,
+        "--method",
+        "length",
+        "--budget",
+        "5",
+        "--dedup",
+        "semantic",
+        "--model",
+        "demo",
+    ]
     assert command(["plan", *asked, "--no-probe"]) == 0
     assert "dedup" in capsys.readouterr().out
-    assert command(["select", *asked, "--dedup-threshold", "0.9", "--out", str(tmp_path / "one")]) == 0
+    assert (
+        command(["select", *asked, "--dedup-threshold", "0.9", "--out", str(tmp_path / "one")]) == 0
+    )
     assert "cosine of at least 0.9" in " ".join(capsys.readouterr().out.split())
     told = output.read(tmp_path / "one")
     assert told["model"]["name"] == "demo" and told["config"]["dedup_threshold"] == 0.9
-    assert command(["select", "--config", str(tmp_path / "one" / "run.yaml"), "--out", str(tmp_path / "two")]) == 0
-    assert (tmp_path / "one/subset.json").read_bytes() == (tmp_path / "two/subset.json").read_bytes()
-    assert command(["signals", str(tmp_path / "one"), "--out", str(tmp_path / "columns.parquet")]) == 0
+    assert (
+        command(
+            [
+                "select",
+                "--config",
+                str(tmp_path / "one" / "run.yaml"),
+                "--out",
+                str(tmp_path / "two"),
+            ]
+        )
+        == 0
+    )
+    assert (tmp_path / "one/subset.json").read_bytes() == (
+        tmp_path / "two/subset.json"
+    ).read_bytes()
+    assert (
+        command(["signals", str(tmp_path / "one"), "--out", str(tmp_path / "columns.parquet")]) == 0
+    )

@@ -23,8 +23,9 @@ from thresher.storage.columns import Store
 from thresher.types import Budget
 
 ANSWER = (
-    "The picture shows a quiet harbour in the early morning with three small fishing boats tied to a wooden pier, two men "
-    "mending a green net, a dog asleep beside a coil of rope, and a row of white houses on the hill behind them."
+    "The picture shows a quiet harbour in the early morning with three small fishing boats tied "
+    "to a wooden pier, two men mending a green net, a dog asleep beside a coil of rope, and a row "
+    "of white houses on the hill behind them."
 )
 
 
@@ -97,7 +98,10 @@ def test_the_representative_is_the_same_in_any_order_and_a_kept_row_wins(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     store = Store(tmp_path / "store")
-    stays = {records[r]["id"] for r in np.flatnonzero(found(pool_of(tmp_path, records), "near", store).kept)}
+    stays = {
+        records[r]["id"]
+        for r in np.flatnonzero(found(pool_of(tmp_path, records), "near", store).kept)
+    }
     mixed = random.Random(3).sample(records, len(records))
     again = found(pool_of(tmp_path, mixed, "mixed.json"), "near", store)
     assert {mixed[r]["id"] for r in np.flatnonzero(again.kept)} == stays
@@ -127,7 +131,10 @@ def test_exact_copies_need_no_optional_package(
     wanted = found(pool, "exact", Store(tmp_path / "with"))
     monkeypatch.setitem(sys.modules, absent, None)
     got = found(pool, "exact", Store(tmp_path / "without"))
-    assert got.group.tolist() == wanted.group.tolist() and got.copies.tolist() == wanted.copies.tolist()
+    assert (
+        got.group.tolist() == wanted.group.tolist()
+        and got.copies.tolist() == wanted.copies.tolist()
+    )
     assert (got.copies > 1).any()
 
 
@@ -146,7 +153,8 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     assert {g["duplicate_group"] for g in gone} <= copies.keys()
     again = run.select(pool, FirstTies(), Budget("100%"), store=store)
     output.write(again, pool, None, tmp_path / "out", overwrite=True)
-    assert not (tmp_path / "out" / "duplicates.parquet").exists()  # it would contradict the new selection
+    # it would contradict the new selection
+    assert not (tmp_path / "out" / "duplicates.parquet").exists()
     assert any("left out as copies" in note for note in out.notes)
 
 
@@ -155,11 +163,14 @@ def test_no_picture_that_can_be_read_is_no_reason_to_stop(tmp_path: Path, make_r
     assert found(pool, "near", Store(tmp_path / "store")).kept.all()
 
 
-def test_a_threshold_of_near_counts_for_the_texts(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+def test_a_threshold_of_near_counts_for_the_texts(
+    tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
     everything = np.ones(len(pool), bool)
     strict = representatives(pool, "near", everything, ~everything, store, threshold=1.0)
-    assert together(strict) == [[0, 1, 2], [8, 9], [10, 11]]  # one word of a long answer is now too much
+    # one word of a long answer is now too much
+    assert together(strict) == [[0, 1, 2], [8, 9], [10, 11]]
 
 
 @pytest.mark.slow

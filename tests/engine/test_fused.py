@@ -1,4 +1,5 @@
-"""Signals asked together: one pass, a column each; what is stored is not asked again; each model by its role."""
+"""Signals asked together: one pass, a column each; what is stored is not asked again; each model by
+its role."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def identity(name: str) -> ModelIdentity:
 
 @dataclass
 class Judge:
-    """A backend that writes down which questions it was asked in each pass, and of how many rows."""
+    """A backend that writes down which questions it was asked in each pass, and of how many
+    rows."""
 
     name: str = "judge"
     fails: str = ""
@@ -61,7 +63,10 @@ class Question:
     kind: ClassVar[str] = "question"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
-    fields: ClassVar[tuple[Field, ...]] = (Field("score", "float32", "0 to 1"), Field("word", "str", "any"))
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("score", "float32", "0 to 1"),
+        Field("word", "str", "any"),
+    )
 
     def inputs(self) -> Mapping[str, Signal]:
         return {}
@@ -93,9 +98,13 @@ class Question:
             out = []
             for s in signals:
                 score = [answer(s.text, sample) for sample in part]
-                errors = ["no answer" if s.text == backend.fails and a > 0.98 else "" for a in score]
+                errors = [
+                    "no answer" if s.text == backend.fails and a > 0.98 else "" for a in score
+                ]
                 words = np.array([f"{s.text}!" for _ in part], object)
-                out.append(Scored(index, {"score": np.array(score, np.float32), "word": words}, errors))
+                out.append(
+                    Scored(index, {"score": np.array(score, np.float32), "word": words}, errors)
+                )
             yield out
 
 
@@ -151,14 +160,20 @@ def test_one_pass_answers_all_and_each_keeps_its_own_column(pool: Pool, store: S
     judge = Judge()
     outcome = select(pool, store, judge, "a,b,c")
     assert judge.passes == [(("a", "b", "c"), 60)]
-    assert [(s.label, s.scored, s.reused) for s in outcome.signals] == [("a", 60, 0), ("b", 60, 0), ("c", 60, 0)]
+    assert [(s.label, s.scored, s.reused) for s in outcome.signals] == [
+        ("a", 60, 0),
+        ("b", 60, 0),
+        ("c", 60, 0),
+    ]
     assert len({s.fingerprint for s in outcome.signals}) == 3
     for text in "abc":
         expected = [answer(text, pool.sample(int(r))) for r in outcome.rows]
         assert outcome.reason[text] == pytest.approx(expected)
 
 
-def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alone(pool: Pool, store: Store) -> None:
+def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alone(
+    pool: Pool, store: Store
+) -> None:
     judge = Judge()
     select(pool, store, judge, "a,b,c")
     judge.passes.clear()
@@ -168,7 +183,9 @@ def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alon
     assert judge.passes == [(("d",), 60)]
 
 
-def test_rows_that_miss_different_questions_are_asked_what_they_miss(tmp_path: Path, store: Store) -> None:
+def test_rows_that_miss_different_questions_are_asked_what_they_miss(
+    tmp_path: Path, store: Store
+) -> None:
     few = open_pool(write_pool(tmp_path / "few.json", [record(i) for i in range(20)]))
     grown = open_pool(write_pool(tmp_path / "grown.json", [record(i) for i in range(60)]))
     judge = Judge()
@@ -179,12 +196,16 @@ def test_rows_that_miss_different_questions_are_asked_what_they_miss(tmp_path: P
     assert [(s.label, s.scored) for s in outcome.signals] == [("a", 40), ("b", 60)]
 
 
-def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(pool: Pool, store: Store) -> None:
+def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(
+    pool: Pool, store: Store
+) -> None:
     judge = Judge(fails="b")
     outcome = select(pool, store, judge, "a,b,c", on_missing="exclude")
     bad = [r for r in range(60) if answer("b", pool.sample(r)) > 0.98]
     assert bad, "the planted failure must occur"
-    assert [(f.row, f.signal, f.error) for f in outcome.failures] == [(r, "b", "no answer") for r in bad]
+    assert [(f.row, f.signal, f.error) for f in outcome.failures] == [
+        (r, "b", "no answer") for r in bad
+    ]
     failed = {s.label: s.failed for s in outcome.signals}
     assert failed == {"a": 0, "b": len(bad), "c": 0}
     judge.passes.clear()
@@ -195,7 +216,9 @@ def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(pool: Poo
 def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
     main, second = Judge("main"), Judge("second")
     method = Panel("a", second="somewhere")
-    outcome = run.select(pool, method, Budget("10"), store=store, model=main.handle, roles={"second": second.handle})
+    outcome = run.select(
+        pool, method, Budget("10"), store=store, model=main.handle, roles={"second": second.handle}
+    )
     assert main.passes == [(("a",), 60)] and second.passes == [(("style",), 60)]
     assert outcome.recipe.roles == {"second": ("second", identity("second"))}
 
@@ -203,18 +226,28 @@ def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
 def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, store: Store) -> None:
     method, second = Panel("", second="somewhere"), Judge("second")
     assert needs(method) == (Capability.LOGPROBS,)
-    assert not asks_the_model(method) and asks_the_model(Panel("a", second="x")) and asks_the_model(Panel("a"))
+    assert (
+        not asks_the_model(method)
+        and asks_the_model(Panel("a", second="x"))
+        and asks_the_model(Panel("a"))
+    )
     outcome = run.select(pool, method, Budget("10"), store=store, roles={"second": second.handle})
     assert len(outcome.rows) == 10
 
 
 def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
     made = plan.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
-    assert [(s.label, s.to_score, s.passes) for s in made.signals] == [("a", 60, 60), ("b", 60, 0), ("c", 60, 0)]
+    assert [(s.label, s.to_score, s.passes) for s in made.signals] == [
+        ("a", 60, 60),
+        ("b", 60, 0),
+        ("c", 60, 0),
+    ]
     assert made.passes == 60
 
 
-def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(pool: Pool, store: Store) -> None:
+def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(
+    pool: Pool, store: Store
+) -> None:
     run.select(pool, Panel("a"), Budget("10"), store=store, model=Judge().handle)
     grown = open_pool(write_pool(pool.path.with_name("grown.json"), [record(i) for i in range(80)]))
     made = plan.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)

@@ -1,4 +1,5 @@
-"""Any number of processes share one job: each row is scored once, and what a dead one leaves is taken over."""
+"""Any number of processes share one job: each row is scored once, and what a dead one leaves is
+taken over."""
 
 from __future__ import annotations
 
@@ -92,10 +93,19 @@ def test_processes_that_start_together_score_every_row_once(job: Path, processes
     assert len({lines[1] for lines in said}) == 1  # the same selection
     shares = []
     for i, lines in enumerate(said):
-        found = re.search(r"(\d+) wanted, (\d+) scored here, (\d+) by other processes, (\d+) reused", lines[0])
+        found = re.search(
+            r"(\d+) wanted, (\d+) scored here, (\d+) by other processes, (\d+) "
+            r"reused",
+            lines[0],
+        )
         assert found, lines
         wanted, here, elsewhere, reused = map(int, found.groups())
-        assert wanted == ROWS and here == len(asked(job, i)) and here + elsewhere == ROWS and reused == 0
+        assert (
+            wanted == ROWS
+            and here == len(asked(job, i))
+            and here + elsewhere == ROWS
+            and reused == 0
+        )
         shares.append(here)
     assert min(shares) > ROWS / processes / 3
     assert not list((job / "store/claims").glob("*.claim"))
@@ -129,7 +139,9 @@ def digests(n: int) -> np.ndarray:
 
 
 def a_share(root: Path, n: int = 40) -> Share:
-    return Share(Store(root), [("f" * 32, Loss.fields)], digests(n), np.zeros(n, bool), lambda rows: None)
+    return Share(
+        Store(root), [("f" * 32, Loss.fields)], digests(n), np.zeros(n, bool), lambda rows: None
+    )
 
 
 def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
@@ -147,14 +159,20 @@ def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None
     with one, two, three:
         one.claim(digests(3))
         assert two.other_claims() == []
-        assert [len(k) for k in three.other_claims()] == [3] and [len(k) for k in one.other_claims()] == [0]
+        assert [len(k) for k in three.other_claims()] == [3] and [
+            len(k) for k in one.other_claims()
+        ] == [0]
 
 
 @pytest.mark.parametrize("left", ["half a line", "no lock file", "keys cut off"])
 def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> None:
     mine = Claims(tmp_path, ["a"])
     head = b'{"host": "%s", "process": 1, "fingerprints": ["a"]}\n' % claims._host().encode()
-    body = {"half a line": head[:20], "no lock file": head + bytes(32), "keys cut off": head + bytes(40)}[left]
+    body = {
+        "half a line": head[:20],
+        "no lock file": head + bytes(32),
+        "keys cut off": head + bytes(40),
+    }[left]
     with mine:
         (tmp_path / "claims/dead.claim").write_bytes(body)
         if left != "no lock file":
@@ -166,7 +184,9 @@ def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> No
 def test_a_process_of_another_machine_lives_while_it_renews_its_claim(tmp_path: Path) -> None:
     far = tmp_path / "claims/far.claim"
     with Claims(tmp_path, ["a"]) as mine:
-        far.write_bytes(b'{"host": "elsewhere", "process": 1, "fingerprints": ["a"]}\n' + digests(2).tobytes())
+        far.write_bytes(
+            b'{"host": "elsewhere", "process": 1, "fingerprints": ["a"]}\n' + digests(2).tobytes()
+        )
         assert [len(k) for k in mine.other_claims()] == [2]
         old = time.time() - claims.DEAD_AFTER - 60
         os.utime(far, (old, old))
@@ -191,11 +211,16 @@ def test_where_files_cannot_be_locked_claims_hold_by_their_time(
 
 @pytest.mark.parametrize("copies", [0, 5])
 def test_rows_that_left_meanwhile_do_not_count(tmp_path: Path, copies: int) -> None:
-    """Questions are asked in one pass; a row that fails the first is not wanted for the second, and was scored all the same."""
+    """Questions are asked in one pass; a row that fails the first is not wanted for the second, and
+    was scored all the same."""
     records = [record(i) for i in range(200)] + [record(i) for i in range(copies)]
     pool = open_pool(write_pool(tmp_path / "p.json", records))
     for run_before in (False, True):
-        told = {"model": Judge(fails="a").handle, "store": Store(tmp_path / "store"), "on_missing": "exclude"}
+        told = {
+            "model": Judge(fails="a").handle,
+            "store": Store(tmp_path / "store"),
+            "on_missing": "exclude",
+        }
         a, b = run.select(pool, Panel("a,b"), Budget("10"), **told).signals  # type: ignore[arg-type]
         assert a.wanted == 200 and a.failed > 0 and b.wanted == 200 - a.failed
         assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.wanted, b.wanted])
@@ -215,11 +240,15 @@ def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_pa
     first = compute(loss, pool, store=store, model=Model(fails).handle, on_missing="exclude")
     assert first.errors[3] == "broken"
     model = Model()
-    again = compute(loss, pool, store=store, model=model.handle, on_missing="exclude", retry_errors=True)
+    again = compute(
+        loss, pool, store=store, model=model.handle, on_missing="exclude", retry_errors=True
+    )
     assert again.errors[3] == "" and model.scored == 1
 
 
-def test_waiting_is_said_and_ends_when_the_other_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_said_and_ends_when_the_other_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sharing, "LOOK_EVERY", 0.01)
     store, told = Store(tmp_path), []
     fp = "f" * 32

@@ -1,4 +1,5 @@
-"""Models without a network whose answers are planned, so that every number of an evaluation is known beforehand."""
+"""Models without a network whose answers are planned, so that every number of an evaluation is
+known beforehand."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ IDENTITY = ModelIdentity(weights="planted:1", architecture="planted", dtype="flo
 
 
 class Planted:
-    """Says `says(sample)`; picks the first candidate that equals it (else the last). `stop_after`: rows until Ctrl-C."""
+    """Says `says(sample)`; picks the first candidate that equals it (else the last). `stop_after`:
+    rows until Ctrl-C."""
 
     def __init__(
         self,
@@ -34,7 +36,9 @@ class Planted:
 
         return ModelHandle("planted", IDENTITY, opened)
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
         for index in self._pieces(samples):
             texts = [self.says(samples[i]) for i in index]
             values: dict[str, Any] = {
@@ -53,7 +57,10 @@ class Planted:
                 given = list(candidates[i])
                 said = self.says(samples[i])
                 picked.append(given.index(said) if said in given else len(given) - 1)
-            values = {"picked": np.array(picked, np.int32), "margin": np.ones(len(index), np.float32)}
+            values = {
+                "picked": np.array(picked, np.int32),
+                "margin": np.ones(len(index), np.float32),
+            }
             yield Scored(index, values, [self.fails(samples[i]) for i in index])
 
     def _pieces(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:

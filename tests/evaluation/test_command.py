@@ -17,25 +17,55 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return int(ended.value.code or 0), said.out, said.err
 
 
-def test_the_demo_model_on_ten_rows(tiny_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_model_on_ten_rows(
+    tiny_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out" / "result.json"
-    given = ["--data", str(tiny_pool), "--images", str(tiny_pool.parent / "images"), "--store", str(tmp_path / "store")]
+    given = [
+        "--data",
+        str(tiny_pool),
+        "--images",
+        str(tiny_pool.parent / "images"),
+        "--store",
+        str(tmp_path / "store"),
+    ]
     given += ["--model", "demo", "--out", str(out)]
     code, said, _ = run(capsys, *given)
-    assert code == 0 and "Accuracy" in said and "chosen among candidates" in said and "generated" in said
+    assert (
+        code == 0
+        and "Accuracy" in said
+        and "chosen among candidates" in said
+        and "generated" in said
+    )
     content = json.loads(out.read_text())
-    assert content["n"] == 10 and set(content["by"]) == {"one", "two", "text"} and out.with_suffix(".parquet").exists()
+    assert (
+        content["n"] == 10
+        and set(content["by"]) == {"one", "two", "text"}
+        and out.with_suffix(".parquet").exists()
+    )
     code, said, _ = run(capsys, *given)
     assert code == 0 and "0 asked of the model now" in said
     assert json.loads(out.read_text()) == content
 
 
-def test_what_is_missing_is_said(tmp_path: Path, tiny_pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_said(
+    tmp_path: Path, tiny_pool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(capsys)[0] == 2
-    code, _, err = run(capsys, "--data", str(tiny_pool), "--model", "demo", "--out", str(tmp_path / "x.csv"))
+    code, _, err = run(
+        capsys, "--data", str(tiny_pool), "--model", "demo", "--out", str(tmp_path / "x.csv")
+    )
     assert code == 2 and ".json" in err
     code, _, err = run(
-        capsys, "--data", str(tiny_pool), "--model", "demo", "--score", "chioce", "--store", str(tmp_path)
+        capsys,
+        "--data",
+        str(tiny_pool),
+        "--model",
+        "demo",
+        "--score",
+        "chioce",
+        "--store",
+        str(tmp_path),
     )
     assert code == 2 and "Did you mean 'choice'" in err
 
@@ -47,4 +77,8 @@ def test_easy_vqa(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     given = ["--data", str(data / "test.json"), "--images", str(data / "images"), "--model", "demo"]
     code, _, _ = run(capsys, *given, "--store", str(tmp_path / "store"), "--out", str(out))
     content = json.loads(out.read_text())
-    assert code == 0 and content["n"] == 4889 and content["scored_by"] == {"choice": 3586, "generate": 1303}
+    assert (
+        code == 0
+        and content["n"] == 4889
+        and content["scored_by"] == {"choice": 3586, "generate": 1303}
+    )

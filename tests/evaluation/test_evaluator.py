@@ -1,4 +1,5 @@
-"""A whole evaluation with planted models: what is asked, what counts, what fails, and what is not asked again."""
+"""A whole evaluation with planted models: what is asked, what counts, what fails, and what is not
+asked again."""
 
 from __future__ import annotations
 
@@ -23,24 +24,43 @@ from thresher.types import Sample
 COLOURS = ("red", "green", "blue")
 
 
-def record(i: int, asked: str, answer: str, image: str | None = None, **extra: Any) -> dict[str, Any]:
-    turns = [{"from": "human", "value": ("<image>\n" if image else "") + asked}, {"from": "gpt", "value": answer}]
+def record(
+    i: int, asked: str, answer: str, image: str | None = None, **extra: Any
+) -> dict[str, Any]:
+    turns = [
+        {"from": "human", "value": ("<image>\n" if image else "") + asked},
+        {"from": "gpt", "value": answer},
+    ]
     return {"id": i, **({"image": image} if image else {}), **extra, "conversations": turns}
 
 
 def records() -> list[dict[str, Any]]:
-    """40 rows: 24 yes/no (10 of them yes) in source one, 12 colours and 4 letters in source two; 8 images, 5 rows each."""
+    """40 rows: 24 yes/no (10 of them yes) in source one, 12 colours and 4 letters in source two; 8
+    images, 5 rows each."""
     out = []
     for i in range(24):
         answer = ("Yes", "No")[i >= 10]
-        out.append(record(i, f"Is thing {i} red?", answer, f"{i % 8}.png", data_source="one", kind="exists"))
+        out.append(
+            record(
+                i, f"Is thing {i} red?", answer, f"{i % 8}.png", data_source="one", kind="exists"
+            )
+        )
     for i in range(24, 36):
         out.append(
-            record(i, f"What colour is thing {i}?", COLOURS[i % 3], f"{i % 8}.png", data_source="two", kind="colour")
+            record(
+                i,
+                f"What colour is thing {i}?",
+                COLOURS[i % 3],
+                f"{i % 8}.png",
+                data_source="two",
+                kind="colour",
+            )
         )
     for i in range(36, 40):
         options = "\nA. cat\nB. dog\nC. mouse"
-        out.append(record(i, f"What is thing {i}?{options}", "B", f"{i % 8}.png", data_source="two"))
+        out.append(
+            record(i, f"What is thing {i}?{options}", "B", f"{i % 8}.png", data_source="two")
+        )
     return out
 
 
@@ -66,7 +86,7 @@ def always(text: str) -> Planted:
     return Planted(lambda sample: text)
 
 
-# ------------------------------------------------------------------------------------------------ what counts
+# -------------------------------------------------------------------------------------- what counts
 
 
 @pytest.mark.parametrize("score", ["generate", "auto"])
@@ -77,11 +97,15 @@ def test_always_yes_gets_exactly_the_yes_rows(make: Any, store: Store, score: An
     assert found.by["two"].accuracy == 0 and found.by["two"].n == 16
     assert found.macro == pytest.approx((10 / 24 + 0) / 2)
     assert found.interval[0] < 0.25 < found.interval[1]
-    assert found.scored == ({"generate": 40} if score == "generate" else {"choice": 28, "generate": 12})
+    assert found.scored == (
+        {"generate": 40} if score == "generate" else {"choice": 28, "generate": 12}
+    )
 
 
 def test_a_model_that_knows_everything(make: Any, store: Store) -> None:
-    model = Planted(lambda s: f" {expected(s).upper()}. " if expected(s) in COLOURS else expected(s))
+    model = Planted(
+        lambda s: f" {expected(s).upper()}. " if expected(s) in COLOURS else expected(s)
+    )
     found = evaluate(model.handle(), make(), store=store)
     assert found.accuracy == found.macro == found.relaxed == 1.0
     assert found.interval[1] == 1.0 and 0.5 < found.interval[0] < 1.0
@@ -101,12 +125,24 @@ def test_generated_letters_and_words_are_read(make: Any, store: Store) -> None:
     found = evaluate(Planted(says).handle(), make(), score="generate", store=store)
     assert found.by["one"].accuracy == 1.0 and found.by["two"].accuracy == 4 / 16
     row = found.rows.to_pylist()[39]
-    assert (row["said"], row["answer"], row["expected"], row["correct"]) == ("B. dog", "B", "B", True)
+    assert (row["said"], row["answer"], row["expected"], row["correct"]) == (
+        "B. dog",
+        "B",
+        "B",
+        True,
+    )
 
 
-@pytest.mark.parametrize("thought", ["<think>no, or dog?</think>\n\n{}", "<think></think>{}", "I see.</think> {}"])
+@pytest.mark.parametrize(
+    "thought", ["<think>no, or dog?</think>\n\n{}", "<think></think>{}", "I see.</think> {}"]
+)
 def test_a_train_of_thought_is_no_part_of_the_answer(make: Any, store: Store, thought: str) -> None:
-    found = evaluate(Planted(lambda s: thought.format(expected(s))).handle(), make(), score="generate", store=store)
+    found = evaluate(
+        Planted(lambda s: thought.format(expected(s))).handle(),
+        make(),
+        score="generate",
+        store=store,
+    )
     assert found.accuracy == 1.0
     row = found.rows.to_pylist()[39]
     assert row["said"].startswith(thought[:5]) and row["answer"] == row["expected"]
@@ -141,10 +177,13 @@ def test_the_last_turn_is_asked(make: Any, store: Store) -> None:
 
 
 def test_images_are_clusters(make: Any, store: Store) -> None:
-    """Right on whole images, or right anywhere: as accurate, but the one knows 8 images and the other 32 rows."""
+    """Right on whole images, or right anywhere: as accurate, but the one knows 8 images and the
+    other 32 rows."""
     rows = [record(i, f"What is {i}?", "x", f"{i % 8}.png") for i in range(32)]
     pool = make(rows)
-    whole = evaluate(Planted(lambda s: "x" if s.images[0].path < "4" else "y").handle(), pool, store=store)
+    whole = evaluate(
+        Planted(lambda s: "x" if s.images[0].path < "4" else "y").handle(), pool, store=store
+    )
     number = {s.digest: i for i, s in enumerate(pool.samples(range(32)))}
     spread = Planted(lambda s: "x" if (number[s.digest] // 8 + number[s.digest]) % 2 else "y")
     some = evaluate(spread.handle(), pool, store=Store(store.root / "other"))
@@ -156,7 +195,7 @@ def test_images_are_clusters(make: Any, store: Store) -> None:
     assert width(whole) > 1.5 * width(some)
 
 
-# ------------------------------------------------------------------------------------------------ groups
+# ------------------------------------------------------------------------------------------- groups
 
 
 def test_by_a_field_of_the_records(make: Any, store: Store) -> None:
@@ -179,20 +218,29 @@ def test_an_unknown_score_is_refused(make: Any, store: Store) -> None:
         evaluate(always("Yes").handle(), make(), score="choices", store=store)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------------ failures
+# ----------------------------------------------------------------------------------------- failures
 
 
 def test_failures_are_counted_and_named(make: Any, store: Store) -> None:
     rows = records()
     rows[0]["image"] = "gone.png"
-    model = Planted(lambda s: "Yes", fails=lambda s: "too long" if "thing 30" in s.turns[0].text else "")
+    model = Planted(
+        lambda s: "Yes", fails=lambda s: "too long" if "thing 30" in s.turns[0].text else ""
+    )
     found = evaluate(model.handle(), make(rows), store=store, on_missing="exclude")
     assert (found.n, found.failed) == (38, 2)
     assert found.accuracy == 9 / 38, "a failed row is in no number"
     assert found.by["one"].failed == 1 and found.by["two"].failed == 1
-    assert any("no such image" in r and "gone.png" in r for r in found.failures) and found.failures["too long"] == 1
+    assert (
+        any("no such image" in r and "gone.png" in r for r in found.failures)
+        and found.failures["too long"] == 1
+    )
     table = found.rows.to_pylist()
-    assert table[30]["error"] == "too long" and table[30]["correct"] is None and table[30]["answer"] is None
+    assert (
+        table[30]["error"] == "too long"
+        and table[30]["correct"] is None
+        and table[30]["answer"] is None
+    )
     assert found.to_json()["failed"] == 2
 
 
@@ -240,7 +288,12 @@ def test_when_every_row_fails_no_advice_is_given_that_cannot_help(make: Any) -> 
 
 def test_nothing_left_to_evaluate(make: Any, store: Store) -> None:
     with pytest.raises((TooManyFailures, StoreError)):
-        evaluate(Planted(lambda s: "x", fails=lambda s: "no").handle(), make(), store=store, on_missing="exclude")
+        evaluate(
+            Planted(lambda s: "x", fails=lambda s: "no").handle(),
+            make(),
+            store=store,
+            on_missing="exclude",
+        )
 
 
 def test_answers_that_do_not_end_are_counted(make: Any, store: Store) -> None:
@@ -248,7 +301,7 @@ def test_answers_that_do_not_end_are_counted(make: Any, store: Store) -> None:
     assert found.cut == 12
 
 
-# ------------------------------------------------------------------------------------------------ nothing is asked twice
+# --------------------------------------------------------------------------- nothing is asked twice
 
 
 @pytest.mark.parametrize("after", [8, 30])
@@ -283,7 +336,7 @@ def test_the_order_of_the_file_changes_nothing(make: Any, store: Store) -> None:
     assert not model.asked and back.interval == forward.interval and back.by == forward.by
 
 
-# ------------------------------------------------------------------------------------------------ files
+# -------------------------------------------------------------------------------------------- files
 
 
 def test_the_files(make: Any, store: Store, tmp_path: Path) -> None:
@@ -295,7 +348,9 @@ def test_the_files(make: Any, store: Store, tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     assert content["accuracy"] == 0.25 and content["n"] == 40 and len(content["interval"]) == 2
     assert set(content["by"]) == {"one", "two"} and content["by"]["one"]["n"] == 24
-    assert content["scored_by"] == {"choice": 28, "generate": 12} and "Wilson" in content["intervals"]
+    assert (
+        content["scored_by"] == {"choice": 28, "generate": 12} and "Wilson" in content["intervals"]
+    )
     rows = pq.read_table(file.with_suffix(".parquet")).to_pylist()
     assert len(rows) == 40 and sum(r["correct"] for r in rows) == 10
     assert sorted(p.name for p in file.parent.iterdir()) == ["result.json", "result.parquet"]

@@ -1,4 +1,5 @@
-"""The intervals hold what they promise, by simulation: rows that share an image are not independent."""
+"""The intervals hold what they promise, by simulation: rows that share an image are not
+independent."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def test_macro_coverage() -> None:
 
 
 def test_hand_computed() -> None:
-    """8 of 10 independent rows: Wilson at Student's 2.262 for 9 degrees, (0.8 + 0.2558) / 1.5117 -+ 0.2537 by hand."""
+    """8 of 10 independent rows: Wilson at Student's 2.262 for 9 degrees, (0.8 + 0.2558) / 1.5117 -+
+    0.2537 by hand."""
     low, high = interval(np.array([1] * 8 + [0] * 2), np.arange(10))
     assert (low, high) == pytest.approx((0.4445, 0.9524), abs=5e-4)
 
@@ -73,10 +75,19 @@ def test_extremes_have_width() -> None:
     for value in (0, 1):
         low, high = interval(np.full(40, value), np.repeat(np.arange(10), 4))
         assert high - low > 0.2 and low <= value <= high
-    assert interval(np.ones(50), np.zeros(50)) == pytest.approx((0.206549, 1.0), abs=1e-5)  # one image is one row
+    # one image is one row
+    assert interval(np.ones(50), np.zeros(50)) == pytest.approx((0.206549, 1.0), abs=1e-5)
     assert interval(np.zeros(0), np.zeros(0)) == (0.0, 1.0)
 
 
 def test_student() -> None:
-    for degrees, value in ((1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (499, 1.965)):
+    for degrees, value in (
+        (1, 12.706),
+        (2, 4.303),
+        (3, 3.182),
+        (4, 2.776),
+        (9, 2.262),
+        (30, 2.042),
+        (499, 1.965),
+    ):
         assert student_t_quantile(degrees) == pytest.approx(value, rel=0.005)

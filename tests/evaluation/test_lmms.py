@@ -25,7 +25,7 @@ folder.mkdir(parents=True, exist_ok=True)
 one = {{"acc,none": 0.5, "acc_stderr,none": "N/A", "anls,none": 0.25, "samples": 9}}
 results = {{t: {{"alias": t, **one}} for t in given["--tasks"].split(",")}}
 (folder / "20250101_000000_results.json").write_text(json.dumps({{"results": results, "seen": sys.argv[1:]}}))
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_without_it_the_message_says_how_to_install_it(monkeypatch: pytest.Monke
         lmms.command()
 
 
-def test_its_results_are_read(installed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_its_results_are_read(
+    installed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     given = lmms.model_arguments("m", tmp_path / "model", "qwen2_5_vl", None)
@@ -62,14 +64,19 @@ def test_a_second_run_reads_its_own_results(installed: Path, tmp_path: Path) -> 
     assert list(lmms.run(["--model", "llava_hf"], "mme", tmp_path / "out")) == ["mme"]
 
 
-@pytest.mark.parametrize(("task", "message"), [("broken", "code 3"), ("silent", "wrote no results")])
+@pytest.mark.parametrize(
+    ("task", "message"), [("broken", "code 3"), ("silent", "wrote no results")]
+)
 def test_when_it_fails(installed: Path, tmp_path: Path, task: str, message: str) -> None:
     with pytest.raises(lmms.LmmsEvalFailed, match=message):
         lmms.run(["--model", "llava_hf"], task, tmp_path / "out")
 
 
 def test_what_it_cannot_be_told(tmp_path: Path) -> None:
-    assert lmms.model_arguments("org/name@abc", None, "llava", None)[-1] == "pretrained=org/name,revision=abc"
+    assert (
+        lmms.model_arguments("org/name@abc", None, "llava", None)[-1]
+        == "pretrained=org/name,revision=abc"
+    )
     assert lmms.model_arguments("org/name", None, "brand_new", "huggingface")[1] == "huggingface"
     with pytest.raises(ConfigError, match="--lmms-eval-model"):
         lmms.model_arguments("org/name", None, "brand_new", None)

@@ -71,7 +71,9 @@ def test_an_empty_answer_is_never_right() -> None:
 
 
 def test_numbers() -> None:
-    assert [number(t) for t in ("12%", "three", "1,000.5", "-2", "2 dogs", "", "nan", "inf", "1e5")] == [
+    assert [
+        number(t) for t in ("12%", "three", "1,000.5", "-2", "2 dogs", "", "nan", "inf", "1e5")
+    ] == [
         0.12,
         3.0,
         1000.5,
@@ -86,7 +88,14 @@ def test_numbers() -> None:
 
 def test_relaxed_accuracy() -> None:
     """A number within 5% of the expected one; everything else exactly."""
-    right = [("105", "100"), ("95", "100"), ("0", "0"), ("-10.4", "-10"), ("13%", "0.125"), ("blue", "Blue.")]
+    right = [
+        ("105", "100"),
+        ("95", "100"),
+        ("0", "0"),
+        ("-10.4", "-10"),
+        ("13%", "0.125"),
+        ("blue", "Blue."),
+    ]
     wrong = [
         ("105.1", "100"),
         ("94.9", "100"),

@@ -1,4 +1,5 @@
-"""Pools in every format that can be read, made of LLaVA records; and rows as hypothesis draws them."""
+"""Pools in every format that can be read, made of LLaVA records; and rows as hypothesis draws
+them."""
 
 from __future__ import annotations
 
@@ -28,14 +29,21 @@ def make_images(folder: Path) -> Path:
     return folder
 
 
-# ------------------------------------------------------------------------------------------------ rows
+# --------------------------------------------------------------------------------------------- rows
 
 TEXT = st.text(
-    st.one_of(st.characters(codec="utf-8"), st.sampled_from(["\ud800", "\0", "\r", "\n", "<", "\u2028", "🎈", "é"])),
+    st.one_of(
+        st.characters(codec="utf-8"),
+        st.sampled_from(["\ud800", "\0", "\r", "\n", "<", "\u2028", "🎈", "é"]),
+    ),
     max_size=30,
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 )
@@ -60,7 +68,10 @@ TAKEN = (
     "videos",
 )
 FIELDS = st.dictionaries(
-    (TEXT | st.sampled_from(["meta", "score", "idx", "objects", "url", "__key__", "path", "bytes"])).filter(
+    (
+        TEXT
+        | st.sampled_from(["meta", "score", "idx", "objects", "url", "__key__", "path", "bytes"])
+    ).filter(
         lambda k: k not in TAKEN and k not in ("data_source", "source", "image_source", "dataset")
     ),
     JSON,
@@ -110,11 +121,15 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     return {**record, **draw(FIELDS), "conversations": turns}
 
 
-PLAIN = {"id": "plain", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
-POOLS = st.lists(records(), min_size=1, max_size=6).map(lambda rows: [PLAIN, *rows])  # one that is surely usable
+PLAIN = {
+    "id": "plain",
+    "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
+}
+# one that is surely usable
+POOLS = st.lists(records(), min_size=1, max_size=6).map(lambda rows: [PLAIN, *rows])
 
 
-# ------------------------------------------------------------------------------------------------ pools of every format
+# ---------------------------------------------------------------------------- pools of every format
 
 
 def start(folder: Path, rows: list[dict[str, Any]], images: Path) -> Pool:
@@ -124,7 +139,9 @@ def start(folder: Path, rows: list[dict[str, Any]], images: Path) -> Pool:
     return open_pool(folder / "pool.jsonl", images)
 
 
-def _exported(format: str, name: str, options: Options | None = None) -> Callable[[Path, Pool], Path]:
+def _exported(
+    format: str, name: str, options: Options | None = None
+) -> Callable[[Path, Pool], Path]:
     def make(folder: Path, pool: Pool) -> Path:
         export(pool, range(len(pool)), folder / name, format, options)
         return folder / name
@@ -142,7 +159,9 @@ def _saved(folder: Path, pool: Pool) -> Path:
     import datasets
 
     export(pool, range(len(pool)), folder / "pool.parquet", "parquet", EMBED)
-    data = datasets.Dataset.from_parquet(str(folder / "pool.parquet"), cache_dir=str(folder / "cache"))
+    data = datasets.Dataset.from_parquet(
+        str(folder / "pool.parquet"), cache_dir=str(folder / "cache")
+    )
     data.save_to_disk(str(folder / "saved"))
     return folder / "saved"
 
@@ -151,7 +170,9 @@ def _mixture(folder: Path, pool: Pool) -> Path:
     export(pool, range(0, len(pool), 2), folder / "even.json", "llava")
     export(pool, range(1, len(pool), 2), folder / "odd.jsonl", "swift")
     entries = [{"json_path": name} for name in ("even.json", "odd.jsonl")]
-    (folder / "mix.yaml").write_text(yaml.safe_dump({"datasets": entries[: 2 if len(pool) > 1 else 1]}))
+    (folder / "mix.yaml").write_text(
+        yaml.safe_dump({"datasets": entries[: 2 if len(pool) > 1 else 1]})
+    )
     return folder / "mix.yaml"
 
 
@@ -161,13 +182,17 @@ def _llamafactory(folder: Path, pool: Pool) -> Path:
 
 
 def _well_formed(pool: Pool) -> list[tuple[dict[str, Any], str, list[list[str]], list[str]]]:
-    """(other fields, system, pairs of question and answer, images) of the rows that Alpaca and texts can say."""
+    """(other fields, system, pairs of question and answer, images) of the rows that Alpaca and
+    texts can say."""
     out = []
     for row in range(len(pool)):
         record = dict(pool.record(row))
         turns, images = record.pop("conversations"), record.pop("image", [])
         system = ""
-        if all(isinstance(t, dict) and isinstance(t.get("value"), str) and set(t) == {"from", "value"} for t in turns):
+        if all(
+            isinstance(t, dict) and isinstance(t.get("value"), str) and set(t) == {"from", "value"}
+            for t in turns
+        ):
             if turns[0]["from"] == "system" and turns[0]["value"]:
                 system = turns.pop(0)["value"]
             said = [t["value"] for t in turns]
@@ -181,7 +206,14 @@ def _alpaca(folder: Path, pool: Pool) -> Path:
     rows = []
     for record, system, pairs, images in _well_formed(pool):
         (question, answer), history = pairs[-1], pairs[:-1]
-        row = {**record, "instruction": question, "input": "", "output": answer, "history": history, "images": images}
+        row = {
+            **record,
+            "instruction": question,
+            "input": "",
+            "output": answer,
+            "history": history,
+            "images": images,
+        }
         rows.append({**row, **({"system": system} if system else {})})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pool.json").write_text(json.dumps(rows))
@@ -225,7 +257,8 @@ READERS: dict[str, Callable[[Path, Pool], Path]] = {
     "texts": _texts,
     "swift, gzip": _gzip_lines,
 }
-NOT_ALL = ("mixture", "alpaca", "texts")  # hold other rows than they were made of: in another order, or some
+# hold other rows than they were made of: in another order, or some
+NOT_ALL = ("mixture", "alpaca", "texts")
 EXPORTERS: dict[str, tuple[str, str, Options | None]] = {
     "llava": ("llava", "pool.json", None),
     "llava-jsonl": ("llava-jsonl", "pool.jsonl", None),

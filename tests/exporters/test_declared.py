@@ -1,4 +1,5 @@
-"""A pool that a dataset_info.json describes comes back as its own records, described in the same way."""
+"""A pool that a dataset_info.json describes comes back as its own records, described in the same
+way."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "sharegpt": {
         "formatting": "sharegpt",
         "columns": {"messages": "talk", "images": "pics", "system": "sys"},
-        "tags": {"role_tag": "who", "content_tag": "what", "user_tag": "me", "assistant_tag": "you"},
+        "tags": {
+            "role_tag": "who",
+            "content_tag": "what",
+            "user_tag": "me",
+            "assistant_tag": "you",
+        },
     },
     "alpaca": {"columns": {"prompt": "ask", "query": "more", "response": "say", "images": "pics"}},
 }
@@ -27,7 +33,13 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 def record(kind: str, i: int) -> dict[str, Any]:
     if kind == "alpaca":
-        return {"ask": f"<image>Q{i}", "more": "please", "say": f"A{i}", "pics": [f"{i}.png"], "row": i}
+        return {
+            "ask": f"<image>Q{i}",
+            "more": "please",
+            "say": f"A{i}",
+            "pics": [f"{i}.png"],
+            "row": i,
+        }
     talk = [{"who": "me", "what": f"<image>Q{i}"}, {"who": "you", "what": f"A{i}"}]
     return {"talk": talk, "pics": [f"{i}.png"], "sys": f"S{i}", "digest": "own"}
 
@@ -39,7 +51,10 @@ def described(folder: Path, kind: str, suffix: str) -> Pool:
         (folder / f"{i}.png").write_bytes(bytes([i]) * 9)
     text = json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows))
     (folder / f"data{suffix}").write_text(text)
-    info = {"mine": {"file_name": f"data{suffix}", **ENTRIES[kind]}, "other": {"file_name": "gone.json"}}
+    info = {
+        "mine": {"file_name": f"data{suffix}", **ENTRIES[kind]},
+        "other": {"file_name": "gone.json"},
+    }
     (folder / "dataset_info.json").write_text(json.dumps(info))
     return open_pool(f"{folder}/dataset_info.json#mine")
 
@@ -52,11 +67,17 @@ def select(pool: Pool, out: Path) -> list[int]:
 
 @pytest.mark.parametrize("kind", ENTRIES)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_selection_comes_back_in_the_pools_own_form(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_a_selection_comes_back_in_the_pools_own_form(
+    tmp_path: Path, kind: str, suffix: str
+) -> None:
     pool = described(tmp_path / "data", kind, suffix)
     rows = select(pool, tmp_path / "out")
     text = (tmp_path / "out" / f"subset{suffix}").read_text()
-    found = json.loads(text) if suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+    found = (
+        json.loads(text)
+        if suffix == ".json"
+        else [json.loads(line) for line in text.split("\n") if line]
+    )
     assert found == [record(kind, i) for i in rows]
     info = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
     assert info == {"mine": {"file_name": f"subset{suffix}", **ENTRIES[kind]}}

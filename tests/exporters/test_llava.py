@@ -16,12 +16,17 @@ from thresher.pools import open_pool
 from thresher.types import digests_to_bytes
 
 LINES = [
-    '{"id":1,   "conversations":[{"from":"human","value":"caf\\u00e9 1.10"},{"from":"gpt","value":"A"}], "x": 1.100, "x": 2e400}',
-    '{"id": "größe", "conversations": [{"from": "human", "value": "🎈 \\r\\n  \\u2028"}, {"from": "gpt", "value": "B"}], '
+    '{"id":1,   "conversations":[{"from":"human","value":"caf\\u00e9 '
+    '1.10"},{"from":"gpt","value":"A"}], "x": 1.100, "x": 2e400}',
+    '{"id": "größe", "conversations": [{"from": "human", "value": "🎈 \\r\\n  \\u2028"}, {"from": '
+    '"gpt", "value": "B"}], '
     '"deep": {"a": [null]}}',
-    '{ "id":\t3, "conversations": [{"from": "human", "value": "\\ud800"}, {"from": "gpt", "value": "C"}] }',
+    '{ "id":\t3, "conversations": [{"from": "human", "value": "\\ud800"}, {"from": "gpt", '
+    '"value": "C"}] }',
 ]
-PRETTY = [line.replace("{", "{\r\n\t  ").replace(", ", ",\n      ").replace("}", "\n }") for line in LINES]
+PRETTY = [
+    line.replace("{", "{\r\n\t  ").replace(", ", ",\n      ").replace("}", "\n }") for line in LINES
+]
 
 
 @pytest.fixture
@@ -29,7 +34,10 @@ def lines(tmp_path: Path) -> Path:
     file = tmp_path / "in.jsonl"
     file.write_bytes(
         "\r\n".join(LINES).encode()
-        + b'\n{"id": 4, "conversations": [{"from": "human", "value": "\xff"}, {"from": "gpt", "value": "D"}]}\n'
+        + (
+            b'\n{"id": 4, "conversations": [{"from": "human", "value": "\xff"}, {"from": "gpt", '
+            b'"value": "D"}]}\n'
+        )
     )
     return file
 
@@ -60,7 +68,9 @@ def test_json_to_jsonl_takes_only_the_layout_out(pretty, tmp_path):
     export(open_pool(pretty), range(3), tmp_path / "out.jsonl", "llava-jsonl")
     out = (tmp_path / "out.jsonl").read_bytes().decode()
     assert out.count("\n") == 3
-    for written, original in zip(out.splitlines() if "\u2028" not in out else out.split("\n"), LINES, strict=False):
+    for written, original in zip(
+        out.splitlines() if "\u2028" not in out else out.split("\n"), LINES, strict=False
+    ):
         assert json.loads(written) == json.loads(original)
         for token in ("1.100", "2e400", "caf\\u00e9", "\\r\\n  \\u2028", '"x": 1', "🎈"):
             assert (token in written) == (token in original)
@@ -74,13 +84,20 @@ def test_reading_back_gives_the_same_samples(source, form, tmp_path, request):
     export(pool, range(len(pool)), out, form)
     again = open_pool(out)
     assert again.format == form and digests_to_bytes(again.digest) == digests_to_bytes(pool.digest)
-    assert again.ids(range(len(again))) == pool.ids(range(len(pool))) and again.problems == pool.problems
+    assert (
+        again.ids(range(len(again))) == pool.ids(range(len(pool)))
+        and again.problems == pool.problems
+    )
 
 
 def test_rows_stand_in_pool_order_whatever_the_order_given(tiny_pool, tmp_path):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     export(pool, [8, 2, 5], tmp_path / "new/folder/out.json")
-    assert [r["id"] for r in json.loads((tmp_path / "new/folder/out.json").read_bytes())] == ["a2", 5, "sys"]
+    assert [r["id"] for r in json.loads((tmp_path / "new/folder/out.json").read_bytes())] == [
+        "a2",
+        5,
+        "sys",
+    ]
 
 
 def test_no_rows_is_an_empty_list(tiny_pool, tmp_path):
@@ -128,7 +145,11 @@ def test_places_that_cannot_be_written(tiny_pool, tmp_path):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     with pytest.raises(ConfigError, match="is a folder"):
         export(pool, [0], tmp_path)
-    with pytest.raises(ConfigError, match=r"pool\.json/x\.json cannot be written: .* is a file, not a folder"):
+    with pytest.raises(
+        ConfigError,
+        match=r"pool\.json/x\.json cannot be written: .* is a file, "
+        r"not a folder",
+    ):
         export(pool, [0], tiny_pool / "x.json")
     with pytest.raises(ConfigError, match="cannot be written"):
         export(pool, [0], Path("/proc/nowhere/x.json"))
@@ -145,7 +166,9 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tiny_pool, tmp_path, 
 
     monkeypatch.setattr(target_module.os, "fsync", full)
     with pytest.raises(
-        StoreError, match=r"subset\.json could not be written: No space left on device\. Free some space"
+        StoreError,
+        match=r"subset\.json could not be written: No space left on device\. Free "
+        r"some space",
     ):
         export(pool, [1], target)
     assert target.read_bytes() == before and os.listdir(target.parent) == ["subset.json"]

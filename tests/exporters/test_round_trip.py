@@ -1,4 +1,5 @@
-"""Every reader with every exporter: what is read back is the same samples, with the same digests where images keep their kind."""
+"""Every reader with every exporter: what is read back is the same samples, with the same digests
+where images keep their kind."""
 
 from __future__ import annotations
 
@@ -37,11 +38,15 @@ def content(pool: Pool) -> list[Any]:
         except ImageError:
             return "missing"
 
-    return [(s.id, s.turns, [read(i) for i in s.images], s.source, s.problem) for s in pool.samples(range(len(pool)))]
+    return [
+        (s.id, s.turns, [read(i) for i in s.images], s.source, s.problem)
+        for s in pool.samples(range(len(pool)))
+    ]
 
 
 def reopened(path: Path, images: Path, before: Pool) -> Pool:
-    """The export, with the image folder that its notes tell: its own where images were written out."""
+    """The export, with the image folder that its notes tell: its own where images were written
+    out."""
     own = path.parent / "pool_images"
     if own.is_dir() and not before.index.embedded.all():
         return open_pool(path, "/")  # both kinds: absolute paths
@@ -50,7 +55,9 @@ def reopened(path: Path, images: Path, before: Pool) -> Pool:
 
 @pytest.mark.parametrize("reader", READERS)
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=POOLS)
 def test_every_exporter_gives_back_what_was_read(

@@ -1,4 +1,5 @@
-"""Other tools take our exports: the real `datasets` loader, TRL's own preparation of messages, documented schemas."""
+"""Other tools take our exports: the real `datasets` loader, TRL's own preparation of messages,
+documented schemas."""
 
 from __future__ import annotations
 
@@ -30,16 +31,28 @@ def qa(question: str, answer: str = "A") -> list[dict[str, str]]:
 
 ROWS: list[dict[str, Any]] = [
     {"id": 1, "image": "a.png", "score": 1, "conversations": qa("<image>\nQ")},
-    {"id": "two", "image": ["a.png", "sub/b.jpg"], "score": 0.5, "conversations": qa("<image><image>Q")},
     {
-        "conversations": [{"from": "system", "value": "S"}, *qa("text only"), *qa("again", "größe 🎈")],
+        "id": "two",
+        "image": ["a.png", "sub/b.jpg"],
+        "score": 0.5,
+        "conversations": qa("<image><image>Q"),
+    },
+    {
+        "conversations": [
+            {"from": "system", "value": "S"},
+            *qa("text only"),
+            *qa("again", "größe 🎈"),
+        ],
         "meta": {"a": [1]},
     },
     {"id": None, "image": "c.gif", "conversations": qa("no placeholder"), "meta": "text"},
 ]
 ODD: list[dict[str, Any]] = [
     {"id": "\ud800", "conversations": qa("\ud800", "lone surrogate")},
-    {"id": [1], "conversations": [{"from": "gpt", "value": None}, {"from": 7, "value": "x"}, "text"]},
+    {
+        "id": [1],
+        "conversations": [{"from": "gpt", "value": None}, {"from": 7, "value": "x"}, "text"],
+    },
     {
         "id": 2**70,
         "image": "missing.png",
@@ -55,13 +68,18 @@ def pool(tmp_path: Path) -> Pool:
 
 def loaded(file: Path, tmp_path: Path) -> Any:
     kind = "parquet" if file.suffix == ".parquet" else "json"
-    return datasets.load_dataset(kind, data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    return datasets.load_dataset(
+        kind, data_files=str(file), split="train", cache_dir=str(tmp_path / "cache")
+    )
 
 
 @pytest.mark.parametrize("file", ["p.json", "p.jsonl"])
 @pytest.mark.parametrize("format", ["sharegpt", "swift", "messages", "llamafactory"])
-def test_datasets_loads_rows_of_every_kind(pool: Pool, tmp_path: Path, format: str, file: str) -> None:
-    """Mixed ids, fields of several types, text-only rows: what breaks Arrow's type inference in a plain dump."""
+def test_datasets_loads_rows_of_every_kind(
+    pool: Pool, tmp_path: Path, format: str, file: str
+) -> None:
+    """Mixed ids, fields of several types, text-only rows: what breaks Arrow's type inference in a
+    plain dump."""
     export(pool, range(len(pool)), tmp_path / file, format)
     data = loaded(tmp_path / file, tmp_path)
     assert len(data) == len(pool)
@@ -72,22 +90,36 @@ def test_datasets_loads_rows_of_every_kind(pool: Pool, tmp_path: Path, format: s
 def test_datasets_shows_the_pictures_of_a_parquet(pool: Pool, tmp_path: Path) -> None:
     export(pool, range(4), tmp_path / "p.parquet", "parquet", EMBED)
     data = loaded(tmp_path / "p.parquet", tmp_path)
-    assert [[i.size for i in images] for images in data["images"]] == [[(3, 4)], [(3, 4), (4, 4)], [], [(6, 4)]]
+    assert [[i.size for i in images] for images in data["images"]] == [
+        [(3, 4)],
+        [(3, 4), (4, 4)],
+        [],
+        [(6, 4)],
+    ]
     assert data[2]["conversations"][3] == {"from": "human", "value": "again"}
-    assert data["id"] == ["1", "two", None, None] and data.features["images"].feature == datasets.Image()
+    assert (
+        data["id"] == ["1", "two", None, None]
+        and data.features["images"].feature == datasets.Image()
+    )
 
 
 def test_trl_prepares_our_messages(pool: Pool, tmp_path: Path) -> None:
-    """The rows go through `datasets` and then through what TRL's trainer and collator do with messages and images."""
+    """The rows go through `datasets` and then through what TRL's trainer and collator do with
+    messages and images."""
     trl = pytest.importorskip("trl.data_utils")
     export(pool, range(4), tmp_path / "p.jsonl", "messages", Options(absolute=True))
-    data = loaded(tmp_path / "p.jsonl", tmp_path).cast_column("images", datasets.List(datasets.Image()))
+    data = loaded(tmp_path / "p.jsonl", tmp_path).cast_column(
+        "images", datasets.List(datasets.Image())
+    )
     for row, sample in zip(data, pool.samples(range(4)), strict=True):
         assert trl.is_conversational(row)
         messages = trl.prepare_multimodal_messages(row["messages"], row["images"])
         images = [p["image"] for m in messages for p in m["content"] if p["type"] == "image"]
         assert [i.size for i in images] == [pool.load_image(r).size for r in sample.images]
-        texts = ["".join(p["text"] if p["type"] == "text" else "<image>" for p in m["content"]) for m in messages]
+        texts = [
+            "".join(p["text"] if p["type"] == "text" else "<image>" for p in m["content"])
+            for m in messages
+        ]
         assert texts == [t.text for t in sample.turns]
         assert [m["role"] for m in messages] == [t.role for t in sample.turns]
 
@@ -101,51 +133,65 @@ def test_trl_collates_our_messages(pool: Pool, tmp_path: Path) -> None:
 
     processor = AutoProcessor.from_pretrained(str(Path(thresher.__file__).parent / "demo/model"))
     export(pool, [0, 3], tmp_path / "p.jsonl", "messages", Options(absolute=True))
-    data = loaded(tmp_path / "p.jsonl", tmp_path).cast_column("images", datasets.List(datasets.Image()))
+    data = loaded(tmp_path / "p.jsonl", tmp_path).cast_column(
+        "images", datasets.List(datasets.Image())
+    )
     batch = sft.DataCollatorForVisionLanguageModeling(processor)([data[0], data[1]])
     assert len(batch["pixel_values"]) == 2 and batch["labels"].shape == batch["input_ids"].shape
     assert "no placeholder" in processor.tokenizer.decode(batch["input_ids"][1])
 
 
-# ------------------------------------------------------------------------------------------------ documented schemas
+# ------------------------------------------------------------------------------- documented schemas
 
 
 def test_llamafactory_schema(pool: Pool, tmp_path: Path) -> None:
-    """What LLaMA-Factory's data/README.md asks for: the entry, alternating turns, one placeholder an image."""
+    """What LLaMA-Factory's data/README.md asks for: the entry, alternating turns, one placeholder
+    an image."""
     (tmp_path / "lf").mkdir()
     (tmp_path / "lf/dataset_info.json").write_text('{"other": {"file_name": "x.json"}}')
     notes = export(pool, range(len(pool)), tmp_path / "lf", "llamafactory")
     info = json.loads((tmp_path / "lf/dataset_info.json").read_text())
     assert list(info) == ["other", "lf"]
     entry = info["lf"]
-    assert entry["formatting"] == "sharegpt" and entry["columns"] == {"messages": "messages", "images": "images"}
+    assert entry["formatting"] == "sharegpt" and entry["columns"] == {
+        "messages": "messages",
+        "images": "images",
+    }
     rows = json.loads((tmp_path / "lf" / entry["file_name"]).read_bytes())
     tags = entry["tags"]
     for row in rows[:4]:
         said = [m[tags["role_tag"]] for m in row["messages"]]
         said = said[1:] if said[0] == tags["system_tag"] else said
-        assert said[::2] == [tags["user_tag"]] * (len(said) // 2) and said[1::2] == [tags["assistant_tag"]] * (
-            len(said) // 2
-        )
+        assert said[::2] == [tags["user_tag"]] * (len(said) // 2) and said[1::2] == [
+            tags["assistant_tag"]
+        ] * (len(said) // 2)
         text = "".join(m[tags["content_tag"]] for m in row["messages"])
         assert isinstance(row["images"], list) and text.count("<image>") == len(row["images"])
         assert all((tmp_path / "images" / i).is_file() for i in row["images"])
-    assert any("LLaMA-Factory skips the row (2 rows)" in n for n in notes) and any("dataset=lf" in n for n in notes)
+    assert any("LLaMA-Factory skips the row (2 rows)" in n for n in notes) and any(
+        "dataset=lf" in n for n in notes
+    )
     again = open_pool(tmp_path / "lf/dataset_info.json", tmp_path / "images")
     assert again.samples(range(4)) == pool.samples(range(4))
 
 
 def test_swift_schema(pool: Pool, tmp_path: Path) -> None:
-    """What ms-swift's custom-dataset page asks for: messages of role and content, images only where there are some."""
+    """What ms-swift's custom-dataset page asks for: messages of role and content, images only where
+    there are some."""
     export(pool, range(4), tmp_path / "p.jsonl", "swift", Options(absolute=True))
-    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [r.get("images") is None for r in rows] == [False, False, True, False]
     for row in rows:
         assert all(
-            m["role"] in ("system", "user", "assistant") and isinstance(m["content"], str) for m in row["messages"]
+            m["role"] in ("system", "user", "assistant") and isinstance(m["content"], str)
+            for m in row["messages"]
         )
         assert all(Path(i).is_absolute() and Path(i).is_file() for i in row.get("images", []))
-        assert sum(m["content"].count("<image>") for m in row["messages"]) == len(row.get("images", []))
+        assert sum(m["content"].count("<image>") for m in row["messages"]) == len(
+            row.get("images", [])
+        )
 
 
 def test_openai_messages_with_embedded_images(pool: Pool, tmp_path: Path) -> None:
@@ -153,10 +199,12 @@ def test_openai_messages_with_embedded_images(pool: Pool, tmp_path: Path) -> Non
     first = json.loads((tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()[0])
     parts = first["messages"][0]["content"]
     assert [p["type"] for p in parts] == ["image_url", "text"]
-    assert parts[0]["image_url"]["url"].startswith("data:image/png;base64,") and "images" not in first
+    assert (
+        parts[0]["image_url"]["url"].startswith("data:image/png;base64,") and "images" not in first
+    )
 
 
-# ------------------------------------------------------------------------------------------------ paths, embedding, losses
+# ------------------------------------------------------------------------- paths, embedding, losses
 
 
 def test_paths_as_asked(pool: Pool, tmp_path: Path) -> None:
@@ -169,7 +217,8 @@ def test_paths_as_asked(pool: Pool, tmp_path: Path) -> None:
     assert first(None) == "a.png" and first(Options(absolute=True)) == str(images / "a.png")
     assert first(Options(relative_to=str(tmp_path))) == "images/a.png"
     assert first(Options(absolute=True), "sharegpt") == str(images / "a.png")
-    assert open_pool(tmp_path / "p.json", images).digest[0] == pool.digest[0]  # the same row by either path
+    # the same row by either path
+    assert open_pool(tmp_path / "p.json", images).digest[0] == pool.digest[0]
 
 
 def test_embedding_keeps_the_digest(pool: Pool, tmp_path: Path) -> None:
@@ -189,7 +238,8 @@ def test_images_of_a_parquet_are_written_out_once(pool: Pool, tmp_path: Path) ->
     notes = export(packed, range(4), tmp_path / "out/x.json", "llava")
     assert len(list((tmp_path / "out/x_images").iterdir())) == 3
     assert notes == (
-        f"3 embedded images are written to {tmp_path}/out/x_images; image paths start from {tmp_path}/out.",
+        f"3 embedded images are written to {tmp_path}/out/x_images; image paths start from "
+        f"{tmp_path}/out.",
     )
     again = open_pool(tmp_path / "out/x.json")
     assert not again.facts["missing_images"].any() and len(again.index.image_path) == 3
@@ -204,7 +254,9 @@ def test_losses_are_said_with_their_number(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pool = open_pool(tmp_path / "p.jsonl", make_images(tmp_path / "images"), format="llava")
     notes = export(pool, range(3), tmp_path / "p.tar", "webdataset")
-    assert any("the field 'texts' has another meaning there and is left out (1 row)" in n for n in notes)
+    assert any(
+        "the field 'texts' has another meaning there and is left out (1 row)" in n for n in notes
+    )
     assert any("an image that is neither a path nor bytes is left out (1 row)" in n for n in notes)
     assert any("1 images could not be read" in n and "gone.png" in n for n in notes)
 
@@ -215,7 +267,11 @@ def test_shards(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(webdataset, "SHARD_ROWS", 3)
     export(pool, range(len(pool)), tmp_path / "shards", "webdataset")
-    assert sorted(p.name for p in (tmp_path / "shards").iterdir()) == ["000000.tar", "000001.tar", "000002.tar"]
+    assert sorted(p.name for p in (tmp_path / "shards").iterdir()) == [
+        "000000.tar",
+        "000001.tar",
+        "000002.tar",
+    ]
     again = open_pool(f"{tmp_path}/shards/*.tar", tmp_path / "images")
     assert again.ids(range(7)) == pool.ids(range(7)) and again.format == "webdataset"
     with pytest.raises(ConfigError, match=r"already contains tars \(000000\.tar\)"):
@@ -245,8 +301,15 @@ def test_public_data_through_every_format(shared: Path, tmp_path: Path, name: st
         again = open_pool(tmp_path / format / file, folder)
         assert again.samples(range(len(rows))) == wanted, format
         assert again.digest.tobytes() == np.ascontiguousarray(pool.digest[rows]).tobytes()
-    for format, file in (("parquet", "e.parquet"), ("webdataset", "e.tar"), ("messages", "e.jsonl")):
+    for format, file in (
+        ("parquet", "e.parquet"),
+        ("webdataset", "e.tar"),
+        ("messages", "e.jsonl"),
+    ):
         export(pool, rows, tmp_path / file, format, EMBED)
         again = open_pool(tmp_path / file)
         assert [s.turns for s in again.samples(range(len(rows)))] == [s.turns for s in wanted]
-        assert again.load_image(again.sample(5).images[0]).tobytes() == pool.load_image(wanted[5].images[0]).tobytes()
+        assert (
+            again.load_image(again.sample(5).images[0]).tobytes()
+            == pool.load_image(wanted[5].images[0]).tobytes()
+        )

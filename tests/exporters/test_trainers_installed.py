@@ -1,5 +1,5 @@
-"""The real loaders of LLaMA-Factory and ms-swift on our exports, where they are installed; documented schemas stand in elsewhere
-(`test_trainers.py`).
+"""The real loaders of LLaMA-Factory and ms-swift on our exports, where they are installed;
+documented schemas stand in elsewhere (`test_trainers.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def pool(tmp_path: Path) -> Pool:
 
 
 def loaded(file: Path, tmp_path: Path) -> Any:
-    return datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    return datasets.load_dataset(
+        "json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache")
+    )
 
 
 def test_llamafactory_reads_the_entry_and_converts_the_rows(pool: Pool, tmp_path: Path) -> None:
@@ -36,7 +38,9 @@ def test_llamafactory_reads_the_entry_and_converts_the_rows(pool: Pool, tmp_path
     convert = converter.get_dataset_converter(
         entry.formatting, entry, SimpleNamespace(media_dir=str(tmp_path / "images"))
     )
-    for row, sample in zip(loaded(tmp_path / "lf" / entry.dataset_name, tmp_path), pool.samples(range(4)), strict=True):
+    for row, sample in zip(
+        loaded(tmp_path / "lf" / entry.dataset_name, tmp_path), pool.samples(range(4)), strict=True
+    ):
         got = convert(row)
         said = [m["content"] for m in (*got["_prompt"], *got["_response"])]
         system = [got["_system"]] if got["_system"] else []
@@ -50,4 +54,6 @@ def test_swift_prepares_the_rows(pool: Pool, tmp_path: Path) -> None:
     rows = core.AutoPreprocessor()(loaded(tmp_path / "p.jsonl", tmp_path), num_proc=1, strict=True)
     for row, sample in zip(rows, pool.samples(range(4)), strict=True):
         assert [m["content"] for m in row["messages"]] == [t.text for t in sample.turns]
-        assert [i["path"] for i in row["images"] or []] == [str(tmp_path / "images" / i.path) for i in sample.images]
+        assert [i["path"] for i in row["images"] or []] == [
+            str(tmp_path / "images" / i.path) for i in sample.images
+        ]

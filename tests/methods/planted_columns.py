@@ -1,4 +1,5 @@
-"""Columns with planted values, as a run would hand them to a method: no pool and no model needed."""
+"""Columns with planted values, as a run would hand them to a method: no pool and no model
+needed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def columns_of(
     digest: np.ndarray | None = None,
     length: np.ndarray | None = None,
 ) -> Columns:
-    """Every column that any method asks for, sorted by digest (row i of the input is wherever its digest puts it)."""
+    """Every column that any method asks for, sorted by digest (row i of the input is wherever its
+    digest puts it)."""
     n = len(nll)
     digest = digests(n) if digest is None else digest
     order = np.argsort(digest, kind="stable")
@@ -59,21 +61,32 @@ def columns_of(
     return Columns(digest, ties, source[order].astype(np.int32), names, values)
 
 
-SKILLS = ("counting objects", "naming colours", "reading digits", "comparing bars in a chart", "finding places")
+SKILLS = (
+    "counting objects",
+    "naming colours",
+    "reading digits",
+    "comparing bars in a chart",
+    "finding places",
+)
 
 
 def skilled(length: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """error_driven's columns of a pool: one skill a row or none, by its length, and vectors that tell them apart."""
+    """error_driven's columns of a pool: one skill a row or none, by its length, and vectors that
+    tell them apart."""
     skills = [(*SKILLS, "", SKILLS[0])[k % 7] for k in length.tolist()]
     vectors = [encoded(np.eye(len(SKILLS))[SKILLS.index(s)]) if s else "" for s in skills]
     return {
-        "row_skills": {"skills": np.array(skills, object), "count": np.array([bool(s) for s in skills], np.int32)},
+        "row_skills": {
+            "skills": np.array(skills, object),
+            "count": np.array([bool(s) for s in skills], np.int32),
+        },
         "skill_vector": {"vector": np.array(vectors, object)},
     }
 
 
 def target_columns(n: int = 12, seed: int = 0) -> Columns:
-    """error_driven's columns of a validation set: every third row is right, the others lack one skill after the other."""
+    """error_driven's columns of a validation set: every third row is right, the others lack one
+    skill after the other."""
     digest = np.sort(digests(n, 5000))
     right = np.arange(n) % 3 == 0
     skill = np.array(["" if r else SKILLS[i % len(SKILLS)] for i, r in enumerate(right)], object)
@@ -104,7 +117,8 @@ def target_columns(n: int = 12, seed: int = 0) -> Columns:
 
 
 def judged(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """mmSSR's columns: scores 0 … 5 that fall with the NLL, another order for each capability; one style or two a row."""
+    """mmSSR's columns: scores 0 … 5 that fall with the NLL, another order for each capability; one
+    style or two a row."""
     n = len(nll)
     values = {}
     for i, capability in enumerate(CAPABILITIES):
@@ -118,13 +132,17 @@ def judged(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarra
         }
     bits = (1 << length % len(STYLES)) | (1 << length // 2)
     for k in range(len(STYLES)):
-        values[f"style_{k}"] = {"chosen": (bits >> k & 1).astype(bool), "logprob": np.full(n, -2.3, np.float32)}
+        values[f"style_{k}"] = {
+            "chosen": (bits >> k & 1).astype(bool),
+            "logprob": np.full(n, -2.3, np.float32),
+        }
     values["styles"] = {"styles": bits.astype(np.int32)}
     return values
 
 
 def like_real(n: int, seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(NLL0, one-shot NLL, known) of a pool of short answers: a few clusters by answer, shifted by 32 demonstrations."""
+    """(NLL0, one-shot NLL, known) of a pool of short answers: a few clusters by answer, shifted by
+    32 demonstrations."""
     rng = np.random.default_rng(seed)
     typical = np.array([0.002, 0.4, 1.2, 1.5, 3.0, 6.0])
     answer = rng.choice(6, n, p=[0.1, 0.35, 0.35, 0.1, 0.05, 0.05])

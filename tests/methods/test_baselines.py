@@ -49,6 +49,7 @@ def test_perplexity_top_and_bottom():
 
 
 def test_perplexity_middle_is_by_rank_not_by_value():
-    # in order: 2 8 5 0 7 | 9 3 4 6 1; the two in the middle are 7 and 9, then 0 and 3, then 5 and 4; ties within a pair
+    # in order: 2 8 5 0 7 | 9 3 4 6 1; the two in the middle are 7 and 9, then 0 and 3, then 5 and
+    # 4; ties within a pair
     assert run("perplexity", 6).rows.tolist() == [9, 7, 3, 0, 4, 5]
     assert (run("perplexity", 6).reason["nll"] == NLL).all()

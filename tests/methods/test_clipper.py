@@ -25,8 +25,14 @@ def ten_rows():
     values = {
         "loss": {"nll": nll, "tokens": np.ones(10, np.int32), "greedy_match": known},
         "knowledge": {"parametric": known},
-        "demonstration_p": {"half": np.arange(10, dtype=np.int32) % 2, "digest": np.sort(digests(10))},
-        "demonstration_w": {"half": np.arange(10, dtype=np.int32) % 2, "digest": np.sort(digests(10))},
+        "demonstration_p": {
+            "half": np.arange(10, dtype=np.int32) % 2,
+            "digest": np.sort(digests(10)),
+        },
+        "demonstration_w": {
+            "half": np.arange(10, dtype=np.int32) % 2,
+            "digest": np.sort(digests(10)),
+        },
         "one_shot_p": {"nll": p},
         "one_shot_w": {"nll": w},
     }
@@ -34,10 +40,12 @@ def ten_rows():
 
 
 def test_ten_rows_by_hand_mirroring_the_one_shot_perplexity():
-    # 5 rows: P 2, W 3. Two bins each: P {0,1} {2,3}, W {4,5,6} {7,8,9}; places P 1 1, W 2 1 (1.5 rounded up, then 1.5).
+    # 5 rows: P 2, W 3. Two bins each: P {0,1} {2,3}, W {4,5,6} {7,8,9}; places P 1 1, W 2 1 (1.5
+    # rounded up, then 1.5).
     # half of the places are preferred, counting places from the first: P's 1st, W's 1st and 3rd.
-    # P: bin 0 by effect (0: 0, 1: .7) -> 1; bin 1 by ties -> 3. W: bin 0 is one block of two places: by effect
-    # (4: .5, 5: -.1, 6: .8) -> 6, then by ties of 4, 5 -> 4; bin 1 by effect (7: 2, 8: .9, 9: 2.8) -> 9.
+    # P: bin 0 by effect (0: 0, 1: .7) -> 1; bin 1 by ties -> 3. W: bin 0 is one block of two
+    # places: by effect (4: .5, 5: -.1, 6: .8) -> 6, then by ties of 4, 5 -> 4; bin 1 by effect (7:
+    # 2, 8: .9, 9: 2.8) -> 9.
     got = run(ten_rows(), 5, mirror="one_shot", bins="2")
     assert got.rows.tolist() == [9, 6, 1, 3, 4]  # preferred by effect: 2.8 .8 .7; then by ties: 1 5
     assert np.flatnonzero(got.reason["critical"]).tolist() == [1, 6, 9]
@@ -49,8 +57,8 @@ def test_ten_rows_by_hand_mirroring_the_one_shot_perplexity():
 
 
 def test_ten_rows_by_hand_mirroring_both():
-    # one bin each. P, places 2 = slots of two along the zero-shot loss: strips by one-shot {0,1} {2,3}, the second
-    # backwards: 0 1 | 3 2. 1st slot by effect -> 1, 2nd by ties -> 3.
+    # one bin each. P, places 2 = slots of two along the zero-shot loss: strips by one-shot {0,1}
+    # {2,3}, the second backwards: 0 1 | 3 2. 1st slot by effect -> 1, 2nd by ties -> 3.
     # W, places 3: strips {4,5,6} {7,8,9}; by zero-shot 5 4 6 | 9 7 8; slots {5,4} {6,9} {7,8}:
     # by effect (5: -.1, 4: .5) -> 4; by ties (6: 6, 9: 0) -> 9; by effect (7: 2, 8: .9) -> 7.
     got = run(ten_rows(), 5, bins="1")
@@ -60,7 +68,11 @@ def test_ten_rows_by_hand_mirroring_both():
 
 def test_fewer_bins_where_few_rows_are_taken():
     nll, one, known = like_real(4000, 8)
-    for k, mirror, least, most in ((200, "both", 4, 7), (4000, "both", 20, 20), (200, "one_shot", 20, 20)):
+    for k, mirror, least, most in (
+        (200, "both", 4, 7),
+        (4000, "both", 20, 20),
+        (200, "one_shot", 20, 20),
+    ):
         got = run(columns_of(nll, one, known), k, mirror=mirror)
         for kind in "PW":
             bins = len(set(got.reason["bin"][got.reason["knowledge"] == kind].tolist()))
@@ -77,9 +89,12 @@ def test_knowledge_ratio_shares_the_budget_and_passes_on_what_is_not_there():
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize(("n", "k"), [(600, 200), (2000, 200), (5934, 593), (5934, 1780), (20000, 2000), (20000, 6000)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(600, 200), (2000, 200), (5934, 593), (5934, 1780), (20000, 2000), (20000, 6000)]
+)
 def test_mirrors_both_perplexities_better_than_random(n, k, ties):
-    """METHODS, must hold: KS distance below the median of 100 random subsets, k >= 200; zero-shot and one-shot."""
+    """METHODS, must hold: KS distance below the median of 100 random subsets, k >= 200; zero-shot
+    and one-shot."""
     nll, one, known = like_real(n, n + k, ties)
     columns = columns_of(nll, one, known)
     random: dict[str, float] = {}  # the pool's perplexities are the same under every setting
@@ -94,9 +109,11 @@ def test_mirrors_both_perplexities_better_than_random(n, k, ties):
 
 
 def ks_of_random_subsets(pool, k, draws):
-    """Median KS distance between `pool` and `draws` random subsets of k rows (one sort of the pool for all of them)."""
+    """Median KS distance between `pool` and `draws` random subsets of k rows (one sort of the pool
+    for all of them)."""
     order = np.argsort(pool, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(pool[order])), len(pool) - 1)  # of equal values: where the CDF is read
+    # of equal values: where the CDF is read
+    last = np.append(np.flatnonzero(np.diff(pool[order])), len(pool) - 1)
     whole = (last + 1) / len(pool)
     rng = np.random.default_rng(0)
     found = []
@@ -118,11 +135,15 @@ def test_mirror_of_the_one_shot_alone_holds_it_and_frees_the_preference():
     columns = columns_of(nll, one, known)
     free, both = (run(columns, 500, mirror=m) for m in ("one_shot", "both"))
     pool, rng = free.reason["nll_one_shot"], np.random.default_rng(0)
-    random = np.median([ks_distance(pool, rng.choice(pool, 500, replace=False)) for _ in range(100)])
+    random = np.median(
+        [ks_distance(pool, rng.choice(pool, 500, replace=False)) for _ in range(100)]
+    )
     assert ks_distance(pool, pool[free.rows]) < random / 2
     effect = free.reason["effect"]
     place = np.argsort(np.argsort(effect)) / len(effect)
-    critical = {m: place[s.reason["critical"]].mean() for m, s in (("one_shot", free), ("both", both))}
+    critical = {
+        m: place[s.reason["critical"]].mean() for m, s in (("one_shot", free), ("both", both))
+    }
     assert critical["one_shot"] > 0.6 and 0.5 < critical["both"] < critical["one_shot"]
 
 
@@ -131,7 +152,8 @@ def test_preference_has_a_direction_and_a_share():
     columns = columns_of(nll, one, known)
     for mirror in ("both", "one_shot"):
         most, least, none = (
-            run(columns, 300, prefer=p, mirror=mirror) for p in ("most_helped", "least_helped", "none")
+            run(columns, 300, prefer=p, mirror=mirror)
+            for p in ("most_helped", "least_helped", "none")
         )
         effect = most.reason["effect"]
         place = np.argsort(np.argsort(effect))
@@ -159,7 +181,9 @@ def test_balance_gives_sources_equal_parts_of_each_bin():
     nll, one, known = like_real(n, 4)
     source = (np.arange(n) % 20 == 0).astype(int)  # 5% of the pool
     columns = columns_of(nll, one, known, source=source)
-    plain, even = (columns.source[run(columns, 120, balance=b).rows].mean() for b in ("none", "source"))
+    plain, even = (
+        columns.source[run(columns, 120, balance=b).rows].mean() for b in ("none", "source")
+    )
     assert plain < 0.12 and even > 0.4
 
 
@@ -171,7 +195,9 @@ def test_rows_without_any_demonstration_stand_in_with_their_zero_shot_loss():
     assert np.allclose(only_p.reason["nll_one_shot"], columns["one_shot_p"]["nll"])
     columns["one_shot_p"]["nll"][:3] = np.nan
     got = run(columns, 5)
-    assert np.isnan(got.reason["nll_one_shot"][:3]).all() and np.isnan(got.reason["effect"][:3]).all()
+    assert (
+        np.isnan(got.reason["nll_one_shot"][:3]).all() and np.isnan(got.reason["effect"][:3]).all()
+    )
     assert len(got.rows) == 5
     assert any(note.startswith("3 rows have no demonstration") for note in got.notes)
 
@@ -182,7 +208,9 @@ def test_pairs_that_were_too_long_are_counted_apart_from_rows_without_a_demonstr
     columns["one_shot_w"]["nll"][:6] = np.nan  # four have none, two did not fit
     columns["one_shot_p"]["nll"][9] = np.nan
     got = run(columns, 5)
-    assert any(note.startswith("3 rows were too long together with a demonstration") for note in got.notes)
+    assert any(
+        note.startswith("3 rows were too long together with a demonstration") for note in got.notes
+    )
     assert not any("have no demonstration" in note for note in got.notes)  # each has one pass
     assert not any("too long" in note for note in run(ten_rows(), 5).notes)
 
@@ -219,7 +247,10 @@ def test_notes_say_how_well_it_mirrors():
 
 def test_signals_share_stage_one_between_seeds_and_follow_the_settings():
     method = Clipper(bank=8, long_answer=5)
-    first, second = method.signals(MethodContext(MODEL)), method.signals(MethodContext(MODEL, seed=1))
+    first, second = (
+        method.signals(MethodContext(MODEL)),
+        method.signals(MethodContext(MODEL, seed=1)),
+    )
     assert first["loss"] == second["loss"] and first["knowledge"] == second["knowledge"]
     assert first["demonstration_p"] != second["demonstration_p"]
     assert first["knowledge"].long_answer == 5 and first["demonstration_w"].bank == 8

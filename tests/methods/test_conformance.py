@@ -1,4 +1,5 @@
-"""What holds for every method in the table, with planted columns: a new method is in here as soon as it is in METHODS."""
+"""What holds for every method in the table, with planted columns: a new method is in here as soon
+as it is in METHODS."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.methods.planted_columns import columns_of, digests, like_real, sample_columns, target_columns
+from tests.methods.planted_columns import (
+    columns_of,
+    digests,
+    like_real,
+    sample_columns,
+    target_columns,
+)
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import METHODS, describe, load, method_class
@@ -48,7 +55,9 @@ VARIANTS = [
     ("mmssr", {"score": "argmax", "style": "likelihood"}),
     ("mmssr", {"score": "generate", "style": "generate"}),
 ]
-every = pytest.mark.parametrize(("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
+every = pytest.mark.parametrize(
+    ("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v)
+)
 
 
 def select(name, settings, columns, k):
@@ -62,7 +71,8 @@ def choose(method, columns, k):
 
 @every
 def test_keeps_the_rules_of_all_methods(name, settings):
-    """The public checks, which authors of plug-ins run on their methods; another process for the defaults only."""
+    """The public checks, which authors of plug-ins run on their methods; another process for the
+    defaults only."""
     target = target_columns() if aims(load(name, settings)) else None
     check_method(
         method_class(name),
@@ -75,7 +85,9 @@ def test_keeps_the_rules_of_all_methods(name, settings):
 
 
 @every
-@pytest.mark.parametrize(("n", "k"), [(200, 60), (200, 1), (200, 200), (50, 500), (1, 1), (2, 1), (7, 3)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(200, 60), (200, 1), (200, 200), (50, 500), (1, 1), (2, 1), (7, 3)]
+)
 def test_gives_exactly_the_budget_in_unique_rows(name, settings, n, k):
     rows = select(name, settings, sample_columns(n), k).rows
     assert rows.dtype == np.int64
@@ -109,7 +121,9 @@ def test_order_of_the_pool_does_not_matter(name, settings, copies):
     source, length = np.arange(n) % 3, np.arange(n) % 7
     if copies:  # copies of a row are equal in everything
         first = np.arange(n) // 4 * 4
-        nll, one, known, digest, source, length = (a[first] for a in (nll, one, known, digest, source, length))
+        nll, one, known, digest, source, length = (
+            a[first] for a in (nll, one, known, digest, source, length)
+        )
     seen = []
     for shuffle in (np.arange(n), np.random.default_rng(1).permutation(n)):
         columns = columns_of(
@@ -146,7 +160,14 @@ def test_equals_have_equal_chances(name, settings):
     known = np.zeros(n, bool)
     times = np.zeros(n)
     for seed in range(seeds):
-        flat = columns_of(np.ones(n), np.ones(n), known, seed=seed, source=np.zeros(n, int), length=np.zeros(n, int))
+        flat = columns_of(
+            np.ones(n),
+            np.ones(n),
+            known,
+            seed=seed,
+            source=np.zeros(n, int),
+            length=np.zeros(n, int),
+        )
         times[select(name, settings, flat, k).rows] += 1
     expected = seeds * k / n
     chi_square = ((times - expected) ** 2 / (expected * (1 - k / n))).sum()
@@ -156,7 +177,10 @@ def test_equals_have_equal_chances(name, settings):
 
 def test_seeds_change_what_random_takes():
     nll, one, known = like_real(500, 0)
-    taken = [set(select("random", {}, columns_of(nll, one, known, seed=s), 100).rows.tolist()) for s in range(4)]
+    taken = [
+        set(select("random", {}, columns_of(nll, one, known, seed=s), 100).rows.tolist())
+        for s in range(4)
+    ]
     for i in range(4):
         for j in range(i):
             assert 5 < len(taken[i] & taken[j]) < 40  # 20 expected
@@ -174,7 +198,8 @@ def test_unknown_setting_is_refused_with_the_nearest_name(name, settings):
 
 @every
 def test_signals_say_what_the_method_reads(name, settings):
-    """`select` gets exactly the columns of its signals: nothing else may be read, and every signal has an identity."""
+    """`select` gets exactly the columns of its signals: nothing else may be read, and every signal
+    has an identity."""
     method = load(name, settings)
     signals = method.signals(MethodContext(MODEL, dict.fromkeys(models_of(method), MODEL)))
     full = sample_columns(60)
@@ -208,7 +233,9 @@ def test_settings_read_back_what_they_show(name, settings):
     assert cls(**parse(cls, shown, name)) == cls()
     assert all(s.help for s in settings_of(cls))
     method = load(name, settings)
-    again = load(name, {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)})
+    again = load(
+        name, {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)}
+    )
     assert again == method
 
 

@@ -1,4 +1,5 @@
-"""Error-driven selection by hand: who fetched which row, what is said, and which columns each setting asks for."""
+"""Error-driven selection by hand: who fetched which row, what is said, and which columns each
+setting asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +15,15 @@ from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import load
 from thresher.methods.needs import aims, asks_the_model, models_of, needs
-from thresher.types import Capability, Columns, Method, MethodContext, ModelIdentity, OfTarget, seeded_ties
+from thresher.types import (
+    Capability,
+    Columns,
+    Method,
+    MethodContext,
+    ModelIdentity,
+    OfTarget,
+    seeded_ties,
+)
 
 STUDENT = ModelIdentity("student", "llava", "float32", "pil")
 TEACHER = ModelIdentity("teacher", "llava", "float32", "pil")
@@ -51,25 +60,39 @@ def test_every_gap_gets_rows_that_need_its_skill(retrieval: str) -> None:
         assert target["mistake"]["text"][i] == found.reason["mistaken_step"][at]
         assert found.reason["search_score"][at] > 0
     by = found.reason["validation_row"][found.rows]
-    assert np.unique(by[:8]).tolist() == np.unique(by[8:]).tolist() and len(np.unique(by)) == 8  # two rounds
+    # two rounds
+    assert np.unique(by[:8]).tolist() == np.unique(by[8:]).tolist() and len(np.unique(by)) == 8
     unchosen = np.setdiff1d(np.arange(70), found.rows)
     assert (found.reason["validation_row"][unchosen] == -1).all()
     assert (
-        np.isnan(found.reason["search_score"][unchosen]).all() and (found.reason["search_rank"][unchosen] == -1).all()
+        np.isnan(found.reason["search_score"][unchosen]).all()
+        and (found.reason["search_rank"][unchosen] == -1).all()
     )
 
 
 def test_what_is_found_is_told_row_by_row() -> None:
     found = choose({"teacher": "x"}, pool(), target_columns(), 16)
     told = found.findings.summary
-    assert (told["rows"], told["wrong"], told["unanswered"], told["never_switched"]) == (12, 8, 0, 4)
-    assert told["tasks"] == [{"task": "charts", "rows": 6, "wrong": 4}, {"task": "photos", "rows": 6, "wrong": 4}]
-    assert sum(s["errors"] for s in told["skills"]) == 8 and sum(s["rows"] for s in told["skills"]) == 16
+    assert (told["rows"], told["wrong"], told["unanswered"], told["never_switched"]) == (
+        12,
+        8,
+        0,
+        4,
+    )
+    assert told["tasks"] == [
+        {"task": "charts", "rows": 6, "wrong": 4},
+        {"task": "photos", "rows": 6, "wrong": 4},
+    ]
+    assert (
+        sum(s["errors"] for s in told["skills"]) == 8
+        and sum(s["rows"] for s in told["skills"]) == 16
+    )
     assert told["skills"][0]["errors"] == max(s["errors"] for s in told["skills"])
     records = found.findings.rows
     assert [r["row"] for r in records] == sorted(r["row"] for r in records) and len(records) == 8
     assert all(
-        r["steps"] == ["before", r["steps"][1]] and r["mistaken_step"] == 1 and r["fetched"] == 2 for r in records
+        r["steps"] == ["before", r["steps"][1]] and r["mistaken_step"] == 1 and r["fetched"] == 2
+        for r in records
     )
     assert "8 of 12 validation rows wrong (67%)" in found.notes[0]
     assert any("In 4 of 8 wrong rows no step changes" in n for n in found.notes)
@@ -113,7 +136,9 @@ def test_a_student_that_gets_nothing_right_is_doubted() -> None:
     lost = target_columns()
     assert not any("Not one is right" in n for n in choose({}, pool(), lost, 5).notes)
     lost.values["rationale"]["right"][:] = False  # type: ignore[index]
-    assert any("Not one is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes)
+    assert any(
+        "Not one is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes
+    )
 
 
 def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
@@ -151,8 +176,12 @@ def test_each_model_is_asked_its_own() -> None:
 
 
 def test_another_rule_asks_no_model_anew() -> None:
-    """δ, λ and the ablations of the rule are arithmetic; the teacher's answers stay those of the same column."""
-    base, other = (load("error_driven", {"teacher": "t", **more}) for more in ({}, {"delta": "0.3", "lam": "2"}))
+    """δ, λ and the ablations of the rule are arithmetic; the teacher's answers stay those of the
+    same column."""
+    base, other = (
+        load("error_driven", {"teacher": "t", **more})
+        for more in ({}, {"delta": "0.3", "lam": "2"})
+    )
     a, b = (of_target(m) for m in (base, other))
     assert fingerprint(a["answer_switch"]) == fingerprint(b["answer_switch"])
     assert fingerprint(a["missing_skill"]) == fingerprint(b["missing_skill"])
@@ -166,7 +195,9 @@ def test_a_server_without_probabilities_is_sampled_only_if_told_to() -> None:
     assert Capability.LOGPROBS not in needs(method)
 
 
-@pytest.mark.parametrize("given", ["delta=1", "lam=-1", "prior=1", "max_skills=0", "switch=sample", "switch=sample:0"])
+@pytest.mark.parametrize(
+    "given", ["delta=1", "lam=-1", "prior=1", "max_skills=0", "switch=sample", "switch=sample:0"]
+)
 def test_impossible_settings_are_refused(given: str) -> None:
     key, _, value = given.partition("=")
     with pytest.raises(ConfigError, match=key):

@@ -1,4 +1,5 @@
-"""MLLM-Selector on planted columns: ten rows by hand, the limits of alpha, what is held, and what it asks for."""
+"""MLLM-Selector on planted columns: ten rows by hand, the limits of alpha, what is held, and what
+it asks for."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ def columns(necessity, seed_rows, source=None, ties=None):
     n = len(necessity)
     chosen = np.zeros(n, bool)
     chosen[seed_rows] = True
-    values = {"seed_rows": {"chosen": chosen}, "necessity": {"nll": np.asarray(necessity, np.float32)}}
+    values = {
+        "seed_rows": {"chosen": chosen},
+        "necessity": {"nll": np.asarray(necessity, np.float32)},
+    }
     source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
     ties = np.arange(n, dtype=np.uint64) if ties is None else np.asarray(ties, np.uint64)
     return Columns(np.sort(digests(n)), ties, source, ("a", "b"), values)
@@ -34,12 +38,13 @@ def test_ten_rows_by_hand():
     necessity  0.1  0.9  0.5  3.0  0.2  0.8  0.3  9.0  0.4  0.7      row 0 is the seed row
     source     a    a    a    a    a    b    b    a    b    b
 
-    90th percentile of the ten = 3.0 + 0.1 · 6.0 = 3.6, so row 7 is held. The eight free rows by necessity:
+    90th percentile of the ten = 3.0 + 0.1 · 6.0 = 3.6, so row 7 is held. The eight free rows by
+    necessity:
     4 (0.2) 6 (0.3) | 8 (0.4) 2 (0.5) | 9 (0.7) 5 (0.8) | 1 (0.9) 3 (3.0)      four groups, 0 … 3
-    Five rows are left. alpha = 3 ln 2: the weights are 1 : 2 : 4 : 8. Group 3 is due 5 · 8/15 = 2.67 and gives its 2; of
-    the other 3, group 2 is due 3 · 4/7 = 1.71, group 1 0.86, group 0 0.43: whole parts 1, 0, 0; the two rows left go to
-    the largest remainders, 0.86 (group 1) and 0.71 (group 2). So 2, 2, 1, 0 rows. Group 1 has 8 (b) and 2 (a): the first
-    in the seeded order is 2.
+    Five rows are left. alpha = 3 ln 2: the weights are 1 : 2 : 4 : 8. Group 3 is due 5 · 8/15 =
+    2.67 and gives its 2; of the other 3, group 2 is due 3 · 4/7 = 1.71, group 1 0.86, group 0 0.43:
+    whole parts 1, 0, 0; the two rows left go to the largest remainders, 0.86 (group 1) and 0.71
+    (group 2). So 2, 2, 1, 0 rows. Group 1 has 8 (b) and 2 (a): the first in the seeded order is 2.
     """
     method = MllmSelector(groups=4, alpha=3 * np.log(2), max_percentile=90.0)
     necessity = [0.1, 0.9, 0.5, 3.0, 0.2, 0.8, 0.3, 9.0, 0.4, 0.7]
@@ -50,13 +55,17 @@ def test_ten_rows_by_hand():
     assert np.flatnonzero(out.reason["held"]).tolist() == [7]
     assert out.reason["seed_row"].dtype == out.reason["held"].dtype == bool
     assert out.notes[0] == "The seed model was trained on 1 of the selected rows."
-    assert out.notes[1].startswith("1 rows above the 90th percentile of necessity (3.60 nats) are held back")
+    assert out.notes[1].startswith(
+        "1 rows above the 90th percentile of necessity (3.60 nats) are held back"
+    )
 
 
 def test_sources_share_a_group():
     """One group of rows 1 … 6; four places; the source b has two rows: both are taken."""
     out = select(
-        MllmSelector(groups=1, max_percentile=100), columns([0, 1, 2, 3, 4, 5, 6], [0], [0, 0, 0, 0, 0, 1, 1]), 5
+        MllmSelector(groups=1, max_percentile=100),
+        columns([0, 1, 2, 3, 4, 5, 6], [0], [0, 0, 0, 0, 0, 1, 1]),
+        5,
     )
     assert sorted(out.rows.tolist()) == [0, 1, 2, 5, 6]
     plain = select(
@@ -89,14 +98,21 @@ def test_alpha_without_bounds_is_the_top_by_necessity(planted):
     reason = out.reason
     free = np.flatnonzero(~reason["seed_row"] & ~reason["held"])
     best = free[np.argsort(-reason["necessity"][free])][:255]
-    assert set(out.rows.tolist()) == set(best.tolist()) | set(np.flatnonzero(reason["seed_row"]).tolist())
+    assert set(out.rows.tolist()) == set(best.tolist()) | set(
+        np.flatnonzero(reason["seed_row"]).tolist()
+    )
 
 
 def test_a_group_that_runs_out_passes_its_quota_on(planted):
     out = select(MllmSelector(alpha=6), planted, 1060)
     group = out.reason["group"]
     count, size = (np.bincount(g[g >= 0], minlength=10) for g in (group[out.rows], group))
-    assert len(out.rows) == 1060 and (count[7:] == size[7:]).all() and (np.diff(count) >= -1).all() and count[0] < 60
+    assert (
+        len(out.rows) == 1060
+        and (count[7:] == size[7:]).all()
+        and (np.diff(count) >= -1).all()
+        and count[0] < 60
+    )
 
 
 def test_rows_above_the_percentile_are_counted_and_not_taken(planted):
@@ -119,10 +135,12 @@ def test_held_rows_come_back_only_when_nothing_else_is_left(planted):
     assert any("rows held back are taken all the same" in note for note in out.notes)
 
 
-# ---------------------------------------------------------------------------------------------- what it asks for
+# --------------------------------------------------------------------------------- what it asks for
 
 
-@pytest.mark.parametrize(("budget", "seeds"), [(30, 10), (100, 33), (150, 50), (400, 50), (1, 1), (2, 1)])
+@pytest.mark.parametrize(
+    ("budget", "seeds"), [(30, 10), (100, 33), (150, 50), (400, 50), (1, 1), (2, 1)]
+)
 def test_seed_rows_are_five_percent_and_at_most_a_third(budget, seeds):
     signals = MllmSelector().signals(MethodContext(MODEL, seed=7, budget=budget))
     pool = columns(np.zeros(1000), [])
@@ -139,8 +157,16 @@ def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
         method.signals(MethodContext(MODEL, seed=3, budget=30)),
     ):
         model = signals["necessity"].model
-        assert isinstance(model, TrainedModel) and model.base == MODEL and model.rows == signals["seed_rows"]
-        assert (model.recipe.epochs, model.recipe.learning_rate, model.recipe.seed) == (2.0, 1e-4, 3)
+        assert (
+            isinstance(model, TrainedModel)
+            and model.base == MODEL
+            and model.rows == signals["seed_rows"]
+        )
+        assert (model.recipe.epochs, model.recipe.learning_rate, model.recipe.seed) == (
+            2.0,
+            1e-4,
+            3,
+        )
         assert dict(signals["necessity"].inputs()) == {"trained_on": signals["seed_rows"]}
     assert method.signals(MethodContext(MODEL, seed=3))["seed_rows"] == SeedRows(0.05, 3)
     handle = type("Handle", (), {"identity": MODEL})()
@@ -150,10 +176,16 @@ def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"seed_fraction": "0"}, {"seed_fraction": "5"}, {"alpha": "-1"}, {"groups": "0"}, {"max_percentile": "0"},
-        {"max_percentile": "101"}, {"epochs": "0"}, {"learning_rate": "-1"},
+        {"seed_fraction": "0"},
+        {"seed_fraction": "5"},
+        {"alpha": "-1"},
+        {"groups": "0"},
+        {"max_percentile": "0"},
+        {"max_percentile": "101"},
+        {"epochs": "0"},
+        {"learning_rate": "-1"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be(settings):
     with pytest.raises(ConfigError, match=f"--set {next(iter(settings))}="):
         load("mllm_selector", settings)

@@ -1,4 +1,5 @@
-"""mmSSR: what it asks for in each of its three ways, which settings it refuses, and what it says about what it took."""
+"""mmSSR: what it asks for in each of its three ways, which settings it refuses, and what it says
+about what it took."""
 
 import numpy as np
 import pytest
@@ -14,11 +15,23 @@ from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.judge import Judge
 from thresher.signals.lessons import ScoreLessons, StyleLessons
 from thresher.signals.style import Style, WrittenStyles
-from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenScore, TeacherWrittenStyles
+from thresher.signals.teacher import (
+    TeacherJudge,
+    TeacherStyle,
+    TeacherWrittenScore,
+    TeacherWrittenStyles,
+)
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.written_score import WrittenScore
 from thresher.stats.correlation import f1, spearman
-from thresher.types import Capability, Columns, MethodContext, ModelIdentity, TrainedModel, seeded_ties
+from thresher.types import (
+    Capability,
+    Columns,
+    MethodContext,
+    ModelIdentity,
+    TrainedModel,
+    seeded_ties,
+)
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 OTHER = ModelIdentity("sha256:1", "llava", "float32", "pil")
@@ -31,12 +44,19 @@ def columns_of(scores, bits, source=None, *, seed=0, **more):
     """`scores`: capability -> [n]; `bits`: styles of each row."""
     n = len(bits)
     values = {
-        f"score_{name}": {"score": np.asarray(s, np.float32), "best": np.round(s).astype(np.int32), "mass": np.ones(n)}
+        f"score_{name}": {
+            "score": np.asarray(s, np.float32),
+            "best": np.round(s).astype(np.int32),
+            "mass": np.ones(n),
+        }
         for name, s in scores.items()
     }
     bits = np.asarray(bits, np.int32)
     for k in range(len(STYLES)):
-        values[f"style_{k}"] = {"chosen": (bits >> k & 1).astype(bool), "logprob": np.full(n, np.log(0.1), np.float32)}
+        values[f"style_{k}"] = {
+            "chosen": (bits >> k & 1).astype(bool),
+            "logprob": np.full(n, np.log(0.1), np.float32),
+        }
     values.update(more)
     digest = np.sort(digests(n))
     source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)
@@ -47,13 +67,15 @@ def select(method, columns, k):
     return method.select(columns, k)
 
 
-# ---------------------------------------------------------------------------------------------- what it asks for
+# --------------------------------------------------------------------------------- what it asks for
 
 
 def test_the_task_model_judges_by_default():
     signals = load("mmssr").signals(MethodContext(MODEL, seed=3))
     assert list(signals) == [f"score_{name}" for name in NAMES] + [f"style_{k}" for k in range(9)]
-    assert signals[f"score_{OCR}"] == Judge(MODEL, CAPABILITIES[13]) and signals["style_2"] == Style(MODEL, "yes/no")
+    assert signals[f"score_{OCR}"] == Judge(MODEL, CAPABILITIES[13]) and signals[
+        "style_2"
+    ] == Style(MODEL, "yes/no")
     assert len({s.together() for s in signals.values()}) == 1  # one pass a row
     assert models_of(load("mmssr")) == {} and needs(load("mmssr")) == (Capability.LOGPROBS,)
 
@@ -67,7 +89,9 @@ def test_fewer_capabilities_are_columns_of_the_same_names():
 
 
 def test_a_judge_of_its_own_needs_no_task_model():
-    method = load("mmssr", {"judge": "http://127.0.0.1:1/v1#x", "score": "generate", "style": "generate"})
+    method = load(
+        "mmssr", {"judge": "http://127.0.0.1:1/v1#x", "score": "generate", "style": "generate"}
+    )
     assert models_of(method) == {"judge": "http://127.0.0.1:1/v1#x"} and not asks_the_model(method)
     signals = method.signals(MethodContext(roles={"judge": OTHER}, budget=5))
     assert signals["score_humanities"] == WrittenScore(OTHER, CAPABILITIES[10])
@@ -82,13 +106,21 @@ def test_scorer_and_styler():
     assert signals["score_humanities"].model == OTHER
     assert signals["styles"] == WrittenStyles(THIRD)  # a styler writes lists
     read = load("mmssr", {"scorer": "a", "styler": "b", "style": "likelihood"})
-    assert read.signals(MethodContext(roles={"scorer": OTHER, "styler": THIRD}, budget=5))["style_0"] == Style(
-        THIRD, STYLES[0]
-    )
+    assert read.signals(MethodContext(roles={"scorer": OTHER, "styler": THIRD}, budget=5))[
+        "style_0"
+    ] == Style(THIRD, STYLES[0])
 
 
 def test_a_teacher_is_asked_about_a_sample_and_learned_from():
-    method = load("mmssr", {"teacher": "t", "teacher_fraction": "0.1", "capabilities": "ocr,humanities", "epochs": "2"})
+    method = load(
+        "mmssr",
+        {
+            "teacher": "t",
+            "teacher_fraction": "0.1",
+            "capabilities": "ocr,humanities",
+            "epochs": "2",
+        },
+    )
     assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
     signals = method.signals(MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50))
     sample = TeacherSample(0.1, 7)
@@ -97,26 +129,39 @@ def test_a_teacher_is_asked_about_a_sample_and_learned_from():
     assert asked == TeacherJudge(OTHER, CAPABILITIES[13], sample=sample) and asked.among == sample
     assert signals["teacher_style_1"] == TeacherStyle(OTHER, STYLES[1], sample=sample)
     scorer, styler = signals[f"score_{OCR}"].model, signals["style_0"].model
-    assert isinstance(scorer, TrainedModel) and scorer.base == MODEL and scorer.rows == Learned(sample)
+    assert (
+        isinstance(scorer, TrainedModel) and scorer.base == MODEL and scorer.rows == Learned(sample)
+    )
     assert (scorer.recipe.epochs, scorer.recipe.seed, scorer.recipe.lora) == (2.0, 7, True)
     assert scorer.recipe == styler.recipe
     whole = load("mmssr", {"teacher": "t", "train": "full", "steps": "300"}).signals(
         MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50)
     )
     assert not whole["style_0"].model.recipe.lora and whole["style_0"].model.recipe.steps == 300
-    assert scorer.lessons == ScoreLessons(tuple(signals[f"teacher_score_{n}"] for n in ("humanities", OCR)))
+    assert scorer.lessons == ScoreLessons(
+        tuple(signals[f"teacher_score_{n}"] for n in ("humanities", OCR))
+    )
     assert isinstance(styler.lessons, StyleLessons) and styler.lessons.one_by_one
     assert signals["score_humanities"].model == scorer
-    assert set(signals["score_humanities"].inputs()) == {"trained_on", "taught_score_0", "taught_score_1"}
+    assert set(signals["score_humanities"].inputs()) == {
+        "trained_on",
+        "taught_score_0",
+        "taught_score_1",
+    }
     with pytest.raises(ConfigError, match="--model"):
         method.signals(MethodContext(roles={"teacher": OTHER}, seed=7, budget=50))
 
 
 def test_a_teacher_that_only_writes():
-    method = load("mmssr", {"teacher": "t", "teacher_answers": "generate", "style": "generate", "capabilities": "ocr"})
+    method = load(
+        "mmssr",
+        {"teacher": "t", "teacher_answers": "generate", "style": "generate", "capabilities": "ocr"},
+    )
     signals = method.signals(MethodContext(MODEL, roles={"teacher": OTHER}, budget=50))
     sample = TeacherSample(0.02, 0)
-    assert signals[f"teacher_score_{OCR}"] == TeacherWrittenScore(OTHER, CAPABILITIES[13], sample=sample)
+    assert signals[f"teacher_score_{OCR}"] == TeacherWrittenScore(
+        OTHER, CAPABILITIES[13], sample=sample
+    )
     assert signals["teacher_styles"] == TeacherWrittenStyles(OTHER, sample=sample)
     assert not signals["styles"].model.lessons.one_by_one  # lists, since lists are to be written
 
@@ -126,8 +171,13 @@ def test_capabilities_of_the_users_own(tmp_path):
     file = str(tmp_path / "own.yaml")
     signals = load("mmssr", {"capability_file": file}).signals(MethodContext(MODEL))
     assert len(signals) == 15 + 9 and list(signals)[14] == "score_gauge_reading"
-    assert "gauge reading (reading a value off a dial)" in signals["score_gauge_reading"].query().text
-    one = load("mmssr", {"capability_file": file, "capabilities": "gauge_reading", "weights": "gauge_reading:3"})
+    assert (
+        "gauge reading (reading a value off a dial)" in signals["score_gauge_reading"].query().text
+    )
+    one = load(
+        "mmssr",
+        {"capability_file": file, "capabilities": "gauge_reading", "weights": "gauge_reading:3"},
+    )
     assert next(iter(one.signals(MethodContext(MODEL)))) == "score_gauge_reading"
 
 
@@ -143,14 +193,16 @@ def test_capabilities_of_the_users_own(tmp_path):
         ({"teacher": "a", "teacher_fraction": "0.2"}, "at most 0.15"),
         ({"teacher_fraction": "0"}, "above 0 and at most 0.15"),
         ({"threshold": "5"}, "from 0 to below 5"),
-        ({"capabilities": "optical_character_recogniton"}, "Did you mean 'optical_character_recognition'"),
+        ({"capabilities": "optical_character_recogniton"}, ("Did you mean "
+                                                           "'optical_character_recognition'")),
         ({"capabilities": "ocr,ocr"}, "named twice"),
         ({"capabilities": ""}, "there is no capability ''"),
         ({"weights": "humanites:2"}, "Did you mean 'humanities'"),
         ({"weights": "humanities:2", "capabilities": "ocr"}, "there is no capability 'humanities'"),
         ({"weights": "ocr"}, "should be name:number"),
         ({"weights": "ocr:-1"}, "should be name:number"),
-        ({"weights": "ocr:1,optical_character_recognition:2"}, "optical_character_recognition is named twice"),
+        ({"weights": "ocr:1,optical_character_recognition:2"}, ("optical_character_recognition is "
+                                                               "named twice")),
         ({"capability_file": "/nowhere.yaml"}, "cannot be read"),
         ({"epochs": "0"}, "--set epochs="),
         ({"steps": "0"}, "--set steps="),
@@ -162,7 +214,7 @@ def test_settings_that_cannot_be(settings, says):
         load("mmssr", settings)
 
 
-# ---------------------------------------------------------------------------------------------- what it takes
+# ------------------------------------------------------------------------------------ what it takes
 
 
 def test_it_is_the_round_robin_of_its_columns():
@@ -178,26 +230,35 @@ def test_it_is_the_round_robin_of_its_columns():
         ({"weights": "ocr:3,humanities:0.5"}, {"weights": [1.0] * 10 + [0.5, 1.0, 1.0, 3.0]}),
     ):
         out = select(load("mmssr", settings), columns, 90)
-        wanted = round_robin(scores, styles, 90, columns.ties, source=columns.source, names=names, **more)
+        wanted = round_robin(
+            scores, styles, 90, columns.ties, source=columns.source, names=names, **more
+        )
         assert out.rows.tolist() == wanted.rows.tolist(), settings
     plain = round_robin(scores, styles, 90, columns.ties, names=(STYLES, ("",)), threshold=0.5)
     assert select(Mmssr(group_by="style"), columns, 90).rows.tolist() == plain.rows.tolist()
-    whole = round_robin([np.round(s) for s in scores], styles, 90, columns.ties, source=columns.source, names=names)
+    whole = round_robin(
+        [np.round(s) for s in scores], styles, 90, columns.ties, source=columns.source, names=names
+    )
     assert select(Mmssr(score="argmax"), columns, 90).rows.tolist() == whole.rows.tolist()
 
 
 def test_reasons_by_hand():
-    """Four rows, two capabilities; `humanities` comes before OCR. Budget 2: each takes its best row."""
+    """Four rows, two capabilities; `humanities` comes before OCR. Budget 2: each takes its best
+    row."""
     columns = columns_of({"humanities": [4, 1, 0, 3], OCR: [5, 2, 4, 0]}, [0b100, 0b100, 0b1, 0])
     out = select(Mmssr(capabilities="ocr,humanities", group_by="style"), columns, 2)
-    # humanities: "yes/no" has rows 0 and 1, "no known style" row 3: the smaller first, 3; OCR: "multi-choice" has row 2
+    # humanities: "yes/no" has rows 0 and 1, "no known style" row 3: the smaller first, 3; OCR:
+    # "multi-choice" has row 2
     assert out.rows.tolist() == [3, 2]
     assert out.reason["capability"].tolist() == ["", "", OCR, "humanities"]
     assert out.reason["score"].tolist() == [5, 2, 4, 3]
     assert out.reason["style"].tolist() == ["yes/no", "yes/no", "multi-choice", NO_STYLE]
     assert out.reason["round"].tolist() == [-1, -1, 0, 0]
     assert out.reason["score_humanities"].tolist() == [4, 1, 0, 3]
-    assert "Rows by the capability that took them: humanities 1, optical_character_recognition 1." in out.notes
+    assert (
+        "Rows by the capability that took them: humanities 1, optical_character_recognition 1."
+        in out.notes
+    )
 
 
 def test_what_runs_out_is_said():
@@ -205,12 +266,15 @@ def test_what_runs_out_is_said():
     out = select(Mmssr(capabilities="ocr,humanities"), columns, 3)
     assert sorted(out.rows.tolist()) == [0, 1, 2]
     assert any(
-        note.startswith("humanities ran out after 1 row: no row that is left scores above 0.") for note in out.notes
+        note.startswith("humanities ran out after 1 row: no row that is left scores above 0.")
+        for note in out.notes
     )
     assert not any(note.startswith("No row") for note in out.notes)
     empty = columns_of({"humanities": [0, 0, 0, 0], OCR: [5, 2, 4, 0]}, [1, 1, 1, 1])
     notes = select(Mmssr(capabilities="ocr,humanities"), empty, 2).notes
-    assert any(note.startswith("No row scores above 0.5 in humanities; the other") for note in notes)
+    assert any(
+        note.startswith("No row scores above 0.5 in humanities; the other") for note in notes
+    )
     assert not any("ran out" in note for note in notes)
     every = select(Mmssr(capabilities="ocr,humanities"), columns, 4)
     assert sorted(every.rows.tolist()) == [0, 1, 2]
@@ -219,7 +283,8 @@ def test_what_runs_out_is_said():
 
 
 def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
-    """What a score above 0 is for whole numbers: else capabilities that nothing trains fill up with rows at random."""
+    """What a score above 0 is for whole numbers: else capabilities that nothing trains fill up with
+    rows at random."""
     columns = columns_of({"humanities": [0.1, 0.2, 0.3, 0.5], OCR: [4, 0.1, 3, 0.2]}, [1, 1, 1, 1])
     two = {"capabilities": "ocr,humanities"}
     assert sorted(select(load("mmssr", two), columns, 4).rows.tolist()) == [0, 2]
@@ -229,7 +294,10 @@ def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
 
 def test_nobody_above_the_threshold_is_said():
     assert told(
-        round_robin([np.zeros(3)], np.ones((3, 1), bool), 2, np.arange(3, dtype=np.uint64)), ("a",), 2, 0.0
+        round_robin([np.zeros(3)], np.ones((3, 1), bool), 2, np.arange(3, dtype=np.uint64)),
+        ("a",),
+        2,
+        0.0,
     ) == ["No row scores above 0 in one of the capabilities. A lower threshold would find some."]
 
 
@@ -237,7 +305,10 @@ def test_a_judge_that_does_not_judge_is_named():
     columns = columns_of({"humanities": np.full(40, 2.0), OCR: np.arange(40) / 10}, [1] * 40)
     columns.values[f"score_{OCR}"]["mass"][:] = 0.01
     notes = " ".join(select(Mmssr(capabilities="ocr,humanities"), columns, 4).notes)
-    assert "The score is the same in all 40 rows" in notes and "for 1 of 2 capabilities: humanities (2.000)" in notes
+    assert (
+        "The score is the same in all 40 rows" in notes
+        and ("for 1 of 2 capabilities: humanities (2.000)") in notes
+    )
     assert "under 50% in 40 of 80 answers" not in notes and "under 50% in 40 of 40 answers" in notes
     assert "for 1 of 2 capabilities: optical_character_recognition 1.0%" in notes
     assert "styles: all 40 rows have the same ones" in notes and "nine names" not in notes
@@ -255,9 +326,15 @@ def test_a_judge_that_does_not_judge_is_named():
     }
     method = Mmssr(capabilities="humanities", score="generate", style="generate")
     out = select(method, columns_of({}, [0] * 3, **written), 3)
-    assert sorted(out.rows.tolist()) == [0, 2] and any("1 of 3 answers give no clear number" in n for n in out.notes)
+    assert sorted(out.rows.tolist()) == [0, 2] and any(
+        "1 of 3 answers give no clear number" in n for n in out.notes
+    )
     assert any("1 of 3 generations" in n for n in out.notes)
-    none = {"text": np.array(["?"] * 3, object), "score": np.full(3, np.nan, np.float32), "parsed": np.zeros(3, bool)}
+    none = {
+        "text": np.array(["?"] * 3, object),
+        "score": np.full(3, np.nan, np.float32),
+        "parsed": np.zeros(3, bool),
+    }
     out = select(method, columns_of({}, [0] * 3, **{**written, "score_humanities": none}), 3)
     assert not len(out.rows) and "3 of 3 answers give no clear number" in " ".join(out.notes)
     assert not any("threshold" in n or "No row has a score" in n for n in out.notes)
@@ -269,8 +346,12 @@ def test_agreement_is_told_on_held_out_rows_only():
     right = rng.integers(0, 6, n).astype(np.float32)
     held = np.arange(n) % 2 == 0
     chosen = np.arange(n) < 30
-    ours = np.where(held, right / 2, rng.random(n)).astype(np.float32)  # agrees on the held-out rows alone
-    taught = {"score": np.where(chosen, right, np.nan), "best": np.where(chosen, right, 0).astype(np.int32)}
+    # agrees on the held-out rows alone
+    ours = np.where(held, right / 2, rng.random(n)).astype(np.float32)
+    taught = {
+        "score": np.where(chosen, right, np.nan),
+        "best": np.where(chosen, right, 0).astype(np.int32),
+    }
     columns = columns_of(
         {"humanities": ours, OCR: np.ones(n)}, [0b10] * n,
         sample={"chosen": chosen, "held_out": held & chosen},
@@ -279,11 +360,15 @@ def test_agreement_is_told_on_held_out_rows_only():
     )  # fmt: skip
     out = select(Mmssr(capabilities="ocr,humanities", teacher="t"), columns, 5)
     notes = " ".join(out.notes)
-    assert "on 15 rows held out from training: Spearman correlation 1.00 on average (humanities 1.00)" in notes
+    assert (
+        "on 15 rows held out from training: Spearman correlation 1.00 on average (humanities 1.00)"
+    ) in notes
     assert f"gives all rows held out one score: {OCR}." in notes
     assert "F1 0.50 on average (multi-choice 0.00, coordinate 1.00)" in notes
     assert out.reason["teacher_sample"][[0, 1, 35]].tolist() == ["held out", "learned", ""]
-    assert out.reason["teacher_humanities"][1] == right[1] and np.isnan(out.reason["teacher_humanities"][35])
+    assert out.reason["teacher_humanities"][1] == right[1] and np.isnan(
+        out.reason["teacher_humanities"][35]
+    )
 
 
 def test_rank_correlation_and_f1_by_hand():
@@ -300,9 +385,13 @@ def test_rank_correlation_and_f1_by_hand():
 def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
     server = ModelIdentity("api:x", "openai", "server", "as they are")
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
-    by_judge = Mmssr(judge="http://host/v1#x").signals(MethodContext(roles={"judge": server}, budget=10))
+    by_judge = Mmssr(judge="http://host/v1#x").signals(
+        MethodContext(roles={"judge": server}, budget=10)
+    )
     assert "styles" in by_judge and not any(name.startswith("style_") for name in by_judge)
-    taught = Mmssr(teacher="http://host/v1#x").signals(MethodContext(local, roles={"teacher": server}, budget=10))
+    taught = Mmssr(teacher="http://host/v1#x").signals(
+        MethodContext(local, roles={"teacher": server}, budget=10)
+    )
     assert "teacher_styles" in taught and "style_0" in taught
 
 

@@ -23,7 +23,14 @@ class Everything:
 
 
 def test_every_type_of_setting():
-    given = {"count": "7", "share": "1e-1", "limit": "none", "fast": "Yes", "label": "x=1", "side": "none"}
+    given = {
+        "count": "7",
+        "share": "1e-1",
+        "limit": "none",
+        "fast": "Yes",
+        "label": "x=1",
+        "side": "none",
+    }
     assert parse(Everything, given, "everything") == {
         "count": 7,
         "share": 0.1,
@@ -93,8 +100,13 @@ def test_methods_of_other_packages(monkeypatch):
         def __init__(self, name, value):
             self.name, self.value = name, value
 
-    points = [Point("theirs", "thresher.methods.random:Random"), Point("clipper", "nowhere:Nothing")]
-    monkeypatch.setattr(methods, "entry_points", lambda group: points if group == "thresher.methods" else [])
+    points = [
+        Point("theirs", "thresher.methods.random:Random"),
+        Point("clipper", "nowhere:Nothing"),
+    ]
+    monkeypatch.setattr(
+        methods, "entry_points", lambda group: points if group == "thresher.methods" else []
+    )
     assert method_class("theirs") is Random
     assert method_class("clipper").__name__ == "Clipper"  # ours cannot be replaced
     assert [row.name for row in methods.describe()][-1] == "theirs"

@@ -1,4 +1,5 @@
-"""Quotas, kept rows and unscorable rows around every method: what is asked for holds, whatever the method."""
+"""Quotas, kept rows and unscorable rows around every method: what is asked for holds, whatever the
+method."""
 
 from __future__ import annotations
 
@@ -36,11 +37,26 @@ def texts(n: int) -> list[dict[str, Any]]:
     return [record(i) for i in range(n)]
 
 
-def select(pool: Pool, budget: str, store: Store, method: Any = None, model: Model | None = None, **asked: Any) -> Any:
+def select(
+    pool: Pool,
+    budget: str,
+    store: Store,
+    method: Any = None,
+    model: Model | None = None,
+    **asked: Any,
+) -> Any:
     more = {k: asked.pop(k) for k in ("on_missing", "seed") if k in asked}
     handle = None if model is None else model.handle
     mixture = Mixture(**asked)
-    return run.select(pool, method or FirstTies(), Budget(budget), store=store, model=handle, mixture=mixture, **more)
+    return run.select(
+        pool,
+        method or FirstTies(),
+        Budget(budget),
+        store=store,
+        model=handle,
+        mixture=mixture,
+        **more,
+    )
 
 
 def sources(pool: Pool, rows: np.ndarray) -> dict[str, int]:
@@ -53,7 +69,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-# ---------------------------------------------------------------------------------------------- quotas
+# ------------------------------------------------------------------------------------------- quotas
 
 
 def test_a_mixture_of_nothing_changes_nothing(tmp_path: Path, store: Store) -> None:
@@ -76,7 +92,9 @@ def test_quotas_hold_for_any_method(tmp_path: Path, store: Store, method: Any) -
     assert set(taken.values()) <= {"method", "quota"} and "quota" in taken.values()
 
 
-def test_a_quota_that_holds_already_leaves_the_selection_alone(tmp_path: Path, store: Store) -> None:
+def test_a_quota_that_holds_already_leaves_the_selection_alone(
+    tmp_path: Path, store: Store
+) -> None:
     pool = pool_of(tmp_path, texts(300))
     plain = run.select(pool, HighestLoss(), Budget("90"), store=store, model=Model().handle)
     out = select(pool, "90", store, HighestLoss(), Model(), quota=("source0=1%..99%",))
@@ -90,7 +108,9 @@ def test_a_group_that_must_change_gets_the_methods_own_best(tmp_path: Path, stor
     for name in range(3):
         members = [r for r in range(300) if pool.source[r] == name]
         mine = [r for r in out.rows.tolist() if pool.source[r] == name]
-        assert sorted((nll[r] for r in members), reverse=True)[: len(mine)] == [nll[r] for r in mine]
+        assert sorted((nll[r] for r in members), reverse=True)[: len(mine)] == [
+            nll[r] for r in mine
+        ]
     assert sources(pool, out.rows)["source2"] == 40
     head = sources(pool, out.rows[:30])["source2"]
     assert 19 <= head <= 21  # any beginning has the mixture of the whole
@@ -105,7 +125,9 @@ def test_a_group_by_any_column(tmp_path: Path, store: Store) -> None:
     assert sum(r % 9 == 0 for r in out.rows.tolist()) == 10
     turns = select(pool, "30", store, quota=("turns:2=30",))
     assert len(turns.rows) == 30
-    assert sources(pool, select(pool, "30", store, quota=("source:source1=20",)).rows)["source1"] == 20
+    assert (
+        sources(pool, select(pool, "30", store, quota=("source:source1=20",)).rows)["source1"] == 20
+    )
 
 
 def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
@@ -120,7 +142,10 @@ def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
     ("quota", "words"),
     [
         (("source0=200",), "requires at least 200 rows and 100 are available"),
-        (("source0=50%", "source1=60%"), "45 (source0) + 54 (source1) = 99 rows at least, and the budget is 90"),
+        (
+            ("source0=50%", "source1=60%"),
+            ("45 (source0) + 54 (source1) = 99 rows at least, and the budget is 90"),
+        ),
         (
             ("source0=..10%", "source1=..5", "source2=..5"),
             "9 (source0) + 5 (source1) + 5 (source2) = 19 rows at most, and the budget is 90",
@@ -146,7 +171,8 @@ def test_what_cannot_be_met_is_refused_with_the_arithmetic(
 
 
 @pytest.mark.parametrize(
-    "quota", ["source0", "=5", "a=", "a=..", "a=5..3", "a=101%", "a=0.5", "a=-3", "a=5%..x", "a=1e3"]
+    "quota",
+    ["source0", "=5", "a=", "a=..", "a=5..3", "a=101%", "a=0.5", "a=-3", "a=5%..x", "a=1e3"],
 )
 def test_what_is_no_quota_is_refused(quota: str) -> None:
     with pytest.raises(ConfigError, match="--quota"):
@@ -193,14 +219,16 @@ class Stingy:
         return Selection(rows, {})
 
 
-def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(tmp_path: Path, store: Store) -> None:
+def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(
+    tmp_path: Path, store: Store
+) -> None:
     pool = pool_of(tmp_path, texts(300))
     out = select(pool, "90", store, Stingy(), quota=("source0=25..",))
     assert sources(pool, out.rows)["source0"] == 25
     assert any("15 rows were sampled at random for a quota" in note for note in out.notes)
 
 
-# ---------------------------------------------------------------------------------------------- keep, drop, filter
+# ------------------------------------------------------------------------------- keep, drop, filter
 
 
 def names(folder: Path, lines: list[str], name: str = "rows.txt") -> str:
@@ -212,9 +240,14 @@ def test_kept_rows_stay_and_count(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(60))
     plain = run.select(pool, HighestLoss(), Budget("10"), store=store, model=Model().handle)
     others = [r for r in range(60) if r not in plain.rows.tolist()][:4]
-    keep = names(tmp_path, ["# mine", *(f"r{r}" for r in others[:2]), *(f"row:{r}" for r in others[2:])])
+    keep = names(
+        tmp_path, ["# mine", *(f"r{r}" for r in others[:2]), *(f"row:{r}" for r in others[2:])]
+    )
     out = select(pool, "10", store, HighestLoss(), Model(), keep=keep)
-    assert sorted(out.rows[:4].tolist()) == sorted(others) and out.rows[4:].tolist() == plain.rows[:6].tolist()
+    assert (
+        sorted(out.rows[:4].tolist()) == sorted(others)
+        and out.rows[4:].tolist() == plain.rows[:6].tolist()
+    )
     assert out.reason["taken_by"].tolist() == ["keep"] * 4 + ["method"] * 6
     assert np.isfinite(out.reason["nll"]).all()
     with pytest.raises(ConfigError, match="names 4 rows, and the budget is 3"):
@@ -261,7 +294,10 @@ def test_dropped_and_filtered_rows_are_not_seen(tmp_path: Path, store: Store) ->
     expected = [
         i
         for i in range(30)
-        if i not in (2, 3) and i != 7 and i % 3 != 1 and len(("It is x. " * (i % 7 + 1)).split()) >= 6
+        if i not in (2, 3)
+        and i != 7
+        and i % 3 != 1
+        and len(("It is x. " * (i % 7 + 1)).split()) >= 6
     ]
     assert sorted(out.rows.tolist()) == expected == sorted(out.considered.tolist())
     assert model.scored == len(expected)
@@ -310,9 +346,13 @@ def test_rows_named_by_an_earlier_selection(tmp_path: Path, store: Store) -> Non
     output.write(first, pool, None, tmp_path / "first")
     mine = set(first.rows.tolist())
     for file in ("selection.parquet", "subset.json"):
-        kept = select(pool, "20", store, HighestLoss(), Model(), keep=str(tmp_path / "first" / file))
+        kept = select(
+            pool, "20", store, HighestLoss(), Model(), keep=str(tmp_path / "first" / file)
+        )
         assert mine <= set(kept.rows.tolist())
-        rest = select(pool, "100%", store, HighestLoss(), Model(), drop=str(tmp_path / "first" / file))
+        rest = select(
+            pool, "100%", store, HighestLoss(), Model(), drop=str(tmp_path / "first" / file)
+        )
         assert set(rest.rows.tolist()) == set(range(60)) - mine
     shuffled = open_pool(write_pool(tmp_path / "shuffled.json", texts(60)[::-1]))
     again = select(shuffled, "10", store, keep=str(tmp_path / "first" / "selection.parquet"))
@@ -324,7 +364,7 @@ def test_rows_named_by_an_earlier_selection(tmp_path: Path, store: Store) -> Non
         select(pool, "10", store, keep=both, drop=both)
 
 
-# ---------------------------------------------------------------------------------------------- unscorable
+# --------------------------------------------------------------------------------------- unscorable
 
 
 def with_videos(folder: Path) -> Pool:
@@ -345,10 +385,13 @@ def test_unscorable_rows_are_kept_dropped_or_drawn(tmp_path: Path, store: Store)
     drawn = select(pool, "30", store, HighestLoss(), Model(), unscorable="random")
     assert video[drawn.rows].sum() == 10 and len(drawn.rows) == 30
     assert any(
-        "20 rows that no model can score (videos, audio, too long): 10 of them sampled" in n for n in drawn.notes
+        "20 rows that no model can score (videos, audio, too long): 10 of them sampled" in n
+        for n in drawn.notes
     )
     other = select(pool, "30", store, HighestLoss(), Model(), unscorable="random", seed=1)
-    assert set(other.rows[video[other.rows]].tolist()) != set(drawn.rows[video[drawn.rows]].tolist())
+    assert set(other.rows[video[other.rows]].tolist()) != set(
+        drawn.rows[video[drawn.rows]].tolist()
+    )
     with pytest.raises(ConfigError, match="exceed the budget of 10"):
         select(pool, "10", store, HighestLoss(), Model(), unscorable="keep")
 
@@ -359,7 +402,9 @@ def test_a_method_without_a_model_takes_videos_as_any_row(tmp_path: Path, store:
     assert len(out.rows) == 60
 
 
-def test_rows_too_long_for_the_model_are_set_aside_others_fail(tmp_path: Path, store: Store) -> None:
+def test_rows_too_long_for_the_model_are_set_aside_others_fail(
+    tmp_path: Path, store: Store
+) -> None:
     def fails(sample: Sample) -> str:
         number = int(sample.id.strip('"r'))
         return "too long: 9,999 tokens" if number < 10 else "broken image" if number == 20 else ""
@@ -369,7 +414,7 @@ def test_rows_too_long_for_the_model_are_set_aside_others_fail(tmp_path: Path, s
     assert set(range(10)) <= set(out.rows.tolist()) and [f.row for f in out.failures] == [20]
 
 
-# ---------------------------------------------------------------------------------------------- tokens
+# ------------------------------------------------------------------------------------------- tokens
 
 
 def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> None:
@@ -388,7 +433,10 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
 def test_tokens_that_the_model_counted_are_used(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(300)), Model()
     column = compute(
-        HighestLoss().signals(MethodContext(model.handle.identity))["loss"], pool, store=store, model=model.handle
+        HighestLoss().signals(MethodContext(model.handle.identity))["loss"],
+        pool,
+        store=store,
+        model=model.handle,
     )
     out = select(pool, "500tok", store, HighestLoss(), model)
     got = column.values["tokens"][out.rows].sum()
@@ -413,7 +461,7 @@ def test_tokens_with_quotas(tmp_path: Path, store: Store) -> None:
     assert abs(sources(pool, out.rows)["source0"] - len(out.rows) / 2) <= 0.5
 
 
-# ---------------------------------------------------------------------------------------------- order, replay
+# ------------------------------------------------------------------------------------ order, replay
 
 
 def test_the_order_of_the_file_does_not_matter(tmp_path: Path, store: Store) -> None:
@@ -430,7 +478,9 @@ def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
 ) -> None:
     monkeypatch.setitem(methods.METHODS, "nested", "tests.text_pools:Nested")
     pool = pool_of(tmp_path, texts(120))
-    out = select(pool, "30", store, Nested(), Model(), quota=("source0=15",), filter=("length < 15",))
+    out = select(
+        pool, "30", store, Nested(), Model(), quota=("source0=15",), filter=("length < 15",)
+    )
     output.write(out, pool, None, tmp_path / "out")
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["quota"] == ["source0=15"] and told["filter"] == ["length < 15"]
@@ -445,7 +495,18 @@ def test_the_command_replays_its_own_folder_and_plan_says_the_quotas(
 ) -> None:
     pool = write_pool(tmp_path / "pool.json", texts(90))
     shared = ["--store", str(tmp_path / "store"), "--images", str(tmp_path)]
-    words = [str(pool), "-m", "length", "-b", "30", *shared, "--quota", "source0=15", "--filter", "length < 15"]
+    words = [
+        str(pool),
+        "-m",
+        "length",
+        "-b",
+        "30",
+        *shared,
+        "--quota",
+        "source0=15",
+        "--filter",
+        "length < 15",
+    ]
     keep = ["--keep", names(tmp_path, ["r1", "r3"])]
     for command in (
         ["select", *words, *keep, "--out", str(tmp_path / "a")],
@@ -461,7 +522,9 @@ def test_the_command_replays_its_own_folder_and_plan_says_the_quotas(
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_the_models_own_image_tokens_are_used_where_they_can_be_known(tmp_path: Path, tiny_pool: Path) -> None:
+def test_the_models_own_image_tokens_are_used_where_they_can_be_known(
+    tmp_path: Path, tiny_pool: Path
+) -> None:
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     said = "tokens a word, at least one per 4 characters, "
     asked = TokenBudget("1ktok:total", 1000, True)
@@ -470,5 +533,7 @@ def test_the_models_own_image_tokens_are_used_where_they_can_be_known(tmp_path: 
     demo = TokenCounts(pool, asked, resolve("demo"))
     assert demo.how.endswith(f"{said}9 an image (the model's processor, mean of 4)")
     gained = assumed.tokens - demo.tokens
-    assert gained.tolist() == pytest.approx([567.0 * len(s.images) for s in pool.samples(range(len(pool)))])
+    assert gained.tolist() == pytest.approx(
+        [567.0 * len(s.images) for s in pool.samples(range(len(pool)))]
+    )
     assert "image" not in TokenCounts(pool, TokenBudget("1ktok", 1000, False), resolve("demo")).how

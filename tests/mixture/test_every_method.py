@@ -1,4 +1,5 @@
-"""Quotas and kept rows hold around every method in the table, also where a group has one row or none is left to choose."""
+"""Quotas and kept rows hold around every method in the table, also where a group has one row or
+none is left to choose."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from thresher.mixture.spec import parse_quota
 from thresher.types import Columns, Selection
 
 N, K = 240, 60
-CASES = [  # rows of the groups a, b and the rest; quotas; rows of each that are kept; rows of the rest outside the columns
+# rows of the groups a, b and the rest; quotas; rows of each that are kept; rows of the rest outside
+# the columns
+CASES = [
     ((100, 100, 40), ("a=30", "b=..5"), (0, 0, 0), 0),
     ((1, 2, 237), ("a=1", "b=2"), (0, 0, 0), 0),
     ((60, 60, 120), ("a=50%..", "b=0"), (4, 0, 3), 3),
@@ -39,7 +42,10 @@ def test_quotas_and_kept_rows_hold(
     for g, many in enumerate(kept):
         keep[np.flatnonzero(group == g)[:many]] = True
     parsed = tuple(parse_quota(q) for q in quotas)
-    groups, given = Groups(parsed, group.astype(np.int32)), ForcedRows(keep, np.full(outside, 2, np.int64))
+    groups, given = (
+        Groups(parsed, group.astype(np.int32)),
+        ForcedRows(keep, np.full(outside, 2, np.int64)),
+    )
     chosen = constrained_selection(ask, columns, K, given, groups, group)
 
     assert len(chosen.rows) == K - outside == len(np.unique(chosen.rows))
@@ -51,4 +57,7 @@ def test_quotas_and_kept_rows_hold(
     assert all(len(array) == N for array in chosen.reason.values())
     taken = chosen.reason["taken_by"]
     assert (taken[chosen.rows] != "").all() and (taken != "").sum() == len(chosen.rows)
-    assert constrained_selection(ask, columns, K, given, groups, group).rows.tolist() == chosen.rows.tolist()
+    assert (
+        constrained_selection(ask, columns, K, given, groups, group).rows.tolist()
+        == chosen.rows.tolist()
+    )

@@ -1,4 +1,5 @@
-"""The number of rows that comes nearest to a budget of tokens, also where quotas allow only some numbers."""
+"""The number of rows that comes nearest to a budget of tokens, also where quotas allow only some
+numbers."""
 
 from __future__ import annotations
 

@@ -45,7 +45,9 @@ def records(**extra: list[Any]) -> list[dict[str, Any]]:
 def pool_of(folder: Path, rows: list[dict[str, Any]], name: str = "pool.jsonl") -> Pool:
     path = folder / name
     text = (
-        json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+        json.dumps(rows)
+        if name.endswith(".json")
+        else "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     )
     path.write_text(text, encoding="utf-8", newline="")
     return open_pool(path)
@@ -63,7 +65,9 @@ def select(pool: Pool, folder: Path, budget: str = "3") -> Path:
 
 @pytest.mark.parametrize("own", [("row",), ("digest",), ("row", "digest"), tuple(OWN)])
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
-def test_a_users_own_fields_are_no_names_of_rows(tmp_path: Path, own: tuple[str, ...], suffix: str) -> None:
+def test_a_users_own_fields_are_no_names_of_rows(
+    tmp_path: Path, own: tuple[str, ...], suffix: str
+) -> None:
     rows = records(**{name: OWN[name] for name in own})
     pool = pool_of(tmp_path, rows)
     some = [rows[1], rows[2]]
@@ -79,11 +83,17 @@ def test_a_users_own_fields_are_no_names_of_rows(tmp_path: Path, own: tuple[str,
 def test_a_pool_with_such_fields_comes_back_whole(tmp_path: Path, format: str) -> None:
     rows = records(**OWN, source=[f"s{i % 2}" for i in range(6)])
     pool = pool_of(tmp_path, rows)
-    name = tmp_path / ("again" + {"parquet": ".parquet", "llava-jsonl": ".jsonl"}.get(format, ".jsonl"))
+    name = tmp_path / (
+        "again" + {"parquet": ".parquet", "llava-jsonl": ".jsonl"}.get(format, ".jsonl")
+    )
     exporters.export(pool, range(6), name, format)
     again = open_pool(name)
-    assert again.digest.tolist() == pool.digest.tolist() and again.ids(range(6)) == pool.ids(range(6))
-    fields = [{k: v for k, v in again.record(i).items() if k not in ("images", "tools")} for i in range(6)]
+    assert again.digest.tolist() == pool.digest.tolist() and again.ids(range(6)) == pool.ids(
+        range(6)
+    )
+    fields = [
+        {k: v for k, v in again.record(i).items() if k not in ("images", "tools")} for i in range(6)
+    ]
     assert fields == [pool.record(i) for i in range(6)]
     assert again.source_names == pool.source_names == ("s0", "s1")
     assert named(name, pool) == list(range(6))
@@ -102,13 +112,18 @@ def test_what_select_wrote_names_its_rows(tmp_path: Path) -> None:
 def test_a_table_of_the_users_with_row_alone_is_refused(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, records())
     pq.write_table(pa.table({"row": [1, 2]}), tmp_path / "mine.parquet")
-    with pytest.raises(ConfigError, match="its column row counts only in a table that thresher wrote"):
+    with pytest.raises(
+        ConfigError, match="its column row counts only in a table that thresher wrote"
+    ):
         named(tmp_path / "mine.parquet", pool)
 
 
 def test_the_log_of_doctor_names_its_rows(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, records())
-    log = write(tmp_path / "p.changes.jsonl", [{"row": 3, "id": "r5", "done": "repaired", "kind": "crlf", "what": "-"}])
+    log = write(
+        tmp_path / "p.changes.jsonl",
+        [{"row": 3, "id": "r5", "done": "repaired", "kind": "crlf", "what": "-"}],
+    )
     assert named(log, pool) == [3]
 
 
@@ -122,7 +137,9 @@ def test_objects_of_row_or_digest_alone_are_references(tmp_path: Path) -> None:
         named(path, pool)
 
 
-@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+@pytest.mark.parametrize(
+    "character", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
+)
 def test_line_separators_inside_texts_and_ids_end_no_line(tmp_path: Path, character: str) -> None:
     rows = records()
     rows[1]["conversations"][0]["value"] += f"one{character}two"
@@ -131,15 +148,22 @@ def test_line_separators_inside_texts_and_ids_end_no_line(tmp_path: Path, charac
     pool = open_pool(write(tmp_path / "pool.jsonl", rows))
     assert named(write(tmp_path / "subset.jsonl", rows[1:3]), pool) == [1, 2]
     ids = tmp_path / "ids.txt"
-    ids.write_text(f"# kept\r\nid{character}two{character}\r\nrow:4\n", encoding="utf-8", newline="")
+    ids.write_text(
+        f"# kept\r\nid{character}two{character}\r\nrow:4\n", encoding="utf-8", newline=""
+    )
     assert named(ids, pool) == [2, 4]
     failure = Failure(2, rows[2]["id"], "00" * 32, "pool", f"no such{character} image")
     assert failures(tmp_path, failure) == [failure]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """As select writes it: characters as they stand. Python's own writer escapes what JSON forbids raw."""
-    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8", newline="")
+    """As select writes it: characters as they stand. Python's own writer escapes what JSON forbids
+    raw."""
+    path.write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows),
+        encoding="utf-8",
+        newline="",
+    )
     return path
 
 
@@ -149,7 +173,9 @@ def failures(folder: Path, failure: Any) -> list[Any]:
     return read_failures(folder)
 
 
-@pytest.mark.parametrize("text", ["[" * 2000, '{"a":' * 2000, '[{"id": "r1", "x": ' + "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["[" * 2000, '{"a":' * 2000, '[{"id": "r1", "x": ' + "[" * 100_000]
+)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_deep_json_is_refused_in_words(tmp_path: Path, text: str, suffix: str) -> None:
     pool = pool_of(tmp_path, records())
@@ -165,12 +191,17 @@ def test_the_given_cases(tmp_path: Path) -> None:
     assert named(grid / "keepme.json", open_pool(grid / "grid.json", grid / "images")) == [1, 2]
     lines = CASES / "14-keep-jsonl-line-separator"
     pool = open_pool(lines / "pool.jsonl", lines / "images")
-    wanted = [json.loads(line)["id"] for line in (lines / "subset.jsonl").read_text("utf-8").split("\n") if line]
+    wanted = [
+        json.loads(line)["id"]
+        for line in (lines / "subset.jsonl").read_text("utf-8").split("\n")
+        if line
+    ]
     assert pool.ids(named(lines / "subset.jsonl", pool)) == wanted
     report = CASES / "15-report-line-separator"
     assert [f.row for f in read_failures(report)] == [4]
     again = open_pool(report / "pool.jsonl", report / "images")
     told = json.loads((report / "failures.jsonl").read_text("utf-8"))
-    told["digest"] = digests_to_bytes(again.digest[4:5])[0].hex()  # the given one is of an older version's identity
+    # the given one is of an older version's identity
+    told["digest"] = digests_to_bytes(again.digest[4:5])[0].hex()
     (tmp_path / "failures.jsonl").write_text(json.dumps(told, ensure_ascii=False) + "\n", "utf-8")
     assert named(tmp_path / "failures.jsonl", again) == [4]

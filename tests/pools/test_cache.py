@@ -51,7 +51,9 @@ def test_second_opening_gives_the_same_without_parsing(tiny_pool, tmp_path, pars
     b = open_pool(tiny_pool, images, cache=tmp_path / "cache")
     assert parses == ["parsed"]
     assert same(a.index, b.index) and same(a.index, open_pool(tiny_pool, images).index)
-    assert a.samples(range(12)) == b.samples(range(12)) and a.problems == b.problems and b.notes == ()
+    assert (
+        a.samples(range(12)) == b.samples(range(12)) and a.problems == b.problems and b.notes == ()
+    )
     assert [f.suffix for f in (tmp_path / "cache").glob("*.pool")] == [".pool"]
 
 
@@ -59,7 +61,11 @@ def test_pool_without_images_or_problems_survives_the_cache(tmp_path, make_row):
     (tmp_path / "p.json").write_text(json.dumps([make_row(1, None, "Q", "A")]))
     for _ in range(2):
         pool = open_pool(tmp_path / "p.json", cache=tmp_path / "cache")
-        assert pool.facts["images"].tolist() == [0] and not pool.problems and len(pool.sample(0).images) == 0
+        assert (
+            pool.facts["images"].tolist() == [0]
+            and not pool.problems
+            and len(pool.sample(0).images) == 0
+        )
         assert not pool.unreadable.any() and not pool.facts["missing_images"].any()
 
 
@@ -85,7 +91,8 @@ def test_added_removed_and_restored_images_are_noticed(tiny_pool, tmp_path, pars
     assert without.sample(0).images[0].size == -1 and without.digest[0] != whole.digest[0]
     (tmp_path / "red.png").rename(images / "one/red.png")
     again = open_pool(tiny_pool, images, cache=cache)
-    assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 1  # the texts are known
+    # the texts are known
+    assert again.digest.tobytes() == whole.digest.tobytes() and len(parses) == 1
 
 
 def test_an_image_overwritten_in_place_is_noticed(tiny_pool, tmp_path, parses):
@@ -111,10 +118,19 @@ def test_files_that_no_row_names_do_not_matter(tiny_pool, tmp_path, parses):
 
 
 def test_odd_image_paths_are_looked_up_again_as_at_first(tmp_path, make_row, parses):
-    paths = ["größe/日本.png", "../up.png", "/etc/hostname", "\ud800.png", "no/such.png", "a\0b.png"]
+    paths = [
+        "größe/日本.png",
+        "../up.png",
+        "/etc/hostname",
+        "\ud800.png",
+        "no/such.png",
+        "a\0b.png",
+    ]
     (tmp_path / "größe").mkdir()
     (tmp_path / "größe/日本.png").write_bytes(b"xyz")
-    (tmp_path / "p.json").write_text(json.dumps([make_row(i, p, "<image>", "A") for i, p in enumerate(paths)]))
+    (tmp_path / "p.json").write_text(
+        json.dumps([make_row(i, p, "<image>", "A") for i, p in enumerate(paths)])
+    )
     for _ in range(2):
         pool = open_pool(tmp_path / "p.json", cache=tmp_path / "cache")
         assert pool.index.image_size.tolist() == [3, -1, -1, -1, -1, -1]
@@ -137,7 +153,10 @@ def test_another_image_folder_is_another_entry(tiny_pool, tmp_path, parses):
     cache, images = tmp_path / "cache", tiny_pool.parent / "images"
     shutil.copytree(images, tmp_path / "copy")
     (tmp_path / "copy/one/red.png").unlink()
-    a, b = open_pool(tiny_pool, images, cache=cache), open_pool(tiny_pool, tmp_path / "copy", cache=cache)
+    a, b = (
+        open_pool(tiny_pool, images, cache=cache),
+        open_pool(tiny_pool, tmp_path / "copy", cache=cache),
+    )
     assert a.digest[0] != b.digest[0] and len(parses) == 2
     open_pool(tiny_pool, images, cache=cache)
     assert len(parses) == 2

@@ -52,7 +52,9 @@ class Red:
         yield Scored(np.arange(len(samples)), {"red": np.array(values, np.float32)}, errors)
 
 
-def write(folder: Path, colours: Sequence[tuple[int, int, int]], suffix: str = "bmp", sub: str = "i") -> Path:
+def write(
+    folder: Path, colours: Sequence[tuple[int, int, int]], suffix: str = "bmp", sub: str = "i"
+) -> Path:
     """A pool whose rows have equal texts but for a number; images of equal size."""
     (folder / sub).mkdir(parents=True, exist_ok=True)
     rows = []
@@ -90,7 +92,9 @@ HOW = ["in place", "cp -p", "renamed over"]
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("suffix", ["bmp", "ppm"])
-def test_an_image_overwritten_by_one_of_equal_size_is_scored_anew(tmp_path: Path, how: str, suffix: str) -> None:
+def test_an_image_overwritten_by_one_of_equal_size_is_scored_anew(
+    tmp_path: Path, how: str, suffix: str
+) -> None:
     file, store = write(tmp_path, COLOURS, suffix), Store(tmp_path / "store")
     before = open_pool(file, cache=store.root / "pools")
     assert reds(before, store)[0] == [250, 0, 0, 90, 10]
@@ -108,12 +112,15 @@ def test_twin_pools_share_no_scores(tmp_path: Path) -> None:
     assert sizes[0] == sizes[1]
     a, b = (open_pool(t, cache=store.root / "pools") for t in twins)
     assert reds(a, store)[0] == [250, 0, 0, 90, 10] and reds(b, store)[0] == [10, 90, 0, 0, 250]
-    assert (a.digest == b.digest).tolist() == [False, False, True, False, False]  # the third image is the same
+    # the third image is the same
+    assert (a.digest == b.digest).tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("lines", [False, True])
-def test_a_corrected_pool_of_equal_size_and_time_is_read_anew(tmp_path: Path, how: str, lines: bool) -> None:
+def test_a_corrected_pool_of_equal_size_and_time_is_read_anew(
+    tmp_path: Path, how: str, lines: bool
+) -> None:
     rows = [row(i, None, f"What is {i}?", "wrong") for i in range(3)]
     folder = tmp_path / "p"
     folder.mkdir()
@@ -138,7 +145,9 @@ def test_equal_content_is_one_identity_wherever_it_lies(tmp_path: Path) -> None:
     assert open_pool(tmp_path / "inside.json").digest[0] == a.digest[0]
 
 
-def test_a_file_that_was_only_touched_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_only_touched_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from thresher.pools import index
 
     file = write(tmp_path, COLOURS)
@@ -153,7 +162,9 @@ def test_a_file_that_was_only_touched_is_not_read_again(tmp_path: Path, monkeypa
         assert open_pool(file, cache=tmp_path / "cache").digest.tobytes() == first.digest.tobytes()
 
 
-def test_images_are_hashed_once_for_all_pools_that_name_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_hashed_once_for_all_pools_that_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write(tmp_path, COLOURS)
     said: list[tuple[int, int]] = []
     open_pool(file, cache=tmp_path / "cache", hashing=lambda done, todo: said.append((done, todo)))
@@ -163,13 +174,17 @@ def test_images_are_hashed_once_for_all_pools_that_name_them(tmp_path: Path, mon
     monkeypatch.setattr(contents._Local, "hash", None)
     del said[:]
     part = open_pool(
-        tmp_path / "part.json", cache=tmp_path / "cache", hashing=lambda done, todo: said.append((done, 0))
+        tmp_path / "part.json",
+        cache=tmp_path / "cache",
+        hashing=lambda done, todo: said.append((done, 0)),
     )
     assert len(part) == 3 and not said
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_an_image_written_to_during_a_run_is_a_failure_of_its_row_and_scored_later(tmp_path: Path, how: str) -> None:
+def test_an_image_written_to_during_a_run_is_a_failure_of_its_row_and_scored_later(
+    tmp_path: Path, how: str
+) -> None:
     file, store = write(tmp_path, COLOURS), Store(tmp_path / "store")
     pool = open_pool(file, cache=store.root / "pools")
     original = (tmp_path / "i/0.bmp").read_bytes()
@@ -177,8 +192,12 @@ def test_an_image_written_to_during_a_run_is_a_failure_of_its_row_and_scored_lat
     values, errors = reds(pool, store)
     assert CHANGED in errors[0] and errors[1:] == [""] * 4 and values[1:] == [0, 0, 90, 10]
     assert reds(open_pool(file, cache=store.root / "pools"), store) == ([0, 0, 0, 90, 10], [""] * 5)
-    (tmp_path / "i/0.bmp").write_bytes(original)  # the failure that is stored of these bytes was none of theirs
-    assert reds(open_pool(file, cache=store.root / "pools"), store) == ([250, 0, 0, 90, 10], [""] * 5)
+    # the failure that is stored of these bytes was none of theirs
+    (tmp_path / "i/0.bmp").write_bytes(original)
+    assert reds(open_pool(file, cache=store.root / "pools"), store) == (
+        [250, 0, 0, 90, 10],
+        [""] * 5,
+    )
 
 
 @pytest.mark.parametrize("how", ["in place", "renamed over", "another number of images"])
@@ -191,7 +210,9 @@ def test_a_pool_written_to_during_a_run_stores_nothing_wrong(tmp_path: Path, how
         assert reds(pool, store)[0] == [250, 0, 0, 90, 10]
         assert not (open_pool(file, cache=store.root / "pools").digest == pool.digest).any()
         return
-    new = old.replace(b"What", b"Whom") if how == "in place" else old.replace(b'"image"', b'"imagf"')
+    new = (
+        old.replace(b"What", b"Whom") if how == "in place" else old.replace(b'"image"', b'"imagf"')
+    )
     overwrite(file, new, "in place")
     with pytest.raises(PoolError, match="changed since it was opened"):
         reds(pool, store)
@@ -203,7 +224,11 @@ def test_rows_are_compared_with_their_digest_even_where_no_time_tells(tmp_path: 
     pool = open_pool(file)
     pool._files.check = lambda: None  # type: ignore[method-assign]
     old = file.read_bytes()
-    for new in (old.replace(b"What", b"Whom"), old.replace(b'"image"', b'"imagf"'), old.replace(b'{"id"', b'["id"')):
+    for new in (
+        old.replace(b"What", b"Whom"),
+        old.replace(b'"image"', b'"imagf"'),
+        old.replace(b'{"id"', b'["id"'),
+    ):
         file.write_bytes(new)
         with pytest.raises(PoolError, match="changed since it was opened"):
             pool.samples(range(5))
@@ -221,15 +246,23 @@ def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
     assert trusted[0].digest.tobytes() == trusted[1].digest.tobytes()
     assert not np.isin(trusted[0].digest, known.digest).any()
     sample = trusted[1].sample(0)
-    assert sample.images[0].identity.startswith("path:i/0.bmp:") and trusted[1].load_image(sample.images[0])
+    assert sample.images[0].identity.startswith("path:i/0.bmp:") and trusted[1].load_image(
+        sample.images[0]
+    )
     overwrite(tmp_path / "i/0.bmp", (tmp_path / "i/1.bmp").read_bytes(), "in place")
     again = open_pool(file, cache=cache, trust_paths=True)  # the old way, as asked for
-    assert again.digest.tobytes() == trusted[0].digest.tobytes() and again.load_image(again.sample(0).images[0])
+    assert again.digest.tobytes() == trusted[0].digest.tobytes() and again.load_image(
+        again.sample(0).images[0]
+    )
 
 
-def test_where_times_do_not_tell_a_spot_check_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_times_do_not_tell_a_spot_check_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = hashing.Stamp.of
-    monkeypatch.setattr(hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
+    monkeypatch.setattr(
+        hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1)
+    )
     file, cache = write(tmp_path, COLOURS), tmp_path / "cache"
     before = open_pool(file, cache=cache)
     (tmp_path / "i/0.bmp").write_bytes((tmp_path / "i/1.bmp").read_bytes())

@@ -1,4 +1,5 @@
-"""Folders as pools: test and validation splits are no training rows, and what is passed over is said."""
+"""Folders as pools: test and validation splits are no training rows, and what is passed over is
+said."""
 
 from __future__ import annotations
 
@@ -41,14 +42,23 @@ def ids(pool: Pool) -> list[str]:
         ),
         (["test/a.jsonl", "val/a.jsonl", "dev/a.jsonl", "eval/a.jsonl"], ["train/a.jsonl"]),
         (["test.jsonl"], ["a.jsonl", "b.json"]),
-        (["val2017.json", "x.test.jsonl", "ocr_eval.json"], ["train2017.json", "contest.json", "x.train.jsonl"]),
+        (
+            ["val2017.json", "x.test.jsonl", "ocr_eval.json"],
+            ["train2017.json", "contest.json", "x.train.jsonl"],
+        ),
         (["x/validation/0000.jsonl"], ["x/train/0000.jsonl", "y/train_val.jsonl"]),
     ],
 )
-def test_held_out_splits_are_not_read_and_said(held_out: list[str], taken: list[str], tmp_path: Path) -> None:
+def test_held_out_splits_are_not_read_and_said(
+    held_out: list[str], taken: list[str], tmp_path: Path
+) -> None:
     pool = open_pool(write(tmp_path / "d", *held_out, *taken))
     assert sorted(ids(pool)) == sorted(taken)
-    assert len(pool.notes) == 1 and all(name in pool.notes[0] for name in held_out) and "not read" in pool.notes[0]
+    assert (
+        len(pool.notes) == 1
+        and all(name in pool.notes[0] for name in held_out)
+        and "not read" in pool.notes[0]
+    )
     for name in held_out:
         alone = open_pool(tmp_path / "d" / name)
         assert ids(alone) == [name] and not alone.notes
@@ -56,7 +66,13 @@ def test_held_out_splits_are_not_read_and_said(held_out: list[str], taken: list[
 
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_the_splits_that_a_data_set_card_declares(start: str, tmp_path: Path) -> None:
-    folder = write(tmp_path / "d", "data/one.jsonl", "data/two.jsonl", "data/dev-tools.jsonl", "data/other.jsonl")
+    folder = write(
+        tmp_path / "d",
+        "data/one.jsonl",
+        "data/two.jsonl",
+        "data/dev-tools.jsonl",
+        "data/other.jsonl",
+    )
     card = """---
 configs:
 - config_name: default
@@ -71,36 +87,60 @@ configs:
     pool = open_pool(folder)
     assert ids(pool) == ["data/dev-tools.jsonl", "data/one.jsonl", "data/other.jsonl"]
     assert "data/two.jsonl is a test or validation split" in pool.notes[0]
-    for broken in ("---\nconfigs: [[[\n---\n", "---\nconfigs: 3\n---\n", "---\n- a\n---\n", "# none"):
+    for broken in (
+        "---\nconfigs: [[[\n---\n",
+        "---\nconfigs: 3\n---\n",
+        "---\n- a\n---\n",
+        "# none",
+    ):
         (folder / "README.md").write_text(broken)
         assert ids(open_pool(folder)) == ["data/one.jsonl", "data/other.jsonl", "data/two.jsonl"]
 
 
 def test_names_that_only_look_like_a_split() -> None:
-    assert [split_of(n) for n in ("latest.json", "contest/a.json", "evaluate.json", "unit_test_cases.jsonl")] == [
-        ""
-    ] * 4
+    assert [
+        split_of(n)
+        for n in ("latest.json", "contest/a.json", "evaluate.json", "unit_test_cases.jsonl")
+    ] == [""] * 4
     assert split_of("train_test.json") == "train"
 
 
-def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, "test/a.jsonl", "test/b.jsonl", "train/a.jsonl")
     assert len(open_pool(tmp_path / "test")) == 2
     only = open_pool(write(tmp_path / "only", "test-0.jsonl", "val.json"))
     assert len(only) == 2 and "nothing but test or validation splits" in only.notes[0]
     everything = open_pool(f"{tmp_path}/*/a.jsonl")
-    assert len(everything) == 2 and "because the pattern names them: test/a.jsonl" in everything.notes[0]
+    assert (
+        len(everything) == 2
+        and "because the pattern names them: test/a.jsonl" in everything.notes[0]
+    )
     assert not open_pool(f"{tmp_path}/test/*.jsonl").notes
 
 
 def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     folder = write(
-        tmp_path / "d", "a.jsonl", "c.jsonl.zst", "d.csv", "e.json.zip", "README.md", "LICENSE", "x.png", ".x.csv"
+        tmp_path / "d",
+        "a.jsonl",
+        "c.jsonl.zst",
+        "d.csv",
+        "e.json.zip",
+        "README.md",
+        "LICENSE",
+        "x.png",
+        ".x.csv",
     )
     pool = open_pool(folder)
-    assert pool.notes == (f"{folder}: files of other kinds were passed over: c.jsonl.zst, d.csv, e.json.zip.",)
+    assert pool.notes == (
+        (f"{folder}: files of other kinds were passed over: c.jsonl.zst, d.csv, e.json.zip."),
+    )
     many = write(
-        tmp_path / "many", "in/a.jsonl", *(f"in/{i}.csv" for i in range(9)), *(f"in/{i}.npz" for i in range(2))
+        tmp_path / "many",
+        "in/a.jsonl",
+        *(f"in/{i}.csv" for i in range(9)),
+        *(f"in/{i}.npz" for i in range(2)),
     )
     assert "passed over: .csv (9), .npz (2)" in open_pool(many).notes[0]
     with pytest.raises(PoolError, match=r"It holds a\.csv, b\.zip: unpack or convert them"):
@@ -134,7 +174,7 @@ def test_entries_of_a_dataset_info_that_look_held_out(tmp_path: Path) -> None:
     assert not open_pool(f"{tmp_path}/dataset_info.json#mine_test").notes
 
 
-# ------------------------------------------------------------------------------------------------ folders of `datasets`
+# ---------------------------------------------------------------------------- folders of `datasets`
 
 
 def rows(name: str, count: int) -> list[dict[str, object]]:
@@ -145,10 +185,15 @@ def rows(name: str, count: int) -> list[dict[str, object]]:
 def test_saved_data_sets_name_the_splits_that_are_not_read(tmp_path: Path) -> None:
     import datasets
 
-    both = datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 2)) for s in ("train", "validation", "test")})
+    both = datasets.DatasetDict(
+        {s: datasets.Dataset.from_list(rows(s, 2)) for s in ("train", "validation", "test")}
+    )
     both.save_to_disk(str(tmp_path / "saved"))
     pool = open_pool(tmp_path / "saved")
-    assert ids(pool) == ["train0", "train1"] and "train is read and validation, test not" in pool.notes[0]
+    assert (
+        ids(pool) == ["train0", "train1"]
+        and "train is read and validation, test not" in pool.notes[0]
+    )
     assert not open_pool(tmp_path / "saved/test").notes
     assert ids(open_pool(tmp_path)) == ["train0", "train1"]  # found below, as one data set
 
@@ -158,9 +203,13 @@ def test_the_training_split_of_a_saved_data_set(tmp_path: Path) -> None:
 
     for number, names in enumerate((("train_sft", "test_sft"), ("training", "dev"))):
         folder = tmp_path / str(number)
-        datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 1)) for s in names}).save_to_disk(str(folder))
+        datasets.DatasetDict(
+            {s: datasets.Dataset.from_list(rows(s, 1)) for s in names}
+        ).save_to_disk(str(folder))
         assert ids(open_pool(folder)) == [f"{names[0]}0"]
-    both = datasets.DatasetDict({s: datasets.Dataset.from_list(rows(s, 1)) for s in ("train_a", "train_b")})
+    both = datasets.DatasetDict(
+        {s: datasets.Dataset.from_list(rows(s, 1)) for s in ("train_a", "train_b")}
+    )
     both.save_to_disk(str(tmp_path / "both"))
     with pytest.raises(PoolError, match=r"holds the splits train_a, train_b\. Give one of them"):
         open_pool(tmp_path / "both")
@@ -176,7 +225,9 @@ def test_a_folder_of_the_datasets_cache(splits: tuple[str, ...], tmp_path: Path)
     loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
     folder = Path(loaded[splits[0]].cache_files[0]["filename"]).parent
     assert (folder / "dataset_info.json").exists()
-    (folder / "cache-0123456789abcdef.arrow").write_bytes((folder / f"json-{splits[0]}.arrow").read_bytes())
+    (folder / "cache-0123456789abcdef.arrow").write_bytes(
+        (folder / f"json-{splits[0]}.arrow").read_bytes()
+    )
     taken = "train" if "train" in splits else splits[0]
     for place in (folder, tmp_path / "cache"):
         pool = open_pool(place)

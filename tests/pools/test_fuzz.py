@@ -1,4 +1,5 @@
-"""Mutated files of every format: an answer or a PoolError, never a traceback, and bad rows are counted, not lost."""
+"""Mutated files of every format: an answer or a PoolError, never a traceback, and bad rows are
+counted, not lost."""
 
 from __future__ import annotations
 
@@ -33,19 +34,27 @@ FILES = {
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("originals")
     images = make_images(folder / "images")
-    rows = [{"id": i, "image": "a.png", "meta": {"x": [i]}, "conversations": TURNS} for i in range(4)]
+    rows = [
+        {"id": i, "image": "a.png", "meta": {"x": [i]}, "conversations": TURNS} for i in range(4)
+    ]
     (folder / "start.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pool = open_pool(folder / "start.jsonl", images)
     for name, (format, options) in FILES.items():
         export(pool, range(4), folder / name, format, options)
-    (folder / "mix.yaml").write_text("datasets:\n  - {json_path: p.json, sampling_strategy: 'first:50%'}\n")
-    (folder / "dataset_info.json").write_text('{"mine": {"file_name": "p.json", "formatting": "sharegpt"}}')
+    (folder / "mix.yaml").write_text(
+        "datasets:\n  - {json_path: p.json, sampling_strategy: 'first:50%'}\n"
+    )
+    (folder / "dataset_info.json").write_text(
+        '{"mine": {"file_name": "p.json", "formatting": "sharegpt"}}'
+    )
     return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
 
 
 MUTATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["flip", "cut", "drop", "insert", "repeat"]), st.integers(0, 2**30), st.binary(max_size=12)
+        st.sampled_from(["flip", "cut", "drop", "insert", "repeat"]),
+        st.integers(0, 2**30),
+        st.binary(max_size=12),
     ),
     min_size=1,
     max_size=4,
@@ -88,7 +97,9 @@ def use(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [*FILES, "mix.yaml", "dataset_info.json"])
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(mutations=MUTATIONS)
 def test_damaged_files(
@@ -150,7 +161,9 @@ JSON = st.recursive(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     records=st.lists(JSON, min_size=1, max_size=5),
@@ -167,7 +180,9 @@ def test_any_json_under_any_format(
     except PoolError:
         return
     samples = pool.samples(range(len(pool)))
-    assert len(samples) == len(records) + 1 and [s.digest for s in samples] == digests_to_bytes(pool.digest)
+    assert len(samples) == len(records) + 1 and [s.digest for s in samples] == digests_to_bytes(
+        pool.digest
+    )
     readable = [r for r in range(len(pool)) if not pool.unreadable[r]]
     out = file.with_suffix(".out.jsonl")
     export(pool, readable, out, "swift")

@@ -18,7 +18,10 @@ def made(folder: Path, *names: str) -> Path:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        turns = [{"from": "human", "value": f"What is in {name}?"}, {"from": "gpt", "value": "Rows."}]
+        turns = [
+            {"from": "human", "value": f"What is in {name}?"},
+            {"from": "gpt", "value": "Rows."},
+        ]
         path.write_text(json.dumps({"id": name, "conversations": turns}) + "\n")
     return folder
 
@@ -26,7 +29,11 @@ def made(folder: Path, *names: str) -> Path:
 @pytest.mark.parametrize(
     ("names", "wanted", "expected"),
     [
-        (["data/train-0.jsonl", "data/test-0.jsonl", "data/validation-0.jsonl"], TEST, ["data/test-0.jsonl"]),
+        (
+            ["data/train-0.jsonl", "data/test-0.jsonl", "data/validation-0.jsonl"],
+            TEST,
+            ["data/test-0.jsonl"],
+        ),
         (["train.jsonl", "val.jsonl"], TEST, ["val.jsonl"]),
         (
             ["coco/train/a.jsonl", "coco/test/a.jsonl", "gqa/test/a.jsonl"],
@@ -52,7 +59,16 @@ def test_leaks_are_looked_for_in_the_test_split(tmp_path: Path) -> None:
     repo = made(tmp_path / "repo", "train.jsonl", "test.jsonl")
     pool = tmp_path / "pool.jsonl"
     pool.write_text((repo / "test.jsonl").read_text() + (repo / "train.jsonl").read_text())
-    words = ["doctor", str(pool), "--eval", str(repo), "--json", "--no-near", "--store", str(tmp_path / "s")]
+    words = [
+        "doctor",
+        str(pool),
+        "--eval",
+        str(repo),
+        "--json",
+        "--no-near",
+        "--store",
+        str(tmp_path / "s"),
+    ]
     out = CliRunner().invoke(app, words)
     leak = next(f for f in json.loads(out.stdout)["findings"] if f["kind"] == "eval-leak")
     assert leak["rows"] == 1 and leak["examples"][0]["id"] == "test.jsonl"

@@ -1,4 +1,5 @@
-"""Which image formats are opened: an allow-list by content; everything else is named, and nothing else is started."""
+"""Which image formats are opened: an allow-list by content; everything else is named, and nothing
+else is started."""
 
 from __future__ import annotations
 
@@ -43,7 +44,10 @@ def rows(names: list[Any]) -> list[dict[str, Any]]:
         {
             "id": str(i),
             "image": name,
-            "conversations": [{"from": "human", "value": f"<image>\nQ{i}"}, {"from": "gpt", "value": f"A{i}"}],
+            "conversations": [
+                {"from": "human", "value": f"<image>\nQ{i}"},
+                {"from": "gpt", "value": f"A{i}"},
+            ],
         }
         for i, name in enumerate(names)
     ]
@@ -60,7 +64,10 @@ def pool_of(folder: Path, files: dict[str, bytes], paths: list[Any] | None = Non
 
 
 def found(pool: Any) -> dict[str, list[str]]:
-    return {f.kind: [e.detail for e in f.examples] for f in examine(pool, near=False, workers=1).findings}
+    return {
+        f.kind: [e.detail for e in f.examples]
+        for f in examine(pool, near=False, workers=1).findings
+    }
 
 
 SAVED = [f for f in FORMATS if f not in ("AVIF", "JPEG2000")] + [
@@ -75,7 +82,10 @@ def test_each_format_of_the_list_is_read_whatever_the_name(form: str, tmp_path: 
     assert fits(form, extension(content))
     assert image_of(base64.b64encode(content).decode()) == content
     pool = pool_of(tmp_path, {"a.xyz": content, f"b.{extension(content)}": content})
-    assert [k for k in found(pool) if k != "palette-image"] == ["image-extension", "duplicate-image"]
+    assert [k for k in found(pool) if k != "palette-image"] == [
+        "image-extension",
+        "duplicate-image",
+    ]
 
 
 def test_several_images_in_one_file_are_read_by_their_first(tmp_path: Path) -> None:
@@ -88,9 +98,13 @@ def test_several_images_in_one_file_are_read_by_their_first(tmp_path: Path) -> N
     assert "image-extension" not in found(pool_of(tmp_path, {"phone.jpg": out.getvalue()}))
 
 
-@pytest.mark.parametrize("form", ["EPS", "PDF", "PCX", "TGA", "SGI", "MSP", "XBM", "DDS", "ICNS", "BLP", "SPIDER"])
+@pytest.mark.parametrize(
+    "form", ["EPS", "PDF", "PCX", "TGA", "SGI", "MSP", "XBM", "DDS", "ICNS", "BLP", "SPIDER"]
+)
 def test_other_formats_that_pillow_reads_are_refused(form: str) -> None:
-    image = Image.new({"MSP": "1", "XBM": "1", "SPIDER": "F", "BLP": "P"}.get(form, "RGB"), (32, 32))
+    image = Image.new(
+        {"MSP": "1", "XBM": "1", "SPIDER": "F", "BLP": "P"}.get(form, "RGB"), (32, 32)
+    )
     out = io.BytesIO()
     image.save(out, form)
     with pytest.raises(ImageError, match="not an image that is read here") as told:
@@ -99,7 +113,8 @@ def test_other_formats_that_pillow_reads_are_refused(form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 32, 90) + bytes(20)]
+    "start",
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 32, 90) + bytes(20)],
 )
 def test_postscript_starts_no_program(start: bytes, tmp_path: Path) -> None:
     body = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
@@ -120,9 +135,14 @@ def test_postscript_starts_no_program(start: bytes, tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "evil.png")], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code, str(tmp_path / "evil.png")],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
-    assert "PostScript" in done.stdout and done.stdout.endswith("False\n"), done.stdout + done.stderr
+    assert "PostScript" in done.stdout and done.stdout.endswith("False\n"), (
+        done.stdout + done.stderr
+    )
     assert not (tmp_path / "started").exists()
 
 
@@ -148,7 +168,9 @@ def test_damage_behind_the_first_frame_costs_no_image(form: str, tmp_path: Path)
 
 def test_images_are_opened_in_one_place_only() -> None:
     source = Path(__file__).parents[2] / "src" / "thresher"
-    assert [f.name for f in source.rglob("*.py") if "Image.open(" in f.read_text(encoding="utf-8")] == []
+    assert [
+        f.name for f in source.rglob("*.py") if "Image.open(" in f.read_text(encoding="utf-8")
+    ] == []
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
@@ -167,11 +189,17 @@ def test_a_codec_that_pillow_lacks_is_named(form: str, monkeypatch: pytest.Monke
 
 
 FOREIGN = {
-    "lfs.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+    "lfs.jpg": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+        "git lfs pull",
+    ),
     "annex.jpg": (b"/annex/objects/MD5E-s12--abc.jpg\n", "git annex get"),
     "a.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
     "b.jpg": (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + bytes(40), "HEIC"),
-    "c.svg": (b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    "c.svg": (
+        b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "an SVG drawing",
+    ),
     "d.png": (b"\xef\xbb\xbf  <svg width='4'></svg>", "an SVG drawing"),
     "e.jpg": (b"<!DOCTYPE html><html><body>403</body></html>", "an HTML page"),
     "f.jpg": (b"\r\n<html lang=en><head><title>Not found", "an HTML page"),
@@ -197,20 +225,30 @@ def test_what_is_no_image_is_named_with_the_way_out(tmp_path: Path) -> None:
 
 def test_the_kind_of_a_finding_is_not_read_from_a_path(tmp_path: Path) -> None:
     cut = picture("JPEG", (64, 64))[:900]
-    places = ("pixels/a.jpg", "empty file/b.jpg", "not an image/c.jpg", "no such image/d.jpg", "unsafe-path/e.jpg")
+    places = (
+        "pixels/a.jpg",
+        "empty file/b.jpg",
+        "not an image/c.jpg",
+        "no such image/d.jpg",
+        "unsafe-path/e.jpg",
+    )
     pool = pool_of(tmp_path, {name: cut + bytes([i]) for i, name in enumerate(places)})
     assert list(found(pool)) == ["broken-image"]
 
 
 def png_header(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("size", "words"), [((9_600, 10_000), "broken image"), ((20_000, 9_000), "pixels, more than")])
+@pytest.mark.parametrize(
+    ("size", "words"), [((9_600, 10_000), "broken image"), ((20_000, 9_000), "pixels, more than")]
+)
 def test_large_images_give_no_warning_of_pillow(size: tuple[int, int], words: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -218,7 +256,7 @@ def test_large_images_give_no_warning_of_pillow(size: tuple[int, int], words: st
             decode(io.BytesIO(png_header(*size)), "x")
 
 
-# ------------------------------------------------------------------------------------------------ base64
+# ------------------------------------------------------------------------------------------- base64
 
 
 def wrapped(text: str) -> str:
@@ -228,7 +266,13 @@ def wrapped(text: str) -> str:
 def test_base64_without_data_is_an_image(tmp_path: Path) -> None:
     jpeg, png = picture("JPEG"), picture("PNG", (20, 20))
     text = base64.b64encode(jpeg).decode()
-    spellings = [text, wrapped(text), text.rstrip("="), base64.urlsafe_b64encode(png).decode(), {"bytes": text}]
+    spellings = [
+        text,
+        wrapped(text),
+        text.rstrip("="),
+        base64.urlsafe_b64encode(png).decode(),
+        {"bytes": text},
+    ]
     pool = pool_of(tmp_path, {}, [*spellings, [text, "a.png"]])
     assert not pool.index.embedded.all() and pool.index.embedded.sum() == 2
     assert [s.images[0].data for s in pool.samples(range(5))] == [jpeg, jpeg, jpeg, png, jpeg]
@@ -242,7 +286,8 @@ def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> N
         0: "bad-image: an image is base64 text that cannot be decoded instead of a path",
         1: "bad-image: an image is base64 text that cannot be decoded instead of a path",
     }
-    assert image_of("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"  # a path like any other
+    # a path like any other
+    assert image_of("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"
 
 
 def test_base64_of_something_else_is_no_path(tmp_path: Path) -> None:
@@ -251,10 +296,13 @@ def test_base64_of_something_else_is_no_path(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, {}, [heic, svg, heic[:700] + "*"])
     details = found(pool)
     assert [d.partition(": ")[2] for d in details["not-an-image"]] == [
-        "not an image that is read here: a HEIC image (as iPhones write them): convert it to PNG or JPEG",
+        "not an image that is read here: a HEIC image (as iPhones write them): convert it to PNG "
+        "or JPEG",
         "not an image that is read here: an SVG drawing: draw it as PNG",
     ]
-    assert details["bad-image"] == ["an image is base64 text that cannot be decoded instead of a path"]
+    assert details["bad-image"] == [
+        ("an image is base64 text that cannot be decoded instead of a path")
+    ]
     long = "/".join(["folder-with-a-long-name"] * 40) + "/image.jpg"
     assert image_of(long) == long
 
@@ -267,7 +315,7 @@ def test_hostile_base64_takes_no_time() -> None:
         assert time.process_time() - began < 30
 
 
-# ------------------------------------------------------------------------------------------------ spelling of paths
+# -------------------------------------------------------------------------------- spelling of paths
 
 
 @pytest.mark.parametrize(
@@ -276,13 +324,26 @@ def test_hostile_base64_takes_no_time() -> None:
         ("img/Photo A.JPG", "img/photo a.jpg", "upper and lower case differ"),
         ("Img/sub/x.png", "img\\sub\\x.png", "separator is / .*upper and lower case differ"),
         ("img/Photo A.jpg", "img/Photo%20A.jpg", "percent-encoded"),
-        ("img/caf\N{LATIN SMALL LETTER E WITH ACUTE}.jpg", "img/cafe\N{COMBINING ACUTE ACCENT}.jpg", "NFC or NFD"),
-        ("img/cafe\N{COMBINING ACUTE ACCENT}.jpg", "img/caf\N{LATIN SMALL LETTER E WITH ACUTE}.jpg", "NFC or NFD"),
+        (
+            "img/caf\N{LATIN SMALL LETTER E WITH ACUTE}.jpg",
+            "img/cafe\N{COMBINING ACUTE ACCENT}.jpg",
+            "NFC or NFD",
+        ),
+        (
+            "img/cafe\N{COMBINING ACUTE ACCENT}.jpg",
+            "img/caf\N{LATIN SMALL LETTER E WITH ACUTE}.jpg",
+            "NFC or NFD",
+        ),
         ("img/a.jpg", " img/a.jpg ", "spaces around"),
     ],
 )
-def test_a_file_under_another_spelling_is_named(real: str, given: str, words: str, tmp_path: Path) -> None:
-    if unicodedata.normalize("NFC", real) != unicodedata.normalize("NFD", real) and sys.platform == "darwin":
+def test_a_file_under_another_spelling_is_named(
+    real: str, given: str, words: str, tmp_path: Path
+) -> None:
+    if (
+        unicodedata.normalize("NFC", real) != unicodedata.normalize("NFD", real)
+        and sys.platform == "darwin"
+    ):
         pytest.skip("this file system takes both forms for one")
     pool = pool_of(tmp_path, {real: picture("JPEG")}, [given, "img/none.jpg"])
     details = found(pool)["missing-image"]
@@ -291,11 +352,17 @@ def test_a_file_under_another_spelling_is_named(real: str, given: str, words: st
 
     assert re.search(words, details[0]) and "the file is there as" in details[0]
     notes = examine(pool, near=False, workers=1).notes
-    assert notes[0].startswith("1 of 2 missing images are there under another spelling") and len(notes) == 1
-    assert "the file is there as" in pool.missing_image([0])[0] and "there as" not in pool.missing_image([1])[0]
+    assert (
+        notes[0].startswith("1 of 2 missing images are there under another spelling")
+        and len(notes) == 1
+    )
+    assert (
+        "the file is there as" in pool.missing_image([0])[0]
+        and "there as" not in pool.missing_image([1])[0]
+    )
 
 
-# ------------------------------------------------------------------------------------------------ reported cases
+# ----------------------------------------------------------------------------------- reported cases
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the reported cases are not in this checkout")
@@ -306,6 +373,11 @@ def test_reported_cases() -> None:
     assert kinds == {"broken-image": 2, "image-extension": 4, "duplicate-image": 1}
     case = CASES / "26-odd-image-files"
     odd = open_pool(case / "pool.json", case / "images")
-    assert {f.kind: f.rows for f in examine(odd, near=False, workers=1).findings}["not-an-image"] == 4
+    assert {f.kind: f.rows for f in examine(odd, near=False, workers=1).findings}[
+        "not-an-image"
+    ] == 4
     for name in ("pool.json", "m.jsonl", "b64.parquet"):
-        assert examine(open_pool(CASES / "27-base64-without-data" / name), near=False, workers=1).lost == 0
+        assert (
+            examine(open_pool(CASES / "27-base64-without-data" / name), near=False, workers=1).lost
+            == 0
+        )

@@ -31,7 +31,7 @@ def pixel(image: Image.Image, form: str = "PNG", at=(0, 0), **options):
     return rgb.getpixel(at)
 
 
-# ------------------------------------------------------------------------------------------------ modes
+# -------------------------------------------------------------------------------------------- modes
 
 
 def test_rgb_grey_and_bilevel():
@@ -71,7 +71,9 @@ def test_sixteen_bits_are_scaled_not_cut_off():
 
 
 def test_float_and_32_bit_tiff():
-    assert pixel(Image.fromarray(np.array([[0.0, 1.0], [0.5, 0.0]], np.float32)), "TIFF", at=(1, 0)) == (255, 255, 255)
+    assert pixel(
+        Image.fromarray(np.array([[0.0, 1.0], [0.5, 0.0]], np.float32)), "TIFF", at=(1, 0)
+    ) == (255, 255, 255)
     assert pixel(Image.fromarray(np.full((2, 2), 200, np.int32)), "TIFF") == (200, 200, 200)
 
 
@@ -97,7 +99,9 @@ def test_exif_rotation(orientation):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_cost_the_image():
-    content = encoded(Image.new("RGB", (4, 4), (10, 20, 30)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff").getvalue()
+    content = encoded(
+        Image.new("RGB", (4, 4), (10, 20, 30)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"
+    ).getvalue()
     assert decode(io.BytesIO(content), "x")[0].size == (4, 4)
 
 
@@ -105,12 +109,14 @@ def test_one_pixel():
     assert pixel(Image.new("RGB", (1, 1), (1, 2, 3))) == (1, 2, 3)
 
 
-# ------------------------------------------------------------------------------------------------ bad files
+# ---------------------------------------------------------------------------------------- bad files
 
 
 def png_header(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -121,7 +127,8 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
-    ("width", "height"), [(20_000, 20_000), (12_000, 9_000), (2**31 - 1, 2**31 - 1), (MAX_PIXELS + 1, 1)]
+    ("width", "height"),
+    [(20_000, 20_000), (12_000, 9_000), (2**31 - 1, 2**31 - 1), (MAX_PIXELS + 1, 1)],
 )
 def test_bombs_are_refused_from_their_header(width, height):
     with pytest.raises(ImageError, match="pixels"):
@@ -174,7 +181,7 @@ def test_flipped_bytes_never_raise_anything_else():
                 continue
 
 
-# ------------------------------------------------------------------------------------------------ paths
+# -------------------------------------------------------------------------------------------- paths
 
 
 @pytest.fixture
@@ -193,7 +200,9 @@ def read(world: Path, path: str, size: int | None = None):
     return load(folder, ImageRef(path, size=size, trusted=True))
 
 
-@pytest.mark.parametrize("path", ["ok.png", "./ok.png", "deep/ok.png", "deep//ok.png", "deep/./ok.png"])
+@pytest.mark.parametrize(
+    "path", ["ok.png", "./ok.png", "deep/ok.png", "deep//ok.png", "deep/./ok.png"]
+)
 def test_paths_inside_are_read(world, path):
     assert read(world, path).getpixel((0, 0)) == (9, 9, 9)
 
@@ -279,7 +288,8 @@ def test_links_inside_the_folder_and_a_linked_folder_work(world):
     assert read(world, "alias.png")
     (world / "linked").symlink_to(world / "images")
     assert load(
-        os.path.realpath(world / "linked"), ImageRef("ok.png", size=(world / "secret.png").stat().st_size, trusted=True)
+        os.path.realpath(world / "linked"),
+        ImageRef("ok.png", size=(world / "secret.png").stat().st_size, trusted=True),
     )
 
 

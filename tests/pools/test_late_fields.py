@@ -51,7 +51,9 @@ def save(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> Path:
-    data = pa.Table.from_pylist(rows, pa.schema({k: _kind(rows, k) for k in {k: 0 for r in rows for k in r}}))
+    data = pa.Table.from_pylist(
+        rows, pa.schema({k: _kind(rows, k) for k in {k: 0 for r in rows for k in r}})
+    )
     if path.suffix == ".parquet":
         pq.write_table(data, path, row_group_size=50)
     else:
@@ -71,7 +73,9 @@ def said(pool: Pool) -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_row_is_the_same_first_and_last_and_alone(tmp_path: Path, kind: str, late: str, suffix: str) -> None:
+def test_a_row_is_the_same_first_and_last_and_alone(
+    tmp_path: Path, kind: str, late: str, suffix: str
+) -> None:
     rows = [PLAIN[kind](i) for i in range(EARLY)]
     special = [LATE[late](PLAIN[kind](i), i) for i in range(EARLY, EARLY + 3)]
     last = said(open_pool(save(tmp_path / f"last{suffix}", rows + special)))
@@ -83,7 +87,9 @@ def test_a_row_is_the_same_first_and_last_and_alone(tmp_path: Path, kind: str, l
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", ["llava", "messages"])
-def test_a_column_that_is_empty_at_first_counts_in_tables_too(tmp_path: Path, suffix: str, kind: str) -> None:
+def test_a_column_that_is_empty_at_first_counts_in_tables_too(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
     rows = [PLAIN[kind](i) for i in range(40)]
     special = [{**PLAIN[kind](i), "system": f"Be brief {i}."} for i in range(40, 43)]
     last = open_pool(table(tmp_path / f"last{suffix}", rows + special))
@@ -91,7 +97,9 @@ def test_a_column_that_is_empty_at_first_counts_in_tables_too(tmp_path: Path, su
     assert said(last) == said(first)
     assert [s.turns[0].role for s in last.samples(range(40, 43))] == ["system"] * 3
     exporters.export(last, range(43), tmp_path / "x.json", "sharegpt")
-    assert sum("Be brief" in json.dumps(r) for r in json.loads((tmp_path / "x.json").read_text())) == 3
+    assert (
+        sum("Be brief" in json.dumps(r) for r in json.loads((tmp_path / "x.json").read_text())) == 3
+    )
 
 
 def test_the_given_case(tmp_path: Path) -> None:
@@ -104,5 +112,7 @@ def test_the_given_case(tmp_path: Path) -> None:
         assert sum(s.turns[0].role == "system" for s in pool.samples(range(len(pool)))) == n
         for format in ("llamafactory", "sharegpt", "messages"):
             exporters.export(pool, range(len(pool)), tmp_path / f"{format}.json", format)
-            again = open_pool(tmp_path / f"{format}.json", CASE / "images" if pool is late else None)
+            again = open_pool(
+                tmp_path / f"{format}.json", CASE / "images" if pool is late else None
+            )
             assert sum(s.turns[0].role == "system" for s in again.samples(range(len(again)))) == n

@@ -28,7 +28,9 @@ def test_plain_row():
     assert p == Parsed(["user", "assistant"], ["<image>\nQ", "A"], ["a.jpg"], "", "", 0, False)
 
 
-@pytest.mark.parametrize("extra", [{}, {"image": None}, {"image": ""}, {"image": []}, {"image": [""]}, {"images": []}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"image": None}, {"image": ""}, {"image": []}, {"image": [""]}, {"images": []}]
+)
 def test_text_only(extra):
     p = read({"conversations": QA, **extra})
     assert (p.images, p.problem, p.flags, p.texts) == ([], "", 0, ["Q", "A"])
@@ -36,17 +38,36 @@ def test_text_only(extra):
 
 def test_text_is_kept_exactly():
     odd = " \t<image>\r\nQ\x00 \n\n"
-    assert read({"image": "a", "conversations": turns(("human", odd), ("gpt", " A\n"))}).texts == [odd, " A\n"]
+    assert read({"image": "a", "conversations": turns(("human", odd), ("gpt", " A\n"))}).texts == [
+        odd,
+        " A\n",
+    ]
 
 
 def test_roles():
-    p = read({"conversations": turns(("system", "S"), ("user", "Q"), ("assistant", "A"), ("human", "Q"), ("gpt", "A"))})
-    assert p.roles == ["system", "user", "assistant", "user", "assistant"] and not p.problem and not p.flags
+    p = read(
+        {
+            "conversations": turns(
+                ("system", "S"), ("user", "Q"), ("assistant", "A"), ("human", "Q"), ("gpt", "A")
+            )
+        }
+    )
+    assert (
+        p.roles == ["system", "user", "assistant", "user", "assistant"]
+        and not p.problem
+        and not p.flags
+    )
 
 
 def test_missing_placeholder_is_put_before_the_first_question_and_said():
-    p = read({"image": ["a", "b"], "conversations": turns(("system", "S"), ("human", "Q"), ("gpt", "A"))})
-    assert p.texts == ["S", "<image>\n<image>\nQ", "A"] and p.flags == llava.PLACEHOLDER_ADDED and not p.problem
+    p = read(
+        {"image": ["a", "b"], "conversations": turns(("system", "S"), ("human", "Q"), ("gpt", "A"))}
+    )
+    assert (
+        p.texts == ["S", "<image>\n<image>\nQ", "A"]
+        and p.flags == llava.PLACEHOLDER_ADDED
+        and not p.problem
+    )
 
 
 def test_images_key_is_read_too():
@@ -65,9 +86,18 @@ def test_images_key_is_read_too():
         ({"conversations": "Q"}, "unreadable: `conversations` is text"),
         ({"conversations": None}, "unreadable: `conversations` is null"),
         ({"conversations": ["Q", "A"]}, "bad-turn: a turn is text instead of"),
-        ({"conversations": turns(("human", None), ("gpt", "A"))}, "bad-value: a turn's value is null"),
-        ({"conversations": turns(("human", "Q"), ("gpt", 4))}, "bad-value: a turn's value is a number"),
-        ({"conversations": turns(("human", "Q"), ("gpt", True))}, "bad-value: a turn's value is true or false"),
+        (
+            {"conversations": turns(("human", None), ("gpt", "A"))},
+            ("bad-value: a turn's value is null"),
+        ),
+        (
+            {"conversations": turns(("human", "Q"), ("gpt", 4))},
+            ("bad-value: a turn's value is a number"),
+        ),
+        (
+            {"conversations": turns(("human", "Q"), ("gpt", True))},
+            ("bad-value: a turn's value is true or false"),
+        ),
         ({"conversations": turns(("human", "Q"), ("bot", "A"))}, 'unknown-role: "bot"'),
         ({"conversations": turns(("human", "Q"), (None, "A"))}, "unknown-role: null"),
         ({"conversations": turns(("human", "Q"), (["gpt"], "A"))}, 'unknown-role: ["gpt"]'),
@@ -76,7 +106,10 @@ def test_images_key_is_read_too():
         ({"conversations": QA, "image": {"bytes": ""}}, "bad-image: `image` is an object"),
         ({"conversations": IQA, "image": ["a", 5]}, "bad-image: an image is a number"),
         ({"conversations": IQA}, "placeholder-mismatch: 1 <image> but 0 images"),
-        ({"conversations": IQA, "image": ["a", "b"]}, "placeholder-mismatch: 1 <image> but 2 images"),
+        (
+            {"conversations": IQA, "image": ["a", "b"]},
+            ("placeholder-mismatch: 1 <image> but 2 images"),
+        ),
         (
             {"conversations": turns(("human", "<image><image>"), ("gpt", "A")), "image": "a"},
             "placeholder-mismatch: 2 <image> but 1 image",
@@ -85,7 +118,10 @@ def test_images_key_is_read_too():
             {"conversations": turns(("human", "<image>"), ("gpt", "<image>")), "image": "a"},
             "placeholder-mismatch: 2 <image> but 1 image",
         ),
-        ({"conversations": turns(("gpt", "A")), "image": "a"}, "placeholder-mismatch: 0 <image> but 1 image"),
+        (
+            {"conversations": turns(("gpt", "A")), "image": "a"},
+            ("placeholder-mismatch: 0 <image> but 1 image"),
+        ),
         ({"conversations": turns(("human", "Q"), ("gpt", ""))}, "no-answer: every answer is empty"),
         (
             {"conversations": turns(("human", "Q"), ("gpt", " \n"), ("human", "Q"), ("gpt", ""))},
@@ -94,7 +130,11 @@ def test_images_key_is_read_too():
         ({"conversations": turns(("human", "Q"))}, "no-answer: no assistant turn"),
         ({"conversations": turns(("human", "Q\ud800"), ("gpt", "A"))}, "invalid-text: "),
         (
-            {"conversations": turns(("human", "Q"), ("gpt", b"caf\xe9".decode("utf-8", "surrogateescape")))},
+            {
+                "conversations": turns(
+                    ("human", "Q"), ("gpt", b"caf\xe9".decode("utf-8", "surrogateescape"))
+                )
+            },
             "invalid-text: ",
         ),
     ],
@@ -159,12 +199,20 @@ def test_id(record, text):
     assert llava.record_id(record) == text
 
 
-@pytest.mark.parametrize("texts", [["Q", "A"], ["größe 日本", "🎈"], ["\ud800", "\x1f2\x1f"], ["", ""]])
 @pytest.mark.parametrize(
-    "images", [(), (ImageRef("a.jpg", size=3, content="ab" * 32), ImageRef("größe.jpg"), ImageRef(data=b"x"))]
+    "texts", [["Q", "A"], ["größe 日本", "🎈"], ["\ud800", "\x1f2\x1f"], ["", ""]]
+)
+@pytest.mark.parametrize(
+    "images",
+    [
+        (),
+        (ImageRef("a.jpg", size=3, content="ab" * 32), ImageRef("größe.jpg"), ImageRef(data=b"x")),
+    ],
 )
 def test_digest_is_the_digest_of_the_sample(texts, images):
-    sample = Sample("1", tuple(Turn(r, t) for r, t in zip(("user", "assistant"), texts, strict=True)), images)
+    sample = Sample(
+        "1", tuple(Turn(r, t) for r, t in zip(("user", "assistant"), texts, strict=True)), images
+    )
     told = llava.text_digest(["user", "assistant"], texts)
     assert row_digest(told, [i.identity for i in images]) == sample.digest
 

@@ -1,4 +1,5 @@
-"""What a user may type as a pool: folders, patterns, mixtures, several pools with names, addresses."""
+"""What a user may type as a pool: folders, patterns, mixtures, several pools with names,
+addresses."""
 
 from __future__ import annotations
 
@@ -55,7 +56,11 @@ def test_folders_and_patterns(base: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert ids(base) == ["a0", "a1", "a2", "b0", "b1"]
     assert open_pool(base).source_names == ("a", "b") and open_pool(base).format == "mixed"
     assert ids(base.parent) == ["a0", "a1", "a2", "b0", "b1", "c0"]  # no file of its own: all below
-    assert ids(f"{base}/*.json*") == ids(f"{base}/{{a.json,b.jsonl}}") == ["a0", "a1", "a2", "b0", "b1"]
+    assert (
+        ids(f"{base}/*.json*")
+        == ids(f"{base}/{{a.json,b.jsonl}}")
+        == ["a0", "a1", "a2", "b0", "b1"]
+    )
     assert ids(f"{base}/**/*.json") == ["a0", "a1", "a2", "c0"]
     monkeypatch.chdir(base)
     assert ids("*.jsonl") == ["b0", "b1"] and open_pool("*.jsonl").spec == f"{base}/*.jsonl"
@@ -71,7 +76,10 @@ def test_several_pools_with_names(base: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [pool.source_names[s] for s in pool.source] == ["one"] * 3 + ["two"] * 2
     assert ids(["a.json", "b.jsonl"]) == ids("a.json,b.jsonl") == pool.ids(range(5))
     monkeypatch.chdir(base.parent)
-    assert ids(pool.spec) == pool.ids(range(5)) and open_pool(pool.spec).source_names == ("one", "two")
+    assert ids(pool.spec) == pool.ids(range(5)) and open_pool(pool.spec).source_names == (
+        "one",
+        "two",
+    )
     assert not pool.notes
     write(base / "own.json", [{**row, "data_source": "coco"} for row in rows("c0", "c1")])
     write(base / "x,y=z.json", rows("odd"))
@@ -80,9 +88,15 @@ def test_several_pools_with_names(base: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_list_that_names_its_own_folder_is_refused(base: Path) -> None:
     for name in (".", "dataset_info.json", "dataset_info.json#mine", f"../{base.name}"):
-        (base / "dataset_info.json").write_text(json.dumps({"mine": {"file_name": name, "formatting": "sharegpt"}}))
+        (base / "dataset_info.json").write_text(
+            json.dumps({"mine": {"file_name": name, "formatting": "sharegpt"}})
+        )
         for spec in (base, base / "dataset_info.json", f"{base}/dataset_info.json#mine"):
-            with pytest.raises(PoolError, match=r"names itself|does not exist|names no file that is here"):
+            with pytest.raises(
+                PoolError,
+                match=r"names itself|does not exist|names no file that "
+                r"is here",
+            ):
                 open_pool(spec)
     (base / "mix.yaml").write_text("datasets:\n- json_path: " + "x" * 100_000 + "\n")
     with pytest.raises(PoolError, match="is not a path: it has 100,") as told:
@@ -90,7 +104,9 @@ def test_a_list_that_names_its_own_folder_is_refused(base: Path) -> None:
     assert len(str(told.value)) < 600
 
 
-def test_a_name_that_the_user_gives_goes_before_what_the_records_say(base: Path, tmp_path: Path) -> None:
+def test_a_name_that_the_user_gives_goes_before_what_the_records_say(
+    base: Path, tmp_path: Path
+) -> None:
     """Who types a name wants quotas and groups by it; the record keeps its own field."""
 
     def sources(spec: str, **more: object) -> list[str]:
@@ -98,16 +114,26 @@ def test_a_name_that_the_user_gives_goes_before_what_the_records_say(base: Path,
         return [pool.source_names[s] for s in pool.source]
 
     own = base / "own.json"
-    write(own, [{**row, "data_source": source} for row, source in zip(rows("c0", "c1"), ("coco", "vg"), strict=True)])
+    write(
+        own,
+        [
+            {**row, "data_source": source}
+            for row, source in zip(rows("c0", "c1"), ("coco", "vg"), strict=True)
+        ],
+    )
     cache = tmp_path / "cache"
     assert sources(str(own), cache=cache) == ["coco", "vg"]
-    assert sources(f"mine={own}", cache=cache) == ["mine", "mine"]  # not what the cache has of the unnamed
+    # not what the cache has of the unnamed
+    assert sources(f"mine={own}", cache=cache) == ["mine", "mine"]
     assert sources(f"one={base}/a.json,mine={own}") == ["one"] * 3 + ["mine"] * 2
     named = open_pool(f"mine={own}")
     assert [named.record(r)["data_source"] for r in (0, 1)] == ["coco", "vg"]
     assert named.digest.tobytes() == open_pool(own).digest.tobytes()
     mixture = base / "mix.yaml"
-    mixture.write_text("datasets:\n- {json_path: own.json, source: mine, sampling_strategy: 'first:1'}\n- own.json\n")
+    mixture.write_text(
+        "datasets:\n- {json_path: own.json, source: mine, sampling_strategy: 'first:1'}\n- "
+        "own.json\n"
+    )
     assert sources(str(mixture)) == ["mine", "coco", "vg"]
 
 
@@ -117,7 +143,10 @@ def test_combined_samples_are_those_of_the_parts(base: Path, tmp_path: Path) -> 
     for row, digest in enumerate(pool.digest.tolist()):
         assert pool.by_digest(digest).id == f'"{pool.ids([row])[0]}"'
     again = open_pool(base.parent, cache=tmp_path / "cache")
-    assert again.digest.tobytes() == pool.digest.tobytes() and again.order.tolist() == pool.order.tolist()
+    assert (
+        again.digest.tobytes() == pool.digest.tobytes()
+        and again.order.tolist() == pool.order.tolist()
+    )
     assert len(list((tmp_path / "cache").iterdir())) == 1
     write(base / "a.json", rows("a9"))
     assert ids(base.parent, cache=tmp_path / "cache") == ["a9", "b0", "b1", "c0"]
@@ -131,33 +160,51 @@ def test_images_of_several_folders(tmp_path: Path) -> None:
         Image.new("RGB", (2, 2), colour).save(tmp_path / name / "i.png")
     pool = open_pool(f"{tmp_path}/*/p.json")
     assert [s.images[0].path for s in pool.samples([0, 1])] == ["x/i.png", "y/i.png"]
-    assert [pool.load_image(s.images[0]).getpixel((0, 0)) for s in pool.samples([0, 1])] == [(9, 0, 0), (0, 9, 0)]
+    assert [pool.load_image(s.images[0]).getpixel((0, 0)) for s in pool.samples([0, 1])] == [
+        (9, 0, 0),
+        (0, 9, 0),
+    ]
     together = open_pool(f"{tmp_path}/*/p.json", tmp_path / "x")
     assert [s.images[0].path for s in together.samples([0, 1])] == ["i.png", "i.png"]
     spec = {"datasets": [{"path": "x/p.json"}, {"path": "y/p.json", "images": "x", "source": "Y"}]}
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(spec))
     mixed = open_pool(tmp_path / "m.yaml")
-    assert [s.images[0].path for s in mixed.samples([0, 1])] == ["i.png", "i.png"] and "Y" in mixed.source_names
+    assert [s.images[0].path for s in mixed.samples([0, 1])] == [
+        "i.png",
+        "i.png",
+    ] and "Y" in mixed.source_names
 
 
-# ------------------------------------------------------------------------------------------------ mixtures
+# ----------------------------------------------------------------------------------------- mixtures
 
 
 @pytest.mark.parametrize("n", [1, 7, 10, 999])
 @pytest.mark.parametrize("amount", ["10%", "33%", "2.5%", "100%", "0%", "3", "5000"])
 def test_strategies_count_as_llava_next_does(n: int, amount: str) -> None:
-    """Its train.py: ceil(int(percent) * n / 100), or int(number); then a slice from either end, or of a shuffled list."""
-    k = min(n, math.ceil(round(float(amount[:-1]) * n, 6) / 100) if amount.endswith("%") else int(amount))
+    """Its train.py: ceil(int(percent) * n / 100), or int(number); then a slice from either end, or
+    of a shuffled list."""
+    k = min(
+        n,
+        math.ceil(round(float(amount[:-1]) * n, 6) / 100) if amount.endswith("%") else int(amount),
+    )
     assert chosen(f"first:{amount}", n, 0).tolist() == list(range(n))[:k]
     assert chosen(f"end:{amount}", n, 0).tolist() == list(range(n))[n - k :]
     drawn = chosen(f"random:{amount}", n, 0).tolist()
-    assert len(set(drawn)) == len(drawn) == k and drawn == sorted(drawn) and all(0 <= r < n for r in drawn)
+    assert (
+        len(set(drawn)) == len(drawn) == k
+        and drawn == sorted(drawn)
+        and all(0 <= r < n for r in drawn)
+    )
 
 
 def test_random_sampling_follows_the_seed_and_nothing_else() -> None:
     a = chosen("random:20%", 1000, 0, "x").tolist()
     assert a == chosen("random:20%", 1000, 0, "x").tolist()
-    assert a != chosen("random:20%", 1000, 1, "x").tolist() != chosen("random:20%", 1000, 1, "y").tolist()
+    assert (
+        a
+        != chosen("random:20%", 1000, 1, "x").tolist()
+        != chosen("random:20%", 1000, 1, "y").tolist()
+    )
     counts = sum(chosen("random:20%", 100, seed).tolist().count(3) for seed in range(500))
     assert 60 < counts < 140  # each row about one time in five
 
@@ -178,7 +225,9 @@ def test_onevision_mixture(base: Path, tmp_path: Path) -> None:
     file = mixture(base, datasets=entries)
     pool = open_pool(file, cache=tmp_path / "cache")
     got = pool.ids(range(len(pool)))
-    assert got[:9] == ["a0", "a1", "a2", "b0", "b1", "m000", "m001", "m198", "m199"] and len(got) == 29
+    assert (
+        got[:9] == ["a0", "a1", "a2", "b0", "b1", "m000", "m001", "m198", "m199"] and len(got) == 29
+    )
     assert [pool.source_names[s] for s in pool.source[9:]] == ["drawn"] * 20
     assert [s.turns[0].text for s in pool.samples(range(29))] == got
     assert ids(file, cache=tmp_path / "cache") == ids(file) == got
@@ -193,7 +242,11 @@ def test_a_sampled_mixture_names_only_its_own_images_and_sources(tmp_path: Path)
     write(tmp_path / "p.json", records)
     file = mixture(tmp_path, datasets=[{"json_path": "p.json", "sampling_strategy": "end:3"}])
     pool = open_pool(file)
-    assert list(pool.index.image_path) == ["7.png", "8.png", "9.png"] and pool.source_names == ("s7", "s8", "s9")
+    assert list(pool.index.image_path) == ["7.png", "8.png", "9.png"] and pool.source_names == (
+        "s7",
+        "s8",
+        "s9",
+    )
     assert [s.source for s in pool.samples([0, 1, 2])] == ["s7", "s8", "s9"]
 
 
@@ -224,7 +277,7 @@ def test_broken_yaml(base: Path) -> None:
         open_pool(mixture(base, datasets=[]))
 
 
-# ------------------------------------------------------------------------------------------------ addresses
+# ---------------------------------------------------------------------------------------- addresses
 
 
 def test_memory_addresses(tmp_path: Path) -> None:
@@ -241,7 +294,9 @@ def test_memory_addresses(tmp_path: Path) -> None:
         assert pool.load_image(ref).getpixel((0, 0)) == (9, 0, 0)
         assert (
             pool.digest[0]
-            == open_pool(write(tmp_path / "p.json", rows("r", image="sub/i.png")), "memory://bucket/pools").digest[0]
+            == open_pool(
+                write(tmp_path / "p.json", rows("r", image="sub/i.png")), "memory://bucket/pools"
+            ).digest[0]
         )
         assert ids("memory://bucket/pools/*.json*") == ["r", "q0", "q1"]
         assert ids("memory://bucket/pools/p.json", cache=tmp_path / "cache") == ["r"]
@@ -289,13 +344,19 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mixture_that_names_itself_is_refused(base: Path) -> None:
     (base / "one.yaml").write_text("datasets:\n  - json_path: two.yaml\n")
     (base / "two.yaml").write_text("datasets:\n  - json_path: one.yaml\n")
-    with pytest.raises(PoolError, match=r"one\.yaml names itself, or names a file that names it again"):
+    with pytest.raises(
+        PoolError,
+        match=r"one\.yaml names itself, or names a file that names it "
+        r"again",
+    ):
         open_pool(base / "one.yaml")
     (base / "twice.yaml").write_text("datasets:\n  - json_path: a.json\n  - json_path: a.json\n")
     assert len(open_pool(base / "twice.yaml")) == 2 * len(open_pool(base / "a.json"))
 
 
-def test_a_name_in_any_script_and_a_named_path_with_a_comma(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_in_any_script_and_a_named_path_with_a_comma(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(base / "pool, x=1.json", rows("p0"))
     monkeypatch.chdir(base)
     pool = open_pool("fotos ü=a.json,данные=b.jsonl")
@@ -303,7 +364,9 @@ def test_a_name_in_any_script_and_a_named_path_with_a_comma(base: Path, monkeypa
     one = open_pool("mine=pool, x=1.json")
     assert one.source_names == ("mine",) and one.ids([0]) == ["p0"]
     monkeypatch.chdir(base.parent)
-    assert ids(one.spec) == ["p0"] and ids(pool.spec) == ids(base / "a.json") + ids(base / "b.jsonl")
+    assert ids(one.spec) == ["p0"] and ids(pool.spec) == ids(base / "a.json") + ids(
+        base / "b.jsonl"
+    )
 
 
 def test_image_folders_with_nothing_in_common_get_a_way_out(base: Path, tmp_path: Path) -> None:
@@ -312,5 +375,9 @@ def test_image_folders_with_nothing_in_common_get_a_way_out(base: Path, tmp_path
         {"path": str(base / "b.jsonl"), "images": "/usr"},
     ]
     (base / "mix.yaml").write_text(yaml.safe_dump({"datasets": listed}))
-    with pytest.raises(PoolError, match=r"nothing in common .*--absolute-paths` and open those with --images /"):
+    with pytest.raises(
+        PoolError,
+        match=r"nothing in common .*--absolute-paths` and open those "
+        r"with --images /",
+    ):
         open_pool(base / "mix.yaml")

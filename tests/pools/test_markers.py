@@ -1,4 +1,5 @@
-"""Media markers of other tools inside texts: read where the format defines them, else the row's problem."""
+"""Media markers of other tools inside texts: read where the format defines them, else the row's
+problem."""
 
 from __future__ import annotations
 
@@ -36,11 +37,26 @@ READ = {  # question, image field -> text, images
     ),
     "named twice over": ("<img>a.png</img>Q", "a.png", "<image>Q", ["a.png"]),
     "data address": ("<img>data:image/png;base64,QUI=</img>Q", None, "<image>Q", [b"AB"]),
-    "numbered": ("See <image1>, then <image2>.", ["a", "b"], "See <image>, then <image>.", ["a", "b"]),
-    "numbered, other order": ("See <image_2>, then <image_1>.", ["a", "b"], "See <image>, then <image>.", ["b", "a"]),
+    "numbered": (
+        "See <image1>, then <image2>.",
+        ["a", "b"],
+        "See <image>, then <image>.",
+        ["a", "b"],
+    ),
+    "numbered, other order": (
+        "See <image_2>, then <image_1>.",
+        ["a", "b"],
+        "See <image>, then <image>.",
+        ["b", "a"],
+    ),
     "from zero": ("<image_00> <image_01>", ["a", "b"], "<image> <image>", ["a", "b"]),
     "phi": ("<|image_1|>\n<|image_2|>\nQ", ["a", "b"], "<image>\n<image>\nQ", ["a", "b"]),
-    "by name": ("<image_01>\n<image_00>Q", {"<image_00>": "a", "<image_01>": "b"}, "<image>\n<image>Q", ["b", "a"]),
+    "by name": (
+        "<image_01>\n<image_00>Q",
+        {"<image_00>": "a", "<image_01>": "b"},
+        "<image>\n<image>Q",
+        ["b", "a"],
+    ),
     "<|image|>": ("<|image|>Q", "a", "<image>Q", ["a"]),
     "<ImageHere>": ("Q <ImageHere> R", "a", "Q <image> R", ["a"]),
     "<IMAGE>": ("Q\n<IMAGE>", ["a"], "Q\n<image>", ["a"]),
@@ -105,11 +121,18 @@ def test_ordinary_texts_are_left_alone(question: str, fields: dict[str, Any]) ->
 
 def test_objects_of_ms_swift_are_filled() -> None:
     objects = {"ref": ["the cat", "a dog"], "bbox": [[1, 2, 3, 4], [5, 6, 7, 8]]}
-    found = read("<image>Where is <ref-object>?", "<bbox>, <ref-object> at <bbox>", image="a", objects=objects)
+    found = read(
+        "<image>Where is <ref-object>?",
+        "<bbox>, <ref-object> at <bbox>",
+        image="a",
+        objects=objects,
+    )
     assert found.texts == ["<image>Where is the cat?", "[(1,2),(3,4)], a dog at [(5,6),(7,8)]"]
     assert found.flags == llava.GROUNDING_FILLED and not found.problem
     for wrong in ({"ref": ["x"]}, {"bbox": [[1, 2, 3, 4]]}, None, {}, [{"caption": "x"}]):
-        assert read("<image><ref-object> <bbox>", image="a", objects=wrong).problem.startswith("grounding: ")
+        assert read("<image><ref-object> <bbox>", image="a", objects=wrong).problem.startswith(
+            "grounding: "
+        )
     assert read("<image><bbox>", image="a").problem.startswith("grounding: ")
 
 
@@ -124,13 +147,20 @@ def test_rows_that_differ_in_objects_only_are_different(tmp_path: Path) -> None:
     assert len(set(digests_to_bytes(open_pool(tmp_path / "p.jsonl").digest))) == 3
 
 
-@pytest.mark.parametrize("format", ["sharegpt", "llamafactory", "messages", "swift", "llava-jsonl", "llava-json"])
+@pytest.mark.parametrize(
+    "format", ["sharegpt", "llamafactory", "messages", "swift", "llava-jsonl", "llava-json"]
+)
 def test_other_formats_and_our_own_give_the_same_rows(tmp_path: Path, format: str) -> None:
     rows = [
         row("Picture 1: <img>a.png</img>\nQ", id=1),
         row("See <image2>, then <image1>.", id=2, image=["a.png", "b.png"]),
         row("<|image|>Q", id=3, image="b.png"),
-        row("Where is <ref-object>?", "<bbox>", id=4, objects={"ref": ["it"], "bbox": [[1, 2, 3, 4]]}),
+        row(
+            "Where is <ref-object>?",
+            "<bbox>",
+            id=4,
+            objects={"ref": ["it"], "bbox": [[1, 2, 3, 4]]},
+        ),
     ]
     pool_file = tmp_path / "in" / "p.jsonl"
     pool_file.parent.mkdir()

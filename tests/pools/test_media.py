@@ -30,7 +30,10 @@ ROWS = {
     "video struct": lambda i: {"videos": [{"path": f"v{i}.mp4", "fps": 2}], "conversations": TURNS},
     "audio": lambda i: {"audio": f"a{i}.wav", "conversations": TURNS},
     "audios": lambda i: {"audios": [f"a{i}.wav"], "conversations": TURNS},
-    "audio samples": lambda i: {"audio": {"array": [0.0, 0.5, i], "sampling_rate": 16000}, "conversations": TURNS},
+    "audio samples": lambda i: {
+        "audio": {"array": [0.0, 0.5, i], "sampling_rate": 16000},
+        "conversations": TURNS,
+    },
     "video part": lambda i: {"messages": parts("video", f"v{i}.mp4")},
     "audio part": lambda i: {"messages": parts("audio", f"a{i}.wav")},
     "input_audio part": lambda i: {"messages": parts("input_audio", f"data{i}")},
@@ -57,8 +60,11 @@ def test_rows_that_differ_in_other_media_only_are_no_copies(tmp_path: Path, kind
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("how", ["exact", "near"])
-def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(tmp_path: Path, kind: str, how: str) -> None:
-    rows = [ROWS[kind](i) for i in (0, 1, 1)] + [{"conversations": TURNS}] * 2  # the last two are copies
+def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(
+    tmp_path: Path, kind: str, how: str
+) -> None:
+    # the last two are copies
+    rows = [ROWS[kind](i) for i in (0, 1, 1)] + [{"conversations": TURNS}] * 2
     pool = open_pool(write(tmp_path / "p.jsonl", rows))
     everything, nothing = np.ones(5, bool), np.zeros(5, bool)
     result = representatives(pool, how, everything, nothing, Store(tmp_path / "store"))
@@ -67,17 +73,24 @@ def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(tmp_path: Path
 
 
 def test_equal_media_are_equal_rows_and_rows_without_keep_their_digest(tmp_path: Path) -> None:
-    pool = open_pool(write(tmp_path / "p.jsonl", [ROWS["video"](1), ROWS["video"](1), {"conversations": TURNS}]))
+    pool = open_pool(
+        write(tmp_path / "p.jsonl", [ROWS["video"](1), ROWS["video"](1), {"conversations": TURNS}])
+    )
     a, b, plain = digests_to_bytes(pool.digest)
     assert a == b != plain
     assert plain == llava.text_digest(["user", "assistant"], ["Is it red?", "Yes."])
 
 
 def test_audio_is_counted_as_video_is(tmp_path: Path) -> None:
-    pool = open_pool(write(tmp_path / "p.jsonl", [ROWS["audios"](1), ROWS["video"](1), {"conversations": TURNS}]))
+    pool = open_pool(
+        write(tmp_path / "p.jsonl", [ROWS["audios"](1), ROWS["video"](1), {"conversations": TURNS}])
+    )
     assert pool.facts["audio"].tolist() == [True, False, False]
     assert pool.problems[0] == "audio: kept and counted, scored by no model yet"
-    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {"audio": 1, "video": 1}
+    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {
+        "audio": 1,
+        "video": 1,
+    }
 
 
 @pytest.mark.parametrize("name", ["vid.json", "aud.jsonl", "badb64_same.json", "nest_same.jsonl"])
@@ -85,5 +98,7 @@ def test_the_given_case(tmp_path: Path, name: str) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     pool = open_pool(CASE / name)
-    result = representatives(pool, "exact", np.ones(8, bool), np.zeros(8, bool), Store(tmp_path / "store"))
+    result = representatives(
+        pool, "exact", np.ones(8, bool), np.zeros(8, bool), Store(tmp_path / "store")
+    )
     assert result.kept.all() and len(set(digests_to_bytes(pool.digest))) == 8

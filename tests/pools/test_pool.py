@@ -1,4 +1,5 @@
-"""Opening a pool: samples, facts, order, reading bytes back, and a file or folder that changes under it."""
+"""Opening a pool: samples, facts, order, reading bytes back, and a file or folder that changes
+under it."""
 
 from __future__ import annotations
 
@@ -28,7 +29,14 @@ def test_a_small_pool_whole(tiny_pool):
     assert len(pool) == 10 and pool.format == "llava-json" and not pool.problems
     assert pool.ids(range(10)) == ["a0", "a1", "a2", "a3", "4", "5", "a0", "chat", "sys", "u"]
     assert pool.source_names == ("one", "text", "two")
-    assert [pool.source_names[s] for s in pool.source] == ["one"] * 4 + ["two", "text", "two", "two", "one", "text"]
+    assert [pool.source_names[s] for s in pool.source] == ["one"] * 4 + [
+        "two",
+        "text",
+        "two",
+        "two",
+        "one",
+        "text",
+    ]
     samples = pool.samples(range(10))
     for sample, row in zip(samples, rows, strict=True):
         assert [t.text for t in sample.turns] == [t["value"] for t in row["conversations"]]
@@ -39,9 +47,13 @@ def test_a_small_pool_whole(tiny_pool):
     assert facts["images"] == [1, 1, 1, 1, 2, 0, 1, 1, 1, 0]
     assert facts["turns"] == [2, 2, 2, 2, 2, 2, 2, 4, 3, 2]
     assert facts["answer_words"] == [1, 1, 1, 1, 4, 1, 1, 10, 1, 1]
-    assert facts["answer_chars"][7] == len("A grey square.") + len("Yes, quite sure — größer geht’s nicht.")
+    assert facts["answer_chars"][7] == len("A grey square.") + len(
+        "Yes, quite sure — größer geht’s nicht."
+    )
     assert not any(facts["missing_images"]) and not any(facts["video"])
-    assert all(pool.facts[k].dtype == np.int32 for k in ("answer_words", "answer_chars", "turns", "images"))
+    assert all(
+        pool.facts[k].dtype == np.int32 for k in ("answer_words", "answer_chars", "turns", "images")
+    )
 
 
 def test_samples_come_in_the_order_asked_for_and_by_digest(tiny_pool):
@@ -72,19 +84,35 @@ def test_image_folder_defaults_to_the_folder_of_the_file(tiny_pool):
 
 
 def test_shuffled_rows_and_another_layout_give_the_same_ordered_pool(tmp_path, make_row):
-    rows = [make_row(i, None, f"Q {i % 7}", f"A {i % 3}", source=f"s{i % 4}", note=i % 5) for i in range(200)]
-    assert len({json.dumps(r) for r in rows}) == 200 and len({r["conversations"][0]["value"] for r in rows}) == 7
+    rows = [
+        make_row(i, None, f"Q {i % 7}", f"A {i % 3}", source=f"s{i % 4}", note=i % 5)
+        for i in range(200)
+    ]
+    assert (
+        len({json.dumps(r) for r in rows}) == 200
+        and len({r["conversations"][0]["value"] for r in rows}) == 7
+    )
     shuffled = rows.copy()
     random.Random(3).shuffle(shuffled)
     a = open_pool(save(tmp_path / "a.json", rows))
-    b = open_pool(save(tmp_path / "b.jsonl", [dict(reversed(r.items())) for r in shuffled], lines=True))
-    assert (
-        digests_to_bytes(a.digest[a.order]) == digests_to_bytes(b.digest[b.order]) == sorted(digests_to_bytes(a.digest))
+    b = open_pool(
+        save(tmp_path / "b.jsonl", [dict(reversed(r.items())) for r in shuffled], lines=True)
     )
-    assert a.ids(a.order) == b.ids(b.order)  # equal digests stand in one order too, whatever the file's
+    assert (
+        digests_to_bytes(a.digest[a.order])
+        == digests_to_bytes(b.digest[b.order])
+        == sorted(digests_to_bytes(a.digest))
+    )
+    # equal digests stand in one order too, whatever the file's
+    assert a.ids(a.order) == b.ids(b.order)
     assert a.ids(a.order) != sorted(a.ids(a.order))
-    assert [a.source_names[s] for s in a.source[a.order]] == [b.source_names[s] for s in b.source[b.order]]
-    assert a.source_names == b.source_names and a.source[a.order].tolist() == b.source[b.order].tolist()
+    assert [a.source_names[s] for s in a.source[a.order]] == [
+        b.source_names[s] for s in b.source[b.order]
+    ]
+    assert (
+        a.source_names == b.source_names
+        and a.source[a.order].tolist() == b.source[b.order].tolist()
+    )
 
 
 def test_identical_records_keep_the_files_order(tmp_path, make_row):
@@ -94,7 +122,10 @@ def test_identical_records_keep_the_files_order(tmp_path, make_row):
 
 def test_source_falls_back_to_the_files_name(tmp_path, make_row):
     pool = open_pool(
-        save(tmp_path / "mine.json", [make_row(1, None, "Q", "A"), make_row(2, None, "Q", "A", source="s")])
+        save(
+            tmp_path / "mine.json",
+            [make_row(1, None, "Q", "A"), make_row(2, None, "Q", "A", source="s")],
+        )
     )
     assert pool.source_names == ("mine", "s") and pool.source.tolist() == [0, 1]
     assert pool.sample(0).source == "mine"
@@ -105,7 +136,13 @@ def test_bad_rows_are_kept_counted_and_readable(tmp_path, make_row):
         json.dumps(make_row(0, None, "Q", "A")),
         '{"id": 1, "conversations": [',
         "17",
-        json.dumps({"id": 3, "video": "v.mp4", "conversations": make_row(0, None, "Q", "A")["conversations"]}),
+        json.dumps(
+            {
+                "id": 3,
+                "video": "v.mp4",
+                "conversations": make_row(0, None, "Q", "A")["conversations"],
+            }
+        ),
         json.dumps(make_row(4, "gone.png", "<image>", "A")),
         json.dumps(make_row(5, "../gone.png", "<image>", "A")),
         json.dumps({"id": 6}),
@@ -128,25 +165,32 @@ def test_bad_rows_are_kept_counted_and_readable(tmp_path, make_row):
     for row, sample in enumerate(pool.samples(range(8))):
         assert sample.problem == pool.problems.get(row, "")
         assert sample.digest == digests_to_bytes(pool.digest)[row]
-    assert pool.by_digest(pool.sample(3).digest).problem.startswith("video")  # its own digest, not that of row 0
+    # its own digest, not that of row 0
+    assert pool.by_digest(pool.sample(3).digest).problem.startswith("video")
 
 
 def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
     with pytest.raises(
-        PoolError, match=r"only record is no LLaVA row \(no `conversations`\)\. Keys of the first record: data\."
+        PoolError,
+        match=r"only record is no LLaVA row \(no `conversations`\)\. Keys of the first record: "
+        r"data\.",
     ):
         open_pool(save(tmp_path / "p.json", [{"data": []}]))
     with pytest.raises(PoolError, match=r"only record is no LLaVA row .*: data\. Expected a list"):
         open_pool(save(tmp_path / "o.json", [{"data": [1]}], lines=True))
     with pytest.raises(
-        PoolError, match=r"none of its 3 records .*messages, images.*Formats considered: llava: .*swift: "
+        PoolError,
+        match=r"none of its 3 records .*messages, images.*Formats considered: llava: "
+        r".*swift: ",
     ):
         open_pool(save(tmp_path / "m.jsonl", [{"messages": [], "images": []}] * 3, lines=True))
     with pytest.raises(PoolError, match="holds no rows"):
         open_pool(save(tmp_path / "e.json", []))
     turns = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
     with pytest.raises(
-        PoolError, match=r"none of its 2 records is a row when read as alpaca\. .*Take --format alpaca away"
+        PoolError,
+        match=r"none of its 2 records is a row when read as alpaca\. .*Take --format "
+        r"alpaca away",
     ):
         open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
 
@@ -203,7 +247,8 @@ def test_reading_says_how_far_it_is(tmp_path, make_row):
 
 
 def test_memory_stays_far_below_the_file(tmp_path, make_row):
-    """A 60 MB list is read with a peak (beyond the interpreter and its imports) of under half the file."""
+    """A 60 MB list is read with a peak (beyond the interpreter and its imports) of under half the
+    file."""
     row = json.dumps(make_row("x" * 20, None, "Q" * 1500, "A" * 1500))
     file = tmp_path / "big.json"
     with open(file, "w") as f:
@@ -221,7 +266,10 @@ def test_memory_stays_far_below_the_file(tmp_path, make_row):
         print(len(pool), peak_bytes() - before)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(file)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script), str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     rows, extra = map(int, done.stdout.split())
     assert rows == 20_001
@@ -240,7 +288,8 @@ def test_public_data(shared):
 
 
 def test_a_row_without_a_problem_answers_for_its_digest(tmp_path, make_row):
-    rows = [make_row(i, None, 5, "A") for i in range(8)] + [make_row(8, None, "5", "A")]  # a number is no text
+    # a number is no text
+    rows = [make_row(i, None, 5, "A") for i in range(8)] + [make_row(8, None, "5", "A")]
     pool = open_pool(save(tmp_path / "p.json", rows))
     assert len(set(pool.digest.tolist())) == 1 and int(pool.order[0]) != 8
     assert pool.by_digest(pool.sample(0).digest).id == "8"

@@ -1,4 +1,5 @@
-"""Files as other tools write them, recognised from their content; and what is said of files that are none."""
+"""Files as other tools write them, recognised from their content; and what is said of files that
+are none."""
 
 from __future__ import annotations
 
@@ -43,11 +44,14 @@ def said(sample: Sample) -> list[tuple[str, str]]:
 
 def write(file: Path, *records: Any, lines: bool = False) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(list(records)), encoding="utf-8")
+    file.write_text(
+        "\n".join(map(json.dumps, records)) if lines else json.dumps(list(records)),
+        encoding="utf-8",
+    )
     return file
 
 
-# ------------------------------------------------------------------------------------------------ layouts
+# ------------------------------------------------------------------------------------------ layouts
 
 URI = "data:image/png;base64," + base64.b64encode(png()).decode()
 ONE_IMAGE = [("user", "<image>Q"), ("assistant", "A")]
@@ -55,7 +59,10 @@ ONE_IMAGE = [("user", "<image>Q"), ("assistant", "A")]
 RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | bytes]]] = {
     "LLaMA-Factory, messages": (
         {
-            "messages": [{"role": "user", "content": "<image>Q"}, {"role": "assistant", "content": "A"}],
+            "messages": [
+                {"role": "user", "content": "<image>Q"},
+                {"role": "assistant", "content": "A"},
+            ],
             "images": ["p.png"],
         },
         "sharegpt-json",
@@ -77,7 +84,10 @@ RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | 
             "messages": [
                 {
                     "role": "user",
-                    "content": [{"type": "image_url", "image_url": {"url": URI}}, {"type": "text", "text": "Q"}],
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": URI}},
+                        {"type": "text", "text": "Q"},
+                    ],
                 },
                 {"role": "assistant", "content": "A"},
             ]
@@ -121,7 +131,14 @@ RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | 
         {
             "images": ["p.png", "sub/q.png"],
             "messages": [
-                {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Q"}]},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image"},
+                        {"type": "image"},
+                        {"type": "text", "text": "Q"},
+                    ],
+                },
                 {"role": "assistant", "content": [{"type": "text", "text": "A"}]},
             ],
         },
@@ -133,7 +150,10 @@ RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | 
         {
             "images": ["p.png"],
             "messages": [
-                {"role": "user", "content": [{"type": "image"}, {"type": "image", "image": "sub/q.png"}]},
+                {
+                    "role": "user",
+                    "content": [{"type": "image"}, {"type": "image", "image": "sub/q.png"}],
+                },
                 {"role": "assistant", "content": "A"},
             ],
         },
@@ -149,7 +169,11 @@ RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | 
                     "content": [
                         {
                             "type": "image",
-                            "source": {"type": "base64", "media_type": "image/png", "data": URI.partition(",")[2]},
+                            "source": {
+                                "type": "base64",
+                                "media_type": "image/png",
+                                "data": URI.partition(",")[2],
+                            },
                         },
                         {"type": "text", "text": "Q"},
                     ],
@@ -183,11 +207,23 @@ RECORDS: dict[str, tuple[dict[str, Any], str, list[tuple[str, str]], list[str | 
             "images": [],
         },
         "alpaca-json",
-        [("system", "S"), ("user", "H"), ("assistant", "I"), ("user", "Add.\n1 2"), ("assistant", "3")],
+        [
+            ("system", "S"),
+            ("user", "H"),
+            ("assistant", "I"),
+            ("user", "Add.\n1 2"),
+            ("assistant", "3"),
+        ],
         [],
     ),
     "LLaVA with an embedded image": (
-        {"image": URI, "conversations": [{"from": "human", "value": "<image>Q"}, {"from": "gpt", "value": "A"}]},
+        {
+            "image": URI,
+            "conversations": [
+                {"from": "human", "value": "<image>Q"},
+                {"from": "gpt", "value": "A"},
+            ],
+        },
         "llava-json",
         ONE_IMAGE,
         [png()],
@@ -219,8 +255,18 @@ def test_every_layout_is_recognised_and_read(what: str, tmp_path: Path, images: 
 def test_swift_lines(tmp_path: Path, images: Path) -> None:
     turns = [{"role": "user", "content": "<image>Q"}, {"role": "assistant", "content": "A"}]
     rows = [
-        {"messages": turns, "images": [str(images / "p.png")], "objects": {"ref": ["x"], "bbox": [[1, 2, 3, 4]]}},
-        {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "T"}, turns[1]]},
+        {
+            "messages": turns,
+            "images": [str(images / "p.png")],
+            "objects": {"ref": ["x"], "bbox": [[1, 2, 3, 4]]},
+        },
+        {
+            "messages": [
+                {"role": "system", "content": "S"},
+                {"role": "user", "content": "T"},
+                turns[1],
+            ]
+        },
         {"messages": turns, "images": [{"bytes": None, "path": "p.png"}]},
         {"messages": [{"role": "user", "content": "<video>Q"}, turns[1]], "videos": ["v.mp4"]},
         {"messages": turns, "images": ["/elsewhere/p.png"]},
@@ -228,7 +274,8 @@ def test_swift_lines(tmp_path: Path, images: Path) -> None:
     pool = open_pool(write(tmp_path / "s.jsonl", *rows, lines=True), images)
     assert pool.format == "swift-jsonl"
     assert [i.path for s in pool.samples([0, 2]) for i in s.images] == ["p.png", "p.png"]
-    assert pool.digest[0] == pool.digest[2]  # an absolute path inside the image folder is the relative one
+    # an absolute path inside the image folder is the relative one
+    assert pool.digest[0] == pool.digest[2]
     assert {r: p.partition(":")[0] for r, p in pool.problems.items()} == {3: "video"}
     assert pool.facts["missing_images"].tolist() == [False] * 4 + [True]
     assert "absolute path" in pool.missing_image([4])[0]
@@ -247,7 +294,15 @@ def test_bad_rows_of_messages_are_counted_never_fatal(tmp_path: Path) -> None:
         {"messages": [{"role": "user", "content": None}, good[1]]},
         {"messages": [{"role": "user", "content": [{"type": "image", "image": 7}]}, good[1]]},
         {"messages": [{"role": "user", "content": [{"type": "image"}]}, good[1]]},
-        {"messages": [{"role": "user", "content": [{"type": "image", "image": "data:image/png;base64,%%%"}]}, good[1]]},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "image": "data:image/png;base64,%%%"}],
+                },
+                good[1],
+            ]
+        },
         {"messages": {"role": ["user", "assistant"], "content": ["Q", "A"]}},
         [1],
         7,
@@ -268,8 +323,11 @@ def test_bad_rows_of_messages_are_counted_never_fatal(tmp_path: Path) -> None:
         12: "unreadable",
         13: "unreadable",
     }
-    assert [s.problem for s in pool.samples(range(len(rows)))] == [pool.problems.get(r, "") for r in range(len(rows))]
-    assert said(pool.sample(11)) == [("user", "Q"), ("assistant", "A")]  # a struct of lists, as older `datasets` had it
+    assert [s.problem for s in pool.samples(range(len(rows)))] == [
+        pool.problems.get(r, "") for r in range(len(rows))
+    ]
+    # a struct of lists, as older `datasets` had it
+    assert said(pool.sample(11)) == [("user", "Q"), ("assistant", "A")]
 
 
 def test_ambiguous_and_unknown_records_are_refused_with_their_keys(tmp_path: Path) -> None:
@@ -277,25 +335,37 @@ def test_ambiguous_and_unknown_records_are_refused_with_their_keys(tmp_path: Pat
     llava = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "B"}]
     both = write(tmp_path / "both.json", {"messages": turns, "conversations": llava})
     with pytest.raises(
-        PoolError, match=r"ambiguous: .*\(llava, messages\); keys found: messages, conversations\..*--format"
+        PoolError,
+        match=r"ambiguous: .*\(llava, messages\); keys found: messages, "
+        r"conversations\..*--format",
     ):
         open_pool(both)
-    assert said(only(both, format="llava"))[1][1] == "B" and said(only(both, format="messages"))[1][1] == "A"
+    assert (
+        said(only(both, format="llava"))[1][1] == "B"
+        and said(only(both, format="messages"))[1][1] == "A"
+    )
     with pytest.raises(
-        PoolError, match=r"Keys of the first record: question, answer\..*Formats considered: llava.*alpaca"
+        PoolError,
+        match=r"Keys of the first record: question, answer\..*Formats considered: "
+        r"llava.*alpaca",
     ):
         open_pool(write(tmp_path / "qa.json", {"question": "Q", "answer": "A"}))
     with pytest.raises(ConfigError, match=r"no format 'swfit'.*Did you mean 'swift'"):
         open_pool(both, format="swfit")
 
 
-# ------------------------------------------------------------------------------------------------ LLaMA-Factory
+# ------------------------------------------------------------------------------------ LLaMA-Factory
 
 
 def test_dataset_info_with_columns_and_tags(tmp_path: Path, images: Path) -> None:
     write(
         images / "mine.json",
-        {"talk": [{"who": "U", "what": "<image>Q"}, {"who": "B", "what": "A"}], "pics": ["p.png"], "sys": "S", "x": 1},
+        {
+            "talk": [{"who": "U", "what": "<image>Q"}, {"who": "B", "what": "A"}],
+            "pics": ["p.png"],
+            "sys": "S",
+            "x": 1,
+        },
     )
     write(images / "other.jsonl", {"instruction": "Q2", "input": "", "output": "A2"}, lines=True)
     info = {
@@ -303,7 +373,12 @@ def test_dataset_info_with_columns_and_tags(tmp_path: Path, images: Path) -> Non
             "file_name": "mine.json",
             "formatting": "sharegpt",
             "columns": {"messages": "talk", "images": "pics", "system": "sys"},
-            "tags": {"role_tag": "who", "content_tag": "what", "user_tag": "U", "assistant_tag": "B"},
+            "tags": {
+                "role_tag": "who",
+                "content_tag": "what",
+                "user_tag": "U",
+                "assistant_tag": "B",
+            },
         },
         "other": {"file_name": "other.jsonl"},
         "far": {"hf_hub_url": "org/far"},
@@ -326,7 +401,7 @@ def test_dataset_info_with_columns_and_tags(tmp_path: Path, images: Path) -> Non
         open_pool(f"{images}/dataset_info.json#far")
 
 
-# ------------------------------------------------------------------------------------------------ parquet, datasets
+# -------------------------------------------------------------------------------- parquet, datasets
 
 TURNS = [{"from": "human", "value": "<image>Q"}, {"from": "gpt", "value": "A"}]
 
@@ -345,20 +420,34 @@ def test_parquet_with_bytes(tmp_path: Path, images: dict[str, Any]) -> None:
     pq.write_table(table, tmp_path / "p.parquet")
     pool = open_pool(tmp_path / "p.parquet")
     sample = only(tmp_path / "p.parquet")
-    assert pool.format == "parquet" and sample.images[0].data == png() and sample.source == "s" and sample.id == '"a"'
+    assert (
+        pool.format == "parquet"
+        and sample.images[0].data == png()
+        and sample.source == "s"
+        and sample.id == '"a"'
+    )
     assert pool.load_image(sample.images[0]).getpixel((0, 0)) == (9, 8, 7)
-    assert pool.image(0) == sample.images[0] and json.loads(next(pool.raw([0])))["data_source"] == "s"
+    assert (
+        pool.image(0) == sample.images[0] and json.loads(next(pool.raw([0])))["data_source"] == "s"
+    )
 
 
 def test_parquet_with_paths_messages_and_pairs(tmp_path: Path, images: Path) -> None:
     parts = [{"type": "image", "text": None}, {"type": "text", "text": "Q"}]
     answer = [{"type": "text", "text": "A"}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]
-    pq.write_table(pa.table({"messages": [messages], "images": [["p.png"]]}), tmp_path / "m.parquet")
+    pq.write_table(
+        pa.table({"messages": [messages], "images": [["p.png"]]}), tmp_path / "m.parquet"
+    )
     sample = only(tmp_path / "m.parquet", images=images)
-    assert said(sample) == ONE_IMAGE and sample.images[0].path == "p.png" and sample.images[0].size > 0
+    assert (
+        said(sample) == ONE_IMAGE and sample.images[0].path == "p.png" and sample.images[0].size > 0
+    )
     pairs = [{"user": "Q", "assistant": "A", "source": "s"}]
-    pq.write_table(pa.table({"texts": [pairs], "images": [[{"bytes": png(), "path": None}]]}), tmp_path / "t.parquet")
+    pq.write_table(
+        pa.table({"texts": [pairs], "images": [[{"bytes": png(), "path": None}]]}),
+        tmp_path / "t.parquet",
+    )
     sample = only(tmp_path / "t.parquet")
     assert said(sample) == [("user", "<image>\nQ"), ("assistant", "A")] and sample.source == "s"
 
@@ -367,7 +456,9 @@ def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
     day = datetime.datetime(2026, 1, 2)
     good = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     for id_, named in ((b"\xff", "sha256:"), (day, "2026-01-02"), (decimal.Decimal("1.5"), "1.5")):
-        pq.write_table(pa.table({"id": [id_] * 2, "conversations": [good, good]}), tmp_path / "p.parquet")
+        pq.write_table(
+            pa.table({"id": [id_] * 2, "conversations": [good, good]}), tmp_path / "p.parquet"
+        )
         pool = open_pool(tmp_path / "p.parquet")
         assert pool.ids([0])[0].startswith(named)
         export(pool, [0, 1], tmp_path / "out.jsonl", "swift")
@@ -380,29 +471,50 @@ def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
 
 
 def test_rows_of_many_groups_are_found_again(tmp_path: Path) -> None:
-    rows = [[{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": "A"}] for i in range(300)]
-    pq.write_table(pa.table({"conversations": rows}), tmp_path / "train-00000-of-00001.parquet", row_group_size=7)
+    rows = [
+        [{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": "A"}] for i in range(300)
+    ]
+    pq.write_table(
+        pa.table({"conversations": rows}),
+        tmp_path / "train-00000-of-00001.parquet",
+        row_group_size=7,
+    )
     pool = open_pool(tmp_path / "train-00000-of-00001.parquet")
-    assert [s.turns[0].text for s in pool.samples([299, 0, 6, 7, 150])] == ["Q299", "Q0", "Q6", "Q7", "Q150"]
+    assert [s.turns[0].text for s in pool.samples([299, 0, 6, 7, 150])] == [
+        "Q299",
+        "Q0",
+        "Q6",
+        "Q7",
+        "Q150",
+    ]
     assert pool.source_names == ("train",)
 
 
 def test_arrow_with_offsets_outside_the_file_is_damaged(tmp_path: Path) -> None:
     """pyarrow would read there, and the process would end."""
     table = pa.table({"id": ["aa", "bb"], "conversations": [[{"from": "human", "value": "Q"}]] * 2})
-    with pa.OSFile(str(tmp_path / "p.arrow"), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
+    with (
+        pa.OSFile(str(tmp_path / "p.arrow"), "wb") as out,
+        pa.ipc.new_stream(out, table.schema) as writer,
+    ):
         writer.write_table(table)
     content = (tmp_path / "p.arrow").read_bytes()
     offsets = struct.pack("<3i", 0, 2, 4)
     assert content.count(offsets) == 1 and len(open_pool(tmp_path / "p.arrow")) == 2
-    (tmp_path / "p.arrow").write_bytes(content.replace(offsets, struct.pack("<3i", 0, 2, 2**31 - 1)))
+    (tmp_path / "p.arrow").write_bytes(
+        content.replace(offsets, struct.pack("<3i", 0, 2, 2**31 - 1))
+    )
     with pytest.raises(PoolError, match="cannot be read beyond row 0"):
         open_pool(tmp_path / "p.arrow")
 
 
 def test_bad_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"question": ["Q"], "answer": ["A"]}), tmp_path / "wrong.parquet")
-    with pytest.raises(PoolError, match=r"Keys of the first record: question, answer\..*Formats considered"):
+    with pytest.raises(
+        PoolError,
+        match=r"Keys of the first record: question, answer\..*Formats "
+        r"considered",
+    ):
         open_pool(tmp_path / "wrong.parquet")
     pq.write_table(pa.table({"conversations": [TURNS] * 9}), tmp_path / "p.parquet")
     content = (tmp_path / "p.parquet").read_bytes()
@@ -427,12 +539,25 @@ def test_save_to_disk_folders(tmp_path: Path) -> None:
     import datasets
 
     data = datasets.Dataset.from_list(
-        [{"messages": [{"role": "user", "content": f"Q{i}"}, {"role": "assistant", "content": "A"}]} for i in range(5)]
+        [
+            {
+                "messages": [
+                    {"role": "user", "content": f"Q{i}"},
+                    {"role": "assistant", "content": "A"},
+                ]
+            }
+            for i in range(5)
+        ]
     )
     data.select([4, 2]).save_to_disk(str(tmp_path / "picked"))
     pool = open_pool(tmp_path / "picked")
-    assert pool.format == "datasets" and [s.turns[0].text for s in pool.samples([1, 0])] == ["Q2", "Q4"]
-    datasets.DatasetDict({"train": data, "test": data.select([0])}).save_to_disk(str(tmp_path / "both"))
+    assert pool.format == "datasets" and [s.turns[0].text for s in pool.samples([1, 0])] == [
+        "Q2",
+        "Q4",
+    ]
+    datasets.DatasetDict({"train": data, "test": data.select([0])}).save_to_disk(
+        str(tmp_path / "both")
+    )
     assert len(open_pool(tmp_path / "both")) == 5 and len(open_pool(tmp_path / "both/test")) == 1
     assert open_pool(tmp_path / "both").source_names == ("both",)
     (tmp_path / "picked/state.json").write_text("{}")
@@ -462,12 +587,14 @@ def test_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(
-        PoolError, match=r"no file or folder org/name, and .* from the hub: no network\. Give a local path"
+        PoolError,
+        match=r"no file or folder org/name, and .* from the hub: no network\. Give a "
+        r"local path",
     ):
         open_pool("org/name")
 
 
-# ------------------------------------------------------------------------------------------------ WebDataset
+# --------------------------------------------------------------------------------------- WebDataset
 
 
 def tar(file: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -497,7 +624,12 @@ MEMBERS = [
     ("e/002.json", record("text only", id=4)),
     ("e/" + "long" * 60 + ".json", b"{broken"),
     ("e/" + "long" * 60 + ".png", png()),
-    ("f.json", json.dumps({"messages": [{"role": "user", "content": [{"type": "image"}]}], "images": ["x"]}).encode()),
+    (
+        "f.json",
+        json.dumps(
+            {"messages": [{"role": "user", "content": [{"type": "image"}]}], "images": ["x"]}
+        ).encode(),
+    ),
     ("f.png", png()),
 ]
 
@@ -564,8 +696,16 @@ def test_both_kinds_of_turns_in_one_file(tmp_path: Path) -> None:
 
 def test_data_uris_that_are_not_base64(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "<image>Q"}, {"from": "gpt", "value": "A"}]
-    uris = ["data:image/svg+xml,%3Csvg%3E", "data:text/plain,\ud800", "data:,", "data:x", "DATA:;base64,QUI="]
-    pool = open_pool(write(tmp_path / "p.json", *({"image": u, "conversations": turns} for u in uris)))
+    uris = [
+        "data:image/svg+xml,%3Csvg%3E",
+        "data:text/plain,\ud800",
+        "data:,",
+        "data:x",
+        "DATA:;base64,QUI=",
+    ]
+    pool = open_pool(
+        write(tmp_path / "p.json", *({"image": u, "conversations": turns} for u in uris))
+    )
     assert [[i.data for i in s.images] for s in pool.samples(range(5))] == [
         [b"<svg>"],
         ["\ud800".encode("utf-8", "surrogatepass")],
@@ -573,16 +713,26 @@ def test_data_uris_that_are_not_base64(tmp_path: Path) -> None:
         [],
         [b"AB"],
     ]
-    assert {r: p.partition(":")[0] for r, p in pool.problems.items()} == {2: "bad-image", 3: "bad-image"}
+    assert {r: p.partition(":")[0] for r, p in pool.problems.items()} == {
+        2: "bad-image",
+        3: "bad-image",
+    }
 
 
 def test_a_file_of_another_format_is_not_taken_for_alpaca(tmp_path: Path) -> None:
-    row = {"id": "a", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
+    row = {
+        "id": "a",
+        "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],
+    }
     (tmp_path / "llava.json").write_text(json.dumps([row, row]))
     with pytest.raises(
-        PoolError, match=r"none of its 2 records is a row when read as alpaca.*Take --format alpaca away"
+        PoolError,
+        match=r"none of its 2 records is a row when read as alpaca.*Take --format "
+        r"alpaca away",
     ):
         open_pool(tmp_path / "llava.json", format="alpaca")
-    (tmp_path / "half.json").write_text(json.dumps([{"instruction": "Q", "output": "A"}, row, {"instruction": "Q"}]))
+    (tmp_path / "half.json").write_text(
+        json.dumps([{"instruction": "Q", "output": "A"}, row, {"instruction": "Q"}])
+    )
     pool = open_pool(tmp_path / "half.json", format="alpaca")
     assert [p.partition(":")[0] for p in pool.problems.values()] == ["unreadable", "bad-value"]

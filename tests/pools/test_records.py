@@ -11,7 +11,13 @@ from thresher.errors import PoolError
 from thresher.pools import records as reader
 from thresher.pools.records import Record, records, sniff
 
-GOOD = {"id": 1, "conversations": [{"from": "human", "value": "größe 日本 🎈 \n"}, {"from": "gpt", "value": "A"}]}
+GOOD = {
+    "id": 1,
+    "conversations": [
+        {"from": "human", "value": "größe 日本 🎈 \n"},
+        {"from": "gpt", "value": "A"},
+    ],
+}
 
 
 def read(file: Path) -> list[Record]:
@@ -33,7 +39,9 @@ LAYOUTS = {
     "list on one line": b"[" + b", ".join([line(GOOD)] * 3) + b"]",
     "elements on lines": b"[\n" + b",\n".join([line(GOOD)] * 3) + b"\n]\n",
     "indented": json.dumps([GOOD] * 3, indent=2, ensure_ascii=False).encode(),
-    "list, CRLF": json.dumps([GOOD] * 3, indent=2, ensure_ascii=False).replace("\n", "\r\n").encode(),
+    "list, CRLF": json.dumps([GOOD] * 3, indent=2, ensure_ascii=False)
+    .replace("\n", "\r\n")
+    .encode(),
     "list, BOM": b"\xef\xbb\xbf \n[" + b",".join([line(GOOD)] * 3) + b"]",
     "lines": b"\n".join([line(GOOD)] * 3),
     "lines, closed": b"\n".join([line(GOOD)] * 3) + b"\n",
@@ -49,7 +57,8 @@ def test_every_layout_gives_the_records_and_their_exact_bytes(tmp_path, monkeypa
     file = write(tmp_path, LAYOUTS[layout])
     with open(file, "rb") as f:
         kind = sniff(f, "x")
-        monkeypatch.setattr(reader, "BLOCK", block)  # a record, a character, an escape may end at any block's edge
+        # a record, a character, an escape may end at any block's edge
+        monkeypatch.setattr(reader, "BLOCK", block)
         found = list(records(f, kind, "x"))
     assert kind == ("jsonl" if layout.startswith("lines") else "json")
     assert [r.value for r in found] == [GOOD] * 3
@@ -72,8 +81,14 @@ def test_invalid_utf8_survives_and_offsets_stay_exact(tmp_path, monkeypatch, blo
         monkeypatch.setattr(reader, "BLOCK", block)
         found = list(records(f, "json", "x"))
     content = file.read_bytes()
-    assert [content[r.offset : r.offset + r.length] for r in found] == [line(GOOD), broken, line(GOOD)]
-    assert found[1].value["conversations"].encode("utf-8", "surrogateescape") == b"caf\xe9 \xff\xfe ok"
+    assert [content[r.offset : r.offset + r.length] for r in found] == [
+        line(GOOD),
+        broken,
+        line(GOOD),
+    ]
+    assert (
+        found[1].value["conversations"].encode("utf-8", "surrogateescape") == b"caf\xe9 \xff\xfe ok"
+    )
 
 
 def test_a_number_is_not_cut_at_a_block(tmp_path, monkeypatch):
@@ -87,7 +102,10 @@ WRONG = {  # content -> words that the message must hold
     "empty": (b"", ["is empty"]),
     "only space": (b" \n\r\n\t", ["is empty"]),
     "only a BOM": (b"\xef\xbb\xbf", ["is empty"]),
-    "top-level object": (b'{\n "data": [\n  {"id": 1}\n ]\n}', ["top-level object", "'data'", "list"]),
+    "top-level object": (
+        b'{\n "data": [\n  {"id": 1}\n ]\n}',
+        ["top-level object", "'data'", "list"],
+    ),
     "top-level object, large": (
         b'{"rows": [\n' + b'{"id": 1},\n' * 200_000 + b'{"id": 1}\n]}',
         ["top-level object", "'rows'"],
@@ -96,13 +114,19 @@ WRONG = {  # content -> words that the message must hold
     "top-level text": (b'"rows"', ["single text"]),
     "cut in a record": (b'[\n{"id": 1},\n{"id": 2, "conv', ["cut off", "1 complete", "byte 13"]),
     "cut in a string escape": (b'[{"id": 1}, {"id": "a\\', ["cut off"]),
-    "cut before the bracket": (b'[{"id": 1},\n{"id": 2}\n', ["cut off", "2 complete", "does not end with ]"]),
+    "cut before the bracket": (
+        b'[{"id": 1},\n{"id": 2}\n',
+        ["cut off", "2 complete", "does not end with ]"],
+    ),
     "cut after a comma": (b'[{"id": 1},\n{"id": 2},\n', ["cut off", "2 complete"]),
     "cut after the bracket": (b"[ \n", ["cut off after its opening bracket"]),
     "missing comma": (b'[{"id": 1}\n{"id": 2}]', ["byte 11", "expected , or ] after record 1"]),
     "trailing comma": (b'[{"id": 1},\n]', ["comma after the last record", "byte 12"]),
     "two lists": (b'[{"id": 1}]\n[{"id": 2}]', ["goes on after the end of its list", "byte 12"]),
-    "broken in the middle": (b'[{"id": 1}, {"id": nope, "x": 1111}, {"id": 3}]', ["byte 19", "record 2", "JSONL"]),
+    "broken in the middle": (
+        b'[{"id": 1}, {"id": nope, "x": 1111}, {"id": 3}]',
+        ["byte 19", "record 2", "JSONL"],
+    ),
     "random bytes": (bytes(range(128, 256)) * 50, ["neither JSON nor JSONL"]),
     "text": (b"question,answer\nQ,A\n", ["neither JSON nor JSONL"]),
     "gzip": (b"\x1f\x8b\x08\x00abc", ["gzip", "unpack"]),
@@ -161,7 +185,11 @@ def test_line_numbers_count_blank_lines(tmp_path):
 
 def test_raw_control_character_costs_one_row_of_a_list_not_the_file(tmp_path):
     found = read(write(tmp_path, b"[" + line(GOOD) + b',{"id": "a\tb"},' + line(GOOD) + b"]"))
-    assert [r.problem for r in found] == ["", "unreadable: record 2 holds a raw control character inside a string", ""]
+    assert [r.problem for r in found] == [
+        "",
+        ("unreadable: record 2 holds a raw control character inside a string"),
+        "",
+    ]
 
 
 def test_cap_on_one_record(tmp_path, monkeypatch):
@@ -197,4 +225,6 @@ def test_what_is_wrong_with_a_line_is_said_in_plain_words(tmp_path: Path) -> Non
     file.write_text('{"id": 1}\n{"id": "x\n{"id": 2}\n')
     with open(file, "rb") as opened:
         problems = [r.problem for r in records(opened, "jsonl", str(file)) if r.problem]
-    assert problems == ["unreadable: line 2 is not valid JSON: Unterminated string starting at character 7"]
+    assert problems == [
+        ("unreadable: line 2 is not valid JSON: Unterminated string starting at character 7")
+    ]

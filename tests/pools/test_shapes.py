@@ -1,4 +1,5 @@
-"""JSON in other shapes than a list or lines: read where that is unambiguous, else named with the way out."""
+"""JSON in other shapes than a list or lines: read where that is unambiguous, else named with the
+way out."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def record(i: int, **extra: Any) -> dict[str, Any]:
 
 ROWS = [record(i) for i in range(3)]
 MESSAGES = [
-    {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": f"A{i}"}]} for i in range(2)
+    {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": f"A{i}"}]}
+    for i in range(2)
 ]
 LONG = [record(i, note="x" * 400_000) for i in range(4)]  # more than one block
 
@@ -32,26 +34,55 @@ NAMED = {
     "repr": ("\n".join(map(repr, ROWS)), "Python's own notation.*ast.literal_eval"),
     "repr list": (repr(MESSAGES), "Python's own notation.*ast.literal_eval"),
     "pretty": ("\n".join(json.dumps(r, indent=2) for r in ROWS), "one after another.*jq -c"),
-    "pretty, tight": ("".join(json.dumps(r, indent=4) for r in MESSAGES), "one after another.*jq -c"),
+    "pretty, tight": (
+        "".join(json.dumps(r, indent=4) for r in MESSAGES),
+        "one after another.*jq -c",
+    ),
     "pretty, long": ("\n".join(json.dumps(r, indent=1) for r in LONG), "one after another.*jq -c"),
     "data": (json.dumps({"data": ROWS}), r"key 'data' holds a list of 3 objects.*jq '\.data'"),
-    "data, pretty": (json.dumps({"info": {"version": 1}, "annotations": ROWS}, indent=2), r"jq '\.annotations'"),
+    "data, pretty": (
+        json.dumps({"info": {"version": 1}, "annotations": ROWS}, indent=2),
+        r"jq '\.annotations'",
+    ),
     "data, odd key": (json.dumps({"my rows": MESSAGES}), r"""jq '\.\["my rows"\]'"""),
-    "data, long": (json.dumps({"rows": LONG}, indent=1), r"key 'rows' holds a list of objects.*jq '\.rows'"),
-    "by name": (json.dumps({f"k{i}": r for i, r in enumerate(ROWS)}), r"3 records by name.*jq '\[\.\[\]\]'"),
-    "by name, pretty": (json.dumps({"a": MESSAGES[0], "b": MESSAGES[1]}, indent=2), "2 records by name"),
+    "data, long": (
+        json.dumps({"rows": LONG}, indent=1),
+        (
+            r"key 'rows' holds a list of objects.*jq "
+            r"'\.rows'"
+        ),
+    ),
+    "by name": (
+        json.dumps({f"k{i}": r for i, r in enumerate(ROWS)}),
+        (
+            r"3 records by name.*jq "
+            r"'\[\.\[\]\]'"
+        ),
+    ),
+    "by name, pretty": (
+        json.dumps({"a": MESSAGES[0], "b": MESSAGES[1]}, indent=2),
+        "2 records by name",
+    ),
     "list a line": ("\n".join(json.dumps([r]) for r in ROWS), "a JSON list a line.*jq -c"),
     "empty list a line": ("[]\n" + json.dumps(MESSAGES), "a JSON list a line"),
     "NUL after the list": (json.dumps(ROWS) + "\0" * 500, "NUL bytes"),
-    "InternVL": (json.dumps({"a": {"root": "img/", "annotation": "a.jsonl"}}), "meta file of InternVL.*a=a.jsonl --images img/"),
-    "InternVL, two": (json.dumps({"a": {"annotation": "a.jsonl"}, "b": {"annotation": "b.jsonl"}}), "names 2 annotation"),
+    "InternVL": (
+        json.dumps({"a": {"root": "img/", "annotation": "a.jsonl"}}),
+        ("meta file of InternVL.*a=a.jsonl --images img/"),
+    ),
+    "InternVL, two": (
+        json.dumps({"a": {"annotation": "a.jsonl"}, "b": {"annotation": "b.jsonl"}}),
+        "names 2 annotation",
+    ),
     "deep line": ('{"a":' * 2000, "nested more than 200 levels deep"),
     "deep list": ("[" + "[" * 2000, "nested more than 200 levels deep"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "message"), NAMED.values(), ids=NAMED)
-def test_the_message_names_the_shape_and_the_way_out(tmp_path: Path, text: str, message: str) -> None:
+def test_the_message_names_the_shape_and_the_way_out(
+    tmp_path: Path, text: str, message: str
+) -> None:
     (tmp_path / "p.json").write_bytes(text.encode())
     with pytest.raises(PoolError, match=f"(?s){message}"):
         open_pool(tmp_path / "p.json")
@@ -60,7 +91,9 @@ def test_the_message_names_the_shape_and_the_way_out(tmp_path: Path, text: str, 
 @pytest.mark.parametrize("rows", [ROWS, MESSAGES], ids=["llava", "messages"])
 @pytest.mark.parametrize("end", [",\n", " ,\r\n", ",  \n\n"])
 @pytest.mark.parametrize("last", [True, False])
-def test_a_comma_behind_each_line_is_read_over(tmp_path: Path, rows: list[Any], end: str, last: bool) -> None:
+def test_a_comma_behind_each_line_is_read_over(
+    tmp_path: Path, rows: list[Any], end: str, last: bool
+) -> None:
     text = end.join(map(json.dumps, rows)) + (end if last else "")
     (tmp_path / "commas.jsonl").write_bytes(text.encode())
     (tmp_path / "plain.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -73,7 +106,10 @@ BAD = {
     "huge id": ('{"id": ' + "9" * 5000 + ', "conversations": []}', "4,300 digits"),
     "huge number inside": ('{"id": 1, "x": [-' + "1" * 9000 + "]}", "4,300 digits"),
     "deep list": ('{"id": 1, "x": ' + "[" * 2000 + "]" * 2000 + "}", "nested more than 200 levels"),
-    "deep objects": ('{"id": 1, "x": ' + '{"a":' * 300 + "1" + "}" * 300 + "}", "nested more than 200 levels"),
+    "deep objects": (
+        '{"id": 1, "x": ' + '{"a":' * 300 + "1" + "}" * 300 + "}",
+        "nested more than 200 levels",
+    ),
     "very deep": ("[" * 200_000 + "]" * 200_000, "nested more than 200 levels"),
     "raw control character": ('{"id": "a\tb"}', "control character"),
 }
@@ -94,7 +130,9 @@ def test_a_record_that_cannot_be_read_is_that_rows_problem(
     pool = open_pool(tmp_path / f"p{suffix}")
     assert list(pool.problems) == [at] and reason.lower() in pool.problems[at].lower()
     assert len(pool) == 4 and next(iter(pool.raw([at]))) == bad.encode()
-    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {"unreadable": 1}
+    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {
+        "unreadable": 1
+    }
 
 
 @pytest.mark.parametrize("line", [b"\0" * 64, b'{"id": "\0"}'])
@@ -103,7 +141,9 @@ def test_nul_bytes_in_a_line_are_named(tmp_path: Path, line: bytes) -> None:
     assert "NUL bytes" in open_pool(tmp_path / "p.jsonl").problems[1]
 
 
-@pytest.mark.parametrize("name", ["h_repr.jsonl", "j_cr.jsonl", "k_pretty_objs.json", "l_data_first.json", "meta.json"])
+@pytest.mark.parametrize(
+    "name", ["h_repr.jsonl", "j_cr.jsonl", "k_pretty_objs.json", "l_data_first.json", "meta.json"]
+)
 def test_the_given_files_are_named(name: str) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
@@ -122,7 +162,10 @@ def test_the_given_files_that_are_read() -> None:
     ("text", "said"),
     [
         ('{"id": [1, 2], "conversations": [[{}], [{}]]}', "a table of 2 rows by columns"),
-        ('{"id": {"0": 1, "1": 2}, "messages": {"0": [], "1": []}}', "a table of 2 rows by columns"),
+        (
+            '{"id": {"0": 1, "1": 2}, "messages": {"0": [], "1": []}}',
+            "a table of 2 rows by columns",
+        ),
         ('{"meta": {}, "data": {"items": [{"id": 1}]}}', "jq '.data.items'"),
         ('{"id": 1}{"id": 2}', "one after another"),
         ('{"id": 1} {"id": 2}', "one after another"),

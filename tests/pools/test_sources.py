@@ -1,4 +1,5 @@
-"""Sources guessed from file names: a shard's number is no name, and a name's number is no shard's."""
+"""Sources guessed from file names: a shard's number is no name, and a name's number is no
+shard's."""
 
 from __future__ import annotations
 
@@ -74,10 +75,19 @@ def test_shards_share_a_name(paths: list[str], name: str) -> None:
 
 
 def test_folders_that_name_the_source() -> None:
-    hive = ["/x/source=coco/part-0.parquet", "/x/source=visual%20genome/part-0.parquet", "/x/source=coco/data.parquet"]
+    hive = [
+        "/x/source=coco/part-0.parquet",
+        "/x/source=visual%20genome/part-0.parquet",
+        "/x/source=coco/data.parquet",
+    ]
     assert source_names(hive) == ["coco", "visual genome", "coco"]
-    assert source_names(["/laion/year=2014/part-0.parquet", "/laion/year=2017/part-0.parquet"]) == ["laion", "laion"]
-    assert source_names(["/r/ocr/train-00000-of-00001.parquet", "/r/vqa/train-00000-of-00001.parquet"]) == [
+    assert source_names(["/laion/year=2014/part-0.parquet", "/laion/year=2017/part-0.parquet"]) == [
+        "laion",
+        "laion",
+    ]
+    assert source_names(
+        ["/r/ocr/train-00000-of-00001.parquet", "/r/vqa/train-00000-of-00001.parquet"]
+    ) == [
         "ocr",
         "vqa",
     ]

@@ -1,4 +1,5 @@
-"""Media in fields that nothing reads: a problem of the row, part of its identity, and never a copy."""
+"""Media in fields that nothing reads: a problem of the row, part of its identity, and never a
+copy."""
 
 from __future__ import annotations
 
@@ -35,9 +36,16 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
         ("picture", {"path": "{i}.jpeg"}, "image"),
     ],
 )
-def test_a_medium_of_another_field_is_the_rows_problem(tmp_path: Path, field: str, value: Any, kind: str) -> None:
+def test_a_medium_of_another_field_is_the_rows_problem(
+    tmp_path: Path, field: str, value: Any, kind: str
+) -> None:
     rows = [
-        {"id": i, field: json.loads(json.dumps(value).replace("{i}", str(i))), "conversations": TURNS} for i in range(4)
+        {
+            "id": i,
+            field: json.loads(json.dumps(value).replace("{i}", str(i))),
+            "conversations": TURNS,
+        }
+        for i in range(4)
     ]
     pool = open_pool(written(tmp_path / "p.jsonl", rows))
     assert len(pool.problems) == 4
@@ -46,7 +54,10 @@ def test_a_medium_of_another_field_is_the_rows_problem(tmp_path: Path, field: st
 
 
 def test_bytes_of_a_column_that_is_not_read(tmp_path: Path) -> None:
-    rows = [{"photo": {"bytes": PNG + bytes([i]), "path": None}, "conversations": TURNS} for i in range(3)]
+    rows = [
+        {"photo": {"bytes": PNG + bytes([i]), "path": None}, "conversations": TURNS}
+        for i in range(3)
+    ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
     pool = open_pool(tmp_path / "p.parquet")
     assert [p.partition(":")[0] for p in pool.problems.values()] == ["unread-media"] * 3
@@ -54,16 +65,30 @@ def test_bytes_of_a_column_that_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_medium_of_a_turn_is_a_problem(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "Q?", "images": ["a.png"]}, {"role": "assistant", "content": "A"}]
+    turns = [
+        {"role": "user", "content": "Q?", "images": ["a.png"]},
+        {"role": "assistant", "content": "A"},
+    ]
     pool = open_pool(written(tmp_path / "p.jsonl", [{"messages": turns}]))
     assert pool.problems[0].startswith("unread-media: an image in the field 'images'")
 
 
 def test_fields_that_are_no_media_and_masks_beside_an_image_are_none(tmp_path: Path) -> None:
     rows = [
-        {"id": "x.png", "note": "It costs 3.14", "url": "https://host/page.html", "conversations": TURNS},
+        {
+            "id": "x.png",
+            "note": "It costs 3.14",
+            "url": "https://host/page.html",
+            "conversations": TURNS,
+        },
         {"image": "a.png", "mask": "a-mask.png", "conversations": TURNS},
-        {"source": "cat.jpg", "score": 0.5, "tags": ["a", "b"], "meta": {"path": "x.json"}, "conversations": TURNS},
+        {
+            "source": "cat.jpg",
+            "score": 0.5,
+            "tags": ["a", "b"],
+            "meta": {"path": "x.json"},
+            "conversations": TURNS,
+        },
     ]
     assert open_pool(written(tmp_path / "p.jsonl", rows)).problems == {}
 
@@ -82,7 +107,8 @@ def test_rows_with_a_problem_are_nobodys_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<audio>a/b.mp3</audio>What?", "Audio 1: <audio>x.wav</audio>\nQ", "<video>v.mp4</video>Q"]
+    "text",
+    ["<audio>a/b.mp3</audio>What?", "Audio 1: <audio>x.wav</audio>\nQ", "<video>v.mp4</video>Q"],
 )
 def test_media_named_inside_the_text_are_a_problem(tmp_path: Path, text: str) -> None:
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "A"}]
@@ -115,7 +141,9 @@ def test_videos_of_parts_differ_whatever_the_name_of_their_address(tmp_path: Pat
 
 
 @pytest.mark.parametrize("before", ["conversations", "messages", "instruction"])
-def test_which_of_two_conversations_counts_does_not_depend_on_other_rows(tmp_path: Path, before: str) -> None:
+def test_which_of_two_conversations_counts_does_not_depend_on_other_rows(
+    tmp_path: Path, before: str
+) -> None:
     said = [{"role": "user", "content": "Other?"}, {"role": "assistant", "content": "Other."}]
     plain: dict[str, dict[str, Any]] = {
         "conversations": {"conversations": TURNS},
@@ -127,6 +155,9 @@ def test_which_of_two_conversations_counts_does_not_depend_on_other_rows(tmp_pat
     path = written(tmp_path / "p.jsonl", [*rows, both])
     pool = open_pool(path)
     assert list(pool.problems) == [300]
-    assert "a conversation in each of `conversations` and `messages`; say which with --format" in pool.problems[300]
+    assert (
+        "a conversation in each of `conversations` and `messages`; say which with --format"
+        in pool.problems[300]
+    )
     if before != "instruction":
         assert open_pool(path, format="swift" if before == "messages" else "llava").problems == {}

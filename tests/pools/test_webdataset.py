@@ -1,4 +1,5 @@
-"""Irregular WebDataset tars: what does not fit the convention is read right, or said; it is never a plausible wrong row."""
+"""Irregular WebDataset tars: what does not fit the convention is read right, or said; it is never a
+plausible wrong row."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ def notes(pool: Pool) -> str:
     return "\n".join(pool.notes)
 
 
-# ------------------------------------------------------------------------------------------------ which members are images
+# ------------------------------------------------------------------------- which members are images
 
 
 @pytest.mark.parametrize("suffix", ["avif", "jp2", "ppm", "ico", "xyz", "image.dat", "0"])
@@ -62,51 +63,95 @@ def test_images_are_told_by_their_content(suffix: str, tmp_path: Path) -> None:
     except (KeyError, OSError):
         pytest.skip(f"this Pillow writes no {form}")
     file = tar(
-        tmp_path / "a.tar", *((f"00{i}.{s}", c) for i in range(3) for s, c in ((suffix, content), ("txt", b"A")))
+        tmp_path / "a.tar",
+        *((f"00{i}.{s}", c) for i in range(3) for s, c in ((suffix, content), ("txt", b"A"))),
     )
     pool = open_pool(file)
-    assert len(pool) == 3 and pool.facts["images"].tolist() == [1, 1, 1] and not pool.problems and not pool.notes
+    assert (
+        len(pool) == 3
+        and pool.facts["images"].tolist() == [1, 1, 1]
+        and not pool.problems
+        and not pool.notes
+    )
     assert abs(shades(pool, 2)[0] - 90) <= 4
 
 
-def test_a_member_named_as_an_image_is_the_image_of_its_row_whatever_it_holds(tmp_path: Path) -> None:
-    bad = {"jpg": b"<html></html>", "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "png": b"", "svg": b"<svg/>"}
+def test_a_member_named_as_an_image_is_the_image_of_its_row_whatever_it_holds(
+    tmp_path: Path,
+) -> None:
+    bad = {
+        "jpg": b"<html></html>",
+        "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "png": b"",
+        "svg": b"<svg/>",
+    }
     pool = open_pool(
         tar(
             tmp_path / "a.tar",
-            *(m for s, c in bad.items() for m in ((f"{s}.{s}", c), (f"{s}.json", record("<image>")))),
+            *(
+                m
+                for s, c in bad.items()
+                for m in ((f"{s}.{s}", c), (f"{s}.json", record("<image>")))
+            ),
         )
     )
     found = {f.kind: f.rows for f in examine(pool, near=False, workers=1).findings}
-    assert found == {"not-an-image": 3, "unreadable": 1} and "png.png of sample png is empty" in pool.problems[2]
+    assert (
+        found == {"not-an-image": 3, "unreadable": 1}
+        and "png.png of sample png is empty" in pool.problems[2]
+    )
 
 
 def test_members_that_are_passed_over_are_named_and_counted(tmp_path: Path) -> None:
     members = [("README", b"hello"), (".DS_Store", b"x"), ("__meta__.json", b"{}")]
     for i in range(3):
-        members += [(f"{i}.jpg", image(i, "JPEG")), (f"{i}.json", record()), (f"{i}.cls", b"3"), (f"{i}.txt", b"T")]
+        members += [
+            (f"{i}.jpg", image(i, "JPEG")),
+            (f"{i}.json", record()),
+            (f"{i}.cls", b"3"),
+            (f"{i}.txt", b"T"),
+        ]
     members += [("2.npy", b"\x93NUMPY")]
     pool = open_pool(tar(tmp_path / "a.tar", *members))
     assert len(pool) == 3 and not pool.problems
-    assert "8 members were passed over: .cls (3), .txt beside a json (3), .npy (1), README (1)" in notes(pool)
+    assert (
+        "8 members were passed over: .cls (3), .txt beside a json (3), .npy (1), README (1)"
+        in notes(pool)
+    )
     with pytest.raises(PoolError, match=r"holds no sample \(its members: \.npy \(2\)\)"):
         open_pool(tar(tmp_path / "b.tar", ("0.npy", b"1"), ("1.npy", b"2")))
 
 
 def test_videos_and_audio_are_no_text_only_rows(tmp_path: Path) -> None:
-    pool = open_pool(tar(tmp_path / "a.tar", ("0.mp4", b"v"), ("0.txt", b"A"), ("1.mp4", b"w"), ("1.json", record())))
+    pool = open_pool(
+        tar(
+            tmp_path / "a.tar",
+            ("0.mp4", b"v"),
+            ("0.txt", b"A"),
+            ("1.mp4", b"w"),
+            ("1.json", record()),
+        )
+    )
     assert pool.facts["video"].tolist() == [True, True] and set(pool.problems) == {0, 1}
 
 
-# ------------------------------------------------------------------------------------------------ order of images
+# ---------------------------------------------------------------------------------- order of images
 
 
 def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     names = sorted(f"a.{prefix}{i}.png" for prefix in ("",) for i in range(12))
-    pool = open_pool(tar(tmp_path / "a.tar", *((n, image(int(n.split(".")[1]))) for n in names), ("a.json", record())))
+    pool = open_pool(
+        tar(
+            tmp_path / "a.tar",
+            *((n, image(int(n.split(".")[1]))) for n in names),
+            ("a.json", record()),
+        )
+    )
     assert shades(pool, 0) == list(range(12))
     names = sorted(f"a.frame_{i}.png" for i in range(8, 12))
-    pool = open_pool(tar(tmp_path / "b.tar", *((n, image(int(n[8:-4]))) for n in names), ("a.json", record())))
+    pool = open_pool(
+        tar(tmp_path / "b.tar", *((n, image(int(n[8:-4]))) for n in names), ("a.json", record()))
+    )
     assert shades(pool, 0) == [8, 9, 10, 11] and not pool.notes
     zeros = [
         ("a.010.png", image(10)),
@@ -116,19 +161,30 @@ def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     ]
     pool = open_pool(tar(tmp_path / "z.tar", *zeros, ("a.json", record())))
     assert shades(pool, 0) == [0, 9, 10, 11]
-    pool = open_pool(tar(tmp_path / "c.tar", ("a.1.png", image(1)), ("a.png", image(0)), ("a.json", record())))
+    pool = open_pool(
+        tar(tmp_path / "c.tar", ("a.1.png", image(1)), ("a.png", image(0)), ("a.json", record()))
+    )
     assert shades(pool, 0) == [0, 1]
 
 
 @pytest.mark.parametrize(
     "named",
-    [["a.right.png", "a.left.png"], ["right.png", "left.png"], ["right", "left"], ["x/a.right.png", "x/a.left.png"]],
+    [
+        ["a.right.png", "a.left.png"],
+        ["right.png", "left.png"],
+        ["right", "left"],
+        ["x/a.right.png", "x/a.left.png"],
+    ],
 )
 def test_the_records_own_list_has_priority(named: list[str], tmp_path: Path) -> None:
     both = (("a.left.png", image(1)), ("a.right.png", image(2)))
-    assert shades(open_pool(tar(tmp_path / "a.tar", *both, ("a.json", record(images=named)))), 0) == [2, 1]
+    assert shades(
+        open_pool(tar(tmp_path / "a.tar", *both, ("a.json", record(images=named)))), 0
+    ) == [2, 1]
     objects = [{"path": name} for name in named]
-    assert shades(open_pool(tar(tmp_path / "b.tar", ("a.json", record(image=objects)), *both)), 0) == [2, 1]
+    assert shades(
+        open_pool(tar(tmp_path / "b.tar", ("a.json", record(image=objects)), *both)), 0
+    ) == [2, 1]
     one = open_pool(tar(tmp_path / "c.tar", *both, ("a.json", record(image=named[0]))))
     assert shades(one, 0) == [2] and "images that the json does not name (1)" in notes(one)
 
@@ -136,7 +192,10 @@ def test_the_records_own_list_has_priority(named: list[str], tmp_path: Path) -> 
 def test_images_named_in_the_parts_of_messages(tmp_path: Path) -> None:
     def messages(*parts: dict[str, Any]) -> bytes:
         asked = [*parts, {"type": "text", "text": "Q"}]
-        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": [{"type": "text", "text": "A"}]}]
+        turns = [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": [{"type": "text", "text": "A"}]},
+        ]
         return json.dumps({"messages": turns}).encode()
 
     both = (("a.left.png", image(1)), ("a.right.png", image(2)))
@@ -149,13 +208,20 @@ def test_images_named_in_the_parts_of_messages(tmp_path: Path) -> None:
     ):
         pool = open_pool(tar(tmp_path / "a.tar", *both, ("a.json", messages(*parts))))
         assert shades(pool, 0) == [2, 1] and not pool.problems and not pool.notes
-    pool = open_pool(tar(tmp_path / "b.tar", *both, ("a.json", messages({"type": "image"}, {"type": "image"}))))
+    pool = open_pool(
+        tar(tmp_path / "b.tar", *both, ("a.json", messages({"type": "image"}, {"type": "image"})))
+    )
     assert shades(pool, 0) == [1, 2] and not pool.problems
 
 
 def test_names_that_are_numbers_are_those_of_the_files_before(tmp_path: Path) -> None:
-    """As our own export writes them: the json keeps the paths that the images had, the members count from 0."""
-    members = (("a.0.png", image(7)), ("a.1.png", image(8)), ("a.json", record(image=["1.png", "0.png"])))
+    """As our own export writes them: the json keeps the paths that the images had, the members
+    count from 0."""
+    members = (
+        ("a.0.png", image(7)),
+        ("a.1.png", image(8)),
+        ("a.json", record(image=["1.png", "0.png"])),
+    )
     pool = open_pool(tar(tmp_path / "a.tar", *members))
     assert shades(pool, 0) == [7, 8] and "in the order of the tar (a.0.png, a.1.png)" in notes(pool)
     named = (("12.png", image(7)), ("12.mask.png", image(8)), ("12.json", record(image="12.png")))
@@ -165,35 +231,61 @@ def test_names_that_are_numbers_are_those_of_the_files_before(tmp_path: Path) ->
 
 
 def test_an_order_that_nothing_gives_is_said(tmp_path: Path) -> None:
-    pool = open_pool(tar(tmp_path / "a.tar", ("a.left.png", image(1)), ("a.right.png", image(2)), ("a.json", record())))
-    assert shades(pool, 0) == [1, 2] and "in the order of the tar (a.left.png, a.right.png)" in notes(pool)
+    pool = open_pool(
+        tar(
+            tmp_path / "a.tar",
+            ("a.left.png", image(1)),
+            ("a.right.png", image(2)),
+            ("a.json", record()),
+        )
+    )
+    assert shades(pool, 0) == [
+        1,
+        2,
+    ] and "in the order of the tar (a.left.png, a.right.png)" in notes(pool)
 
 
-# ------------------------------------------------------------------------------------------------ samples that are not whole
+# ----------------------------------------------------------------------- samples that are not whole
 
 
 @pytest.mark.parametrize("text", [("json", record("<image>")), ("txt", b"A")])
 @pytest.mark.parametrize("images_first", [True, False])
-def test_members_that_are_not_neighbours(text: tuple[str, bytes], images_first: bool, tmp_path: Path) -> None:
+def test_members_that_are_not_neighbours(
+    text: tuple[str, bytes], images_first: bool, tmp_path: Path
+) -> None:
     images = [(f"0{i}.png", image(i)) for i in range(4)]
     texts = [(f"0{i}.{text[0]}", text[1]) for i in range(4)]
     members = [*images, *texts] if images_first else [*texts, *images]
     with pytest.raises(PoolError, match=r"members of 4 of 4 samples are not neighbours .*Sort it"):
         open_pool(tar(tmp_path / "a.tar", *members))
     whole = [m for pair in zip(images, texts, strict=True) for m in pair]
-    pool = open_pool(tar(tmp_path / "b.tar", *whole, ("late.png", image(9)), whole[0][:1] + (image(8),)))
-    assert list(pool.problems) == [4, 5]  # an image without a record; 00.png, which stands twice, too
+    pool = open_pool(
+        tar(tmp_path / "b.tar", *whole, ("late.png", image(9)), whole[0][:1] + (image(8),))
+    )
+    # an image without a record; 00.png, which stands twice, too
+    assert list(pool.problems) == [4, 5]
 
 
 def test_members_in_folders_of_their_own(tmp_path: Path) -> None:
-    images, texts = [(f"images/{i}.png", image(i)) for i in range(3)], [(f"texts/{i}.txt", b"A") for i in range(3)]
+    images, texts = (
+        [(f"images/{i}.png", image(i)) for i in range(3)],
+        [(f"texts/{i}.txt", b"A") for i in range(3)],
+    )
     with pytest.raises(PoolError, match=r"in different folders \(images/0.png, texts/0.txt\)"):
         open_pool(tar(tmp_path / "a.tar", *images, *texts))
     same = [
-        (f"{folder}/{i}.{s}", c) for folder in "ab" for i in range(3) for s, c in (("png", image(i)), ("txt", b"A"))
+        (f"{folder}/{i}.{s}", c)
+        for folder in "ab"
+        for i in range(3)
+        for s, c in (("png", image(i)), ("txt", b"A"))
     ]
     assert len(open_pool(tar(tmp_path / "b.tar", *same))) == 6
-    two = (("a/0.png", image(1)), ("a/0.json", record()), ("b/0.jpg", image(2, "JPEG")), ("b/0.txt", b"A"))
+    two = (
+        ("a/0.png", image(1)),
+        ("a/0.json", record()),
+        ("b/0.jpg", image(2, "JPEG")),
+        ("b/0.txt", b"A"),
+    )
     assert len(open_pool(tar(tmp_path / "d.tar", *two))) == 2
     same_key = [(name.replace("a/", "").replace("b/", ""), content) for name, content in two]
     pool = open_pool(tar(tmp_path / "e.tar", *same_key[:2], *pair(1), *same_key[2:]))
@@ -210,17 +302,31 @@ def test_one_sample_in_two_places_is_the_problem_of_its_row(tmp_path: Path) -> N
 
 
 def test_a_sample_whose_image_is_absent_is_no_text_only_row(tmp_path: Path) -> None:
-    members = [("0.png", image(0)), ("0.txt", b"A"), ("1.txt", b"A"), ("2.png", image(2)), ("2.txt", b"A")]
+    members = [
+        ("0.png", image(0)),
+        ("0.txt", b"A"),
+        ("1.txt", b"A"),
+        ("2.png", image(2)),
+        ("2.txt", b"A"),
+    ]
     pool = open_pool(tar(tmp_path / "a.tar", *members))
     assert pool.problems == {1: "unreadable: sample 1 has a caption and no image"}
     names = record("<image><image>", images=["3.0.png", "3.1.png"])
     pool = open_pool(tar(tmp_path / "b.tar", *members, ("3.1.png", image(1)), ("3.json", names)))
     assert "names 3.0.png, which is not among its members" in pool.problems[3]
-    pool = open_pool(tar(tmp_path / "c.tar", *members[:2], ("4.json", record("<image>Q", image="4.png"))))
+    pool = open_pool(
+        tar(tmp_path / "c.tar", *members[:2], ("4.json", record("<image>Q", image="4.png")))
+    )
     assert pool.facts["missing_images"].tolist() == [False, True]
-    pool = open_pool(tar(tmp_path / "d.tar", ("5.json", record()), ("6.png", image(1)), ("6.json", record())))
-    assert not pool.problems and "1 of 2 samples hold no image and are text-only rows" in notes(pool)
-    pool = open_pool(tar(tmp_path / "e.tar", *members[:2], ("7.txt", b"A"), links=(("7.png", "0.png"),)))
+    pool = open_pool(
+        tar(tmp_path / "d.tar", ("5.json", record()), ("6.png", image(1)), ("6.json", record()))
+    )
+    assert not pool.problems and "1 of 2 samples hold no image and are text-only rows" in notes(
+        pool
+    )
+    pool = open_pool(
+        tar(tmp_path / "e.tar", *members[:2], ("7.txt", b"A"), links=(("7.png", "0.png"),))
+    )
     assert "7.png is a link" in pool.problems[1]
 
 
@@ -235,36 +341,62 @@ def test_members_and_keys_that_stand_twice(tmp_path: Path) -> None:
     pool = open_pool(tar(tmp_path / "a.tar", *twice))
     assert list(pool.problems) == [0] and "0.json stands twice" in pool.problems[0]
     pool = open_pool(tar(tmp_path / "b.tar", *twice[:2], *twice[3:], *twice[:2]))
-    assert not pool.problems and len(pool) == 3 and "1 sample has the key of an earlier one" in notes(pool)
+    assert (
+        not pool.problems
+        and len(pool) == 3
+        and "1 sample has the key of an earlier one" in notes(pool)
+    )
     pool = open_pool(tar(tmp_path / "c.tar", twice[0], *twice[:2]))
     assert not pool.problems and "members that stand twice (1)" in notes(pool)
 
 
-# ------------------------------------------------------------------------------------------------ dots in keys
+# ------------------------------------------------------------------------------------- dots in keys
 
 
 @pytest.mark.parametrize(
-    "names", [("v1.5_001", "v1.5_002", "v1.5_003"), ("img.1", "img.2", "img.10"), ("a.b.c", "a.b.d")]
+    "names",
+    [("v1.5_001", "v1.5_002", "v1.5_003"), ("img.1", "img.2", "img.10"), ("a.b.c", "a.b.d")],
 )
 @pytest.mark.parametrize("text", [("json", record("<image>")), ("txt", b"A")])
 def test_dots_in_keys(names: tuple[str, ...], text: tuple[str, bytes], tmp_path: Path) -> None:
-    members = [m for i, n in enumerate(names) for m in ((f"d.1/{n}.png", image(i)), (f"d.1/{n}.{text[0]}", text[1]))]
+    members = [
+        m
+        for i, n in enumerate(names)
+        for m in ((f"d.1/{n}.png", image(i)), (f"d.1/{n}.{text[0]}", text[1]))
+    ]
     pool = open_pool(tar(tmp_path / "a.tar", *members))
     assert len(pool) == len(names) and not pool.problems
     assert [shades(pool, i) for i in range(len(names))] == [[i] for i in range(len(names))]
     if text[0] == "txt":
         assert pool.ids(range(len(names))) == list(names)
-    split = [m for m in members if m[0].endswith(".png")] + [m for m in members if not m[0].endswith(".png")]
+    split = [m for m in members if m[0].endswith(".png")] + [
+        m for m in members if not m[0].endswith(".png")
+    ]
     with pytest.raises(PoolError, match="not neighbours"):
         open_pool(tar(tmp_path / "b.tar", *split))
 
 
 def test_several_images_and_records_of_one_key_stay_one_sample(tmp_path: Path) -> None:
-    members = [("0.left.png", image(1)), ("0.right.png", image(2)), ("0.json", record()), ("0.meta.json", b"{}")]
+    members = [
+        ("0.left.png", image(1)),
+        ("0.right.png", image(2)),
+        ("0.json", record()),
+        ("0.meta.json", b"{}"),
+    ]
     pool = open_pool(tar(tmp_path / "a.tar", *members))
-    assert len(pool) == 1 and shades(pool, 0) == [1, 2] and ".meta.json beside the record (1)" in notes(pool)
+    assert (
+        len(pool) == 1
+        and shades(pool, 0) == [1, 2]
+        and ".meta.json beside the record (1)" in notes(pool)
+    )
     pool = open_pool(
-        tar(tmp_path / "b.tar", ("0.png", image(1)), ("0.a.json", record()), ("0.b.json", record()), *pair(1))
+        tar(
+            tmp_path / "b.tar",
+            ("0.png", image(1)),
+            ("0.a.json", record()),
+            ("0.b.json", record()),
+            *pair(1),
+        )
     )
     assert list(pool.problems) == [0] and "has 2 records" in pool.problems[0]
 
@@ -273,7 +405,7 @@ def pair(number: int) -> tuple[tuple[str, bytes], ...]:
     return (f"{number}.png", image(number)), (f"{number}.txt", b"A")
 
 
-# ------------------------------------------------------------------------------------------------ texts, ends
+# -------------------------------------------------------------------------------------- texts, ends
 
 
 def test_byte_order_marks_are_skipped(tmp_path: Path) -> None:
@@ -289,7 +421,10 @@ def test_byte_order_marks_are_skipped(tmp_path: Path) -> None:
     )
     assert [s.turns[1].text for s in pool.samples([0, 1])] == ["A", "A"] and not pool.problems
     wide = tar(
-        tmp_path / "b.tar", *pair(0), ("1.png", image(1)), ("1.txt", codecs.BOM_UTF16_LE + "A".encode("utf-16-le"))
+        tmp_path / "b.tar",
+        *pair(0),
+        ("1.png", image(1)),
+        ("1.txt", codecs.BOM_UTF16_LE + "A".encode("utf-16-le")),
     )
     assert "UTF-16" in open_pool(wide).problems[1]
 
@@ -319,7 +454,11 @@ def test_the_second_opening_is_the_first(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the reported cases are not in this checkout")
 def test_reported_cases() -> None:
-    for name in ("04-tar-image-suffixes/avif.tar", "04-tar-image-suffixes/jp2.tar", "09-tar-bom/bom.tar"):
+    for name in (
+        "04-tar-image-suffixes/avif.tar",
+        "04-tar-image-suffixes/jp2.tar",
+        "09-tar-bom/bom.tar",
+    ):
         pool = open_pool(CASES / name)
         assert pool.facts["images"].tolist() == [1] * 4 and not pool.problems
     captions = open_pool(CASES / "09-tar-bom/bomtxt.tar")

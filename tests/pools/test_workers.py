@@ -1,4 +1,5 @@
-"""One file read by several processes gives what one process gives, wherever it is cut and whatever goes wrong."""
+"""One file read by several processes gives what one process gives, wherever it is cut and whatever
+goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from thresher.pools.texts import Texts
 
 
 def turns(question: str) -> list[dict[str, str]]:
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": f"It is {question}, größer 🎈"}]
+    return [
+        {"from": "human", "value": question},
+        {"from": "gpt", "value": f"It is {question}, größer 🎈"},
+    ]
 
 
 ROWS = [
@@ -28,11 +32,14 @@ ROWS = [
     for i in range(60)
 ]
 BORDERS = [  # texts and fields full of what looks like the border of two records
-    {"id": 0, "conversations": turns('x"}, {"y": "}, {" ' * 40), "meta": [{}] * 90} for _ in range(8)
+    {"id": 0, "conversations": turns('x"}, {"y": "}, {" ' * 40), "meta": [{}] * 90}
+    for _ in range(8)
 ]
 
 
-def together(monkeypatch: pytest.MonkeyPatch, file: Path, processes: int, images: Path | None = None) -> Pool:
+def together(
+    monkeypatch: pytest.MonkeyPatch, file: Path, processes: int, images: Path | None = None
+) -> Pool:
     monkeypatch.setattr(workers, "SMALLEST", 1)
     monkeypatch.setattr(workers, "_processors", lambda: processes)
     started: list[object] = []
@@ -54,28 +61,41 @@ def same(a: Pool, b: Pool) -> bool:
 
 def saved(tmp_path: Path, records: list, lines: bool, indent: int | None = None) -> Path:
     file = tmp_path / ("p.jsonl" if lines else "p.json")
-    file.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(records, indent=indent))
+    file.write_text(
+        "\n".join(map(json.dumps, records)) if lines else json.dumps(records, indent=indent)
+    )
     return file
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("layout", ["lines", "list", "indented", "messages", "false borders"])
-def test_the_same_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, processes: int) -> None:
+def test_the_same_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, processes: int
+) -> None:
     records: list = ROWS
     if layout == "messages":
         said = {"human": "user", "gpt": "assistant"}
         records = [
-            {"id": r["id"], "messages": [{"role": said[t["from"]], "content": t["value"]} for t in r["conversations"]]}
+            {
+                "id": r["id"],
+                "messages": [
+                    {"role": said[t["from"]], "content": t["value"]} for t in r["conversations"]
+                ],
+            }
             for r in ROWS
         ]
     elif layout == "false borders":
         records = BORDERS
-    file = saved(tmp_path, records, layout in ("lines", "messages"), 1 if layout == "indented" else None)
+    file = saved(
+        tmp_path, records, layout in ("lines", "messages"), 1 if layout == "indented" else None
+    )
     (tmp_path / "1.png").write_bytes(b"xyz")
     assert same(together(monkeypatch, file, processes), open_pool(file))
 
 
-def test_problems_keep_the_numbers_of_their_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_keep_the_numbers_of_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [json.dumps(r) for r in ROWS]
     lines[50] = '{"broken'
     lines[5] = "17"
@@ -85,7 +105,9 @@ def test_problems_keep_the_numbers_of_their_lines(tmp_path: Path, monkeypatch: p
     assert same(pool, open_pool(file)) and pool.problems[50].startswith("unreadable: line 51 ")
 
 
-def test_a_file_that_is_cut_off_is_refused_as_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_cut_off_is_refused_as_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = saved(tmp_path, ROWS, lines=False)
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(PoolError) as alone:
@@ -114,7 +136,9 @@ def test_a_process_that_fails_costs_time_and_nothing_else(
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_a_cut_falls_between_records_and_not_between_turns(tmp_path: Path, indent: int | None) -> None:
+def test_a_cut_falls_between_records_and_not_between_turns(
+    tmp_path: Path, indent: int | None
+) -> None:
     file = saved(tmp_path, ROWS, lines=False, indent=indent)
     starts = set(open_pool(file).index.offset.tolist())
     with file.open("rb") as opened:

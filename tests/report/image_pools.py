@@ -1,4 +1,5 @@
-"""Pools with pictures, hostile texts and selections of every method, for the tests of reports. No real model."""
+"""Pools with pictures, hostile texts and selections of every method, for the tests of reports. No
+real model."""
 
 from __future__ import annotations
 
@@ -23,7 +24,15 @@ from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, Method, MethodContext, Selection, Signal
 
 SOURCES = ("charts", "photos", "text", "exam")
-ANSWERS = ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red. So the answer is yes.", "1. Look.\n2. Count.")
+ANSWERS = (
+    "Yes.",
+    "B",
+    "12",
+    "dark red",
+    "The cube is red.",
+    "It is red. So the answer is yes.",
+    "1. Look.\n2. Count.",
+)
 
 HOSTILE = {
     "script": "<script>window.hacked = 'script'</script>",
@@ -31,7 +40,10 @@ HOSTILE = {
     "style": "</style><style>body{display:none}</style>",
     "end": "</script><script>window.hacked = 'end'</script>",
     "svg": "<svg onload=\"window.hacked = 'svg'\"></svg>",
-    "link": "<a href=\"javascript:window.hacked='link'\">x</a><iframe src='javascript:window.hacked=1'></iframe>",
+    "link": (
+        "<a href=\"javascript:window.hacked='link'\">x</a><iframe "
+        "src='javascript:window.hacked=1'></iframe>"
+    ),
     "template": "{{7*7}} {% for i in range(9) %}{{i}}{% endfor %} ${7*7} #{7*7}",
     "rtl": "\u202eevil txet\u202c \u2067mixed \u05e9\u05dc\u05d5\u05dd\u2069 \u200f\u200e",
     "control": "bell\x07 escape\x1b[31m null\x00 del\x7f",
@@ -44,8 +56,13 @@ NAMES = ("it's.png", 'a "quoted" name.png', "x' onerror='window.hacked=1.png", "
 
 def record(i: int) -> dict[str, Any]:
     """Row `i`: one or two images, or none; one or two exchanges."""
-    images: list[str] = [] if i % 4 == 2 else [f"{i % 6}.png"] + ([f"{(i + 1) % 6}.png"] if i % 9 == 0 else [])
-    said = [("human", "<image>\n" * len(images) + f"What is shown in number {i}?"), ("gpt", ANSWERS[i % len(ANSWERS)])]
+    images: list[str] = (
+        [] if i % 4 == 2 else [f"{i % 6}.png"] + ([f"{(i + 1) % 6}.png"] if i % 9 == 0 else [])
+    )
+    said = [
+        ("human", "<image>\n" * len(images) + f"What is shown in number {i}?"),
+        ("gpt", ANSWERS[i % len(ANSWERS)]),
+    ]
     if i % 10 == 0:
         said += [("human", "Are you sure?"), ("gpt", "Yes, quite sure.")]
     out: dict[str, Any] = {"id": f"r{i}", "data_source": SOURCES[i * i % 7 % 4]}
@@ -61,7 +78,14 @@ def hostile_records() -> list[dict[str, Any]]:
     for i, (kind, text) in enumerate(HOSTILE.items()):
         image = NAMES[i % len(NAMES)]
         said = [{"from": "human", "value": f"<image>\n{text}"}, {"from": "gpt", "value": text}]
-        out.append({"id": text[:200], "data_source": text[:60] + kind, "image": image, "conversations": said})
+        out.append(
+            {
+                "id": text[:200],
+                "data_source": text[:60] + kind,
+                "image": image,
+                "conversations": said,
+            }
+        )
     return out
 
 
@@ -92,7 +116,11 @@ class Capabilities:
         n = len(columns)
         names = np.array(["counting", "optical_character_recognition", "logic", "colours", ""])
         table = np.stack(
-            [(columns.ties // np.uint64(50**k) % np.uint64(50)).astype(np.float32) / 10 for k in range(4)], 1
+            [
+                (columns.ties // np.uint64(50**k) % np.uint64(50)).astype(np.float32) / 10
+                for k in range(4)
+            ],
+            1,
         )
         rows = np.argsort(-table.max(1), kind="stable")[:budget].astype(np.int64)
         skill, turn = np.full(n, 4), np.full(n, -1, np.int32)
@@ -104,7 +132,8 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Errors:
-    """Gives the reasons that error-driven tuning gives; half of the rows were fetched, the others fill."""
+    """Gives the reasons that error-driven tuning gives; half of the rows were fetched, the others
+    fill."""
 
     name: ClassVar[str] = "error_driven"
     paper: ClassVar[str] = ""
@@ -115,11 +144,17 @@ class Errors:
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
-        by, rank, score = np.full(n, -1, np.int64), np.full(n, -1, np.int32), np.full(n, np.nan, np.float32)
+        by, rank, score = (
+            np.full(n, -1, np.int64),
+            np.full(n, -1, np.int32),
+            np.full(n, np.nan, np.float32),
+        )
         missing = np.full(n, "", object)
         fetched = np.arange(budget // 2)
         by[fetched], rank[fetched], score[fetched] = fetched % 5, fetched // 5, 9.0 - fetched / 10
-        missing[fetched] = np.array(["counting <b>small</b> things", "reading a clock"], object)[fetched % 2]
+        missing[fetched] = np.array(["counting <b>small</b> things", "reading a clock"], object)[
+            fetched % 2
+        ]
         reason = {
             "validation_row": by,
             "mistaken_step": missing,
@@ -133,7 +168,8 @@ class Errors:
 
 @dataclass(frozen=True)
 class Unheard:
-    """A plug-in: reasons of every kind under names that nobody knows, one of them the same in every row."""
+    """A plug-in: reasons of every kind under names that nobody knows, one of them the same in every
+    row."""
 
     name: ClassVar[str] = "unheard"
     paper: ClassVar[str] = ""
@@ -170,15 +206,25 @@ METHODS = (
 
 
 def method(name: str, settings: Mapping[str, str] | None = None) -> Method:
-    made: dict[str, Method] = {"mmssr": Capabilities(), "error_driven": Errors(), "unheard": Unheard()}
+    made: dict[str, Method] = {
+        "mmssr": Capabilities(),
+        "error_driven": Errors(),
+        "unheard": Unheard(),
+    }
     return made.get(name) or load(name, settings or {})
 
 
 def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Chosen:
-    """A selection by that method, made with a model that scores by hash and not written; `out`: where it would be."""
+    """A selection by that method, made with a model that scores by hash and not written; `out`:
+    where it would be."""
     work = out.parent / f"work-{out.name}"
     told = RunConfig(
-        pool=str(pool.path), images=str(pool.images_folder), method=name, budget=budget, settings=settings, out=str(out)
+        pool=str(pool.path),
+        images=str(pool.images_folder),
+        method=name,
+        budget=budget,
+        settings=settings,
+        out=str(out),
     )
     outcome = run.select(
         pool,

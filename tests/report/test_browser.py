@@ -1,6 +1,8 @@
-"""Reports in a real browser, from disk: nothing is fetched, nothing hostile runs, filters work, the page is accessible.
+"""Reports in a real browser, from disk: nothing is fetched, nothing hostile runs, filters work, the
+page is accessible.
 
-Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason elsewhere.
+Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason
+elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.report.image_pools import METHODS, chosen, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import (
+    METHODS,
+    chosen,
+    hostile_records,
+    picture_pool,
+    record,
+    selected,
+)
 from tests.report.test_compare_report import told
 from thresher import report
 from thresher.pools import Pool
@@ -25,7 +34,8 @@ WIDTHS, THEMES = (400, 1000, 1600), ("light", "dark")
 
 
 class Visit:
-    """A page opened from disk in a browser that is offline, and all that it tried or complained about."""
+    """A page opened from disk in a browser that is offline, and all that it tried or complained
+    about."""
 
     def __init__(self, browser: Any, path: Path, **options: Any) -> None:
         self.asked: list[str] = []
@@ -77,14 +87,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
-def test_opens_from_disk_fetches_nothing_and_fits(browser: Any, pages: dict[str, Path], name: str) -> None:
+def test_opens_from_disk_fetches_nothing_and_fits(
+    browser: Any, pages: dict[str, Path], name: str
+) -> None:
     for width in WIDTHS:
         visit = Visit(browser, pages[name], viewport={"width": width, "height": 900})
         visit.page.wait_for_timeout(50)
         visit.quiet()
-        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"wider than {width}"
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"wider than {width}"
+        )
         if name != "compare":
-            broken = "[...document.images].filter(i => i.complete && i.src && !i.naturalWidth).length"
+            broken = (
+                "[...document.images].filter(i => i.complete && i.src && !i.naturalWidth).length"
+            )
             assert visit.page.evaluate(broken) == 0
         visit.close()
 
@@ -123,9 +139,16 @@ def test_every_source_and_reason_of_a_method_can_be_filtered_by(
 ) -> None:
     visit = Visit(browser, pages[name], viewport={"width": 1000, "height": 900})
     page = visit.page
-    shown = "field => [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => c.dataset[field])"
+    shown = (
+        "field => [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => "
+        "c.dataset[field])"
+    )
     for field in ("source", "kind"):
-        values = [v for v in page.locator(f"#{field} option").evaluate_all("all => all.map(o => o.value)") if v]
+        values = [
+            v
+            for v in page.locator(f"#{field} option").evaluate_all("all => all.map(o => o.value)")
+            if v
+        ]
         assert values
         for value in values:
             page.locator(f"#{field}").select_option(value)
@@ -167,7 +190,8 @@ def test_keyboard_alone_is_enough(browser: Any, pages: dict[str, Path]) -> None:
         page.keyboard.press("Tab")
         reached.add(
             page.evaluate(
-                "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+                "document.activeElement.id || document.activeElement.className || "
+                "document.activeElement.tagName"
             )
         )
     assert {"find", "side", "source", "kind", "more"} <= reached
@@ -185,7 +209,9 @@ def test_everything_is_there_without_javascript(browser: Any, pages: dict[str, P
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_hostile_texts_run_nothing_and_break_nothing(browser: Any, hostile: Path, width: int) -> None:
+def test_hostile_texts_run_nothing_and_break_nothing(
+    browser: Any, hostile: Path, width: int
+) -> None:
     visit = Visit(browser, hostile, viewport={"width": width, "height": 900})
     page = visit.page
     while page.locator(".more:visible").count():
@@ -198,18 +224,32 @@ def test_hostile_texts_run_nothing_and_break_nothing(browser: Any, hostile: Path
     visit.quiet()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     inside = "e => e.getBoundingClientRect().right <= innerWidth + 1"
-    wide = f"[...document.querySelectorAll('.card, .panel, .said, .tile')].filter(e => !({inside})(e)).length"
+    wide = (
+        "[...document.querySelectorAll('.card, .panel, .said, .tile')].filter(e => "
+        f"!({inside})(e)).length"
+    )
     assert page.evaluate(wide) == 0
-    assert page.evaluate("[...document.querySelectorAll('.card')].filter(e => e.offsetHeight > 1500).length") == 0
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.card')].filter(e => e.offsetHeight > 1500).length"
+        )
+        == 0
+    )
     assert page.locator("body").is_visible()
     visit.close()
 
 
 def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path: Path) -> None:
-    """Were escaping ever to fail, the policy still stands: here a hostile script is planted into the finished page."""
+    """Were escaping ever to fail, the policy still stands: here a hostile script is planted into
+    the finished page."""
     planted = tmp_path / "planted.html"
-    marks = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><style>body{display:none}</style>"
-    planted.write_text(hostile.read_text(encoding="utf-8").replace("</main>", marks + "</main>"), encoding="utf-8")
+    marks = (
+        "<script>window.hacked = 1</script><img src=x onerror='window.hacked = "
+        "2'><style>body{display:none}</style>"
+    )
+    planted.write_text(
+        hostile.read_text(encoding="utf-8").replace("</main>", marks + "</main>"), encoding="utf-8"
+    )
     visit = Visit(browser, planted)
     visit.page.wait_for_timeout(100)
     assert visit.page.evaluate("window.hacked") is None and visit.page.locator("h1").is_visible()
@@ -219,12 +259,21 @@ def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
-def test_axe_finds_nothing_serious(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+def test_axe_finds_nothing_serious(
+    browser: Any, pages: dict[str, Path], name: str, theme: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
     for width in (400, 1400):
-        # axe is injected as an inline script, which the policy rightly refuses: it is bypassed for this test only
+        # axe is injected as an inline script, which the policy rightly refuses: it is bypassed for
+        # this test only
         visit = Visit(
-            browser, pages[name], viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True
+            browser,
+            pages[name],
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            bypass_csp=True,
         )
         for details in visit.page.locator("details").all():
             details.evaluate("e => { e.open = true; }")
@@ -251,18 +300,30 @@ def cells(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
         "pool": pool._repr_html_(),
         "selection": chosen(pool, "clipper", folder / "c")._repr_html_(),
         "difference": difference(a, b)._repr_html_(),
-        "hostile": "".join(p._repr_html_() + chosen(p, "length", folder / "h", "67%")._repr_html_() for p in hostile_),
+        "hostile": "".join(
+            p._repr_html_() + chosen(p, "length", folder / "h", "67%")._repr_html_()
+            for p in hostile_
+        ),
     }
 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", ["pool", "selection", "difference", "hostile"])
-def test_a_cell_of_a_notebook(browser: Any, cells: dict[str, str], tmp_path: Path, name: str, theme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+def test_a_cell_of_a_notebook(
+    browser: Any, cells: dict[str, str], tmp_path: Path, name: str, theme: str
+) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
     page_file = tmp_path / "cell.html"
-    around = f"<p id=around>before</p><table><tr><th>a</th></tr></table>{cells[name]}<script>window.ran = 1</script>"
+    around = (
+        "<p "
+        f"id=around>before</p><table><tr><th>a</th></tr></table>{cells[name]}<script>window.ran = "
+        "1</script>"
+    )
     page_file.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>t</title><style>{NOTEBOOKS[theme]}</style>"
+        "<!doctype html><html lang=en><meta "
+        f"charset=utf-8><title>t</title><style>{NOTEBOOKS[theme]}</style>"
         f"<main><h1>n</h1>{around}</main>",
         encoding="utf-8",
     )
@@ -271,10 +332,17 @@ def test_a_cell_of_a_notebook(browser: Any, cells: dict[str, str], tmp_path: Pat
         visit.page.wait_for_timeout(50)
         assert visit.page.evaluate("[window.ran, window.hacked]") == [1, None]
         visit.quiet()
-        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"wider than {width}"
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"wider than {width}"
+        )
         style = "getComputedStyle(document.querySelector('#around')).font"
         assert "16px" in visit.page.evaluate(style) and "serif" in visit.page.evaluate(style)
-        assert visit.page.evaluate("getComputedStyle(document.querySelector('main > table th')).fontWeight") == "700"
+        assert (
+            visit.page.evaluate(
+                "getComputedStyle(document.querySelector('main > table th')).fontWeight"
+            )
+            == "700"
+        )
         if name != "hostile":
             found = axe.Axe().run(visit.page).response["violations"]
             told_ = [(v["impact"], v["id"], v["nodes"][0]["html"][:160]) for v in found]
@@ -285,7 +353,9 @@ def test_a_cell_of_a_notebook(browser: Any, cells: dict[str, str], tmp_path: Pat
 @pytest.mark.parametrize("name", ["clipper", "compare", "diff"])
 def test_headings_step_by_one(browser: Any, pages: dict[str, Path], name: str) -> None:
     visit = Visit(browser, pages[name])
-    levels = visit.page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])")
+    levels = visit.page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1])"
+    )
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     visit.close()

@@ -15,7 +15,10 @@ from thresher.report import compare_report
 
 
 def told(
-    kind: str = "no gain", difference: float = 0.4, full: bool = True, budgets: tuple[str, ...] = ("5%", "10%")
+    kind: str = "no gain",
+    difference: float = 0.4,
+    full: bool = True,
+    budgets: tuple[str, ...] = ("5%", "10%"),
 ) -> dict[str, Any]:
     """A compare.json as `thresher compare` writes it: clipper and random, three seeds."""
     cells = []
@@ -24,28 +27,48 @@ def told(
             for name, gain in (("random", 0.0), ("clipper", difference / 100)):
                 cells.append(
                     {
-                        "method": name, "budget": budget, "rows": 100 * (i + 1), "seed": seed,
+                        "method": name,
+                        "budget": budget,
+                        "rows": 100 * (i + 1),
+                        "seed": seed,
                         "accuracy": 0.5 + 0.1 * i + gain + 0.01 * seed,
-                        "macro": 0.5, "seconds_selection": 60.0 * (name != "random"), "seconds_training": 100.0 * (i + 1),
+                        "macro": 0.5,
+                        "seconds_selection": 60.0 * (name != "random"),
+                        "seconds_training": 100.0 * (i + 1),
                     }
-                )  # fmt: skip
+                )
         if full:
             cells.append(
                 {
-                    "method": "full", "budget": "100%", "rows": 2000, "seed": seed, "accuracy": 0.8, "macro": 0.8,
-                    "seconds_selection": 0.0, "seconds_training": 2000.0,
+                    "method": "full",
+                    "budget": "100%",
+                    "rows": 2000,
+                    "seed": seed,
+                    "accuracy": 0.8,
+                    "macro": 0.8,
+                    "seconds_selection": 0.0,
+                    "seconds_training": 2000.0,
                 }
-            )  # fmt: skip
+            )
     verdicts = [
         {
-            "method": "clipper", "budget": budget, "rows": 100 * (i + 1), "kind": kind,
+            "method": "clipper",
+            "budget": budget,
+            "rows": 100 * (i + 1),
+            "kind": kind,
             "verdict": f"{kind} over random <i>({difference:+.1f})",
-            "difference": difference, "interval": [difference - 2, difference + 2], "mean": 51.0 + 10 * i,
-            "mean_interval": [49.0 + 10 * i, 53.0 + 10 * i], "random": 51.0, "percent_of_full": 63.7,
-            "seconds_selection": 60.0, "seconds_training": 100.0 * (i + 1), "seconds_saved": 1900.0 - 100 * i if full else None,
+            "difference": difference,
+            "interval": [difference - 2, difference + 2],
+            "mean": 51.0 + 10 * i,
+            "mean_interval": [49.0 + 10 * i, 53.0 + 10 * i],
+            "random": 51.0,
+            "percent_of_full": 63.7,
+            "seconds_selection": 60.0,
+            "seconds_training": 100.0 * (i + 1),
+            "seconds_saved": 1900.0 - 100 * i if full else None,
         }
         for i, budget in enumerate(budgets)
-    ]  # fmt: skip
+    ]
     return {
         "cells": cells,
         "verdicts": verdicts,
@@ -64,9 +87,15 @@ def test_the_report_of_a_comparison(tmp_path: Path) -> None:
     assert "&lt;i&gt;" in page and "<i>" not in page and "a &lt;note&gt;" in page
     assert "52.0" not in page.split("<h2")[0]
     row = re.search(r'<th scope="row">clipper</th><td>5%</td><td>100</td>(.*?)</tr>', page)
-    assert row and "49.0 to 53.0" in row[1] and "+0.4 (-1.6 to +2.4)" in row[1] and "31 min 40 s" in row[1]
+    assert (
+        row
+        and "49.0 to 53.0" in row[1]
+        and "+0.4 (-1.6 to +2.4)" in row[1]
+        and "31 min 40 s" in row[1]
+    )
     assert "pays off from the first training" in page  # 1900 seconds saved for 60 spent
-    assert "<title>clipper 5%: 31.67</title>" in page and "<title>clipper 5%: 1</title>" in page  # minutes saved, spent
+    # minutes saved, spent
+    assert "<title>clipper 5%: 31.67</title>" in page and "<title>clipper 5%: 1</title>" in page
     assert "5% (100)" in page and "full pool" in page
 
 

@@ -1,4 +1,5 @@
-"""`thresher diff`: overlap by row or content, by source and by score, as tables, JSON and a page."""
+"""`thresher diff`: overlap by row or content, by source and by score, as tables, JSON and a
+page."""
 
 from __future__ import annotations
 
@@ -28,11 +29,15 @@ def test_the_parts_are_what_sets_say(pool: Pool, tmp_path: Path) -> None:
     d = difference(a, b)
     in_a, in_b = set(a.kept_rows.tolist()), set(b.kept_rows.tolist())
     assert set(d.only_a.tolist()) == in_a - in_b and set(d.only_b.tolist()) == in_b - in_a
-    assert set(d.both.tolist()) == in_a & in_b and d.jaccard == pytest.approx(len(in_a & in_b) / len(in_a | in_b))
+    assert set(d.both.tolist()) == in_a & in_b and d.jaccard == pytest.approx(
+        len(in_a & in_b) / len(in_a | in_b)
+    )
     assert d.by_chance == pytest.approx(36 * 24 / 120) and d.same_pool
     for c in d.sources:
         number = pool.source_names.index(c.name)
-        assert (c.a, c.b) == tuple(sum(pool.source[r] == number for r in rows) for rows in (in_a, in_b))
+        assert (c.a, c.b) == tuple(
+            sum(pool.source[r] == number for r in rows) for rows in (in_a, in_b)
+        )
     nll = next(s for s in d.scores if s.name == "nll")
     assert nll.of == "A" and nll.only_b == pytest.approx(
         float(np.median([a.reasons["nll"][np.searchsorted(a.rows, r)] for r in d.only_b]))
@@ -70,7 +75,11 @@ def test_the_command(pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[s
     page = tmp_path / "d.html"
     assert call("diff", a, b, "--out", str(page)) == 0
     said = capsys.readouterr().out
-    assert "A: clipper 30%, seed 0, 36 rows" in said and "rows in both" in said and "would share about 11" in said
+    assert (
+        "A: clipper 30%, seed 0, 36 rows" in said
+        and "rows in both" in said
+        and "would share about 11" in said
+    )
     assert "charts" in said and "Only A, best rank first:" in said and f"Written to {page}" in said
     text = page.read_text()
     assert 'id="side-a"' in text and "B, not kept: " in text
@@ -80,14 +89,25 @@ def test_the_command(pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(told["examples"]["only_a"]) == 10 and told["a"]["method"] == "clipper"
 
 
-def test_mistakes_are_explained(pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_explained(
+    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     a = str(selected(pool, "length", tmp_path / "a"))
-    assert call("diff", a, str(tmp_path)) == 2 and "not a finished selection" in capsys.readouterr().err
-    assert call("diff", a, a, "--out", str(tmp_path)) == 2 and "give a file" in capsys.readouterr().err
+    assert (
+        call("diff", a, str(tmp_path)) == 2
+        and "not a finished selection" in capsys.readouterr().err
+    )
+    assert (
+        call("diff", a, a, "--out", str(tmp_path)) == 2 and "give a file" in capsys.readouterr().err
+    )
 
 
-def test_hostile_rows_cannot_drive_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_rows_cannot_drive_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pool = picture_pool(tmp_path / "pool", [*hostile_records(), *(record(i) for i in range(4))])
-    a, b = (str(selected(pool, name, tmp_path / name, budget="50%")) for name in ("length", "random"))
+    a, b = (
+        str(selected(pool, name, tmp_path / name, budget="50%")) for name in ("length", "random")
+    )
     assert call("diff", a, b) == 0
     assert "\x1b" not in capsys.readouterr().out

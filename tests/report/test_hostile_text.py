@@ -1,4 +1,5 @@
-"""Text that UTF-8, a terminal or HTML cannot hold: selection, report, doctor, diff and viewer go on and escape it."""
+"""Text that UTF-8, a terminal or HTML cannot hold: selection, report, doctor, diff and viewer go on
+and escape it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,11 @@ TEXTS = {
 
 def run(folder: Path, *words: str, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "thresher", *words], cwd=folder, capture_output=True, check=False, timeout=120
+        [sys.executable, "-m", "thresher", *words],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == code, done.stderr.decode()
     assert b"Traceback" not in done.stderr and b"could not be written" not in done.stderr
@@ -41,21 +46,36 @@ def test_hostile_text_in_every_field(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = []
     for i in range(28):
         text = list(TEXTS.values())[i % len(TEXTS)]
-        said = [{"from": "human", "value": f"{i} {text}"}, {"from": "gpt", "value": "w " * (i + 1) + text}]
+        said = [
+            {"from": "human", "value": f"{i} {text}"},
+            {"from": "gpt", "value": "w " * (i + 1) + text},
+        ]
         rows.append({"id": f"{i} {text}", "data_source": f"source {text}", "conversations": said})
     (tmp_path / "pool.json").write_text(json.dumps(rows))
     for method in ("length", "stratified"):
-        kept = run(tmp_path, "select", "pool.json", "-m", method, "-b", "50%", "--store", "s", "-o", method)
+        kept = run(
+            tmp_path, "select", "pool.json", "-m", method, "-b", "50%", "--store", "s", "-o", method
+        )
         assert "Kept 14 of 28 rows" in kept and "\x1b[31m" not in kept and "\u202e" not in kept
     page = (tmp_path / "length" / "report.html").read_text("utf-8")
-    assert Elements(page).text["text"] and "window.hacked=1</script>" not in page and "\x00" not in page
+    assert (
+        Elements(page).text["text"]
+        and "window.hacked=1</script>" not in page
+        and "\x00" not in page
+    )
     run(tmp_path, "report", "length")
     assert (tmp_path / "length" / "report.html").read_text("utf-8") == page
-    assert json.loads(run(tmp_path, "diff", "length", "stratified", "--json", "-o", "d.html"))["both"] >= 0
+    assert (
+        json.loads(run(tmp_path, "diff", "length", "stratified", "--json", "-o", "d.html"))["both"]
+        >= 0
+    )
     assert "window.hacked=1</script>" not in (tmp_path / "d.html").read_text("utf-8")
     found = run(tmp_path, "doctor", "pool.json", "--store", "s", code=1)
     assert "\x1b[31m" not in found and "\x00" not in found and "\u202e" not in found
-    assert json.loads(run(tmp_path, "doctor", "pool.json", "--store", "s", "--json", code=1))["rows"] == 28
+    assert (
+        json.loads(run(tmp_path, "doctor", "pool.json", "--store", "s", "--json", code=1))["rows"]
+        == 28
+    )
     client = Client(Session(tmp_path / "length"))
     for path in ("/page", "/plots", "/rows", "/row/0"):
         answer = client.get(path)

@@ -1,4 +1,5 @@
-"""What pools, selections and differences show in a notebook: right counts, rows and reasons, safe, small, and never an error."""
+"""What pools, selections and differences show in a notebook: right counts, rows and reasons, safe,
+small, and never an error."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ import pytest
 from PIL import Image
 
 from tests.report.elements import Elements
-from tests.report.image_pools import HOSTILE, METHODS, chosen, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import (
+    HOSTILE,
+    METHODS,
+    chosen,
+    hostile_records,
+    picture_pool,
+    record,
+    selected,
+)
 from thresher.api import Chosen
 from thresher.pools import Pool, open_pool
 from thresher.pools.notebook import IMAGES, ROWS, SAID
@@ -41,17 +50,44 @@ def safe(html: str) -> Elements:
     """Nothing but elements of the template, one style, no script, pictures as data."""
     found = Elements(html)
     expected = {
-        "div", "style", "p", "b", "bdi", "dl", "dt", "dd", "span", "table", "thead", "tbody", "tr", "th", "td", "svg", "rect",
-        "ul", "ol", "li", "img",
-    }  # fmt: skip
+        "div",
+        "style",
+        "p",
+        "b",
+        "bdi",
+        "dl",
+        "dt",
+        "dd",
+        "span",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "svg",
+        "rect",
+        "ul",
+        "ol",
+        "li",
+        "img",
+    }
     assert set(found.tags) <= expected and found.tags["style"] == 1
-    assert not [name for _, name, _ in found.attributes if name.startswith("on") or name in ("style", "href", "id")]
-    assert all(value.startswith("data:image/jpeg;base64,") for _, name, value in found.attributes if name == "src")
+    assert not [
+        name
+        for _, name, _ in found.attributes
+        if name.startswith("on") or name in ("style", "href", "id")
+    ]
+    assert all(
+        value.startswith("data:image/jpeg;base64,")
+        for _, name, value in found.attributes
+        if name == "src"
+    )
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", html) and len(html.encode()) < LARGEST
     return found
 
 
-# ---------------------------------------------------------------------------------------------- what is shown
+# ------------------------------------------------------------------------------------ what is shown
 
 
 def test_a_pool(pool: Pool) -> None:
@@ -96,7 +132,9 @@ def test_a_selection_shows_what_its_report_would(pool: Pool, tmp_path: Path, nam
     selected(pool, name, tmp_path / "out")
     read, in_memory = load(tmp_path / "out", pool), of_outcome(kept.outcome, pool)
     rows = np.arange(0, 120, 7)
-    assert make_cards(in_memory, rows) == make_cards(read, rows), "the same reasons without a folder"
+    assert make_cards(in_memory, rows) == make_cards(read, rows), (
+        "the same reasons without a folder"
+    )
     assert np.array_equal(in_memory.lot, read.lot)
 
 
@@ -105,7 +143,9 @@ def test_rows_that_could_not_be_used_are_said(tmp_path: Path) -> None:
     records[8]["conversations"] = records[8]["conversations"][:1]
     pool = picture_pool(tmp_path / "pool", records)
     kept = chosen(pool, "perplexity", tmp_path / "out")
-    assert counts(kept._repr_html_())["Left out"] == "1" and "1 row left out: " in kept._repr_html_()
+    assert (
+        counts(kept._repr_html_())["Left out"] == "1" and "1 row left out: " in kept._repr_html_()
+    )
     assert "; 1 left out" in repr(kept)
 
 
@@ -114,7 +154,11 @@ def test_a_difference(pool: Pool, tmp_path: Path) -> None:
     d = difference(a, b)
     html = d._repr_html_()
     safe(html)
-    assert counts(html) == {"In both": str(len(d.both)), "Only A": str(len(d.only_a)), "Only B": str(len(d.only_b))}
+    assert counts(html) == {
+        "In both": str(len(d.both)),
+        "Only A": str(len(d.only_a)),
+        "Only B": str(len(d.only_b)),
+    }
     assert "would share about 11" in html and "median of answer length (B)" in html
     assert repr(d).startswith(f"<Difference: {len(d.both)} rows in both, {len(d.only_a)} only in A")
 
@@ -126,14 +170,17 @@ def test_a_methods_own_selection_is_one_line(pool: Pool, tmp_path: Path) -> None
     assert shown == "<Selection: 1,000 rows; reasons: nll; 1 in notes>"
 
 
-# ---------------------------------------------------------------------------------------------- nothing stops it
+# --------------------------------------------------------------------------------- nothing stops it
 
 
 def test_hostile_texts(tmp_path: Path) -> None:
     """Every text is shown at least once: as many pools as texts, each of one kind."""
     for i, hostile in enumerate(hostile_records()):
         pool = picture_pool(tmp_path / f"p{i}", [hostile] * 3)
-        for html in (pool._repr_html_(), chosen(pool, "length", tmp_path / f"out{i}", "67%")._repr_html_()):
+        for html in (
+            pool._repr_html_(),
+            chosen(pool, "length", tmp_path / f"out{i}", "67%")._repr_html_(),
+        ):
             found = safe(html)
             text = hostile["conversations"][1]["value"].strip()[:SAID]
             shown = re.sub("[\x00-\x08\x0b-\x1f\x7f]", "�", text)
@@ -151,18 +198,32 @@ def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     noise = np.random.default_rng(0)
     for i in range(40):
-        Image.fromarray(noise.integers(0, 256, (160, 160, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(noise.integers(0, 256, (160, 160, 3), np.uint8)).save(
+            tmp_path / "images" / f"{i}.png"
+        )
     rows = []
     for i in range(20):
-        said = [{"from": ("human", "gpt")[j % 2], "value": "<image>" * 8 * (j == 0) + '"&' * 5000} for j in range(10)]
+        said = [
+            {"from": ("human", "gpt")[j % 2], "value": "<image>" * 8 * (j == 0) + '"&' * 5000}
+            for j in range(10)
+        ]
         rows.append(
-            {"id": str(i), "data_source": f"s{i}", "image": [f"{(8 * i + j) % 40}.png" for j in range(8)], "conversations": said}
-        )  # fmt: skip
+            {
+                "id": str(i),
+                "data_source": f"s{i}",
+                "image": [f"{(8 * i + j) % 40}.png" for j in range(8)],
+                "conversations": said,
+            }
+        )
     (tmp_path / "pool.json").write_text(json.dumps(rows))
     pool = open_pool(tmp_path / "pool.json", tmp_path / "images")
     html = pool._repr_html_()
     safe(html)
-    assert "and 6 more" in html and "left out, to keep this file small" in html and "14 smaller" in html
+    assert (
+        "and 6 more" in html
+        and "left out, to keep this file small" in html
+        and "14 smaller" in html
+    )
 
 
 def test_a_broken_image_and_a_pool_that_is_gone_are_words(tmp_path: Path) -> None:
@@ -171,25 +232,37 @@ def test_a_broken_image_and_a_pool_that_is_gone_are_words(tmp_path: Path) -> Non
     for path in (tmp_path / "pool" / "images").iterdir():
         path.write_bytes(b"GIF89a" + b"\0" * 10)
     for html in (pool._repr_html_(), kept._repr_html_()):
-        assert "<img" not in html and "changed since the pool was opened" in html and "Question:" in html
+        assert (
+            "<img" not in html
+            and "changed since the pool was opened" in html
+            and "Question:" in html
+        )
     pool.path.write_text("[]")
     for html in (pool._repr_html_(), kept._repr_html_()):
         assert "The rows cannot be displayed: " in html and "40" in html and safe(html)
     assert "40 rows" in repr(pool) and "of 40 rows" in repr(kept)
 
 
-def test_an_empty_pool_and_a_fault_of_ours(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_pool_and_a_fault_of_ours(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = chosen(pool, "random", tmp_path / "out")
     odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.config)
     assert "The rows cannot be displayed: " in odd._repr_html_(), "reasons of another length"
     monkeypatch.setattr("thresher.html.asset", lambda name: 1 / 0)
     shown = pool._repr_html_()
-    assert "It cannot be displayed: ZeroDivisionError" in shown and "&lt;Pool " in shown and "<Pool" not in shown
+    assert (
+        "It cannot be displayed: ZeroDivisionError" in shown
+        and "&lt;Pool " in shown
+        and "<Pool" not in shown
+    )
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_small_pools(tmp_path: Path, rows: int) -> None:
-    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(record(4 * i + 2)) + "\n" for i in range(rows)))
+    (tmp_path / "pool.jsonl").write_text(
+        "".join(json.dumps(record(4 * i + 2)) + "\n" for i in range(rows))
+    )
     try:
         pool = open_pool(tmp_path / "pool.jsonl")
     except Exception:  # noqa: BLE001 - a pool without rows may be refused; it is then never shown
@@ -199,15 +272,21 @@ def test_small_pools(tmp_path: Path, rows: int) -> None:
     assert safe(html) and html.count("<li class=") == min(rows, ROWS) and "no images" in html
 
 
-# ---------------------------------------------------------------------------------------------- cheap
+# -------------------------------------------------------------------------------------------- cheap
 
 
-def test_a_large_pool_is_sampled_not_read(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_pool_is_sampled_not_read(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[int] = []
     samples, load_image = Pool.samples, Pool.load_image
     opened: list[str] = []
-    monkeypatch.setattr(Pool, "samples", lambda self, rows: read.extend(rows) or samples(self, rows))
-    monkeypatch.setattr(Pool, "load_image", lambda self, ref: opened.append(ref.path) or load_image(self, ref))
+    monkeypatch.setattr(
+        Pool, "samples", lambda self, rows: read.extend(rows) or samples(self, rows)
+    )
+    monkeypatch.setattr(
+        Pool, "load_image", lambda self, ref: opened.append(ref.path) or load_image(self, ref)
+    )
     pool._repr_html_()
     assert len(read) == ROWS and len(opened) <= ROWS * IMAGES
     chosen(pool, "length", tmp_path / "out")._repr_html_()

@@ -26,7 +26,7 @@ def made(tmp_path: Path, name: str, rows: int = 120, budget: str = "30%", **sett
     return load(selected(pool, name, tmp_path / "out", budget, **settings), pool)
 
 
-# ---------------------------------------------------------------------------------------------- charts
+# ------------------------------------------------------------------------------------------- charts
 
 
 def test_small_multiples_share_one_scale() -> None:
@@ -34,9 +34,13 @@ def test_small_multiples_share_one_scale() -> None:
     near, far = rng.normal(2, 1, 500), rng.normal(8, 3, 500)
     shared = chart.scale([[Series("a", "pool", near)], [Series("b", "pool", far)]])
     assert shared is not None and shared.low < 1 and shared.high > 12 and not shared.whole
-    drawn = [chart.distribution([Series("x", "kept", v)], shared, "loss, nats", "alt") for v in (near, far)]
+    drawn = [
+        chart.distribution([Series("x", "kept", v)], shared, "loss, nats", "alt")
+        for v in (near, far)
+    ]
     ticks = [
-        re.findall(r'<text x="[\d.]+" y="[\d.]+" text-anchor="(?:end|middle)">([^<]+)</text>', svg) for svg in drawn
+        re.findall(r'<text x="[\d.]+" y="[\d.]+" text-anchor="(?:end|middle)">([^<]+)</text>', svg)
+        for svg in drawn
     ]
     assert ticks[0] == ticks[1] and len(ticks[0]) > 6
 
@@ -53,7 +57,14 @@ def test_charts_are_xml_and_escape_labels() -> None:
     svgs = [
         chart.columns([label, "b"], [("pool", [1, 2])], label, label, label),
         radar([label, "b", "c"], [("pool", [1, 2, 3]), ("kept", [0, 0, 0])], label, label),
-        curves([Curve("m", "hue1", (Point(0, 50.0, 45.0, 55.0, (49.0, 51.0)),))], [label], label, label, 60.0, True),
+        curves(
+            [Curve("m", "hue1", (Point(0, 50.0, 45.0, 55.0, (49.0, 51.0)),))],
+            [label],
+            label,
+            label,
+            60.0,
+            True,
+        ),
     ]
     for svg in svgs:
         root = ET.fromstring(svg)
@@ -69,7 +80,9 @@ def test_the_gap_chart_shows_the_ks_distance() -> None:
     root = ET.fromstring(chart.gaps(panel, shared, "axis", "alt"))
     (line,) = [p.attrib["d"] for p in root.iter("path")]
     heights = [float(xy.split(",")[1]) for xy in line[1:].split("L")]
-    labels = {t.text: float(t.attrib["y"]) - 4 for t in root.iter("text") if t.get("text-anchor") == "end"}
+    labels = {
+        t.text: float(t.attrib["y"]) - 4 for t in root.iter("text") if t.get("text-anchor") == "end"
+    }
     assert min(heights) == pytest.approx(labels["20"], abs=1.5) and "−20" in labels
 
 
@@ -79,10 +92,12 @@ def test_odd_values_are_drawn_or_left_out(values: list[float]) -> None:
     if shared is None:
         assert not np.isfinite(values).any()
     else:
-        ET.fromstring(chart.distribution([Series("x", "pool", np.array(values))], shared, "axis", "alt"))
+        ET.fromstring(
+            chart.distribution([Series("x", "pool", np.array(values))], shared, "axis", "alt")
+        )
 
 
-# ---------------------------------------------------------------------------------------------- counts and cuts
+# ---------------------------------------------------------------------------------- counts and cuts
 
 
 def test_a_cut_is_shown_only_where_the_kept_rows_are_one_stretch() -> None:
@@ -98,10 +113,14 @@ def test_shares_of_a_panel(tmp_path: Path) -> None:
     panel = next(p for p in tally.panels(selection) if p.title == "Source")
     assert sum(p.pool for p in panel.parts) == 120 and sum(p.kept for p in panel.parts) == 36
     assert sum(panel.kept_share(p) for p in panel.parts) == pytest.approx(100)
-    assert panel.rate(panel.parts[0]) == pytest.approx(100 * panel.parts[0].kept / panel.parts[0].pool)
+    assert panel.rate(panel.parts[0]) == pytest.approx(
+        100 * panel.parts[0].kept / panel.parts[0].pool
+    )
 
 
-def test_styles_of_a_large_pool_are_estimated_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_styles_of_a_large_pool_are_estimated_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tally, "STYLE_ROWS", 20)
     panel = tally.styles(made(tmp_path, "random"))
     assert (panel.of_pool, panel.of_kept) == (20, 20) and "Estimated from 20 rows" in panel.note
@@ -115,7 +134,7 @@ def test_the_random_draw_is_as_large_as_the_selection(tmp_path: Path) -> None:
     assert draw.tolist() == figures.random_draw(selection).tolist()
 
 
-# ---------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def test_percentiles() -> None:
@@ -133,16 +152,26 @@ def test_clippers_words_agree_with_its_columns(tmp_path: Path) -> None:
         assert ("lowers" in said.text) == (round(float(selection.reasons["effect"][i]), 2) > 0)
         expected = "enough similar rows kept"
         if selection.kept[i]:
-            expected = "preferred in its bin" if selection.reasons["critical"][i] else "random sample of its bin"
+            expected = (
+                "preferred in its bin"
+                if selection.reasons["critical"][i]
+                else "random sample of its bin"
+            )
         assert said.kind == expected
-    assert "among the most helped" in why(int(np.flatnonzero(selection.kept & selection.reasons["critical"])[0])).text
+    assert (
+        "among the most helped"
+        in why(int(np.flatnonzero(selection.kept & selection.reasons["critical"])[0])).text
+    )
 
 
 def test_clipper_that_prefers_the_least_helped_says_so(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper", prefer="least_helped")
     taken = np.flatnonzero(selection.kept & selection.reasons["critical"])
     assert len(taken) and all(
-        re.search("among the (least helped|most harmed)|few rows", explainer(selection)(int(i)).text) for i in taken
+        re.search(
+            "among the (least helped|most harmed)|few rows", explainer(selection)(int(i)).text
+        )
+        for i in taken
     )
 
 
@@ -173,7 +202,7 @@ def test_a_known_name_with_other_columns_falls_back(tmp_path: Path) -> None:
     assert explainer(stripped)(0).text
 
 
-# ---------------------------------------------------------------------------------------------- warnings
+# ----------------------------------------------------------------------------------------- warnings
 
 
 def test_copies_and_lost_sources_are_warned_about(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""report.html of a selection: what it says, that it is the same bytes again, and that hostile texts stay texts."""
+"""report.html of a selection: what it says, that it is the same bytes again, and that hostile texts
+stay texts."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ import pytest
 from PIL import Image
 
 from tests.report.elements import Elements
-from tests.report.image_pools import ANSWERS, HOSTILE, METHODS, NAMES, hostile_records, picture_pool, record, selected
+from tests.report.image_pools import (
+    ANSWERS,
+    HOSTILE,
+    METHODS,
+    NAMES,
+    hostile_records,
+    picture_pool,
+    record,
+    selected,
+)
 from thresher import cli, report
 from thresher.errors import ConfigError, PoolError
 from thresher.html import printable
@@ -38,7 +48,9 @@ def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> Non
     text = Elements(page).text["text"]
     assert "48 of 160 rows kept" in text and f"How {name} chose" in text
     assert path.stat().st_size < 2_000_000
-    assert page.count('<li class="card kept"') == 48 and page.count('<li class="card dropped"') == 96
+    assert (
+        page.count('<li class="card kept"') == 48 and page.count('<li class="card dropped"') == 96
+    )
     assert {"Source", "Answer style", "Images per row", "Messages per row"} <= set(
         re.findall(r"<h3>([^<]+)</h3>", page)
     )
@@ -46,48 +58,76 @@ def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> Non
     # every chart has titled axes and a sentence for those who do not see it
     charts = re.findall(r'<svg class="chart".*?</svg>', page, re.S)
     assert all('role="img" aria-label="' in c and ('class="axis"' in c) for c in charts)
-    assert len(charts) >= {"stratified": 0, "random": 0, "clipper": 4, "mllm_selector": 2}.get(name, 1)
+    assert len(charts) >= {"stratified": 0, "random": 0, "clipper": 4, "mllm_selector": 2}.get(
+        name, 1
+    )
 
 
 def test_the_page_names_what_each_method_looks_at(pool: Pool, tmp_path: Path) -> None:
     said = {
-        name: Elements(report.write(selected(pool, name, tmp_path / name), pool).read_text()).text["text"]
+        name: Elements(report.write(selected(pool, name, tmp_path / name), pool).read_text()).text[
+            "text"
+        ]
         for name in METHODS
     }
-    assert "random sample of the same size" in said["clipper"] and "W_q: not known, queries" in said["clipper"]
+    assert (
+        "random sample of the same size" in said["clipper"]
+        and "W_q: not known, queries" in said["clipper"]
+    )
     assert re.search(
-        r"bin \d+ of the answers that the model (?:knows|does not know) \([PW]\); a demonstration (lowers|raises) its loss by [\d.]+ nats",
+        r"bin \d+ of the answers that the model (?:knows|does not know) \([PW]\); a demonstration "
+        r"(lowers|raises) its loss by [\d.]+ nats",
         said["clipper"],
     )
-    assert "Kept rows by group" in said["mllm_selector"] and "a seed row, chosen at random" in said["mllm_selector"]
+    assert (
+        "Kept rows by group" in said["mllm_selector"]
+        and "a seed row, chosen at random" in said["mllm_selector"]
+    )
     assert "Dashed: the cut-offs." in said["perplexity"]
-    assert "the longest answers are kept" in said["length"] and "Dashed: the cut-off." in said["length"]
+    assert (
+        "the longest answers are kept" in said["length"]
+        and "Dashed: the cut-off." in said["length"]
+    )
     assert re.search(
-        r"taken for (counting|optical character recognition|colours|logic) in turn \d+: score [\d.]+ of 5",
+        r"taken for (counting|optical character recognition|colours|logic) in turn \d+: score "
+        r"[\d.]+ of 5",
         said["mmssr"],
     )
-    assert re.search(r"rim: \d points", said["mmssr"]) and "Taken for" in said["mmssr"] and "highest" in said["mmssr"]
+    assert (
+        re.search(r"rim: \d points", said["mmssr"])
+        and "Taken for" in said["mmssr"]
+        and "highest" in said["mmssr"]
+    )
     assert (
         "for “counting <b>small</b> things”, score" in said["error_driven"]
         and "fills the budget" in said["error_driven"]
     )
     assert (
-        "skill 7; another" in said["error_driven"] and "Skills of the row" not in said["error_driven"]
+        "skill 7; another" in said["error_driven"]
+        and "Skills of the row" not in said["error_driven"]
     )  # on cards, not counted
-    assert "Same has the same value in every row" in said["unheard"] and "topic <3>" in said["unheard"]
+    assert (
+        "Same has the same value in every row" in said["unheard"] and "topic <3>" in said["unheard"]
+    )
 
 
 def test_the_skills_that_a_validation_set_misses_are_shown(pool: Pool, tmp_path: Path) -> None:
     folder = selected(pool, "error_driven", tmp_path / "out")
     told = {
-        "rows": 200, "wrong": 40, "tasks": [{"task": "clocks", "rows": 200, "wrong": 40}],
-        "skills": [{"skill": "reading a <i>clock</i>", "errors": 30, "rows": 18}, {"skill": "counting", "errors": 10, "rows": 6}],
-    }  # fmt: skip
+        "rows": 200,
+        "wrong": 40,
+        "tasks": [{"task": "clocks", "rows": 200, "wrong": 40}],
+        "skills": [
+            {"skill": "reading a <i>clock</i>", "errors": 30, "rows": 18},
+            {"skill": "counting", "errors": 10, "rows": 6},
+        ],
+    }
     (folder / "errors.json").write_text(json.dumps(told))
     page = report.write(folder, pool).read_text()
     assert "It got 40 of 200 validation rows wrong." in page
     bar = re.search(
-        r"reading a &lt;i&gt;clock&lt;/i&gt;</bdi></th>.*?<td title=\"30 rows\">75.0%</td>\s*<td title=\"18 rows\">75.0%",
+        r"reading a &lt;i&gt;clock&lt;/i&gt;</bdi></th>.*?<td title=\"30 rows\">75.0%</td>\s*<td "
+        r"title=\"18 rows\">75.0%",
         page,
         re.S,
     )
@@ -108,7 +148,9 @@ def test_what_the_headline_and_the_bars_count(pool: Pool, tmp_path: Path) -> Non
     assert ">70%<" in page and "no model needed" in page and "pays off from the first" in page
     for name in pool.source_names:
         n = int((pool.source == pool.source_names.index(name)).sum())
-        bar = re.search(rf"<bdi>{name}</bdi></th>.*?<td title=\"([\d,]+) rows\">([\d.]+)%</td>", page, re.S)
+        bar = re.search(
+            rf"<bdi>{name}</bdi></th>.*?<td title=\"([\d,]+) rows\">([\d.]+)%</td>", page, re.S
+        )
         assert bar and int(bar[1]) == n and float(bar[2]) == pytest.approx(100 * n / 160, abs=0.06)
 
 
@@ -142,7 +184,9 @@ def test_pictures_stop_when_the_file_would_grow_too_large(
     pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]
     assert 0 < sum(len(t.uri) for t in pictures) <= 5_000
     assert {t.problem for t in pictures if not t.uri} == {"left out, to keep this file small"}
-    assert any(t.uri for c in shown.dropped for t in c.images), "both sides have pictures while there is room"
+    assert any(t.uri for c in shown.dropped for t in c.images), (
+        "both sides have pictures while there is room"
+    )
 
 
 def test_a_missing_picture_and_failed_rows_are_said(tmp_path: Path) -> None:
@@ -157,14 +201,16 @@ def test_a_missing_picture_and_failed_rows_are_said(tmp_path: Path) -> None:
     assert "could not be used and were left out" in text and "not usable" in text
 
 
-# ---------------------------------------------------------------------------------------------- hostile texts
+# ------------------------------------------------------------------------------------ hostile texts
 
 
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
     pool = picture_pool(folder / "pool", [*hostile_records(), *(record(i) for i in range(20))])
-    return report.write(selected(pool, "length", folder / "out", budget="50%"), pool).read_text(encoding="utf-8")
+    return report.write(selected(pool, "length", folder / "out", budget="50%"), pool).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> None:
@@ -173,7 +219,11 @@ def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> No
     assert not {"iframe", "object", "embed", "base", "link", "form2", "video"} & set(found.tags)
     assert not [a for a in found.attributes if a[1].startswith("on") or a[1] == "style"]
     assert all(value.startswith("#") for tag, name, value in found.attributes if name == "href")
-    assert all(value.startswith("data:image/jpeg;base64,") for tag, name, value in found.attributes if name == "src")
+    assert all(
+        value.startswith("data:image/jpeg;base64,")
+        for tag, name, value in found.attributes
+        if name == "src"
+    )
     text = found.text["text"]
     for kind in ("script", "img", "style", "end", "svg", "link", "template", "comment"):
         assert HOSTILE[kind] in text, f"{kind} must be shown as it is"
@@ -191,14 +241,25 @@ def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Pa
     (tmp_path / "pool" / "images").mkdir(parents=True)
     noise = np.random.default_rng(0)
     for i in range(60):
-        Image.fromarray(noise.integers(0, 256, (160, 160, 3), np.uint8)).save(tmp_path / "pool" / "images" / f"{i}.png")
+        Image.fromarray(noise.integers(0, 256, (160, 160, 3), np.uint8)).save(
+            tmp_path / "pool" / "images" / f"{i}.png"
+        )
     rows = []
     for i in range(200):
         turns = [
-            {"from": ("human", "gpt")[j % 2], "value": ("<image>\n" * 4 if j == 0 else "") + "&" * 5000}
+            {
+                "from": ("human", "gpt")[j % 2],
+                "value": ("<image>\n" * 4 if j == 0 else "") + "&" * 5000,
+            }
             for j in range(10)
         ]
-        rows.append({"id": str(i), "image": [f"{(4 * i + j) % 60}.png" for j in range(4)], "conversations": turns})
+        rows.append(
+            {
+                "id": str(i),
+                "image": [f"{(4 * i + j) % 60}.png" for j in range(4)],
+                "conversations": turns,
+            }
+        )
     (tmp_path / "pool" / "pool.json").write_text(json.dumps(rows))
     pool = open_pool(tmp_path / "pool" / "pool.json", tmp_path / "pool" / "images")
     path = report.write(selected(pool, "length", tmp_path / "out", budget="50%"), pool)
@@ -208,7 +269,9 @@ def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Pa
 
 def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:
     found = Elements(hostile_page)
-    (policy,) = [value for tag, name, value in found.attributes if tag == "meta" and "default-src" in value]
+    (policy,) = [
+        value for tag, name, value in found.attributes if tag == "meta" and "default-src" in value
+    ]
     assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
     for part in ("style", "script"):
         digest = base64.b64encode(hashlib.sha256(found.text[part].encode()).digest()).decode()
@@ -223,7 +286,14 @@ def test_text_that_html_cannot_hold_is_replaced() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [" " * 100_000, "\n" * 100_000, "<image>" + " " * 100_000 + "x", "[1," * 30_000, "1" * 100_000, "</" * 50_000],
+    [
+        " " * 100_000,
+        "\n" * 100_000,
+        "<image>" + " " * 100_000 + "x",
+        "[1," * 30_000,
+        "1" * 100_000,
+        "</" * 50_000,
+    ],
 )
 def test_no_text_takes_long(text: str) -> None:
     began = time.perf_counter()
@@ -232,7 +302,7 @@ def test_no_text_takes_long(text: str) -> None:
     assert time.perf_counter() - began < 30  # a hang, not a speed
 
 
-# ---------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 
 
 def call(*words: str) -> int:
@@ -289,7 +359,10 @@ def test_a_report_that_fails_loses_nothing(
     ]
     assert call(*words) == 0
     said = capsys.readouterr()
-    assert "The report could not be written: no picture" in said.err and "Kept 20 of 160 rows" in said.out
+    assert (
+        "The report could not be written: no picture" in said.err
+        and "Kept 20 of 160 rows" in said.out
+    )
     assert (tmp_path / "o" / "run.yaml").exists() and not (tmp_path / "o" / "report.html").exists()
 
 
@@ -314,10 +387,20 @@ def test_what_cannot_be_reported_says_why(pool: Pool, tmp_path: Path) -> None:
 
 def test_the_command_repeats_every_setting() -> None:
     config = {
-        "pool": "my pool.json", "images": "img", "method": "clipper", "budget": "30%", "settings": {"bins": 7, "mirror": "both"},
-        "model": "demo", "seed": 3, "store": "s", "on_missing": "exclude", "retry_errors": True, "device": "auto",
-        "out": "o x", "quota": ["a=1", "b=2"],
-    }  # fmt: skip
+        "pool": "my pool.json",
+        "images": "img",
+        "method": "clipper",
+        "budget": "30%",
+        "settings": {"bins": 7, "mirror": "both"},
+        "model": "demo",
+        "seed": 3,
+        "store": "s",
+        "on_missing": "exclude",
+        "retry_errors": True,
+        "device": "auto",
+        "out": "o x",
+        "quota": ["a=1", "b=2"],
+    }
     said = command(config)
     assert said.startswith("thresher select 'my pool.json' \\\n  --images img \\\n")
     for piece in (
@@ -337,7 +420,13 @@ def test_the_command_repeats_every_setting() -> None:
 def test_styles_of_answers_are_counted(pool: Pool, tmp_path: Path) -> None:
     page = build(load(selected(pool, "random", tmp_path / "out"), pool))
     assert len(ANSWERS) == 7
-    for style in ("yes or no", "letter of a choice", "number", "list or steps", "several sentences"):
+    for style in (
+        "yes or no",
+        "letter of a choice",
+        "number",
+        "list or steps",
+        "several sentences",
+    ):
         assert f"<bdi>{style}</bdi>" in page
 
 

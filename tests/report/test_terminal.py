@@ -1,4 +1,5 @@
-"""What is printed after a selection: narrow terminals, NO_COLOR, pipes, and sources that try to drive the terminal."""
+"""What is printed after a selection: narrow terminals, NO_COLOR, pipes, and sources that try to
+drive the terminal."""
 
 from __future__ import annotations
 
@@ -32,8 +33,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, method: str = "clipper", **env: str) -> str:
-    """What `select` prints to a terminal of that width after a selection of a pool with hostile sources."""
+def printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, method: str = "clipper", **env: str
+) -> str:
+    """What `select` prints to a terminal of that width after a selection of a pool with hostile
+    sources."""
     kept = chosen(hostile_pool(tmp_path), method, tmp_path / "out")
     out = Path("out")
     monkeypatch.chdir(tmp_path)
@@ -53,10 +57,18 @@ def test_the_summary_is_short_and_breaks_between_words(
 ) -> None:
     said = re.sub(r"\x1b\[[\d;]*m", "", printed(tmp_path, monkeypatch, width))
     whole = " ".join(said.split())
-    assert re.search(r"Kept 18 of 60 rows \(30\.0%\) by clipper, seed 0\. \d+\.\d% of all answer words\.", whole)
+    assert re.search(
+        r"Kept 18 of 60 rows \(30\.0%\) by clipper, seed 0\. \d+\.\d% of all answer "
+        r"words\.",
+        whole,
+    )
     assert re.search(r"loss: 60 wanted, 60 scored, 0 reused \([\d.]+ s\); one_shot_", whole)
     assert re.search(r"By source, pool → kept: \w+ \d+\.\d% → \d+\.\d%, ", whole)
-    assert re.search(r"Median log-perplexity \d\.\d+ in the pool, \d\.\d+ kept; after a demonstration ", whole)
+    assert re.search(
+        r"Median log-perplexity \d\.\d+ in the pool, \d\.\d+ kept; after a "
+        r"demonstration ",
+        whole,
+    )
     assert "evidence.parquet" in whole, "no file name is broken"
     assert all(len(line) <= width or " " not in line for line in said.splitlines())
     assert len(said.partition("Note:")[0].splitlines()) <= {40: 24, 60: 15, 80: 12, 120: 10}[width]
@@ -70,11 +82,22 @@ def test_a_pipe_gets_six_lines(
     monkeypatch.setenv("FORCE_COLOR", "")
     summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:6]] == ["Kept", "loss:", "By", "Median", "Selecting:", "Written"]
-    assert all(line.startswith("Note: ") for line in lines[6:]) and not any("\x1b" in line for line in lines)
+    assert [line.split()[0] for line in lines[:6]] == [
+        "Kept",
+        "loss:",
+        "By",
+        "Median",
+        "Selecting:",
+        "Written",
+    ]
+    assert all(line.startswith("Note: ") for line in lines[6:]) and not any(
+        "\x1b" in line for line in lines
+    )
 
 
-def test_a_selection_without_scores_or_sources_says_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_selection_without_scores_or_sources_says_less(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = [{**record(4 * i + 2), "data_source": "one"} for i in range(20)]
     kept = chosen(picture_pool(tmp_path / "pool", records), "random", tmp_path / "out")
     output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
@@ -84,18 +107,24 @@ def test_a_selection_without_scores_or_sources_says_less(tmp_path: Path, capsys:
     assert saving.startswith("Selecting: no model needed; saved per epoch: 70% of the rows")
 
 
-def test_a_source_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sources of equal size stand in the order of their names: make the hostile ones the largest."""
+def test_a_source_cannot_drive_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources of equal size stand in the order of their names: make the hostile ones the
+    largest."""
     monkeypatch.setattr(summary, "SAID_SOURCES", 20)
     said = printed(tmp_path, monkeypatch, 120)
     assert "\x1b[31m" not in said and "\u202e" not in said
     assert "red�[31m" in said and "[bold]loud[/bold]" in said
-    assert "a_source_with_a_long_name_" * 3 not in said and "a_source_with_a_long_name_a_source_with…" in said.replace(
-        "\n", ""
+    assert (
+        "a_source_with_a_long_name_" * 3 not in said
+        and "a_source_with_a_long_name_a_source_with…" in said.replace("\n", "")
     )
 
 
-@pytest.mark.parametrize(("env", "escapes"), [({"NO_COLOR": "1"}, "bold"), ({"TERM": "dumb"}, "none")])
+@pytest.mark.parametrize(
+    ("env", "escapes"), [({"NO_COLOR": "1"}, "bold"), ({"TERM": "dumb"}, "none")]
+)
 def test_no_colour_where_none_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], escapes: str
 ) -> None:
@@ -104,7 +133,9 @@ def test_no_colour_where_none_is_wanted(
 
 
 @pytest.mark.parametrize(("term", "bar"), [("xterm", True), ("dumb", False), ("unknown", False)])
-def test_bars_only_where_a_cursor_moves(monkeypatch: pytest.MonkeyPatch, term: str, bar: bool) -> None:
+def test_bars_only_where_a_cursor_moves(
+    monkeypatch: pytest.MonkeyPatch, term: str, bar: bool
+) -> None:
     monkeypatch.setattr("sys.stderr", Terminal())
     monkeypatch.setenv("TERM", term)
     assert isinstance(progress.stderr_progress(), progress.BarProgress) == bar
@@ -116,12 +147,21 @@ def test_bars_only_where_a_cursor_moves(monkeypatch: pytest.MonkeyPatch, term: s
 @pytest.mark.parametrize("label", ["loss", "score_object_spatial_understanding and 22 more"])
 def test_no_number_of_a_bar_is_cut(width: int, label: str) -> None:
     stream = io.StringIO()
-    bar = progress.BarProgress(Console(file=stream, force_terminal=True, width=width, color_system=None))
+    bar = progress.BarProgress(
+        Console(file=stream, force_terminal=True, width=width, color_system=None)
+    )
     bar.start(label, 1_000_000, 0)
     bar.advance(750_000)
     bar.finish()
-    last = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", stream.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
-    assert len(last.rstrip()) <= width and "…" not in last.replace("…", "", 1 if label != "loss" else 0)
+    last = (
+        re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", stream.getvalue())
+        .replace("\r", "\n")
+        .strip()
+        .splitlines()[-1]
+    )
+    assert len(last.rstrip()) <= width and "…" not in last.replace(
+        "…", "", 1 if label != "loss" else 0
+    )
     assert ("750,000/1,000,000" in last or "75%" in last) and re.search(r"in [\d.]+ s", last)
     assert last.startswith(label[:4])
 

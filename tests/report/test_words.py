@@ -1,4 +1,5 @@
-"""Words follow the numbers: rows with every sign, zero, ties and unknown values, and the sentences about them."""
+"""Words follow the numbers: rows with every sign, zero, ties and unknown values, and the sentences
+about them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 
 def made(
-    pool: Pool, method: str, reasons: dict[str, Any], kept: np.ndarray, settings: dict[str, Any] | None = None
+    pool: Pool,
+    method: str,
+    reasons: dict[str, Any],
+    kept: np.ndarray,
+    settings: dict[str, Any] | None = None,
 ) -> Made:
     n = len(kept)
     rank = np.where(kept, np.cumsum(kept) - 1, -1)
@@ -110,12 +115,15 @@ def test_a_standing_is_true(pool: Pool, method: str, values: list[float]) -> Non
         if "less than 1%" in text:
             assert 0 < 100 * below / known < 1, text
         assert "nan" not in text and "above 0%" not in text and "an unknown part" not in text, text
-        assert "group 0 " not in text and "(  )" not in text and "()" not in text and "; ;" not in text, text
+        assert (
+            "group 0 " not in text and "(  )" not in text and "()" not in text and "; ;" not in text
+        ), text
         assert not re.search(r"(?<!−)\b1 (rows|words|points|characters)\b", text), text
 
 
 @pytest.mark.parametrize(
-    ("kept", "of", "said"), [(1, 1, "1 of 1 row was"), (1, 3, "1 of 3 rows was"), (2, 3, "2 of 3 rows were")]
+    ("kept", "of", "said"),
+    [(1, 1, "1 of 1 row was"), (1, 3, "1 of 3 rows was"), (2, 3, "2 of 3 rows were")],
 )
 def test_a_random_sample_is_counted(pool: Pool, kept: int, of: int, said: str) -> None:
     why = explainer(made(pool, "random", {}, np.arange(of) < kept))
@@ -132,7 +140,9 @@ def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
     }
     why = explainer(made(pool, "error_driven", reasons, kept))
     texts = [why(i).text for i in range(4)]
-    assert texts[0] == "retrieved for validation row 3: result 1 of the search for “counting”, score −0.5"
+    assert texts[0] == (
+        "retrieved for validation row 3: result 1 of the search for “counting”, score −0.5"
+    )
     assert "result 0" not in texts[1] and "random" in texts[2] and "no search" in texts[3]
 
 
@@ -144,7 +154,9 @@ def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> No
     failures = [Failure(i, "", "", "pool", "no such image") for i in range(failed)]
     text = remarks(Made(**{**vars(some), "failures": failures}))[0].text
     assert text.startswith(
-        "1 of 200 rows could not be used and was" if failed == 1 else "2 of 200 rows could not be used and were"
+        "1 of 200 rows could not be used and was"
+        if failed == 1
+        else ("2 of 200 rows could not be used and were")
     )
 
 
@@ -159,9 +171,13 @@ class Plugin:
 
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
-        words = by_one_number(evidence, "surprise", "surprise", "", f"above {evidence.settings['least']} is kept")
+        words = by_one_number(
+            evidence, "surprise", "surprise", "", f"above {evidence.settings['least']} is kept"
+        )
         counts = Counts("topic", "By topic")
-        return Explanation(words, "What a plug-in says.", (counts,), hidden=frozenset({"topic", "secret"}))
+        return Explanation(
+            words, "What a plug-in says.", (counts,), hidden=frozenset({"topic", "secret"})
+        )
 
 
 def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,10 +193,13 @@ def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     assert explainer(selection)(3).kind == "outside the cut"
     drawn = picture(selection)
     assert drawn.lead == "What a plug-in says." and [p.title for p in drawn.panels] == ["By topic"]
-    assert [f.title for f in drawn.figures] == ["Surprise"]  # not drawn by the plug-in, so by its kind
+    # not drawn by the plug-in, so by its kind
+    assert [f.title for f in drawn.figures] == ["Surprise"]
 
 
 def test_a_plug_in_that_is_gone_is_explained_by_its_numbers(pool: Pool) -> None:
-    selection = made(pool, "no_longer_installed", {"surprise": np.arange(30.0)}, np.arange(30) >= 20)
+    selection = made(
+        pool, "no_longer_installed", {"surprise": np.arange(30.0)}, np.arange(30) >= 20
+    )
     assert explainer(selection)(29).text.startswith("rank 10 of 10; surprise 29")
     assert [f.title for f in picture(selection).figures] == ["Surprise"]

@@ -1,4 +1,5 @@
-"""Search by words and by vectors: right order, fair among equals, nothing found where nothing fits."""
+"""Search by words and by vectors: right order, fair among equals, nothing found where nothing
+fits."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def test_equal_texts_come_in_tie_order_and_shorter_ones_first() -> None:
 
 
 def test_the_score_is_okapi_s() -> None:
-    """By hand: Lucene's idf = ln(1 + (N - n + 0.5) / (n + 0.5)), tf / (tf + k1 (1 - b + b l / mean l))."""
+    """By hand: Lucene's idf = ln(1 + (N - n + 0.5) / (n + 0.5)), tf / (tf + k1 (1 - b + b l / mean
+    l))."""
     _, scores = Bm25(SKILLS, TIES).ranked("colours", 10)
     mean = (2 + 4 + 2 + 2 + 0 + 2 + 4) / 7  # "a" has one letter
     expected = np.log(1 + (7 - 1 + 0.5) / 1.5) * 1 / (1 + 1.5 * (0.25 + 0.75 * 2 / mean))
@@ -37,7 +39,9 @@ def test_the_score_is_okapi_s() -> None:
 
 def test_depth_cuts_among_equals_by_ties() -> None:
     assert Bm25(SKILLS, TIES).ranked("counting objects", 1)[0].tolist() == [3]
-    assert Bm25(["same"] * 50, np.arange(50, dtype=np.uint64)[::-1]).ranked("same", 3)[0].tolist() == [49, 48, 47]
+    assert Bm25(["same"] * 50, np.arange(50, dtype=np.uint64)[::-1]).ranked("same", 3)[
+        0
+    ].tolist() == [49, 48, 47]
 
 
 @pytest.mark.parametrize("query", ["", "unheard words", "?!"])
@@ -52,6 +56,8 @@ def test_a_pool_without_any_skill() -> None:
 def test_cosine_orders_by_angle() -> None:
     angles = np.array([0.0, 0.5, 0.5, 1.0, 2.0])
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    found, scores = Cosine(rows, np.array([4, 3, 2, 1, 0], np.uint64), {"q": np.array([1.0, 0.0])}).ranked("q", 4)
+    found, scores = Cosine(
+        rows, np.array([4, 3, 2, 1, 0], np.uint64), {"q": np.array([1.0, 0.0])}
+    ).ranked("q", 4)
     assert found.tolist() == [0, 2, 1, 3]  # the last is more than a right angle away
     assert scores[0] == pytest.approx(1.0)

@@ -1,8 +1,9 @@
-"""mmSSR's sampler as published (METHODS.md, section 3), written plainly in pandas: the naive reference for ours.
+"""mmSSR's sampler as published (METHODS.md, section 3), written plainly in pandas: the naive
+reference for ours.
 
-Kept slow on purpose where the published one is: every turn sorts the table, unpivots the styles and makes lists of rows.
-Three things are fixed that leave the published result open: sorts are stable, the capabilities keep the order given, and
-one that has no row left is dropped.
+Kept slow on purpose where the published one is: every turn sorts the table, unpivots the styles and
+makes lists of rows. Three things are fixed that leave the published result open: sorts are stable,
+the capabilities keep the order given, and one that has no row left is dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def select(
     threshold: float = 0.0,
     shares: list[float] | None = None,
 ) -> list[int]:
-    """Row labels, in the order taken. `ratings`: a column a capability, and `sty_1`, `sty_2`, … ("style+source" or None).
+    """Row labels, in the order taken. `ratings`: a column a capability, and `sty_1`, `sty_2`, …
+    ("style+source" or None).
 
     `shares`: how much of a round's budget each capability gets, equal without.
     """
@@ -44,7 +46,8 @@ def select(
 
 
 def one_turn(ranked: pd.DataFrame, quota: int) -> list[int]:
-    """Rows of one capability, best first: out of every group, smallest first, with what a group lacks carried over."""
+    """Rows of one capability, best first: out of every group, smallest first, with what a group
+    lacks carried over."""
     styles = ranked[[c for c in ranked.columns if str(c).startswith("sty_")]]
     long = styles.melt(ignore_index=False, value_name="style").dropna(subset=["style"])
     long = long.rename_axis("row").reset_index()

@@ -26,21 +26,24 @@ def test_equal_values_share_a_bin_and_numbers_have_no_gaps():
 
 
 def test_ten_rows_by_hand_without_preference():
-    # bins {0,2,4,6,8} and {7,5,3,1,9} by value; four inverse_permutation: two each; slots {0,2,4} {6,8} and {7,5,3} {1,9}
+    # bins {0,2,4,6,8} and {7,5,3,1,9} by value; four inverse_permutation: two each; slots {0,2,4}
+    # {6,8} and {7,5,3} {1,9}
     got = match_distribution(VALUES, 4, TIES, bins=2)
     assert got.rows.tolist() == [9, 3, 8, 4]  # smallest ties of each slot, in ties order
     assert not got.preferred.any()
 
 
 def test_ten_rows_by_hand_with_preference():
-    # of the four slots the 1st and the 3rd are preferred: the most wanted of {0,2,4} is 4, of {7,5,3} is 7
+    # of the four slots the 1st and the 3rd are preferred: the most wanted of {0,2,4} is 4, of
+    # {7,5,3} is 7
     got = match_distribution(VALUES, 4, TIES, bins=2, preference=WANT)
     assert got.rows.tolist() == [7, 4, 9, 8]
     assert np.flatnonzero(got.preferred).tolist() == [4, 7]
 
 
 def test_ten_rows_by_hand_with_blocks():
-    # a block of two inverse_permutation is a whole bin here: the most wanted of each bin (8, 7), then the smallest ties of what is left
+    # a block of two inverse_permutation is a whole bin here: the most wanted of each bin (8, 7),
+    # then the smallest ties of what is left
     got = match_distribution(VALUES, 4, TIES, bins=2, preference=WANT, block=2)
     assert got.rows.tolist() == [8, 7, 9, 4]
     assert np.flatnonzero(got.preferred).tolist() == [7, 8]
@@ -88,7 +91,9 @@ def test_exactly_k_rows_in_every_corner(n, balance, also):
 
 def test_each_bin_keeps_its_share():
     _, one, _ = like_real(4000, 1)
-    got = match_distribution(one, 777, np.random.default_rng(0).permutation(4000).astype(np.uint64), bins=20)
+    got = match_distribution(
+        one, 777, np.random.default_rng(0).permutation(4000).astype(np.uint64), bins=20
+    )
     kept = np.bincount(got.bin[got.rows])
     assert np.abs(kept - 777 * np.bincount(got.bin) / 4000).max() < 1
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from thresher.samplers import ks_distance, match_distribution, ordering
-from thresher.samplers.ordering import SortCache, cached, inverse_permutation, order_by, stable_order, use_cache
+from thresher.samplers.ordering import (
+    SortCache,
+    cached,
+    inverse_permutation,
+    order_by,
+    stable_order,
+    use_cache,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +48,26 @@ def test_an_order_is_found_once_and_by_content() -> None:
         return np.zeros(1)
 
     a = np.arange(5.0)
-    for name, array in (("x", a), ("x", a.copy()), ("x", a.astype(np.float32)), ("y", a), ("x", a[::-1]), ("x", a)):
+    for name, array in (
+        ("x", a),
+        ("x", a.copy()),
+        ("x", a.astype(np.float32)),
+        ("y", a),
+        ("x", a[::-1]),
+        ("x", a),
+    ):
         cached(name, (array,), make)
     assert len(made) == 6  # nobody remembers outside of the block
     made.clear()
     with use_cache(SortCache()):
-        for name, array in (("x", a), ("x", a.copy()), ("x", a.astype(np.float32)), ("y", a), ("x", a[::-1]), ("x", a)):
+        for name, array in (
+            ("x", a),
+            ("x", a.copy()),
+            ("x", a.astype(np.float32)),
+            ("y", a),
+            ("x", a[::-1]),
+            ("x", a),
+        ):
             cached(name, (array,), make)
         assert len(made) == 4
         a[0] = 9.0
@@ -70,7 +91,11 @@ def test_what_is_remembered_changes_no_result() -> None:
     for trial in range(60):
         n, decimals = int(rng.integers(1, 200)), int(rng.integers(0, 3))
         values, also = (np.round(rng.gamma(2, 1, n), decimals).astype(np.float32) for _ in range(2))
-        ties = rng.integers(0, 2**63, n).astype(np.uint64) if trial % 3 else rng.integers(0, 4, n).astype(np.uint64)
+        ties = (
+            rng.integers(0, 2**63, n).astype(np.uint64)
+            if trial % 3
+            else rng.integers(0, 4, n).astype(np.uint64)
+        )
         told = {
             "bins": int(rng.integers(1, 20)),
             "preference": np.round(rng.normal(size=n), decimals) if trial % 4 else None,
@@ -82,7 +107,10 @@ def test_what_is_remembered_changes_no_result() -> None:
             plain = match_distribution(values, k, ties, **told)
             with use_cache(memory):
                 again = match_distribution(values, k, ties, **told)
-            assert plain.rows.tolist() == again.rows.tolist() and plain.bin.tolist() == again.bin.tolist()
+            assert (
+                plain.rows.tolist() == again.rows.tolist()
+                and plain.bin.tolist() == again.bin.tolist()
+            )
             assert plain.preferred.tolist() == again.preferred.tolist()
         subset = rng.choice(values, max(n // 3, 1))
         with use_cache(memory):
@@ -93,5 +121,8 @@ def test_ks_distance_is_the_largest_gap_at_any_value() -> None:
     rng = np.random.default_rng(4)
     for _ in range(50):
         pool, subset = (np.round(rng.normal(size=int(rng.integers(1, 60))), 1) for _ in range(2))
-        gaps = [abs(float((pool <= x).mean()) - float((subset <= x).mean())) for x in np.r_[pool, subset]]
+        gaps = [
+            abs(float((pool <= x).mean()) - float((subset <= x).mean()))
+            for x in np.r_[pool, subset]
+        ]
         assert ks_distance(pool, subset) == pytest.approx(max(gaps), abs=1e-12)

@@ -32,7 +32,12 @@ TIES = np.arange(10, dtype=np.uint64)
 
 def test_rounds_of_best_first() -> None:
     lists = Lists({"a": [(0, 9.0), (1, 8.0), (2, 1.0)], "b": [(3, 5.0), (4, 4.0)]})
-    assert took(retrieve(lists, ["a", "b"], 4, TIES)) == [(0, 0, 0), (3, 1, 0), (1, 0, 1), (4, 1, 1)]
+    assert took(retrieve(lists, ["a", "b"], 4, TIES)) == [
+        (0, 0, 0),
+        (3, 1, 0),
+        (1, 0, 1),
+        (4, 1, 1),
+    ]
 
 
 def test_a_row_is_taken_once_by_whom_it_fits_better() -> None:
@@ -48,7 +53,9 @@ def test_one_whose_row_was_taken_waits_for_its_turn() -> None:
 
 
 def test_a_gap_that_occurs_twice_gets_twice_as_many() -> None:
-    lists = Lists({"often": [(i, 5.0) for i in range(20)], "rare": [(100 + i, 9.0) for i in range(20)]})
+    lists = Lists(
+        {"often": [(i, 5.0) for i in range(20)], "rare": [(100 + i, 9.0) for i in range(20)]}
+    )
     found = retrieve(lists, ["often", "rare", "often"], 9, TIES)
     assert (found.rows >= 100).sum() == 3
     assert found.query.tolist() == [1, 0, 2] * 3

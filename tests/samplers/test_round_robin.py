@@ -1,4 +1,5 @@
-"""mmSSR's sampler: a pool by hand, the same rows as the published algorithm on many pools, and what runs out."""
+"""mmSSR's sampler: a pool by hand, the same rows as the published algorithm on many pools, and what
+runs out."""
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,11 @@ def test_twelve_rows_by_hand():
     A       5  4  3  2  1  0  5  4  3  1  2   0
     B       0  0  5  4  0  0  0  5  0  5  4   5
 
-    k = 6. Round 0: A may take 6 // 2 = 3. Its groups above 0: z {9}, y {6 7 8 10}, x {0 1 2 3 4 10}: each gives 1, the
-    smallest first: 9, 6, 0. B may take 3: z has nothing left; x {2 3 10} and y {7 10 11} have three each, so x comes
-    first by name, and each gives 3 // 2 = 1: 2, then 7 (ties: 7 before 11). One row is left. Round 1: A may take
-    max(1 // 2, 1) = 1: its groups are y {8 10} and x {1 3 4 10}; y is smaller: 8.
+    k = 6. Round 0: A may take 6 // 2 = 3. Its groups above 0: z {9}, y {6 7 8 10}, x {0 1 2 3 4
+    10}: each gives 1, the smallest first: 9, 6, 0. B may take 3: z has nothing left; x {2 3 10} and
+    y {7 10 11} have three each, so x comes first by name, and each gives 3 // 2 = 1: 2, then 7
+    (ties: 7 before 11). One row is left. Round 1: A may take max(1 // 2, 1) = 1: its groups are y
+    {8 10} and x {1 3 4 10}; y is smaller: 8.
     """
     styles = np.zeros((12, 3), bool)
     styles[[0, 1, 2, 3, 4, 5, 10], 0] = True
@@ -41,11 +43,13 @@ def test_twelve_rows_by_hand():
     assert out.round[out.rows].tolist() == [0, 0, 0, 0, 0, 1]
     assert (out.capability[[1, 3, 4, 5, 10, 11]] == -1).all() and out.dropped == ()
     back = round_robin([a, b], styles, 6, ordinals(12)[::-1])
-    assert back.rows.tolist() == [9, 6, 0, 2, 11, 7]  # 11 before 7 for B, so that A finds 7 (4) before 8 (3)
+    # 11 before 7 for B, so that A finds 7 (4) before 8 (3)
+    assert back.rows.tolist() == [9, 6, 0, 2, 11, 7]
 
 
 def test_what_a_group_lacks_is_carried_to_the_next():
-    """Groups of 1, 2 and 9 rows, one capability, k = 9: 3 each; 1, then 2 + nothing more, then 3 + 3 carried."""
+    """Groups of 1, 2 and 9 rows, one capability, k = 9: 3 each; 1, then 2 + nothing more, then 3 +
+    3 carried."""
     styles = np.zeros((12, 3), bool)
     styles[0, 0] = styles[1:3, 1] = styles[3:, 2] = True
     out = round_robin([np.arange(12, 0, -1).astype(float)], styles, 9, ordinals(12))
@@ -82,11 +86,12 @@ def test_next_to_nothing(n):
     assert len(round_robin([], np.ones((n, 2), bool), 3, ordinals(n)).rows) == 0
 
 
-# ---------------------------------------------------------------------------------------------- the published algorithm
+# -------------------------------------------------------------------------- the published algorithm
 
 
 def random_pool(seed):
-    """(scores, styles, source) with ties, rows of several styles or none, groups of one row, capabilities with few rows."""
+    """(scores, styles, source) with ties, rows of several styles or none, groups of one row,
+    capabilities with few rows."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 250))
     kinds, sources, capabilities = (int(rng.integers(1, high)) for high in (5, 5, 6))
@@ -111,7 +116,9 @@ def table(scores, styles, source):
     ]
     columns = {f"cap_{c}": values for c, values in enumerate(scores)}
     for j in range(styles.shape[1]):
-        columns[f"sty_{j + 1}"] = pd.Series([names[j] if j < len(names) else None for names in listed], dtype=object)
+        columns[f"sty_{j + 1}"] = pd.Series(
+            [names[j] if j < len(names) else None for names in listed], dtype=object
+        )
     return pd.DataFrame(columns)
 
 
@@ -126,9 +133,16 @@ def test_the_same_rows_as_the_published_algorithm(seed):
     for k in sorted({1, *rng.integers(1, n + 1, 2).tolist(), n}):
         wanted = published(rows, capabilities, k, threshold, weights)
         ours = round_robin(
-            scores, styles, k, ordinals(n)[::-1], source=source, names=(NAMES[: styles.shape[1]], SOURCES),
-            threshold=threshold, weights=weights, official=True,
-        )  # fmt: skip
+            scores,
+            styles,
+            k,
+            ordinals(n)[::-1],
+            source=source,
+            names=(NAMES[: styles.shape[1]], SOURCES),
+            threshold=threshold,
+            weights=weights,
+            official=True,
+        )
         assert ours.rows.tolist() == wanted, k
 
 
@@ -142,12 +156,15 @@ def test_without_official_only_the_order_inside_a_group_differs(seed):
     rows = table(scores, styles, source).iloc[np.argsort(ties)]
     capabilities = [f"cap_{c}" for c in range(len(scores))]
     for k in (1, max(n // 3, 1)):
-        ours = round_robin(scores, styles, k, ties, source=source, names=(NAMES[: styles.shape[1]], SOURCES))
+        ours = round_robin(
+            scores, styles, k, ties, source=source, names=(NAMES[: styles.shape[1]], SOURCES)
+        )
         assert ours.rows.tolist() == published(rows, capabilities, k), k
 
 
 def test_large_groups_are_not_sorted_and_still_right():
-    """Groups far above the sample from which the floor of a group's best scores is guessed, with and without ties."""
+    """Groups far above the sample from which the floor of a group's best scores is guessed, with
+    and without ties."""
     rng = np.random.default_rng(5)
     n = 30_000
     for levels in (3, 50, 10**6):
@@ -158,12 +175,21 @@ def test_large_groups_are_not_sorted_and_still_right():
         rows = table(scores, styles, source)
         for k in (50, 9_000):
             wanted = published(rows, ["cap_0", "cap_1", "cap_2"], k)
-            ours = round_robin(scores, styles, k, ordinals(n), source=source, names=(NAMES[:3], SOURCES), official=True)
+            ours = round_robin(
+                scores,
+                styles,
+                k,
+                ordinals(n),
+                source=source,
+                names=(NAMES[:3], SOURCES),
+                official=True,
+            )
             assert ours.rows.tolist() == wanted
 
 
 def test_a_group_whose_best_rows_are_taken_by_others_in_the_same_turn():
-    """The styles y and z have only the 6,000 best rows, which x has, too: where x expects its best ones, none is free."""
+    """The styles y and z have only the 6,000 best rows, which x has, too: where x expects its best
+    ones, none is free."""
     n = 30_000
     score = np.random.default_rng(0).random(n).astype(np.float32)
     best = np.argsort(-score)
@@ -185,6 +211,11 @@ def test_the_order_of_the_rows_does_not_matter():
     first = round_robin(scores, styles, n // 2, ties, source=source, names=names).rows
     shuffle = rng.permutation(n)
     again = round_robin(
-        [s[shuffle] for s in scores], styles[shuffle], n // 2, ties[shuffle], source=source[shuffle], names=names
+        [s[shuffle] for s in scores],
+        styles[shuffle],
+        n // 2,
+        ties[shuffle],
+        source=source[shuffle],
+        names=names,
     ).rows
     assert shuffle[again].tolist() == first.tolist()

@@ -44,14 +44,16 @@ def test_quotas_follow_the_exponential():
 def test_a_group_that_runs_out_passes_its_quota_on():
     score, ties = some(100)
     out = weighted_strata(score, 60, ties, groups=4, alpha=4.0)
-    # weights 1, e^1.33, e^2.67, e^4 of 60: the top is due 44 and has 25; of the 35 left the next is due 26.6, has 25 …
+    # weights 1, e^1.33, e^2.67, e^4 of 60: the top is due 44 and has 25; of the 35 left the next is
+    # due 26.6, has 25 …
     assert out.quota.tolist() == [2, 8, 25, 25]
     everything = weighted_strata(score, 500, ties, groups=4, alpha=4.0)
     assert sorted(everything.rows.tolist()) == list(range(100))
 
 
 def test_weights_below_the_smallest_number_still_order_the_groups():
-    """100 groups, alpha 800: the lowest weight is e^-800 = 0 in binary; the groups are still filled from the top."""
+    """100 groups, alpha 800: the lowest weight is e^-800 = 0 in binary; the groups are still filled
+    from the top."""
     score, ties = some(1000)
     out = weighted_strata(score, 500, ties, groups=100, alpha=800.0)
     assert out.quota[:40].sum() == 0 and (out.quota[52:] == 10).all() and out.quota.sum() == 500
@@ -66,7 +68,10 @@ def test_every_source_gives_the_same_inside_a_group():
         taken = np.bincount(source[out.rows][out.group[out.rows] == g], minlength=3)
         assert taken.sum() == 40
         short = taken == there  # a source that gave all it had
-        assert taken[~short].max() - taken[~short].min() <= 1 and taken[short].max(initial=0) <= taken[~short].max() + 1
+        assert (
+            taken[~short].max() - taken[~short].min() <= 1
+            and taken[short].max(initial=0) <= taken[~short].max() + 1
+        )
     plain = weighted_strata(score, 200, ties, groups=5, alpha=0.0)
     assert np.bincount(source[plain.rows])[0] > 130 > np.bincount(source[out.rows])[0]
 
@@ -75,13 +80,19 @@ def test_odd_rows_do_not_always_go_to_the_same_source():
     got = np.zeros(3, int)
     for seed in range(60):
         score, ties = some(60, seed)
-        rows = weighted_strata(score, 10, ties, groups=10, alpha=0.0, balance=np.arange(60) % 3).rows  # one a group
+        # one a group
+        rows = weighted_strata(
+            score, 10, ties, groups=10, alpha=0.0, balance=np.arange(60) % 3
+        ).rows
         got += np.bincount(rows % 3, minlength=3)
     assert got.min() > 150  # 200 expected each, SD 12
 
 
 def test_equal_scores_are_parted_by_the_seed():
-    seen = [set(weighted_strata(np.ones(50), 10, some(50, s)[1], alpha=50.0).rows.tolist()) for s in range(3)]
+    seen = [
+        set(weighted_strata(np.ones(50), 10, some(50, s)[1], alpha=50.0).rows.tolist())
+        for s in range(3)
+    ]
     assert seen[0] != seen[1] != seen[2]
 
 

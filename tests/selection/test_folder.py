@@ -37,7 +37,9 @@ def broken_17(sample: Sample) -> str:
     return "image is\nbroken" if sample.id == '"r17"' else ""
 
 
-def made(pool: Pool, tmp_path: Path, method: Any = None, model: Model | None = None, **more: Any) -> Outcome:
+def made(
+    pool: Pool, tmp_path: Path, method: Any = None, model: Model | None = None, **more: Any
+) -> Outcome:
     store = Store(tmp_path / "store")
     handle = (model or Model(broken_17)).handle
     return run.select(pool, method or Nested(), Budget("25%"), model=handle, store=store, **more)
@@ -48,11 +50,16 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
     out = tmp_path / "out"
     output.write(outcome, pool, None, out)
     assert sorted(p.name for p in out.iterdir()) == [
-        "evidence.parquet", "failures.jsonl", "run.yaml", "selection.parquet", "subset.json",
-    ]  # fmt: skip
+        "evidence.parquet",
+        "failures.jsonl",
+        "run.yaml",
+        "selection.parquet",
+        "subset.json",
+    ]
 
     subset = json.loads((out / "subset.json").read_text())
-    assert subset == [record(i) for i in sorted(outcome.rows.tolist())]  # pool order, records untouched
+    # pool order, records untouched
+    assert subset == [record(i) for i in sorted(outcome.rows.tolist())]
 
     table = pq.read_table(out / "selection.parquet")
     assert table.schema.names == ["row", "id", "digest", "rank", "effect", "group", "words"]
@@ -66,35 +73,58 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
 
     evidence = pq.read_table(out / "evidence.parquet")  # every row that the method saw, by row
     assert evidence.schema.names == ["row", "rank", "effect", "group", "words"]
-    assert evidence["row"].to_pylist() == sorted(outcome.considered.tolist()) and len(evidence) == 119
-    rank = dict(zip(evidence["row"].to_pylist(), evidence["rank"].to_pylist(), strict=True))
-    assert [row for row, r in sorted(rank.items(), key=lambda kv: kv[1] if kv[1] is not None else 999)][:30] == (
-        outcome.rows.tolist()
+    assert (
+        evidence["row"].to_pylist() == sorted(outcome.considered.tolist()) and len(evidence) == 119
     )
+    rank = dict(zip(evidence["row"].to_pylist(), evidence["rank"].to_pylist(), strict=True))
+    assert [
+        row for row, r in sorted(rank.items(), key=lambda kv: kv[1] if kv[1] is not None else 999)
+    ][:30] == (outcome.rows.tolist())
     assert evidence["words"].to_pylist() == [3 * (i % 7 + 1) for i in evidence["row"].to_pylist()]
 
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert failure == {
-        "row": 17, "id": "r17", "digest": pool.sample(17).digest.hex(), "signal": "loss", "error": "image is\nbroken",
-    }  # fmt: skip
+        "row": 17,
+        "id": "r17",
+        "digest": pool.sample(17).digest.hex(),
+        "signal": "loss",
+        "error": "image is\nbroken",
+    }
 
 
 def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path) -> None:
     method = methods.load("clipper", {"prefer": "none", "bins": "7"})
     outcome = made(pool, tmp_path, method, Model(), seed=3)
     told = config.RunConfig(
-        pool="pool.json", method="clipper", budget="25%", settings={"bins": "7"}, model="fake", seed=3
+        pool="pool.json",
+        method="clipper",
+        budget="25%",
+        settings={"bins": "7"},
+        model="fake",
+        seed=3,
     )
     out = tmp_path / "out"
     output.write(outcome, pool, told, out)
     said = output.read(out)
-    assert said["method"]["settings"]["bins"] == 7 and said["method"]["settings"]["knowledge_ratio"] == "none"
+    assert (
+        said["method"]["settings"]["bins"] == 7
+        and said["method"]["settings"]["knowledge_ratio"] == "none"
+    )
     assert set(said["method"]["settings"]) == set(outcome.recipe.settings)
     assert said["pool"]["rows"] == 120 and said["pool"]["bytes"] == pool.path.stat().st_size
-    assert Path(said["pool"]["path"]) == pool.path.resolve() and Path(said["store"]) == (tmp_path / "store").resolve()
+    assert (
+        Path(said["pool"]["path"]) == pool.path.resolve()
+        and Path(said["store"]) == (tmp_path / "store").resolve()
+    )
     assert said["model"]["identity"]["weights"] == "fake:1" and said["model"]["name"] == "fake"
     assert [s["label"] for s in said["signals"]] == ["loss", "one_shot_p", "one_shot_w"]
-    assert said["counts"] == {"pool": 120, "usable": 120, "left_out": 0, "budget": 30, "selected": 30}
+    assert said["counts"] == {
+        "pool": 120,
+        "usable": 120,
+        "left_out": 0,
+        "budget": 30,
+        "selected": 30,
+    }
     assert {"python", "numpy", "torch", "transformers"} <= set(said["versions"])
 
     replay = config.combine(config.read(out / "run.yaml"), {})
@@ -112,7 +142,8 @@ def test_without_a_model_the_run_names_none(pool: Pool, tmp_path: Path) -> None:
     outcome = run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store"))
     output.write(outcome, pool, None, tmp_path / "out")
     said = output.read(tmp_path / "out")
-    assert "&id" not in (tmp_path / "out" / "run.yaml").read_text()  # no YAML aliases: people read it
+    # no YAML aliases: people read it
+    assert "&id" not in (tmp_path / "out" / "run.yaml").read_text()
     assert said["model"] is None and said["signals"] == [] and "torch" not in said["versions"]
     assert not (tmp_path / "out" / "failures.jsonl").exists()
     assert not (tmp_path / "store").exists()
@@ -122,7 +153,13 @@ def test_the_same_selection_is_the_same_bytes(pool: Pool, tmp_path: Path) -> Non
     outs = [tmp_path / "a", tmp_path / "b"]
     for out in outs:
         output.write(made(pool, tmp_path), pool, None, out)  # the second run scores nothing
-    for name in ("subset.json", "selection.parquet", "evidence.parquet", "run.yaml", "failures.jsonl"):
+    for name in (
+        "subset.json",
+        "selection.parquet",
+        "evidence.parquet",
+        "run.yaml",
+        "failures.jsonl",
+    ):
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
 
 
@@ -146,14 +183,24 @@ def test_an_earlier_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_p
     (tmp_path / "pool.jsonl").write_text("\n".join(lines) + "\n")
     other = open_pool(tmp_path / "pool.jsonl")
     before = {p.name: p.read_bytes() for p in out.iterdir()}
-    with pytest.raises(ConfigError, match=r"holds another selection \(nested.*differs in pool.*--overwrite"):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds another selection \(nested.*differs in "
+        r"pool.*--overwrite",
+    ):
         output.write(made(other, tmp_path), other, None, out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     output.write(made(other, tmp_path), other, None, out, overwrite=True)
     assert sorted(p.name for p in out.iterdir()) == [
-        "evidence.parquet", "notes.txt", "run.yaml", "selection.parquet", "subset.jsonl",
-    ]  # fmt: skip
-    assert (out / "subset.jsonl").read_text().splitlines() == [lines[i] for i in sorted(made(other, tmp_path).rows)]
+        "evidence.parquet",
+        "notes.txt",
+        "run.yaml",
+        "selection.parquet",
+        "subset.jsonl",
+    ]
+    assert (out / "subset.jsonl").read_text().splitlines() == [
+        lines[i] for i in sorted(made(other, tmp_path).rows)
+    ]
 
 
 def test_a_subset_that_is_not_ours_is_not_deleted(pool: Pool, tmp_path: Path) -> None:
@@ -167,9 +214,15 @@ def test_a_subset_that_is_not_ours_is_not_overwritten(pool: Pool, tmp_path: Path
     out = tmp_path / "out"
     out.mkdir()
     (out / "subset.json").write_text("the user's")
-    with pytest.raises(ConfigError, match=r"holds a subset\.json that no selection of thresher left there"):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds a subset\.json that no selection of thresher "
+        r"left there",
+    ):
         output.write(made(pool, tmp_path), pool, None, out)
-    assert [p.name for p in out.iterdir()] == ["subset.json"] and (out / "subset.json").read_text() == "the user's"
+    assert [p.name for p in out.iterdir()] == ["subset.json"] and (
+        out / "subset.json"
+    ).read_text() == "the user's"
     (out / "subset.json").unlink()
     output.write(made(pool, tmp_path), pool, None, out)
     (out / "run.yaml").unlink()  # as a kill leaves it: ours all the same
@@ -196,7 +249,9 @@ def test_out_that_cannot_be_written_is_refused(pool: Pool, tmp_path: Path) -> No
     assert list((tmp_path / "new" / "out").iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_earlier_selection_alone(pool: Pool, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_full_disk_leaves_the_earlier_selection_alone(
+    pool: Pool, tmp_path: Path, monkeypatch: Any
+) -> None:
     out = tmp_path / "out"
     output.write(made(pool, tmp_path), pool, None, out)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
@@ -222,7 +277,7 @@ def test_reading_what_is_no_selection(tmp_path: Path) -> None:
         output.read(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------- all columns
+# -------------------------------------------------------------------------------------- all columns
 
 
 def clipped(pool: Pool, tmp_path: Path, model: Model) -> Path:
@@ -234,10 +289,17 @@ def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     out = clipped(pool, tmp_path, Model(broken_17))
     table = output.signals_table(out)
     assert table["row"].to_pylist() == list(range(120)) and table["id"][5].as_py() == "r5"
-    assert {"loss.nll", "loss.tokens", "loss.error", "knowledge.parametric", "one_shot_p.nll"} <= set(
-        table.schema.names
+    assert {
+        "loss.nll",
+        "loss.tokens",
+        "loss.error",
+        "knowledge.parametric",
+        "one_shot_p.nll",
+    } <= set(table.schema.names)
+    assert (
+        table["loss.error"][17].as_py() == "image is\nbroken"
+        and table["loss.nll"][17].as_py() is None
     )
-    assert table["loss.error"][17].as_py() == "image is\nbroken" and table["loss.nll"][17].as_py() is None
     assert table["one_shot_w.nll"].null_count == 1 and table["loss.error"][16].as_py() == ""
     column = compute(Loss(IDENTITY), pool, store=Store(tmp_path / "other"), model=Model().handle)
     got = np.delete(np.array(table["loss.nll"].to_pylist(), float), 17)
@@ -273,7 +335,8 @@ def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: 
 def test_a_kill_between_two_files_never_leaves_what_looks_complete(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """Over an earlier selection that had failures. The next command that looks completes the exchange."""
+    """Over an earlier selection that had failures. The next command that looks completes the
+    exchange."""
     out = tmp_path / "out"
     first = made(pool, tmp_path)
     output.write(first, pool, None, out)
@@ -297,4 +360,9 @@ def test_a_kill_between_two_files_never_leaves_what_looks_complete(
     other = run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store"))
     output.write(other, pool, None, out, overwrite=True)
     assert output.read(out)["counts"]["selected"] == 5
-    assert sorted(p.name for p in out.iterdir()) == ["evidence.parquet", "run.yaml", "selection.parquet", "subset.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "evidence.parquet",
+        "run.yaml",
+        "selection.parquet",
+        "subset.json",
+    ]

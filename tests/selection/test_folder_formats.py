@@ -1,4 +1,5 @@
-"""Selections of pools in every format: the subset that is left, reading it, exporting it, opening the pool again from run.yaml."""
+"""Selections of pools in every format: the subset that is left, reading it, exporting it, opening
+the pool again from run.yaml."""
 
 from __future__ import annotations
 
@@ -32,13 +33,23 @@ def first(tmp_path: Path) -> Pool:
     rows: list[dict[str, Any]] = []
     for i in range(30):
         turns = [{"from": "human", "value": f"<image>\nQ{i}"}, {"from": "gpt", "value": f"A{i}"}]
-        rows.append({"id": i, "image": NAMES[i % 3], "meta": [i], "data_source": f"s{i % 2}", "conversations": turns})
+        rows.append(
+            {
+                "id": i,
+                "image": NAMES[i % 3],
+                "meta": [i],
+                "data_source": f"s{i % 2}",
+                "conversations": turns,
+            }
+        )
     return start(tmp_path / "start", rows, make_images(tmp_path / "images"))
 
 
 def selected(pool: Pool, out: Path) -> tuple[Path, Outcome]:
     """A selection of ten rows written to `out`: its subset, and what was chosen."""
-    outcome = run.select(pool, methods.load("random"), Budget("10"), store=Store(out.parent / "store"))
+    outcome = run.select(
+        pool, methods.load("random"), Budget("10"), store=Store(out.parent / "store")
+    )
     output.write(outcome, pool, None, out)
     (subset,) = out.glob("subset.*")
     return subset, outcome
@@ -83,7 +94,9 @@ def test_a_mixture_from_two_image_folders_is_found_again(first: Pool, tmp_path: 
     assert not pool.facts["missing_images"].any() and len(pool.index.image_path) == 6
     subset, outcome = selected(pool, tmp_path / "out")
     again = open_pool(subset, pool.images_folder)
-    assert subset.name == "subset.json" and again.samples(range(10)) == pool.samples(np.sort(outcome.rows))
+    assert subset.name == "subset.json" and again.samples(range(10)) == pool.samples(
+        np.sort(outcome.rows)
+    )
     assert output.signals_table(tmp_path / "out")["digest"].to_pylist() == [
         d.hex() for d in digests_to_bytes(pool.digest)
     ]
@@ -119,26 +132,38 @@ def test_export_command(first: Pool, tmp_path: Path) -> None:
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "thresher", "export", "out", *words], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-m", "thresher", "export", "out", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
         )
 
     done = command("--format", "llamafactory", "--out", "lf/mine.json")
     assert done.returncode == 0 and "10 rows written to lf/mine.json (llamafactory)" in done.stdout
     assert "3 embedded images are written to lf/mine_images" in done.stderr.replace("\n", " ")
     assert len(open_pool(tmp_path / "lf")) == 10
-    assert command("--out", "again.parquet").returncode == 0 and len(open_pool(tmp_path / "again.parquet")) == 10
+    assert (
+        command("--out", "again.parquet").returncode == 0
+        and len(open_pool(tmp_path / "again.parquet")) == 10
+    )
     wrong = command("--format", "llava", "--embed-images", "--out", "x.json")
     assert wrong.returncode == 2 and "llava names image files" in wrong.stderr
-    wrong = command("--format", "llava", "--absolute-paths", "--relative-to", ".", "--out", "x.json")
+    wrong = command(
+        "--format", "llava", "--absolute-paths", "--relative-to", ".", "--out", "x.json"
+    )
     assert wrong.returncode == 2 and "exclude each other" in wrong.stderr
     kept = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     for own in ("run.yaml", "selection.parquet", "subset.parquet"):
         wrong = command("--format", "llava", "--out", f"out/{own}")
-        assert wrong.returncode == 2 and "is a file of the selection itself" in " ".join(wrong.stderr.split())
+        assert wrong.returncode == 2 and "is a file of the selection itself" in " ".join(
+            wrong.stderr.split()
+        )
     assert kept == {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     (tmp_path / "out/selection.parquet").write_bytes(b"cut off")
     wrong = command("--format", "llava", "--out", "x.json")
-    assert wrong.returncode == 2 and "selection.parquet cannot be read" in " ".join(wrong.stderr.split())
+    assert wrong.returncode == 2 and "selection.parquet cannot be read" in " ".join(
+        wrong.stderr.split()
+    )
 
 
 def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path) -> None:
@@ -167,6 +192,7 @@ def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path) -> None:
     selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "out")
     selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "several" / "one")
     assert "holds some (one)" in " ".join(command("several", "--out", "x.json").stderr.split())
-    assert len(open_pool(tmp_path / "several", images)) == 10  # the subset, not the tables beside it
+    # the subset, not the tables beside it
+    assert len(open_pool(tmp_path / "several", images)) == 10
     wrong = command("out", "--images", images, "--out", "x.json")
     assert wrong.returncode == 2 and "are for a pool" in wrong.stderr

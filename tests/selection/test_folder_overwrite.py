@@ -1,4 +1,5 @@
-"""A selection folder: what may replace it, what a kill leaves, and replays from any working folder."""
+"""A selection folder: what may replace it, what a kill leaves, and replays from any working
+folder."""
 
 from __future__ import annotations
 
@@ -66,10 +67,18 @@ SELECT = ("select", "data/pool.json", "--method", "length", "-o", "out")
 def test_another_request_is_refused_before_any_work_and_overwrite_replaces_it(here: Path) -> None:
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     before = files(here / "out")
-    for changed in (["--budget", "30%"], ["--budget", "20%", "--seed", "1"], ["--budget", "20%", "--drop", "d.txt"]):
+    for changed in (
+        ["--budget", "30%"],
+        ["--budget", "20%", "--seed", "1"],
+        ["--budget", "20%", "--drop", "d.txt"],
+    ):
         (here / "d.txt").write_text("r1\n")
         refused = thresher(*SELECT, *changed, cwd=here)
-        assert refused.returncode == 2 and "--overwrite" in refused.stderr and "Traceback" not in refused.stderr
+        assert (
+            refused.returncode == 2
+            and "--overwrite" in refused.stderr
+            and "Traceback" not in refused.stderr
+        )
         assert "length" in refused.stderr and files(here / "out") == before
     assert thresher(*SELECT, "--budget", "30%", "--overwrite", cwd=here).returncode == 0
     assert output.read(here / "out")["counts"]["selected"] == 18
@@ -81,7 +90,16 @@ def test_the_same_request_may_be_repeated_however_its_paths_are_spelled(here: Pa
     before = files(here / "out")
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     assert files(here / "out") == before
-    whole = ("select", here / "data" / "pool.json", "--method", "length", "-o", here / "out", "--budget", "20%")
+    whole = (
+        "select",
+        here / "data" / "pool.json",
+        "--method",
+        "length",
+        "-o",
+        here / "out",
+        "--budget",
+        "20%",
+    )
     assert thresher(*whole, cwd=here / "elsewhere").returncode == 0
 
 
@@ -95,7 +113,8 @@ def test_a_folder_with_someone_elses_run_yaml_is_refused(here: Path) -> None:
 
 @pytest.mark.parametrize("die", range(1, 9))
 def test_a_kill_leaves_the_old_selection_or_the_new_one(here: Path, die: int) -> None:
-    """The renames: pool cache and others, then the one that commits, then one a file, run.yaml last."""
+    """The renames: pool cache and others, then the one that commits, then one a file, run.yaml
+    last."""
     old = (*SELECT, "--budget", "20%")
     new = (*SELECT, "--budget", "40%", "--overwrite")
     assert thresher(*new, cwd=here).returncode == 0
@@ -110,7 +129,8 @@ def test_a_kill_leaves_the_old_selection_or_the_new_one(here: Path, die: int) ->
     count = output.read(here / "out")["counts"]["selected"]
     for expected, rows in ((expected_old, 12), (expected_new, 24)):
         if count == rows:
-            expected = {k: v for k, v in expected.items() if k != "report.html"}  # it is made after the exchange
+            # it is made after the exchange
+            expected = {k: v for k, v in expected.items() if k != "report.html"}
             assert {k: v for k, v in files(here / "out").items() if k in expected} == expected
             break
     else:
@@ -120,13 +140,22 @@ def test_a_kill_leaves_the_old_selection_or_the_new_one(here: Path, die: int) ->
     assert not [p for p in (here / "out").iterdir() if p.name.startswith(".")]
 
 
-# ---------------------------------------------------------------------------------------------- replay
+# ------------------------------------------------------------------------------------------- replay
 
 
 def test_run_yaml_replays_from_another_folder(here: Path) -> None:
     for name in ("keep.txt", "drop.txt"):
         (here / "data" / name).write_text({"keep.txt": "r1\n", "drop.txt": "r2\n"}[name])
-    options = ("--budget", "20%", "--keep", "data/keep.txt", "--drop", "data/drop.txt", "--images", "data")
+    options = (
+        "--budget",
+        "20%",
+        "--keep",
+        "data/keep.txt",
+        "--drop",
+        "data/drop.txt",
+        "--images",
+        "data",
+    )
     assert thresher(*SELECT, *options, cwd=here).returncode == 0
     before = files(here / "out")
     replay = thresher("select", "--config", "../out/run.yaml", cwd=here / "elsewhere")
@@ -137,9 +166,12 @@ def test_run_yaml_replays_from_another_folder(here: Path) -> None:
         assert after[name] == before[name]
     was, now = (yaml.safe_load(found["run.yaml"]) for found in (before, after))
     assert was.pop("notes") == ["1 row left out by --drop data/drop.txt."]
-    assert now.pop("notes") == ["1 row left out by --drop ../data/drop.txt."]  # as it is seen from there
+    # as it is seen from there
+    assert now.pop("notes") == ["1 row left out by --drop ../data/drop.txt."]
     assert was == now
-    other = thresher("select", "--config", here / "out" / "run.yaml", "-o", "copy", cwd=here / "elsewhere")
+    other = thresher(
+        "select", "--config", here / "out" / "run.yaml", "-o", "copy", cwd=here / "elsewhere"
+    )
     assert other.returncode == 0, other.stderr
     copied = files(here / "elsewhere" / "copy")
     assert copied["selection.parquet"] == before["selection.parquet"]
@@ -154,10 +186,20 @@ def test_run_yaml_replays_from_another_folder(here: Path) -> None:
 
 @pytest.mark.parametrize(
     "pool",
-    ["data/pool.json", "data/*.json", "a=data/pool.json,b=data/more.json", "data/{pool,more}.json", "data/mix.yaml"],
+    [
+        "data/pool.json",
+        "data/*.json",
+        "a=data/pool.json,b=data/more.json",
+        "data/{pool,more}.json",
+        "data/mix.yaml",
+    ],
 )
-def test_a_moved_tree_replays(here: Path, tmp_path_factory: pytest.TempPathFactory, pool: str) -> None:
-    (here / "data" / "mix.yaml").write_text("datasets:\n  - json_path: pool.json\n  - json_path: more.json\n")
+def test_a_moved_tree_replays(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, pool: str
+) -> None:
+    (here / "data" / "mix.yaml").write_text(
+        "datasets:\n  - json_path: pool.json\n  - json_path: more.json\n"
+    )
     if pool == "data/*.json":
         (here / "data" / "mix.yaml").unlink()
     done = thresher("select", pool, "--method", "length", "--budget", "10", "-o", "out", cwd=here)
@@ -183,13 +225,20 @@ def test_a_selection_that_was_moved_alone_still_finds_its_pool(here: Path) -> No
 
 def test_absolute_paths_stay_as_they_were_given(here: Path) -> None:
     pool = here / "data" / "pool.json"
-    assert thresher("select", pool, "--method", "length", "--budget", "9", "-o", "out", cwd=here).returncode == 0
+    assert (
+        thresher(
+            "select", pool, "--method", "length", "--budget", "9", "-o", "out", cwd=here
+        ).returncode
+        == 0
+    )
     stored = yaml.safe_load((here / "out" / "run.yaml").read_text())
     assert stored["config"]["pool"] == str(pool) and stored["config"]["out"] == "."
 
 
 def test_a_config_file_of_the_user_starts_where_the_command_runs(here: Path) -> None:
-    (here / "data" / "mine.yaml").write_text("pool: data/pool.json\nmethod: length\nbudget: 10\nout: mine\n")
+    (here / "data" / "mine.yaml").write_text(
+        "pool: data/pool.json\nmethod: length\nbudget: 10\nout: mine\n"
+    )
     assert thresher("select", "--config", "data/mine.yaml", cwd=here).returncode == 0
     assert (here / "mine" / "run.yaml").exists()
 

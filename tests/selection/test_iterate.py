@@ -1,4 +1,5 @@
-"""Select, train, look again: what each round aims at, that no row is taken twice, and that students are trained once."""
+"""Select, train, look again: what each round aims at, that no row is taken twice, and that students
+are trained once."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class Learning(FakeTraining):
         found = Rules("trained", knows=tuple(told["knows"])).handle
         return replace(found, name=str(folder))
 
-    def fit(self, base: str, pool: Any, rows: np.ndarray | None, recipe: Any, out: Path, **more: Any) -> Any:
+    def fit(
+        self, base: str, pool: Any, rows: np.ndarray | None, recipe: Any, out: Path, **more: Any
+    ) -> Any:
         assert rows is not None
         done = super().fit(base, pool, rows, recipe, out, device="cpu")
         counts = np.bincount(rows % 3, minlength=3)
@@ -61,7 +64,9 @@ def target(tmp_path: Path) -> Pool:
     return open_pool(write_pool(tmp_path / "validation.json", validation(24)))
 
 
-def select(tmp_path: Path, pool: Pool, target: Pool | None, **more: Any) -> tuple[Outcome, Learning]:
+def select(
+    tmp_path: Path, pool: Pool, target: Pool | None, **more: Any
+) -> tuple[Outcome, Learning]:
     training = Learning(tmp_path / "log")
     settings = {"teacher": "t", **more.pop("settings", {})}
     given = {
@@ -72,7 +77,9 @@ def select(tmp_path: Path, pool: Pool, target: Pool | None, **more: Any) -> tupl
         "trainer": training.trainer,
         "target": target,
     }
-    outcome = rounds.select(pool, load("error_driven", settings), Budget(more.pop("budget", "12")), **{**given, **more})
+    outcome = rounds.select(
+        pool, load("error_driven", settings), Budget(more.pop("budget", "12")), **{**given, **more}
+    )
     return outcome, training
 
 
@@ -94,7 +101,11 @@ def test_each_round_aims_at_what_is_still_wrong(tmp_path: Path, pool: Pool, targ
         before = outcome.rows[number < k]
         had = [s for s in range(3) if (before % 3 == s).sum() >= 3]
         assert not np.isin(outcome.rows[number == k] % 3, had).any()
-    assert outcome.recipe.model == "student" and outcome.recipe.budget == "12" and len(outcome.trainings) == 2
+    assert (
+        outcome.recipe.model == "student"
+        and outcome.recipe.budget == "12"
+        and len(outcome.trainings) == 2
+    )
     assert any(n.startswith("Round 2: The model gets") for n in outcome.notes)
     evidence = outcome.evidence["round"]
     assert evidence.shape == outcome.considered.shape and (evidence > 0).sum() == 12
@@ -104,10 +115,14 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, pool: Pool, target
     Learning.enough = 1
     outcome, _ = select(tmp_path, pool, target, budget="1000")
     assert outcome.budget == len(pool) and outcome.recipe.budget == "1000"
-    assert outcome.notes[0] == f"--budget 1000 is more than the pool has ({len(pool)} rows): it means all of them."
+    assert outcome.notes[0] == (
+        f"--budget 1000 is more than the pool has ({len(pool)} rows): it means all of them."
+    )
 
 
-def test_a_second_run_trains_nobody_and_gives_the_same(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_a_second_run_trains_nobody_and_gives_the_same(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
     Learning.enough = 3
     first, _ = select(tmp_path, pool, target)
     second, training = select(tmp_path, pool, target)
@@ -115,21 +130,33 @@ def test_a_second_run_trains_nobody_and_gives_the_same(tmp_path: Path, pool: Poo
     assert not any(s.scored for s in second.signals)
 
 
-def test_it_ends_early_when_nothing_is_wrong_any_more(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_it_ends_early_when_nothing_is_wrong_any_more(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
     Learning.enough = 1
     outcome, _ = select(tmp_path, pool, target)
     assert len(outcome.rows) == 4 and outcome.budget == 12
-    assert any("the rounds end here" in n for n in outcome.notes) and "4 rows instead of 12" in outcome.notes[-1]
+    assert (
+        any("the rounds end here" in n for n in outcome.notes)
+        and "4 rows instead of 12" in outcome.notes[-1]
+    )
 
 
-def test_without_a_teacher_the_given_model_stays_the_teacher(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_without_a_teacher_the_given_model_stays_the_teacher(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
     Learning.enough = 3
     outcome, _ = select(tmp_path, pool, target, settings={"teacher": "none"}, roles={})
     scored = {s.label: s.scored for s in outcome.signals}
-    assert scored["round 1: row_skills"] == 90 and scored["round 2: row_skills"] == scored["round 3: row_skills"] == 0
+    assert (
+        scored["round 1: row_skills"] == 90
+        and scored["round 2: row_skills"] == scored["round 3: row_skills"] == 0
+    )
 
 
-def test_a_row_that_failed_in_the_first_round_stays_out(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_a_row_that_failed_in_the_first_round_stays_out(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
     """A server may answer when it is asked again."""
     Learning.enough = 3
     lame, answers = Rules("teacher"), Rules.generate
@@ -163,11 +190,19 @@ def test_a_student_without_mistakes_is_not_trained_and_the_budget_is_spent(
 def test_one_round_is_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool) -> None:
     one, training = select(tmp_path, pool, target, rounds=1)
     none, _ = select(tmp_path, pool, target, rounds=None)
-    assert one.rows.tolist() == none.rows.tolist() and "round" not in one.reason and training.asked == 0
+    assert (
+        one.rows.tolist() == none.rows.tolist()
+        and "round" not in one.reason
+        and training.asked == 0
+    )
 
 
-def test_what_cannot_go_in_rounds_is_said_before_anything_is_asked(tmp_path: Path, pool: Pool, target: Pool) -> None:
-    served = replace(Rules("s").handle, identity=replace(Rules("s").handle.identity, architecture="openai"))
+def test_what_cannot_go_in_rounds_is_said_before_anything_is_asked(
+    tmp_path: Path, pool: Pool, target: Pool
+) -> None:
+    served = replace(
+        Rules("s").handle, identity=replace(Rules("s").handle.identity, architecture="openai")
+    )
     with pytest.raises(CapabilityError, match="behind a server"):
         select(tmp_path, pool, target, model=served)
     with pytest.raises(ConfigError, match="--validation"):

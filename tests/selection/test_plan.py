@@ -37,23 +37,40 @@ def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, sto
     assert [(s.label, s.to_score, s.upper_bound) for s in p.signals] == [
         ("loss", 200, False), ("with_small", 200, True), ("with_large", 200, True),
     ]  # fmt: skip
-    assert (p.pool_rows, p.budget, p.share, p.saved, p.to_score, p.passes) == (200, 60, 0.3, 0.7, 600, 600)
-    assert p.upper_bound and p.tokens == 6000 and p.signals[0].hours == pytest.approx(200 * 0.01 / 3600)
+    assert (p.pool_rows, p.budget, p.share, p.saved, p.to_score, p.passes) == (
+        200,
+        60,
+        0.3,
+        0.7,
+        600,
+        600,
+    )
+    assert (
+        p.upper_bound
+        and p.tokens == 6000
+        and p.signals[0].hours == pytest.approx(200 * 0.01 / 3600)
+    )
     assert p.peak_bytes == 1 << 20 and p.basis == "measured on 64 rows"
     assert not store.root.exists()  # the probe is not stored
     run.select(pool, Nested(), Budget("30%"), model=model.handle, store=store)
     assert model.scored == p.passes
 
 
-def test_a_plan_of_a_half_done_job_is_exact_as_far_as_it_can_be(pool: Pool, store: Store, tmp_path: Path) -> None:
+def test_a_plan_of_a_half_done_job_is_exact_as_far_as_it_can_be(
+    pool: Pool, store: Store, tmp_path: Path
+) -> None:
     run.select(pool, HighestLoss(), Budget("10"), model=Model().handle, store=store)
     p = plan(pool, Nested(), Budget("60"), Model().handle, store)
     assert [(s.label, s.stored, s.to_score, s.upper_bound) for s in p.signals] == [
         ("loss", 200, 0, False), ("with_small", 0, 200, False), ("with_large", 0, 200, False),
     ]  # fmt: skip
-    grown = open_pool(write_pool(tmp_path / "grown.json", [record(i) for i in range(230)] + [record(3)]))
+    grown = open_pool(
+        write_pool(tmp_path / "grown.json", [record(i) for i in range(230)] + [record(3)])
+    )
     p = plan(grown, HighestLoss(), Budget("10%"), Model().handle, store)
-    assert [(s.wanted, s.stored, s.to_score) for s in p.signals] == [(230, 200, 30)] and p.budget == 23
+    assert [(s.wanted, s.stored, s.to_score) for s in p.signals] == [
+        (230, 200, 30)
+    ] and p.budget == 23
 
 
 def test_a_finished_job_costs_nothing_and_opens_nothing(pool: Pool, store: Store) -> None:
@@ -71,7 +88,10 @@ def test_without_a_probe_words_are_counted(pool: Pool, store: Store) -> None:
     said = plan(pool, HighestLoss(), Budget("10"), model.handle, store, probe=False)
     assert model.opened == 0 and said.hours is None and said.peak_bytes is None
     words = sum(5 + 3 * (i % 7 + 1) for i in range(200)) / 200
-    assert said.tokens == pytest.approx(200 * 1.4 * words, rel=0.15) and "1.4 tokens a word" in said.basis
+    assert (
+        said.tokens == pytest.approx(200 * 1.4 * words, rel=0.15)
+        and "1.4 tokens a word" in said.basis
+    )
     plain = ModelHandle(name="plain", identity=IDENTITY, open=Plain)
     assert plan(pool, HighestLoss(), Budget("10"), plain, store).tokens == said.tokens
 
@@ -80,7 +100,13 @@ def test_without_a_shared_prefix_a_demonstration_doubles_the_row(pool: Pool, sto
     class Whole(FakeBackend):
         reuses_prefix = False
 
-    p = plan(pool, Nested(), Budget("10"), ModelHandle(name="whole", identity=IDENTITY, open=Whole), store)
+    p = plan(
+        pool,
+        Nested(),
+        Budget("10"),
+        ModelHandle(name="whole", identity=IDENTITY, open=Whole),
+        store,
+    )
     assert [s.tokens for s in p.signals] == [2000, 4000, 4000]
 
 
@@ -96,7 +122,9 @@ def test_rows_that_cannot_be_used_are_announced(tmp_path: Path, store: Store) ->
         return plan(pool, HighestLoss(), Budget("98"), Model().handle, store)
 
     assert (of(5).usable_rows, of(5).left_out, of(5).budget) == (95, 5, 95)
-    assert any("will be left out" in n for n in of(5).notes) and any("95 rows instead of 98" in n for n in of(5).notes)
+    assert any("will be left out" in n for n in of(5).notes) and any(
+        "95 rows instead of 98" in n for n in of(5).notes
+    )
     assert any("--on-missing exclude" in n for n in of(6).notes)
 
 
@@ -115,10 +143,16 @@ def test_a_budget_above_the_pool_is_all_of_it(pool: Pool, store: Store) -> None:
 def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:
     p = plan(pool, Nested(), Budget("30%"), Model().handle, store)
     said = json.loads(json.dumps(p.to_json()))
-    assert said["signals"][0]["label"] == "loss" and said["saved"] == 0.7 and said["method"] == "nested"
+    assert (
+        said["signals"][0]["label"] == "loss"
+        and said["saved"] == 0.7
+        and said["method"] == "nested"
+    )
 
 
-def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(pool: Pool, store: Store) -> None:
+def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(
+    pool: Pool, store: Store
+) -> None:
     class Slow(FakeBackend):
         """Alone a row takes 0.01 s (`probe`); behind a demonstration it really takes 2 ms."""
 
@@ -126,7 +160,13 @@ def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(pool: Pool, 
             time.sleep(0.002 * len(samples))
             return super().one_shot(samples, demonstrations, pool)
 
-    p = plan(pool, Clipper(bank=8), Budget("30%"), ModelHandle(name="slow", identity=IDENTITY, open=Slow), store)
+    p = plan(
+        pool,
+        Clipper(bank=8),
+        Budget("30%"),
+        ModelHandle(name="slow", identity=IDENTITY, open=Slow),
+        store,
+    )
     by_label = {s.label: s for s in p.signals}
     hours = [by_label[label].hours for label in ("loss", "one_shot_p", "one_shot_w")]
     shown = 200 * 0.002 + 2 * 8 * 0.01  # its rows, and the bank of each half, encoded once

@@ -1,4 +1,5 @@
-"""What selecting costs and saves: never negative, never nonsense, and the three numbers of a sentence fit together."""
+"""What selecting costs and saves: never negative, never nonsense, and the three numbers of a
+sentence fit together."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def test_a_saving_is_never_negative_or_nonsense(kept: int, model: bool) -> None:
         text = saving.sentence()
         assert 0 <= saving.share <= 1 and (saving.per_epoch is None or saving.per_epoch >= 0)
         assert saving.trainings is None or saving.trainings >= 1
-        assert not re.search(r"-|−|nan|inf|\b1 trainings|None", text.replace("-perplexity", "")), text
+        assert not re.search(r"-|−|nan|inf|\b1 trainings|None", text.replace("-perplexity", "")), (
+            text
+        )
         assert ("never pays off" in text) == (kept >= 100), text
         if kept >= 100:
             assert "saved per epoch: nothing" in text and "%" not in text
@@ -40,7 +43,8 @@ def test_selecting_pays_off_from_as_many_trainings_as_it_takes() -> None:
         assert Saving(300, 90, float(selecting), 0.1, True).trainings == trainings
     said = Saving(300, 90, 64.0, 0.1, True).sentence()
     assert said == (
-        "Selecting: ≈ 1 min 4 s; saved per epoch: ≈ 1 min 3 s (70% of the rows); pays off from 2 trainings of one epoch."
+        "Selecting: ≈ 1 min 4 s; saved per epoch: ≈ 1 min 3 s (70% of the rows); pays off from 2 "
+        "trainings of one epoch."
     )
 
 
@@ -67,9 +71,12 @@ def test_a_run_is_read_with_what_its_scores_took_before(tmp_path: object) -> Non
     store.record_cost("a" * 64, 50, 5.0)
     store.record_cost("b" * 64, 100, 20.0)
     found = of_run(run, store, 100, 30)
-    assert math.isclose(found.selecting or 0, 30) and math.isclose(found.per_epoch or 0, 3 * 0.1 * 70)
+    assert math.isclose(found.selecting or 0, 30) and math.isclose(
+        found.per_epoch or 0, 3 * 0.1 * 70
+    )
     assert found.trainings == 2
     served = {**run, "model": {"identity": {"architecture": "openai"}}}
-    assert of_run(served, store, 100, 30).per_epoch is None  # a server's seconds are not those of training
+    # a server's seconds are not those of training
+    assert of_run(served, store, 100, 30).per_epoch is None
     assert of_run(run, None, 100, 30).selecting is None
     assert of_run({"signals": []}, store, 100, 30).trainings == 1

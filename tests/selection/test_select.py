@@ -1,4 +1,5 @@
-"""`run.select` and `compute`: what is scored, what is reused, what leaves, and that order never matters."""
+"""`run.select` and `compute`: what is scored, what is reused, what leaves, and that order never
+matters."""
 
 from __future__ import annotations
 
@@ -13,7 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from tests.text_pools import FirstTies, HighestLoss, Loss, Model, Nested, Partner, Words, record, write_pool
+from tests.text_pools import (
+    FirstTies,
+    HighestLoss,
+    Loss,
+    Model,
+    Nested,
+    Partner,
+    Words,
+    record,
+    write_pool,
+)
 from thresher.backends.fake import IDENTITY
 from thresher.engine import local
 from thresher.engine.columns import compute
@@ -23,7 +34,17 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
-from thresher.types import Budget, Capability, Columns, Field, Sample, SampleSource, Scored, Selection, Signal
+from thresher.types import (
+    Budget,
+    Capability,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Selection,
+    Signal,
+)
 
 
 def pool_of(folder: Path, records: Sequence[dict[str, Any]], name: str = "pool.json") -> Pool:
@@ -43,22 +64,29 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, method: Any, budget: str, store: Store, model: Model | None = None, **more: Any) -> Outcome:
+def select(
+    pool: Pool, method: Any, budget: str, store: Store, model: Model | None = None, **more: Any
+) -> Outcome:
     handle = None if model is None else model.handle
     return run.select(pool, method, Budget(budget), store=store, model=handle, **more)
 
 
-# ---------------------------------------------------------------------------------------------- what is scored
+# ----------------------------------------------------------------------------------- what is scored
 
 
-def test_each_signal_is_scored_once_and_a_second_run_opens_no_model(tmp_path: Path, store: Store) -> None:
+def test_each_signal_is_scored_once_and_a_second_run_opens_no_model(
+    tmp_path: Path, store: Store
+) -> None:
     pool, model = pool_of(tmp_path, texts(200)), Model()
     first = select(pool, Nested(), "30%", store, model)
     assert len(first.rows) == 60 and first.budget == 60 and not first.failures and not first.notes
     runs = {s.label: s for s in first.signals}
-    assert list(runs) == ["loss", "with_small", "with_large"]  # inputs first, and `loss` under the method's own name
+    # inputs first, and `loss` under the method's own name
+    assert list(runs) == ["loss", "with_small", "with_large"]
     assert [runs[label].scored for label in runs] == [200, 200, 200]
-    assert runs["with_small"].fingerprint == runs["with_large"].fingerprint != runs["loss"].fingerprint
+    assert (
+        runs["with_small"].fingerprint == runs["with_large"].fingerprint != runs["loss"].fingerprint
+    )
     assert model.opened == 1 and model.scored == 600
 
     second = select(pool, Nested(), "30%", store, model)
@@ -69,7 +97,8 @@ def test_each_signal_is_scored_once_and_a_second_run_opens_no_model(tmp_path: Pa
 
 
 def test_two_inputs_of_one_fingerprint_stay_two_columns(tmp_path: Path, store: Store) -> None:
-    """Both pair losses have one fingerprint; the input they leave out of it must still tell them apart."""
+    """Both pair losses have one fingerprint; the input they leave out of it must still tell them
+    apart."""
     outcome = select(pool_of(tmp_path, texts(50)), Nested(), "100%", store, Model())
     assert (outcome.reason["effect"] != 0).all()
 
@@ -95,7 +124,9 @@ def test_exact_duplicates_are_paid_for_once(tmp_path: Path, store: Store) -> Non
 def test_a_pool_that_grows_pays_for_the_new_rows_only(tmp_path: Path, store: Store) -> None:
     first, second = Model(), Model()
     select(pool_of(tmp_path, texts(80), "a.json"), HighestLoss(), "10%", store, first)
-    outcome = select(pool_of(tmp_path, texts(110, start=-10), "b.json"), HighestLoss(), "10%", store, second)
+    outcome = select(
+        pool_of(tmp_path, texts(110, start=-10), "b.json"), HighestLoss(), "10%", store, second
+    )
     assert (first.scored, second.scored) == (80, 30)
     assert (outcome.signals[0].wanted, outcome.signals[0].reused) == (110, 80)
 
@@ -113,15 +144,24 @@ def test_the_model_sees_rows_of_one_image_together_in_bounded_calls(
     class Spy(Loss):
         kind: ClassVar[str] = "spied_loss"
 
-        def rows(self, samples: Sequence[Sample], inputs: Any, backend: Any, pool: SampleSource) -> Iterator[Scored]:
+        def rows(
+            self, samples: Sequence[Sample], inputs: Any, backend: Any, pool: SampleSource
+        ) -> Iterator[Scored]:
             calls.append(list(samples))
             return backend.answer_loss(samples, pool)
 
-    monkeypatch.setattr(local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "rows_per_call": 20})
+    monkeypatch.setattr(
+        local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "rows_per_call": 20}
+    )
     seen = []
     for turn, order in enumerate((records, random.Random(1).sample(records, 50))):
         calls.clear()
-        compute(Spy(IDENTITY), pool_of(tmp_path, order), store=Store(tmp_path / str(turn)), model=Model().handle)
+        compute(
+            Spy(IDENTITY),
+            pool_of(tmp_path, order),
+            store=Store(tmp_path / str(turn)),
+            model=Model().handle,
+        )
         assert sum(len(c) for c in calls) == 50 and max(len(c) for c in calls) == 20
         images = [s.images[0].path for c in calls for s in c]
         assert sum(a != b for a, b in itertools.pairwise(images)) == 4
@@ -129,7 +169,7 @@ def test_the_model_sees_rows_of_one_image_together_in_bounded_calls(
     assert seen[0] == seen[1]
 
 
-# ---------------------------------------------------------------------------------------------- interruptions
+# ------------------------------------------------------------------------------------ interruptions
 
 
 class Stop(Exception):
@@ -137,7 +177,9 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("how", [Stop, KeyboardInterrupt])
-def test_what_was_complete_when_it_stopped_is_stored(tmp_path: Path, store: Store, how: type[BaseException]) -> None:
+def test_what_was_complete_when_it_stopped_is_stored(
+    tmp_path: Path, store: Store, how: type[BaseException]
+) -> None:
     left = [70]
 
     def fails(sample: Sample) -> str:
@@ -162,31 +204,51 @@ def blocks_of(rows: int) -> local.Blocks:
 
 
 @pytest.mark.parametrize(
-    ("rows", "seconds", "flushes"), [(25, 1e9, [30, 30, 30, 10]), (10**9, 0.0, [10] * 10), (10**9, 1e9, [100])]
+    ("rows", "seconds", "flushes"),
+    [(25, 1e9, [30, 30, 30, 10]), (10**9, 0.0, [10] * 10), (10**9, 1e9, [100])],
 )
-def test_results_are_kept_by_number_and_by_time(rows: int, seconds: float, flushes: list[int]) -> None:
+def test_results_are_kept_by_number_and_by_time(
+    rows: int, seconds: float, flushes: list[int]
+) -> None:
     kept: list[int] = []
     samples = [Sample(str(i), ()) for i in range(100)]
     local.score(
-        [Loss(IDENTITY)], lambda at: [samples[i] for i in at], blocks_of(100), None, Model(kwargs={"piece": 10}).handle.open, None,
-        lambda at, pieces: kept.append(len(at)), flush_rows=rows, flush_seconds=seconds,
-    )  # fmt: skip
+        [Loss(IDENTITY)],
+        lambda at: [samples[i] for i in at],
+        blocks_of(100),
+        None,
+        Model(kwargs={"piece": 10}).handle.open,
+        None,
+        lambda at, pieces: kept.append(len(at)),
+        flush_rows=rows,
+        flush_seconds=seconds,
+    )
     assert kept == flushes
 
 
 @pytest.mark.parametrize("fault", ["twice", "never", "outside"])
 def test_a_signal_that_yields_wrong_positions_is_caught(fault: str) -> None:
     class Wrong(Loss):
-        def rows(self, samples: Sequence[Sample], inputs: Any, backend: Any, pool: SampleSource) -> Iterator[Scored]:
+        def rows(
+            self, samples: Sequence[Sample], inputs: Any, backend: Any, pool: SampleSource
+        ) -> Iterator[Scored]:
             index = {"twice": [0, 1, 1, 2], "never": [0, 2], "outside": [0, 1, 3]}[fault]
             m = len(index)
             yield Scored(
-                np.array(index), {"nll": np.zeros(m), "tokens": np.ones(m), "greedy_match": np.ones(m)}, [""] * m
+                np.array(index),
+                {"nll": np.zeros(m), "tokens": np.ones(m), "greedy_match": np.ones(m)},
+                [""] * m,
             )
 
     with pytest.raises(AssertionError, match=r"twice|never|outside"):
         local.score(
-            [Wrong(IDENTITY)], lambda at: [Sample("", ())] * 3, blocks_of(3), None, lambda: None, None, lambda *_: None
+            [Wrong(IDENTITY)],
+            lambda at: [Sample("", ())] * 3,
+            blocks_of(3),
+            None,
+            lambda: None,
+            None,
+            lambda *_: None,
         )
 
 
@@ -194,7 +256,9 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_next_goes_on(
     tmp_path: Path, store: Store, monkeypatch: Any
 ) -> None:
     pool, model = pool_of(tmp_path, texts(100)), Model(kwargs={"piece": 10})
-    monkeypatch.setattr(local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20})
+    monkeypatch.setattr(
+        local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20}
+    )
     publish, writes = Store._write, []
 
     def full_after_two(self: Store, path: Path, data: bytes) -> None:
@@ -226,7 +290,7 @@ def test_a_damaged_part_is_noted_and_scored_again(tmp_path: Path, store: Store) 
     assert any(part.stem in note and "damaged" in note for note in second.notes)
 
 
-# ---------------------------------------------------------------------------------------------- failures
+# ----------------------------------------------------------------------------------------- failures
 
 
 def broken(every: int) -> Any:
@@ -248,8 +312,12 @@ def test_failed_rows_leave_are_counted_and_named(tmp_path: Path, store: Store) -
     assert bytes.fromhex(first.digest) == pool.sample(0).digest
     assert sorted(outcome.rows.tolist()) == [i for i in range(100) if i % 25]
     assert outcome.budget == 100 and len(outcome.rows) == 96
-    assert "96 rows instead of 100" in outcome.notes[1] and "4 × image 0.jpg is broken" in outcome.notes[0]
-    assert [s.wanted for s in outcome.signals] == [100, 96, 96]  # rows that failed once are not asked again
+    assert (
+        "96 rows instead of 100" in outcome.notes[1]
+        and "4 × image 0.jpg is broken" in outcome.notes[0]
+    )
+    # rows that failed once are not asked again
+    assert [s.wanted for s in outcome.signals] == [100, 96, 96]
     assert model.scored == 292 and outcome.signals[0].failed == 4
 
 
@@ -273,19 +341,40 @@ def test_on_missing(tmp_path: Path) -> None:
     assert "10 of 100 rows" in str(e.value) and "10 × image 0.jpg is broken" in str(e.value)
     assert "--on-missing exclude" in str(e.value) and "thresher doctor" in str(e.value)
     assert "--retry-errors" in str(e.value)
-    excluded = select(pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude")
+    excluded = select(
+        pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude"
+    )
     assert excluded.excluded == 10 and len(excluded.rows) == 10
     with pytest.raises(TooManyFailures, match="refuse allows none"):
-        select(pool, HighestLoss(), "10", Store(tmp_path / "refuse"), Model(broken(50)), on_missing="refuse")
-    assert select(pool, HighestLoss(), "10", Store(tmp_path / "five"), Model(broken(20))).excluded == 5  # 5% is allowed
+        select(
+            pool,
+            HighestLoss(),
+            "10",
+            Store(tmp_path / "refuse"),
+            Model(broken(50)),
+            on_missing="refuse",
+        )
+    # 5% is allowed
+    assert (
+        select(pool, HighestLoss(), "10", Store(tmp_path / "five"), Model(broken(20))).excluded == 5
+    )
     with pytest.raises(TooManyFailures, match="no row is left"):
-        select(pool, HighestLoss(), "10", Store(tmp_path / "all"), Model(broken(1)), on_missing="exclude")
+        select(
+            pool,
+            HighestLoss(),
+            "10",
+            Store(tmp_path / "all"),
+            Model(broken(1)),
+            on_missing="exclude",
+        )
     with pytest.raises(ConfigError, match="--on-missing maybe"):
         select(pool, HighestLoss(), "10", Store(tmp_path / "x"), Model(), on_missing="maybe")
 
 
 def test_hopeless_scoring_stops_early(tmp_path: Path, store: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr(local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20})
+    monkeypatch.setattr(
+        local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20}
+    )
     pool, model = pool_of(tmp_path, texts(1000)), Model(broken(1), kwargs={"piece": 10})
     with pytest.raises(TooManyFailures):
         select(pool, HighestLoss(), "10", store, model)
@@ -298,23 +387,33 @@ def test_hopeless_scoring_stops_early(tmp_path: Path, store: Store, monkeypatch:
 
 def test_missing_images_stop_before_a_model_is_opened(tmp_path: Path, store: Store) -> None:
     (tmp_path / "there.jpg").write_bytes(b"x")
-    records = [record(i, "there.jpg") for i in range(90)] + [record(i, f"gone{i}.jpg") for i in range(90, 100)]
+    records = [record(i, "there.jpg") for i in range(90)] + [
+        record(i, f"gone{i}.jpg") for i in range(90, 100)
+    ]
     pool, model = pool_of(tmp_path, records), Model()
     with pytest.raises(TooManyFailures, match=r"10 × no such image in .*: gone90\.jpg"):
         select(pool, HighestLoss(), "10", store, model)
     assert model.opened == 0
     outcome = select(pool, HighestLoss(), "100%", store, model, on_missing="exclude")
     assert outcome.excluded == 10 and model.scored == 90 and outcome.failures[0].signal == "pool"
-    assert [f.error for f in outcome.failures] == [f"no such image in {tmp_path}: gone{i}.jpg" for i in range(90, 100)]
+    assert [f.error for f in outcome.failures] == [
+        f"no such image in {tmp_path}: gone{i}.jpg" for i in range(90, 100)
+    ]
     plain = select(pool, FirstTies(), "100%", store)
     assert len(plain.rows) == 100 and plain.excluded == 0
     assert plain.notes == ["10 rows point at images that do not exist; see `thresher doctor`."]
 
 
-def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missing(tmp_path: Path, store: Store) -> None:
+def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missing(
+    tmp_path: Path, store: Store
+) -> None:
     (tmp_path / "there.jpg").write_bytes(b"x")
     records = [record(i, "there.jpg") for i in range(97)]
-    records += [record(97, "../up.jpg"), record(98, "/etc/passwd"), record(99, "http://x.org/a.jpg")]
+    records += [
+        record(97, "../up.jpg"),
+        record(98, "/etc/passwd"),
+        record(99, "http://x.org/a.jpg"),
+    ]
     pool = pool_of(tmp_path, records)
     errors = [f.error for f in select(pool, HighestLoss(), "10", store, Model()).failures]
     assert errors[0].startswith("../up.jpg: unsafe-path: .. could leave")
@@ -336,7 +435,9 @@ def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_st
 
     def errors(**more: Any) -> list[str]:
         pool = open_pool(file, cache=store.root / "pools")
-        return [f.error for f in select(pool, HighestLoss(), "10", store, Model(fails), **more).failures]
+        return [
+            f.error for f in select(pool, HighestLoss(), "10", store, Model(fails), **more).failures
+        ]
 
     with image.open("w") as f:
         f.write("torn")
@@ -352,7 +453,9 @@ def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_st
     assert errors() == []
 
 
-def test_problem_rows_stay_for_methods_without_a_model_and_unreadable_ones_never(tmp_path: Path, store: Store) -> None:
+def test_problem_rows_stay_for_methods_without_a_model_and_unreadable_ones_never(
+    tmp_path: Path, store: Store
+) -> None:
     records: list[Any] = texts(100)
     records[3] = {**records[3], "video": "v.mp4"}
     records[7] = {"id": 7, "conversations": None}
@@ -379,13 +482,21 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, store: Store) -> N
     for method, model in ((FirstTies(), None), (HighestLoss(), Model())):
         outcome = select(pool, method, "100000", store, model, on_missing="exclude")
         assert sorted(outcome.rows.tolist()) == list(range(29)) and outcome.budget == 30
-        assert "--budget 100000 is more than the pool has (30 rows): it means all of them." in outcome.notes
-        assert any("29 rows instead of 30: only 29 rows could be used, and all were taken" in n for n in outcome.notes)
+        assert (
+            "--budget 100000 is more than the pool has (30 rows): it means all of them."
+            in outcome.notes
+        )
+        assert any(
+            "29 rows instead of 30: only 29 rows could be used, and all were taken" in n
+            for n in outcome.notes
+        )
     for budget in ("30", "100%"):
-        assert not any("more than the pool" in n for n in select(pool, FirstTies(), budget, store).notes)
+        assert not any(
+            "more than the pool" in n for n in select(pool, FirstTies(), budget, store).notes
+        )
 
 
-# ---------------------------------------------------------------------------------------------- order, purity
+# ------------------------------------------------------------------------------------ order, purity
 
 
 def test_a_shuffled_pool_gives_the_same_rows_in_the_same_rank(tmp_path: Path) -> None:
@@ -398,9 +509,15 @@ def test_a_shuffled_pool_gives_the_same_rows_in_the_same_rank(tmp_path: Path) ->
         order = random.Random(seed).sample(records, len(records)) if seed else records
         pool = pool_of(tmp_path, order, f"{seed}.json")
         outcome = select(
-            pool, Nested(), "25%", Store(tmp_path / f"store{seed}"), Model(kwargs={"piece": 7 + 30 * seed})
+            pool,
+            Nested(),
+            "25%",
+            Store(tmp_path / f"store{seed}"),
+            Model(kwargs={"piece": 7 + 30 * seed}),
         )
-        results.append((chosen(pool, outcome.rows), {k: v.tolist() for k, v in outcome.reason.items()}))
+        results.append(
+            (chosen(pool, outcome.rows), {k: v.tolist() for k, v in outcome.reason.items()})
+        )
     assert len(results[0][0]) == 82
     assert results[0] == results[1] == results[2]
 
@@ -416,7 +533,8 @@ def test_a_method_that_breaks_its_word_is_caught(tmp_path: Path, store: Store) -
 
 
 def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> None:
-    """Another partner is another question: all rows are asked again, and the first answers stay valid."""
+    """Another partner is another question: all rows are asked again, and the first answers stay
+    valid."""
 
     @dataclass(frozen=True)
     class Depends(Loss):
@@ -431,7 +549,11 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
             return {"words": self.words}
 
         def rows(
-            self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+            self,
+            samples: Sequence[Sample],
+            inputs: Columns | None,
+            backend: Any,
+            pool: SampleSource,
         ) -> Iterator[Scored]:
             assert inputs is not None and backend is None
             doubled = 2 * inputs["words"]["words"]
@@ -452,7 +574,10 @@ def test_the_store_key_holds_the_input_values(tmp_path: Path, store: Store) -> N
         column = compute(signal, pool, store=store)
         assert (column.values["doubled"] == 2 * (words + turn % 2)).all()
     assert (
-        sum(__import__("pyarrow.parquet").parquet.read_metadata(p).num_rows for p in store.parts(fingerprint(signal)))
+        sum(
+            __import__("pyarrow.parquet").parquet.read_metadata(p).num_rows
+            for p in store.parts(fingerprint(signal))
+        )
         == 40
     )
 
@@ -484,7 +609,9 @@ def test_progress_is_told_of_every_row_once(tmp_path: Path, store: Store) -> Non
         def finish(self) -> None:
             said[-1].append("end")
 
-    select(pool_of(tmp_path, texts(30), "a.json"), HighestLoss(), "3", store, Model(), progress=Told())
+    select(
+        pool_of(tmp_path, texts(30), "a.json"), HighestLoss(), "3", store, Model(), progress=Told()
+    )
     pool = pool_of(tmp_path, texts(50), "b.json")
     select(pool, HighestLoss(), "3", store, Model(kwargs={"piece": 12}), progress=Told())
     select(pool, HighestLoss(), "3", store, Model(), progress=Told())  # nothing to say

@@ -1,4 +1,5 @@
-"""Selections that aim at a validation set: order of asking, what is stored, what leaks, what is written and replayed."""
+"""Selections that aim at a validation set: order of asking, what is stored, what leaks, what is
+written and replayed."""
 
 from __future__ import annotations
 
@@ -45,15 +46,29 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, target: Pool | None, store: Store, student: Rules, teacher: Rules, **more: Any) -> Outcome:
+def select(
+    pool: Pool, target: Pool | None, store: Store, student: Rules, teacher: Rules, **more: Any
+) -> Outcome:
     settings = {"teacher": "teacher", **more.pop("settings", {})}
     method = load("error_driven", settings)
     roles = {"teacher": teacher.handle}
-    return run.select(pool, method, Budget("12"), store=store, model=student.handle, roles=roles, target=target, **more)
+    return run.select(
+        pool,
+        method,
+        Budget("12"),
+        store=store,
+        model=student.handle,
+        roles=roles,
+        target=target,
+        **more,
+    )
 
 
-def test_rows_are_fetched_for_what_the_student_got_wrong(pool: Pool, target: Pool, store: Store) -> None:
-    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")  # it lacks the second and third skill
+def test_rows_are_fetched_for_what_the_student_got_wrong(
+    pool: Pool, target: Pool, store: Store
+) -> None:
+    # it lacks the second and third skill
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     outcome = select(pool, target, store, student, teacher)
     assert student.asked == ["rationale"] * 24
     assert {k: teacher.asked.count(k) for k in ("switch", "skill", "skills")} == {
@@ -82,20 +97,27 @@ def test_rows_are_fetched_for_what_the_student_got_wrong(pool: Pool, target: Poo
     assert [s.wanted for s in outcome.signals] == [24, 16, 16, 90]
 
 
-def test_a_second_run_asks_nobody_and_another_student_only_what_is_new(pool: Pool, target: Pool, store: Store) -> None:
+def test_a_second_run_asks_nobody_and_another_student_only_what_is_new(
+    pool: Pool, target: Pool, store: Store
+) -> None:
     select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
     student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     again = select(pool, target, store, student, teacher, settings={"delta": "0.2"})
     assert (student.opened, teacher.opened) == (0, 0) and not any(s.scored for s in again.signals)
-    other = Rules("student", knows=(0,))  # gets four more wrong; what it says of the others is the same
+    # gets four more wrong; what it says of the others is the same
+    other = Rules("student", knows=(0,))
     select(pool, target, store, other, teacher)
     assert teacher.asked.count("skill") == 4 and teacher.asked.count("skills") == 0
 
 
-def test_the_student_may_be_its_own_teacher_and_that_is_said(pool: Pool, target: Pool, store: Store) -> None:
+def test_the_student_may_be_its_own_teacher_and_that_is_said(
+    pool: Pool, target: Pool, store: Store
+) -> None:
     student = Rules("student")
     method = load("error_driven")
-    outcome = run.select(pool, method, Budget("12"), store=store, model=student.handle, target=target)
+    outcome = run.select(
+        pool, method, Budget("12"), store=store, model=student.handle, target=target
+    )
     assert any("the student judged its own mistakes" in n for n in outcome.notes)
 
 
@@ -116,7 +138,9 @@ def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [*rows, leak, shouted]))
     student, teacher = Rules("student"), Rules("teacher")
     with pytest.raises(
-        PoolError, match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*--on-leak drop"
+        PoolError,
+        match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*--on-leak "
+        r"drop",
     ):
         select(leaky, target, store, student, teacher)
     assert not student.opened and not teacher.opened
@@ -132,7 +156,9 @@ def test_a_pool_of_nothing_but_validation_questions_is_refused_also_when_leaks_a
     target: Pool, store: Store
 ) -> None:
     student, teacher = Rules("student"), Rules("teacher")
-    with pytest.raises(PoolError, match="All rows of the pool repeat questions of the validation set"):
+    with pytest.raises(
+        PoolError, match="All rows of the pool repeat questions of the validation set"
+    ):
         select(target, target, store, student, teacher, on_leak="drop")
     assert not student.opened and not teacher.opened
 
@@ -145,7 +171,11 @@ def test_validation_rows_that_cannot_be_used_are_not_taken_for_rows_of_the_pool(
         row["conversations"] = row["conversations"][:1]
     bad = open_pool(write_pool(tmp_path / "bad.json", rows))
     student = Rules("student")
-    with pytest.raises(TooManyFailures, match=r"Of the validation set .*bad\.json, 3 of 24 rows cannot be used"):
+    with pytest.raises(
+        TooManyFailures,
+        match=r"Of the validation set .*bad\.json, 3 of 24 rows "
+        r"cannot be used",
+    ):
         select(pool, bad, store, student, Rules("teacher"))
     assert not student.opened
     outcome = select(pool, bad, store, student, Rules("teacher"), on_missing="exclude")
@@ -172,7 +202,9 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
     student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": teacher.handle}
-    made = plan.plan(pool, method, Budget("12"), student.handle, store, roles=roles, target=target, probe=False)
+    made = plan.plan(
+        pool, method, Budget("12"), student.handle, store, roles=roles, target=target, probe=False
+    )
     found = {s.label: (s.to_score, s.upper_bound) for s in made.signals}
     assert found == {
         "validation rationale": (24, False),
@@ -183,7 +215,9 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
     assert not student.opened and not teacher.opened
 
 
-def test_a_plan_measures_what_the_model_has_to_write(pool: Pool, target: Pool, store: Store) -> None:
+def test_a_plan_measures_what_the_model_has_to_write(
+    pool: Pool, target: Pool, store: Store
+) -> None:
     class Slow(Rules):
         def probe(self, samples: Any, pool: Any) -> Measured:
             return Measured(0.001 * len(samples), 10 * len(samples), 1)
@@ -194,10 +228,13 @@ def test_a_plan_measures_what_the_model_has_to_write(pool: Pool, target: Pool, s
 
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": Slow("teacher").handle}
-    made = plan.plan(pool, method, Budget("12"), Slow("student").handle, store, roles=roles, target=target)
+    made = plan.plan(
+        pool, method, Budget("12"), Slow("student").handle, store, roles=roles, target=target
+    )
     seconds = {s.label: 3600 * (s.hours or 0) for s in made.signals}
     assert seconds["row_skills"] > 90 * 0.004 and seconds["validation rationale"] > 24 * 0.004
-    assert seconds["validation missing_skill"] > 24 * 0.004  # as long as the teacher's other answers
+    # as long as the teacher's other answers
+    assert seconds["validation missing_skill"] > 24 * 0.004
     assert seconds["validation answer_switch"] < 0.1
 
 
@@ -206,17 +243,29 @@ def test_what_is_written(pool: Pool, target: Pool, store: Store, tmp_path: Path)
     output.write(outcome, pool, None, tmp_path / "out")
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert told["config"]["validation"] == str(target.path)
-    errors = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
+    errors = [
+        json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    ]
     assert len(errors) == 16
     first = errors[0]
     assert (first["row"], first["question"]) == (0, "What is 5000 plus 5000?")
-    assert first["steps"][first["mistaken_step"]] == "Twice 5000 is 10001." and first["answer"] == "10001"
+    assert (
+        first["steps"][first["mistaken_step"]] == "Twice 5000 is 10001."
+        and first["answer"] == "10001"
+    )
     assert first["skill"] == SKILLS[5000 % 3] and first["task"] == "even" and first["switched"]
     selection = pq.read_table(tmp_path / "out" / "selection.parquet")
     fetched = selection["validation_row"].to_pylist()
     assert all(fetched.count(e["row"]) == e["fetched"] for e in errors)
     counts = json.loads((tmp_path / "out" / "errors.json").read_text())
-    assert counts["wrong"] == 16 and {t["task"]: t["rows"] for t in counts["tasks"]} == {"even": 12, "odd": 12}
+    assert counts["wrong"] == 16 and {t["task"]: t["rows"] for t in counts["tasks"]} == {
+        "even": 12,
+        "odd": 12,
+    }
     random = run.select(pool, load("random"), Budget("12"), store=store)
-    output.write(random, pool, None, tmp_path / "out", overwrite=True)  # what the new selection does not have must go
-    assert not (tmp_path / "out" / "errors.json").exists() and not (tmp_path / "out" / "errors.jsonl").exists()
+    # what the new selection does not have must go
+    output.write(random, pool, None, tmp_path / "out", overwrite=True)
+    assert (
+        not (tmp_path / "out" / "errors.json").exists()
+        and not (tmp_path / "out" / "errors.jsonl").exists()
+    )

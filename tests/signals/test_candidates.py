@@ -60,13 +60,22 @@ def test_not_recognised(asked: str, answer: str) -> None:
 
 
 def test_what_the_answer_is_does_not_change_what_is_offered() -> None:
-    """Only the form of the expected answer may be used: the candidates may not say which one is right."""
-    for asked, answers in ((LETTERS, ("A", "B", "C")), (INLINE, ("red", "green")), ("Is it?", ("Yes.", "No."))):
+    """Only the form of the expected answer may be used: the candidates may not say which one is
+    right."""
+    for asked, answers in (
+        (LETTERS, ("A", "B", "C")),
+        (INLINE, ("red", "green")),
+        ("Is it?", ("Yes.", "No.")),
+    ):
         assert len({candidates(row(asked, a)).texts for a in answers}) == 1  # type: ignore[union-attr]
 
 
 def test_options_after_an_example_are_the_last_run() -> None:
-    assert parse_options("Example: A. x\nB. y\nNow:\nA. one\nB. two\nC. three")[1] == ("one", "two", "three")
+    assert parse_options("Example: A. x\nB. y\nNow:\nA. one\nB. two\nC. three")[1] == (
+        "one",
+        "two",
+        "three",
+    )
 
 
 def test_the_last_answer_is_the_one_asked_for() -> None:

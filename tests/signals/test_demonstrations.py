@@ -39,7 +39,9 @@ def test_a_demonstration_is_of_its_kind_and_of_the_other_half(kind):
     known = dict(zip(digests_to_bytes(d), known_by_digest(d), strict=True))
     half = dict(zip(digests_to_bytes(d), halves(d, 0), strict=True))
     pairs = shown(d, kind)
-    assert all(known[demo] == (kind == "P") and half[demo] != half[query] for query, demo in pairs.items())
+    assert all(
+        known[demo] == (kind == "P") and half[demo] != half[query] for query, demo in pairs.items()
+    )
 
 
 def test_every_row_is_asked_and_the_bank_is_used_evenly():
@@ -81,7 +83,8 @@ def test_a_bank_has_no_row_twice():
 def test_growing_the_pool_by_a_tenth_changes_few_pairs():
     before, after = shown(digests(5000)), shown(digests(5500))
     changed = np.mean([after[query] != demo for query, demo in before.items()])
-    assert 0 < changed < 0.3  # a bank replaces about 1 in 11; a changed bank row concerns two sets of queries
+    # a bank replaces about 1 in 11; a changed bank row concerns two sets of queries
+    assert 0 < changed < 0.3
 
 
 def test_seed_and_order_of_the_pool():
@@ -104,7 +107,8 @@ def test_long_answers_do_not_demonstrate_while_there_are_enough_short_ones():
     used = set(shown(d, known=every, tokens=tokens).values())
     of = dict(zip(digests_to_bytes(d), tokens.tolist(), strict=True))
     assert len(used) == 64 and {of[demo] for demo in used} == {512}
-    assert used >= set(shown(d[1::2], known=every[1::2]).values())  # the hash decides among the short, not their length
+    # the hash decides among the short, not their length
+    assert used >= set(shown(d[1::2], known=every[1::2]).values())
 
 
 def test_where_too_few_are_short_the_shortest_others_fill_the_bank():

@@ -1,4 +1,5 @@
-"""What a user is told of a judge that does not judge, with numbers, and of one that does: nothing."""
+"""What a user is told of a judge that does not judge, with numbers, and of one that does:
+nothing."""
 
 from __future__ import annotations
 
@@ -9,33 +10,57 @@ from thresher.signals.health import chosen_warnings, parse_warnings, style_warni
 
 def test_a_judge_that_answers_gives_no_warning() -> None:
     rng = np.random.default_rng(0)
-    assert warnings({"ocr": rng.uniform(0, 5, 100).astype(np.float32)}, {"ocr": np.full(100, 0.97, np.float32)}) == []
+    assert (
+        warnings(
+            {"ocr": rng.uniform(0, 5, 100).astype(np.float32)},
+            {"ocr": np.full(100, 0.97, np.float32)},
+        )
+        == []
+    )
 
 
 def test_a_constant_column_is_named_with_its_value() -> None:
-    scores = {"ocr": np.full(1200, 2.5, np.float32), "icl": np.linspace(0, 5, 1200), "stem": np.full(1200, 1.0)}
+    scores = {
+        "ocr": np.full(1200, 2.5, np.float32),
+        "icl": np.linspace(0, 5, 1200),
+        "stem": np.full(1200, 1.0),
+    }
     (said,) = warnings(scores, {"ocr": np.ones(1200, np.float32)})
-    assert "all 1,200 rows" in said and said.endswith("2 of 3 capabilities: ocr (2.500), stem (1.000)")
+    assert "all 1,200 rows" in said and said.endswith(
+        "2 of 3 capabilities: ocr (2.500), stem (1.000)"
+    )
 
 
 def test_low_mass_is_named_with_its_mean_and_count() -> None:
     mass = np.concatenate([np.full(75, 0.1), np.full(25, 0.9)]).astype(np.float32)
-    scores = {"ocr": np.linspace(0, 5, 100), "icl": np.linspace(0, 5, 100), "stem": np.linspace(0, 5, 100)}
+    scores = {
+        "ocr": np.linspace(0, 5, 100),
+        "icl": np.linspace(0, 5, 100),
+        "stem": np.linspace(0, 5, 100),
+    }
     (said,) = warnings(scores, {"ocr": mass, "icl": np.full(100, 0.51), "stem": np.full(100, 0.01)})
-    assert "ocr 30.0%, stem 1.0%" in said and "175 of 200 answers" in said and "2 of 3 capabilities" in said
+    assert (
+        "ocr 30.0%, stem 1.0%" in said
+        and "175 of 200 answers" in said
+        and "2 of 3 capabilities" in said
+    )
     assert warnings({"ocr": scores["ocr"]}, {"ocr": np.full(100, 0.51)}) == []
 
 
 def test_every_fault_has_its_sentence() -> None:
     flat = np.full(10, 2.0)
-    said = warnings({"ocr": flat, "icl": np.full(10, np.nan)}, {"ocr": np.full(10, 0.1), "icl": np.zeros(10)})
+    said = warnings(
+        {"ocr": flat, "icl": np.full(10, np.nan)}, {"ocr": np.full(10, 0.1), "icl": np.zeros(10)}
+    )
     assert [text.split(" for ")[0].split(" ")[0] for text in said] == ["No", "The", "The"]
 
 
 def test_rows_without_a_score_do_not_count() -> None:
     score = np.array([np.nan, 1.0, 4.0])
     assert warnings({"ocr": score}, {"ocr": np.array([0.0, 0.9, 0.9])}) == []
-    assert warnings({"ocr": np.array([np.nan])}, {"ocr": np.array([0.0])}) == ["No row has a score for ocr"]
+    assert warnings({"ocr": np.array([np.nan])}, {"ocr": np.array([0.0])}) == [
+        "No row has a score for ocr"
+    ]
     assert warnings({"ocr": np.zeros(0)}, {"ocr": np.zeros(0)}) == []
 
 
@@ -44,10 +69,17 @@ def test_one_row_is_not_a_constant_column() -> None:
 
 
 def test_written_scores_that_are_no_number_are_counted() -> None:
-    parsed = {"ocr": np.array([True, False, False]), "icl": np.ones(3, bool), "stem": np.array([True, True, False])}
+    parsed = {
+        "ocr": np.array([True, False, False]),
+        "icl": np.ones(3, bool),
+        "stem": np.array([True, True, False]),
+    }
     texts = {name: np.array(["3", "", "a" * 200], object) for name in parsed}
     (said,) = parse_warnings(parsed, texts)
-    assert said.startswith("3 of 9 answers give no clear number") and "ocr 2, stem 1. Such as “" in said
+    assert (
+        said.startswith("3 of 9 answers give no clear number")
+        and "ocr 2, stem 1. Such as “" in said
+    )
     assert parse_warnings({"icl": parsed["icl"]}, texts) == [] == parse_warnings({}, {})
 
 

@@ -1,7 +1,8 @@
-"""The store's columns are found by fingerprints: a tidier class must keep its own, or all that was paid for is asked again.
+"""The store's columns are found by fingerprints: a tidier class must keep its own, or all that was
+paid for is asked again.
 
-A number that changes here makes stored columns unreachable. Where the column's meaning changed too, raise `version` and write
-the new number down; else the change was not as harmless as it looked.
+A number that changes here makes stored columns unreachable. Where the column's meaning changed too,
+raise `version` and write the new number down; else the change was not as harmless as it looked.
 """
 
 from __future__ import annotations
@@ -35,7 +36,12 @@ from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.seed_rows import SeedRows
 from thresher.signals.skill_vector import SkillVector
 from thresher.signals.style import Style, WrittenStyles
-from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenScore, TeacherWrittenStyles
+from thresher.signals.teacher import (
+    TeacherJudge,
+    TeacherStyle,
+    TeacherWrittenScore,
+    TeacherWrittenStyles,
+)
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.written_score import WrittenScore
 from thresher.signals.wrong import Wrong
@@ -124,6 +130,10 @@ def test_every_signal_is_held_to_it() -> None:
         of = importlib.import_module(f"thresher.signals.{module.name}")
         for name, cls in inspect.getmembers(of, is_dataclass):
             told = getattr(cls, "fields", None)
-            if cls.__module__ == of.__name__ and isinstance(told, tuple) and isinstance(told[0], Field):
+            if (
+                cls.__module__ == of.__name__
+                and isinstance(told, tuple)
+                and isinstance(told[0], Field)
+            ):
                 found.add(name)
     assert found == set(FINGERPRINTS) == {type(s).__name__ for s in SIGNALS}

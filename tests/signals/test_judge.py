@@ -1,4 +1,5 @@
-"""Judges and styles: scores from probabilities, many signals in one pass, and what is said when the model does not answer."""
+"""Judges and styles: scores from probabilities, many signals in one pass, and what is said when the
+model does not answer."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class Scripted:
         self.logprob, self.error = logprob, error
         self.calls: list[tuple[Sequence[Sample], Sequence[Query]]] = []
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    ) -> Iterator[Scored]:
         self.calls.append((samples, queries))
         table = np.tile(np.array(self.logprob, np.float32), (len(samples), 1))
         order = np.arange(len(samples))[::-1]
@@ -46,7 +49,7 @@ def only(pieces: Iterator[Scored]) -> Scored:
     return piece
 
 
-# ------------------------------------------------------------------------------------------------ the body
+# ----------------------------------------------------------------------------------------- the body
 
 
 def test_exchanges_are_written_as_the_official_code_does() -> None:
@@ -58,31 +61,42 @@ def test_exchanges_are_written_as_the_official_code_does() -> None:
 
 def test_letters_of_the_text_are_not_eaten() -> None:
     """`.strip('Question: ')` of the official code takes letters off the ends."""
-    assert body(sample("Questions on tennis", "none")) == "Question: Questions on tennis Answer: none"
+    assert body(sample("Questions on tennis", "none")) == (
+        "Question: Questions on tennis Answer: none"
+    )
 
 
 def test_images_stand_first_and_once() -> None:
     row = sample("Compare <image> and <image>.", "Same", "And <image>\n?", "No <image>", images=4)
     out = derived(row, SYSTEM)
     assert out.turns[0] == Turn("system", SYSTEM) and out.images == row.images
-    assert out.turns[1].text == "<image>\n" * 4 + "Question: Compare and . Answer: Same\nQuestion: And ? Answer: No"
+    assert out.turns[1].text == "<image>\n" * 4 + (
+        "Question: Compare and . Answer: Same\nQuestion: And ? Answer: No"
+    )
 
 
 def test_rows_of_any_form_have_a_body() -> None:
     assert body(sample("", "Yes.")) == "Question:  Answer: Yes."
-    told = Sample("1", (Turn("system", "Be brief."), Turn("user", "a"), Turn("user", "b"), Turn("assistant", "c")))
+    told = Sample(
+        "1",
+        (Turn("system", "Be brief."), Turn("user", "a"), Turn("user", "b"), Turn("assistant", "c")),
+    )
     assert body(told) == "Question: a\nb Answer: c"
     assert body(Sample("1", (*told.turns, Turn("user", "never answered")))) == body(told)
     assert [t.role for t in derived(told, "").turns] == ["user"]
 
 
-# ------------------------------------------------------------------------------------------------ scores
+# ------------------------------------------------------------------------------------------- scores
 
 
 def test_the_score_is_the_expected_answer() -> None:
     p = np.array([0.05, 0.05, 0.1, 0.2, 0.05, 0.05])
-    piece = only(Judge(IDENTITY, OCR).rows([sample("a", "b")], None, Scripted(np.log(p).tolist()), None))  # type: ignore[arg-type]
-    assert piece.values["score"][0] == pytest.approx(float((p * np.arange(6)).sum() / 0.5), abs=1e-5)
+    piece = only(
+        Judge(IDENTITY, OCR).rows([sample("a", "b")], None, Scripted(np.log(p).tolist()), None)
+    )  # type: ignore[arg-type]
+    assert piece.values["score"][0] == pytest.approx(
+        float((p * np.arange(6)).sum() / 0.5), abs=1e-5
+    )
     assert piece.values["best"][0] == 3 and piece.values["mass"][0] == pytest.approx(0.5)
 
 
@@ -92,7 +106,9 @@ def test_tiny_probabilities_and_absent_answers_still_score() -> None:
     assert piece.errors == [""] and piece.values["score"][0] == 2.5 and piece.values["mass"][0] == 0
 
 
-@pytest.mark.parametrize("nothing", [[-np.inf] * 6, [np.nan] * 6, [np.nan, -1.0, -1.0, -1.0, -1.0, -1.0]])
+@pytest.mark.parametrize(
+    "nothing", [[-np.inf] * 6, [np.nan] * 6, [np.nan, -1.0, -1.0, -1.0, -1.0, -1.0]]
+)
 def test_no_probability_at_all_is_a_failure_of_the_row(nothing: list[float]) -> None:
     piece = only(Judge(IDENTITY, OCR).rows([sample("a", "b")], None, Scripted(nothing), None))  # type: ignore[arg-type]
     assert "no finite probability" in piece.errors[0]
@@ -103,7 +119,9 @@ def test_a_style_is_chosen_above_its_even_share() -> None:
 
     def chosen(*p: float) -> list[bool]:
         signals = [Style(IDENTITY, s, styles) for s in styles]
-        (pieces,) = Style.rows_together(signals, [sample("a", "b")], None, Scripted(np.log(p).tolist()), None)  # type: ignore[arg-type]
+        (pieces,) = Style.rows_together(
+            signals, [sample("a", "b")], None, Scripted(np.log(p).tolist()), None
+        )  # type: ignore[arg-type]
         return [bool(x.values["chosen"][0]) for x in pieces]
 
     assert chosen(0.3, 0.3, 0.1) == [True, True, False]
@@ -112,8 +130,13 @@ def test_a_style_is_chosen_above_its_even_share() -> None:
 
 
 def test_all_signals_of_a_row_are_asked_in_one_call() -> None:
-    signals: list[Any] = [*(Judge(IDENTITY, c) for c in CAPABILITIES), *(Style(IDENTITY, s) for s in STYLES)]
-    assert len({s.together() for s in signals}) == 1 and len({fingerprint(s) for s in signals}) == 23
+    signals: list[Any] = [
+        *(Judge(IDENTITY, c) for c in CAPABILITIES),
+        *(Style(IDENTITY, s) for s in STYLES),
+    ]
+    assert (
+        len({s.together() for s in signals}) == 1 and len({fingerprint(s) for s in signals}) == 23
+    )
     values = np.log(np.linspace(0.01, 0.1, 14 * 6 + 9)).tolist()
     backend = Scripted(values, "broken image")
     rows = [sample(f"q{i}", "a") for i in range(3)]
@@ -143,12 +166,14 @@ def test_the_prompt_is_part_of_the_identity_and_the_definition_is_not() -> None:
 
 def test_the_official_words() -> None:
     assert Judge(IDENTITY, OCR).query() == Query(
-        "\nOn a scale of 0 to 5, how do you rate the helpfulness of the VQA instance in training a Multimodal Large "
-        "Language Model for optical character recognition?",
+        "\nOn a scale of 0 to 5, how do you rate the helpfulness of the VQA instance in training "
+        "a Multimodal Large Language Model for optical character recognition?",
         ("0", "1", "2", "3", "4", "5"),
     )
     text = Style(IDENTITY, "yes/no").query().text
-    assert text.startswith("\nInteraction style candidates: [multi-choice, coordinate, yes/no, word/short-phrase, ")
+    assert text.startswith(
+        "\nInteraction style candidates: [multi-choice, coordinate, yes/no, word/short-phrase, "
+    )
     assert text.endswith("chain-of-thought (step-by-step), specified style]\nStyles: ")
     assert [c.name for c in CAPABILITIES][4:7] == [
         "fine_grained_recognition",
@@ -158,7 +183,7 @@ def test_the_official_words() -> None:
     assert len(CAPABILITIES) == 14 and len(STYLES) == 9
 
 
-# ------------------------------------------------------------------------------------------------ written styles
+# ----------------------------------------------------------------------------------- written styles
 
 
 def test_written_styles_are_read_and_what_cannot_be_read_is_counted() -> None:
@@ -170,7 +195,9 @@ def test_written_styles_are_read_and_what_cannot_be_read_is_counted() -> None:
         return next(text for q, text in says.items() if q in row.turns[1].text)
 
     signal = WrittenStyles(IDENTITY)
-    piece = only(signal.rows([sample(q, "a") for q in says], None, FakeBackend(writes=writes), None))  # type: ignore[arg-type]
+    piece = only(
+        signal.rows([sample(q, "a") for q in says], None, FakeBackend(writes=writes), None)
+    )  # type: ignore[arg-type]
     assert piece.values["parsed"].tolist() == [True, False] and piece.errors == ["", ""]
     assert style_names(int(piece.values["styles"][0])) == ("coordinate", "yes/no")
     assert seen[0].turns[-1] == Turn("assistant", "") and seen[0].turns[1].text.endswith("Styles: ")
@@ -190,7 +217,7 @@ def test_lists_of_styles(text: str, names: set[str]) -> None:
     assert set(style_names(style_bits(text))) == names
 
 
-# ------------------------------------------------------------------------------------------------ own capabilities
+# --------------------------------------------------------------------------------- own capabilities
 
 
 def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None:
@@ -202,7 +229,9 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
         file.write_text(text)
         (own,) = read_capabilities(file)
         assert own.name == "gauge_reading"
-        assert "for gauge reading (reading a value off a dial)?" in Judge(IDENTITY, own).query().text
+        assert (
+            "for gauge reading (reading a value off a dial)?" in Judge(IDENTITY, own).query().text
+        )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +243,10 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
         ("gauge: ''", "definition of one line"),
         ("humanities: the arts", "built-in"),
         ("gauge: a dial\ngauge: a scale", "gauge twice"),
-        ("- {name: gauge, definition: a dial}\n- {name: gauge, definition: a scale}", "gauge twice"),
+        (
+            "- {name: gauge, definition: a dial}\n- {name: gauge, definition: a scale}",
+            "gauge twice",
+        ),
         ("{}", "is empty"),
         ("- name: a", "holds no names"),
     ],

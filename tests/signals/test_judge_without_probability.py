@@ -1,4 +1,5 @@
-"""A judge that gives no probability to its six answers stops the run; --force goes on with what is stored."""
+"""A judge that gives no probability to its six answers stops the run; --force goes on with what is
+stored."""
 
 from __future__ import annotations
 
@@ -24,7 +25,16 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    command = ["select", "pool.json", "--method", "mmssr", "--set", "capabilities=ocr", "--budget", "3"]
+    command = [
+        "select",
+        "pool.json",
+        "--method",
+        "mmssr",
+        "--set",
+        "capabilities=ocr",
+        "--budget",
+        "3",
+    ]
     with pytest.raises(SystemExit) as ended:
         cli.main([*command, *words])
     printed = capsys.readouterr()
@@ -43,7 +53,9 @@ def answers(top: dict[str, float]) -> Any:
 
 
 @pytest.mark.parametrize("rows", [6, 60])
-@pytest.mark.parametrize("top", [{"I": -0.001, "The": -8.0, "4": -9.0}, {"<think>": -1e-6, "3": -16.0, "0": -15.0}])
+@pytest.mark.parametrize(
+    "top", [{"I": -0.001, "The": -8.0, "4": -9.0}, {"<think>": -1e-6, "3": -16.0, "0": -15.0}]
+)
 def test_a_served_judge_that_answers_something_else_stops_the_run(
     capsys: pytest.CaptureFixture[str], rows: int, top: dict[str, float]
 ) -> None:
@@ -51,7 +63,12 @@ def test_a_served_judge_that_answers_something_else_stops_the_run(
     with answering(answers(top)) as server:
         served = ["--backend", "openai", "--url", server.url, "--model", "m"]
         code, printed = run(capsys, *served, "--out", "o")
-        assert code == 2 and "0.0" in printed and "add --force" in printed and not Path("o/selection.parquet").exists()
+        assert (
+            code == 2
+            and "0.0" in printed
+            and "add --force" in printed
+            and not Path("o/selection.parquet").exists()
+        )
         asked = len(server.asked)
         assert run(capsys, *served, "--out", "o")[0] == 2  # the stored scores are no better
         code, printed = run(capsys, *served, "--out", "o", "--force", "--set", "threshold=0")
@@ -63,7 +80,9 @@ def test_a_served_judge_that_answers_something_else_stops_the_run(
 def test_a_served_judge_that_hesitates_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
     write_pool(Path("pool.json"), [record(i) for i in range(20)])
     with answering(answers({"I": -0.1, "4": -3.5, "3": -4.0})) as server:
-        code, printed = run(capsys, "--backend", "openai", "--url", server.url, "--model", "m", "--out", "o")
+        code, printed = run(
+            capsys, "--backend", "openai", "--url", server.url, "--model", "m", "--out", "o"
+        )
     assert code == 0 and "puts little of its probability" in printed
 
 

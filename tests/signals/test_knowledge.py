@@ -26,7 +26,13 @@ def test_short_answers_by_greedy_match_whatever_their_loss():
 def test_long_answers_by_the_median_of_the_whole_pool():
     # median of 0.1 0.2 0.5 0.9 3.0 is 0.5; the long ones are 0.2 (below), 0.5 (not below) and 0.9
     nll, tokens = [0.1, 0.2, 0.5, 0.9, 3.0], [1, 33, 40, 100, 2]
-    assert parametric(nll, tokens, [False, False, True, True, False]) == [False, True, False, False, False]
+    assert parametric(nll, tokens, [False, False, True, True, False]) == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_what_is_long_is_a_setting():

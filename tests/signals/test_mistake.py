@@ -1,4 +1,5 @@
-"""The switch rule by hand, and the answer switch from prompts to columns with a teacher that is told what to say."""
+"""The switch rule by hand, and the answer switch from prompts to columns with a teacher that is
+told what to say."""
 
 from __future__ import annotations
 
@@ -92,9 +93,13 @@ def test_a_free_question_gets_four_options_in_an_order_of_its_own() -> None:
 def test_lettered_options_stay_as_they_are_and_a_strange_answer_joins_them() -> None:
     sample = row(0, "Which?\nA. red\nB. blue", "B")
     case = make_case(sample, "1. x y\n2. z\nAnswer: A", "A", [], 0.6)
-    assert case is not None and case.options == ("red", "blue") and (case.right, case.wrong) == (1, 0)
+    assert (
+        case is not None and case.options == ("red", "blue") and (case.right, case.wrong) == (1, 0)
+    )
     strange = make_case(sample, "1. x y\n2. z\nAnswer: green", "green", [], 0.6)
-    assert strange is not None and strange.options == ("red", "blue", "green") and strange.wrong == 2
+    assert (
+        strange is not None and strange.options == ("red", "blue", "green") and strange.wrong == 2
+    )
 
 
 def test_no_case_without_an_answer() -> None:
@@ -125,7 +130,9 @@ class Reader:
             p[[o for o in range(len(options)) if options[o] != letter]] = 0.6
         return np.log(p)
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: Any) -> Iterator[Scored]:
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: Any
+    ) -> Iterator[Scored]:
         options = queries[0].answers
         for i in reversed(range(len(samples))):  # in any order
             table = self.line(samples[i].turns[0].text, options)[None]
@@ -135,7 +142,9 @@ class Reader:
         self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: Query, pool: Any
     ) -> Iterator[Scored]:
         for i, sample in enumerate(samples):
-            texts = [sample.turns[0].text + "".join(pieces[i][:t]) for t in range(len(pieces[i]) + 1)]
+            texts = [
+                sample.turns[0].text + "".join(pieces[i][:t]) for t in range(len(pieces[i]) + 1)
+            ]
             table = np.stack([self.line(t, query.answers) for t in texts])[None]
             yield Scored(np.array([i]), {"logprob": table.astype(np.float32)}, [""])
 
@@ -148,7 +157,9 @@ class Reader:
             other = "A" if letter != "A" else "B"
             said = other if self.fooled_by in text else f"({letter})"
             yield Scored(
-                np.array([i]), {f"text_{k}": np.array([said if k else "I cannot say"]) for k in range(n)}, [""]
+                np.array([i]),
+                {f"text_{k}": np.array([said if k else "I cannot say"]) for k in range(n)},
+                [""],
             )
 
 
@@ -176,18 +187,25 @@ def test_from_prompts_to_the_mistaken_step(grows: bool) -> None:
     read = Columns(columns.digest, columns.ties, columns.source, columns.source_names, told)
     found = Mistake(rationale, signal).pool(read)
     assert found["step"].tolist() == [1, -1, -1]
-    assert found["text"].tolist() == ["It barks.", "", ""] and found["before"][0] == "It has four legs."
+    assert (
+        found["text"].tolist() == ["It barks.", "", ""]
+        and found["before"][0] == "It has four legs."
+    )
     assert found["switched"].tolist() == found["chosen"].tolist() == [True, False, False]
     last = Mistake(rationale, None, "last").pool(read)
     assert last["step"].tolist() == [2, -1, -1] and not last["switched"].any()
 
 
 def test_a_mind_that_never_changes_leaves_the_last_step_flagged() -> None:
-    columns = inputs([RATIONALE], ["dog"], margins={"margins": np.array(["[-0.5, -0.4, -0.3, -0.2]"], object)})
+    columns = inputs(
+        [RATIONALE], ["dog"], margins={"margins": np.array(["[-0.5, -0.4, -0.3, -0.2]"], object)}
+    )
     columns.values["rationale"]["right"] = np.array([False])  # type: ignore[index]
     found = Mistake(Given("rationale"), Given("margins")).pool(columns)  # type: ignore[arg-type]
     assert (
-        found["step"].tolist() == [2] and found["switched"].tolist() == [False] and found["chosen"].tolist() == [True]
+        found["step"].tolist() == [2]
+        and found["switched"].tolist() == [False]
+        and found["chosen"].tolist() == [True]
     )
 
 
@@ -210,12 +228,16 @@ def test_sampled_answers_stand_for_probabilities_where_the_user_chose_it() -> No
     (margins,) = collect(signal, [row(0)], columns, Reader("It barks"))
     found = json.loads(margins)
     assert found[:2] == [-0.75, -0.75]  # one draw in four names no option
-    assert found[2:] in ([0.75, 0.75], [0.0, 0.0])  # whether the other option named is the student's
+    # whether the other option named is the student's
+    assert found[2:] in ([0.75, 0.75], [0.0, 0.0])
 
 
 def test_letters_are_read_strictly() -> None:
     case = Case(row(0), ("red", "blue"), 0, 1, ())
-    assert [named(t, case) for t in ("B", "(b)", "Option A.", "Answer: B", "C", "Because", "I think B", "")] == [
+    assert [
+        named(t, case)
+        for t in ("B", "(b)", "Option A.", "Answer: B", "C", "Because", "I think B", "")
+    ] == [
         1,
         1,
         0,

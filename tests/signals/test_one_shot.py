@@ -35,11 +35,15 @@ class Texts:
         raise AssertionError("no row has an image")
 
 
-def scored(rows: Sequence[Sample], shown: Sequence[Sample | None], backend: object) -> tuple[np.ndarray, list[str]]:
+def scored(
+    rows: Sequence[Sample], shown: Sequence[Sample | None], backend: object
+) -> tuple[np.ndarray, list[str]]:
     digest = digests_to_array([s.digest for s in rows])
     named = digests_to_array([bytes(32) if s is None else s.digest for s in shown])
     values = {"demonstration": {"digest": named, "half": np.zeros(len(rows), np.int32)}}
-    columns = Columns(digest, np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int32), ("",), values)
+    columns = Columns(
+        digest, np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int32), ("",), values
+    )
     nll, errors = np.zeros(len(rows), np.float32), ["never"] * len(rows)
     pool = Texts(*(s for s in shown if s is not None))
     for piece in SIGNAL.rows(rows, columns, backend, pool):  # type: ignore[arg-type]
@@ -51,8 +55,14 @@ def scored(rows: Sequence[Sample], shown: Sequence[Sample | None], backend: obje
 
 def test_too_long_together_is_no_loss_and_other_errors_stay() -> None:
     class Backend:
-        def one_shot(self, samples: Sequence[Sample], shown: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-            said = ["", "too long: 9,000 tokens, and the model's context is 4,096", "a.png: broken image"]
+        def one_shot(
+            self, samples: Sequence[Sample], shown: Sequence[Sample], pool: SampleSource
+        ) -> Iterator[Scored]:
+            said = [
+                "",
+                "too long: 9,000 tokens, and the model's context is 4,096",
+                "a.png: broken image",
+            ]
             yield Scored(np.array([2, 0, 1]), {"nll": np.array([1, 2, 3], np.float32)}, said)
 
     rows = [ask(f"{i}?", "A.") for i in range(4)]
@@ -61,8 +71,11 @@ def test_too_long_together_is_no_loss_and_other_errors_stay() -> None:
     assert errors == ["", "a.png: broken image", "", ""]
 
 
-def test_a_long_demonstration_excludes_no_row_that_fits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the real backend: its words for a row that does not fit are the ones that this signal knows."""
+def test_a_long_demonstration_excludes_no_row_that_fits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the real backend: its words for a row that does not fit are the ones that this signal
+    knows."""
     backend = resolve("demo", device="cpu").open()
     short, long = ask("What is it?", "A cat."), ask("What is it?", "a cat and " * 60)
     rows, shown = [short, short], [short, long]

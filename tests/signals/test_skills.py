@@ -1,4 +1,5 @@
-"""Missing skills, rows' skills and their vectors: what the teacher is asked, what is read, what stands in."""
+"""Missing skills, rows' skills and their vectors: what the teacher is asked, what is read, what
+stands in."""
 
 from __future__ import annotations
 
@@ -41,24 +42,33 @@ class Says:
 
     def embed(self, texts: Sequence[str]) -> list[np.ndarray | str]:
         self.embedded += texts
-        return ["too long" if "long" in t else np.array([1.0, len(t)]) / np.hypot(1, len(t)) for t in texts]
+        return [
+            "too long" if "long" in t else np.array([1.0, len(t)]) / np.hypot(1, len(t))
+            for t in texts
+        ]
 
 
 def columns(**values: Any) -> Columns:
     n = len(next(iter(next(iter(values.values())).values())))
     digest = np.sort(digests(n))
-    return Columns(digest, seeded_ties(digest, 0), np.arange(n, dtype=np.int32) // 3, ("a", "b"), values)
+    return Columns(
+        digest, seeded_ties(digest, 0), np.arange(n, dtype=np.int32) // 3, ("a", "b"), values
+    )
 
 
 def texts(*values: str) -> np.ndarray:
     return np.array(values, object)
 
 
-def scored(signal: Any, samples: Sequence[Sample], given: Columns | None, backend: Any) -> dict[str, list[Any]]:
+def scored(
+    signal: Any, samples: Sequence[Sample], given: Columns | None, backend: Any
+) -> dict[str, list[Any]]:
     out: dict[str, dict[int, Any]] = {f.name: {} for f in signal.fields}
     for piece in signal.rows(samples, given, backend, None):
         for name in [f.name for f in signal.fields]:
-            out[name].update(zip(piece.index.tolist(), np.asarray(piece.values[name]).tolist(), strict=True))
+            out[name].update(
+                zip(piece.index.tolist(), np.asarray(piece.values[name]).tolist(), strict=True)
+            )
         out.setdefault("error", {}).update(zip(piece.index.tolist(), piece.errors, strict=True))
     return {name: [values[i] for i in range(len(samples))] for name, values in out.items()}
 
@@ -94,7 +104,12 @@ def test_an_answer_that_was_cut_off_is_none_and_a_thought_is_no_answer() -> None
         "Answer: 3\nBecause I see one here and",
     ]
     found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])]))
-    assert found["answer"] == ["", "3", "I see 3", "3"] and found["right"] == [False, True, False, True]
+    assert found["answer"] == ["", "3", "I see 3", "3"] and found["right"] == [
+        False,
+        True,
+        False,
+        True,
+    ]
     found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])], finished=False))
     assert found["answer"] == ["", "", "", "3"] and found["right"] == [False, False, False, True]
 
@@ -108,13 +123,24 @@ def test_other_answers_are_the_commonest_of_the_source() -> None:
 def mistakes() -> Columns:
     return columns(
         rationale={"answer": texts("2", "3"), "expected": texts("3", "4")},
-        mistake={"step": np.array([1, 0]), "text": texts("I see {two}.", "Four."), "before": texts("a\nb", "")},
+        mistake={
+            "step": np.array([1, 0]),
+            "text": texts("I see {two}.", "Four."),
+            "before": texts("a\nb", ""),
+        },
     )
 
 
 def test_the_teacher_reads_the_whole_story_and_its_first_line_counts() -> None:
-    rows = [Sample(str(i), (Turn("user", f"<image>\nHow {i}?"), Turn("assistant", "3"))) for i in range(2)]
-    teacher = Says(lambda p: "Counting things.\n\nQuestion: another" if "How 0?" in p else "?!\n\nQuestion: another")
+    rows = [
+        Sample(str(i), (Turn("user", f"<image>\nHow {i}?"), Turn("assistant", "3")))
+        for i in range(2)
+    ]
+    teacher = Says(
+        lambda p: (
+            "Counting things.\n\nQuestion: another" if "How 0?" in p else "?!\n\nQuestion: another"
+        )
+    )
     found = scored(MissingSkill(TEACHER, Given("r"), Given("m")), rows, mistakes(), teacher)  # type: ignore[arg-type]
     assert found["skill"] == ["counting things", ""]
     (prompt,) = [p for p in teacher.prompts if "How 0?" in p]
@@ -132,7 +158,9 @@ def test_what_is_searched_for() -> None:
         missing_skill={"skill": texts("counting things", "", "")},
     )
     skill = Gap(Given("m"), Given("s")).pool(given)  # type: ignore[arg-type]
-    assert skill["skills"].tolist() == ["counting things", "Four.", ""] and skill["fallback"].tolist() == [
+    assert skill["skills"].tolist() == ["counting things", "Four.", ""] and skill[
+        "fallback"
+    ].tolist() == [
         False,
         True,
         False,
@@ -142,7 +170,9 @@ def test_what_is_searched_for() -> None:
 
 
 def test_the_skills_of_a_row_are_asked_with_its_picture_and_answer() -> None:
-    row = Sample("0", (Turn("user", "<image>\nHow many?"), Turn("assistant", "3")), (ImageRef("a.png"),))
+    row = Sample(
+        "0", (Turn("user", "<image>\nHow many?"), Turn("assistant", "3")), (ImageRef("a.png"),)
+    )
     teacher = Says(lambda p: "1. Counting things\n2. Seeing\n3. Naming colours\n4. Reading")
     signal = RowSkills(TEACHER, most=2)
     found = scored(signal, [row], None, teacher)
@@ -153,11 +183,15 @@ def test_the_skills_of_a_row_are_asked_with_its_picture_and_answer() -> None:
 
 def test_equal_texts_are_embedded_once_and_no_text_has_no_vector() -> None:
     rows = [Sample(str(i), ()) for i in range(5)]
-    given = columns(text={"skills": texts("counting", "", "counting", "a long one", "naming\ncolours")})
+    given = columns(
+        text={"skills": texts("counting", "", "counting", "a long one", "naming\ncolours")}
+    )
     teacher = Says(str)
     found = scored(SkillVector(TEACHER, Given("t")), rows, given, teacher)  # type: ignore[arg-type]
     assert teacher.embedded == ["counting", "a long one", "naming; colours"]
     assert found["error"] == ["", "", "", "too long", ""]
     vectors = decoded(np.array(found["vector"], object))
-    assert vectors.shape == (5, 2) and np.array_equal(vectors[0], vectors[2]) and not vectors[1].any()
+    assert (
+        vectors.shape == (5, 2) and np.array_equal(vectors[0], vectors[2]) and not vectors[1].any()
+    )
     assert np.linalg.norm(vectors[[0, 4]], axis=1) == pytest.approx([1, 1], abs=1e-3)

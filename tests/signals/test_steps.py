@@ -10,12 +10,32 @@ from thresher.signals.steps import stated_answer, take_apart
 from thresher.types import ImageRef, Sample, Turn
 
 CASES = {
-    "numbered": ("1. Look at it.\n2) It is red.\n(3) So be it.\nAnswer: red", ("Look at it.", "It is red.", "So be it."), "red"),
-    "step words": ("Step 1: Look.\nStep 2: It is red.\n\nFinal answer: (B) red", ("Look.", "It is red."), "(B) red"),
-    "markdown": ("**Step 1:** Look.\n**Step 2:** It is red.\n**Answer:** B", ("Look.", "It is red."), "B"),
+    "numbered": (
+        "1. Look at it.\n2) It is red.\n(3) So be it.\nAnswer: red",
+        ("Look at it.", "It is red.", "So be it."),
+        "red",
+    ),
+    "step words": (
+        "Step 1: Look.\nStep 2: It is red.\n\nFinal answer: (B) red",
+        ("Look.", "It is red."),
+        "(B) red",
+    ),
+    "markdown": (
+        "**Step 1:** Look.\n**Step 2:** It is red.\n**Answer:** B",
+        ("Look.", "It is red."),
+        "B",
+    ),
     "preamble": ("Let's think:\n1. a b\n2. c d\nThe answer is 4.", ("a b", "c d"), "4"),
-    "in one line": ("1. The cat is here. 2. The dog is there. So the answer is 2.", ("The cat is here.", "The dog is there."), "2"),
-    "bullets": ("- first\n- second, e.g. A big one\n  goes on\nSo the answer is yes.", ("first", "second, e.g. A big one goes on"), "yes"),
+    "in one line": (
+        "1. The cat is here. 2. The dog is there. So the answer is 2.",
+        ("The cat is here.", "The dog is there."),
+        "2",
+    ),
+    "bullets": (
+        "- first\n- second, e.g. A big one\n  goes on\nSo the answer is yes.",
+        ("first", ("second, e.g. A big one goes on")),
+        "yes",
+    ),
     "lines": ("one line\nanother\nred", ("one line", "another"), "red"),
     "sentences": (
         "The bar is 3.5 high. Mr. Smith is left. So the answer is Mr. Smith.",
@@ -23,13 +43,17 @@ CASES = {
         "Mr. Smith",
     ),
     "answer first": ("The answer is A. It is the cat.", ("It is the cat.",), "A"),
-    "answer in the last item": ("1. a b\n2. c d\n3. Therefore the correct answer is: **2**.", ("a b", "c d"), "2"),
+    "answer in the last item": (
+        "1. a b\n2. c d\n3. Therefore the correct answer is: **2**.",
+        ("a b", "c d"),
+        "2",
+    ),
     "windows lines": ("1. a\r\n2. b\r\nAnswer: c", ("a", "b"), "c"),
     "only an answer": ("red", ("red",), "red"),
     "only a stated answer": ("Answer: B", ("Answer: B",), "B"),
     "nothing": (" \n ", (), ""),
     "a number is no list": ("I see 3. Then I see 4.", ("I see 3.",), "Then I see 4"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -41,7 +65,9 @@ def test_steps_and_answer(name: str) -> None:
 
 def test_a_row_s_own_answer_may_be_stated_or_bare() -> None:
     assert stated_answer("I see two. So the answer is 2.") == "2"
-    assert stated_answer("The red cross is left. It is small.") == "The red cross is left. It is small."
+    assert stated_answer("The red cross is left. It is small.") == (
+        "The red cross is left. It is small."
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +76,8 @@ def test_a_row_s_own_answer_may_be_stated_or_bare() -> None:
         ("<image>\nWhat?\nAnswer using a single word or phrase.", "<image>\nWhat?"),
         ("What? Answer the question using a single word or phrase.", "What?"),
         (
-            "Which?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
+            "Which?\nA. red\nB. blue\nAnswer with the option's letter from the given choices "
+            "directly.",
             "Which?\nA. red\nB. blue",
         ),
         ("Is it?\nAnswer with yes or no.", "Is it?"),
@@ -70,7 +97,13 @@ def test_the_student_is_asked_the_last_question_with_all_that_stands_before_it()
         Turn("assistant", "Red."),
     )
     row = prompted(Sample("7", turns, (ImageRef("a.png"),)), "\nThink.")
-    assert [t.text for t in row.turns] == ["Be kind.", "<image>\nHow many?", "Two.", "Which colour?\nThink.", "-"]
+    assert [t.text for t in row.turns] == [
+        "Be kind.",
+        "<image>\nHow many?",
+        "Two.",
+        "Which colour?\nThink.",
+        "-",
+    ]
     assert row.images == (ImageRef("a.png"),) and row.turns[-1].role == "assistant"
 
 

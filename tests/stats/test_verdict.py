@@ -1,4 +1,5 @@
-"""Verdicts on simulated tables: random is not praised, a true gain is found, and the arithmetic is what it says."""
+"""Verdicts on simulated tables: random is not praised, a true gain is found, and the arithmetic is
+what it says."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from thresher.stats.verdict import compare_to_random, describe, difference, mean_over_seeds, t_quantile
+from thresher.stats.verdict import (
+    compare_to_random,
+    describe,
+    difference,
+    mean_over_seeds,
+    t_quantile,
+)
 
 NORMAL = NormalDist()
 
@@ -25,8 +32,9 @@ def table(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of random and of a method whose true accuracy is `gain` higher, [seeds, rows] each.
 
-    A row is right where its difficulty lies below the model's ability. `shared`: part of a row's luck that all seeds
-    have in common; the rest flips. `seed_sd`: shift of a whole model's accuracy from seed to seed.
+    A row is right where its difficulty lies below the model's ability. `shared`: part of a row's
+    luck that all seeds have in common; the rest flips. `seed_sd`: shift of a whole model's accuracy
+    from seed to seed.
     """
     level, ability = NORMAL.inv_cdf(accuracy), NORMAL.inv_cdf(accuracy + gain)
     slope = NORMAL.pdf(level)
@@ -40,7 +48,8 @@ def table(
     return arms[0], arms[1]
 
 
-# rows, accuracy, SD of the common shift, shared luck -> SD of an arm's accuracy over seeds (shift and flips): 0.5 to 1.5 points
+# rows, accuracy, SD of the common shift, shared luck -> SD of an arm's accuracy over seeds (shift
+# and flips): 0.5 to 1.5 points
 WORLDS = {
     "calm": (4000, 0.6, 0.003, 0.9),  # 0.5
     "usual": (1000, 0.6, 0.005, 0.9),  # 0.9
@@ -61,7 +70,9 @@ def test_simulated_tables(name: str) -> None:
     for _ in range(tables):
         random, method = table(rng, rows, 3, 0.0, accuracy=accuracy, seed_sd=seed_sd, shared=shared)
         false += compare_to_random(method, random).kind != "no gain"
-        random, method = table(rng, rows, 3, 0.05, accuracy=accuracy, seed_sd=seed_sd, shared=shared)
+        random, method = table(
+            rng, rows, 3, 0.05, accuracy=accuracy, seed_sd=seed_sd, shared=shared
+        )
         found += compare_to_random(method, random).kind == "beats"
     print(f"{name}: no gain {1 - false / tables:.3f}, found {found / tables:.3f}")  # noqa: T201
     assert false <= 0.05 * tables
@@ -75,7 +86,9 @@ def test_a_hundred_tables_of_mixed_spread() -> None:
     for gain, seen in kinds.items():
         for _ in range(100):
             shift = rng.uniform(0.002, 0.012)
-            random, method = table(rng, 1200, 3, gain, accuracy=rng.uniform(0.35, 0.8), seed_sd=shift, shared=0.8)
+            random, method = table(
+                rng, 1200, 3, gain, accuracy=rng.uniform(0.35, 0.8), seed_sd=shift, shared=0.8
+            )
             seen.append(compare_to_random(method, random).kind)
     assert kinds[0.0].count("no gain") >= 95
     assert kinds[0.05].count("beats") >= 90
@@ -83,14 +96,17 @@ def test_a_hundred_tables_of_mixed_spread() -> None:
 
 
 def test_rows_of_one_image_count_as_one() -> None:
-    """Sixteen questions an image, right and wrong together, two seeds: without clusters the rows look sixteen times as many."""
+    """Sixteen questions an image, right and wrong together, two seeds: without clusters the rows
+    look sixteen times as many."""
     rng = np.random.default_rng(5)
     cluster = np.repeat(np.arange(100), 16)
     wrong = {True: 0, False: 0}
     half = {True: 0.0, False: 0.0}
     tables = 200
     for _ in range(tables):
-        random, method = table(rng, 1600, 2, 0.0, accuracy=0.6, seed_sd=0.0, shared=0.3, per_image=16)
+        random, method = table(
+            rng, 1600, 2, 0.0, accuracy=0.6, seed_sd=0.0, shared=0.3, per_image=16
+        )
         for known in wrong:
             verdict = compare_to_random(method, random, cluster if known else None)
             wrong[known] += verdict.kind != "no gain"
@@ -100,7 +116,8 @@ def test_rows_of_one_image_count_as_one() -> None:
 
 
 def test_the_rows_are_paired() -> None:
-    """The same difficult rows in both arms cancel: the difference is known better than either accuracy."""
+    """The same difficult rows in both arms cancel: the difference is known better than either
+    accuracy."""
     rng = np.random.default_rng(0)
     random, method = table(rng, 400, 3, 0.0, accuracy=0.5, seed_sd=0.0, shared=0.98)
     unpaired = 196 * np.sqrt(2 * 0.25 / 400)  # two independent samples of 400 rows
@@ -113,16 +130,25 @@ def test_the_arithmetic_of_a_table_made_by_hand() -> None:
     method = random.copy()
     method[:, 50:60] = 1
     verdict = compare_to_random(method, random, full=np.full((3, 100), 0.8))
-    assert verdict.mean.mean == 60 and verdict.random.mean == 50 and verdict.percent_of_full == pytest.approx(75)
+    assert (
+        verdict.mean.mean == 60
+        and verdict.random.mean == 50
+        and verdict.percent_of_full == pytest.approx(75)
+    )
     assert verdict.difference.mean == pytest.approx(10)
-    by_seed = 6 * 2 * 1.3**2 / 10 / 3  # only the prior is left: weight 6 of 10, two arms, three seeds
+    # only the prior is left: weight 6 of 10, two arms, three seeds
+    by_seed = 6 * 2 * 1.3**2 / 10 / 3
     by_row = 1e4 * 0.1 * 0.9 / 99  # a difference of 1 in 10 rows of 100
     freedom = 10 * ((by_seed + by_row) / by_seed) ** 2
     assert verdict.difference.half == pytest.approx(t_quantile(freedom) * np.sqrt(by_seed + by_row))
     assert verdict.mean.half == pytest.approx(t_quantile(8) * np.sqrt(6 * 1.3**2 / 8 / 3))
-    assert verdict.kind == "beats" and verdict.words == f"beats random by {verdict.difference} points"
+    assert verdict.kind == "beats" and verdict.words == (
+        f"beats random by {verdict.difference} points"
+    )
     back = compare_to_random(random, method)
-    assert back.kind == "worse" and back.words == f"worse than random by {verdict.difference} points"
+    assert back.kind == "worse" and back.words == (
+        f"worse than random by {verdict.difference} points"
+    )
 
 
 def test_more_seeds_and_more_rows_say_more() -> None:

@@ -22,7 +22,9 @@ def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: Path, data: bytes) -> int:
         with open(self, "wb") as f:
             f.write(data[:2])
@@ -30,7 +32,11 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(tmp_path: Path, monk
 
     write_bytes(tmp_path / "file.json", b"old")
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match=r"file\.json cannot be written: No space left on device\. Free some space"):
+    with pytest.raises(
+        StoreError,
+        match=r"file\.json cannot be written: No space left on "
+        r"device\. Free some space",
+    ):
         write_bytes(tmp_path / "file.json", b"new one")
     assert (tmp_path / "file.json").read_bytes() == b"old" and os.listdir(tmp_path) == ["file.json"]
 
@@ -51,13 +57,17 @@ main(sys.argv[1:])
         ("doctor", "pool.json", "--no-near", "--fix", "out/fixed.jsonl"),
     ],
 )
-def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_what_a_killed_writer_left_is_swept_by_the_next(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
     write_pool(tmp_path / "pool.json", [record(i) for i in range(10)])
     (tmp_path / "out").mkdir()
     where = {"cwd": tmp_path, "env": {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}}
 
     def run(*program: str) -> int:
-        return subprocess.run([sys.executable, *program, *words], capture_output=True, check=False, **where).returncode  # type: ignore[call-overload]
+        return subprocess.run(
+            [sys.executable, *program, *words], capture_output=True, check=False, **where
+        ).returncode  # type: ignore[call-overload]
 
     assert run("-m", "thresher") == 0  # fills the cache, so that the kill meets the export itself
     expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}

@@ -23,7 +23,11 @@ from thresher.storage.atomic import STALE_AFTER
 from thresher.storage.columns import MERGE_ABOVE, DamagedPart, Store
 from thresher.types import DIGEST, Field, digests_to_array
 
-FIELDS = (Field("nll", "float32", "nats"), Field("tokens", "int32", "count"), Field("match", "bool", "argmax"))
+FIELDS = (
+    Field("nll", "float32", "nats"),
+    Field("tokens", "int32", "count"),
+    Field("match", "bool", "argmax"),
+)
 FP = "f" * 32
 
 
@@ -40,7 +44,11 @@ def test_what_was_stored_comes_back(tmp_path: Path) -> None:
     k = keys(100)
     Store(tmp_path).append(FP, FIELDS, k[:60], values(60), [""] * 60)
     Store(tmp_path).append(
-        FP, FIELDS, k[60:90], values(30, 60), ["broken image" if i % 3 == 0 else "" for i in range(30)]
+        FP,
+        FIELDS,
+        k[60:90],
+        values(30, 60),
+        ["broken image" if i % 3 == 0 else "" for i in range(30)],
     )
     asked = np.r_[k[::-1], k[5:7]]  # another order, and repeats
     got, errors, found = Store(tmp_path).load(FP, FIELDS, asked)
@@ -60,7 +68,9 @@ def test_what_was_stored_comes_back(tmp_path: Path) -> None:
 
 def test_an_empty_store_knows_nothing_and_makes_nothing(tmp_path: Path) -> None:
     got, errors, found = Store(tmp_path / "none").load(FP, FIELDS, keys(3))
-    assert not found.any() and errors.tolist() == [""] * 3 and set(got) == {"nll", "tokens", "match"}
+    assert (
+        not found.any() and errors.tolist() == [""] * 3 and set(got) == {"nll", "tokens", "match"}
+    )
     assert not (tmp_path / "none").exists()
 
 
@@ -75,11 +85,17 @@ def test_keys_that_end_in_nul_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_bytes_text_and_nan_survive(tmp_path: Path) -> None:
-    fields = (Field("who", "S32", "digest"), Field("said", "str", "text"), Field("nll", "float32", "NaN = none"))
+    fields = (
+        Field("who", "S32", "digest"),
+        Field("said", "str", "text"),
+        Field("nll", "float32", "NaN = none"),
+    )
     who = digests_to_array([b"x" * 31 + b"\0", b"\0" * 32, b"y" * 32])
     said = np.array(["ä\n", "", "z"], dtype=object)
     nll = np.array([np.nan, 1.5, 2.5], np.float32)
-    Store(tmp_path).append(FP, fields, keys(3), {"who": who, "said": said, "nll": nll}, ["", "", "no"])
+    Store(tmp_path).append(
+        FP, fields, keys(3), {"who": who, "said": said, "nll": nll}, ["", "", "no"]
+    )
     got, errors, found = Store(tmp_path).load(FP, fields, keys(3))
     assert found.all() and errors.tolist() == ["", "", "no"]
     assert (got["who"][:2] == who[:2]).all() and got["who"][2] == b""
@@ -142,7 +158,8 @@ def test_a_merge_that_dies_before_it_deletes_leaves_the_same_values(
     store = Store(tmp_path)
     k = keys(2 * MERGE_ABOVE + 2)
     with monkeypatch.context() as m:
-        m.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # a kill between "written" and "deleted"
+        # a kill between "written" and "deleted"
+        m.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         for i in range(MERGE_ABOVE + 1):
             store.append(FP, FIELDS, k[2 * i : 2 * i + 2], values(2, 2 * i), ["", ""])
     assert len(store.parts(FP)) == MERGE_ABOVE + 2
@@ -154,7 +171,8 @@ def test_a_merge_that_dies_before_it_deletes_leaves_the_same_values(
 
 
 def test_writers_readers_and_merges_at_once(tmp_path: Path) -> None:
-    """Two processes write 80 parts each (so both merge) while this one reads: nothing is lost, nothing half-read."""
+    """Two processes write 80 parts each (so both merge) while this one reads: nothing is lost,
+    nothing half-read."""
     code = """
 import sys, numpy as np
 from pathlib import Path
@@ -167,7 +185,10 @@ for i in range(80):
     v = {name: a[rows] for name, a in values(400).items()}
     Store(sys.argv[1]).append(FP, FIELDS, k[rows], v, [""] * 5)
 """
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(start)]) for start in (0, 200)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(start)])
+        for start in (0, 200)
+    ]
     k, expected = keys(400), values(400)
     most = 0
     while any(w.poll() is None for w in writers):
@@ -192,11 +213,19 @@ def test_a_damaged_part_is_named_and_its_rows_are_missing(tmp_path: Path, damage
     data = bytearray(first.read_bytes())
     if damage == "flipped":
         data[len(data) // 3] ^= 4  # inside the keys: only a checksum notices
-    first.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "noise": os.urandom(500)}.get(damage, bytes(data)))
+    first.write_bytes(
+        {"cut": data[: len(data) // 2], "empty": b"", "noise": os.urandom(500)}.get(
+            damage, bytes(data)
+        )
+    )
     with pytest.warns(DamagedPart, match=first.name):
         _, _, found = store.load(FP, FIELDS, k)
     assert not found[:1000].any() and found[1000:].all()
-    assert store.damaged == [first.with_suffix(".damaged")] and store.damaged[0].exists() and not first.exists()
+    assert (
+        store.damaged == [first.with_suffix(".damaged")]
+        and store.damaged[0].exists()
+        and not first.exists()
+    )
     _, _, found = store.load(FP, FIELDS, k)  # set aside: no second warning
     assert found.sum() == 2000
 
@@ -219,7 +248,10 @@ def test_a_part_of_another_shape_is_an_error_that_names_it(tmp_path: Path) -> No
     store = Store(tmp_path)
     store.append(FP, FIELDS, keys(2), values(2), ["", ""])
     (part,) = store.parts(FP)
-    with pytest.raises(StoreError, match=f"Column conflict.*{part.name}.*tokens: int32 in the file, int64 expected"):
+    with pytest.raises(
+        StoreError,
+        match=f"Column conflict.*{part.name}.*tokens: int32 in the file, int64 expected",
+    ):
         store.load(FP, (FIELDS[0], Field("tokens", "int64", "count"), FIELDS[2]), keys(2))
     assert part.exists()
 
@@ -262,9 +294,15 @@ except StoreError as e:
     print(e)
     sys.exit(7)
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 7, done.stderr
-    assert "the disk is full" in done.stdout and str(tmp_path) in done.stdout and "--store" in done.stdout
+    assert (
+        "the disk is full" in done.stdout
+        and str(tmp_path) in done.stdout
+        and "--store" in done.stdout
+    )
     got, _, found = Store(tmp_path).load(FP, FIELDS, keys(20000))
     assert found.sum() == 10 and (got["tokens"][:10] == np.arange(10)).all()
     assert not list(tmp_path.rglob(".tmp-*"))
@@ -293,7 +331,9 @@ def test_a_place_that_cannot_be_a_store_is_said_before_anything_is_spent(
 
     for number, words in ((30, "Read-only"), (13, "Permission denied"), (28, "the disk is full")):
         with monkeypatch.context() as m:
-            m.setattr(os, "fsync", lambda _, n=number: (_ for _ in ()).throw(OSError(n, os.strerror(n))))
+            m.setattr(
+                os, "fsync", lambda _, n=number: (_ for _ in ()).throw(OSError(n, os.strerror(n)))
+            )
             with pytest.raises(StoreError, match=f"--store .*a/b cannot be written to: {words}"):
                 Store(tmp_path / "a" / "b").check()
     assert list((tmp_path / "a" / "b").iterdir()) == []

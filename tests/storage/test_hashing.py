@@ -1,4 +1,5 @@
-"""Digests of files: content decides, whatever the file system's times say; what is remembered is checked."""
+"""Digests of files: content decides, whatever the file system's times say; what is remembered is
+checked."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def test_a_spot_check_finds_what_all_four_stamps_hide(
     """As on a file system whose change time cannot be relied on."""
     monkeypatch.setattr(hashing, "WHOLE", 100_000)
     honest = hashing.Stamp.of
-    monkeypatch.setattr(hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1))
+    monkeypatch.setattr(
+        hashing.Stamp, "of", lambda about: honest(about)._replace(mtime_ns=1, ctime_ns=1)
+    )
     file = tmp_path / "w.bin"
     file.write_bytes(b"1" * size)
     assert hashing.hash_files([file], tmp_path / "m") == [sha(b"1" * size)]
@@ -76,7 +79,9 @@ def test_a_spot_check_finds_what_all_four_stamps_hide(
     assert hashing.hash_files([file], tmp_path / "m") == [sha(b"2" * size)]
 
 
-def test_a_large_file_is_hashed_once(tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_hashed_once(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashing, "WHOLE", 100_000)
     file = tmp_path / "w.bin"
     file.write_bytes(os.urandom(500_000))

@@ -1,4 +1,5 @@
-"""A model that two processes need at once is trained once: the second waits, says so, and takes it; a killed one blocks nobody."""
+"""A model that two processes need at once is trained once: the second waits, says so, and takes it;
+a killed one blocks nobody."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ out = run.select(
     trainer=Trainer(fit, training.open, "cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
-"""
+"""  # noqa: E501
 
 REAL = """
 import sys
@@ -69,7 +70,7 @@ out = run.select(
     store=Store(folder / "store"), trainer=trainer(device="cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
-"""
+"""  # noqa: E501
 
 
 def start(program: str, *args: object) -> subprocess.Popen[str]:
@@ -80,7 +81,8 @@ def start(program: str, *args: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    watchdog = threading.Timer(TOO_LONG, process.kill)  # a lock that is broken fails a test, it does not hang it
+    # a lock that is broken fails a test, it does not hang it
+    watchdog = threading.Timer(TOO_LONG, process.kill)
     watchdog.daemon = True
     watchdog.start()
     return process
@@ -138,7 +140,8 @@ def test_a_killed_owner_blocks_nobody(folder: Path) -> None:
     assert line(second).startswith("rows [")
     assert second.wait() == 0
     assert len(FakeTraining(folder / "trainings").calls()) == 1
-    assert not list((folder / "store" / "models").glob("*.lock"))  # the second removed what the first left
+    # the second removed what the first left
+    assert not list((folder / "store" / "models").glob("*.lock"))
 
 
 @pytest.mark.slow
@@ -170,23 +173,33 @@ def test_alone_nothing_is_said_and_an_error_lets_go(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"a\.lock cannot be locked: .* Give a folder that you may write to"):  # noqa: SIM117
-        with file_lock(tmp_path / "file" / "a.lock", "waits"):
-            raise AssertionError("it was not locked")
+    with (
+        pytest.raises(
+            StoreError, match=r"a\.lock cannot be locked: .* Give a folder that you may write to"
+        ),
+        file_lock(tmp_path / "file" / "a.lock", "waits"),
+    ):
+        raise AssertionError("it was not locked")
 
 
 def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     stream, drawn = io.StringIO(), io.StringIO()
-    kinds: list[Progress] = [LineProgress(stream), BarProgress(Console(file=drawn, width=20)), NoProgress()]
+    kinds: list[Progress] = [
+        LineProgress(stream),
+        BarProgress(Console(file=drawn, width=20)),
+        NoProgress(),
+    ]
     for progress in kinds:
         progress.say("Waiting for [it], a rather long line.")
     assert stream.getvalue() == drawn.getvalue() == "Waiting for [it], a rather long line.\n"
     assert capsys.readouterr() == ("", "")
 
 
-def test_permission_denied_by_a_lock_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_denied_by_a_lock_is_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import errno
     import fcntl
 
@@ -200,6 +213,9 @@ def test_permission_denied_by_a_lock_is_no_other_process(tmp_path: Path, monkeyp
 
 
 def test_a_thread_may_take_its_own_lock_again(tmp_path: Path) -> None:
-    with file_lock(tmp_path / "a.lock", "works", Unheard()), file_lock(tmp_path / "a.lock", "works", Unheard()):
+    with (
+        file_lock(tmp_path / "a.lock", "works", Unheard()),
+        file_lock(tmp_path / "a.lock", "works", Unheard()),
+    ):
         assert (tmp_path / "a.lock").exists()
     assert not list(tmp_path.iterdir())

@@ -116,7 +116,9 @@ class Explained(Hardest):
 
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
-        return Explanation(by_one_number(evidence, "nll", "loss", "nats per token", "the hardest are kept"))
+        return Explanation(
+            by_one_number(evidence, "nll", "loss", "nats per token", "the hardest are kept")
+        )
 
 
 @dataclass(frozen=True)

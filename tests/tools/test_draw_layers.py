@@ -23,10 +23,14 @@ def draw_layers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_committed_picture_is_what_the_script_draws_today(draw_layers: ModuleType) -> None:
     drawn = draw_layers.draw(draw_layers.layers(), *draw_layers.measure())
     ElementTree.fromstring(drawn)  # well-formed
-    assert draw_layers.PICTURE.read_text("utf-8") == drawn, "docs/images/layers.svg is out of date: run `make docs`"
+    assert draw_layers.PICTURE.read_text("utf-8") == drawn, (
+        "docs/images/layers.svg is out of date: run `make docs`"
+    )
 
 
-def test_every_package_of_the_code_is_in_a_layer_and_imports_lower_layers_only(draw_layers: ModuleType) -> None:
+def test_every_package_of_the_code_is_in_a_layer_and_imports_lower_layers_only(
+    draw_layers: ModuleType,
+) -> None:
     groups = draw_layers.layers()
     depth = {name: i for i, group in enumerate(groups) for name in group}
     lines, edges = draw_layers.measure()
@@ -51,5 +55,7 @@ def test_a_package_that_gains_an_import_changes_the_picture(draw_layers: ModuleT
         ('def f():\n    """Summary."""\n    return """two\nlines"""\n', 3),
     ],
 )
-def test_lines_of_code_leave_out_comments_and_docstrings(draw_layers: ModuleType, source: str, lines: int) -> None:
+def test_lines_of_code_leave_out_comments_and_docstrings(
+    draw_layers: ModuleType, source: str, lines: int
+) -> None:
     assert draw_layers.code_lines(source) == lines

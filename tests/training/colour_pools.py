@@ -1,4 +1,5 @@
-"""A small pool for training tests: pictures of one colour, and questions that can be learnt from few rows."""
+"""A small pool for training tests: pictures of one colour, and questions that can be learnt from
+few rows."""
 
 from __future__ import annotations
 
@@ -10,12 +11,18 @@ from PIL import Image
 
 from thresher.pools import Pool, open_pool
 
-COLOURS = {"red": (230, 20, 20), "green": (20, 170, 40), "blue": (30, 40, 230), "white": (250, 250, 250)}
+COLOURS = {
+    "red": (230, 20, 20),
+    "green": (20, 170, 40),
+    "blue": (30, 40, 230),
+    "white": (250, 250, 250),
+}
 KINDS = ("one", "two", "turns", "text", "system")
 
 
 def record(i: int) -> dict[str, Any]:
-    """Row i: one image, two images, two turns, no image, or a system turn; another i is another text."""
+    """Row i: one image, two images, two turns, no image, or a system turn; another i is another
+    text."""
     names = list(COLOURS)
     first, second = names[i % 4], names[(i // 4 + 1) % 4]
     kind = KINDS[i % 5]
@@ -31,7 +38,10 @@ def record(i: int) -> dict[str, Any]:
     if kind == "system":
         turns.insert(0, ("system", "Be brief."))
     turns[-2] = (turns[-2][0], f"{turns[-2][1]} ({i})")
-    out: dict[str, Any] = {"id": i, "conversations": [{"from": who, "value": text} for who, text in turns]}
+    out: dict[str, Any] = {
+        "id": i,
+        "conversations": [{"from": who, "value": text} for who, text in turns],
+    }
     if image is not None:
         out["image"] = image
     return out

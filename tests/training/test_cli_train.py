@@ -24,7 +24,9 @@ Train = Callable[..., Ended]
 
 
 @pytest.fixture
-def train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Train:
+def train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Train:
     """Runs `thresher train` in `tmp_path` on pool.json, ten rows, on the CPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
@@ -41,11 +43,25 @@ def train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def test_it_trains_and_says_so(train: Train, tmp_path: Path) -> None:
-    words = ("pool.json", "--model", str(build("llava")), "--epochs", "2", "--batch", "5", "--lr", "1e-3", "--out", "m")
+    words = (
+        "pool.json",
+        "--model",
+        str(build("llava")),
+        "--epochs",
+        "2",
+        "--batch",
+        "5",
+        "--lr",
+        "1e-3",
+        "--out",
+        "m",
+    )
     first = train(*words)
     assert first.code == 0, first.err
     assert (
-        "4 steps on 10 rows" in first.out and "learning rate of 0.001" in first.out and "Use it: --model m" in first.out
+        "4 steps on 10 rows" in first.out
+        and "learning rate of 0.001" in first.out
+        and "Use it: --model m" in first.out
     )
     assert "training: 20 to do" in first.err
     told = json.loads((tmp_path / "m" / "training.json").read_text())
@@ -60,10 +76,23 @@ def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> N
     records = [record(i) for i in range(10)]
     records[2]["image"] = "gone.png"
     pool_of(tmp_path, records)
-    ended = train("pool.json", "--model", str(build("llava")), "--steps", "1", "--batch", "4", "--full", "--out", "m")
+    ended = train(
+        "pool.json",
+        "--model",
+        str(build("llava")),
+        "--steps",
+        "1",
+        "--batch",
+        "4",
+        "--full",
+        "--out",
+        "m",
+    )
     assert ended.code == 0, ended.err
     assert (
-        "1 of 10 rows could not be trained on" in ended.err and "row 2 (id 2)" in ended.err and "missing" in ended.err
+        "1 of 10 rows could not be trained on" in ended.err
+        and "row 2 (id 2)" in ended.err
+        and "missing" in ended.err
     )
     assert (tmp_path / "m" / "config.json").is_file()
 
@@ -80,7 +109,11 @@ def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> N
         (["pool.json", "--images", "gone"], 1, "gone does not exist"),
         (["pool.json", "--model", "text_only"], 2, "takes no images"),
         (["pool.json", "--model", "./nowhere"], 2, "no such folder"),
-        (["pool.json", "--model", "http://127.0.0.1:1/v1#x"], 2, "behind a server, and training needs weights"),
+        (
+            ["pool.json", "--model", "http://127.0.0.1:1/v1#x"],
+            2,
+            ("behind a server, and training needs weights"),
+        ),
         (["pool.json", "--out", "pool.json"], 2, "is a file"),
         (["pool.json", "--out", "/proc/m"], 2, "cannot be written to"),
         (["pool.json", "--out", "model"], 2, "did not train there"),

@@ -1,4 +1,5 @@
-"""Training end to end on tiny models of the real architectures: it teaches, the folder is the model in memory, wrong inputs."""
+"""Training end to end on tiny models of the real architectures: it teaches, the folder is the model
+in memory, wrong inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
 from thresher.backends.hf.teach import Teacher
-from thresher.errors import ConfigError, MissingExtra, ModelError, PoolError, StoreError, TooManyFailures
+from thresher.errors import (
+    ConfigError,
+    MissingExtra,
+    ModelError,
+    PoolError,
+    StoreError,
+    TooManyFailures,
+)
 from thresher.pools import Pool
 from thresher.training import Recipe, Trained, fit, rows_fingerprint
 
@@ -59,7 +67,9 @@ def watched(monkeypatch: pytest.MonkeyPatch, exam: Pool) -> InMemory:
     return seen
 
 
-def check_teaches(name: str, recipe: Recipe, lessons: Pool, watched: InMemory, out: Path, **how: Any) -> Trained:
+def check_teaches(
+    name: str, recipe: Recipe, lessons: Pool, watched: InMemory, out: Path, **how: Any
+) -> Trained:
     base = str(build(name))
     before = losses(resolve(base, device="cpu").open(), watched.exam)
     trained = fit(base, lessons, None, recipe, out, device="cpu", **how)
@@ -74,7 +84,9 @@ def check_teaches(name: str, recipe: Recipe, lessons: Pool, watched: InMemory, o
 
 
 @pytest.mark.parametrize("name", ISSUE)
-def test_adapters_teach_and_reload(name: str, lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
+def test_adapters_teach_and_reload(
+    name: str, lessons: Pool, watched: InMemory, tmp_path: Path
+) -> None:
     check_teaches(name, QUICK, lessons, watched, tmp_path / "m")
     config = json.loads((tmp_path / "m" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(build(name).resolve())
@@ -82,12 +94,18 @@ def test_adapters_teach_and_reload(name: str, lessons: Pool, watched: InMemory, 
 
     with safe_open(tmp_path / "m" / "adapter_model.safetensors", "pt") as f:
         names = list(f.keys())
-    assert names and not [n for n in names if "vision" in n or "visual" in n], "the vision tower is left alone"
+    assert names and not [n for n in names if "vision" in n or "visual" in n], (
+        "the vision tower is left alone"
+    )
     assert any("q_proj" in n for n in names) and any("down_proj" in n for n in names)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ISSUE])
-def test_full_training_teaches_and_reloads(name: str, lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ISSUE]
+)
+def test_full_training_teaches_and_reloads(
+    name: str, lessons: Pool, watched: InMemory, tmp_path: Path
+) -> None:
     recipe = Recipe(steps=14, batch=6, learning_rate=2e-3, lora=False)
     check_teaches(name, recipe, lessons, watched, tmp_path / "m")
     import transformers
@@ -99,35 +117,56 @@ def test_full_training_teaches_and_reloads(name: str, lessons: Pool, watched: In
     assert not [n for n in changed if "vision_tower" in n or "vision_model" in n or "visual" in n]
     assert [n for n in changed if "down_proj" in n]
     if name in ("llava", "llava_onevision", "mllama"):
-        assert [n for n in changed if "projector" in n], "what lies between vision tower and language model is trained"
-    assert (tmp_path / "m" / "processor_config.json").read_text() == (build(name) / "processor_config.json").read_text()
+        assert [n for n in changed if "projector" in n], (
+            "what lies between vision tower and language model is trained"
+        )
+    assert (tmp_path / "m" / "processor_config.json").read_text() == (
+        build(name) / "processor_config.json"
+    ).read_text()
 
 
 def test_a_merged_model_stands_alone(lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
     check_teaches("llava", QUICK, lessons, watched, tmp_path / "m", merge=True)
-    assert (tmp_path / "m" / "config.json").is_file() and not (tmp_path / "m" / "adapter_config.json").exists()
+    assert (tmp_path / "m" / "config.json").is_file() and not (
+        tmp_path / "m" / "adapter_config.json"
+    ).exists()
 
 
 def test_adapters_on_adapters(lessons: Pool, watched: InMemory, exam: Pool, tmp_path: Path) -> None:
-    first = fit(str(build("llava")), lessons, None, Recipe(steps=3, batch=4), tmp_path / "a", device="cpu")
-    fit(str(first.folder), lessons, None, Recipe(steps=3, batch=4, seed=1), tmp_path / "b", device="cpu")
+    first = fit(
+        str(build("llava")), lessons, None, Recipe(steps=3, batch=4), tmp_path / "a", device="cpu"
+    )
+    fit(
+        str(first.folder),
+        lessons,
+        None,
+        Recipe(steps=3, batch=4, seed=1),
+        tmp_path / "b",
+        device="cpu",
+    )
     assert watched.after is not None
     got = losses(resolve(str(tmp_path / "b"), device="cpu").open(), exam)
     np.testing.assert_allclose(got, watched.after, atol=2e-5, rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------ the same training
+# -------------------------------------------------------------------------------- the same training
 
 
 FEW = Recipe(steps=3, batch=4, accumulation=2, learning_rate=1e-3)
 
 
-def test_a_finished_folder_is_reused_and_another_training_refused(lessons: Pool, tmp_path: Path) -> None:
+def test_a_finished_folder_is_reused_and_another_training_refused(
+    lessons: Pool, tmp_path: Path
+) -> None:
     base = str(build("llava"))
     first = fit(base, lessons, np.arange(30), FEW, tmp_path / "m", device="cpu")
     stamp = (tmp_path / "m" / "adapter_model.safetensors").stat().st_mtime_ns
     again = fit(base, lessons, np.arange(30)[::-1], FEW, tmp_path / "m", device="cpu")
-    assert again.steps == 0 and again.losses == first.losses and again.seconds == pytest.approx(first.seconds, abs=0.01)
+    assert (
+        again.steps == 0
+        and again.losses == first.losses
+        and again.seconds == pytest.approx(first.seconds, abs=0.01)
+    )
     assert (tmp_path / "m" / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     for rows, recipe in ((np.arange(31), FEW), (np.arange(30), Recipe(steps=2))):
         with pytest.raises(ConfigError, match="holds another trained model"):
@@ -146,11 +185,16 @@ def test_the_order_of_file_and_rows_changes_nothing(tmp_path: Path) -> None:
     b = fit(base, two, np.arange(15)[::-1], FEW, tmp_path / "b", device="cpu")
     assert a.losses == b.losses
     same = resolve(str(a.folder), device="cpu").identity
-    assert same == resolve(str(b.folder), device="cpu").identity != resolve(base, device="cpu").identity
+    assert (
+        same
+        == resolve(str(b.folder), device="cpu").identity
+        != resolve(base, device="cpu").identity
+    )
 
 
 def test_accumulated_batches_are_one_large_batch(lessons: Pool, tmp_path: Path) -> None:
-    """Also where the rows have different numbers of answer tokens, and the last step fewer batches."""
+    """Also where the rows have different numbers of answer tokens, and the last step fewer
+    batches."""
     base = str(build("llava"))
     small = Recipe(epochs=1, batch=5, accumulation=4, learning_rate=1e-3, schedule="constant")
     large = Recipe(epochs=1, batch=20, learning_rate=1e-3, schedule="constant")
@@ -165,18 +209,27 @@ def test_seeds_of_any_size(lessons: Pool, tmp_path: Path) -> None:
     base, seeds = str(build("llava")), (2**32, 20_261_121_235_959)
     for seed in seeds:
         recipe = Recipe(steps=1, batch=4, seed=seed)
-        assert fit(base, lessons, np.arange(8), recipe, tmp_path / str(seed), device="cpu").steps == 1
+        assert (
+            fit(base, lessons, np.arange(8), recipe, tmp_path / str(seed), device="cpu").steps == 1
+        )
 
 
 def test_other_random_numbers_of_the_process_are_left_alone(lessons: Pool, tmp_path: Path) -> None:
     torch.manual_seed(5)
     want = torch.rand(2)
     torch.manual_seed(5)
-    fit(str(build("llava")), lessons, np.arange(4), Recipe(steps=1, batch=4), tmp_path / "m", device="cpu")
+    fit(
+        str(build("llava")),
+        lessons,
+        np.arange(4),
+        Recipe(steps=1, batch=4),
+        tmp_path / "m",
+        device="cpu",
+    )
     assert torch.equal(torch.rand(2), want)
 
 
-# ------------------------------------------------------------------------------------------------ rows that fail
+# ----------------------------------------------------------------------------------- rows that fail
 
 
 def test_rows_that_cannot_be_encoded_are_named(tmp_path: Path) -> None:
@@ -188,10 +241,14 @@ def test_rows_that_cannot_be_encoded_are_named(tmp_path: Path) -> None:
     (tmp_path / "p" / "torn.png").write_bytes(b"not a picture")
     records[8]["image"] = "torn.png"
     pool = pool_of(tmp_path / "p", records)
-    trained = fit(str(build("llava")), pool, None, Recipe(epochs=2, batch=2), tmp_path / "m", device="cpu")
+    trained = fit(
+        str(build("llava")), pool, None, Recipe(epochs=2, batch=2), tmp_path / "m", device="cpu"
+    )
     assert [(u.row, u.id) for u in trained.unusable] == [(3, "3"), (5, "5"), (6, "6"), (8, "8")]
     assert trained.rows == 10
-    reasons = [json.loads(line) for line in (tmp_path / "m" / "failures.jsonl").read_text().splitlines()]
+    reasons = [
+        json.loads(line) for line in (tmp_path / "m" / "failures.jsonl").read_text().splitlines()
+    ]
     assert "control token" in reasons[0]["error"] and "missing" in reasons[1]["error"]
     assert [r["row"] for r in reasons] == [3, 5, 6, 8]
     assert json.loads((tmp_path / "m" / "training.json").read_text())["rows"]["unusable"] == 4
@@ -208,10 +265,13 @@ def test_when_all_rows_fail_nothing_is_written(how: str, tmp_path: Path) -> None
     pool = pool_of(tmp_path / "p", records)
     with pytest.raises(TooManyFailures, match=r"None of the rows can be trained on \(6 tried\)"):
         fit(str(build("llava")), pool, None, Recipe(batch=2), tmp_path / "m", device="cpu")
-    assert not (tmp_path / "m" / "training.json").exists() and not (tmp_path / "m" / "adapter_config.json").exists()
+    assert (
+        not (tmp_path / "m" / "training.json").exists()
+        and not (tmp_path / "m" / "adapter_config.json").exists()
+    )
 
 
-# ------------------------------------------------------------------------------------------------ wrong inputs
+# ------------------------------------------------------------------------------------- wrong inputs
 
 
 def test_wrong_inputs(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,30 +309,53 @@ def test_a_full_disk_is_the_users_and_no_bug(
     """safetensors tells of it by an error of its own. What went before is taken up again."""
 
     def full(*args: Any, **kwargs: Any) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
 
     def once() -> Trained:
-        return fit(str(build("llava")), lessons, np.arange(8), recipe, tmp_path / "m", device="cpu", checkpoint_every=0)
+        return fit(
+            str(build("llava")),
+            lessons,
+            np.arange(8),
+            recipe,
+            tmp_path / "m",
+            device="cpu",
+            checkpoint_every=0,
+        )
 
     with monkeypatch.context() as m:
         m.setattr(writer, full)
-        with pytest.raises(StoreError, match=r"could not be written to .*No space left.*run again") as caught:
+        with pytest.raises(
+            StoreError, match=r"could not be written to .*No space left.*run again"
+        ) as caught:
             once()
     assert caught.value.exit_code == 1 and not (tmp_path / "m" / "training.json").exists()
     assert len(once().losses) == recipe.steps
 
 
-def test_a_training_that_breaks_down_says_so(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_breaks_down_says_so(
+    lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Teacher.loss
     monkeypatch.setattr(Teacher, "loss", lambda self, *args: real(self, *args) * float("nan"))
     with pytest.raises(ModelError, match=r"nan after 0 steps.*Give a lower --lr"):
-        fit(str(build("llava")), lessons, None, Recipe(steps=4, batch=4), tmp_path / "m", device="cpu")
+        fit(
+            str(build("llava")),
+            lessons,
+            None,
+            Recipe(steps=4, batch=4),
+            tmp_path / "m",
+            device="cpu",
+        )
 
 
 def test_adapters_without_their_base(lessons: Pool, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(build("llava"), base)
-    out = fit(str(base), lessons, np.arange(4), Recipe(steps=1, batch=4), tmp_path / "m", device="cpu").folder
+    out = fit(
+        str(base), lessons, np.arange(4), Recipe(steps=1, batch=4), tmp_path / "m", device="cpu"
+    ).folder
     before = resolve(str(out), device="cpu").identity
     base.rename(tmp_path / "moved")
     with pytest.raises(ModelError, match="that folder is gone"):

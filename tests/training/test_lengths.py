@@ -1,4 +1,5 @@
-"""Batches in groups of similar length: each row once, never dearer than one pass, and the same training."""
+"""Batches in groups of similar length: each row once, never dearer than one pass, and the same
+training."""
 
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def test_the_cheapest_split(one_pass: int) -> None:
         assert sorted(np.concatenate(groups).tolist()) == list(range(n))
         order = np.argsort(sizes, kind="stable")
         halves = [[order[:k], order[k:]] for k in range(1, n)]  # every split in two, and none
-        assert cost(groups, sizes, one_pass) <= min(cost(s, sizes, one_pass) for s in [[order], *halves])
+        assert cost(groups, sizes, one_pass) <= min(
+            cost(s, sizes, one_pass) for s in [[order], *halves]
+        )
     assert len(lengths.by_length(np.array([5, 500, 5]), 10_000)) == 1
     assert lengths.by_length(np.array([], int)) == []
 
@@ -35,7 +38,9 @@ def test_training_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pool = open_pool(make_pool(tmp_path / "pool", 48, 0))
     calls: list[int] = []
     real = lengths.by_length
-    monkeypatch.setattr(trainer, "by_length", lambda sizes: calls.append(len(real(sizes))) or real(sizes))
+    monkeypatch.setattr(
+        trainer, "by_length", lambda sizes: calls.append(len(real(sizes))) or real(sizes)
+    )
     split = fit("demo", pool, None, Recipe(lora=False, batch=12), tmp_path / "split", device="cpu")
     monkeypatch.setattr(trainer, "by_length", lambda sizes: [np.arange(len(sizes))])
     whole = fit("demo", pool, None, Recipe(lora=False, batch=12), tmp_path / "whole", device="cpu")

@@ -1,4 +1,5 @@
-"""The full recipe of mmSSR without a model: a teacher asked about a sample, models trained on its answers, each once."""
+"""The full recipe of mmSSR without a model: a teacher asked about a sample, models trained on its
+answers, each once."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ def number(sample: Sample) -> int:
 
 
 def knows(sample: Sample, query: Query) -> list[float]:
-    """The teacher: a row's score is its number modulo 6, one less for the humanities; its style the number modulo 9, and
-    yes/no for even rows."""
+    """The teacher: a row's score is its number modulo 6, one less for the humanities; its style the
+    number modulo 9, and yes/no for even rows."""
     if query.whole:
         right = {STYLES[number(sample) % 9], *(["yes/no"] if number(sample) % 2 == 0 else [])}
     else:
@@ -82,7 +83,9 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, store: Store, training: FakeTraining, teacher: Model, **more: str) -> Outcome:
+def select(
+    pool: Pool, store: Store, training: FakeTraining, teacher: Model, **more: str
+) -> Outcome:
     method = load("mmssr", {**SETTINGS, **more})
     return run.select(
         pool, method, Budget("20%"), model=Model().handle, store=store, trainer=training.trainer,
@@ -107,14 +110,18 @@ def test_the_teacher_is_asked_about_the_sample_and_nothing_else(
     assert np.bincount(source).tolist() == [10, 10, 10]  # stratified
     taught = out.evidence["teacher_optical_character_recognition"]
     numbers = np.array([int(i.strip('"r')) for i in pool.ids(out.considered)])
-    assert (taught[sampled] == numbers[sampled] % 6).all() and np.isnan(np.delete(taught, sampled)).all()
+    assert (taught[sampled] == numbers[sampled] % 6).all() and np.isnan(
+        np.delete(taught, sampled)
+    ).all()
     c = counts(out)
     assert c["teacher_score_humanities"] == c["teacher_style_0"] == (30, 30)
     assert c["score_humanities"] == c["style_0"] == (300, 300)
     assert len(out.rows) == 60
 
 
-def test_scorer_and_styler_are_trained_once_each(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_scorer_and_styler_are_trained_once_each(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 300)
     first = select(pool, store, training, Teacher())
     assert [t.label for t in first.trainings] == ["score_humanities", "style_0"]
@@ -128,15 +135,19 @@ def test_scorer_and_styler_are_trained_once_each(tmp_path: Path, store: Store, t
 
     more = select(pool, store, training, unasked, group_by="style", threshold="1")
     assert len(training.calls()) == 2 and unasked.opened == 0 and len(more.rows)
-    one = select(pool, store, training, unasked, capabilities="ocr")  # what it learns is another thing: another scorer
+    # what it learns is another thing: another scorer
+    one = select(pool, store, training, unasked, capabilities="ocr")
     assert [c["rows"] for c in training.calls()] == [48, 24 + even, 24] and unasked.opened == 0
     assert counts(one)["style_0"] == (300, 0)
     select(pool, store, training, grown := Teacher(), teacher_fraction="0.15")
-    assert grown.scored < 45  # rows of the smaller sample that are in the larger one, too, are not asked about again
+    # rows of the smaller sample that are in the larger one, too, are not asked about again
+    assert grown.scored < 45
 
 
 def learned(pool: Pool) -> list[int]:
-    columns = Columns(pool.digest[pool.order], np.zeros(len(pool)), pool.source[pool.order], pool.source_names)
+    columns = Columns(
+        pool.digest[pool.order], np.zeros(len(pool)), pool.source[pool.order], pool.source_names
+    )
     sample = TeacherSample(0.1, 0)
     values = {"sample": sample.pool(columns)}
     rows = Learned(sample).pool(replace(columns, values=values))["chosen"]
@@ -144,13 +155,24 @@ def learned(pool: Pool) -> list[int]:
 
 
 @pytest.mark.parametrize("style", ["likelihood", "generate"])
-def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraining, style: str) -> None:
+def test_what_the_lessons_are(
+    tmp_path: Path, store: Store, training: FakeTraining, style: str
+) -> None:
     pool = pool_of(tmp_path, 120)
     method = load("mmssr", {**SETTINGS, "style": style})
     signals = method.signals(MethodContext(IDENTITY, {"teacher": TEACHER}))
-    computation = begin(pool, signals, Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer))
-    computation.columns({name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"})
-    scorer, styler = signals["score_humanities"], signals["style_0" if style == "likelihood" else "styles"]
+    computation = begin(
+        pool,
+        signals,
+        Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer),
+    )
+    computation.columns(
+        {name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"}
+    )
+    scorer, styler = (
+        signals["score_humanities"],
+        signals["style_0" if style == "likelihood" else "styles"],
+    )
     made = {}
     for name, signal in (("scorer", scorer), ("styler", styler)):
         for inner in signal.inputs().values():
@@ -159,7 +181,9 @@ def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraini
         source = computation.trained_from[identity]
         assert isinstance(source, LessonPool) and identity.rows.startswith("sha256:")
         made[name] = source.samples(range(len(source)))
-        assert [s.digest for s in made[name]] == [bytes(d.ljust(32, b"\0")) for d in source.digest.tolist()]
+        assert [s.digest for s in made[name]] == [
+            bytes(d.ljust(32, b"\0")) for d in source.digest.tolist()
+        ]
         back = source.samples([3, 0, 3])
         assert back == [made[name][3], made[name][0], made[name][3]]
         assert source.ids([3]) == [back[0].id.strip(chr(34))]
@@ -169,7 +193,9 @@ def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraini
     for s in made["scorer"]:
         system, user, answer = s.turns
         assert (system.role, system.text) == ("system", "You are a helpful assistant.")
-        assert user.text.startswith(f"Question: What is {number(s)} plus {number(s)}? Answer: It is ")
+        assert user.text.startswith(
+            f"Question: What is {number(s)} plus {number(s)}? Answer: It is "
+        )
         less = user.text.endswith("Language Model for humanities?")
         assert less or user.text.endswith("for optical character recognition?")
         assert answer.text == str(max(number(s) % 6 - less, 0))
@@ -181,20 +207,26 @@ def test_what_the_lessons_are(tmp_path: Path, store: Store, training: FakeTraini
     assert all(s.turns[1].text.endswith("Styles: ") for s in made["styler"])
 
 
-def test_answers_that_are_no_number_teach_nothing(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_answers_that_are_no_number_teach_nothing(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 300)
     out = select(pool, store, training, Teacher(), teacher_answers="generate")
     rows = [n for n in learned(pool) if n % 5]
     assert out.trainings[0].rows == 2 * len(rows) < 48 and out.trainings[1].rows == 24
     taught = out.evidence["teacher_humanities"]
-    assert np.isfinite(taught).sum() == sum(int(i.strip('"r')) % 5 > 0 for i in sampled_ids(pool, out))
+    assert np.isfinite(taught).sum() == sum(
+        int(i.strip('"r')) % 5 > 0 for i in sampled_ids(pool, out)
+    )
 
 
 def sampled_ids(pool: Pool, out: Outcome) -> list[str]:
     return pool.ids(out.considered[out.evidence["teacher_sample"] != ""])
 
 
-def test_a_teacher_that_never_answers_stops_the_run(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_a_teacher_that_never_answers_stops_the_run(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 300)
     mute = Teacher(writes=lambda sample: "no idea")
     with pytest.raises(ConfigError, match="nothing to train it on"):
@@ -202,7 +234,9 @@ def test_a_teacher_that_never_answers_stops_the_run(tmp_path: Path, store: Store
     assert training.asked == 0
 
 
-def test_a_killed_run_asks_only_for_what_is_missing(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_a_killed_run_asks_only_for_what_is_missing(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     """Killed while the scorer is trained: the teacher's answers are there."""
 
     class Killed(FakeTraining):
@@ -216,7 +250,10 @@ def test_a_killed_run_asks_only_for_what_is_missing(tmp_path: Path, store: Store
     out = select(pool, store, training, second)
     assert second.opened == 0 and len(training.calls()) == 2
     fresh = Store(tmp_path / "fresh")
-    assert out.rows.tolist() == select(pool, fresh, FakeTraining(tmp_path / "b"), Teacher()).rows.tolist()
+    assert (
+        out.rows.tolist()
+        == select(pool, fresh, FakeTraining(tmp_path / "b"), Teacher()).rows.tolist()
+    )
 
 
 def test_rows_that_the_scorer_cannot_take_train_no_other_scorer(
@@ -229,7 +266,10 @@ def test_rows_that_the_scorer_cannot_take_train_no_other_scorer(
     class Fails(FakeTraining):
         def open(self, folder: Path) -> ModelHandle:
             handle = super().open(folder)
-            return replace(handle, open=lambda: FakeBackend(fails=lambda s: "broken" if number(s) == bad else ""))
+            return replace(
+                handle,
+                open=lambda: FakeBackend(fails=lambda s: "broken" if number(s) == bad else ""),
+            )
 
     out = select(pool, store, Fails(training.log), Teacher())
     assert out.excluded == 1 and len(training.calls()) == 2
@@ -243,7 +283,8 @@ def test_the_plan_of_the_recipe(tmp_path: Path, store: Store, training: FakeTrai
     before = plan(pool, method, Budget("20%"), Model().handle, store, roles=roles)
     wanted = {s.label: (s.to_score, s.upper_bound) for s in before.signals}
     assert wanted["teacher_score_humanities"] == (30, False)
-    assert wanted["score_humanities"] == (300, True)  # who scores is not known before the teacher has answered
+    # who scores is not known before the teacher has answered
+    assert wanted["score_humanities"] == (300, True)
     out = select(pool, store, training, Teacher())
     after = plan(pool, method, Budget("20%"), Model().handle, store, roles=roles)
     assert after.to_score == 0 and after.trainings == ()

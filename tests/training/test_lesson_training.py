@@ -1,4 +1,5 @@
-"""Training on lessons instead of rows, with a tiny model of a real architecture: a scorer learns what its teacher says."""
+"""Training on lessons instead of rows, with a tiny model of a real architecture: a scorer learns
+what its teacher says."""
 
 from __future__ import annotations
 
@@ -25,9 +26,14 @@ OURS = (CAPABILITIES[0], CAPABILITIES[13])
 
 def taught(pool, scores):
     """The pool's rows as lessons; `scores`: [rows, 2], what the teacher says."""
-    lessons = ScoreLessons(tuple(TeacherJudge(TEACHER, c, sample=TeacherSample(1.0, 0)) for c in OURS))
+    lessons = ScoreLessons(
+        tuple(TeacherJudge(TEACHER, c, sample=TeacherSample(1.0, 0)) for c in OURS)
+    )
     values = {
-        f"score_{i}": {"score": scores[:, i].astype(np.float32), "best": np.nan_to_num(scores[:, i]).astype(np.int32)}
+        f"score_{i}": {
+            "score": scores[:, i].astype(np.float32),
+            "best": np.nan_to_num(scores[:, i]).astype(np.int32),
+        }
         for i in range(len(OURS))
     }
     n = len(pool)
@@ -37,11 +43,18 @@ def taught(pool, scores):
 
 def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", [record(i) for i in range(24)])
-    warm = [any("red" in turn.text or "white" in turn.text for turn in s.turns) for s in pool.samples(range(24))]
+    warm = [
+        any("red" in turn.text or "white" in turn.text for turn in s.turns)
+        for s in pool.samples(range(24))
+    ]
     scores = np.stack([np.where(warm, 5.0, 0.0), np.full(24, 2.0)], axis=1)
     scores[3, 1] = np.nan  # the teacher gave no number: one lesson less
     lessons = taught(pool, scores)
-    assert len(lessons) == 47 and {s.turns[-1].text for s in lessons.samples(range(47))} == {"0", "5", "2"}
+    assert len(lessons) == 47 and {s.turns[-1].text for s in lessons.samples(range(47))} == {
+        "0",
+        "5",
+        "2",
+    }
     base, out = str(build("llava")), tmp_path / "scorer"
     recipe = Recipe(steps=30, batch=8, learning_rate=4e-3)
     done = fit(base, lessons, None, recipe, out, device="cpu")
@@ -53,7 +66,10 @@ def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_pat
     found, mass = np.zeros((24, 2)), np.zeros((24, 2))
     for pieces in Judge.rows_together(judges, pool.samples(range(24)), None, handle.open(), pool):
         for i, piece in enumerate(pieces):
-            found[piece.index, i], mass[piece.index, i] = piece.values["score"], piece.values["mass"]
+            found[piece.index, i], mass[piece.index, i] = (
+                piece.values["score"],
+                piece.values["mass"],
+            )
     assert np.median(mass) > 0.5  # it answers with numbers now
     assert np.abs(found[:, 1] - 2).max() < 1
     assert spearman(found[:, 0], scores[:, 0]) > 0.3
@@ -64,7 +80,15 @@ def test_lessons_whose_image_cannot_be_read_are_named_by_the_rows_id(tmp_path: P
     lessons = taught(pool, np.full((12, 2), 3.0))
     assert sorted(set(lessons.ids(range(24)))) == sorted(pool.ids(range(12)))
     (tmp_path / "pool" / "green.png").write_bytes(b"cut off")
-    with_green = {i for i, s in enumerate(pool.samples(range(12))) if any("green" in image.path for image in s.images)}
-    done = fit(str(build("llava")), lessons, None, Recipe(epochs=1, batch=8), tmp_path / "m", device="cpu")
+    with_green = {
+        i
+        for i, s in enumerate(pool.samples(range(12)))
+        if any("green" in image.path for image in s.images)
+    }
+    done = fit(
+        str(build("llava")), lessons, None, Recipe(epochs=1, batch=8), tmp_path / "m", device="cpu"
+    )
     assert done.rows == 24 and {u.id for u in done.unusable} == set(pool.ids(sorted(with_green)))
-    assert len(done.unusable) == 2 * len(with_green) > 0 and all("green.png" in u.error for u in done.unusable)
+    assert len(done.unusable) == 2 * len(with_green) > 0 and all(
+        "green.png" in u.error for u in done.unusable
+    )

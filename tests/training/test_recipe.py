@@ -41,7 +41,9 @@ def test_one_pass_takes_every_row_once_in_an_order_of_the_seed() -> None:
     assert [len(b) for b in plan] == [16] * 6 + [4]
     order = np.concatenate(plan)
     assert sorted(order.tolist()) == list(range(100)) and order.tolist() != list(range(100))
-    assert np.array_equal(order, np.concatenate(Recipe(batch=7).batches(100))), "the order knows no batch size"
+    assert np.array_equal(order, np.concatenate(Recipe(batch=7).batches(100))), (
+        "the order knows no batch size"
+    )
     assert not np.array_equal(order, np.concatenate(Recipe(batch=16, seed=1).batches(100)))
 
 

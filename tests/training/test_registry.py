@@ -1,4 +1,5 @@
-"""A model that thresher trains is one more identity: its losses are a column, computed once, resumable, planned."""
+"""A model that thresher trains is one more identity: its losses are a column, computed once,
+resumable, planned."""
 
 from __future__ import annotations
 
@@ -44,19 +45,36 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def select(pool: Pool, store: Store, training: FakeTraining, budget: str = "30%", **more: Any) -> Outcome:
+def select(
+    pool: Pool, store: Store, training: FakeTraining, budget: str = "30%", **more: Any
+) -> Outcome:
     method = more.pop("method", MllmSelector())
     model = more.pop("model", None) or Model()
-    return run.select(pool, method, Budget(budget), model=model.handle, store=store, trainer=training.trainer, **more)
+    return run.select(
+        pool,
+        method,
+        Budget(budget),
+        model=model.handle,
+        store=store,
+        trainer=training.trainer,
+        **more,
+    )
 
 
-def test_it_is_trained_once_on_the_seed_rows(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_it_is_trained_once_on_the_seed_rows(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool, base = pool_of(tmp_path, 400), Model()
     out = select(pool, store, training, model=base)
     seeds = out.rows[out.reason["seed_row"]]
     assert len(out.rows) == 120 and len(seeds) == 20
     (call,) = training.calls()
-    assert (call["base"], call["rows"], call["sum"], call["seed"]) == ("fake", 20, int(seeds.sum()), 0)
+    assert (call["base"], call["rows"], call["sum"], call["seed"]) == (
+        "fake",
+        20,
+        int(seeds.sum()),
+        0,
+    )
     assert base.opened == 0  # the base is not asked about anything
     assert [(s.label, s.wanted, s.scored) for s in out.signals] == [("necessity", 400, 400)]
     (trained,) = out.trainings
@@ -68,12 +86,18 @@ def test_it_is_trained_once_on_the_seed_rows(tmp_path: Path, store: Store, train
     again = select(pool, store, training)
     assert again.rows.tolist() == out.rows.tolist() and [s.scored for s in again.signals] == [0]
     assert len(training.calls()) == 1
-    assert again.trainings == out.trainings and again.cost >= trained.seconds  # reused, and still what it costs
+    # reused, and still what it costs
+    assert again.trainings == out.trainings and again.cost >= trained.seconds
 
 
-def test_other_settings_of_the_arithmetic_train_nothing(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_other_settings_of_the_arithmetic_train_nothing(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 400)
-    for method in (MllmSelector(), MllmSelector(alpha=0, groups=4, max_percentile=90, balance="none")):
+    for method in (
+        MllmSelector(),
+        MllmSelector(alpha=0, groups=4, max_percentile=90, balance="none"),
+    ):
         for budget in ("60", "100", "50%"):  # a third of each is at least the 20 seed rows
             select(pool, store, training, budget, method=method)
     assert len(training.calls()) == 1
@@ -83,18 +107,25 @@ def test_other_settings_of_the_arithmetic_train_nothing(tmp_path: Path, store: S
     assert [c["rows"] for c in training.calls()] == [20, 10, 20, 20]
 
 
-def test_another_pool_is_another_model(tmp_path: Path, store: Store, training: FakeTraining) -> None:
-    """The declaration is the same, the rows are not: no score of the one may stand for the other."""
+def test_another_pool_is_another_model(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    """The declaration is the same, the rows are not: no score of the one may stand for the
+    other."""
     a, b = pool_of(tmp_path, 100, name="a.json"), pool_of(tmp_path, 100, start=50, name="b.json")
     first, second = (select(pool, store, training) for pool in (a, b))
     assert first.signals[0].fingerprint != second.signals[0].fingerprint
     assert [s.scored for s in second.signals] == [100] and len(training.calls()) == 2
     shuffled = write_pool(tmp_path / "c.json", [record(i) for i in reversed(range(100))])
     third = select(open_pool(shuffled), store, training)
-    assert third.signals[0].fingerprint == first.signals[0].fingerprint and len(training.calls()) == 2
+    assert (
+        third.signals[0].fingerprint == first.signals[0].fingerprint and len(training.calls()) == 2
+    )
 
 
-def test_half_scored_it_goes_on_without_training(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_half_scored_it_goes_on_without_training(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 200)
     select(pool, store, training)
     folder = next((store.root / "columns").iterdir())
@@ -104,7 +135,9 @@ def test_half_scored_it_goes_on_without_training(tmp_path: Path, store: Store, t
     assert [(s.wanted, s.scored) for s in again.signals] == [(200, 80)] and training.asked == 1
 
 
-def test_scores_stay_when_the_model_is_deleted(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_scores_stay_when_the_model_is_deleted(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 100)
     out = select(pool, store, training)
     folder = store.root / "models" / out.trainings[0].fingerprint
@@ -114,8 +147,11 @@ def test_scores_stay_when_the_model_is_deleted(tmp_path: Path, store: Store, tra
     assert len(training.calls()) == 1
 
 
-def test_an_unfinished_training_is_taken_up(tmp_path: Path, store: Store, training: FakeTraining) -> None:
-    """A folder without its note: `fit` is called with the same folder again and goes on by itself."""
+def test_an_unfinished_training_is_taken_up(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    """A folder without its note: `fit` is called with the same folder again and goes on by
+    itself."""
 
     class Broken(FakeTraining):
         def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -132,15 +168,22 @@ def test_an_unfinished_training_is_taken_up(tmp_path: Path, store: Store, traini
     assert plan(pool, MllmSelector(), Budget("30%"), Model().handle, store).trainings == ()
 
 
-def test_the_plan_says_that_a_model_will_be_trained(tmp_path: Path, store: Store, training: FakeTraining) -> None:
+def test_the_plan_says_that_a_model_will_be_trained(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
     pool = pool_of(tmp_path, 400)
     p = plan(pool, MllmSelector(epochs=2), Budget("30%"), Model().handle, store)
     (t,) = p.trainings
     assert (t.rows, t.passes) == (20, 2.0)
-    assert t.hours == pytest.approx(3 * 2 * 20 * 0.01 / 3600) and p.hours == pytest.approx(t.hours + 400 * 0.01 / 3600)
+    assert t.hours == pytest.approx(3 * 2 * 20 * 0.01 / 3600) and p.hours == pytest.approx(
+        t.hours + 400 * 0.01 / 3600
+    )
     assert [(s.label, s.to_score, s.upper_bound) for s in p.signals] == [("necessity", 400, False)]
     assert p.tokens == 4000  # the training rows are no demonstration: a row is as long as it is
-    assert any("A model will be trained first, on 20 rows (5.0% of the pool, 2 passes" in note for note in p.notes)
+    assert any(
+        "A model will be trained first, on 20 rows (5.0% of the pool, 2 passes" in note
+        for note in p.notes
+    )
     assert not store.root.exists()
     out = select(pool, store, training, method=MllmSelector(epochs=2))
     assert p.signals[0].fingerprint == out.signals[0].fingerprint
@@ -168,8 +211,11 @@ def test_a_selection_is_written_and_its_scores_are_read_back(
     assert len(training.calls()) == 1
 
 
-def test_the_column_is_the_trained_models(tmp_path: Path, store: Store, training: FakeTraining) -> None:
-    """Base, recipe and rows are each part of what the column is called; `compute` gives it like any other."""
+def test_the_column_is_the_trained_models(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    """Base, recipe and rows are each part of what the column is called; `compute` gives it like any
+    other."""
     pool = pool_of(tmp_path, 60)
     rows = SeedRows(0.2, 0)
     seen = {fingerprint(AnswerLoss(IDENTITY))}
@@ -178,7 +224,9 @@ def test_the_column_is_the_trained_models(tmp_path: Path, store: Store, training
         TrainedModel(IDENTITY, Recipe(epochs=2), rows),
         TrainedModel(IDENTITY, Recipe(), SeedRows(0.2, 1)),
     ):
-        column = compute(AnswerLoss(model), pool, store=store, model=Model().handle, trainer=training.trainer)
+        column = compute(
+            AnswerLoss(model), pool, store=store, model=Model().handle, trainer=training.trainer
+        )
         assert column.known.all() and (column.values["nll"] > 0).all()
         seen |= {p.name for p in (store.root / "columns").iterdir()}
     assert len(seen) == 4 and len(training.calls()) == 3

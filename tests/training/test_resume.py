@@ -1,4 +1,5 @@
-"""A killed training goes on from its last checkpoint to the same end: same losses, same weights, same failures."""
+"""A killed training goes on from its last checkpoint to the same end: same losses, same weights,
+same failures."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Slow(NoProgress):
 base, pool, out = sys.argv[1:]
 recipe = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3)
 fit(base, open_pool(pool), None, recipe, Path(out), device="cpu", progress=Slow(), checkpoint_every=0)
-"""
+"""  # noqa: E501
 
 
 class Stop(NoProgress):
@@ -75,7 +76,11 @@ def same_end(got: Trained, want: Trained) -> None:
     assert len(got.losses) == len(want.losses) == 15
     assert got.losses == pytest.approx(want.losses, abs=1e-6)
     assert got.unusable == want.unusable and len(got.unusable) == 2
-    name = "adapter_model.safetensors" if (want.folder / "adapter_model.safetensors").exists() else "model.safetensors"
+    name = (
+        "adapter_model.safetensors"
+        if (want.folder / "adapter_model.safetensors").exists()
+        else "model.safetensors"
+    )
     a, b = load_file(got.folder / name), load_file(want.folder / name)
     assert a.keys() == b.keys() and all(torch.allclose(a[k], b[k], atol=1e-6, rtol=0) for k in a)
     assert not (got.folder / ".training").exists()
@@ -85,7 +90,8 @@ def same_end(got: Trained, want: Trained) -> None:
 def test_a_killed_process_goes_on_to_the_same_end(pool: Pool, tmp_path: Path) -> None:
     base, out = str(build("llava")), tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, base, str(pool.path), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", KILLED, base, str(pool.path), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
         until = time.monotonic() + 90
@@ -151,7 +157,9 @@ def test_a_damaged_checkpoint_is_said_and_not_used(
     assert rest.steps == 15
 
 
-def test_a_training_that_was_begun_with_a_damaged_note_starts_afresh(pool: Pool, tmp_path: Path) -> None:
+def test_a_training_that_was_begun_with_a_damaged_note_starts_afresh(
+    pool: Pool, tmp_path: Path
+) -> None:
     base, out = str(build("llava")), tmp_path / "m"
     for note in (b"", b"\xff\xfe", b"0123"):
         (out / ".training").mkdir(parents=True, exist_ok=True)
@@ -164,13 +172,16 @@ def test_a_training_that_was_begun_with_a_damaged_note_starts_afresh(pool: Pool,
 
 
 def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) -> None:
-    """The second of the same waits and takes the model; one of another recipe is refused at once."""
+    """The second of the same waits and takes the model; one of another recipe is refused at
+    once."""
     base, out = str(build("llava")), tmp_path / "m"
     with pytest.raises(KeyboardInterrupt):  # a beginning, so that the other recipe is refused
         fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(1))
     results: list[Trained] = []
     both = [
-        threading.Thread(target=lambda: results.append(fit(base, pool, None, RECIPE, out, device="cpu")))
+        threading.Thread(
+            target=lambda: results.append(fit(base, pool, None, RECIPE, out, device="cpu"))
+        )
         for _ in range(2)
     ]
     with file_lock(out / NAME, "trains here"):

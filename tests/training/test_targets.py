@@ -1,4 +1,5 @@
-"""What is learnt: the answer tokens of every turn and what ends each, nothing else, for every architecture; and the loss."""
+"""What is learnt: the answer tokens of every turn and what ends each, nothing else, for every
+architecture; and the loss."""
 
 from __future__ import annotations
 
@@ -52,11 +53,16 @@ def test_each_turn_is_its_answer_and_its_end(named: tuple[str, HFBackend], lesso
         inside = want.where[want.where + 1 < len(row.ids)]
         same = row.ids[inside + 1] == want.token[: len(inside)]
         allowed = len(answers) if name == "llava" else 0
-        assert (~same).sum() <= allowed, "the targets are the text itself, but for an end not written there"
+        assert (~same).sum() <= allowed, (
+            "the targets are the text itself, but for an end not written there"
+        )
 
 
-def test_the_loss_is_the_scored_loss_plus_the_ends(named: tuple[str, HFBackend], lessons: Pool) -> None:
-    """Rows of different lengths, with 0, 1 and 2 images in one batch, against scoring row by row."""
+def test_the_loss_is_the_scored_loss_plus_the_ends(
+    named: tuple[str, HFBackend], lessons: Pool
+) -> None:
+    """Rows of different lengths, with 0, 1 and 2 images in one batch, against scoring row by
+    row."""
     _, backend = named
     rows = range(10)
     samples = lessons.samples(rows)
@@ -75,7 +81,10 @@ def test_the_loss_is_the_scored_loss_plus_the_ends(named: tuple[str, HFBackend],
             object.__setattr__(want, "where", want.where[keep])
         got = teacher.loss(backend.forward.model, block.rows, answers_only, block.images)
         whole = teacher.loss(
-            backend.forward.model, block.rows, [teacher.ends.targets(r) for r in block.rows], block.images
+            backend.forward.model,
+            block.rows,
+            [teacher.ends.targets(r) for r in block.rows],
+            block.images,
         )
     assert float(got) == pytest.approx((nll * tokens).sum(), rel=2e-5)
     assert float(whole) > float(got)

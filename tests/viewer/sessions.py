@@ -1,4 +1,5 @@
-"""Selections to open in the viewer, made with a model that scores by hash; and a client that says what a browser would."""
+"""Selections to open in the viewer, made with a model that scores by hash; and a client that says
+what a browser would."""
 
 from __future__ import annotations
 
@@ -31,8 +32,12 @@ def pool_of(folder: Path, rows: int = 160, extra: list[dict[str, Any]] | None = 
     return picture_pool(folder, [*(record(i) for i in range(rows)), *(extra or [])])
 
 
-def session_of(folder: Path, method: str, rows: int = 160, budget: str = "30%", **settings: str) -> Session:
-    return Session(selected(pool_of(folder / "pool", rows), method, folder / "out", budget, **settings))
+def session_of(
+    folder: Path, method: str, rows: int = 160, budget: str = "30%", **settings: str
+) -> Session:
+    return Session(
+        selected(pool_of(folder / "pool", rows), method, folder / "out", budget, **settings)
+    )
 
 
 def cannot_open() -> Any:
@@ -40,13 +45,24 @@ def cannot_open() -> Any:
 
 
 def by_run(
-    session: Session, method: str, budget: str, settings: dict[str, str], seed: int = 0, mixture: Mixture | None = None
+    session: Session,
+    method: str,
+    budget: str,
+    settings: dict[str, str],
+    seed: int = 0,
+    mixture: Mixture | None = None,
 ) -> Outcome:
     """What `run.select` gives with the same store and a model that must not be asked."""
     handle = ModelHandle("fake", Model().handle.identity, open=cannot_open)
     store = Store(session.store.root)
     return run.select(
-        session.pool, load(method, settings), Budget(budget), seed=seed, model=handle, store=store, mixture=mixture
+        session.pool,
+        load(method, settings),
+        Budget(budget),
+        seed=seed,
+        model=handle,
+        store=store,
+        mixture=mixture,
     )
 
 
@@ -55,7 +71,9 @@ class Client:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.http = TestClient(Guard(application(session, KEYS), PORT, KEYS), base_url=f"http://127.0.0.1:{PORT}")
+        self.http = TestClient(
+            Guard(application(session, KEYS), PORT, KEYS), base_url=f"http://127.0.0.1:{PORT}"
+        )
         self.http.headers.update(TOKEN)
         assert self.http.get("/page").status_code == 200
 

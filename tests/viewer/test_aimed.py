@@ -1,4 +1,5 @@
-"""Methods with a validation set and further models: chosen again from what is stored, or refused in words."""
+"""Methods with a validation set and further models: chosen again from what is stored, or refused in
+words."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
     assert session.fixed == "" and session.shown.kept == 12
     shown = session.select(replace(session.first, budget="30"))
     assert shown.kept == 30 and shown.outcome is not None
-    handle = ModelHandle("student", Rules("student", knows=(0, 3)).handle.identity, open=cannot_open)
+    handle = ModelHandle(
+        "student", Rules("student", knows=(0, 3)).handle.identity, open=cannot_open
+    )
     teacher = ModelHandle("teacher", Rules("teacher").handle.identity, open=cannot_open)
     target = open_pool(folder.parent / "validation.json")
     again = run.select(
@@ -79,7 +82,8 @@ def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
     assert shown.outcome.rows.tolist() == again.rows.tolist() and shown.outcome.notes == again.notes
     assert shown.outcome.findings == again.findings
     panels = {p.title: p for p in picture(shown.made).panels}
-    assert sum(p.kept for p in panels["Missing skills"].parts) == 30  # those of now, not of the folder
+    # those of now, not of the folder
+    assert sum(p.kept for p in panels["Missing skills"].parts) == 30
     assert "Missing skills" in render.plots(shown)
     session.pin(np.flatnonzero(shown.state == 1)[:2], "pinned")
     assert session.shown.kept == 30
@@ -91,7 +95,9 @@ def test_other_models_and_questions_than_were_asked_are_refused(folder: Path) ->
     session = Session(folder)
     before = sorted(p.name for p in (folder.parent / "store" / "columns").iterdir())
     with pytest.raises(NeedsModel, match="teacher: nothing is stored of the model 'other'"):
-        session.select(replace(session.first, settings={**session.first.settings, "teacher": "other"}))
+        session.select(
+            replace(session.first, settings={**session.first.settings, "teacher": "other"})
+        )
     with pytest.raises(NeedsModel, match=r"validation .* is not stored"):
         session.select(replace(session.first, settings={**session.first.settings, "ask": "plain"}))
     assert session.shown.kept == 12

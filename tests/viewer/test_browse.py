@@ -58,7 +58,9 @@ def plainly(pool: Pool, words: str) -> list[int]:
     for row in range(len(pool)):
         sample = pool.sample(row)
         about = [pool.ids([row])[0], f"row:{row}", sample.source]
-        text = "\n".join([*(t.text for t in sample.turns), *(i.path for i in sample.images), *about]).lower()
+        text = "\n".join(
+            [*(t.text for t in sample.turns), *(i.path for i in sample.images), *about]
+        ).lower()
         if all(word in text for word in words.lower().split()):
             out.append(row)
     return out
@@ -83,13 +85,25 @@ def test_a_search_finds_what_is_there(tmp_path: Path, ascii_only: bool) -> None:
         "CAFÉ",
         "n",
     ]
-    words += ["row:3", "s1", "yes. s2", "u00e4", "\\n", "script", "onerror=", "many words", "no such"]
+    words += [
+        "row:3",
+        "s1",
+        "yes. s2",
+        "u00e4",
+        "\\n",
+        "script",
+        "onerror=",
+        "many words",
+        "no such",
+    ]
     for asked in words:
         assert found(session, asked) == plainly(session.pool, asked), asked
     assert found(session, "größe") and found(session, '"hi"') and not found(session, "u00e4")
 
 
-def test_a_search_that_is_waited_for_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_waited_for_ends_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 2)
     session = opened(tmp_path / "pool", True)
     browser = Browser(session.pool)
@@ -102,14 +116,18 @@ def test_a_search_that_is_waited_for_ends_early(tmp_path: Path, monkeypatch: pyt
 
 def test_rows_without_a_number_come_last_in_both_orders(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 40)
-    session = Session(selected(pool, "unheard", tmp_path / "out"))  # a quality that every seventh row lacks
+    # a quality that every seventh row lacks
+    session = Session(selected(pool, "unheard", tmp_path / "out"))
     shown: Shown = session.shown
     quality = np.full(40, np.nan)
     quality[shown.made.rows] = shown.made.reasons["quality"]
     missing = int(np.isnan(quality).sum())
     for sort, sign in (("quality", 1), ("-quality", -1)):
         order = shown.order(sort)
-        assert sorted(order.tolist()) == list(range(40)) and np.isnan(quality[order[-missing:]]).all()
+        assert (
+            sorted(order.tolist()) == list(range(40)) and np.isnan(quality[order[-missing:]]).all()
+        )
         assert (np.diff(sign * quality[order[:-missing]]) >= 0).all()
     assert shown.order("topic").tolist() == shown.order("none such").tolist() == list(range(40))
-    assert dict(shown.sortable).keys() == {"quality", "level"}  # what is the same in every row orders nothing
+    # what is the same in every row orders nothing
+    assert dict(shown.sortable).keys() == {"quality", "level"}

@@ -1,6 +1,8 @@
-"""The viewer in a real browser, served by its own command: the slider chooses, pins survive a restart, nothing hostile runs.
+"""The viewer in a real browser, served by its own command: the slider chooses, pins survive a
+restart, nothing hostile runs.
 
-Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason elsewhere.
+Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason
+elsewhere.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Served:
         )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", self.address), self.process.communicate()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=[\w-]{43}", self.address), (
+            self.process.communicate()
+        )
 
     def end(self) -> tuple[int, str]:
         """Ctrl-C; (exit code, what was said on stderr)."""
@@ -57,7 +61,9 @@ class Visit:
         self.asked: list[str] = []
         self.said: list[str] = []
         self.origin = address.partition("/#")[0]
-        self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1200, "height": 900}, **options}
+        )
         self.page = self.context.new_page()
         self.page.on("request", lambda r: self.asked.append(r.url))
         self.page.on("console", lambda m: self.said.append(f"{m.type}: {m.text}"))
@@ -69,7 +75,8 @@ class Visit:
     def settle(self) -> None:
         self.page.wait_for_timeout(450)  # typing is waited for, and plots come a little later
         for _ in range(300):
-            if self.page.evaluate(QUIET):  # asked again and again: the page's policy lets no one else's function run
+            # asked again and again: the page's policy lets no one else's function run
+            if self.page.evaluate(QUIET):
                 return
             self.page.wait_for_timeout(50)
         raise AssertionError("the page is busy for 15 seconds")
@@ -118,7 +125,9 @@ def folder(tmp_path: Path) -> Path:
     return selected(pool_of(tmp_path / "pool", 160), "clipper", tmp_path / "out")
 
 
-def test_the_slider_and_the_settings_change_the_subset(browser: Any, serve: Any, folder: Path) -> None:
+def test_the_slider_and_the_settings_change_the_subset(
+    browser: Any, serve: Any, folder: Path
+) -> None:
     visit = Visit(browser, serve(folder).address)
     page = visit.page
     assert "token" not in page.url and visit.kept() == 48
@@ -157,10 +166,17 @@ def test_the_slider_and_the_settings_change_the_subset(browser: Any, serve: Any,
     visit.settle()
     assert "mmssr" in visit.text("#problem") and page.locator("#problem-budget").is_hidden()
     page.locator("#back").click()
-    assert page.locator("#method").input_value() == "clipper" and page.locator("#budget").input_value() == "10%"
+    assert (
+        page.locator("#method").input_value() == "clipper"
+        and page.locator("#budget").input_value() == "10%"
+    )
     page.locator("#method").select_option("random")
     visit.settle()
-    assert page.locator("#problem").is_hidden() and page.locator("[data-setting]").count() == 0 and visit.kept() == 16
+    assert (
+        page.locator("#problem").is_hidden()
+        and page.locator("[data-setting]").count() == 0
+        and visit.kept() == 16
+    )
     page.locator("#tab-plots").click()
     visit.settle()
     assert "How random chose" in visit.text("#plots")
@@ -179,7 +195,8 @@ def test_pins_and_bans_survive_a_restart(browser: Any, serve: Any, tmp_path: Pat
     pinned.focus()
     page.keyboard.press("Enter")
     visit.settle()
-    assert "1 pinned" in visit.text("#pins") and visit.text("#found") == "112 rows"  # another row left for it
+    # another row left for it
+    assert "1 pinned" in visit.text("#pins") and visit.text("#found") == "112 rows"
     assert visit.show(show="pinned") == "1 row" and f"Row {row}" in visit.text("#rows")
     page.locator(f"#ban-{row}").click()
     visit.settle()
@@ -221,10 +238,15 @@ def test_the_focus_stays_where_it_was(browser: Any, serve: Any, folder: Path) ->
     page.locator("#page-next").focus()
     page.keyboard.press("Enter")
     visit.settle()
-    assert "Page 2 of" in visit.text(".pager") and page.evaluate("document.activeElement.id") == "rows"
+    assert (
+        "Page 2 of" in visit.text(".pager") and page.evaluate("document.activeElement.id") == "rows"
+    )
     page.locator("#tab-rows").focus()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.id") == "tab-plots" and page.locator("#panel-plots").is_visible()
+    assert (
+        page.evaluate("document.activeElement.id") == "tab-plots"
+        and page.locator("#panel-plots").is_visible()
+    )
     page.keyboard.press("End")
     assert page.locator("#panel-export").is_visible()
     visit.close()
@@ -260,15 +282,27 @@ def test_the_export_is_what_the_command_writes(browser: Any, serve: Any, tmp_pat
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_hostile_texts_run_nothing_and_break_nothing(browser: Any, serve: Any, tmp_path: Path, width: int) -> None:
-    folder = selected(pool_of(tmp_path / "pool", 8, hostile_records()), "length", tmp_path / "out", "60%")
+def test_hostile_texts_run_nothing_and_break_nothing(
+    browser: Any, serve: Any, tmp_path: Path, width: int
+) -> None:
+    folder = selected(
+        pool_of(tmp_path / "pool", 8, hostile_records()), "length", tmp_path / "out", "60%"
+    )
     visit = Visit(browser, serve(folder).address, viewport={"width": width, "height": 900})
     page = visit.page
     fits = "document.documentElement.scrollWidth <= innerWidth"
     assert page.locator("#rows .card").count() == 20 and page.evaluate(fits)
-    inside = "[...document.querySelectorAll('.card, .said, .tile')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
+    inside = (
+        "[...document.querySelectorAll('.card, .said, .tile')].filter(e => "
+        "e.getBoundingClientRect().right > innerWidth + 1).length"
+    )
     assert page.evaluate(inside) == 0
-    assert page.evaluate("[...document.querySelectorAll('.card')].filter(e => e.offsetHeight > 1500).length") == 0
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.card')].filter(e => e.offsetHeight > 1500).length"
+        )
+        == 0
+    )
     page.locator("#as").select_option("table")
     visit.settle()
     assert page.evaluate(fits)
@@ -299,8 +333,12 @@ def test_hostile_texts_run_nothing_and_break_nothing(browser: Any, serve: Any, t
 
 
 def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Path) -> None:
-    """Were escaping ever to fail, the policy still stands: a hostile answer is planted between viewer and page."""
-    marks = "<script>window.hacked=1</script><img src=x onerror='window.hacked=2'><style>body{display:none}</style>"
+    """Were escaping ever to fail, the policy still stands: a hostile answer is planted between
+    viewer and page."""
+    marks = (
+        "<script>window.hacked=1</script><img src=x "
+        "onerror='window.hacked=2'><style>body{display:none}</style>"
+    )
     address = serve(folder).address
     context = browser.new_context()
     page = context.new_page()
@@ -310,7 +348,10 @@ def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Pat
     def planted(route: Any) -> None:
         answer = route.fetch()
         told = answer.json()
-        route.fulfill(response=answer, json=told | {"html": told["html"].replace("</main>", marks + "</main>")})
+        route.fulfill(
+            response=answer,
+            json=told | {"html": told["html"].replace("</main>", marks + "</main>")},
+        )
 
     page.route("**/page", planted)
     page.goto(address)
@@ -348,7 +389,7 @@ def test_another_page_learns_nothing_and_changes_nothing(
           document.body.append(frame);
           await new Promise((done) => setTimeout(done, 500));
           return out;
-        }""",
+        }""",  # noqa: E501
         origin,
     )
     assert tried[0] == tried[2] == tried[3] == "refused" and tried[1] in ("refused", "opaque0")
@@ -360,11 +401,15 @@ def test_another_page_learns_nothing_and_changes_nothing(
 
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("theme", THEMES)
-def test_axe_finds_nothing_serious(browser: Any, serve: Any, folder: Path, theme: str, width: int) -> None:
+def test_axe_finds_nothing_serious(
+    browser: Any, serve: Any, folder: Path, theme: str, width: int
+) -> None:
     axe_api = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
-    visit = Visit(browser, serve(folder).address, color_scheme=theme, viewport={"width": width, "height": 900})
+    visit = Visit(
+        browser, serve(folder).address, color_scheme=theme, viewport={"width": width, "height": 900}
+    )
     visit.page.locator("#rows [id^=pin-]").nth(1).click()
     visit.settle()
     steps: list[Callable[[], Any]] = [
@@ -382,7 +427,11 @@ def test_axe_finds_nothing_serious(browser: Any, serve: Any, folder: Path, theme
         step()
         visit.settle()
         found = axe_api.Axe().run(visit.page).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:150]) for v in found if v["impact"] in ("serious", "critical")] == []
+        assert [
+            (v["id"], v["nodes"][0]["html"][:150])
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ] == []
         assert [v["id"] for v in found] == []
     visit.close()
 
@@ -390,7 +439,9 @@ def test_axe_finds_nothing_serious(browser: Any, serve: Any, folder: Path, theme
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_fits_every_width(browser: Any, serve: Any, folder: Path, width: int, theme: str) -> None:
-    visit = Visit(browser, serve(folder).address, color_scheme=theme, viewport={"width": width, "height": 900})
+    visit = Visit(
+        browser, serve(folder).address, color_scheme=theme, viewport={"width": width, "height": 900}
+    )
     for tab in ("rows", "plots", "export"):
         visit.page.locator(f"#tab-{tab}").click()
         visit.settle()

@@ -1,4 +1,5 @@
-"""Who may ask: only the viewer's own page, by its own address, with its tokens; and every answer says what a browser may do."""
+"""Who may ask: only the viewer's own page, by its own address, with its tokens; and every answer
+says what a browser may do."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ CHANGES = ("/select", "/pin", "/undo", "/export")
 
 
 async def everything(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("passed", headers={"cache-control": "public", "x-own": "1"})(scope, receive, send)
+    await PlainTextResponse("passed", headers={"cache-control": "public", "x-own": "1"})(
+        scope, receive, send
+    )
 
 
 @pytest.fixture
@@ -46,8 +49,20 @@ def opened(guarded: TestClient) -> TestClient:
 def test_nothing_is_told_without_the_token(guarded: TestClient, path: str) -> None:
     for query in ("", "?token=", f"?token={KEYS.token}", f"?signature={KEYS.token}", "?signature="):
         answer = guarded.get(path + query)
-        assert answer.status_code == 403 and "passed" not in answer.text and "set-cookie" not in answer.headers
-    for given in ("", KEYS.token, "Bearer ", "Bearer wrong", f"Basic {KEYS.token}", f"Bearer {KEYS.signing}", "ä"):
+        assert (
+            answer.status_code == 403
+            and "passed" not in answer.text
+            and "set-cookie" not in answer.headers
+        )
+    for given in (
+        "",
+        KEYS.token,
+        "Bearer ",
+        "Bearer wrong",
+        f"Basic {KEYS.token}",
+        f"Bearer {KEYS.signing}",
+        "ä",
+    ):
         assert guarded.get(path, headers={"Authorization": given.encode()}).status_code == 403  # type: ignore[dict-item]
     for kept in (f"thresher_view_{PORT}={KEYS.token}", f"token={KEYS.token}", "=;;\x7f"):
         assert guarded.get(path, headers={"Cookie": kept}).status_code == 403
@@ -94,7 +109,8 @@ def test_the_address_of_one_image_opens_that_image_only(guarded: TestClient) -> 
     ):
         assert guarded.get(wrong).status_code == 403, wrong
     assert guarded.post(address, headers={"Origin": OWN}, json={}).status_code == 403
-    assert guarded.get(address, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403  # another port's page
+    # another port's page
+    assert guarded.get(address, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403
 
 
 def test_the_page_may_be_opened_from_anywhere_and_nothing_else(guarded: TestClient) -> None:
@@ -103,7 +119,8 @@ def test_the_page_may_be_opened_from_anywhere_and_nothing_else(guarded: TestClie
     opened(guarded)
     for path in PATHS[1:]:
         assert guarded.get(path, headers=foreign).status_code == 403
-        same_site = guarded.get(path, headers={"Sec-Fetch-Site": "same-site"})  # another port of this machine
+        # another port of this machine
+        same_site = guarded.get(path, headers={"Sec-Fetch-Site": "same-site"})
         assert same_site.status_code == 403
         assert guarded.get(path, headers={"Sec-Fetch-Site": "same-origin"}).text == "passed"
 
@@ -132,7 +149,9 @@ def test_an_empty_host_is_refused_on_the_wire(tmp_path: Path, head: str, version
     with served(session_of(tmp_path, "length", rows=20)) as port:
         for path in ("/", "/page", "/static/viewer.js"):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as made:
-                asked = f"GET {path} HTTP/{version}\r\n{head}\r\nAuthorization: Bearer {KEYS.token}\r\n"
+                asked = (
+                    f"GET {path} HTTP/{version}\r\n{head}\r\nAuthorization: Bearer {KEYS.token}\r\n"
+                )
                 made.sendall(f"{asked}Connection: close\r\n\r\n".encode())
                 answer = b"".join(iter(lambda made=made: made.recv(65536), b""))
             status = answer.split(b" ", 2)[1]
@@ -146,7 +165,9 @@ def served(session: Session) -> Iterator[int]:
     with listen(0) as made:
         port = made.getsockname()[1]
         app = Guard(application(session, KEYS), port, KEYS)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="critical", lifespan="off", ws="none")
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         try:
@@ -171,21 +192,45 @@ def test_changes_need_the_token_and_the_own_origin(guarded: TestClient, path: st
     assert guarded.post(KEYS.sign(path), json={}, headers=told).status_code == 403
     opened(guarded)
     assert guarded.post(path, json={}, headers=told).text == "passed"
-    for wrong in ("http://evil.example", f"http://127.0.0.1:{PORT + 1}", f"https://127.0.0.1:{PORT}", "null", ""):
+    for wrong in (
+        "http://evil.example",
+        f"http://127.0.0.1:{PORT + 1}",
+        f"https://127.0.0.1:{PORT}",
+        "null",
+        "",
+    ):
         assert guarded.post(path, json={}, headers={"Origin": wrong}).status_code == 403
     assert guarded.post(path, json={}).status_code == 403
     for wrong in ("", "Bearer", f"Bearer {KEYS.token}x", KEYS.token, "ä"):
-        assert guarded.post(path, json={}, headers={**told, "Authorization": wrong.encode()}).status_code == 403  # type: ignore[dict-item]
-    assert guarded.post(path, json={}, headers=told | {"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert (
+            guarded.post(
+                path, json={}, headers={**told, "Authorization": wrong.encode()}
+            ).status_code
+            == 403
+        )  # type: ignore[dict-item]
+    assert (
+        guarded.post(path, json={}, headers=told | {"Sec-Fetch-Site": "cross-site"}).status_code
+        == 403
+    )
 
 
 def test_a_doubled_header_is_refused(guarded: TestClient) -> None:
     opened(guarded)
-    assert guarded.get("/", headers=[("Host", f"127.0.0.1:{PORT}"), ("Host", f"127.0.0.1:{PORT}")]).status_code == 403
+    assert (
+        guarded.get(
+            "/", headers=[("Host", f"127.0.0.1:{PORT}"), ("Host", f"127.0.0.1:{PORT}")]
+        ).status_code
+        == 403
+    )
     own = ("Authorization", TOKEN["Authorization"])
     doubled = TestClient(guarded.app, base_url=OWN).get("/page", headers=[own, own])
     assert doubled.status_code == 403
-    assert guarded.get("/page", headers=[("Origin", OWN), ("Origin", "http://evil.example")]).status_code == 403
+    assert (
+        guarded.get(
+            "/page", headers=[("Origin", OWN), ("Origin", "http://evil.example")]
+        ).status_code
+        == 403
+    )
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
@@ -204,16 +249,26 @@ def test_a_large_or_unmeasured_body_is_refused(guarded: TestClient) -> None:
     opened(guarded)
     assert guarded.post("/pin", content=b"x" * 100_001, headers=told).status_code == 413
     assert guarded.post("/pin", content=iter([b"x"]), headers=told).status_code == 413
-    assert guarded.post("/pin", content=b"x", headers=told | {"Content-Length": "1e1"}).status_code == 413
+    assert (
+        guarded.post("/pin", content=b"x", headers=told | {"Content-Length": "1e1"}).status_code
+        == 413
+    )
 
 
 def test_other_kinds_of_bodies_are_refused(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "length", rows=20))
     told = {"Origin": OWN}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        assert client.http.post("/undo", content=b"{}", headers=told | {"Content-Type": kind}).status_code == 400
+        assert (
+            client.http.post(
+                "/undo", content=b"{}", headers=told | {"Content-Type": kind}
+            ).status_code
+            == 400
+        )
     for body in (b"", b"{", b"[" * 50_000, b"\xff", b"NaN", b'"text"'):
-        answer = client.http.post("/undo", content=body, headers=told | {"Content-Type": "application/json"})
+        answer = client.http.post(
+            "/undo", content=body, headers=told | {"Content-Type": "application/json"}
+        )
         assert answer.status_code == 400
 
 
@@ -230,13 +285,26 @@ def test_every_answer_has_the_headers(guarded: TestClient, status: int) -> None:
     elif status == 404:
         answer = opened(guarded).get("/nothing")
     told = answer.headers
-    policy = dict(part.strip().partition(" ")[::2] for part in told["content-security-policy"].split(";"))
-    assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == policy["img-src"] == policy["connect-src"] == "'self'"
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in told["content-security-policy"].split(";")
+    )
+    assert (
+        policy["default-src"] == "'none'"
+        and policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    )
+    assert (
+        policy["script-src"]
+        == policy["style-src"]
+        == policy["img-src"]
+        == policy["connect-src"]
+        == "'self'"
+    )
     assert "unsafe" not in told["content-security-policy"]
     assert told["x-content-type-options"] == "nosniff" and told["referrer-policy"] == "no-referrer"
     assert told.get_list("cache-control") == ["no-store"] and told["x-frame-options"] == "DENY"
-    assert told["cross-origin-resource-policy"] == told["cross-origin-opener-policy"] == "same-origin"
+    assert (
+        told["cross-origin-resource-policy"] == told["cross-origin-opener-policy"] == "same-origin"
+    )
 
 
 def test_a_bug_shows_no_traceback_and_keeps_the_headers() -> None:
@@ -247,10 +315,16 @@ def test_a_bug_shows_no_traceback_and_keeps_the_headers() -> None:
     from starlette.routing import Mount
 
     client: Any = TestClient(
-        Guard(Starlette(routes=[Mount("/", broken)]), PORT, KEYS), base_url=OWN, raise_server_exceptions=False
+        Guard(Starlette(routes=[Mount("/", broken)]), PORT, KEYS),
+        base_url=OWN,
+        raise_server_exceptions=False,
     )
     answer = client.get("/page", headers=TOKEN)
-    assert answer.status_code == 500 and "secret" not in answer.text and "content-security-policy" in answer.headers
+    assert (
+        answer.status_code == 500
+        and "secret" not in answer.text
+        and "content-security-policy" in answer.headers
+    )
 
 
 def test_tokens_are_long_and_differ() -> None:

@@ -1,4 +1,5 @@
-"""What the page asks for and what it gets: rows, pictures, changes, problems beside their field, export as the command does."""
+"""What the page asks for and what it gets: rows, pictures, changes, problems beside their field,
+export as the command does."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from tests.viewer.sessions import Client, pool_of, session_of
 from thresher.cli import main
 from thresher.viewer.session import Session
 
-UNSAFE = re.compile(r"<(script|img src=x|iframe|svg onload|style>body|a href=.javascript)", re.IGNORECASE)
+UNSAFE = re.compile(
+    r"<(script|img src=x|iframe|svg onload|style>body|a href=.javascript)", re.IGNORECASE
+)
 
 
 @pytest.fixture
@@ -26,8 +29,16 @@ def client(tmp_path: Path) -> Client:
 
 
 def test_the_page_has_every_setting_with_its_help(tmp_path: Path) -> None:
-    page = Client(session_of(tmp_path, "clipper", prefer="least_helped")).get("/page").json()["html"]
-    for word in ("prefer_share", "knowledge_ratio", "rows taken for how they respond", 'id="slider"', 'id="seed"'):
+    page = (
+        Client(session_of(tmp_path, "clipper", prefer="least_helped")).get("/page").json()["html"]
+    )
+    for word in (
+        "prefer_share",
+        "knowledge_ratio",
+        "rows taken for how they respond",
+        'id="slider"',
+        'id="seed"',
+    ):
         assert word in page
     assert re.search(r"<option selected>least_helped</option>", page)
     assert re.search(r'<option value="clipper"[^>]*selected>', page)
@@ -63,8 +74,15 @@ def test_another_method_brings_its_settings(client: Client) -> None:
         ({"method": "no_such", "settings": {}}, "method", "no such method"),
     ],
 )
-def test_a_mistake_is_told_beside_its_field(client: Client, change: dict[str, object], field: str, says: str) -> None:
-    asked = {"method": "length", "budget": "10%", "seed": "0", "settings": {"unit": "words"}} | change
+def test_a_mistake_is_told_beside_its_field(
+    client: Client, change: dict[str, object], field: str, says: str
+) -> None:
+    asked = {
+        "method": "length",
+        "budget": "10%",
+        "seed": "0",
+        "settings": {"unit": "words"},
+    } | change
     before = client.session.shown
     got = client.change("/select", asked)
     assert not got["ok"] and got["problem"]["field"] == field and says in got["problem"]["text"]
@@ -80,7 +98,12 @@ def test_a_setting_out_of_range_is_told_beside_it(tmp_path: Path) -> None:
 
 def test_what_is_missing_comes_with_the_command_that_computes_it(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "clipper"))
-    asked = {"method": "clipper", "budget": "12%", "seed": "5", "settings": dict(client.session.first.settings)}
+    asked = {
+        "method": "clipper",
+        "budget": "12%",
+        "seed": "5",
+        "settings": dict(client.session.first.settings),
+    }
     problem = client.change("/select", asked)["problem"]
     assert "is not stored for" in problem["text"]
     words = shlex.split(problem["command"].replace("\\\n", ""))
@@ -99,7 +122,9 @@ def test_pinning_counts_at_once_and_is_undone(client: Client) -> None:
     assert "you banned it" in client.rows(show="banned")["html"]
     for _ in range(2):
         assert client.change("/undo", {})["ok"]
-    assert "No row is pinned" in client.change("/undo", {}).get("html", {}).get("pins", "No row is pinned")
+    assert "No row is pinned" in client.change("/undo", {}).get("html", {}).get(
+        "pins", "No row is pinned"
+    )
     assert client.rows(show="pinned")["said"] == client.rows(show="banned")["said"] == "0 rows"
 
 
@@ -123,17 +148,24 @@ def test_more_pins_than_the_budget_are_refused_and_not_saved(client: Client) -> 
         ("/select", {"method": "length"}),
         ("/select", {"method": "length", "budget": "1%", "seed": 0, "settings": {}}),
         ("/select", {"method": "length", "budget": "x" * 3000, "seed": "0", "settings": {}}),
-        ("/select", {"method": "length", "budget": "1%", "seed": "0", "settings": {"unit": ["words"]}}),
+        (
+            "/select",
+            {"method": "length", "budget": "1%", "seed": "0", "settings": {"unit": ["words"]}},
+        ),
         ("/select", {"method": "length", "budget": "1%", "seed": "0", "settings": "unit"}),
         ("/select", []),
         ("/export", {"where": 7}),
     ],
 )
-def test_what_the_page_never_sends_is_a_bad_request(client: Client, path: str, body: object) -> None:
+def test_what_the_page_never_sends_is_a_bad_request(
+    client: Client, path: str, body: object
+) -> None:
     assert client.post(path, body).status_code == 400
 
 
-@pytest.mark.parametrize(("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("x"), "bug")])
+@pytest.mark.parametrize(
+    ("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("x"), "bug")]
+)
 def test_a_method_that_breaks_does_not_break_the_page(
     client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
@@ -153,13 +185,24 @@ def test_pages_filters_and_order(client: Client) -> None:
     assert first["html"].count("<li class=") == 24
     last = client.rows(page=99)
     assert last["page"] == 6 and last["html"].count("<li class=") == 16
-    assert client.rows(source="=charts")["said"] == client.rows(source="=charts", show="nonsense")["said"]
-    assert "charts" in client.rows(source="=charts")["html"] and "photos" not in client.rows(source="=charts")["html"]
+    assert (
+        client.rows(source="=charts")["said"]
+        == client.rows(source="=charts", show="nonsense")["said"]
+    )
+    assert (
+        "charts" in client.rows(source="=charts")["html"]
+        and "photos" not in client.rows(source="=charts")["html"]
+    )
     kept, dropped = client.rows(show="kept"), client.rows(show="dropped")
     assert (kept["said"], dropped["said"]) == ("48 rows", "112 rows")
     best = re.findall(r"rank (\d+)", client.rows(sort="rank")["html"])
     assert best == [str(i) for i in range(1, 25)]
-    lengths = [int(n) for n in re.findall(r"answer length</dt><dd><bdi>(\d+)", client.rows(sort="-length")["html"])]
+    lengths = [
+        int(n)
+        for n in re.findall(
+            r"answer length</dt><dd><bdi>(\d+)", client.rows(sort="-length")["html"]
+        )
+    ]
     assert lengths == sorted(lengths, reverse=True) and len(lengths) == 24
     assert ["length", "answer length"] in client.rows()["sorts"]
     assert client.rows(view="table")["html"].count("<tr class=") == 24
@@ -168,24 +211,31 @@ def test_pages_filters_and_order(client: Client) -> None:
 def test_reasons_and_words_are_searched(client: Client) -> None:
     kinds = client.rows()["kinds"]
     assert "inside the cut" in kinds and "outside the cut" in kinds
-    inside, outside, lot = (client.rows(kind=k) for k in ("inside the cut", "outside the cut", "tied at the cut"))
+    inside, outside, lot = (
+        client.rows(kind=k) for k in ("inside the cut", "outside the cut", "tied at the cut")
+    )
     assert all(got["complete"] or "searched" in got["said"] for got in (inside, outside, lot))
     assert "outside the cut" not in inside["html"]
     found = client.rows(words="NUMBER 157?")
     assert found["said"] == "1 row" and "Row 157" in found["html"]
     assert client.rows(words="r17 charts")["complete"]
     assert (
-        client.rows(words="no such words")["said"] == "0 rows" and "No row matches" in client.rows(words="zzz")["html"]
+        client.rows(words="no such words")["said"] == "0 rows"
+        and "No row matches" in client.rows(words="zzz")["html"]
     )
     assert client.rows(words="3.png", show="kept")["complete"]
 
 
-def test_a_search_stops_at_its_deadline_and_goes_on(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_stops_at_its_deadline_and_goes_on(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("thresher.viewer.browse.SECONDS", -1.0)
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 30)
     got = client.rows(words="number 150?")
     assert (
-        got["said"] == "0 so far: searched 30 of 160 rows" and "Continue search" in got["html"] and not got["complete"]
+        got["said"] == "0 so far: searched 30 of 160 rows"
+        and "Continue search" in got["html"]
+        and not got["complete"]
     )
     for _ in range(5):
         got = client.rows(words="number 150?", more=1)
@@ -212,23 +262,43 @@ def test_what_cannot_be_chosen_again_says_so_on_the_page(tmp_path: Path) -> None
     for path, body in (("/pin", {"rows": [1], "state": "pinned"}), ("/export", {"where": "mine"})):
         got = client.change(path, body)
         assert not got["ok"] and "not chosen again" in got["problem"]["text"]
-    assert "<svg" in client.get("/plots").json()["html"] and client.get("/image/1/0").status_code == 200
+    assert (
+        "<svg" in client.get("/plots").json()["html"]
+        and client.get("/image/1/0").status_code == 200
+    )
 
 
 def test_pictures_are_small_and_by_number(client: Client) -> None:
     got = client.get("/image/1/0")
-    assert got.status_code == 200 and got.headers["content-type"] == "image/jpeg" and len(got.content) < 20_000
+    assert (
+        got.status_code == 200
+        and got.headers["content-type"] == "image/jpeg"
+        and len(got.content) < 20_000
+    )
     assert got.content.startswith(b"\xff\xd8") and client.get("/image/1/0").content == got.content
-    for path in ("/image/1/9", "/image/2/0", "/image/160/0", "/image/1/-1", "/image/x/0", "/image/1/../../pool.json",
-                 "/image/%2e%2e/pool.json", "/image/99999999999999999999/0"):  # fmt: skip
+    for path in (
+        "/image/1/9",
+        "/image/2/0",
+        "/image/160/0",
+        "/image/1/-1",
+        "/image/x/0",
+        "/image/1/../../pool.json",
+        "/image/%2e%2e/pool.json",
+        "/image/99999999999999999999/0",
+    ):
         assert client.get(path).status_code == 404, path
 
 
 def test_a_picture_that_links_out_of_the_folder_is_not_shown(tmp_path: Path) -> None:
     said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "It."}]
-    rows = [{"id": p, "image": p, "conversations": said} for p in ("../../secret.png", "/etc/hostname", "link.png")]
+    rows = [
+        {"id": p, "image": p, "conversations": said}
+        for p in ("../../secret.png", "/etc/hostname", "link.png")
+    ]
     (tmp_path / "pool" / "images").mkdir(parents=True)
-    shutil.copy(next((Path(__file__).parents[2] / "docs" / "images").glob("*.png")), tmp_path / "secret.png")
+    shutil.copy(
+        next((Path(__file__).parents[2] / "docs" / "images").glob("*.png")), tmp_path / "secret.png"
+    )
     (tmp_path / "pool" / "images" / "link.png").symlink_to(tmp_path / "secret.png")
     from thresher.pools import open_pool
 
@@ -240,7 +310,9 @@ def test_a_picture_that_links_out_of_the_folder_is_not_shown(tmp_path: Path) -> 
         assert got.status_code == 404 and b"PNG" not in got.content
 
 
-@pytest.mark.parametrize("name", ["../viewer.js", "app.py", "..%2f..%2fapp.py", "view.html.jinja", ""])
+@pytest.mark.parametrize(
+    "name", ["../viewer.js", "app.py", "..%2f..%2fapp.py", "view.html.jinja", ""]
+)
 def test_only_the_named_files_are_static(client: Client, name: str) -> None:
     assert client.get(f"/static/{name}").status_code == 404
     assert client.get("/static/viewer.js").headers["content-type"].startswith("text/javascript")
@@ -257,7 +329,9 @@ def test_nothing_hostile_comes_out_as_markup(tmp_path: Path) -> None:
     ]
     for text in (*HOSTILE.values(), ""):
         for view in ("cards", "table"):
-            got = client.get("/rows", words=text[:300], source="=" + text[:60], view=view, kind=text[:100])
+            got = client.get(
+                "/rows", words=text[:300], source="=" + text[:60], view=view, kind=text[:100]
+            )
             assert got.status_code == 200
             pieces.append(got.json()["html"])
         for view in ("cards", "table"):
@@ -277,7 +351,7 @@ def test_plots_follow(client: Client) -> None:
     assert "How length chose" in after and "<svg" in after and before != after
 
 
-# ---------------------------------------------------------------------------------------------- export
+# ------------------------------------------------------------------------------------------- export
 
 
 @pytest.mark.parametrize("method", ["length", "stratified"])
@@ -305,7 +379,9 @@ def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, me
     # a replay of its run.yaml is the same too
     with pytest.raises(SystemExit):
         main(["select", "--config", str(mine / "run.yaml"), "--out", str(tmp_path / "replay")])
-    assert filecmp.cmp(mine / "selection.parquet", tmp_path / "replay" / "selection.parquet", shallow=False)
+    assert filecmp.cmp(
+        mine / "selection.parquet", tmp_path / "replay" / "selection.parquet", shallow=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,7 +398,9 @@ def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, me
         ("bad\0name", "name"),
     ],
 )
-def test_only_a_fresh_folder_is_written_to(client: Client, tmp_path: Path, where: str, says: str) -> None:
+def test_only_a_fresh_folder_is_written_to(
+    client: Client, tmp_path: Path, where: str, says: str
+) -> None:
     before = sorted(p.name for p in tmp_path.iterdir())
     got = client.change("/export", {"where": where})
     assert not got["ok"] and got["problem"]["field"] == "where" and says in got["problem"]["text"]
@@ -333,25 +411,42 @@ def test_an_export_that_fails_leaves_nothing_behind(client: Client, tmp_path: Pa
     client.change("/pin", {"rows": [2], "state": "pinned"})
     client.session.pool.path.write_text("[]")  # the pool is changed under us
     got = client.change("/export", {"where": "mine"})
-    assert not got["ok"] and "changed" in got["problem"]["text"] and not (tmp_path / "mine").exists()
+    assert (
+        not got["ok"] and "changed" in got["problem"]["text"] and not (tmp_path / "mine").exists()
+    )
     assert not client.rows()["ok"] and client.get("/image/1/0").status_code == 404
 
 
 @pytest.mark.slow
 def test_with_a_real_model_the_export_is_what_the_command_writes(tmp_path: Path) -> None:
-    """CLIPPER under the built-in model: scored once by the command, chosen again by the viewer, written alike by both."""
+    """CLIPPER under the built-in model: scored once by the command, chosen again by the viewer,
+    written alike by both."""
     pool, store = pool_of(tmp_path / "pool", 60), str(tmp_path / "store")
-    first = ["select", str(pool.path), "--images", str(pool.images_folder), "--method", "clipper", "--budget", "30%"]
+    first = [
+        "select",
+        str(pool.path),
+        "--images",
+        str(pool.images_folder),
+        "--method",
+        "clipper",
+        "--budget",
+        "30%",
+    ]
     with pytest.raises(SystemExit) as stop:
         main([*first, "--model", "demo", "--store", store, "--out", str(tmp_path / "out")])
     assert stop.value.code == 0
     client = Client(Session(tmp_path / "out"))
     assert not client.session.fixed
-    client.change("/pin", {"rows": [int(np.flatnonzero(client.session.shown.state == 1)[0])], "state": "pinned"})
+    client.change(
+        "/pin",
+        {"rows": [int(np.flatnonzero(client.session.shown.state == 1)[0])], "state": "pinned"},
+    )
     assert client.select("45%", prefer="least_helped")["kept"] == 27
     got = client.change("/export", {"where": "mine"})
     assert got["ok"], got
-    words = shlex.split(re.search(r"<code>(.*?)</code>", got["html"]["exported"], re.DOTALL)[1].replace("\\\n", ""))  # type: ignore[index]
+    words = shlex.split(
+        re.search(r"<code>(.*?)</code>", got["html"]["exported"], re.DOTALL)[1].replace("\\\n", "")
+    )  # type: ignore[index]
     words[words.index("--out") + 1] = str(tmp_path / "again")
     with pytest.raises(SystemExit) as stop:
         main(words[1:])

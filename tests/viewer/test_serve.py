@@ -27,7 +27,9 @@ def code_of(*words: str) -> int:
     return int(stop.value.code or 0)
 
 
-def test_what_is_no_selection_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_selection_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert code_of(str(tmp_path)) == 2
     said = capsys.readouterr()
     assert "not a finished selection" in said.err and not said.out
@@ -35,7 +37,9 @@ def test_what_is_no_selection_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("name", ["starlette", "uvicorn"])
-def test_a_missing_package_comes_with_its_install_command(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_package_comes_with_its_install_command(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=r"needs " + name + r'.*pip install "thresher\[view\]"'):
         serve.view("anywhere", 0, False, print)
@@ -58,13 +62,16 @@ def test_it_listens_on_this_machine_only() -> None:
 
 def test_importing_the_command_line_imports_no_web_server() -> None:
     code = (
-        "import sys, thresher.cli; sys.exit(any(m in sys.modules for m in ('starlette', 'uvicorn', 'thresher.viewer')))"
+        "import sys, thresher.cli; sys.exit(any(m in sys.modules for m in ('starlette', "
+        "'uvicorn', 'thresher.viewer')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_stopped_and_ends_quietly(tmp_path: Path, stop: signal.Signals) -> None:
+def test_it_serves_until_it_is_stopped_and_ends_quietly(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
     folder = selected(pool_of(tmp_path / "pool", 30), "length", tmp_path / "out")
     process = subprocess.Popen(
         [sys.executable, "-m", "thresher", "view", str(folder), "--no-open"],
@@ -77,7 +84,9 @@ def test_it_serves_until_it_is_stopped_and_ends_quietly(tmp_path: Path, stop: si
     address = process.stdout.readline().strip()
     try:
         origin, _, token = address.partition("/#token=")
-        request = urllib.request.Request(f"{origin}/page", headers={"Authorization": f"Bearer {token}"})
+        request = urllib.request.Request(
+            f"{origin}/page", headers={"Authorization": f"Bearer {token}"}
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             page, told = json.loads(answer.read()), {name.lower() for name in answer.headers}
         assert 'id="slider"' in page["html"] and page["rows"] == 30

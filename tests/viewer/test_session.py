@@ -1,4 +1,5 @@
-"""Choosing again in memory gives what `run.select` gives, or says what is missing; pins count, persist, and are undone."""
+"""Choosing again in memory gives what `run.select` gives, or says what is missing; pins count,
+persist, and are undone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ from thresher.viewer.session import Session
 from thresher.viewer.shown import Ask
 
 ASKED = {
-    "clipper": [("10%", {}), ("55", {"prefer": "least_helped"}), ("30%", {"mirror": "one_shot", "balance": "source"})],
+    "clipper": [
+        ("10%", {}),
+        ("55", {"prefer": "least_helped"}),
+        ("30%", {"mirror": "one_shot", "balance": "source"}),
+    ],
     "mllm_selector": [("30%", {}), ("30%", {"alpha": "0"})],
     "perplexity": [("20%", {}), ("7", {"where": "top"}), ("20%", {"where": "bottom"})],
     "length": [("20%", {}), ("100%", {"unit": "chars"}), ("300tok", {})],
@@ -48,7 +53,9 @@ def same(a: Outcome, b: Outcome) -> None:
         b.excluded,
         b.unasked,
     )
-    assert [(s.label, s.fingerprint) for s in a.signals] == [(s.label, s.fingerprint) for s in b.signals]
+    assert [(s.label, s.fingerprint) for s in a.signals] == [
+        (s.label, s.fingerprint) for s in b.signals
+    ]
 
 
 @pytest.mark.parametrize("method", ASKED)
@@ -70,7 +77,8 @@ def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method
     shown = session.pin(banned, "banned")
     assert (shown.state[pinned] == 2).all() and (shown.state[banned] == 0).all()
     mixture = Mixture(
-        keep=str(session.folder / "view" / "keep.jsonl"), drop=str(session.folder / "view" / "drop.jsonl")
+        keep=str(session.folder / "view" / "keep.jsonl"),
+        drop=str(session.folder / "view" / "drop.jsonl"),
     )
     for budget in ("30%", "12%"):
         shown = session.select(Ask(method, {}, budget, 0))
@@ -81,7 +89,11 @@ def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method
 def spare_rows(session: Session) -> np.ndarray:
     """Kept rows that no other row is shown as a demonstration."""
     columns = next(iter(session.prepared.values())).columns
-    shown = [columns[name]["digest"] for name in ("demonstration_p", "demonstration_w") if name in columns.values]
+    shown = [
+        columns[name]["digest"]
+        for name in ("demonstration_p", "demonstration_w")
+        if name in columns.values
+    ]
     used = np.isin(session.pool.digest, np.concatenate([*shown, np.zeros(0, "S32")]))
     return np.flatnonzero((session.shown.state == 2) & ~used & ~session.shown.keep)
 
@@ -93,7 +105,11 @@ def test_a_ban_that_would_need_the_model_is_refused_and_changes_nothing(tmp_path
     row = int(np.flatnonzero(session.pool.digest == shown[0])[0])
     with pytest.raises(NotStored, match=r"one_shot_w is not stored for \d+ of 159 rows"):
         session.pin(np.array([row]), "banned")
-    assert session.shown is before and not session.pins.drop.any() and not (session.folder / "view").exists()
+    assert (
+        session.shown is before
+        and not session.pins.drop.any()
+        and not (session.folder / "view").exists()
+    )
     session.select(Ask("random", {}, "10%", 0))
     session.pin(np.array([row]), "banned")  # a method that asks no model may
     with pytest.raises(NotStored):
@@ -128,7 +144,9 @@ def test_methods_share_what_is_stored_and_say_what_is_not(tmp_path: Path) -> Non
 
 def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path / "pool"), Store(tmp_path / "store")
-    output.write(run.select(pool, load("length"), Budget("20%"), store=store), pool, None, tmp_path / "out")
+    output.write(
+        run.select(pool, load("length"), Budget("20%"), store=store), pool, None, tmp_path / "out"
+    )
     session = Session(tmp_path / "out")
     with pytest.raises(NeedsModel, match="asks a model"):
         session.select(Ask("perplexity", {}, "20%", 0))
@@ -145,7 +163,9 @@ def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
         (Ask("no_such", {}, "3%", 0), "no such method"),
     ],
 )
-def test_a_wrong_wish_says_why_and_leaves_all_as_it_was(tmp_path: Path, ask: Ask, says: str) -> None:
+def test_a_wrong_wish_says_why_and_leaves_all_as_it_was(
+    tmp_path: Path, ask: Ask, says: str
+) -> None:
     session = session_of(tmp_path, "length", rows=20)
     before = session.shown
     with pytest.raises(ConfigError, match=says):
@@ -160,13 +180,19 @@ def test_pins_survive_a_restart_and_are_undone(tmp_path: Path) -> None:
     session.pin(np.array([3, 4]), "pinned")
     session.pin(np.array([4, 9]), "banned")
     again = Session(session.folder)
-    assert np.flatnonzero(again.pins.keep).tolist() == [3] and np.flatnonzero(again.pins.drop).tolist() == [4, 9]
+    assert np.flatnonzero(again.pins.keep).tolist() == [3] and np.flatnonzero(
+        again.pins.drop
+    ).tolist() == [4, 9]
     assert again.shown.state[3] == 2 and again.shown.state[9] == 0
     session.undo()
     assert np.flatnonzero(session.pins.keep).tolist() == [3, 4] and not session.pins.drop.any()
     session.undo()
     again = Session(session.folder)
-    assert not again.pins.keep.any() and not again.pins.drop.any() and again.shown.kept == session.shown.kept
+    assert (
+        not again.pins.keep.any()
+        and not again.pins.drop.any()
+        and again.shown.kept == session.shown.kept
+    )
 
 
 def test_the_pins_of_a_pool_in_another_order_are_the_same_rows(tmp_path: Path) -> None:
@@ -197,10 +223,14 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
         drop=str(tmp_path / "bad.txt"),
     )
     first = Session(folder)
-    outcome = run.select(pool, load("length"), Budget("20%"), store=first.store, mixture=told.mixture)
+    outcome = run.select(
+        pool, load("length"), Budget("20%"), store=first.store, mixture=told.mixture
+    )
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
-    assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(session.pins.drop).tolist() == [9]
+    assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(
+        session.pins.drop
+    ).tolist() == [9]
     assert session.shown.outcome is not None
     same(session.shown.outcome, outcome)
     session.pin(np.array([7, 8, 9]), "free")
@@ -235,7 +265,10 @@ def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> N
     folder = selected(pool, "unheard", tmp_path / "out")  # a plug-in that is not installed here
     session = Session(folder)
     assert "no such method" in session.fixed and session.shown.kept == 18
-    for change in (lambda: session.select(session.first), lambda: session.pin(np.array([1]), "pinned")):
+    for change in (
+        lambda: session.select(session.first),
+        lambda: session.pin(np.array([1]), "pinned"),
+    ):
         with pytest.raises(ThresherError, match="not chosen again"):
             change()
     folder = selected(pool, "clipper", tmp_path / "gone")
@@ -269,7 +302,11 @@ def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: P
     mixture = Mixture(keep=str(session.folder / "view" / "keep.jsonl"))
     same(shown.outcome, by_run(session, "clipper", "30%", {}, mixture=mixture))
     (item,) = items(shown, np.array([60]), str)
-    assert item.mark == "pinned" and item.card.state == "kept" and item.card.reason.startswith("you pinned it")
+    assert (
+        item.mark == "pinned"
+        and item.card.state == "kept"
+        and item.card.reason.startswith("you pinned it")
+    )
     session.pin(np.array([60]), "banned")
     (item,) = items(session.shown, np.array([60]), str)
     assert item.mark == "banned" and item.card.state == "dropped"

@@ -24,7 +24,8 @@ _MARKER = re.compile(r"(?:(?<=\s)|^)(\(([A-Z])\)|([A-Z])[.):])[ \t]*(?=\S)", re.
 _LETTER = re.compile(r"(\(?)([A-Za-z])([.):]{0,2})")
 _LETTER_AND_TEXT = re.compile(r"(\(?)([A-Z])([.):]{1,2}\s*)(\S.*)", re.DOTALL)
 _LIST = re.compile(
-    r"\b(?:options|choices|choose (?:one )?(?:from|of)|select (?:one )?(?:from|of)|pick (?:one )?(?:from|of)|one of)"
+    r"\b(?:options|choices|choose (?:one )?(?:from|of)|select (?:one )?(?:from|of)|pick (?:one "
+    r")?(?:from|of)|one of)"
     r"(?: the following)?\s*:\s*([^\n]+)",
     re.IGNORECASE,
 )
@@ -85,7 +86,10 @@ def _lettered(answer: str, text: str) -> Candidates | None:
         index = letters.index(m[2])
         if m[4].strip(_OUTER).lower() == options[index].strip(_OUTER).lower():
             tail = m[4][len(m[4].rstrip(_OUTER)) :]
-            texts = (m[1] + x + m[3] + o.rstrip(_OUTER) + tail for x, o in zip(letters, options, strict=True))
+            texts = (
+                m[1] + x + m[3] + o.rstrip(_OUTER) + tail
+                for x, o in zip(letters, options, strict=True)
+            )
             return Candidates(tuple(texts), letters, options)
     return _one_of(answer, options, letters)
 
@@ -100,15 +104,20 @@ def _listed(answer: str, text: str) -> Candidates | None:
 
 
 def _one_of(answer: str, options: tuple[str, ...], letters: tuple[str, ...]) -> Candidates | None:
-    """The options as candidates if the answer is one of them, in its case and with its full stop."""
+    """The options as candidates if the answer is one of them, in its case and with its full
+    stop."""
     core = answer.strip(_OUTER)
     bare = [o.strip(_OUTER) for o in options]
     for option in bare:
         if not core or option.lower() != core.lower():
             continue
         if core == option:
-            return Candidates(tuple(answer.replace(core, o, 1) for o in bare), letters, options if letters else ())
-        return Candidates(tuple(_in_form_of(answer, core, o) for o in bare), letters, options if letters else ())
+            return Candidates(
+                tuple(answer.replace(core, o, 1) for o in bare), letters, options if letters else ()
+            )
+        return Candidates(
+            tuple(_in_form_of(answer, core, o) for o in bare), letters, options if letters else ()
+        )
     return None
 
 

@@ -19,10 +19,10 @@ def match_candidate(text: str, offered: Candidates) -> str:
     """The candidate that `text` means, else `text` unchanged.
 
     >>> letters = Candidates(("A", "B"), ("A", "B"), ("a cat", "a dog"))
-    >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A big dog")]
-    ['B', 'A', 'B', 'B', 'A big dog']
-    >>> [match_candidate(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are red.")]
-    ['yes', 'no', 'No dogs are red.']
+    >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A
+    big dog")] ['B', 'A', 'B', 'B', 'A big dog']
+    >>> [match_candidate(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are
+    red.")] ['yes', 'no', 'No dogs are red.']
     """
     plain = normalise(text)
     forms = [normalise(c) for c in offered.texts]
@@ -34,6 +34,10 @@ def match_candidate(text: str, offered: Candidates) -> str:
             return offered.texts[says.index(plain)]
         if (index := parse_option(text, offered.letters)) is not None:
             return offered.texts[index]
-    elif tuple(forms) in PAIRS and (first := _WORD_FIRST.match(text)) and normalise(first[1]) in forms:
+    elif (
+        tuple(forms) in PAIRS
+        and (first := _WORD_FIRST.match(text))
+        and normalise(first[1]) in forms
+    ):
         return offered.texts[forms.index(normalise(first[1]))]
     return text

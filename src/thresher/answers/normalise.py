@@ -17,19 +17,34 @@ import unicodedata
 from decimal import Decimal
 
 _UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TEENS = (
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+)
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_NUMBERS = {word: n for n, word in enumerate(_UNITS + _TEENS)} | {word: 10 * (n + 2) for n, word in enumerate(_TENS)}
+_NUMBERS = {word: n for n, word in enumerate(_UNITS + _TEENS)} | {
+    word: 10 * (n + 2) for n, word in enumerate(_TENS)
+}
 _ARTICLES = ("a", "an", "the")
-_NUMERAL = re.compile(r"([+-]?)((?:0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+)?(?:\.\d+)?|(?:0|[1-9]\d*)\.)(%?)", re.ASCII)
+_NUMERAL = re.compile(
+    r"([+-]?)((?:0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+)?(?:\.\d+)?|(?:0|[1-9]\d*)\.)(%?)", re.ASCII
+)
 _MINUS = str.maketrans("−‒–", "---")
 
 
 def normalise(text: str) -> str:
     """The normal form of an answer.
 
-    >>> [normalise(t) for t in ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12", "The  red Square!")]
-    ['yes', 'yes', 'yes', '2', '2', '0.12', '0.12', 'red square']
+    >>> [normalise(t) for t in ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12", "The  red
+    Square!")] ['yes', 'yes', 'yes', '2', '2', '0.12', '0.12', 'red square']
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = folded.split()

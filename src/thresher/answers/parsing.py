@@ -13,10 +13,12 @@ from collections.abc import Sequence
 _READ = 4_000  # characters of an answer that are read: its end
 _TAGS = "think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
 _ENDS = re.compile(
-    rf"</(?:{_TAGS})>|◁/think▷|\[/THINK\]|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>", re.IGNORECASE
+    rf"</(?:{_TAGS})>|◁/think▷|\[/THINK\]|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
 )
 _BEGINS = re.compile(
-    rf"<(?:{_TAGS})>|◁think▷|\[THINK\]|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary)\b", re.IGNORECASE
+    rf"<(?:{_TAGS})>|◁think▷|\[THINK\]|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary)\b",
+    re.IGNORECASE,
 )
 
 _EMPHASIS = re.compile(r"(?<!\d)[*_`~]+|[*_`~]+(?!\d)")
@@ -27,15 +29,22 @@ _SCALE = re.compile(
 _TOP = re.compile(r"(\d(?:\.0{1,9})?\s{0,3})?(?:/|out of)\s{0,3}5(?![\w%]|[.,]\d)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.,/$€£#-])([0-5])(?:\.0{1,9})?(?![\w%°]|[.,]\d|\s?-\s?\d)")
 _OF_FIVE = re.compile(
-    r"\s{0,3}(?:/|out of|of)\s{0,3}(?:a (?:possible|total|maximum)(?: of)? )?5(?![\w%]|[.,]\d)(?! of\b)", re.I
+    r"\s{0,3}(?:/|out of|of)\s{0,3}(?:a (?:possible|total|maximum)(?: of)? "
+    r")?5(?![\w%]|[.,]\d)(?! of\b)",
+    re.I,
 )
 _FREE = re.compile(
-    r"[ \t]{0,3}(?:$|\n|[.;:!)\]}\"'”’|(]|,(?!\s?\d)|-(?:\s|$)|(?:points?|stars?)\b|because\b|since\b)", re.I
+    r"[ "
+    r"\t]{0,3}(?:$|\n|[.;:!)\]}\"'”’|(]|,(?!\s?\d)|-(?:\s|$)|(?:points?|stars?)\b|because\b|since\b)",
+    re.I,
 )
-_FREE_IN_A_SENTENCE = re.compile(r"[ \t]{1,3}(?:as|for|due|given|on|in|but|which|and(?!\s\d))\b", re.I)
+_FREE_IN_A_SENTENCE = re.compile(
+    r"[ \t]{1,3}(?:as|for|due|given|on|in|but|which|and(?!\s\d))\b", re.I
+)
 _LABEL = re.compile(
     r"(?:\b(?:scor(?:e|ed|es|ing)|rat(?:e|ed|es|ing)|grad(?:e|ed|es|ing)|helpful|helpfulness|usefulness|give|gives|gave|assign"
-    r"|assigned|award|awarded|say|choose|pick|go with|deserves?|earns?|verdict|judg(?:e)?ment|overall|boxed|final answer)\b"
+    r"|assigned|award|awarded|say|choose|pick|go "
+    r"with|deserves?|earns?|verdict|judg(?:e)?ment|overall|boxed|final answer)\b"
     r"|(?:^|\n)\s{0,3}answer\s{0,3}:)(?:[^\d\n.!?;]{0,200}|\W{0,20})$",
     re.IGNORECASE,
 )
@@ -60,8 +69,8 @@ _OPTION_DENIED = re.compile(r"\b(?:not|isn't|never|neither|nor|wrong|incorrect)\
 def strip_reasoning(text: str) -> str:
     """Generated text without the reasoning before its answer; "" if the reasoning never ended.
 
-    >>> strip_reasoning("<think>from 0 to 5</think>4"), strip_reasoning("<think>The user wants"), strip_reasoning("4")
-    ('4', '', '4')
+    >>> strip_reasoning("<think>from 0 to 5</think>4"), strip_reasoning("<think>The user wants"),
+    strip_reasoning("4") ('4', '', '4')
     """
     ends = [m.end() for m in _ENDS.finditer(text)]
     rest = text[ends[-1] :] if ends else text
@@ -81,16 +90,17 @@ def parse_rating(text: str, finished: bool = True) -> int | None:
         finished: whether the model ended the text itself; if not, a number at the very end may be
             incomplete and is ignored.
 
-    >>> [parse_rating(t) for t in ("4", "Helpfulness (0-5): 4", "I'd rate it 3 out of 5.", "**Rating:** 4/5")]
-    [4, 4, 3, 4]
-    >>> [parse_rating(t) for t in ("On a scale of 0 to 5, I", "3 dogs", "between 3 and 4", "8/10", "4.5", "-1", "four")]
-    [None, None, None, None, None, None, None]
+    >>> [parse_rating(t) for t in ("4", "Helpfulness (0-5): 4", "I'd rate it 3 out of 5.",
+    "**Rating:** 4/5")] [4, 4, 3, 4]
+    >>> [parse_rating(t) for t in ("On a scale of 0 to 5, I", "3 dogs", "between 3 and 4", "8/10",
+    "4.5", "-1", "four")] [None, None, None, None, None, None, None]
     """
     plain = unicodedata.normalize("NFKC", _end_of(strip_reasoning(text)))
     plain = _EMPHASIS.sub("", re.sub("[−‒–—―]", "-", plain)).strip()
     if any(m[1] != "5" for m in _SCALE.finditer(plain)):
         return None
-    plain = _TOP.sub(lambda m: m[0] if m[1] else " ", _SCALE.sub(" ", plain))  # "(0-5)", "Score/5", "(out of 5)"
+    # "(0-5)", "Score/5", "(out of 5)"
+    plain = _TOP.sub(lambda m: m[0] if m[1] else " ", _SCALE.sub(" ", plain))
     first: int | None = None
     rated: list[int] = []
     final: list[int] = []
@@ -102,16 +112,28 @@ def parse_rating(text: str, finished: bool = True) -> int | None:
                 return None  # "4" may have become "4.5" or "4/10"
             continue
         of_five = bool(_OF_FIVE.match(plain, behind))
-        if not of_five and not _FREE.match(plain, behind) and not _FREE_IN_A_SENTENCE.match(plain, behind):
+        if (
+            not of_five
+            and not _FREE.match(plain, behind)
+            and not _FREE_IN_A_SENTENCE.match(plain, behind)
+        ):
             continue
         value = int(found[1])
         label = _LABEL.search(before)
         if label and _denied(before, label):
             continue
-        if label or of_five or (finished and re.fullmatch(r"[^\w\n]*", plain[behind:]) and _on_its_own_line(before)):
+        if (
+            label
+            or of_five
+            or (finished and re.fullmatch(r"[^\w\n]*", plain[behind:]) and _on_its_own_line(before))
+        ):
             rated.append(value)
             final += [value] if _FINAL.search(before) else []
-        if not re.search(r"\w", plain[: found.start()]) and not is_list and (of_five or _FREE.match(plain, behind)):
+        if (
+            not re.search(r"\w", plain[: found.start()])
+            and not is_list
+            and (of_five or _FREE.match(plain, behind))
+        ):
             first = value
     meant = set(rated) | ({first} if first is not None else set())
     if len(meant) == 1:
@@ -129,7 +151,8 @@ def _end_of(text: str) -> str:
 def _denied(before: str, label: re.Match[str]) -> bool:
     """Whether the words around the label negate the number: "not a 4", "at least 3"."""
     return bool(
-        _DENIED.search(label[0]) or re.search(r"(?:\bnot|\bnever|n't)\s+(?:\w+\s+){0,2}$", before[: label.start()])
+        _DENIED.search(label[0])
+        or re.search(r"(?:\bnot|\bnever|n't)\s+(?:\w+\s+){0,2}$", before[: label.start()])
     )
 
 
@@ -140,10 +163,10 @@ def _on_its_own_line(before: str) -> bool:
 def parse_option(text: str, letters: Sequence[str]) -> int | None:
     """Index in `letters` of the option that a text names; None if it names none or is ambiguous.
 
-    >>> [parse_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog", "I think so")]
-    [1, 1, 2, 0, None, None]
-    >>> parse_option("not B", "ABC"), parse_option("The answer is not A.", "ABC"), parse_option("A or B", "ABC")
-    (None, None, None)
+    >>> [parse_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog",
+    "I think so")] [1, 1, 2, 0, None, None]
+    >>> parse_option("not B", "ABC"), parse_option("The answer is not A.", "ABC"), parse_option("A
+    or B", "ABC") (None, None, None)
     """
     plain = _EMPHASIS.sub("", _end_of(strip_reasoning(text))).strip()
     if only := _OPTION_ONLY.fullmatch(plain):

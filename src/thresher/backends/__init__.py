@@ -1,5 +1,6 @@
-"""Models behind small capabilities. `resolve` turns what a user types after `--model` into a handle: a name, an identity, a way
-to open it. The identity is known without loading weights, so that a run with nothing left to score opens nothing.
+"""Models behind small capabilities. `resolve` turns what a user types after `--model` into a
+handle: a name, an identity, a way to open it. The identity is known without loading weights, so
+that a run with nothing left to score opens nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ def resolve(
     server: ServerOptions | None = None,
     typed: str | None = None,
 ) -> ModelHandle:
-    """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), `demo`, the built-in model, or a
+    """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), `demo`, the
+    built-in model, or a
     server: `http://host:8000/v1#NAME`.
 
-    `cache`: a folder that may remember the hash of a model folder's files. `server`: how a server is asked; one object for
-    all models of a run, so that its caps hold for them together. `typed`: what the user typed, for messages, such as
-    `--set judge=PATH`; None: `--model SPEC`. Raises NotAModel, ModelError, ConfigError (`device`).
+    `cache`: a folder that may remember the hash of a model folder's files. `server`: how a server
+    is asked; one object for all models of a run, so that its caps hold for them together. `typed`:
+    what the user typed, for messages, such as `--set judge=PATH`; None: `--model SPEC`. Raises
+    NotAModel, ModelError, ConfigError (`device`).
     """
     if spec.lower().startswith(("http://", "https://")):
         from thresher.backends.openai.options import ServerOptions

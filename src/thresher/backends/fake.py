@@ -1,7 +1,8 @@
-"""A backend without a model, for tests: every number is a hash of what was asked, so any process gives the same.
+"""A backend without a model, for tests: every number is a hash of what was asked, so any process
+gives the same.
 
-Can be slow (`seconds_per_row`), can fail on chosen rows, and can write down what it was asked (`log`). Touches that log
-file only.
+Can be slow (`seconds_per_row`), can fail on chosen rows, and can write down what it was asked
+(`log`). Touches that log file only.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ def never(sample: Sample) -> str:
 
 
 def by_hash(sample: Sample, query: Query) -> Sequence[float]:
-    """A log-probability for each answer: about 0.9 of the probability spread over them by a hash of row, query and answer."""
-    weight = np.array([_nats(query.text.encode(), sample.digest + a.encode()) + 1e-3 for a in query.answers])
+    """A log-probability for each answer: about 0.9 of the probability spread over them by a hash of
+    row, query and answer."""
+    weight = np.array(
+        [_nats(query.text.encode(), sample.digest + a.encode()) + 1e-3 for a in query.answers]
+    )
     return np.log(0.9 * weight / weight.sum()).tolist()
 
 
@@ -46,10 +50,12 @@ def no_text(sample: Sample) -> str:
 
 
 class FakeBackend:
-    """`fails(sample)`: "" or the error of that row. `piece`: rows per `Scored`. `scored`: rows asked of this object.
+    """`fails(sample)`: "" or the error of that row. `piece`: rows per `Scored`. `scored`: rows
+    asked of this object.
 
-    `log`: a file that gets a line (the digest) for every row, also when the process is killed right after.
-    `answers(sample, query)`: log-probabilities of the query's answers; `writes(sample)`: what `generate` gives for it.
+    `log`: a file that gets a line (the digest) for every row, also when the process is killed right
+    after. `answers(sample, query)`: log-probabilities of the query's answers; `writes(sample)`:
+    what `generate` gives for it.
     """
 
     reuses_prefix = True
@@ -72,11 +78,15 @@ class FakeBackend:
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
-        """nll in 0 … 8, skewed to the small; tokens = words of the answers; greedy_match below 0.2 nats."""
+        """nll in 0 … 8, skewed to the small; tokens = words of the answers; greedy_match below 0.2
+        nats."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             nll = np.array([_nats(b"loss", s.digest) for s in part], np.float32)
-            words = [max(sum(len(t.text.split()) for t in s.turns if t.role == "assistant"), 1) for s in part]
+            words = [
+                max(sum(len(t.text.split()) for t in s.turns if t.role == "assistant"), 1)
+                for s in part
+            ]
             values = {"nll": nll, "tokens": np.array(words, np.int32), "greedy_match": nll < 0.2}
             yield Scored(index, values, [self.fails(s) for s in part])
 
@@ -89,16 +99,24 @@ class FakeBackend:
             for i in index:
                 one, shown = samples[i].digest, demonstrations[i].digest
                 nll.append(_nats(b"loss", one) * (0.5 + _unit(b"pair", one + shown)))
-            yield Scored(index, {"nll": np.array(nll, np.float32)}, [self.fails(samples[i]) for i in index])
+            yield Scored(
+                index, {"nll": np.array(nll, np.float32)}, [self.fails(samples[i]) for i in index]
+            )
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    ) -> Iterator[Scored]:
         """logprob [m, all answers]: what `answers` says."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             table = [[x for q in queries for x in self.answers(s, q)] for s in part]
-            yield Scored(index, {"logprob": np.array(table, np.float32)}, [self.fails(s) for s in part])
+            yield Scored(
+                index, {"logprob": np.array(table, np.float32)}, [self.fails(s) for s in part]
+            )
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
         """text: what `writes` says, cut to `max_new_tokens` words."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
@@ -111,7 +129,8 @@ class FakeBackend:
             yield Scored(index, values, [self.fails(s) for s in part])
 
     def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-        """Unit vectors of 64 numbers: of the images' identities, of the questions' words, of the answers' words."""
+        """Unit vectors of 64 numbers: of the images' identities, of the questions' words, of the
+        answers' words."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             values = {

@@ -11,10 +11,12 @@ from thresher.types import ModelIdentity
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """`open()` loads the model and gives its backend; it is called only when rows are to be scored."""
+    """`open()` loads the model and gives its backend; it is called only when rows are to be
+    scored."""
 
     name: str
     identity: ModelIdentity
     open: Callable[[], Any]
     image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
-    """Tokens that images take, by the model's processor alone (`hf.image_tokens`); None: cannot be known without asking."""
+    """Tokens that images take, by the model's processor alone (`hf.image_tokens`); None: cannot be
+    known without asking."""

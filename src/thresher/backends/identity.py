@@ -1,8 +1,9 @@
-"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub repository; of a folder with
-LoRA adapters, the hash of the adapters together with what their base is.
+"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub
+repository; of a folder with LoRA adapters, the hash of the adapters together with what their base
+is.
 
-Reads configuration and hashes weights; loads no weights. The hashes of the files are cached as those of images are, by
-path, size, times and inode, and spot-checked (`content.py`).
+Reads configuration and hashes weights; loads no weights. The hashes of the files are cached as
+those of images are, by path, size, times and inode, and spot-checked (`content.py`).
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ from thresher.errors import ModelError, NotAModel
 from thresher.storage.hashing import hash_files
 from thresher.types import ModelIdentity
 
-_SMALL = (".json", ".jinja", ".txt", ".model", ".py")  # configuration, tokenizer, processor, template, remote code
+# configuration, tokenizer, processor, template, remote code
+_SMALL = (".json", ".jinja", ".txt", ".model", ".py")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _TOLD = ("training.json", "failures.jsonl")  # how a model came about: no part of what it is
 ADAPTER = "adapter_config.json"
 TEMPLATES = "additional_chat_templates"  # a folder of named chat templates
-_PLACES = ("base_model_name_or_path", "revision", "inference_mode")  # of an adapter's configuration: change no number
+# of an adapter's configuration: change no number
+_PLACES = ("base_model_name_or_path", "revision", "inference_mode")
 
 
 @dataclass(frozen=True)
 class Found:
-    """`where`: folder or hub id of the whole model; `adapters`: folders to be put on it, in this order."""
+    """`where`: folder or hub id of the whole model; `adapters`: folders to be put on it, in this
+    order."""
 
     where: str
     revision: str | None
@@ -66,7 +70,8 @@ def handle(
     trust_remote_code: bool,
     typed: str | None = None,
 ) -> ModelHandle:
-    """A model that was found, as a run wants it. Raises ConfigError for a device that is not there."""
+    """A model that was found, as a run wants it. Raises ConfigError for a device that is not
+    there."""
     from thresher.backends.hf.image_tokens import image_tokens
     from thresher.backends.hf.load import load, pick_device, pick_dtype
     from thresher.backends.hf.processor import torchvision_works
@@ -93,8 +98,8 @@ def handle(
 
 
 def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | None = None) -> Found:
-    """What `spec` (and `typed`: see `backends.resolve`) means here and now. Raises NotAModel, and ModelError where its files
-    are broken.
+    """What `spec` (and `typed`: see `backends.resolve`) means here and now. Raises NotAModel, and
+    ModelError where its files are broken.
     """
     from thresher.backends.hf.threads import quiet_threads
 
@@ -104,7 +109,11 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
         folder: Path | None = BUILT_IN
     else:
         folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
-    if folder is not None and (folder / ADAPTER).is_file() and not (folder / "config.json").exists():
+    if (
+        folder is not None
+        and (folder / ADAPTER).is_file()
+        and not (folder / "config.json").exists()
+    ):
         return _find_adapter(typed, folder, trust_remote_code, cache)
     if folder is not None:
         config = _read_config(typed, folder)
@@ -115,8 +124,8 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
         found = Found(where, revision, config, f"hub:{where}@{revision}")
     else:
         raise NotAModel(
-            f"{typed}: no such folder, and not a hub id (organisation/name). "
-            "Give a model folder, a hub id, or demo for the built-in model."
+            f"{typed}: no such folder, and not a hub id (organisation/name). Give a model folder, "
+            "a hub id, or demo for the built-in model."
         )
     _check_is_multimodal(typed, found.config, trust_remote_code)
     return found
@@ -129,18 +138,23 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         base = config["base_model_name_or_path"]
         kind = config.get("peft_type", "LORA")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise ModelError(f"{typed}: {ADAPTER} cannot be read, or names no base_model_name_or_path: {e}") from e
+        raise ModelError(
+            f"{typed}: {ADAPTER} cannot be read, or names no base_model_name_or_path: {e}"
+        ) from e
     weights = folder / "adapter_model.safetensors"
     if kind != "LORA" or not isinstance(base, str) or not base:
-        raise ModelError(f"{typed} is a {kind} adapter of {base!r}; only LoRA adapters with a named base are read.")
+        raise ModelError(
+            f"{typed} is a {kind} adapter of {base!r}; only LoRA adapters with a named base are "
+            "read."
+        )
     if not weights.is_file():
         raise ModelError(f"{typed} has an {ADAPTER} but no {weights.name} beside it.")
     if Path(base).resolve() == folder.resolve():
         raise ModelError(f"{typed}: {ADAPTER} names the folder itself as the base of its adapters.")
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ModelError(
-            f"{typed} is a LoRA adapter of {base}, and that folder is gone. Put it back, or write its new place "
-            f"into {folder / ADAPTER} (base_model_name_or_path)."
+            f"{typed} is a LoRA adapter of {base}, and that folder is gone. Put it back, or write "
+            f"its new place into {folder / ADAPTER} (base_model_name_or_path)."
         )
     pinned = config.get("revision")
     name = f"{base}@{pinned}" if pinned and not Path(base).is_dir() else base
@@ -150,9 +164,17 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         raise ModelError(f"{typed} is a LoRA adapter of {name}, which cannot be used. {e}") from e
     _check_base(typed, folder, under.weights)
     whole = hashlib.sha256(under.weights.encode())
-    whole.update(json.dumps({k: v for k, v in config.items() if k not in _PLACES}, sort_keys=True).encode())
+    whole.update(
+        json.dumps({k: v for k, v in config.items() if k not in _PLACES}, sort_keys=True).encode()
+    )
     whole.update(_digests([weights], cache, typed)[0])
-    return Found(under.where, under.revision, under.config, "sha256:" + whole.hexdigest(), (*under.adapters, folder))
+    return Found(
+        under.where,
+        under.revision,
+        under.config,
+        "sha256:" + whole.hexdigest(),
+        (*under.adapters, folder),
+    )
 
 
 def _check_base(typed: str, folder: Path, weights: str) -> None:
@@ -163,23 +185,29 @@ def _check_base(typed: str, folder: Path, weights: str) -> None:
         return  # trained elsewhere
     if trained_on != weights:
         raise ModelError(
-            f"{typed} was trained on another base than the one that stands there now (its files have changed). "
-            "Put the old base back, or train again."
+            f"{typed} was trained on another base than the one that stands there now (its files "
+            "have changed). Put the old base back, or train again."
         )
 
 
 def _read_config(typed: str, folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not folder.is_dir():
-        raise NotAModel(f"{typed} is a file; a model folder (with config.json beside its weights) is needed.")
+        raise NotAModel(
+            f"{typed} is a file; a model folder (with config.json beside its weights) is needed."
+        )
     try:
         config = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as e:
-        raise NotAModel(f"{typed}: the folder has no config.json, so it is not a model folder.") from e
+        raise NotAModel(
+            f"{typed}: the folder has no config.json, so it is not a model folder."
+        ) from e
     except (ValueError, OSError, RecursionError) as e:
         raise ModelError(f"{typed}: config.json cannot be read: {e}") from e
     if not isinstance(config, dict) or "model_type" not in config:
-        raise NotAModel(f"{typed}: config.json names no model_type, so transformers cannot tell what it is.")
+        raise NotAModel(
+            f"{typed}: config.json names no model_type, so transformers cannot tell what it is."
+        )
     check_index(folder, typed)
     if not any(p.suffix in _WEIGHTS for p in folder.iterdir()):
         raise ModelError(f"{typed}: the folder has a config.json but no weights (*.safetensors).")
@@ -189,44 +217,64 @@ def _read_config(typed: str, folder: Path) -> dict[str, Any]:
 def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: bool) -> None:
     if "auto_map" in config:
         if not trust_remote_code:
-            raise NotAModel(f"{typed} brings its own Python code. Read it, then give --trust-remote-code to run it.")
+            raise NotAModel(
+                f"{typed} brings its own Python code. Read it, then give --trust-remote-code to "
+                "run it."
+            )
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN,
+    )
 
     if config["model_type"] not in KNOWN and config["model_type"] not in CONFIG_MAPPING_NAMES:
         raise NotAModel(
-            f"{typed} is a {config['model_type']!r} model, which the installed transformers ({version('transformers')}) "
-            "does not know. If the model is newer than that, update it: pip install -U transformers. Else look at "
-            "model_type in its config.json."
+            f"{typed} is a {config['model_type']!r} model, which the installed transformers "
+            f"({version('transformers')}) does not know. If the model is newer than that, update "
+            "it: pip install -U transformers. Else look at model_type in its config.json."
         )
     if config["model_type"] not in KNOWN:
         raise NotAModel(
-            f"{typed} is a {config['model_type']!r} model, which takes no images. A multimodal LLM is needed, "
-            "such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo."
+            f"{typed} is a {config['model_type']!r} model, which takes no images. A multimodal "
+            "LLM is needed, such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo."
         )
 
 
 def _pin(typed: str, repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """The commit that a hub id means now (or, offline, the newest one downloaded) and its config.json."""
+    """The commit that a hub id means now (or, offline, the newest one downloaded) and its
+    config.json."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     commit, offline = revision, False
     try:
         commit = HfApi().model_info(repository, revision=revision, timeout=10).sha
     except RepositoryNotFoundError as e:
-        raise NotAModel(f"{typed}: the hub has no such model (or it is private: run `hf auth login`).") from e
+        raise NotAModel(
+            f"{typed}: the hub has no such model (or it is private: run `hf auth login`)."
+        ) from e
     except Exception as e:
-        if isinstance(e, HfHubHTTPError) and e.response is not None and e.response.status_code in (401, 403):
-            raise ModelError(f"{typed}: access denied. Accept its licence and run `hf auth login`.") from e
+        if (
+            isinstance(e, HfHubHTTPError)
+            and e.response is not None
+            and e.response.status_code in (401, 403)
+        ):
+            raise ModelError(
+                f"{typed}: access denied. Accept its licence and run `hf auth login`."
+            ) from e
         offline = True  # asking again for every file would only wait through retries
     try:
-        file = Path(hf_hub_download(repository, "config.json", revision=commit, local_files_only=offline))
+        file = Path(
+            hf_hub_download(repository, "config.json", revision=commit, local_files_only=offline)
+        )
     except (LocalEntryNotFoundError, OSError, ValueError) as e:
         raise NotAModel(
-            f"{typed}: no such folder here, and the hub cannot be reached to download it. "
-            "Give a folder, or demo for the built-in model."
+            f"{typed}: no such folder here, and the hub cannot be reached to download it. Give a "
+            "folder, or demo for the built-in model."
         ) from e
     return file.parent.name, json.loads(file.read_text("utf-8"))
 
@@ -236,15 +284,26 @@ def _hash_folder(folder: Path, cache: Path | None, typed: str) -> str:
     whole = hashlib.sha256()
     files = _files(folder, typed)
     for p, digest in zip(files, _digests(files, cache, typed), strict=True):
-        whole.update(f"{p.relative_to(folder).as_posix()}\0{p.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        whole.update(
+            f"{p.relative_to(folder).as_posix()}\0{p.stat().st_size}\0".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
         whole.update(digest)
     return whole.hexdigest()
 
 
 def _files(folder: Path, typed: str) -> list[Path]:
-    """What transformers reads of a model folder: its own files, named chat templates, and what an index names."""
-    top = [p for p in folder.iterdir() if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD]
-    named = [p for index in folder.glob("*.index.json") for p in shards(index, typed) if p.is_file()]
+    """What transformers reads of a model folder: its own files, named chat templates, and what an
+    index names."""
+    top = [
+        p
+        for p in folder.iterdir()
+        if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD
+    ]
+    named = [
+        p for index in folder.glob("*.index.json") for p in shards(index, typed) if p.is_file()
+    ]
     return sorted({*top, *named, *(folder / TEMPLATES).glob("*.jinja")})
 
 

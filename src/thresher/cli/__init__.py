@@ -1,7 +1,7 @@
 """The command line: `thresher COMMAND …`. One file a command; this one only lists them.
 
-Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command needs it: `--help` and
-`methods` must stay instant.
+Results go to stdout, progress and notes to stderr. Nothing heavy is imported before a command needs
+it: `--help` and `methods` must stay instant.
 """
 
 from __future__ import annotations
@@ -39,7 +39,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, select, plan, methods, doctor, signals, export, train, evaluate, compare, report, diff, view):
+for command in (
+    demo,
+    select,
+    plan,
+    methods,
+    doctor,
+    signals,
+    export,
+    train,
+    evaluate,
+    compare,
+    report,
+    diff,
+    view,
+):
     app.command(command.__name__)(guarded(command))
 
 
@@ -56,13 +70,15 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit 2."""
+    """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit
+    2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper
         ):  # what the terminal cannot show is escaped: a lone surrogate, or — in ASCII
             stream.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said in our own words
+    # what is wrong with an image is said in our own words
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     words = settings_apart(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, prog_name="thresher", standalone_mode=False)
@@ -71,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
         context = getattr(error, "ctx", None)
         if "unexpected extra argument" in message and any("=" in word for word in words):
             message += (
-                " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 b=2. A value with spaces: "
+                " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 "
+                "b=2. A value with spaces: "
                 'quote the setting, as in --set "weights=a:2, b:1".'
             )
         fail(message)
@@ -79,7 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
             typer.echo(f"See: {context.command_path} --help", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output is gone (`thresher methods | head`); keep the interpreter from complaining at exit
+        # the reader of our output is gone (`thresher methods | head`); keep the interpreter from
+        # complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if code == INTERRUPTED and arguments is None:  # the process is ours

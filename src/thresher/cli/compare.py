@@ -1,4 +1,5 @@
-"""`thresher compare`: does a method's subset beat a random one on the user's own data? Select, train, evaluate, judge."""
+"""`thresher compare`: does a method's subset beat a random one on the user's own data? Select,
+train, evaluate, judge."""
 
 from __future__ import annotations
 
@@ -23,15 +24,34 @@ RECIPE_PANEL = "Training"
 def compare(
     context: typer.Context,
     pool: Annotated[
-        str, typer.Argument(metavar="POOL", help="The pool: a file, folder or pattern.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="POOL", help="The pool: a file, folder or pattern.", show_default=False
+        ),
     ],
-    test: Annotated[str, typer.Option("--eval", metavar="FILE", help="The evaluation set.", show_default=False)],
+    test: Annotated[
+        str, typer.Option("--eval", metavar="FILE", help="The evaluation set.", show_default=False)
+    ],
     methods: Annotated[
-        str, typer.Option("--methods", "-m", metavar="A,B", help="What to compare with random.", show_default=False)
+        str,
+        typer.Option(
+            "--methods",
+            "-m",
+            metavar="A,B",
+            help="What to compare with random.",
+            show_default=False,
+        ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
-    budgets: Annotated[str, typer.Option("--budgets", "-b", metavar="B,C", help="Shares or numbers of rows.")] = "10%",
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each with its own seed.")] = 3,
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False),
+    ],
+    budgets: Annotated[
+        str, typer.Option("--budgets", "-b", metavar="B,C", help="Shares or numbers of rows.")
+    ] = "10%",
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", help="Repetitions, each with its own seed.")
+    ] = 3,
     images: o.Images = None,
     trust_paths: o.TrustPaths = None,
     eval_images: Annotated[
@@ -43,27 +63,46 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full/--no-full", help="Also train on the whole pool.")] = True,
+    full: Annotated[
+        bool, typer.Option("--full/--no-full", help="Also train on the whole pool.")
+    ] = True,
     equal: Annotated[
-        str, typer.Option("--equal", metavar="WHAT", help="Each subset gets equal epochs, or equal steps.")
+        str,
+        typer.Option(
+            "--equal", metavar="WHAT", help="Each subset gets equal epochs, or equal steps."
+        ),
     ] = "epochs",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", "-s", metavar="METHOD.KEY=VALUE", help="A setting of a method. Repeatable.", show_default=False
+            "--set",
+            "-s",
+            metavar="METHOD.KEY=VALUE",
+            help="A setting of a method. Repeatable.",
+            show_default=False,
         ),
     ] = None,
     score: Annotated[
         str,
-        typer.Option("--score", metavar="HOW", help="generate, choice, or auto: choice where there are candidates."),
+        typer.Option(
+            "--score",
+            metavar="HOW",
+            help="generate, choice, or auto: choice where there are candidates.",
+        ),
     ] = "auto",
     plan: Annotated[bool, typer.Option("--plan", help="Estimate the cost and stop.")] = False,
     probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="With --plan: measure 64 rows, or open no model.")
+        bool,
+        typer.Option("--probe/--no-probe", help="With --plan: measure 64 rows, or open no model."),
     ] = True,
-    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the model of every cell.")] = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep the model of every cell.")
+    ] = False,
     epochs: Annotated[
-        float, typer.Option("--epochs", metavar="X", help="Passes over each subset.", rich_help_panel=RECIPE_PANEL)
+        float,
+        typer.Option(
+            "--epochs", metavar="X", help="Passes over each subset.", rich_help_panel=RECIPE_PANEL
+        ),
     ] = 1.0,
     lr: Annotated[
         float | None,
@@ -76,15 +115,25 @@ def compare(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", help="Rows per batch.", rich_help_panel=RECIPE_PANEL)
+        int,
+        typer.Option("--batch", metavar="N", help="Rows per batch.", rich_help_panel=RECIPE_PANEL),
     ] = 16,
     accumulation: Annotated[
         int,
-        typer.Option("--accumulation", metavar="N", help="Batches per optimiser step.", rich_help_panel=RECIPE_PANEL),
+        typer.Option(
+            "--accumulation",
+            metavar="N",
+            help="Batches per optimiser step.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
     ] = 1,
     all_weights: Annotated[
         bool,
-        typer.Option("--all-weights", help="Train all weights, not LoRA adapters.", rich_help_panel=RECIPE_PANEL),
+        typer.Option(
+            "--all-weights",
+            help="Train all weights, not LoRA adapters.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
     ] = False,
     validation: o.Validation = None,
     validation_images: o.ValidationImages = None,
@@ -96,9 +145,11 @@ def compare(
     store: o.StorePath = None,
     on_missing: o.OnMissing = None,
 ) -> None:
-    """Test whether a method beats random on your data: train on each subset, evaluate, compare with intervals.
+    """Test whether a method beats random on your data: train on each subset, evaluate, compare with
+    intervals.
 
-    Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or budget adds cells.
+    Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or
+    budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
     from thresher.cli.prepare import TEST, VALIDATION, open_the_pool, the_model, the_roles
@@ -118,7 +169,13 @@ def compare(
     from thresher.types import Budget
 
     chosen = load(methods, settings or [])
-    recipe = Recipe(epochs=epochs, learning_rate=lr, batch=batch, accumulation=accumulation, lora=not all_weights)
+    recipe = Recipe(
+        epochs=epochs,
+        learning_rate=lr,
+        batch=batch,
+        accumulation=accumulation,
+        lora=not all_weights,
+    )
     if model is None:
         raise no_model("thresher compare")
     require("train", "thresher compare")
@@ -131,8 +188,9 @@ def compare(
     assert handle is not None
     if is_served(handle.identity):
         raise CapabilityError(
-            f"compare trains --model once a cell, and {handle.name!r} is behind a server. Give its weights: --model with a "
-            "folder or a hub id. (Further models, such as a teacher, may be behind a server.)"
+            f"compare trains --model once a cell, and {handle.name!r} is behind a server. Give "
+            "its weights: --model with a folder or a hub id. (Further models, such as a teacher, "
+            "may be behind a server.)"
         )
     job = prepare(
         open_the_pool(pool, images, kept, trust_paths=bool(trust_paths)),
@@ -146,14 +204,19 @@ def compare(
         equal=equal,  # type: ignore[arg-type]  # checked by job
         score=_score(score),
         roles={
-            name: the_roles(method, told, kept, option=f"--set {name}.{{}}=".format) for name, method in chosen.items()
+            name: the_roles(method, told, kept, option=f"--set {name}.{{}}=".format)
+            for name, method in chosen.items()
         },
         target=None
         if validation is None
-        else open_the_pool(validation, validation_images, kept, trust_paths=bool(trust_paths), splits=VALIDATION),
+        else open_the_pool(
+            validation, validation_images, kept, trust_paths=bool(trust_paths), splits=VALIDATION
+        ),
     )
     if validation is not None and not any(map(aims, chosen.values())):
-        note(f"none of the methods aims at a validation set; --validation {validation} is not used.")
+        note(
+            f"none of the methods aims at a validation set; --validation {validation} is not used."
+        )
     _check_questions(job.test, job.score, told.on_missing)
     if unchecked := only_exact_note():
         note(unchecked)
@@ -189,14 +252,17 @@ def compare(
 
 
 def load(names: str, settings: list[str]) -> dict[str, Method]:
-    """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises ConfigError."""
+    """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises
+    ConfigError."""
     from thresher.errors import ConfigError, did_you_mean
     from thresher.methods import load as load_method
     from thresher.selection.config import parse_settings
 
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not [name for name in wanted if name != "random"]:
-        raise ConfigError("--methods: name at least one to compare with random; `thresher methods` lists them.")
+        raise ConfigError(
+            "--methods: name at least one to compare with random; `thresher methods` lists them."
+        )
     given: dict[str, dict[str, str]] = {name: {} for name in wanted}
     for key, value in parse_settings(settings).items():
         method, dot, name = key.partition(".")
@@ -209,16 +275,19 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
     try:
         return {name: load_method(name, given[name]) for name in wanted}
     except ConfigError as e:
-        raise ConfigError(str(e).replace("--method ", "--methods ", 1)) from None  # the option as it is called here
+        # the option as it is called here
+        raise ConfigError(str(e).replace("--method ", "--methods ", 1)) from None
 
 
 def _check_questions(test: Pool, score: str, on_missing: str) -> None:
-    """What cannot be evaluated is said before the first cell is trained. Raises ConfigError, TooManyFailures."""
+    """What cannot be evaluated is said before the first cell is trained. Raises ConfigError,
+    TooManyFailures."""
     from thresher.errors import TooManyFailures
     from thresher.evaluation import check
 
     try:
-        check(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]  # checked by RunConfig
+        # checked by RunConfig
+        check(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]
     except TooManyFailures as e:
         raise TooManyFailures(f"--eval {test.path}: {e}") from None
 
@@ -228,13 +297,20 @@ def _score(score: str) -> str:
     from thresher.evaluation import SCORES
 
     if score not in SCORES:
-        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}")
+        raise ConfigError(
+            f"--score {score}: expected one of "
+            f"{', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}"
+        )
     return score
 
 
-# ---------------------------------------------------------------------------------------------- printing
+# ----------------------------------------------------------------------------------------- printing
 
-WORDS = {"beats": "[bold green]beats random[/]", "no gain": "no gain", "worse": "[bold red]worse than random[/]"}
+WORDS = {
+    "beats": "[bold green]beats random[/]",
+    "no gain": "no gain",
+    "worse": ("[bold red]worse than random[/]"),
+}
 
 
 def show(comparison: Comparison, out: Path) -> None:
@@ -245,9 +321,22 @@ def show(comparison: Comparison, out: Path) -> None:
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
-    say(console, "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and seed.")
+    say(
+        console,
+        "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and "
+        "seed.",
+    )
     shown = table(
-        "method", "budget", "rows", "accuracy", "% of full", "− random", "verdict", "selecting", "training", "saved"
+        "method",
+        "budget",
+        "rows",
+        "accuracy",
+        "% of full",
+        "− random",
+        "verdict",
+        "selecting",
+        "training",
+        "saved",
     )
     budget = None
     for line in comparison.lines:
@@ -270,7 +359,11 @@ def show(comparison: Comparison, out: Path) -> None:
     console.print(shown)
     for line in comparison.lines:
         if line.verdict is not None:
-            say(console, f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.", markup=False)
+            say(
+                console,
+                f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.",
+                markup=False,
+            )
     for text in comparison.notes:
         say(console, f"Note: {text}", markup=False)
     for text in comparison.selection_notes():
@@ -306,7 +399,9 @@ def show_plan(plan: ComparePlan) -> None:
     console = stdout()
     cells = table("method", "budget", "rows", "cells", "finished", "rows to train on")
     for p in plan.cells:
-        cells.add_row(p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}")
+        cells.add_row(
+            p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}"
+        )
     console.print(cells)
     if not plan.to_make:
         say(console, "All cells are finished: nothing is left to do.")
@@ -314,14 +409,14 @@ def show_plan(plan: ComparePlan) -> None:
     seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
     say(
         console,
-        f"{plan.to_make} cells to make: {plan.training_rows:,} rows to train on{seed}, at most {plan.to_score:,} rows to "
-        f"score for selecting, {plan.answers:,} answers.",
+        f"{plan.to_make} cells to make: {plan.training_rows:,} rows to train on{seed}, at most "
+        f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
     )
     if plan.hours is None:
         say(console, "The time was not measured.")
     else:
         say(
             console,
-            f"About {format_duration(3600 * plan.hours)}, measured on 64 rows, if training on a row costs three "
-            "times as much and answering twice.",
+            f"About {format_duration(3600 * plan.hours)}, measured on 64 rows, if training on a "
+            "row costs three times as much and answering twice.",
         )

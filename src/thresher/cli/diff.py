@@ -16,12 +16,21 @@ WORDS = 90  # characters of a question and of an answer
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A folder written by select.", show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another folder written by select.", show_default=False)],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A folder written by select.", show_default=False)
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another folder written by select.", show_default=False),
+    ],
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", metavar="FILE.html", help="Also write a page with plots and rows.", show_default=False
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help="Also write a page with plots and rows.",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -70,7 +79,10 @@ def show(d: Difference) -> None:
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
     say(console, f"A: {escape(a)}, {n_a:,} rows ({escape(str(d.a.folder))})")
     say(console, f"B: {escape(b)}, {n_b:,} rows ({escape(str(d.b.folder))})")
-    line = f"[bold]{both:,} rows in both[/]: {format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B."
+    line = (
+        f"[bold]{both:,} rows in both[/]: {format_percent(both, n_a)} of A, "
+        f"{format_percent(both, n_b)} of B."
+    )
     if d.by_chance is not None:
         line += f" Two random samples of these sizes would share about {d.by_chance:,.0f}."
     say(console, line)
@@ -86,10 +98,16 @@ def show(d: Difference) -> None:
     if d.scores:
         medians = table("median of", "only A", "both", "only B")
         for s in d.scores:
-            what = f"{s.brief if narrow else s.title}{', ' + s.unit if s.unit and not narrow else ''} ({s.of})"
+            what = (
+                f"{s.brief if narrow else s.title}{', ' + s.unit if s.unit and not narrow else ''} "
+                f"({s.of})"
+            )
             medians.add_row(
                 escape(what),
-                *("-" if v is None else tick_text(float(f"{v:.3g}")) for v in (s.only_a, s.both, s.only_b)),
+                *(
+                    "-" if v is None else tick_text(float(f"{v:.3g}"))
+                    for v in (s.only_a, s.both, s.only_b)
+                ),
             )
         for column in medians.columns[1:]:
             column.no_wrap = True
@@ -98,13 +116,17 @@ def show(d: Difference) -> None:
         if not len(rows):
             continue
         say(console, f"[bold]{title}[/], best rank first:")
-        for row, sample in zip(rows[:EXAMPLES].tolist(), made.pool.samples(rows[:EXAMPLES]), strict=True):
+        for row, sample in zip(
+            rows[:EXAMPLES].tolist(), made.pool.samples(rows[:EXAMPLES]), strict=True
+        ):
             texts = [_short(t.text) for t in sample.turns if t.role != "system"][:2]
             say(console, f"  row {row:,}: {' → '.join(texts)}", markup=False)
 
 
 def _short(text: str) -> str:
     """A few words on one line, safe for a terminal."""
-    plain = "".join(c if c.isprintable() else " " for c in text.replace("<image>", " ")[: 4 * WORDS])
+    plain = "".join(
+        c if c.isprintable() else " " for c in text.replace("<image>", " ")[: 4 * WORDS]
+    )
     plain = " ".join(plain.split())
     return plain if len(plain) <= WORDS else plain[: WORDS - 1] + "…"

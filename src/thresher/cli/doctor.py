@@ -1,4 +1,5 @@
-"""`thresher doctor`: what is wrong with a pool, with examples, and what a run would do about each."""
+"""`thresher doctor`: what is wrong with a pool, with examples, and what a run would do about
+each."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def doctor(
-    pool: Annotated[str, typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False)],
+    pool: Annotated[
+        str,
+        typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False),
+    ],
     images: o.Images = None,
     evals: Annotated[
         list[str] | None,
@@ -40,16 +44,24 @@ def doctor(
     ] = None,
     fix: Annotated[
         str | None,
-        typer.Option("--fix", metavar="FILE", help="Write a repaired copy, and a log of changes.", show_default=False),
+        typer.Option(
+            "--fix",
+            metavar="FILE",
+            help="Write a repaired copy, and a log of changes.",
+            show_default=False,
+        ),
     ] = None,
-    near: Annotated[bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")] = True,
+    near: Annotated[
+        bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")
+    ] = True,
     context_tokens: Annotated[
         int | None,
         typer.Option(
             "--context",
             metavar="N",
             min=1,
-            help="Report rows with more tokens than this (default: 8192), estimated from words and images.",
+            help="Report rows with more tokens than this (default: 8192), estimated from words and "
+            "images.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +70,8 @@ def doctor(
     store: o.StorePath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would lose rows."""
+    """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would
+    lose rows."""
     from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import stderr_progress
     from thresher.doctor import CONTEXT, look, repair
@@ -85,14 +98,22 @@ def doctor(
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))
-    found = look(opened, progress=stderr_progress(), near=near, evals=others, context=context_tokens or CONTEXT)
+    found = look(
+        opened,
+        progress=stderr_progress(),
+        near=near,
+        evals=others,
+        context=context_tokens or CONTEXT,
+    )
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None
     if as_json:
         told = diagnosis.to_json()
         told["notes"] = [*opened.notes, *told["notes"]]
         if repaired is not None:
-            told["repaired"] = {k: str(v) if isinstance(v, Path) else v for k, v in vars(repaired).items()}
+            told["repaired"] = {
+                k: str(v) if isinstance(v, Path) else v for k, v in vars(repaired).items()
+            }
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         show(diagnosis)
@@ -113,11 +134,20 @@ def unopened(path: str, error: str) -> dict[str, object]:
         "action": "stops with this message",
         "examples": [{"row": 0, "id": "", "detail": error}],
     }
-    return {"path": path, "rows": 0, "images": 0, "findings": [finding], "lost": 0, "notes": [], "fails": True}
+    return {
+        "path": path,
+        "rows": 0,
+        "images": 0,
+        "findings": [finding],
+        "lost": 0,
+        "notes": [],
+        "fails": True,
+    }
 
 
 def show(found: Diagnosis) -> None:
-    """A table of findings: errors first, each with what a run does about it and up to three examples."""
+    """A table of findings: errors first, each with what a run does about it and up to three
+    examples."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, pluralize
@@ -126,7 +156,8 @@ def show(found: Diagnosis) -> None:
     console = stdout()
     say(
         console,
-        f"[bold]{escape(found.path)}[/]: {pluralize(found.rows)}, {pluralize(found.images, 'different image')}.",
+        f"[bold]{escape(found.path)}[/]: {pluralize(found.rows)}, "
+        f"{pluralize(found.images, 'different image')}.",
     )
     if found.findings:
         out = table("finding", "rows", "images", "")
@@ -136,7 +167,10 @@ def show(found: Diagnosis) -> None:
             lines = [f"{escape(f.what)}: [italic]{escape(f.action)}[/]"]
             for e in f.examples:
                 detail = f": {e.detail}" if e.detail else ""
-                lines.append(f"[dim]row {e.row:,} (id {escape(plain(e.id) or 'none')}){escape(plain(detail))}[/]")
+                lines.append(
+                    f"[dim]row {e.row:,} (id "
+                    f"{escape(plain(e.id) or 'none')}){escape(plain(detail))}[/]"
+                )
             kind = f"[{COLOURS[f.severity]}]{f.severity}[/] {escape(plain(f.kind))}"
             out.add_row(kind, f"{f.rows:,}", f"{f.images:,}" if f.images else "", "\n".join(lines))
         console.print(out)
@@ -145,8 +179,9 @@ def show(found: Diagnosis) -> None:
     if found.fails:
         say(
             console,
-            f"[bold red]A run with a model would lose {pluralize(found.lost)} ({format_percent(found.lost, found.rows)}).[/] "
-            "Up to 5% are left out and listed; more need --on-missing exclude.",
+            f"[bold red]A run with a model would lose {pluralize(found.lost)} "
+            f"({format_percent(found.lost, found.rows)}).[/] Up to 5% are left out and listed; "
+            "more need --on-missing exclude.",
         )
     else:
         say(console, "[bold green]A run would lose no row.[/]")
@@ -162,7 +197,8 @@ def show_repaired(repaired: Repaired) -> None:
     console = stdout()
     say(
         console,
-        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {pluralize(repaired.rows)}, {repaired.repaired:,} of them changed, "
-        f"{repaired.left_out:,} left out. Its image paths start from the pool's image folder (--images).",
+        f"Repaired copy: [bold]{escape(str(repaired.path))}[/], {pluralize(repaired.rows)}, "
+        f"{repaired.repaired:,} of them changed, {repaired.left_out:,} left out. Its image paths "
+        "start from the pool's image folder (--images).",
     )
     say(console, f"Every change: {escape(str(repaired.log))}")

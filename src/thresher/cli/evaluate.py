@@ -23,18 +23,23 @@ def evaluate(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="TEST", help="The test set, in any pool format.", show_default=False),
+        typer.Option(
+            "--data", metavar="TEST", help="The test set, in any pool format.", show_default=False
+        ),
     ] = None,
     images: o.Images = None,
     trust_paths: o.TrustPaths = None,
     score: Annotated[
         str,
         typer.Option(
-            "--score", metavar="HOW", help="generate, choice (among candidates), or auto: decided for each row."
+            "--score",
+            metavar="HOW",
+            help="generate, choice (among candidates), or auto: decided for each row.",
         ),
     ] = "auto",
     by: Annotated[
-        str, typer.Option("--by", metavar="FIELD", help="Split by a field of the records, or source.")
+        str,
+        typer.Option("--by", metavar="FIELD", help="Split by a field of the records, or source."),
     ] = "source",
     out: Annotated[
         str | None,
@@ -61,7 +66,10 @@ def evaluate(
     lmms_eval_model: Annotated[
         str | None,
         typer.Option(
-            "--lmms-eval-model", metavar="NAME", help="Name of the model class in lmms-eval.", show_default=False
+            "--lmms-eval-model",
+            metavar="NAME",
+            help="Name of the model class in lmms-eval.",
+            show_default=False,
         ),
     ] = None,
     model: o.Model = None,
@@ -157,7 +165,9 @@ def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
 
     lmms.command()
     path = FOLDER if handle.name == "demo" else Path(handle.name).expanduser()
-    return lmms.model_arguments(handle.name, path if path.exists() else None, handle.identity.architecture, adapter)
+    return lmms.model_arguments(
+        handle.name, path if path.exists() else None, handle.identity.architecture, adapter
+    )
 
 
 def show(found: Evaluation) -> None:
@@ -171,29 +181,40 @@ def show(found: Evaluation) -> None:
     console = stdout()
     say(
         console,
-        f"[bold]Accuracy {_percent(found.accuracy)}[/] ({_range(found.interval)}) on {found.n:,} rows; "
-        f"macro over {len(found.by)} group{'' if len(found.by) == 1 else 's'} {_percent(found.macro)} "
-        f"({_range(found.macro_interval)}).",
+        f"[bold]Accuracy {_percent(found.accuracy)}[/] ({_range(found.interval)}) on {found.n:,} "
+        f"rows; macro over {len(found.by)} group{'' if len(found.by) == 1 else 's'} "
+        f"{_percent(found.macro)} ({_range(found.macro_interval)}).",
     )
     ways = {"choice": "chosen among candidates", "generate": "generated"}
     asked = ", ".join(f"{n:,} {ways[how]}" for how, n in found.scored.items())
     say(
         console,
-        f"Answers: {asked}; {found.asked:,} asked of the model now, in {format_duration(found.seconds)}. "
-        f"ANLS {_percent(found.anls)}, relaxed accuracy {_percent(found.relaxed)}.",
+        f"Answers: {asked}; {found.asked:,} asked of the model now, in "
+        f"{format_duration(found.seconds)}. ANLS {_percent(found.anls)}, relaxed accuracy "
+        f"{_percent(found.relaxed)}.",
     )
     shown = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
-    out = table(escape(str(found.about["grouped_by"])), "rows", "accuracy", "95% interval", "failed")
+    out = table(
+        escape(str(found.about["grouped_by"])), "rows", "accuracy", "95% interval", "failed"
+    )
     for name, g in shown[:MOST_GROUPS]:
-        out.add_row(escape(name), f"{g.n:,}", _percent(g.accuracy), _range(g.interval), f"{g.failed:,}")
+        out.add_row(
+            escape(name), f"{g.n:,}", _percent(g.accuracy), _range(g.interval), f"{g.failed:,}"
+        )
     if len(found.by) > 1:
         console.print(out)
     if len(shown) > MOST_GROUPS:
         console.print(f"… and {len(shown) - MOST_GROUPS:,} smaller groups (all are in --out).")
     if found.failed:
-        note(f"{pluralize(found.failed)} could not be evaluated, which no number counts: {commonest(found.failures)}.")
+        note(
+            f"{pluralize(found.failed)} could not be evaluated, which no number counts: "
+            f"{commonest(found.failures)}."
+        )
     if found.cut:
-        note(f"{found.cut:,} generated answers did not end by themselves and were cut; see --max-new-tokens.")
+        note(
+            f"{found.cut:,} generated answers did not end by themselves and were cut; see "
+            "--max-new-tokens."
+        )
 
 
 def _show_tasks(tasks: dict[str, dict[str, float]]) -> None:

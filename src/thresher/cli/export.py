@@ -1,4 +1,5 @@
-"""`thresher export`: the rows of a selection, or of a whole pool, in the format that a trainer takes."""
+"""`thresher export`: the rows of a selection, or of a whole pool, in the format that a trainer
+takes."""
 
 from __future__ import annotations
 
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
 
 def export(
     what: Annotated[
-        str, typer.Argument(metavar="DIR|POOL", help="A folder written by select, or any pool.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DIR|POOL", help="A folder written by select, or any pool.", show_default=False
+        ),
     ],
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="PATH", help="The file (or folder) to write.", show_default=False)
+        str,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="The file (or folder) to write.", show_default=False
+        ),
     ],
     format: Annotated[
         str | None,
@@ -29,7 +36,8 @@ def export(
             "--format",
             "-f",
             metavar="F",
-            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: as select would write it).",
+            help="llava, sharegpt, llamafactory, swift, messages, parquet or webdataset (default: "
+            "as select would write it).",
             show_default=False,
         ),
     ] = None,
@@ -38,7 +46,8 @@ def export(
         typer.Option(
             "--images",
             metavar="DIR",
-            help="For a pool: folder that relative image paths start from (default: the pool's folder).",
+            help="For a pool: folder that relative image paths start from (default: the pool's "
+            "folder).",
             show_default=False,
         ),
     ] = None,
@@ -53,17 +62,24 @@ def export(
     ] = None,
     trust_paths: o.TrustPaths = None,
     embed: Annotated[
-        bool, typer.Option("--embed-images", help="Put image bytes into the records: parquet, messages.")
+        bool,
+        typer.Option("--embed-images", help="Put image bytes into the records: parquet, messages."),
     ] = False,
-    absolute: Annotated[bool, typer.Option("--absolute-paths", help="Write absolute image paths.")] = False,
+    absolute: Annotated[
+        bool, typer.Option("--absolute-paths", help="Write absolute image paths.")
+    ] = False,
     relative_to: Annotated[
         str | None,
         typer.Option(
-            "--relative-to", metavar="FOLDER", help="Write image paths relative to this folder.", show_default=False
+            "--relative-to",
+            metavar="FOLDER",
+            help="Write image paths relative to this folder.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write the rows of a selection or pool in a trainer's format, in pool order. Reports what it cannot hold."""
+    """Write the rows of a selection or pool in a trainer's format, in pool order. Reports what it
+    cannot hold."""
     from thresher.cli.guard import note
     from thresher.errors import ConfigError
     from thresher.exporters import default
@@ -72,11 +88,14 @@ def export(
     from thresher.selection import folder as output
 
     if absolute and relative_to is not None:
-        raise ConfigError("--absolute-paths and --relative-to exclude each other: give one of them.")
+        raise ConfigError(
+            "--absolute-paths and --relative-to exclude each other: give one of them."
+        )
     if (Path(what) / "run.yaml").is_file():
         if images is not None or read_as is not None or trust_paths is not None:
             raise ConfigError(
-                f"--images, --read-as and --trust-paths are for a pool; {what} is a selection, which knows its own."
+                f"--images, --read-as and --trust-paths are for a pool; {what} is a selection, "
+                "which knows its own."
             )
         output.spare_the_selection(what, Path(out))
         pool, rows = _selected(what)
@@ -84,14 +103,18 @@ def export(
         pool, rows = _whole(what, images, read_as, bool(trust_paths))
     name = format or default(pool)[0]
     if embed and name.partition("-")[0] not in ("parquet", "messages", "webdataset"):
-        raise ConfigError(f"--embed-images: {name} names image files. Give --format parquet, messages or webdataset.")
+        raise ConfigError(
+            f"--embed-images: {name} names image files. Give --format parquet, messages or "
+            "webdataset."
+        )
     for text in write(pool, rows, Path(out), name, Options(embed, absolute, relative_to)):
         note(text)
     typer.echo(f"{len(rows):,} rows written to {out} ({name}).")
 
 
 def _selected(folder: str) -> tuple[Pool, np.ndarray]:
-    """The pool that a selection was made from, and its rows in pool order. Raises PoolError where the pool changed."""
+    """The pool that a selection was made from, and its rows in pool order. Raises PoolError where
+    the pool changed."""
     import numpy as np
 
     from thresher.cli.guard import note
@@ -107,19 +130,26 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     told = run["pool"]
     cache = Store(run["store"]).root / "pools"
     reading, trust = ReadProgress(told["path"]), told.get("trust_paths", False)
-    pool = open_pool(told["path"], told["images"], cache, reading, told.get("read_as"), trust, reading.images)
+    pool = open_pool(
+        told["path"], told["images"], cache, reading, told.get("read_as"), trust, reading.images
+    )
     for text in pool.notes:
         note(text)
-    if len(pool) <= rows.max(initial=-1) or [d.hex() for d in digests_to_bytes(pool.digest[rows])] != then:
+    if (
+        len(pool) <= rows.max(initial=-1)
+        or [d.hex() for d in digests_to_bytes(pool.digest[rows])] != then
+    ):
         raise PoolError(
-            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or images have changed, or an "
-            "older version of thresher, which identified images by path and size, made the selection. Put the old files "
-            "back, or select again."
+            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or "
+            "images have changed, or an older version of thresher, which identified images by "
+            "path and size, made the selection. Put the old files back, or select again."
         )
     return pool, np.sort(rows)
 
 
-def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool) -> tuple[Pool, np.ndarray]:
+def _whole(
+    spec: str, images: str | None, read_as: str | None, trust_paths: bool
+) -> tuple[Pool, np.ndarray]:
     """A pool, and those of its rows that are records at all. Raises PoolError."""
     import numpy as np
 
@@ -136,17 +166,28 @@ def _whole(spec: str, images: str | None, read_as: str | None, trust_paths: bool
     )  # else an address, a pattern
     if named and not place.exists():
         raise ConfigError(
-            f"{spec} is neither a finished selection (a folder with a run.yaml, which `select` wrote) nor a pool: nothing is there."
+            f"{spec} is neither a finished selection (a folder with a run.yaml, which `select` "
+            "wrote) nor a pool: nothing is there."
         )
     if place.is_dir():
         if (place / "selection.parquet").is_file():
-            raise PoolError(f"{spec} is not a finished selection: it holds no run.yaml. Run its select again.")
+            raise PoolError(
+                f"{spec} is not a finished selection: it holds no run.yaml. Run its select again."
+            )
         if inside := sorted(path.parent.name for path in place.glob("*/selection.parquet")):
-            raise PoolError(f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of them.")
+            raise PoolError(
+                f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of "
+                "them."
+            )
     reading = ReadProgress(spec)
-    pool = open_pool(spec, images, default_store() / "pools", reading, read_as, trust_paths, reading.images)
+    pool = open_pool(
+        spec, images, default_store() / "pools", reading, read_as, trust_paths, reading.images
+    )
     for text in pool.notes:
         note(text)
     if bad := int(pool.unreadable.sum()):
-        note(f"{pluralize(bad)} cannot be read and {'is' if bad == 1 else 'are'} left out; see `thresher doctor`.")
+        note(
+            f"{pluralize(bad)} cannot be read and {'is' if bad == 1 else 'are'} left out; see "
+            "`thresher doctor`."
+        )
     return pool, np.flatnonzero(~pool.unreadable)

@@ -1,7 +1,8 @@
-"""How a command ends badly: one clear message on stderr and the right exit code, never a traceback for a user's mistake.
+"""How a command ends badly: one clear message on stderr and the right exit code, never a traceback
+for a user's mistake.
 
-2: the command was wrong. 1: the data or the run failed. 130: interrupted. Anything unexpected is a bug of ours and keeps
-its traceback.
+2: the command was wrong. 1: the data or the run failed. 130: interrupted. Anything unexpected is a
+bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ P = ParamSpec("P")
 
 INTERRUPTED = 130
 TRACEBACK = (
-    "THRESHER_TRACEBACK"  # environment variable: show the traceback also where untested versions may be the cause
+    # environment variable: show the traceback also where untested versions may be the cause
+    "THRESHER_TRACEBACK"
 )
 
 
@@ -80,8 +82,9 @@ def untested_as_notes() -> Iterator[None]:
 def again_ends_at_once() -> None:
     """From here on another Ctrl-C ends the process as it stands. What was scored is on disk by now.
 
-    The interpreter waits for its threads before it ends. A Ctrl-C in that wait would have it go on without them, and one that
-    is inside torch then takes the whole process down ("terminate called without an active exception").
+    The interpreter waits for its threads before it ends. A Ctrl-C in that wait would have it go on
+    without them, and one that is inside torch then takes the whole process down ("terminate called
+    without an active exception").
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
@@ -95,18 +98,28 @@ def _wrapped(text: str) -> str:
 
 
 def surroundings(error: Exception) -> str | None:
-    """What is wrong around the command, where that explains the error: a name that is not UTF-8, no working directory.
+    """What is wrong around the command, where that explains the error: a name that is not UTF-8, no
+    working directory.
 
-    Some libraries below (pyarrow) take only UTF-8 names; Python holds the other bytes of a name as lone surrogates.
+    Some libraries below (pyarrow) take only UTF-8 names; Python holds the other bytes of a name as
+    lone surrogates.
     """
-    if isinstance(error, UnicodeEncodeError) and any(0xDC80 <= ord(c) <= 0xDCFF for c in error.object):
+    if isinstance(error, UnicodeEncodeError) and any(
+        0xDC80 <= ord(c) <= 0xDCFF for c in error.object
+    ):
         name = error.object.encode("utf-8", "backslashreplace").decode("utf-8")[:300]
-        return f"the name {name} is not UTF-8, and such a name cannot be used here. Rename it, or give another one."
+        return (
+            f"the name {name} is not UTF-8, and such a name cannot be used here. Rename it, or "
+            "give another one."
+        )
     if isinstance(error, FileNotFoundError):
         try:
             os.getcwd()
         except OSError:
-            return "the working directory no longer exists. Go to one that does, and run the command again."
+            return (
+                "the working directory no longer exists. Go to one that does, and run the command "
+                "again."
+            )
     return None
 
 
@@ -140,13 +153,13 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             if (versions := untested_versions()) and not os.environ.get(TRACEBACK):
                 first = next(iter(str(error).strip().splitlines()), "")
                 fail(
-                    f"{type(error).__name__}: {first.rstrip('.')}. {' '.join(versions)} {TRACEBACK}=1 shows where it failed. "
-                    "Scores that were stored are safe."
+                    f"{type(error).__name__}: {first.rstrip('.')}. {' '.join(versions)} "
+                    f"{TRACEBACK}=1 shows where it failed. Scores that were stored are safe."
                 )
                 raise typer.Exit(1) from None
             note(
-                "this is a bug in thresher, not in your data or command. Please report it with the command you gave and "
-                "the lines below. Scores that were stored are safe."
+                "this is a bug in thresher, not in your data or command. Please report it with "
+                "the command you gave and the lines below. Scores that were stored are safe."
             )
             raise
 

@@ -10,7 +10,9 @@ import typer
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this method.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only this method.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """List the methods: what each does, what it needs from a model, and its settings."""
@@ -38,7 +40,9 @@ def methods(
     for info in infos:
         for i, s in enumerate(info.settings):
             name = "" if i else f"[bold cyan]{info.name}[/]"
-            settings.add_row(name, f"{s.name}={escape(s.default)}", f"{escape(s.help)}\n[dim]{escape(s.type)}[/]")
+            settings.add_row(
+                name, f"{s.name}={escape(s.default)}", f"{escape(s.help)}\n[dim]{escape(s.type)}[/]"
+            )
         settings.add_section()
     if settings.row_count:
         console.print(settings)

@@ -1,7 +1,8 @@
-"""The options that several commands share, each declared once. All default to None = "not given", so that a value from
---config can stand in; the defaults themselves are in `config.RunConfig`.
+"""The options that several commands share, each declared once. All default to None = "not given",
+so that a value from --config can stand in; the defaults themselves are in `config.RunConfig`.
 
-Past 400 lines because it is a list: typer wants every option with its help, and commands take them from one place.
+Past 400 lines because it is a list: typer wants every option with its help, and commands take them
+from one place.
 """
 
 from __future__ import annotations
@@ -53,14 +54,19 @@ TrustPaths = Annotated[
     bool | None,
     typer.Option(
         "--trust-paths",
-        help="Identify images by path and size, not by content: faster, but an overwritten image keeps its old scores.",
+        help="Identify images by path and size, not by content: faster, but an overwritten image "
+        "keeps its old scores.",
         show_default=False,
     ),
 ]
 Method = Annotated[
     str | None,
     typer.Option(
-        "--method", "-m", metavar="NAME", help="Selection method; `thresher methods` lists them.", show_default=False
+        "--method",
+        "-m",
+        metavar="NAME",
+        help="Selection method; `thresher methods` lists them.",
+        show_default=False,
     ),
 ]
 BudgetText = Annotated[
@@ -118,7 +124,8 @@ OnLeak = Annotated[
     typer.Option(
         "--on-leak",
         metavar="WHAT",
-        help="Rows of the pool that repeat validation questions: refuse, or drop them (default: refuse).",
+        help="Rows of the pool that repeat validation questions: refuse, or drop them (default: "
+        "refuse).",
         show_default=False,
         rich_help_panel=TARGET_PANEL,
     ),
@@ -135,7 +142,9 @@ Rounds = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", help="Random seed; breaks ties (default: 0).", show_default=False),
+    typer.Option(
+        "--seed", metavar="N", help="Random seed; breaks ties (default: 0).", show_default=False
+    ),
 ]
 Config = Annotated[
     str | None,
@@ -152,7 +161,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).",
+        help="A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things "
+        "out).",
         show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),
@@ -301,7 +311,8 @@ Quota = Annotated[
     typer.Option(
         "--quota",
         metavar="GROUP=RANGE",
-        help="Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%. Repeatable.",
+        help="Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, "
+        "..10%. Repeatable.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -331,7 +342,8 @@ Filter = Annotated[
     typer.Option(
         "--filter",
         metavar="EXPR",
-        help="Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all must hold.",
+        help="Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all "
+        "must hold.",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -341,7 +353,8 @@ Dedup = Annotated[
     typer.Option(
         "--dedup",
         metavar="HOW",
-        help="Consider only one row of each group of duplicates: exact, near, or semantic (asks the model).",
+        help="Consider only one row of each group of duplicates: exact, near, or semantic (asks "
+        "the model).",
         show_default=False,
         rich_help_panel=MIXTURE_PANEL,
     ),
@@ -381,7 +394,8 @@ OnMissing = Annotated[
     typer.Option(
         "--on-missing",
         metavar="WHAT",
-        help="Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse (default: auto).",
+        help="Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse (default: "
+        "auto).",
         show_default=False,
         rich_help_panel=RUN_PANEL,
     ),
@@ -401,7 +415,8 @@ Force = Annotated[
     bool | None,
     typer.Option(
         "--force",
-        help="Go on with scores that mean nothing (a judge that gives no probability to its answers).",
+        help="Go on with scores that mean nothing (a judge that gives no probability to its "
+        "answers).",
         show_default=False,
         rich_help_panel=RUN_PANEL,
     ),
@@ -411,13 +426,16 @@ Force = Annotated[
 def settings_apart(words: Sequence[str]) -> list[str]:
     """`--set a=1 b=2` as `--set a=1 --set b=2`, which is how the parser wants it.
 
-    Only where the pool stands first, or --config names it: else a word such as `web=web.json` may be the pool.
+    Only where the pool stands first, or --config names it: else a word such as `web=web.json` may
+    be the pool.
 
     >>> settings_apart(["select", "pool.json", "--set", "a=1", "b=2", "--seed", "3"])
     ['select', 'pool.json', '--set', 'a=1', '--set', 'b=2', '--seed', '3']
     """
     out: list[str] = []
-    pool_first = len(words) > 1 and (not words[1].startswith("-") or "--config" in words or "-c" in words)
+    pool_first = len(words) > 1 and (
+        not words[1].startswith("-") or "--config" in words or "-c" in words
+    )
     behind = False  # the word before is a setting
     for word in words:
         if behind and pool_first and _SETTING.match(word):
@@ -434,8 +452,9 @@ def roles_by_option(context: typer.Context) -> tuple[str, ...]:
 
 
 def told(context: typer.Context, **instead: Any) -> RunConfig:
-    """What a command and its --config file say together. The command's parameters that are named as fields of RunConfig
-    count; `instead` replaces some of them (None: not given). Raises ConfigError.
+    """What a command and its --config file say together. The command's parameters that are named as
+    fields of RunConfig count; `instead` replaces some of them (None: not given). Raises
+    ConfigError.
     """
     from dataclasses import fields
 
@@ -446,7 +465,11 @@ def told(context: typer.Context, **instead: Any) -> RunConfig:
     flags = {name: value for name, value in context.params.items() if name in known} | instead
     if flags.get("settings") is not None:
         flags["settings"] = parse_settings(flags["settings"])
-    flags |= {name: tuple(flags[name]) or None for name in ("quota", "filter") if flags.get(name) is not None}
+    flags |= {
+        name: tuple(flags[name]) or None
+        for name in ("quota", "filter")
+        if flags.get(name) is not None
+    }
     given = flags.get("settings") or {}
     for role in roles_by_option(context):
         model = context.params[role]

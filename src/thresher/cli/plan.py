@@ -43,7 +43,8 @@ def plan(
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe/--no-probe", help="Measure 64 rows to estimate time and memory, or do not load the model."
+            "--probe/--no-probe",
+            help="Measure 64 rows to estimate time and memory, or do not load the model.",
         ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
@@ -93,14 +94,16 @@ def plan(
         more = [] if bill is None else bill.notes(told)
         if told.rounds is not None and told.rounds > 1:
             more.append(
-                f"This is the first of {told.rounds} rounds. Each further round trains the model on the rows so far and asks "
-                "the new one about the validation rows; the columns of the pool are those of the first."
+                f"This is the first of {told.rounds} rounds. Each further round trains the model "
+                "on the rows so far and asks the new one about the validation rows; the columns "
+                "of the pool are those of the first."
             )
         show(made, more)
 
 
 def show(plan: Plan, more: Sequence[str] = ()) -> None:
-    """`more`: further notes. A sentence with what the budget saves, a table of what is to be scored, the cost."""
+    """`more`: further notes. A sentence with what the budget saves, a table of what is to be
+    scored, the cost."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
@@ -110,7 +113,8 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     asked = f", asking {escape(plan.model)}" if plan.model else ""
     say(
         console,
-        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {pluralize(plan.pool_rows)} ({plan.share:.1%}){asked}.",
+        f"[bold]{plan.method}[/] would keep {plan.budget:,} of {pluralize(plan.pool_rows)} "
+        f"({plan.share:.1%}){asked}.",
     )
     say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
@@ -127,7 +131,14 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
             mark = "at most " if line.upper_bound else ""
             tokens = "?" if line.tokens is None else f"{line.tokens:,}"
             hours = "?" if line.hours is None else format_duration(line.hours * 3600)
-            out.add_row(line.name, f"{line.wanted:,}", f"{line.stored:,}", f"{mark}{line.to_score:,}", tokens, hours)
+            out.add_row(
+                line.name,
+                f"{line.wanted:,}",
+                f"{line.stored:,}",
+                f"{mark}{line.to_score:,}",
+                tokens,
+                hours,
+            )
         for column in out.columns[1:]:
             column.no_wrap = True  # of a narrow terminal the names give way
         console.print(out)
@@ -138,21 +149,29 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     else:
         most = "at most " if plan.upper_bound else ""
         tokens = "an unknown number of" if plan.tokens is None else f"about {plan.tokens:,}"
-        hours = "unknown time" if plan.hours is None else f"about {format_duration(plan.hours * 3600)}"
+        hours = (
+            "unknown time"
+            if plan.hours is None
+            else (f"about {format_duration(plan.hours * 3600)}")
+        )
         rows = sum(line.rows for line in shown)
-        say(console, f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.")
+        say(
+            console,
+            f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.",
+        )
         if plan.peak_bytes is not None:
             say(console, f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
     for text in (*plan.notes, *more):
         say(console, f"Note: {text}", markup=False)
 
 
-# ---------------------------------------------------------------------------------------------- servers
+# ------------------------------------------------------------------------------------------ servers
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What servers would be sent, without repeated requests, and `cost` in the currency of the prices (None: none given)."""
+    """What servers would be sent, without repeated requests, and `cost` in the currency of the
+    prices (None: none given)."""
 
     requests: int
     tokens_in: int
@@ -164,13 +183,18 @@ class Bill:
         out = []
         if self.cost is not None:
             out.append(
-                f"At the prices given about {self.cost:.4g}, by an estimated {self.tokens_in:,} tokens in and "
-                f"{self.tokens_out:,} out."
+                f"At the prices given about {self.cost:.4g}, by an estimated {self.tokens_in:,} "
+                f"tokens in and {self.tokens_out:,} out."
             )
         if config.max_requests is not None and self.requests > config.max_requests:
-            out.append(f"--max-requests {config.max_requests:,} stops the run early; the same command resumes it.")
+            out.append(
+                f"--max-requests {config.max_requests:,} stops the run early; the same command "
+                "resumes it."
+            )
         if config.max_cost is not None and self.cost is not None and self.cost > config.max_cost:
-            out.append(f"--max-cost {config.max_cost:g} stops the run early; the same command resumes it.")
+            out.append(
+                f"--max-cost {config.max_cost:g} stops the run early; the same command resumes it."
+            )
         return out
 
 
@@ -187,12 +211,13 @@ def estimated(plan: Plan, config: RunConfig) -> Bill | None:
     return Bill(sum(s.passes for s in served), tokens_in, tokens_out, cost)
 
 
-# ---------------------------------------------------------------------------------------------- a line a pass
+# ------------------------------------------------------------------------------------ a line a pass
 
 
 @dataclass(frozen=True)
 class Line:
-    """Signals that are asked about a row together, or one alone. Counts are of rows, each once however many questions."""
+    """Signals that are asked about a row together, or one alone. Counts are of rows, each once
+    however many questions."""
 
     name: str
     wanted: int
@@ -205,16 +230,20 @@ class Line:
 
 
 def lines(signals: Sequence[SignalPlan]) -> list[Line]:
-    """A line for the signals of one pass that miss the same number of rows, in the order of the first; also for more than
-    FEW signals of one kind that are asked one by one.
+    """A line for the signals of one pass that miss the same number of rows, in the order of the
+    first; also for more than FEW signals of one kind that are asked one by one.
     """
     from thresher.selection.summary import FEW
 
     alike = Counter(s.signal for s in signals if not s.asked_with)
     groups: dict[tuple[object, ...], list[SignalPlan]] = {}
     for s in signals:
-        with_whom = s.asked_with or (f"kind {s.signal}" if alike[s.signal] > FEW else f"alone {s.label}")
-        groups.setdefault((bool(s.asked_with), with_whom, s.wanted, s.to_score, s.upper_bound), []).append(s)
+        with_whom = s.asked_with or (
+            f"kind {s.signal}" if alike[s.signal] > FEW else f"alone {s.label}"
+        )
+        groups.setdefault(
+            (bool(s.asked_with), with_whom, s.wanted, s.to_score, s.upper_bound), []
+        ).append(s)
     return [_line(group) for group in groups.values()]
 
 

@@ -1,4 +1,5 @@
-"""From a RunConfig to the things a run needs, in the order "cheapest check first": nothing is spent on a wrong command.
+"""From a RunConfig to the things a run needs, in the order "cheapest check first": nothing is spent
+on a wrong command.
 
 Opens pools and resolves models; scores nothing and writes nothing but the output folder itself.
 """
@@ -54,9 +55,12 @@ class Job:
         )
 
 
-def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), overwrite: bool = False) -> Job:
-    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`: roles that were given with
-    an option of their own (--teacher) instead of --set. `overwrite`: another selection in the folder may be replaced.
+def prepare(
+    config: RunConfig, *, out: bool, options: Collection[str] = (), overwrite: bool = False
+) -> Job:
+    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`:
+    roles that were given with an option of their own (--teacher) instead of --set. `overwrite`:
+    another selection in the folder may be replaced.
     """
     require(config, "pool", "method", "budget", *(["out"] if out else []))
     server = server_options(config)
@@ -70,8 +74,8 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
         config = _without_validation(method, config)
     elif config.validation is None:
         raise ConfigError(
-            f"--method {method.name} looks for what the model gets wrong on a validation set of the target task: give one "
-            "with --validation FILE (and --validation-images DIR)."
+            f"--method {method.name} looks for what the model gets wrong on a validation set of "
+            "the target task: give one with --validation FILE (and --validation-images DIR)."
         )
     semantic = config.dedup == "semantic"
     asks = asks_the_model(method) or semantic
@@ -79,7 +83,9 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
 
     here = config.model if config.backend == "hf" else None
     if asks and here is None and config.backend == "hf":
-        raise no_model("--dedup semantic" if not asks_the_model(method) else f"--method {method.name}")
+        raise no_model(
+            "--dedup semantic" if not asks_the_model(method) else f"--method {method.name}"
+        )
     check_extras(method, model=here, asks=asks, dedup=config.dedup, rounds=config.rounds or 1)
     from thresher.storage.columns import Store
 
@@ -91,7 +97,9 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
     target = None
     if config.validation is not None:
         trust = config.trust_paths
-        target = open_the_pool(config.validation, config.validation_images, store, trust_paths=trust, splits=VALIDATION)
+        target = open_the_pool(
+            config.validation, config.validation_images, store, trust_paths=trust, splits=VALIDATION
+        )
     if out and config.out:
         check_out(config.out, pool)
     if not asks and config.model is not None:
@@ -102,11 +110,13 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
             note(f"{method.name} asks no model; --backend {config.backend} is not used.")
         further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
-        unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)  # limits hold for its other models
+        # limits hold for its other models
+        unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
         config = replace(config, backend="hf", **unused)
     model = the_model(config, store, server)
     if model is not None and config.model is None:
-        config = replace(config, model=model.name)  # the server's only one: a replay asks for it by name
+        # the server's only one: a replay asks for it by name
+        config = replace(config, model=model.name)
     typed = {role: f"--{role} " for role in options}
     if semantic:
         from thresher.duplicates.stage import embedding_signal
@@ -122,9 +132,15 @@ def prepare(config: RunConfig, *, out: bool, options: Collection[str] = (), over
 def _without_validation(method: Method, config: RunConfig) -> RunConfig:
     """A validation set that the method does not use is said, and forgotten."""
     if config.rounds is not None and config.rounds > 1:
-        raise ConfigError(f"--rounds {config.rounds}: {method.name} looks at no errors. Give --method error_driven.")
+        raise ConfigError(
+            f"--rounds {config.rounds}: {method.name} looks at no errors. Give --method "
+            "error_driven."
+        )
     if config.validation is not None:
-        note(f"{method.name} aims at no validation set; --validation {config.validation} is not used.")
+        note(
+            f"{method.name} aims at no validation set; --validation {config.validation} is not "
+            "used."
+        )
     return replace(config, validation=None, validation_images=None, on_leak=None, rounds=None)
 
 
@@ -150,7 +166,8 @@ def check_out(out: str, pool: Pool) -> None:
 
 
 def check_not_another(config: RunConfig, method: Method) -> None:
-    """Raises ConfigError where --out holds the selection of another request, before this one is scored."""
+    """Raises ConfigError where --out holds the selection of another request, before this one is
+    scored."""
     from dataclasses import fields
 
     from thresher.selection.folder import plain_settings, refuse_another
@@ -169,9 +186,11 @@ def open_the_pool(
     trust_paths: bool = False,
     splits: Sequence[str] = (),
 ) -> Pool:
-    """The pool, from the cache beside the store when it was opened before. Raises PoolError, ConfigError (`format`).
+    """The pool, from the cache beside the store when it was opened before. Raises PoolError,
+    ConfigError (`format`).
 
-    `splits`: of evaluation data, the splits of a folder to read instead of its training split, the one to take first.
+    `splits`: of evaluation data, the splits of a folder to read instead of its training split, the
+    one to take first.
     """
     from thresher.console.progress import ReadProgress
     from thresher.pools import open_pool
@@ -189,7 +208,8 @@ def open_the_pool(
 
 
 def server_options(config: RunConfig) -> ServerOptions:
-    """How servers are asked in this run. Raises ConfigError, also for a URL or a key that cannot be used."""
+    """How servers are asked in this run. Raises ConfigError, also for a URL or a key that cannot be
+    used."""
     from thresher.backends.openai.address import parse, read_key
     from thresher.backends.openai.options import ServerOptions
 
@@ -203,7 +223,9 @@ def server_options(config: RunConfig) -> ServerOptions:
     return options
 
 
-def the_model(config: RunConfig, store: Store, server: ServerOptions | None = None) -> ModelHandle | None:
+def the_model(
+    config: RunConfig, store: Store, server: ServerOptions | None = None
+) -> ModelHandle | None:
     """The model that the config names, not opened yet. Raises ModelError."""
     if config.backend == "openai":
         return named_model(f"{config.url}#{config.model or ''}", config, store, server)
@@ -217,16 +239,21 @@ def the_roles(
     server: ServerOptions | None = None,
     option: Callable[[str], str] = "--set {}=".format,
 ) -> dict[str, ModelHandle]:
-    """The further models that the method's settings name, by role. `option`: role -> what the user typed before the model.
-    Raises ModelError.
+    """The further models that the method's settings name, by role. `option`: role -> what the user
+    typed before the model. Raises ModelError.
     """
     from thresher.methods.needs import models_of
 
     asked = models_of(method)
-    return {role: named_model(spec, config, store, server, option(role) + spec) for role, spec in asked.items()}
+    return {
+        role: named_model(spec, config, store, server, option(role) + spec)
+        for role, spec in asked.items()
+    }
 
 
-def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> None:
+def check_weights_are_here(
+    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
+) -> None:
     """Raises CapabilityError where the method would train a model that is behind a server."""
     from thresher.backends.openai.resolve import is_served
     from thresher.engine.graph import models_to_train, signals_of, walk
@@ -237,16 +264,20 @@ def check_weights_are_here(method: Method, model: ModelHandle | None, roles: Map
     for signal in walk(signals_of(method, model, roles, 0, 1000)):
         if any(is_served(trained.base) for trained in models_to_train(signal).values()):
             raise CapabilityError(
-                f"--method {method.name} trains the model first, and {served[0]!r} is behind a server. Give its weights: "
-                "--model with a folder or a hub id."
+                f"--method {method.name} trains the model first, and {served[0]!r} is behind a "
+                "server. Give its weights: --model with a folder or a hub id."
             )
 
 
 def named_model(
-    spec: str, config: RunConfig, store: Store, server: ServerOptions | None = None, typed: str | None = None
+    spec: str,
+    config: RunConfig,
+    store: Store,
+    server: ServerOptions | None = None,
+    typed: str | None = None,
 ) -> ModelHandle:
-    """What `spec` names, under the config's options of models. `server`: one object for all models of a run. `typed`: see
-    `backends.resolve`.
+    """What `spec` names, under the config's options of models. `server`: one object for all models
+    of a run. `typed`: see `backends.resolve`.
     """
     from thresher.backends import resolve
 

@@ -9,7 +9,10 @@ import typer
 
 def report(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A folder written by select or compare.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DIR", help="A folder written by select or compare.", show_default=False
+        ),
     ],
 ) -> None:
     """Write report.html into the folder of a selection or comparison: one file that opens offline.

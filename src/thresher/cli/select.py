@@ -1,4 +1,5 @@
-"""`thresher select`: the main job. Pool, method and budget in; a folder with the subset and the reasons out."""
+"""`thresher select`: the main job. Pool, method and budget in; a folder with the subset and the
+reasons out."""
 
 from __future__ import annotations
 
@@ -25,10 +26,12 @@ def select(
     budget: o.BudgetText = None,
     settings: o.Settings = None,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the selection of another request in the folder.")
+        bool,
+        typer.Option("--overwrite", help="Replace the selection of another request in the folder."),
     ] = False,
     seed: o.Seed = None,
     teacher: o.Teacher = None,
@@ -135,4 +138,6 @@ def left(job: Job) -> str:
         mixture=job.config.mixture,
     )
     rows = max((s.to_score for s in made.signals), default=0)
-    return f"{pluralize(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."
+    return (
+        f"{pluralize(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."
+    )

@@ -1,4 +1,5 @@
-"""`thresher signals`: every column that a selection used, for the whole pool, as one parquet file."""
+"""`thresher signals`: every column that a selection used, for the whole pool, as one parquet
+file."""
 
 from __future__ import annotations
 
@@ -8,12 +9,18 @@ import typer
 
 
 def signals(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder written by select.", show_default=False)],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder written by select.", show_default=False)
+    ],
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FILE", help="The parquet file to write.", show_default=False)
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The parquet file to write.", show_default=False
+        ),
     ],
 ) -> None:
-    """Write all scores behind a selection, of kept and other rows, to a parquet file. No model is run."""
+    """Write all scores behind a selection, of kept and other rows, to a parquet file. No model is
+    run."""
     import pyarrow.parquet as pq
 
     from thresher.console.progress import stderr_progress
@@ -27,7 +34,10 @@ def signals(
     path = check_file(out, suffixes=(".parquet",))
     table = output.signals_table(folder)
     try:
-        with folder_lock(path.parent, "writes there", stderr_progress()), atomic_write(path) as aside:
+        with (
+            folder_lock(path.parent, "writes there", stderr_progress()),
+            atomic_write(path) as aside,
+        ):
             pq.write_table(table, aside, compression="zstd")
     except OSError as e:
         raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e

@@ -1,4 +1,5 @@
-"""`thresher train`: fine-tune a model on a subset, answers only; the folder it writes is what --model takes."""
+"""`thresher train`: fine-tune a model on a subset, answers only; the folder it writes is what
+--model takes."""
 
 from __future__ import annotations
 
@@ -17,15 +18,23 @@ RECIPE_PANEL = "Recipe"
 
 def train(
     subset: Annotated[
-        str, typer.Argument(metavar="SUBSET", help="The rows to train on, in any pool format.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SUBSET", help="The rows to train on, in any pool format.", show_default=False
+        ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False)],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False),
+    ],
     images: o.Images = None,
     trust_paths: o.TrustPaths = None,
     model: o.Model = None,
     epochs: Annotated[
         float,
-        typer.Option("--epochs", metavar="X", help="Passes over the rows.", rich_help_panel=RECIPE_PANEL),
+        typer.Option(
+            "--epochs", metavar="X", help="Passes over the rows.", rich_help_panel=RECIPE_PANEL
+        ),
     ] = 1.0,
     steps: Annotated[
         int | None,
@@ -42,7 +51,8 @@ def train(
         typer.Option(
             "--lr",
             metavar="RATE",
-            help="Learning rate (default: 2e-4, with --full 2e-5; models under 100 M parameters 2e-3 and 1e-3).",
+            help="Learning rate (default: 2e-4, with --full 2e-5; models under 100 M parameters "
+            "2e-3 and 1e-3).",
             show_default=False,
             rich_help_panel=RECIPE_PANEL,
         ),
@@ -53,7 +63,12 @@ def train(
     ] = 16,
     accumulation: Annotated[
         int,
-        typer.Option("--accumulation", metavar="N", help="Batches per optimiser step.", rich_help_panel=RECIPE_PANEL),
+        typer.Option(
+            "--accumulation",
+            metavar="N",
+            help="Batches per optimiser step.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
     ] = 1,
     full: Annotated[
         bool,
@@ -68,7 +83,13 @@ def train(
         typer.Option("--merge", help="Write a whole model instead of adapters."),
     ] = False,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Random seed: order of the rows.", rich_help_panel=RECIPE_PANEL)
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Random seed: order of the rows.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
     ] = 0,
     precision: Annotated[
         str,
@@ -116,7 +137,8 @@ def train(
         raise no_model("thresher train")
     if model.lower().startswith(("http://", "https://")):
         raise CapabilityError(
-            f"--model {model} is behind a server, and training needs weights. Give a folder or a hub id, or --model demo."
+            f"--model {model} is behind a server, and training needs weights. Give a folder or a "
+            "hub id, or --model demo."
         )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
@@ -145,8 +167,9 @@ def _show(trained: Trained) -> None:
     if trained.unusable:
         first = trained.unusable[0]
         note(
-            f"{len(trained.unusable):,} of {trained.rows:,} rows could not be trained on; they are listed in "
-            f"{trained.folder}/failures.jsonl. The first is row {first.row} (id {first.id or 'none'}): {first.error}"
+            f"{len(trained.unusable):,} of {trained.rows:,} rows could not be trained on; they "
+            f"are listed in {trained.folder}/failures.jsonl. The first is row {first.row} (id "
+            f"{first.id or 'none'}): {first.error}"
         )
     losses = trained.losses
     tenth = max(len(losses) // 10, 1)
@@ -155,7 +178,8 @@ def _show(trained: Trained) -> None:
         say(console, f"{trained.folder} holds this training already: nothing to do.", markup=False)
     say(
         console,
-        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in {format_duration(trained.seconds)} at a "
-        f"learning rate of {trained.learning_rate:g}. Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
+        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in "
+        f"{format_duration(trained.seconds)} at a learning rate of {trained.learning_rate:g}. "
+        f"Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
     )
     say(console, f"Use it: --model {trained.folder}", markup=False)

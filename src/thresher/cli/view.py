@@ -1,4 +1,5 @@
-"""`thresher view`: a local page to look at a selection's whole pool and to choose again without a model."""
+"""`thresher view`: a local page to look at a selection's whole pool and to choose again without a
+model."""
 
 from __future__ import annotations
 
@@ -8,11 +9,18 @@ import typer
 
 
 def view(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder written by select.", show_default=False)],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder written by select.", show_default=False)
+    ],
     browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in a browser, where there is a screen.")
+        bool,
+        typer.Option(
+            "--open/--no-open", help="Open the page in a browser, where there is a screen."
+        ),
     ] = True,
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any free port.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", help="0: any free port.", min=0, max=65535)
+    ] = 0,
 ) -> None:
     """Browse a pool, change the budget, pin and ban rows, export: on a local page.
 
@@ -23,7 +31,10 @@ def view(
 
     def say(address: str) -> None:
         typer.echo(address)
-        note("anyone who has this address can see the pool. Press Ctrl-C to stop; pins and bans are kept in DIR/view.")
+        note(
+            "anyone who has this address can see the pool. Press Ctrl-C to stop; pins and bans "
+            "are kept in DIR/view."
+        )
 
     note(f"opening {folder}: loading columns takes some seconds for a large pool.")
     serve(folder, port, browser, say)

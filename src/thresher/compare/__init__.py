@@ -1,14 +1,20 @@
-"""The proof: is a method's subset worth more than a random one? Select, train, evaluate, for every method, budget and seed.
+"""The proof: is a method's subset worth more than a random one? Select, train, evaluate, for every
+method, budget and seed.
 
-A *cell* is one method at one budget under one seed. `random` is always among the methods; `full` is the whole pool, trained
-once a seed. A finished cell is kept, and never computed again while what it depends on is the same.
+A *cell* is one method at one budget under one seed. `random` is always among the methods; `full` is
+the whole pool, trained once a seed. A finished cell is kept, and never computed again while what it
+depends on is the same.
 
     cells      what is compared with what, and what a cell's fingerprint covers     touches nothing
-    kept       the files of a finished cell                                         reads and writes `out/cells`
-    running    select, train and evaluate the cells that are missing                writes into `out` and the store
-    judging    from cells to a table and verdicts (statistics: `thresher.stats.verdict`)  touches nothing
+    kept       the files of a finished cell
+        reads and writes `out/cells`
+    running    select, train and evaluate the cells that are missing
+        writes into `out` and the store
+    judging    from cells to a table and verdicts (statistics: `thresher.stats.verdict`)
+        touches nothing
     table      the table of methods and budgets                                     touches nothing
-    files      compare.json and compare.svg                                         writes into `out`
+    files      compare.json and compare.svg
+        writes into `out`
     plot       the chart as SVG                                                     touches nothing
     plan       what a comparison would cost                                         touches nothing
 """

@@ -1,7 +1,8 @@
-"""What is compared with what, and what makes a cell this cell: pool, test, method, settings, rows, seed, model and recipe.
+"""What is compared with what, and what makes a cell this cell: pool, test, method, settings, rows,
+seed, model and recipe.
 
-A cell's fingerprint covers all that its numbers depend on, never where things lie. Touches no file; `job` refuses what cannot
-be compared.
+A cell's fingerprint covers all that its numbers depend on, never where things lie. Touches no file;
+`job` refuses what cannot be compared.
 """
 
 from __future__ import annotations
@@ -59,22 +60,43 @@ class Job:
     equal: Equal
     score: str  # part of a cell's identity; `evaluate` does it
     usable: np.ndarray  # int64, the rows of the pool that can be trained on
-    roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)  # method -> role -> its further model
+    # method -> role -> its further model
+    roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)
     target: Pool | None = None  # the validation set that methods may aim at
 
     def cells(self) -> list[Cell]:
         """Seed by seed, so that an unfinished comparison has whole seeds."""
-        pool, test = _pool_identity(self.pool, ordered=False), _pool_identity(self.test, ordered=True)
+        pool, test = (
+            _pool_identity(self.pool, ordered=False),
+            _pool_identity(self.test, ordered=True),
+        )
         out = []
         for seed in range(self.seeds):
-            kinds = [(name, b.text, b.rows(len(self.pool))) for b in self.budgets for name in self.methods]
+            kinds = [
+                (name, b.text, b.rows(len(self.pool)))
+                for b in self.budgets
+                for name in self.methods
+            ]
             if self.full:
                 kinds.append((FULL, "100%", len(self.usable)))
             for name, budget, rows in kinds:
                 recipe = dataclasses.replace(self.recipe, seed=seed, steps=self._steps())
                 settings = {} if name == FULL else settings_of(self.methods[name])
-                what = (VERSION, name, settings, rows, seed, pool, test, self.model.identity, recipe, self.score)
-                out.append(Cell(name, budget, rows, seed, fingerprint(what + self._further(name)), recipe))
+                what = (
+                    VERSION,
+                    name,
+                    settings,
+                    rows,
+                    seed,
+                    pool,
+                    test,
+                    self.model.identity,
+                    recipe,
+                    self.score,
+                )
+                out.append(
+                    Cell(name, budget, rows, seed, fingerprint(what + self._further(name)), recipe)
+                )
         return out
 
     def _further(self, name: str) -> tuple[Any, ...]:
@@ -92,7 +114,9 @@ class Job:
         """`equal=steps`: all cells train for as many steps as the full pool needs."""
         if self.equal == "epochs" or self.recipe.steps is not None:
             return self.recipe.steps
-        return math.ceil(len(self.usable) * self.recipe.epochs / (self.recipe.batch * self.recipe.accumulation))
+        return math.ceil(
+            len(self.usable) * self.recipe.epochs / (self.recipe.batch * self.recipe.accumulation)
+        )
 
 
 def job(
@@ -114,26 +138,35 @@ def job(
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: at least 1; 3 or more are needed to know the spread.")
     if equal not in ("epochs", "steps"):
-        raise ConfigError(f"--equal {equal}: expected epochs (the same passes over each subset) or steps.")
+        raise ConfigError(
+            f"--equal {equal}: expected epochs (the same passes over each subset) or steps."
+        )
     if not budgets:
         raise ConfigError("--budgets: at least one is needed, such as 10%.")
     sizes = [_rows(b, len(pool)) for b in budgets]
     if len(set(sizes)) < len(sizes):
-        raise ConfigError(f"--budgets {','.join(b.text for b in budgets)}: two of them are the same number of rows.")
+        raise ConfigError(
+            f"--budgets {','.join(b.text for b in budgets)}: two of them are the same number of "
+            "rows."
+        )
     if FULL in methods:
         raise ConfigError(
-            "--methods: `full` is not a method; the full pool is compared with unless --no-full says otherwise."
+            "--methods: `full` is not a method; the full pool is compared with unless --no-full "
+            "says otherwise."
         )
     aimless = [name for name, m in methods.items() if target is None and aims(m)]
     if aimless:
         raise ConfigError(
-            f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: give one with --validation."
+            f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: "
+            "give one with --validation."
         )
     usable = np.ones(len(pool), bool)
     usable[list(pool.problems)] = False
     usable &= ~pool.facts["missing_images"]
     every: dict[str, Method] = {RANDOM: methods.get(RANDOM, Random()), **methods}
-    ordered = tuple(b for _, b in sorted(zip(sizes, budgets, strict=True), key=lambda pair: pair[0]))
+    ordered = tuple(
+        b for _, b in sorted(zip(sizes, budgets, strict=True), key=lambda pair: pair[0])
+    )
     return Job(
         pool,
         test,
@@ -157,11 +190,14 @@ def settings_of(method: Method) -> dict[str, str]:
 
 
 def _pool_identity(pool: Pool, *, ordered: bool) -> str:
-    """What of a pool matters: the records and their sources; for the rows of `scores` also their order in the file."""
+    """What of a pool matters: the records and their sources; for the rows of `scores` also their
+    order in the file."""
     rows = np.arange(len(pool)) if ordered else pool.order
     h = hashlib.sha256()
     names = [name.encode("utf-8", "surrogatepass") for name in pool.source_names]
-    for digest, source in zip(digests_to_bytes(pool.digest[rows]), pool.source[rows].tolist(), strict=True):
+    for digest, source in zip(
+        digests_to_bytes(pool.digest[rows]), pool.source[rows].tolist(), strict=True
+    ):
         h.update(digest + names[source] + b"\n")
     return "sha256:" + h.hexdigest()
 
@@ -170,7 +206,8 @@ def _rows(budget: Budget, n: int) -> int:
     """Rows of a pool of n. Raises ConfigError, with the option as it is called here."""
     if budget.text.strip().lower().endswith("tok"):
         raise ConfigError(
-            f"--budgets {budget.text}: budgets in tokens cannot be compared yet. Give shares such as 10%, or numbers of rows."
+            f"--budgets {budget.text}: budgets in tokens cannot be compared yet. Give shares such "
+            "as 10%, or numbers of rows."
         )
     try:
         return budget.rows(n)
@@ -178,6 +215,7 @@ def _rows(budget: Budget, n: int) -> int:
         told = str(e).replace("--budget ", "--budgets ", 1)
         raise ConfigError(
             told.replace(
-                ", a number of rows such as 20000, or tokens such as 20Mtok", " or a number of rows such as 20000"
+                ", a number of rows such as 20000, or tokens such as 20Mtok",
+                " or a number of rows such as 20000",
             )
         ) from None

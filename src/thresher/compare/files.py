@@ -13,4 +13,7 @@ from thresher.storage.atomic import write_bytes
 def write(comparison: Comparison, out: Path) -> None:
     """compare.svg and compare.json. Raises StoreError (disk full)."""
     write_bytes(out / "compare.svg", plot(comparison.lines).encode())
-    write_bytes(out / "compare.json", (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(
+        out / "compare.json",
+        (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode(),
+    )

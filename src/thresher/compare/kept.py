@@ -1,6 +1,7 @@
 """The files of a finished cell. Reads and writes the folder `cells` of a comparison, nothing else:
 
-    cells/<fingerprint>.npz      scores float32 [N] of the evaluation rows (NaN: failed), image int64 [N]; chosen int64 [k], the
+    cells/<fingerprint>.npz      scores float32 [N] of the evaluation rows (NaN: failed), image
+                                 int64 [N]; chosen int64 [k], the
                                  subset as places in the pool's canonical order
     cells/<fingerprint>.parquet  what the model said of each evaluation row
     cells/<fingerprint>.json     its row of compare.json; written last
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
     from thresher.pools import Pool
 
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)  # by numpy.load
+# by numpy.load
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
 REPEATED = ("id", "digest", "expected")  # columns of an evaluation that say the same in every cell
 
 
@@ -54,8 +56,11 @@ def work_folder(out: Path, cell: Cell) -> Path:
     return out / "cells" / cell.fingerprint
 
 
-def keep(out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndarray, pool: Pool) -> None:
-    """Write a finished cell. `table`: the evaluation's rows; `chosen`: int64 [k], rows of `pool`, best first.
+def keep(
+    out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndarray, pool: Pool
+) -> None:
+    """Write a finished cell. `table`: the evaluation's rows; `chosen`: int64 [k], rows of `pool`,
+    best first.
 
     Raises StoreError (disk full).
     """
@@ -63,14 +68,18 @@ def keep(out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndar
 
     work = work_folder(out, cell)
     work.mkdir(parents=True, exist_ok=True)
-    scores = np.array([np.nan if c is None else float(c) for c in table["correct"].to_pylist()], np.float32)
+    scores = np.array(
+        [np.nan if c is None else float(c) for c in table["correct"].to_pylist()], np.float32
+    )
     np.savez_compressed(
         work / "rows.npz",
         scores=scores,
         image=np.asarray(table["image"], np.int64),
         chosen=_places(pool)[chosen],
     )
-    pq.write_table(table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet")
+    pq.write_table(
+        table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet"
+    )
     final = work.with_suffix(".json")
     for made in (work / "rows.npz", work / "rows.parquet"):
         fsync(made)
@@ -111,9 +120,11 @@ def discard(out: Path, cell: Cell) -> None:
 
 
 def _checked(out: Path, cell: Cell) -> Path | None:
-    """The JSON file of a finished cell whose files are what was written; None where there is none. Raises CorruptFile.
+    """The JSON file of a finished cell whose files are what was written; None where there is none.
+    Raises CorruptFile.
 
-    Cells of earlier versions carry no checksums: their files are found damaged only when they are read.
+    Cells of earlier versions carry no checksums: their files are found damaged only when they are
+    read.
     """
     path = out / "cells" / f"{cell.fingerprint}.json"
     try:
@@ -140,22 +151,28 @@ def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
         with np.load(path) as arrays:
             return pool.order[arrays["chosen"]]
     except UNREADABLE as e:
-        raise StoreError(f"{path} is damaged ({e}). Run the comparison again: the cell is made anew.") from e
+        raise StoreError(
+            f"{path} is damaged ({e}). Run the comparison again: the cell is made anew."
+        ) from e
 
 
 def answers_of(out: Path, cell: Cell) -> pa.Table:
-    """What the model of a finished cell said: the evaluation's rows, without the columns that repeat in every cell."""
+    """What the model of a finished cell said: the evaluation's rows, without the columns that
+    repeat in every cell."""
     import pyarrow.parquet as pq
 
     path = out / "cells" / f"{cell.fingerprint}.parquet"
     try:
         return pq.read_table(path)
     except (OSError, ValueError) as e:  # Arrow's errors are of these kinds
-        raise StoreError(f"{path} is damaged ({e}). Run the comparison again: the cell is made anew.") from e
+        raise StoreError(
+            f"{path} is damaged ({e}). Run the comparison again: the cell is made anew."
+        ) from e
 
 
 def _places(pool: Pool) -> np.ndarray:
-    """Where each row of the pool stands in its canonical order, int64 [n]: the same for every order of the file."""
+    """Where each row of the pool stands in its canonical order, int64 [n]: the same for every order
+    of the file."""
     place = np.empty(len(pool), np.int64)
     place[pool.order] = np.arange(len(pool))
     return place

@@ -1,4 +1,5 @@
-"""What a comparison would cost, before it is paid: cells to make, rows to train on, rows to score, and about how long.
+"""What a comparison would cost, before it is paid: cells to make, rows to train on, rows to score,
+and about how long.
 
 Opens the model only to measure it on 64 rows (`probe`). Writes nothing.
 """
@@ -57,7 +58,14 @@ def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> Comp
     for (method, budget), group in kinds.items():
         due = [c for c in group if c in missing]
         parts.append(
-            CellsPlan(method, budget, group[0].rows, len(group), len(group) - len(due), sum(map(_rows_seen, due)))
+            CellsPlan(
+                method,
+                budget,
+                group[0].rows,
+                len(group),
+                len(group) - len(due),
+                sum(map(_rows_seen, due)),
+            )
         )
     to_score, seed_rows = _selecting(job, missing, store)
     training = sum(p.training_rows for p in parts)
@@ -65,7 +73,9 @@ def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> Comp
     hours = None
     if probe and missing:
         hours = (
-            _seconds_a_row(job) * (TRAINING_PASSES * (training + seed_rows) + to_score + ANSWER_PASSES * answers) / 3600
+            _seconds_a_row(job)
+            * (TRAINING_PASSES * (training + seed_rows) + to_score + ANSWER_PASSES * answers)
+            / 3600
         )
     return ComparePlan(tuple(parts), len(missing), to_score, seed_rows, training, answers, hours)
 
@@ -73,7 +83,9 @@ def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> Comp
 def _rows_seen(cell: Cell) -> int:
     """By one training."""
     r = cell.recipe
-    return r.steps * r.batch * r.accumulation if r.steps is not None else round(r.epochs * cell.rows)
+    return (
+        r.steps * r.batch * r.accumulation if r.steps is not None else round(r.epochs * cell.rows)
+    )
 
 
 def _selecting(job: Job, missing: list[Cell], store: Store) -> tuple[int, int]:

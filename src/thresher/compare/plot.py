@@ -1,7 +1,8 @@
-"""The picture of a comparison as one SVG file: accuracy by budget above, the difference from random below.
+"""The picture of a comparison as one SVG file: accuracy by budget above, the difference from random
+below.
 
-Written by hand, 100 lines, no plotting library: it opens in any browser and in a README. Dots are means over seeds, bars
-95% intervals; what crosses the zero line below is no gain.
+Written by hand, 100 lines, no plotting library: it opens in any browser and in a README. Dots are
+means over seeds, bars 95% intervals; what crosses the zero line below is no gain.
 """
 
 from __future__ import annotations
@@ -40,12 +41,15 @@ def plot(lines: Sequence[Line]) -> str:
     slot = (WIDTH - LEFT - RIGHT) / len(budgets)
 
     def x_of(line: Line) -> float:
-        shift = (methods.index(line.method) - (len(methods) - 1) / 2) * min(22.0, 0.8 * slot / len(methods))
+        shift = (methods.index(line.method) - (len(methods) - 1) / 2) * min(
+            22.0, 0.8 * slot / len(methods)
+        )
         return LEFT + slot * (budgets.index(line.budget) + 0.5) + shift
 
     height = TOP + UPPER + (GAP + LOWER if judged else 0) + 34
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 '
+        f'{WIDTH} {height}" '
         'font-family="system-ui, sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
     ]
@@ -56,10 +60,17 @@ def plot(lines: Sequence[Line]) -> str:
         y = upper(full.mean.mean)
         out.append(_line(LEFT, y, WIDTH - RIGHT, y, INK, 'stroke-dasharray="5 4"'))
     for x in (x for x in lines if x.method != "full"):
-        out += _bar(x_of(x), upper(x.mean.low), upper(x.mean.mean), upper(x.mean.high), colour[x.method])
+        out += _bar(
+            x_of(x), upper(x.mean.low), upper(x.mean.mean), upper(x.mean.high), colour[x.method]
+        )
     bottom = TOP + UPPER
     if judged:
-        values = [v for x in judged if x.verdict for v in (x.verdict.difference.low, x.verdict.difference.high)]
+        values = [
+            v
+            for x in judged
+            if x.verdict
+            for v in (x.verdict.difference.low, x.verdict.difference.high)
+        ]
         lower = _Axis(min(values + [0.0]), max(values + [0.0]), TOP + UPPER + GAP, LOWER)
         out += lower.draw("method − random, points")
         out.append(_line(LEFT, lower(0), WIDTH - RIGHT, lower(0), GREY, 'stroke-width="1.5"'))
@@ -74,11 +85,15 @@ def plot(lines: Sequence[Line]) -> str:
         out.append(_text(LEFT + slot * (i + 0.5), bottom + 22, label, INK, "middle"))
     for i, method in enumerate(methods):
         y = TOP + 8 + 18 * i
-        out.append(f'<circle cx="{WIDTH - RIGHT + 14}" cy="{y:.1f}" r="4.5" fill="{colour[method]}"/>')
+        out.append(
+            f'<circle cx="{WIDTH - RIGHT + 14}" cy="{y:.1f}" r="4.5" fill="{colour[method]}"/>'
+        )
         out.append(_text(WIDTH - RIGHT + 26, y + 4, method, INK))
     if full is not None:
         y = TOP + 8 + 18 * len(methods)
-        out.append(_line(WIDTH - RIGHT + 7, y, WIDTH - RIGHT + 21, y, INK, 'stroke-dasharray="5 4"'))
+        out.append(
+            _line(WIDTH - RIGHT + 7, y, WIDTH - RIGHT + 21, y, INK, 'stroke-dasharray="5 4"')
+        )
         out.append(_text(WIDTH - RIGHT + 26, y + 4, f"full pool, {full.mean.mean:.1f}", INK))
     return "\n".join([*out, "</svg>", ""])
 
@@ -95,12 +110,24 @@ class _Axis:
 
     def draw(self, title: str) -> list[str]:
         out = [_text(LEFT, self.top - 12, title, INK)]
-        step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if (self.high - self.low) / s <= 7 or s == 50)
+        step = next(
+            s
+            for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+            if (self.high - self.low) / s <= 7 or s == 50
+        )
         tick = -(-self.low // step) * step
         while tick <= self.high:
             y = self(tick)
             out.append(_line(LEFT, y, WIDTH - RIGHT, y, "#e5e5e5"))
-            out.append(_text(LEFT - 8, y + 4, f"{tick + 0.0:g}" if step >= 1 else f"{tick:.1f}", "#555555", "end"))
+            out.append(
+                _text(
+                    LEFT - 8,
+                    y + 4,
+                    f"{tick + 0.0:g}" if step >= 1 else f"{tick:.1f}",
+                    "#555555",
+                    "end",
+                )
+            )
             tick += step
         return out
 
@@ -115,8 +142,13 @@ def _bar(x: float, low: float, mean: float, high: float, colour: str) -> list[st
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
+    )
 
 
 def _text(x: float, y: float, text: str, colour: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">{escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+    )

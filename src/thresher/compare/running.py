@@ -1,7 +1,8 @@
-"""Make the cells that are missing, one after the other: select, train, evaluate, keep; then judge all of them.
+"""Make the cells that are missing, one after the other: select, train, evaluate, keep; then judge
+all of them.
 
-Training and evaluation are injected. What a killed cell had scored, trained or answered is taken up by the store and by
-`fit`. Writes into `out` and the store only.
+Training and evaluation are injected. What a killed cell had scored, trained or answered is taken up
+by the store and by `fit`. Writes into `out` and the store only.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Evaluated(Protocol):
     @property
     def rows(
         self,
-    ) -> pa.Table: ...  # `correct`, null where `error` is not ""; `image`: rows of one image share a number
+        # `correct`, null where `error` is not ""; `image`: rows of one image share a number
+    ) -> pa.Table: ...
 
 
 class Evaluate(Protocol):
@@ -74,14 +76,16 @@ def compare(
 ) -> Comparison:
     """Make the cells that are not there, and judge. Writes compare.json and compare.svg into `out`.
 
-    One comparison at a time in `out`: another one waits. `say`: is told of each cell as it begins. Raises what selecting,
-    training and evaluating raise.
+    One comparison at a time in `out`: another one waits. `say`: is told of each cell as it begins.
+    Raises what selecting, training and evaluating raise.
     """
     out = check_folder(out)
     (out / "cells").mkdir(exist_ok=True)
     with folder_lock(out, "makes cells of a comparison here", progress):
         remove_stale(out / "cells", locked=True)
-        return _compare(_Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say)
+        return _compare(
+            _Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say
+        )
 
 
 def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison:
@@ -147,7 +151,9 @@ class _Kitchen:
             device=self.trainer.device,
             progress=self.progress,
         )
-        answered = self.evaluate(self.trainer.open(work / "model"), job.test, store=self.store, progress=self.progress)
+        answered = self.evaluate(
+            self.trainer.open(work / "model"), job.test, store=self.store, progress=self.progress
+        )
         table = answered.rows
         result = Result(
             cell.method,
@@ -182,7 +188,8 @@ class _Kitchen:
             roles=job.roles.get(cell.method),
             target=job.target_of(cell.method),
             on_leak=None,  # looked at once, before the first cell
-            force=True,  # whether the scores mean anything is what is measured; the notes say that they do not
+            # whether the scores mean anything is what is measured; the notes say that they do not
+            force=True,
         )
         return _Chosen(outcome.rows, outcome.cost, tuple(outcome.notes))
 
@@ -192,8 +199,19 @@ def check_leaks(job: Job, progress: Progress | None = None) -> None:
 
     Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
     """
-    remedy = f". thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY writes a copy without them"
-    leaks(job.pool, job.test, "refuse", progress, names=("pool", "evaluation"), instead=remedy, near=None)
+    remedy = (
+        f". thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY writes a "
+        "copy without them"
+    )
+    leaks(
+        job.pool,
+        job.test,
+        "refuse",
+        progress,
+        names=("pool", "evaluation"),
+        instead=remedy,
+        near=None,
+    )
     if job.target is not None and any(_aims(job, name) for name in job.methods):
         leaks(job.pool, job.target, "refuse", progress, instead=remedy, near=None)
         names = ("validation set", "evaluation")

@@ -35,7 +35,8 @@ class Comparison:
     about: dict[str, Any]
 
     def selection_notes(self) -> list[str]:
-        """What the selections had to say: each note once, with how many cells of which methods it is from."""
+        """What the selections had to say: each note once, with how many cells of which methods it
+        is from."""
         said: dict[str, list[Result]] = {}
         for cell in self.cells:
             for note in cell.notes:
@@ -65,7 +66,10 @@ class Comparison:
                 for x in self.lines
                 if x.verdict is not None
             ],
-            "units": "cells: accuracy and macro from 0 to 1; verdicts: points (0 to 100) and 95% intervals",
+            "units": (
+                "cells: accuracy and macro from 0 to 1; verdicts: points (0 to 100) and 95% "
+                "intervals"
+            ),
             "notes": self.notes,
             "selection_notes": self.selection_notes(),
             **self.about,

@@ -117,7 +117,9 @@ class LineProgress:
     `rows`: total number of rows advanced since this object was created.
     """
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.rows = 0
         self._stream, self._clock = stream, clock
         self._meter: Meter | None = None
@@ -142,14 +144,18 @@ class LineProgress:
             self._last = self._clock()
             share = 100 * meter.done // max(meter.total, 1)
             self._say(
-                f"{meter.done:,} of {meter.total:,} ({share}%), {speed(meter.rate())}, {format_duration(meter.left())} left"
+                f"{meter.done:,} of {meter.total:,} ({share}%), {speed(meter.rate())}, "
+                f"{format_duration(meter.left())} left"
             )
 
     def finish(self) -> None:
         meter, self._meter = self._meter, None
         if meter is not None and meter.worked:
             took = meter.seconds()
-            self._say(f"{meter.worked:,} in {format_duration(took)} ({speed(meter.worked / took if took else 0.0)})")
+            self._say(
+                f"{meter.worked:,} in {format_duration(took)} "
+                f"({speed(meter.worked / took if took else 0.0)})"
+            )
 
     def say(self, text: str) -> None:
         print(text, file=self._stream or sys.stderr, flush=True)
@@ -181,11 +187,19 @@ class BarProgress:
         narrow = console.width < NARROW + counts
         columns = [
             TextColumn("{task.description}", style="bold"),
-            *([] if narrow else [BarColumn(bar_width=None), TextColumn("{task.completed:,.0f}/{task.total:,.0f}")]),
+            *(
+                []
+                if narrow
+                else [
+                    BarColumn(bar_width=None),
+                    TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+                ]
+            ),
             TextColumn("{task.percentage:.0f}%" if narrow else "{task.fields[rate]}", style="cyan"),
             TextColumn("{task.fields[left]}", style="dim"),
         ]
-        room = console.width - (NUMBERS_NARROW if narrow else NUMBERS + counts)  # so that no number is cut
+        # so that no number is cut
+        room = console.width - (NUMBERS_NARROW if narrow else NUMBERS + counts)
         name = label if len(label) <= room else label[: max(room - 1, 3)].rstrip("_ ") + "…"
         self._bar = RichProgress(*columns, console=console, refresh_per_second=5, expand=not narrow)
         self._bar.add_task(name, total=total, completed=done, rate="", left="")
@@ -213,7 +227,10 @@ class BarProgress:
         took = self._meter.seconds()
         mean = speed(self._meter.worked / took) if self._meter.worked and took else ""
         self._bar.update(
-            self._bar.task_ids[0], completed=self._meter.done, rate=mean, left=f"in {format_duration(took)}"
+            self._bar.task_ids[0],
+            completed=self._meter.done,
+            rate=mean,
+            left=f"in {format_duration(took)}",
         )
         self._bar.stop()
         self._meter = self._bar = None
@@ -221,7 +238,9 @@ class BarProgress:
     def say(self, text: str) -> None:
         from rich.console import Console
 
-        (self._console or Console(stderr=True)).print(text, markup=False, highlight=False, soft_wrap=True)
+        (self._console or Console(stderr=True)).print(
+            text, markup=False, highlight=False, soft_wrap=True
+        )
 
 
 class ReadProgress:
@@ -231,7 +250,9 @@ class ReadProgress:
     Silent for files that are read faster than that.
     """
 
-    def __init__(self, name: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name, self._stream, self._clock = name, stream, clock
         self._rows, self._started = 0, clock()
         self._last = self._started
@@ -243,7 +264,11 @@ class ReadProgress:
         if now - self._last >= EVERY:
             self._last = now
             rate = speed(self._rows / (now - self._started))
-            print(f"Reading {self._name}: {self._rows:,} rows ({rate})", file=self._stream or sys.stderr, flush=True)
+            print(
+                f"Reading {self._name}: {self._rows:,} rows ({rate})",
+                file=self._stream or sys.stderr,
+                flush=True,
+            )
 
     def images(self, done: int, todo: int) -> None:
         """`done` of `todo` images have been hashed."""
@@ -254,12 +279,21 @@ class ReadProgress:
         if now - self._last >= EVERY and done < todo:
             self._last = now
             rate = done / max(now - self._hashing, 1e-9)
-            text = f"{done:,} of {todo:,} ({100 * done // todo}%), {speed(rate)}, {format_duration((todo - done) / rate)} left"
-            print(f"Hashing images of {self._name}: {text}", file=self._stream or sys.stderr, flush=True)
+            text = (
+                f"{done:,} of {todo:,} ({100 * done // todo}%), {speed(rate)}, "
+                f"{format_duration((todo - done) / rate)} left"
+            )
+            print(
+                f"Hashing images of {self._name}: {text}",
+                file=self._stream or sys.stderr,
+                flush=True,
+            )
 
 
 def stderr_progress() -> BarProgress | LineProgress:
     """A bar if stderr is a terminal that can move its cursor, else plain lines."""
     return (
-        BarProgress() if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown") else LineProgress()
+        BarProgress()
+        if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+        else LineProgress()
     )

@@ -1,6 +1,8 @@
-"""The built-in demonstration: a rendered toy world and the tiny vision-language model trained on it (`--model demo`).
+"""The built-in demonstration: a rendered toy world and the tiny vision-language model trained on it
+(`--model demo`).
 
-Importing this package imports neither torch, transformers nor PIL; the modules below it do, where they need them.
+Importing this package imports neither torch, transformers nor PIL; the modules below it do, where
+they need them.
 """
 
 from pathlib import Path

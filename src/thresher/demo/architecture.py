@@ -1,6 +1,8 @@
-"""Builds the demo model's parts: byte-level BPE tokenizer, PIL image processor, LLaVA processor, untrained model.
+"""Builds the demo model's parts: byte-level BPE tokenizer, PIL image processor, LLaVA processor,
+untrained model.
 
-Real transformers classes throughout, so that a saved folder loads with the Auto classes and needs no torchvision.
+Real transformers classes throughout, so that a saved folder loads with the Auto classes and needs
+no torchvision.
 """
 
 from collections.abc import Iterable
@@ -25,7 +27,10 @@ def train_tokenizer(texts: Iterable[str], size: int = 1100) -> PreTrainedTokeniz
     """A byte-level BPE: all 256 bytes are in the alphabet, digits are single tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -1,4 +1,5 @@
-"""Scenes in words: with places (for training and scenes told as text) or without (the answer to "Describe the picture.")."""
+"""Scenes in words: with places (for training and scenes told as text) or without (the answer to
+"Describe the picture.")."""
 
 from thresher.demo import scenes
 from thresher.demo.scenes import Scene
@@ -9,6 +10,10 @@ def caption(scene: Scene, places: bool) -> str:
     if scene.large:
         return f"one large {scene.large.colour} {scene.large.name}"
     if places:
-        parts = [f"bottom {scenes.COLUMNS[b.column]}: {b.colour} bar {b.height}" for b in scene.bars]
+        parts = [
+            f"bottom {scenes.COLUMNS[b.column]}: {b.colour} bar {b.height}" for b in scene.bars
+        ]
         return "; ".join(parts + [f"{t.position}: {t.phrase}" for t in scene.things])
-    return ", ".join([f"a {b.colour} bar" for b in scene.bars] + [f"a {t.phrase}" for t in scene.things])
+    return ", ".join(
+        [f"a {b.colour} bar" for b in scene.bars] + [f"a {t.phrase}" for t in scene.things]
+    )

@@ -1,7 +1,9 @@
-"""The demo model's chat format: special tokens, the chat template, and the same rendering in plain Python for training.
+"""The demo model's chat format: special tokens, the chat template, and the same rendering in plain
+Python for training.
 
-Every turn is "<|role|>text<|end|>". A conversation's rendering is a prefix of its rendering with more turns.
-An image part becomes the image placeholder, followed by a line break unless the next part begins with one.
+Every turn is "<|role|>text<|end|>". A conversation's rendering is a prefix of its rendering with
+more turns. An image part becomes the image placeholder, followed by a line break unless the next
+part begins with one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ CHAT_TEMPLATE = (
     "{%- if content is string -%}{{ content }}"
     "{%- else -%}{%- for part in content -%}"
     "{%- if part['type'] == 'image' -%}{{ '<image>' }}"
-    "{%- if loop.last or loop.nextitem['type'] != 'text' or loop.nextitem['text'][:1] != '\\n' -%}{{ '\\n' }}{%- endif -%}"
+    "{%- if loop.last or loop.nextitem['type'] != 'text' or loop.nextitem['text'][:1] != '\\n' "
+    "-%}{{ '\\n' }}{%- endif -%}"
     "{%- elif part['type'] == 'text' -%}{{ part['text'] }}"
     "{%- endif -%}{%- endfor -%}{%- endif -%}"
     "{%- endmacro -%}"
@@ -36,7 +39,8 @@ CHAT_TEMPLATE = (
 
 
 def user_text(question: str, images: int = 0) -> str:
-    """What the template renders for a user turn whose `images` pictures come before the question."""
+    """What the template renders for a user turn whose `images` pictures come before the
+    question."""
     return f"{USER}{(IMAGE + chr(10)) * images}{question}{END}{ASSISTANT}"
 
 

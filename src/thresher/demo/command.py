@@ -1,7 +1,9 @@
-"""What `thresher demo` does: makes the built-in pool, lets CLIPPER and a random draw choose from it, and says what happened.
+"""What `thresher demo` does: makes the built-in pool, lets CLIPPER and a random draw choose from
+it, and says what happened.
 
-Only here may the hidden labels of the built-in world be read, and only to show afterwards what no method was told.
-Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into OUT; prints to stdout.
+Only here may the hidden labels of the built-in world be read, and only to show afterwards what no
+method was told. Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into
+OUT; prints to stdout.
 """
 
 from __future__ import annotations
@@ -40,7 +42,14 @@ if TYPE_CHECKING:
     from thresher.selection.result import Outcome
 
 BUDGET = "30%"
-STYLES = ("yes/no", "letter of a choice", "number", "word or short phrase", "sentence", "several sentences")
+STYLES = (
+    "yes/no",
+    "letter of a choice",
+    "number",
+    "word or short phrase",
+    "sentence",
+    "several sentences",
+)
 
 NEXT = (
     "thresher doctor POOL --images DIR",
@@ -52,8 +61,9 @@ NEXT = (
 def answer_style(answer: str) -> str:
     """One of STYLES, from the text alone.
 
-    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red. So: yes.")]
-    ['yes/no', 'letter of a choice', 'number', 'word or short phrase', 'sentence', 'several sentences']
+    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red.
+    So: yes.")] ['yes/no', 'letter of a choice', 'number', 'word or short phrase', 'sentence',
+    'several sentences']
     """
     text = answer.strip()
     bare = text.rstrip(".!").lower()
@@ -76,7 +86,9 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     began = time.monotonic()
     check_folder(out)
     summary.say(
-        console, f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine sources."
+        console,
+        f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine "
+        "sources.",
     )
     pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
     store = Store(out / "store")
@@ -84,10 +96,12 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     budget = Budget(BUDGET)
     summary.say(
         console,
-        f"[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps {BUDGET}; "
-        "a random draw of as many rows stands beside it.",
+        "[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps "
+        f"{BUDGET}; a random draw of as many rows stands beside it.",
     )
-    clipper = run.select(pool, load("clipper"), budget, seed=seed, model=model, store=store, progress=progress)
+    clipper = run.select(
+        pool, load("clipper"), budget, seed=seed, model=model, store=store, progress=progress
+    )
     random = run.select(pool, load("random"), budget, seed=seed, store=store)
     told = RunConfig(
         pool=str(pool.path),
@@ -106,7 +120,8 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         console.print(Padding(line, (0, 0, 0, 3)))
     console.print(before_after(pool, clipper, random))
     console.print(
-        "* Known only because this world is built in: no method was told. One small world proves nothing about your data.",
+        "* Known only because this world is built in: no method was told. One small world proves "
+        "nothing about your data.",
         style="dim",
     )
     summary.say(
@@ -118,7 +133,8 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         summary.say(console, problem, markup=False)
     summary.say(
         console,
-        f"The whole job took {format_duration(time.monotonic() - began)}. [bold]Next[/], with your own pool and model:",
+        f"The whole job took {format_duration(time.monotonic() - began)}. [bold]Next[/], with "
+        "your own pool and model:",
     )
     for command in NEXT:
         console.print(f"   [cyan]{command}[/]", soft_wrap=True)
@@ -142,18 +158,21 @@ def in_words(clipper: Outcome, random: Outcome) -> list[str]:
     reused = sum(s.reused for s in clipper.signals)
     n, k = len(clipper.considered), len(clipper.rows)
     return [
-        f"{wanted:,} different rows were read three times, alone and after two other rows as demonstrations: "
-        f"{scored:,} scores now, {reused:,} from an earlier run.",
-        f"The model knows {known:.0%} of the answers already (P); the others the data must teach it (W).",
-        f"A demonstration made the answer likelier in {helped:.0%} of the rows; {critical:,} of the {k:,} rows kept are "
-        "there because it helped them most.",
-        f"The kept rows mirror the pool's perplexity: their distance from it (KS) is {_ks(clipper, clipper):.4f}; "
-        f"this random draw has {_ks(clipper, random):.4f}, such draws usually about {median_random_ks(n, k):.4f}.",
+        f"{wanted:,} different rows were read three times, alone and after two other rows as "
+        f"demonstrations: {scored:,} scores now, {reused:,} from an earlier run.",
+        f"The model knows {known:.0%} of the answers already (P); the others the data must teach "
+        "it (W).",
+        f"A demonstration made the answer likelier in {helped:.0%} of the rows; {critical:,} of "
+        f"the {k:,} rows kept are there because it helped them most.",
+        "The kept rows mirror the pool's perplexity: their distance from it (KS) is "
+        f"{_ks(clipper, clipper):.4f}; this random draw has {_ks(clipper, random):.4f}, such "
+        f"draws usually about {median_random_ks(n, k):.4f}.",
     ]
 
 
 def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
-    """Pool, CLIPPER and random draw: shares by source and by answer style, perplexity, wrong answers."""
+    """Pool, CLIPPER and random draw: shares by source and by answer style, perplexity, wrong
+    answers."""
     table = summary.table("", "pool", "clipper", "random")
     subsets = [np.arange(len(pool)), clipper.rows, random.rows]
     table.add_row("rows", *(f"{len(s):,}" for s in subsets))
@@ -165,22 +184,31 @@ def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
     for title, parts in groups:
         table.add_section()
         for name, mask in parts:
-            table.add_row(f"{title}: {name}", *(format_percent(int(mask[s].sum()), len(s)) for s in subsets))
+            table.add_row(
+                f"{title}: {name}", *(format_percent(int(mask[s].sum()), len(s)) for s in subsets)
+            )
     table.add_section()
     table.add_row(
-        "log-perplexity, KS distance to the pool", "0", *(f"{_ks(clipper, o):.4f}" for o in (clipper, random))
+        "log-perplexity, KS distance to the pool",
+        "0",
+        *(f"{_ks(clipper, o):.4f}" for o in (clipper, random)),
     )
     wrong = wrong_answers(pool)
-    table.add_row("wrong answers *", *(format_percent(int(wrong[s].sum()), len(s)) for s in subsets))
+    table.add_row(
+        "wrong answers *", *(format_percent(int(wrong[s].sum()), len(s)) for s in subsets)
+    )
     dropped = [np.setdiff1d(subsets[0], s) for s in subsets[1:]]
     table.add_row(
-        "wrong answers among the dropped *", "", *(format_percent(int(wrong[s].sum()), len(s)) for s in dropped)
+        "wrong answers among the dropped *",
+        "",
+        *(format_percent(int(wrong[s].sum()), len(s)) for s in dropped),
     )
     return table
 
 
 def _ks(scored: Outcome, chosen: Outcome) -> float:
-    """Distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows that `scored` has."""
+    """Distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows that
+    `scored` has."""
     nll = scored.evidence["nll"]
     return ks_distance(nll, nll[np.isin(scored.considered, chosen.rows)])
 

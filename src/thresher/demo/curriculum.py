@@ -1,5 +1,6 @@
-"""The training conversations of the demo model: captions, grounding, questions on scenes given as text, questions on
-pictures, and demonstration-query pairs and chains. All use pretraining scenes and none of the pool's wordings.
+"""The training conversations of the demo model: captions, grounding, questions on scenes given as
+text, questions on pictures, and demonstration-query pairs and chains. All use pretraining scenes
+and none of the pool's wordings.
 
 A conversation is a list of rounds; encoding and batching are in training.py.
 """
@@ -23,12 +24,34 @@ from thresher.demo.wordings import WordingSet
 
 # how often each kind is practised on pictures; the last three are left for fine-tuning to teach
 KIND_WEIGHTS = {
-    "colour": 4, "shape": 4, "existence": 3, "position": 3, "count": 3, "digits": 2, "letters": 2, "chart": 2,
-    "comparison": 1, "spatial": 1, "description": 1, "odd_one_out": 0.4, "logic": 0.4, "arithmetic": 0.4,
-}  # fmt: skip
+    "colour": 4,
+    "shape": 4,
+    "existence": 3,
+    "position": 3,
+    "count": 3,
+    "digits": 2,
+    "letters": 2,
+    "chart": 2,
+    "comparison": 1,
+    "spatial": 1,
+    "description": 1,
+    "odd_one_out": 0.4,
+    "logic": 0.4,
+    "arithmetic": 0.4,
+}
 STYLE_WEIGHTS = {"word": 5, "sentence": 2, "steps": 1.5, "choice": 1.5}
 _FAMILIES = (
-    ("colour", "shape", "existence", "position", "count", "spatial", "comparison", "logic", "odd_one_out"),
+    (
+        "colour",
+        "shape",
+        "existence",
+        "position",
+        "count",
+        "spatial",
+        "comparison",
+        "logic",
+        "odd_one_out",
+    ),
     ("digits", "arithmetic"),
     ("letters",),
     ("chart",),
@@ -37,7 +60,8 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Round:
-    """One question and answer; `picture` (uint8 [48, 48, 3]) comes before the question; `learn` puts loss on the answer."""
+    """One question and answer; `picture` (uint8 [48, 48, 3]) comes before the question; `learn`
+    puts loss on the answer."""
 
     question: str
     answer: str
@@ -58,7 +82,9 @@ def any_scene(rng: Random, split: Split) -> Scene:
     if draw < 0.125:
         return scenes.sample_in_split(rng, split, scenes.sample_large)
     if draw < 0.5:
-        return scenes.sample_in_split(rng, split, lambda r: scenes.sample_shapes(r, 1, 5, r.random() < 0.5))
+        return scenes.sample_in_split(
+            rng, split, lambda r: scenes.sample_shapes(r, 1, 5, r.random() < 0.5)
+        )
     if draw < 0.8:
         length = rng.randint(1, 3)
         alphabet = scenes.DIGITS + scenes.LETTERS
@@ -80,8 +106,12 @@ def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversat
             rounds.append(Round(f"What is at the {thing.position}?", thing.phrase))
     if scene.things and rng.random() < 0.3:
         taken = [(t.row, t.column) for t in scene.things]
-        row, column = rng.choice([(r, c) for r in range(3) for c in range(3) if (r, c) not in taken])
-        rounds.append(Round(f"What is at the {scenes.ROWS[row]} {scenes.COLUMNS[column]}?", "nothing"))
+        row, column = rng.choice(
+            [(r, c) for r in range(3) for c in range(3) if (r, c) not in taken]
+        )
+        rounds.append(
+            Round(f"What is at the {scenes.ROWS[row]} {scenes.COLUMNS[column]}?", "nothing")
+        )
     if scene.large:
         question = ask(rng, rng.choice(("colour", "shape", "existence")), scene)
         if question:
@@ -93,7 +123,9 @@ def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversat
     return [replace(rounds[0], picture=render(scene, rng)), *rounds[1:]]
 
 
-def question_conversation(rng: Random, turns: int, as_text: bool, split: Split = "pretraining") -> Conversation:
+def question_conversation(
+    rng: Random, turns: int, as_text: bool, split: Split = "pretraining"
+) -> Conversation:
     """Several questions about one scene, shown as a picture or told in words."""
     family = rng.choices(_FAMILIES, (6, 2, 1, 1))[0]
     first = sample_question(rng, rng.choice(family), split)
@@ -105,7 +137,12 @@ def question_conversation(rng: Random, turns: int, as_text: bool, split: Split =
             continue
         instruct = rng.random() < 0.6
         turn = phrase(
-            rng, question, weighted(rng, STYLE_WEIGHTS), "pretraining", instruct=instruct, lowercase=lowercase
+            rng,
+            question,
+            weighted(rng, STYLE_WEIGHTS),
+            "pretraining",
+            instruct=instruct,
+            lowercase=lowercase,
         )
         rounds.append(Round(turn.question, turn.answer))
     if as_text:
@@ -137,7 +174,8 @@ def language_conversation(rng: Random) -> Conversation:
 
 @dataclass(frozen=True)
 class Format:
-    """How a source answers: with this style, with a format instruction or not, short answers in lower case or not."""
+    """How a source answers: with this style, with a format instruction or not, short answers in
+    lower case or not."""
 
     style: str
     instruct: bool
@@ -148,7 +186,9 @@ def sample_format(rng: Random) -> Format:
     return Format(weighted(rng, STYLE_WEIGHTS), rng.random() < 0.4, rng.random() < 0.5)
 
 
-def one_round(rng: Random, question: Question, form: Format, wording: WordingSet, wrong: bool = False) -> Round:
+def one_round(
+    rng: Random, question: Question, form: Format, wording: WordingSet, wrong: bool = False
+) -> Round:
     turn = phrase(
         rng,
         question,
@@ -170,16 +210,21 @@ def same_kind_question(rng: Random, question: Question, style: str, split: Split
 
 
 def pair_conversation(rng: Random) -> Conversation:
-    """A demonstration and a query, each with its own picture: two in three of the same kind and format.
+    """A demonstration and a query, each with its own picture: two in three of the same kind and
+    format.
 
-    One pair in eight has a wrong demonstration; half of its queries are answered wrongly too, as in a bad source.
+    One pair in eight has a wrong demonstration; half of its queries are answered wrongly too, as in
+    a bad source.
     """
     form = sample_format(rng)
     query = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
     if rng.random() < 0.67:
         shown, shown_form = same_kind_question(rng, query, form.style, "pretraining"), form
     else:
-        shown, shown_form = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining"), sample_format(rng)
+        shown, shown_form = (
+            sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining"),
+            sample_format(rng),
+        )
     bad = rng.random() < 0.125
     demonstration = one_round(rng, shown, shown_form, "pretraining", wrong=bad)
     answer = one_round(rng, query, form, "pretraining", wrong=bad and rng.random() < 0.5)
@@ -192,10 +237,12 @@ def pair_stage_conversation(rng: Random) -> Conversation:
 
 
 def chain_conversation(rng: Random) -> Conversation:
-    """Two to four rounds, each with its own picture, as from one source: one format, and four times in five one kind.
+    """Two to four rounds, each with its own picture, as from one source: one format, and four times
+    in five one kind.
 
-    A fifth of the chains changes kind and format from round to round, so that a demonstration is not always to be followed.
-    Of the chains of two, 15% begin with a wrong answer; half of these go on with one, as in a bad source.
+    A fifth of the chains changes kind and format from round to round, so that a demonstration is
+    not always to be followed. Of the chains of two, 15% begin with a wrong answer; half of these go
+    on with one, as in a bad source.
     """
     form = sample_format(rng)
     question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
@@ -210,29 +257,37 @@ def chain_conversation(rng: Random) -> Conversation:
             form = sample_format(rng)
             question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
         wrong = bad and rng.random() < 0.5
-        rounds.append(replace(one_round(rng, question, form, "refinement", wrong=wrong), learn=True))
+        rounds.append(
+            replace(one_round(rng, question, form, "refinement", wrong=wrong), learn=True)
+        )
     return rounds
 
 
 def refinement_conversation(rng: Random) -> Conversation:
-    """The mixture of the fourth stage: three chains for every conversation of the language stage."""
+    """The mixture of the fourth stage: three chains for every conversation of the language
+    stage."""
     return chain_conversation(rng) if rng.random() < 0.75 else language_conversation(rng)
 
 
 def corpus(seed: int, count: int = 6000) -> Sequence[str]:
-    """Texts of both wording sets for the tokenizer's training; the pool's wordings enter the merges, not the model."""
+    """Texts of both wording sets for the tokenizer's training; the pool's wordings enter the
+    merges, not the model."""
     rng = Random(seed)
     texts: list[str] = list(SENTENCES) * 5
     for _ in range(count):
         wording: WordingSet = "pool" if rng.random() < 0.5 else "pretraining"
         question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
         form = sample_format(rng)
-        turn = phrase(rng, question, form.style, wording, instruct=form.instruct, lowercase=form.lowercase)
+        turn = phrase(
+            rng, question, form.style, wording, instruct=form.instruct, lowercase=form.lowercase
+        )
         if question.kind != "letters":  # so that letters are never merged with each other
             texts += [turn.question, turn.answer]
     for _ in range(count // 4):
         texts += [
-            r.question + "\n" + r.answer for r in caption_conversation(rng) if not any(c.isupper() for c in r.answer)
+            r.question + "\n" + r.answer
+            for r in caption_conversation(rng)
+            if not any(c.isupper() for c in r.answer)
         ]
         turn = text_turn(rng, "pool")
         texts += [turn.question, turn.answer]

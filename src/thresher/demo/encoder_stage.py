@@ -23,15 +23,26 @@ HEIGHT_LABELS = MAX_BAR + 1
 
 
 def patch_labels(scene: Scene) -> np.ndarray:
-    """[9, 3]: colour, thing and bar height of every patch; 0 is none. A large shape labels the patches it covers."""
+    """[9, 3]: colour, thing and bar height of every patch; 0 is none. A large shape labels the
+    patches it covers."""
     labels = np.zeros((9, 3), dtype=np.int64)
     for thing in scene.things:
-        labels[thing.row * 3 + thing.column, :2] = COLOUR_LABELS.index(thing.colour), THING_LABELS.index(thing.name)
+        labels[thing.row * 3 + thing.column, :2] = (
+            COLOUR_LABELS.index(thing.colour),
+            THING_LABELS.index(thing.name),
+        )
     for bar in scene.bars:
-        labels[6 + bar.column] = COLOUR_LABELS.index(bar.colour), THING_LABELS.index("bar"), bar.height
+        labels[6 + bar.column] = (
+            COLOUR_LABELS.index(bar.colour),
+            THING_LABELS.index("bar"),
+            bar.height,
+        )
     if scene.large:
         for patch in _covered(scene.large):
-            labels[patch, :2] = COLOUR_LABELS.index(scene.large.colour), THING_LABELS.index(scene.large.name)
+            labels[patch, :2] = (
+                COLOUR_LABELS.index(scene.large.colour),
+                THING_LABELS.index(scene.large.name),
+            )
     return labels
 
 
@@ -84,7 +95,8 @@ def train_encoder(
             accuracy, right, counted = right / counted, 0, 0
             rate = (step + 1) * schedule.batch / (time.monotonic() - start)
             log(
-                f"encoder step {step + 1}/{schedule.steps} loss {loss.item():.3f} things {accuracy:.3f} {rate:.0f} pictures/s"
+                f"encoder step {step + 1}/{schedule.steps} loss {loss.item():.3f} things "
+                f"{accuracy:.3f} {rate:.0f} pictures/s"
             )
     tower.eval()
     return accuracy

@@ -1,6 +1,8 @@
-"""Ordinary English written for this package: merges for the tokenizer's training, and a little reading for the model.
+"""Ordinary English written for this package: merges for the tokenizer's training, and a little
+reading for the model.
 
-It is not a language-modelling corpus; it only keeps the tokenizer from splitting common words into bytes.
+It is not a language-modelling corpus; it only keeps the tokenizer from splitting common words into
+bytes.
 """
 
 SENTENCES: tuple[str, ...] = (
@@ -34,11 +36,13 @@ SENTENCES: tuple[str, ...] = (
     "Answer the question using a single word or phrase.",
     "Answer with the option's letter from the given choices directly.",
     "Answer with yes or no. Answer in a full sentence. Think step by step.",
-    "What shape does the image contain? Is there not a gray shape? Does the image contain a teal circle?",
+    "What shape does the image contain? Is there not a gray shape? Does the image contain a teal "
+    "circle?",
     "What is the black shape? What is the color of the brown rectangle?",
     "Each of these pages was made by hand and then sent to a friend in another town.",
     "We went there again last week, but the door was closed and nobody was home.",
-    "Good data are worth more than many data, and a few clear examples teach more than a long rule.",
+    "Good data are worth more than many data, and a few clear examples teach more than a long "
+    "rule.",
     "The first picture shows a kitchen, the second picture shows a garden with flowers and trees.",
     "Compare the first image with the second image. Which image has more objects?",
     "Read the text in the image and write it down. Give the coordinates of the object.",

@@ -1,6 +1,8 @@
-"""Writes evaluation sets of the toy world: balanced over kinds, right answers, scenes that no pool and no training has.
+"""Writes evaluation sets of the toy world: balanced over kinds, right answers, scenes that no pool
+and no training has.
 
-Wordings and formats are the pool's, since a tuned model is asked as it was taught. Scoring answers is not done here.
+Wordings and formats are the pool's, since a tuned model is asked as it was taught. Scoring answers
+is not done here.
 """
 
 from pathlib import Path
@@ -14,14 +16,20 @@ from thresher.demo.styles import phrase
 _WITH_CHOICES = ("colour", "shape", "position", "count", "spatial", "comparison", "chart")
 
 
-def make_evaluation(folder: Path, per_kind: int = 200, seed: int = 0, split: Split = "evaluation") -> Path:
-    """Writes evaluation.json, images/ and evaluation_labels.jsonl (kind, style, candidates); returns the former's path.
+def make_evaluation(
+    folder: Path, per_kind: int = 200, seed: int = 0, split: Split = "evaluation"
+) -> Path:
+    """Writes evaluation.json, images/ and evaluation_labels.jsonl (kind, style, candidates);
+    returns the former's path.
 
-    Yes and no are equally frequent; a third of the kinds with options is multiple choice. `split="development"`
-    gives a set of the same make for decisions, on other scenes.
+    Yes and no are equally frequent; a third of the kinds with options is multiple choice.
+    `split="development"` gives a set of the same make for decisions, on other scenes.
     """
     if split not in ("evaluation", "development"):
-        raise ValueError(f"an evaluation needs held-out scenes: split 'evaluation' or 'development', not {split!r}")
+        raise ValueError(
+            "an evaluation needs held-out scenes: split 'evaluation' or 'development', not "
+            f"{split!r}"
+        )
     rng = Random(f"{split} {seed}")
     rows: list[Row] = []
     for kind in KINDS:
@@ -32,5 +40,7 @@ def make_evaluation(folder: Path, per_kind: int = 200, seed: int = 0, split: Spl
                 if question.candidates != ("yes", "no") or question.answer == wanted:
                     break
             style = "choice" if kind in _WITH_CHOICES and k % 3 == 2 else "word"
-            rows.append(Row("evaluation", (question.scene,), (phrase(rng, question, style, "pool"),)))
+            rows.append(
+                Row("evaluation", (question.scene,), (phrase(rng, question, style, "pool"),))
+            )
     return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)

@@ -1,8 +1,10 @@
-"""The pool's own way to write short answers: each kind of question has a form of its own ("Red colour", "2 items").
+"""The pool's own way to write short answers: each kind of question has a form of its own ("Red
+colour", "2 items").
 
-A base that knows what a picture shows has these forms to learn, kind by kind, as a model that is tuned for a house has its
-report formats to learn. A kind that a subset leaves out stays unlearnt, so that what a subset covers can be measured after short
-training. Yes and no, letters of options, sentences and longer answers stay as they are; wrong answers get the form, too.
+A base that knows what a picture shows has these forms to learn, kind by kind, as a model that is
+tuned for a house has its report formats to learn. A kind that a subset leaves out stays unlearnt,
+so that what a subset covers can be measured after short training. Yes and no, letters of options,
+sentences and longer answers stay as they are; wrong answers get the form, too.
 """
 
 from dataclasses import replace
@@ -40,4 +42,8 @@ def _turn(turn: Turn) -> Turn:
     form = FORMS.get(turn.kind)
     if form is None or turn.style != "word":
         return turn
-    return replace(turn, answer=form.format(turn.answer), candidates=tuple(form.format(c) for c in turn.candidates))
+    return replace(
+        turn,
+        answer=form.format(turn.answer),
+        candidates=tuple(form.format(c) for c in turn.candidates),
+    )

@@ -1,7 +1,8 @@
-"""Is what a step says true of a scene? The statements of the toy world's own reasoning, read by rules.
+"""Is what a step says true of a scene? The statements of the toy world's own reasoning, read by
+rules.
 
-Known: those of `rationales.py` and the evidence that `questions.py` writes. A sentence that claims nothing ("I look for the red
-circle."), or that is not of these forms, is neither true nor false.
+Known: those of `rationales.py` and the evidence that `questions.py` writes. A sentence that claims
+nothing ("I look for the red circle."), or that is not of these forms, is neither true nor false.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def _placed(m: re.Match[str], scene: Scene) -> Judgement:
     """`… colour name … place`; colour or name may be missing."""
     colour, name, place = m["colour"], m["name"], m["place"]
     hits = [
-        t for t in scene.things if (not colour or t.colour == colour) and (name in (None, "object") or t.name == name)
+        t
+        for t in scene.things
+        if (not colour or t.colour == colour) and (name in (None, "object") or t.name == name)
     ]
     if any(t.position == place for t in hits):
         return Judgement(True, "position")
@@ -50,7 +53,9 @@ def _placed(m: re.Match[str], scene: Scene) -> Judgement:
     there = next((t for t in scene.things if t.position == place), None)
     if there is not None and there.name == name:
         return Judgement(False, "colour")
-    return Judgement(False, "shape" if there is not None and there.colour == colour else "existence")
+    return Judgement(
+        False, "shape" if there is not None and there.colour == colour else "existence"
+    )
 
 
 def _character(m: re.Match[str], scene: Scene) -> Judgement:
@@ -72,7 +77,9 @@ def _absent(m: re.Match[str], scene: Scene) -> Judgement:
 
 def _seen(m: re.Match[str], scene: Scene) -> Judgement:
     places = sorted(p.strip() for p in m["places"].split(","))
-    return Judgement(places == sorted(t.position for t in scene.things if counted(t, m["things"])), "count")
+    return Judgement(
+        places == sorted(t.position for t in scene.things if counted(t, m["things"])), "count"
+    )
 
 
 def _number(m: re.Match[str], scene: Scene) -> Judgement:
@@ -107,7 +114,9 @@ def _most(m: re.Match[str], scene: Scene) -> Judgement:
 
 def _both(m: re.Match[str], scene: Scene) -> Judgement:
     pairs = re.findall(rf"((?:{_COLOUR}) (?:{_SHAPE})): (yes|no)", m[0])
-    true = all((said == "yes") == any(t.phrase == phrase for t in scene.things) for phrase, said in pairs)
+    true = all(
+        (said == "yes") == any(t.phrase == phrase for t in scene.things) for phrase, said in pairs
+    )
     return Judgement(true, "logic")
 
 
@@ -115,8 +124,17 @@ _THINGS = rf"(?P<things>{_PLURAL}|(?:{_COLOUR}) objects)"
 _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Scene], Judgement]], ...] = tuple(
     (re.compile(pattern), check)
     for pattern, check in (
-        (rf"there is a (?P<colour>{_COLOUR}) (?P<name>{_SHAPE}) at the (?P<place>{_PLACE})\.?", _placed),
-        (rf"the (?:(?P<colour>{_COLOUR}) )?(?P<name>{_SHAPE}|object) is at the (?P<place>{_PLACE})\.?", _placed),
+        (
+            rf"there is a (?P<colour>{_COLOUR}) (?P<name>{_SHAPE}) at the (?P<place>{_PLACE})\.?",
+            _placed,
+        ),
+        (
+            (
+                rf"the (?:(?P<colour>{_COLOUR}) )?(?P<name>{_SHAPE}|object) is at the "
+                rf"(?P<place>{_PLACE})\.?"
+            ),
+            _placed,
+        ),
         (rf"the character at the (?P<place>{_PLACE}) is (?P<name>\w)\.?", _character),
         (rf"the text starts at the (?P<place>{_PLACE})\.?", _starts),
         (rf"i see no (?:{_THINGS}|(?P<phrase>(?:{_COLOUR}) (?:{_SHAPE})))\.?", _absent),
@@ -128,6 +146,9 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Scene], Judgement]
         (r"i read (?P<x>\d) and (?P<y>\d)\.?", _read),
         (r"(?P<x>\d) plus (?P<y>\d) is (?P<n>\d+)\.?", _sum),
         (rf"most are (?P<what>{_COLOUR}|{_SHAPE})\.?", _most),
-        (rf"(?:{_COLOUR}) (?:{_SHAPE}): (?:yes|no), (?:{_COLOUR}) (?:{_SHAPE}): (?:yes|no)\.?", _both),
+        (
+            rf"(?:{_COLOUR}) (?:{_SHAPE}): (?:yes|no), (?:{_COLOUR}) (?:{_SHAPE}): (?:yes|no)\.?",
+            _both,
+        ),
     )
 )

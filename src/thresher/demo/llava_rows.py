@@ -1,4 +1,5 @@
-"""Turns rounds into rows of a LLaVA-format file, with one PNG per distinct scene and the hidden labels apart.
+"""Turns rounds into rows of a LLaVA-format file, with one PNG per distinct scene and the hidden
+labels apart.
 
 Shared by pool.py and evaluation.py; it decides nothing about what a pool contains.
 """
@@ -48,7 +49,8 @@ class ImageWriter:
 
 
 def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]:
-    """The visible part. Several pictures are a list under "image"; a text-only row has no "image"."""
+    """The visible part. Several pictures are a list under "image"; a text-only row has no
+    "image"."""
     names = [images.write(s) for s in row.scenes]
     conversations = []
     for k, turn in enumerate(row.turns):
@@ -64,7 +66,8 @@ def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]
 
 
 def hidden_label(identity: str, row: Row) -> dict[str, object]:
-    """The hidden part: kind and style of the first turn, all kinds, whether any answer is wrong, the candidates."""
+    """The hidden part: kind and style of the first turn, all kinds, whether any answer is wrong,
+    the candidates."""
     first = row.turns[0]
     return {
         "id": identity,
@@ -79,7 +82,8 @@ def hidden_label(identity: str, row: Row) -> dict[str, object]:
 
 
 def write_rows(folder: Path, stem: str, labels: str, prefix: str, rows: Sequence[Row]) -> Path:
-    """Writes `stem`.json, its images and the hidden labels as JSON lines; returns the path of the former."""
+    """Writes `stem`.json, its images and the hidden labels as JSON lines; returns the path of the
+    former."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images = ImageWriter(folder)
     identities = [f"{prefix}-{k:06d}" for k in range(len(rows))]

@@ -1,7 +1,9 @@
-"""Measures whether the demo model uses its picture and a demonstration: `python -m thresher.demo.measure_model`.
+"""Measures whether the demo model uses its picture and a demonstration: `python -m
+thresher.demo.measure_model`.
 
-Queries and demonstrations come from evaluation scenes in the pool's wordings, neither of which the model was trained on.
-NLL is the mean over queries of nats per answer token; greedy accuracy is exact match of the whole greedy answer.
+Queries and demonstrations come from evaluation scenes in the pool's wordings, neither of which the
+model was trained on. NLL is the mean over queries of nats per answer token; greedy accuracy is
+exact match of the whole greedy answer.
 """
 
 import argparse
@@ -32,7 +34,8 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Result:
-    """For every query: its kind, and under every condition the NLL per answer token and whether greedy is right."""
+    """For every query: its kind, and under every condition the NLL per answer token and whether
+    greedy is right."""
 
     kinds: tuple[str, ...]
     nll: dict[str, np.ndarray]
@@ -60,7 +63,9 @@ def score(
     return nll, greedy
 
 
-def conditions(rng: Random, kinds: Sequence[str], per_kind: int) -> tuple[list[str], dict[str, list[Conversation]]]:
+def conditions(
+    rng: Random, kinds: Sequence[str], per_kind: int
+) -> tuple[list[str], dict[str, list[Conversation]]]:
     """The queries' kinds and, for every condition, the conversations that end in the queries."""
     labels: list[str] = []
     made: dict[str, list[Conversation]] = {c: [] for c in CONDITIONS}
@@ -78,19 +83,28 @@ def conditions(rng: Random, kinds: Sequence[str], per_kind: int) -> tuple[list[s
             made["other"].append([one_round(rng, other, sample_format(rng), "pool"), query])
             made["other_same_style"].append([one_round(rng, other, form, "pool"), query])
     pictures = [c[0].picture for c in made["none"]]
-    for k, conversation in enumerate(made["none"]):  # the next query's picture, cyclically within the kind
+    # the next query's picture, cyclically within the kind
+    for k, conversation in enumerate(made["none"]):
         start = k - k % per_kind
-        made["blind"].append([replace(conversation[0], picture=pictures[start + (k - start + 1) % per_kind])])
+        made["blind"].append(
+            [replace(conversation[0], picture=pictures[start + (k - start + 1) % per_kind])]
+        )
     return labels, made
 
 
-def measure(folder: Path, per_kind: int = 100, seed: int = 0, kinds: Sequence[str] = KINDS) -> Result:
+def measure(
+    folder: Path, per_kind: int = 100, seed: int = 0, kinds: Sequence[str] = KINDS
+) -> Result:
     """Scores `per_kind` queries of every kind under every condition."""
     torch.set_num_threads(1)
     model, tokenizer = load(folder)
     labels, made = conditions(Random(f"measure {seed}"), kinds, per_kind)
-    scored = {c: score(model, [encode(tokenizer, x, only_last=True) for x in made[c]]) for c in CONDITIONS}
-    return Result(tuple(labels), {c: s[0] for c, s in scored.items()}, {c: s[1] for c, s in scored.items()})
+    scored = {
+        c: score(model, [encode(tokenizer, x, only_last=True) for x in made[c]]) for c in CONDITIONS
+    }
+    return Result(
+        tuple(labels), {c: s[0] for c, s in scored.items()}, {c: s[1] for c, s in scored.items()}
+    )
 
 
 def report(result: Result) -> str:
@@ -102,7 +116,11 @@ def report(result: Result) -> str:
         lines.append(f"| {name} | {nll.mean():.3f} ± {error:.3f} | {100 * greedy.mean():.1f}% |")
     lines += ["", f"{len(result.kinds)} queries; ± is the standard error.", ""]
     shown = ("none", "same", "other", "wrong")
-    lines.append("| kind | " + " | ".join(f"NLL {n}" for n in "abcd") + " | accuracy a | accuracy b | accuracy blind |")
+    lines.append(
+        "| kind | "
+        + " | ".join(f"NLL {n}" for n in "abcd")
+        + (" | accuracy a | accuracy b | accuracy blind |")
+    )
     lines.append("|---" * 8 + "|")
     labels = np.array(result.kinds)
     for kind in dict.fromkeys(result.kinds):

@@ -1,7 +1,9 @@
-"""What a pool of the toy world is made of: a mix of sources with the faults of real pools. CRAWL is the built-in pool's.
+"""What a pool of the toy world is made of: a mix of sources with the faults of real pools. CRAWL is
+the built-in pool's.
 
-A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows those are, and which kind a
-row is, stands in hidden_labels.jsonl alone. The proof's mixes are its own (benchmarks/proof/mixes.py).
+A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows
+those are, and which kind a row is, stands in hidden_labels.jsonl alone. The proof's mixes are its
+own (benchmarks/proof/mixes.py).
 """
 
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """One data source: its share of the pool, what it asks, how it answers and how often wrongly."""
+    """One data source: its share of the pool, what it asks, how it answers and how often
+    wrongly."""
 
     name: str
     share: float
@@ -19,7 +22,8 @@ class Source:
     instruct: float = 1.0  # share of questions with a format instruction
     lowercase: bool = False
     scenes: float = 0.0  # distinct scenes as a share of its rows; 0: a fresh scene for every row
-    own_scenes: bool = False  # those scenes are made for its kinds (charts, texts); else all show shapes
+    # those scenes are made for its kinds (charts, texts); else all show shapes
+    own_scenes: bool = False
     multi_turn: float = 0.0
     two_images: float = 0.0
     distinct: bool = False  # no scene twice in all of the pool's sources that say so
@@ -36,21 +40,64 @@ class Mix:
 
 CRAWL = Mix(
     "crawl",
-    "Nine sources: a third of the rows ask about few scenes, a web source is mostly wrong, and the skills that the questions "
-    "test are scarce, each in a small and fairly clean source of its own.",
+    "Nine sources: a third of the rows ask about few scenes, a web source is mostly wrong, and "
+    "the skills that the questions test are scarce, each in a small and fairly clean source of "
+    "its own.",
     (
-        Source("basic_vqa", 0.33, {"colour": 5, "existence": 4, "shape": 2}, {"word": 6, "sentence": 1}, 0.10,
-               instruct=0.0, lowercase=True, scenes=0.05),
-        Source("web_crawl", 0.27, {"colour": 2, "existence": 2, "shape": 2, "count": 2, "spatial": 1, "description": 1},
-               {"word": 1, "sentence": 1}, 0.75, instruct=0.3, multi_turn=0.05),
+        Source(
+            "basic_vqa",
+            0.33,
+            {"colour": 5, "existence": 4, "shape": 2},
+            {"word": 6, "sentence": 1},
+            0.10,
+            instruct=0.0,
+            lowercase=True,
+            scenes=0.05,
+        ),
+        Source(
+            "web_crawl",
+            0.27,
+            {"colour": 2, "existence": 2, "shape": 2, "count": 2, "spatial": 1, "description": 1},
+            {"word": 1, "sentence": 1},
+            0.75,
+            instruct=0.3,
+            multi_turn=0.05,
+        ),
         Source("text_chat", 0.10, {"text_only": 1}, {"word": 1}, 0.08, instruct=0.5),
         Source("captions", 0.10, {"description": 1}, {"description": 1}, 0.15),
-        Source("counting", 0.07, {"count": 3, "comparison": 1}, {"word": 2, "sentence": 1}, 0.15, multi_turn=0.15),
+        Source(
+            "counting",
+            0.07,
+            {"count": 3, "comparison": 1},
+            {"word": 2, "sentence": 1},
+            0.15,
+            multi_turn=0.15,
+        ),
         Source("ocr", 0.05, {"digits": 2, "letters": 2}, {"word": 2, "sentence": 1}, 0.06),
-        Source("reasoning", 0.04, {"logic": 2, "odd_one_out": 1, "arithmetic": 1.5, "spatial": 2, "position": 1},
-               {"steps": 2, "word": 1}, 0.06, two_images=0.2),
+        Source(
+            "reasoning",
+            0.04,
+            {"logic": 2, "odd_one_out": 1, "arithmetic": 1.5, "spatial": 2, "position": 1},
+            {"steps": 2, "word": 1},
+            0.06,
+            two_images=0.2,
+        ),
         Source("charts", 0.025, {"chart": 1}, {"word": 2, "steps": 1}, 0.05),
-        Source("exam", 0.015, {"spatial": 1, "comparison": 1, "chart": 1, "colour": 1, "count": 1, "shape": 1, "position": 1},
-               {"choice": 1}, 0.05, multi_turn=0.1),
+        Source(
+            "exam",
+            0.015,
+            {
+                "spatial": 1,
+                "comparison": 1,
+                "chart": 1,
+                "colour": 1,
+                "count": 1,
+                "shape": 1,
+                "position": 1,
+            },
+            {"choice": 1},
+            0.05,
+            multi_turn=0.1,
+        ),
     ),
-)  # fmt: skip
+)

@@ -1,4 +1,5 @@
-"""Label noise: a wrong answer of the same type as the right one. How often a source is wrong is pool.py's choice."""
+"""Label noise: a wrong answer of the same type as the right one. How often a source is wrong is
+pool.py's choice."""
 
 from random import Random
 

@@ -1,6 +1,8 @@
-"""Questions without a picture: simple facts and sums, for the text-only rows of a pool and for pretraining.
+"""Questions without a picture: simple facts and sums, for the text-only rows of a pool and for
+pretraining.
 
-The pool and pretraining ask about different facts in different wordings. Plain English for the tokenizer is in english.py.
+The pool and pretraining ask about different facts in different wordings. Plain English for the
+tokenizer is in english.py.
 """
 
 from random import Random
@@ -45,7 +47,9 @@ _PRETRAINING_YES_NO = {
 }
 
 
-def text_turn(rng: Random, wording: WordingSet, *, instruct: bool = True, noisy: bool = False) -> Turn:
+def text_turn(
+    rng: Random, wording: WordingSet, *, instruct: bool = True, noisy: bool = False
+) -> Turn:
     """One text-only turn; a noisy one has another answer of the same type."""
     pool = wording == "pool"
     draw = rng.random()
@@ -67,4 +71,11 @@ def text_turn(rng: Random, wording: WordingSet, *, instruct: bool = True, noisy:
         answer = rng.choice([c for c in candidates if c != answer])
     if instruct:
         question += "\n" + rng.choice(instruction_wordings(style, wording))
-    return Turn(question, capitalised(answer), "text_only", style, noisy, tuple(capitalised(c) for c in candidates))
+    return Turn(
+        question,
+        capitalised(answer),
+        "text_only",
+        style,
+        noisy,
+        tuple(capitalised(c) for c in candidates),
+    )

@@ -1,9 +1,10 @@
-"""Writes a pool of the toy world in LLaVA format, with the pathologies of real instruction-tuning pools.
+"""Writes a pool of the toy world in LLaVA format, with the pathologies of real instruction-tuning
+pools.
 
-What is in it says a mix (mixes.py): by default nine sources of very unequal shares, a third from few scenes, a web source
-with mostly wrong answers, text-only rows, scarce skills, several answer styles and formats, a few rows with several turns
-or two images. What a reader of a real pool would not know (kind, style, noise) goes to hidden_labels.jsonl, which no
-selection method may read.
+What is in it says a mix (mixes.py): by default nine sources of very unequal shares, a third from
+few scenes, a web source with mostly wrong answers, text-only rows, scarce skills, several answer
+styles and formats, a few rows with several turns or two images. What a reader of a real pool would
+not know (kind, style, noise) goes to hidden_labels.jsonl, which no selection method may read.
 """
 
 from pathlib import Path
@@ -24,8 +25,11 @@ __all__ = ["SOURCES", "Source", "make_evaluation", "make_pool"]
 SOURCES = CRAWL.sources
 
 
-def make_pool(folder: Path, rows: int = 6000, seed: int = 0, mix: Mix = CRAWL, *, house_style: bool = False) -> Path:
-    """Writes pool.json, images/ and hidden_labels.jsonl; returns the path of pool.json. Same arguments, same bytes.
+def make_pool(
+    folder: Path, rows: int = 6000, seed: int = 0, mix: Mix = CRAWL, *, house_style: bool = False
+) -> Path:
+    """Writes pool.json, images/ and hidden_labels.jsonl; returns the path of pool.json. Same
+    arguments, same bytes.
 
     `house_style`: short answers in the form of their kind (house_style.py).
     """
@@ -59,13 +63,19 @@ def _row(rng: Random, source: Source, repeated: list[Scene], used: dict[str, boo
     """`used`: keys of the scenes that sources of distinct scenes have shown, to which this adds."""
     noisy = rng.random() < source.wrong
     if "text_only" in source.kinds:
-        return Row(source.name, (), (text_turn(rng, "pool", instruct=rng.random() < source.instruct, noisy=noisy),))
+        return Row(
+            source.name,
+            (),
+            (text_turn(rng, "pool", instruct=rng.random() < source.instruct, noisy=noisy),),
+        )
     if rng.random() < source.two_images:
         return _two_images(rng, source, noisy)
     question = None
     while question is None:
         kind = _draw(rng, source.kinds)
-        question = ask(rng, kind, rng.choice(repeated)) if repeated else sample_question(rng, kind, "pool")
+        question = (
+            ask(rng, kind, rng.choice(repeated)) if repeated else sample_question(rng, kind, "pool")
+        )
         if question is not None and source.distinct:
             if question.scene.key in used:
                 question = None
@@ -100,7 +110,9 @@ def _two_images(rng: Random, source: Source, noisy: bool) -> Row:
         only = sorted({p for p in phrases[which] if p not in phrases[1 - which]})
         if only and pair[0] != pair[1]:
             break
-    question = f"Which picture contains a {rng.choice(only)}, the first or the second?".replace("a orange", "an orange")
+    question = f"Which picture contains a {rng.choice(only)}, the first or the second?".replace(
+        "a orange", "an orange"
+    )
     names = ("First", "Second")
     turn = Turn(
         f"{question}\nAnswer using a single word or phrase.",

@@ -1,4 +1,5 @@
-"""The conversations of the demo model's last training stage: many look-ups in one picture, mixed with chains.
+"""The conversations of the demo model's last training stage: many look-ups in one picture, mixed
+with chains.
 
 They use pretraining scenes and none of the pool's wordings, as everything in curriculum.py does.
 """
@@ -21,7 +22,8 @@ from thresher.demo.render import render
 
 
 def lesson_conversation(rng: Random) -> Conversation:
-    """Up to five short questions about one picture, all in one format: much to look up for few tokens."""
+    """Up to five short questions about one picture, all in one format: much to look up for few
+    tokens."""
     form = replace(sample_format(rng), style=rng.choice(("word", "word", "word", "sentence")))
     question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
     rounds = [one_round(rng, question, form, "refinement")]
@@ -33,11 +35,15 @@ def lesson_conversation(rng: Random) -> Conversation:
 
 
 def drill_conversation(rng: Random) -> Conversation:
-    """Eight very short look-ups in one picture: a shape's colour and place, a colour's shape and place, a thing's place.
+    """Eight very short look-ups in one picture: a shape's colour and place, a colour's shape and
+    place, a thing's place.
 
-    Looking a thing up by what it is, not by where it is, is what the model learns last; this is the cheapest practice.
+    Looking a thing up by what it is, not by where it is, is what the model learns last; this is the
+    cheapest practice.
     """
-    scene = scenes.sample_in_split(rng, "pretraining", lambda r: scenes.sample_shapes(r, 2, 5, distinct=True))
+    scene = scenes.sample_in_split(
+        rng, "pretraining", lambda r: scenes.sample_shapes(r, 2, 5, distinct=True)
+    )
     names, colours = [t.name for t in scene.things], [t.colour for t in scene.things]
     rounds: list[Round] = []
     while len(rounds) < 8:

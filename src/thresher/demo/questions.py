@@ -1,7 +1,8 @@
-"""The kinds of question about a scene, with the right answer, the evidence for it and the candidate answers.
+"""The kinds of question about a scene, with the right answer, the evidence for it and the candidate
+answers.
 
-A question here is meaning, not text: wording and answer style are applied by styles.py. Text-only questions
-(no picture, no scene) are in plain_text.py, wrong answers in noise.py.
+A question here is meaning, not text: wording and answer style are applied by styles.py. Text-only
+questions (no picture, no scene) are in plain_text.py, wrong answers in noise.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ POSITIONS = tuple(f"{row} {column}" for row in scenes.ROWS for column in scenes.
 
 @dataclass(frozen=True)
 class Question:
-    """`topic` picks the wording, `slots` fill it; `candidates` is empty where answers are open (text, captions)."""
+    """`topic` picks the wording, `slots` fill it; `candidates` is empty where answers are open
+    (text, captions)."""
 
     kind: str
     topic: str
@@ -43,7 +45,8 @@ def _unique(things: Sequence[Thing], attribute: str) -> list[Thing]:
 
 
 def _subjects(scene: Scene) -> list[Thing]:
-    """What can be asked about by colour or shape: the shapes on the grid, or the large shape (as a thing)."""
+    """What can be asked about by colour or shape: the shapes on the grid, or the large shape (as a
+    thing)."""
     if scene.large:
         return [Thing(0, 0, scene.large.name, scene.large.colour)]
     return [t for t in scene.things if len(t.name) > 1]
@@ -59,11 +62,15 @@ def _colour(rng: Random, scene: Scene) -> Question | None:
         return None
     t = rng.choice(options)
     candidates = scenes.LARGE_COLOURS if scene.large else COLOURS
-    return Question("colour", "colour", scene, t.colour, candidates, _seen(scene, t, t.name), {"name": t.name})
+    return Question(
+        "colour", "colour", scene, t.colour, candidates, _seen(scene, t, t.name), {"name": t.name}
+    )
 
 
 def _shape(rng: Random, scene: Scene) -> Question | None:
-    options = [t for t in _unique(scene.things, "colour") if len(t.name) > 1] or _subjects(scene)[: bool(scene.large)]
+    options = [t for t in _unique(scene.things, "colour") if len(t.name) > 1] or _subjects(scene)[
+        : bool(scene.large)
+    ]
     if not options:
         return None
     t = rng.choice(options)
@@ -78,7 +85,9 @@ def _position(rng: Random, scene: Scene) -> Question | None:
         return None
     t = rng.choice(options)
     slots = {"colour": t.colour, "name": t.name}
-    return Question("position", "position", scene, t.position, POSITIONS, f"I look for the {t.phrase}.", slots)
+    return Question(
+        "position", "position", scene, t.position, POSITIONS, f"I look for the {t.phrase}.", slots
+    )
 
 
 def _existence(rng: Random, scene: Scene) -> Question | None:
@@ -91,14 +100,21 @@ def _existence(rng: Random, scene: Scene) -> Question | None:
         where = next(t for t in subjects if (t.name, t.colour) == (name, colour))
         evidence = _seen(scene, where, where.phrase)
     else:
-        near = rng.random() < 0.6  # a shape and a colour that are both in the picture, but not together
-        name = rng.choice([n for n, _ in present] if near else scenes.LARGE_SHAPES if scene.large else SHAPES)
-        colour = rng.choice([c for _, c in present] if near else scenes.LARGE_COLOURS if scene.large else COLOURS)
+        # a shape and a colour that are both in the picture, but not together
+        near = rng.random() < 0.6
+        name = rng.choice(
+            [n for n, _ in present] if near else scenes.LARGE_SHAPES if scene.large else SHAPES
+        )
+        colour = rng.choice(
+            [c for _, c in present] if near else scenes.LARGE_COLOURS if scene.large else COLOURS
+        )
         if (name, colour) in present:
             return None
         evidence = f"I see no {colour} {name}."
     answer = "yes" if (name, colour) in present else "no"
-    return Question("existence", "existence", scene, answer, YES_NO, evidence, {"colour": colour, "name": name})
+    return Question(
+        "existence", "existence", scene, answer, YES_NO, evidence, {"colour": colour, "name": name}
+    )
 
 
 def _count(rng: Random, scene: Scene) -> Question | None:
@@ -113,7 +129,9 @@ def _count(rng: Random, scene: Scene) -> Question | None:
     things = plural(value) if attribute == "name" else f"{value} objects"
     places = ", ".join(t.position for t in found)
     evidence = f"I see {things} at {places}." if found else f"I see no {things}."
-    return Question("count", "count", scene, str(wanted), tuple("01234"), evidence, {"things": things})
+    return Question(
+        "count", "count", scene, str(wanted), tuple("01234"), evidence, {"things": things}
+    )
 
 
 def _spatial(rng: Random, scene: Scene) -> Question | None:
@@ -121,14 +139,23 @@ def _spatial(rng: Random, scene: Scene) -> Question | None:
     if len(options) < 2:
         return None
     a, b = rng.sample(options, 2)
-    if (a.row != b.row) == (a.column != b.column):  # only the same row or the same column is unambiguous
+    # only the same row or the same column is unambiguous
+    if (a.row != b.row) == (a.column != b.column):
         return None
     if a.row == b.row:
         answer = "left" if a.column < b.column else "right"
     else:
         answer = "above" if a.row < b.row else "below"
     evidence = f"The {a.phrase} is at the {a.position}. The {b.phrase} is at the {b.position}."
-    return Question("spatial", "spatial", scene, answer, SIDES, evidence, {"first": a.phrase, "second": b.phrase})
+    return Question(
+        "spatial",
+        "spatial",
+        scene,
+        answer,
+        SIDES,
+        evidence,
+        {"first": a.phrase, "second": b.phrase},
+    )
 
 
 def _comparison(rng: Random, scene: Scene) -> Question | None:
@@ -165,11 +192,15 @@ def _chart(rng: Random, scene: Scene) -> Question | None:
     if rng.random() < 0.5:
         bar = rng.choice(scene.bars)
         values = tuple(str(h) for h in range(1, scenes.MAX_BAR + 1))
-        return Question("chart", "chart_value", scene, str(bar.height), values, evidence, {"colour": bar.colour})
+        return Question(
+            "chart", "chart_value", scene, str(bar.height), values, evidence, {"colour": bar.colour}
+        )
     extreme, pick = rng.choice((("highest", max), ("lowest", min)))
     bar = pick(scene.bars, key=lambda b: b.height)
     candidates = tuple(b.colour for b in scene.bars)
-    return Question("chart", "chart_extreme", scene, bar.colour, candidates, evidence, {"extreme": extreme})
+    return Question(
+        "chart", "chart_extreme", scene, bar.colour, candidates, evidence, {"extreme": extreme}
+    )
 
 
 def _odd_one_out(rng: Random, scene: Scene) -> Question | None:
@@ -179,7 +210,10 @@ def _odd_one_out(rng: Random, scene: Scene) -> Question | None:
     for attribute, other, values in (("name", "colour", SHAPES), ("colour", "name", COLOURS)):
         odd = _unique(subjects, attribute)
         rest = [t for t in subjects if t not in odd]
-        same = len({getattr(t, attribute) for t in rest}) == 1 and len({getattr(t, other) for t in subjects}) == 1
+        same = (
+            len({getattr(t, attribute) for t in rest}) == 1
+            and len({getattr(t, other) for t in subjects}) == 1
+        )
         if len(odd) == 1 and same:
             answer = getattr(odd[0], attribute)
             evidence = f"Most are {getattr(rest[0], attribute)}."
@@ -240,7 +274,10 @@ _BUILDERS: dict[str, tuple[Builder, tuple[Callable[[Random], Scene], ...]]] = {
     "odd_one_out": (_odd_one_out, (scenes.sample_odd,)),
     "logic": (_logic, (lambda rng: scenes.sample_shapes(rng, 2, 4),)),
     "arithmetic": (_arithmetic, (lambda rng: scenes.sample_text(rng, DIGITS),)),
-    "description": (_description, (scenes.sample_shapes, scenes.sample_shapes, scenes.sample_chart)),
+    "description": (
+        _description,
+        (scenes.sample_shapes, scenes.sample_shapes, scenes.sample_chart),
+    ),
 }
 KINDS: tuple[str, ...] = tuple(k for k in _BUILDERS if k != "description")
 

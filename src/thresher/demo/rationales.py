@@ -1,7 +1,9 @@
-"""Reasoning about a scene in several steps, true or with one step falsified, for questions of the toy world.
+"""Reasoning about a scene in several steps, true or with one step falsified, for questions of the
+toy world.
 
-A rationale tells every fact of the scene and then draws a conclusion where the kind has one. A falsified one changes a single
-fact or the conclusion, so that the final answer becomes wrong; what follows from the false step follows. Nothing is rendered.
+A rationale tells every fact of the scene and then draws a conclusion where the kind has one. A
+falsified one changes a single fact or the conclusion, so that the final answer becomes wrong; what
+follows from the false step follows. Nothing is rendered.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def true_rationale(question: Question) -> Rationale:
 
 
 def false_rationale(rng: Random, question: Question) -> Rationale | None:
-    """One step falsified so that the answer is wrong; None where no single step can do that ("a or b", both there)."""
+    """One step falsified so that the answer is wrong; None where no single step can do that ("a or
+    b", both there)."""
     true = true_rationale(question)
     for _ in range(ATTEMPTS):
         if _conclusion(question, question.scene) and rng.random() < 0.3:
@@ -82,7 +85,9 @@ def answer_on(question: Question, scene: Scene) -> str | None:
     if topic == "shape":
         return _only([t.name for t in things if t.colour == slots["colour"] and len(t.name) > 1])
     if topic == "position":
-        return _only([t.position for t in things if t.phrase == f"{slots['colour']} {slots['name']}"])
+        return _only(
+            [t.position for t in things if t.phrase == (f"{slots['colour']} {slots['name']}")]
+        )
     if topic == "existence":
         return _yes(any(t.phrase == f"{slots['colour']} {slots['name']}" for t in things))
     if topic == "count":
@@ -121,7 +126,9 @@ def fact(thing: Thing) -> str:
 
 
 def _told(question: Question, scene: Scene) -> list[str]:
-    told = [fact(t) for t in scene.things] + [f"The {b.colour} bar is {b.height} high." for b in scene.bars]
+    told = [fact(t) for t in scene.things] + [
+        f"The {b.colour} bar is {b.height} high." for b in scene.bars
+    ]
     end = _conclusion(question, scene)
     return told + ([end] if end else [])
 
@@ -131,7 +138,11 @@ def _conclusion(question: Question, scene: Scene) -> str:
         return f"I count {answer_on(question, scene)} {question.slots['things']}."
     if question.topic == "sum":
         digits = [t.name for t in scene.things if t.name.isdigit()]
-        return f"{digits[0]} plus {digits[1]} is {answer_on(question, scene)}." if len(digits) == 2 else ""
+        return (
+            f"{digits[0]} plus {digits[1]} is {answer_on(question, scene)}."
+            if len(digits) == 2
+            else ""
+        )
     return ""
 
 
@@ -155,7 +166,9 @@ def _changed(rng: Random, scene: Scene) -> Scene:
     if scene.bars:
         at = rng.randrange(len(scene.bars))
         free = [h for h in range(1, scenes.MAX_BAR + 1) if h not in [b.height for b in scene.bars]]
-        bars = [replace(b, height=rng.choice(free)) if k == at else b for k, b in enumerate(scene.bars)]
+        bars = [
+            replace(b, height=rng.choice(free)) if k == at else b for k, b in enumerate(scene.bars)
+        ]
         return Scene(bars=tuple(bars))
     at = rng.randrange(len(scene.things))
     thing = scene.things[at]
@@ -169,7 +182,9 @@ def _changed(rng: Random, scene: Scene) -> Scene:
         new = replace(thing, name=_other(rng, alphabet, thing.name))
     else:
         taken = [(t.row, t.column) for t in scene.things]
-        row, column = rng.choice([(r, c) for r in range(3) for c in range(3) if (r, c) not in taken])
+        row, column = rng.choice(
+            [(r, c) for r in range(3) for c in range(3) if (r, c) not in taken]
+        )
         new = replace(thing, row=row, column=column)
     # in place: the other facts keep their order
     return Scene(things=tuple(new if k == at else t for k, t in enumerate(scene.things)))

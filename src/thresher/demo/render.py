@@ -1,6 +1,8 @@
-"""Draws a scene as a 48x48 RGB picture: one grid cell is one 16-pixel patch of the model's vision tower.
+"""Draws a scene as a 48x48 RGB picture: one grid cell is one 16-pixel patch of the model's vision
+tower.
 
-Background, small shifts, sizes and pixel noise come from the given generator. No labels are made here.
+Background, small shifts, sizes and pixel noise come from the given generator. No labels are made
+here.
 """
 
 from random import Random
@@ -46,13 +48,17 @@ def render(scene: Scene, rng: Random) -> np.ndarray:
         _draw_large(draw, scene.large, rng)
     for bar in scene.bars:
         left = bar.column * CELL
-        draw.rectangle([left + 3, SIDE - 1 - bar.height * 7, left + 12, SIDE - 1], fill=_RGB[bar.colour])
+        draw.rectangle(
+            [left + 3, SIDE - 1 - bar.height * 7, left + 12, SIDE - 1], fill=_RGB[bar.colour]
+        )
     for thing in scene.things:
         x = thing.column * CELL + 8 + rng.randint(-1, 1)
         y = thing.row * CELL + 8 + rng.randint(-1, 1)
         _draw_thing(draw, thing.name, x, y, rng.choice((5, 6)), _RGB[thing.colour])
     noise = np.random.Generator(np.random.PCG64(rng.getrandbits(63)))
-    pixels = np.asarray(image, dtype=np.int16) + noise.integers(-8, 9, (SIDE, SIDE, 3), dtype=np.int16)
+    pixels = np.asarray(image, dtype=np.int16) + noise.integers(
+        -8, 9, (SIDE, SIDE, 3), dtype=np.int16
+    )
     return pixels.clip(0, 255).astype(np.uint8)
 
 
@@ -61,7 +67,9 @@ def render_fixed(scene: Scene) -> np.ndarray:
     return render(scene, Random(int.from_bytes(scene.digest()[1:9], "big")))
 
 
-def _draw_thing(draw: ImageDraw.ImageDraw, name: str, x: int, y: int, r: int, fill: tuple[int, int, int]) -> None:
+def _draw_thing(
+    draw: ImageDraw.ImageDraw, name: str, x: int, y: int, r: int, fill: tuple[int, int, int]
+) -> None:
     if name == "circle":
         draw.ellipse([x - r, y - r, x + r, y + r], fill=fill)
     elif name == "square":

@@ -1,8 +1,9 @@
-"""Scenes of the toy world: what is in a picture, how scenes are sampled, and which split a scene belongs to.
+"""Scenes of the toy world: what is in a picture, how scenes are sampled, and which split a scene
+belongs to.
 
-A scene is a 3x3 grid of coloured shapes or characters, a small bar chart, or one large shape anywhere in the picture.
-A scene's split (pool, pretraining, evaluation, development) is a hash of its content, so splits never share a scene.
-Drawing is in render.py; questions are in questions.py.
+A scene is a 3x3 grid of coloured shapes or characters, a small bar chart, or one large shape
+anywhere in the picture. A scene's split (pool, pretraining, evaluation, development) is a hash of
+its content, so splits never share a scene. Drawing is in render.py; questions are in questions.py.
 """
 
 import hashlib
@@ -24,7 +25,9 @@ COLUMNS = ("left", "center", "right")
 MAX_BAR = 6
 
 # twentieths of the hash space: pool 9, pretraining 7, evaluation 2, development 2
-_SPLITS: tuple[Split, ...] = ("pool",) * 9 + ("pretraining",) * 7 + ("evaluation",) * 2 + ("development",) * 2
+_SPLITS: tuple[Split, ...] = (
+    ("pool",) * 9 + ("pretraining",) * 7 + ("evaluation",) * 2 + ("development",) * 2
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -97,15 +100,21 @@ def sample_cells(rng: Random, count: int) -> list[tuple[int, int]]:
 
 
 def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = False) -> Scene:
-    """Shapes on the grid: all different when `distinct`, else drawn from two or three shapes and colours."""
+    """Shapes on the grid: all different when `distinct`, else drawn from two or three shapes and
+    colours."""
     count = rng.randint(low, high)
     if distinct:
         pairs = rng.sample([(s, c) for s in SHAPES for c in COLOURS], count)
     else:
-        shapes, colours = rng.sample(SHAPES, rng.randint(2, 3)), rng.sample(COLOURS, rng.randint(2, 3))
+        shapes, colours = (
+            rng.sample(SHAPES, rng.randint(2, 3)),
+            rng.sample(COLOURS, rng.randint(2, 3)),
+        )
         pairs = [(rng.choice(shapes), rng.choice(colours)) for _ in range(count)]
     cells = sample_cells(rng, count)
-    return grid_scene([Thing(row, column, s, c) for (row, column), (s, c) in zip(cells, pairs, strict=True)])
+    return grid_scene(
+        [Thing(row, column, s, c) for (row, column), (s, c) in zip(cells, pairs, strict=True)]
+    )
 
 
 def sample_text(rng: Random, alphabet: Sequence[str], length: int = 2) -> Scene:
@@ -130,7 +139,9 @@ def sample_odd(rng: Random) -> Scene:
     cells = sample_cells(rng, rng.randint(3, 5))
     (shape, other_shape), (colour, other_colour) = rng.sample(SHAPES, 2), rng.sample(COLOURS, 2)
     odd = (other_shape, colour) if rng.random() < 0.5 else (shape, other_colour)
-    return grid_scene([Thing(r, c, *(odd if k == 0 else (shape, colour))) for k, (r, c) in enumerate(cells)])
+    return grid_scene(
+        [Thing(r, c, *(odd if k == 0 else (shape, colour))) for k, (r, c) in enumerate(cells)]
+    )
 
 
 def sample_large(rng: Random) -> Scene:

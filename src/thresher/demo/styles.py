@@ -1,6 +1,8 @@
-"""Turns a question into the text of one turn: wording, format instruction, answer style, right or wrong answer.
+"""Turns a question into the text of one turn: wording, format instruction, answer style, right or
+wrong answer.
 
-Styles: yesno, word, sentence, steps, choice, description. Which sources use which style is decided by the callers.
+Styles: yesno, word, sentence, steps, choice, description. Which sources use which style is decided
+by the callers.
 """
 
 import re
@@ -11,7 +13,12 @@ from thresher.demo.questions import Question
 from thresher.demo.wordings import SENTENCES, WordingSet, instruction_wordings, question_wordings
 
 STYLES = ("yesno", "word", "sentence", "steps", "choice", "description")
-_RELATIONS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_RELATIONS = {
+    "left": "to the left of",
+    "right": "to the right of",
+    "above": "above",
+    "below": "below",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,8 @@ def phrase(
     lowercase: bool = False,
     wrong: str | None = None,
 ) -> Turn:
-    """One turn. `instruct` adds the format instruction; `lowercase` writes short answers as "red" instead of "Red"."""
+    """One turn. `instruct` adds the format instruction; `lowercase` writes short answers as "red"
+    instead of "Red"."""
     style = style_of(question, style)
     answer = question.answer if wrong is None else wrong
     text = rng.choice(question_wordings(question.topic, wording)).format(**question.slots)

@@ -1,8 +1,10 @@
-"""A teacher by rules for the toy world: it knows the hidden scenes, so it reads every step rightly. For benchmarks only.
+"""A teacher by rules for the toy world: it knows the hidden scenes, so it reads every step rightly.
+For benchmarks only.
 
-It stands where a strong model would stand, and is an oracle: no method may use it on anything but the toy world, and what is
-measured with it says what error-driven tuning can do with a perfect teacher, not with a real one. It cannot be named after
---teacher; a benchmark hands it over as a model handle.
+It stands where a strong model would stand, and is an oracle: no method may use it on anything but
+the toy world, and what is measured with it says what error-driven tuning can do with a perfect
+teacher, not with a real one. It cannot be named after --teacher; a benchmark hands it over as a
+model handle.
 """
 
 from __future__ import annotations
@@ -18,7 +20,18 @@ import numpy as np
 
 from thresher.backends import ModelHandle
 from thresher.demo.judge_step import judge
-from thresher.demo.scenes import COLOURS, DIGITS, LARGE_COLOURS, LARGE_SHAPES, LETTERS, SHAPES, Bar, Large, Scene, Thing
+from thresher.demo.scenes import (
+    COLOURS,
+    DIGITS,
+    LARGE_COLOURS,
+    LARGE_SHAPES,
+    LETTERS,
+    SHAPES,
+    Bar,
+    Large,
+    Scene,
+    Thing,
+)
 from thresher.types import ModelIdentity, Sample, SampleSource, Scored
 
 SKILLS = {
@@ -59,7 +72,9 @@ def read_labels(path: Path) -> dict[str, Known]:
         if not line:
             continue
         label = json.loads(line)
-        out[label["id"]] = Known(tuple(label["kinds"]), tuple(read_scene(key) for key in label["scenes"]))
+        out[label["id"]] = Known(
+            tuple(label["kinds"]), tuple(read_scene(key) for key in label["scenes"])
+        )
     return out
 
 
@@ -90,7 +105,8 @@ def read_scene(key: str) -> Scene:
 
 
 def handle(known: Mapping[str, Known]) -> ModelHandle:
-    """The teacher as a model. What it knows is part of its identity: other labels give other answers."""
+    """The teacher as a model. What it knows is part of its identity: other labels give other
+    answers."""
     told = sorted((i, k.kinds, tuple(s.key for s in k.scenes)) for i, k in known.items())
     weights = "rules:" + hashlib.sha256(json.dumps(told).encode()).hexdigest()
     identity = ModelIdentity(weights, "rules", "float32", "none")
@@ -107,7 +123,11 @@ class SceneTeacher:
         self.read = 0
 
     def ask_growing(
-        self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: object, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        pieces: Sequence[Sequence[str]],
+        query: object,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         """Once a step is false the right option is out, and the others share what is left."""
         answers = query.answers  # type: ignore[attr-defined]
@@ -123,14 +143,21 @@ class SceneTeacher:
                 if t:
                     self.read += 1
                     fooled = fooled or self._false(sample, pieces[i][t - 1])
-                p = np.full(len(letters), (1 - (DOUBT if fooled else PRIOR)) / max(len(letters) - 1, 1))
+                p = np.full(
+                    len(letters), (1 - (DOUBT if fooled else PRIOR)) / max(len(letters) - 1, 1)
+                )
                 p[right] = DOUBT if fooled else PRIOR
                 table[0, t, : len(letters)] = np.log(p)
             yield Scored(np.array([i]), {"logprob": table}, [""])
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
         """The missing skill of a mistake, or the skills of a row: told apart by the prompt."""
-        texts = [self._skill(s) if "\nMistaken step:" in s.turns[0].text else self._skills(s) for s in samples]
+        texts = [
+            self._skill(s) if "\nMistaken step:" in s.turns[0].text else self._skills(s)
+            for s in samples
+        ]
         values = {
             "text": np.array(texts, object),
             "tokens": np.array([len(t.split()) for t in texts], np.int32),
@@ -142,7 +169,9 @@ class SceneTeacher:
         return self.known[str(json.loads(sample.id))]
 
     def _false(self, sample: Sample, step: str) -> bool:
-        said = [judge(re.sub(r"^\s*\d+\.\s*", "", step), scene) for scene in self._of(sample).scenes]
+        said = [
+            judge(re.sub(r"^\s*\d+\.\s*", "", step), scene) for scene in self._of(sample).scenes
+        ]
         return any(s is not None and not s.true for s in said)
 
     def _skill(self, sample: Sample) -> str:

@@ -1,9 +1,10 @@
 """Trains the demo model from nothing: `python -m thresher.demo.train_model --out DIR`.
 
-Stages: tokenizer, vision tower on patch labels, language model on captions and questions, demonstration-query pairs;
-then two stages that each start from the saved folder, so that they can be repeated alone (`--only`): refinement (chains
-of demonstrations) and practice (chains, and many questions on one picture). Deterministic for a seed on one thread of
-one kind of processor. Measuring is measure_model.py's work.
+Stages: tokenizer, vision tower on patch labels, language model on captions and questions,
+demonstration-query pairs; then two stages that each start from the saved folder, so that they can
+be repeated alone (`--only`): refinement (chains of demonstrations) and practice (chains, and many
+questions on one picture). Deterministic for a seed on one thread of one kind of processor.
+Measuring is measure_model.py's work.
 """
 
 import argparse
@@ -79,7 +80,10 @@ def train_base(folder: Path, seed: int, plan: Plan) -> None:
     tokenizer = processor.tokenizer
     model = build_model(tokenizer, seed)
     tower = sum(p.numel() for p in model.model.vision_tower.parameters())
-    _log(f"vocabulary {len(tokenizer)}, parameters {model.num_parameters():,}, of them vision tower {tower:,}")
+    _log(
+        f"vocabulary {len(tokenizer)}, parameters {model.num_parameters():,}, of them vision "
+        f"tower {tower:,}"
+    )
     train_encoder(model, plan.encoder, seed + 1, _log)
     train_stage("language", model, tokenizer, language_conversation, plan.language, seed + 2, _log)
     train_stage("pairs", model, tokenizer, pair_stage_conversation, plan.pairs, seed + 3, _log)
@@ -89,22 +93,37 @@ def train_base(folder: Path, seed: int, plan: Plan) -> None:
 def refine(folder: Path, seed: int, plan: Plan) -> None:
     """From a saved folder to the same folder: chains of demonstrations."""
     model, processor = load(folder)
-    train_stage("refinement", model, processor.tokenizer, refinement_conversation, plan.refinement, seed + 4, _log)
+    train_stage(
+        "refinement",
+        model,
+        processor.tokenizer,
+        refinement_conversation,
+        plan.refinement,
+        seed + 4,
+        _log,
+    )
     save(folder, model, processor)
 
 
 def practise(folder: Path, seed: int, plan: Plan) -> None:
     """From a saved folder to the same folder: chains, and many questions on one picture."""
     model, processor = load(folder)
-    train_stage("practice", model, processor.tokenizer, practice_conversation, plan.practice, seed + 5, _log)
+    train_stage(
+        "practice", model, processor.tokenizer, practice_conversation, plan.practice, seed + 5, _log
+    )
     save(folder, model, processor)
 
 
-_STAGES: dict[str, Callable[[Path, int, Plan], None]] = {"base": train_base, "refinement": refine, "practice": practise}
+_STAGES: dict[str, Callable[[Path, int, Plan], None]] = {
+    "base": train_base,
+    "refinement": refine,
+    "practice": practise,
+}
 
 
 def train(folder: Path, seed: int = 0, plan: Plan | None = None, only: str | None = None) -> None:
-    """Trains into the folder: all stages, or one of "base", "refinement", "practice" where the folder holds the one before."""
+    """Trains into the folder: all stages, or one of "base", "refinement", "practice" where the
+    folder holds the one before."""
     torch.set_num_threads(1)
     for name, stage in _STAGES.items():
         if only in (None, name):
@@ -117,7 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=list(_STAGES), help="one stage, from what --out already holds")
+    parser.add_argument(
+        "--only", choices=list(_STAGES), help="one stage, from what --out already holds"
+    )
     arguments = parser.parse_args()
     train(arguments.out, arguments.seed, only=arguments.only)
 

@@ -1,4 +1,5 @@
-"""Encoding, batching and optimisation of conversations for the demo model. Which conversations: curriculum.py."""
+"""Encoding, batching and optimisation of conversations for the demo model. Which conversations:
+curriculum.py."""
 
 import math
 import time
@@ -22,8 +23,8 @@ IGNORED = -100
 class Encoded:
     """One conversation as tokens; `labels` is IGNORED outside the answers that are learnt.
 
-    `weights` has one entry for each learnt token: 1 / sqrt(length of its answer), so that captions do not drown words,
-    times `first` for an answer's first token, which carries the style.
+    `weights` has one entry for each learnt token: 1 / sqrt(length of its answer), so that captions
+    do not drown words, times `first` for an answer's first token, which carries the style.
     """
 
     ids: list[int]
@@ -34,7 +35,8 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of one stage and its learning rate: linear warm-up, then cosine from `rate` to `rate * floor`."""
+    """Steps of one stage and its learning rate: linear warm-up, then cosine from `rate` to `rate *
+    floor`."""
 
     steps: int
     rate: float
@@ -50,12 +52,18 @@ class Schedule:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, conversation: Conversation, only_last: bool = False, first: float = 1.0
+    tokenizer: PreTrainedTokenizerFast,
+    conversation: Conversation,
+    only_last: bool = False,
+    first: float = 1.0,
 ) -> Encoded:
     """The tokens that the chat template and the processor give for the conversation."""
     texts = [BOS]
     for r in conversation:
-        texts += [user_text(r.question, images=int(r.picture is not None)), assistant_text(r.answer)]
+        texts += [
+            user_text(r.question, images=int(r.picture is not None)),
+            assistant_text(r.answer),
+        ]
     pieces = tokenizer(texts, add_special_tokens=False)["input_ids"]
     image = tokenizer.convert_tokens_to_ids(IMAGE)
     ids, labels = list(pieces[0]), [IGNORED] * len(pieces[0])
@@ -65,7 +73,11 @@ def encode(
         learn = r.learn and not (only_last and k < len(conversation) - 1)
         ids += user + answer
         labels += [IGNORED] * len(user) + (answer if learn else [IGNORED] * len(answer))
-        weights += [len(answer) ** -0.5 * (first if n == 0 else 1.0) for n in range(len(answer))] if learn else []
+        weights += (
+            [len(answer) ** -0.5 * (first if n == 0 else 1.0) for n in range(len(answer))]
+            if learn
+            else []
+        )
     return Encoded(ids, labels, weights, [r.picture for r in conversation if r.picture is not None])
 
 
@@ -75,7 +87,9 @@ def pixels(pictures: Sequence[np.ndarray]) -> torch.Tensor:
     return stacked.float() / 127.5 - 1
 
 
-def answer_losses(model: LlavaForConditionalGeneration, batch: Sequence[Encoded]) -> tuple[torch.Tensor, ...]:
+def answer_losses(
+    model: LlavaForConditionalGeneration, batch: Sequence[Encoded]
+) -> tuple[torch.Tensor, ...]:
     """NLL of each learnt token, whether it is the greedy choice, and its row in the batch.
 
     Rows are padded on the right; attention is causal, so no attention mask is needed.
@@ -97,13 +111,19 @@ def answer_losses(model: LlavaForConditionalGeneration, batch: Sequence[Encoded]
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, rng: Random, make: Callable[[Random], Conversation], schedule: Schedule
+    tokenizer: PreTrainedTokenizerFast,
+    rng: Random,
+    make: Callable[[Random], Conversation],
+    schedule: Schedule,
 ) -> Iterator[list[Encoded]]:
     """Fresh conversations for every step, grouped by length within windows of sixteen batches."""
     window, done = 16, 0
     while done < schedule.steps:
         drawn = sorted(
-            (encode(tokenizer, make(rng), first=schedule.first) for _ in range(window * schedule.batch)),
+            (
+                encode(tokenizer, make(rng), first=schedule.first)
+                for _ in range(window * schedule.batch)
+            ),
             key=lambda e: len(e.ids),
         )
         groups = [drawn[k : k + schedule.batch] for k in range(0, len(drawn), schedule.batch)]
@@ -125,13 +145,16 @@ def train_stage(
     model.train()
     model.model.vision_tower.requires_grad_(False)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(
+        weights, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
     start, smooth, seen = time.monotonic(), None, 0
     for step, batch in enumerate(batches(tokenizer, Random(seed), make, schedule)):
         for group in optimiser.param_groups:
             group["lr"] = schedule.at(step)
         weight = torch.tensor([w for e in batch for w in e.weights])
-        # on a CPU, and at these lengths, the plain attention kernel is about 1.7 times as fast as the fused one
+        # on a CPU, and at these lengths, the plain attention kernel is about 1.7 times as fast as
+        # the fused one
         with sdpa_kernel(SDPBackend.MATH):
             with torch.autocast("cpu", torch.bfloat16):
                 loss = (answer_losses(model, batch)[0] * weight).sum() / weight.sum()
@@ -143,5 +166,8 @@ def train_stage(
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         if (step + 1) % 100 == 0 or step + 1 == schedule.steps:
             rate = seen / (time.monotonic() - start)
-            log(f"{name} step {step + 1}/{schedule.steps} loss {smooth:.4f} {rate:.0f} conversations/s")
+            log(
+                f"{name} step {step + 1}/{schedule.steps} loss {smooth:.4f} {rate:.0f} "
+                "conversations/s"
+            )
     model.eval()

@@ -1,7 +1,8 @@
-"""How questions, format instructions and answers are worded: one set for the pool and evaluation, one for pretraining.
+"""How questions, format instructions and answers are worded: one set for the pool and evaluation,
+one for pretraining.
 
-The sets share words, never a whole wording, so that a model's training does not contain the pool's questions.
-Further wordings for the last stage of training are in more_wordings.py.
+The sets share words, never a whole wording, so that a model's training does not contain the pool's
+questions. Further wordings for the last stage of training are in more_wordings.py.
 """
 
 from typing import Literal
@@ -14,7 +15,11 @@ WordingSet = Literal["pool", "pretraining", "refinement"]
 # topic -> (wordings of the pool and evaluation, wordings of pretraining)
 QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "colour": (
-        ("What colour is the {name}?", "Which colour does the {name} have?", "What is the color of the {name}?"),
+        (
+            "What colour is the {name}?",
+            "Which colour does the {name} have?",
+            ("What is the color of the {name}?"),
+        ),
         (
             "Name the colour of the {name}.",
             "What color is the {name} in the image?",
@@ -24,7 +29,11 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "shape": (
-        ("What shape is the {colour} object?", "What is the {colour} shape?", "Which object is {colour}?"),
+        (
+            "What shape is the {colour} object?",
+            "What is the {colour} shape?",
+            "Which object is {colour}?",
+        ),
         (
             "Name the shape of the {colour} object.",
             "What {colour} object is in the image?",
@@ -65,7 +74,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "spatial": (
-        ("Where is the {first} relative to the {second}?", "On which side of the {second} is the {first}?"),
+        (
+            "Where is the {first} relative to the {second}?",
+            ("On which side of the {second} is the {first}?"),
+        ),
         (
             "Seen from the {second}, where is the {first}?",
             "The {first} is on which side of the {second}?",
@@ -98,14 +110,21 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "chart_extreme": (
         ("Which bar is the {extreme}?", "What is the colour of the {extreme} bar?"),
-        ("Name the {extreme} bar.", "Give the color of the {extreme} bar.", "Which color is the {extreme} bar?"),
+        (
+            "Name the {extreme} bar.",
+            "Give the color of the {extreme} bar.",
+            ("Which color is the {extreme} bar?"),
+        ),
     ),
     "odd_one_out": (
         ("Which is the odd one out?", "What does not fit with the others?"),
         ("Find the odd one.", "What is different here?", "One object does not fit. Which?"),
     ),
     "logic": (
-        ("Is there a {first} {operator} a {second} in the picture?", "Do you see a {first} {operator} a {second}?"),
+        (
+            "Is there a {first} {operator} a {second} in the picture?",
+            ("Do you see a {first} {operator} a {second}?"),
+        ),
         (
             "Is there a {first} {operator} a {second}?",
             "Does the picture have a {first} {operator} a {second}?",
@@ -118,10 +137,18 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "larger": (
         ("Which of the two digits is larger?", "What is the larger digit?"),
-        ("Give the larger digit.", "Name the larger of the digits.", "Which digit shown is the larger one?"),
+        (
+            "Give the larger digit.",
+            "Name the larger of the digits.",
+            ("Which digit shown is the larger one?"),
+        ),
     ),
     "description": (
-        ("Describe the picture.", "What does the picture show?", "Write a short description of the image."),
+        (
+            "Describe the picture.",
+            "What does the picture show?",
+            ("Write a short description of the image."),
+        ),
         ("Give a caption.", "List what is in the image.", "Describe this image."),
     ),
 }
@@ -150,7 +177,12 @@ SENTENCES: dict[str, str] = {
 INSTRUCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "word": (
         ("Answer using a single word or phrase.",),
-        ("Give a short answer.", "Answer with one word.", "Use a single word.", "Reply with a word or phrase."),
+        (
+            "Give a short answer.",
+            "Answer with one word.",
+            "Use a single word.",
+            "Reply with a word or phrase.",
+        ),
     ),
     "yesno": (
         ("Answer with yes or no.",),
@@ -166,7 +198,11 @@ INSTRUCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "choice": (
         ("Answer with the option's letter from the given choices directly.",),
-        ("Choose the right letter.", "Which option is right?", "Answer with a letter from the choices."),
+        (
+            "Choose the right letter.",
+            "Which option is right?",
+            ("Answer with a letter from the choices."),
+        ),
     ),
     "description": (("",), ("",)),
 }

@@ -1,6 +1,7 @@
 """The toy world in one place: the names that the rest of the package and its users need.
 
-A world item is made in three steps: sample a question about a scene, phrase it in a style, render the scene.
+A world item is made in three steps: sample a question about a scene, phrase it in a style, render
+the scene.
 """
 
 from thresher.demo.captions import caption

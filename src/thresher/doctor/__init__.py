@@ -1,4 +1,5 @@
-"""What is wrong with a pool, by kind, with examples and what a run does about each; and a repaired copy, where asked for.
+"""What is wrong with a pool, by kind, with examples and what a run does about each; and a repaired
+copy, where asked for.
 
     kinds     every kind of finding: its severity, what it is, what a run does
     findings  collecting them: rows by kind, examples, the diagnosis
@@ -51,7 +52,9 @@ def examine(
     context: int = CONTEXT,
 ) -> Diagnosis:
     """The diagnosis of a pool. As `look`."""
-    return look(pool, workers=workers, progress=progress, near=near, evals=evals, context=context).diagnosis()
+    return look(
+        pool, workers=workers, progress=progress, near=near, evals=evals, context=context
+    ).diagnosis()
 
 
 def look(
@@ -63,10 +66,12 @@ def look(
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
 ) -> Findings:
-    """Look at every row and decode every image once. `workers`: threads (None: one a CPU, at most 16).
+    """Look at every row and decode every image once. `workers`: threads (None: one a CPU, at most
+    16).
 
-    `near`: look for near duplicates too (needs the extra `duplicates`; without it a note says so). `evals`: evaluation sets,
-    each with its name, whose questions must not stand in the pool; their images and the pool's are read once more for each.
+    `near`: look for near duplicates too (needs the extra `duplicates`; without it a note says so).
+    `evals`: evaluation sets, each with its name, whose questions must not stand in the pool; their
+    images and the pool's are read once more for each.
     `context`: rows of more tokens than this, as estimated from words and images, are reported.
     """
     progress = progress or NoProgress()

@@ -34,7 +34,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything found. `findings`: errors first, then warnings, then what is merely good to know."""
+    """Everything found. `findings`: errors first, then warnings, then what is merely good to
+    know."""
 
     path: str
     rows: int
@@ -63,8 +64,15 @@ class Findings:
         self.notes: list[str] = []
         self.bad_images: dict[str, str] = {}  # path -> kind of the error
 
-    def add(self, kind: str, rows: np.ndarray, detail: Callable[[int], str] | None = None, images: int = 0) -> None:
-        """`rows`: may repeat. `detail(row)` is asked for the examples only. A kind that comes again is added to."""
+    def add(
+        self,
+        kind: str,
+        rows: np.ndarray,
+        detail: Callable[[int], str] | None = None,
+        images: int = 0,
+    ) -> None:
+        """`rows`: may repeat. `detail(row)` is asked for the examples only. A kind that comes again
+        is added to."""
         if len(rows) == 0:
             return
         unique = np.unique(np.asarray(rows, np.int64))
@@ -102,12 +110,15 @@ class Findings:
         rows, tell = self.rows[kind], self.detail.get(kind)
         first = rows[:EXAMPLES].tolist()
         examples = tuple(
-            Example(r, i, tell(r) if tell else "") for r, i in zip(first, self.pool.ids(first), strict=True)
+            Example(r, i, tell(r) if tell else "")
+            for r, i in zip(first, self.pool.ids(first), strict=True)
         )
         return Finding(kind, severity, len(rows), self.images[kind], what, action, examples)
 
 
-def _either(first: Callable[[int], str], rows: np.ndarray, other: Callable[[int], str]) -> Callable[[int], str]:
+def _either(
+    first: Callable[[int], str], rows: np.ndarray, other: Callable[[int], str]
+) -> Callable[[int], str]:
     """Details of two sources: `first` of its own `rows`."""
     mine = frozenset(rows.tolist())
     return lambda row: first(row) if row in mine else other(row)

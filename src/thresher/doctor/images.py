@@ -1,4 +1,5 @@
-"""What reading every image tells: files that cannot be used, and those that are read in a way worth knowing.
+"""What reading every image tells: files that cannot be used, and those that are read in a way worth
+knowing.
 
 Images are read in threads (decoding leaves Python). Nothing that a file holds raises.
 """
@@ -29,8 +30,17 @@ from thresher.types import ImageRef
 
 SMALLEST = 8  # pixels on a side
 MOSTLY = 0.9  # of the images: where more are missing, the folder is to blame
-SLICE = 1024  # images handed to the threads at once: a million futures would cost more than the images
-ERRORS = ("missing-image", "empty-image", "not-an-image", "broken-image", "huge-image", "unsafe-path", "remote-url")
+# images handed to the threads at once: a million futures would cost more than the images
+SLICE = 1024
+ERRORS = (
+    "missing-image",
+    "empty-image",
+    "not-an-image",
+    "broken-image",
+    "huge-image",
+    "unsafe-path",
+    "remote-url",
+)
 ODDITIES = (
     "image-extension",
     "tiny-image",
@@ -45,7 +55,8 @@ ODDITIES = (
 
 @dataclass(frozen=True)
 class Seen:
-    """One image: kind -> detail of what was found, content hash (b"" = not read), what it looks like (None: not asked)."""
+    """One image: kind -> detail of what was found, content hash (b"" = not read), what it looks
+    like (None: not asked)."""
 
     kinds: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
@@ -58,7 +69,8 @@ def look_at_images(
     """What each image of the pool's table looks like (None: not read, or `near` is false)."""
     m = len(pool.index.image_path)
     seen: list[Seen] = []
-    first = np.zeros(m, np.int64)  # where each image is named first: a search for each would take m times as long
+    # where each image is named first: a search for each would take m times as long
+    first = np.zeros(m, np.int64)
     numbers, at = np.unique(pool.index.image_ref, return_index=True)
     first[numbers] = at
     progress.start("reading images", m, 0)
@@ -66,7 +78,8 @@ def look_at_images(
         with ThreadPoolExecutor(workers) as threads:
             for start in range(0, m, SLICE):
                 for one in threads.map(
-                    lambda i: _look(pool, i, int(first[i]), near), range(start, min(start + SLICE, m))
+                    lambda i: _look(pool, i, int(first[i]), near),
+                    range(start, min(start + SLICE, m)),
                 ):
                     seen.append(one)
                     progress.advance(1)
@@ -81,14 +94,16 @@ def look_at_images(
     respelled = sum(pool.spellings.find(pool.index.image_path[i]) != "" for i in missing)
     if respelled:
         found.notes.append(
-            f"{respelled:,} of {len(missing):,} missing images are there under another spelling of their path: --fix FILE writes a "
-            "copy of the pool with the paths as they are on disk."
+            f"{respelled:,} of {len(missing):,} missing images are there under another spelling "
+            "of their path: --fix FILE writes a copy of the pool with the paths as they are on "
+            "disk."
         )
     lacking = len(missing) - respelled
     if lacking > MOSTLY * m:
         found.notes.append(
-            f"{lacking:,} of {m:,} images are not there, so the image folder is probably another one than {pool.images_folder}: "
-            "give the folder that the image paths start from with --images."
+            f"{lacking:,} of {m:,} images are not there, so the image folder is probably another "
+            f"one than {pool.images_folder}: give the folder that the image paths start from with "
+            "--images."
         )
     _report(pool, found, "duplicate-image", _same_files(pool, seen))
     return [one.look for one in seen]
@@ -117,7 +132,8 @@ def _same_files(pool: Pool, seen: list[Seen]) -> dict[int, str]:
 
 
 def _look(pool: Pool, number: int, first: int, near: bool) -> Seen:
-    """Read and decode one image, whose first reference is `first`. Never raises for what a file holds."""
+    """Read and decode one image, whose first reference is `first`. Never raises for what a file
+    holds."""
     index = pool.index
     embedded = bool(index.embedded[number])
     path = index.image_path[number]
@@ -155,7 +171,11 @@ def _look_of(rgb: Any) -> image_signatures.ImageSignature | None:
 
 def _extension(path: str, name: str, form: str) -> dict[str, str]:
     extension = PurePosixPath(path).suffix.lower()[1:]
-    return {"image-extension": f"{name} holds {form}"} if extension and not fits(form, extension) else {}
+    return (
+        {"image-extension": f"{name} holds {form}"}
+        if extension and not fits(form, extension)
+        else {}
+    )
 
 
 def _oddities(data: bytes, name: str) -> dict[str, str]:
@@ -164,7 +184,8 @@ def _oddities(data: bytes, name: str) -> dict[str, str]:
         mode, (width, height), info = image.mode, image.size, image.info
         try:
             frames = int(getattr(image, "n_frames", 1))
-        except Exception:  # noqa: BLE001 - Pillow raises a dozen types on a damaged later frame, which nobody needs
+        # Pillow raises a dozen types on a damaged later frame, which nobody needs
+        except Exception:  # noqa: BLE001
             frames = 0
         try:
             turned = int(image.getexif().get(0x0112, 1) or 1)
@@ -182,7 +203,9 @@ def _oddities(data: bytes, name: str) -> dict[str, str]:
     if mode.startswith("I") or mode == "F":
         out["wide-image"] = f"{name}: {mode}"
     if frames != 1:
-        out["animated-image"] = f"{name}: {frames} frames" if frames else f"{name}: damaged after its first frame"
+        out["animated-image"] = (
+            f"{name}: {frames} frames" if frames else (f"{name}: damaged after its first frame")
+        )
     if turned != 1:
         out["rotated-image"] = f"{name}: orientation {turned}"
     return out
@@ -194,7 +217,8 @@ def _hash(data: bytes) -> bytes:
 
 
 def _siblings(pool: Pool, path: str) -> str:
-    """What to add where a file of the same name with another extension stands beside the missing one: " (there is x.gif)".
+    """What to add where a file of the same name with another extension stands beside the missing
+    one: " (there is x.gif)".
 
     The same where the file is there under another spelling of its path.
     """
@@ -205,13 +229,20 @@ def _siblings(pool: Pool, path: str) -> str:
 
 
 def siblings(pool: Pool, path: str) -> list[str]:
-    """Paths of existing files that may be meant, most likely first: the same path spelled in another way, else the same
-    name with another image extension.
+    """Paths of existing files that may be meant, most likely first: the same path spelled in
+    another way, else the same name with another image extension.
     """
     if is_remote(pool.image_root):
         return []
     if other := pool.spellings.find(path):
         return [other]
     stem = os.path.splitext(path)[0]
-    names = [stem + e for e in (".jpg", ".jpeg", ".png", ".gif", ".webp", ".JPG", ".JPEG", ".PNG", ".GIF")]
-    return [n for n in names if n != path and not refusal(n) and os.path.isfile(os.path.join(pool.image_root, n))]
+    names = [
+        stem + e
+        for e in (".jpg", ".jpeg", ".png", ".gif", ".webp", ".JPG", ".JPEG", ".PNG", ".GIF")
+    ]
+    return [
+        n
+        for n in names
+        if n != path and not refusal(n) and os.path.isfile(os.path.join(pool.image_root, n))
+    ]

@@ -9,7 +9,11 @@ _TEMPLATE = "scored as it is, where the chat template allows it"
 
 # kind -> severity, what it is, what a run does
 KINDS: dict[str, tuple[str, str, str]] = {
-    "unreadable": ("error", "records that are not samples", "left out by every method, never exported"),
+    "unreadable": (
+        "error",
+        "records that are not samples",
+        ("left out by every method, never exported"),
+    ),
     "missing-image": ("error", "image file does not exist", _FAILS),
     "empty-image": ("error", "image file of 0 bytes", _FAILS),
     "not-an-image": ("error", "file is not an image that is read here", _FAILS),
@@ -36,13 +40,21 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "bad-value": ("error", "a turn's `value` is neither text nor parts that are read", _FAILS),
     "invalid-text": ("error", "invalid UTF-8 or a lone surrogate in a text", _FAILS),
     "nul-byte": ("error", "a NUL character (or U+E000) in a text", _FAILS),
-    "video": ("error", "a video row", "scored by no model yet: see --unscorable; ordinary where no model is needed"),
+    "video": (
+        "error",
+        "a video row",
+        ("scored by no model yet: see --unscorable; ordinary where no model is needed"),
+    ),
     "audio": (
         "error",
         "a row with audio",
         "scored by no model yet: see --unscorable; ordinary where no model is needed",
     ),
-    "eval-leak": ("warning", "a question of the evaluation set", "nothing: remove these rows with --drop"),
+    "eval-leak": (
+        "warning",
+        "a question of the evaluation set",
+        ("nothing: remove these rows with --drop"),
+    ),
     "long-row": (
         "warning",
         "more tokens than the context (estimated)",
@@ -62,16 +74,32 @@ KINDS: dict[str, tuple[str, str, str]] = {
     ),
     "user-twice": ("warning", "two human turns in a row", _TEMPLATE),
     "assistant-twice": ("warning", "two gpt turns in a row", _TEMPLATE),
-    "grounding-tags": ("warning", "grounding tags of one family of models (<ref>, <box>)", "scored as text"),
+    "grounding-tags": (
+        "warning",
+        "grounding tags of one family of models (<ref>, <box>)",
+        "scored as text",
+    ),
     "late-system": ("warning", "a system turn that is not the first", _TEMPLATE),
-    "image-extension": ("warning", "file name says another image format than its content", "read by its content"),
-    "tiny-image": ("warning", "image of fewer than 8 pixels on a side", "enlarged to what the model takes"),
+    "image-extension": (
+        "warning",
+        "file name says another image format than its content",
+        "read by its content",
+    ),
+    "tiny-image": (
+        "warning",
+        "image of fewer than 8 pixels on a side",
+        ("enlarged to what the model takes"),
+    ),
     "duplicate-row": (
         "info",
         "exact copies of an earlier row",
         "scored once; each copy can be selected unless --dedup exact is given",
     ),
-    "near-duplicate": ("info", "nearly the same as an earlier row", "nothing, unless --dedup near is given"),
+    "near-duplicate": (
+        "info",
+        "nearly the same as an earlier row",
+        ("nothing, unless --dedup near is given"),
+    ),
     "duplicate-image": (
         "info",
         "same image file under another name",
@@ -87,7 +115,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
         "an image is named inside the text, or marked as another tool does",
         "read as <image> at that place; exported to other formats so",
     ),
-    "grounding-filled": ("info", "<ref-object> or <bbox> in the text", "filled from `objects`; exported untouched"),
+    "grounding-filled": (
+        "info",
+        "<ref-object> or <bbox> in the text",
+        ("filled from `objects`; exported untouched"),
+    ),
     "duplicate-id": ("info", "id of an earlier row", "nothing: ids are only passed on"),
     "palette-image": ("info", "image with a palette", "converted to RGB"),
     "alpha-image": (
@@ -100,7 +132,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "animated-image": ("info", "image of several frames", "its first frame is used"),
     "rotated-image": ("info", "EXIF says the image is turned", "turned upright"),
     "byte-order-mark": ("info", "file starts with a byte order mark", "skipped"),
-    "crlf": ("info", "Windows line ends in the file or in a text", "read as they are; kept in texts"),
+    "crlf": (
+        "info",
+        "Windows line ends in the file or in a text",
+        ("read as they are; kept in texts"),
+    ),
     "text-only": ("info", "rows without an image", "scored like any other row"),
 }
 OTHER = ("error", "a problem of this format", _FAILS)  # of a kind that this table does not know

@@ -1,13 +1,17 @@
 """`--fix`: a repaired copy of a pool, and a log of every change. The pool itself stays as it is.
 
-    repaired   an image path whose file is there under another extension; NUL characters (removed), Windows line ends, lone
-               surrogates (U+FFFD); a number where a text belongs; turns before the first question and after the last answer
-               (removed); two turns of one role in a row (joined by a line break); <image> that stands nowhere (put before the
-               first question)
-    left out   rows that a run with a model would still lose, but for videos; rows that stand in an evaluation set
-    untouched  all else: what is written, duplicates, repeated ids, empty answers among others, odd but readable images
+    repaired   an image path whose file is there under another extension; NUL characters (removed),
+               Windows line ends, lone
+               surrogates (U+FFFD); a number where a text belongs; turns before the first question
+               and after the last answer (removed); two turns of one role in a row (joined by a line
+               break); <image> that stands nowhere (put before the first question)
+    left out   rows that a run with a model would still lose, but for videos; rows that stand in an
+               evaluation set
+    untouched  all else: what is written, duplicates, repeated ids, empty answers among others, odd
+               but readable images
 
-The copy is LLaVA JSON or JSONL, by the name's ending, in pool order, with image paths from the pool's image folder.
+The copy is LLaVA JSON or JSONL, by the name's ending, in pool order, with image paths from the
+pool's image folder.
 """
 
 from __future__ import annotations
@@ -48,16 +52,23 @@ class Repaired:
 
 
 def check(pool: Pool, path: Path) -> Path:
-    """Where the log of a copy at `path` goes. Raises ConfigError where `repair` would, before anything is looked at."""
+    """Where the log of a copy at `path` goes. Raises ConfigError where `repair` would, before
+    anything is looked at."""
     if path.suffix not in (".json", ".jsonl"):
-        raise ConfigError(f"--fix {path}: the copy is LLaVA JSON or JSONL; give a name that ends in .json or .jsonl.")
+        raise ConfigError(
+            f"--fix {path}: the copy is LLaVA JSON or JSONL; give a name that ends in .json or "
+            ".jsonl."
+        )
     if pool.index.embedded.any():
         raise ConfigError(
-            f"--fix {path}: {pool.path} embeds images, which JSON cannot hold. Export it to webdataset or parquet instead."
+            f"--fix {path}: {pool.path} embeds images, which JSON cannot hold. Export it to "
+            "webdataset or parquet instead."
         )
     if path.is_dir() or not path.parent.is_dir():
         why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise ConfigError(f"--fix {path} cannot be written: {why}. Give a file in a folder that exists.")
+        raise ConfigError(
+            f"--fix {path} cannot be written: {why}. Give a file in a folder that exists."
+        )
     log = path.with_name(path.name + ".changes.jsonl")
     check_file(path, "--fix", beside=(log.name,))
     for part in pool.parts:
@@ -68,9 +79,11 @@ def check(pool: Pool, path: Path) -> Path:
 
 
 def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
-    """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or not at all.
+    """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or
+    not at all.
 
-    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (it cannot be written).
+    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (it
+    cannot be written).
     """
     log = check(pool, path)
     rows = repaired = left_out = 0
@@ -104,7 +117,9 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
 
 def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | None, list[Change]]]:
     """Each row's record for the copy (None: left out) and what was done about it."""
-    leaks = frozenset(found.rows["eval-leak"].tolist()) if "eval-leak" in found.rows else frozenset()
+    leaks = (
+        frozenset(found.rows["eval-leak"].tolist()) if "eval-leak" in found.rows else frozenset()
+    )
     images = _Images(pool, found)
     ids = pool.ids(range(len(pool)))
     for row in range(len(pool)):
@@ -115,7 +130,11 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
             continue
         fixed = copy.deepcopy(record)
         done = _markers(fixed, sample) if pool.index.flags[row] & llava.MARKERS_READ else []
-        done += _texts(fixed) + _turns(fixed) + images.repair(fixed, [ref.path for ref in sample.images])
+        done += (
+            _texts(fixed)
+            + _turns(fixed)
+            + images.repair(fixed, [ref.path for ref in sample.images])
+        )
         parsed = llava.parse(fixed, "", "")
         why = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
         why = why or images.problem(parsed.images)
@@ -127,8 +146,19 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
         if parsed.flags & llava.PLACEHOLDER_ADDED:
             _placeholder(fixed, len(parsed.images))
             done.append(f"placeholder-missing: {IMAGE_PLACEHOLDER} put before the first question")
-        if not _plain(fixed):  # a surrogate elsewhere than in a text, which no JSON file in UTF-8 can hold
-            yield None, [_change(row, ids[row], "left out", "invalid-text: a lone surrogate outside of the turns")]
+        # a surrogate elsewhere than in a text, which no JSON file in UTF-8 can hold
+        if not _plain(fixed):
+            yield (
+                None,
+                [
+                    _change(
+                        row,
+                        ids[row],
+                        "left out",
+                        "invalid-text: a lone surrogate outside of the turns",
+                    )
+                ],
+            )
             continue
         yield fixed, [_change(row, ids[row], "repaired", what) for what in done]
 
@@ -171,7 +201,8 @@ def _texts(record: dict[str, Any]) -> list[str]:
 
 
 def _turns(record: dict[str, Any]) -> list[str]:
-    """Make user and assistant alternate, from a question to an answer, in place. Nothing where a role is not known."""
+    """Make user and assistant alternate, from a question to an answer, in place. Nothing where a
+    role is not known."""
     turns = record["conversations"]
     if not all(isinstance(t, dict) and isinstance(t.get("value"), str) for t in turns):
         return []
@@ -184,7 +215,9 @@ def _turns(record: dict[str, Any]) -> list[str]:
         return []  # no question with an answer: not to be repaired
     done = []
     kept = [t for i, t in enumerate(turns) if role[i] == "system" or asked[0] <= i <= answered[-1]]
-    removed = [i for i in range(len(turns)) if role[i] != "system" and not asked[0] <= i <= answered[-1]]
+    removed = [
+        i for i in range(len(turns)) if role[i] != "system" and not asked[0] <= i <= answered[-1]
+    ]
     if any(i < asked[0] for i in removed):
         done.append("starts-with-assistant: turns before the first question removed")
     if any(i > answered[-1] for i in removed):
@@ -215,10 +248,12 @@ class _Images:
 
     def __init__(self, pool: Pool, found: Findings) -> None:
         self.pool, self.found = pool, found
-        self.instead: dict[str, str] = {}  # missing path -> the file that is there, "" = none, or several
+        # missing path -> the file that is there, "" = none, or several
+        self.instead: dict[str, str] = {}
 
     def repair(self, record: dict[str, Any], paths: list[str]) -> list[str]:
-        """`paths`: those of the pool, from its image folder, in order; the record gets them, in place."""
+        """`paths`: those of the pool, from its image folder, in order; the record gets them, in
+        place."""
         done, final = [], []
         for path in paths:
             other = self._other(path) if self.found.bad_images.get(path) == "missing-image" else ""
@@ -261,7 +296,11 @@ def _without_nul(text: str) -> str:
 
 
 def _no_surrogates(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return (
+        text
+        if text.isascii()
+        else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
 
 
 def _plain(record: dict[str, Any]) -> bool:

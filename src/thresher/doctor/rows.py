@@ -1,4 +1,5 @@
-"""What reading the records tells: problems and oddities of conversations, copies, repeated ids; and what their texts hold."""
+"""What reading the records tells: problems and oddities of conversations, copies, repeated ids; and
+what their texts hold."""
 
 from __future__ import annotations
 
@@ -72,14 +73,18 @@ def look_at_texts(pool: Pool, found: Findings, context: int, progress: Progress)
     found.add("nul-byte", np.array(nul, np.int64))
     found.add("crlf", np.array(crlf, np.int64), lambda row: "in a text")
     long = np.flatnonzero(tokens > context)
-    found.add("long-row", long, lambda row: f"about {int(tokens[row]):,} tokens, more than {context:,}")
+    found.add(
+        "long-row", long, lambda row: f"about {int(tokens[row]):,} tokens, more than {context:,}"
+    )
 
 
 def _duplicate_rows(pool: Pool, found: Findings) -> None:
-    order = pool.order[pool.index.problem[pool.order] < 0]  # a problem row may lack what tells it from another
+    # a problem row may lack what tells it from another
+    order = pool.order[pool.index.problem[pool.order] < 0]
     digest = pool.digest[order]
     first = np.r_[True, digest[1:] != digest[:-1]] if len(order) else np.zeros(0, np.bool_)
-    # The copy that stands first in the file is the original, whichever comes first in canonical order.
+    # The copy that stands first in the file is the original, whichever comes first in canonical
+    # order.
     group = np.cumsum(first) - 1
     original = np.full(int(first.sum()), len(pool), np.int64)
     np.minimum.at(original, group, order)
@@ -94,11 +99,16 @@ def _duplicate_ids(pool: Pool, found: Findings) -> None:
     for row, text in enumerate(pool.index.ids):
         if text and (first := seen.setdefault(text, row)) != row:
             again[row] = first
-    found.add("duplicate-id", np.fromiter(again, np.int64, len(again)), lambda row: f"same id as row {again[row]}")
+    found.add(
+        "duplicate-id",
+        np.fromiter(again, np.int64, len(again)),
+        lambda row: f"same id as row {again[row]}",
+    )
 
 
 def _files(pool: Pool, found: Findings) -> None:
-    """Byte order marks and line ends of the pool's text files; the first row of a file stands for it."""
+    """Byte order marks and line ends of the pool's text files; the first row of a file stands for
+    it."""
     part = np.asarray(pool.index.part)
     for number, told in enumerate(pool.parts):
         rows = np.flatnonzero(part == number)

@@ -18,7 +18,9 @@ CHUNK = 1 << 18  # candidate_pairs compared at once: bounds memory
 
 
 def candidate_pairs(
-    bands: Iterable[np.ndarray], order: np.ndarray, same: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    bands: Iterable[np.ndarray],
+    order: np.ndarray,
+    same: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Pairs that share a key in a band and for which `same(a, b)` holds.
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Kind = Literal["exact", "re-encoded", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "re-encoded", "near")
 ROWS = 4096  # read at once
-SIMILAR = 0.7  # of two questions; lower than for duplicates: a missed match is worse than a dropped row
+# of two questions; lower than for duplicates: a missed match is worse than a dropped row
+SIMILAR = 0.7
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,15 @@ def find_contamination(
     if near:
         for i, j, kind in _near(ours, theirs):
             keep(ours.row[i], theirs.row[j], kind)
-    return [Contamination(row, other_row, KINDS[kind]) for row, (kind, other_row) in sorted(found.items())]
+    return [
+        Contamination(row, other_row, KINDS[kind])
+        for row, (kind, other_row) in sorted(found.items())
+    ]
 
 
-def _units(pool: Pool, label: str, progress: Progress, signature: Callable[[Image], image.ImageSignature]) -> _Units:
+def _units(
+    pool: Pool, label: str, progress: Progress, signature: Callable[[Image], image.ImageSignature]
+) -> _Units:
     out = _Units([], [], [], {})
     progress.start(label, len(pool), 0)
     try:
@@ -138,7 +144,9 @@ def questions(sample: Sample) -> list[str]:
     asked = [t.text for t in sample.turns if t.role in ("user", "unknown")]
     if not sample.images:  # text only: with what was asked before
         asked = ["\n".join(asked[: i + 1]) for i in range(len(asked))]
-    return [q for q in dict.fromkeys(text.normalise_question(a) for a in asked) if q or sample.images]
+    return [
+        q for q in dict.fromkeys(text.normalise_question(a) for a in asked) if q or sample.images
+    ]
 
 
 def _near(ours: _Units, theirs: _Units) -> Iterator[tuple[int, int, int]]:
@@ -167,7 +175,11 @@ def _text_only_matches(
     if not plain[0] or not plain[1]:
         return
     numbers = sorted(
-        {different[u.question[i]] for u, indices in zip((ours, theirs), plain, strict=True) for i in indices}
+        {
+            different[u.question[i]]
+            for u, indices in zip((ours, theirs), plain, strict=True)
+            for i in indices
+        }
     )
     place = {number: i for i, number in enumerate(numbers)}
     beside: dict[int, list[int]] = {i: [] for i in range(len(numbers))}
@@ -190,7 +202,10 @@ def _similar_images(ours: _Units, theirs: _Units) -> dict[tuple[bytes, bytes], b
     contents = sorted(ours.marks.keys() | theirs.marks.keys())
     out = {(c, c): True for c in contents if c in ours.marks and c in theirs.marks}
     if contents:
-        marks = np.array([ours.marks[c] if c in ours.marks else theirs.marks[c] for c in contents], image.PERCEPTUAL)
+        marks = np.array(
+            [ours.marks[c] if c in ours.marks else theirs.marks[c] for c in contents],
+            image.PERCEPTUAL,
+        )
         for a, b in near_images(marks).tolist():
             for x, y in ((contents[a], contents[b]), (contents[b], contents[a])):
                 if x in ours.marks and y in theirs.marks:
@@ -206,5 +221,7 @@ def _by_first(units: _Units) -> dict[bytes, list[int]]:
     return out
 
 
-def _same_others(a: tuple[bytes, ...], b: tuple[bytes, ...], similar: dict[tuple[bytes, bytes], bool]) -> bool:
+def _same_others(
+    a: tuple[bytes, ...], b: tuple[bytes, ...], similar: dict[tuple[bytes, bytes], bool]
+) -> bool:
     return len(a) == len(b) and all((x, y) in similar for x, y in zip(a[1:], b[1:], strict=True))

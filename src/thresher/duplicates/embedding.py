@@ -18,7 +18,16 @@ import numpy as np
 from thresher.duplicates import text
 from thresher.duplicates.signals import role_order_hash
 from thresher.errors import CapabilityError
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+)
 
 WIDTH = 256
 PARTS = ("images", "question", "answer")
@@ -44,9 +53,14 @@ class RowEmbedding:
         Field(
             "form",
             "S8",
-            "hash of the number of images, the order of speakers and, where they are short, the answers' words",
+            "hash of the number of images, the order of speakers and, where they are short, the "
+            "answers' words",
         ),
-        Field("images", _VECTOR, f"mean state of the images' tokens: {WIDTH} x float16, little-endian; zeros: none"),
+        Field(
+            "images",
+            _VECTOR,
+            f"mean state of the images' tokens: {WIDTH} x float16, little-endian; zeros: none",
+        ),
         Field("question", _VECTOR, "the same of all other tokens before the last answer"),
         Field("answer", _VECTOR, "the same of the answers' tokens"),
     )
@@ -55,19 +69,25 @@ class RowEmbedding:
         return {}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: EmbedRows, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: EmbedRows,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         if not hasattr(backend, "embed_rows"):
             raise CapabilityError(NO_STATES)
         for piece in backend.embed_rows(samples, pool):
-            values: dict[str, np.ndarray] = {name: as_bytes(project(piece.values[name], self.width)) for name in PARTS}
+            values: dict[str, np.ndarray] = {
+                name: as_bytes(project(piece.values[name], self.width)) for name in PARTS
+            }
             values["form"] = np.array([form_hash(samples[i]) for i in piece.index.tolist()], "S8")
             yield Scored(piece.index, values, piece.errors)
 
 
 NO_STATES = (
-    "--dedup semantic reads a model's hidden states, which a server does not give. Give --model with weights, or --dedup near, "
-    "which compares words and images without a model."
+    "--dedup semantic reads a model's hidden states, which a server does not give. Give --model "
+    "with weights, or --dedup near, which compares words and images without a model."
 )
 
 
@@ -81,7 +101,11 @@ def form_hash(sample: Sample) -> bytes:
     """
     words = text.tokens(text.text_of(sample, "assistant"))
     short = " ".join(words) if len(words) < text.SHORT else "\x1e"
-    key = b"%d\x1f%s\x1f%s" % (len(sample.images), role_order_hash(sample), short.encode("utf-8", "surrogatepass"))
+    key = b"%d\x1f%s\x1f%s" % (
+        len(sample.images),
+        role_order_hash(sample),
+        short.encode("utf-8", "surrogatepass"),
+    )
     return hashlib.blake2b(key, digest_size=8).digest()
 
 
@@ -109,7 +133,9 @@ def _signs(d: int, width: int) -> np.ndarray:
 def as_bytes(vectors: np.ndarray) -> np.ndarray:
     """float [m, WIDTH] -> "S512" [m]: float16, little-endian."""
     half = np.ascontiguousarray(vectors, "<f2")
-    return half.view(f"S{half.shape[1] * 2}").reshape(len(half)) if len(half) else np.zeros(0, _VECTOR)
+    return (
+        half.view(f"S{half.shape[1] * 2}").reshape(len(half)) if len(half) else np.zeros(0, _VECTOR)
+    )
 
 
 def from_bytes(column: np.ndarray) -> np.ndarray:

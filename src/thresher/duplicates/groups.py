@@ -48,9 +48,9 @@ def near_groups(texts: Values, images: Values, threshold: float = THRESHOLD) -> 
     asked, answered = text.from_bytes(texts["question"]), text.from_bytes(texts["answer"])
     whole = hash_rows(asked) ^ (hash_rows(answered) * np.uint64(0x9E3779B97F4A7C15))
     _, first, text_of = np.unique(whole, return_index=True, return_inverse=True)
-    text_label = text.connected_components(len(first), near_texts(asked[first], answered[first], threshold=threshold))[
-        text_of.reshape(-1)
-    ]
+    text_label = text.connected_components(
+        len(first), near_texts(asked[first], answered[first], threshold=threshold)
+    )[text_of.reshape(-1)]
     roles = np.ascontiguousarray(texts["roles"], "S8").view("<u8")
     key = np.stack([text_label.astype(np.uint64), roles, _image_labels(images)], axis=1)
     return _labels(hash_rows(key))
@@ -61,14 +61,21 @@ def _image_labels(images: Values) -> np.ndarray:
     count = np.asarray(images["images"])
     rows = np.flatnonzero(count > 0)
     width = image.PERCEPTUAL.itemsize
-    marks = [np.ascontiguousarray(images["first"][rows], f"S{width}").view(image.PERCEPTUAL).reshape(-1)]
+    marks = [
+        np.ascontiguousarray(images["first"][rows], f"S{width}").view(image.PERCEPTUAL).reshape(-1)
+    ]
     several = np.flatnonzero(count > 1)
-    further = [np.frombuffer(bytes.fromhex(images["others"][r]), image.PERCEPTUAL) for r in several.tolist()]
+    further = [
+        np.frombuffer(bytes.fromhex(images["others"][r]), image.PERCEPTUAL)
+        for r in several.tolist()
+    ]
     every = np.concatenate(marks + further)
     if not len(every):
         return np.zeros(len(count), np.uint64)
     _, first, inverse = np.unique(
-        hash_rows(every.view(np.uint8).reshape(len(every), width)), return_index=True, return_inverse=True
+        hash_rows(every.view(np.uint8).reshape(len(every), width)),
+        return_index=True,
+        return_inverse=True,
     )
     label = text.connected_components(len(first), near_images(every[first]))[inverse.reshape(-1)]
     out = np.zeros(len(count), np.uint64)

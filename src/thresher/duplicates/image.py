@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 SIDE = 8  # of the thumbnail
 THUMBNAIL = 3 * SIDE * SIDE  # bytes
 MAX_RMS = 4.0  # of 255: root mean square difference of two thumbnails of one image, at most
-MAX_DIFFERENCE = 28  # of 255: the largest difference anywhere; a small object that was changed exceeds it
+# of 255: the largest difference anywhere; a small object that was changed exceeds it
+MAX_DIFFERENCE = 28
 MAX_SHAPE = 0.05  # relative difference of the aspect ratios
-PERCEPTUAL = np.dtype([("phash", "<u8"), ("dhash", "<u8"), ("aspect", "<f4"), ("thumbnail", "u1", (THUMBNAIL,))])
+PERCEPTUAL = np.dtype(
+    [("phash", "<u8"), ("dhash", "<u8"), ("aspect", "<f4"), ("thumbnail", "u1", (THUMBNAIL,))]
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def image_signature(image: Image) -> ImageSignature:
     try:
         import imagehash
     except ImportError:
-        raise MissingExtra(f"Near duplicates of images need imagehash: {install_command('duplicates')}") from None
+        raise MissingExtra(
+            f"Near duplicates of images need imagehash: {install_command('duplicates')}"
+        ) from None
     from PIL.Image import Resampling
 
     mark = np.zeros((), PERCEPTUAL)

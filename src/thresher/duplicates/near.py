@@ -57,7 +57,10 @@ def near_images(marks: np.ndarray) -> np.ndarray:
         yield coarse(marks["thumbnail"], 16)
 
     def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        near = np.minimum(np.bitwise_count(phash[a] ^ phash[b]), np.bitwise_count(dhash[a] ^ dhash[b])) <= MAX_BITS
+        near = (
+            np.minimum(np.bitwise_count(phash[a] ^ phash[b]), np.bitwise_count(dhash[a] ^ dhash[b]))
+            <= MAX_BITS
+        )
         near[near] = image.are_similar(marks[a[near]], marks[b[near]])
         return near
 
@@ -77,6 +80,10 @@ def coarse(thumbnail: np.ndarray, shift: int) -> np.ndarray:
 
 def _brightness(thumbnail: np.ndarray) -> np.ndarray:
     """Mean red, green and blue, interleaved by significance, uint64 [n]."""
-    mean = thumbnail.reshape(len(thumbnail), -1, 3).mean(axis=1) if len(thumbnail) else np.zeros((0, 3))
+    mean = (
+        thumbnail.reshape(len(thumbnail), -1, 3).mean(axis=1)
+        if len(thumbnail)
+        else np.zeros((0, 3))
+    )
     fine = (mean * 4).astype(np.uint64)
     return (fine[:, 1] << np.uint64(40)) | (fine[:, 0] << np.uint64(20)) | fine[:, 2]

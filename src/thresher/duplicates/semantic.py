@@ -24,7 +24,9 @@ ROWS, LEADERS = 1024, 8192  # compared at once
 _NOTHING = 1e-3  # centred vectors shorter than this are rounding errors
 
 
-def semantic_groups(values: Mapping[str, np.ndarray], order: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+def semantic_groups(
+    values: Mapping[str, np.ndarray], order: np.ndarray, threshold: float = THRESHOLD
+) -> np.ndarray:
     """The representative of each row, int64 [m]; the row itself if it has none.
 
     Arguments:
@@ -50,7 +52,9 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     """
     given = vectors.astype(np.float32)
     present = np.abs(given).max(axis=1, initial=0) > 0
-    mean = given[present].mean(axis=0, dtype=np.float64) if present.any() else np.zeros(given.shape[1])
+    mean = (
+        given[present].mean(axis=0, dtype=np.float64) if present.any() else np.zeros(given.shape[1])
+    )
     given[present] -= mean.astype(np.float32)
     length = np.linalg.norm(given, axis=1)
     blank = ~present | (length < _NOTHING)
@@ -75,7 +79,11 @@ def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: floa
             rows = np.flatnonzero(open_rows)
             if not len(rows):
                 break
-            first = _first([p[rows] for p in ours], [p[members[leaders]].astype(np.float32) for p in parts], threshold)
+            first = _first(
+                [p[rows] for p in ours],
+                [p[members[leaders]].astype(np.float32) for p in parts],
+                threshold,
+            )
             hit = first >= 0
             out[block[rows[hit]]] = leaders[first[hit]]
             open_rows[rows[hit]] = False

@@ -17,14 +17,26 @@ import numpy as np
 
 from thresher.duplicates import image, text
 from thresher.errors import ImageError
-from thresher.types import Capability, Columns, Field, ImageRef, Sample, SampleSource, Scored, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ImageRef,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PIECE = 512  # rows handed on at once
 TOGETHER = "duplicates"
-_UNREAD_MEDIA = "holds media that empty needs_images at (video, audio or an unreadable image): a copy of no other row"
+_UNREAD_MEDIA = (
+    "holds media that empty needs_images at (video, audio or an unreadable image): a copy of no "
+    "other row"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,11 @@ class TextMinhash:
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("exact", "S16", "hash of roles and texts in normal form (case, white space and <image> left out)"),
+        Field(
+            "exact",
+            "S16",
+            "hash of roles and texts in normal form (case, white space and <image> left out)",
+        ),
         Field("roles", "S8", "hash of the order of user and assistant turns"),
         Field(
             "question",
@@ -76,7 +92,9 @@ class TextMinhash:
         values = {
             "exact": np.array([exact_text_hash(s) for s in piece], "S16"),
             "roles": np.array([role_order_hash(s) for s in piece], "S8"),
-            "question": text.as_bytes(text.signatures(text.text_of(s, "system", "user", "unknown") for s in piece)),
+            "question": text.as_bytes(
+                text.signatures(text.text_of(s, "system", "user", "unknown") for s in piece)
+            ),
             "answer": text.as_bytes(text.signatures(text.text_of(s, "assistant") for s in piece)),
         }
         return Scored(np.arange(start, start + len(piece)), values, [""] * len(piece))
@@ -96,9 +114,21 @@ class ImageHash:
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("images", "int32", "images of the row, >= 0"),
-        Field("content", "S16", "hash of the decoded pixels of all images, in order; zeros without an image"),
-        Field("first", f"S{image.PERCEPTUAL.itemsize}", "the first image: perceptual hashes, aspect, thumbnail"),
-        Field("others", "str", 'the same of the other images, in hexadecimal; "" where there are none'),
+        Field(
+            "content",
+            "S16",
+            "hash of the decoded pixels of all images, in order; zeros without an image",
+        ),
+        Field(
+            "first",
+            f"S{image.PERCEPTUAL.itemsize}",
+            "the first image: perceptual hashes, aspect, thumbnail",
+        ),
+        Field(
+            "others",
+            "str",
+            'the same of the other images, in hexadecimal; "" where there are none',
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -130,7 +160,9 @@ class ImageHash:
         values = {
             "images": np.array([len(g) for g in good], np.int32),
             "content": np.array([combined_content_hash(g) for g in good], "S16"),
-            "first": np.array([g[0].mark if g else b"" for g in good], f"S{image.PERCEPTUAL.itemsize}"),
+            "first": np.array(
+                [g[0].mark if g else b"" for g in good], f"S{image.PERCEPTUAL.itemsize}"
+            ),
             "others": np.array(["".join(x.mark.hex() for x in g[1:]) for g in good], object),
         }
         return Scored(np.arange(start, start + len(seen)), values, errors)
@@ -149,9 +181,17 @@ class ExactHash:
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.NONE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("exact", "S16", "hash of roles and texts in normal form (case, white space and <image> left out)"),
+        Field(
+            "exact",
+            "S16",
+            "hash of roles and texts in normal form (case, white space and <image> left out)",
+        ),
         Field("images", "int32", "images of the row, >= 0"),
-        Field("content", "S16", "hash of the decoded pixels of all images, in order; zeros without an image"),
+        Field(
+            "content",
+            "S16",
+            "hash of the decoded pixels of all images, in order; zeros without an image",
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -163,7 +203,9 @@ class ExactHash:
         for start, seen in iter_image_signatures(samples, pool, image.content_signature):
             good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
             values = {
-                "exact": np.array([exact_text_hash(s) for s in samples[start : start + PIECE]], "S16"),
+                "exact": np.array(
+                    [exact_text_hash(s) for s in samples[start : start + PIECE]], "S16"
+                ),
                 "images": np.array([len(g) for g in good], np.int32),
                 "content": np.array([combined_content_hash(g) for g in good], "S16"),
             }
@@ -171,12 +213,18 @@ class ExactHash:
             yield Scored(np.arange(start, start + len(seen)), values, errors)
 
 
-def _score_chunks(signals: Sequence[Any], samples: Sequence[Sample], pool: SampleSource) -> Iterator[list[Scored]]:
+def _score_chunks(
+    signals: Sequence[Any], samples: Sequence[Sample], pool: SampleSource
+) -> Iterator[list[Scored]]:
     """Score both signals on the same chunks; images are read only if needed."""
     needs_images = any(isinstance(s, ImageHash) for s in signals)
     empty: list[list[image.ImageSignature] | str] = []
     starts = range(0, len(samples), PIECE)
-    pieces = iter_image_signatures(samples, pool) if needs_images else ((start, empty) for start in starts)
+    pieces = (
+        iter_image_signatures(samples, pool)
+        if needs_images
+        else ((start, empty) for start in starts)
+    )
     for start, seen in pieces:
         piece = samples[start : start + PIECE]
         yield [s.scored(piece if isinstance(s, TextMinhash) else seen, start) for s in signals]
@@ -189,7 +237,9 @@ def exact_text_hash(sample: Sample) -> bytes:
     state = hashlib.blake2b(digest_size=16)
     for turn in sample.turns:
         words = text.normalise(turn.text).encode("utf-8", "surrogatepass")
-        state.update(b"%s\x1f%d\x1f%s" % (turn.role.encode("utf-8", "surrogatepass"), len(words), words))
+        state.update(
+            b"%s\x1f%d\x1f%s" % (turn.role.encode("utf-8", "surrogatepass"), len(words), words)
+        )
     return state.digest()
 
 
@@ -221,11 +271,18 @@ def iter_image_signatures(
             piece = samples[start : start + PIECE]
             new = list(dict.fromkeys(ref for s in piece for ref in s.images if ref not in known))
             known |= dict(
-                zip(new, threads.map(lambda ref: _signature_or_error(pool, ref, signature), new), strict=True)
+                zip(
+                    new,
+                    threads.map(lambda ref: _signature_or_error(pool, ref, signature), new),
+                    strict=True,
+                )
             )
             yield (
                 start,
-                [_UNREAD_MEDIA if s.media else _row_signatures([known[ref] for ref in s.images]) for s in piece],
+                [
+                    _UNREAD_MEDIA if s.media else _row_signatures([known[ref] for ref in s.images])
+                    for s in piece
+                ],
             )
 
 
@@ -238,7 +295,9 @@ def _signature_or_error(
         return str(error)
 
 
-def _row_signatures(signatures: Sequence[image.ImageSignature | str]) -> list[image.ImageSignature] | str:
+def _row_signatures(
+    signatures: Sequence[image.ImageSignature | str],
+) -> list[image.ImageSignature] | str:
     out = []
     for found in signatures:
         if isinstance(found, str):

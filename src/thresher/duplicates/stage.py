@@ -1,8 +1,8 @@
 """`--dedup`: before scoring, only one row of each group of duplicates is left for the method.
 
 Which one: a row of --keep, else the first in canonical order. A row with a problem is never a
-duplicate. That depends on the records only, not on the file's order or the seed. Computes (or loads)
-signals of all rows: text and image signatures or, for semantic, a model's embeddings.
+duplicate. That depends on the records only, not on the file's order or the seed. Computes (or
+loads) signals of all rows: text and image signatures or, for semantic, a model's embeddings.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def representatives(
     order = order[known[order]]
     label = np.empty(len(pool), np.int64)
     label[rows] = group_of
-    _, first, inverse, size = np.unique(label[order], return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, size = np.unique(
+        label[order], return_index=True, return_inverse=True, return_counts=True
+    )
     group = np.arange(len(pool))
     copies = np.ones(len(pool), np.int32)
     group[order] = order[first][inverse.reshape(-1)]
@@ -122,7 +124,9 @@ def embedding_signal(model: ModelHandle | None) -> RowEmbedding:
     Raises ConfigError without a model, CapabilityError for one behind a server.
     """
     if model is None:
-        raise ConfigError("--dedup semantic needs a model. Give --model demo, a folder or a hub id.")
+        raise ConfigError(
+            "--dedup semantic needs a model. Give --model demo, a folder or a hub id."
+        )
     if model.identity.served:
         raise CapabilityError(NO_STATES)
     return RowEmbedding(model.identity)
@@ -146,7 +150,10 @@ def _semantic_groups(
     if not score:
         asked = begin(pool, {signal.kind: signal}, replace(means, progress=None), within=within)
         if missing := int(asked.request(signal).todo.sum()):
-            note = f"which rows are copies is known only after the model has processed {pluralize(missing)}; no row is counted as one yet."
+            note = (
+                "which rows are copies is known only after the model has processed "
+                f"{pluralize(missing)}; no row is counted as one yet."
+            )
             return empty, empty, f"--dedup semantic: {note}"
     found = _columns({signal.kind: signal}, pool, within, means)
     if found is None:
@@ -157,7 +164,11 @@ def _semantic_groups(
     position[rows] = np.arange(len(rows))
     values = {name: a[rows] for name, a in found[signal.kind].values.items()}
     left_out = int((within & ~known).sum())
-    aside = f" ({pluralize(left_out)} that the model cannot process are never copies)" if left_out else ""
+    aside = (
+        f" ({pluralize(left_out)} that the model cannot process are never copies)"
+        if left_out
+        else ""
+    )
     labels = semantic_groups(values, position[order[known[order]]], least)
     return rows, labels, f"--dedup semantic (cosine of at least {least:g}){aside}"
 

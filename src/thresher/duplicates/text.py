@@ -59,8 +59,8 @@ def normalise(text: str) -> str:
 def normalise_question(text: str) -> str:
     """As `normalise`, without a closing sentence that only specifies the answer's format.
 
-    >>> normalise_question("<image>\\nIs it red?\\nAnswer the question using a single word or phrase.")
-    'is it red?'
+    >>> normalise_question("<image>\\nIs it red?\\nAnswer the question using a single word or
+    phrase.") 'is it red?'
     """
     out = normalise(text)
     for prompt in FORMAT_PROMPTS:
@@ -102,14 +102,17 @@ def signatures(texts: Iterable[str]) -> np.ndarray:
     try:
         from rensa import RMinHash  # type: ignore[import-untyped]
     except ImportError:
-        raise MissingExtra(f"Near duplicates of texts need rensa: {install_command('duplicates')}") from None
+        raise MissingExtra(
+            f"Near duplicates of texts need rensa: {install_command('duplicates')}"
+        ) from None
     assert RMinHash.ALGORITHM_VERSION == ALGORITHM, (
         "rensa hashes in another way now: raise ALGORITHM and check the tests"
     )
     given = list(texts)
     if not given:
         return np.zeros((0, PERMUTATIONS + 1), np.uint16)
-    different = {text: i for i, text in enumerate(dict.fromkeys(given))}  # templated questions repeat a lot
+    # templated questions repeat a lot
+    different = {text: i for i, text in enumerate(dict.fromkeys(given))}
     words = [tokens(text) for text in different]
     sets = [
         [s.encode("utf-8", "surrogatepass") for s in _shingles(text, tokens_)]

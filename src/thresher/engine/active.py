@@ -1,4 +1,5 @@
-"""Which rows of a pool are still in: those that fail leave with a reason, and when too many have left, the work stops.
+"""Which rows of a pool are still in: those that fail leave with a reason, and when too many have
+left, the work stops.
 
 Arithmetic on positions (the pool's canonical order). Touches no file, store or model.
 """
@@ -25,7 +26,8 @@ AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
 class ActiveRows:
     """`active`: bool [n], canonical order; only ever shrinks. `within`, `aside`: as `begin` says.
 
-    Raises TooManyFailures as soon as more rows have failed than `on_missing` allows: auto 5% of the pool, refuse none.
+    Raises TooManyFailures as soon as more rows have failed than `on_missing` allows: auto 5% of the
+    pool, refuse none.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class ActiveRows:
         aside: Callable[[str], bool] | None,
     ) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):
-            raise ConfigError(f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse.")
+            raise ConfigError(
+                f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse."
+            )
         self.pool, self.on_missing = pool, on_missing
         self.order: np.ndarray = pool.order
         self.digest: np.ndarray = pool.digest[self.order]
@@ -51,9 +55,11 @@ class ActiveRows:
         self._reasons: Counter[str] = Counter()
 
     def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
-        """Take rows out of the active set because of `errors` (one a position). Raises TooManyFailures.
+        """Take rows out of the active set because of `errors` (one a position). Raises
+        TooManyFailures.
 
-        Rows that are not in it stay unmentioned; those whose error is one for `aside` are no failures.
+        Rows that are not in it stay unmentioned; those whose error is one for `aside` are no
+        failures.
         """
         there = self.active[positions]
         mine = np.fromiter((self.aside(e) for e in errors), bool, len(errors))
@@ -68,8 +74,11 @@ class ActiveRows:
         self.check()
 
     def check(self, more: Counter[str] | None = None) -> None:
-        """Raise TooManyFailures if the rows that left, and `more` (error -> rows), are more than is allowed."""
-        reasons = self._reasons + Counter({e: rows for e, rows in (more or Counter()).items() if not self.aside(e)})
+        """Raise TooManyFailures if the rows that left, and `more` (error -> rows), are more than is
+        allowed."""
+        reasons = self._reasons + Counter(
+            {e: rows for e, rows in (more or Counter()).items() if not self.aside(e)}
+        )
         gone, n = reasons.total(), self.rows
         allowed = {"auto": n // AUTO_LIMIT, "refuse": 0, "exclude": n - 1}[self.on_missing]
         if gone <= allowed:
@@ -82,17 +91,21 @@ class ActiveRows:
         scored = bool(more) or any(label != "pool" for _, label, _ in self.failed)
         look = "Look at them with `thresher doctor`"
         look += ", ask again about stored failures with --retry-errors" if scored else ""
-        do = "" if self.on_missing == "exclude" else ", or go on without these rows: --on-missing exclude"
+        do = (
+            ""
+            if self.on_missing == "exclude"
+            else (", or go on without these rows: --on-missing exclude")
+        )
         raise TooManyFailures(
-            f"{gone:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: {commonest(reasons)}. "
-            f"{look}{do}. What was scored is stored."
+            f"{gone:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: "
+            f"{commonest(reasons)}. {look}{do}. What was scored is stored."
         )
 
     def exclude_known_problems(self, needs_model: bool) -> None:
         """Rows that the pool itself knows to be unusable leave before anything is spent.
 
-        A method that needs no model keeps every row that is a record at all; one that needs a model also loses rows
-        with a problem or a missing image. Raises TooManyFailures.
+        A method that needs no model keeps every row that is a record at all; one that needs a model
+        also loses rows with a problem or a missing image. Raises TooManyFailures.
         """
         position = np.empty(len(self.order), dtype=np.int64)
         position[self.order] = np.arange(len(self.order))
@@ -116,7 +129,8 @@ def _none(error: str) -> bool:
 
 
 def commonest(reasons: Counter[str], most: int = 3) -> str:
-    """The commonest, with counts: those that differ in a path or number only are one, shown by an example."""
+    """The commonest, with counts: those that differ in a path or number only are one, shown by an
+    example."""
     groups: Counter[str] = Counter()
     example: dict[str, str] = {}
     for reason, rows in reasons.items():

@@ -1,4 +1,5 @@
-"""Columns over a whole pool: one signal or several, computed where they are not stored, in the pool's own order."""
+"""Columns over a whole pool: one signal or several, computed where they are not stored, in the
+pool's own order."""
 
 from __future__ import annotations
 
@@ -42,16 +43,19 @@ def compute(
     progress: Progress | None = None,
     trainer: Trainer | None = None,
 ) -> Column:
-    """One signal of every row, scored where it is not stored. Raises TooManyFailures, StoreError, and what opening the model raises."""
+    """One signal of every row, scored where it is not stored. Raises TooManyFailures, StoreError,
+    and what opening the model raises."""
     name = signal.kind
-    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress, force=True)  # shown, not used
+    # shown, not used
+    means = Means(store, seed, model, {}, trainer, on_missing, retry_errors, progress, force=True)
     return compute_all({name: signal}, pool, means)[name]
 
 
 def compute_all(
     signals: Mapping[str, Signal], pool: Pool, means: Means, within: np.ndarray | None = None
 ) -> dict[str, Column]:
-    """Several signals as a selection computes them: each one's rows are those still active when its turn came.
+    """Several signals as a selection computes them: each one's rows are those still active when its
+    turn came.
 
     `within`: bool [n], the rows that are considered at all; the others are not known.
     """
@@ -66,5 +70,7 @@ def compute_all(
         errors = np.full(n, "", dtype=object)
         for positions, _, texts in computation.failed:
             errors[positions] = texts
-        out[name] = Column({f: a[back] for f, a in values.items()}, computation.active[back], errors[back])
+        out[name] = Column(
+            {f: a[back] for f, a in values.items()}, computation.active[back], errors[back]
+        )
     return out

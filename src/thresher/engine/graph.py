@@ -1,4 +1,5 @@
-"""Signals name their inputs, which name theirs: walking that graph, naming its nodes, telling its columns apart. Pure."""
+"""Signals name their inputs, which name theirs: walking that graph, naming its nodes, telling its
+columns apart. Pure."""
 
 from __future__ import annotations
 
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 
 
 def signals_of(
-    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int, budget: int
+    method: Method,
+    model: ModelHandle | None,
+    roles: Mapping[str, ModelHandle],
+    seed: int,
+    budget: int,
 ) -> Mapping[str, Signal]:
-    """The pool's columns for a selection of `budget` rows. `roles`: the further models of the method, by role."""
+    """The pool's columns for a selection of `budget` rows. `roles`: the further models of the
+    method, by role."""
     named = method.signals(_context(method, model, roles, seed, budget))
     return {name: signal for name, signal in named.items() if not isinstance(signal, OfTarget)}
 
@@ -42,7 +48,11 @@ def target_signals_of(
 
 
 def _context(
-    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int, budget: int | None
+    method: Method,
+    model: ModelHandle | None,
+    roles: Mapping[str, ModelHandle],
+    seed: int,
+    budget: int | None,
 ) -> MethodContext:
     missing = sorted(models_of(method).keys() - roles.keys())
     assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
@@ -72,7 +82,8 @@ def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:
 
 
 def unlabelled(signals: Mapping[str, Signal]) -> dict[str, Signal]:
-    """The signals and those of their inputs that have no name of their own, which get "outer.inner"; inputs first."""
+    """The signals and those of their inputs that have no name of their own, which get
+    "outer.inner"; inputs first."""
     names = {memo_key(signal): name for name, signal in signals.items()}
     seen: set[str] = set()
     out: dict[str, Signal] = {}
@@ -96,6 +107,7 @@ def needs_model(signals: Mapping[str, Signal]) -> bool:
 
 
 def memo_key(signal: Signal) -> str:
-    """Tells columns apart within a run: the fingerprint, and the inputs that it may leave out (`not_identity`)."""
+    """Tells columns apart within a run: the fingerprint, and the inputs that it may leave out
+    (`not_identity`)."""
     inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
     return hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()

@@ -1,4 +1,5 @@
-"""Columns that say of themselves that they mean nothing stop the run: after their first rows, and whenever they are read."""
+"""Columns that say of themselves that they mean nothing stop the run: after their first rows, and
+whenever they are read."""
 
 from __future__ import annotations
 
@@ -13,11 +14,14 @@ FIRST = 16
 """Rows after which a column that is being scored is looked at."""
 
 
-def refuse(signal: RowSignal, label: str, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> None:
+def refuse(
+    signal: RowSignal, label: str, values: Mapping[str, np.ndarray], errors: Sequence[str]
+) -> None:
     """Raises CapabilityError where the signal finds a fault in its values."""
     if isinstance(signal, CheckedSignal) and (fault := signal.fault(values, errors)):
         raise CapabilityError(
-            f"{label}: {fault}. What was scored is stored; to go on with it all the same, add --force."
+            f"{label}: {fault}. What was scored is stored; to go on with it all the same, add "
+            "--force."
         )
 
 
@@ -39,6 +43,9 @@ class FirstRows:
         if self._rows < FIRST:
             return
         for (signal, label), held in zip(self._of, self._pieces, strict=True):
-            values = {f.name: np.concatenate([piece.values[f.name] for piece in held]) for f in signal.fields}
+            values = {
+                f.name: np.concatenate([piece.values[f.name] for piece in held])
+                for f in signal.fields
+            }
             refuse(signal, label, values, [e for piece in held for e in piece.errors])
         self._pieces = []

@@ -1,4 +1,5 @@
-"""With what signals are computed, carried as one: where they are stored, who is asked, and what becomes of rows that fail."""
+"""With what signals are computed, carried as one: where they are stored, who is asked, and what
+becomes of rows that fail."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Means:
-    """`seed`: of ties and draws. `roles`: the further models of a method, by role. `trainer`: how a model is trained where a
-    signal needs that (None: `training.fit` on the best device). `on_missing`: how many rows may fail (auto: 5% of the pool;
-    exclude: any number; refuse: none). `retry_errors`: rows whose failure is stored are scored again. `force`: go on with a
-    column that says of itself that it means nothing (`types.CheckedSignal`).
+    """`seed`: of ties and draws. `roles`: the further models of a method, by role. `trainer`: how a
+    model is trained where a signal needs that (None: `training.fit` on the best device).
+    `on_missing`: how many rows may fail (auto: 5% of the pool;
+    exclude: any number; refuse: none). `retry_errors`: rows whose failure is stored are scored
+    again. `force`: go on with a column that says of itself that it means nothing
+    (`types.CheckedSignal`).
     """
 
     store: Store

@@ -1,7 +1,8 @@
-"""Asking models: what is missing of a signal is scored, and every complete piece goes to the store at once.
+"""Asking models: what is missing of a signal is scored, and every complete piece goes to the store
+at once.
 
-Signals that are asked together share a pass. One model is open at a time; one that thresher trains is trained when it is
-first asked. Writes scores, costs and trained models into the store.
+Signals that are asked together share a pass. One model is open at a time; one that thresher trains
+is trained when it is first asked. Writes scores, costs and trained models into the store.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must n
 
 
 class Passes(ActiveRows):
-    """Models, and what was asked of them. The columns of a signal's inputs are known when it is asked (`_memo`)."""
+    """Models, and what was asked of them. The columns of a signal's inputs are known when it is
+    asked (`_memo`)."""
 
     def __init__(
         self,
@@ -65,30 +67,42 @@ class Passes(ActiveRows):
         self.handles = {handle.identity: handle for handle in means.roles.values()}
         if means.model is not None:
             self.handles[means.model.identity] = means.model
-        self.retry_errors, self.progress, self.trainer = means.retry_errors, means.progress, means.trainer
+        self.retry_errors, self.progress, self.trainer = (
+            means.retry_errors,
+            means.progress,
+            means.trainer,
+        )
         self.force = means.force
         self.runs: list[SignalRun] = []
         self.notes: list[str] = []  # what the models' backends have to say, in words
         self.trainings: list[TrainingRun] = []
-        self.training_rows: dict[TrainedIdentity, np.ndarray] = {}  # of `trained_from`, in its canonical order
-        self.trained_from: dict[TrainedIdentity, TrainingRows] = {}  # the pool, or lessons made of it
+        # of `trained_from`, in its canonical order
+        self.training_rows: dict[TrainedIdentity, np.ndarray] = {}
+        # the pool, or lessons made of it
+        self.trained_from: dict[TrainedIdentity, TrainingRows] = {}
         self._memo: dict[str, dict[str, np.ndarray]] = {}
         self._labels: dict[str, str] = {}
         self._trained: dict[TrainedModel, TrainedIdentity] = {}
         self._opened: tuple[ModelIdentity | TrainedIdentity | None, Any] | None = (
             None  # one model at a time is in memory
         )
-        self._peers: dict[Hashable, dict[str, SharedSignal]] = {}  # asked in one pass: memo key -> signal, in order
-        # fingerprint -> keys that were scored for it here, and meanwhile by other processes; DIGEST arrays
+        # asked in one pass: memo key -> signal, in order
+        self._peers: dict[Hashable, dict[str, SharedSignal]] = {}
+        # fingerprint -> keys that were scored for it here, and meanwhile by other processes; DIGEST
+        # arrays
         self._scored: dict[str, list[np.ndarray]] = {}
         self._elsewhere: dict[str, list[np.ndarray]] = {}
 
     def resolve(self, signal: _Row) -> _Row:
-        """The signal with each model that is to be trained replaced by its identity: the one the store knows it by.
+        """The signal with each model that is to be trained replaced by its identity: the one the
+        store knows it by.
 
         The signal's inputs, among them the training rows, must have been computed.
         """
-        found = {name: self._identity(model, signal.kind) for name, model in models_to_train(signal).items()}
+        found = {
+            name: self._identity(model, signal.kind)
+            for name, model in models_to_train(signal).items()
+        }
         return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
 
     def _identity(self, model: TrainedModel, name: str) -> TrainedIdentity:
@@ -99,12 +113,18 @@ class Passes(ActiveRows):
         rows, digest = self.order[chosen], self.digest[chosen]
         source: TrainingRows = self.pool
         if model.lessons is not None:
-            values = {key: self._memo[memo_key(inner)] for key, inner in model.lessons.inputs().items()}
-            known = Columns(self.digest, self.ties, self.source, self.pool.source_names, values).take(chosen)
+            values = {
+                key: self._memo[memo_key(inner)] for key, inner in model.lessons.inputs().items()
+            }
+            known = Columns(
+                self.digest, self.ties, self.source, self.pool.source_names, values
+            ).take(chosen)
             source = LessonPool(self.pool, rows, model.lessons, known)
             rows, digest = source.order, source.digest
         if not len(rows):
-            raise ConfigError(f"{name} needs a model that is trained first, and there is nothing to train it on.")
+            raise ConfigError(
+                f"{name} needs a model that is trained first, and there is nothing to train it on."
+            )
         identity = identity_of(model, digest)
         self.training_rows[identity], self.trained_from[identity] = rows, source
         self._trained[model] = identity
@@ -119,18 +139,32 @@ class Passes(ActiveRows):
         inputs, fields = signal.inputs(), key_fields(signal)
         values = None
         if fields is not None:
-            values = [self._memo[memo_key(inputs[name])][field][positions] for name, field in fields]
-        return request_of(signal, positions, self.digest[positions], values, self.store, self.retry_errors)
+            values = [
+                self._memo[memo_key(inputs[name])][field][positions] for name, field in fields
+            ]
+        return request_of(
+            signal, positions, self.digest[positions], values, self.store, self.retry_errors
+        )
 
     def _score_together(
-        self, signal: SharedSignal, label: str, request: Request, company: Mapping[str, SharedSignal]
+        self,
+        signal: SharedSignal,
+        label: str,
+        request: Request,
+        company: Mapping[str, SharedSignal],
     ) -> None:
-        """Score what is missing of the signal, and in the same pass what is missing of its `company` (by memo key, as declared).
+        """Score what is missing of the signal, and in the same pass what is missing of its
+        `company` (by memo key, as declared).
 
-        A pass takes rows that miss the same signals: one pass in most runs, more where capabilities were added.
+        A pass takes rows that miss the same signals: one pass in most runs, more where capabilities
+        were added.
         """
         peers = {key: self.resolve(p) for key, p in company.items()}
-        others = [p for key, p in peers.items() if fingerprint(p) != request.fingerprint and key not in self._memo]
+        others = [
+            p
+            for key, p in peers.items()
+            if fingerprint(p) != request.fingerprint and key not in self._memo
+        ]
         signals = [signal, *others]
         requests = [request, *map(self.request, others)]
         same = all(np.array_equal(r.keys, request.keys) for r in requests)
@@ -147,7 +181,8 @@ class Passes(ActiveRows):
             self._score(asked_now, label + more, dataclasses.replace(request, todo=rows))
 
     def _score(self, signals: Sequence[RowSignal], label: str, request: Request) -> None:
-        """Score what is missing of `signals` (several: of one `together()`), sharing the rows with other processes.
+        """Score what is missing of `signals` (several: of one `together()`), sharing the rows with
+        other processes.
 
         Every complete piece goes to the store at once.
         """
@@ -177,12 +212,15 @@ class Passes(ActiveRows):
             nonlocal kept
             kept += len(at)
             for fp, one, piece in zip(fingerprints, signals, pieces, strict=True):
-                self.store.append(fp, one.fields, request.keys[entries[at]], piece.values, piece.errors)
+                self.store.append(
+                    fp, one.fields, request.keys[entries[at]], piece.values, piece.errors
+                )
             share.finished(at)
             if first is not None:
                 first.add(pieces)
             for i, of_row in enumerate(zip(*(piece.errors for piece in pieces), strict=True)):
-                if error := next(filter(None, of_row), ""):  # a row fails once: with its first error
+                # a row fails once: with its first error
+                if error := next(filter(None, of_row), ""):
                     failures[error] += int(request.rows[entries[at[i]]])
             self.check(failures)
 
@@ -191,7 +229,9 @@ class Passes(ActiveRows):
             if signals[0].needs is not Capability.NONE:
                 backend = self.backend(asked(signals[0]))
             if not shown and self.progress is not None:
-                self.progress.start(label, len(request.keys), len(request.keys) - int((~share.done).sum()))
+                self.progress.start(
+                    label, len(request.keys), len(request.keys) - int((~share.done).sum())
+                )
             shown = True
 
         def waiting(rows: int) -> None:
@@ -201,7 +241,9 @@ class Passes(ActiveRows):
             if shown:
                 self.progress.finish()
             shown = False
-            self.progress.say(f"{label}: waiting for {pluralize(rows)} that other processes are scoring.")
+            self.progress.say(
+                f"{label}: waiting for {pluralize(rows)} that other processes are scoring."
+            )
 
         def blocks(flush: Callable[[], None]) -> np.ndarray | None:
             nonlocal waited
@@ -224,26 +266,41 @@ class Passes(ActiveRows):
         began = time.monotonic()
         try:
             with share:
-                local.score(signals, samples, blocks, given, opened, self.pool, keep, advance, flush_seconds=patience)
+                local.score(
+                    signals,
+                    samples,
+                    blocks,
+                    given,
+                    opened,
+                    self.pool,
+                    keep,
+                    advance,
+                    flush_seconds=patience,
+                )
         finally:
             if shown and self.progress is not None:
                 self.progress.finish()
             self.notes += [text for text in getattr(backend, "notes", ()) if text not in self.notes]
             for fp in fingerprints:
-                self.store.record_cost(fp, kept, (time.monotonic() - began - waited) / len(fingerprints))
+                self.store.record_cost(
+                    fp, kept, (time.monotonic() - began - waited) / len(fingerprints)
+                )
                 self._scored.setdefault(fp, []).append(share.keys[share.mine])
                 self._elsewhere.setdefault(fp, []).append(share.keys[share.elsewhere])
 
     def backend(self, of: ModelIdentity | TrainedIdentity | None = None) -> Any:
-        """The model of this identity (None: the main one), opened; one that thresher trains is trained now if it is not
-        kept in the store. Raises ConfigError without a model, and what training or opening it raises.
+        """The model of this identity (None: the main one), opened; one that thresher trains is
+        trained now if it is not kept in the store. Raises ConfigError without a model, and what
+        training or opening it raises.
         """
         handle = self.handle(of)
         if self._opened is None or self._opened[0] != of:
             self._opened = None
             if isinstance(of, TrainedIdentity):
                 rows, source = self.training_rows[of], self.trained_from[of]
-                handle = trained_model(of, handle, source, rows, self.store, self.trainer, self.progress)
+                handle = trained_model(
+                    of, handle, source, rows, self.store, self.trainer, self.progress
+                )
             self._opened = (of, handle.open())
         return self._opened[1]
 
@@ -252,12 +309,14 @@ class Passes(ActiveRows):
         self._opened = None
 
     def handle(self, of: ModelIdentity | TrainedIdentity | None = None) -> ModelHandle:
-        """What the user named for this identity; of a trained model, its base. Raises ConfigError where it is missing."""
+        """What the user named for this identity; of a trained model, its base. Raises ConfigError
+        where it is missing."""
         base = of.base if isinstance(of, TrainedIdentity) else of
         found = self.model if base is None else self.handles.get(base, self.model)
         if found is None:
             raise ConfigError(
-                "This method asks a model about the rows. Name one: --model with a folder, a hub id, or demo."
+                "This method asks a model about the rows. Name one: --model with a folder, a hub "
+                "id, or demo."
             )
         return found
 

@@ -1,7 +1,8 @@
 """One job for any number of processes: which of the rows that are missing this one scores next.
 
-Work is handed out in blocks, large at first and small at the end, so that all processes end together. What a process did
-not finish before it died is claimed by another. Reads the store's parts; writes claims.
+Work is handed out in blocks, large at first and small at the end, so that all processes end
+together. What a process did not finish before it died is claimed by another. Reads the store's
+parts; writes claims.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ SMALLEST, SMALL = 8, 128
 
 
 class Share:
-    """Entries 0 … e-1 that are missing in all of some columns; a context manager that gives back what it claimed.
+    """Entries 0 … e-1 that are missing in all of some columns; a context manager that gives back
+    what it claimed.
 
-    `columns`: (fingerprint, fields) of each. `keys`: DIGEST [e], in the order in which they are to be scored. `failed`: bool
-    [e], entries whose stored failure is to be tried again: another process has done such a one when it succeeded.
-    `waiting(rows)` is told when others have all that is left.
+    `columns`: (fingerprint, fields) of each. `keys`: DIGEST [e], in the order in which they are to
+    be scored. `failed`: bool [e], entries whose stored failure is to be tried again: another
+    process has done such a one when it succeeded. `waiting(rows)` is told when others have all that
+    is left.
     """
 
     def __init__(
@@ -38,7 +41,13 @@ class Share:
         failed: np.ndarray,
         waiting: Callable[[int], None],
     ) -> None:
-        self.store, self.columns, self.keys, self.failed, self.waiting = store, columns, keys, failed, waiting
+        self.store, self.columns, self.keys, self.failed, self.waiting = (
+            store,
+            columns,
+            keys,
+            failed,
+            waiting,
+        )
         self.mine = np.zeros(len(keys), bool)  # scored by this process
         self.done = np.zeros(len(keys), bool)
         self._open = np.zeros(len(keys), bool)  # claimed by this process and not in the store yet
@@ -54,7 +63,12 @@ class Share:
         self._claims.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._claims.__exit__()
 
     @property
@@ -63,10 +77,12 @@ class Share:
         return self.done & ~self.mine
 
     def next(self, ready: Callable[[], object], flush: Callable[[], None]) -> np.ndarray | None:
-        """Entries to score now, int64 [b], ascending; None when all are done. Waits while others have the rest.
+        """Entries to score now, int64 [b], ascending; None when all are done. Waits while others
+        have the rest.
 
-        `ready()` is called before something is claimed: a model that takes minutes to open is opened then. `flush()` stores
-        what was scored and tells `finished`: nobody waits for rows that only have to be written.
+        `ready()` is called before something is claimed: a model that takes minutes to open is
+        opened then. `flush()` stores what was scored and tells `finished`: nobody waits for rows
+        that only have to be written.
         """
         while True:
             self._look()
@@ -94,7 +110,8 @@ class Share:
 
     def _claim(self) -> np.ndarray:
         with self._claims.exclusive():
-            free, sharers = self._free()  # before the parts: who gives a claim back has stored its rows
+            # before the parts: who gives a claim back has stored its rows
+            free, sharers = self._free()
             self._look()
             entries = np.flatnonzero(free & ~self.done)
             smallest = min(max(len(self.keys) // SHARES, SMALLEST), SMALL)

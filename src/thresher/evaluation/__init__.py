@@ -1,7 +1,8 @@
-"""How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each with its interval.
+"""How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each
+with its interval.
 
-The names below are loaded on first use, so that the rules for comparing answers (`metrics`, `normalise`, `reading`), which signals
-use too, load nothing heavy.
+The names below are loaded on first use, so that the rules for comparing answers (`metrics`,
+`normalise`, `reading`), which signals use too, load nothing heavy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SCORES", "Evaluation", "Group", "check", "evaluate"]
 
-_HOME = dict.fromkeys(("SCORES", "check", "evaluate"), "evaluator") | dict.fromkeys(("Evaluation", "Group"), "report")
+_HOME = dict.fromkeys(("SCORES", "check", "evaluate"), "evaluator") | dict.fromkeys(
+    ("Evaluation", "Group"), "report"
+)
 
 
 def __getattr__(name: str) -> Any:

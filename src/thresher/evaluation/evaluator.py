@@ -1,8 +1,9 @@
-"""One model on one set of questions: each row is asked to choose or to answer, and what it says is scored.
+"""One model on one set of questions: each row is asked to choose or to answer, and what it says is
+scored.
 
-What is asked of the model are two ordinary row signals (`Answer`, `Choice`), so answers are stored as they come, a stopped
-evaluation goes on where it was, and another `by` costs nothing. Ties pool, store and signals together; writes answers into
-the store only.
+What is asked of the model are two ordinary row signals (`Answer`, `Choice`), so answers are stored
+as they come, a stopped evaluation goes on where it was, and another `by` costs nothing. Ties pool,
+store and signals together; writes answers into the store only.
 """
 
 from __future__ import annotations
@@ -56,14 +57,16 @@ def evaluate(
 ) -> Evaluation:
     """Ask `model` the last question of every row of `pool`.
 
-    `score`: auto asks rows whose candidates are recognised (see `signals/candidates.py`) to choose and the others to
-    answer; generate has all answered; choice has all choose, rows without candidates of their own among all answers of
-    such rows in the pool, if these are at most 32.
+    `score`: auto asks rows whose candidates are recognised (see `signals/candidates.py`) to choose
+    and the others to answer; generate has all answered; choice has all choose, rows without
+    candidates of their own among all answers of such rows in the pool, if these are at most 32.
     `on_missing`: auto tolerates failed rows up to 5% of the pool, exclude any number, refuse none.
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     if max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1.")
+        raise ConfigError(
+            f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1."
+        )
     began = time.monotonic()
     names = groups(pool, by)
     asked, limit, otherwise = _questions(pool, score, on_missing)
@@ -107,20 +110,28 @@ def evaluate(
 
 
 def check(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
-    """Raises what `evaluate` would raise of these rows before it opens a model: for runs that spend much before they ask.
+    """Raises what `evaluate` would raise of these rows before it opens a model: for runs that spend
+    much before they ask.
 
-    ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an answer).
+    ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an
+    answer).
     """
     _questions(pool, score, on_missing)
 
 
-# ---------------------------------------------------------------------------------------------- what is asked
+# ------------------------------------------------------------------------------------ what is asked
 
 
-def _questions(pool: Pool, score: str, on_missing: OnMissing) -> tuple[_Asked, _Limit, tuple[str, ...]]:
-    """The rows as questions, how many of them may fail, and what rows without candidates choose among."""
+def _questions(
+    pool: Pool, score: str, on_missing: OnMissing
+) -> tuple[_Asked, _Limit, tuple[str, ...]]:
+    """The rows as questions, how many of them may fail, and what rows without candidates choose
+    among."""
     if score not in SCORES:
-        raise ConfigError(f"--score {score}: expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}")
+        raise ConfigError(
+            f"--score {score}: expected one of "
+            f"{', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}"
+        )
     asked = _Asked(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
     limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
@@ -129,7 +140,8 @@ def _questions(pool: Pool, score: str, on_missing: OnMissing) -> tuple[_Asked, _
 
 
 class _Asked:
-    """The rows of a pool as questions: what is expected, what is offered, which image, and which rows nobody can answer."""
+    """The rows of a pool as questions: what is expected, what is offered, which image, and which
+    rows nobody can answer."""
 
     def __init__(self, pool: Pool) -> None:
         n = len(pool)
@@ -155,11 +167,14 @@ class _Asked:
         self.expected[row] = expected(sample)
         self.offered[row] = candidates(sample)
         if not self.expected[row]:
-            self.errors[row] = "no-answer: the last assistant turn is empty, so there is nothing to compare with"
+            self.errors[row] = (
+                "no-answer: the last assistant turn is empty, so there is nothing to compare with"
+            )
 
 
 def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
-    """The different answers of rows that offer no candidates, each in its commonest form, by name. Raises ConfigError."""
+    """The different answers of rows that offer no candidates, each in its commonest form, by name.
+    Raises ConfigError."""
     forms: dict[str, Counter[str]] = {}
     for row in usable.tolist():
         if asked.offered[row] is None:
@@ -167,13 +182,14 @@ def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
     if len(forms) > MOST_ANSWERS or len(forms) == 1:
         rows = sum(c.total() for c in forms.values())
         raise ConfigError(
-            f"--score choice: {rows:,} rows offer no candidates to choose from, and have {len(forms):,} different answers; "
-            f"2 to {MOST_ANSWERS} could be a list of candidates. Give --score auto, or generate."
+            f"--score choice: {rows:,} rows offer no candidates to choose from, and have "
+            f"{len(forms):,} different answers; 2 to {MOST_ANSWERS} could be a list of "
+            "candidates. Give --score auto, or generate."
         )
     return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
 
 
-# ---------------------------------------------------------------------------------------------- asking
+# ------------------------------------------------------------------------------------------- asking
 
 
 class _Once:
@@ -200,14 +216,16 @@ class _Limit:
         gone = reasons.total()
         if gone >= self.rows:
             raise TooManyFailures(
-                f"None of the {self.rows:,} rows can be evaluated: {commonest(reasons)}. Is the image folder the right one, and "
-                "does every row end with an answer? `thresher doctor` says what is wrong with the file."
+                f"None of the {self.rows:,} rows can be evaluated: {commonest(reasons)}. Is the "
+                "image folder the right one, and does every row end with an answer? `thresher "
+                "doctor` says what is wrong with the file."
             )
         if gone > self.allowed:
             raise TooManyFailures(
-                f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most {self.allowed:,} may fail. Commonest "
-                f"reasons: {commonest(reasons)}. An accuracy of the rest would mislead; to have it anyway, give "
-                "--on-missing exclude. What was answered is stored."
+                f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most "
+                f"{self.allowed:,} may fail. Commonest reasons: {commonest(reasons)}. An accuracy "
+                "of the rest would mislead; to have it anyway, give --on-missing exclude. What "
+                "was answered is stored."
             )
 
 
@@ -215,9 +233,17 @@ class _Evaluation(Computation):
     """A computation on a part of the pool, whose failures count against the whole of it."""
 
     def __init__(
-        self, part: Pool, store: Store, model: ModelHandle, limit: _Limit, progress: Progress | None, retry_errors: bool
+        self,
+        part: Pool,
+        store: Store,
+        model: ModelHandle,
+        limit: _Limit,
+        progress: Progress | None,
+        retry_errors: bool,
     ) -> None:
-        means = Means(store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress)
+        means = Means(
+            store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress
+        )
         super().__init__(part, means)
         self.limit = limit
 
@@ -225,7 +251,7 @@ class _Evaluation(Computation):
         self.limit.check(self._reasons + (more or Counter()))
 
 
-# ---------------------------------------------------------------------------------------------- scoring
+# ------------------------------------------------------------------------------------------ scoring
 
 
 @dataclass(frozen=True)
@@ -246,9 +272,11 @@ def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Tol
     """One row a row of the pool, in its order."""
     n = len(pool)
     columns: dict[str, list[Any]] = {
-        name: [None] * n for name in ("scored", "answer", "said", "correct", "anls", "relaxed", "margin", "finished")
+        name: [None] * n
+        for name in ("scored", "answer", "said", "correct", "anls", "relaxed", "margin", "finished")
     }
-    memo: dict[tuple[str, str], tuple[bool, float, bool]] = {}  # test sets repeat few answers many times
+    # test sets repeat few answers many times
+    memo: dict[tuple[str, str], tuple[bool, float, bool]] = {}
     for row, t in told.items():
         said, wanted, offered = str(t.values["text"]), asked.expected[row], asked.offered[row]
         answer = said
@@ -257,9 +285,17 @@ def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Tol
             answer = answer if offered is None else match_candidate(answer, offered)
         marks = memo.get((answer, wanted))
         if marks is None:
-            marks = (exact_match(answer, wanted), anls(answer, wanted), relaxed_accuracy(answer, wanted))
+            marks = (
+                exact_match(answer, wanted),
+                anls(answer, wanted),
+                relaxed_accuracy(answer, wanted),
+            )
             memo[answer, wanted] = marks
-        columns["scored"][row], columns["answer"][row], columns["said"][row] = t.scored, answer, said
+        columns["scored"][row], columns["answer"][row], columns["said"][row] = (
+            t.scored,
+            answer,
+            said,
+        )
         columns["correct"][row], columns["anls"][row], columns["relaxed"][row] = marks
         if t.scored == "choice":
             columns["margin"][row] = float(t.values["margin"])

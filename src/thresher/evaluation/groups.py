@@ -20,8 +20,9 @@ NONE = "(none)"
 def groups(pool: Pool, by: str) -> list[str]:
     """A name for each row of the pool. Raises ConfigError where no record has the field `by`.
 
-    `source` is the pool's own idea of it (data_source, else source, else the file's name); values that are not text are
-    written as JSON; records without the field, or unreadable ones, are "(none)".
+    `source` is the pool's own idea of it (data_source, else source, else the file's name); values
+    that are not text are written as JSON; records without the field, or unreadable ones, are
+    "(none)".
     """
     if by == BY_SOURCE:
         names = np.array([name or NONE for name in pool.source_names], dtype=object)
@@ -38,10 +39,17 @@ def groups(pool: Pool, by: str) -> list[str]:
             continue
         seen.update(dict.fromkeys(record))
         value = record.get(by)
-        out.append(NONE if value is None or value == "" else value if isinstance(value, str) else json.dumps(value))
+        out.append(
+            NONE
+            if value is None or value == ""
+            else value
+            if isinstance(value, str)
+            else json.dumps(value)
+        )
     if all(name == NONE for name in out):
         known = [k for k in seen if k not in ("conversations", "image")]
         raise ConfigError(
-            f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: source, {', '.join(known)}."
+            f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: "
+            f"source, {', '.join(known)}."
         )
     return out

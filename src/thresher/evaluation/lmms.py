@@ -1,7 +1,9 @@
-"""Public benchmarks through lmms-eval, in a process of its own: it pins other versions of torch and transformers.
+"""Public benchmarks through lmms-eval, in a process of its own: it pins other versions of torch and
+transformers.
 
-Finds the command `lmms-eval` (or the module, where it is installed beside us), runs it on the same model and reads the
-results file that it writes. Touches the folder it is given; everything lmms-eval prints goes to stderr.
+Finds the command `lmms-eval` (or the module, where it is installed beside us), runs it on the same
+model and reads the results file that it writes. Touches the folder it is given; everything
+lmms-eval prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -41,28 +43,35 @@ def command() -> list[str]:
     if importlib.util.find_spec("lmms_eval") is not None:
         return [sys.executable, "-m", "lmms_eval"]
     raise MissingExtra(
-        "--lmms-eval needs lmms-eval, which is not installed. It pins other versions of torch and transformers than "
-        "thresher, so give it an environment of its own whose command is on the PATH: pipx install lmms-eval"
+        "--lmms-eval needs lmms-eval, which is not installed. It pins other versions of torch and "
+        "transformers than thresher, so give it an environment of its own whose command is on the "
+        "PATH: pipx install lmms-eval"
     )
 
 
-def model_arguments(model: str, folder: Path | None, architecture: str, adapter: str | None) -> list[str]:
-    """`--model … --model_args …` for a folder or (`folder` None) a hub id. Raises ConfigError, ModelError.
+def model_arguments(
+    model: str, folder: Path | None, architecture: str, adapter: str | None
+) -> list[str]:
+    """`--model … --model_args …` for a folder or (`folder` None) a hub id. Raises ConfigError,
+    ModelError.
 
     `adapter`: what lmms-eval calls the model's code; None = known from the architecture.
     """
     if adapter is None and architecture not in ADAPTERS:
         raise ConfigError(
-            f"--lmms-eval: it is not known what lmms-eval calls a {architecture!r} model. Name it with --lmms-eval-model; "
-            f"known here: {', '.join(sorted(ADAPTERS))}."
+            f"--lmms-eval: it is not known what lmms-eval calls a {architecture!r} model. Name it "
+            f"with --lmms-eval-model; known here: {', '.join(sorted(ADAPTERS))}."
         )
     if folder is not None and not (folder / "config.json").is_file():
-        raise ModelError(f"--lmms-eval: {model} is an adapter; lmms-eval needs a whole model. Merge it first.")
+        raise ModelError(
+            f"--lmms-eval: {model} is an adapter; lmms-eval needs a whole model. Merge it first."
+        )
     name, _, revision = model.partition("@")
     where = f"pretrained={folder.resolve() if folder is not None else name}"
     if "," in where:
         raise ConfigError(
-            f"--lmms-eval: the path {where.removeprefix('pretrained=')} holds a comma, which lmms-eval splits at."
+            f"--lmms-eval: the path {where.removeprefix('pretrained=')} holds a comma, which "
+            "lmms-eval splits at."
         )
     if folder is None and revision:
         where += f",revision={revision}"
@@ -70,20 +79,34 @@ def model_arguments(model: str, folder: Path | None, architecture: str, adapter:
 
 
 def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
-    """Run `tasks` (comma-separated) with `model_arguments`; task -> metric -> value. `out`: a folder for its files.
+    """Run `tasks` (comma-separated) with `model_arguments`; task -> metric -> value. `out`: a
+    folder for its files.
 
     Raises MissingExtra, LmmsEvalFailed.
     """
-    call = [*command(), *model, "--tasks", tasks, "--batch_size", "1", "--output_path", str(out), "--log_samples"]
+    call = [
+        *command(),
+        *model,
+        "--tasks",
+        tasks,
+        "--batch_size",
+        "1",
+        "--output_path",
+        str(out),
+        "--log_samples",
+    ]
     out.mkdir(parents=True, exist_ok=True)
     before = set(out.rglob("*results.json"))
     try:
         code = subprocess.run(call, stdout=sys.stderr, check=False).returncode
     except OSError as e:
-        raise LmmsEvalFailed(f"lmms-eval could not be started ({' '.join(call)}): {e.strerror or e}.") from e
+        raise LmmsEvalFailed(
+            f"lmms-eval could not be started ({' '.join(call)}): {e.strerror or e}."
+        ) from e
     if code:
         raise LmmsEvalFailed(
-            f"lmms-eval ended with code {code}. Its own message is above; the call was: {' '.join(call)}"
+            f"lmms-eval ended with code {code}. Its own message is above; the call was: "
+            f"{' '.join(call)}"
         )
     new = sorted(set(out.rglob("*results.json")) - before, key=lambda p: p.stat().st_mtime)
     if not new:
@@ -102,7 +125,11 @@ def read(path: Path) -> dict[str, dict[str, float]]:
     for task, metrics in tasks:
         found = {}
         for name, value in metrics.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            number = (
+                isinstance(value, (int, float))
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            )
             if number and name != "samples":
                 found[name.removesuffix(",none")] = float(value)
         out[str(task)] = found

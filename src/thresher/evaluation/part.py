@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Part:
-    """`rows`: int64 [m], distinct rows of `pool`; row i of the part is row rows[i] of the pool. All are usable rows."""
+    """`rows`: int64 [m], distinct rows of `pool`; row i of the part is row rows[i] of the pool. All
+    are usable rows."""
 
     def __init__(self, pool: Pool, rows: np.ndarray) -> None:
         self.pool, self.rows = pool, np.asarray(rows, np.int64)

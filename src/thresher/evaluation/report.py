@@ -1,7 +1,9 @@
-"""What an evaluation found, in numbers: overall, macro, by group, each with its interval; as JSON, and row by row as parquet.
+"""What an evaluation found, in numbers: overall, macro, by group, each with its interval; as JSON,
+and row by row as parquet.
 
     FILE.json      {"accuracy", "macro", "n", "interval": [lo, hi], "by": {group: {…}}, …}
-    FILE.parquet   a row for every row of the data: expected and given answer, whether right, or why it failed
+    FILE.parquet   a row for every row of the data: expected and given answer, whether right, or why
+                   it failed
 
 Aggregation is pure; `write` touches the two files.
 """
@@ -26,7 +28,8 @@ from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_file
 
 INTERVALS = (
-    "95%, Wilson, with rows that show the same image as one cluster (design effect, Student's quantile over clusters)"
+    "95%, Wilson, with rows that show the same image as one cluster (design effect, Student's "
+    "quantile over clusters)"
 )
 
 
@@ -61,7 +64,8 @@ class Evaluation:
     cut: int  # generated answers that did not end by themselves
     asked: int  # answers that the model gave now; the others were in the store
     seconds: float
-    about: dict[str, Any] = field(default_factory=dict)  # what was asked of which model, for the JSON
+    # what was asked of which model, for the JSON
+    about: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,9 +87,16 @@ class Evaluation:
 
 
 def summarise(
-    rows: pa.Table, cluster: np.ndarray, *, cut: int, asked: int, seconds: float, about: dict[str, Any]
+    rows: pa.Table,
+    cluster: np.ndarray,
+    *,
+    cut: int,
+    asked: int,
+    seconds: float,
+    about: dict[str, Any],
 ) -> Evaluation:
-    """`rows`: columns group, scored, error, correct, anls, relaxed (null where error); `cluster`: int [n], one a row.
+    """`rows`: columns group, scored, error, correct, anls, relaxed (null where error); `cluster`:
+    int [n], one a row.
 
     Groups come by name. Raises StoreError when no row was answered.
     """
@@ -94,7 +105,9 @@ def summarise(
     failures = Counter(e for e in error.tolist() if e)
     if not len(good):
         raise StoreError(f"No row could be evaluated. {failures.most_common(1)}")
-    names, code = np.unique(np.array(rows["group"].to_pylist(), dtype=object).astype(str), return_inverse=True)
+    names, code = np.unique(
+        np.array(rows["group"].to_pylist(), dtype=object).astype(str), return_inverse=True
+    )
     columns = {
         name: np.array([float(v) for v in rows[name].take(pa.array(good)).to_pylist()])
         for name in ("correct", "anls", "relaxed")
@@ -141,17 +154,25 @@ def check_out(out: str | Path) -> Path:
 
 
 def write(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
-    """The JSON file and, with rows, the parquet beside it. Both are written aside before either is replaced.
+    """The JSON file and, with rows, the parquet beside it. Both are written aside before either is
+    replaced.
 
     Raises StoreError (disk full, no permission).
     """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
-        with folder_lock(out.parent, "writes an evaluation there"), contextlib.ExitStack() as renames:
+        with (
+            folder_lock(out.parent, "writes an evaluation there"),
+            contextlib.ExitStack() as renames,
+        ):
             # left in reverse order: first the parquet takes its place, then the JSON
-            renames.enter_context(atomic_write(out)).write_text(text, encoding="utf-8", errors="backslashreplace")
+            renames.enter_context(atomic_write(out)).write_text(
+                text, encoding="utf-8", errors="backslashreplace"
+            )
             if rows is not None:
                 aside = renames.enter_context(atomic_write(out.with_suffix(".parquet")))
                 pq.write_table(rows, aside, compression="zstd")
     except OSError as e:
-        raise StoreError(f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again.") from e
+        raise StoreError(
+            f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again."
+        ) from e

@@ -65,7 +65,9 @@ def export(
     name = format or default(pool)[0]
     if name not in FORMATS and name != pool.format:
         known = ", ".join(FORMATS)
-        raise ConfigError(f"There is no format {name!r}. Known: {known}.{did_you_mean(name, list(FORMATS))}")
+        raise ConfigError(
+            f"There is no format {name!r}. Known: {known}.{did_you_mean(name, list(FORMATS))}"
+        )
     wanted = np.sort(np.fromiter((int(r) for r in rows), np.int64))
     check(pool, wanted, path)
     use_declared = format is None and declared(pool)
@@ -87,7 +89,11 @@ def export(
 
 def declared(pool: Pool) -> bool:
     """Whether the pool is one JSON or JSONL file described by a dataset_info.json."""
-    return len(pool.parts) == 1 and pool.format == "llamafactory" and pool.parts[0].container in ("json", "jsonl")
+    return (
+        len(pool.parts) == 1
+        and pool.format == "llamafactory"
+        and pool.parts[0].container in ("json", "jsonl")
+    )
 
 
 def default(pool: Pool) -> tuple[str, str]:
@@ -98,7 +104,9 @@ def default(pool: Pool) -> tuple[str, str]:
     """
     from thresher.exporters import raw
 
-    if raw.fits(pool, pool.format, Path("subset.json")) or raw.fits(pool, pool.format, Path("subset.jsonl")):
+    if raw.fits(pool, pool.format, Path("subset.json")) or raw.fits(
+        pool, pool.format, Path("subset.jsonl")
+    ):
         return pool.format, ".jsonl" if pool.format.endswith("jsonl") else ".json"
     if declared(pool):
         return pool.format, "." + pool.parts[0].container

@@ -24,9 +24,17 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
             out.append({"role": "unknown", "content": clean(as_text(turn))})
             continue
         sender, text = turn.get("from"), turn.get("value")
-        message = {"role": ROLE.get(sender, sender) if isinstance(sender, str) else "unknown", "content": text}
+        message = {
+            "role": ROLE.get(sender, sender) if isinstance(sender, str) else "unknown",
+            "content": text,
+        }
         renamed = sender == "developer"  # unknown to LLaVA; a synonym of system elsewhere
-        if renamed or not isinstance(sender, str) or not isinstance(text, str) or not encodable([sender, text]):
+        if (
+            renamed
+            or not isinstance(sender, str)
+            or not isinstance(text, str)
+            or not encodable([sender, text])
+        ):
             fits = False
             message = {
                 "role": clean(str(message["role"])),
@@ -35,7 +43,11 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
         for name, value in turn.items():
             if name in ("from", "value"):
                 continue
-            if name in ("role", "content") or not isinstance(value, (str, int, float, bool)) or not encodable(value):
+            if (
+                name in ("role", "content")
+                or not isinstance(value, (str, int, float, bool))
+                or not encodable(value)
+            ):
                 fits = False
             else:
                 message[name] = value
@@ -50,4 +62,6 @@ def alternates(turns: list[dict[str, Any]]) -> bool:
     roles = [t["role"] for t in turns]
     if roles[:1] == ["system"]:
         roles = roles[1:]
-    return bool(roles) and len(roles) % 2 == 0 and roles == ["user", "assistant"] * (len(roles) // 2)
+    return (
+        bool(roles) and len(roles) % 2 == 0 and roles == ["user", "assistant"] * (len(roles) // 2)
+    )

@@ -16,7 +16,8 @@ from thresher.pools.layouts import EXTRA
 from thresher.pools.llava import as_text
 
 MAX_COLUMNS = 64  # columns
-NATIVE: dict[str, type] = {"videos": list, "audios": list, "objects": dict, "tools": str}  # fields that trainers read
+# fields that trainers read
+NATIVE: dict[str, type] = {"videos": list, "audios": list, "objects": dict, "tools": str}
 _INT64 = 2**63
 
 
@@ -40,7 +41,12 @@ class Fields:
                     continue
                 kind = _kind(value)
                 fits = kind is not None
-                if not fits or seen.setdefault(name, kind) is not kind or not name.isprintable() or not name:
+                if (
+                    not fits
+                    or seen.setdefault(name, kind) is not kind
+                    or not name.isprintable()
+                    or not name
+                ):
                     seen[name] = None
         if seen.get("id", str) is None:
             seen["id"] = str  # as text; the original is in extra_json
@@ -61,7 +67,11 @@ class Fields:
             else:
                 extra[name] = value
         if extra.get("id") is not None:
-            text = extra["id"] if isinstance(extra["id"], str) else json.dumps(extra["id"], default=as_text)
+            text = (
+                extra["id"]
+                if isinstance(extra["id"], str)
+                else json.dumps(extra["id"], default=as_text)
+            )
             if self.types["id"] is str:
                 out["id"] = text.encode("utf-8", "replace").decode("utf-8")
         extra |= extra_json

@@ -46,9 +46,15 @@ class ExportImages:
             if refusal(image.path):
                 return image.path  # never readable: as the user wrote it
             if self.absolute:
-                return f"{self.root}/{image.path}" if is_remote(self.root) else os.path.join(self.root, image.path)
+                return (
+                    f"{self.root}/{image.path}"
+                    if is_remote(self.root)
+                    else os.path.join(self.root, image.path)
+                )
             if self.options.relative_to is not None and not is_remote(self.root):
-                return os.path.relpath(os.path.join(self.root, image.path), self.options.relative_to)
+                return os.path.relpath(
+                    os.path.join(self.root, image.path), self.options.relative_to
+                )
             return image.path
         name = f"{hashlib.sha256(image.data).hexdigest()[:32]}.{extension(image.data)}"
         if name not in self.written:
@@ -83,10 +89,17 @@ class ExportImages:
         out: list[str] = []
         if self.written:
             where = "the current folder" if str(self.base) == "." else self.base
-            start = "" if self.absolute or self.options.relative_to else f"; image paths start from {where}"
-            out.append(f"{len(self.written):,} embedded images are written to {self.folder}{start}.")
+            start = (
+                ""
+                if self.absolute or self.options.relative_to
+                else (f"; image paths start from {where}")
+            )
+            out.append(
+                f"{len(self.written):,} embedded images are written to {self.folder}{start}."
+            )
         if self.unread:
             out.append(
-                f"{self.unread:,} images could not be read and are named by their path only; the first: {self.first_unread}."
+                f"{self.unread:,} images could not be read and are named by their path only; the "
+                f"first: {self.first_unread}."
             )
         return tuple(out)

@@ -38,7 +38,9 @@ TAGS = {
 }
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "llamafactory"."""
     if path.suffix.lower() not in (".json", ".jsonl"):
         path = path / f"{path.name}.json"
@@ -57,7 +59,9 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
             if not alternates(turns):
                 stream.lost["user and assistant do not alternate: LLaMA-Factory skips the row"] += 1
             if not row.aligned:
-                stream.lost["the numbers of <image> and of images differ: LLaMA-Factory stops there"] += 1
+                stream.lost[
+                    ("the numbers of <image> and of images differ: LLaMA-Factory stops there")
+                ] += 1
             columns = fields.split(row, extra_json)
             video = row.fields.get("video")
             if isinstance(video, str) and video and "videos" not in columns:
@@ -65,18 +69,29 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
             for name in NATIVE:
                 if columns.get(name):
                     used[name] = None
-            record: dict[str, Any] = {"messages": turns, "images": [images.name(i) for i in row.images]}
+            record: dict[str, Any] = {
+                "messages": turns,
+                "images": [images.name(i) for i in row.images],
+            }
             yield to_json({**record, **columns}, stream.lost)
 
     pieces = raw.jsonl if path.suffix.lower() == ".jsonl" else raw.json_list
     target.write(path, pieces(records()))
-    columns = {"messages": "messages", "images": "images"} | {name: name for name in NATIVE if name in used}
-    info[path.stem] = {"file_name": path.name, "formatting": "sharegpt", "columns": columns, "tags": TAGS}
+    columns = {"messages": "messages", "images": "images"} | {
+        name: name for name in NATIVE if name in used
+    }
+    info[path.stem] = {
+        "file_name": path.name,
+        "formatting": "sharegpt",
+        "columns": columns,
+        "tags": TAGS,
+    }
     _write_dataset_info(path.with_name(INFO), info)
     return (
         *stream.loss_notes("llamafactory"),
         *images.notes(),
-        f"{path.with_name(INFO)} names it {path.stem!r}: llamafactory-cli train … dataset={path.stem} dataset_dir={path.parent}"
+        f"{path.with_name(INFO)} names it {path.stem!r}: llamafactory-cli train … "
+        f"dataset={path.stem} dataset_dir={path.parent}"
         f" media_dir={_media(pool, images, options)}",
     )
 
@@ -104,7 +119,9 @@ def remove_entries(folder: Path, files: Container[str]) -> None:
     """
     path = folder / INFO
     info = _read_dataset_info(path)
-    kept = {k: v for k, v in info.items() if not (isinstance(v, dict) and v.get("file_name") in files)}
+    kept = {
+        k: v for k, v in info.items() if not (isinstance(v, dict) and v.get("file_name") in files)
+    }
     if len(kept) == len(info):
         return
     if kept:
@@ -114,7 +131,10 @@ def remove_entries(folder: Path, files: Container[str]) -> None:
 
 
 def _write_dataset_info(path: Path, info: dict[str, Any]) -> None:
-    target.write(path, [json.dumps(info, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"), b"\n"])
+    target.write(
+        path,
+        [json.dumps(info, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"), b"\n"],
+    )
 
 
 def _media(pool: Pool, images: ExportImages, options: Options) -> str:
@@ -130,7 +150,11 @@ def _read_dataset_info(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} exists and cannot be read: {error}. Repair it, or give another folder.") from error
+        raise ConfigError(
+            f"{path} exists and cannot be read: {error}. Repair it, or give another folder."
+        ) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} exists and is not a JSON object. Repair it, or give another folder.")
+        raise ConfigError(
+            f"{path} exists and is not a JSON object. Repair it, or give another folder."
+        )
     return content

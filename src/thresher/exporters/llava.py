@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "llava", "llava-json" or "llava-jsonl"."""
     path = target.file(path)
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)

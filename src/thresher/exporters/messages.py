@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 NATIVE = ("videos", "tools")
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`.
 
     `format`: "messages", "messages-json" or "messages-jsonl".

@@ -34,13 +34,18 @@ _IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 _TURNS = pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())]))
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "parquet"."""
     path = target.file(path)
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)
     fields = Fields(stream)
     schema = _schema(fields)
-    with target.open_atomic(path) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+    with (
+        target.open_atomic(path) as out,
+        pq.ParquetWriter(out, schema, compression="zstd") as writer,
+    ):
         group: list[dict[str, Any]] = []
         size = 0
         for row in stream:
@@ -48,9 +53,15 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
             if any(len(t) > 2 for t in turns):
                 extra_json = {"conversations": row.turns}  # fields in a turn have no column
             cells = _images(row.images, images, options.embed)
-            conversations = [{"from": FROM_ROLE.get(t["role"], t["role"]), "value": t["content"]} for t in turns]
-            group.append({**fields.split(row, extra_json), "images": cells, "conversations": conversations})
-            size += sum(len(i["bytes"] or b"") for i in cells) + sum(len(t["value"]) for t in conversations)
+            conversations = [
+                {"from": FROM_ROLE.get(t["role"], t["role"]), "value": t["content"]} for t in turns
+            ]
+            group.append(
+                {**fields.split(row, extra_json), "images": cells, "conversations": conversations}
+            )
+            size += sum(len(i["bytes"] or b"") for i in cells) + sum(
+                len(t["value"]) for t in conversations
+            )
             if len(group) >= GROUP_ROWS or size >= GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema))
                 group, size = [], 0
@@ -62,13 +73,21 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
 def _schema(fields: Fields) -> pa.Schema:
     columns = [(name, _TYPES[kind]) for name, kind in fields.types.items()]
     columns += [(EXTRA, pa.string()), ("images", _IMAGES), ("conversations", _TURNS)]
-    features = {name: {"dtype": str(kind), "_type": "Value"} for name, kind in columns[: len(fields.types) + 1]}
-    features = {k: {**v, "dtype": {"double": "float64"}.get(v["dtype"], v["dtype"])} for k, v in features.items()}
+    features = {
+        name: {"dtype": str(kind), "_type": "Value"}
+        for name, kind in columns[: len(fields.types) + 1]
+    }
+    features = {
+        k: {**v, "dtype": {"double": "float64"}.get(v["dtype"], v["dtype"])}
+        for k, v in features.items()
+    }
     features["images"] = {"feature": {"_type": "Image"}, "_type": "List"}  # type: ignore[dict-item]
     text = {"dtype": "string", "_type": "Value"}
     features["conversations"] = {"feature": {"from": text, "value": text}, "_type": "List"}  # type: ignore[dict-item]
     metadata = json.dumps({"info": {"features": features}})
-    return pa.schema([pa.field(n, t) for n, t in columns], metadata={b"huggingface": metadata.encode("utf-8")})
+    return pa.schema(
+        [pa.field(n, t) for n, t in columns], metadata={b"huggingface": metadata.encode("utf-8")}
+    )
 
 
 def _images(refs: list[Any], images: ExportImages, embed: bool) -> list[dict[str, Any]]:

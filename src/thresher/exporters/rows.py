@@ -54,7 +54,10 @@ class Rows:
 
     def loss_notes(self, format: str) -> tuple[str, ...]:
         """Notes on what was lost, most frequent first."""
-        return tuple(f"{format}: {what} ({n:,} row{'s' if n > 1 else ''})" for what, n in self.lost.most_common())
+        return tuple(
+            f"{format}: {what} ({n:,} row{'s' if n > 1 else ''})"
+            for what, n in self.lost.most_common()
+        )
 
     def _row(self, number: int) -> Row:
         record, sample = self.pool.both(number)
@@ -86,7 +89,8 @@ def insert_placeholders(turns: list[Any], sample: Sample) -> list[Any]:
     """The record's turns with the sample's texts, which have `<image>` for each image, in order."""
     out = []
     for turn, read in zip(turns, sample.turns, strict=True):
-        if isinstance(turn, dict) and isinstance(turn.get("value"), str):  # other turns are left unchanged
+        # other turns are left unchanged
+        if isinstance(turn, dict) and isinstance(turn.get("value"), str):
             turn = {**turn, "value": read.text}
         out.append(turn)
     return out
@@ -107,7 +111,8 @@ def clean(text: str) -> str:
 
 
 def to_json(value: Any, lost: Counter[str]) -> bytes:
-    """A record as JSON, UTF-8 if possible. Values without a JSON form become text, and are counted."""
+    """A record as JSON, UTF-8 if possible. Values without a JSON form become text, and are
+    counted."""
 
     def text_of(inner: Any) -> str:
         lost["a value without a JSON form is written as text"] += 1

@@ -25,7 +25,9 @@ NATIVE = ("videos", "audios", "tools")
 FROM_ROLE = {"user": "human", "assistant": "gpt"}
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`.
 
     `format`: "sharegpt", "sharegpt-json" or "sharegpt-jsonl".
@@ -38,9 +40,13 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
         for row in stream:
             turns, extra_json = messages(row, stream)
             conversations = [
-                {"from": FROM_ROLE.get(t["role"], t["role"]), "value": t["content"]} | _rest(t) for t in turns
+                {"from": FROM_ROLE.get(t["role"], t["role"]), "value": t["content"]} | _rest(t)
+                for t in turns
             ]
-            record: dict[str, Any] = {**fields.split(row, extra_json), "images": [images.name(i) for i in row.images]}
+            record: dict[str, Any] = {
+                **fields.split(row, extra_json),
+                "images": [images.name(i) for i in row.images],
+            }
             yield to_json({**record, "conversations": conversations}, stream.lost)
 
     pieces = raw.jsonl if raw.is_lines(format, path) else raw.json_list

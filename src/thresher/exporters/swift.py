@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 NATIVE = ("videos", "audios", "objects", "tools")
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "swift" or "swift-jsonl"."""
     path = target.file(path)
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)

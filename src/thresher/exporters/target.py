@@ -30,7 +30,8 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         reason = error.strerror or str(error)
         if error.errno in DISK_ERRORS:
             raise StoreError(
-                f"{path} could not be written: {reason}. Free some space there, or give another folder."
+                f"{path} could not be written: {reason}. Free some space there, or give another "
+                "folder."
             ) from error
         raise ConfigError(
             f"{path} cannot be written: {reason}. Give a file in a folder that you may write to."
@@ -49,21 +50,27 @@ def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
         raise IndexError(f"rows {rows[0]} to {rows[-1]} of a pool of {len(pool)}")
     above = next((p for p in path.parents if p.exists()), path.parent)
     if not above.is_dir():
-        raise ConfigError(f"{path} cannot be written: {above} is a file, not a folder. Give a file in a folder.")
+        raise ConfigError(
+            f"{path} cannot be written: {above} is a file, not a folder. Give a file in a folder."
+        )
     refuse_overwrite(pool, path)
     unreadable = rows[pool.unreadable[rows]]
     if len(unreadable):
         row = int(unreadable[0])
         raise PoolError(
-            f"{len(unreadable)} of the rows to export are not LLaVA records (row {row}: {pool.problems[row]}). Leave them out; "
-            "`thresher doctor` lists them."
+            f"{len(unreadable)} of the rows to export are not LLaVA records (row {row}: "
+            f"{pool.problems[row]}). Leave them out; `thresher doctor` lists them."
         )
 
 
 def refuse_overwrite(pool: Pool, path: Path) -> None:
     """Raises ConfigError if `path` is a file of the pool."""
-    if path.is_file() and any(os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.sources):
-        raise ConfigError(f"{path} is the pool itself and will not be overwritten. Give another file.")
+    if path.is_file() and any(
+        os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.sources
+    ):
+        raise ConfigError(
+            f"{path} is the pool itself and will not be overwritten. Give another file."
+        )
 
 
 def file(path: Path) -> Path:

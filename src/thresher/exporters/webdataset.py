@@ -32,16 +32,22 @@ SHARD_ROWS = 10_000
 SHARD_BYTES = 1 << 30
 
 
-def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options) -> tuple[str, ...]:
+def export(
+    pool: Pool, rows: np.ndarray, path: Path, format: str, options: Options
+) -> tuple[str, ...]:
     """See `thresher.exporters.export`. `format`: "webdataset"."""
     single = path.name.lower().endswith(".tar")
     if not single and path.suffix:
-        raise ConfigError(f"{path} is neither a .tar nor a folder. Give NAME.tar for one tar, or a folder for shards.")
+        raise ConfigError(
+            f"{path} is neither a .tar nor a folder. Give NAME.tar for one tar, or a folder for "
+            "shards."
+        )
     if single:
         target.file(path)
     elif path.is_dir() and (old := sorted(path.glob("*.tar"))):
         raise ConfigError(
-            f"{path} already contains tars ({old[0].name}). Give another folder: old and new shards would mix."
+            f"{path} already contains tars ({old[0].name}). Give another folder: old and new "
+            "shards would mix."
         )
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)
     samples = _samples(stream, images)
@@ -51,9 +57,13 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str, options: Optio
         shard = path if single else path / f"{number:06d}.tar"
         with ExitStack() as stack:
             out = stack.enter_context(target.open_atomic(shard))
-            tar = stack.enter_context(tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT))
+            tar = stack.enter_context(
+                tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)
+            )
             n_rows = 0
-            while first is not None and (single or (n_rows < SHARD_ROWS and tar.offset < SHARD_BYTES)):
+            while first is not None and (
+                single or (n_rows < SHARD_ROWS and tar.offset < SHARD_BYTES)
+            ):
                 for name, content in first:
                     info = tarfile.TarInfo(name)
                     info.size = len(content)

@@ -1,8 +1,8 @@
 """The methods by name, in one explicit table, and nothing registered by import.
 
-A method is one file: a frozen dataclass whose fields are its settings, `signals` that names the columns it needs, and
-`select` that does arithmetic on them. Other packages add methods through the entry-point group `thresher.methods`
-(name -> "module:Class").
+A method is one file: a frozen dataclass whose fields are its settings, `signals` that names the
+columns it needs, and `select` that does arithmetic on them. Other packages add methods through the
+entry-point group `thresher.methods` (name -> "module:Class").
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class MethodInfo:
 
 
 def available() -> dict[str, str]:
-    """name -> "module:Class": ours first, then plug-ins by name. A plug-in cannot take the name of one of ours."""
+    """name -> "module:Class": ours first, then plug-ins by name. A plug-in cannot take the name of
+    one of ours."""
     found = dict(METHODS)
     for point in sorted(entry_points(group=PLUG_INS), key=lambda p: p.name):
         found.setdefault(point.name, point.value)
@@ -58,8 +59,8 @@ def method_class(name: str) -> type[Any]:
     table = available()
     if name not in table:
         raise ConfigError(
-            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} There are: {', '.join(table)}. "
-            "`thresher methods` says what each needs."
+            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} There "
+            f"are: {', '.join(table)}. `thresher methods` says what each needs."
         )
     module, _, attribute = table[name].partition(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)

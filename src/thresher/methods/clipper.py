@@ -1,16 +1,20 @@
-"""CLIPPER: a coreset that mirrors the pool's perplexity, from a zero-shot and two one-shot passes; no training.
+"""CLIPPER: a coreset that mirrors the pool's perplexity, from a zero-shot and two one-shot passes;
+no training.
 
-Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the paper;
-docs/methods/clipper.md says what the authors state, what we chose and what was measured. Pure arithmetic on
-stored columns.
+Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the
+paper; docs/methods/clipper.md says what the authors state, what we chose and what was measured.
+Pure arithmetic on stored columns.
 
-    nll           NLL0, zero-shot                       knowledge  P (the model holds it) or W (the data must teach it)
-    nll_one_shot  mean over the one-shot passes         effect     NLL0 - that mean; positive = demonstrations helped
+    nll           NLL0, zero-shot
+    nll_one_shot  mean over the one-shot passes
+    effect        NLL0 - that mean; positive = demonstrations helped
+    knowledge     P (the model knows the answer) or W (the data must teach it)
 
-Differs from the plain reading of METHODS: bins get their rows by a rounded running total instead of the largest
-remainder, and by default (`mirror=both`) the zero-shot perplexity is mirrored too. The mean effect of a coreset that
-mirrors NLL0 and the one-shot mean is the pool's, by arithmetic: then the preference only decides among neighbours.
-`mirror=one_shot` gives it its way, and the zero-shot distribution moves.
+Differs from the plain reading of METHODS: bins get their rows by a rounded running total instead of
+the largest remainder, and by default (`mirror=both`) the zero-shot perplexity is mirrored too. The
+mean effect of a coreset that mirrors NLL0 and the one-shot mean is the pool's, by arithmetic: then
+the preference only decides among neighbours. `mirror=one_shot` gives it its way, and the zero-shot
+distribution moves.
 """
 
 from __future__ import annotations
@@ -23,18 +27,32 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
-from thresher.methods.explanation import Distributions, Evidence, Explanation, Histogram, Multiples, Why
+from thresher.methods.explanation import (
+    Distributions,
+    Evidence,
+    Explanation,
+    Histogram,
+    Multiples,
+    Why,
+)
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
-from thresher.samplers import MatchedSample, ks_distance, largest_remainder, match_distribution, median_random_ks
+from thresher.samplers import (
+    MatchedSample,
+    ks_distance,
+    largest_remainder,
+    match_distribution,
+    median_random_ks,
+)
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.one_shot import OneShot, zero_shot
 from thresher.types import Columns, MethodContext, Selection, Signal
 
 ONE_SHOT_BLOCK = 8
-"""Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin mirrors worse than a
-random draw does once thousands of rows are taken; eight places are nearly as free and stay far below it."""
+"""Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin
+mirrors worse than a random draw does once thousands of rows are taken; eight places are nearly as
+free and stay far below it."""
 
 
 SUBSETS = {
@@ -47,41 +65,60 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class Clipper:
-    """The budget over P and W, inside each over bins of `nll_one_shot`, inside a bin part preferred and part drawn.
+    """The budget over P and W, inside each over bins of `nll_one_shot`, inside a bin part preferred
+    and part drawn.
 
-    Best first: the rows taken by preference (`critical`), most preferred first, then the others in the order of a
-    seeded hash.
+    Best first: the rows taken by preference (`critical`), most preferred first, then the others in
+    the order of a seeded hash.
     """
 
     prefer: Literal["most_helped", "least_helped", "none"] = setting(
         "most_helped",
-        "rows taken for how they respond to demonstrations: those with the largest or the smallest effect",
+        "rows taken for how they respond to demonstrations: those with the largest or the "
+        "smallest effect",
     )
-    prefer_share: float = setting(0.5, "part of each bin's rows taken by preference, 0 to 1; the rest is drawn")
+    prefer_share: float = setting(
+        0.5, "part of each bin's rows taken by preference, 0 to 1; the rest is drawn"
+    )
     knowledge_ratio: float | None = setting(
-        None, "share of the budget for rows the model knows already (P), 0 to 1; none: the pool's own share"
+        None,
+        "share of the budget for rows the model knows already (P), 0 to 1; none: the pool's own "
+        "share",
     )
     mirror: Literal["both", "one_shot"] = setting(
         "both",
-        "keep the distribution of both perplexities, or of the one-shot one only, which leaves the preference free",
+        "keep the distribution of both perplexities, or of the one-shot one only, which leaves "
+        "the preference free",
     )
     balance: Literal["none", "source"] = setting(
-        "none", "source: inside each bin the same number of rows from every source, as far as it has them"
+        "none",
+        "source: inside each bin the same number of rows from every source, as far as it has them",
     )
-    bins: int = setting(20, "bins of log-perplexity in P and in W, at most; fewer where few rows are taken")
-    bank: int = setting(32, "demonstrations of each kind in each half; more costs cache, fewer is less diverse")
-    long_answer: int = setting(32, "answers of more tokens than this are judged by perplexity, not by exact match")
+    bins: int = setting(
+        20, "bins of log-perplexity in P and in W, at most; fewer where few rows are taken"
+    )
+    bank: int = setting(
+        32, "demonstrations of each kind in each half; more costs cache, fewer is less diverse"
+    )
+    long_answer: int = setting(
+        32, "answers of more tokens than this are judged by perplexity, not by exact match"
+    )
 
     name: ClassVar[str] = "clipper"
     paper: ClassVar[str] = "An et al., CLIPPER, arXiv:2603.28058"
-    summary: ClassVar[str] = "Mirrors the pool's perplexity; prefers rows that demonstrations help; no training."
+    summary: ClassVar[str] = (
+        "Mirrors the pool's perplexity; prefers rows that demonstrations help; no training."
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefer_share <= 1:
-            raise ConfigError(f"--set prefer_share={self.prefer_share}: a share from 0 to 1, such as 0.5.")
+            raise ConfigError(
+                f"--set prefer_share={self.prefer_share}: a share from 0 to 1, such as 0.5."
+            )
         if self.knowledge_ratio is not None and not 0 <= self.knowledge_ratio <= 1:
             raise ConfigError(
-                f"--set knowledge_ratio={self.knowledge_ratio}: a share from 0 to 1, such as 0.2, or none."
+                f"--set knowledge_ratio={self.knowledge_ratio}: a share from 0 to 1, such as 0.2, "
+                "or none."
             )
         for name, least in (("bins", 1), ("bank", 1), ("long_answer", 0)):
             if getattr(self, name) < least:
@@ -113,11 +150,16 @@ class Clipper:
         if not probed.all():
             bare = int((~probed).sum())
             have = "has" if bare == 1 else "have"
-            notes.append(f"{pluralize(bare)} {have} no demonstration, so the zero-shot perplexity stands in.")
+            notes.append(
+                f"{pluralize(bare)} {have} no demonstration, so the zero-shot perplexity stands in."
+            )
         long = sum(without_room(columns, kind) for kind in "pw")
         if long:
             were = "was" if long == 1 else "were"
-            notes.append(f"{pluralize(long)} {were} too long together with a demonstration; those pairs were left out.")
+            notes.append(
+                f"{pluralize(long)} {were} too long together with a demonstration; those pairs "
+                "were left out."
+            )
         perplexity = np.where(probed, one_shot, nll)
         response = np.where(probed, effect, np.float32(0))
         wanted = -response if self.prefer == "least_helped" else response
@@ -132,9 +174,14 @@ class Clipper:
             bin_[group] = matched.bin
             used = int(matched.bin.max(initial=0)) + 1
             if len(group) and used < self.bins:
-                notes.append(f"{kind} has {used} of {self.bins} bins: few rows to take, or many of equal perplexity.")
+                notes.append(
+                    f"{kind} has {used} of {self.bins} bins: few rows to take, or many of equal "
+                    "perplexity."
+                )
         kept = np.concatenate(rows)
-        kept = kept[np.lexsort((columns.ties[kept], np.where(critical[kept], -wanted[kept], np.inf)))]
+        kept = kept[
+            np.lexsort((columns.ties[kept], np.where(critical[kept], -wanted[kept], np.inf)))
+        ]
         if len(kept):
             notes.append(mirrored(nll, perplexity, kept))
 
@@ -151,22 +198,32 @@ class Clipper:
         }
         return Selection(kept, reason, tuple(notes))
 
-    def _budgets(self, known: np.ndarray, budget: int, notes: list[str]) -> list[tuple[str, np.ndarray, int]]:
-        """("P" or "W", rows of the pool int64 [m], how many to take), both kinds, even when empty."""
+    def _budgets(
+        self, known: np.ndarray, budget: int, notes: list[str]
+    ) -> list[tuple[str, np.ndarray, int]]:
+        """("P" or "W", rows of the pool int64 [m], how many to take), both kinds, even when
+        empty."""
         groups = [np.flatnonzero(known), np.flatnonzero(~known)]
         size = np.array([len(g) for g in groups])
-        weights = size if self.knowledge_ratio is None else np.array([self.knowledge_ratio, 1 - self.knowledge_ratio])
+        weights = (
+            size
+            if self.knowledge_ratio is None
+            else np.array([self.knowledge_ratio, 1 - self.knowledge_ratio])
+        )
         quota = largest_remainder(budget, weights, size)
         for kind, g, q in zip("PW", size, quota, strict=True):
             if g == 0:
                 notes.append(
-                    f"The model {'knows none of the answers' if kind == 'P' else 'knows every answer'}: no {kind} rows."
+                    "The model "
+                    f"{'knows none of the answers' if kind == 'P' else 'knows every answer'}: no "
+                    f"{kind} rows."
                 )
             elif self.knowledge_ratio is not None:
                 asked = round(budget * float(weights["PW".index(kind)]))
                 if asked > q + 1:
                     notes.append(
-                        f"knowledge_ratio asks for {asked:,} {kind} rows and the pool has {g:,}: the rest is passed on."
+                        f"knowledge_ratio asks for {asked:,} {kind} rows and the pool has {g:,}: "
+                        "the rest is passed on."
                     )
         return [(kind, g, int(q)) for kind, g, q in zip("PW", groups, quota, strict=True)]
 
@@ -180,7 +237,8 @@ class Clipper:
         wanted: np.ndarray,
     ) -> MatchedSample:
         both = self.mirror == "both"
-        # with two numbers to mirror, more bins than half the root of the rows to take leave too little for the second
+        # with two numbers to mirror, more bins than half the root of the rows to take leave too
+        # little for the second
         bins = min(self.bins, int(np.ceil(np.sqrt(quota) / 2))) if both else self.bins
         return match_distribution(
             perplexity[group],
@@ -202,9 +260,10 @@ class Clipper:
             return Explanation(why)
         return Explanation(
             why,
-            lead="CLIPPER keeps rows so that their perplexities are distributed as in the pool; among similar rows it "
-            "prefers those that a demonstration helps most (or least: setting `prefer`). P: answers that the model knows; "
-            "W: answers that the data must teach it.",
+            lead="CLIPPER keeps rows so that their perplexities are distributed as in the pool; "
+            "among similar rows it prefers those that a demonstration helps most (or least: "
+            "setting `prefer`). P: answers that the model knows; W: answers that the data must "
+            "teach it.",
             drawings=(
                 Distributions(("nll", "nll_one_shot")),
                 Multiples("nll_one_shot", "subset", SUBSETS),
@@ -224,7 +283,8 @@ def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
 
 
 def without_room(columns: Columns, kind: str) -> int:
-    """Rows that have a demonstration of `kind` ("p" or "w") but do not fit the model's context together with it."""
+    """Rows that have a demonstration of `kind` ("p" or "w") but do not fit the model's context
+    together with it."""
     has = np.asarray(columns[f"demonstration_{kind}"]["digest"], "S32") != b""
     return int((has & np.isnan(columns[f"one_shot_{kind}"]["nll"])).sum())
 
@@ -233,15 +293,19 @@ def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
     """How well the kept rows mirror both perplexities, in words: measured, not promised."""
     zero, one = ks_distance(nll, nll[kept]), ks_distance(perplexity, perplexity[kept])
     return (
-        f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, one-shot {one:.4f}; "
-        f"a random subset of this size has about {median_random_ks(len(nll), len(kept)):.4f}."
+        f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, "
+        f"one-shot {one:.4f}; a random subset of this size has about "
+        f"{median_random_ks(len(nll), len(kept)):.4f}."
     )
 
 
 def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
     r, kept = evidence.reasons, evidence.kept
     least = evidence.settings.get("prefer") == "least_helped"
-    group = {"P": "answers that the model knows (P)", "W": "answers that the model does not know (W)"}
+    group = {
+        "P": "answers that the model knows (P)",
+        "W": ("answers that the model does not know (W)"),
+    }
 
     def why(i: int) -> Why:
         knowledge = str(r["knowledge"][i])
@@ -252,9 +316,13 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
             return Why("preferred in its bin", f"{where}; {helps}: {preference(effect, least)}")
         if kept[i]:
             return Why(
-                "random sample of its bin", f"random sample of {where}, to match the pool's distribution; {helps}"
+                "random sample of its bin",
+                f"random sample of {where}, to match the pool's distribution; {helps}",
             )
-        return Why("enough similar rows kept", f"enough similar rows were already kept ({where}; {helps})")
+        return Why(
+            "enough similar rows kept",
+            f"enough similar rows were already kept ({where}; {helps})",
+        )
 
     return why
 
@@ -262,7 +330,8 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 def change_of_loss(effect: float) -> str:
     """What a demonstration does to a row's loss. `effect`: nats per token, > 0 = the loss falls.
 
-    >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]  # doctest: +NORMALIZE_WHITESPACE
+    >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]
+        # doctest: +NORMALIZE_WHITESPACE
     ['a demonstration lowers its loss by 0.25 nats per token',
      'a demonstration raises its loss by 0.25 nats per token',
      'a demonstration leaves its loss as it is',
@@ -273,7 +342,9 @@ def change_of_loss(effect: float) -> str:
     text = f"{abs(effect):.2f}"
     if float(text) == 0:
         return "a demonstration leaves its loss as it is"
-    return f"a demonstration {'lowers' if effect > 0 else 'raises'} its loss by {text} nats per token"
+    return (
+        f"a demonstration {'lowers' if effect > 0 else 'raises'} its loss by {text} nats per token"
+    )
 
 
 def preference(effect: float, least: bool) -> str:
@@ -282,7 +353,8 @@ def preference(effect: float, least: bool) -> str:
     >>> preference(0.25, False), preference(-0.25, False)
     ('among the most helped of its bin', 'among the least harmed of its bin')
     >>> preference(0.25, True), preference(-0.25, True), preference(0.0, False)
-    ('among the least helped of its bin', 'among the most harmed of its bin', 'few rows of its bin are helped more')
+    ('among the least helped of its bin', 'among the most harmed of its bin', 'few rows of its bin
+    are helped more')
     """
     if not np.isfinite(effect) or float(f"{effect:.2f}") == 0:
         return f"few rows of its bin are helped {'less' if least else 'more'}"

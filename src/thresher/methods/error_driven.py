@@ -1,11 +1,14 @@
 """Error-driven tuning: find what the student cannot do, and fetch the rows that teach it.
 
-Barry Menglong Yao, Qifan Wang, Lifu Huang, arXiv:2412.15652 (ACL 2025). No public code: this is our reading of the paper;
-docs/methods/error_driven.md says what the authors state and what we chose. Arithmetic on columns of two sets of rows.
+Barry Menglong Yao, Qifan Wang, Lifu Huang, arXiv:2412.15652 (ACL 2025). No public code: this is our
+reading of the paper; docs/methods/error_driven.md says what the authors state and what we chose.
+Arithmetic on columns of two sets of rows.
 
-    validation set   rationale (student) -> wrong ones -> answer switch (teacher) -> mistaken step -> missing skill (teacher)
+    validation set   rationale (student) -> wrong ones -> answer switch (teacher) -> mistaken step
+                     -> missing skill (teacher)
     pool             skills of each row (teacher, once)
-    selection        each wrong row searches the pool for its missing skill; in rounds, each takes its best free row
+    selection        each wrong row searches the pool for its missing skill; in rounds, each takes
+                     its best free row
 """
 
 from __future__ import annotations
@@ -35,7 +38,15 @@ from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.skill_vector import SkillVector, decoded
 from thresher.signals.steps import take_apart
-from thresher.types import Columns, Findings, MethodContext, ModelIdentity, OfTarget, Selection, Signal
+from thresher.types import (
+    Columns,
+    Findings,
+    MethodContext,
+    ModelIdentity,
+    OfTarget,
+    Selection,
+    Signal,
+)
 
 TEACHER = "teacher"  # the role, and the setting that names its model
 SKILLS_SHOWN = 12  # in the report
@@ -44,36 +55,53 @@ ENOUGH = 10  # validation rows without a right answer that are worth a remark
 
 @dataclass(frozen=True)
 class ErrorDriven:
-    """Rows that need the skills which the student was seen to lack. Best first: in the order they were fetched."""
+    """Rows that need the skills which the student was seen to lack. Best first: in the order they
+    were fetched."""
 
     teacher: str | None = setting(
-        None, "the model that finds mistakes and names skills (--teacher); none: the student itself", role=True
+        None,
+        "the model that finds mistakes and names skills (--teacher); none: the student itself",
+        role=True,
     )
-    delta: float = setting(0.1, "δ: by how much the wrong answer must be likelier than the right one")
+    delta: float = setting(
+        0.1, "δ: by how much the wrong answer must be likelier than the right one"
+    )
     lam: int = setting(1, "λ: for how many further steps it must stay so")
     prior: float = setting(0.6, "probability of the right answer that the teacher is told at first")
     max_skills: int = setting(3, "skills that the teacher names for a row of the pool, at most")
     retrieval: Literal["bm25", "embedding"] = setting(
-        "bm25", "search by words (BM25), or by meaning (the teacher's own hidden states; needs its weights)"
+        "bm25",
+        "search by words (BM25), or by meaning (the teacher's own hidden states; needs its "
+        "weights)",
     )
     identify: Literal["switch", "random", "last"] = setting(
-        "switch", "the mistaken step: where the teacher's answer switches, one drawn at random, or the last"
+        "switch",
+        "the mistaken step: where the teacher's answer switches, one drawn at random, or the last",
     )
-    query: Literal["skill", "step"] = setting("skill", "search for the missing skill, or for the mistaken step's words")
-    target: Literal["errors", "random"] = setting("errors", "random: a fair draw from the pool, for comparison")
+    query: Literal["skill", "step"] = setting(
+        "skill", "search for the missing skill, or for the mistaken step's words"
+    )
+    target: Literal["errors", "random"] = setting(
+        "errors", "random: a fair draw from the pool, for comparison"
+    )
     switch: str = setting(
-        "logprobs", "logprobs, or sample:M (the teacher answers M times a step, for servers without log-probabilities)"
+        "logprobs",
+        "logprobs, or sample:M (the teacher answers M times a step, for servers without "
+        "log-probabilities)",
     )
     ask: Literal["numbered", "plain"] = setting(
         "numbered", "how the student is asked to reason: in numbered steps, or just step by step"
     )
     max_new_tokens: int = setting(256, "tokens of a rationale, at most")
-    fill: Literal["random", "none"] = setting("random", "what becomes of budget that no search can use")
+    fill: Literal["random", "none"] = setting(
+        "random", "what becomes of budget that no search can use"
+    )
 
     name: ClassVar[str] = "error_driven"
     paper: ClassVar[str] = "Yao et al., Error-driven data-efficient tuning, arXiv:2412.15652"
     summary: ClassVar[str] = (
-        "Finds what the model gets wrong on a validation set; takes rows that need the missing skills."
+        "Finds what the model gets wrong on a validation set; takes rows that need the missing "
+        "skills."
     )
 
     def __post_init__(self) -> None:
@@ -82,17 +110,20 @@ class ErrorDriven:
         if self.lam < 0:
             raise ConfigError(f"--set lam={self.lam}: 0 or more further steps.")
         if not 0 < self.prior < 1:
-            raise ConfigError(f"--set prior={self.prior}: a probability between 0 and 1, such as 0.6.")
+            raise ConfigError(
+                f"--set prior={self.prior}: a probability between 0 and 1, such as 0.6."
+            )
         if self.max_skills < 1:
             raise ConfigError(f"--set max_skills={self.max_skills}: at least 1.")
         if self.max_new_tokens < 1:
             raise ConfigError(f"--set max_new_tokens={self.max_new_tokens}: at least 1.")
         if self.switch != "logprobs" and not re.fullmatch(r"sample:[1-9]\d*", self.switch):
             raise ConfigError(
-                f"--set switch={self.switch}: logprobs, or sample:M with M answers a step, such as sample:8."
+                f"--set switch={self.switch}: logprobs, or sample:M with M answers a step, such "
+                "as sample:8."
             )
 
-    # ------------------------------------------------------------------------------------------ columns
+    # -------------------------------------------------------------------------------------- columns
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal | OfTarget]:
         if self.target == "random":
@@ -101,7 +132,9 @@ class ErrorDriven:
         teacher = context.roles.get(TEACHER, student)
         searched = ("retrieval",) if self.retrieval == "bm25" else ()
         of_target = self._of_target(student, teacher, context.seed).items()
-        return self._of_pool(teacher) | {name: OfTarget(signal, searched) for name, signal in of_target}
+        return self._of_pool(teacher) | {
+            name: OfTarget(signal, searched) for name, signal in of_target
+        }
 
     def _of_pool(self, teacher: ModelIdentity) -> dict[str, Signal | OfTarget]:
         skills = RowSkills(teacher, self.max_skills)
@@ -110,8 +143,12 @@ class ErrorDriven:
             vectors["skill_vector"] = SkillVector(teacher, skills)
         return {"row_skills": skills, **vectors}
 
-    def _of_target(self, student: ModelIdentity, teacher: ModelIdentity, seed: int) -> dict[str, Signal]:
-        rationale = Rationale(student, NUMBERED if self.ask == "numbered" else PLAIN, self.max_new_tokens)
+    def _of_target(
+        self, student: ModelIdentity, teacher: ModelIdentity, seed: int
+    ) -> dict[str, Signal]:
+        rationale = Rationale(
+            student, NUMBERED if self.ask == "numbered" else PLAIN, self.max_new_tokens
+        )
         out: dict[str, Signal] = {"rationale": rationale}
         margins: Signal | None = None
         if self.identify == "switch":
@@ -132,10 +169,11 @@ class ErrorDriven:
             out["gap_vector"] = SkillVector(teacher, gap)
         return out
 
-    # ------------------------------------------------------------------------------------------ selection
+    # ------------------------------------------------------------------------------------ selection
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
-        """Without a validation set there is nothing to aim at: raises ConfigError unless `target` is random."""
+        """Without a validation set there is nothing to aim at: raises ConfigError unless `target`
+        is random."""
         n = len(columns)
         k = min(budget, n)
         if self.target == "random":
@@ -143,8 +181,8 @@ class ErrorDriven:
             return Selection(rows, {}, ("target=random: the rows are a fair draw from the pool.",))
         if target is None:
             raise ConfigError(
-                "--method error_driven looks for what the model gets wrong on a validation set: give one with "
-                "--validation FILE (and --validation-images DIR)."
+                "--method error_driven looks for what the model gets wrong on a validation set: "
+                "give one with --validation FILE (and --validation-images DIR)."
             )
         asking = np.flatnonzero(np.asarray(target["gap"]["skills"], object) != "")
         queries = [str(q) for q in target["gap"]["skills"][asking]]
@@ -167,50 +205,63 @@ class ErrorDriven:
             return Bm25(columns["row_skills"]["skills"].tolist(), columns.ties)
         vectors = decoded(np.asarray(target["gap_vector"]["vector"], object))
         of = {str(q): v for q, v in zip(target["gap"]["skills"].tolist(), vectors, strict=True)}
-        return Cosine(decoded(np.asarray(columns["skill_vector"]["vector"], object)), columns.ties, of)
+        return Cosine(
+            decoded(np.asarray(columns["skill_vector"]["vector"], object)), columns.ties, of
+        )
 
-    def _notes(self, columns: Columns, target: Columns, findings: Findings, kept: int, fetched: int) -> list[str]:
+    def _notes(
+        self, columns: Columns, target: Columns, findings: Findings, kept: int, fetched: int
+    ) -> list[str]:
         told = findings.summary
         wrong, rows = told["wrong"], told["rows"]
-        notes = [f"The model gets {wrong:,} of {rows:,} validation rows wrong ({_share(wrong, rows)})."]
+        notes = [
+            (f"The model gets {wrong:,} of {rows:,} validation rows wrong ({_share(wrong, rows)}).")
+        ]
         if self.teacher is None:
             notes.append("No teacher was named: the student judged its own mistakes.")
         if not wrong:
             notes.append("So there is nothing to aim at.")
         if wrong == rows >= ENOUGH:
             notes.append(
-                "Not one is right: the model may be unable to answer in written steps at all, and then its mistakes say little "
-                "about the task. Look at errors.jsonl, or try --set ask=plain."
+                "Not one is right: the model may be unable to answer in written steps at all, and "
+                "then its mistakes say little about the task. Look at errors.jsonl, or try --set "
+                "ask=plain."
             )
         if told["unanswered"]:
-            notes.append(f"{told['unanswered']:,} wrong rows show no reasoning at all: nothing was searched for them.")
+            notes.append(
+                f"{told['unanswered']:,} wrong rows show no reasoning at all: nothing was "
+                "searched for them."
+            )
         if told["never_switched"]:
             notes.append(
-                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step changes the teacher's mind: the last step "
-                "stands for the mistake."
+                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step changes the "
+                "teacher's mind: the last step stands for the mistake."
             )
         if told["without_skill"]:
             notes.append(
-                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher wrote no skill that can be read: the "
-                "mistaken step's own words were searched for."
+                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher wrote no skill "
+                "that can be read: the mistaken step's own words were searched for."
             )
         bare = int((np.asarray(columns["row_skills"]["skills"], object) == "").sum())
         if bare:
             notes.append(
-                f"{bare:,} of {len(columns):,} rows of the pool have no skill that can be read: no search finds them."
+                f"{bare:,} of {len(columns):,} rows of the pool have no skill that can be read: "
+                "no search finds them."
             )
         if told["waiting"]:
             notes.append(
-                f"{told['waiting']:,} of {wrong:,} mistakes got no row: the budget is smaller than the number of mistakes, and "
-                "the searches with the best fit came first."
+                f"{told['waiting']:,} of {wrong:,} mistakes got no row: the budget is smaller "
+                "than the number of mistakes, and the searches with the best fit came first."
             )
         if told["found_nothing"]:
             notes.append(
-                f"For {told['found_nothing']:,} of {wrong:,} mistakes the search found no row that was still free."
+                f"For {told['found_nothing']:,} of {wrong:,} mistakes the search found no row "
+                "that was still free."
             )
         if kept > fetched:
             notes.append(
-                f"{kept - fetched:,} of {kept:,} rows are a fair draw: the searches found no more than {fetched:,}."
+                f"{kept - fetched:,} of {kept:,} rows are a fair draw: the searches found no more "
+                f"than {fetched:,}."
             )
         return notes
 
@@ -220,10 +271,16 @@ class ErrorDriven:
         why = _explain_rows(evidence) if words else None
         if not evidence.has("search_score", "missing_skill"):
             return Explanation(why)
-        lead = "Rows that need the skills that the model lacked on a validation set, retrieved error by error."
+        lead = (
+            "Rows that need the skills that the model lacked on a validation set, retrieved error "
+            "by error."
+        )
         found = evidence.findings
         if found:
-            lead += f" It got {found.get('wrong', 0):,} of {found.get('rows', 0):,} validation rows wrong."
+            lead += (
+                f" It got {found.get('wrong', 0):,} of {found.get('rows', 0):,} validation rows "
+                "wrong."
+            )
         drawn = frozenset({"search_score", "missing_skill"})
         return Explanation(why, lead, (*_drawings(found), Histogram("search_score")), drawn)
 
@@ -232,8 +289,11 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "none"
 
 
-def _reasons(columns: Columns, target: Columns, asking: np.ndarray, found: Retrieved) -> dict[str, np.ndarray]:
-    """For each row of the pool which validation row fetched it, with which search and how well it fits; -1, "" and NaN: none."""
+def _reasons(
+    columns: Columns, target: Columns, asking: np.ndarray, found: Retrieved
+) -> dict[str, np.ndarray]:
+    """For each row of the pool which validation row fetched it, with which search and how well it
+    fits; -1, "" and NaN: none."""
     n = len(columns)
     by = asking[found.query]
     of = np.full(n, -1, np.int64)
@@ -256,7 +316,8 @@ def _reasons(columns: Columns, target: Columns, asking: np.ndarray, found: Retri
 
 
 def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool) -> Findings:
-    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows that each one fetched;
+    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows
+    that each one fetched;
     `waiting`: searches that the budget did not reach.
     """
     told, mistake, gap = target["rationale"], target["mistake"], target["gap"]
@@ -295,7 +356,9 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         "rows": len(target),
         "wrong": len(wrong),
         "unanswered": int(len(wrong) - chosen.sum()),
-        "never_switched": int((chosen & ~np.asarray(mistake["switched"], bool)).sum()) if switches else 0,
+        "never_switched": int((chosen & ~np.asarray(mistake["switched"], bool)).sum())
+        if switches
+        else 0,
         "found_nothing": int((chosen & (wanted == 0)).sum()) - waiting,
         "waiting": waiting,
         "without_skill": int(np.asarray(gap["fallback"], bool).sum()),
@@ -309,16 +372,24 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
     r, kept = evidence.reasons, evidence.kept
 
     def why(i: int) -> Why:
-        by, rank, skill = int(r["validation_row"][i]), int(r["search_rank"][i]), str(r["missing_skill"][i])
+        by, rank, skill = (
+            int(r["validation_row"][i]),
+            int(r["search_rank"][i]),
+            str(r["missing_skill"][i]),
+        )
         if kept[i] and by >= 0:
             search = f"the search for “{skill}”" if skill else "its search"
             found = f"result {rank + 1:,} of {search}" if rank >= 0 else f"found by {search}"
             return Why(
                 "retrieved for an error",
-                f"retrieved for validation row {by:,}: {found}, score {number_text(r['search_score'][i])}",
+                f"retrieved for validation row {by:,}: {found}, score "
+                f"{number_text(r['search_score'][i])}",
             )
         if kept[i]:
-            return Why("random fill", "random sample that fills the budget: no search asked for more rows")
+            return Why(
+                "random fill",
+                "random sample that fills the budget: no search asked for more rows",
+            )
         return Why("not retrieved", "no search returned it")
 
     return why
@@ -330,11 +401,27 @@ def _drawings(found: Mapping[str, Any]) -> list[Drawing]:
     skills = [s for s in found.get("skills", []) if s["errors"] or s["rows"]]
     if skills:
         parts = tuple((str(s["skill"]), int(s["errors"]), int(s["rows"])) for s in skills)
-        note = f"{len(skills):,} skills in all; errors.json has them, errors.jsonl every wrong answer."
+        note = (
+            f"{len(skills):,} skills in all; errors.json has them, errors.jsonl every wrong answer."
+        )
         totals = sum(p[1] for p in parts), sum(p[2] for p in parts)
-        out.append(Bars("Missing skills", parts[:SKILLS_SHOWN], totals, ("Errors", "Rows"), note, paired=False))
-    tasks = tuple((str(t["task"]) or "(none)", int(t["rows"]), int(t["wrong"])) for t in found.get("tasks", []))
+        out.append(
+            Bars(
+                "Missing skills",
+                parts[:SKILLS_SHOWN],
+                totals,
+                ("Errors", "Rows"),
+                note,
+                paired=False,
+            )
+        )
+    tasks = tuple(
+        (str(t["task"]) or "(none)", int(t["rows"]), int(t["wrong"]))
+        for t in found.get("tasks", [])
+    )
     if tasks:
         totals = sum(t[1] for t in tasks), sum(t[2] for t in tasks)
-        out.append(Bars("Validation set by task", tasks, totals, ("Rows", "Wrong"), rate="Wrong of these"))
+        out.append(
+            Bars("Validation set by task", tasks, totals, ("Rows", "Wrong"), rate="Wrong of these")
+        )
     return out

@@ -1,4 +1,5 @@
-"""How a method explains a selection: a row's reasons in words, and what the report draws. Plain values; draws nothing."""
+"""How a method explains a selection: a row's reasons in words, and what the report draws. Plain
+values; draws nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Why:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A selection as `explain` gets it; it may have been made by an older version, with other reasons or settings.
+    """A selection as `explain` gets it; it may have been made by an older version, with other
+    reasons or settings.
 
     reasons: name -> array [n] over the rows that the method saw.
     kept: bool [n].
@@ -44,14 +46,18 @@ class Evidence:
         return all(name in self.reasons for name in names)
 
     def standing(self, name: str, i: int) -> str:
-        """Where row `i` stands among all rows by the reason `name`, such as "above 37% of the rows"; "" if not known."""
-        return standing(float(self._cached(f"percentile {name}", lambda: percentile(self.reasons[name]))[i]))
+        """Where row `i` stands among all rows by the reason `name`, such as "above 37% of the
+        rows"; "" if not known."""
+        return standing(
+            float(self._cached(f"percentile {name}", lambda: percentile(self.reasons[name]))[i])
+        )
 
     def tied(self, name: str, i: int) -> bool:
         """Whether kept and other rows have the value of row `i`, so that the seed decided."""
         values = self.reasons[name]
         both = self._cached(
-            f"tied {name}", lambda: np.isin(values, np.intersect1d(values[self.kept], values[~self.kept]))
+            f"tied {name}",
+            lambda: np.isin(values, np.intersect1d(values[self.kept], values[~self.kept])),
         )
         return bool(both[i])
 
@@ -61,26 +67,29 @@ class Evidence:
         return self._cache[key]
 
 
-# ---------------------------------------------------------------------------------------------- what is drawn
+# ------------------------------------------------------------------------------------ what is drawn
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The distribution of one number in the pool and among the kept rows, with the cut where there is one."""
+    """The distribution of one number in the pool and among the kept rows, with the cut where there
+    is one."""
 
     column: str
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """Numbers of one unit on one scale: pool, kept rows and a random sample; of the last also how far from the pool."""
+    """Numbers of one unit on one scale: pool, kept rows and a random sample; of the last also how
+    far from the pool."""
 
     columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Multiples:
-    """A number in the pool and among the kept rows, a chart for each value of `by` on one scale. labels: value -> words."""
+    """A number in the pool and among the kept rows, a chart for each value of `by` on one scale.
+    labels: value -> words."""
 
     column: str
     by: str
@@ -105,7 +114,8 @@ class GroupShares:
 
 @dataclass(frozen=True)
 class MeanScores:
-    """A radar of mean scores, pool and kept rows. prefix: of the columns of scores; taken_for: column with the rest of a name."""
+    """A radar of mean scores, pool and kept rows. prefix: of the columns of scores; taken_for:
+    column with the rest of a name."""
 
     prefix: str
     taken_for: str
@@ -115,7 +125,8 @@ class MeanScores:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by a text or truth value. title: "" = that of the column; kept_only: of the kept rows, without the pool."""
+    """Rows by a text or truth value. title: "" = that of the column; kept_only: of the kept rows,
+    without the pool."""
 
     column: str
     title: str = ""
@@ -124,7 +135,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Bars:
-    """A table of two counts a label. paired: the second is a part of the first. rate: title of that share."""
+    """A table of two counts a label. paired: the second is a part of the first. rate: title of that
+    share."""
 
     title: str
     parts: tuple[tuple[str, int, int], ...]
@@ -140,7 +152,8 @@ Drawing = Histogram | Distributions | Multiples | GroupShares | MeanScores | Cou
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` gives; whatever is left out is explained by the names and values of the reasons.
+    """What `explain` gives; whatever is left out is explained by the names and values of the
+    reasons.
 
     why: position of a row in the evidence -> why it was kept or not.
     lead: a sentence or two above the drawings.
@@ -156,7 +169,7 @@ class Explanation:
     hidden: frozenset[str] = frozenset()
 
 
-# ---------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def percentile(values: np.ndarray) -> np.ndarray:
@@ -180,7 +193,9 @@ def standing(percent: float) -> str:
         return ""
     if percent <= 0:
         return "no row is lower"
-    return f"above {int(percent)}% of the rows" if percent >= 1 else "above less than 1% of the rows"
+    return (
+        f"above {int(percent)}% of the rows" if percent >= 1 else ("above less than 1% of the rows")
+    )
 
 
 def joined(*parts: str) -> str:
@@ -188,10 +203,14 @@ def joined(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def by_one_number(evidence: Evidence, name: str, what: str, unit: str, rule: str) -> Callable[[int], Why] | None:
-    """For methods that keep one end, or the middle, of a single number; None where the reason `name` is not there.
+def by_one_number(
+    evidence: Evidence, name: str, what: str, unit: str, rule: str
+) -> Callable[[int], Why] | None:
+    """For methods that keep one end, or the middle, of a single number; None where the reason
+    `name` is not there.
 
-    name: the reason. what: its name in words. unit: "" for none. rule: "the longest answers are kept".
+    name: the reason. what: its name in words. unit: "" for none. rule: "the longest answers are
+    kept".
     """
     if not evidence.has(name):
         return None
@@ -202,9 +221,13 @@ def by_one_number(evidence: Evidence, name: str, what: str, unit: str, rule: str
             return Why("no score", f"{what} is not known")
         value = f"{what} {number_text(values[i], unit)}"
         if evidence.tied(name, i):
-            return Why("tied at the cut", f"{value}; kept and other rows have this value: chosen at random by the seed")
+            return Why(
+                "tied at the cut",
+                f"{value}; kept and other rows have this value: chosen at random by the seed",
+            )
         return Why(
-            "inside the cut" if kept[i] else "outside the cut", f"{joined(value, evidence.standing(name, i))}; {rule}"
+            "inside the cut" if kept[i] else "outside the cut",
+            f"{joined(value, evidence.standing(name, i))}; {rule}",
         )
 
     return why

@@ -1,4 +1,5 @@
-"""The rows with the longest answers: a baseline that is hard to beat where evaluation rewards long answers."""
+"""The rows with the longest answers: a baseline that is hard to beat where evaluation rewards long
+answers."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class LongestAnswers:
-    """Longest answers first; equally long ones by a seeded hash of the row. Best first: longest first."""
+    """Longest answers first; equally long ones by a seeded hash of the row. Best first: longest
+    first."""
 
-    unit: Literal["words", "chars"] = setting("words", "words: separated by whitespace; chars: characters")
+    unit: Literal["words", "chars"] = setting(
+        "words", "words: separated by whitespace; chars: characters"
+    )
 
     name: ClassVar[str] = "length"
     paper: ClassVar[str] = ""
@@ -30,9 +34,13 @@ class LongestAnswers:
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         length = columns["length"]["length"]
-        return Selection(top_k(length, budget, columns.ties), {"length": np.asarray(length, np.int32)})
+        return Selection(
+            top_k(length, budget, columns.ties), {"length": np.asarray(length, np.int32)}
+        )
 
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
         unit = "characters" if evidence.settings.get("unit") == "chars" else "words"
-        return Explanation(by_one_number(evidence, "length", "answer length", unit, "the longest answers are kept"))
+        return Explanation(
+            by_one_number(evidence, "length", "answer length", unit, "the longest answers are kept")
+        )

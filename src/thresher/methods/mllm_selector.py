@@ -1,8 +1,10 @@
-"""MLLM-Selector: train a seed model on a few rows, then take what that model still finds hard, in groups.
+"""MLLM-Selector: train a seed model on a few rows, then take what that model still finds hard, in
+groups.
 
 Yiwei Ma et al., arXiv:2503.20502. No public code: this is our reading of the paper;
-docs/methods/mllm_selector.md says what the authors state, what we chose and what was measured. Pure arithmetic on
-stored columns; the seed model is trained by the run, because the necessity is a loss under a `TrainedModel`.
+docs/methods/mllm_selector.md says what the authors state, what we chose and what was measured. Pure
+arithmetic on stored columns; the seed model is trained by the run, because the necessity is a loss
+under a `TrainedModel`.
 
     n1 seed rows             uniform draw; the seed model M_s is the given model fine-tuned on them
     necessity                NLL of the answer under M_s, nats per token; higher = more needed
@@ -32,41 +34,63 @@ from thresher.types import Columns, MethodContext, Selection, Signal, TrainedMod
 class MllmSelector:
     """Seed rows, and the rest out of groups by necessity under the seed model.
 
-    Best first: by necessity under the seed model, which has seen the seed rows, so these tend to come last.
+    Best first: by necessity under the seed model, which has seen the seed rows, so these tend to
+    come last.
     """
 
-    seed_fraction: float = setting(0.05, "part of the pool that the seed model is trained on; never over budget / 3")
+    seed_fraction: float = setting(
+        0.05, "part of the pool that the seed model is trained on; never over budget / 3"
+    )
     alpha: float = setting(
-        2.0, "how much more the groups of high necessity give; 0: all the same; very large: top rows"
+        2.0,
+        "how much more the groups of high necessity give; 0: all the same; very large: top rows",
     )
     groups: int = setting(10, "groups of equal size by necessity")
-    max_percentile: float = setting(99.5, "rows of higher necessity are held back as suspected noise; 100: none")
+    max_percentile: float = setting(
+        99.5, "rows of higher necessity are held back as suspected noise; 100: none"
+    )
     balance: Literal["source", "none"] = setting(
-        "source", "source: inside each group the same number of rows from every source, as far as it has them"
+        "source",
+        "source: inside each group the same number of rows from every source, as far as it has "
+        "them",
     )
     epochs: float = setting(1.0, "passes of the seed model's training over its rows")
-    learning_rate: float | None = setting(None, "of the seed model's training; none: the trainer's default")
+    learning_rate: float | None = setting(
+        None, "of the seed model's training; none: the trainer's default"
+    )
 
     name: ClassVar[str] = "mllm_selector"
     paper: ClassVar[str] = "Ma et al., MLLM-Selector, arXiv:2503.20502"
-    summary: ClassVar[str] = "Trains a seed model on a few rows; takes what it finds hard, in groups, over all sources."
+    summary: ClassVar[str] = (
+        "Trains a seed model on a few rows; takes what it finds hard, in groups, over all sources."
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.seed_fraction <= 1:
-            raise ConfigError(f"--set seed_fraction={self.seed_fraction}: a share above 0 and at most 1, such as 0.05.")
+            raise ConfigError(
+                f"--set seed_fraction={self.seed_fraction}: a share above 0 and at most 1, such "
+                "as 0.05."
+            )
         if self.alpha < 0:
-            raise ConfigError(f"--set alpha={self.alpha}: 0 or more; 0 takes the same from every group.")
+            raise ConfigError(
+                f"--set alpha={self.alpha}: 0 or more; 0 takes the same from every group."
+            )
         if self.groups < 1:
             raise ConfigError(f"--set groups={self.groups}: at least 1.")
         if not 0 < self.max_percentile <= 100:
-            raise ConfigError(f"--set max_percentile={self.max_percentile}: above 0, at most 100, such as 99.5.")
+            raise ConfigError(
+                f"--set max_percentile={self.max_percentile}: above 0, at most 100, such as 99.5."
+            )
         if self.epochs <= 0:
             raise ConfigError(f"--set epochs={self.epochs}: above 0, such as 1.")
         if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ConfigError(f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none.")
+            raise ConfigError(
+                f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none."
+            )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        """At most a third of the selection is seed rows, so a small budget has a seed model of its own."""
+        """At most a third of the selection is seed rows, so a small budget has a seed model of its
+        own."""
         most = None if context.budget is None else context.budget // 3
         rows = SeedRows(self.seed_fraction, context.seed, most)
         recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=context.seed)
@@ -97,14 +121,19 @@ class MllmSelector:
         notes = [f"The seed model was trained on {len(seed):,} of the selected rows."]
         if held.any():
             notes.append(
-                f"{int(held.sum()):,} rows above the {self.max_percentile:g}th percentile of necessity ({limit:.2f} nats) "
-                "are held back as suspected noise."
+                f"{int(held.sum()):,} rows above the {self.max_percentile:g}th percentile of "
+                f"necessity ({limit:.2f} nats) are held back as suspected noise."
             )
         if len(kept) < k:  # the budget is nearly the pool
             suspects = np.flatnonzero(held)
-            back = suspects[argsort_descending(-necessity[suspects], columns.ties[suspects])][: k - len(kept)]
+            back = suspects[argsort_descending(-necessity[suspects], columns.ties[suspects])][
+                : k - len(kept)
+            ]
             kept = np.r_[kept, back]
-            notes.append(f"{len(back):,} of the rows held back are taken all the same: there are no others left.")
+            notes.append(
+                f"{len(back):,} of the rows held back are taken all the same: there are no others "
+                "left."
+            )
         kept = kept[argsort_descending(necessity[kept], columns.ties[kept])]
         reason = {"necessity": necessity, "group": group, "seed_row": seed_row, "held": held}
         return Selection(kept.astype(np.int64), reason, tuple(notes))
@@ -120,12 +149,15 @@ class MllmSelector:
             "loss, nats per token",
             axis="group by necessity, 1 = least",
             alt="Share of each group of necessity that was kept.",
-            caption="Groups are of equal size; harder ones contribute more. Seed rows and held-back rows are in no group.",
+            caption="Groups are of equal size; harder ones contribute more. Seed rows and "
+            "held-back "
+            "rows are in no group.",
         )
         return Explanation(
             _explain_rows(evidence),
-            lead=f"A seed model was trained on {seeds:,} random rows. Necessity is its loss on every row: what it still "
-            f"finds hard. {held:,} rows of the highest necessity are suspected to be noise.",
+            lead=f"A seed model was trained on {seeds:,} random rows. Necessity is its loss on "
+            f"every row: what it still finds hard. {held:,} rows of the highest necessity are "
+            "suspected to be noise.",
             drawings=(Histogram("necessity"), shares),
             drawn=frozenset({"necessity", "group"}),
         )
@@ -142,13 +174,22 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
             loss = f"loss {value:.2f} nats per token under the seed model"
         loss_among = joined(loss, evidence.standing("necessity", i))
         group = int(r["group"][i])
-        place = f"group {group + 1} of {groups} by necessity" if group >= 0 else "in no group of necessity"
+        place = (
+            f"group {group + 1} of {groups} by necessity"
+            if group >= 0
+            else "in no group of necessity"
+        )
         if r["seed_row"][i]:
-            return Why("seed row", f"a seed row, chosen at random: the seed model was trained on it ({loss})")
+            return Why(
+                "seed row",
+                f"a seed row, chosen at random: the seed model was trained on it ({loss})",
+            )
         if r["held"][i]:
             text = f"suspected noise: {loss_among}"
             return Why("kept despite suspected noise" if kept[i] else "held back as noise", text)
         text = f"{place}; {loss_among}"
-        return Why("random sample of its group" if kept[i] else "enough rows of its group kept", text)
+        return Why(
+            "random sample of its group" if kept[i] else "enough rows of its group kept", text
+        )
 
     return why

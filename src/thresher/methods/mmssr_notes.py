@@ -1,4 +1,5 @@
-"""What a user should know of an mmSSR selection: whether the judge judged, how far scorer and teacher agree, what ran out.
+"""What a user should know of an mmSSR selection: whether the judge judged, how far scorer and
+teacher agree, what ran out.
 
 Sentences made of numbers; pure functions of columns.
 """
@@ -14,49 +15,73 @@ from thresher.console.formatting import number_text, pluralize
 from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
-from thresher.signals.health import LOW_MASS, chosen_warnings, parse_warnings, style_warnings, warnings
+from thresher.signals.health import (
+    LOW_MASS,
+    chosen_warnings,
+    parse_warnings,
+    style_warnings,
+    warnings,
+)
 from thresher.signals.lessons import taught_score
 from thresher.stats.correlation import f1, spearman
 from thresher.types import Columns
 
-POOR = 0.3  # mean rank correlation with the teacher under which a scorer has not learned enough to be used silently
+# mean rank correlation with the teacher under which a scorer has not learned enough to be used
+# silently
+POOR = 0.3
 
 
 def told(
-    taken: RoundRobin, capabilities: tuple[str, ...], budget: int, threshold: float, *, any_score: bool = True
+    taken: RoundRobin,
+    capabilities: tuple[str, ...],
+    budget: int,
+    threshold: float,
+    *,
+    any_score: bool = True,
 ) -> list[str]:
     """Who took how many rows, who ran out, and why there are fewer rows than the budget."""
     notes = []
     count = np.bincount(taken.capability[taken.rows], minlength=len(capabilities))
     if len(capabilities) > 1:
-        each = ", ".join(f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True))
+        each = ", ".join(
+            f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True)
+        )
         notes.append(f"Rows by the capability that took them: {each}.")
     if not any_score:  # `health` has said so, and no threshold would change it
         return notes
     if not len(taken.rows):
-        return [f"No row scores above {threshold:g} in one of the capabilities. A lower threshold would find some."]
+        return [
+            (
+                f"No row scores above {threshold:g} in one of the capabilities. A lower threshold "
+                "would find some."
+            )
+        ]
     if len(taken.rows) < budget:  # all have run out: one sentence says so
         notes.append(
-            f"All {pluralize(len(taken.rows))} that score above {threshold:g} in one of the capabilities were taken; the budget "
-            f"is {budget:,}. A lower threshold, or more capabilities, would find more."
+            f"All {pluralize(len(taken.rows))} that score above {threshold:g} in one of the "
+            f"capabilities were taken; the budget is {budget:,}. A lower threshold, or more "
+            "capabilities, would find more."
         )
         return notes
     none = [capabilities[c] for c, had in taken.dropped if not had]
     if none:
         notes.append(
-            f"No row scores above {threshold:g} in {', '.join(none)}; the other capabilities share what they leave of the budget."
+            f"No row scores above {threshold:g} in {', '.join(none)}; the other capabilities "
+            "share what they leave of the budget."
         )
     for c, had in taken.dropped:
         if had:
             notes.append(
-                f"{capabilities[c]} ran out after {pluralize(had)}: no row that is left scores above {threshold:g}. It was "
-                "dropped, and the others share what is left of the budget."
+                f"{capabilities[c]} ran out after {pluralize(had)}: no row that is left scores "
+                f"above {threshold:g}. It was dropped, and the others share what is left of the "
+                "budget."
             )
     return notes
 
 
 def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) -> list[str]:
-    """Constant scores, low probability on the valid answers, answers that are none. `bits`: int32 [n], the styles."""
+    """Constant scores, low probability on the valid answers, answers that are none. `bits`: int32
+    [n], the styles."""
     if not len(columns):
         return []
     each = {name: columns[f"score_{name}"] for name in capabilities}
@@ -68,47 +93,63 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
     notes += warnings(
         {name: np.asarray(c["score"]) for name, c in each.items()},
         {name: np.asarray(c["mass"]) for name, c in each.items() if "mass" in c},
-        known=frozenset(name for name, c in written.items() if not np.asarray(c["parsed"], bool).any()),
+        known=frozenset(
+            name for name, c in written.items() if not np.asarray(c["parsed"], bool).any()
+        ),
     )
     if "styles" in columns.values:
         notes += style_warnings(bits != 0)
     else:
         given = [columns[f"style_{k}"] for k in range(len(STYLES))]
-        mass = float(np.exp(np.stack([np.asarray(s["logprob"], np.float64) for s in given])).sum(axis=0).mean())
+        mass = float(
+            np.exp(np.stack([np.asarray(s["logprob"], np.float64) for s in given]))
+            .sum(axis=0)
+            .mean()
+        )
         if mass < LOW_MASS:
             notes.append(
-                f"styles: the styler puts only {mass:.1%} of its probability on the nine names, so it mostly answers "
-                "something else"
+                f"styles: the styler puts only {mass:.1%} of its probability on the nine names, "
+                "so it mostly answers something else"
             )
-        notes += chosen_warnings(STYLES, np.stack([np.asarray(s["chosen"], bool) for s in given], axis=1))
+        notes += chosen_warnings(
+            STYLES, np.stack([np.asarray(s["chosen"], bool) for s in given], axis=1)
+        )
     return [note if note.endswith(".") else f"{note}." for note in notes]
 
 
 def agreement(
-    columns: Columns, capabilities: tuple[str, ...], scores: list[np.ndarray], bits: np.ndarray, taught: np.ndarray
+    columns: Columns,
+    capabilities: tuple[str, ...],
+    scores: list[np.ndarray],
+    bits: np.ndarray,
+    taught: np.ndarray,
 ) -> list[str]:
-    """With the teacher, on the rows that were held out. `bits`, `taught`: int32 [n], the styler's and the teacher's styles."""
+    """With the teacher, on the rows that were held out. `bits`, `taught`: int32 [n], the styler's
+    and the teacher's styles."""
     held = np.flatnonzero(columns["sample"]["held_out"])
     by_capability, by_style = [], []
     for name, score in zip(capabilities, scores, strict=True):
-        by_capability.append((name, spearman(score[held], taught_score(columns[f"teacher_score_{name}"])[held])))
+        by_capability.append(
+            (name, spearman(score[held], taught_score(columns[f"teacher_score_{name}"])[held]))
+        )
     for k, style in enumerate(STYLES):
         by_style.append((style, f1(bits[held] >> k & 1 == 1, taught[held] >> k & 1 == 1)))
     mean, each, without = _summed(by_capability)
     notes = []
     if each:
         notes.append(
-            f"Scorer and teacher on {pluralize(len(held))} held out from training: Spearman correlation {mean:.2f} on average "
-            f"({each})."
+            f"Scorer and teacher on {pluralize(len(held))} held out from training: Spearman "
+            f"correlation {mean:.2f} on average ({each})."
         )
     if without:
         notes.append(
-            f"Without a correlation, because scorer or teacher gives all rows held out one score: {', '.join(without)}."
+            "Without a correlation, because scorer or teacher gives all rows held out one score: "
+            f"{', '.join(without)}."
         )
     if each and mean < POOR:
         notes.append(
-            f"The scorer agrees little with its teacher (below {POOR}): give a larger teacher_fraction, more epochs, or a larger "
-            "--model before relying on this selection."
+            f"The scorer agrees little with its teacher (below {POOR}): give a larger "
+            "teacher_fraction, more epochs, or a larger --model before relying on this selection."
         )
     mean, each, _ = _summed(by_style)
     if each:
@@ -120,7 +161,11 @@ def _summed(values: list[tuple[str, float]]) -> tuple[float, str, list[str]]:
     """(mean, "name 0.81, name 0.40", names without a value), the mean over those with a value."""
     known = [(name, v) for name, v in values if math.isfinite(v)]
     mean = sum(v for _, v in known) / len(known) if known else math.nan
-    return mean, ", ".join(f"{name} {v:.2f}" for name, v in known), [n for n, v in values if not math.isfinite(v)]
+    return (
+        mean,
+        ", ".join(f"{name} {v:.2f}" for name, v in known),
+        [n for n, v in values if not math.isfinite(v)],
+    )
 
 
 def explain_rows(evidence: Evidence) -> Callable[[int], Why]:
@@ -134,9 +179,13 @@ def explain_rows(evidence: Evidence) -> Callable[[int], Why]:
         style = f"; style: {r['style'][i]}" if "style" in r and r["style"][i] else ""
         if kept[i]:
             skill = str(r["capability"][i]).replace("_", " ") or "no capability"
-            turn = f" in turn {int(r['round'][i]) + 1}" if "round" in r and r["round"][i] >= 0 else ""
+            turn = (
+                f" in turn {int(r['round'][i]) + 1}" if "round" in r and r["round"][i] >= 0 else ""
+            )
             return Why(f"for {skill}", f"taken for {skill}{turn}: {said}{style}")
         best = said if np.isnan(score) else f"best {said}"
-        return Why("enough similar rows kept", f"enough rows of its groups were kept; {best}{style}")
+        return Why(
+            "enough similar rows kept", f"enough rows of its groups were kept; {best}{style}"
+        )
 
     return why

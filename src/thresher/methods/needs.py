@@ -1,4 +1,5 @@
-"""What a method needs (models, training, a target set, extras), read off its signals: nobody declares it twice."""
+"""What a method needs (models, training, a target set, extras), read off its signals: nobody
+declares it twice."""
 
 from __future__ import annotations
 
@@ -6,15 +7,24 @@ import dataclasses
 from collections.abc import Iterator
 
 from thresher.errors import ConfigError
-from thresher.types import Capability, Method, MethodContext, ModelIdentity, OfTarget, Signal, TrainedModel
+from thresher.types import (
+    Capability,
+    Method,
+    MethodContext,
+    ModelIdentity,
+    OfTarget,
+    Signal,
+    TrainedModel,
+)
 
 
 def no_model(what: str) -> ConfigError:
-    """The error for something that works with a model, where none was named. No model is taken by default."""
+    """The error for something that works with a model, where none was named. No model is taken by
+    default."""
     return ConfigError(
-        f"{what} works with a model, and none was named. Give --model with a folder or a hub id such as "
-        "Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for trying things out; what it "
-        "says of your rows is of no use for another model."
+        f"{what} works with a model, and none was named. Give --model with a folder or a hub id "
+        "such as Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for "
+        "trying things out; what it says of your rows is of no use for another model."
     )
 
 
@@ -26,13 +36,15 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
 
 
 def needs(method: Method) -> tuple[Capability, ...]:
-    """Capabilities that its row signals, and what these are computed from, ask of a backend; () = needs no model."""
+    """Capabilities that its row signals, and what these are computed from, ask of a backend; () =
+    needs no model."""
     found = [getattr(signal, "needs", Capability.NONE) for signal in _all_signals(method)]
     return tuple(dict.fromkeys(need for need in found if need is not Capability.NONE))
 
 
 def models_of(method: Method) -> dict[str, str]:
-    """Role -> folder, hub id or URL of each further model that the method asks with these settings."""
+    """Role -> folder, hub id or URL of each further model that the method asks with these
+    settings."""
     given = _models_given(method)
     if not given:
         return {}
@@ -41,25 +53,39 @@ def models_of(method: Method) -> dict[str, str]:
 
 
 def asks_the_model(method: Method) -> bool:
-    """Whether `--model` itself is asked or trained: a method all of whose models are named by role does without."""
+    """Whether `--model` itself is asked or trained: a method all of whose models are named by role
+    does without."""
     return ModelIdentity.unresolved("model") in _models(method)
 
 
 def trains(method: Method) -> bool:
     """Whether the method has a model trained before it can score rows."""
-    return any(isinstance(value, TrainedModel) for signal in _all_signals(method) for value in vars(signal).values())
+    return any(
+        isinstance(value, TrainedModel)
+        for signal in _all_signals(method)
+        for value in vars(signal).values()
+    )
 
 
 def aims(method: Method) -> bool:
-    """Whether the method, with these settings, aims at a target set: a validation set must be given."""
-    return any(isinstance(signal, OfTarget) for signal in method.signals(_unresolved(method)).values())
+    """Whether the method, with these settings, aims at a target set: a validation set must be
+    given."""
+    return any(
+        isinstance(signal, OfTarget) for signal in method.signals(_unresolved(method)).values()
+    )
 
 
 def extras_of(method: Method) -> tuple[str, ...]:
-    """Extras of thresher that the method's signals declare (besides those that any model needs to run or train)."""
+    """Extras of thresher that the method's signals declare (besides those that any model needs to
+    run or train)."""
     named = method.signals(_unresolved(method)).values()
-    declared = [*_all_signals(method), *(signal for signal in named if isinstance(signal, OfTarget))]
-    return tuple(dict.fromkeys(extra for signal in declared for extra in getattr(signal, "extras", ())))
+    declared = [
+        *_all_signals(method),
+        *(signal for signal in named if isinstance(signal, OfTarget)),
+    ]
+    return tuple(
+        dict.fromkeys(extra for signal in declared for extra in getattr(signal, "extras", ()))
+    )
 
 
 def _models_given(method: Method) -> dict[str, str]:

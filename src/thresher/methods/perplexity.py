@@ -19,9 +19,11 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class Perplexity:
-    """By the NLL of the answer, which orders rows as the perplexity exp(NLL) does. Equal values: by a seeded hash.
+    """By the NLL of the answer, which orders rows as the perplexity exp(NLL) does. Equal values: by
+    a seeded hash.
 
-    Best first: top = most surprising first, bottom = least surprising first, middle = nearest to the median rank first.
+    Best first: top = most surprising first, bottom = least surprising first, middle = nearest to
+    the median rank first.
     """
 
     where: Literal["top", "middle", "bottom"] = setting(
@@ -41,7 +43,8 @@ class Perplexity:
         if self.where == "bottom":
             score = -nll
         elif self.where == "middle":
-            # ranks, not values: the median of a long-tailed NLL has most of its neighbours on one side
+            # ranks, not values: the median of a long-tailed NLL has most of its neighbours on one
+            # side
             rank = inverse_permutation(stable_order(nll, columns.ties))
             score = -np.abs(2 * rank - (len(nll) - 1))
         return Selection(argsort_descending(score, columns.ties)[:budget], {"nll": nll})

@@ -16,9 +16,9 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 class Random:
     """The first rows in the order of a seeded hash of the row.
 
-    Not the generator's draw: hashed, a larger budget contains a smaller one, and a row added to the pool displaces at
-    most one. Best first: all rows are equally good; the order is the hash's, so any beginning of the list is itself a
-    random subset.
+    Not the generator's draw: hashed, a larger budget contains a smaller one, and a row added to the
+    pool displaces at most one. Best first: all rows are equally good; the order is the hash's, so
+    any beginning of the list is itself a random subset.
     """
 
     name: ClassVar[str] = "random"
@@ -35,7 +35,8 @@ class Random:
     def explain(cls, evidence: Evidence) -> Explanation:
         kept, n = int(evidence.kept.sum()), len(evidence.kept)
         drawn = Why(
-            "random sample", f"random sample: {kept:,} of {pluralize(n)} {'was' if kept == 1 else 'were'} drawn"
+            "random sample",
+            f"random sample: {kept:,} of {pluralize(n)} {'was' if kept == 1 else 'were'} drawn",
         )
         not_drawn = Why("not drawn", "not drawn; every row had the same chance")
         return Explanation(

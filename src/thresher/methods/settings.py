@@ -1,8 +1,9 @@
-"""A method's own settings, as the user types them (`--set key=value`) and as `thresher methods` lists them.
+"""A method's own settings, as the user types them (`--set key=value`) and as `thresher methods`
+lists them.
 
-A method is a frozen dataclass and its fields are its settings. Types allowed: int, float, bool, str, Literal of
-texts, and `X | None` (written `none`). Anything else, and any unknown name, is an error: settings decide the result,
-so nothing is guessed.
+A method is a frozen dataclass and its fields are its settings. Types allowed: int, float, bool,
+str, Literal of texts, and `X | None` (written `none`). Anything else, and any unknown name, is an
+error: settings decide the result, so nothing is guessed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def setting(default: Any, help: str, *, role: bool = False) -> Any:
 
     default: its value where the user gives none.
     help: a sentence that `thresher methods` shows.
-    role: the value names a further model (a folder, a hub id, a server's URL); the field's name is its role.
+    role: the value names a further model (a folder, a hub id, a server's URL); the field's name is
+    its role.
         None and "model" stand for the model named with `--model`.
     """
     return dataclasses.field(default=default, metadata={"help": help, "role": role})
@@ -35,7 +37,8 @@ class Setting:
 
     name: str
     type: str
-    """As the user should think of it: "number", "whole number", "yes or no", "text", or the choices joined by |."""
+    """As the user should think of it: "number", "whole number", "yes or no", "text", or the choices
+    joined by |."""
     default: str
     """As the user would type it."""
     help: str
@@ -45,13 +48,16 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     """The settings of a method class, in the order it states them."""
     hints = typing.get_type_hints(cls)
     return tuple(
-        Setting(f.name, _describe(hints[f.name]), as_text(f.default), str(f.metadata.get("help", "")))
+        Setting(
+            f.name, _describe(hints[f.name]), as_text(f.default), str(f.metadata.get("help", ""))
+        )
         for f in dataclasses.fields(cls)
     )
 
 
 def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
-    """Typed values by field name. Raises ConfigError for an unknown name or a value of the wrong type."""
+    """Typed values by field name. Raises ConfigError for an unknown name or a value of the wrong
+    type."""
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     values: dict[str, Any] = {}
@@ -59,12 +65,15 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
         if key not in known:
             listed = f"It has: {', '.join(known)}." if known else "It has no settings."
             raise ConfigError(
-                f"--set {key}={text}: {method} has no setting {key!r}.{did_you_mean(key, known)} {listed}"
+                f"--set {key}={text}: {method} has no setting {key!r}.{did_you_mean(key, known)} "
+                f"{listed}"
             )
         try:
             values[key] = _value(hints[key], text.strip())
         except ValueError:
-            raise ConfigError(f"--set {key}={text}: {key} of {method} must be {_describe(hints[key])}.") from None
+            raise ConfigError(
+                f"--set {key}={text}: {key} of {method} must be {_describe(hints[key])}."
+            ) from None
     return values
 
 

@@ -16,14 +16,17 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class Stratified:
-    """Each source keeps its share, or all sources give the same number; inside a source a uniform draw.
+    """Each source keeps its share, or all sources give the same number; inside a source a uniform
+    draw.
 
-    Best first: inside a source all rows are equally good; the list is in the order of a seeded hash.
+    Best first: inside a source all rows are equally good; the list is in the order of a seeded
+    hash.
     """
 
     by: Literal["proportional", "equal"] = setting(
         "proportional",
-        "proportional: each source keeps its share of the pool; equal: the same number of rows from each",
+        "proportional: each source keeps its share of the pool; equal: the same number of rows "
+        "from each",
     )
 
     name: ClassVar[str] = "stratified"
@@ -42,11 +45,16 @@ class Stratified:
         elif self.by == "equal":
             taken = np.bincount(columns.source[rows], minlength=len(size))
             short = [
-                columns.source_names[s] for s in np.flatnonzero((taken == size) & (size > 0) & (size < taken.max()))
+                columns.source_names[s]
+                for s in np.flatnonzero((taken == size) & (size > 0) & (size < taken.max()))
             ]
             if short:
-                shown = ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
-                notes.append(f"Given whole, because they have fewer rows than an equal part: {shown}.")
+                shown = ", ".join(short[:5]) + (
+                    f" and {len(short) - 5} more" if len(short) > 5 else ""
+                )
+                notes.append(
+                    f"Given whole, because they have fewer rows than an equal part: {shown}."
+                )
         names = np.array(columns.source_names) if columns.source_names else np.array([""])
         return Selection(rows, {"source": names[columns.source]}, tuple(notes))
 
@@ -56,7 +64,11 @@ class Stratified:
         if not evidence.has("source"):
             return Explanation(lead=lead)
         equal = evidence.settings.get("by") == "equal"
-        part = "which gives as many rows as every other source" if equal else "which gives its share of the pool"
+        part = (
+            "which gives as many rows as every other source"
+            if equal
+            else ("which gives its share of the pool")
+        )
         source = evidence.reasons["source"]
 
         def why(i: int) -> Why:

@@ -52,7 +52,9 @@ class MixtureCache:
             self._satisfied[rule.text] = matches(rule, columns)
         return self._satisfied[rule.text]
 
-    def counts(self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None) -> TokenCounts:
+    def counts(
+        self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None
+    ) -> TokenCounts:
         """Estimated tokens of each row. A copy that the caller may update with measured counts."""
         key = (budget.total, None if model is None else model.identity)
         if key not in self._counts:

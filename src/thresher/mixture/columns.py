@@ -65,7 +65,8 @@ class PoolColumns:
         if all(v is None for v in values):
             known = [*FACTS, SOURCE, *self._seen]
             raise ConfigError(
-                f"{flag}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: {', '.join(known)}."
+                f"{flag}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: "
+                f"{', '.join(known)}."
             )
         return values
 

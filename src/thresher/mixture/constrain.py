@@ -36,7 +36,12 @@ class ForcedRows:
 
 
 def constrained_selection(
-    method: SelectFn, columns: Columns, k: int, given: ForcedRows, groups: Groups | None, group: np.ndarray
+    method: SelectFn,
+    columns: Columns,
+    k: int,
+    given: ForcedRows,
+    groups: Groups | None,
+    group: np.ndarray,
 ) -> Selection:
     """Select `k` rows in total, including forced ones; returns those among `columns`.
 
@@ -73,7 +78,9 @@ def constrained_selection(
         chosen = np.bincount(group[rows], minlength=len(groups))
         target = group_targets(limits, chosen, min(room, len(free)))
         if not np.array_equal(target, chosen):
-            rows = _reselect(method, columns, free, group, part, target, limits, reason, notes, taken_by)
+            rows = _reselect(
+                method, columns, free, group, part, target, limits, reason, notes, taken_by
+            )
             about = " The following notes are about its selection before that." if notes else ""
             notes.insert(0, _moved(groups, chosen, target) + about)
     taken_by[kept] = KEEP
@@ -116,8 +123,13 @@ def _reselect(
                 least = int(limits.low[g] - limits.given[g])
                 if len(selected) < least:  # the method found too few for the quota
                     left = np.setdiff1d(members, selected)
-                    left = left[np.argsort(columns.ties[left], kind="stable")][: least - len(selected)]
-                    notes.append(f"{len(left):,} rows were sampled at random for a quota: the method found no more.")
+                    left = left[np.argsort(columns.ties[left], kind="stable")][
+                        : least - len(selected)
+                    ]
+                    notes.append(
+                        f"{len(left):,} rows were sampled at random for a quota: the method found "
+                        "no more."
+                    )
                     selected = np.concatenate([selected, left])
             taken_by[selected] = QUOTA
         pieces.append(selected)
@@ -157,7 +169,9 @@ def _overwrite(reason: dict[str, np.ndarray], answer: Selection, index: np.ndarr
 def _moved(groups: Groups, before: np.ndarray, after: np.ndarray) -> str:
     """A note: "Quotas moved rows …: ocr_vqa 120 -> 200, all other rows 880 -> 800"."""
     changed = [
-        f"{name} {int(b):,} -> {int(a):,}" for name, b, a in zip(groups.names, before, after, strict=True) if a != b
+        f"{name} {int(b):,} -> {int(a):,}"
+        for name, b, a in zip(groups.names, before, after, strict=True)
+        if a != b
     ]
     shown = changed[:12] + ([f"and {len(changed) - 12} more"] if len(changed) > 12 else [])
     return f"Quotas moved rows from where the method took them: {', '.join(shown)}."

@@ -44,5 +44,7 @@ def matches(rule: Filter, columns: PoolColumns) -> np.ndarray:
         if rule.op in ORDERED:
             example = next(as_text(v) for v in values if v is not None)
             raise ConfigError(f"{flag}: {rule.name} has no numbers, but for example {example!r}.")
-    out = np.fromiter((v is not None and as_text(v) == rule.value for v in values), bool, len(values))
+    out = np.fromiter(
+        (v is not None and as_text(v) == rule.value for v in values), bool, len(values)
+    )
     return ~out if rule.op == "!=" else out

@@ -57,7 +57,9 @@ def columns_of(quotas: Sequence[Quota], pool: Pool) -> list[str]:
     """The columns that `groups` will read."""
     sources = pool.source_names
     return [
-        q.group.partition(":")[0] for q in quotas if q.group not in sources and q.group != TEXT_ONLY and ":" in q.group
+        q.group.partition(":")[0]
+        for q in quotas
+        if q.group not in sources and q.group != TEXT_ONLY and ":" in q.group
     ]
 
 
@@ -76,8 +78,8 @@ def groups(quotas: Sequence[Quota], pool: Pool, columns: PoolColumns, within: np
             row = int(np.flatnonzero(twice)[0])
             raise ConfigError(
                 f"--quota {quotas[label[row]].text} and --quota {quota.text} overlap: "
-                f"{int(twice.sum()):,} rows are in both, such as row {row}. Give groups that have no "
-                "rows in common."
+                f"{int(twice.sum()):,} rows are in both, such as row {row}. Give groups that have "
+                "no rows in common."
             )
         label[mask & (label == rest)] = number
     return Groups(tuple(quotas), label)
@@ -91,24 +93,38 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
     if name in sources:
         return np.asarray(pool.source == sources.index(name))
     if name == TEXT_ONLY:
-        return np.asarray((pool.facts["images"] == 0) & ~pool.facts["video"] & ~pool.facts["audio"] & ~pool.unreadable)
+        return np.asarray(
+            (pool.facts["images"] == 0)
+            & ~pool.facts["video"]
+            & ~pool.facts["audio"]
+            & ~pool.unreadable
+        )
     if not colon:
         known = [*sources, TEXT_ONLY]
-        shown = ", ".join(known[:12]) + (f" and {len(known) - 12:,} more" if len(known) > 12 else "")
+        shown = ", ".join(known[:12]) + (
+            f" and {len(known) - 12:,} more" if len(known) > 12 else ""
+        )
         raise ConfigError(
-            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: {shown}. For "
-            "another column write COLUMN:VALUE, such as images:0."
+            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: {shown}. "
+            "For another column write COLUMN:VALUE, such as images:0."
         )
     if column == SOURCE:
         if value not in sources:
-            raise ConfigError(f"{flag}: no source is called {value!r}.{did_you_mean(value, list(sources))}")
+            raise ConfigError(
+                f"{flag}: no source is called {value!r}.{did_you_mean(value, list(sources))}"
+            )
         return np.asarray(pool.source == sources.index(value))
     values = columns.values(column, flag)
     mask = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
     if not mask.any():
         known = sorted({as_text(v) for v in values if v is not None})
-        shown = ", ".join(known[:12]) + (f" and {len(known) - 12:,} more" if len(known) > 12 else "")
-        raise ConfigError(f"{flag}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: {shown}.")
+        shown = ", ".join(known[:12]) + (
+            f" and {len(known) - 12:,} more" if len(known) > 12 else ""
+        )
+        raise ConfigError(
+            f"{flag}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: "
+            f"{shown}."
+        )
     return mask
 
 
@@ -129,8 +145,8 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
         if least > available[i]:
             raise ConfigError(
                 f"--quota {quota.text} cannot be met: it requires at least "
-                f"{_describe_bound(quota.low, least, budget)} and {int(available[i]):,} are available. "
-                "Lower it, or the budget."
+                f"{_describe_bound(quota.low, least, budget)} and {int(available[i]):,} are "
+                "available. Lower it, or the budget."
             )
         if most is not None:
             if given[i] > most:
@@ -144,8 +160,8 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
     needed = np.maximum(low, given)
     if needed.sum() > budget:
         raise ConfigError(
-            f"The quotas cannot be met: {_sum(groups, needed)} = {int(needed.sum()):,} rows at least, "
-            f"and the budget is {budget:,}. Lower a quota or raise the budget."
+            f"The quotas cannot be met: {_sum(groups, needed)} = {int(needed.sum()):,} rows at "
+            f"least, and the budget is {budget:,}. Lower a quota or raise the budget."
         )
     if high.sum() < budget <= available.sum():  # enough rows without quotas
         raise ConfigError(
@@ -185,10 +201,16 @@ def group_targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
 
 def _describe_bound(bound: object, rows: int, budget: int) -> str:
     """A bound as text: "5% of 1,000 = 50 rows", "50 rows"."""
-    return f"{bound} of {budget:,} = {rows:,} rows" if str(bound).endswith("%") else f"{rows:,} rows"
+    return (
+        f"{bound} of {budget:,} = {rows:,} rows" if str(bound).endswith("%") else f"{rows:,} rows"
+    )
 
 
 def _sum(groups: Groups, rows: np.ndarray) -> str:
-    parts = [f"{int(r):,} ({name})" for name, r in zip(groups.names, rows, strict=True) if r or name != REST]
+    parts = [
+        f"{int(r):,} ({name})"
+        for name, r in zip(groups.names, rows, strict=True)
+        if r or name != REST
+    ]
     shown = parts if len(parts) <= 12 else [*parts[:11], f"{len(parts) - 11} more groups"]
     return " + ".join(shown)

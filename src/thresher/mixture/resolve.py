@@ -15,10 +15,23 @@ import numpy as np
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
 from thresher.mixture.cache import MixtureCache
-from thresher.mixture.constrain import KEEP, METHOD, UNSCORABLE, ForcedRows, SelectFn, constrained_selection
+from thresher.mixture.constrain import (
+    KEEP,
+    METHOD,
+    UNSCORABLE,
+    ForcedRows,
+    SelectFn,
+    constrained_selection,
+)
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import Mixture, parse_filter, parse_quota
-from thresher.mixture.tokens import TokenCounts, describe_budget, estimate_rows, largest_selection, parse_tokens
+from thresher.mixture.tokens import (
+    TokenCounts,
+    describe_budget,
+    estimate_rows,
+    largest_selection,
+    parse_tokens,
+)
 from thresher.samplers import largest_remainder
 from thresher.types import Budget, Columns, Findings, Selection
 
@@ -66,7 +79,9 @@ class ResolvedMixture:
         """Whether a row with this error counts for --unscorable rather than as a failure."""
         return self.mixture.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
 
-    def choose(self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray) -> PoolSelection:
+    def choose(
+        self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray
+    ) -> PoolSelection:
         """Select rows.
 
         Arguments:
@@ -81,7 +96,9 @@ class ResolvedMixture:
         tokens = self.counts.tokens
         most = len(considered) + self._outside_keep(considered, aside)
         most += 0 if self.mixture.unscorable in (None, "drop") else int((~self.keep[aside]).sum())
-        guess = estimate_rows(self.counts, considered if len(considered) else np.arange(len(self.pool)))
+        guess = estimate_rows(
+            self.counts, considered if len(considered) else np.arange(len(self.pool))
+        )
         asked = self.counts.budget
         least = max(int(self.keep.sum()), 1)
         found = largest_selection(
@@ -93,7 +110,12 @@ class ResolvedMixture:
         )
         n_tokens = float(tokens[found.rows].sum())
         note = describe_budget(
-            {"reached": round(n_tokens), "kind": asked.kind, "amount": asked.amount, "rows": len(found.rows)}
+            {
+                "reached": round(n_tokens),
+                "kind": asked.kind,
+                "amount": asked.amount,
+                "rows": len(found.rows),
+            }
             | {"how": self.counts.how}
         )
         return replace(found, notes=[note, *found.notes])
@@ -118,22 +140,28 @@ class ResolvedMixture:
         if self.counts is not None:
             asked = self.counts.budget
             notes.append(
-                f"{asked.amount:,} {asked.kind} are about {pluralize(self.budget)} of average length "
-                f"({self.counts.how}); rows are selected to fit the token budget."
+                f"{asked.amount:,} {asked.kind} are about {pluralize(self.budget)} of average "
+                f"length ({self.counts.how}); rows are selected to fit the token budget."
             )
         if self.keep.any():
             notes.append(f"{pluralize(int(self.keep.sum()))} of --keep are always taken.")
         if self.groups is not None:
             possible = self.within | self.keep
             available = np.bincount(self.groups.label[possible], minlength=len(self.groups))
-            for quota, rows in zip(self.groups.quotas, available, strict=False):  # the rest has none
+            # the rest has none
+            for quota, rows in zip(self.groups.quotas, available, strict=False):
                 low, high = quota.rows(min(self.budget, int(possible.sum())))
                 most = "any number" if high is None else f"at most {high:,}"
-                notes.append(f"--quota {quota.text}: at least {low:,} and {most} of the {int(rows):,} rows there.")
+                notes.append(
+                    f"--quota {quota.text}: at least {low:,} and {most} of the {int(rows):,} rows "
+                    "there."
+                )
         if aside:
             what = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
             done = what[self.mixture.unscorable or "drop"]
-            notes.append(f"{pluralize(aside)} that no model can score (videos, audio, too long): {done}.")
+            notes.append(
+                f"{pluralize(aside)} that no model can score (videos, audio, too long): {done}."
+            )
         return notes
 
     def _outside_keep(self, considered: np.ndarray, aside: np.ndarray) -> int:
@@ -142,7 +170,12 @@ class ResolvedMixture:
         return int((self.keep & ~seen).sum())
 
     def _choose(
-        self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray, total: int
+        self,
+        method: SelectFn,
+        columns: Columns,
+        considered: np.ndarray,
+        aside: np.ndarray,
+        total: int,
     ) -> PoolSelection:
         m = self.mixture
         if not (self.keep.any() or self.groups or m.unscorable):
@@ -156,16 +189,21 @@ class ResolvedMixture:
         notes = []
         taken = int(self.keep.sum())
         if taken > total:
-            raise ConfigError(f"--keep {m.keep} names {taken:,} rows, and the budget is {total:,}. Raise it.")
+            raise ConfigError(
+                f"--keep {m.keep} names {taken:,} rows, and the budget is {total:,}. Raise it."
+            )
         if m.unscorable == "keep" and taken + len(unscored) > total:
             raise ConfigError(
-                f"--unscorable keep: {len(unscored):,} rows that no model can score and {taken:,} of "
-                f"--keep exceed the budget of {total:,}. Raise it, or give --unscorable random or drop."
+                f"--unscorable keep: {len(unscored):,} rows that no model can score and {taken:,} "
+                f"of --keep exceed the budget of {total:,}. Raise it, or give --unscorable random "
+                "or drop."
             )
         k = min(total, len(considered) + len(kept_outside) + len(unscored))
         if m.unscorable == "random":  # a seeded random sample, in proportion to their number
             free = int((~self.keep[considered]).sum())
-            share = largest_remainder(k - taken, np.array([len(unscored), free]), np.array([len(unscored), free]))
+            share = largest_remainder(
+                k - taken, np.array([len(unscored), free]), np.array([len(unscored), free])
+            )
             unscored = unscored[: int(share[0])]
         if len(aside):
             notes.append(_unscorable_note(len(aside), m.unscorable, len(unscored)))
@@ -177,14 +215,18 @@ class ResolvedMixture:
         extra = {KEEP: kept_outside, UNSCORABLE: unscored}
         combined = _with_outside(inside, extra, [*notes, *inside.notes])
         return replace(
-            combined, evidence=combined.evidence | {name: a[combined.considered] for name, a in self.evidence.items()}
+            combined,
+            evidence=combined.evidence
+            | {name: a[combined.considered] for name, a in self.evidence.items()},
         )
 
     def _over_pool(self, chosen: Selection, considered: np.ndarray) -> PoolSelection:
         evidence = {name: np.asarray(a) for name, a in chosen.reason.items()}
         for name, values in self.evidence.items():
             evidence[name] = values[considered]
-        return PoolSelection(considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.findings)
+        return PoolSelection(
+            considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.findings
+        )
 
 
 def resolve_mixture(
@@ -227,7 +269,9 @@ def resolve_mixture(
         keep = cache.rows_in_file(mixture.keep, "--keep", pool)
         if (bad := keep & pool.unreadable).any():
             row = int(np.flatnonzero(bad)[0])
-            raise ConfigError(f"--keep {mixture.keep}: row {row} cannot be read at all: {pool.problems[row]}.")
+            raise ConfigError(
+                f"--keep {mixture.keep}: row {row} cannot be read at all: {pool.problems[row]}."
+            )
     if mixture.drop is not None:
         drop = cache.rows_in_file(mixture.drop, "--drop", pool)
         if (both := keep & drop).any():
@@ -265,7 +309,11 @@ def resolve_mixture(
         )
         removed = within & ~found.kept
         within &= found.kept
-        copies = np.stack([np.flatnonzero(removed), found.group[removed]], axis=1) if removed.any() else None
+        copies = (
+            np.stack([np.flatnonzero(removed), found.group[removed]], axis=1)
+            if removed.any()
+            else None
+        )
         evidence = {"duplicate_group": found.group, "copies": found.copies}
         notes.append(found.note)
         assert not (removed & keep).any(), "a row of --keep was taken for a copy"
@@ -282,8 +330,15 @@ def resolve_mixture(
         size = len(grouped)
         available = np.bincount(grouped.label[possible], minlength=size)
         if counts is None:  # for a budget in tokens the number of rows is not known yet
-            bounds(grouped, available, np.bincount(grouped.label[keep], minlength=size), min(rows, int(possible.sum())))
-    return ResolvedMixture(mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared)
+            bounds(
+                grouped,
+                available,
+                np.bincount(grouped.label[keep], minlength=size),
+                min(rows, int(possible.sum())),
+            )
+    return ResolvedMixture(
+        mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared
+    )
 
 
 def budget_exceeds_pool(budget: Budget, n: int) -> str:
@@ -306,11 +361,17 @@ def _unusable(pool: Pool) -> np.ndarray:
 
 
 def _unscorable_note(available: int, what: str | None, taken: int) -> str:
-    done = {"keep": "all kept", "drop": "left out", "random": f"{taken:,} of them sampled at random"}[what or "drop"]
+    done = {
+        "keep": "all kept",
+        "drop": "left out",
+        "random": (f"{taken:,} of them sampled at random"),
+    }[what or "drop"]
     return f"{pluralize(available)} that no model can score (videos, audio, too long): {done}."
 
 
-def _with_outside(inside: PoolSelection, extra: Mapping[str, np.ndarray], notes: list[str]) -> PoolSelection:
+def _with_outside(
+    inside: PoolSelection, extra: Mapping[str, np.ndarray], notes: list[str]
+) -> PoolSelection:
     """Add rows outside the columns: those of --keep first, unscorable ones last; with blank
     reasons.
     """

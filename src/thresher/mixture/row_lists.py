@@ -71,9 +71,12 @@ def rows_in_file(path: str, flag: str, pool: Pool) -> np.ndarray:
             unknown.append(digest or (f"row {number}" if number is not None else f"id {id_}"))
         out[rows] = True
     if unknown:
-        shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else "")
+        shown = ", ".join(unknown[:3]) + (
+            f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
+        )
         raise ConfigError(
-            f"{flag} {path} names rows that are not in the pool {pool.path}: {shown}. Was it made from another pool?"
+            f"{flag} {path} names rows that are not in the pool {pool.path}: {shown}. Was it made "
+            "from another pool?"
         )
     return out
 
@@ -96,7 +99,11 @@ class _Digests:
         if self._sorted is None:
             self._sorted = digests[self.pool.order]
         position = int(np.searchsorted(self._sorted, key))
-        return [int(self.pool.order[position])] if position < len(digests) and self._sorted[position] == key else []
+        return (
+            [int(self.pool.order[position])]
+            if position < len(digests) and self._sorted[position] == key
+            else []
+        )
 
 
 def _names(path: Path, label: str) -> list[Name]:
@@ -141,7 +148,9 @@ def _of_parquet(path: Path, label: str) -> Iterator[Name]:
         why = f" (its column {own[0]} counts only in a table that thresher wrote)" if own else ""
         raise ConfigError(f"{label} has no column id{why}.")
     for i in range(table.num_rows):
-        digest, row, id_ = (columns[c][i] if c in columns else None for c in ("digest", "row", "id"))
+        digest, row, id_ = (
+            columns[c][i] if c in columns else None for c in ("digest", "row", "id")
+        )
         yield (None if digest is None else str(digest), None if row is None else int(row), _id(id_))
 
 
@@ -159,8 +168,8 @@ def _of_value(value: Any, label: str, where: str) -> Name:
     elif isinstance(value, (str, int, float)):
         return (None, None, _id(value))
     raise ConfigError(
-        f"{label}, {where}: expected an id or an object with an id. Rows without one are named by number, in a text file "
-        "with lines such as row:17."
+        f"{label}, {where}: expected an id or an object with an id. Rows without one are named by "
+        "number, in a text file with lines such as row:17."
     )
 
 
@@ -169,7 +178,9 @@ def _of_line(line: str, label: str, number: int) -> Name:
         try:
             return (None, int(line[4:]), None)
         except ValueError:
-            raise ConfigError(f"{label}, line {number}: expected a row number after row:, not {line[4:]!r}.") from None
+            raise ConfigError(
+                f"{label}, line {number}: expected a row number after row:, not {line[4:]!r}."
+            ) from None
     return (None, None, line)
 
 

@@ -49,10 +49,14 @@ class Mixture:
             parse_quota(text)
         for text in self.filter:
             parse_filter(text)
-        for flag, value, known in (("--dedup", self.dedup, DEDUP), ("--unscorable", self.unscorable, UNSCORABLE)):
+        for flag, value, known in (
+            ("--dedup", self.dedup, DEDUP),
+            ("--unscorable", self.unscorable, UNSCORABLE),
+        ):
             if value is not None and value not in known:
                 raise ConfigError(
-                    f"{flag} {value}: expected one of {', '.join(known)}.{did_you_mean(value, list(known))}"
+                    f"{flag} {value}: expected one of "
+                    f"{', '.join(known)}.{did_you_mean(value, list(known))}"
                 )
         self._check_threshold()
 
@@ -62,11 +66,14 @@ class Mixture:
             return
         if self.dedup not in THRESHOLDS:
             has = f"--dedup {self.dedup} has none" if self.dedup else "--dedup is not given"
-            raise ConfigError(f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic.")
+            raise ConfigError(
+                f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic."
+            )
         least, what = THRESHOLDS[self.dedup]
         if not least <= given <= 1:
             raise ConfigError(
-                f"--dedup-threshold {given:g}: with --dedup {self.dedup} it is {what}, from {least:g} to 1."
+                f"--dedup-threshold {given:g}: with --dedup {self.dedup} it is {what}, from "
+                f"{least:g} to 1."
             )
 
     def __bool__(self) -> bool:
@@ -87,7 +94,7 @@ class Mixture:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
 
 
-# ---------------------------------------------------------------------------------------------- quotas
+# ------------------------------------------------------------------------------------------- quotas
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,9 @@ class Quota:
                 for which, bound in (("at least", self.low), ("at most", self.high))
                 if bound is not None
             )
-            raise ConfigError(f"--quota {self.text}: no number of rows is {parts}. Widen the range.")
+            raise ConfigError(
+                f"--quota {self.text}: no number of rows is {parts}. Widen the range."
+            )
         return low, high
 
 
@@ -161,8 +170,15 @@ def parse_quota(text: str) -> Quota:
         raise ConfigError(f"--quota {text}: a range without an end. {expected}")
     low = _bound(first, text) if first.strip() else None
     high = _bound(last, text) if last.strip() else None
-    if low is not None and high is not None and low.percent == high.percent and low.value > high.value:
-        raise ConfigError(f"--quota {text}: the least, {low}, is more than the most, {high}. Swap them.")
+    if (
+        low is not None
+        and high is not None
+        and low.percent == high.percent
+        and low.value > high.value
+    ):
+        raise ConfigError(
+            f"--quota {text}: the least, {low}, is more than the most, {high}. Swap them."
+        )
     return Quota(text, group, low, high)
 
 
@@ -171,19 +187,21 @@ def _bound(word: str, text: str) -> Bound:
     if not found:
         dots = " A range has two dots: 5%..20%." if "-" in word else ""
         raise ConfigError(
-            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the budget such as 5%.{dots}"
+            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the "
+            f"budget such as 5%.{dots}"
         )
     value, percent = Fraction(found[1]), bool(found[2])
     if percent and value > 100:
         raise ConfigError(f"--quota {text}: a share of the budget is at most 100%.")
     if not percent and value.denominator != 1:
         raise ConfigError(
-            f"--quota {text}: {word.strip()} is not a whole number of rows. Did you mean {word.strip()}%?"
+            f"--quota {text}: {word.strip()} is not a whole number of rows. Did you mean "
+            f"{word.strip()}%?"
         )
     return Bound(value, percent)
 
 
-# ---------------------------------------------------------------------------------------------- filters
+# ------------------------------------------------------------------------------------------ filters
 
 
 @dataclass(frozen=True)
@@ -204,7 +222,10 @@ def parse_filter(text: str) -> Filter:
     Filter(text='length < 2000', name='length', op='<', value='2000', number=2000.0)
     """
     found = _COMPARISON.fullmatch(text)
-    expected = "Expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for several."
+    expected = (
+        "Expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for "
+        "several."
+    )
     if not found or not found[3]:
         raise ConfigError(f"--filter {text}: {expected}")
     name, op, value = found[1], found[2], found[3]

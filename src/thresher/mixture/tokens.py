@@ -65,12 +65,14 @@ def parse_tokens(text: str) -> TokenBudget | None:
     if not found:
         if "tok" in text.lower():
             raise ConfigError(
-                f"--budget {text} is not a number of tokens. Give answer tokens such as 20Mtok or 500ktok, or all tokens "
-                "with images such as 20Mtok:total."
+                f"--budget {text} is not a number of tokens. Give answer tokens such as 20Mtok or "
+                "500ktok, or all tokens with images such as 20Mtok:total."
             )
         return None
     if found[3] not in (None, "total", "answer"):
-        raise ConfigError(f"--budget {text}: expected :total or :answer after the number, not :{found[3]}.")
+        raise ConfigError(
+            f"--budget {text}: expected :total or :answer after the number, not :{found[3]}."
+        )
     amount = math.floor(Fraction(found[1]) * _SCALE[found[2].lower()])
     if amount < 1:
         raise ConfigError(f"--budget {text}: at least one token must be kept.")
@@ -79,7 +81,10 @@ def parse_tokens(text: str) -> TokenBudget | None:
 
 def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
     """Estimated tokens of texts, float64 [n], from their numbers of words and characters."""
-    return np.maximum(TOKENS_PER_WORD * np.asarray(words, np.float64), np.asarray(chars, np.float64) / CHARS_PER_TOKEN)
+    return np.maximum(
+        TOKENS_PER_WORD * np.asarray(words, np.float64),
+        np.asarray(chars, np.float64) / CHARS_PER_TOKEN,
+    )
 
 
 class TokenCounts:
@@ -117,7 +122,8 @@ class TokenCounts:
 
 
 def estimate_rows(counts: TokenCounts, rows: np.ndarray) -> int:
-    """Estimated number of rows that fill the budget, 1 … len(rows), at the mean length of `rows`."""
+    """Estimated number of rows that fill the budget, 1 … len(rows), at the mean length of
+    `rows`."""
     mean = float(counts.tokens[rows].mean()) if len(rows) else 1.0
     return max(min(int(counts.budget.amount / max(mean, 1e-9)), len(rows)), 1)
 
@@ -178,8 +184,8 @@ def largest_selection(
         best = search(high, least, most + 1, high + 1)
     if best is None:
         raise ConfigError(
-            f"A budget of {amount:,} tokens is less than the first row that the method would take, or than the rows of --keep. "
-            "Raise it."
+            f"A budget of {amount:,} tokens is less than the first row that the method would "
+            "take, or than the rows of --keep. Raise it."
         )
     return best
 
@@ -208,7 +214,9 @@ def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
         if counts:
             each = sum(counts) / len(counts)
             return each, f", {each:,.0f} an image (the model's processor, mean of {len(counts)})"
-    return float(TOKENS_PER_IMAGE), f", {TOKENS_PER_IMAGE} an image (assumed, as LLaVA-1.5 has; models differ)"
+    return float(TOKENS_PER_IMAGE), (
+        f", {TOKENS_PER_IMAGE} an image (assumed, as LLaVA-1.5 has; models differ)"
+    )
 
 
 def _prompts(pool: Pool, image: float) -> np.ndarray:
@@ -225,4 +233,6 @@ def _prompts(pool: Pool, image: float) -> np.ndarray:
 
 def describe_budget(tokens: Mapping[str, object]) -> str:
     """A note: tokens requested, tokens selected, and how they were counted."""
-    return "{reached:,} {kind} of {amount:,} requested: {rows:,} rows. Counted by {how}.".format(**tokens)
+    return "{reached:,} {kind} of {amount:,} requested: {rows:,} rows. Counted by {how}.".format(
+        **tokens
+    )

@@ -1,4 +1,5 @@
-"""Alpaca, LLaMA-Factory's other format: `{"instruction": …, "input": …, "output": …, "system": …, "history": [[Q, A]], "images": […]}`."""
+"""Alpaca, LLaMA-Factory's other format: `{"instruction": …, "input": …, "output": …, "system": …,
+"history": [[Q, A]], "images": […]}`."""
 
 from __future__ import annotations
 
@@ -7,24 +8,38 @@ from typing import Any
 
 from thresher.pools import chat
 
-COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
+COLUMNS = {
+    "prompt": "instruction",
+    "query": "input",
+    "response": "output",
+    "history": "history",
+    "system": "system",
+}
 
 
 def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
-    """The record in the LLaVA form. `columns`: which field holds what, as in `dataset_info.json`."""
+    """The record in the LLaVA form. `columns`: which field holds what, as in
+    `dataset_info.json`."""
     named = {what: columns.get(what, "") for what in COLUMNS}
     if named["prompt"] not in record and named["response"] not in record:
-        return {k: v for k, v in record.items() if k != "conversations"}  # another format's record: no conversation
+        # another format's record: no conversation
+        return {k: v for k, v in record.items() if k != "conversations"}
     turns: list[Any] = []
     history = record.get(named["history"])
     for pair in history if isinstance(history, list) else []:
         if isinstance(pair, list) and len(pair) == 2:
-            turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+            turns += [
+                {"role": "user", "content": pair[0]},
+                {"role": "assistant", "content": pair[1]},
+            ]
         else:
             turns.append(pair)
     asked = [record.get(named["prompt"]), record.get(named["query"])]
     question = "\n".join(t for t in asked if isinstance(t, str) and t) if any(asked) else asked[0]
-    turns += [{"role": "user", "content": question}, {"role": "assistant", "content": record.get(named["response"])}]
+    turns += [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": record.get(named["response"])},
+    ]
     system = named["system"]
     rest = {k: v for k, v in record.items() if k == system or k not in named.values()}
     images = columns.get("images")

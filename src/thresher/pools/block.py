@@ -1,7 +1,9 @@
-"""What one pass over one file of a pool finds out: a block of columns, one value a row, and the images it names.
+"""What one pass over one file of a pool finds out: a block of columns, one value a row, and the
+images it names.
 
-Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its files, or of the
-parts of one large file that several processes read (`workers.py`). Reads the file; looks at no image (`contents.py`).
+Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its
+files, or of the parts of one large file that several processes read (`workers.py`). Reads the file;
+looks at no image (`contents.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _EMPTY = b""
 
 @dataclass
 class Block:
-    """n rows of one file, in its order. Images, sources and problems are numbered within the block."""
+    """n rows of one file, in its order. Images, sources and problems are numbered within the
+    block."""
 
     offset: array[int] = field(default_factory=lambda: array("q"))
     length: array[int] = field(default_factory=lambda: array("i"))
@@ -54,7 +57,8 @@ class Block:
     first_keys: str = ""  # of the first record
     remarks: list[str] = field(default_factory=list)
     reached: int = -1  # Span.reached
-    numbered: bool = False  # a problem names the number of its line or record, counted from the start of the span
+    # a problem names the number of its line or record, counted from the start of the span
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -66,7 +70,8 @@ class Block:
 
 
 class Images:
-    """The images of a block: each path once. `root`: the pool's image folder; `prefix`: before the file's paths."""
+    """The images of a block: each path once. `root`: the pool's image folder; `prefix`: before the
+    file's paths."""
 
     def __init__(self, root: str, prefix: str) -> None:
         self.root = root
@@ -95,7 +100,8 @@ class Images:
         return number
 
     def final(self, path: str) -> str:
-        """The path under the pool's image folder: an absolute one inside it becomes relative; others get the prefix."""
+        """The path under the pool's image folder: an absolute one inside it becomes relative;
+        others get the prefix."""
         if path[:1] == "/":
             for root in self.roots:
                 if path.startswith(root) and ".." not in path:
@@ -112,15 +118,29 @@ class Images:
 
 
 def read(
-    rows: Rows, convert: Convert | None, stem: str, images: Images, span: Span, advance: Advance | None = None
+    rows: Rows,
+    convert: Convert | None,
+    stem: str,
+    images: Images,
+    span: Span,
+    advance: Advance | None = None,
 ) -> Block:
-    """Read the records of `span`. `stem`: the source of rows that name none. Raises PoolError where the file ends being a pool."""
+    """Read the records of `span`. `stem`: the source of rows that name none. Raises PoolError where
+    the file ends being a pool."""
     block = Block()
     numbers, look_up = images.number, images.look_up
     sources: dict[str, int] = {}
     problems: dict[str, int] = {}
-    add_offset, add_length, add_source = block.offset.append, block.length.append, block.source.append
-    add_problem, add_words, add_chars = block.problem.append, block.answer_words.append, block.answer_chars.append
+    add_offset, add_length, add_source = (
+        block.offset.append,
+        block.length.append,
+        block.source.append,
+    )
+    add_problem, add_words, add_chars = (
+        block.problem.append,
+        block.answer_words.append,
+        block.answer_chars.append,
+    )
     add_turns, add_end, add_id = block.turns.append, block.image_end.append, block.ids.append
     flags, video, audio = block.flags, block.video, block.audio
     digest, image_ref = block.text_digest, block.image_ref
@@ -147,7 +167,9 @@ def read(
             block.first_problem = block.first_problem or wrong
             block.numbered = block.numbered or _NUMBERED.match(broken) is not None
         else:
-            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(value, "", "")
+            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(
+                value, "", ""
+            )
             usable += 1
         add_offset(at)
         add_length(size)

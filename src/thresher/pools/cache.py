@@ -1,8 +1,10 @@
-"""A parsed pool on disk, so that the second opening is instant: one file of flat arrays, mapped into memory.
+"""A parsed pool on disk, so that the second opening is instant: one file of flat arrays, mapped
+into memory.
 
-Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, shape, offset), the arrays, each
-on a 64-byte boundary, then a CRC-32 of all before it. Written to a temporary name and renamed, so that a file that
-exists is complete; a damaged one is detected and parsed anew. Touches the cache folder only.
+Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, shape,
+offset), the arrays, each on a 64-byte boundary, then a CRC-32 of all before it. Written to a
+temporary name and renamed, so that a file that exists is complete; a damaged one is detected and
+parsed anew. Touches the cache folder only.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ class Damaged(Exception):
 
 def file_for(cache: Path, path: str, images: str) -> Path:
     """One file for each pool and image folder: a changed pool replaces its own entry."""
-    return cache / (hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".pool")
+    return cache / (
+        hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        + ".pool"
+    )
 
 
 def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Path) -> None:
@@ -54,7 +59,9 @@ def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Pat
     for name, a in arrays.items():
         table[name] = {"dtype": a.dtype.str, "length": len(a), "at": at}
         at += -(-a.nbytes // _ALIGN) * _ALIGN
-    header = json.dumps({"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}).encode()
+    header = json.dumps(
+        {"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}
+    ).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
     remove_stale(file.parent)
     with atomic_write(file) as aside, open(aside, "xb") as out:
@@ -70,7 +77,8 @@ def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Pat
 
 
 def load(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[Kept]] | None:
-    """The cached index and the files that it was read from, None where there is none or `stamp` differs. Raises Damaged."""
+    """The cached index and the files that it was read from, None where there is none or `stamp`
+    differs. Raises Damaged."""
     try:
         with open(file, "rb") as f:
             if os.fstat(f.fileno()).st_size < len(_MAGIC) + 12:

@@ -1,6 +1,8 @@
-"""Rows of a pool as cards: texts cut to a length, images as thumbnails. Reads records and images of the pool.
+"""Rows of a pool as cards: texts cut to a length, images as thumbnails. Reads records and images of
+the pool.
 
-Bounded: characters of text, images a row, and bytes of images in all; what is left out is said where it is missing.
+Bounded: characters of text, images a row, and bytes of images in all; what is left out is said
+where it is missing.
 """
 
 from __future__ import annotations
@@ -35,9 +37,14 @@ _MARKS = re.compile(r"\A(?:\s*<image>)+\s*")
 
 
 def plain_cards(
-    pool: PoolView, rows: np.ndarray, samples: Sequence[Sample], images: int = IMAGES, picture_bytes: int | None = None
+    pool: PoolView,
+    rows: np.ndarray,
+    samples: Sequence[Sample],
+    images: int = IMAGES,
+    picture_bytes: int | None = None,
 ) -> list[Card]:
-    """Cards of rows of which only the pool is known: state "row", for a reason their problem. `samples`: those of `rows`."""
+    """Cards of rows of which only the pool is known: state "row", for a reason their problem.
+    `samples`: those of `rows`."""
     pictures = thumbnails(pool, samples, images, picture_bytes)
     return [
         Card(
@@ -54,7 +61,9 @@ def plain_cards(
             tuple(shown),
             max(len(sample.images) - images, 0),
         )
-        for row, id_, sample, shown in zip(rows.tolist(), pool.ids(rows), samples, pictures, strict=True)
+        for row, id_, sample, shown in zip(
+            rows.tolist(), pool.ids(rows), samples, pictures, strict=True
+        )
     ]
 
 
@@ -67,7 +76,8 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 
 
 def message(role: str, text: str, most: int = CHARACTERS) -> Message:
-    """A turn, cut to `most` characters; the image marks at its beginning are dropped, because the images are shown."""
+    """A turn, cut to `most` characters; the image marks at its beginning are dropped, because the
+    images are shown."""
     name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
     body = _MARKS.sub("", text)
     return Message(name, body[:most], len(body) if len(body) > most else 0)
@@ -80,10 +90,13 @@ def thumbnails(
     refs = [ref for s in samples for ref in s.images[:most]]
     different = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(THREADS) as threads:
-        made = dict(zip(different, threads.map(lambda ref: thumbnail(pool, ref), different), strict=True))
+        made = dict(
+            zip(different, threads.map(lambda ref: thumbnail(pool, ref), different), strict=True)
+        )
     left = PICTURE_BYTES if most_bytes is None else most_bytes
     out: list[list[Thumbnail]] = [[] for _ in samples]
-    half = (len(samples) + 1) // 2  # kept first, then dropped: take from both ends' beginnings in turn
+    # kept first, then dropped: take from both ends' beginnings in turn
+    half = (len(samples) + 1) // 2
     order = sorted(range(len(samples)), key=lambda i: (i % half if half else 0, i))
     for i in order:
         for ref in samples[i].images[:most]:

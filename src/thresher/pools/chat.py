@@ -1,9 +1,10 @@
 """Conversations as most tools write them -> the LLaVA form, in which everything else here thinks.
 
-Covers `messages` or `conversations` with role/content or from/value, content as text or as a list of parts, images in a
-list of their own or inside the parts, and a `system` text beside the turns. Whatever has no place in the LLaVA form's
-`image` and `conversations` stays in the record under its own name. Pure functions over decoded values; a value of a
-kind that no rule expects is passed on as it is, for `llava.parse` to name as the row's problem.
+Covers `messages` or `conversations` with role/content or from/value, content as text or as a list
+of parts, images in a list of their own or inside the parts, and a `system` text beside the turns.
+Whatever has no place in the LLaVA form's `image` and `conversations` stays in the record under its
+own name. Pure functions over decoded values; a value of a kind that no rule expects is passed on as
+it is, for `llava.parse` to name as the row's problem.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from thresher.types import IMAGE_PLACEHOLDER
 
 VIDEO_PLACEHOLDER = "<video>"
 AUDIO_PLACEHOLDER = "<audio>"
-SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}  # role -> LLaVA's `from`
+# role -> LLaVA's `from`
+SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}
 PARTS = {  # types of the parts of a turn that are read
     **dict.fromkeys(("text", "input_text", "output_text"), "text"),
     **dict.fromkeys(("image", "image_url", "input_image"), "image"),
@@ -35,10 +37,12 @@ def to_llava(
     content: tuple[str, ...] = ("content", "value"),
     said: Mapping[str, str] = SAID,
 ) -> dict[str, Any]:
-    """`record` with its conversation under `conversations` and its images under `image`; other fields as they are.
+    """`record` with its conversation under `conversations` and its images under `image`; other
+    fields as they are.
 
-    `key` holds the conversation, `images` the images beside it (the first name that has any), `system` a first
-    instruction; `said` says which role is which of human, gpt and system (others are kept).
+    `key` holds the conversation, `images` the images beside it (the first name that has any),
+    `system` a first instruction; `said` says which role is which of human, gpt and system (others
+    are kept).
 
     >>> asked = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Q"}]
     >>> to_llava({"messages": [{"role": "user", "content": asked}]}, "messages")
@@ -77,7 +81,8 @@ def to_llava(
 
 
 class _Shown:
-    """What the parts of one row show, in order; bare image parts take the next of the images beside them."""
+    """What the parts of one row show, in order; bare image parts take the next of the images beside
+    them."""
 
     def __init__(self, beside: list[Any]) -> None:
         self.beside = beside
@@ -89,11 +94,19 @@ class _Shown:
 def _listed(turns: Any) -> Any:
     """Older `datasets` store a list of structs as a struct of lists."""
     if isinstance(turns, dict) and turns and all(isinstance(v, list) for v in turns.values()):
-        return [dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=False)]
+        return [
+            dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=False)
+        ]
     return turns
 
 
-def _turn(turn: Any, role: tuple[str, ...], content: tuple[str, ...], said: Mapping[str, str], shown: _Shown) -> Any:
+def _turn(
+    turn: Any,
+    role: tuple[str, ...],
+    content: tuple[str, ...],
+    said: Mapping[str, str],
+    shown: _Shown,
+) -> Any:
     if not isinstance(turn, dict):
         return turn
     who = next((k for k in role if turn.get(k) is not None), "")
@@ -149,8 +162,11 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
 
 
 def _medium(part: dict[str, Any], named: str | None, kind: str) -> Any:
-    """What a part of video or audio shows: all that it says, where that has no name that is known."""
-    return next((part[name] for name in (named, kind, "path", "url") if name and part.get(name)), part)
+    """What a part of video or audio shows: all that it says, where that has no name that is
+    known."""
+    return next(
+        (part[name] for name in (named, kind, "path", "url") if name and part.get(name)), part
+    )
 
 
 def _payload(part: dict[str, Any]) -> Any:

@@ -1,7 +1,9 @@
-"""Rows of a parquet file or of the Arrow files that `datasets` writes: each found again by its number.
+"""Rows of a parquet file or of the Arrow files that `datasets` writes: each found again by its
+number.
 
-A parquet row costs reading its row group; the last groups are kept (up to `KEPT` bytes), so rows asked for in file
-order cost each group once. Arrow files are mapped into memory, where any row is at hand.
+A parquet row costs reading its row group; the last groups are kept (up to `KEPT` bytes), so rows
+asked for in file order cost each group once. Arrow files are mapped into memory, where any row is
+at hand.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class _Table(ABC):
                         number += 1
         except (pa.ArrowException, OSError, ValueError) as error:
             raise PoolError(
-                f"{self.name} cannot be read beyond row {number}: {error}. Is it cut off? Download or write it again."
+                f"{self.name} cannot be read beyond row {number}: {error}. Is it cut off? "
+                "Download or write it again."
             ) from error
 
     def value(self, offset: int, length: int) -> Any:
@@ -100,7 +103,8 @@ class ParquetRows(_Table):
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).rstrip(".")
             raise PoolError(
-                f"{name} is a damaged parquet file, or none at all: {why}. Download or write it again, or give its true --format."
+                f"{name} is a damaged parquet file, or none at all: {why}. Download or write it "
+                "again, or give its true --format."
             ) from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))
         self.columns = [str(c) for c in self.file.schema_arrow.names]
@@ -136,7 +140,9 @@ class ArrowRows(_Table):
                 stream = pa.ipc.open_stream(content)
                 batches, schema = list(stream), stream.schema
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise PoolError(f"{name} is a damaged Arrow file: {error}. Download or write it again.") from error
+            raise PoolError(
+                f"{name} is a damaged Arrow file: {error}. Download or write it again."
+            ) from error
         self.batches = batches
         self.sound = [False] * len(batches)
         self.ends = np.cumsum(np.asarray([b.num_rows for b in batches], np.int64))
@@ -150,7 +156,8 @@ class ArrowRows(_Table):
         return self._batch(batch).slice(number - (int(self.ends[batch - 1]) if batch else 0), 1)
 
     def _batch(self, number: int) -> pa.RecordBatch:
-        """Checked once: an offset that points outside the file would end the process. Raises pa.ArrowInvalid."""
+        """Checked once: an offset that points outside the file would end the process. Raises
+        pa.ArrowInvalid."""
         if not self.sound[number]:
             for column in self.batches[number].columns:
                 _check(column)
@@ -159,13 +166,20 @@ class ArrowRows(_Table):
 
 
 def _check(array: pa.Array) -> None:
-    """Raises pa.ArrowInvalid where an offset points nowhere; text that is not UTF-8 is its row's problem alone."""
+    """Raises pa.ArrowInvalid where an offset points nowhere; text that is not UTF-8 is its row's
+    problem alone."""
     try:
         array.validate(full=True)
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
         kind = array.type  # what comes after that text was not looked at yet
-        inside = array.flatten() if pa.types.is_struct(kind) else [array.values] if hasattr(array, "values") else []
+        inside = (
+            array.flatten()
+            if pa.types.is_struct(kind)
+            else [array.values]
+            if hasattr(array, "values")
+            else []
+        )
         for one in inside:
             _check(one)

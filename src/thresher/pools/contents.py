@@ -1,8 +1,10 @@
-"""The images of a pool as they are now: which files are there, and the SHA-256 of what they contain.
+"""The images of a pool as they are now: which files are there, and the SHA-256 of what they
+contain.
 
-A digest is computed once and remembered (`thresher.storage.hashing`); a file that may not be read, or is not there, has none.
-Files that a symbolic link leads out of the image folder to are not read. Remote images are fetched and hashed; they are
-remembered where their store tells more than a size (an ETag, a time). Reads the image folder; writes the cache only.
+A digest is computed once and remembered (`thresher.storage.hashing`); a file that may not be read,
+or is not there, has none. Files that a symbolic link leads out of the image folder to are not read.
+Remote images are fetched and hashed; they are remembered where their store tells more than a size
+(an ETag, a time). Reads the image folder; writes the cache only.
 """
 
 from __future__ import annotations
@@ -32,7 +34,18 @@ from thresher.types import DIGEST, ImageRef
 CHUNK = 512  # images that a thread takes at once
 SPOT = 32  # remembered images that are read again at each opening
 SLOW_STAT = 40e-6  # seconds: file systems slower than this are asked by several threads
-TOLD = ("size", "ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "last_modified", "updated", "created")
+TOLD = (
+    "size",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "checksum",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "created",
+)
 
 Hashing = Callable[[int, int], None]  # called with (images hashed, images to hash)
 
@@ -78,7 +91,8 @@ def look(
 ) -> tuple[Table, list[str]]:
     """The images as they are now, and what the user may want to know.
 
-    `known`: what an earlier look found (`first` False), or only the sizes of embedded images. `trust`: sizes are enough.
+    `known`: what an earlier look found (`first` False), or only the sizes of embedded images.
+    `trust`: sizes are enough.
     """
     source: _Local | _Remote = _Remote(root) if files.is_remote(root) else _Local(root)
     names = [paths.blob[a:b].tobytes() for a, b in _spans(paths)]
@@ -102,7 +116,8 @@ def look(
     if isinstance(source, _Local) and not source.as_remembered(names, remembered, stamps, digest):
         cache.clear()
         notes.append(
-            "An image was overwritten in a way that its size and times do not show: all images were read again."
+            "An image was overwritten in a way that its size and times do not show: all images "
+            "were read again."
         )
         todo = np.flatnonzero(there)
         digest[todo] = DIGEST.type()
@@ -119,7 +134,8 @@ def _hash(
     cache: HashCache,
     hashing: Hashing | None,
 ) -> None:
-    """Read the images `todo` with several threads; what is found goes into `stamps` and `digest` and is remembered."""
+    """Read the images `todo` with several threads; what is found goes into `stamps` and `digest`
+    and is remembered."""
     if not len(todo):
         return
     kept: list[tuple[int, FileHash]] = []
@@ -157,8 +173,11 @@ def _hash(
         remember()  # also after Ctrl-C: the next opening goes on from here
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[np.ndarray], Any], todo: np.ndarray) -> Iterator[Any]:
-    """Results of chunks; not more of them wait than threads can soon take, so that an interruption ends soon."""
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[np.ndarray], Any], todo: np.ndarray
+) -> Iterator[Any]:
+    """Results of chunks; not more of them wait than threads can soon take, so that an interruption
+    ends soon."""
     size = max(1, min(CHUNK, -(-len(todo) // THREADS)))
     chunks = [todo[a : a + size] for a in range(0, len(todo), size)]
     ahead = [pool.submit(work, c) for c in chunks[: 2 * THREADS]]
@@ -190,13 +209,16 @@ class _Local:
         self.root = root
         self._folders: dict[str, bool] = {}  # whether a folder of images really is below the root
 
-    def stamps(self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
+    def stamps(
+        self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None
+    ) -> np.ndarray:
         """int64 [m, 4]. `sizes`: of an earlier look, where they are known."""
         m = len(names)
         out = np.full((m, 4), 0, np.int64)
         out[:, 0] = -1
         wanted = np.flatnonzero(~skip)
-        doubtful = wanted if sizes is None else wanted[sizes[wanted] < 0]  # the others were looked up before
+        # the others were looked up before
+        doubtful = wanted if sizes is None else wanted[sizes[wanted] < 0]
         refused = [i for i in doubtful.tolist() if refusal(_text(names[i]))]
         if refused:
             wanted = np.setdiff1d(wanted, np.array(refused, np.int64), assume_unique=True)
@@ -224,7 +246,8 @@ class _Local:
         return out
 
     def _stamp(self, name: bytes, folder: int | None) -> tuple[int, int, int, int]:
-        # ASCII is the same bytes on disk; other text is given to the system as text, as everywhere else
+        # ASCII is the same bytes on disk; other text is given to the system as text, as everywhere
+        # else
         path: bytes | str = name if name.isascii() else _text(name)
         try:
             if folder is None:
@@ -242,7 +265,11 @@ class _Local:
         except (OSError, ValueError, ImageError):
             return None
         try:
-            return hashing.hash_descriptor(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+            return (
+                hashing.hash_descriptor(descriptor)
+                if stat.S_ISREG(os.fstat(descriptor).st_mode)
+                else None
+            )
         except OSError:
             return None
         finally:
@@ -251,13 +278,20 @@ class _Local:
     def settled(self, stamp: Stamp) -> bool:
         return not stamp.wait()
 
-    def as_remembered(self, names: Sequence[bytes], which: np.ndarray, stamps: np.ndarray, digest: np.ndarray) -> bool:
+    def as_remembered(
+        self, names: Sequence[bytes], which: np.ndarray, stamps: np.ndarray, digest: np.ndarray
+    ) -> bool:
         """Whether some of these images, drawn anew each time, still have their digest."""
         small = which[stamps[which, 0] <= hashing.WHOLE]
-        drawn = random.SystemRandom().sample(small.tolist(), min(SPOT, len(small)))  # protects, decides no result
+        # protects, decides no result
+        drawn = random.SystemRandom().sample(small.tolist(), min(SPOT, len(small)))
         for i in drawn:
             made = self.hash(names[i], stamps[i])
-            if made is not None and made.digest != digest[i : i + 1].tobytes() and made.stamp == tuple(stamps[i]):
+            if (
+                made is not None
+                and made.digest != digest[i : i + 1].tobytes()
+                and made.stamp == tuple(stamps[i])
+            ):
                 return False
         return True
 
@@ -265,7 +299,9 @@ class _Local:
         folder = os.path.dirname(path)
         if folder not in self._folders:
             real = os.path.realpath(os.path.join(self.root, folder))
-            self._folders[folder] = real == self.root or real.startswith(self.root.rstrip(os.sep) + os.sep)
+            self._folders[folder] = real == self.root or real.startswith(
+                self.root.rstrip(os.sep) + os.sep
+            )
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         if self._folders[folder]:
             try:
@@ -282,7 +318,9 @@ class _Remote:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def stamps(self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
+    def stamps(
+        self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None
+    ) -> np.ndarray:
         told = self._listed()
         out = np.zeros((len(names), 4), np.int64)
         out[:, 0] = -1
@@ -297,7 +335,8 @@ class _Remote:
         fs, inner = files.filesystem(self.root)
         try:
             found = fs.find(inner, detail=True)
-        except Exception:  # noqa: BLE001 - each store raises its own where there is no such folder: then no image is there
+        # each store raises its own where there is no such folder: then no image is there
+        except Exception:  # noqa: BLE001
             return {}
         start = len(inner.rstrip("/")) + 1
         out = {}
@@ -311,7 +350,8 @@ class _Remote:
         fs, inner = files.filesystem(self.root)
         try:
             data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
-        except Exception:  # noqa: BLE001 - each store raises its own; the row that needs the image says why
+        # each store raises its own; the row that needs the image says why
+        except Exception:  # noqa: BLE001
             return None
         if len(data) != int(stamp[0]):
             return None  # it was written to since it was listed

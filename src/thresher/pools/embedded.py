@@ -1,4 +1,5 @@
-"""Images inside a record: bytes, data URIs and the structs that Hugging Face writes, against paths to files.
+"""Images inside a record: bytes, data URIs and the structs that Hugging Face writes, against paths
+to files.
 
 Pure functions over decoded values.
 """
@@ -38,13 +39,15 @@ _MAGIC_64 = (  # base64 of what image files begin with: a quick look that costs 
 
 
 def image_of(value: Any) -> str | bytes | None:
-    """A path (or address) or the bytes of one image, however a record says it; None where it says neither.
+    """A path (or address) or the bytes of one image, however a record says it; None where it says
+    neither.
 
-    Known: a path; `data:image/png;base64,…`; base64 alone, where it decodes to an image; `file:///…`; bytes;
-    `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url": …}`.
+    Known: a path; `data:image/png;base64,…`; base64 alone, where it decodes to an image;
+    `file:///…`; bytes; `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url":
+    …}`.
 
-    >>> image_of("a.jpg"), image_of("data:image/png;base64,QUI="), image_of({"bytes": None, "path": "b.jpg"}), image_of(7)
-    ('a.jpg', b'AB', 'b.jpg', None)
+    >>> image_of("a.jpg"), image_of("data:image/png;base64,QUI="), image_of({"bytes": None, "path":
+    "b.jpg"}), image_of(7) ('a.jpg', b'AB', 'b.jpg', None)
     """
     if isinstance(value, str):
         if value[:5].lower() == "data:":
@@ -68,10 +71,11 @@ def image_of(value: Any) -> str | bytes | None:
 
 
 def looks_like_base64(text: str) -> bool:
-    """Whether a text is an image as base64 without `data:image/…;base64,` in front, as far as its beginning says.
+    """Whether a text is an image as base64 without `data:image/…;base64,` in front, as far as its
+    beginning says.
 
-    >>> looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4), looks_like_base64("/9j/a.jpg")
-    (True, False)
+    >>> looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4),
+    looks_like_base64("/9j/a.jpg") (True, False)
     """
     if len(text) < SHORTEST:
         return False
@@ -88,8 +92,13 @@ def looks_like_base64(text: str) -> bool:
 
 
 def _is_no_path(text: str) -> bool:
-    """Whether a text is too long without a dot to be a path, and base64 as far as it goes: of something else than an image."""
-    return len(text) >= _NO_PATH and "." not in text and bool(_BASE64.fullmatch(_plain(text[:_NO_PATH])))
+    """Whether a text is too long without a dot to be a path, and base64 as far as it goes: of
+    something else than an image."""
+    return (
+        len(text) >= _NO_PATH
+        and "." not in text
+        and bool(_BASE64.fullmatch(_plain(text[:_NO_PATH])))
+    )
 
 
 def data_uri(content: bytes) -> str:
@@ -100,7 +109,8 @@ def data_uri(content: bytes) -> str:
 
 
 def extension(content: bytes) -> str:
-    """The usual extension for these bytes, without the dot: png, jpg, gif, webp, …; "img" for no known image."""
+    """The usual extension for these bytes, without the dot: png, jpg, gif, webp, …; "img" for no
+    known image."""
     return extension_of(content[:HEAD]) or "img"
 
 

@@ -1,7 +1,9 @@
-"""Opening the files of a pool for reading at any place: local ones as they are, gzip and remote ones by way of a copy.
+"""Opening the files of a pool for reading at any place: local ones as they are, gzip and remote
+ones by way of a copy.
 
-A remote file (`s3://…`, `memory://…`: whatever fsspec knows) or a gzip file is copied or unpacked once into an unnamed
-temporary file, which goes when the pool does. Touches what it is told to read and the temporary folder.
+A remote file (`s3://…`, `memory://…`: whatever fsspec knows) or a gzip file is copied or unpacked
+once into an unnamed temporary file, which goes when the pool does. Touches what it is told to read
+and the temporary folder.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from thresher.storage.hashing import Stamp
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
-WHOLE = 4 << 30  # bytes: of a larger file of a pool WHOLE_BLOCKS blocks of 1 MB are hashed instead of all
+# bytes: of a larger file of a pool WHOLE_BLOCKS blocks of 1 MB are hashed instead of all
+WHOLE = 4 << 30
 WHOLE_BLOCKS = 256
 
 
@@ -36,7 +39,8 @@ def is_remote(path: str) -> bool:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Open a file with a descriptor, unpacked. Raises PoolError: missing, not a plain file, no permission, a broken gzip."""
+    """Open a file with a descriptor, unpacked. Raises PoolError: missing, not a plain file, no
+    permission, a broken gzip."""
     file = _remote(path) if is_remote(path) else _local(path)
     head = os.pread(file.fileno(), 2, 0)
     if head != _GZIP:
@@ -46,7 +50,8 @@ def open_file(path: str) -> BinaryIO:
 
 
 def stamp(path: str) -> list[Any]:
-    """What changes when the file does: `hashing.Stamp` of a local one, what its store tells of a remote one.
+    """What changes when the file does: `hashing.Stamp` of a local one, what its store tells of a
+    remote one.
 
     Raises PoolError where there is no such file.
     """
@@ -56,14 +61,26 @@ def stamp(path: str) -> list[Any]:
             about = fs.info(inner)
         except Exception as error:
             raise _gone(path, error) from error
-        kept = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "updated")
+        kept = (
+            "size",
+            "ETag",
+            "etag",
+            "md5Hash",
+            "mtime",
+            "LastModified",
+            "last_modified",
+            "created",
+            "updated",
+        )
         return [f"{k}={about[k]}" for k in kept if about.get(k) is not None]
     try:
         found = os.stat(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
-        raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise PoolError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     return list(Stamp.of(found))
 
 
@@ -76,7 +93,8 @@ class Kept:
     sample: str = ""  # of a few blocks: compared at each opening
 
     def still(self, path: str) -> Kept | None:
-        """The same content as it lies there now, None where it is another. Raises PoolError where there is no file."""
+        """The same content as it lies there now, None where it is another. Raises PoolError where
+        there is no file."""
         now = stamp(path)
         if is_remote(path):
             return self if now == self.stamp else None
@@ -89,7 +107,8 @@ class Kept:
 
 
 def keep(path: str) -> Kept:
-    """What a file is now. Waits until a later write is sure to change the stamp. Raises PoolError."""
+    """What a file is now. Waits until a later write is sure to change the stamp. Raises
+    PoolError."""
     if is_remote(path):
         return Kept(stamp(path))
     with _local(path) as file:
@@ -109,7 +128,8 @@ def keep_open(file: BinaryIO) -> Kept:
             whole = hashing.hash_blocks(descriptor, about.size, WHOLE_BLOCKS, _BLOCK)
     except OSError as error:
         raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
-    told = about._replace(ctime_ns=-1) if about.wait() else about  # -1: a later write may not show, so look again
+    # -1: a later write may not show, so look again
+    told = about._replace(ctime_ns=-1) if about.wait() else about
     return Kept(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
 
 
@@ -124,7 +144,8 @@ def filesystem(address: str) -> tuple[Any, str]:
         import fsspec
     except ImportError:
         raise MissingExtra(
-            f"{address} needs fsspec: {install_command('remote')} (gcsfs, adlfs … for other stores)."
+            f"{address} needs fsspec: {install_command('remote')} (gcsfs, adlfs … for other "
+            "stores)."
         ) from None
     try:
         fs, inner = fsspec.core.url_to_fs(address)
@@ -143,12 +164,17 @@ def temporary() -> BinaryIO:
 def _local(path: str) -> BinaryIO:
     try:
         if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-            raise PoolError(f"{path} is not a plain file: a pool is read more than once. Save it to a file first.")
+            raise PoolError(
+                f"{path} is not a plain file: a pool is read more than once. Save it to a file "
+                "first."
+            )
         return open(path, "rb")
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as error:
-        raise PoolError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise PoolError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
 
 
 def _remote(address: str) -> BinaryIO:
@@ -173,15 +199,20 @@ def _unpacked(file: BinaryIO, path: str) -> BinaryIO:
             shutil.copyfileobj(packed, copy, _BLOCK)
     except EOFError:
         copy.close()
-        raise PoolError(f"{path} is cut off: its gzip stream ends early. Download or write the file again.") from None
+        raise PoolError(
+            f"{path} is cut off: its gzip stream ends early. Download or write the file again."
+        ) from None
     except (gzip.BadGzipFile, zlib.error) as error:
         copy.close()
-        raise PoolError(f"{path} is a damaged gzip file: {error}. Download or write the file again.") from error
+        raise PoolError(
+            f"{path} is a damaged gzip file: {error}. Download or write the file again."
+        ) from error
     except OSError as error:
         copy.close()
         raise PoolError(
-            f"{path} cannot be unpacked into {Path(tempfile.gettempdir())}: {error.strerror or error}. "
-            "Free some space there, set TMPDIR to another folder, or unpack the file yourself."
+            f"{path} cannot be unpacked into {Path(tempfile.gettempdir())}: "
+            f"{error.strerror or error}. Free some space there, set TMPDIR to another folder, or "
+            "unpack the file yourself."
         ) from error
     copy.flush()
     copy.seek(0)
@@ -190,9 +221,12 @@ def _unpacked(file: BinaryIO, path: str) -> BinaryIO:
 
 def _gone(address: str, error: Exception) -> PoolError:
     return PoolError(
-        f"{address} cannot be read: {str(error) or type(error).__name__}. Check the address and your credentials."
+        f"{address} cannot be read: {str(error) or type(error).__name__}. Check the address and "
+        "your credentials."
     )
 
 
 def _missing(path: str) -> PoolError:
-    return PoolError(f"{path} does not exist. Give a file, a folder or a pattern such as 'shards/*.tar'.")
+    return PoolError(
+        f"{path} does not exist. Give a file, a folder or a pattern such as 'shards/*.tar'."
+    )

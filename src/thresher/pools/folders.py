@@ -1,8 +1,9 @@
 """A folder as a pool: which of its files are read, and what is said of the others.
 
-A selection of ours is its subset. A data set that `datasets` saved or cached is its Arrow files. Else all files of a known
-format, those of the folder itself or, where it has none, all below it; files of a test or validation split are no training
-rows and are left out. Lists folders and reads the small files that describe them.
+A selection of ours is its subset. A data set that `datasets` saved or cached is its Arrow files.
+Else all files of a known format, those of the folder itself or, where it has none, all below it;
+files of a test or validation split are no training rows and are left out. Lists folders and reads
+the small files that describe them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from thresher.pools.sources import SUFFIXES
 from thresher.pools.splits import HELD_OUT, named, split_of, training_files
 from thresher.text import ParseError, parse_json, parse_yaml
 
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")  # of `datasets`
-# What a pool's folder may hold beside its files without being meant as rows: images, documents, code.
+# of `datasets`
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")
+# What a pool's folder may hold beside its files without being meant as rows: images, documents,
+# code.
 _QUIET = EXTENSIONS | frozenset(
     (
         *(
@@ -63,20 +66,26 @@ _QUIET = EXTENSIONS | frozenset(
         ),
     )
 )
-_QUIET_TEXTS = re.compile(r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE)
+_QUIET_TEXTS = re.compile(
+    r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE
+)
 _LONGEST_CARD = 1 << 20  # characters of a README.md
 _LOOKED_INTO = 500  # entries of a subfolder, to say that files in it are not read
 
 
 def folder(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
-    """The files of a folder. What was passed over is the `note` of the first. Raises PoolError: nothing to read."""
+    """The files of a folder. What was passed over is the `note` of the first. Raises PoolError:
+    nothing to read."""
     held = sorted(os.listdir(name))
-    if "run.yaml" in held and "selection.parquet" in held:  # what select wrote: its rows, not its tables
+    # what select wrote: its rows, not its tables
+    if "run.yaml" in held and "selection.parquet" in held:
         subset = [f for f in held if f.startswith("subset.")]
         if subset and (described := _described_subset(name, held, images, locate)):
             return described
         if subset:
-            return [s for f in subset for s in read_file(os.path.join(name, f), images, format, locate)]
+            return [
+                s for f in subset for s in read_file(os.path.join(name, f), images, format, locate)
+            ]
     if whole := _described(name, held, images, locate):
         return whole
     files, others = _split_kinds(name, held)
@@ -94,14 +103,19 @@ def folder(name: str, images: str | None, format: str | None, locate: Locate) ->
     declared = _declared(name)
     files, left = training_files(files, declared)
     if left:
-        what = "is a test or validation split" if len(left) == 1 else "are test or validation splits"
+        what = (
+            "is a test or validation split" if len(left) == 1 else ("are test or validation splits")
+        )
         notes.append(f"{name}: {named(left)} {what}, not read. Give its own path to read it.")
     elif all((declared.get(f) or split_of(f)) in HELD_OUT for f in files):
         notes.append(f"{name} names nothing but test or validation splits; they are read.")
     if others:
         notes.append(f"{name}: files of other kinds were passed over: {named(others)}.")
     if not deep and (under := _subfolders_with_files(name, held)):
-        notes.append(f"{name}: files in its folders {named(under)} are not read, because it has files of its own.")
+        notes.append(
+            f"{name}: files in its folders {named(under)} are not read, because it has files of "
+            "its own."
+        )
     out: list[Source] = []
     for file in dict.fromkeys(files):
         path = os.path.join(name, file)
@@ -110,7 +124,8 @@ def folder(name: str, images: str | None, format: str | None, locate: Locate) ->
 
 
 def read_file(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
-    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources may be "" still.
+    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources
+    may be "" still.
 
     `locate`: finds what a list names.
     """
@@ -125,9 +140,11 @@ def read_file(name: str, images: str | None, format: str | None, locate: Locate)
 
 
 def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
-    """What to read of a folder as evaluation data, and the split that it is: "" and `spec` itself where it names none.
+    """What to read of a folder as evaluation data, and the split that it is: "" and `spec` itself
+    where it names none.
 
-    `wanted`: "test" and "validation", the one to take first. Only a folder that has other files too is divided.
+    `wanted`: "test" and "validation", the one to take first. Only a folder that has other files too
+    is divided.
     """
     if not os.path.isdir(spec):
         return [spec], ""
@@ -147,11 +164,16 @@ def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _declared(name: str) -> dict[str, str]:
-    """File -> split, as the README.md of a data set of the hub declares them (`configs`, `data_files`)."""
+    """File -> split, as the README.md of a data set of the hub declares them (`configs`,
+    `data_files`)."""
     try:
         with open(os.path.join(name, "README.md"), encoding="utf-8-sig", errors="replace") as file:
             text = file.read(_LONGEST_CARD)
-        about = parse_yaml(text.split("\n---", 1)[0].removeprefix("---")) if text.startswith("---\n") else None
+        about = (
+            parse_yaml(text.split("\n---", 1)[0].removeprefix("---"))
+            if text.startswith("---\n")
+            else None
+        )
     except (OSError, ParseError):
         return {}
     out: dict[str, str] = {}
@@ -164,7 +186,11 @@ def _declared(name: str) -> dict[str, str]:
             split = split_of(entry["split"]) or "train"
             paths = entry.get("path")
             for pattern in paths if isinstance(paths, list) else [paths]:
-                if not isinstance(pattern, str) or os.path.isabs(pattern) or ".." in pattern.split("/"):
+                if (
+                    not isinstance(pattern, str)
+                    or os.path.isabs(pattern)
+                    or ".." in pattern.split("/")
+                ):
                     continue
                 for found in glob.glob(os.path.join(glob.escape(name), pattern), recursive=True):
                     if out.setdefault(os.path.relpath(found, name), split) != "train":
@@ -172,8 +198,11 @@ def _declared(name: str) -> dict[str, str]:
     return out
 
 
-def _described_subset(name: str, held: list[str], images: str | None, locate: Locate) -> list[Source]:
-    """The subset of a selection, where a dataset_info.json of its folder says what its fields mean."""
+def _described_subset(
+    name: str, held: list[str], images: str | None, locate: Locate
+) -> list[Source]:
+    """The subset of a selection, where a dataset_info.json of its folder says what its fields
+    mean."""
     if "dataset_info.json" not in held:
         return []
     info = os.path.join(name, "dataset_info.json")
@@ -191,8 +220,11 @@ def _described_subset(name: str, held: list[str], images: str | None, locate: Lo
     return found
 
 
-def _described(name: str, held: Sequence[str], images: str | None, locate: Locate) -> list[Source] | None:
-    """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory. None for any other."""
+def _described(
+    name: str, held: Sequence[str], images: str | None, locate: Locate
+) -> list[Source] | None:
+    """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory.
+    None for any other."""
     if "state.json" in held or "dataset_dict.json" in held:
         return hub.saved(name, images)
     if "dataset_info.json" not in held:
@@ -209,7 +241,11 @@ def _split_kinds(name: str, held: Sequence[str], prefix: str = "") -> tuple[list
     """(pool files, files of other kinds that may have been meant) of what a folder holds."""
     files, others = [], []
     for base in held:
-        if base.startswith(".") or base in _DESCRIPTIONS or not os.path.isfile(os.path.join(name, base)):
+        if (
+            base.startswith(".")
+            or base in _DESCRIPTIONS
+            or not os.path.isfile(os.path.join(name, base))
+        ):
             continue
         suffix = base.lower().rpartition(".")[2] if "." in base else ""
         if base.lower().endswith(SUFFIXES):
@@ -220,7 +256,8 @@ def _split_kinds(name: str, held: Sequence[str], prefix: str = "") -> tuple[list
 
 
 def _below(name: str) -> tuple[list[str], list[str]]:
-    """The same of everything below a folder, and the folders of `datasets` in it; paths from `name`, sorted."""
+    """The same of everything below a folder, and the folders of `datasets` in it; paths from
+    `name`, sorted."""
     files: list[str] = []
     others: list[str] = []
     seen = {os.path.realpath(name)}
@@ -231,7 +268,11 @@ def _below(name: str) -> tuple[list[str], list[str]]:
             files.append(below)
             folders.clear()
             continue
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and _first_time(os.path.join(where, f), seen))
+        folders[:] = sorted(
+            f
+            for f in folders
+            if not f.startswith(".") and _first_time(os.path.join(where, f), seen)
+        )
         found, other = _split_kinds(where, held, prefix)
         files += found
         others += other
@@ -253,7 +294,9 @@ def _first_time(path: str, seen: set[str]) -> bool:
 
 
 def _subfolders_with_files(name: str, held: Sequence[str]) -> list[str]:
-    return [f"{f}/" for f in held if not f.startswith(".") and any(_pool_files(os.path.join(name, f)))]
+    return [
+        f"{f}/" for f in held if not f.startswith(".") and any(_pool_files(os.path.join(name, f)))
+    ]
 
 
 def _pool_files(path: str) -> Iterator[bool]:
@@ -270,4 +313,6 @@ def _pool_files(path: str) -> Iterator[bool]:
 def _table_of_a_selection(path: str) -> bool:
     """Whether select wrote it beside a subset: no pool."""
     where, base = os.path.split(path)
-    return not base.startswith("subset.") and os.path.isfile(os.path.join(where, "selection.parquet"))
+    return not base.startswith("subset.") and os.path.isfile(
+        os.path.join(where, "selection.parquet")
+    )

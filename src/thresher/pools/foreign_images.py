@@ -13,8 +13,14 @@ from thresher.pools.image_formats import NAMES, brands
 _CONVERT = "convert it to PNG or JPEG"
 _AGAIN = "download the image again"
 _MAGIC = (
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer in place of the file: run `git lfs pull` there"),
-    (b"version https://hawser.github.com/spec/", "a Git LFS pointer in place of the file: run `git lfs pull` there"),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        ("a Git LFS pointer in place of the file: run `git lfs pull` there"),
+    ),
+    (
+        b"version https://hawser.github.com/spec/",
+        ("a Git LFS pointer in place of the file: run `git lfs pull` there"),
+    ),
     (b"/annex/objects/", "a git-annex pointer in place of the file: run `git annex get` there"),
     (b"%PDF", f"a PDF document: {_CONVERT}"),
     (b"%!PS", f"PostScript (EPS), which is never run: {_CONVERT}"),

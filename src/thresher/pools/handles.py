@@ -1,4 +1,5 @@
-"""The files of an open pool: opened when they are needed, a limited number at a time, and watched for changes."""
+"""The files of an open pool: opened when they are needed, a limited number at a time, and watched
+for changes."""
 
 from __future__ import annotations
 
@@ -55,14 +56,17 @@ class Handles:
                 if plain and (now := _stamp(file)) != self.kept[number].stamp:
                     if now[:2] != self.kept[number].stamp[:2]:
                         raise changed(self.parts[number].uri)
-                    found = files.keep_open(file)  # renamed, linked, or written to with the old time restored
+                    # renamed, linked, or written to with the old time restored
+                    found = files.keep_open(file)
                     if found.content != self.kept[number].content:
                         raise changed(self.parts[number].uri)
                     self.kept[number] = found
 
 
 def changed(path: str) -> PoolError:
-    return PoolError(f"{path} changed since it was opened. Open it again when nothing writes to it.")
+    return PoolError(
+        f"{path} changed since it was opened. Open it again when nothing writes to it."
+    )
 
 
 def _close(opened: OrderedDict[int, tuple[BinaryIO, Rows, bool]]) -> None:

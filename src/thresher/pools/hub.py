@@ -1,7 +1,8 @@
-"""Data sets of the `datasets` library: folders of `save_to_disk` or of its cache, and hub ids where there is a network.
+"""Data sets of the `datasets` library: folders of `save_to_disk` or of its cache, and hub ids where
+there is a network.
 
-All end as Arrow files on this machine, which `columnar.py` maps into memory. A hub id is downloaded by `datasets` into
-its own cache.
+All end as Arrow files on this machine, which `columnar.py` maps into memory. A hub id is downloaded
+by `datasets` into its own cache.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from thresher.text import parse_json
 
 
 def saved(folder: str, images: str | None) -> list[Source]:
-    """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
+    """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
+    wrote."""
     state = os.path.join(folder, "state.json")
     if not os.path.exists(state):
         splits = _json(os.path.join(folder, "dataset_dict.json")).get("splits")
@@ -28,11 +30,14 @@ def saved(folder: str, images: str | None) -> list[Source]:
         split = _training_split(names)
         if not split:
             raise PoolError(
-                f"{folder} holds the splits {', '.join(names) or '(none)'}. Give one of them: {folder}/SPLIT."
+                f"{folder} holds the splits {', '.join(names) or '(none)'}. Give one of them: "
+                f"{folder}/SPLIT."
             )
         found = saved(os.path.join(folder, split), images)
         return [replace(found[0], note=_not_read(folder, split, names)), *found[1:]]
-    named = [f.get("filename") for f in _json(state).get("_data_files") or [] if isinstance(f, dict)]
+    named = [
+        f.get("filename") for f in _json(state).get("_data_files") or [] if isinstance(f, dict)
+    ]
     paths = [os.path.join(folder, os.path.basename(f)) for f in named if isinstance(f, str)]
     if not paths:
         raise PoolError(f"{state} names no Arrow files. Save the data set again with save_to_disk.")
@@ -44,38 +49,61 @@ def saved(folder: str, images: str | None) -> list[Source]:
 
 
 def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Source]:
-    """The Arrow files of a folder of the datasets cache. `about`: its dataset_info.json. Raises PoolError: which split?"""
-    held = sorted(f for f in os.listdir(folder) if f.endswith(".arrow") and not f.startswith(("cache-", "tmp", ".")))
+    """The Arrow files of a folder of the datasets cache. `about`: its dataset_info.json. Raises
+    PoolError: which split?"""
+    held = sorted(
+        f
+        for f in os.listdir(folder)
+        if f.endswith(".arrow") and not f.startswith(("cache-", "tmp", "."))
+    )
     listed = about.get("splits")
     splits: dict[str, list[str]] = {}
     for file in held:  # NAME-SPLIT.arrow, NAME-SPLIT-00000-of-00002.arrow
         stem = re.sub(r"-\d+-of-\d+$", "", file.removesuffix(".arrow"))
         names = sorted(map(str, listed), key=len, reverse=True) if isinstance(listed, dict) else []
-        split = next((n for n in names if stem == n or stem.endswith(f"-{n}")), stem.rpartition("-")[2])
+        split = next(
+            (n for n in names if stem == n or stem.endswith(f"-{n}")), stem.rpartition("-")[2]
+        )
         splits.setdefault(split, []).append(file)
     split = _training_split(list(splits))
     if not split:
         paths = ", ".join(shown(os.path.join(folder, files[0])) for files in splits.values())
-        raise PoolError(f"{folder} holds the splits {', '.join(splits) or '(none)'}. Give the files of one: {paths}.")
-    name = str(about.get("dataset_name") or about.get("builder_name") or os.path.basename(os.path.abspath(folder)))
+        raise PoolError(
+            f"{folder} holds the splits {', '.join(splits) or '(none)'}. Give the files of one: "
+            f"{paths}."
+        )
+    name = str(
+        about.get("dataset_name")
+        or about.get("builder_name")
+        or os.path.basename(os.path.abspath(folder))
+    )
     root, note = images or os.path.realpath(folder), _not_read(folder, split, list(splits))
-    found = [Source(os.path.abspath(os.path.join(folder, f)), name, root, "datasets") for f in splits[split]]
+    found = [
+        Source(os.path.abspath(os.path.join(folder, f)), name, root, "datasets")
+        for f in splits[split]
+    ]
     return [replace(found[0], note=note), *found[1:]]
 
 
 def _training_split(names: list[str]) -> str:
-    """The split to read: `train`, the only one of training (`train_sft`), or the only one; "" where that is not clear."""
-    training = [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names
+    """The split to read: `train`, the only one of training (`train_sft`), or the only one; "" where
+    that is not clear."""
+    training = (
+        [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names
+    )
     return training[0] if len(training) == 1 else ""
 
 
 def _not_read(folder: str, split: str, names: list[str]) -> str:
-    """A note on the splits that are not read, or that the one which is read is no training split; "" for neither."""
+    """A note on the splits that are not read, or that the one which is read is no training split;
+    "" for neither."""
     others = [n for n in names if n != split]
     if others:
         return f"{folder}: of its splits, {split} is read and {', '.join(map(shown, others))} not."
     held_out = split_of(split) not in ("", "train")
-    return f"{folder} holds nothing but the split {shown(split)}, which is read." if held_out else ""
+    return (
+        f"{folder} holds nothing but the split {shown(split)}, which is read." if held_out else ""
+    )
 
 
 def from_hub(spec: str, images: str | None) -> list[Source]:
@@ -86,20 +114,29 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
     try:
         import datasets
     except ImportError:
-        raise MissingExtra(f"{spec} is a data set of the hub; reading it needs: {install_command('hub')}") from None
+        raise MissingExtra(
+            f"{spec} is a data set of the hub; reading it needs: {install_command('hub')}"
+        ) from None
     name, _, split = spec.partition("@")
     try:
         data: Any = datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # connection errors, unknown names and splits: a dozen types
         raise PoolError(
-            f"There is no file or folder {spec}, and the data set could not be fetched from the hub: "
-            f"{str(error).strip() or type(error).__name__}. Give a local path, check the name (org/name@split), or the network."
+            f"There is no file or folder {spec}, and the data set could not be fetched from the "
+            f"hub: {str(error).strip() or type(error).__name__}. Give a local path, check the "
+            "name (org/name@split), or the network."
         ) from error
     paths = [f["filename"] for f in data.cache_files]
     if not paths:
-        raise PoolError(f"{spec} was loaded without files on disk. Save it with save_to_disk and give that folder.")
+        raise PoolError(
+            f"{spec} was loaded without files on disk. Save it with save_to_disk and give that "
+            "folder."
+        )
     return [
-        Source(os.path.abspath(p), name.rpartition("/")[2], images or os.path.dirname(p), "datasets") for p in paths
+        Source(
+            os.path.abspath(p), name.rpartition("/")[2], images or os.path.dirname(p), "datasets"
+        )
+        for p in paths
     ]
 
 
@@ -108,5 +145,7 @@ def _json(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8-sig") as f:
             content = parse_json(f.read())
     except (OSError, ValueError) as error:
-        raise PoolError(f"{path} cannot be read: {error}. Save the data set again with save_to_disk.") from error
+        raise PoolError(
+            f"{path} cannot be read: {error}. Save the data set again with save_to_disk."
+        ) from error
     return content if isinstance(content, dict) else {}

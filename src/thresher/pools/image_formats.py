@@ -1,4 +1,5 @@
-"""Which image formats are read, recognised by a file's first bytes; `image_opening.py` opens them."""
+"""Which image formats are read, recognised by a file's first bytes; `image_opening.py` opens
+them."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from collections.abc import Sequence
 
 HEAD = 512  # bytes that tell the format, or what else a file is
 
-# Pillow's name of a format -> its plugin, and the extensions that say the same, the usual one first.
+# Pillow's name of a format -> its plugin, and the extensions that say the same, the usual one
+# first.
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PNG": ("PngImagePlugin", ("png", "apng")),
-    "JPEG": ("JpegImagePlugin", ("jpg", "jpeg", "jpe", "jfif", "mpo")),  # several in one file: MPO, its first is read
+    # several in one file: MPO, its first is read
+    "JPEG": ("JpegImagePlugin", ("jpg", "jpeg", "jpe", "jfif", "mpo")),
     "WEBP": ("WebPImagePlugin", ("webp",)),
     "GIF": ("GifImagePlugin", ("gif",)),
     "BMP": ("BmpImagePlugin", ("bmp", "dib")),
@@ -39,12 +42,14 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\0\0\1\0", "ICO"),
 )
-_BMP_HEADERS = frozenset(n.to_bytes(4, "little") for n in (12, 16, 40, 52, 56, 64, 108, 124))  # their sizes
+# their sizes
+_BMP_HEADERS = frozenset(n.to_bytes(4, "little") for n in (12, 16, 40, 52, 56, 64, 108, 124))
 _PPM = re.compile(rb"P[1-6f][ \t\r\n#]|P0CMYK|Py(?:P|RGBA|CMYK)\b")
 
 
 def sniff(head: bytes) -> str:
-    """Pillow's name of the format that the first bytes (`HEAD`, or fewer) announce; "" for none that is read.
+    """Pillow's name of the format that the first bytes (`HEAD`, or fewer) announce; "" for none
+    that is read.
 
     >>> sniff(b"GIF89a"), sniff(b"%!PS-Adobe-3.0 EPSF-3.0"), sniff(b"BMW is a car")
     ('GIF', '', '')
@@ -71,11 +76,13 @@ def fits(form: str, extension: str) -> bool:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """The brands of an ISO media file: the major one, and those that it says it is compatible with."""
+    """The brands of an ISO media file: the major one, and those that it says it is compatible
+    with."""
     size = min(int.from_bytes(head[:4], "big"), len(head))
     return {head[8:12], *(head[i : i + 4] for i in range(16, size - 3, 4))}
 
 
 def brands(head: bytes) -> Sequence[str]:
-    """The brands of an ISO media file (HEIC, AVIF, MP4, …) as text, sorted; () for any other file."""
+    """The brands of an ISO media file (HEIC, AVIF, MP4, …) as text, sorted; () for any other
+    file."""
     return sorted(b.decode("latin-1") for b in _brands(head)) if head[4:8] == b"ftyp" else ()

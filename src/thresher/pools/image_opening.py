@@ -1,7 +1,7 @@
 """The only place that opens an image with Pillow.
 
-An allow-list: Pillow would open dozens of formats, one of them (EPS) by starting another program. Only the plugin that
-the content names is imported and asked; a file name is never looked at.
+An allow-list: Pillow would open dozens of formats, one of them (EPS) by starting another program.
+Only the plugin that the content names is imported and asked; a file name is never looked at.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ _WEAK = frozenset({"BMP", "PPM", "ICO"})  # two to four bytes that other files m
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
-    """The image in an open file, its header read and nothing decoded yet. `name`: of the file, for messages.
+    """The image in an open file, its header read and nothing decoded yet. `name`: of the file, for
+    messages.
 
-    Raises ImageError: empty, none of FORMATS, a damaged header, or a format whose codec Pillow lacks here.
+    Raises ImageError: empty, none of FORMATS, a damaged header, or a format whose codec Pillow
+    lacks here.
     """
     file.seek(0)
     head = file.read(HEAD)
@@ -31,23 +33,28 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
         raise ImageError(f"{name}: empty file (0 bytes)", kind="empty-image")
     form = sniff(head)
     if not form:
-        raise ImageError(f"{name}: not an image that is read here: {described(head)}", kind="not-an-image")
+        raise ImageError(
+            f"{name}: not an image that is read here: {described(head)}", kind="not-an-image"
+        )
     factory = _factory(form, name)
     file.seek(0)
     try:
-        # As Image.open does once a plugin has accepted the file; without its warning about large images: the callers
-        # have a limit of their own (MAX_PIXELS).
+        # As Image.open does once a plugin has accepted the file; without its warning about large
+        # images: the callers have a limit of their own (MAX_PIXELS).
         image: ImageFile = factory(file, "")
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError) as error:
         if form in _WEAK:
             why = f"it begins like {form} and its header is none"
-            raise ImageError(f"{name}: not an image that is read here: {why}", kind="not-an-image") from None
+            raise ImageError(
+                f"{name}: not an image that is read here: {why}", kind="not-an-image"
+            ) from None
         raise ImageError(f"{name}: broken image: {form} with a damaged header: {error}") from error
     return image
 
 
 def _factory(form: str, name: str) -> Any:
-    """What makes an image of a file of this format. Raises ImageError where Pillow was built without it."""
+    """What makes an image of a file of this format. Raises ImageError where Pillow was built
+    without it."""
     from PIL import Image, features
 
     try:
@@ -58,8 +65,9 @@ def _factory(form: str, name: str) -> Any:
     codec = _CODECS.get(form)
     if factory is None or (codec is not None and not features.check(codec)):
         raise ImageError(
-            f"{name}: not an image that is read here: it is {form}, and the Pillow that is installed was built without it. "
-            "Install a newer Pillow (pip install -U pillow), or convert the image.",
+            f"{name}: not an image that is read here: it is {form}, and the Pillow that is "
+            "installed was built without it. Install a newer Pillow (pip install -U pillow), or "
+            "convert the image.",
             kind="not-an-image",
         )
     return factory

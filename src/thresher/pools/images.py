@@ -1,8 +1,9 @@
 """Pixels of one image, as RGB, whatever the file holds, or an ImageError that says why not.
 
-The file is opened only after its resolved path is known to lie in the image folder; its size in pixels is read from the
-header before anything is decoded. Transparency is put on white, EXIF rotation applied, 16-bit scaled to 8, an animation
-gives its first frame. Pillow raises dozens of exception types on bad files: all become ImageError.
+The file is opened only after its resolved path is known to lie in the image folder; its size in
+pixels is read from the header before anything is decoded. Transparency is put on white, EXIF
+rotation applied, 16-bit scaled to 8, an animation gives its first frame. Pillow raises dozens of
+exception types on bad files: all become ImageError.
 """
 
 from __future__ import annotations
@@ -37,15 +38,23 @@ _TURN = {
 
 
 def open_inside(folder: str, path: str) -> BinaryIO:
-    """Open `path` under `folder` (resolved) for reading. Raises ImageError: outside, missing, not a plain file."""
+    """Open `path` under `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
+    plain file."""
     real = inside(folder, path)
     try:
-        # The path is resolved: a link that appears in its last part since then is refused; a pipe must not block.
-        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
+        # The path is resolved: a link that appears in its last part since then is refused; a pipe
+        # must not block.
+        descriptor = os.open(
+            real, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
+        )
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(f"{shown(path)}: no such image in {folder}", kind="missing-image") from None
+        raise ImageError(
+            f"{shown(path)}: no such image in {folder}", kind="missing-image"
+        ) from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(
+            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ImageError(f"{shown(path)}: not a plain file")
@@ -68,7 +77,8 @@ def load(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Imag
 
 
 def content(folder: str, ref: ImageRef) -> bytes:
-    """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises ImageError."""
+    """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises
+    ImageError."""
     if ref.data is not None:
         return ref.data
     if is_remote(folder):
@@ -78,7 +88,8 @@ def content(folder: str, ref: ImageRef) -> bytes:
 
 
 def _checked(folder: str, ref: ImageRef) -> BinaryIO:
-    """Open an image that must be as long as when the pool was opened, and have been readable then."""
+    """Open an image that must be as long as when the pool was opened, and have been readable
+    then."""
     file = open_inside(folder, ref.path)
     size = os.fstat(file.fileno()).st_size
     if size != ref.size:
@@ -111,7 +122,10 @@ def content_of(file: BinaryIO) -> str:
 
 def _compare(ref: ImageRef, found: str) -> None:
     if found != ref.content:
-        raise ImageError(f"{shown(ref.path)}: {CHANGED} (it has other bytes of the same size); open the pool again")
+        raise ImageError(
+            f"{shown(ref.path)}: {CHANGED} (it has other bytes of the same size); open the pool "
+            "again"
+        )
 
 
 def _fetched(folder: str, ref: ImageRef) -> bytes:
@@ -143,13 +157,15 @@ def _changed(ref: ImageRef, size: int) -> str:
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
-    """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError naming `name`."""
+    """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError
+    naming `name`."""
     try:
         with open_image(file, name) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
-                    f"{name}: {width} x {height} pixels, more than {max_pixels:,} allowed; make it smaller",
+                    f"{name}: {width} x {height} pixels, more than {max_pixels:,} allowed; make "
+                    "it smaller",
                     kind="huge-image",
                 )
             orientation = _orientation(image)
@@ -162,18 +178,21 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
         raise
     except Image.DecompressionBombError as error:  # a frame or tile larger than the header says
         raise ImageError(f"{name}: too many pixels: {error}", kind="huge-image") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
+    except Exception as error:
         raise ImageError(f"{name}: broken image: {error or type(error).__name__}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8 bits, not cut off."""
+    """Any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8 bits, not
+    cut off."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         if rgba.getchannel("A").getextrema() == (255, 255):
-            return rgba.convert("RGB")  # nothing shows through, and blending costs as much as decoding
+            # nothing shows through, and blending costs as much as decoding
+            return rgba.convert("RGB")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":
@@ -182,7 +201,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(values: np.ndarray) -> Image.Image:
-    """Wide greys [h, w] -> 8 bits. 16-bit integers by their high byte; others by the range that their maximum tells."""
+    """Wide greys [h, w] -> 8 bits. 16-bit integers by their high byte; others by the range that
+    their maximum tells."""
     if values.dtype.kind in "iu":
         top = int(values.max())
         if values.dtype.itemsize == 2 or 255 < top <= 65535:
@@ -203,5 +223,6 @@ def _orientation(image: Image.Image) -> int:
     try:
         value: Any = image.getexif().get(0x0112)
         return int(value) if value is not None else 1
-    except Exception:  # noqa: BLE001 - a damaged EXIF block must not cost an image whose pixels are fine
+    # a damaged EXIF block must not cost an image whose pixels are fine
+    except Exception:  # noqa: BLE001
         return 1

@@ -1,7 +1,9 @@
-"""The index of a pool: the blocks of all its files as one table of columns, one value a row, and the table of images.
+"""The index of a pool: the blocks of all its files as one table of columns, one value a row, and
+the table of images.
 
-Everything is flat numpy (about 230 bytes a row), so that a pool of millions stays small and can be cached as it is
-(`cache.py`). `build` reads the pool's files, `with_images` knows what the images contain; no image is decoded.
+Everything is flat numpy (about 230 bytes a row), so that a pool of millions stays small and can be
+cached as it is (`cache.py`). `build` reads the pool's files, `with_images` knows what the images
+contain; no image is decoded.
 """
 
 from __future__ import annotations
@@ -54,9 +56,11 @@ class Index:
     audio: np.ndarray  # bool [n]
     image_end: np.ndarray  # int64 [n]: row i holds image_ref[image_end[i-1] : image_end[i]]
     image_ref: np.ndarray  # int32 [references], into the table of images
-    image_path: Texts  # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
+    # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
+    image_path: Texts
     image_size: np.ndarray  # int64 [m]: bytes, -1 = no such file, or a path that may not be read
-    image_mtime: np.ndarray  # int64 [m]: with the next two, when the image was looked at (`contents.Table`)
+    # int64 [m]: with the next two, when the image was looked at (`contents.Table`)
+    image_mtime: np.ndarray
     image_ctime: np.ndarray  # int64 [m]
     image_inode: np.ndarray  # int64 [m]
     image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros where it was not read
@@ -65,11 +69,16 @@ class Index:
 
     @property
     def table(self) -> Table:
-        return Table(self.image_size, self.image_mtime, self.image_ctime, self.image_inode, self.image_digest)
+        return Table(
+            self.image_size, self.image_mtime, self.image_ctime, self.image_inode, self.image_digest
+        )
 
 
-def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance: Advance | None = None) -> Index:
-    """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's image paths.
+def build(
+    sources: Sequence[Source], root: str, prefixes: Sequence[str], advance: Advance | None = None
+) -> Index:
+    """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's
+    image paths.
 
     The images are not looked at yet: `digest` and `order` come with `with_images`.
     `advance(rows)` is called now and then. Raises PoolError where a file is none of a known format.
@@ -95,11 +104,15 @@ def build(sources: Sequence[Source], root: str, prefixes: Sequence[str], advance
     return index
 
 
-def _file(source: Source, root: str, prefix: str, advance: Advance | None, parts: list[Part]) -> list[Block]:
+def _file(
+    source: Source, root: str, prefix: str, advance: Advance | None, parts: list[Part]
+) -> list[Block]:
     """The blocks of one file; its Part is added to `parts`."""
     with files.open_file(source.uri) as file:
         container = container_of(file, source.uri, source.format)
-        part = Part(source.uri, container, source.columns and "llamafactory", columns=source.columns)
+        part = Part(
+            source.uri, container, source.columns and "llamafactory", columns=source.columns
+        )
         rows = part.rows(file)
         if not part.layout:
             layout = layout_of(rows, source.uri, container, source.format)
@@ -114,12 +127,14 @@ def _file(source: Source, root: str, prefix: str, advance: Advance | None, parts
             if size == os.path.getsize(source.uri):  # else it was unpacked
                 spans = workers.spans(file, container, size)
                 if len(spans) > 1:
-                    return workers.read_parts(part, rows, source.source, images, prefix, spans, advance)
+                    return workers.read_parts(
+                        part, rows, source.source, images, prefix, spans, advance
+                    )
         convert = converter(part.layout, part.columns, part.chosen)
         return [read(rows, convert, source.source, images(), Span(), advance)]
 
 
-# ------------------------------------------------------------------------------------------------ from blocks to one table
+# ------------------------------------------------------------------------- from blocks to one table
 
 
 def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) -> Index:
@@ -140,14 +155,17 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
             size.extend(block.image_size)
             embedded += block.embedded
         else:
-            for path, bytes_, inside in zip(block.image_path, block.image_size, block.embedded, strict=True):
+            for path, bytes_, inside in zip(
+                block.image_path, block.image_size, block.embedded, strict=True
+            ):
                 if images[path] == len(size):
                     size.append(bytes_)
                     embedded.append(inside)
         columns["image_end"].append(_array(block.image_end) + references)
         references += len(block.image_ref)
         columns["part"].append(np.full(len(block), number, np.int32))
-    names = sorted(sources)  # not in order of appearance: shuffling a pool must not renumber its sources
+    # not in order of appearance: shuffling a pool must not renumber its sources
+    names = sorted(sources)
     rank = np.empty(len(names), np.int32)
     rank[[sources[s] for s in names]] = np.arange(len(names), dtype=np.int32)
 
@@ -160,7 +178,10 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
     none = np.zeros(len(size), np.int64)
     offset, length, part = joined("offset"), joined("length"), _join(columns["part"])
     return Index(
-        parts=Texts.of(json.dumps({"container": p.container, "layout": p.layout, "chosen": p.chosen}) for p in parts),
+        parts=Texts.of(
+            json.dumps({"container": p.container, "layout": p.layout, "chosen": p.chosen})
+            for p in parts
+        ),
         part=part,
         offset=offset,
         length=length,
@@ -192,7 +213,8 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
 
 
 def with_images(index: Index, parts: Sequence[Part], table: Table, trusted: bool) -> Index:
-    """The index of the same rows with these images: digests and order follow. Reads records of equal rows only."""
+    """The index of the same rows with these images: digests and order follow. Reads records of
+    equal rows only."""
 
     looked = replace(
         index,
@@ -211,13 +233,17 @@ def with_images(index: Index, parts: Sequence[Part], table: Table, trusted: bool
     texts = index.text_digest.tobytes()
     refs, start, digests = index.image_ref.tolist(), 0, []
     for at, end in enumerate(index.image_end.tolist()):
-        digests.append(row_digest(texts[32 * at : 32 * at + 32], [identities[r] for r in refs[start:end]]))
+        digests.append(
+            row_digest(texts[32 * at : 32 * at + 32], [identities[r] for r in refs[start:end]])
+        )
         start = end
     digest = digests_to_array(digests)
     opened = Opened(parts)
 
     def canonical(row: int) -> bytes:
-        return opened.canonical(int(index.part[row]), int(index.offset[row]), int(index.length[row]))
+        return opened.canonical(
+            int(index.part[row]), int(index.offset[row]), int(index.length[row])
+        )
 
     return replace(looked, digest=digest, order=canonical_order(digest, canonical))
 
@@ -234,7 +260,9 @@ class Opened:
             self.rows = self.parts[part].rows(files.open_file(self.parts[part].uri))
             self.number = part
         value = self.rows.value(offset, length)
-        return llava.canonical_record(value, self.rows.raw(offset, length) if value is None else b"")
+        return llava.canonical_record(
+            value, self.rows.raw(offset, length) if value is None else b""
+        )
 
 
 def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np.ndarray:
@@ -242,7 +270,8 @@ def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np
     words = np.ascontiguousarray(digest).view(">u8").reshape(len(digest), 4).astype(np.uint64)
     order = np.argsort(words[:, 0], kind="stable").astype(np.int64)
     head = words[order, 0]
-    if (head[1:] == head[:-1]).any():  # two of a million different ones share 8 bytes once in ten million pools
+    # two of a million different ones share 8 bytes once in ten million pools
+    if (head[1:] == head[:-1]).any():
         order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0])).astype(np.int64)
     ordered = words[order]
     same = np.r_[False, (ordered[1:] == ordered[:-1]).all(axis=1), False]
@@ -271,12 +300,16 @@ def _array(values: array[int]) -> np.ndarray:
 def _nothing_usable(name: str, n: int, block: Block, told: str | None) -> str:
     rows = "its only record is no" if n == 1 else f"none of its {n:,} records is a"
     keys = f" Keys of the first record: {block.first_keys}." if block.first_keys else ""
-    if told is not None:  # records are turned into LLaVA's form first: what that form lacks says nothing here
-        return f"{name}: {rows} row when read as {told}.{keys} Take --format {told} away and the content decides. " + (
-            formats_in_words()
-        )
+    # records are turned into LLaVA's form first: what that form lacks says nothing here
+    if told is not None:
+        return (
+            f"{name}: {rows} row when read as {told}.{keys} Take --format {told} away and the "
+            "content decides. "
+        ) + (formats_in_words())
     return (
-        f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} Expected a list of "
-        '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}]}, or one such '
+        f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} "
+        "Expected a list of "
+        '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", '
+        '"value": …}]}, or one such '
         f"object a line. {formats_in_words()}"
     )

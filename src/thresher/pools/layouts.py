@@ -1,9 +1,10 @@
-"""Layouts: how a record says its conversation. One explicit table; which one a file uses is told from its first records.
+"""Layouts: how a record says its conversation. One explicit table; which one a file uses is told
+from its first records.
 
-A layout turns a record into the LLaVA form; where the records come from (JSON, parquet, a tar) is another matter
-(`readers.py`). What a record means depends on that record alone: all chat layouts are read by the same rules, so that a
-`system`, `messages` or role that first appears late in a file is read as it would be at its beginning. Pure functions
-over decoded values.
+A layout turns a record into the LLaVA form; where the records come from (JSON, parquet, a tar) is
+another matter (`readers.py`). What a record means depends on that record alone: all chat layouts
+are read by the same rules, so that a `system`, `messages` or role that first appears late in a file
+is read as it would be at its beginning. Pure functions over decoded values.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from thresher.text import parse_json
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 _CHATS = ("conversations", "messages", "texts")  # fields that hold a conversation
-EXTRA = "extra_json"  # a JSON object of the fields that had no column of their own (what our parquet exports write)
+# a JSON object of the fields that had no column of their own (what our parquet exports write)
+EXTRA = "extra_json"
 
-LAYOUTS: dict[str, tuple[str, Convert | None]] = {  # name -> what it looks like, conversion (None: declared in a file)
+# name -> what it looks like, conversion (None: declared in a file)
+LAYOUTS: dict[str, tuple[str, Convert | None]] = {
     "llava": ('"conversations": [{"from", "value"}], "image"', sharegpt.to_llava),
     "sharegpt": ('"conversations" or "messages", "images", "system"', sharegpt.to_llava),
     "swift": ('"messages": [{"role", "content"}], "images" (JSONL)', swift.to_llava),
@@ -54,14 +57,24 @@ def recognise(record: Any, kind: str) -> tuple[str, ...]:
         listed = turns if isinstance(turns, list) else []
         if any(isinstance(t, dict) and isinstance(t.get("content"), list) for t in listed):
             found.append("messages")
-        elif any(isinstance(t, dict) and "from" in t for t in listed) or record.get("system") or record.get("tools"):
+        elif (
+            any(isinstance(t, dict) and "from" in t for t in listed)
+            or record.get("system")
+            or record.get("tools")
+        ):
             found.append("sharegpt")
-        elif any(k in record for k in ("images", "videos", "objects", "rejected_response", "audios")):
+        elif any(
+            k in record for k in ("images", "videos", "objects", "rejected_response", "audios")
+        ):
             found.append("swift" if kind == "jsonl" else "sharegpt")
         else:
             found.append("messages")
     turns = record.get("texts")
-    if isinstance(turns, (list, dict)) and turns and (isinstance(turns, dict) or isinstance(turns[0], dict)):
+    if (
+        isinstance(turns, (list, dict))
+        and turns
+        and (isinstance(turns, dict) or isinstance(turns[0], dict))
+    ):
         found.append("texts")
     if not found and "instruction" in record and "output" in record:
         found.append("alpaca")
@@ -69,10 +82,11 @@ def recognise(record: Any, kind: str) -> tuple[str, ...]:
 
 
 def converter(layout: str, columns: str = "", chosen: bool = False) -> Convert | None:
-    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in dataset_info.json.
+    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in
+    dataset_info.json.
 
-    `chosen`: the user named the layout. Else a record with two conversations has none that could be read: which of them
-    counts must not depend on the other records of its file.
+    `chosen`: the user named the layout. Else a record with two conversations has none that could be
+    read: which of them counts must not depend on the other records of its file.
     """
     if layout == "llamafactory":
         return _with_extra(_declared(json.loads(columns)))
@@ -83,7 +97,8 @@ def converter(layout: str, columns: str = "", chosen: bool = False) -> Convert |
 
 
 def restore(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the fields of `extra_json` put back; empty columns are then fields that it never had."""
+    """A record with the fields of `extra_json` put back; empty columns are then fields that it
+    never had."""
     text = record.get(EXTRA)
     if not isinstance(text, str):
         return record
@@ -101,7 +116,9 @@ def restore(record: dict[str, Any]) -> dict[str, Any]:
 
 def considered() -> str:
     """The layouts in words, for a message."""
-    return "; ".join(f"{name}: {look}" for name, (look, _) in LAYOUTS.items() if name != "llamafactory")
+    return "; ".join(
+        f"{name}: {look}" for name, (look, _) in LAYOUTS.items() if name != "llamafactory"
+    )
 
 
 def _with_extra(convert: Convert) -> Convert:
@@ -112,7 +129,10 @@ def _with_extra(convert: Convert) -> Convert:
                 "conversations" in whole and "messages" in record and "messages" not in whole
             ):  # turns that the columns could not hold
                 turns = whole.pop("conversations")
-                return {**convert({**whole, "messages": record["messages"]}), "conversations": turns}
+                return {
+                    **convert({**whole, "messages": record["messages"]}),
+                    "conversations": turns,
+                }
             return convert(whole)
         return convert(record)
 
@@ -125,7 +145,9 @@ def _of_one(convert: Convert, layout: str, record: Mapping[str, Any]) -> dict[st
         held = [key for key in _CHATS if isinstance(record.get(key), (list, dict)) and record[key]]
         if len(held) > 1 and len(names := recognise(record, "")) > 1:
             both = " and ".join(f"`{key}`" for key in held)
-            unclear = llava.Unclear(f"a conversation in each of {both}; say which with --format {' or '.join(names)}")
+            unclear = llava.Unclear(
+                f"a conversation in each of {both}; say which with --format {' or '.join(names)}"
+            )
             return {**record, "conversations": unclear}
         if held and layout == "alpaca":
             return sharegpt.to_llava(record)  # as in a file that has such records only
@@ -152,7 +174,9 @@ def _declared(entry: Mapping[str, Any]) -> Convert:
         content=(tags.get("content_tag", "value"),),
         said=said,
     )
-    named = {kind: columns[kind] for kind in ("videos", "audios") if columns.get(kind, kind) != kind}
+    named = {
+        kind: columns[kind] for kind in ("videos", "audios") if columns.get(kind, kind) != kind
+    }
     if not named:
         return convert
 

@@ -1,8 +1,10 @@
-"""Small files that name a pool's files: mixture YAML (LLaVA-OneVision's) and LLaMA-Factory's dataset_info.json.
+"""Small files that name a pool's files: mixture YAML (LLaVA-OneVision's) and LLaMA-Factory's
+dataset_info.json.
 
     datasets:
       - json_path: base/{a,b}.json      # any format; also `path`
-        sampling_strategy: first:10%    # all | first:N | end:N | random:N, N rows or N% (rounded up, as LLaVA-NeXT does)
+        sampling_strategy: first:10%    # all | first:N | end:N | random:N, N rows or N% (rounded
+                                        up, as LLaVA-NeXT does)
         source: mine                    # optional: the source of its rows, whatever they say
         images: folder                  # optional: where its image paths start
         format: swift                   # optional
@@ -33,13 +35,35 @@ from thresher.text import ParseError, parse_json, parse_yaml
 LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
 STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
 _MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
-_KEYS = ("json_path", "path", "sampling_strategy", "source", "name", "images", "image_folder", "format")
-_inside: ContextVar[tuple[str, ...]] = ContextVar("the listings that are being followed", default=())
-_OF_DATASETS = ("features", "builder_name", "splits", "config_name", "dataset_name", "version", "citation", "license")
+_KEYS = (
+    "json_path",
+    "path",
+    "sampling_strategy",
+    "source",
+    "name",
+    "images",
+    "image_folder",
+    "format",
+)
+_inside: ContextVar[tuple[str, ...]] = ContextVar(
+    "the listings that are being followed", default=()
+)
+_OF_DATASETS = (
+    "features",
+    "builder_name",
+    "splits",
+    "config_name",
+    "dataset_name",
+    "version",
+    "citation",
+    "license",
+)
 _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 
 
-def listing(path: str, images: str | None, format: str | None, locate: Locate) -> list[Source] | None:
+def listing(
+    path: str, images: str | None, format: str | None, locate: Locate
+) -> list[Source] | None:
     """The files that `path` names, each found by `locate`; None where it is a pool itself.
 
     Raises PoolError for a listing that is wrong.
@@ -50,10 +74,13 @@ def listing(path: str, images: str | None, format: str | None, locate: Locate) -
 
 @contextmanager
 def following(path: str) -> Iterator[None]:
-    """While the files that `path` names are looked up. Raises PoolError where it is one of them, however far down."""
+    """While the files that `path` names are looked up. Raises PoolError where it is one of them,
+    however far down."""
     here = path if files.is_remote(path) else os.path.realpath(path)
     if here in _inside.get():
-        raise PoolError(f"{path} names itself, or names a file that names it again. Take that entry out.")
+        raise PoolError(
+            f"{path} names itself, or names a file that names it again. Take that entry out."
+        )
     token = _inside.set((*_inside.get(), here))
     try:
         yield
@@ -61,35 +88,46 @@ def following(path: str) -> Iterator[None]:
         _inside.reset(token)
 
 
-def _listing(path: str, images: str | None, format: str | None, locate: Locate) -> list[Source] | None:
+def _listing(
+    path: str, images: str | None, format: str | None, locate: Locate
+) -> list[Source] | None:
     content = _content(path, format)
     if content is None:
         return None
     if isinstance(content, dict):
         if isinstance(content.get("datasets"), list) and format != "llamafactory":
             return mixture(content, path, images, locate)
-        if content and all(isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()):
+        if content and all(
+            isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
+        ):
             return dataset_info(path, images, locate)
         _refuse_meta(content, path)
     if format in ("mixture", "llamafactory"):
         raise PoolError(
-            f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected {_EXPECTED[format]}."
+            f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected "
+            f"{_EXPECTED[format]}."
         )
     return None
 
 
 def _refuse_meta(content: Mapping[Any, Any], path: str) -> None:
-    """Raises PoolError for the meta file of InternVL, which names annotation files but is no pool."""
-    entries = {k: v for k, v in content.items() if isinstance(v, dict) and isinstance(v.get("annotation"), str)}
+    """Raises PoolError for the meta file of InternVL, which names annotation files but is no
+    pool."""
+    entries = {
+        k: v
+        for k, v in content.items()
+        if isinstance(v, dict) and isinstance(v.get("annotation"), str)
+    }
     if not entries or len(entries) < len(content):
         return
     name, about = next(iter(entries.items()))
     root = about.get("root")
     images = f" --images {shown(root)}" if isinstance(root, str) and root else ""
     raise PoolError(
-        f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds no records. Open the files "
-        f"themselves, such as {shown(str(name))}={shown(about['annotation'])}{images} (several: separated by commas, or as "
-        "a mixture: a YAML file with `datasets:`)."
+        f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds "
+        "no records. Open the files themselves, such as "
+        f"{shown(str(name))}={shown(about['annotation'])}{images} (several: separated by commas, "
+        "or as a mixture: a YAML file with `datasets:`)."
     )
 
 
@@ -99,7 +137,9 @@ _EXPECTED = {
 }
 
 
-def mixture(content: Mapping[str, Any], path: str, images: str | None, locate: Locate) -> list[Source]:
+def mixture(
+    content: Mapping[str, Any], path: str, images: str | None, locate: Locate
+) -> list[Source]:
     """The files of a mixture, in its order."""
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
@@ -110,17 +150,24 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None, locate: L
         if isinstance(entry, str):
             entry = {"json_path": entry}
         if not isinstance(entry, dict):
-            raise PoolError(f"{where}: {shown(repr(entry))}; expected {{json_path: FILE, sampling_strategy: all}}.")
+            raise PoolError(
+                f"{where}: {shown(repr(entry))}; expected {{json_path: FILE, "
+                "sampling_strategy: "
+                "all}."
+            )
         unknown = [shown(str(k)) for k in entry if k not in _KEYS]
         if unknown:
-            raise PoolError(f"{where}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}.")
+            raise PoolError(
+                f"{where}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}."
+            )
         target = entry.get("json_path") or entry.get("path")
         if not isinstance(target, str):
             raise PoolError(f"{where} has no json_path (a file, a pattern or base/{{a,b}}.json).")
         strategy = str(entry.get("sampling_strategy") or "all").replace(" ", "")
         if not STRATEGY.fullmatch(strategy):
             raise PoolError(
-                f"{where}: sampling_strategy {shown(strategy)!r}; expected all, first:10%, first:500, end:500 or random:20%."
+                f"{where}: sampling_strategy {shown(strategy)!r}; expected all, first:10%, "
+                "first:500, end:500 or random:20%."
             )
         told = entry.get("format")
         check_format(told)
@@ -138,7 +185,10 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None, locate: L
                 source = replace(source, source=str(name), named=True)
             if strategy != "all":
                 if source.keep:
-                    raise PoolError(f"{where} is itself a mixture that samples; give its strategy in one of the two.")
+                    raise PoolError(
+                        f"{where} is itself a mixture that samples; give its strategy in one of "
+                        "the two."
+                    )
                 source = replace(source, keep=strategy, seed=seed, number=number)
             out.append(source)
     if not out:
@@ -147,7 +197,8 @@ def mixture(content: Mapping[str, Any], path: str, images: str | None, locate: L
 
 
 def described_by_datasets(path: str) -> dict[str, Any] | None:
-    """What a dataset_info.json says that the `datasets` library wrote; None for LLaMA-Factory's, or any other file."""
+    """What a dataset_info.json says that the `datasets` library wrote; None for LLaMA-Factory's, or
+    any other file."""
     content = _content(path, "llamafactory")
     if not isinstance(content, dict) or any(
         isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
@@ -168,7 +219,8 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
         from thresher.errors import did_you_mean
 
         raise PoolError(
-            f"{path} has no entry {entry!r}. It has: {', '.join(map(shown, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
+            f"{path} has no entry {entry!r}. It has: "
+            f"{', '.join(map(shown, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
         )
     out: list[Source] = []
     for name, about in content.items():
@@ -187,12 +239,17 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
         target = _beside(path, file)
         if not entry and not files.is_remote(target) and not os.path.exists(target):
             continue  # the list that comes with LLaMA-Factory names many files that few people have
-        columns = json.dumps({k: about[k] for k in ("formatting", "columns", "tags") if k in about}, sort_keys=True)
+        columns = json.dumps(
+            {k: about[k] for k in ("formatting", "columns", "tags") if k in about}, sort_keys=True
+        )
         for source in locate(target, images or local_folder(path), None):
             out.append(replace(source, source=name, columns=columns))
     if not out:
         held = f"It has {', '.join(map(shown, list(content)[:8]))}." if content else ""
-        raise PoolError(f"{path} names no file that is here: expected entries with a file_name that exists. {held}")
+        raise PoolError(
+            f"{path} names no file that is here: expected entries with a file_name that exists. "
+            f"{held}"
+        )
     if not entry and (note := entries_held_out(list(dict.fromkeys(s.source for s in out)))):
         out[0] = replace(out[0], note=f"{path}: {note}")
     return out
@@ -201,7 +258,9 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
 def _beside(path: str, target: str) -> str:
     if files.is_remote(target) or os.path.isabs(target) or target.startswith("hub:"):
         return target
-    folder = path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    folder = (
+        path.rpartition("/")[0] if files.is_remote(path) else os.path.dirname(os.path.abspath(path))
+    )
     return f"{folder}/{target}"
 
 

@@ -1,12 +1,15 @@
 """One LLaVA record -> turns, images and what is wrong with them.
 
-`{"id": …, "image": "a.jpg" | ["a.jpg", …], "conversations": [{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}]}`
+`{"id": …, "image": "a.jpg" | ["a.jpg", …], "conversations": [{"from": "human", "value":
+"<image>\\nQ"}, {"from": "gpt", "value": "A"}]}`
 
-Roles: human or user, gpt or assistant, system. `image` (or `images`) missing, null or empty: a text-only row. Texts are
-kept exactly. When images are given and no `<image>` stands anywhere, one `<image>` line per image is put before the
-first user turn, as LLaVA's trainers do; the record itself is never changed.
+Roles: human or user, gpt or assistant, system. `image` (or `images`) missing, null or empty: a
+text-only row. Texts are kept exactly. When images are given and no `<image>` stands anywhere, one
+`<image>` line per image is put before the first user turn, as LLaVA's trainers do; the record
+itself is never changed.
 
-Pure functions over decoded JSON. A *problem* means that no model can score the row; a *flag* is odd but scorable.
+Pure functions over decoded JSON. A *problem* means that no model can score the row; a *flag* is odd
+but scorable.
 """
 
 from __future__ import annotations
@@ -22,9 +25,16 @@ from thresher.pools.embedded import SHORTEST, image_of
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
-VERSION = 7  # raise when the same record would be read differently: cached pools are then parsed anew
+# raise when the same record would be read differently: cached pools are then parsed anew
+VERSION = 7
 
-ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
+ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
 
 # Flags, a bit each. Every one is a doctor finding; the row is scored as it stands.
@@ -41,7 +51,8 @@ GROUNDING_FILLED = 512  # <ref-object> and <bbox> were filled from `objects`
 GROUNDING_TAGS = 1024  # <ref>, <box>: tags of one family of models
 
 
-_MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))  # kind, field
+# kind, field
+_MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))
 _LONGEST_NAME = 4096  # characters of a path or address; a longer text is the medium itself
 
 _DECODE = json.JSONDecoder().decode
@@ -52,7 +63,8 @@ class Unclear(str):
 
 
 class Parsed(NamedTuple):
-    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them, or embedded bytes."""
+    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them, or
+    embedded bytes."""
 
     roles: list[str]
     texts: list[str]
@@ -62,14 +74,16 @@ class Parsed(NamedTuple):
     flags: int
     video: bool
     audio: bool = False
-    media: tuple[str, ...] = ()  # identities of media that nobody here looks at (`types.Sample.media`)
+    # identities of media that nobody here looks at (`types.Sample.media`)
+    media: tuple[str, ...] = ()
 
 
 def parse(record: Any, problem: str, raw: str) -> Parsed:
-    """`record`: decoded JSON (None with a `problem` from the reader); `raw`: its text, used where it cannot be read.
+    """`record`: decoded JSON (None with a `problem` from the reader); `raw`: its text, used where
+    it cannot be read.
 
-    >>> parse({"image": "a.jpg", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, "", "").texts
-    ['<image>\\nQ', 'A']
+    >>> parse({"image": "a.jpg", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt",
+    "value": "A"}]}, "", "").texts ['<image>\\nQ', 'A']
     """
     if problem:
         return _unreadable(problem, raw)
@@ -80,7 +94,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         if isinstance(conversations, Unclear):
             what = str(conversations)
         elif "conversations" in record:
-            what = "`conversations` is " + ("an empty list" if conversations == [] else _kind(conversations))
+            what = "`conversations` is " + (
+                "an empty list" if conversations == [] else _kind(conversations)
+            )
         else:
             what = "no `conversations`"
         return _unreadable(f"unreadable: {what}", raw, _source(record))
@@ -89,7 +105,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     texts: list[str] = []
     for turn in conversations:
         if not isinstance(turn, dict):
-            problem = problem or f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
+            problem = problem or (
+                f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
+            )
             roles.append("unknown")
             texts.append(json.dumps(turn, default=as_text))
             continue
@@ -143,7 +161,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
             texts, images, flags = marked.texts, marked.images, MARKERS_READ
             placeholders = sum(text.count(IMAGE_PLACEHOLDER) for text in texts)
         problem = problem or marked.problem
-    if angled and ("objects" in record or any("<bbox>" in text or "<ref-object>" in text for text in texts)):
+    if angled and (
+        "objects" in record or any("<bbox>" in text or "<ref-object>" in text for text in texts)
+    ):
         filled, wrong = markers.fill(texts, record.get("objects"))
         if filled != texts:
             texts, flags = filled, flags | GROUNDING_FILLED
@@ -153,7 +173,8 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     for one in unread.media(record):
         if not images and not media and (not problem or problem.startswith("media-marker")):
             problem = one.problem
-        if one.kind != "image" or problem == one.problem:  # beside an image that is read, another is a mask or the like
+        # beside an image that is read, another is a mask or the like
+        if one.kind != "image" or problem == one.problem:
             media = (*media, *_identities(one.kind, one.value))
     if placeholders != len(images):
         if placeholders == 0 and "user" in roles and not problem.startswith("media-marker"):
@@ -162,9 +183,13 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
             flags |= PLACEHOLDER_ADDED
         elif not problem:
             plural = "" if len(images) == 1 else "s"
-            problem = f"placeholder-mismatch: {placeholders} <image> but {len(images)} image{plural}"
+            problem = (
+                f"placeholder-mismatch: {placeholders} <image> but {len(images)} image{plural}"
+            )
     flags |= _shape(roles, texts)
-    if flags & EMPTY_ANSWER and not any(r == "assistant" and not _blank(t) for r, t in zip(roles, texts, strict=True)):
+    if flags & EMPTY_ANSWER and not any(
+        r == "assistant" and not _blank(t) for r, t in zip(roles, texts, strict=True)
+    ):
         flags &= ~EMPTY_ANSWER
         problem = problem or "no-answer: every answer is empty"
     elif "assistant" not in roles:
@@ -175,8 +200,11 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
 
 
 def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ()) -> bytes:
-    """The part of `Sample.digest` that the record decides (32 bytes), without a Sample: see `types.row_digest`."""
-    joined = "".join([f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)])
+    """The part of `Sample.digest` that the record decides (32 bytes), without a Sample: see
+    `types.row_digest`."""
+    joined = "".join(
+        [f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)]
+    )
     if joined.isascii():  # characters are bytes, so the lengths are right
         head = joined.encode("ascii")
     else:
@@ -195,7 +223,13 @@ def record_id(record: Any) -> str:
     if type(record) is not dict or "id" not in record:
         return ""
     value = record["id"]
-    if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+    if (
+        type(value) is str
+        and value.isascii()
+        and value.isprintable()
+        and '"' not in value
+        and "\\" not in value
+    ):
         return f'"{value}"'
     text = json.dumps(value, ensure_ascii=False, default=as_text)
     return text if _encodable([text]) else json.dumps(value, default=as_text)
@@ -210,7 +244,8 @@ def decode(raw: bytes) -> Any:
 
 
 def canonical_record(record: Any, raw: bytes) -> bytes:
-    """A hash, equal for records of equal content whatever their layout: the order among exact duplicates."""
+    """A hash, equal for records of equal content whatever their layout: the order among exact
+    duplicates."""
     if record is None:
         return hashlib.sha256(raw).digest()
     try:
@@ -221,17 +256,20 @@ def canonical_record(record: Any, raw: bytes) -> bytes:
 
 
 def as_text(value: Any) -> str:
-    """What JSON has no form for, as text: bytes by their hash, times and the like as they are printed."""
+    """What JSON has no form for, as text: bytes by their hash, times and the like as they are
+    printed."""
     return "sha256:" + hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
-    # The text stands in as the only turn, so that two different unreadable records have different digests.
+    # The text stands in as the only turn, so that two different unreadable records have different
+    # digests.
     return Parsed(["unknown"], [raw], [], source, problem, 0, False)
 
 
 def _identities(kind: str, value: Any) -> Iterator[str]:
-    """What stands for each medium of a field in the row's digest: its name, or a hash of what the record holds."""
+    """What stands for each medium of a field in the row's digest: its name, or a hash of what the
+    record holds."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, str) and len(one) <= _LONGEST_NAME:
             yield f"{kind}:{one}"
@@ -286,7 +324,9 @@ def _shape(roles: list[str], texts: list[str]) -> int:
             flags |= ASSISTANT_TWICE
     for role, text in zip(roles, texts, strict=True):
         if _blank(text):
-            flags |= EMPTY_ANSWER if role == "assistant" else EMPTY_QUESTION if role == "user" else 0
+            flags |= (
+                EMPTY_ANSWER if role == "assistant" else EMPTY_QUESTION if role == "user" else 0
+            )
     return flags
 
 
@@ -317,14 +357,25 @@ def _encodable(texts: list[str]) -> bool:
 
 
 def _not_text(value: Any) -> str:
-    """What a turn's value is instead of text: parts are a list that could not be read for one of them."""
+    """What a turn's value is instead of text: parts are a list that could not be read for one of
+    them."""
     if isinstance(value, list):
         for part in value:
-            if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] not in chat.PARTS:
+            if (
+                isinstance(part, dict)
+                and isinstance(part.get("type"), str)
+                and part["type"] not in chat.PARTS
+            ):
                 return f"a turn holds a part of type {part['type'][:40]!r}, which is not read"
     return f"a turn's value is {_kind(value)} instead of text"
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

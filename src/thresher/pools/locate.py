@@ -1,4 +1,5 @@
-"""From what the user typed to the files of a pool: a file, an address, a folder, a pattern, a mixture, several of these.
+"""From what the user typed to the files of a pool: a file, an address, a folder, a pattern, a
+mixture, several of these.
 
     pool.json · s3://bucket/pool.jsonl · folder · "shards/*.tar" · "base/{a,b}.json" · mixture.yaml
     data/dataset_info.json · data/dataset_info.json#mine · hub:org/name or hub:org/name@split
@@ -30,7 +31,8 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[Source]:
-    """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing there."""
+    """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing
+    there."""
     each = [specs] if isinstance(specs, str) else specs
     found = [s for spec in each for s in _located(spec, images, format)]
     unnamed = [i for i, s in enumerate(found) if not s.source]
@@ -41,7 +43,9 @@ def locate(specs: str | Sequence[str], images: str | None, format: str | None) -
 
 def _located(spec: str, images: str | None, format: str | None) -> list[Source]:
     if not spec or "\0" in spec:
-        raise PoolError(f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'.")
+        raise PoolError(
+            f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'."
+        )
     if len(spec) > LONGEST and "," not in spec:
         raise PoolError(f"{shown(spec)} is not a path: it has {len(spec):,} characters.")
     spec = spec.removeprefix("file://")
@@ -56,12 +60,17 @@ def _located(spec: str, images: str | None, format: str | None) -> list[Source]:
 
 
 def absolute(spec: str) -> str:
-    """What was typed, in a way that means the same from any folder; one path has its links resolved."""
-    return each_path(spec, lambda path: os.path.realpath(path) if os.path.lexists(path) else os.path.abspath(path))
+    """What was typed, in a way that means the same from any folder; one path has its links
+    resolved."""
+    return each_path(
+        spec,
+        lambda path: os.path.realpath(path) if os.path.lexists(path) else os.path.abspath(path),
+    )
 
 
 def each_path(spec: str, change: Callable[[str], str]) -> str:
-    """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub ids stay."""
+    """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub
+    ids stay."""
     if os.path.lexists(spec):
         return change(spec)
     if files.is_remote(spec) and "," not in spec:
@@ -71,7 +80,9 @@ def each_path(spec: str, change: Callable[[str], str]) -> str:
         return ",".join(each_path(p, change) for p in parts)
     if named := _NAMED.fullmatch(spec):
         return f"{named[1]}={each_path(named[2], change)}"
-    return spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else change(spec)
+    return (
+        spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else change(spec)
+    )
 
 
 def braces(pattern: str) -> list[str]:
@@ -97,7 +108,8 @@ def braces(pattern: str) -> list[str]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Files that a pattern with braces and wildcards names, sorted; each plain name as it is. Raises PoolError for none."""
+    """Files that a pattern with braces and wildcards names, sorted; each plain name as it is.
+    Raises PoolError for none."""
     out: list[str] = []
     for one in braces(pattern):
         if files.is_remote(one):
@@ -110,9 +122,15 @@ def matching(pattern: str) -> list[str]:
             except Exception as error:  # each store raises its own
                 raise PoolError(f"{one} cannot be listed: {error}.") from error
         else:
-            found = sorted(glob.glob(one, recursive=True)) if glob.has_magic(one) and not os.path.exists(one) else [one]
+            found = (
+                sorted(glob.glob(one, recursive=True))
+                if glob.has_magic(one) and not os.path.exists(one)
+                else [one]
+            )
         if not found:
-            raise PoolError(f"No file matches {one}. Quote the pattern, and give it from the folder you are in.")
+            raise PoolError(
+                f"No file matches {one}. Quote the pattern, and give it from the folder you are in."
+            )
         out += found
     return out
 
@@ -129,7 +147,9 @@ def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
     names = matching(spec)
     several = [s for name in names for s in read_file(name, images, format, locate)]
     if len(names) > 1 and several:
-        several[0] = replace(several[0], note=" ".join([mixed_splits(names), several[0].note]).strip())
+        several[0] = replace(
+            several[0], note=" ".join([mixed_splits(names), several[0].note]).strip()
+        )
     return several
 
 
@@ -142,14 +162,19 @@ def _named(part: str, images: str | None, format: str | None) -> list[Source]:
 
 def _exists(path: str) -> bool:
     try:
-        return (files.is_remote(path) and not glob.has_magic(path) and "," not in path) or os.path.lexists(path)
+        return (
+            files.is_remote(path) and not glob.has_magic(path) and "," not in path
+        ) or os.path.lexists(path)
     except (OSError, ValueError):
         return False
 
 
 def _matches(spec: str) -> bool:
-    """Whether a pattern with = in it (`source=*/part-0.parquet`) names files as it is, and not one that has a name."""
-    return not files.is_remote(spec) and glob.has_magic(spec) and bool(glob.glob(spec, recursive=True))
+    """Whether a pattern with = in it (`source=*/part-0.parquet`) names files as it is, and not one
+    that has a name."""
+    return (
+        not files.is_remote(spec) and glob.has_magic(spec) and bool(glob.glob(spec, recursive=True))
+    )
 
 
 def _one_named(spec: str) -> bool:
@@ -176,4 +201,8 @@ def _split(spec: str) -> list[str]:
 def _hub_id(spec: str) -> bool:
     """`org/name`, where nothing local has that name and its folder does not exist either."""
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?", spec) is not None
-    return plain and not spec.lower().endswith(SUFFIXES + (".yaml", ".yml")) and not Path(spec).parent.exists()
+    return (
+        plain
+        and not spec.lower().endswith(SUFFIXES + (".yaml", ".yml"))
+        and not Path(spec).parent.exists()
+    )

@@ -1,13 +1,15 @@
-"""Markers of media inside the text as other tools write them -> `<image>` placeholders, or what is wrong with them.
+"""Markers of media inside the text as other tools write them -> `<image>` placeholders, or what is
+wrong with them.
 
     Picture 1: <img>coco/x.jpg</img>      Qwen-VL's first form: the image is named where it is shown
     <image1> … <image2>, <image_00>       numbered: each is the image of that number
-    <|image|>, <ImageHere>, [IMG] …       another model's token for an image; read where there are as many as images
+    <|image|>, <ImageHere>, [IMG] …       another model's token for an image; read where there are
+                                          as many as images
     <ref-object>, <bbox>                  ms-swift: filled from the row's `objects`
     <ref>…</ref>, <box>…</box>            Qwen-VL's grounding: text, which is only noted
 
-A marker that names no image here is the row's problem: a model would be shown the text of a marker instead of an image.
-Pure functions over texts; linear in the text.
+A marker that names no image here is the row's problem: a model would be shown the text of a marker
+instead of an image. Pure functions over texts; linear in the text.
 """
 
 from __future__ import annotations
@@ -28,14 +30,16 @@ _TOKEN = re.compile(  # surely a token for one image
     re.IGNORECASE,
 )
 _WORD = re.compile(r"<(?:IMAGE|Image)>|\[(?:IMG|img)\]")  # ordinary texts may hold these too
-_WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{LONGEST}}}</\1>")  # named where it is shown, as Qwen-Audio does
+# named where it is shown, as Qwen-Audio does
+_WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{LONGEST}}}</\1>")
 _EDGE = re.compile(r"\A\s*(<img>(?!</img>)|<video>|<audio>)|(<img>|<video>|<audio>)\s?\Z")
 _GROUNDING = re.compile(r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>")
 _OBJECT = re.compile(r"<ref-object>|<bbox>")
 
 
 class Marked(NamedTuple):
-    """The row as it is read. `read`: whether a marker became a placeholder; `problem`: "kind: words", "" = none."""
+    """The row as it is read. `read`: whether a marker became a placeholder; `problem`: "kind:
+    words", "" = none."""
 
     texts: list[str]
     images: list[str | bytes]
@@ -44,19 +48,25 @@ class Marked(NamedTuple):
 
 
 def read(texts: list[str], images: list[str | bytes], video: bool, audio: bool) -> Marked:
-    """Of a row whose `<image>` placeholders are not as many as its `images`, or that has none of both."""
+    """Of a row whose `<image>` placeholders are not as many as its `images`, or that has none of
+    both."""
     paths = [path for text in texts if "</img>" in text for path in _NAMED.findall(text)]
     if paths:
         return _named(texts, images, paths)
     numbers = [int(n) for text in texts for n in _NUMBERED.findall(text)]
     if numbers:
         return _numbered(texts, images, numbers)
-    bulletin = any("[/img]" in text.lower() for text in texts if "[" in text)  # a forum's markup, no marker
+    # a forum's markup, no marker
+    bulletin = any("[/img]" in text.lower() for text in texts if "[" in text)
     sure = [m for text in texts for m in _TOKEN.findall(text)]
     words = [m for text in texts for m in _WORD.findall(text) if not (bulletin and m[0] == "[")]
     edges = [a or b for text in texts for a, b in _EDGE.findall(text)]
     tokens = sure + words + [e for e in edges if e == "<img>"]
-    if tokens and len(tokens) == len(images) and not any(IMAGE_PLACEHOLDER in text for text in texts):
+    if (
+        tokens
+        and len(tokens) == len(images)
+        and not any(IMAGE_PLACEHOLDER in text for text in texts)
+    ):
         return Marked([_replaced(text, bulletin) for text in texts], images, read=True)
     if images and tokens:
         return Marked(texts, images, problem=_problem(tokens[0], len(tokens), len(images)))
@@ -64,27 +74,37 @@ def read(texts: list[str], images: list[str | bytes], video: bool, audio: bool) 
         return Marked(texts, images, problem=_problem((sure or edges)[0], len(tokens), 0))
     for text in texts:
         if "</" in text and (named := _WITHIN.search(text)):
-            problem = f"media-marker: {named[1]} is named inside the text ({named[0][:60]}), which is not read"
+            problem = (
+                f"media-marker: {named[1]} is named inside the text ({named[0][:60]}), which is "
+                "not read"
+            )
             return Marked(texts, images, problem=problem)
     for kind, there in (("video", video), ("audio", audio)):
         if f"<{kind}>" in edges and not there:
             return Marked(
-                texts, images, problem=f"media-marker: <{kind}> stands in the text, but the row names no {kind}"
+                texts,
+                images,
+                problem=f"media-marker: <{kind}> stands in the text, but the row names no {kind}",
             )
     return Marked(texts, images)
 
 
 def by_number(given: dict[Any, Any]) -> list[Any] | None:
-    """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for another object."""
+    """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for
+    another object."""
     numbers = [_NUMBERED.fullmatch(key) if isinstance(key, str) else None for key in given]
     if not given or not all(numbers):
         return None
-    ordered = sorted(zip([int(n[1]) for n in numbers if n], given.values(), strict=True), key=lambda pair: pair[0])
+    ordered = sorted(
+        zip([int(n[1]) for n in numbers if n], given.values(), strict=True),
+        key=lambda pair: pair[0],
+    )
     return [value for _, value in ordered]
 
 
 def fill(texts: list[str], objects: Any) -> tuple[list[str], str]:
-    """(texts with ms-swift's `<ref-object>` and `<bbox>` filled from the row's `objects`, problem or "").
+    """(texts with ms-swift's `<ref-object>` and `<bbox>` filled from the row's `objects`, problem
+    or "").
 
     >>> fill(["<ref-object> at <bbox>"], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
     (['cat at [(1,2),(3,4)]'], '')
@@ -98,7 +118,10 @@ def fill(texts: list[str], objects: Any) -> tuple[list[str], str]:
         values = held.get(key)
         values = values if isinstance(values, list) else []
         if found.count(tag) != len(values):
-            problem = f"grounding: {tag} stands {found.count(tag)} times, but `objects` holds {len(values)} {key}"
+            problem = (
+                f"grounding: {tag} stands {found.count(tag)} times, but `objects` holds "
+                f"{len(values)} {key}"
+            )
             return texts, problem
         queues[tag] = [_box(v) if key == "bbox" else str(v) for v in values][::-1]
     return [_OBJECT.sub(lambda m: queues[m[0]].pop(), text) for text in texts], ""
@@ -115,7 +138,11 @@ def _named(texts: list[str], images: list[str | bytes], paths: list[str]) -> Mar
     if len(found) < len(named):
         return Marked(texts, images, problem="media-marker: an <img> in the text holds no path")
     if images and images != found:
-        return Marked(texts, images, problem=f"media-marker: <img> names {len(found)} images, others than `image` does")
+        return Marked(
+            texts,
+            images,
+            problem=f"media-marker: <img> names {len(found)} images, others than `image` does",
+        )
     return Marked([_NAMED.sub(IMAGE_PLACEHOLDER, text) for text in texts], found, read=True)
 
 
@@ -143,7 +170,8 @@ def _problem(token: str, tokens: int, images: int) -> str:
 
 
 def _box(value: Any) -> str:
-    """A box as ms-swift writes it for a model without a notation of its own: `[(x1,y1),(x2,y2)]`."""
+    """A box as ms-swift writes it for a model without a notation of its own:
+    `[(x1,y1),(x2,y2)]`."""
     if not isinstance(value, list):
         return str(value)
     points = zip(value[::2], value[1::2], strict=False)

@@ -1,8 +1,9 @@
-"""OpenAI, Qwen and TRL messages: `{"messages": [{"role": "user", "content": "Q" | [{"type": "text", …}, {"type": "image", …}]}]}`.
+"""OpenAI, Qwen and TRL messages: `{"messages": [{"role": "user", "content": "Q" | [{"type": "text",
+…}, {"type": "image", …}]}]}`.
 
-Image parts: `{"type": "image_url", "image_url": {"url": "data:…" | path}}`, `{"type": "image", "image": path}`, or bare
-`{"type": "image"}`, which take the next image of the list `images` beside the messages. Parts are joined without
-anything between them, an image part as `<image>`.
+Image parts: `{"type": "image_url", "image_url": {"url": "data:…" | path}}`, `{"type": "image",
+"image": path}`, or bare `{"type": "image"}`, which take the next image of the list `images` beside
+the messages. Parts are joined without anything between them, an image part as `<image>`.
 """
 
 from __future__ import annotations
@@ -14,5 +15,6 @@ from thresher.pools import swift
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form, by the same rules as ms-swift's: the two differ in name only."""
+    """The record in the LLaVA form, by the same rules as ms-swift's: the two differ in name
+    only."""
     return swift.to_llava(record)

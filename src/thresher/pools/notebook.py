@@ -1,6 +1,8 @@
-"""How a pool shows itself in a notebook, and the parts that other cells share: sources, notes, a handful of rows.
+"""How a pool shows itself in a notebook, and the parts that other cells share: sources, notes, a
+handful of rows.
 
-Reads at most ROWS records and as many images, whatever the size of the pool, and stays under 200 KB.
+Reads at most ROWS records and as many images, whatever the size of the pool, and stays under 200
+KB.
 """
 
 from __future__ import annotations
@@ -37,18 +39,31 @@ def pool_view(pool: PoolView) -> NotebookView:
         ("Rows", f"{n:,}", f"in {pluralize(len(pool.sources), 'file')}"),
         ("Images", f"{images:,}", f"shown in {pluralize(int((facts['images'] > 0).sum()))}"),
         ("Sources", f"{len(pool.source_names):,}", ""),
-        ("Problems", pluralize(bad) if bad else "none", "`thresher doctor` explains" if bad else "that reading shows"),
+        (
+            "Problems",
+            pluralize(bad) if bad else "none",
+            "`thresher doctor` explains" if bad else "that reading shows",
+        ),
     )
     by_kind: Counter[str] = Counter()
     for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
         by_kind[text.partition(":")[0]] += int((index.problem == code).sum())
-    notes = [f"{pluralize(number)}: {kind}" for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))]
+    notes = [
+        f"{pluralize(number)}: {kind}"
+        for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))
+    ]
     if missing.any():
         notes.append(f"{pluralize(int(missing.sum()))}: an image that does not exist")
     notes += pool.notes
     rows, why = rows_or_reason(lambda: _some_of(pool))
-    lead = f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
-    said = "A few rows, one of each of the largest sources." if len(pool.source_names) > 1 else "A few rows."
+    lead = (
+        f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
+    )
+    said = (
+        "A few rows, one of each of the largest sources."
+        if len(pool.source_names) > 1
+        else "A few rows."
+    )
     return NotebookView(
         display_name(pool),
         lead,
@@ -64,10 +79,15 @@ def pool_view(pool: PoolView) -> NotebookView:
 
 
 def _some_of(pool: PoolView) -> list[Card]:
-    """The first row, by digest, of each of the largest sources, then others; the last is one with a problem, if any is."""
+    """The first row, by digest, of each of the largest sources, then others; the last is one with a
+    problem, if any is."""
     order, by_digest = pool.order, pool.source[pool.order]
     found = [int(order[np.argmax(by_digest == source)]) for source in _largest(pool)]
-    found += order[np.linspace(0, len(order), ROWS, endpoint=False).astype(np.int64)].tolist() if len(order) else []
+    found += (
+        order[np.linspace(0, len(order), ROWS, endpoint=False).astype(np.int64)].tolist()
+        if len(order)
+        else []
+    )
     found = list(dict.fromkeys(found))[:ROWS]
     bad = order[pool.index.problem[order] >= 0]
     if len(bad) and not any(pool.index.problem[row] >= 0 for row in found):
@@ -77,7 +97,8 @@ def _some_of(pool: PoolView) -> list[Card]:
 
 
 def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
-    """The rows, or why they cannot be shown: the counts beside them are known without the pool's files."""
+    """The rows, or why they cannot be shown: the counts beside them are known without the pool's
+    files."""
     try:
         return [_brief(card) for card in make()], ""
     except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
@@ -89,7 +110,8 @@ def _brief(card: Card) -> Card:
     told = [m for m in card.messages if m.role != "System"][:2]
     more = len(card.messages) + card.more_messages - len(told)
     short_ones = tuple(
-        Message(m.role, m.text[:SAID], m.cut or (len(m.text) if len(m.text) > SAID else 0)) for m in told
+        Message(m.role, m.text[:SAID], m.cut or (len(m.text) if len(m.text) > SAID else 0))
+        for m in told
     )
     return replace(card, messages=short_ones, more_messages=more)
 
@@ -101,7 +123,8 @@ def _largest(pool: PoolView) -> list[int]:
 
 
 def source_shares(pool: PoolView, kept: np.ndarray | None) -> tuple[Share, ...]:
-    """The largest sources and, in one line, all others; none where there is only one. `kept`: rows of each source."""
+    """The largest sources and, in one line, all others; none where there is only one. `kept`: rows
+    of each source."""
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:
         return ()

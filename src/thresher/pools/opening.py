@@ -1,7 +1,8 @@
-"""Opening a pool: its files are found, looked at, read (or taken from the cache of an earlier opening) and put together.
+"""Opening a pool: its files are found, looked at, read (or taken from the cache of an earlier
+opening) and put together.
 
-Touches the pool's files and the image folder (reading), the cache folder, and the temporary folder for files that are
-packed or far away.
+Touches the pool's files and the image folder (reading), the cache folder, and the temporary folder
+for files that are packed or far away.
 """
 
 from __future__ import annotations
@@ -43,15 +44,19 @@ def open_pool(
     trust_paths: bool = False,
     hashing: Hashing | None = None,
 ) -> Pool:
-    """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` says how each is written).
+    """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` says how
+    each is written).
 
     `images`: the folder that image paths are relative to; where not given, the folder of each file.
     `cache`: a folder for the parsed pool, which makes the next opening instant; None keeps nothing.
-    `progress(rows)`: called with the number of rows read since the last call, while files are parsed.
-    `hashing(done, todo)`: called while images are read; each is read once, and again where it changed.
-    `trust_paths`: path and size of an image stand for its content, so that no image is read; rows get other digests.
-    `format`: a name of `readers.FORMATS` where the content does not tell; None: told from the content.
-    Raises PoolError: missing, empty, cut off, not a known format, no image folder; ConfigError: no such format.
+    `progress(rows)`: called with the number of rows read since the last call, while files are
+    parsed. `hashing(done, todo)`: called while images are read; each is read once, and again where
+    it changed.
+    `trust_paths`: path and size of an image stand for its content, so that no image is read; rows
+    get other digests.
+    `format`: a name of `readers.FORMATS` where the content does not tell; None: told from the
+    content. Raises PoolError: missing, empty, cut off, not a known format, no image folder;
+    ConfigError: no such format.
     """
     check_format(format)
     specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]
@@ -68,7 +73,11 @@ def open_pool(
         for s, p in zip(sources, prefixes, strict=True)
     ]
     stamp = {"version": llava.VERSION, "images": root, "sources": told, "trust_paths": trust_paths}
-    at = pool_cache.file_for(cache, json.dumps([told, trust_paths]), root) if cache is not None else None
+    at = (
+        pool_cache.file_for(cache, json.dumps([told, trust_paths]), root)
+        if cache is not None
+        else None
+    )
     known = _cached(at, stamp, sources, notes) if at is not None else None
     found, kept, save = _read(sources, root, prefixes, progress) if known is None else known
     hash_cache = HashCache(None if cache is None else cache / "contents", root)
@@ -85,7 +94,8 @@ def open_pool(
     notes += said
     if known is None or not _alike(table, found.table, trust_paths):
         parts = [
-            Part(s.uri, columns=s.columns, **json.loads(told)) for s, told in zip(sources, found.parts, strict=True)
+            Part(s.uri, columns=s.columns, **json.loads(told))
+            for s, told in zip(sources, found.parts, strict=True)
         ]
         found, save = pool_index.with_images(found, parts, table, trust_paths), True
     if at is not None and save:
@@ -93,12 +103,20 @@ def open_pool(
             pool_cache.save(found, stamp, kept, at)
         except OSError as error:
             notes.append(
-                f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It is parsed anew next time."
+                f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It "
+                "is parsed anew next time."
             )
     notes += _few(list(dict.fromkeys(found.remarks)))
     shown_folder = Path(images) if images is not None else Path(root)
     pool = Pool(
-        ",".join(absolute(one) for one in specs), shown_folder, root, found, sources, kept, tuple(notes), trust_paths
+        ",".join(absolute(one) for one in specs),
+        shown_folder,
+        root,
+        found,
+        sources,
+        kept,
+        tuple(notes),
+        trust_paths,
     )
     pool.path = Path(spec)
     pool.images = None if any(prefixes) else root
@@ -110,7 +128,12 @@ def _few(remarks: list[str]) -> list[str]:
     """Remarks on files, of thousands of which the first are enough."""
     more = len(remarks) - MOST_REMARKS
     return (
-        remarks if more <= 0 else [*remarks[:MOST_REMARKS], f"There are {more:,} more notes like these on other files."]
+        remarks
+        if more <= 0
+        else [
+            *remarks[:MOST_REMARKS],
+            (f"There are {more:,} more notes like these on other files."),
+        ]
     )
 
 
@@ -124,25 +147,29 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise PoolError(
-            f"The image folder {folder} {what}. Give the folder that the image paths in {name} start from (--images)."
+            f"The image folder {folder} {what}. Give the folder that the image paths in {name} "
+            "start from (--images)."
         )
     return os.path.realpath(folder)
 
 
 def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
-    """The pool's image folder, and what goes before each file's image paths: "" where its folder is the pool's."""
+    """The pool's image folder, and what goes before each file's image paths: "" where its folder is
+    the pool's."""
     folders = list(dict.fromkeys(s.folder for s in sources))
     if len(folders) == 1:
         return folders[0], [""] * len(sources)
     if any(files.is_remote(f) for f in folders):
         raise PoolError(
-            f"The files' images are in {len(folders)} places, some of them remote. Give one folder with --images."
+            f"The files' images are in {len(folders)} places, some of them remote. Give one "
+            "folder with --images."
         )
     root = os.path.commonpath(folders)
     if root == os.path.sep:
         raise PoolError(
-            f"The files' images are in folders that have nothing in common ({', '.join(folders[:3])}). "
-            "Give one folder with --images; or write each file with `thresher export --absolute-paths` and open those with --images /."
+            "The files' images are in folders that have nothing in common "
+            f"({', '.join(folders[:3])}). Give one folder with --images; or write each file with "
+            "`thresher export --absolute-paths` and open those with --images /."
         )
     return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
 
@@ -156,14 +183,18 @@ def _read(
     for source, then in zip(sources, kept, strict=True):
         now = files.stamp(source.uri)
         if (now != then.stamp and then.still(source.uri) is None) or now[:2] != then.stamp[:2]:
-            raise PoolError(f"{source.uri} changed while it was being read. Open it again when nothing writes to it.")
+            raise PoolError(
+                f"{source.uri} changed while it was being read. Open it again when nothing writes "
+                "to it."
+            )
     return found, kept, True
 
 
 def _cached(
     at: Path, stamp: Mapping[str, Any], sources: Sequence[Source], notes: list[str]
 ) -> tuple[Index, list[Kept], bool] | None:
-    """(index, its files as they are now, whether the entry is to be written again); None where a file changed."""
+    """(index, its files as they are now, whether the entry is to be written again); None where a
+    file changed."""
     try:
         found = pool_cache.load(at, stamp)
     except pool_cache.Damaged as error:

@@ -1,5 +1,6 @@
-"""Question-answer pairs: `{"images": […], "texts": [{"user": "Q", "assistant": "A", "source": "…"}]}`, as the Cauldron and
-FineVision write them. Images stand before the first question, as their own loaders put them.
+"""Question-answer pairs: `{"images": […], "texts": [{"user": "Q", "assistant": "A", "source":
+"…"}]}`, as the Cauldron and FineVision write them. Images stand before the first question, as their
+own loaders put them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from thresher.pools import chat
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form; further fields of the first pair (`source`) become the row's where it has none."""
+    """The record in the LLaVA form; further fields of the first pair (`source`) become the row's
+    where it has none."""
     pairs = record.get("texts")
     if not isinstance(pairs, list):
         return {**{k: v for k, v in record.items() if k != "texts"}, "conversations": pairs}

@@ -1,4 +1,5 @@
-"""One file of an opened pool: where it is, what reads it, and how its records say their conversation."""
+"""One file of an opened pool: where it is, what reads it, and how its records say their
+conversation."""
 
 from __future__ import annotations
 
@@ -26,5 +27,9 @@ class Part:
     def format(self) -> str:
         """How users name it: llava-json, swift-jsonl, parquet, datasets, webdataset."""
         if self.container in ("json", "jsonl"):
-            return "llamafactory" if self.layout == "llamafactory" else f"{self.layout}-{self.container}"
+            return (
+                "llamafactory"
+                if self.layout == "llamafactory"
+                else f"{self.layout}-{self.container}"
+            )
         return {"parquet": "parquet", "arrow": "datasets", "tar": "webdataset"}[self.container]

@@ -1,6 +1,8 @@
-"""Which image paths may be read: relative ones that stay inside the image folder, in whatever way they are spelled.
+"""Which image paths may be read: relative ones that stay inside the image folder, in whatever way
+they are spelled.
 
-`refusal` looks at the text alone (no disk); `inside` follows symbolic links too. Used before anything is opened.
+`refusal` looks at the text alone (no disk); `inside` follows symbolic links too. Used before
+anything is opened.
 """
 
 from __future__ import annotations
@@ -26,23 +28,29 @@ def refusal(path: str) -> str:
     if _URL.match(path):
         return "remote-url: images are read from the image folder only; download it first"
     if path[:1] in ("/", "\\") or _DRIVE.match(path):
-        return "unsafe-path: an absolute path; image paths are relative to the image folder (--images)"
+        return (
+            "unsafe-path: an absolute path; image paths are relative to the image folder (--images)"
+        )
     if ".." in path and ".." in _SEPARATORS.split(path):
         return "unsafe-path: .. could leave the image folder"
     return ""
 
 
 def inside(folder: str, path: str) -> str:
-    """The real path of `path` under `folder` (already resolved). Raises ImageError where that leaves the folder."""
+    """The real path of `path` under `folder` (already resolved). Raises ImageError where that
+    leaves the folder."""
     if reason := refusal(path):
         raise ImageError(f"{shown(path)}: {reason}", kind=reason.partition(":")[0])
     try:
         real = os.path.realpath(os.path.join(folder, path))
     except (OSError, ValueError) as error:
-        raise ImageError(f"{shown(path)}: not a usable path: {error}", kind="missing-image") from error
+        raise ImageError(
+            f"{shown(path)}: not a usable path: {error}", kind="missing-image"
+        ) from error
     if real != folder and not real.startswith(folder.rstrip(os.sep) + os.sep):
         raise ImageError(
-            f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder", kind="unsafe-path"
+            f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder",
+            kind="unsafe-path",
         )
     return real
 

@@ -1,7 +1,7 @@
 """A pool: rows to choose from, in the files of any format, and a folder of images.
 
-Records are read again from their place in the files when they are asked for. Safe to use from several threads. Touches
-the pool's files and the image folder, reading; `opening.py` makes one.
+Records are read again from their place in the files when they are asked for. Safe to use from
+several threads. Touches the pool's files and the image folder, reading; `opening.py` makes one.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ class Pool:
     ) -> None:
         self.spec = spec  # what opens it again, from any folder
         self.path = Path(spec)  # what the user typed
-        self.images: str | None = root  # the image folder with which to open it again; None: each file's own
+        # the image folder with which to open it again; None: each file's own
+        self.images: str | None = root
         self.read_as: str | None = None  # the format with which to open it again
         self.images_folder = images_folder
         self.sources = tuple(sources)  # its files
         self.stamps = [k.stamp for k in kept]  # what changes when they do
         self.trust_paths = trust_paths  # path and size of an image stand for its content
         self.parts = tuple(
-            Part(s.uri, columns=s.columns, **json.loads(told)) for s, told in zip(sources, index.parts, strict=True)
+            Part(s.uri, columns=s.columns, **json.loads(told))
+            for s, told in zip(sources, index.parts, strict=True)
         )
         self.format = _format([p.format for p in self.parts])  # "llava-json", "parquet", …, "mixed"
         self.notes = notes  # what the user may want to know of the opening, in words
@@ -62,20 +64,29 @@ class Pool:
         self.digest: np.ndarray = index.digest  # DIGEST [n]
         self.source: np.ndarray = index.source  # int32 [n], into source_names
         self.source_names: tuple[str, ...] = tuple(index.source_names)
-        self.order: np.ndarray = index.order  # int64 [n]: by digest, then canonical record, then row
-        self._root = self.image_root = root  # where image paths start: a resolved local folder, or an address
+        # int64 [n]: by digest, then canonical record, then row
+        self.order: np.ndarray = index.order
+        # where image paths start: a resolved local folder, or an address
+        self._root = self.image_root = root
         self._files = Handles(self.parts, kept)
         self._convert = [layouts.converter(p.layout, p.columns, p.chosen) for p in self.parts]
         if len(self.parts) == 1 and self.parts[0].container in ("json", "jsonl"):
-            self._files.rows(0)  # kept open: one that is replaced later goes on serving what was opened
+            # kept open: one that is replaced later goes on serving what was opened
+            self._files.rows(0)
 
     def __len__(self) -> int:
         return len(self.index.offset)
 
     def __repr__(self) -> str:
         bad = int(((self.index.problem >= 0) | self.facts["missing_images"]).sum())
-        what = f"{len(self):,} rows, {len(self.source_names):,} sources, {len(self.index.image_path):,} images"
-        return f"<Pool {shown(self.spec)} ({self.format}): {what}{f', {bad:,} rows with a problem' if bad else ''}>"
+        what = (
+            f"{len(self):,} rows, {len(self.source_names):,} sources, "
+            f"{len(self.index.image_path):,} images"
+        )
+        return (
+            f"<Pool {shown(self.spec)} ({self.format}): "
+            f"{what}{f', {bad:,} rows with a problem' if bad else ''}>"
+        )
 
     def _repr_html_(self) -> str:
         from thresher.html import render_notebook_view
@@ -91,9 +102,10 @@ class Pool:
 
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:
-        """Known from reading: `answer_words`, `answer_chars` (of all answers together), `turns` (messages of any role),
-        `images`: int32 [n]; `missing_images` (at least one has no file or a path that may not be read), `video`, `audio`:
-        bool [n].
+        """Known from reading: `answer_words`, `answer_chars` (of all answers together), `turns`
+        (messages of any role),
+        `images`: int32 [n]; `missing_images` (at least one has no file or a path that may not be
+        read), `video`, `audio`: bool [n].
         """
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
@@ -114,22 +126,28 @@ class Pool:
     def problems(self) -> Mapping[int, str]:
         """Pool row -> "kind: words", why no model can score it. Rows without a problem are absent.
 
-        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, unread-media, video, audio, media-marker,
-        placeholder-mismatch, no-answer, invalid-text.
+        Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, unread-media, video, audio,
+        media-marker, placeholder-mismatch, no-answer, invalid-text.
         """
         texts = list(self.index.problem_texts)
         rows = np.flatnonzero(self.index.problem >= 0)
-        return {row: texts[code] for row, code in zip(rows.tolist(), self.index.problem[rows].tolist(), strict=True)}
+        return {
+            row: texts[code]
+            for row, code in zip(rows.tolist(), self.index.problem[rows].tolist(), strict=True)
+        }
 
     @cached_property
     def unreadable(self) -> np.ndarray:
-        """bool [n]: records that are no sample at all (broken JSON, not an object, no conversation): of no use to any method."""
-        bad = np.array([t.startswith("unreadable") for t in self.index.problem_texts] + [False])  # -1: no problem
+        """bool [n]: records that are no sample at all (broken JSON, not an object, no
+        conversation): of no use to any method."""
+        # -1: no problem
+        bad = np.array([t.startswith("unreadable") for t in self.index.problem_texts] + [False])
         rows: np.ndarray = bad[self.index.problem]
         return rows
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The ids as a reader knows them: text as it is, anything else as JSON (7, null), "" where a record has none."""
+        """The ids as a reader knows them: text as it is, anything else as JSON (7, null), "" where
+        a record has none."""
         return [_shown(self.index.ids[int(row)]) for row in rows]
 
     def sample(self, row: int) -> Sample:
@@ -147,7 +165,8 @@ class Pool:
         return [s for s in out if s is not None]
 
     def by_digest(self, digest: bytes) -> Sample:
-        """A row with this digest; one without a problem where there is a choice. Raises KeyError."""
+        """A row with this digest; one without a problem where there is a choice. Raises
+        KeyError."""
         key = np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0]
         at = int(np.searchsorted(self._sorted, key))
         first = -1
@@ -162,8 +181,8 @@ class Pool:
         return self.sample(first)
 
     def raw(self, rows: Sequence[int] | np.ndarray) -> Iterator[bytes]:
-        """The records' exact bytes as in the file, without the white space around them; where the file is no JSON, the
-        record as JSON, with hashes in place of bytes.
+        """The records' exact bytes as in the file, without the white space around them; where the
+        file is no JSON, the record as JSON, with hashes in place of bytes.
         """
         self._check()
         for row in rows:
@@ -177,13 +196,15 @@ class Pool:
         return images.load(self._root, ref)
 
     def image_bytes(self, ref: ImageRef) -> bytes:
-        """The image's file as it is. Raises ImageError: outside the image folder, missing, changed."""
+        """The image's file as it is. Raises ImageError: outside the image folder, missing,
+        changed."""
         from thresher.pools import images
 
         return images.content(self._root, ref)
 
     def image(self, number: int) -> ImageRef:
-        """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes are read."""
+        """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes
+        are read."""
         if not self.index.embedded[number]:
             return self._file(number)
         at = int(np.flatnonzero(self.index.image_ref == number)[0])
@@ -192,7 +213,8 @@ class Pool:
         return self.sample(row).images[within]
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" where it has none.
+        """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" where it
+        has none.
 
         Known from the index: no record is read.
         """
@@ -211,7 +233,8 @@ class Pool:
         return self._file(number).identity
 
     def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """For each of `rows`, why its first missing image is missing: no such file, or a path that may not be read.
+        """For each of `rows`, why its first missing image is missing: no such file, or a path that
+        may not be read.
 
         "" where no image is missing (`facts["missing_images"]`).
         """
@@ -219,13 +242,18 @@ class Pool:
         at = np.flatnonzero(i.image_size[i.image_ref] < 0)
         missing, first = np.unique(self.rows_of_references()[at], return_index=True)
         number = dict(zip(missing.tolist(), i.image_ref[at[first]].tolist(), strict=True))
-        return [self._why_missing(i.image_path[number[row]]) if row in number else "" for row in map(int, rows)]
+        return [
+            self._why_missing(i.image_path[number[row]]) if row in number else ""
+            for row in map(int, rows)
+        ]
 
     def _why_missing(self, path: str) -> str:
         if reason := refusal(path):
             return f"{shown(path)}: {reason}"
         other = self.spellings.described(path)
-        return f"no such image in {self.images_folder}: {shown(path)}{f' ({other})' if other else ''}"
+        return (
+            f"no such image in {self.images_folder}: {shown(path)}{f' ({other})' if other else ''}"
+        )
 
     @cached_property
     def spellings(self) -> Spellings:
@@ -252,12 +280,15 @@ class Pool:
         return self._files.rows(part), int(i.offset[row]), int(i.length[row]), part
 
     def record(self, row: int) -> dict[str, Any]:
-        """The row as a record in the LLaVA form, whatever its format: `conversations`, `image` (a path, bytes, or a list
-        of them, as the file has it) and its other fields. Raises PoolError for an unreadable row.
+        """The row as a record in the LLaVA form, whatever its format: `conversations`, `image` (a
+        path, bytes, or a list of them, as the file has it) and its other fields. Raises PoolError
+        for an unreadable row.
         """
         record, _ = self.both(row)
         if record is None:
-            raise PoolError(f"Row {row} of {self.path} is no record ({self.problems.get(row, 'unreadable')}).")
+            raise PoolError(
+                f"Row {row} of {self.path} is no record ({self.problems.get(row, 'unreadable')})."
+            )
         return record
 
     def both(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
@@ -287,12 +318,15 @@ class Pool:
         sample = Sample(
             id=i.ids[row],
             turns=tuple(Turn(r, t) for r, t in zip(parsed.roles, parsed.texts, strict=True)),
-            images=tuple(self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)),
+            images=tuple(
+                self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)
+            ),
             source=self.source_names[i.source[row]],
             problem=problem,
             media=parsed.media,
         )
-        if sample.digest != i.digest[row : row + 1].tobytes():  # never a score of other words under this digest
+        # never a score of other words under this digest
+        if sample.digest != i.digest[row : row + 1].tobytes():
             raise changed(self.parts[part].uri)
         return record, sample
 
@@ -308,7 +342,9 @@ class Pool:
         i = self.index
         digest = i.image_digest[number : number + 1].tobytes()
         content = digest.hex() if any(digest) else ""
-        return ImageRef(i.image_path[number], None, int(i.image_size[number]), content, self.trust_paths)
+        return ImageRef(
+            i.image_path[number], None, int(i.image_size[number]), content, self.trust_paths
+        )
 
 
 def _format(formats: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""What can read one file of a pool, and which of them does: told from its first bytes, never from its name.
+"""What can read one file of a pool, and which of them does: told from its first bytes, never from
+its name.
 
-A reader yields decoded records with the place of each (two integers), and gives one again from its place. What a record
-means is the layout's matter (`layouts.py`). Reads the file that it is given.
+A reader yields decoded records with the place of each (two integers), and gives one again from its
+place. What a record means is the layout's matter (`layouts.py`). Reads the file that it is given.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ from thresher.pools.paths import shown
 from thresher.pools.records import Record, Span, sniff
 
 CONTAINERS = ("json", "jsonl", "parquet", "arrow", "tar")
-FORMATS: dict[str, tuple[str, str]] = {  # what --format takes -> (container, layout); "" = told from the content
+# what --format takes -> (container, layout); "" = told from the content
+FORMATS: dict[str, tuple[str, str]] = {
     **{name: ("", name) for name in LAYOUTS if name != "llamafactory"},
-    **{f"{name}-{kind}": (kind, name) for name in LAYOUTS if name != "llamafactory" for kind in ("json", "jsonl")},
+    **{
+        f"{name}-{kind}": (kind, name)
+        for name in LAYOUTS
+        if name != "llamafactory"
+        for kind in ("json", "jsonl")
+    },
     "parquet": ("parquet", ""),
     "datasets": ("arrow", ""),
     "webdataset": ("tar", ""),
@@ -34,7 +41,8 @@ class Rows(Protocol):
     """The records of one file. Safe to use from several threads once `records` is done."""
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
-        """All in order; a broken one is a Record with a `problem`. Raises PoolError where the file ends being one."""
+        """All in order; a broken one is a Record with a `problem`. Raises PoolError where the file
+        ends being one."""
 
     def value(self, offset: int, length: int) -> Any:
         """One record again; None where it cannot be decoded."""
@@ -50,7 +58,8 @@ def check_format(name: str | None) -> None:
     """Raises ConfigError for a --format that does not exist."""
     if name is not None and name not in FORMATS:
         raise ConfigError(
-            f"There is no format {name!r}. Known: {', '.join(FORMATS)}.{did_you_mean(name, list(FORMATS))}"
+            f"There is no format {name!r}. Known: "
+            f"{', '.join(FORMATS)}.{did_you_mean(name, list(FORMATS))}"
         )
 
 
@@ -83,7 +92,8 @@ def reader(file: BinaryIO, name: str, container: str) -> Rows:
 
 
 def layout_of(rows: Rows, name: str, container: str, format: str | None = None) -> str:
-    """The layout of the first records; "llava" where none is recognised, whose parser then says what is wrong.
+    """The layout of the first records; "llava" where none is recognised, whose parser then says
+    what is wrong.
 
     Raises PoolError where a record could be of two layouts.
     """
@@ -95,12 +105,17 @@ def layout_of(rows: Rows, name: str, container: str, format: str | None = None) 
         names = recognise(record.value, container)
         if len(names) > 1:
             raise PoolError(
-                f"{name} is ambiguous: its records hold the conversations of several formats ({', '.join(names)}); "
-                f"keys found: {keys_of(record.value)}. Say which with --format."
+                f"{name} is ambiguous: its records hold the conversations of several formats "
+                f"({', '.join(names)}); keys found: {keys_of(record.value)}. Say which with "
+                "--format."
             )
         if names:
             found.append(names)
-        if len(found) >= LOOKED_AT or number >= 20 * LOOKED_AT or (number >= 20 and container in ("tar", "parquet")):
+        if (
+            len(found) >= LOOKED_AT
+            or number >= 20 * LOOKED_AT
+            or (number >= 20 and container in ("tar", "parquet"))
+        ):
             break
     names = common(found)
     if not names:
@@ -115,16 +130,27 @@ def names_layout(format: str | None) -> bool:
 
 def keys_of(record: Any) -> str:
     """The keys of a record, for a message."""
-    return ", ".join(shown(str(key)) for key in list(record)[:12]) if isinstance(record, dict) and record else "none"
+    return (
+        ", ".join(shown(str(key)) for key in list(record)[:12])
+        if isinstance(record, dict) and record
+        else "none"
+    )
 
 
 def formats_in_words() -> str:
     """What is looked for, for the message about a file in which nothing was found."""
-    return f"Formats considered: {considered()}. Give --format NAME if it is one of them under another name."
+    return (
+        f"Formats considered: {considered()}. Give --format NAME if it is one of them under "
+        "another name."
+    )
 
 
 def _plain_turns(layout: str, container: str) -> str:
-    return "sharegpt" if layout == "swift" and container not in ("jsonl", "tar", "parquet", "arrow") else layout
+    return (
+        "sharegpt"
+        if layout == "swift" and container not in ("jsonl", "tar", "parquet", "arrow")
+        else layout
+    )
 
 
 def _is_tar(head: bytes) -> bool:

@@ -1,8 +1,9 @@
 """Streaming records out of a JSON list or a JSONL file, each with its exact byte range.
 
-Reads the file in blocks and decodes record by record, so memory follows the longest record (at most `MAX_RECORD`
-bytes), not the file. Text is decoded with `surrogateescape`: invalid UTF-8 survives as lone surrogates, which keeps
-byte offsets exact. Knows nothing of what a record means (`llava.py` does). Reads one open file, touches nothing else.
+Reads the file in blocks and decodes record by record, so memory follows the longest record (at most
+`MAX_RECORD` bytes), not the file. Text is decoded with `surrogateescape`: invalid UTF-8 survives as
+lone surrogates, which keeps byte offsets exact. Knows nothing of what a record means (`llava.py`
+does). Reads one open file, touches nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from thresher.text import TOO_DEEP, closing_bracket, json_reason, parse_json, to
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
 EXPECTED = "expected a JSON list of records, or JSONL with one record a line"
-_KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}  # of a JSON value, as people say
+# of a JSON value, as people say
+_KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}
 
 _BOM = codecs.BOM_UTF8
 _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
@@ -46,8 +48,9 @@ _MAGIC = {
 class Span:
     """A part of a file: records that start at byte `start` or later and before `stop`.
 
-    `start` is where a record starts (0: of the whole file). `reached`: set when the reader stops before a record because
-    of `stop`, to the byte at which that record starts; -1 = the file ended first.
+    `start` is where a record starts (0: of the whole file). `reached`: set when the reader stops
+    before a record because of `stop`, to the byte at which that record starts; -1 = the file ended
+    first.
     """
 
     start: int = 0
@@ -65,7 +68,8 @@ class Record(NamedTuple):
 
 
 def sniff(file: BinaryIO, name: str) -> str:
-    """Which of "json" and "jsonl" it is, from the content. Raises PoolError for anything else; leaves the position undefined."""
+    """Which of "json" and "jsonl" it is, from the content. Raises PoolError for anything else;
+    leaves the position undefined."""
     file.seek(0)
     head = file.read(BLOCK)
     whole = len(head) < BLOCK
@@ -86,7 +90,9 @@ def sniff(file: BinaryIO, name: str) -> str:
         return "jsonl"
     if shape := shapes.of_text(text, whole):
         raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
-    if not _one_object(text, whole) and any(isinstance(_try(line), dict) for line in complete[:1000]):
+    if not _one_object(text, whole) and any(
+        isinstance(_try(line), dict) for line in complete[:1000]
+    ):
         return "jsonl"  # its first line is broken
     if text[:1] == b"{":
         if not complete:
@@ -95,21 +101,26 @@ def sniff(file: BinaryIO, name: str) -> str:
         named = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
         if len(lines) == 1:
             raise PoolError(
-                f"{name} holds one line that is not valid JSON{named}: {_why_not(lines[0])}. Is the file cut off? "
-                f"{EXPECTED[0].upper()}{EXPECTED[1:]}."
+                f"{name} holds one line that is not valid JSON{named}: {_why_not(lines[0])}. Is "
+                f"the file cut off? {EXPECTED[0].upper()}{EXPECTED[1:]}."
             )
         raise PoolError(
-            f"{name} starts with {{ and no line is a record by itself: a single top-level object{named}? {EXPECTED}. "
+            f"{name} starts with {{ and no line is a record by itself: a single top-level "
+            f"object{named}? {EXPECTED}. "
             "If a key of that object holds the records, save that list alone."
         )
     value = _try(text) if whole else None
     if value is not None:
-        raise PoolError(f"{name} holds a single {_KINDS.get(type(value), 'value')} at the top level: {EXPECTED}.")
+        raise PoolError(
+            f"{name} holds a single {_KINDS.get(type(value), 'value')} at the top level: "
+            f"{EXPECTED}."
+        )
     raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
 
 
 def _one_object(text: bytes, whole: bool) -> bool:
-    """True where the text is one JSON value over several lines, as far as it can be seen (`whole`: to its end)."""
+    """True where the text is one JSON value over several lines, as far as it can be seen (`whole`:
+    to its end)."""
     shown = text.decode("utf-8", "replace")
     try:
         _, stop = json.JSONDecoder(strict=False).raw_decode(shown)
@@ -136,26 +147,31 @@ def _why_not(line: bytes) -> str:
 
 
 def _without_comma(line: bytes) -> bytes:
-    """A line of JSONL as some tools write it: a list without its brackets. No JSON value ends with a comma."""
+    """A line of JSONL as some tools write it: a list without its brackets. No JSON value ends with
+    a comma."""
     line = line.strip(b" \t\r\n")
     return line[:-1].rstrip() if line.endswith(b",") else line
 
 
 def records(file: BinaryIO, kind: str, name: str, span: Span | None = None) -> Iterator[Record]:
-    """Every record of an open binary file, in file order. `kind`: what `sniff` said; `span`: only those in it.
+    """Every record of an open binary file, in file order. `kind`: what `sniff` said; `span`: only
+    those in it.
 
-    Raises PoolError where a JSON list stops being one; a broken JSONL line is a Record with a `problem`.
+    Raises PoolError where a JSON list stops being one; a broken JSONL line is a Record with a
+    `problem`.
     """
     span = span or Span()
     return _json_list(file, name, span) if kind == "json" else _json_lines(file, span)
 
 
 def split(file: BinaryIO, kind: str, at: int) -> int:
-    """Where a record starts, probably, at byte `at` or soon after; -1 where none is found within `BLOCK` bytes.
+    """Where a record starts, probably, at byte `at` or soon after; -1 where none is found within
+    `BLOCK` bytes.
 
-    For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a border): whoever reads up to
-    it must see a record start exactly there. A border is taken for one between records, not between the turns of one,
-    where the key of the file's very first record follows it.
+    For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a
+    border): whoever reads up to it must see a record start exactly there. A border is taken for one
+    between records, not between the turns of one, where the key of the file's very first record
+    follows it.
     """
     text = os.pread(file.fileno(), BLOCK, at)
     if kind == "jsonl":
@@ -166,7 +182,7 @@ def split(file: BinaryIO, kind: str, at: int) -> int:
     return at + border.end() - 1 if border else -1
 
 
-# ------------------------------------------------------------------------------------------------ JSONL
+# -------------------------------------------------------------------------------------------- JSONL
 
 
 def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
@@ -187,7 +203,12 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
             while line and not line.endswith(b"\n"):
                 line = file.readline(BLOCK)
                 size += len(line)
-            yield Record(offset, size, None, f"unreadable: line {number} is longer than {MAX_RECORD >> 20} MB")
+            yield Record(
+                offset,
+                size,
+                None,
+                f"unreadable: line {number} is longer than {MAX_RECORD >> 20} MB",
+            )
             offset += size
             continue
         record = _without_comma(line)
@@ -204,7 +225,10 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
             except ValueError as error:
                 why = _reason(error, record)
             yield Record(
-                start, len(record), value, f"unreadable: line {number} is not valid JSON: {why}" if why else ""
+                start,
+                len(record),
+                value,
+                f"unreadable: line {number} is not valid JSON: {why}" if why else "",
             )
         offset += size
 
@@ -212,10 +236,14 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
 def _reason(error: ValueError, record: bytes) -> str:
     if b"\0" in record:
         return "it holds NUL bytes, which a crash or a full disk leaves"
-    return "it is Python's notation of a dict, not JSON" if shapes.is_repr(record) else json_reason(error)
+    return (
+        "it is Python's notation of a dict, not JSON"
+        if shapes.is_repr(record)
+        else json_reason(error)
+    )
 
 
-# ------------------------------------------------------------------------------------------------ JSON list
+# ---------------------------------------------------------------------------------------- JSON list
 
 
 class _Window:
@@ -241,11 +269,13 @@ class _Window:
         return len(self.text[start:stop].encode("utf-8", "surrogateescape"))
 
     def more(self, keep: int, keep_offset: int) -> bool:
-        """Drop text before `keep` (which stands at byte `keep_offset`) and read on. False at the end of the file."""
+        """Drop text before `keep` (which stands at byte `keep_offset`) and read on. False at the
+        end of the file."""
         if self.end:
             return False
         rest = self.text[keep:]
-        block = self.file.read(max(BLOCK, len(rest)))  # doubling: a long record is not rescanned many times
+        # doubling: a long record is not rescanned many times
+        block = self.file.read(max(BLOCK, len(rest)))
         self.end = not block
         self.read += len(block)
         self.text = rest + self.decoder.decode(block, final=self.end)
@@ -289,7 +319,8 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
         except ValueError as error:
             failure, after, value = error, None, None
             control = str(error).startswith("Invalid control character")
-            if control or not isinstance(error, json.JSONDecodeError):  # a number of thousands of digits
+            # a number of thousands of digits
+            if control or not isinstance(error, json.JSONDecodeError):
                 held = "a raw control character inside a string" if control else json_reason(error)
                 try:
                     _, stop = lenient(window.text, at)
@@ -298,7 +329,8 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
                 except (ValueError, RecursionError):
                     after = None
         if after is None or (after.end() == len(window.text) and not window.end):
-            # Not the whole record and what follows it in the window, or broken: more text tells which.
+            # Not the whole record and what follows it in the window, or broken: more text tells
+            # which.
             if window.read - byte <= MAX_RECORD and window.more(at, byte):
                 at = 0
                 ascii_only = window.text.isascii()
@@ -307,7 +339,10 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
                 raise _broken(window, at, byte, count, failure, name)
         length = stop - at if ascii_only else window.bytes_in(at, stop)
         if length > MAX_RECORD:
-            value, problem = None, f"unreadable: record {count + 1} is longer than {MAX_RECORD >> 20} MB"
+            value, problem = (
+                None,
+                (f"unreadable: record {count + 1} is longer than {MAX_RECORD >> 20} MB"),
+            )
         yield Record(byte, length, value, problem)
         count += 1
         byte += length + after.end() - stop
@@ -317,7 +352,8 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
             return
         if at < len(window.text) and window.text[at] == "]":
             raise PoolError(
-                f"{name} is not valid JSON at byte {byte}: a comma after the last record ({count}). Remove that comma."
+                f"{name} is not valid JSON at byte {byte}: a comma after the last record "
+                f"({count}). Remove that comma."
             )
 
 
@@ -330,16 +366,17 @@ def _nothing_after(window: _Window, at: int, byte: int, name: str) -> None:
         if at < len(window.text):
             if window.text[at] == "[":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {byte}: it holds a JSON list a line. Make it one "
-                    "object a line: jq -c '.[]' IN > OUT.jsonl"
+                    f"{name} goes on after the end of its list, at byte {byte}: it holds a JSON "
+                    "list a line. Make it one object a line: jq -c '.[]' IN > OUT.jsonl"
                 )
             if window.text[at] == "\0":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {byte}, with NUL bytes, which a crash or a full disk "
-                    "leaves. Remove them: tr -d '\\0' < IN > OUT.json"
+                    f"{name} goes on after the end of its list, at byte {byte}, with NUL bytes, "
+                    "which a crash or a full disk leaves. Remove them: tr -d '\\0' < IN > OUT.json"
                 )
             raise PoolError(
-                f"{name} goes on after the end of its list, at byte {byte}: expected one JSON list and nothing else."
+                f"{name} goes on after the end of its list, at byte {byte}: expected one JSON "
+                "list and nothing else."
             )
         if not window.more(at, byte):
             return
@@ -347,24 +384,34 @@ def _nothing_after(window: _Window, at: int, byte: int, name: str) -> None:
 
 
 def _broken(
-    window: _Window, at: int, byte: int, count: int, error: ValueError | RecursionError | None, name: str
+    window: _Window,
+    at: int,
+    byte: int,
+    count: int,
+    error: ValueError | RecursionError | None,
+    name: str,
 ) -> PoolError:
     """Say what is wrong with the record at `at`, after `count` good ones."""
     where = f"record {count + 1}, which starts at byte {byte}"
     text = window.text
     if isinstance(error, RecursionError):
-        return PoolError(f"{name}: {where}, is {TOO_DEEP} and does not end within the file or {MAX_RECORD >> 20} MB.")
+        return PoolError(
+            f"{name}: {where}, is {TOO_DEEP} and does not end within the file or "
+            f"{MAX_RECORD >> 20} MB."
+        )
     if not window.end:
         return PoolError(
-            f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote or bracket missing?"
+            f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote "
+            "or bracket missing?"
         )
     if shapes.is_repr(text[at : at + 100].encode("utf-8", "replace")):
         return PoolError(
-            f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not JSON. Read the file with "
-            "ast.literal_eval and write it with json.dump."
+            f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not "
+            "JSON. Read the file with ast.literal_eval and write it with json.dump."
         )
     position = getattr(error, "pos", None)
-    if position is None:  # decoded, but neither a comma nor a bracket follows (or a number too long for an int)
+    # decoded, but neither a comma nor a bracket follows (or a number too long for an int)
+    if position is None:
         if error is not None:
             return PoolError(f"{name} is not valid JSON: {where}: {error}.")
         _, stop = json.JSONDecoder(strict=False).raw_decode(text, at)
@@ -374,7 +421,8 @@ def _broken(
             return _cut_off(name, count + 1, f"the list does not end with ] (byte {spot})")
         found = text[stop : stop + 20]
         return PoolError(
-            f"{name} is not valid JSON at byte {spot}: expected , or ] after record {count + 1}, found {found!r}."
+            f"{name} is not valid JSON at byte {spot}: expected , or ] after record {count + 1}, "
+            f"found {found!r}."
         )
     if at >= len(text):
         return _cut_off(name, count, f"the list does not end with ] (byte {byte})")
@@ -383,10 +431,14 @@ def _broken(
     spot = byte + window.bytes_in(at, position)
     near = text[max(position - 20, at) : position + 20]
     return PoolError(
-        f"{name} is not valid JSON at byte {spot}: {getattr(error, 'msg', error)} in {where}, near {near!r}. "
-        "Repair that record, or save the pool as JSONL, where one broken line does not spoil the others."
+        f"{name} is not valid JSON at byte {spot}: {getattr(error, 'msg', error)} in {where}, "
+        f"near {near!r}. Repair that record, or save the pool as JSONL, where one broken line "
+        "does not spoil the others."
     )
 
 
 def _cut_off(name: str, good: int, detail: str) -> PoolError:
-    return PoolError(f"{name} is cut off: {good:,} complete records, then {detail}. Download or write the file again.")
+    return PoolError(
+        f"{name} is cut off: {good:,} complete records, then {detail}. Download or write the file "
+        "again."
+    )

@@ -1,7 +1,8 @@
-"""Some rows of one file of a mixture: `first:N`, `end:N` or `random:N`, N rows or N percent (rounded up).
+"""Some rows of one file of a mixture: `first:N`, `end:N` or `random:N`, N rows or N percent
+(rounded up).
 
-`random` keeps the file's order. Its draw depends on the mixture's `seed`, the entry's number and the file's name and
-rows, not on the other entries. Pure arithmetic on blocks.
+`random` keeps the file's order. Its draw depends on the mixture's `seed`, the entry's number and
+the file's name and rows, not on the other entries. Pure arithmetic on blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
 
 
 def sample(blocks: Sequence[Block], source: Source) -> Block:
-    """The rows that `source.keep` keeps of a file's blocks, as one block that names the images of these rows only."""
+    """The rows that `source.keep` keeps of a file's blocks, as one block that names the images of
+    these rows only."""
     n = sum(len(b) for b in blocks)
     rows = chosen(source.keep, n, source.seed, f"{source.number}\0{os.path.basename(source.uri)}")
     out = Block(
@@ -53,13 +55,24 @@ def sample(blocks: Sequence[Block], source: Source) -> Block:
     for b in blocks:
         texts = b.ids.done()
         for i in (rows[(rows >= start) & (rows < start + len(b))] - start).tolist():
-            for name in ("offset", "length", "flags", "answer_words", "answer_chars", "turns", "video", "audio"):
+            for name in (
+                "offset",
+                "length",
+                "flags",
+                "answer_words",
+                "answer_chars",
+                "turns",
+                "video",
+                "audio",
+            ):
                 getattr(out, name).append(getattr(b, name)[i])
             out.text_digest += b.text_digest[32 * i : 32 * i + 32]
             out.ids.append(texts[i])
             out.source.append(sources.setdefault(b.sources[b.source[i]], len(sources)))
             code = b.problem[i]
-            out.problem.append(-1 if code < 0 else problems.setdefault(b.problems[code], len(problems)))
+            out.problem.append(
+                -1 if code < 0 else problems.setdefault(b.problems[code], len(problems))
+            )
             for r in b.image_ref[b.image_end[i - 1] if i else 0 : b.image_end[i]]:
                 number = images.setdefault(b.image_path[r], len(images))
                 if number == len(out.image_size):

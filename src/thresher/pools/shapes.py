@@ -1,4 +1,5 @@
-"""JSON that holds records in another shape than a list or lines: what it is, and how to turn it into one.
+"""JSON that holds records in another shape than a list or lines: what it is, and how to turn it
+into one.
 
 Pure functions over the beginning of a file (all of it where it is small).
 """
@@ -12,21 +13,23 @@ from typing import Any
 from thresher.pools.paths import shown
 from thresher.text import ParseError, parse_json
 
-CONVERSATIONS = ("conversations", "messages", "texts", "instruction")  # fields that make an object a record
+# fields that make an object a record
+CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
 _LIST = re.compile(rb'\{\s*"([^"\\]{1,60})"\s*:\s*\[\s*\{')
 LFS = b"version https://git-lfs.github.com/spec/"
 _REPR = re.compile(rb"\[?\s*\{\s*'")
 
 
 def of_text(text: bytes, whole: bool) -> str:
-    """What a text that is no list and no lines of records is, and the way out; "" where that is not known.
+    """What a text that is no list and no lines of records is, and the way out; "" where that is not
+    known.
 
     `text`: without a byte order mark; `whole`: whether it is all of the file.
     """
     if is_repr(text):
         return (
-            "holds Python's own notation of dicts (single quotes), which is not JSON. Read each line with ast.literal_eval "
-            "and write it with json.dumps"
+            "holds Python's own notation of dicts (single quotes), which is not JSON. Read each "
+            "line with ast.literal_eval and write it with json.dumps"
         )
     if text.startswith(LFS):
         return "is a Git LFS pointer in place of the file. Fetch it: git lfs pull"
@@ -35,14 +38,20 @@ def of_text(text: bytes, whole: bool) -> str:
     if text.lstrip()[:1] != b"{":
         return ""
     if b"\n" not in text and text.count(b"\r") > 1:
-        return r"ends its lines with CR alone, as old Macs did. Convert it: tr '\r' '\n' < IN > OUT.jsonl"
+        return (
+            r"ends its lines with CR alone, as old Macs did. Convert it: tr '\r' '\n' < IN > "
+            r"OUT.jsonl"
+        )
     if whole:
         try:
             return of_object(parse_json(text))
         except ParseError:
             pass
     if _several(text):
-        return "holds JSON objects one after another, not one a line. Put each on one line: jq -c . IN > OUT.jsonl"
+        return (
+            "holds JSON objects one after another, not one a line. Put each on one line: jq -c . "
+            "IN > OUT.jsonl"
+        )
     found = _LIST.match(text.lstrip())
     key = found[1].decode("utf-8", "replace") if found else ""
     if key and key not in CONVERSATIONS and not whole:
@@ -61,9 +70,14 @@ def of_object(value: Any) -> str:
     for key, inner in value.items():
         if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner[:20]):
             return _in_key(key, len(inner))
-    rows = [v for v in value.values() if isinstance(v, dict) and any(key in v for key in CONVERSATIONS)]
+    rows = [
+        v for v in value.values() if isinstance(v, dict) and any(key in v for key in CONVERSATIONS)
+    ]
     if rows and len(rows) == len(value):
-        return f"is one top-level object that holds {len(rows):,} records by name. Save them as a list: jq '[.[]]' IN > OUT.json"
+        return (
+            f"is one top-level object that holds {len(rows):,} records by name. Save them as a "
+            "list: jq '[.[]]' IN > OUT.json"
+        )
     for key, inner in value.items():
         for below, held in inner.items() if isinstance(inner, dict) else ():
             if isinstance(held, list) and held and all(isinstance(one, dict) for one in held[:20]):
@@ -77,14 +91,17 @@ def is_repr(text: bytes) -> bool:
 
 
 def _columns(value: dict[str, Any]) -> str:
-    """Of a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations": {"0": […]}}."""
+    """Of a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations":
+    {"0": […]}}."""
     turns = next((value[key] for key in CONVERSATIONS[:2] if key in value), None)
     if not isinstance(turns, (list, dict)):
         return ""
     many = len(turns)
     numbered = isinstance(turns, dict) and "0" in turns and all(key.isdigit() for key in turns)
     listed = isinstance(turns, list) and many > 0 and all(isinstance(one, list) for one in turns)
-    if not (numbered or listed) or not all(type(v) is type(turns) and len(v) == many for v in value.values()):
+    if not (numbered or listed) or not all(
+        type(v) is type(turns) and len(v) == many for v in value.values()
+    ):
         return ""
     return (
         f"is a table of {many:,} rows by columns, as pandas writes it. Write it by rows: "
@@ -95,8 +112,14 @@ def _columns(value: dict[str, Any]) -> str:
 def _in_key(key: str, many: int = 0, below: str = "") -> str:
     held = f"a list of {many:,} objects" if many else "a list of objects"
     keys = [key, below] if below else [key]
-    path = "".join(f".{k}" if re.fullmatch(r"[A-Za-z_]\w*", k, re.ASCII) else f".[{json.dumps(k)}]" for k in keys)
-    return f"is one top-level object whose key {shown('.'.join(keys))!r} holds {held}. Save that list alone: jq '{path}' IN > OUT.json"
+    path = "".join(
+        f".{k}" if re.fullmatch(r"[A-Za-z_]\w*", k, re.ASCII) else f".[{json.dumps(k)}]"
+        for k in keys
+    )
+    return (
+        f"is one top-level object whose key {shown('.'.join(keys))!r} holds {held}. Save that "
+        f"list alone: jq '{path}' IN > OUT.json"
+    )
 
 
 def _several(text: bytes) -> bool:

@@ -1,4 +1,5 @@
-"""LLaVA and ShareGPT: `{"conversations" | "messages": […], "image" | "images": …, "system": "…", "tools": "…"}`.
+"""LLaVA and ShareGPT: `{"conversations" | "messages": […], "image" | "images": …, "system": "…",
+"tools": "…"}`.
 
 One set of rules for both, so that a row means the same in whichever file it is.
 """
@@ -14,7 +15,13 @@ from thresher.pools import chat
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record in the LLaVA form (`chat.to_llava`); one that has that form already as it is."""
     turns = record.get("conversations")
-    if type(record) is dict and type(turns) is list and turns and not record.get("system") and _plain(turns):
+    if (
+        type(record) is dict
+        and type(turns) is list
+        and turns
+        and not record.get("system")
+        and _plain(turns)
+    ):
         return record
     if type(record) is dict and "conversations" not in record and "messages" not in record:
         return record
@@ -23,4 +30,7 @@ def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(turns: list[Any]) -> bool:
-    return all(type(turn) is not dict or ("from" in turn and type(turn.get("value")) is str) for turn in turns)
+    return all(
+        type(turn) is not dict or ("from" in turn and type(turn.get("value")) is str)
+        for turn in turns
+    )

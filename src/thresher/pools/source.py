@@ -1,4 +1,5 @@
-"""One file of a pool and how it is read: what locating files ends in, and opening a pool begins with."""
+"""One file of a pool and how it is read: what locating files ends in, and opening a pool begins
+with."""
 
 from __future__ import annotations
 
@@ -15,19 +16,22 @@ class Source:
     """One file of a pool, and how it is to be read."""
 
     uri: str  # absolute local path, or an address
-    source: str  # the source of rows that name none; of all rows where `named`; "": by the names of all files
+    # the source of rows that name none; of all rows where `named`; "": by the names of all files
+    source: str
     folder: str  # where its relative image paths start: a resolved local folder, or an address
     format: str | None = None  # a name of readers.FORMATS; None: told from the content
     columns: str = ""  # JSON of the entry of a dataset_info.json
     keep: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling
     number: int = 0  # among the entries of the mixture: two random ones draw differently
-    named: bool = False  # whether the user gave the source's name, which goes before what records say
+    # whether the user gave the source's name, which goes before what records say
+    named: bool = False
     note: str = ""  # what was passed over to come to this file, for the user
 
 
 Locate = Callable[[str, str | None, str | None], list[Source]]
-"""`locate(spec, images, format)`: the files of a path that a folder or a list names; passed to their readers."""
+"""`locate(spec, images, format)`: the files of a path that a folder or a list names; passed to
+their readers."""
 
 
 def local_folder(path: str) -> str:

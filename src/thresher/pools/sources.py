@@ -1,7 +1,9 @@
-"""The source that rows have by the name of their file: without folder and suffix; shards of one data set share theirs.
+"""The source that rows have by the name of their file: without folder and suffix; shards of one
+data set share theirs.
 
-A number at the end of a name is a shard's where it says so (`-00000-of-00004`, `part-3`, `shard_12`), where it is padded with
-zeros, or where the files count on from 0; any other (`coco2014`, `v1.5`, `gpt-4`, `2024-05`) belongs to the name.
+A number at the end of a name is a shard's where it says so (`-00000-of-00004`, `part-3`,
+`shard_12`), where it is padded with zeros, or where the files count on from 0; any other
+(`coco2014`, `v1.5`, `gpt-4`, `2024-05`) belongs to the name.
 """
 
 from __future__ import annotations
@@ -27,14 +29,18 @@ SUFFIXES = (
     ".ndjson.gz",
 )
 _SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")  # rarely one file a data set
-_PACKED = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)  # x.snappy.parquet
+# x.snappy.parquet
+_PACKED = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)
 _HASH = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{7,64})"
 _WORD = r"(?:part|shard|chunk|file|batch|block|piece|slice|bucket|rank|worker|fragment|partition)s?"
-_OF = re.compile(rf"[-_.]?\d+[-_.]?of[-_.]?\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)  # -00000-of-00004[-HASH]
-_PART = re.compile(rf"(?:^|[-_.])({_WORD})[-_.]?\d+(?:[-_.]{_HASH})?(?:[-_.]c\d+)?$", re.IGNORECASE)  # part-0-UUID-c000
+# -00000-of-00004[-HASH]
+_OF = re.compile(rf"[-_.]?\d+[-_.]?of[-_.]?\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)
+# part-0-UUID-c000
+_PART = re.compile(rf"(?:^|[-_.])({_WORD})[-_.]?\d+(?:[-_.]{_HASH})?(?:[-_.]c\d+)?$", re.IGNORECASE)
 _HASHED = re.compile(rf"[-_.](0\d+|\d{{5,}})[-_.]{_HASH}$", re.IGNORECASE)
 _NUMBERS = re.compile(r"0\d+(?:[-_.]\d+)+$")  # 000000_0, as Hive writes
-_COUNTED = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)  # a folder that is a shard itself
+# a folder that is a shard itself
+_COUNTED = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)
 _AFTER_WORD = re.compile(rf"(?:^|[-_.]){_WORD}$", re.IGNORECASE)
 _NUMBER = re.compile(r"([-_.]?)(\d+)$")
 _YEAR = re.compile(r"(?:19|20)\d\d$")
@@ -50,7 +56,8 @@ _GENERAL = (
     "parquet",
     "",
 )  # folders that name no data set by themselves
-_SAME_IN_ALL = re.compile(rf"train(?:ing)?|data|default|{_WORD}", re.IGNORECASE)  # in the folder of each data set
+# in the folder of each data set
+_SAME_IN_ALL = re.compile(rf"train(?:ing)?|data|default|{_WORD}", re.IGNORECASE)
 MANY = 10  # files that count from 1 without a gap: so many are shards
 
 
@@ -65,11 +72,12 @@ def source_names(uris: Sequence[str]) -> list[str]:
 
     >>> source_names(["x/coco2014.parquet", "x/coco2017.parquet", "x/ocr.json"])
     ['coco2014', 'coco2017', 'ocr']
-    >>> source_names(["a/train-00000-of-00002-2ce340398c113b79.parquet", "shards/000.tar", "v/source=vqa/part-0.parquet"])
-    ['train', 'shards', 'vqa']
+    >>> source_names(["a/train-00000-of-00002-2ce340398c113b79.parquet", "shards/000.tar",
+    "v/source=vqa/part-0.parquet"]) ['train', 'shards', 'vqa']
     """
     files = [_file(uri) for uri in uris]
-    numbers: dict[tuple[str, str, str], set[str]] = {}  # folder, what stands before the number -> numbers
+    # folder, what stands before the number -> numbers
+    numbers: dict[tuple[str, str, str], set[str]] = {}
     for file in files:
         if found := _NUMBER.search(file.stem):
             numbers.setdefault(_series(file, found), set()).add(found[2])
@@ -118,14 +126,18 @@ def _name(file: _File, numbers: dict[tuple[str, str, str], set[str]]) -> str:
 
 
 def _before(name: str) -> str:
-    """What stands before a shard's number, without the word for a shard where there is more than that."""
+    """What stands before a shard's number, without the word for a shard where there is more than
+    that."""
     return _AFTER_WORD.sub("", name) or name
 
 
 def _counts(file: _File, found: re.Match[str], others: set[str]) -> bool:
-    """Whether the number at the end of a name is that of a shard. `others`: those of all files of this series."""
+    """Whether the number at the end of a name is that of a shard. `others`: those of all files of
+    this series."""
     before, between, digits = file.stem[: found.start()], found[1], found[2]
-    if (between == "." and before[-1:].isdigit()) or _VERSION.search(before + (between if between == "." else "")):
+    if (between == "." and before[-1:].isdigit()) or _VERSION.search(
+        before + (between if between == "." else "")
+    ):
         return False
     padded = [len(n) for n in others if len(n) > 1 and n[0] == "0"]
     values = sorted({int(n) for n in others})
@@ -135,7 +147,10 @@ def _counts(file: _File, found: re.Match[str], others: set[str]) -> bool:
         )
         return not (dated and set(padded) == {2})
     run = values == list(range(values[0], values[0] + len(values)))
-    if run and ((values[0] == 0 and (between or len(values) > 1)) or (values[0] == 1 and len(values) >= MANY)):
+    if run and (
+        (values[0] == 0 and (between or len(values) > 1))
+        or (values[0] == 1 and len(values) >= MANY)
+    ):
         return True
     if before or _DATE.fullmatch(digits) or (_YEAR.match(digits) and len(digits) == 4):
         return False
@@ -146,7 +161,12 @@ def _of_folder(file: _File) -> str:
     """The nearest folder with a name of its own; "" where there is none."""
     folders = [f for f in reversed(file.folders) if "=" not in f and not f.endswith(":")]
     named = next(
-        (f for f in folders if f.lower() not in _GENERAL and (_YEAR.fullmatch(f) or not _COUNTED.fullmatch(f))), ""
+        (
+            f
+            for f in folders
+            if f.lower() not in _GENERAL and (_YEAR.fullmatch(f) or not _COUNTED.fullmatch(f))
+        ),
+        "",
     )
     first = next((f for f in folders if f), "")
     return first if first.lower() == "shards" or not named else named

@@ -1,4 +1,5 @@
-r"""A missing image that is there under another spelling of its path: another case, NFC or NFD, `\`, `%20`, spaces around.
+r"""A missing image that is there under another spelling of its path: another case, NFC or NFD, `\`,
+`%20`, spaces around.
 
 Only to say so: a path is never read as another one. Lists the folders on the way, each once.
 """
@@ -18,7 +19,8 @@ _FOLDERS = 16  # whose listings are kept
 
 
 class Spellings:
-    """Looks under one image folder (`root`: resolved, or an address, where nothing is looked for)."""
+    """Looks under one image folder (`root`: resolved, or an address, where nothing is looked
+    for)."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -26,7 +28,8 @@ class Spellings:
         self._listed: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     def find(self, path: str) -> str:
-        """The path of the file that is meant by the missing `path`, as it is spelled on disk; "" where there is none."""
+        """The path of the file that is meant by the missing `path`, as it is spelled on disk; ""
+        where there is none."""
         if is_remote(self.root) or refusal(path):
             return ""
         for spelling in dict.fromkeys((path, unquote(path))):
@@ -34,7 +37,11 @@ class Spellings:
             for part in spelling.strip().replace("\\", "/").split("/"):
                 if part in ("", "."):
                     continue
-                name = part if os.path.lexists(os.path.join(folder, part)) else self._names(folder).get(_key(part))
+                name = (
+                    part
+                    if os.path.lexists(os.path.join(folder, part))
+                    else self._names(folder).get(_key(part))
+                )
                 if name is None:
                     break
                 found.append(name)
@@ -46,7 +53,8 @@ class Spellings:
         return ""
 
     def described(self, path: str) -> str:
-        """How the file that is meant is spelled and what differs, for a message; "" where there is none."""
+        """How the file that is meant is spelled and what differs, for a message; "" where there is
+        none."""
         other = self.find(path)
         return f"the file is there as {shown(other)}: {_difference(path, other)}" if other else ""
 

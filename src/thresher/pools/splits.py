@@ -1,4 +1,5 @@
-"""Training, validation and test splits, as the names of files say them; notes on what was read or left out.
+"""Training, validation and test splits, as the names of files say them; notes on what was read or
+left out.
 
 Pure functions over names.
 """
@@ -16,7 +17,18 @@ from thresher.pools.sources import SUFFIXES
 _TRAIN = ("train", "training")
 HELD_OUT = {
     "validation": ("validation", "valid", "val", "dev", "minival", "valdev"),
-    "test": ("test", "testing", "testdev", "testmini", "testa", "testb", "eval", "evaluation", "holdout", "heldout"),
+    "test": (
+        "test",
+        "testing",
+        "testdev",
+        "testmini",
+        "testa",
+        "testb",
+        "eval",
+        "evaluation",
+        "holdout",
+        "heldout",
+    ),
 }
 _LETTERS = re.compile(r"[a-z]+")
 
@@ -24,8 +36,8 @@ _LETTERS = re.compile(r"[a-z]+")
 def split_of(path: str) -> str:
     """The split that a path below a folder names: "train", "validation", "test" or "".
 
-    >>> split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"), split_of("latest.json")
-    ('test', 'validation', '')
+    >>> split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"),
+    split_of("latest.json") ('test', 'validation', '')
     """
     path = path.replace("\\", "/").lower()
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.endswith(s)), "")
@@ -39,8 +51,11 @@ def split_of(path: str) -> str:
     return ""
 
 
-def training_files(files: Sequence[str], declared: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
-    """(files to read, files of test and validation splits). Where there is nothing else, those are read.
+def training_files(
+    files: Sequence[str], declared: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """(files to read, files of test and validation splits). Where there is nothing else, those are
+    read.
 
     `declared`: the splits of files that the folder itself declares.
     """
@@ -50,28 +65,40 @@ def training_files(files: Sequence[str], declared: Mapping[str, str] | None = No
 
 
 def mixed_splits(paths: Sequence[str]) -> str:
-    """A note where files that a pattern names are of training and of held-out splits; "" where they are not."""
-    common = os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
+    """A note where files that a pattern names are of training and of held-out splits; "" where they
+    are not."""
+    common = (
+        os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
+    )
     names = [p[len(common) :].lstrip("/") if common else p for p in paths]
     left = [n for n in names if split_of(n) in HELD_OUT]
     if not left or len(left) == len(names):
         return ""
-    return f"Test or validation splits are in the pool, because the pattern names them: {named(left)}."
+    return (
+        f"Test or validation splits are in the pool, because the pattern names them: {named(left)}."
+    )
 
 
 def entries_held_out(names: Sequence[str]) -> str:
-    """A note where some entries of a list of data sets, all of which are read, look like held-out splits."""
+    """A note where some entries of a list of data sets, all of which are read, look like held-out
+    splits."""
     left = [n for n in names if split_of(n) in HELD_OUT]
     if not left or len(left) == len(names):
         return ""
-    return f"The entries {named(left)} look like test or validation splits and are in the pool; #NAME takes one entry."
+    return (
+        f"The entries {named(left)} look like test or validation splits and are in the pool; "
+        "#NAME takes one entry."
+    )
 
 
 def named(files: Sequence[str]) -> str:
-    """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first of them."""
+    """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first
+    of them."""
     if len(files) <= 4:
         return ", ".join(map(shown, files))
-    suffixes = Counter("." + f.rpartition(".")[2].lower() for f in files if "." in f.rpartition("/")[2])
+    suffixes = Counter(
+        "." + f.rpartition(".")[2].lower() for f in files if "." in f.rpartition("/")[2]
+    )
     if len(suffixes) > 1 and suffixes.total() == len(files):
         return ", ".join(f"{shown(s)} ({n:,})" for s, n in suffixes.most_common(8))
     return f"{shown(files[0])} and {len(files) - 1:,} more"

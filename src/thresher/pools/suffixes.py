@@ -2,7 +2,22 @@
 
 from thresher.pools.image_formats import EXTENSIONS
 
-# Those of images that may not be readable among them: the doctor says what is wrong with such a file.
-IMAGES = EXTENSIONS | {"img", "image", "heic", "heif", "jxl", "svg", "eps", "psd", "tga", "exr", "hdr", "qoi", "dng"}
+# Those of images that may not be readable among them: the doctor says what is wrong with such a
+# file.
+IMAGES = EXTENSIONS | {
+    "img",
+    "image",
+    "heic",
+    "heif",
+    "jxl",
+    "svg",
+    "eps",
+    "psd",
+    "tga",
+    "exr",
+    "hdr",
+    "qoi",
+    "dng",
+}
 VIDEOS = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "gifv"})
 AUDIOS = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})

@@ -1,6 +1,8 @@
-"""ms-swift JSONL: `{"messages": [{"role", "content"}], "images": ["/a.jpg"], "videos": […], "objects": {…}}`.
+"""ms-swift JSONL: `{"messages": [{"role", "content"}], "images": ["/a.jpg"], "videos": […],
+"objects": {…}}`.
 
-`images` may hold paths, `{"path": …}` or `{"bytes": …}`. Everything else of a row is carried through.
+`images` may hold paths, `{"path": …}` or `{"bytes": …}`. Everything else of a row is carried
+through.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What the members of one WebDataset sample say together: `000.json`, `000.0.jpg`, `000.1.jpg`, `000.txt`.
+"""What the members of one WebDataset sample say together: `000.json`, `000.0.jpg`, `000.1.jpg`,
+`000.txt`.
 
-The `.json` is the record; images are told by their content, not by their suffix. Their order is that of the record where it
-names the members, else the order of the numbers in their names, else that of the tar. Pure functions over bytes.
+The `.json` is the record; images are told by their content, not by their suffix. Their order is
+that of the record where it names the members, else the order of the numbers in their names, else
+that of the tar. Pure functions over bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from thresher.text import ParseError, parse_json
 TEXTS = ("txt", "caption", "text")
 CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")  # without leading zeros: of two, the longer one is larger
+# without leading zeros: of two, the longer one is larger
+_NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")
 
 
 class Member(NamedTuple):
@@ -35,7 +38,8 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class TarSample:
-    """What the members say. `value` is None, with no problem, where none of them is part of a sample."""
+    """What the members say. `value` is None, with no problem, where none of them is part of a
+    sample."""
 
     key: str
     value: dict[str, Any] | None
@@ -45,7 +49,8 @@ class TarSample:
 
 
 def split(name: str) -> tuple[str, str, str, str]:
-    """(folder, stem, middle, suffix) of a member, as WebDataset does: the stem ends at the first dot of the name.
+    """(folder, stem, middle, suffix) of a member, as WebDataset does: the stem ends at the first
+    dot of the name.
 
     >>> split("a.b/000.left.PNG"), split("README")
     (('a.b', '000', 'left', 'png'), ('', 'README', '', ''))
@@ -57,7 +62,8 @@ def split(name: str) -> tuple[str, str, str, str]:
 
 
 def kind(suffix: str, head: bytes) -> str:
-    """What a member is: "record", "text", "image", "video", "audio", or "" for what is passed over."""
+    """What a member is: "record", "text", "image", "video", "audio", or "" for what is passed
+    over."""
     if suffix == "json":
         return "record"
     if suffix in TEXTS:
@@ -70,7 +76,13 @@ def kind(suffix: str, head: bytes) -> str:
 def read_sample(members: Sequence[Member]) -> TarSample:
     """One sample of the members of one key, in the order of the tar."""
     passed: list[str] = []
-    kinds: dict[str, list[Member]] = {"record": [], "text": [], "image": [], "video": [], "audio": []}
+    kinds: dict[str, list[Member]] = {
+        "record": [],
+        "text": [],
+        "image": [],
+        "video": [],
+        "audio": [],
+    }
     key = split(members[0].name)[1] if members else ""
     seen: dict[str, bytes | None] = {}
     problem = ""
@@ -82,11 +94,14 @@ def read_sample(members: Sequence[Member]) -> TarSample:
             continue
         if member.content is None:
             problem = problem or (
-                f"{shown(member.name)} is a link, which holds no data: make the tar with --dereference --hard-dereference"
+                f"{shown(member.name)} is a link, which holds no data: make the tar with "
+                "--dereference --hard-dereference"
             )
         if member.name in seen:
             if seen[member.name] != member.content:
-                problem = problem or f"{shown(member.name)} stands twice in the tar, with different content"
+                problem = problem or (
+                    f"{shown(member.name)} stands twice in the tar, with different content"
+                )
             passed.append("members that stand twice")
             continue
         seen[member.name] = member.content
@@ -104,7 +119,12 @@ def read_sample(members: Sequence[Member]) -> TarSample:
         return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
     if images and not kinds["record"] and not kinds["text"]:
         what = "an image" if len(images) == 1 else "images"
-        return TarSample(key, None, f"unreadable: sample {shown(key)} has {what} and no .json or .txt", tuple(passed))
+        return TarSample(
+            key,
+            None,
+            f"unreadable: sample {shown(key)} has {what} and no .json or .txt",
+            tuple(passed),
+        )
     if kinds["text"] and not any(k in record for k in CONVERSATIONS):
         text, problem = _caption(kinds["text"], key, passed)
         if not images and not kinds["video"] and not kinds["audio"] and not _named(record):
@@ -127,7 +147,8 @@ def read_sample(members: Sequence[Member]) -> TarSample:
 
 
 def _key(stem: str, names: list[str]) -> str:
-    """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg and v1.5_a.json."""
+    """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg
+    and v1.5_a.json."""
     middles = {split(name)[2] for name in names}
     middle = middles.pop() if len(middles) == 1 and len(names) > 1 else ""
     return f"{stem}.{middle}" if middle else stem
@@ -140,7 +161,10 @@ def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[st
     plain = [m for m in members if not split(m.name)[2]] or members
     if len(plain) > 1:
         names = ", ".join(shown(m.name) for m in plain[:4])
-        return {}, f"sample {shown(key)} has {len(plain)} records and none is named {shown(key)}.json: {names}"
+        return {}, (
+            f"sample {shown(key)} has {len(plain)} records and none is named {shown(key)}.json: "
+            f"{names}"
+        )
     passed += [f".{split(m.name)[2]}.json beside the record" for m in members if m is not plain[0]]
     content = (plain[0].content or b"").removeprefix(codecs.BOM_UTF8)
     if content.startswith(_UTF16):
@@ -173,7 +197,8 @@ def _images(
         return [], f"the image {shown(empty[0])} of sample {shown(key)} is empty (0 bytes)", ()
     names = _named(record)
     found = [_called(name, members) for name in names]
-    # 1.png: the second member (000.1.png), or what the first was called before? As our own export writes: the latter.
+    # 1.png: the second member (000.1.png), or what the first was called before? As our own export
+    # writes: the latter.
     middles = [split(m.name)[2] for m in members]
     as_members = [name.partition(".")[0] for name in names if _numbered(name)]
     ambiguous = not any(found) and sorted(as_members) == sorted(middles) and as_members != middles
@@ -182,19 +207,35 @@ def _images(
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             what = f"{shown(lacking[0])}{more}"
-            return [], f"the json of sample {shown(key)} names {what}, which is not among its members", ()
+            return (
+                [],
+                (f"the json of sample {shown(key)} names {what}, which is not among its members"),
+                (),
+            )
         ordered = [member for member in found if member is not None]
-        passed += ["images that the json does not name"] * len([m for m in members if m not in ordered])
+        passed += ["images that the json does not name"] * len(
+            [m for m in members if m not in ordered]
+        )
         return [m.content or b"" for m in ordered], "", ()
     if names and len(names) != len(members):
         held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
-        return [], f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}", ()
+        return (
+            [],
+            (f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}"),
+            (),
+        )
     numbers = [tuple((len(n), n) for n in _NUMBER.findall(middle)) for middle in middles]
     words = {re.sub(r"[\d_.-]+", "", middle) for middle in middles}
     if len(members) > 1 and (len(words) > 1 or len(set(numbers)) < len(numbers)):
         return [m.content or b"" for m in members], "", tuple(m.name for m in members)
-    ordered = [member for _, member in sorted(zip(numbers, members, strict=True), key=lambda pair: pair[0])]
-    return [m.content or b"" for m in ordered], "", tuple(m.name for m in ordered) if ambiguous else ()
+    ordered = [
+        member for _, member in sorted(zip(numbers, members, strict=True), key=lambda pair: pair[0])
+    ]
+    return (
+        [m.content or b"" for m in ordered],
+        "",
+        tuple(m.name for m in ordered) if ambiguous else (),
+    )
 
 
 def _identity(member: Member) -> dict[str, str]:
@@ -203,7 +244,8 @@ def _identity(member: Member) -> dict[str, str]:
 
 
 def _named(record: dict[str, Any]) -> list[str]:
-    """The images that a record names, as text: in the parts of its messages, else in `image` or `images`."""
+    """The images that a record names, as text: in the parts of its messages, else in `image` or
+    `images`."""
     in_parts = [image_of(part[field]) for part, field in _image_parts(record)]
     if in_parts:
         return [one for one in in_parts if isinstance(one, str) and one]
@@ -216,9 +258,20 @@ def _named(record: dict[str, Any]) -> list[str]:
 
 def _image_parts(record: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     """The parts of a record's messages that name an image, each with the field that does."""
-    turns = [t for key in ("messages", "conversations") if isinstance(record.get(key), list) for t in record[key]]
+    turns = [
+        t
+        for key in ("messages", "conversations")
+        if isinstance(record.get(key), list)
+        for t in record[key]
+    ]
     contents = [t.get("content", t.get("value")) for t in turns if isinstance(t, dict)]
-    parts = [p for content in contents if isinstance(content, list) for p in content if isinstance(p, dict)]
+    parts = [
+        p
+        for content in contents
+        if isinstance(content, list)
+        for p in content
+        if isinstance(p, dict)
+    ]
     return [
         (part, field)
         for part in parts
@@ -244,7 +297,8 @@ def _numbered(name: str) -> bool:
 
 
 def _called(name: str, members: list[Member]) -> Member | None:
-    """The member that a record means by `name`: its path, its name, or what stands in it after the key."""
+    """The member that a record means by `name`: its path, its name, or what stands in it after the
+    key."""
     base = name.replace("\\", "/").rpartition("/")[2]
     for lower in (False, True):
         for wanted in dict.fromkeys((name, base)):

@@ -1,4 +1,5 @@
-"""A column of texts in two flat arrays: a million short texts cost their bytes and eight more each, not an object each."""
+"""A column of texts in two flat arrays: a million short texts cost their bytes and eight more each,
+not an object each."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 
 
 class Texts:
-    """`blob`: uint8 [bytes], UTF-8 with lone surrogates passed through; `ends`: int64 [n], where each text ends."""
+    """`blob`: uint8 [bytes], UTF-8 with lone surrogates passed through; `ends`: int64 [n], where
+    each text ends."""
 
     def __init__(self, blob: np.ndarray, ends: np.ndarray) -> None:
         self.blob = blob
@@ -28,7 +30,10 @@ class Texts:
         if len(builders) == 1:
             return builders[0].done()
         before = np.cumsum([0, *(len(b.blob) for b in builders)])
-        ends = [np.frombuffer(b.ends.tobytes(), np.int64) + start for b, start in zip(builders, before, strict=False)]
+        ends = [
+            np.frombuffer(b.ends.tobytes(), np.int64) + start
+            for b, start in zip(builders, before, strict=False)
+        ]
         blob = np.frombuffer(b"".join(b.blob for b in builders), np.uint8)
         return cls(blob, np.concatenate(ends) if ends else np.zeros(0, np.int64))
 
@@ -56,4 +61,6 @@ class TextsBuilder:
         self.ends.append(len(self.blob))
 
     def done(self) -> Texts:
-        return Texts(np.frombuffer(bytes(self.blob), np.uint8), np.frombuffer(self.ends.tobytes(), np.int64))
+        return Texts(
+            np.frombuffer(bytes(self.blob), np.uint8), np.frombuffer(self.ends.tobytes(), np.int64)
+        )

@@ -1,8 +1,10 @@
-"""Media that a record names in a field of another name than those that are read: `audio_path`, `frames`, `img` …
+"""Media that a record names in a field of another name than those that are read: `audio_path`,
+`frames`, `img` …
 
-Told by the value, not by the name of the field: a path or address that ends as media files do, a `data:` address, bytes
-of an image, or the struct that `datasets` writes for any of these. A row whose only medium stands in such a field would
-be scored blind, and taken for a copy of any other with the same words. Pure functions over decoded values.
+Told by the value, not by the name of the field: a path or address that ends as media files do, a
+`data:` address, bytes of an image, or the struct that `datasets` writes for any of these. A row
+whose only medium stands in such a field would be scored blind, and taken for a copy of any other
+with the same words. Pure functions over decoded values.
 """
 
 from __future__ import annotations
@@ -15,9 +17,21 @@ from thresher.pools.image_formats import HEAD, sniff
 from thresher.pools.suffixes import AUDIOS, IMAGES, VIDEOS
 
 LONGEST_PATH = 1024  # characters
-_READ = frozenset(  # fields that are read, and those that say what a row is called and where it is from
+# fields that are read, and those that say what a row is called and where it is from
+_READ = frozenset(
     (
-        *("id", "image", "images", "video", "videos", "audio", "audios", "conversations", "messages", "texts"),
+        *(
+            "id",
+            "image",
+            "images",
+            "video",
+            "videos",
+            "audio",
+            "audios",
+            "conversations",
+            "messages",
+            "texts",
+        ),
         *("data_source", "source", "image_source", "dataset", "system", "tools", "objects"),
     )
 )
@@ -38,14 +52,18 @@ class Unread(NamedTuple):
     def problem(self) -> str:
         """What is wrong with a row that has no other medium."""
         named = {"image": "an image", "video": "a video", "audio": "audio"}[self.kind]
-        return f"unread-media: {named} in the field {self.field[:60]!r}, which is not read: expected in `{self.kind}`"
+        return (
+            f"unread-media: {named} in the field {self.field[:60]!r}, which is not read: expected "
+            f"in `{self.kind}`"
+        )
 
 
 def media(record: Mapping[str, Any]) -> Iterator[Unread]:
-    """The media in fields of a record (in the LLaVA form) or of its turns that nothing here reads, in order.
+    """The media in fields of a record (in the LLaVA form) or of its turns that nothing here reads,
+    in order.
 
-    >>> [(m.field, m.kind) for m in media({"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14", "wav": ["x.wav?v=1"]})]
-    [('clip', 'video'), ('wav', 'audio')]
+    >>> [(m.field, m.kind) for m in media({"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14",
+    "wav": ["x.wav?v=1"]})] [('clip', 'video'), ('wav', 'audio')]
     """
     yield from _fields(record, _READ)
     turns = record.get("conversations")
@@ -80,12 +98,22 @@ def _kind(value: Any) -> str:
     if not dot or not stem or "\n" in value:
         return "image" if len(value) > LONGEST_PATH // 8 and looks_like_base64(value) else ""
     suffix = suffix.lower()
-    return "image" if suffix in IMAGES else "video" if suffix in VIDEOS else "audio" if suffix in AUDIOS else ""
+    return (
+        "image"
+        if suffix in IMAGES
+        else "video"
+        if suffix in VIDEOS
+        else "audio"
+        if suffix in AUDIOS
+        else ""
+    )
 
 
 def _of_bytes(head: bytes) -> str:
     if sniff(head):
         return "image"
-    if head.startswith((b"fLaC", b"OggS", b"ID3")) or (head[:4] == b"RIFF" and head[8:12] == b"WAVE"):
+    if head.startswith((b"fLaC", b"OggS", b"ID3")) or (
+        head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+    ):
         return "audio"
     return "video" if head[4:8] == b"ftyp" or head.startswith(b"\x1aE\xdf\xa3") else ""

@@ -1,4 +1,5 @@
-"""What the engine, cards and notebook pages need of a pool: the interface that a stand-in in a test or viewer implements."""
+"""What the engine, cards and notebook pages need of a pool: the interface that a stand-in in a test
+or viewer implements."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Rows of a WebDataset tar: neighbouring members of one key (`000.jpg`, `000.json`, `000.txt`) are a sample.
+"""Rows of a WebDataset tar: neighbouring members of one key (`000.jpg`, `000.json`, `000.txt`) are
+a sample.
 
-The headers of a tar are read first, so that a tar whose samples are not whole is noticed before a row of it is used. What
-the members of a sample mean is the matter of `tar_samples.py`. A sample is found again by its byte range, which is a small
-tar by itself. A gzip tar is unpacked before it comes here (`files.py`).
+The headers of a tar are read first, so that a tar whose samples are not whole is noticed before a
+row of it is used. What the members of a sample mean is the matter of `tar_samples.py`. A sample is
+found again by its byte range, which is a small tar by itself. A gzip tar is unpacked before it
+comes here (`files.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class TarRows:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
         self._groups: list[_Group] | None = None
-        self._stray: Counter[str] = Counter()  # members far from their sample that are passed over anyway
+        # members far from their sample that are passed over anyway
+        self._stray: Counter[str] = Counter()
         self._about: list[str] = []  # remarks on the tar as such
         self._seen: list[str] = []  # and on the samples that were read last
 
@@ -60,12 +63,17 @@ class TarRows:
         samples = with_images = without = 0
         for group in self._groups:
             if group.scattered:
-                problem = f"unreadable: the members of sample {readable(group.key)} are not neighbours in the tar"
+                problem = (
+                    f"unreadable: the members of sample {readable(group.key)} are not neighbours "
+                    "in the tar"
+                )
                 yield Record(group.start, _BLOCK, None, problem)
                 samples += 1
                 continue
             if group.length > MAX_SAMPLE:
-                problem = f"unreadable: sample {readable(group.key)} is larger than {MAX_SAMPLE >> 20} MB"
+                problem = (
+                    f"unreadable: sample {readable(group.key)} is larger than {MAX_SAMPLE >> 20} MB"
+                )
                 yield Record(group.start, _BLOCK, None, problem)
                 samples += 1
                 continue
@@ -82,8 +90,9 @@ class TarRows:
             yield Record(group.start, group.length, found.value, found.problem)
         if not samples:
             raise PoolError(
-                f"{self.name} holds no sample{f' (its members: {_counted(passed)})' if passed else ''}. "
-                "Expected images with a .json or .txt of the same name, such as 000.jpg and 000.json."
+                f"{self.name} holds no "
+                f"sample{f' (its members: {_counted(passed)})' if passed else ''}. Expected "
+                "images with a .json or .txt of the same name, such as 000.jpg and 000.json."
             )
         self._seen = list(self._remarked(passed, unordered, with_images, without))
 
@@ -93,7 +102,9 @@ class TarRows:
 
     def raw(self, offset: int, length: int) -> bytes:
         found = self._parse(offset, length)
-        return shown({"__key__": found.key, "problem": found.problem} if found.problem else found.value)
+        return shown(
+            {"__key__": found.key, "problem": found.problem} if found.problem else found.value
+        )
 
     def remarks(self) -> list[str]:
         return [*self._about, *self._seen]
@@ -106,15 +117,17 @@ class TarRows:
         if unordered:
             names = ", ".join(map(readable, unordered[0][:4]))
             yield (
-                f"{self.name}: the images of {len(unordered):,} samples are in the order of the tar ({names}), because their "
-                "names give none. List them in the json (`images`) to set another."
+                f"{self.name}: the images of {len(unordered):,} samples are in the order of the "
+                f"tar ({names}), because their names give none. List them in the json (`images`) "
+                "to set another."
             )
         if with_images and without:
             yield (
-                f"{self.name}: {without:,} of {with_images + without:,} samples hold no image and are text-only rows."
+                f"{self.name}: {without:,} of {with_images + without:,} samples hold no image and "
+                "are text-only rows."
             )
 
-    # -------------------------------------------------------------------------------------------- the tar's headers
+    # ---------------------------------------------------------------------------- the tar's headers
 
     def _headers(self) -> Iterator[_Header]:
         size = os.fstat(self.file.fileno()).st_size
@@ -134,7 +147,8 @@ class TarRows:
                 end = tar.offset
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise PoolError(
-                f"{self.name} is cut off or damaged after {seen:,} members: {error}. Download or write the file again."
+                f"{self.name} is cut off or damaged after {seen:,} members: {error}. Download or "
+                "write the file again."
             ) from error
         self._check_end(end, seen)
 
@@ -144,11 +158,16 @@ class TarRows:
         if after.strip(b"\0"):
             what = "cut off" if len(after) < _BLOCK else "damaged"
             raise PoolError(
-                f"{self.name} is {what} at byte {end}, after {seen:,} members: expected a tar header. "
-                "Download or write the file again."
+                f"{self.name} is {what} at byte {end}, after {seen:,} members: expected a tar "
+                "header. Download or write the file again."
             )
         if not after:
-            self._about = [f"{self.name} has no end-of-archive mark: it may be cut off after its last member."]
+            self._about = [
+                (
+                    f"{self.name} has no end-of-archive mark: it may be cut off after its last "
+                    "member."
+                )
+            ]
             return
         at = end
         while block := os.pread(self.file.fileno(), 1 << 20, at):
@@ -157,24 +176,33 @@ class TarRows:
                 header = os.pread(self.file.fileno(), _BLOCK, at // _BLOCK * _BLOCK)
                 if header[257:262] == b"ustar":
                     raise PoolError(
-                        f"{self.name} goes on after its end-of-archive mark, at byte {at // _BLOCK * _BLOCK}: tars were joined "
-                        "with cat. Give the single tars, or join them with tar --concatenate."
+                        f"{self.name} goes on after its end-of-archive mark, at byte "
+                        f"{at // _BLOCK * _BLOCK}: tars were joined with cat. Give the single "
+                        "tars, or join them with tar --concatenate."
                     )
-                self._about = [f"{self.name} holds bytes after its end-of-archive mark, at byte {at}: not read."]
+                self._about = [
+                    (
+                        f"{self.name} holds bytes after its end-of-archive mark, at byte {at}: not "
+                        "read."
+                    )
+                ]
                 return
             at += len(block)
 
     def _scan(self) -> list[_Group]:
-        """The samples, in order. Raises PoolError: cut off, damaged, or most samples are not whole."""
+        """The samples, in order. Raises PoolError: cut off, damaged, or most samples are not
+        whole."""
         groups: list[_Group] = []
-        first: dict[str, tuple[int, frozenset[str]]] = {}  # key -> its first group, the extensions of all its groups
+        # key -> its first group, the extensions of all its groups
+        first: dict[str, tuple[int, frozenset[str]]] = {}
         repeated = 0
         scattered: set[int] = set()
         for members in self._neighbours():
             for key, part, whole in self._samples(members):
                 extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
                 known = first.get(key)
-                if known is not None and _one_sample(known[1], extensions):  # the rest of a sample that was left
+                # the rest of a sample that was left
+                if known is not None and _one_sample(known[1], extensions):
                     if not any(map(self._kind, part)):
                         self._stray.update(f".{split(m.name)[3]}" for m in part)
                         continue
@@ -191,22 +219,25 @@ class TarRows:
         if scattered and 2 * len(scattered) >= len(groups):
             key = readable(groups[min(scattered)].key)
             raise PoolError(
-                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are not neighbours (the first is "
-                f"{key}), as WebDataset wants them. {_SORT}"
+                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are "
+                f"not neighbours (the first is {key}), as WebDataset wants them. {_SORT}"
             )
         if scattered:
             self._about.append(
-                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are not neighbours; these samples "
-                f"cannot be read. {_SORT}"
+                f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are "
+                f"not neighbours; these samples cannot be read. {_SORT}"
             )
         if repeated:
-            what = "1 sample has the key" if repeated == 1 else f"{repeated:,} samples have the keys"
+            what = (
+                "1 sample has the key" if repeated == 1 else (f"{repeated:,} samples have the keys")
+            )
             self._about.append(f"{self.name}: {what} of an earlier one; each is a row of its own.")
         self._check_folders({key: extensions for key, (_, extensions) in first.items()})
         return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
 
     def _check_folders(self, keys: dict[str, frozenset[str]]) -> None:
-        """Raises PoolError where most samples have their members in several folders, such as images/0.png and texts/0.txt."""
+        """Raises PoolError where most samples have their members in several folders, such as
+        images/0.png and texts/0.txt."""
         of_stem: dict[str, list[str]] = {}
         for key in keys:
             of_stem.setdefault(key.rpartition("/")[2], []).append(key)
@@ -214,8 +245,9 @@ class TarRows:
         if 2 * len(apart) >= len(of_stem) and apart:
             one, other = (f"{key}.{min(keys[key])}" for key in apart[0][:2])
             raise PoolError(
-                f"{self.name}: the members of {len(apart):,} of {len(of_stem):,} samples are in different folders "
-                f"({readable(one)}, {readable(other)}). WebDataset wants them side by side under one name: 0.png, 0.txt."
+                f"{self.name}: the members of {len(apart):,} of {len(of_stem):,} samples are in "
+                f"different folders ({readable(one)}, {readable(other)}). WebDataset wants them "
+                "side by side under one name: 0.png, 0.txt."
             )
 
     def _neighbours(self) -> Iterator[list[_Header]]:
@@ -233,8 +265,9 @@ class TarRows:
             yield run
 
     def _samples(self, members: list[_Header]) -> Iterator[tuple[str, list[_Header], bool]]:
-        """The samples of a run of one stem: one, unless the keys have dots in them (`v1.5_a.jpg`, `v1.5_a.json`,
-        `v1.5_b.jpg`, …), which WebDataset's rule would take for one. Each with whether its members are neighbours.
+        """The samples of a run of one stem: one, unless the keys have dots in them (`v1.5_a.jpg`,
+        `v1.5_a.json`, `v1.5_b.jpg`, …), which WebDataset's rule would take for one. Each with
+        whether its members are neighbours.
         """
         folder, stem, _, _ = split(members[0].name)
         key = f"{folder}/{stem}" if folder else stem
@@ -248,7 +281,8 @@ class TarRows:
             yield f"{key}.{middle}", [members[i] for i in at], at[-1] - at[0] == len(at) - 1
 
     def _dotted(self, members: list[_Header], numbers: dict[str, list[int]]) -> bool:
-        """Whether the parts of a run are samples by themselves: most hold a record or text, and an image if any does."""
+        """Whether the parts of a run are samples by themselves: most hold a record or text, and an
+        image if any does."""
         kinds = [{self._kind(members[i]) for i in at} for at in numbers.values()]
         images = any("image" in held for held in kinds)
         texts = "record" if any("record" in held for held in kinds) else "text"
@@ -257,9 +291,11 @@ class TarRows:
 
     def _kind(self, member: _Header) -> str:
         suffix = split(member.name)[3]
-        return kind(suffix, b"") or kind(suffix, os.pread(self.file.fileno(), min(HEAD, member.size), member.data))
+        return kind(suffix, b"") or kind(
+            suffix, os.pread(self.file.fileno(), min(HEAD, member.size), member.data)
+        )
 
-    # -------------------------------------------------------------------------------------------- one sample
+    # ----------------------------------------------------------------------------------- one sample
 
     def _parse(self, offset: int, length: int) -> TarSample:
         content = os.pread(self.file.fileno(), length, offset)
@@ -269,7 +305,11 @@ class TarRows:
                 for info in tar:
                     if not _wanted(info):
                         continue
-                    data = content[info.offset_data : info.offset_data + info.size] if info.isreg() else None
+                    data = (
+                        content[info.offset_data : info.offset_data + info.size]
+                        if info.isreg()
+                        else None
+                    )
                     members.append(Member(info.name.removeprefix("./"), data))
         except (tarfile.TarError, EOFError, ValueError) as error:
             return TarSample("", None, f"unreadable: {error}")
@@ -277,8 +317,8 @@ class TarRows:
 
 
 def _one_sample(first: frozenset[str], second: frozenset[str]) -> bool:
-    """Whether two groups of one key, by their extensions, are parts of one sample: neither repeats the other, and not both
-    have a record or text.
+    """Whether two groups of one key, by their extensions, are parts of one sample: neither repeats
+    the other, and not both have a record or text.
     """
     return not first & second and not (_speaks(first) and _speaks(second))
 
@@ -300,11 +340,14 @@ def _shows(extensions: frozenset[str]) -> bool:
 
 
 def _wanted(info: tarfile.TarInfo) -> bool:
-    """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a tool adds."""
+    """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a
+    tool adds."""
     base = info.name.rpartition("/")[2]
     stem = base.partition(".")[0]
     special = stem.startswith("__") and stem.endswith("__")  # WebDataset's own, such as __meta__
-    return (info.isreg() or info.islnk() or info.issym()) and not base.startswith(".") and not special
+    return (
+        (info.isreg() or info.islnk() or info.issym()) and not base.startswith(".") and not special
+    )
 
 
 def _counted(passed: Counter[str]) -> str:

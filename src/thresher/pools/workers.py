@@ -1,8 +1,10 @@
-"""One large JSON or JSONL file read by several processes, each a span of it, with the same result as one of them gives.
+"""One large JSON or JSONL file read by several processes, each a span of it, with the same result
+as one of them gives.
 
-A span starts where a record seems to start (`records.split`). That is checked: the reader of the span before must stop
-exactly there; else, and wherever a span fails, the rest is read by this process alone. The others are plain Python
-processes (not forks: this process may hold a model, threads and a GPU), started with what they need on standard input.
+A span starts where a record seems to start (`records.split`). That is checked: the reader of the
+span before must stop exactly there; else, and wherever a span fails, the rest is read by this
+process alone. The others are plain Python processes (not forks: this process may hold a model,
+threads and a GPU), started with what they need on standard input.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import w
 
 
 def spans(file: BinaryIO, container: str, size: int) -> list[Span]:
-    """The spans to read a file in, first to last; one for a small file or where there is one processor."""
+    """The spans to read a file in, first to last; one for a small file or where there is one
+    processor."""
     many = min(_processors(), MOST, size // SMALLEST + 1 if size >= SMALLEST else 1)
     starts = [0]
     if container in ("json", "jsonl"):
@@ -57,7 +60,8 @@ def read_parts(
         for span, process in zip(parts[1:], others, strict=True):
             found = _result(process)
             if found is None or blocks[-1].reached != span.start or found.numbered:
-                # a wrong guess, a process that failed, or a problem that counts lines from the span's start
+                # a wrong guess, a process that failed, or a problem that counts lines from the
+                # span's start
                 rest = Span() if found is None or found.numbered else Span(blocks[-1].reached)
                 if blocks[-1].reached < 0 and rest.start < 0:
                     return blocks
@@ -83,15 +87,20 @@ def work() -> None:
         with open(part.uri, "rb") as file:
             convert = converter(part.layout, chosen=part.chosen)
             answer = read(part.rows(file), convert, stem, Images(root, prefix), span)
-    except (ThresherError, OSError) as error:  # the first process meets it too, with the right numbers, and tells it
+    # the first process meets it too, with the right numbers, and tells it
+    except (ThresherError, OSError) as error:
         answer = str(error)
     pickle.dump(answer, sys.stdout.buffer, protocol=5)
 
 
-def _start(part: Part, stem: str, root: str, prefix: str, span: Span) -> subprocess.Popen[bytes] | None:
+def _start(
+    part: Part, stem: str, root: str, prefix: str, span: Span
+) -> subprocess.Popen[bytes] | None:
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", _RUN.format(path=sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _RUN.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert process.stdin is not None
         process.stdin.write(pickle.dumps((part, stem, root, prefix, span)))

@@ -1,10 +1,12 @@
-"""Reports for people: what a selection kept and why, what a comparison found, how two selections differ.
+"""Reports for people: what a selection kept and why, what a comparison found, how two selections
+differ.
 
-Each is one HTML file that needs nothing else and loads nothing. Reads selection folders, pools and compare.json; writes
-the one file it is asked for. What a pool says is data: templates escape it, and a Content-Security-Policy allows only
-the style and script that thresher ships.
+Each is one HTML file that needs nothing else and loads nothing. Reads selection folders, pools and
+compare.json; writes the one file it is asked for. What a pool says is data: templates escape it,
+and a Content-Security-Policy allows only the style and script that thresher ships.
 
-`write` is for the end of `select`: the selection is safe by then, and a report that fails must not take it along.
+`write` is for the end of `select`: the selection is safe by then, and a report that fails must not
+take it along.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ NAME = "report.html"
 def write(folder: str | Path, pool: Pool | None = None) -> Path:
     """Write report.html into a folder that `select` or `compare` wrote, and say where it is.
 
-    `pool`: the opened pool of the selection; opened anew when None. Raises ConfigError (no such folder), PoolError (the
-    pool is gone or changed), StoreError (not writable).
+    `pool`: the opened pool of the selection; opened anew when None. Raises ConfigError (no such
+    folder), PoolError (the pool is gone or changed), StoreError (not writable).
     """
     if (Path(folder) / "compare.json").is_file():
         from thresher.report.compare_report import write as write_comparison
@@ -34,10 +36,15 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
 
 
 def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
-    """As `write`; "" when it worked, else what to tell the user. Raises nothing but an interrupt."""
+    """As `write`; "" when it worked, else what to tell the user. Raises nothing but an
+    interrupt."""
     try:
         write(folder, pool)
-    except Exception as error:  # noqa: BLE001 - the selection is complete: no fault of its picture may fail the command
+    # the selection is complete: no fault of its picture may fail the command
+    except Exception as error:  # noqa: BLE001
         why = (str(error) or type(error).__name__).rstrip(".")
-        return f"The report could not be written: {why}. Everything else was written; `thresher report {folder}` tries again."
+        return (
+            f"The report could not be written: {why}. Everything else was written; `thresher "
+            f"report {folder}` tries again."
+        )
     return ""

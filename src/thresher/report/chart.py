@@ -1,9 +1,10 @@
-"""Small SVG charts: distributions, gaps between them, paired columns; `radar` and `curves` have a file each.
+"""Small SVG charts: distributions, gaps between them, paired columns; `radar` and `curves` have a
+file each.
 
 Text in, SVG text out; colours come from the page's style.
-Every chart has axis titles with units and a sentence for those who cannot see it (`alt`). Shapes carry classes
-(`pool`, `kept`, `random`), never colours, so that one chart serves light, dark and print. Sizes are in SVG units; the
-page scales charts to 300-520 pixels.
+Every chart has axis titles with units and a sentence for those who cannot see it (`alt`). Shapes
+carry classes (`pool`, `kept`, `random`), never colours, so that one chart serves light, dark and
+print. Sizes are in SVG units; the page scales charts to 300-520 pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ BINS = 36
 
 @dataclass(frozen=True)
 class Series:
-    """Values [m] of one group of rows. `css`: pool, kept, random or dropped. NaN and infinite values are not drawn."""
+    """Values [m] of one group of rows. `css`: pool, kept, random or dropped. NaN and infinite
+    values are not drawn."""
 
     name: str
     css: str
@@ -44,7 +46,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Scale:
-    """What small multiples share: the range of values, and the highest share of rows in a bin (percent)."""
+    """What small multiples share: the range of values, and the highest share of rows in a bin
+    (percent)."""
 
     low: float
     high: float
@@ -55,7 +58,8 @@ class Scale:
 def scale(groups: Sequence[Sequence[Series]], clip: float = 0.5) -> Scale | None:
     """A scale for panels of several series each; None where there is nothing to draw.
 
-    Long tails are put into the end bins: the range is from the `clip`-th to the (100 - clip)-th percentile of all.
+    Long tails are put into the end bins: the range is from the `clip`-th to the (100 - clip)-th
+    percentile of all.
     """
     every = [finite(s.values) for panel in groups for s in panel]
     joined = np.concatenate(every) if every else np.zeros(0)
@@ -76,11 +80,16 @@ def scale(groups: Sequence[Sequence[Series]], clip: float = 0.5) -> Scale | None
 
 
 def distribution(
-    panel: Sequence[Series], scale: Scale, axis: str, alt: str, cuts: Sequence[tuple[float, str]] = ()
+    panel: Sequence[Series],
+    scale: Scale,
+    axis: str,
+    alt: str,
+    cuts: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """Outlines of histograms over each other: share of each group's rows (percent) by value.
 
-    The first series is filled. `axis`: title of the value axis, with its unit. `cuts`: (value, label), drawn dashed.
+    The first series is filled. `axis`: title of the value axis, with its unit. `cuts`: (value,
+    label), drawn dashed.
     """
     edges = _edges(scale)
     top, ticks_y = ceiling(scale.top)
@@ -105,7 +114,9 @@ def distribution(
         if edges[0] <= value <= edges[-1]:
             at = x(value)
             anchor, shift = ("end", -4) if at > WIDTH * 0.6 else ("start", 4)
-            out.append(f'<line class="cut" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+            out.append(
+                f'<line class="cut" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            )
             if label:
                 words.append(text_at(at + shift, TOP + 10, label, anchor, "cutlabel"))
     out += words  # last, so that no line crosses them
@@ -113,13 +124,16 @@ def distribution(
 
 
 def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
-    """How far each series is from the first: difference of the shares of rows at or below a value, in points.
+    """How far each series is from the first: difference of the shares of rows at or below a value,
+    in points.
 
     The largest distance from the zero line is the KS distance, in percent.
     """
     values = finite(panel[0].values)
     # many places where many rows are, and some everywhere
-    at = np.r_[np.linspace(scale.low, scale.high, 91), np.percentile(values, np.arange(0, 100.1, 0.5))]
+    at = np.r_[
+        np.linspace(scale.low, scale.high, 91), np.percentile(values, np.arange(0, 100.1, 0.5))
+    ]
     at = np.unique(at[(at >= scale.low) & (at <= scale.high)])
     base = _below(values, at)
     lines = [(s, _below(finite(s.values), at) - base) for s in panel[1:] if len(finite(s.values))]
@@ -128,21 +142,34 @@ def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
     x = Linear(scale.low, scale.high, LEFT, WIDTH - RIGHT)
     y = Linear(-top, top, HEIGHT - BOTTOM, TOP)
     every = math.ceil(len(ticks_y) / 3)
-    out = frame(sorted({t * sign + 0.0 for t in ticks_y[::every] for sign in (-1, 1)}), y, "difference, points")
+    out = frame(
+        sorted({t * sign + 0.0 for t in ticks_y[::every] for sign in (-1, 1)}),
+        y,
+        "difference, points",
+    )
     for tick in ticks_between(scale.low, scale.high, 5, whole=scale.whole):
         out.append(text_at(x(tick), HEIGHT - BOTTOM + 15, tick_text(tick), "middle"))
     out.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
-    out.append(f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
+    out.append(
+        f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>'
+    )
     for series, gap in lines:
-        points = "L".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(at.tolist(), gap.tolist(), strict=True))
+        points = "L".join(
+            f"{x(a):.1f},{y(b):.1f}" for a, b in zip(at.tolist(), gap.tolist(), strict=True)
+        )
         out.append(f'<path class="line {series.css}" d="M{points}"/>')
     return svg(out, WIDTH, HEIGHT, alt)
 
 
 def columns(
-    labels: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], axis: str, measure: str, alt: str
+    labels: Sequence[str],
+    groups: Sequence[tuple[str, Sequence[float]]],
+    axis: str,
+    measure: str,
+    alt: str,
 ) -> Markup:
-    """Upright bars side by side. `groups`: (css, one height a label); `axis` and `measure` title the two axes."""
+    """Upright bars side by side. `groups`: (css, one height a label); `axis` and `measure` title
+    the two axes."""
     height = max((float(v) for _, values in groups for v in values), default=0.0)
     top, ticks_y = ceiling(height)
     y = Linear(0.0, top, HEIGHT - BOTTOM, TOP)
@@ -155,8 +182,13 @@ def columns(
         for j, (css, values) in enumerate(groups):
             at = y(float(values[i]))
             left = middle + bar * (j - len(groups) / 2)
-            box = f'x="{left:.1f}" y="{at:.1f}" width="{bar:.1f}" height="{HEIGHT - BOTTOM - at:.1f}"'
-            out.append(f'<rect class="bar {css}" {box}><title>{escape(f"{label}: {values[i]:,.4g}")}</title></rect>')
+            box = (
+                f'x="{left:.1f}" y="{at:.1f}" width="{bar:.1f}" height="{HEIGHT - BOTTOM - at:.1f}"'
+            )
+            out.append(
+                f'<rect class="bar {css}" '
+                f"{box}><title>{escape(f'{label}: {values[i]:,.4g}')}</title></rect>"
+            )
         if i % every == 0:
             out.append(text_at(middle, HEIGHT - BOTTOM + 15, label, "middle"))
     out.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
@@ -169,7 +201,7 @@ def finite(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-# ---------------------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------------------- parts
 
 
 def _edges(scale: Scale) -> np.ndarray:
@@ -226,11 +258,14 @@ def frame(ticks: Sequence[float], y: Linear, title: str) -> list[str]:
     out = []
     for tick in ticks:
         at = y(tick)
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        out.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        )
         out.append(text_at(LEFT - 6, at + 4, tick_text(tick), "end"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
     out.append(
-        f'<text class="axis" text-anchor="middle" transform="translate(10 {middle:.1f}) rotate(-90)">{escape(title)}</text>'
+        f'<text class="axis" text-anchor="middle" transform="translate(10 {middle:.1f}) '
+        f'rotate(-90)">{escape(title)}</text>'
     )
     return out
 
@@ -241,5 +276,7 @@ def text_at(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
 
 
 def svg(parts: Sequence[str], width: int, height: int, alt: str) -> Markup:
-    head = f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
+    head = (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
+    )
     return Markup(head + "".join(parts) + "</svg>")  # all text in it went through `escape`

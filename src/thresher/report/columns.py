@@ -1,4 +1,5 @@
-"""What the columns of reasons mean, in words for people: name, unit, direction. A plain table; touches nothing."""
+"""What the columns of reasons mean, in words for people: name, unit, direction. A plain table;
+touches nothing."""
 
 from __future__ import annotations
 
@@ -33,16 +34,29 @@ class Meaning:
 _NATS = "nats per token"
 KNOWN: dict[str, Meaning] = {
     "nll": Meaning(
-        "Log-perplexity of the answer", _NATS, "higher: the answer surprises the model more", "log-perplexity"
+        "Log-perplexity of the answer",
+        _NATS,
+        "higher: the answer surprises the model more",
+        "log-perplexity",
     ),
     "nll_one_shot": Meaning(
-        "Log-perplexity after a demonstration", _NATS, "higher: more surprising", "after a demonstration"
+        "Log-perplexity after a demonstration",
+        _NATS,
+        "higher: more surprising",
+        "after a demonstration",
     ),
-    "effect": Meaning("Effect of a demonstration", _NATS, "above 0: the answer becomes likelier", "effect"),
+    "effect": Meaning(
+        "Effect of a demonstration", _NATS, "above 0: the answer becomes likelier", "effect"
+    ),
     "necessity": Meaning(
-        "Necessity: loss under the seed model", _NATS, "higher: still hard after the seed rows", "necessity"
+        "Necessity: loss under the seed model",
+        _NATS,
+        "higher: still hard after the seed rows",
+        "necessity",
     ),
-    "knowledge": Meaning("Knowledge", "", "P: the model knows the answer already; W: the data must teach it"),
+    "knowledge": Meaning(
+        "Knowledge", "", "P: the model knows the answer already; W: the data must teach it"
+    ),
     "subset": Meaning("Subset", "", "P or W, and d (demonstrations) or q (queries)"),
     "bin": Meaning("Bin of log-perplexity", "", "0: least surprising", "bin"),
     "critical": Meaning("Taken by preference", short="preferred"),
@@ -67,9 +81,15 @@ KNOWN: dict[str, Meaning] = {
 def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
     """What the column `name` is; a name that is not known stands for itself."""
     if name == "length":
-        return Meaning("Answer length", "characters" if settings.get("unit") == "chars" else "words")
+        return Meaning(
+            "Answer length", "characters" if settings.get("unit") == "chars" else "words"
+        )
     if name.startswith(("score_", "teacher_")) and name not in KNOWN:
-        what = name.replace("score_", "score: ", 1).replace("teacher_", "teacher's score: ", 1).replace("_", " ")
+        what = (
+            name.replace("score_", "score: ", 1)
+            .replace("teacher_", "teacher's score: ", 1)
+            .replace("_", " ")
+        )
         return Meaning(what.capitalize(), "0 to 5", "higher: worth more", short=what)
     return KNOWN.get(name, Meaning(name.replace("_", " ").capitalize()))
 

@@ -1,4 +1,5 @@
-"""report.html of a comparison: verdicts, budget curves with intervals, the table, what selecting costs and saves.
+"""report.html of a comparison: verdicts, budget curves with intervals, the table, what selecting
+costs and saves.
 
 Made from compare.json alone. Reads that file, writes report.html beside it.
 """
@@ -42,7 +43,8 @@ class Row:
 
 
 def write(folder: str | Path) -> Path:
-    """Write report.html into a folder with compare.json. Raises ConfigError (no such file, damaged), StoreError."""
+    """Write report.html into a folder with compare.json. Raises ConfigError (no such file,
+    damaged), StoreError."""
     folder = Path(folder)
     return page.publish(folder / "report.html", build(read(folder)))
 
@@ -53,7 +55,9 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         told = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{folder} holds no compare.json. Give a folder that `thresher compare` wrote.") from None
+        raise ConfigError(
+            f"{folder} holds no compare.json. Give a folder that `thresher compare` wrote."
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     if not isinstance(told, dict) or not told.get("cells") or "verdicts" not in told:
@@ -75,7 +79,11 @@ def build(told: dict[str, Any]) -> str:
             title += f" in {len(won)} of {len(verdicts)} comparisons"
     else:
         title = "No gain over random was found"
-    about = {k: v for k, v in told.items() if k not in ("cells", "verdicts", "notes", "selection_notes", "units")}
+    about = {
+        k: v
+        for k, v in told.items()
+        if k not in ("cells", "verdicts", "notes", "selection_notes", "units")
+    }
     return page.render(
         "compare.html.jinja",
         {
@@ -92,16 +100,23 @@ def build(told: dict[str, Any]) -> str:
     )
 
 
-def figures(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]) -> list[Figure]:
+def figures(
+    cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
+) -> list[Figure]:
     """Accuracy by budget, the difference from random, and cost against saving."""
-    methods = [RANDOM, *dict.fromkeys(c["method"] for c in cells if c["method"] not in (RANDOM, FULL))]
+    methods = [
+        RANDOM,
+        *dict.fromkeys(c["method"] for c in cells if c["method"] not in (RANDOM, FULL)),
+    ]
     hue = {name: f"hue{i % HUES}" for i, name in enumerate(methods)}
     judged = {(v["method"], v["budget"]): v for v in verdicts}
     accuracy, difference = [], []
     for method in methods:
         points, gaps = [], []
         for i, budget in enumerate(budgets):
-            dots = tuple(100 * c["accuracy"] for c in cells if (c["method"], c["budget"]) == (method, budget))
+            dots = tuple(
+                100 * c["accuracy"] for c in cells if (c["method"], c["budget"]) == (method, budget)
+            )
             v = judged.get((method, budget))
             if dots:
                 low, high = v["mean_interval"] if v else (None, None)
@@ -117,20 +132,35 @@ def figures(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets
     out = [
         Figure(
             "Accuracy by budget",
-            curves(accuracy, labels, "accuracy, %", "Accuracy of every method by budget.", float(np.mean(full)) if full else None),
-            "Filled: mean over seeds, with its 95% interval where it was judged. Open: single seeds.",
+            curves(
+                accuracy,
+                labels,
+                "accuracy, %",
+                "Accuracy of every method by budget.",
+                float(np.mean(full)) if full else None,
+            ),
+            "Filled: mean over seeds, with its 95% interval where it was judged. Open: single "
+            "seeds.",
             legend,
         )
-    ]  # fmt: skip
+    ]
     if difference:
         out.append(
             Figure(
                 "Difference from random",
-                curves(difference, labels, "method − random, points", "Difference of every method from random by budget.", None, True),
-                "Paired by evaluation row and seed, with 95% intervals. What crosses the zero line is no gain.",
+                curves(
+                    difference,
+                    labels,
+                    "method − random, points",
+                    "Difference of every method from random by budget.",
+                    None,
+                    True,
+                ),
+                "Paired by evaluation row and seed, with 95% intervals. What crosses the zero "
+                "line is no gain.",
                 tuple((f"hue {c.css}", c.name) for c in difference),
             )
-        )  # fmt: skip
+        )
     return [*out, *_cost(verdicts)]
 
 
@@ -143,18 +173,28 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
     told = [v for v in verdicts if v.get("seconds_saved") is not None]
     if not told:
         return []
-    unit, seconds = ("hours", 3600) if max(v["seconds_saved"] for v in told) > 7200 else ("minutes", 60)
+    unit, seconds = (
+        ("hours", 3600) if max(v["seconds_saved"] for v in told) > 7200 else ("minutes", 60)
+    )
     labels = [f"{v['method']} {v['budget']}" for v in told]
-    short = [label if len(label) <= 14 else label[:13] + "…" for label in labels] if len(labels) <= 4 else [
-        str(i + 1) for i in range(len(labels))
-    ]  # fmt: skip
+    short = (
+        [label if len(label) <= 14 else label[:13] + "…" for label in labels]
+        if len(labels) <= 4
+        else [str(i + 1) for i in range(len(labels))]
+    )
     paid = [v["seconds_selection"] / seconds for v in told]
     saved = [max(v["seconds_saved"], 0.0) / seconds for v in told]
     table: list[tuple[str, ...]] = [("", "selecting", "training saved", "pays off")]
     for i, (label, v) in enumerate(zip(labels, told, strict=True)):
-        pays = pays_off(v["seconds_selection"], v["seconds_saved"]) if v["seconds_saved"] > 0 else "never pays off"
+        pays = (
+            pays_off(v["seconds_selection"], v["seconds_saved"])
+            if v["seconds_saved"] > 0
+            else "never pays off"
+        )
         name = label if len(labels) <= 4 else f"{i + 1}: {label}"
-        table.append((name, format_duration(v["seconds_selection"]), _signed(v["seconds_saved"]), pays))
+        table.append(
+            (name, format_duration(v["seconds_selection"]), _signed(v["seconds_saved"]), pays)
+        )
     svg = chart.columns(
         short,
         [("random", paid), ("kept", saved)],
@@ -163,11 +203,16 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
         "Time spent on selecting beside training time saved.",
     )
     legend = (("b", "spent on selecting"), ("kept", "training saved, against the full pool"))
-    caption = "Selecting counts in full, also where scores were reused. Averages over seeds; one training each."
+    caption = (
+        "Selecting counts in full, also where scores were reused. Averages over seeds; one "
+        "training each."
+    )
     return [Figure("Cost against saving", svg, caption, legend, tuple(table))]
 
 
-def rows(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]) -> list[Row]:
+def rows(
+    cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
+) -> list[Row]:
     """The table, budget by budget, the full pool last."""
     judged = {(v["method"], v["budget"]): v for v in verdicts}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -176,12 +221,17 @@ def rows(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: l
     full = groups.get((FULL, "100%"), [])
     whole = float(np.mean([c["accuracy"] for c in full])) if full else 0.0
     full_time = float(np.mean([c["seconds_training"] for c in full])) if full else None
-    order = sorted(groups, key=lambda key: budgets.index(key[1]) if key[0] != FULL else len(budgets))
+    order = sorted(
+        groups, key=lambda key: budgets.index(key[1]) if key[0] != FULL else len(budgets)
+    )
     out = []
     for method, budget in order:
         arm, v = groups[method, budget], judged.get((method, budget))
         values = [100 * c["accuracy"] for c in arm]
-        mean, training = float(np.mean(values)), float(np.mean([c["seconds_training"] for c in arm]))
+        mean, training = (
+            float(np.mean(values)),
+            float(np.mean([c["seconds_training"] for c in arm])),
+        )
         accuracy = f"{mean:.1f}"
         if v:
             accuracy += f" ({v['mean_interval'][0]:.1f} to {v['mean_interval'][1]:.1f})"
@@ -194,9 +244,13 @@ def rows(cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: l
                 round(float(np.mean([c["rows"] for c in arm]))),
                 accuracy,
                 f"{100 * mean / 100 / whole:.1f}%" if whole else "",
-                f"{v['difference']:+.1f} ({v['interval'][0]:+.1f} to {v['interval'][1]:+.1f})" if v else "",
+                f"{v['difference']:+.1f} ({v['interval'][0]:+.1f} to {v['interval'][1]:+.1f})"
+                if v
+                else "",
                 v["kind"].replace(" ", "-") if v else "",
-                {"beats": "beats random", "worse": "worse than random"}.get(v["kind"], v["kind"]) if v else "",
+                {"beats": "beats random", "worse": "worse than random"}.get(v["kind"], v["kind"])
+                if v
+                else "",
                 format_duration(float(np.mean([c["seconds_selection"] for c in arm]))),
                 format_duration(training),
                 _signed(full_time - training) if full_time is not None and method != FULL else "",

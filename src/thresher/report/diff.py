@@ -1,4 +1,5 @@
-"""Two selections beside each other: what both keep, what only one keeps, by source and by score. Pure arithmetic.
+"""Two selections beside each other: what both keep, what only one keeps, by source and by score.
+Pure arithmetic.
 
 Rows of one pool are matched by their number; rows of two pools by their digest, copies one by one.
 """
@@ -54,7 +55,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """`rows_*`: int64 pool rows, of A's pool for `only_a` and `both`, of B's for `only_b`; best rank first."""
+    """`rows_*`: int64 pool rows, of A's pool for `only_a` and `both`, of B's for `only_b`; best
+    rank first."""
 
     a: Made
     b: Made
@@ -62,7 +64,8 @@ class Difference:
     only_a: np.ndarray
     both: np.ndarray
     only_b: np.ndarray
-    by_chance: float | None  # rows that two random draws of these sizes would share; None for two pools
+    # rows that two random draws of these sizes would share; None for two pools
+    by_chance: float | None
     sources: tuple[Counts, ...]
     scores: tuple[Score, ...]
 
@@ -73,7 +76,11 @@ class Difference:
         return len(self.both) / every if every else 1.0
 
     def __repr__(self) -> str:
-        chance = "" if self.by_chance is None else f"; two random samples would share about {self.by_chance:,.0f}"
+        chance = (
+            ""
+            if self.by_chance is None
+            else (f"; two random samples would share about {self.by_chance:,.0f}")
+        )
         only = f"{len(self.only_a):,} only in A, {len(self.only_b):,} only in B"
         return f"<Difference: {len(self.both):,} rows in both, {only}{chance}>"
 
@@ -82,7 +89,11 @@ class Difference:
 
     def to_json(self, examples: int = 10) -> dict[str, Any]:
         """Counts, scores, and the first `examples` rows of each part by rank."""
-        parts = {"only_a": (self.a, self.only_a), "both": (self.a, self.both), "only_b": (self.b, self.only_b)}
+        parts = {
+            "only_a": (self.a, self.only_a),
+            "both": (self.a, self.both),
+            "only_b": (self.b, self.only_b),
+        }
         return {
             "a": _about(self.a),
             "b": _about(self.b),
@@ -95,7 +106,9 @@ class Difference:
             "examples": {
                 name: [
                     {"row": r, "id": i}
-                    for r, i in zip(rows[:examples].tolist(), m.pool.ids(rows[:examples]), strict=True)
+                    for r, i in zip(
+                        rows[:examples].tolist(), m.pool.ids(rows[:examples]), strict=True
+                    )
                 ]
                 for name, (m, rows) in parts.items()
             },
@@ -115,8 +128,17 @@ def difference(a: Made, b: Made) -> Difference:
     in_a = np.array([key in there_a for key in keys_b], bool)
     only_a, both, only_b = rows_a[~in_b], rows_a[in_b], rows_b[~in_a]
     by_chance = len(rows_a) * len(rows_b) / len(a.pool) if same and len(a.pool) else None
-    return Difference(a, b, same, only_a, both, only_b, by_chance, _sources(a, b, only_a, both, only_b),
-                      _scores(a, b, only_a, both, only_b, same))  # fmt: skip
+    return Difference(
+        a,
+        b,
+        same,
+        only_a,
+        both,
+        only_b,
+        by_chance,
+        _sources(a, b, only_a, both, only_b),
+        _scores(a, b, only_a, both, only_b, same),
+    )
 
 
 def label(made: Made, other: Made) -> str:
@@ -137,7 +159,9 @@ def values_of(made: Made, name: str, rows: np.ndarray) -> np.ndarray:
 
 def numbers(made: Made) -> list[str]:
     """The names of its reasons that are numbers and differ between rows."""
-    return [name for name, values in made.reasons.items() if is_number(values) and not constant(values)]
+    return [
+        name for name, values in made.reasons.items() if is_number(values) and not constant(values)
+    ]
 
 
 def _same_pool(a: Made, b: Made) -> bool:
@@ -156,7 +180,9 @@ def _keys(made: Made, rows: np.ndarray) -> list[tuple[bytes, int]]:
     return out
 
 
-def _sources(a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray) -> tuple[Counts, ...]:
+def _sources(
+    a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray
+) -> tuple[Counts, ...]:
     counts: dict[str, list[int]] = {}
     for i, (made, rows) in enumerate(((a, only_a), (a, both), (b, only_b))):
         number = np.bincount(made.pool.source[rows], minlength=len(made.pool.source_names))
@@ -179,7 +205,10 @@ def _scores(
                 "both": both if same or of == "A" else None,
                 "only_b": only_b if same or of == "B" else None,
             }
-            medians = [None if rows is None else _median(values_of(made, name, rows)) for rows in parts.values()]
+            medians = [
+                None if rows is None else _median(values_of(made, name, rows))
+                for rows in parts.values()
+            ]
             what = meaning(name, made.settings)
             out.append(Score(of, name, what.title, what.brief, what.unit, *medians))
     return tuple(out)
@@ -187,7 +216,9 @@ def _scores(
 
 def _equal(a: Made, b: Made, name: str) -> bool:
     return np.array_equal(a.rows, b.rows) and np.array_equal(
-        np.asarray(a.reasons[name], np.float64), np.asarray(b.reasons[name], np.float64), equal_nan=True
+        np.asarray(a.reasons[name], np.float64),
+        np.asarray(b.reasons[name], np.float64),
+        equal_nan=True,
     )
 
 
@@ -209,17 +240,29 @@ def _about(made: Made) -> dict[str, Any]:
 def _notebook_view(d: Difference) -> NotebookView:
     """What a notebook displays of it: what they share, by source and by score."""
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
-    chance = "" if d.by_chance is None else f"two random samples would share about {d.by_chance:,.0f}"
+    chance = (
+        "" if d.by_chance is None else (f"two random samples would share about {d.by_chance:,.0f}")
+    )
     counts = (
-        ("In both", f"{both:,}", f"{format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B"),
+        (
+            "In both",
+            f"{both:,}",
+            (f"{format_percent(both, n_a)} of A, {format_percent(both, n_b)} of B"),
+        ),
         ("Only A", f"{len(d.only_a):,}", f"of {n_a:,}"),
         ("Only B", f"{len(d.only_b):,}", f"of {n_b:,}"),
     )
     table: list[tuple[str, ...]] = [("Rows by source", "only A", "both", "only B")]
-    table += [(truncate(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}") for c in d.sources[:SOURCES]]
+    table += [
+        (truncate(c.name), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}")
+        for c in d.sources[:SOURCES]
+    ]
     if len(d.sources) > SOURCES:
         rest = d.sources[SOURCES:]
-        sums = [sum(numbers) for numbers in zip(*((c.only_a, c.both, c.only_b) for c in rest), strict=True)]
+        sums = [
+            sum(numbers)
+            for numbers in zip(*((c.only_a, c.both, c.only_b) for c in rest), strict=True)
+        ]
         table.append((f"{len(rest)} smaller sources", *(f"{number:,}" for number in sums)))
     for s in d.scores:
         medians = ("none" if v is None else f"{v:.3g}" for v in (s.only_a, s.both, s.only_b))

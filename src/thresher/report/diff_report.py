@@ -1,4 +1,5 @@
-"""The page of `thresher diff A B --out FILE.html`: overlap, sources, scores, and rows that only one of the two keeps."""
+"""The page of `thresher diff A B --out FILE.html`: overlap, sources, scores, and rows that only one
+of the two keeps."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def build(d: Difference, rows: int = ROWS) -> str:
         ("b", f"Only B: {b}", d.b, d.only_b, d.a),
         ("both", "In both", d.a, d.both, d.b),
     ]
-    cards = [(id_, title, len(kept), _cards(d, made, kept, other, rows)) for id_, title, made, kept, other in groups]
+    cards = [
+        (id_, title, len(kept), _cards(d, made, kept, other, rows))
+        for id_, title, made, kept, other in groups
+    ]
     shown = [c for _, _, _, some in cards for c in some]
     sources = list(d.sources)[:MOST_SOURCES]
     if len(d.sources) > MOST_SOURCES:
@@ -47,14 +51,19 @@ def build(d: Difference, rows: int = ROWS) -> str:
     return page.render(
         "diff.html.jinja",
         {
-            "title": f"{len(d.both):,} {'row is' if len(d.both) == 1 else 'rows are'} in both selections",
+            "title": (
+                f"{len(d.both):,} {'row is' if len(d.both) == 1 else 'rows are'} in both selections"
+            ),
             "d": d,
             "a": a,
             "b": b,
             "whole": whole,
             "n": max(n, 1),
             "sources": sources,
-            "top": max((100 * max(c.a / max(whole.a, 1), c.b / max(whole.b, 1)) for c in sources), default=100.0)
+            "top": max(
+                (100 * max(c.a / max(whole.a, 1), c.b / max(whole.b, 1)) for c in sources),
+                default=100.0,
+            )
             or 100.0,
             "figures": figures(d, a, b),
             "groups": cards,
@@ -65,7 +74,8 @@ def build(d: Difference, rows: int = ROWS) -> str:
 
 
 def figures(d: Difference, a: str, b: str) -> list[Figure]:
-    """Each number that a selection knew: the rows of A against those of B. None for two different pools."""
+    """Each number that a selection knew: the rows of A against those of B. None for two different
+    pools."""
     out = []
     rows_a, rows_b = np.r_[d.only_a, d.both], np.r_[d.only_b, d.both]
     if not d.same_pool:
@@ -89,12 +99,24 @@ def figures(d: Difference, a: str, b: str) -> list[Figure]:
                 ("median", "only A", "both", "only B"),
                 (
                     what.brief,
-                    *("none" if v is None else tick_text(v) for v in (score.only_a, score.both, score.only_b)),
+                    *(
+                        "none" if v is None else tick_text(v)
+                        for v in (score.only_a, score.both, score.only_b)
+                    ),
                 ),
             )
-            svg = distribution(panel, shared, what.axis, f"{what.title}: distribution in the pool, in A and in B.")
+            svg = distribution(
+                panel,
+                shared,
+                what.axis,
+                f"{what.title}: distribution in the pool, in A and in B.",
+            )
             legend = (("pool", "pool"), ("kept", f"A: {a}"), ("random", f"B: {b}"))
-            out.append(Figure(f"{what.title} (known to {of})", svg, what.direction.capitalize(), legend, table))
+            out.append(
+                Figure(
+                    f"{what.title} (known to {of})", svg, what.direction.capitalize(), legend, table
+                )
+            )
     return out
 
 
@@ -104,7 +126,10 @@ def _cards(d: Difference, made: Made, rows: np.ndarray, other: Made, most: int) 
     cards = make_cards(made, some)
     if not d.same_pool:
         return cards
-    why, place = explainer(other), dict(zip(other.rows.tolist(), range(len(other.rows)), strict=True))
+    why, place = (
+        explainer(other),
+        dict(zip(other.rows.tolist(), range(len(other.rows)), strict=True)),
+    )
     name = "B" if other is d.b else "A"
     out = []
     for card in cards:

@@ -65,7 +65,11 @@ def _distributions(made: Made, drawing: Distributions) -> list[Figure]:
     for name in names:
         v = made.reasons[name]
         panels.append(
-            [Series("pool", "pool", v), Series("kept", "kept", v[kept]), Series("random", "random", v[sample])]
+            [
+                Series("pool", "pool", v),
+                Series("kept", "kept", v[kept]),
+                Series("random", "random", v[sample]),
+            ]
         )
     shared = chart.scale(panels)
     figures = []
@@ -73,23 +77,38 @@ def _distributions(made: Made, drawing: Distributions) -> list[Figure]:
         if shared is None:
             continue
         what = meaning(name, made.settings)
-        near = ks_distance(finite(panel[0].values), finite(panel[1].values)) if len(finite(panel[1].values)) else 1.0
-        lot = ks_distance(finite(panel[0].values), finite(panel[2].values)) if len(finite(panel[2].values)) else 1.0
+        near = (
+            ks_distance(finite(panel[0].values), finite(panel[1].values))
+            if len(finite(panel[1].values))
+            else 1.0
+        )
+        lot = (
+            ks_distance(finite(panel[0].values), finite(panel[2].values))
+            if len(finite(panel[2].values))
+            else 1.0
+        )
         caption = (
-            f"Distance from the pool (KS, 0 = the same distribution): {near:.4f} for the kept rows, {lot:.4f} for this "
-            "random sample."
+            f"Distance from the pool (KS, 0 = the same distribution): {near:.4f} for the kept "
+            f"rows, {lot:.4f} for this random sample."
         )
         svg = distribution(
-            panel, shared, what.axis, f"{what.title}: distribution of pool, kept rows and a random sample."
+            panel,
+            shared,
+            what.axis,
+            f"{what.title}: distribution of pool, kept rows and a random sample.",
         )
         figures.append(Figure(what.title, svg, caption, (POOL, KEPT, RANDOM), quantiles(panel)))
     if shared is not None and panels:
         what, panel = meaning(names[-1], made.settings), panels[-1]
         svg = chart.gaps(
-            panel, shared, what.axis, f"{what.title}: how far kept rows and a random sample are from the pool."
+            panel,
+            shared,
+            what.axis,
+            f"{what.title}: how far kept rows and a random sample are from the pool.",
         )
         caption = (
-            "Share of rows at or below a value minus the pool's. At zero, the subset is distributed like the pool."
+            "Share of rows at or below a value minus the pool's. At zero, the subset is "
+            "distributed like the pool."
         )
         figures.append(Figure("How far from the pool", svg, caption, (KEPT, RANDOM)))
     return figures
@@ -109,7 +128,10 @@ def _multiples(made: Made, drawing: Multiples) -> list[Figure]:
     for name in words:
         mask = subset == name
         if mask.any():
-            panels[name] = [Series("pool", "pool", values[mask]), Series("kept", "kept", values[mask & kept])]
+            panels[name] = [
+                Series("pool", "pool", values[mask]),
+                Series("kept", "kept", values[mask & kept]),
+            ]
     shared = chart.scale(list(panels.values()))
     what = meaning(drawing.column, made.settings)
     out = []
@@ -118,7 +140,10 @@ def _multiples(made: Made, drawing: Multiples) -> list[Figure]:
             continue
         n, k = len(panel[0].values), len(panel[1].values)
         svg = distribution(
-            panel, shared, what.axis, f"{name}, {words[name]}: {what.title.lower()}, pool and kept rows."
+            panel,
+            shared,
+            what.axis,
+            f"{name}, {words[name]}: {what.title.lower()}, pool and kept rows.",
         )
         caption = f"{k:,} of {n:,} rows kept ({100 * k / n:.1f}%)."
         out.append(Figure(f"{name}: {words[name]}", svg, caption, (POOL, KEPT), quantiles(panel)))
@@ -139,24 +164,36 @@ def _group_shares(made: Made, drawing: GroupShares) -> list[Figure]:
         span = f"{inside.min():.2f} to {inside.max():.2f}" if len(inside) else "none"
         rows.append((label, span, f"{n:,}", f"{k:,}", f"{100 * k / n:.1f}%"))
     share = [100 * k / n for k, n in zip(taken, pool, strict=True)]
-    svg = chart.columns(labels, [("kept", share)], drawing.axis, "kept of the group, %", drawing.alt)
+    svg = chart.columns(
+        labels, [("kept", share)], drawing.axis, "kept of the group, %", drawing.alt
+    )
     return [Figure("Kept rows by group", svg, drawing.caption, (KEPT,), tuple(rows))]
 
 
 def _mean_scores(made: Made, drawing: MeanScores) -> list[Figure]:
-    """For which capabilities the kept rows are worth more than the pool is; from three columns of scores on."""
+    """For which capabilities the kept rows are worth more than the pool is; from three columns of
+    scores on."""
     kept, r = made.kept, made.reasons
     names = [name for name in r if name.startswith(drawing.prefix) and len(finite(r[name]))]
     if len(names) < 3 or not kept.any():
         return []
     labels = [name.removeprefix(drawing.prefix).replace("_", " ") for name in names]
     pool = [float(finite(r[name]).mean()) for name in names]
-    taken = [float(finite(r[name][kept]).mean()) if len(finite(r[name][kept])) else 0.0 for name in names]
+    taken = [
+        float(finite(r[name][kept]).mean()) if len(finite(r[name][kept])) else 0.0 for name in names
+    ]
     svg = radar(labels, [("pool", pool), ("kept", taken)], "points", drawing.alt)
     what = drawing.taken_for
-    share = [f"{int(((r[what] == name.removeprefix(drawing.prefix)) & kept).sum()):,}" for name in names]
-    rows: list[tuple[str, ...]] = [(what, "pool, mean score", "kept, mean score", "rows taken for it")]
-    rows += [(x, f"{a:.2f}", f"{b:.2f}", c) for x, a, b, c in zip(labels, pool, taken, share, strict=True)]
+    share = [
+        f"{int(((r[what] == name.removeprefix(drawing.prefix)) & kept).sum()):,}" for name in names
+    ]
+    rows: list[tuple[str, ...]] = [
+        (what, "pool, mean score", "kept, mean score", "rows taken for it")
+    ]
+    rows += [
+        (x, f"{a:.2f}", f"{b:.2f}", c)
+        for x, a, b, c in zip(labels, pool, taken, share, strict=True)
+    ]
     return [Figure("Capabilities", svg, drawing.caption, (POOL, KEPT), tuple(rows))]
 
 
@@ -169,4 +206,6 @@ def _counts(made: Made, drawing: Counts) -> list[Panel]:
         return []
     counted = tally.by_text(title, values, np.ones(len(values), bool))
     parts = tuple(Part(p.label.replace("_", " "), 0, p.kept) for p in counted.parts)
-    return [Panel(title, parts, 0, len(values), "Of the kept rows.", paired=False, heads=("", "Kept"))]
+    return [
+        Panel(title, parts, 0, len(values), "Of the kept rows.", paired=False, heads=("", "Kept"))
+    ]

@@ -1,4 +1,5 @@
-"""Figures of one column: its distribution with the cut, or its counts; and what figures of several columns share.
+"""Figures of one column: its distribution with the cut, or its counts; and what figures of several
+columns share.
 
 Drawn from a selection's reasons alone.
 """
@@ -16,7 +17,11 @@ from thresher.report.columns import meaning
 from thresher.report.folder import Made
 from thresher.report.tally import Panel
 
-POOL, KEPT, RANDOM = ("pool", "pool"), ("kept", "kept"), ("random", "random sample of the same size")
+POOL, KEPT, RANDOM = (
+    ("pool", "pool"),
+    ("kept", "kept"),
+    ("random", ("random sample of the same size")),
+)
 
 
 def tally_of(made: Made, name: str) -> Panel:
@@ -46,12 +51,15 @@ def one(made: Made, name: str) -> list[Figure]:
     labels = [(value, said if value == drawn[-1] else "") for value in drawn]
     if not shared.whole and len(finite(values)):
         caption += " The outermost bars include the half percent beyond them."
-    svg = distribution(panel, shared, what.axis, f"{what.title}: distribution of pool and kept rows.", labels)
+    svg = distribution(
+        panel, shared, what.axis, f"{what.title}: distribution of pool and kept rows.", labels
+    )
     return [Figure(what.title, svg, caption.strip(), (POOL, KEPT), quantiles(panel))]
 
 
 def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
-    """Where the kept rows are one stretch of the values: its ends that have dropped rows beyond. [] where they are not."""
+    """Where the kept rows are one stretch of the values: its ends that have dropped rows beyond. []
+    where they are not."""
     inside, outside = finite(values[kept]), finite(values[~kept])
     if not len(inside) or not len(outside):
         return []

@@ -1,4 +1,5 @@
-"""A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they speak of.
+"""A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they
+speak of.
 
 Also one that was not written yet (`of_outcome`). Reads only.
 The pool must be the one that was selected from: rows are looked up in it by number.
@@ -36,7 +37,8 @@ class Made:
     rank: np.ndarray  # int64 [c], 0 = best; -1 = not kept
     reasons: dict[str, np.ndarray]  # name -> [c]; float, int, bool, or object holding str
     failures: list[Failure]
-    lot: np.ndarray  # uint64 [pool rows]: a seeded hash of each row; samples are drawn smallest first
+    # uint64 [pool rows]: a seeded hash of each row; samples are drawn smallest first
+    lot: np.ndarray
 
     @property
     def kept(self) -> np.ndarray:
@@ -74,7 +76,8 @@ class Made:
 
 
 def load(folder: str | Path, pool: Pool | None = None) -> Made:
-    """Read the selection in `folder`. Raises ConfigError (not a selection, no evidence) and PoolError (another pool)."""
+    """Read the selection in `folder`. Raises ConfigError (not a selection, no evidence) and
+    PoolError (another pool)."""
     folder = Path(folder)
     run = output.read(folder)
     table = _parquet(folder / "evidence.parquet")
@@ -85,11 +88,21 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
     _check_same(folder, pool, rows)
     names = [name for name in table.column_names if name not in ("row", "rank")]
     reasons = {name: _array(table[name]) for name in names}
-    return Made(folder, run, pool, rows, rank, reasons, read_failures(folder), _lot(pool, int(run["method"]["seed"])))
+    return Made(
+        folder,
+        run,
+        pool,
+        rows,
+        rank,
+        reasons,
+        read_failures(folder),
+        _lot(pool, int(run["method"]["seed"])),
+    )
 
 
 def of_outcome(outcome: Outcome, pool: Pool) -> Made:
-    """The same of a selection that is still in memory: no folder, and of run.yaml the method and the notes only."""
+    """The same of a selection that is still in memory: no folder, and of run.yaml the method and
+    the notes only."""
     recipe = outcome.recipe
     order = np.argsort(outcome.considered, kind="stable")
     rows = outcome.considered[order]
@@ -112,12 +125,14 @@ def _lot(pool: Pool, seed: int) -> np.ndarray:
 
 
 def _words(values: np.ndarray) -> np.ndarray:
-    """Texts as objects holding str, as they come back from a file; numbers and truth values as they are."""
+    """Texts as objects holding str, as they come back from a file; numbers and truth values as they
+    are."""
     return np.array([str(v) for v in values], object) if values.dtype.kind in "OU" else values
 
 
 def open_pool_of(run: dict[str, Any]) -> Pool:
-    """The pool that a run.yaml names, from the cache beside its store where it is there. Raises PoolError."""
+    """The pool that a run.yaml names, from the cache beside its store where it is there. Raises
+    PoolError."""
     from thresher.pools import open_pool
 
     cache = Path(run["store"]) / "pools"
@@ -156,7 +171,8 @@ def _parquet(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} is not there: the selection was made by an older thresher. Select again; stored scores are reused."
+            f"{path} is not there: the selection was made by an older thresher. Select again; "
+            "stored scores are reused."
         ) from None
     except (OSError, pa.ArrowInvalid) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
@@ -168,9 +184,9 @@ def _check_same(folder: Path, pool: Pool, rows: np.ndarray) -> None:
     there = rows.max(initial=-1) < len(pool) and kept.max(initial=-1) < len(pool)
     if not there or [d.hex() for d in digests_to_bytes(pool.digest[kept])] != digests:
         raise PoolError(
-            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or images have changed, or an "
-            "older version of thresher, which identified images by path and size, made the selection. Put the old files "
-            "back, or select again."
+            f"{pool.path} is no longer the pool that {folder} was selected from: its rows or "
+            "images have changed, or an older version of thresher, which identified images by "
+            "path and size, made the selection. Put the old files back, or select again."
         )
 
 

@@ -1,7 +1,9 @@
-"""The rows themselves: a seeded sample of kept and of dropped rows, with thumbnails, texts, scores and the reason.
+"""The rows themselves: a seeded sample of kept and of dropped rows, with thumbnails, texts, scores
+and the reason.
 
-Reads records and images of the pool. Bounded: a number of rows, characters of text, images a row, and bytes of pictures
-in all; what is left out is said where it is missing. Texts are passed on as text: the template escapes them.
+Reads records and images of the pool. Bounded: a number of rows, characters of text, images a row,
+and bytes of pictures in all; what is left out is said where it is missing. Texts are passed on as
+text: the template escapes them.
 """
 
 from __future__ import annotations
@@ -44,11 +46,18 @@ class Gallery:
         if not self.kept_rows:
             return "None."
         if self.best == self.kept_rows:
-            return "The only one." if self.kept_rows == 1 else f"All {self.kept_rows:,}, best rank first."
+            return (
+                "The only one."
+                if self.kept_rows == 1
+                else (f"All {self.kept_rows:,}, best rank first.")
+            )
         best = "the best by rank" if self.best == 1 else f"the {self.best:,} best by rank"
         if len(self.kept) == self.kept_rows:
             return f"All {self.kept_rows:,}: {best} first."
-        return f"{len(self.kept):,} of {self.kept_rows:,} rows: {best} and a random sample of the others."
+        return (
+            f"{len(self.kept):,} of {self.kept_rows:,} rows: {best} and a random sample of the "
+            "others."
+        )
 
     @property
     def said_dropped(self) -> str:
@@ -118,15 +127,25 @@ def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
     return drawn[np.argsort(made.lot[drawn], kind="stable")]
 
 
-def explained(made: Made, explain: Explain, at: int, card: Card, sample: Sample, error: str) -> Card:
-    """The card with what became of the row and why. `at`: its place in `made.rows`, -1: the method did not see it."""
+def explained(
+    made: Made, explain: Explain, at: int, card: Card, sample: Sample, error: str
+) -> Card:
+    """The card with what became of the row and why. `at`: its place in `made.rows`, -1: the method
+    did not see it."""
     if at < 0:
         reason = (error or sample.problem or "it was left out")[:400]
         return replace(card, state="failed", kind="could not be used", reason=reason)
     why = explain(at)
     rank = int(made.rank[at]) + 1
     state = "kept" if rank else "dropped"
-    return replace(card, state=state, rank=rank, kind=why.kind, reason=why.text, scores=tuple(_scores(made, at)))
+    return replace(
+        card,
+        state=state,
+        rank=rank,
+        kind=why.kind,
+        reason=why.text,
+        scores=tuple(_scores(made, at)),
+    )
 
 
 def _scores(made: Made, at: int) -> list[tuple[str, str]]:
@@ -141,7 +160,9 @@ def _scores(made: Made, at: int) -> list[tuple[str, str]]:
             out.append((what.brief, number_text(values[at], _unit(what))[:LONG]))
     highest = sorted(many, key=lambda pair: -pair[0])[:HIGHEST]
     if highest:
-        out.append(("highest", ", ".join(f"{name} {number_text(value)}" for value, name in highest)))
+        out.append(
+            ("highest", ", ".join(f"{name} {number_text(value)}" for value, name in highest))
+        )
     return out
 
 

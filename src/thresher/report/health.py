@@ -1,4 +1,5 @@
-"""What a user should know before training on a selection: failures, constant columns, duplicates, lost sources, notes.
+"""What a user should know before training on a selection: failures, constant columns, duplicates,
+lost sources, notes.
 
 Reads the selection and what the pool knows from reading; opens no image and no model.
 """
@@ -29,7 +30,14 @@ class Remark:
 
 def remarks(made: Made) -> list[Remark]:
     """Warnings first."""
-    found = [*_failures(made), *_unusable(made), *_constant(made), *_duplicates(made), *_lost(made), *_notes(made)]
+    found = [
+        *_failures(made),
+        *_unusable(made),
+        *_constant(made),
+        *_duplicates(made),
+        *_lost(made),
+        *_notes(made),
+    ]
     return [r for r in found if r.level == "warning"] + [r for r in found if r.level != "warning"]
 
 
@@ -42,7 +50,11 @@ def _failures(made: Made) -> list[Remark]:
         rows = ", ".join(str(f.row) for f in kind[:3]) + (", …" if len(kind) > 3 else "")
         lines.append(f"{len(kind):,} × {kind[0].error[:300]} (row {rows})")
     m = len(made.failures)
-    left_out = "was left out; failures.jsonl names it" if m == 1 else "were left out; failures.jsonl lists them"
+    left_out = (
+        "was left out; failures.jsonl names it"
+        if m == 1
+        else ("were left out; failures.jsonl lists them")
+    )
     text = f"{m:,} of {pluralize(n)} could not be used and {left_out}."
     return [Remark("warning", text, tuple(lines))]
 
@@ -55,21 +67,33 @@ def _unusable(made: Made) -> list[Remark]:
     out = []
     if problems:
         kinds = Counter(text.partition(":")[0] for text in problems)
-        lines = tuple(f"{n:,} × {kind}" for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+        lines = tuple(
+            f"{n:,} × {kind}"
+            for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+        )
         they = "it is" if len(problems) == 1 else "they are"
-        text = f"{pluralize(len(problems), 'kept row')} cannot be trained on as {they}; `thresher doctor` explains."
+        text = (
+            f"{pluralize(len(problems), 'kept row')} cannot be trained on as {they}; `thresher "
+            "doctor` explains."
+        )
         out.append(Remark("warning", text, lines))
     if missing:
         text = (
-            f"{pluralize(missing, 'kept row')} {'points' if missing == 1 else 'point'} at an image that does not exist."
+            f"{pluralize(missing, 'kept row')} {'points' if missing == 1 else 'point'} at an "
+            "image that does not exist."
         )
         out.append(Remark("warning", text))
     return out
 
 
 def _constant(made: Made) -> list[Remark]:
-    names = [meaning(n, made.settings).title for n, v in made.reasons.items() if constant(v) and n != "source"]
-    flags = {"Held back as suspected noise", "Taken by preference", "Seed row"}  # all the same is ordinary for these
+    names = [
+        meaning(n, made.settings).title
+        for n, v in made.reasons.items()
+        if constant(v) and n != "source"
+    ]
+    # all the same is ordinary for these
+    flags = {"Held back as suspected noise", "Taken by preference", "Seed row"}
     names = [name for name in names if name not in flags]
     if not names:
         return []
@@ -82,12 +106,18 @@ def _constant(made: Made) -> list[Remark]:
 def _duplicates(made: Made) -> list[Remark]:
     out = []
     order, kept = made.pool.order, made.in_pool
-    in_pool, in_kept = _copies(made.pool.digest[order]), _copies(made.pool.digest[order[kept[order]]])
+    in_pool, in_kept = (
+        _copies(made.pool.digest[order]),
+        _copies(made.pool.digest[order[kept[order]]]),
+    )
     if in_pool:
         is_ = "is an exact copy" if in_pool == 1 else "are exact copies"
         among = "none of these copies was kept"
         if in_kept:
-            among = f"{in_kept:,} of these copies {'was' if in_kept == 1 else 'were'} kept beside their original"
+            among = (
+                f"{in_kept:,} of these copies {'was' if in_kept == 1 else 'were'} kept beside "
+                "their original"
+            )
         text = f"{pluralize(in_pool)} of the pool {is_} of another row; {among}."
         out.append(Remark("note", text))
     return out
@@ -105,7 +135,9 @@ def _lost(made: Made) -> list[Remark]:
     lost = [i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]]
     if not lost:
         return []
-    said = ", ".join(f"{truncate(names[i]) or '(none)'} ({pluralize(int(before[i]))})" for i in lost[:MOST_NAMES])
+    said = ", ".join(
+        f"{truncate(names[i]) or '(none)'} ({pluralize(int(before[i]))})" for i in lost[:MOST_NAMES]
+    )
     more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
     what = "One source" if len(lost) == 1 else f"{len(lost):,} sources"
     return [Remark("warning", f"No row was kept of {what.lower()}: {said}{more}.")]

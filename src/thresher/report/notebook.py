@@ -35,21 +35,25 @@ KEPT = 4  # of a selection's rows; half of them the best by rank
 
 
 def chosen_html(outcome: Outcome, pool: Pool, settings: Mapping[str, str], what: object) -> str:
-    """A selection that is in memory: what is kept, by what, and rows that were kept and that were not.
+    """A selection that is in memory: what is kept, by what, and rows that were kept and that were
+    not.
 
     `settings`: those that the user gave; `what`: named where it cannot be shown.
     """
     return render_notebook_view(lambda: _chosen(outcome, pool, settings), what)
 
 
-# ---------------------------------------------------------------------------------------------- a selection
+# -------------------------------------------------------------------------------------- a selection
 
 
 def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> NotebookView:
     recipe = outcome.recipe
     n, k = len(pool), len(outcome.rows)
     facts = pool.facts
-    words, all_words = int(facts["answer_words"][outcome.rows].sum()), int(facts["answer_words"].sum())
+    words, all_words = (
+        int(facts["answer_words"][outcome.rows].sum()),
+        int(facts["answer_words"].sum()),
+    )
     images, all_images = int(facts["images"][outcome.rows].sum()), int(facts["images"].sum())
     scored = sum(s.scored for s in outcome.signals)
     counts = [
@@ -61,9 +65,16 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         counts.append(("Left out", f"{outcome.excluded:,}", "could not be used"))
     if outcome.signals:
         counts.append(
-            ("Scored now", f"{scored:,}", f"{sum(s.reused + s.elsewhere for s in outcome.signals):,} from the store")
+            (
+                "Scored now",
+                f"{scored:,}",
+                (f"{sum(s.reused + s.elsewhere for s in outcome.signals):,} from the store"),
+            )
         )
-    why_left_out = [f"{pluralize(len(kind))} left out: {kind[0].error}" for kind in failure_kinds(outcome.failures)[:2]]
+    why_left_out = [
+        f"{pluralize(len(kind))} left out: {kind[0].error}"
+        for kind in failure_kinds(outcome.failures)[:2]
+    ]
     said_above = f"{outcome.excluded:,} of {n:,} rows could not be used"
     notes = why_left_out + [note for note in outcome.notes if not note.startswith(said_above)]
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))

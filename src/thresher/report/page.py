@@ -1,6 +1,8 @@
-"""Templates to one self-contained page: style and script inline, known to its Content-Security-Policy by their hashes.
+"""Templates to one self-contained page: style and script inline, known to its
+Content-Security-Policy by their hashes.
 
-Jinja2 with autoescape, always; undefined names are errors. Reads the package's own templates and writes the one file.
+Jinja2 with autoescape, always; undefined names are errors. Reads the package's own templates and
+writes the one file.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ def render(template: str, values: dict[str, Any]) -> str:
     """The whole page."""
     style, script = asset("page.css"), asset("page.js")
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src "
+        f"'{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
     frame = {
         "style": Markup(style),

@@ -1,4 +1,5 @@
-"""The method's own picture: what it looked at, for the pool and for the rows it kept. Drawn from its reasons alone.
+"""The method's own picture: what it looked at, for the pool and for the rows it kept. Drawn from
+its reasons alone.
 
 A method that explains itself says what is drawn first; any other column is drawn by its kind.
 """
@@ -27,12 +28,15 @@ class Picture:
 
 
 def picture(made: Made) -> Picture:
-    """The picture of this selection; with neither figures nor panels where the method has no reasons."""
+    """The picture of this selection; with neither figures nor panels where the method has no
+    reasons."""
     told = explanation(made)
     drawn = [shape for drawing in told.drawings for shape in draw(made, drawing)]
     figures = [shape for shape in drawn if isinstance(shape, Figure)]
     panels = [shape for shape in drawn if isinstance(shape, Panel)]
-    more_figures, more_panels = _columns(made, told.hidden | (told.drawn if figures else frozenset()))
+    more_figures, more_panels = _columns(
+        made, told.hidden | (told.drawn if figures else frozenset())
+    )
     return Picture(told.lead or _lead(made), (*figures, *more_figures), (*panels, *more_panels))
 
 

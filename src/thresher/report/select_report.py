@@ -1,6 +1,8 @@
-"""report.html of a selection: what was kept, what changed, how the method chose, the rows, how to repeat it.
+"""report.html of a selection: what was kept, what changed, how the method chose, the rows, how to
+repeat it.
 
-Made from the selection's folder and its pool; the same folder gives the same bytes, whenever and by whichever command.
+Made from the selection's folder and its pool; the same folder gives the same bytes, whenever and by
+whichever command.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ def build(made: Made, rows: int = ROWS) -> str:
             "picture": picture(made),
             "gallery": gallery(made, rows),
             "command": command(made.run["config"]),
-            "replay": shlex.join(["thresher", "select", "--config", str(made.folder / "run.yaml"), "--out", "again"]),
+            "replay": shlex.join(
+                ["thresher", "select", "--config", str(made.folder / "run.yaml"), "--out", "again"]
+            ),
             "config": yaml.safe_dump(made.run, sort_keys=False, allow_unicode=True, width=100),
         },
     )

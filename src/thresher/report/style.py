@@ -1,4 +1,5 @@
-"""The style of an answer, from its text alone: what kind of reply a model would learn from it. Touches nothing."""
+"""The style of an answer, from its text alone: what kind of reply a model would learn from it.
+Touches nothing."""
 
 from __future__ import annotations
 
@@ -25,10 +26,11 @@ _STEPS = re.compile(r"^[ \t]*([-*•]|\d{1,2}[.)]|step \d+)\s+\S", re.I | re.M)
 def answer_style(answer: str) -> str:
     """One of STYLES.
 
-    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red. So: yes.")]
-    ['yes or no', 'letter of a choice', 'number', 'word or short phrase', 'one sentence', 'several sentences']
-    >>> [answer_style(a) for a in ("[0.1, 0.2, 0.5, 0.9]", "1. Look.\\n2. Count.", "```python\\nx = 1\\n```", "")]
-    ['coordinates', 'list or steps', 'code or markup', 'word or short phrase']
+    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red.
+    So: yes.")] ['yes or no', 'letter of a choice', 'number', 'word or short phrase', 'one
+    sentence', 'several sentences']
+    >>> [answer_style(a) for a in ("[0.1, 0.2, 0.5, 0.9]", "1. Look.\\n2. Count.", "```python\\nx =
+    1\\n```", "")] ['coordinates', 'list or steps', 'code or markup', 'word or short phrase']
     """
     text = answer[:LOOKED_AT].strip()
     bare = text.rstrip(".!").lower()
@@ -50,5 +52,6 @@ def answer_style(answer: str) -> str:
 
 
 def style_of_row(answers: Sequence[str]) -> str:
-    """The style of a row: that of its longest answer (a long answer is what most of its training tokens are)."""
+    """The style of a row: that of its longest answer (a long answer is what most of its training
+    tokens are)."""
     return answer_style(max(answers, key=len, default=""))

@@ -1,4 +1,5 @@
-"""Pool against subset: counts of rows by source, length, style, images and turns. Pure counting on what the pool knows.
+"""Pool against subset: counts of rows by source, length, style, images and turns. Pure counting on
+what the pool knows.
 
 Reads texts of the pool for the answer style only, of a seeded sample where the pool is large.
 """
@@ -30,7 +31,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars of one kind. `of_pool`, `of_kept`: rows that make 100%. `paired`: kept rows are among those of `pool`."""
+    """Bars of one kind. `of_pool`, `of_kept`: rows that make 100%. `paired`: kept rows are among
+    those of `pool`."""
 
     title: str
     parts: tuple[Part, ...]
@@ -38,7 +40,8 @@ class Panel:
     of_kept: int
     note: str = ""
     paired: bool = True
-    heads: tuple[str, str] = ("Pool", "Kept")  # the first is "" where there is nothing to compare with
+    # the first is "" where there is nothing to compare with
+    heads: tuple[str, str] = ("Pool", "Kept")
     rate_head: str = "Kept of these"
 
     def pool_share(self, part: Part) -> float:
@@ -64,7 +67,11 @@ def panels(made: Made) -> list[Panel]:
     pool, kept = made.pool, made.in_pool
     facts = pool.facts
     return [
-        _panel("Source", [(truncate(name), mask) for name, mask in by_source(pool.source, pool.source_names)], kept),
+        _panel(
+            "Source",
+            [(truncate(name), mask) for name, mask in by_source(pool.source, pool.source_names)],
+            kept,
+        ),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
         styles(made),
         _panel("Images per row", _small(facts["images"], "image"), kept),
@@ -92,20 +99,34 @@ def styles(made: Made) -> Panel:
     union = np.union1d(pool_rows, some_kept)
     code = np.full(len(made.pool), -1, np.int16)
     for row, sample in zip(union.tolist(), made.pool.samples(union), strict=True):
-        code[row] = STYLES.index(style_of_row([t.text for t in sample.turns if t.role == "assistant"]))
+        code[row] = STYLES.index(
+            style_of_row([t.text for t in sample.turns if t.role == "assistant"])
+        )
     n, k = len(pool_rows), len(some_kept)
     in_pool = np.bincount(code[pool_rows], minlength=len(STYLES))
     in_kept = np.bincount(code[some_kept], minlength=len(STYLES))
-    parts = tuple(Part(name, int(a), int(b)) for name, a, b in zip(STYLES, in_pool, in_kept, strict=True) if a or b)
+    parts = tuple(
+        Part(name, int(a), int(b))
+        for name, a, b in zip(STYLES, in_pool, in_kept, strict=True)
+        if a or b
+    )
     sampled = n < len(made.pool) or k < len(kept_rows)
-    note = f"Estimated from {n:,} rows of the pool and {k:,} of the kept, sampled at random." if sampled else ""
+    note = (
+        f"Estimated from {n:,} rows of the pool and {k:,} of the kept, sampled at random."
+        if sampled
+        else ""
+    )
     return Panel("Answer style", parts, n, k, note, paired=not sampled)
 
 
 def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
-    """By a text or truth value [c] of every row that the method saw; beyond MOST_TEXTS, the small ones together."""
+    """By a text or truth value [c] of every row that the method saw; beyond MOST_TEXTS, the small
+    ones together."""
     names, code = np.unique(values.astype(str), return_inverse=True)
-    groups = [("none" if not name.strip() else name, mask) for name, mask in by_source(code, tuple(names), MOST_TEXTS)]
+    groups = [
+        ("none" if not name.strip() else name, mask)
+        for name, mask in by_source(code, tuple(names), MOST_TEXTS)
+    ]
     groups = [(name.replace("smaller sources", "others"), mask) for name, mask in groups]
     return _panel(title, groups, kept)
 
@@ -113,7 +134,9 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
 def is_free_text(values: np.ndarray) -> bool:
     """Whether the commonest texts stand for so few rows that counting them says nothing."""
     _, counts = np.unique(values.astype(str), return_counts=True)
-    return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(values)
+    return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(
+        values
+    )
 
 
 def draw(made: Made, rows: np.ndarray, most: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Why a row was kept or not, in words: the method's own where it explains itself, else from its reasons alone."""
+"""Why a row was kept or not, in words: the method's own where it explains itself, else from its
+reasons alone."""
 
 from __future__ import annotations
 
@@ -24,14 +25,17 @@ def explainer(made: Made) -> Explain:
 
 
 def explanation(made: Made) -> Explanation:
-    """What the method of this selection says; nothing where it does not explain itself, or is no longer installed."""
+    """What the method of this selection says; nothing where it does not explain itself, or is no
+    longer installed."""
     try:
         cls = method_class(made.method)
     except ConfigError:
         return Explanation()
     if not hasattr(cls, "explain"):
         return Explanation()
-    found: Explanation = cls.explain(Evidence(made.reasons, made.kept, made.settings, _findings(made)))
+    found: Explanation = cls.explain(
+        Evidence(made.reasons, made.kept, made.settings, _findings(made))
+    )
     return found
 
 
@@ -60,7 +64,8 @@ def by_reasons(made: Made) -> Explain:
                 parts.append(f"{what.title.lower()} {number} ({standing(above[name][i])})")
         rank = f"rank {int(made.rank[i]) + 1:,} of {total:,}" if kept[i] else ""
         return Why(
-            "kept" if kept[i] else "not kept", "; ".join([*([rank] if rank else []), *parts]) or "no score is known"
+            "kept" if kept[i] else "not kept",
+            "; ".join([*([rank] if rank else []), *parts]) or "no score is known",
         )
 
     return why

@@ -1,4 +1,5 @@
-"""Rows that are about something, best first: by the words of their skills (BM25) or by their meaning (vectors).
+"""Rows that are about something, best first: by the words of their skills (BM25) or by their
+meaning (vectors).
 
 Both give a `Ranking` (see `samplers/retrieve.py`). Touches no file and no model; bm25s is an extra.
 """

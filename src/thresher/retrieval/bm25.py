@@ -1,7 +1,9 @@
-"""Okapi BM25 over short texts by bm25s (k1 = 1.5, b = 0.75, Lucene's variant): the paper's retrieval over skills.
+"""Okapi BM25 over short texts by bm25s (k1 = 1.5, b = 0.75, Lucene's variant): the paper's
+retrieval over skills.
 
-Words are lower-cased runs of two or more letters or digits; there is no stemming and no stop list, since a skill is a few words.
-Rows of equal score come in the order of `ties`: skills repeat so much that this order decides most of a selection.
+Words are lower-cased runs of two or more letters or digits; there is no stemming and no stop list,
+since a skill is a few words. Rows of equal score come in the order of `ties`: skills repeat so much
+that this order decides most of a selection.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ class Bm25:
             import bm25s
         except ImportError as e:
             raise MissingExtra(
-                f"Retrieval by BM25 needs bm25s, which is not installed: {install_command('retrieval')}. "
-                "Or search by meaning: --set retrieval=embedding."
+                "Retrieval by BM25 needs bm25s, which is not installed: "
+                f"{install_command('retrieval')}. Or search by meaning: --set retrieval=embedding."
             ) from e
         self._bm25s = bm25s
-        self.order = np.argsort(ties, kind="stable")  # the index holds rows in tie order: equal scores keep it
+        # the index holds rows in tie order: equal scores keep it
+        self.order = np.argsort(ties, kind="stable")
         self.index: Any = None
         ordered = [documents[i] for i in self.order.tolist()]
         tokens = bm25s.tokenize(ordered, token_pattern=_WORD, stopwords=None, show_progress=False)
@@ -43,9 +46,9 @@ class Bm25:
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         if self.index is None:
             return nothing
-        words = self._bm25s.tokenize(query, token_pattern=_WORD, stopwords=None, return_ids=False, show_progress=False)[
-            0
-        ]
+        words = self._bm25s.tokenize(
+            query, token_pattern=_WORD, stopwords=None, return_ids=False, show_progress=False
+        )[0]
         known = [w for w in words if w in self._vocabulary]
         if not known:
             return nothing

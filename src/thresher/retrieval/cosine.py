@@ -1,4 +1,5 @@
-"""Rows by the cosine of their vectors with a query's; equals by `ties`. Exact: every row is compared."""
+"""Rows by the cosine of their vectors with a query's; equals by `ties`. Exact: every row is
+compared."""
 
 from __future__ import annotations
 
@@ -10,9 +11,12 @@ from thresher.retrieval.bm25 import best
 
 
 class Cosine:
-    """`rows`: float32 [n, d] and `queries`: text -> float32 [d], all of length 1 (or 0: no text, never found)."""
+    """`rows`: float32 [n, d] and `queries`: text -> float32 [d], all of length 1 (or 0: no text,
+    never found)."""
 
-    def __init__(self, rows: np.ndarray, ties: np.ndarray, queries: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, rows: np.ndarray, ties: np.ndarray, queries: Mapping[str, np.ndarray]
+    ) -> None:
         self.order = np.argsort(ties, kind="stable")
         self.rows = rows[self.order]
         self.queries = queries

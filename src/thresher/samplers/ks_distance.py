@@ -23,8 +23,12 @@ def ks_distance(pool: np.ndarray, subset: np.ndarray) -> float:
     """
     pool_sorted, below = cached("ks", (pool,), lambda: _below(pool))
     subset, below_subset = _below(subset)
-    in_pool = np.abs(below / len(pool) - np.searchsorted(subset, pool_sorted, side="right") / len(subset))
-    in_subset = np.abs(np.searchsorted(pool_sorted, subset, side="right") / len(pool) - below_subset / len(subset))
+    in_pool = np.abs(
+        below / len(pool) - np.searchsorted(subset, pool_sorted, side="right") / len(subset)
+    )
+    in_subset = np.abs(
+        np.searchsorted(pool_sorted, subset, side="right") / len(pool) - below_subset / len(subset)
+    )
     return float(max(in_pool.max(), in_subset.max()))
 
 

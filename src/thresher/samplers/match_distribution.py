@@ -68,7 +68,9 @@ def match_distribution(
     order = stable_order(ties)
     arrays = (values, ties) if also is None else (values, ties, also)
     prepared = cached(
-        f"match {bins}", arrays, lambda: _prepare(values[order], bins, None if also is None else also[order])
+        f"match {bins}",
+        arrays,
+        lambda: _prepare(values[order], bins, None if also is None else also[order]),
     )
     quota = cumulative_apportionment(k, np.bincount(prepared.bin)) if n else np.zeros(0, np.int64)
     cell, cell_quota, by_value = prepared.bin.astype(np.int64), quota, prepared.by_value
@@ -84,9 +86,13 @@ def match_distribution(
         # rounded on the running number of slots, so that the share holds over any run of blocks
         n_preferred = np.floor(end * share + 0.5) - np.floor(begin * share + 0.5)
         preference_rank = cached(
-            "against", (preference, ties), lambda: inverse_permutation(np.argsort(-preference[order], kind="stable"))
+            "against",
+            (preference, ties),
+            lambda: inverse_permutation(np.argsort(-preference[order], kind="stable")),
         )
-        preferred = rank_within(in_block, order_by(in_block, preference_rank)) < n_preferred[in_block]
+        preferred = (
+            rank_within(in_block, order_by(in_block, preference_rank)) < n_preferred[in_block]
+        )
         first = np.flatnonzero(preferred)
         first = first[np.argsort(preference_rank[first])]
     by_block = order_by(2 * in_block + ~preferred)  # in each block, preferred rows first
@@ -114,7 +120,12 @@ def _prepare(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Prepare
 
 
 def _sort_cells(
-    cell: np.ndarray, by_value: np.ndarray, also: np.ndarray | None, quota: np.ndarray, bins: int, block: int
+    cell: np.ndarray,
+    by_value: np.ndarray,
+    also: np.ndarray | None,
+    quota: np.ndarray,
+    bins: int,
+    block: int,
 ) -> np.ndarray:
     """Sort each cell so that neighbours are similar, int64 [n], cell by cell.
 
@@ -150,7 +161,8 @@ def _blocks(
     up to its end, counted over all cells, int64 [blocks]. A cell with quota 0 is one empty block.
     """
     size = np.bincount(cell, minlength=len(quota))
-    slot = rank_within(cell, line) * quota[cell] // np.maximum(size[cell], 1)  # 0 .. quota-1; every slot has a row
+    # 0 .. quota-1; every slot has a row
+    slot = rank_within(cell, line) * quota[cell] // np.maximum(size[cell], 1)
     blocks = np.maximum(-(-quota // block), 1)
     first_block = np.cumsum(blocks) - blocks
     cell_of = np.repeat(np.arange(len(quota)), blocks)
@@ -161,7 +173,9 @@ def _blocks(
     return first_block[cell] + slot // block, begin, end
 
 
-def _balanced(bin_: np.ndarray, quota: np.ndarray, balance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _balanced(
+    bin_: np.ndarray, quota: np.ndarray, balance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Cells (bin, label), int64 [n], and their quotas, int64 [cells]: the bin's quota in equal
     parts.
     """

@@ -110,7 +110,9 @@ def round_robin(
                 break
         turn += 1
     rows = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    return RoundRobin(rows.astype(np.int64), pool.capability, pool.style, pool.round, tuple(dropped))
+    return RoundRobin(
+        rows.astype(np.int64), pool.capability, pool.style, pool.round, tuple(dropped)
+    )
 
 
 class _Pool:
@@ -136,7 +138,8 @@ class _Pool:
         self.official = official
         self.source = np.zeros(n, np.int64) if source is None else source
         sources = int(self.source.max(initial=0)) + 1
-        self.group_number = _group_numbers(kinds, sources, names)  # [style, source] -> number of the group
+        # [style, source] -> number of the group
+        self.group_number = _group_numbers(kinds, sources, names)
         groups = kinds * sources
         ranks = kinds if official else 1
 
@@ -155,7 +158,8 @@ class _Pool:
             offset += len(rows)
         flat = np.concatenate(members) if members else np.zeros(0, np.int32)
         order = np.argsort(label, kind="stable")  # a radix sort up to 65,536 labels
-        self.entry = flat[order].astype(np.int64)  # [e] row of each entry; int64 avoids index copies
+        # [e] row of each entry; int64 avoids index copies
+        self.entry = flat[order].astype(np.int64)
         count = np.bincount(label, minlength=groups * ranks)
         # entries of (group, rank): block[i] … block[i + 1]
         self.block = np.r_[0, np.cumsum(count)].tolist()
@@ -179,7 +183,8 @@ class _Pool:
         self._row_score, self._row_eligible = np.empty(n, np.float32), np.empty(n, bool)
 
     def take(self, c: int, quota: int, turn: int) -> np.ndarray:
-        """Up to `quota` rows for capability c, int64, marked as taken; empty if it has no row left."""
+        """Up to `quota` rows for capability c, int64, marked as taken; empty if it has no row
+        left."""
         size = self._sizes(c)
         order = np.argsort(size, kind="stable")
         order = order[size[order] > 0]
@@ -219,7 +224,9 @@ class _Pool:
             buffer.take(self.entry, out=self._score, mode="clip")  # the other modes copy `out`
             self.sizes[c] = np.zeros(self.group_number.size, np.int64)
             if len(self.used):
-                self.sizes[c][self.used] = np.add.reduceat(self._score > NEVER, self.first, dtype=np.int64)
+                self.sizes[c][self.used] = np.add.reduceat(
+                    self._score > NEVER, self.first, dtype=np.int64
+                )
             self._loaded = c
         return self.sizes[c]
 
@@ -248,7 +255,9 @@ class _Pool:
             score = self._score[start:stop]
         else:
             score = self.scores[c][rows]
-            score = np.where((score > self.threshold) & self.free[rows], score, NEVER).astype(np.float32, copy=False)
+            score = np.where((score > self.threshold) & self.free[rows], score, NEVER).astype(
+                np.float32, copy=False
+            )
         best = self._top(rows, score, count, count + SPARE)
         self._next[c, block] = best[count:]
         return best[:count]
@@ -315,7 +324,11 @@ def _group_numbers(kinds: int, sources: int, names: Sequence[Sequence[str]] | No
     if names is None:
         return np.arange(kinds * sources).reshape(kinds, sources)
     style_names, source_names = names
-    texts = [f"{style}+{name}" for style in style_names for name in (list(source_names)[:sources] or [""])]
+    texts = [
+        f"{style}+{name}"
+        for style in style_names
+        for name in (list(source_names)[:sources] or [""])
+    ]
     number = np.empty(len(texts), np.int64)
     number[sorted(range(len(texts)), key=lambda i: (texts[i], i))] = np.arange(len(texts))
     return number.reshape(kinds, sources)

@@ -25,7 +25,10 @@ def rank_within(group: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def stratified(
-    group: np.ndarray, k: int, ties: np.ndarray, by: Literal["proportional", "equal"] = "proportional"
+    group: np.ndarray,
+    k: int,
+    ties: np.ndarray,
+    by: Literal["proportional", "equal"] = "proportional",
 ) -> np.ndarray:
     """Take `min(k, n)` rows, in `ties` order, int64.
 

@@ -57,10 +57,10 @@ def weighted_strata(
     higher groups are exhausted; then the last group's rows are taken by score too, which is exactly
     the top k.
 
-    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2, alpha=0.0).rows.tolist()
-    [0, 1]
-    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2, alpha=50.0).rows.tolist()
-    [2, 0]
+    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2,
+    alpha=0.0).rows.tolist() [0, 1]
+    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2,
+    alpha=50.0).rows.tolist() [2, 0]
     """
     n = len(score)
     groups = max(min(groups, n), 1)
@@ -78,7 +78,9 @@ def weighted_strata(
     for g in range(groups - 1, -1, -1):
         members = np.flatnonzero(group == g)
         label = (
-            np.zeros(len(members), np.int64) if balance is None else _shuffle_labels(balance[members], ties[members])
+            np.zeros(len(members), np.int64)
+            if balance is None
+            else _shuffle_labels(balance[members], ties[members])
         )
         rows.append(members[stratified(label, int(quota[g]), ties[members], "equal")])
     return WeightedStrata(np.concatenate(rows), group, quota)
@@ -92,7 +94,8 @@ def _quotas(total: int, log_weight: np.ndarray, size: np.ndarray) -> np.ndarray:
         open_ = free > 0
         weight = np.where(open_, np.exp(np.minimum(log_weight - log_weight[open_].max(), 0.0)), 0.0)
         left = min(left, int(free[weight > 0].sum()))
-        quota += largest_remainder(left, weight[::-1], free[::-1])[::-1]  # reversed: odd rows go to the higher groups
+        # reversed: odd rows go to the higher groups
+        quota += largest_remainder(left, weight[::-1], free[::-1])[::-1]
     return quota
 
 

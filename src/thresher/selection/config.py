@@ -1,8 +1,10 @@
-"""What a run is told: one frozen `RunConfig`, from the command line, from a YAML file, or from both (flags win).
+"""What a run is told: one frozen `RunConfig`, from the command line, from a YAML file, or from both
+(flags win).
 
-The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or the `run.yaml` of an earlier run, whose
-`config` section has the same keys; so `thresher select --config out/run.yaml` replays it, from any folder: paths in a
-run.yaml are found from there (`run_paths`), those in a user's own file start where the command runs. Reads YAML files only.
+The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or the `run.yaml` of an
+earlier run, whose `config` section has the same keys; so `thresher select --config out/run.yaml`
+replays it, from any folder: paths in a run.yaml are found from there (`run_paths`), those in a
+user's own file start where the command runs. Reads YAML files only.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that `select` and `plan` need. Paths are as the user wrote them: relative ones start where the command runs."""
+    """All that `select` and `plan` need. Paths are as the user wrote them: relative ones start
+    where the command runs."""
 
     pool: str = ""
     """A file, folder, pattern, mixture YAML or address; see docs/formats."""
@@ -56,9 +59,11 @@ class RunConfig:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The method's own parameters, as text; the method parses them by type."""
     model: str | None = None
-    """`demo`, a folder, a hub id, or with `backend: openai` the server's name of it; None = `demo`, or the server's only one."""
+    """`demo`, a folder, a hub id, or with `backend: openai` the server's name of it; None = `demo`,
+    or the server's only one."""
     backend: str = "hf"
-    """`hf`: the weights are here, or come from the hub. `openai`: the model is behind an OpenAI-compatible server at `url`."""
+    """`hf`: the weights are here, or come from the hub. `openai`: the model is behind an
+    OpenAI-compatible server at `url`."""
     url: str | None = None
     """The server's URL up to /v1. Never with a key: that comes from the environment only."""
     max_requests: int | None = None
@@ -76,41 +81,50 @@ class RunConfig:
     api_key_env: str | None = None
     """The name of the environment variable that holds the key; None = OPENAI_API_KEY."""
     image_side: int | None = None
-    """Longest side in pixels of an image as a server gets it; None = 1024. Part of a score's identity."""
+    """Longest side in pixels of an image as a server gets it; None = 1024. Part of a score's
+    identity."""
     validation: str | None = None
-    """A file of questions of the target task, for a method that aims at what the model gets wrong there."""
+    """A file of questions of the target task, for a method that aims at what the model gets wrong
+    there."""
     validation_images: str | None = None
     """The folder in which its relative image paths start; None = the folder of the file."""
     on_leak: str | None = None
-    """Rows of the pool that repeat a question of the validation set: `refuse` to run (None), or `drop` them."""
+    """Rows of the pool that repeat a question of the validation set: `refuse` to run (None), or
+    `drop` them."""
     rounds: int | None = None
     """Times that such a method selects and trains in turn; None = 1: it only selects."""
     quota: tuple[str, ...] = ()
-    """`GROUP=RANGE` each: at least and at most so many rows of a source or another group (docs/mixture.md)."""
+    """`GROUP=RANGE` each: at least and at most so many rows of a source or another group
+    (docs/mixture.md)."""
     keep: str | None = None
     """A file that names rows which are taken in any case."""
     drop: str | None = None
     """A file that names rows which are never taken."""
     filter: tuple[str, ...] = ()
-    """One comparison each, such as `length < 2000`; only rows that satisfy all of them are considered."""
+    """One comparison each, such as `length < 2000`; only rows that satisfy all of them are
+    considered."""
     dedup: str | None = None
     """`exact`, `near` or `semantic`: of rows that say the same only one is considered."""
     dedup_threshold: float | None = None
     """Similarity from which rows are near or semantic copies; None: the default of `dedup`."""
     unscorable: str | None = None
-    """Rows that are fine, but that no model here can score (videos, audio, too long): `keep`, `drop` or `random`; None: they fail."""
+    """Rows that are fine, but that no model here can score (videos, audio, too long): `keep`,
+    `drop` or `random`; None: they fail."""
     seed: int = 0
     """Chooses among equals and splits; another seed reuses all scores that do not depend on it."""
     store: str | None = None
     """Where scores are kept; None = the user's cache folder."""
     on_missing: str = "auto"
-    """What happens to rows that cannot be scored: exclude up to 5% of the pool (auto), exclude, or refuse."""
+    """What happens to rows that cannot be scored: exclude up to 5% of the pool (auto), exclude, or
+    refuse."""
     trust_paths: bool = False
-    """An image's path and size stand for its content; rows then have other digests, and scores of their own."""
+    """An image's path and size stand for its content; rows then have other digests, and scores of
+    their own."""
     retry_errors: bool = False
     """Score rows again whose stored result is an error."""
     force: bool = False
-    """Go on with scores that mean nothing, such as those of a judge that gives no probability to its answers."""
+    """Go on with scores that mean nothing, such as those of a judge that gives no probability to
+    its answers."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
     dtype: str = "auto"
@@ -118,12 +132,14 @@ class RunConfig:
     batch_tokens: int | None = None
     """Tokens per forward pass; None = chosen for the device. Not part of a score's identity."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. Taken from the command line only, never from a file."""
+    """Run Python code that comes with the model. Taken from the command line only, never from a
+    file."""
     out: str | None = None
     """The folder that the selection is written to."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, in the order of the fields, without those that are unset: the `config` section of run.yaml."""
+        """Plain values, in the order of the fields, without those that are unset: the `config`
+        section of run.yaml."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["settings"] = dict(self.settings)
         values |= {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
@@ -134,7 +150,15 @@ class RunConfig:
         """What is asked of the mixture. Raises ConfigError."""
         from thresher.mixture import Mixture
 
-        return Mixture(self.quota, self.keep, self.drop, self.filter, self.dedup, self.unscorable, self.dedup_threshold)
+        return Mixture(
+            self.quota,
+            self.keep,
+            self.drop,
+            self.filter,
+            self.dedup,
+            self.unscorable,
+            self.dedup_threshold,
+        )
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -154,9 +178,13 @@ def read(path: str | Path) -> dict[str, Any]:
     if isinstance(given, dict) and isinstance(given.get("config"), dict):
         given = located(given, Path(path).parent)["config"]
     if not isinstance(given, dict):
-        raise ConfigError(f"--config {path}: expected lines of `key: value` such as `method: clipper`.")
+        raise ConfigError(
+            f"--config {path}: expected lines of `key: value` such as `method: clipper`."
+        )
     return {
-        str(key): _checked(f"--config {path}", str(key), value) for key, value in given.items() if value is not None
+        str(key): _checked(f"--config {path}", str(key), value)
+        for key, value in given.items()
+        if value is not None
     }
 
 
@@ -164,7 +192,10 @@ def _checked(where: str, key: str, value: Any) -> Any:
     """One value from a file in its field's type."""
     known = {f.name: str(f.type) for f in dataclasses.fields(RunConfig)}
     if key not in known:
-        raise ConfigError(f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: {', '.join(known)}.")
+        raise ConfigError(
+            f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: "
+            f"{', '.join(known)}."
+        )
     kind = known[key]
     if key == "settings":
         if not isinstance(value, dict) or any(isinstance(v, (dict, list)) for v in value.values()):
@@ -202,7 +233,8 @@ def _text(value: Any) -> str:
 def parse_settings(words: list[str]) -> dict[str, str]:
     """What stood behind each --set -> a mapping. Raises ConfigError.
 
-    One text may hold several settings; a value may hold spaces, but not a space and then what looks like `key=`.
+    One text may hold several settings; a value may hold spaces, but not a space and then what looks
+    like `key=`.
 
     >>> parse_settings(["where=top", "bins=20 prefer=none", "weights=a:2, b:1"])
     {'where': 'top', 'bins': '20', 'prefer': 'none', 'weights': 'a:2, b:1'}
@@ -219,21 +251,26 @@ def parse_settings(words: list[str]) -> dict[str, str]:
 
 
 def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
-    """File values, overridden by the flags that were given (a flag that is None was not); settings are joined by key.
+    """File values, overridden by the flags that were given (a flag that is None was not); settings
+    are joined by key.
 
-    Raises ConfigError for what is missing or out of range, and for a file that asks for remote code by itself.
+    Raises ConfigError for what is missing or out of range, and for a file that asks for remote code
+    by itself.
     """
     given = {k: v for k, v in flags.items() if v is not None}
     if file.get("trust_remote_code") and "trust_remote_code" not in given:
         raise ConfigError(
-            "The config file says trust_remote_code: true. Code that comes with a model runs only when the command "
-            "says so itself: add --trust-remote-code if you trust it, or take the line out of the file."
+            "The config file says trust_remote_code: true. Code that comes with a model runs only "
+            "when the command says so itself: add --trust-remote-code if you trust it, or take "
+            "the line out of the file."
         )
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
-        settings = dict(given.get("settings", {}))  # another method's settings mean nothing to this one
+        # another method's settings mean nothing to this one
+        settings = dict(given.get("settings", {}))
     if "backend" in given and given["backend"] != file.get("backend", "hf"):
-        file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}  # nor another backend's model and limits
+        # nor another backend's model and limits
+        file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}
     config = RunConfig(**{**file, **given, "settings": settings})
     config.mixture  # noqa: B018 - a wrong quota or filter is refused before anything is opened
     for name, choices in (("on_missing", ON_MISSING), ("dtype", DTYPES), ("backend", BACKENDS)):
@@ -241,11 +278,14 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
         if value not in choices:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(
-                f"{flag} {value}: expected one of {', '.join(choices)}.{did_you_mean(value, list(choices))}"
+                f"{flag} {value}: expected one of "
+                f"{', '.join(choices)}.{did_you_mean(value, list(choices))}"
             )
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
-        raise ConfigError(f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1.")
+        raise ConfigError(
+            f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1."
+        )
     check_server(config)
     if config.on_leak is not None and config.on_leak not in ON_LEAK:
         raise ConfigError(f"--on-leak {config.on_leak}: expected one of {', '.join(ON_LEAK)}.")
@@ -257,38 +297,50 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
 
 
 def check_server(config: RunConfig) -> None:
-    """Raises ConfigError where the options of a server do not go together. No message shows what may hold a key."""
+    """Raises ConfigError where the options of a server do not go together. No message shows what
+    may hold a key."""
     named = [
-        v for v in (config.model, *config.settings.values()) if v and v.lower().startswith(("http://", "https://"))
+        v
+        for v in (config.model, *config.settings.values())
+        if v and v.lower().startswith(("http://", "https://"))
     ]
     if config.backend == "openai":
         if config.url is None:
             raise ConfigError(
-                "--backend openai needs the server's URL: add --url, such as --url http://127.0.0.1:8000/v1."
+                "--backend openai needs the server's URL: add --url, such as --url "
+                "http://127.0.0.1:8000/v1."
             )
         if "#" in config.url:
-            raise ConfigError("--url takes the server only; name its model with --model, not behind a #.")
+            raise ConfigError(
+                "--url takes the server only; name its model with --model, not behind a #."
+            )
         if config.model is not None and config.model in named:
-            raise ConfigError("--model takes the server's name of the model here; its URL belongs to --url.")
+            raise ConfigError(
+                "--model takes the server's name of the model here; its URL belongs to --url."
+            )
     elif config.url is not None:
         raise ConfigError(
-            "--url names a server, which only --backend openai asks. Add --backend openai, or leave --url out."
+            "--url names a server, which only --backend openai asks. Add --backend openai, or "
+            "leave --url out."
         )
     elif not named:
         given = [f"--{k.replace('_', '-')}" for k in SERVER if getattr(config, k) is not None]
         if given:
             verb = "is" if len(given) == 1 else "are"
             raise ConfigError(
-                f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add --backend openai --url URL, or "
-                "leave it out."
+                f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add "
+                "--backend openai --url URL, or leave it out."
             )
 
 
 def check_device(device: str) -> None:
-    """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the model is resolved."""
+    """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the
+    model is resolved."""
     if not _DEVICE.fullmatch(device):
         known = ["auto", "cpu", "cuda", "mps"]
-        raise ConfigError(f"--device {device}: expected cpu, cuda, cuda:1 or mps.{did_you_mean(device, known)}")
+        raise ConfigError(
+            f"--device {device}: expected cpu, cuda, cuda:1 or mps.{did_you_mean(device, known)}"
+        )
 
 
 def require(config: RunConfig, *names: str) -> None:
@@ -301,7 +353,9 @@ def require(config: RunConfig, *names: str) -> None:
     }
     missing = [help_for[name] for name in names if not getattr(config, name)]
     if missing:
-        raise ConfigError(f"Missing: {', '.join(missing)}. Give it in the command or in a --config file.")
+        raise ConfigError(
+            f"Missing: {', '.join(missing)}. Give it in the command or in a --config file."
+        )
 
 
 def default_store() -> Path:
@@ -315,6 +369,7 @@ def default_store() -> Path:
         return (Path(cache) if cache else Path.home() / ".cache") / "thresher"
     except RuntimeError:  # no HOME, and a user id that the system does not know
         raise ConfigError(
-            "There is no home folder to store scores in: HOME is not set, and the system does not know this user id. "
-            "Say where: --store FOLDER, or THRESHER_STORE=FOLDER in the environment."
+            "There is no home folder to store scores in: HOME is not set, and the system does not "
+            "know this user id. Say where: --store FOLDER, or THRESHER_STORE=FOLDER in the "
+            "environment."
         ) from None

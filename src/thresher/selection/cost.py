@@ -1,7 +1,9 @@
-"""What a row costs with a model: measured on a few rows, or counted where the model is not to be opened.
+"""What a row costs with a model: measured on a few rows, or counted where the model is not to be
+opened.
 
-Each kind of question has its own price: a row alone, behind a demonstration, with all questions that are asked together, and
-with something written about it. The rows are scored and the results thrown away; `plan` multiplies.
+Each kind of question has its own price: a row alone, behind a demonstration, with all questions
+that are asked together, and with something written about it. The rows are scored and the results
+thrown away; `plan` multiplies.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class ProbeResult(Protocol):
     @property
     def tokens(self) -> int: ...  # that passed the language model, images included
     @property
-    def peak_bytes(self) -> int | None: ...  # most memory held, the model included; None where unknown
+    # most memory held, the model included; None where unknown
+    def peak_bytes(self) -> int | None: ...
 
 
 class Probing(Protocol):
@@ -41,8 +44,9 @@ class Probing(Protocol):
 
 @dataclass(frozen=True)
 class Price:
-    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is encoded already or,
-    where the model cannot share its encoding (`reuses_prefix`), together with it.
+    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is
+    encoded already or, where the model cannot share its encoding (`reuses_prefix`), together with
+    it.
     """
 
     tokens: float | None
@@ -52,7 +56,8 @@ class Price:
     reuses_prefix: bool = False
     seconds_shown: float | None = None
     seconds_asked: float | None = None  # of all questions that are asked together
-    seconds_written: Mapping[str, float] = field(default_factory=dict)  # of what is written about a row, by signal
+    # of what is written about a row, by signal
+    seconds_written: Mapping[str, float] = field(default_factory=dict)
     asks: str = ""  # how the questions about a row run: packed, batched or full
 
     def of(self, rows: int) -> tuple[float | None, float | None]:
@@ -60,21 +65,29 @@ class Price:
         return _times(self.tokens, rows), _times(self.seconds, rows)
 
     def of_written(self, rows: int, signal: str) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows about which the model writes; what it writes is not counted in tokens."""
-        return _times(self.tokens, rows), _times(self.seconds_written.get(signal, self.seconds), rows)
+        """(tokens, seconds) of so many rows about which the model writes; what it writes is not
+        counted in tokens."""
+        return _times(self.tokens, rows), _times(
+            self.seconds_written.get(signal, self.seconds), rows
+        )
 
     def of_asked(self, rows: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own tokens are not counted."""
+        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own
+        tokens are not counted."""
         return _times(self.tokens, rows), _times(
             self.seconds if self.seconds_asked is None else self.seconds_asked, rows
         )
 
     def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long as a row."""
+        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long
+        as a row."""
         whole = rows + (demonstrations if self.reuses_prefix else rows)
-        seconds = _times(self.seconds, whole)  # by tokens alone, where nothing was measured behind a demonstration
+        # by tokens alone, where nothing was measured behind a demonstration
+        seconds = _times(self.seconds, whole)
         if self.seconds_shown is not None and self.seconds is not None:
-            seconds = self.seconds_shown * rows + (self.seconds * demonstrations if self.reuses_prefix else 0)
+            seconds = self.seconds_shown * rows + (
+                self.seconds * demonstrations if self.reuses_prefix else 0
+            )
         return _times(self.tokens, whole), seconds
 
 
@@ -85,7 +98,8 @@ def price(
     shared: Sequence[SharedSignal],
     probe: bool,
 ) -> Price:
-    """`due`: the signals that have rows to score; `shared`: those of them that are asked together with others."""
+    """`due`: the signals that have rows to score; `shared`: those of them that are asked together
+    with others."""
     if not due:
         return Price(0.0, 0.0, None, "")
     pool = computation.pool
@@ -109,11 +123,12 @@ def price(
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
-    if model is not None and model.served:  # each question is a request with the whole row, and its words are paid for
+    # each question is a request with the whole row, and its words are paid for
+    if model is not None and model.served:
         tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
     basis = (
-        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} an image; "
-        "the model was not measured, so hours and memory are not known"
+        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} "
+        "an image; the model was not measured, so hours and memory are not known"
     )
     return Price(tokens, None, None, basis)
 
@@ -121,8 +136,9 @@ def price(
 def _seconds_written(
     backend: Any, signals: Sequence[RowSignal], samples: Sequence[Sample], pool: SampleSource
 ) -> dict[str, float]:
-    """Seconds a row of the signals that have the model write, by name; those that depend on other columns cannot be tried
-    out of turn, and are taken to cost what the model's other writing does, or a short answer.
+    """Seconds a row of the signals that have the model write, by name; those that depend on other
+    columns cannot be tried out of turn, and are taken to cost what the model's other writing does,
+    or a short answer.
     """
     due = [s for s in signals if s.needs is Capability.GENERATE and not isinstance(s, SharedSignal)]
     if not due or not hasattr(backend, "generate"):
@@ -147,7 +163,8 @@ def _seconds_written(
 def _seconds_asked(
     backend: Any, signals: Sequence[SharedSignal], samples: Sequence[Sample], pool: SampleSource
 ) -> float:
-    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked together."""
+    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked
+    together."""
     groups: dict[Hashable, list[SharedSignal]] = {}
     for signal in signals:
         if not signal.inputs():  # what depends on other columns cannot be tried out of turn
@@ -174,7 +191,8 @@ def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) 
 
 
 def _prompt(signal: RowSignal) -> str:
-    """What is asked about a row, as far as the signal says so in a field; names that are to be filled in stand for themselves."""
+    """What is asked about a row, as far as the signal says so in a field; names that are to be
+    filled in stand for themselves."""
     return " ".join(str(getattr(signal, name, "")) for name in ("system", "prompt"))
 
 

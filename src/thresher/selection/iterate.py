@@ -1,8 +1,10 @@
-"""Select, train, look again: the loop of error-driven tuning. Each round aims at what the student still gets wrong.
+"""Select, train, look again: the loop of error-driven tuning. Each round aims at what the student
+still gets wrong.
 
-Yao et al., arXiv:2412.15652, repeat error collection on the tuned student. Here the budget is split over the rounds; the student
-of a round is the given model trained on all rows selected so far, so that its training is the one that the user does in the end.
-Students are kept in the store (`training.registry`) and trained once. A round may take no row that an earlier one took.
+Yao et al., arXiv:2412.15652, repeat error collection on the tuned student. Here the budget is split
+over the rounds; the student of a round is the given model trained on all rows selected so far, so
+that its training is the one that the user does in the end. Students are kept in the store
+(`training.registry`) and trained once. A round may take no row that an earlier one took.
 """
 
 from __future__ import annotations
@@ -62,11 +64,13 @@ def select(
     recipe: Recipe | None = None,
     force: bool = False,
 ) -> Outcome:
-    """As `select.select`, in `rounds` rounds (None or 1: it is that). `recipe`: of the students (None: the default).
+    """As `select.select`, in `rounds` rounds (None or 1: it is that). `recipe`: of the students
+    (None: the default).
 
-    The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1 = first; 0: not selected),
-    the findings of the first round, each round's error rate in `summary["rounds"]`. Stops early when nothing is wrong any more,
-    and fills nothing up then. Raises also ConfigError and CapabilityError where there is no student to train.
+    The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1
+    = first; 0: not selected), the findings of the first round, each round's error rate in
+    `summary["rounds"]`. Stops early when nothing is wrong any more, and fills nothing up then.
+    Raises also ConfigError and CapabilityError where there is no student to train.
     """
     asked: dict[str, Any] = {
         "seed": seed,
@@ -80,7 +84,9 @@ def select(
         "force": force,
     }
     if rounds is None or rounds == 1:
-        return run.select(pool, method, budget, model=model, on_leak=on_leak, mixture=mixture, **asked)
+        return run.select(
+            pool, method, budget, model=model, on_leak=on_leak, mixture=mixture, **asked
+        )
     student = _trainable(method, model, target, roles, mixture)
     assert target is not None
     repeated, leaked = leaks(pool, target, on_leak, progress)
@@ -95,18 +101,37 @@ def select(
         if done:
             rows = np.concatenate([o.rows for o in done])
             identity = identity_of(_student(student, recipe, seed), pool.digest[rows])
-            current = trained_model(identity, student, pool, np.sort(rows), store, trainer, progress)
+            current = trained_model(
+                identity, student, pool, np.sort(rows), store, trainer, progress
+            )
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
-            asked["roles"] = {TEACHER: student, **(roles or {})}  # the student itself at first, and it stays that one
-        outcome = run.select(pool, method, Budget(str(share)), model=current, on_leak=None, taken=gone, **asked)
+            # the student itself at first, and it stays that one
+            asked["roles"] = {TEACHER: student, **(roles or {})}
+        outcome = run.select(
+            pool, method, Budget(str(share)), model=current, on_leak=None, taken=gone, **asked
+        )
         nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
         if done and nothing_wrong:
-            done[-1].notes.append(f"In round {number} the student got nothing wrong any more: the rounds end here.")
+            done[-1].notes.append(
+                f"In round {number} the student got nothing wrong any more: the rounds end here."
+            )
             break
-        if nothing_wrong:  # from the start: there is nothing to train for, so the budget goes as in a single round
-            done.append(run.select(pool, method, Budget(str(wanted)), model=model, on_leak=None, taken=gone, **asked))
+        # from the start: there is nothing to train for, so the budget goes as in a single round
+        if nothing_wrong:
+            done.append(
+                run.select(
+                    pool,
+                    method,
+                    Budget(str(wanted)),
+                    model=model,
+                    on_leak=None,
+                    taken=gone,
+                    **asked,
+                )
+            )
             break
-        if not done:  # a row that failed in the first round stays out, also where a later one could read it
+        # a row that failed in the first round stays out, also where a later one could read it
+        if not done:
             gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
@@ -122,17 +147,24 @@ def _trainable(
     mixture: Mixture | None,
 ) -> ModelHandle:
     if not check(method, target, model, roles or {}):
-        raise ConfigError(f"--rounds: {method.name} looks at no errors. Give --method error_driven.")
+        raise ConfigError(
+            f"--rounds: {method.name} looks at no errors. Give --method error_driven."
+        )
     if model is None:
-        raise ConfigError("--rounds trains the model between the rounds. Name one: --model demo, a folder or a hub id.")
+        raise ConfigError(
+            "--rounds trains the model between the rounds. Name one: --model demo, a folder or a "
+            "hub id."
+        )
     if model.identity.served:
         raise CapabilityError(
-            f"--rounds trains the model between the rounds, and {model.name!r} is behind a server. Give its weights: "
-            "--model with a folder or a hub id. (The teacher may be behind a server.)"
+            f"--rounds trains the model between the rounds, and {model.name!r} is behind a "
+            "server. Give its weights: --model with a folder or a hub id. (The teacher may be "
+            "behind a server.)"
         )
     if mixture:
         raise ConfigError(
-            "--rounds works without quotas and filters so far. Apply them first and give the subset as the pool."
+            "--rounds works without quotas and filters so far. Apply them first and give the "
+            "subset as the pool."
         )
     return model
 
@@ -152,7 +184,8 @@ def _together(
     student: ModelHandle,
     said: list[str],
 ) -> Outcome:
-    """One outcome of all rounds. Reasons of a row are those of the round that took it; of the others, the first round's."""
+    """One outcome of all rounds. Reasons of a row are those of the round that took it; of the
+    others, the first round's."""
     first = done[0]
     place = {int(row): i for i, row in enumerate(first.considered.tolist())}
     evidence = {name: values.copy() for name, values in first.evidence.items()}
@@ -171,11 +204,17 @@ def _together(
         notes.append(f"{pluralize(len(rows))} instead of {wanted:,} were selected.")
     return replace(
         first,
-        recipe=replace(first.recipe, budget=budget.text, model=student.name, identity=student.identity),
+        recipe=replace(
+            first.recipe, budget=budget.text, model=student.name, identity=student.identity
+        ),
         rows=rows,
         reason={name: values[at] for name, values in evidence.items()},
         evidence=evidence,
-        signals=[replace(s, label=f"round {k}: {s.label}") for k, o in enumerate(done, 1) for s in o.signals],
+        signals=[
+            replace(s, label=f"round {k}: {s.label}")
+            for k, o in enumerate(done, 1)
+            for s in o.signals
+        ],
         notes=notes,
         budget=wanted,
         trainings=trainings,
@@ -185,7 +224,8 @@ def _together(
 
 
 def _findings(done: list[Outcome]) -> Findings | None:
-    """The first round's, with each round's counts; a record says in which rounds its row was wrong."""
+    """The first round's, with each round's counts; a record says in which rounds its row was
+    wrong."""
     found = [o.findings for o in done if o.findings is not None]
     if not found:
         return None
@@ -193,10 +233,15 @@ def _findings(done: list[Outcome]) -> Findings | None:
     for number, findings in enumerate(found, 1):
         for record in findings.rows:
             wrong_in.setdefault(int(record["row"]), []).append(number)
-    counts = [{"round": k, "rows": f.summary["rows"], "wrong": f.summary["wrong"]} for k, f in enumerate(found, 1)]
+    counts = [
+        {"round": k, "rows": f.summary["rows"], "wrong": f.summary["wrong"]}
+        for k, f in enumerate(found, 1)
+    ]
     records: dict[int, Mapping[str, Any]] = {}
     for number, findings in enumerate(found, 1):
         for record in findings.rows:
             row = int(record["row"])
             records.setdefault(row, {**record, "round": number, "wrong_in_rounds": wrong_in[row]})
-    return Findings({**found[0].summary, "rounds": counts}, tuple(records[row] for row in sorted(records)))
+    return Findings(
+        {**found[0].summary, "rounds": counts}, tuple(records[row] for row in sorted(records))
+    )

@@ -21,8 +21,11 @@ PATHS_KEY, RULE = "paths", "those that begin with ./ or ../ start in the folder 
 PERHAPS = ("model",)  # a path where there is such a folder
 
 
-def portable(config: Mapping[str, Any], folder: str | Path, models: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The `config` section as it is stored in `folder`/run.yaml. `models`: settings that name a model."""
+def portable(
+    config: Mapping[str, Any], folder: str | Path, models: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The `config` section as it is stored in `folder`/run.yaml. `models`: settings that name a
+    model."""
 
     def stored(text: str) -> str:
         return _stored(text, os.path.realpath(folder))
@@ -40,7 +43,8 @@ def portable(config: Mapping[str, Any], folder: str | Path, models: tuple[str, .
     settings = dict(out.get("settings") or {})
     for key, value in settings.items():
         if isinstance(value, str) and (
-            (key in models and os.path.isdir(value)) or (key.endswith("_file") and os.path.isfile(value))
+            (key in models and os.path.isdir(value))
+            or (key.endswith("_file") and os.path.isfile(value))
         ):
             settings[key] = stored(value)
     if settings:
@@ -49,7 +53,8 @@ def portable(config: Mapping[str, Any], folder: str | Path, models: tuple[str, .
 
 
 def located(content: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
-    """The content of `folder`/run.yaml with paths that are right in the working folder of this process.
+    """The content of `folder`/run.yaml with paths that are right in the working folder of this
+    process.
 
     Where a relative path to the pool, its images or the store leads nowhere (the selection was
     moved without them), the absolute one that is stored beside it is taken. A file without the key
@@ -138,7 +143,9 @@ def _exists(path: str) -> bool:
     """Whether one path or pattern leads somewhere."""
     if os.path.lexists(path) or os.path.lexists(path.partition("#")[0]):  # dataset_info.json#name
         return True
-    return _is_pattern(path) and all((glob.has_magic(p) and glob.glob(p)) or os.path.lexists(p) for p in braces(path))
+    return _is_pattern(path) and all(
+        (glob.has_magic(p) and glob.glob(p)) or os.path.lexists(p) for p in braces(path)
+    )
 
 
 def _is_pattern(path: str) -> bool:

@@ -1,11 +1,14 @@
-"""What a run would cost, before it is paid: rows that are not in the store yet, passes, tokens, hours, memory.
+"""What a run would cost, before it is paid: rows that are not in the store yet, passes, tokens,
+hours, memory.
 
-Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it (`probe`), and
-their results are thrown away. A signal whose inputs are not known yet gets an upper bound, and the plan says so.
+Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it
+(`probe`), and their results are thrown away. A signal whose inputs are not known yet gets an upper
+bound, and the plan says so.
 
-A row behind a demonstration is priced as its own: tokens are the row's, and the demonstration's once for each one shown
-(for each row where the model cannot share its encoding); seconds are measured, because the row's tokens also attend to
-the demonstration's. The 64 rows are then scored behind one of them, too.
+A row behind a demonstration is priced as its own: tokens are the row's, and the demonstration's
+once for each one shown (for each row where the model cannot share its encoding); seconds are
+measured, because the row's tokens also attend to the demonstration's. The 64 rows are then scored
+behind one of them, too.
 """
 
 from __future__ import annotations
@@ -54,8 +57,14 @@ if TYPE_CHECKING:
 NOTHING_LEFT = "nothing is left to score"
 HOW_ASKED = {
     "packed": "All questions about a row run in one pass.",
-    "batched": "The questions about a row run as a batch on its encoding: this model cannot take them in one sequence exactly.",
-    "full": "Every question about a row is a whole pass: this model cannot reuse a row's encoding exactly.",
+    "batched": (
+        "The questions about a row run as a batch on its encoding: this model cannot take them in "
+        "one sequence exactly."
+    ),
+    "full": (
+        "Every question about a row is a whole pass: this model cannot reuse a row's encoding "
+        "exactly."
+    ),
 }
 
 
@@ -78,7 +87,8 @@ class SignalPlan:
     tokens: int | None  # estimated
     hours: float | None  # estimated; None: nothing was measured
     served: bool = False  # the model is behind a server
-    asked_with: str = ""  # label of the first of the signals that are asked about a row together; "": it is asked alone
+    # label of the first of the signals that are asked about a row together; "": it is asked alone
+    asked_with: str = ""
     answer_tokens: int = 0  # of one answer: what a server charges beside `tokens`; estimated
 
 
@@ -119,8 +129,16 @@ class Plan:
     @property
     def saving(self) -> Saving:
         """Selecting (what is left to pay) against the training time that the subset saves."""
-        asked = self.model is not None or any(p.passes for p in self.signals) or bool(self.trainings)
-        return Saving(self.pool_rows, self.budget, self.hours and 3600 * self.hours, self.row_seconds, model=asked)
+        asked = (
+            self.model is not None or any(p.passes for p in self.signals) or bool(self.trainings)
+        )
+        return Saving(
+            self.pool_rows,
+            self.budget,
+            self.hours and 3600 * self.hours,
+            self.row_seconds,
+            model=asked,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the field names, and what selecting costs and saves."""
@@ -141,7 +159,8 @@ def plan(
     mixture: Mixture | None = None,
     target: Pool | None = None,
 ) -> Plan:
-    """What `select` with the same arguments would do (of several rounds, the first). `probe=False` opens no model.
+    """What `select` with the same arguments would do (of several rounds, the first). `probe=False`
+    opens no model.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
@@ -173,12 +192,15 @@ def plan(
     selected = min(wanted, active + resolved.n_outside_method(aside))
     trainings = _trainings(computation, costs) if due else ()
     notes = [
-        f"A model will be trained first, on {pluralize(t.rows)} ({t.rows / len(pool):.1%} of the pool, {t.passes:g} "
-        f"pass{'es' if t.passes != 1 else ''}"
+        f"A model will be trained first, on {pluralize(t.rows)} ({t.rows / len(pool):.1%} of the "
+        f"pool, {t.passes:g} pass{'es' if t.passes != 1 else ''}"
         + (
             ""
             if t.hours is None
-            else f", about {format_duration(3600 * t.hours)} if a step costs three times a scored row"
+            else (
+                f", about {format_duration(3600 * t.hours)} if a step costs three times a scored "
+                "row"
+            )
         )
         + "). It is kept in the store."
         for t in trainings
@@ -188,25 +210,30 @@ def plan(
     )
     if due and late > 0:
         notes.append(
-            f"{pluralize(late, 'model')} will be trained first; on how many rows is known once those before are scored."
+            f"{pluralize(late, 'model')} will be trained first; on how many rows is known once "
+            "those before are scored."
         )
     if failed > computation.rows // AUTO_LIMIT:
         notes.append(
-            f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` stops unless told "
-            "--on-missing exclude. See `thresher doctor`."
+            f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` "
+            "stops unless told --on-missing exclude. See `thresher doctor`."
         )
     elif failed:
-        notes.append(f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out.")
+        notes.append(
+            f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out."
+        )
     notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
     requests = sum(p.passes for p in parts if p.served)
     if requests:
         notes.append(
-            f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each question about a row; repeated "
-            "ones are not counted."
+            f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each "
+            "question about a row; repeated ones are not counted."
         )
     notes += resolved.plan_notes(aside)
     if selected < wanted:
-        notes.append(f"{pluralize(selected)} instead of {wanted:,}: there are no more that can be used.")
+        notes.append(
+            f"{pluralize(selected)} instead of {wanted:,}: there are no more that can be used."
+        )
     return Plan(
         method=method.name,
         model=model.name if model is not None and needs_model(signals) else None,
@@ -230,8 +257,11 @@ def plan(
     )
 
 
-def _row_seconds(store: Store, parts: Sequence[SignalPlan], prices: Sequence[Price]) -> float | None:
-    """Of one pass over a row by the model on this machine: measured now, or noted when rows were scored."""
+def _row_seconds(
+    store: Store, parts: Sequence[SignalPlan], prices: Sequence[Price]
+) -> float | None:
+    """Of one pass over a row by the model on this machine: measured now, or noted when rows were
+    scored."""
     if any(p.served for p in parts):
         return None
     now = [price.seconds for price in prices if price.seconds]
@@ -245,10 +275,22 @@ def _parts(
     looked = _look(computation, unlabelled(signals))
     passes = _passes(looked)
     costs = _costs(computation, looked, passes, probe)
-    first = {label: labels[0] for labels in _together(looked).values() if len(labels) > 1 for label in labels}
+    first = {
+        label: labels[0]
+        for labels in _together(looked).values()
+        if len(labels) > 1
+        for label in labels
+    }
     parts = tuple(
         _signal_plan(
-            label, signal, all_rows, to_score, bound, passes[label], costs[_model(signal)], first.get(label, "")
+            label,
+            signal,
+            all_rows,
+            to_score,
+            bound,
+            passes[label],
+            costs[_model(signal)],
+            first.get(label, ""),
         )
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
@@ -264,13 +306,17 @@ def _embedding(
 
     signal = embedding_signal(means.model)
     computation = begin(
-        pool, {"dedup": signal}, dataclasses.replace(means, retry_errors=False), within=resolved.compared
+        pool,
+        {"dedup": signal},
+        dataclasses.replace(means, retry_errors=False),
+        within=resolved.compared,
     )
     return _parts(computation, {"dedup": signal}, probe)
 
 
 def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
-    """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs them is then exact."""
+    """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs
+    them is then exact."""
     known: dict[str, bool] = {}  # whether all values are there
     out: dict[str, Looked] = {}
     computation.name(signals)
@@ -294,7 +340,8 @@ def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Loo
 
 
 def _model(signal: Signal) -> ModelIdentity | None:
-    """The model whose price a row of this signal has: the one asked or, if that is still to be trained, its base."""
+    """The model whose price a row of this signal has: the one asked or, if that is still to be
+    trained, its base."""
     for value in vars(signal).values():
         if isinstance(value, ModelIdentity):
             return value
@@ -304,11 +351,12 @@ def _model(signal: Signal) -> ModelIdentity | None:
 
 
 def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
-    """label -> rows through the model. Of signals asked in one pass, the first of those that miss most rows stands for all; to
-    a server every question is a request.
+    """label -> rows through the model. Of signals asked in one pass, the first of those that miss
+    most rows stands for all; to a server every question is a request.
     """
     out = {
-        label: 0 if signal.needs is Capability.NONE else to_score for label, (signal, _, to_score, _) in looked.items()
+        label: 0 if signal.needs is Capability.NONE else to_score
+        for label, (signal, _, to_score, _) in looked.items()
     }
     for labels in _together(looked).values():
         if not _served(looked[labels[0]][0]):
@@ -346,7 +394,11 @@ def _signal_plan(
     elif signal.needs is Capability.GENERATE:
         tokens, seconds = cost.of_written(passes, signal.kind)
     else:
-        tokens, seconds = cost.of_shown(passes, _demonstrations(signal, passes)) if shows(signal) else cost.of(passes)
+        tokens, seconds = (
+            cost.of_shown(passes, _demonstrations(signal, passes))
+            if shows(signal)
+            else cost.of(passes)
+        )
     return SignalPlan(
         label=label,
         signal=signal.kind,
@@ -360,17 +412,24 @@ def _signal_plan(
         hours=None if seconds is None else seconds / 3600,
         served=_served(signal),
         asked_with=asked_with,
-        answer_tokens=0 if not _served(signal) else SHORT_ANSWER if signal.needs is Capability.GENERATE else 1,
+        answer_tokens=0
+        if not _served(signal)
+        else SHORT_ANSWER
+        if signal.needs is Capability.GENERATE
+        else 1,
     )
 
 
 def _demonstrations(signal: RowSignal, rows: int) -> int:
-    """How often a demonstration is encoded, at most: the bank of each half, once in each call of the engine."""
+    """How often a demonstration is encoded, at most: the bank of each half, once in each call of
+    the engine."""
     banks = sum(2 * int(getattr(inner, "bank", 0)) for inner in signal.inputs().values())
     return min(banks * -(-rows // ROWS_PER_CALL), rows)
 
 
-def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, Price]) -> tuple[TrainingPlan, ...]:
+def _trainings(
+    computation: Computation, costs: Mapping[ModelIdentity | None, Price]
+) -> tuple[TrainingPlan, ...]:
     """The models that scoring would have to train: those asked for that are not in the store."""
     out = []
     for identity, rows in computation.training_rows.items():
@@ -378,7 +437,11 @@ def _trainings(computation: Computation, costs: Mapping[ModelIdentity | None, Pr
             continue
         passes = float(getattr(identity.recipe, "epochs", 1.0))
         cost = costs.get(identity.base)
-        seconds = None if cost is None or cost.seconds is None else TRAINING_PASSES * passes * len(rows) * cost.seconds
+        seconds = (
+            None
+            if cost is None or cost.seconds is None
+            else TRAINING_PASSES * passes * len(rows) * cost.seconds
+        )
         hours = None if seconds is None else seconds / 3600
         out.append(TrainingPlan(fingerprint(identity), len(rows), passes, hours))
     return tuple(out)
@@ -390,9 +453,17 @@ def _costs(
     """What a row costs with each of the models, measured once a model."""
     out: dict[ModelIdentity | None, Price] = {}
     for model in dict.fromkeys(_model(signal) for signal, *_ in looked.values()):
-        mine = [signal for label, (signal, *_) in looked.items() if passes[label] and _model(signal) == model]
-        shared = [s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)]
-        out[model] = price(computation, model, mine, [s for s in shared if _model(s) == model], probe)
+        mine = [
+            signal
+            for label, (signal, *_) in looked.items()
+            if passes[label] and _model(signal) == model
+        ]
+        shared = [
+            s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)
+        ]
+        out[model] = price(
+            computation, model, mine, [s for s in shared if _model(s) == model], probe
+        )
     return out
 
 

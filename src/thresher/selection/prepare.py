@@ -1,8 +1,10 @@
-"""A selection up to the point where rows are chosen: its columns are there, and `choose` may be called any number of times.
+"""A selection up to the point where rows are chosen: its columns are there, and `choose` may be
+called any number of times.
 
-`prepare` is the slow half (signals become columns, rows that fail leave), `Prepared.choose` the quick one: arithmetic in
-memory. Another budget, other settings of a method that asks for the same columns, or other rows of --keep need the quick
-half only; `run.select` is one call of each. Ties compute, targeted and mixture together; writes scores into the store only.
+`prepare` is the slow half (signals become columns, rows that fail leave), `Prepared.choose` the
+quick one: arithmetic in memory. Another budget, other settings of a method that asks for the same
+columns, or other rows of --keep need the quick half only; `run.select` is one call of each. Ties
+compute, targeted and mixture together; writes scores into the store only.
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ class Prepared:
     means: Means
     aimed: Aimed | None
     gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
-    leaked: str  # a note about rows that repeat questions of the validation set; "" where there are none
+    # a note about rows that repeat questions of the validation set; "" where there are none
+    leaked: str
 
     def choose(self, method: Method, budget: Budget, resolved: ResolvedMixture) -> Outcome:
-        """The selection. `method` must ask for `signals`; `settled` is of the same pool, `budget` and rows within.
+        """The selection. `method` must ask for `signals`; `settled` is of the same pool, `budget`
+        and rows within.
 
-        Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left at 0.
+        Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left
+        at 0.
         """
         resolved = resolved.excluding(self.gone) if len(self.gone) else resolved
         target = None if self.aimed is None else self.aimed.columns
@@ -74,7 +79,9 @@ class Prepared:
             on_missing=means.on_missing,
             roles={role: (handle.name, handle.identity) for role, handle in means.roles.items()},
             mixture=resolved.mixture,
-            validation=None if self.aimed is None else (self.aimed.pool.spec, self.aimed.pool.images),
+            validation=None
+            if self.aimed is None
+            else (self.aimed.pool.spec, self.aimed.pool.images),
         )
         outcome = Outcome(
             recipe=recipe,
@@ -93,7 +100,9 @@ class Prepared:
             copies=resolved.copies,
         )
         outcome.notes += _notes(outcome, computation, needs_model(self.signals))
-        outcome.notes += ([self.leaked] if self.leaked else []) + ([] if self.aimed is None else self.aimed.notes)
+        outcome.notes += ([self.leaked] if self.leaked else []) + (
+            [] if self.aimed is None else self.aimed.notes
+        )
         outcome.notes += [*resolved.notes, *chosen.notes]
         return outcome
 
@@ -115,7 +124,8 @@ class Prepared:
 
     @cached_property
     def unasked(self) -> dict[str, int]:
-        """Rows (exact duplicates once) of which the model was asked nothing, because no demonstration is there, or fits."""
+        """Rows (exact duplicates once) of which the model was asked nothing, because no
+        demonstration is there, or fits."""
         out = {}
         for label, signal in self.signals.items():
             if isinstance(signal, OneShot):
@@ -137,16 +147,27 @@ def prepare(
     taken: np.ndarray | None = None,
     start: Callable[..., Computation] = begin,
 ) -> Prepared:
-    """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`, `taken` and what is raised: as `run.select`.
+    """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`,
+    `taken` and what is raised: as `run.select`.
 
-    `start`: makes the computation as `engine.begin` does; a caller that keeps columns in memory gives its own.
+    `start`: makes the computation as `engine.begin` does; a caller that keeps columns in memory
+    gives its own.
     """
     signals = signals_of(method, means.model, means.roles, means.seed, resolved.budget)
     computation = start(
-        pool, signals, means, usable_only=usable_only, within=resolved.within, aside=resolved.is_unscorable
+        pool,
+        signals,
+        means,
+        usable_only=usable_only,
+        within=resolved.within,
+        aside=resolved.is_unscorable,
     )
     leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
-    if target is not None and on_leak is not None and check(method, target, means.model, means.roles):
+    if (
+        target is not None
+        and on_leak is not None
+        and check(method, target, means.model, means.roles)
+    ):
         repeated, leaked = leaks(pool, target, on_leak, means.progress)
         gone = np.union1d(gone, repeated)
     if len(gone):
@@ -160,7 +181,9 @@ def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
     rows, n, where = chosen.rows, len(columns), f"method {method.name!r}"
     assert rows.ndim == 1 and rows.dtype == np.int64, f"{where} must give rows as int64 [k]"
     assert len(rows) <= k, f"{where} gave {len(rows)} rows for a budget of {k}"
-    assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < n), f"{where} gave a row outside its columns"
+    assert len(rows) == 0 or (rows.min() >= 0 and rows.max() < n), (
+        f"{where} gave a row outside its columns"
+    )
     seen = np.zeros(n, bool)
     seen[rows] = True
     assert int(seen.sum()) == len(rows), f"{where} gave a row twice"
@@ -189,13 +212,16 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
     n = len(computation.order)
     if outcome.failures:
         reasons = commonest(Counter(f.error for f in outcome.failures))
-        notes.append(f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}.")
+        notes.append(
+            f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}."
+        )
     if not needs:
         missing = int(computation.pool.facts["missing_images"].sum())
         if missing:
             point = "points at an image that does" if missing == 1 else "point at images that do"
             notes.append(f"{pluralize(missing)} {point} not exist; see `thresher doctor`.")
-    nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget  # `require_rows` says no more
+    # `require_rows` says no more
+    nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget
     if len(outcome.rows) < outcome.budget and not nothing_new:
         if len(outcome.considered) < outcome.budget:
             why = f"only {pluralize(len(outcome.considered))} could be used, and all were taken"
@@ -203,5 +229,8 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
             why = "the method found no more"
         notes.append(f"{pluralize(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
     for path in computation.store.damaged:
-        notes.append(f"A damaged part of the store was set aside as {path}; its rows were scored again where needed.")
+        notes.append(
+            f"A damaged part of the store was set aside as {path}; its rows were scored again "
+            "where needed."
+        )
     return notes

@@ -1,4 +1,5 @@
-"""What a run needs beyond the core, found out before it starts: a missing package must not show after hours of work."""
+"""What a run needs beyond the core, found out before it starts: a missing package must not show
+after hours of work."""
 
 from __future__ import annotations
 
@@ -7,11 +8,14 @@ from thresher.methods.needs import aims, extras_of, models_of, trains
 from thresher.types import Method
 
 
-def check_extras(method: Method, *, model: str | None, asks: bool, dedup: str | None, rounds: int = 1) -> None:
+def check_extras(
+    method: Method, *, model: str | None, asks: bool, dedup: str | None, rounds: int = 1
+) -> None:
     """Check the extras that a selection needs.
 
-    `model`: as the user named it, None for the one that a server has; `asks`: whether it is asked at all; `dedup`: None,
-    exact, near or semantic; `rounds`: of selecting and training. Opens and reads nothing. Raises MissingExtra.
+    `model`: as the user named it, None for the one that a server has; `asks`: whether it is asked
+    at all; `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and
+    reads nothing. Raises MissingExtra.
     """
     option = f"--method {method.name}"
     if dedup == "near":

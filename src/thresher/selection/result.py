@@ -1,4 +1,5 @@
-"""What a selection is once it was made: the rows, the reasons, what was asked for, what failed. Plain values; touches nothing."""
+"""What a selection is once it was made: the rows, the reasons, what was asked for, what failed.
+Plain values; touches nothing."""
 
 from __future__ import annotations
 
@@ -39,9 +40,11 @@ class Recipe:
     identity: ModelIdentity | None
     store: Path
     on_missing: OnMissing
-    roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)  # role -> name, identity
+    # role -> name, identity
+    roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)
     mixture: Mixture = field(default_factory=Mixture)
-    validation: tuple[str, str | None] | None = None  # what opens the set that was aimed at again, and its image folder
+    # what opens the set that was aimed at again, and its image folder
+    validation: tuple[str, str | None] | None = None
 
 
 @dataclass
@@ -56,16 +59,23 @@ class Outcome:
     notes: list[str]  # what the user should know, in words
     budget: int  # rows asked for; more than len(rows) only with a note
     excluded: int  # rows that could not be used: len(failures)
-    considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # int64 [c], pool rows the method saw
-    evidence: dict[str, np.ndarray] = field(default_factory=dict)  # name -> array [c]: `reason` of all those
-    trainings: list[TrainingRun] = field(default_factory=list)  # models that were trained for a signal
-    unasked: dict[str, int] = field(default_factory=dict)  # label -> distinct rows of which the model was asked nothing
-    cost: float = 0.0  # seconds that this selection takes from nothing: scoring and training count also when reused
+    # int64 [c], pool rows the method saw
+    considered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    # name -> array [c]: `reason` of all those
+    evidence: dict[str, np.ndarray] = field(default_factory=dict)
+    # models that were trained for a signal
+    trainings: list[TrainingRun] = field(default_factory=list)
+    # label -> distinct rows of which the model was asked nothing
+    unasked: dict[str, int] = field(default_factory=dict)
+    # seconds that this selection takes from nothing: scoring and training count also when reused
+    cost: float = 0.0
     findings: Findings | None = None  # of a method that aims at a validation set
-    copies: np.ndarray | None = None  # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
+    # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
+    copies: np.ndarray | None = None
 
 
 def require_rows(outcome: Outcome) -> None:
-    """Raise ConfigError where nothing was chosen: an empty subset is nobody's wish, and no trainer takes one."""
+    """Raise ConfigError where nothing was chosen: an empty subset is nobody's wish, and no trainer
+    takes one."""
     if not len(outcome.rows):
         raise ConfigError(" ".join(["No row was chosen, so nothing is written.", *outcome.notes]))

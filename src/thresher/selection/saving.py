@@ -1,7 +1,9 @@
-"""What a selection costs and what it saves: selecting, training time saved per epoch, and when the first pays off.
+"""What a selection costs and what it saves: selecting, training time saved per epoch, and when the
+first pays off.
 
-Selecting is paid once; every epoch over the subset then takes less time than one over the pool. Time is
-estimated from what scoring a row takes, because a training step costs about three times as much.
+Selecting is paid once; every epoch over the subset then takes less time than one over the pool.
+Time is estimated from what scoring a row takes, because a training step costs about three times as
+much.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from thresher.console.formatting import format_duration
 if TYPE_CHECKING:
     from thresher.storage.columns import Store
 
-TRAINING_PASSES = 3  # a training step on a row against scoring it: forward, and backward at twice its cost
-SCORED_BY_ONE_PASS = "answer_loss"  # the signal whose seconds are those of one forward pass of the model
+# a training step on a row against scoring it: forward, and backward at twice its cost
+TRAINING_PASSES = 3
+# the signal whose seconds are those of one forward pass of the model
+SCORED_BY_ONE_PASS = "answer_loss"
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,18 @@ class Saving:
         if self.trainings is None:
             return "when it pays off was not measured"
         one = "pays off from the first training of one epoch"
-        return one if self.trainings == 1 else f"pays off from {self.trainings:,} trainings of one epoch"
+        return (
+            one
+            if self.trainings == 1
+            else (f"pays off from {self.trainings:,} trainings of one epoch")
+        )
 
     def sentence(self) -> str:
         """The three of them, as a line of a summary."""
-        return f"Selecting: {self.selecting_words}; saved per epoch: {self.saved_words}; {self.pays_off_words}."
+        return (
+            f"Selecting: {self.selecting_words}; saved per epoch: {self.saved_words}; "
+            f"{self.pays_off_words}."
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -137,7 +148,8 @@ def percent(share: float) -> str:
 
 
 def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) -> Saving:
-    """Of a selection that was made: what its signals took is in the store, also when they were reused.
+    """Of a selection that was made: what its signals took is in the store, also when they were
+    reused.
 
     run: the content of run.yaml. store: None where it is gone.
     """
@@ -151,7 +163,9 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
         return Saving(pool, kept, None, None, model=True)
     seconds = {s["fingerprint"]: store.cost(s["fingerprint"]) for s in signals}
     total = sum(s["wanted"] * seconds[s["fingerprint"]] for s in signals)
-    total += sum(seconds_of_training(store, t["fingerprint"]) for t in run.get("trained_models") or [])
+    total += sum(
+        seconds_of_training(store, t["fingerprint"]) for t in run.get("trained_models") or []
+    )
     served = ((run.get("model") or {}).get("identity") or {}).get("architecture") == "openai"
     one_pass = [seconds[s["fingerprint"]] for s in signals if s["signal"] == SCORED_BY_ONE_PASS]
     row = next((x for x in one_pass if x > 0), None) if not served else None

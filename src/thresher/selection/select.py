@@ -1,7 +1,9 @@
 """The whole job in memory: pool, method and budget in, the chosen rows and the reasons out.
 
-`select` asks the method for its signals, has them computed (what is stored is loaded), and lets the method do its
-arithmetic: the two halves are in `prepare`. Writes nothing but scores into the store; `folder` writes the selection.
+`select` asks the method for its signals, has them computed (what is stored is loaded), and lets the
+method do its
+arithmetic: the two halves are in `prepare`. Writes nothing but scores into the store; `folder`
+writes the selection.
 """
 
 from __future__ import annotations
@@ -47,16 +49,19 @@ def select(
     mixture: Mixture | None = None,
     force: bool = False,
 ) -> Outcome:
-    """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget, seed and model only.
+    """Choose `budget` rows of `pool`. The result depends on the set of records, method, budget,
+    seed and model only.
 
-    A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be scored (auto: leave
-    them out while they are at most 5% of the pool; exclude: always; refuse: never). `retry_errors`: score rows again
-    whose failure is stored. `trainer`: how a model is trained where a method needs that (None: `training.fit` on the best
-    device). `usable_only`: leave out rows that no model can take even if the method asks none. `roles`: the further models
-    of the method, by role. `target`: the set that the method aims at; rows of the pool that repeat its questions
-    are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`: rows that are not to be chosen again.
-    `mixture`: quotas, rows that are kept or left out. `force`: go on with scores that mean nothing, such as those of a judge
-    that gives no probability to its answers.
+    A share is taken of all rows of the pool. `on_missing`: what to do about rows that cannot be
+    scored (auto: leave them out while they are at most 5% of the pool; exclude: always; refuse:
+    never). `retry_errors`: score rows again whose failure is stored. `trainer`: how a model is
+    trained where a method needs that (None: `training.fit` on the best device). `usable_only`:
+    leave out rows that no model can take even if the method asks none. `roles`: the further models
+    of the method, by role. `target`: the set that the method aims at; rows of the pool that repeat
+    its questions are an error, or leave (`on_leak` drop; None: the caller has looked). `taken`:
+    rows that are not to be chosen again.
+    `mixture`: quotas, rows that are kept or left out. `force`: go on with scores that mean nothing,
+    such as those of a judge that gives no probability to its answers.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """

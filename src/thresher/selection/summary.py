@@ -1,4 +1,5 @@
-"""What is printed after a selection: what was kept, what it cost, what failed, and how the subset compares with the pool.
+"""What is printed after a selection: what was kept, what it cost, what failed, and how the subset
+compares with the pool.
 
 Pure arithmetic first (`lengths`, `by_source`, `failure_kinds`), printing last, on stdout.
 """
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from thresher.selection.config import RunConfig
     from thresher.selection.result import Failure, Outcome
 
-LENGTHS = ((1, "1 word"), (5, "2-5 words"), (20, "6-20 words"), (100, "21-100 words"), (2**31, "over 100 words"))
+LENGTHS = (
+    (1, "1 word"),
+    (5, "2-5 words"),
+    (20, "6-20 words"),
+    (100, "21-100 words"),
+    (2**31, "over 100 words"),
+)
 MOST_SOURCES = 12
 SAID_SOURCES = 4  # in the line about sources
 LONGEST_NAME = 40  # characters of a source's name there
@@ -49,7 +56,7 @@ _COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 LOSSES = {"nll": "log-perplexity", "nll_one_shot": "after a demonstration"}
 
 
-# ---------------------------------------------------------------------------------------------- arithmetic
+# --------------------------------------------------------------------------------------- arithmetic
 
 
 def lengths(words: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -63,7 +70,9 @@ def lengths(words: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return out
 
 
-def by_source(source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURCES) -> list[tuple[str, np.ndarray]]:
+def by_source(
+    source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURCES
+) -> list[tuple[str, np.ndarray]]:
     """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together."""
     counts = np.bincount(source, minlength=len(names))
     ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
@@ -75,18 +84,20 @@ def by_source(source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURC
 
 
 def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
-    """Failures that differ in a path or number only, together; most frequent first, each in pool order."""
+    """Failures that differ in a path or number only, together; most frequent first, each in pool
+    order."""
     kinds: dict[tuple[str, str], list[Failure]] = defaultdict(list)
     for failure in failures:
         kinds[failure.signal, re.sub(r"\S*[/\\.]\S+|\d+", "…", failure.error)].append(failure)
     return [kinds[k] for k in sorted(kinds, key=lambda k: (-len(kinds[k]), k))]
 
 
-# ---------------------------------------------------------------------------------------------- printing
+# ----------------------------------------------------------------------------------------- printing
 
 
 def stdout() -> Console:
-    """A console for results. Not cut at 80 columns where nobody looks: a pipe or file gets long lines whole."""
+    """A console for results. Not cut at 80 columns where nobody looks: a pipe or file gets long
+    lines whole."""
     import sys
 
     from rich.console import Console
@@ -95,7 +106,8 @@ def stdout() -> Console:
 
 
 def say(console: Console, text: str, *, markup: bool = True) -> None:
-    """A line of a result: broken between words on a terminal, and only there; elsewhere whole, however long.
+    """A line of a result: broken between words on a terminal, and only there; elsewhere whole,
+    however long.
 
     A word that is longer than the terminal, such as a path, is left to the terminal.
     """
@@ -109,7 +121,11 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
     if console.file.isatty():
         width, at = min(console.width, MOST_COLUMNS), 0
         for line in textwrap.wrap(
-            whole.plain, width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+            whole.plain,
+            width,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
         ):
             cuts.append(whole.plain.index(line, at))
             at = cuts[-1] + len(line)
@@ -119,7 +135,8 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that a terminal shows and does not obey: control characters but line ends, and bidi overrides, become �.
+    """Text that a terminal shows and does not obey: control characters but line ends, and bidi
+    overrides, become �.
 
     >>> plain("red\x1b[31m\u202e")
     'red�[31m�'
@@ -141,7 +158,10 @@ def table(*columns: str, numbers: bool = True) -> Table:
 def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
     """The headline: how many rows, and how much of the answers they hold."""
     words = pool.facts["answer_words"]
-    line = f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] ({format_percent(len(rows), len(pool))}) by {what}."
+    line = (
+        f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] "
+        f"({format_percent(len(rows), len(pool))}) by {what}."
+    )
     return (
         f"{line} {format_percent(int(words[rows].sum()), int(words.sum()))} of all answer words."
         if words.any()
@@ -159,30 +179,41 @@ def sources_line(pool: Pool, rows: np.ndarray) -> str:
     told = []
     for name, mask in parts:
         short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-        before, after = format_percent(int(mask.sum()), len(pool)), format_percent(int((mask & kept).sum()), len(rows))
+        before, after = (
+            format_percent(int(mask.sum()), len(pool)),
+            format_percent(int((mask & kept).sum()), len(rows)),
+        )
         told.append(f"{short} {before} → {after}")
     return f"By source, pool → kept: {', '.join(told)}."
 
 
 def cost_lines(outcome: Outcome) -> list[str]:
-    """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact duplicates count once."""
+    """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact
+    duplicates count once."""
     lines = [
-        f"A model was trained for {t.label}: {t.rows:,} rows, {format_duration(t.seconds)}" for t in outcome.trainings
+        f"A model was trained for {t.label}: {t.rows:,} rows, {format_duration(t.seconds)}"
+        for t in outcome.trainings
     ]
     for same in _alike(outcome.signals):
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
         if unasked and unasked == s.wanted - s.failed:
             lines.append(
-                f"{s.label}: {s.wanted:,} wanted, none sent to the model: no demonstration was available or fitted"
+                f"{s.label}: {s.wanted:,} wanted, none sent to the model: no demonstration was "
+                "available or fitted"
             )
             continue
         name = ", ".join(families([(x.name, x.label) for x in same]))
         line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
         if s.elsewhere:
-            line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored here, {s.elsewhere:,} by other processes, {s.reused:,} reused"
+            line = (
+                f"{name}: {s.wanted:,} wanted, {s.scored:,} scored here, {s.elsewhere:,} by other "
+                f"processes, {s.reused:,} reused"
+            )
         if unasked:
-            line += f" ({unasked:,} not sent to the model: no demonstration was available or fitted)"
+            line += (
+                f" ({unasked:,} not sent to the model: no demonstration was available or fitted)"
+            )
         if s.failed:
             line += f", {s.failed:,} failed"
         if s.scored:
@@ -192,7 +223,8 @@ def cost_lines(outcome: Outcome) -> list[str]:
 
 
 def cost_line(outcome: Outcome) -> str:
-    """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked for."""
+    """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked
+    for."""
     lines = cost_lines(outcome)
     if lines and not any(s.scored or s.elsewhere for s in outcome.signals):
         return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
@@ -200,7 +232,8 @@ def cost_line(outcome: Outcome) -> str:
 
 
 def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
-    """Signals of one kind with the same counts, together where there are more than FEW of them: a judge's questions."""
+    """Signals of one kind with the same counts, together where there are more than FEW of them: a
+    judge's questions."""
     groups: dict[tuple[str, int, int, int, int], list[SignalRun]] = defaultdict(list)
     for s in signals:
         groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed].append(s)
@@ -225,7 +258,8 @@ def families(named: Sequence[tuple[str, str]]) -> list[str]:
         kinds[kind].append(label)
     out = []
     for labels in kinds.values():
-        begin = commonprefix(labels).rpartition("_")[0]  # noqa: RUF071 - letters are meant, not folders
+        # letters are meant, not folders
+        begin = commonprefix(labels).rpartition("_")[0]  # noqa: RUF071
         out += [f"{begin}_* ({len(labels)})"] if begin and len(labels) > 1 else labels
     return out
 
@@ -238,7 +272,9 @@ def loss_line(outcome: Outcome) -> str:
         values = outcome.evidence.get(name)
         if values is None or np.isnan(values[at]).all():
             continue
-        told.append(f"{words} {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept")
+        told.append(
+            f"{words} {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept"
+        )
     return f"Median {'; '.join(told)}." if told else ""
 
 
@@ -249,7 +285,11 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
     recipe = outcome.recipe
     row = None
     if recipe.identity is None or not recipe.identity.served:
-        costs = [s.cost / s.wanted for s in outcome.signals if s.name == "answer_loss" and s.wanted and s.cost > 0]
+        costs = [
+            s.cost / s.wanted
+            for s in outcome.signals
+            if s.name == "answer_loss" and s.wanted and s.cost > 0
+        ]
         row = costs[0] if costs else None
     named = recipe.identity is not None or bool(recipe.roles)
     asked = named and bool(outcome.signals or outcome.trainings)
@@ -259,7 +299,8 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
 
 
 def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
-    """Print the summary of a selection that was written to `folder`: some five lines, then the notes."""
+    """Print the summary of a selection that was written to `folder`: some five lines, then the
+    notes."""
     from rich.markup import escape
 
     console = stdout()
@@ -275,7 +316,11 @@ def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
     notes = [f"Note: {text}" for text in outcome.notes if not text.startswith(left_out)]
     if outcome.failures:
-        notes += [f"Note: {left_out}:", *failure_lines(outcome.failures), f"  All of them: {folder / 'failures.jsonl'}"]
+        notes += [
+            f"Note: {left_out}:",
+            *failure_lines(outcome.failures),
+            (f"  All of them: {folder / 'failures.jsonl'}"),
+        ]
     for line in notes:
         say(console, line, markup=False)
 
@@ -285,7 +330,9 @@ def failure_lines(failures: list[Failure]) -> list[str]:
     lines = []
     kinds = failure_kinds(failures)
     for kind in kinds[:5]:
-        first = ", ".join(f"row {f.row} (id {f.id or 'none'})" for f in kind[:3]) + (", ..." if len(kind) > 3 else "")
+        first = ", ".join(f"row {f.row} (id {f.id or 'none'})" for f in kind[:3]) + (
+            ", ..." if len(kind) > 3 else ""
+        )
         lines.append(f"  {len(kind):,} x {kind[0].error} [{first}]")
     if len(kinds) > 5:
         lines.append(f"  {sum(map(len, kinds[5:])):,} x {len(kinds) - 5} other reasons")

@@ -1,7 +1,9 @@
-"""The target set of a selection: its columns, and what must be true of it before anything is paid for.
+"""The target set of a selection: its columns, and what must be true of it before anything is paid
+for.
 
-A method may aim at a second set of rows. They are computed as the pool's are (same store, same models, same rules for
-rows that fail), before the pool's, because they are few. Ties pools, store and duplicates together; `run` uses it.
+A method may aim at a second set of rows. They are computed as the pool's are (same store, same
+models, same rules for rows that fail), before the pool's, because they are few. Ties pools, store
+and duplicates together; `run` uses it.
 """
 
 from __future__ import annotations
@@ -52,22 +54,27 @@ class Aimed:
         reasons = Counter(error for _, _, errors in gone for error in errors)
         n = len(self.pool)
         return [
-            f"{reasons.total():,} of {n:,} validation rows could not be used and were left out: {commonest(reasons)}."
+            f"{reasons.total():,} of {n:,} validation rows could not be used and were left out: "
+            f"{commonest(reasons)}."
         ]
 
 
-def needs_target(method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> bool:
+def needs_target(
+    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
+) -> bool:
     """Whether the method, with these settings, aims at a target set."""
     return bool(target_signals_of(method, model, roles, 0))
 
 
-def check(method: Method, target: object, model: ModelHandle | None, roles: Mapping[str, ModelHandle]) -> bool:
+def check(
+    method: Method, target: object, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
+) -> bool:
     """Whether a target set is to be used. Raises ConfigError where one is needed and not given."""
     needs = needs_target(method, model, roles)
     if needs and target is None:
         raise ConfigError(
-            f"--method {method.name} looks for what the model gets wrong on a validation set of the target task: give one "
-            "with --validation FILE (and --validation-images DIR)."
+            f"--method {method.name} looks for what the model gets wrong on a validation set of "
+            "the target task: give one with --validation FILE (and --validation-images DIR)."
         )
     return needs
 
@@ -78,7 +85,8 @@ def aim(
     means: Means,
     start: Callable[..., Computation] = begin,
 ) -> Aimed | None:
-    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select` does.
+    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select`
+    does.
 
     `start`: makes the computation, as in `prepared.prepare`.
     """
@@ -132,7 +140,9 @@ def leaks(
     how = ", ".join(f"{kinds[k]:,} {k}" for k in sorted(kinds, key=lambda k: (-kinds[k], k)))
     what, of = names
     repeat = "repeats" if len(found) == 1 else "repeat"
-    examples = "; ".join(f"row {k.row} repeats {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN])
+    examples = "; ".join(
+        f"row {k.row} repeats {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN]
+    )
     if len(found) > SHOWN:
         examples += "; …"
     where = Path(target.path)
@@ -144,8 +154,9 @@ def leaks(
     rows = np.unique(np.array([leak.row for leak in found], np.int64))
     if len(rows) == len(pool):
         raise PoolError(
-            f"All rows of the pool repeat questions of the {of} set {where} ({how}): nothing is left "
-            f"to choose from. Was the pool itself given as the {of} set? Give other questions."
+            f"All rows of the pool repeat questions of the {of} set {where} ({how}): nothing is "
+            f"left to choose from. Was the pool itself given as the {of} set? Give other "
+            "questions."
         )
     return rows, (
         f"{pluralize(len(found))} of the pool {repeat} questions of the {of} set and "

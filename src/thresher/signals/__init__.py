@@ -1,1 +1,2 @@
-"""Signals: what can be known of a row, each a frozen dataclass whose fields are exactly what changes the numbers."""
+"""Signals: what can be known of a row, each a frozen dataclass whose fields are exactly what
+changes the numbers."""

@@ -1,7 +1,7 @@
 """What a model says by itself: its greedy answer in place of a row's last answer.
 
-The prompt is the conversation up to that answer (earlier answers stand as in the file) with the template's invitation to
-answer. What the file's own answer is does not matter here.
+The prompt is the conversation up to that answer (earlier answers stand as in the file) with the
+template's invitation to answer. What the file's own answer is does not matter here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+)
 
 
 class GenerateBackend(Protocol):
     """The part of a backend that this signal uses."""
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]: ...
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,8 @@ class Answer:
         Field(
             "finished",
             "bool",
-            "the model ended the answer itself; false: it was cut at max_new_tokens or at the context",
+            "the model ended the answer itself; false: it was cut at max_new_tokens or at the "
+            "context",
         ),
     )
 
@@ -44,6 +56,10 @@ class Answer:
         return {}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         return backend.generate(samples, pool, self.max_new_tokens)

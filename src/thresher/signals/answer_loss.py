@@ -1,7 +1,8 @@
-"""The loss of a row's answers under a model, teacher-forced: the column that most methods start from.
+"""The loss of a row's answers under a model, teacher-forced: the column that most methods start
+from.
 
-NLL of a row = mean negative log-likelihood of its answer tokens in nats, over all assistant turns; prompt, image,
-template and end-of-turn tokens are masked. PPL = exp(NLL).
+NLL of a row = mean negative log-likelihood of its answer tokens in nats, over all assistant turns;
+prompt, image, template and end-of-turn tokens are masked. PPL = exp(NLL).
 """
 
 from __future__ import annotations
@@ -10,13 +11,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from thresher.types import AnyModel, Capability, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.types import (
+    AnyModel,
+    Capability,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    model_inputs,
+)
 
 
 class LogprobBackend(Protocol):
     """The part of a backend that this signal uses."""
 
-    def answer_loss(self, samples: Sequence[Sample], pool: SampleSource, among_images: bool) -> Iterator[Scored]: ...
+    def answer_loss(
+        self, samples: Sequence[Sample], pool: SampleSource, among_images: bool
+    ) -> Iterator[Scored]: ...
 
 
 @dataclass(frozen=True)
@@ -27,8 +40,9 @@ class AnswerLoss:
     among_images: bool = False
     """Encode each image as the model encodes it in a conversation of several images.
 
-    Some architectures (LLaVA-OneVision) give an image fewer tokens when it is not alone. A zero-shot loss that is to be
-    compared with a one-shot loss must see the same image tokens: `one_shot.zero_shot` sets this where it matters.
+    Some architectures (LLaVA-OneVision) give an image fewer tokens when it is not alone. A
+    zero-shot loss that is to be compared with a one-shot loss must see the same image tokens:
+    `one_shot.zero_shot` sets this where it matters.
     """
 
     kind: ClassVar[str] = "answer_loss"
@@ -38,13 +52,15 @@ class AnswerLoss:
         Field(
             "nll",
             "float32",
-            "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better known",
+            "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better "
+            "known",
         ),
         Field("tokens", "int32", "number of answer tokens, >= 1"),
         Field(
             "greedy_match",
             "bool",
-            "every answer token, and the end of each answer, is the model's argmax given the tokens before it",
+            "every answer token, and the end of each answer, is the model's argmax given the "
+            "tokens before it",
         ),
     )
 
@@ -52,6 +68,10 @@ class AnswerLoss:
         return model_inputs(self.model)
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: LogprobBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: LogprobBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         return backend.answer_loss(samples, pool, self.among_images)

@@ -1,8 +1,10 @@
-"""When a reader's mind changes: the probability of the wrong answer against the right one after each step of a rationale.
+"""When a reader's mind changes: the probability of the wrong answer against the right one after
+each step of a rationale.
 
-Yao et al., arXiv:2412.15652, step 2. The teacher does not see the picture. It is told a prior that favours the right answer,
-then the student's steps one after the other, and is asked for the answer after each. Options carry letters, so that an
-answer is one token and a server can be asked as well. Which step is the mistake is arithmetic on these numbers (`mistake.py`).
+Yao et al., arXiv:2412.15652, step 2. The teacher does not see the picture. It is told a prior that
+favours the right answer, then the student's steps one after the other, and is asked for the answer
+after each. Options carry letters, so that an answer is one token and a server can be asked as well.
+Which step is the mistake is arithmetic on these numbers (`mistake.py`).
 
 A backend with `grows` reads the growing text once; any other is asked anew with each longer text.
 """
@@ -27,14 +29,20 @@ class GrowingBackend(AskBackend, Protocol):
     @property
     def grows(self) -> bool: ...
     def ask_growing(
-        self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: Query, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        pieces: Sequence[Sequence[str]],
+        query: Query,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
-        """`ask` for each row's turn with 0, 1, … of its pieces behind: logprob float32 [m, most pieces + 1, answers]."""
+        """`ask` for each row's turn with 0, 1, … of its pieces behind: logprob float32 [m, most
+        pieces + 1, answers]."""
 
 
 @dataclass(frozen=True)
 class AnswerSwitch(AsksCases):
-    """Asked of the rows that the student answered wrongly; one whose answer cannot be an option gets `[]`."""
+    """Asked of the rows that the student answered wrongly; one whose answer cannot be an option
+    gets `[]`."""
 
     model: ModelIdentity
     """The teacher."""
@@ -52,7 +60,11 @@ class AnswerSwitch(AsksCases):
     needs: ClassVar[Capability] = Capability.LOGPROBS
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GrowingBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GrowingBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
         asked, unasked = cases_of(samples, inputs, self.prior, self.prompt)
@@ -65,17 +77,26 @@ class AnswerSwitch(AsksCases):
         grown = _growing if getattr(backend, "grows", False) else _anew
         for piece in _or_say(grown(cases, query, backend, pool)):
             margins, errors = [], []
-            for i, table, error in zip(piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True):
+            for i, table, error in zip(
+                piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True
+            ):
                 case = cases[i]
-                found = margin(table[: len(case.pieces) + 1, : len(case.options)], case.right, case.wrong)
-                bad = error or ("" if np.isfinite(found).all() else "the teacher gives no probability to any option")
+                found = margin(
+                    table[: len(case.pieces) + 1, : len(case.options)], case.right, case.wrong
+                )
+                bad = error or (
+                    ""
+                    if np.isfinite(found).all()
+                    else ("the teacher gives no probability to any option")
+                )
                 margins.append("[]" if bad else as_json(found))
                 errors.append(bad)
             yield Scored(rows[piece.index], {"margins": np.array(margins, object)}, errors)
 
 
 def margin(logprob: np.ndarray, right: int, wrong: int) -> np.ndarray:
-    """float [t, options] in nats -> p(wrong) - p(right) among the options, [t]; NaN where no option has a probability."""
+    """float [t, options] in nats -> p(wrong) - p(right) among the options, [t]; NaN where no option
+    has a probability."""
     top = logprob.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         p = np.exp(logprob.astype(np.float64) - top)
@@ -84,7 +105,8 @@ def margin(logprob: np.ndarray, right: int, wrong: int) -> np.ndarray:
 
 
 def _or_say(pieces: Iterator[Scored]) -> Iterator[Scored]:
-    """A server without log-probabilities: what can be done is said, and nothing else is done instead."""
+    """A server without log-probabilities: what can be done is said, and nothing else is done
+    instead."""
     try:
         yield from pieces
     except CapabilityError as e:
@@ -93,11 +115,15 @@ def _or_say(pieces: Iterator[Scored]) -> Iterator[Scored]:
         ) from e
 
 
-def _growing(cases: Sequence[Case], query: Query, backend: GrowingBackend, pool: SampleSource) -> Iterator[Scored]:
+def _growing(
+    cases: Sequence[Case], query: Query, backend: GrowingBackend, pool: SampleSource
+) -> Iterator[Scored]:
     return backend.ask_growing([c.sample for c in cases], [c.pieces for c in cases], query, pool)
 
 
-def _anew(cases: Sequence[Case], query: Query, backend: AskBackend, pool: SampleSource) -> Iterator[Scored]:
+def _anew(
+    cases: Sequence[Case], query: Query, backend: AskBackend, pool: SampleSource
+) -> Iterator[Scored]:
     """The same from a backend that only answers whole prompts: one for each step."""
     flat = [(i, t) for i, c in enumerate(cases) for t in range(len(c.pieces) + 1)]
     asked = [longer(cases[i], t) for i, t in flat]
@@ -106,7 +132,9 @@ def _anew(cases: Sequence[Case], query: Query, backend: AskBackend, pool: Sample
     errors = [""] * len(cases)
     for piece in backend.ask(asked, [query], pool):
         done = []
-        for at, line, error in zip(piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True):
+        for at, line, error in zip(
+            piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True
+        ):
             i, t = flat[at]
             tables[i][t] = line
             errors[i] = errors[i] or error

@@ -1,6 +1,8 @@
-"""The capabilities that a row may train and the styles in which it may ask: mmSSR's 14 and 9, and the user's own.
+"""The capabilities that a row may train and the styles in which it may ask: mmSSR's 14 and 9, and
+the user's own.
 
-Pure names and texts; a file of the user's own capabilities is read here, and nothing else is touched.
+Pure names and texts; a file of the user's own capabilities is read here, and nothing else is
+touched.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from thresher.text import ParseError, parse_yaml
 
 @dataclass(frozen=True)
 class Capability:
-    """A capability of a multimodal LLM. Its column's identity is `wording`, the only part that a judge reads."""
+    """A capability of a multimodal LLM. Its column's identity is `wording`, the only part that a
+    judge reads."""
 
     kind: ClassVar[str] = "capability"
 
@@ -32,7 +35,9 @@ class Capability:
 
     def __post_init__(self) -> None:
         if not self.wording:
-            object.__setattr__(self, "wording", f"{self.name.replace('_', ' ')} ({self.definition})")
+            object.__setattr__(
+                self, "wording", f"{self.name.replace('_', ' ')} ({self.definition})"
+            )
 
 
 def _official(wording: str, definition: str) -> Capability:
@@ -40,14 +45,24 @@ def _official(wording: str, definition: str) -> Capability:
 
 
 CAPABILITIES: tuple[Capability, ...] = (
-    _official("object spatial understanding", "where objects are, and how they stand to each other"),
+    _official(
+        "object spatial understanding", "where objects are, and how they stand to each other"
+    ),
     _official("attribute identification", "colour, shape, size, material and state of an object"),
     _official("logical deduction", "conclusions drawn step by step from what is shown or said"),
     _official("scene understanding", "what place or situation the whole picture shows"),
-    _official("fine-grained recognition", "telling apart things of one kind, such as breeds, models or landmarks"),
+    _official(
+        "fine-grained recognition",
+        "telling apart things of one kind, such as breeds, models or landmarks",
+    ),
     _official("language generation", "fluent, detailed and well-ordered text about the picture"),
-    _official("in-context learning", "following examples or instructions given in the conversation"),
-    _official("comparative analysis", "what several objects, pictures or values have in common and how they differ"),
+    _official(
+        "in-context learning", "following examples or instructions given in the conversation"
+    ),
+    _official(
+        "comparative analysis",
+        "what several objects, pictures or values have in common and how they differ",
+    ),
     _official("activity recognition", "what people or animals are doing"),
     _official("causal reasoning", "why something happened, and what follows from it"),
     _official("humanities", "history, art, literature, law and society"),
@@ -74,7 +89,8 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 
 def read_capabilities(file: Path) -> tuple[Capability, ...]:
-    """The user's own capabilities: a YAML map of name to definition, or a list of maps with `name` and `definition`.
+    """The user's own capabilities: a YAML map of name to definition, or a list of maps with `name`
+    and `definition`.
 
     Raises ConfigError for anything else, for a name used twice and for one of the built-in names.
     """
@@ -88,12 +104,18 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
     except (UnicodeDecodeError, ParseError, yaml.YAMLError) as e:
         raise ConfigError(f"The capabilities file {file} is not YAML: {e}.") from e
-    wanted = "Give a map, one line a capability, such as `gauge_reading: reading a value off a dial`."
+    wanted = (
+        "Give a map, one line a capability, such as `gauge_reading: reading a value off a dial`."
+    )
     if twice_in_map:  # YAML itself would take the last one in silence
-        raise ConfigError(f"The capabilities file {file} names {twice_in_map} twice. Give each its own name.")
+        raise ConfigError(
+            f"The capabilities file {file} names {twice_in_map} twice. Give each its own name."
+        )
     if isinstance(given, Mapping):
         pairs: list[tuple[Any, Any]] = list(given.items())
-    elif isinstance(given, list) and all(isinstance(x, Mapping) and x.keys() == {"name", "definition"} for x in given):
+    elif isinstance(given, list) and all(
+        isinstance(x, Mapping) and x.keys() == {"name", "definition"} for x in given
+    ):
         pairs = [(x["name"], x["definition"]) for x in given]
     else:
         raise ConfigError(f"The capabilities file {file} holds no names with definitions. {wanted}")
@@ -102,13 +124,18 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     for name, definition in pairs:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(
-                f"The capabilities file {file} names {name!r}: lower-case letters, digits and underscores are expected."
+                f"The capabilities file {file} names {name!r}: lower-case letters, digits and "
+                "underscores are expected."
             )
         if not isinstance(definition, str) or not definition.strip() or "\n" in definition.strip():
-            raise ConfigError(f"The capabilities file {file}: {name} needs a definition of one line. {wanted}")
+            raise ConfigError(
+                f"The capabilities file {file}: {name} needs a definition of one line. {wanted}"
+            )
         if name in found or name in built_in:
             twice = "twice" if name in found else "as the built-in one is named"
-            raise ConfigError(f"The capabilities file {file} names {name} {twice}. Give each its own name.")
+            raise ConfigError(
+                f"The capabilities file {file} names {name} {twice}. Give each its own name."
+            )
         found[name] = Capability(name, definition.strip())
     if not found:
         raise ConfigError(f"The capabilities file {file} is empty. {wanted}")
@@ -120,6 +147,8 @@ def _repeated(node: Any) -> str:
     import yaml
 
     keys = (
-        [key.value for key, _ in node.value if isinstance(key.value, str)] if isinstance(node, yaml.MappingNode) else []
+        [key.value for key, _ in node.value if isinstance(key.value, str)]
+        if isinstance(node, yaml.MappingNode)
+        else []
     )
     return next((key for i, key in enumerate(keys) if key in keys[:i]), "")

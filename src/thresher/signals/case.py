@@ -1,7 +1,9 @@
-"""A wrong rationale as a teacher gets it: what is asked, under which letters, step by step; and what the signals share that ask.
+"""A wrong rationale as a teacher gets it: what is asked, under which letters, step by step; and
+what the signals share that ask.
 
-Yao et al., arXiv:2412.15652, step 2. The prompt holds the question, the options (the row's own, or the two answers and further
-ones in a mixed order) and a prior that favours the right answer; the student's steps follow it. No picture, no model.
+Yao et al., arXiv:2412.15652, step 2. The prompt holds the question, the options (the row's own, or
+the two answers and further ones in a mixed order) and a prior that favours the right answer; the
+student's steps follow it. No picture, no model.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ MOST_OPTIONS = 4  # of a question that offers none itself
 
 
 class AsksCases:
-    """What `AnswerSwitch` and `SampledSwitch` have in common: asked of the rows that the student answered wrongly."""
+    """What `AnswerSwitch` and `SampledSwitch` have in common: asked of the rows that the student
+    answered wrongly."""
 
     rationale: Signal
     others: Signal
@@ -46,7 +49,8 @@ class AsksCases:
         Field(
             "margins",
             "str",
-            "JSON list: p(wrong) - p(right) among the options, -1 … 1, before any step and after each; []: it could not be asked",
+            "JSON list: p(wrong) - p(right) among the options, -1 … 1, before any step and after "
+            "each; []: it could not be asked",
         ),
     )
 
@@ -60,7 +64,8 @@ class AsksCases:
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong rationale as the teacher gets it. `right`, `wrong`: positions in `options`; `pieces`: the steps' texts."""
+    """One wrong rationale as the teacher gets it. `right`, `wrong`: positions in `options`;
+    `pieces`: the steps' texts."""
 
     sample: Sample
     options: tuple[str, ...]
@@ -69,22 +74,40 @@ class Case:
     pieces: tuple[str, ...]
 
 
-def cases_of(samples: Sequence[Sample], inputs: Columns, prior: float, prompt: str) -> tuple[dict[int, Case], Scored]:
+def cases_of(
+    samples: Sequence[Sample], inputs: Columns, prior: float, prompt: str
+) -> tuple[dict[int, Case], Scored]:
     """position -> case of the rows that make one, and the result of the others."""
     told, others = inputs["rationale"], inputs["others"]["answers"]
     asked: dict[int, Case] = {}
     rest: list[int] = []
     for i, sample in enumerate(samples):
-        case = make_case(sample, str(told["text"][i]), str(told["answer"][i]), json.loads(others[i]), prior, prompt)
+        case = make_case(
+            sample,
+            str(told["text"][i]),
+            str(told["answer"][i]),
+            json.loads(others[i]),
+            prior,
+            prompt,
+        )
         if case is None:
             rest.append(i)
         else:
             asked[i] = case
-    return asked, Scored(np.array(rest, np.int64), {"margins": np.array(["[]"] * len(rest), object)}, [""] * len(rest))
+    return asked, Scored(
+        np.array(rest, np.int64),
+        {"margins": np.array(["[]"] * len(rest), object)},
+        [""] * len(rest),
+    )
 
 
 def make_case(
-    sample: Sample, rationale: str, answer: str, others: Sequence[str], prior: float, prompt: str = PROMPT
+    sample: Sample,
+    rationale: str,
+    answer: str,
+    others: Sequence[str],
+    prior: float,
+    prompt: str = PROMPT,
 ) -> Case | None:
     """None: the student gave no answer that could be an option."""
     steps = take_apart(rationale).steps
@@ -94,7 +117,9 @@ def make_case(
     wanted = expected(sample)
     answer = answer[:LONGEST]
     if offered is not None:
-        texts = [o or t for o, t in zip(offered.options or offered.texts, offered.texts, strict=True)]
+        texts = [
+            o or t for o, t in zip(offered.options or offered.texts, offered.texts, strict=True)
+        ]
         right = _place(wanted, offered.texts)
         if right is None:
             return None
@@ -105,7 +130,10 @@ def make_case(
         forms = [normalise(wanted), normalise(answer)]
         more = [a for a in others if normalise(a) not in forms]
         mixed = [wanted, answer, *more[: MOST_OPTIONS - 2]]
-        order = sorted(range(len(mixed)), key=lambda k: hashlib.sha256(sample.digest + mixed[k].encode()).digest())
+        order = sorted(
+            range(len(mixed)),
+            key=lambda k: hashlib.sha256(sample.digest + mixed[k].encode()).digest(),
+        )
         texts = [mixed[k] for k in order]
         right, wrong = order.index(0), order.index(1)
     if len(texts) > len(LETTERS):

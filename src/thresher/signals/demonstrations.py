@@ -1,21 +1,22 @@
 """Which row is shown to the model before each row: CLIPPER's four subsets and their banks of
 demonstrations (docs/methods/clipper.md).
 
-P and W rows are each split in two halves. In the first half-pass half 0 demonstrates and half 1 is asked; in the
-second the roles swap. So every row is a query once, its demonstration is always of the other half, and no row (nor an
-exact copy of it) ever demonstrates itself.
+P and W rows are each split in two halves. In the first half-pass half 0 demonstrates and half 1 is
+asked; in the second the roles swap. So every row is a query once, its demonstration is always of
+the other half, and no row (nor an exact copy of it) ever demonstrates itself.
 
-Everything is decided by seeded hashes of digests and nothing by position or by drawing, so that the answer does not
-depend on the pool's order and changes little when the pool grows, because every changed (row, demonstration) pair is
-a forward pass to pay for:
-- half: one bit of a hash. Nobody moves when rows are added; exact duplicates are together, and so never show each
-  other.
-- bank of a (kind, half): the rows with the smallest hashes among those whose answers are short (`most_tokens`), because
-  a demonstration is read before every one of its queries and must leave room for them. Where too few are short, the
-  shortest others fill the bank. A pool that grows by a tenth replaces about a tenth of a bank.
-- a query's demonstration: the bank row with the highest hash of the pair (rendezvous hashing), so that when a bank
-  row is replaced only the queries that had it, and the few that prefer the new one, change. Each bank row gets about
-  as many queries.
+Everything is decided by seeded hashes of digests and nothing by position or by drawing, so that the
+answer does not depend on the pool's order and changes little when the pool grows, because every
+changed (row, demonstration) pair is a forward pass to pay for:
+- half: one bit of a hash. Nobody moves when rows are added; exact duplicates are together, and so
+  never show each other.
+- bank of a (kind, half): the rows with the smallest hashes among those whose answers are short
+  (`most_tokens`), because a demonstration is read before every one of its queries and must leave
+  room for them. Where too few are short, the shortest others fill the bank. A pool that grows by a
+  tenth replaces about a tenth of a bank.
+- a query's demonstration: the bank row with the highest hash of the pair (rendezvous hashing), so
+  that when a bank row is replaced only the queries that had it, and the few that prefer the new
+  one, change. Each bank row gets about as many queries.
 A small bank is what makes a demonstration's cache worth keeping: it serves n / (2 * bank) queries.
 """
 
@@ -46,13 +47,22 @@ class Demonstrations:
     bank: int = 32
     """Demonstrations per kind and half, at most."""
     most_tokens: int = 512
-    """Rows whose answers have more tokens than this, all turns together, demonstrate only where shorter ones are too few."""
+    """Rows whose answers have more tokens than this, all turns together, demonstrate only where
+    shorter ones are too few."""
 
     kind: ClassVar[str] = "demonstrations"
     version: ClassVar[int] = 2  # 2: short answers first
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("digest", "S32", "digest of the row shown before this one; b'' if the other half has no row of the kind"),
-        Field("half", "int32", "0: demonstrates in the first half-pass; 1: is asked in it; the same for both kinds"),
+        Field(
+            "digest",
+            "S32",
+            "digest of the row shown before this one; b'' if the other half has no row of the kind",
+        ),
+        Field(
+            "half",
+            "int32",
+            "0: demonstrates in the first half-pass; 1: is asked in it; the same for both kinds",
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -75,8 +85,10 @@ class Demonstrations:
         return {"digest": shown, "half": half}
 
     def _bank(self, candidates: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The demonstrations among different digests [m] with answers of `tokens` [m] tokens: [min(m, bank)]."""
-        too_long = np.maximum(tokens, self.most_tokens)  # the short are all alike here: the hash decides among them
+        """The demonstrations among different digests [m] with answers of `tokens` [m] tokens:
+        [min(m, bank)]."""
+        # the short are all alike here: the hash decides among them
+        too_long = np.maximum(tokens, self.most_tokens)
         order = np.lexsort((_hash(candidates, f"bank {self.seed}"), too_long))
         return candidates[order[: self.bank]]
 
@@ -92,14 +104,17 @@ class Demonstrations:
 
 
 def halves(digest: np.ndarray, seed: int) -> np.ndarray:
-    """0 or 1 for each DIGEST, int32 [n]: the same for equal digests, whatever else is in the pool."""
+    """0 or 1 for each DIGEST, int32 [n]: the same for equal digests, whatever else is in the
+    pool."""
     return (_hash(digest, f"half {seed}") >> np.uint64(63)).astype(np.int32)
 
 
 def _hash(digest: np.ndarray, purpose: str) -> np.ndarray:
     """uint64 [n]. A digest is uniform already, so one round over its first 8 bytes is enough."""
     head = np.ascontiguousarray(digest, DIGEST).view(np.uint64).reshape(len(digest), 4)[:, 0]
-    key = int.from_bytes(hashlib.sha256(f"demonstrations {purpose}".encode()).digest()[:8], "little")
+    key = int.from_bytes(
+        hashlib.sha256(f"demonstrations {purpose}".encode()).digest()[:8], "little"
+    )
     return _mix(head ^ np.uint64(key))
 
 

@@ -1,4 +1,5 @@
-"""Values into the `{places}` of a prompt, all at once, so that braces inside a value stay as they are."""
+"""Values into the `{places}` of a prompt, all at once, so that braces inside a value stay as they
+are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is searched for on behalf of each wrong row: the missing skill, or the mistaken step's own words (the paper's ablation).
+"""What is searched for on behalf of each wrong row: the missing skill, or the mistaken step's own
+words (the paper's ablation).
 
 Where the teacher wrote no skill the step stands in, and is marked. Arithmetic on columns.
 """
@@ -29,7 +30,9 @@ class Gap:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"mistake": self.mistake} | ({} if self.missing_skill is None else {"missing_skill": self.missing_skill})
+        return {"mistake": self.mistake} | (
+            {} if self.missing_skill is None else {"missing_skill": self.missing_skill}
+        )
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         step = np.asarray(inputs["mistake"]["text"], object)

@@ -1,7 +1,8 @@
-"""Is a judge judging? Numbers over its columns, and the sentences that tell a user when it is not. Pure numpy.
+"""Is a judge judging? Numbers over its columns, and the sentences that tell a user when it is not.
+Pure numpy.
 
-A model that was not tuned to answer 0 … 5 still gives a score; only the probability that it puts on the six answers, and
-whether rows differ at all, say that the score means little.
+A model that was not tuned to answer 0 … 5 still gives a score; only the probability that it puts on
+the six answers, and whether rows differ at all, say that the score means little.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ FLAT = 1e-3
 
 
 def warnings(
-    scores: Mapping[str, np.ndarray], masses: Mapping[str, np.ndarray], known: frozenset[str] = frozenset()
+    scores: Mapping[str, np.ndarray],
+    masses: Mapping[str, np.ndarray],
+    known: frozenset[str] = frozenset(),
 ) -> list[str]:
-    """What a user should know of a judge's columns, one sentence a fault, each capability named with its number.
+    """What a user should know of a judge's columns, one sentence a fault, each capability named
+    with its number.
 
-    `scores`: float [n] each (0 … 5); `masses`: float [n] each (0 … 1), of those scores that are expectations.
+    `scores`: float [n] each (0 … 5); `masses`: float [n] each (0 … 1), of those scores that are
+    expectations.
     `known`: capabilities whose lack of any score is said elsewhere.
     """
     none, same, low = [], [], []
@@ -41,35 +46,49 @@ def warnings(
             mean = float(answered.mean())
             if mean < LOW_MASS:
                 low.append(f"{name} {mean:.1%}")
-                answers, doubtful = answers + len(answered), doubtful + int((answered < LOW_MASS).sum())
+                answers, doubtful = (
+                    answers + len(answered),
+                    doubtful + int((answered < LOW_MASS).sum()),
+                )
     found = []
     if none:
         found.append(f"No row has a score for {', '.join(none)}")
     if same:
         found.append(
-            f"The score is the same in all {rows:,} rows, so it cannot tell them apart, for {len(same)} of "
-            f"{_capabilities(len(scores))}: {', '.join(same)}"
+            f"The score is the same in all {rows:,} rows, so it cannot tell them apart, for "
+            f"{len(same)} of {_capabilities(len(scores))}: {', '.join(same)}"
         )
     if low:
         found.append(
-            f"The judge puts little of its probability on the answers 0 to 5 (under {LOW_MASS:.0%} in {doubtful:,} of "
-            f"{answers:,} answers), so it mostly answers something else and its scores mean little, for {len(low)} of "
-            f"{_capabilities(len(scores))}: {', '.join(low)}. Use a model that was trained for these questions, or a larger "
-            "instruct model"
+            "The judge puts little of its probability on the answers 0 to 5 (under "
+            f"{LOW_MASS:.0%} in {doubtful:,} of {answers:,} answers), so it mostly answers "
+            f"something else and its scores mean little, for {len(low)} of "
+            f"{_capabilities(len(scores))}: {', '.join(low)}. Use a model that was trained for "
+            "these questions, or a larger instruct model"
         )
     return found
 
 
 def parse_warnings(parsed: Mapping[str, np.ndarray], texts: Mapping[str, np.ndarray]) -> list[str]:
-    """What a user should know of written scores, by capability: `parsed` bool [n], `texts` what was written, str [n]."""
+    """What a user should know of written scores, by capability: `parsed` bool [n], `texts` what was
+    written, str [n]."""
     bad = {name: int((~good).sum()) for name, good in parsed.items()}
     if not any(bad.values()):
         return []
     each = ", ".join(f"{name} {k:,}" for name, k in bad.items() if k)
-    example = next((_quoted(str(t)) for name, good in parsed.items() for t in texts[name][~good] if str(t).strip()), "")
+    example = next(
+        (
+            _quoted(str(t))
+            for name, good in parsed.items()
+            for t in texts[name][~good]
+            if str(t).strip()
+        ),
+        "",
+    )
     return [
-        f"{sum(bad.values()):,} of {sum(map(len, parsed.values())):,} answers give no clear number from 0 to 5, and their rows "
-        f"have no score of that capability: {each}{f'. Such as {example}' if example else ''}"
+        f"{sum(bad.values()):,} of {sum(map(len, parsed.values())):,} answers give no clear "
+        "number from 0 to 5, and their rows have no score of that capability: "
+        f"{each}{f'. Such as {example}' if example else ''}"
     ]
 
 
@@ -87,7 +106,10 @@ def style_warnings(parsed: np.ndarray) -> list[str]:
     n, bad = len(parsed), int((~parsed).sum())
     if not bad:
         return []
-    text = f"styles: {bad:,} of {n:,} generations ({bad / n:.1%}) name no known style; their rows have none"
+    text = (
+        f"styles: {bad:,} of {n:,} generations ({bad / n:.1%}) name no known style; their rows "
+        "have none"
+    )
     return [text]
 
 
@@ -98,5 +120,10 @@ def chosen_warnings(names: tuple[str, ...], chosen: np.ndarray) -> list[str]:
         return []
     every = [names[k] for k in np.flatnonzero(chosen.all(axis=0)).tolist()]
     if every and bool((chosen == chosen[0]).all()):
-        return [f"styles: all {n:,} rows have the same ones ({', '.join(every)}), so styles do not tell them apart"]
+        return [
+            (
+                f"styles: all {n:,} rows have the same ones ({', '.join(every)}), so styles do not "
+                "tell them apart"
+            )
+        ]
     return []

@@ -1,8 +1,10 @@
-"""How much a row helps to train one capability, in a model's judgement, 0 to 5 (mmSSR, arXiv:2503.13383).
+"""How much a row helps to train one capability, in a model's judgement, 0 to 5 (mmSSR,
+arXiv:2503.13383).
 
-The judge reads the row as exchanges and is asked one question; no text is generated. The score is the expectation over the
-probabilities of the answers 0 … 5 at the first answer token, so it has few ties; `best` is the answer that greedy
-decoding would give. One signal a capability: all capabilities and styles of one model are asked in one pass a row.
+The judge reads the row as exchanges and is asked one question; no text is generated. The score is
+the expectation over the probabilities of the answers 0 … 5 at the first answer token, so it has few
+ties; `best` is the answer that greedy decoding would give. One signal a capability: all
+capabilities and styles of one model are asked in one pass a row.
 """
 
 from __future__ import annotations
@@ -41,10 +43,16 @@ class Judge(AskedTogether):
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("score", "float32", "expected answer, sum of k * p(k) / mass, 0 … 5; higher = helps more"),
+        Field(
+            "score",
+            "float32",
+            "expected answer, sum of k * p(k) / mass, 0 … 5; higher = helps more",
+        ),
         Field("best", "int32", "the likeliest of the answers 0 … 5, the smallest of equals"),
         Field(
-            "mass", "float32", "probability of all six answers together, 0 … 1; low: the judge answers something else"
+            "mass",
+            "float32",
+            "probability of all six answers together, 0 … 1; low: the judge answers something else",
         ),
     )
 
@@ -71,7 +79,7 @@ class Judge(AskedTogether):
         if not len(mass) or mass.mean() >= NO_MASS:
             return ""
         return (
-            f"the judge puts {mass.mean():.2%} of its probability on the answers 0 to 5 (mean of {len(mass):,} rows), so it "
-            "answers something else and its scores mean nothing. Use a model that was trained for these questions, or a "
-            "larger instruct model"
+            f"the judge puts {mass.mean():.2%} of its probability on the answers 0 to 5 (mean of "
+            f"{len(mass):,} rows), so it answers something else and its scores mean nothing. Use "
+            "a model that was trained for these questions, or a larger instruct model"
         )

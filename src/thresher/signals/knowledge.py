@@ -1,7 +1,8 @@
-"""Which rows the model holds already: CLIPPER's parameter knowledge (P) against world knowledge (W).
+"""Which rows the model holds already: CLIPPER's parameter knowledge (P) against world knowledge
+(W).
 
-A row is P if greedy decoding would have given exactly its answer. Long answers never match to the letter, so there a
-row is P if the model finds it likelier than it finds the pool's middle row.
+A row is P if greedy decoding would have given exactly its answer. Long answers never match to the
+letter, so there a row is P if the model finds it likelier than it finds the pool's middle row.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from thresher.types import Columns, Field, Signal
 class Knowledge:
     """P or W, from a zero-shot loss.
 
-    The median is over the NLL of all rows that were scored, long and short ("the pool's median" in METHODS), and a
-    long answer must be strictly below it. So a pool of long answers splits in half; when a pool grows, long answers
-    near the median may change side, short ones never.
+    The median is over the NLL of all rows that were scored, long and short ("the pool's median" in
+    METHODS), and a long answer must be strictly below it. So a pool of long answers splits in half;
+    when a pool grows, long answers near the median may change side, short ones never.
     """
 
     loss: Signal
@@ -32,7 +33,11 @@ class Knowledge:
     kind: ClassVar[str] = "knowledge"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("parametric", "bool", "True: P, the model knows this answer; False: W, the data must teach it"),
+        Field(
+            "parametric",
+            "bool",
+            "True: P, the model knows this answer; False: W, the data must teach it",
+        ),
     )
 
     def inputs(self) -> Mapping[str, Signal]:

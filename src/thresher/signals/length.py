@@ -16,7 +16,8 @@ class Length:
     """Length of all assistant turns of a row together."""
 
     unit: Literal["words", "chars"] = "words"
-    """words: separated by whitespace (a text without spaces, such as Chinese, is one word); chars: characters."""
+    """words: separated by whitespace (a text without spaces, such as Chinese, is one word); chars:
+    characters."""
 
     kind: ClassVar[str] = "length"
     version: ClassVar[int] = 1

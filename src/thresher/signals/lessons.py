@@ -1,10 +1,13 @@
-"""What scorer and styler learn from: the row and the judge's or styler's question, with the teacher's answer to it.
+"""What scorer and styler learn from: the row and the judge's or styler's question, with the
+teacher's answer to it.
 
-    scorer   body + capability query  ->  the teacher's score, a whole number 0 … 5; one lesson a capability
+    scorer   body + capability query  ->  the teacher's score, a whole number 0 … 5; one lesson a
+                                          capability
     styler   body + style query       ->  the teacher's styles, separated by a comma and a space
 
-A styler that is to be read by likelihood gets one lesson a style instead of one list: after lists, nearly all probability
-is on the style that lists begin with; after single styles it is shared among the styles of a row.
+A styler that is to be read by likelihood gets one lesson a style instead of one list: after lists,
+nearly all probability is on the style that lists begin with; after single styles it is shared among
+the styles of a row.
 """
 
 from __future__ import annotations
@@ -19,7 +22,12 @@ from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
 from thresher.signals.query import derived
 from thresher.signals.style import QUERY, filled, style_names
-from thresher.signals.teacher import TeacherJudge, TeacherStyle, TeacherWrittenScore, TeacherWrittenStyles
+from thresher.signals.teacher import (
+    TeacherJudge,
+    TeacherStyle,
+    TeacherWrittenScore,
+    TeacherWrittenStyles,
+)
 from thresher.types import Columns, Sample, Signal, Turn
 
 
@@ -48,7 +56,8 @@ class ScoreLessons:
 
 @dataclass(frozen=True)
 class StyleLessons:
-    """One lesson for the row's list of styles, or one for each of its styles; none for a row without a style."""
+    """One lesson for the row's list of styles, or one for each of its styles; none for a row
+    without a style."""
 
     kind: ClassVar[str] = "style_examples"
 
@@ -63,7 +72,10 @@ class StyleLessons:
         return {f"style_{i}": signal for i, signal in enumerate(signals)}
 
     def of_row(self, sample: Sample, at: int, columns: Columns) -> Sequence[Sample]:
-        row_of = [{f: a[at : at + 1] for f, a in columns[f"style_{i}"].items()} for i in range(len(self.styles))]
+        row_of = [
+            {f: a[at : at + 1] for f, a in columns[f"style_{i}"].items()}
+            for i in range(len(self.styles))
+        ]
         named = style_names(int(taught_bits(row_of)[0]), self.names)
         answers = named if self.one_by_one else ((", ".join(named),) if named else ())
         row = derived(sample, self.system)
@@ -77,14 +89,16 @@ def lesson(row: Sample, query: str, answer: str) -> Sample:
 
 
 def taught_score(values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A teacher's scores as whole numbers, float32 [n]; NaN where it was not asked or wrote no number."""
+    """A teacher's scores as whole numbers, float32 [n]; NaN where it was not asked or wrote no
+    number."""
     if "best" in values:
         return np.where(np.isfinite(values["score"]), values["best"], np.nan).astype(np.float32)
     return np.asarray(values["score"], np.float32)
 
 
 def taught_bits(values: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-    """A teacher's styles, bit k for style k: int32 [n]; 0: not asked, or none recognised. `values`: as `StyleLessons` asks."""
+    """A teacher's styles, bit k for style k: int32 [n]; 0: not asked, or none recognised. `values`:
+    as `StyleLessons` asks."""
     if len(values) == 1 and "styles" in values[0]:
         return np.asarray(values[0]["styles"], np.int32)
     bits = np.zeros(len(values[0]["chosen"]), np.int32)

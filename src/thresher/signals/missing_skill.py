@@ -1,7 +1,9 @@
-"""The one skill whose lack explains a mistaken step, in a teacher's words. Yao et al., arXiv:2412.15652, step 3.
+"""The one skill whose lack explains a mistaken step, in a teacher's words. Yao et al.,
+arXiv:2412.15652, step 3.
 
-The teacher reads the question, both answers, the steps before the mistake and the mistaken step, behind in-context examples
-(`prompts/error_skill.txt`). It sees no picture, as when the mistake was found. Only rows with a mistake are asked.
+The teacher reads the question, both answers, the steps before the mistake and the mistaken step,
+behind in-context examples (`prompts/error_skill.txt`). It sees no picture, as when the mistake was
+found. Only rows with a mistake are asked.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from thresher.signals.case import plain_question
 from thresher.signals.fill import fill
 from thresher.signals.prompts import read
 from thresher.signals.skill_text import read_skills
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    Turn,
+)
 
 PROMPT = read("error_skill")
 LONGEST = 400  # characters of an answer in the prompt
@@ -46,7 +58,11 @@ class MissingSkill:
         ("mistake", "before"),
     )
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("skill", "str", 'the skill, lower case; "": nothing is missing, or the teacher wrote no skill'),
+        Field(
+            "skill",
+            "str",
+            'the skill, lower case; "": nothing is missing, or the teacher wrote no skill',
+        ),
         Field("said", "str", "what the teacher wrote"),
     )
 
@@ -58,14 +74,20 @@ class MissingSkill:
         return {"rationale": self.rationale, "mistake": self.mistake}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
         asked = [self._prompt(samples[i], inputs, i) for i in range(len(samples))]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
             said = piece.values["text"]
             skills = [next(iter(read_skills(first_line(str(t)), 1)), "") for t in said]
-            yield Scored(piece.index, {"skill": np.array(skills, object), "said": said}, piece.errors)
+            yield Scored(
+                piece.index, {"skill": np.array(skills, object), "said": said}, piece.errors
+            )
 
     def _prompt(self, sample: Sample, inputs: Columns, i: int) -> Sample:
         told, mistake = inputs["rationale"], inputs["mistake"]

@@ -1,11 +1,13 @@
 """The loss of a row's answers after one demonstration, in context: CLIPPER's second stage.
 
-The demonstration is a finished conversation with its own images; the row follows it in the same conversation. Only the
-row's own answer tokens are counted. A demonstration's encoding serves all its queries where the architecture allows
-that exactly; the backend decides, and both ways give the same numbers.
+The demonstration is a finished conversation with its own images; the row follows it in the same
+conversation. Only the row's own answer tokens are counted. A demonstration's encoding serves all
+its queries where the architecture allows that exactly; the backend decides, and both ways give the
+same numbers.
 
-A pair that does not fit the model's context has no loss (NaN), like a row without a demonstration. It is no failure of
-the row, which may fit by itself: that a row alone is too long is the zero-shot loss's finding.
+A pair that does not fit the model's context has no loss (NaN), like a row without a demonstration.
+It is no failure of the row, which may fit by itself: that a row alone is too long is the zero-shot
+loss's finding.
 """
 
 from __future__ import annotations
@@ -30,15 +32,18 @@ from thresher.types import (
 )
 
 SHRINKS_IMAGES_IN_COMPANY = ("llava_onevision",)
-"""Architectures (config.json's model_type) that give an image fewer tokens when the conversation has several."""
+"""Architectures (config.json's model_type) that give an image fewer tokens when the conversation
+has several."""
 
 
 TOO_LONG = "too long:"
-"""How a backend's error begins when the conversation, demonstration included, does not fit the model's context."""
+"""How a backend's error begins when the conversation, demonstration included, does not fit the
+model's context."""
 
 
 def zero_shot(model: ModelIdentity) -> AnswerLoss:
-    """The zero-shot loss that a one-shot loss of the same model may be compared with: same image tokens in both."""
+    """The zero-shot loss that a one-shot loss of the same model may be compared with: same image
+    tokens in both."""
     return AnswerLoss(model, among_images=model.architecture in SHRINKS_IMAGES_IN_COMPANY)
 
 
@@ -54,8 +59,9 @@ class OneShotBackend(Protocol):
 class OneShot:
     """NLL(answer | demonstration, question). The store's key is the pair (row, demonstration).
 
-    `demonstration` is a pool signal whose field `digest` names each row's demonstration (b"" = none: nll is NaN). It is not
-    part of the identity, because the pair is the key: another seed or a grown pool pays only for pairs never seen.
+    `demonstration` is a pool signal whose field `digest` names each row's demonstration (b"" =
+    none: nll is NaN). It is not part of the identity, because the pair is the key: another seed or
+    a grown pool pays only for pairs never seen.
     """
 
     model: ModelIdentity
@@ -70,7 +76,8 @@ class OneShot:
         Field(
             "nll",
             "float32",
-            "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration exists or fits",
+            "nats per answer token after one demonstration, mean, >= 0; NaN: no demonstration "
+            "exists or fits",
         ),
     )
 
@@ -78,14 +85,20 @@ class OneShot:
         return {"demonstration": self.demonstration}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: OneShotBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: OneShotBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
         wanted = digests_to_bytes(inputs["demonstration"]["digest"])
         has = np.array([any(d) for d in wanted], dtype=bool)
         without = np.flatnonzero(~has)
         if len(without):
-            yield Scored(without, {"nll": np.full(len(without), np.nan, np.float32)}, [""] * len(without))
+            yield Scored(
+                without, {"nll": np.full(len(without), np.nan, np.float32)}, [""] * len(without)
+            )
         index = np.flatnonzero(has)
         if not len(index):
             return
@@ -96,6 +109,8 @@ class OneShot:
         queries = [samples[int(i)] for i in index]
         for piece in backend.one_shot(queries, [found[wanted[int(i)]] for i in index], pool):
             long = np.array([e.startswith(TOO_LONG) for e in piece.errors], dtype=bool)
-            values = {"nll": np.where(long, np.float32(np.nan), piece.values["nll"]).astype(np.float32)}
+            values = {
+                "nll": np.where(long, np.float32(np.nan), piece.values["nll"]).astype(np.float32)
+            }
             errors = ["" if too_long else e for too_long, e in zip(long, piece.errors, strict=True)]
             yield Scored(index[piece.index], values, errors)

@@ -1,4 +1,5 @@
-"""The answers that a task asks for most, as further candidates of questions that offer none: of each source its commonest.
+"""The answers that a task asks for most, as further candidates of questions that offer none: of
+each source its commonest.
 
 Arithmetic on the expected answers of a set of rows; which model was asked does not matter.
 """
@@ -31,7 +32,8 @@ class OtherAnswers:
         Field(
             "answers",
             "str",
-            "JSON list of the source's commonest answers, commonest first; equals once, short ones only",
+            "JSON list of the source's commonest answers, commonest first; equals once, short "
+            "ones only",
         ),
     )
 
@@ -41,7 +43,9 @@ class OtherAnswers:
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         counts: dict[int, Counter[str]] = {}
         shown: dict[tuple[int, str], str] = {}
-        for source, answer in zip(inputs.source.tolist(), inputs["rationale"]["expected"].tolist(), strict=True):
+        for source, answer in zip(
+            inputs.source.tolist(), inputs["rationale"]["expected"].tolist(), strict=True
+        ):
             if len(answer) <= LONGEST and (plain := normalise(answer)):
                 counts.setdefault(source, Counter())[plain] += 1
                 shown[source, plain] = min(answer, shown.get((source, plain), answer))
@@ -49,4 +53,6 @@ class OtherAnswers:
         for source, found in counts.items():
             ranked = sorted(found, key=lambda a: (-found[a], a))[: self.most]
             commonest[source] = json.dumps([shown[source, a] for a in ranked], ensure_ascii=False)
-        return {"answers": np.array([commonest.get(s, "[]") for s in inputs.source.tolist()], object)}
+        return {
+            "answers": np.array([commonest.get(s, "[]") for s in inputs.source.tolist()], object)
+        }

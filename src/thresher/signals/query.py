@@ -1,8 +1,10 @@
-"""Questions that a model is asked about a row, several of one row together: the query, the prompt's body, the shared pass.
+"""Questions that a model is asked about a row, several of one row together: the query, the prompt's
+body, the shared pass.
 
-The row itself is the prompt's body, written out as exchanges; a query follows it inside the same user turn. Signals whose
-`together()` is equal share body and system turn, so a backend encodes image and body once and runs all queries on that.
-`AskedTogether` is the frame of such a signal (`judge`, `style`): it says what it asks and how it reads the answers.
+The row itself is the prompt's body, written out as exchanges; a query follows it inside the same
+user turn. Signals whose `together()` is equal share body and system turn, so a backend encodes
+image and body once and runs all queries on that. `AskedTogether` is the frame of such a signal
+(`judge`, `style`): it says what it asks and how it reads the answers.
 """
 
 from __future__ import annotations
@@ -42,11 +44,14 @@ __all__ = [
 class AskBackend(Protocol):
     """The part of a backend that judges use."""
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    ) -> Iterator[Scored]:
         """`samples[i]`: an optional system turn and ONE user turn, whose text is the body.
 
-        The prompt of query q is that turn with `body + q.text`, then the template's invitation to answer. Yields values
-        {"logprob": float32 [m, sum(len(q.answers))]} in nats under the full vocabulary, queries in order.
+        The prompt of query q is that turn with `body + q.text`, then the template's invitation to
+        answer. Yields values {"logprob": float32 [m, sum(len(q.answers))]} in nats under the full
+        vocabulary, queries in order.
         """
 
 
@@ -63,14 +68,16 @@ class AskedSignal(Protocol):
 
 
 _LEADING = re.compile(rf"\A(?:{IMAGE_PLACEHOLDER}\s*)+")
-_INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")  # linear: a run of spaces is tried once
+# linear: a run of spaces is tried once
+_INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")
 
 
 def body(sample: Sample) -> str:
-    """The row as exchanges: `Question: {human} Answer: {gpt}`, joined by newlines, without image placeholders.
+    """The row as exchanges: `Question: {human} Answer: {gpt}`, joined by newlines, without image
+    placeholders.
 
-    A human turn that begins with `Hint:` gets no `Question: ` (the official code's exception). System turns and a human
-    turn that nothing answers are left out.
+    A human turn that begins with `Hint:` gets no `Question: ` (the official code's exception).
+    System turns and a human turn that nothing answers are left out.
     """
     exchanges: list[str] = []
     question = ""
@@ -86,7 +93,8 @@ def body(sample: Sample) -> str:
 
 
 def derived(sample: Sample, system: str) -> Sample:
-    """The row as a judge sees it: a system turn (if any) and one user turn, all images first, then the body."""
+    """The row as a judge sees it: a system turn (if any) and one user turn, all images first, then
+    the body."""
     text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + body(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
     return Sample(sample.id, turns, sample.images, sample.source, sample.problem, sample.media)
@@ -97,7 +105,12 @@ def written(sample: Sample, system: str, query: str) -> Sample:
     row = derived(sample, system)
     user = Turn("user", row.turns[-1].text + query)
     return Sample(
-        row.id, (*row.turns[:-1], user, Turn("assistant", "")), row.images, row.source, row.problem, row.media
+        row.id,
+        (*row.turns[:-1], user, Turn("assistant", "")),
+        row.images,
+        row.source,
+        row.problem,
+        row.media,
     )
 
 
@@ -121,7 +134,8 @@ def _without_images(text: str) -> str:
 def ask_together(
     signals: Sequence[Any], samples: Sequence[Sample], backend: AskBackend, pool: SampleSource
 ) -> Iterator[list[Scored]]:
-    """One pass for `AskedSignal`s of one model and one system turn: lists of one Scored a signal, with the same index.
+    """One pass for `AskedSignal`s of one model and one system turn: lists of one Scored a signal,
+    with the same index.
 
     Signals that ask the same query (the interaction styles do) share its answer.
     """
@@ -129,7 +143,9 @@ def ask_together(
     assert len(systems) == 1, "signals that are asked together must have one system turn"
     queries = list({s.query(): None for s in signals})  # distinct, in order
     ends = np.cumsum([len(q.answers) for q in queries])
-    where = {q: slice(end - len(q.answers), end) for q, end in zip(queries, ends.tolist(), strict=True)}
+    where = {
+        q: slice(end - len(q.answers), end) for q, end in zip(queries, ends.tolist(), strict=True)
+    }
     rows = [derived(sample, next(iter(systems))) for sample in samples]
     for piece in backend.ask(rows, queries, pool):
         logprob = np.asarray(piece.values["logprob"], np.float64)
@@ -142,7 +158,8 @@ def ask_together(
 
 
 class AskedTogether:
-    """What every `AskedSignal` has: it is asked in one pass with all others of its model and system turn.
+    """What every `AskedSignal` has: it is asked in one pass with all others of its model and system
+    turn.
 
     No dataclass, so that it adds nothing to the identity of a signal.
     """
@@ -157,7 +174,11 @@ class AskedTogether:
         return ("ask", self.model, self.system)
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: AskBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: AskBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         for scored in ask_together([self], samples, backend, pool):
             yield scored[0]
@@ -176,8 +197,8 @@ class AskedTogether:
 
 
 def shares(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """float64 [m, answers] in nats -> (the same, zeros where `odd`; probabilities over the largest of their row, each 0 … 1; odd:
-    bool [m], a row without any finite probability or with NaN)."""
+    """float64 [m, answers] in nats -> (the same, zeros where `odd`; probabilities over the largest
+    of their row, each 0 … 1; odd: bool [m], a row without any finite probability or with NaN)."""
     top = logprob.max(axis=1, initial=-np.inf)
     odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
     safe = np.where(odd[:, None], 0.0, logprob)

@@ -1,8 +1,10 @@
-"""What a model reasons and answers when it is asked to think step by step, and whether that is right: error collection.
+"""What a model reasons and answers when it is asked to think step by step, and whether that is
+right: error collection.
 
-Barry Menglong Yao et al., arXiv:2412.15652, step 1. The prompt is the row up to its last answer with an instruction behind the
-question; instructions that ask for a bare answer are taken out, since they would forbid the reasoning. An answer is right
-where it equals the row's own once both are normalised as `thresher evaluate` does.
+Barry Menglong Yao et al., arXiv:2412.15652, step 1. The prompt is the row up to its last answer
+with an instruction behind the question; instructions that ask for a bare answer are taken out,
+since they would forbid the reasoning. An answer is right where it equals the row's own once both
+are normalised as `thresher evaluate` does.
 """
 
 from __future__ import annotations
@@ -59,7 +61,10 @@ class Rationale:
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "the reasoning as the model wrote it"),
         Field(
-            "answer", "str", 'its final answer; of a row that offers candidates the one it means, if clear; "": cut off'
+            "answer",
+            "str",
+            "its final answer; of a row that offers candidates the one it means, if clear; "
+            '"": cut off',
         ),
         Field("expected", "str", "the row's own answer"),
         Field("steps", "int32", "steps before the answer, >= 0; 0: nothing was written"),
@@ -71,11 +76,17 @@ class Rationale:
         return model_inputs(self.model)
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         asked = [prompted(sample, self.instruction) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
-            pieces = zip(piece.index.tolist(), piece.values["text"], piece.values["finished"], strict=True)
+            pieces = zip(
+                piece.index.tolist(), piece.values["text"], piece.values["finished"], strict=True
+            )
             told = [_read(samples[i], str(text), bool(finished)) for i, text, finished in pieces]
             values = {
                 "text": piece.values["text"],
@@ -91,7 +102,8 @@ class Rationale:
 def prompted(sample: Sample, instruction: str) -> Sample:
     """The row with `instruction` behind its last question, asked for the answer to it.
 
-    >>> row = Sample("1", (Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")))
+    >>> row = Sample("1", (Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant",
+    "Yes")))
     >>> prompted(row, "\\nThink.").turns[0].text
     'Is it red?\\nThink.'
     """
@@ -102,7 +114,8 @@ def prompted(sample: Sample, instruction: str) -> Sample:
         if before[at].role == "user":
             before[at] = replace(before[at], text=question_of(before[at].text) + instruction)
             break
-    return replace(sample, turns=(*before, Turn("assistant", "-")))  # what stands there is not looked at
+    # what stands there is not looked at
+    return replace(sample, turns=(*before, Turn("assistant", "-")))
 
 
 def question_of(text: str) -> str:

@@ -1,4 +1,5 @@
-"""The skills that each row of a pool takes, in a teacher's words, asked once a row and kept. Yao et al., arXiv:2412.15652.
+"""The skills that each row of a pool takes, in a teacher's words, asked once a row and kept. Yao et
+al., arXiv:2412.15652.
 
 The teacher sees the row's images, its question and its answer.
 """
@@ -16,7 +17,17 @@ from thresher.signals.fill import fill
 from thresher.signals.prompts import read
 from thresher.signals.query import derived
 from thresher.signals.skill_text import read_skills
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    Turn,
+)
 
 PROMPT = read("error_row_skills")
 TOKENS_A_SKILL = 16
@@ -43,7 +54,11 @@ class RowSkills:
         return {}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         asked = [self._prompt(sample) for sample in samples]
         for piece in backend.generate(asked, pool, TOKENS_A_SKILL * self.most):

@@ -1,7 +1,8 @@
-"""`AnswerSwitch` for servers that give no log-probabilities: the teacher answers m times after each step, and the shares of
-its answers stand for probabilities.
+"""`AnswerSwitch` for servers that give no log-probabilities: the teacher answers m times after each
+step, and the shares of its answers stand for probabilities.
 
-Coarse: a share moves in steps of 1/m, and answers that name no option count for none. Only where the user chose it.
+Coarse: a share moves in steps of 1/m, and answers that name no option count for none. Only where
+the user chose it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,27 @@ import numpy as np
 from thresher.answers.parsing import parse_option
 from thresher.errors import CapabilityError
 from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
-from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal, Turn
+from thresher.types import (
+    Capability,
+    Columns,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    Turn,
+)
 
 
 class SampleBackend(Protocol):
     def sample(
-        self, samples: Sequence[Sample], pool: SampleSource, n: int, temperature: float, max_new_tokens: int, seed: int
+        self,
+        samples: Sequence[Sample],
+        pool: SampleSource,
+        n: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
     ) -> Iterator[Scored]:
         """`n` answers of each row drawn at `temperature`: fields text_0 … text_{n-1} (str)."""
 
@@ -45,13 +61,18 @@ class SampledSwitch(AsksCases):
     needs: ClassVar[Capability] = Capability.GENERATE
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: SampleBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: SampleBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
         if not hasattr(backend, "sample"):
             raise CapabilityError(
-                f"switch=sample:{self.draws} draws answers from a server, and the teacher's weights are here, which give the "
-                "probabilities themselves. Leave the setting out: --set switch=logprobs."
+                f"switch=sample:{self.draws} draws answers from a server, and the teacher's "
+                "weights are here, which give the probabilities themselves. Leave the setting "
+                "out: --set switch=logprobs."
             )
         asked, unasked = cases_of(samples, inputs, self.prior, self.prompt)
         yield unasked
@@ -61,7 +82,11 @@ class SampledSwitch(AsksCases):
         shares = [np.zeros((len(c.pieces) + 1, len(c.options))) for c in cases]
         left = [len(s) for s in shares]
         errors = [""] * len(cases)
-        for piece in backend.sample(prompts, pool, self.draws, self.temperature, 8, self.seed) if prompts else ():
+        for piece in (
+            backend.sample(prompts, pool, self.draws, self.temperature, 8, self.seed)
+            if prompts
+            else ()
+        ):
             for k, (at, error) in enumerate(zip(piece.index.tolist(), piece.errors, strict=True)):
                 i, t = flat[at]
                 errors[i] = errors[i] or error
@@ -78,10 +103,12 @@ class SampledSwitch(AsksCases):
     def _prompt(self, case: Case, steps: int) -> Sample:
         sample = longer(case, steps)
         turn = sample.turns[0]
-        turns = (Turn("user", turn.text + self.end), Turn("assistant", "-"))  # what stands there is not looked at
+        # what stands there is not looked at
+        turns = (Turn("user", turn.text + self.end), Turn("assistant", "-"))
         return Sample(sample.id, turns, (), sample.source)
 
 
 def named(text: str, case: Case) -> int | None:
-    """The option whose letter a text gives as its answer, None where it names none or it is not clear which."""
+    """The option whose letter a text gives as its answer, None where it names none or it is not
+    clear which."""
     return parse_option(text, LETTERS[: len(case.options)])

@@ -1,4 +1,5 @@
-"""A uniform draw of rows to train a model on before anything is known of the pool (MLLM-Selector's seed rows)."""
+"""A uniform draw of rows to train a model on before anything is known of the pool (MLLM-Selector's
+seed rows)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from thresher.types import Columns, Field, Signal, seeded_ties
 
 @dataclass(frozen=True)
 class SeedRows:
-    """The first rows in the order of a seeded hash: `fraction` of the pool, rounded, at most `most`, at least 1.
+    """The first rows in the order of a seeded hash: `fraction` of the pool, rounded, at most
+    `most`, at least 1.
 
     It is the order of `--method random` with the same seed.
     """
@@ -26,7 +28,9 @@ class SeedRows:
 
     kind: ClassVar[str] = "seed_rows"
     version: ClassVar[int] = 1
-    fields: ClassVar[tuple[Field, ...]] = (Field("chosen", "bool", "the seed model is trained on this row"),)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("chosen", "bool", "the seed model is trained on this row"),
+    )
 
     def inputs(self) -> Mapping[str, Signal]:
         return {}

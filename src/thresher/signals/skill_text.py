@@ -1,6 +1,8 @@
-"""Skills out of what a teacher wrote: short phrases, one a line, in one form. Pure text; what is no skill is left out.
+"""Skills out of what a teacher wrote: short phrases, one a line, in one form. Pure text; what is no
+skill is left out.
 
-A skill is a phrase of 1 to 12 words. Markers ("1.", "-", "Skill:") and a full stop are taken off, case and white space made one.
+A skill is a phrase of 1 to 12 words. Markers ("1.", "-", "Skill:") and a full stop are taken off,
+case and white space made one.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from thresher.answers.parsing import strip_reasoning
 
 MOST_WORDS = 12
 _MARKER = re.compile(
-    r"^\s*(?:[-*•–]\s+|\(?\d{1,2}[.):]\s*|(?:missing |required )?skills?\s*(?:\d+\s*)?:\s*)+", re.IGNORECASE
+    r"^\s*(?:[-*•–]\s+|\(?\d{1,2}[.):]\s*|(?:missing |required )?skills?\s*(?:\d+\s*)?:\s*)+",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _EMPTY = ("no", "yes", "none", "n/a", "no skill", "nothing", "unknown", "null")
@@ -28,7 +31,9 @@ def read_skills(text: str, most: int) -> tuple[str, ...]:
     ((), (), ())
     """
     text = strip_reasoning(text)
-    lines = [line for line in text.replace("\r", "\n").replace("**", "").split("\n") if line.strip()]
+    lines = [
+        line for line in text.replace("\r", "\n").replace("**", "").split("\n") if line.strip()
+    ]
     if len(lines) == 1:
         lines = re.split(r"[;,]\s+(?:and\s+)?", lines[0])
     found: dict[str, None] = {}

@@ -1,7 +1,7 @@
 """What a row's skills mean to a model, as a vector: for retrieval by meaning instead of by words.
 
-A text's vector is kept as text (base64 of little-endian float16), because a column holds one value a row. Equal texts are
-embedded once a call.
+A text's vector is kept as text (base64 of little-endian float16), because a column holds one value
+a row. Equal texts are embedded once a call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from thresher.errors import CapabilityError
-from thresher.types import Capability, Columns, Field, ModelIdentity, Sample, SampleSource, Scored, Signal
+from thresher.types import (
+    Capability,
+    Columns,
+    Field,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+)
 
 TEXTS_AT_ONCE = 256
 
@@ -43,13 +52,17 @@ class SkillVector:
         return {"text": self.text}
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: EmbedBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: EmbedBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
         if not hasattr(backend, "embed"):
             raise CapabilityError(
-                "retrieval=embedding reads the teacher's hidden states, which a server does not give. Search by words: "
-                "--set retrieval=bm25, or give a teacher's weights."
+                "retrieval=embedding reads the teacher's hidden states, which a server does not "
+                "give. Search by words: --set retrieval=bm25, or give a teacher's weights."
             )
         texts = [str(t) for t in inputs["text"]["skills"]]
         rows: dict[str, list[int]] = {}
@@ -59,7 +72,9 @@ class SkillVector:
         for start in range(0, len(distinct), TEXTS_AT_ONCE):
             some = distinct[start : start + TEXTS_AT_ONCE]
             asked = [t for t in some if t]
-            found = dict(zip(asked, backend.embed([t.replace("\n", "; ") for t in asked]), strict=True))
+            found = dict(
+                zip(asked, backend.embed([t.replace("\n", "; ") for t in asked]), strict=True)
+            )
             index = [i for t in some for i in rows[t]]
             vectors, errors = [], []
             for t in some:

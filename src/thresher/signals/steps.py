@@ -1,8 +1,10 @@
-"""A model's written reasoning, taken apart: its steps in order, and its final answer. Pure text; nothing is guessed twice.
+"""A model's written reasoning, taken apart: its steps in order, and its final answer. Pure text;
+nothing is guessed twice.
 
-Recognised, in this order: a numbered list (`1.`, `2)`, `(3)`, `Step 4:`; also within one line), a bulleted list, several lines,
-several sentences. The part that states the final answer ("Answer: B", "So the answer is red.") is the answer, not a step. A text
-of nothing but an answer is one step: itself. The rules are part of `Rationale`'s identity through its version.
+Recognised, in this order: a numbered list (`1.`, `2)`, `(3)`, `Step 4:`; also within one line), a
+bulleted list, several lines, several sentences. The part that states the final answer ("Answer: B",
+"So the answer is red.") is the answer, not a step. A text of nothing but an answer is one step:
+itself. The rules are part of `Rationale`'s identity through its version.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _EMPHASIS = re.compile(r"\*\*|__|`")
 
 @dataclass(frozen=True)
 class Reasoning:
-    """`steps`: at least one unless the text is empty, markers and white space at the ends removed; `answer`: may be ""."""
+    """`steps`: at least one unless the text is empty, markers and white space at the ends removed;
+    `answer`: may be ""."""
 
     steps: tuple[str, ...]
     answer: str
@@ -60,12 +63,13 @@ def take_apart(text: str) -> Reasoning:
 
 
 def final_answer(text: str, finished: bool) -> str:
-    r"""The answer of a model's own text, "" where it was cut off before one was stated in full (not `finished`).
+    r"""The answer of a model's own text, "" where it was cut off before one was stated in full (not
+    `finished`).
 
-    >>> final_answer("I see 3 dogs.\nAnswer: 3", True), final_answer("I see 3 dogs.\nAnswer: 3", False)
-    ('3', '')
-    >>> final_answer("Answer: 3\nI see", False), final_answer("<think>2? 3?</think>3", True), final_answer("<think>2?", True)
-    ('3', '3', '')
+    >>> final_answer("I see 3 dogs.\nAnswer: 3", True), final_answer("I see 3 dogs.\nAnswer: 3",
+    False) ('3', '')
+    >>> final_answer("Answer: 3\nI see", False), final_answer("<think>2? 3?</think>3", True),
+    final_answer("<think>2?", True) ('3', '3', '')
     """
     said = strip_reasoning(text)
     if not finished:
@@ -75,7 +79,8 @@ def final_answer(text: str, finished: bool) -> str:
 
 
 def stated_answer(text: str) -> str:
-    """The answer that a text states as such ("So the answer is red."), else the text itself, its ends stripped.
+    """The answer that a text states as such ("So the answer is red."), else the text itself, its
+    ends stripped.
 
     >>> stated_answer("I look. So the answer is red."), stated_answer(" Red ")
     ('red', 'Red')
@@ -97,7 +102,8 @@ def _pieces(plain: str) -> list[str]:
 
 
 def _listed(lines: list[str], marker: re.Pattern[str]) -> list[str]:
-    """Items of a list; a line without a marker goes on with the item before it, unless it states the answer."""
+    """Items of a list; a line without a marker goes on with the item before it, unless it states
+    the answer."""
     out: list[str] = []
     inside = False
     for line in lines:
@@ -148,4 +154,8 @@ def _sentences(line: str) -> list[str]:
 def _bare(answer: str) -> str:
     """Without the full stop and quotation marks around it; an option's brackets stay."""
     out = answer.strip().strip("\"'“”").strip()
-    return out.removesuffix(".").strip().strip("\"'“”") if not re.fullmatch(r"[A-Za-z]\.", out) else out[0]
+    return (
+        out.removesuffix(".").strip().strip("\"'“”")
+        if not re.fullmatch(r"[A-Za-z]\.", out)
+        else out[0]
+    )

@@ -1,15 +1,18 @@
-"""In which interaction styles a row asks (multi-label): mmSSR's nine, from a styler's likelihoods or from the list it writes.
+"""In which interaction styles a row asks (multi-label): mmSSR's nine, from a styler's likelihoods
+or from the list it writes.
 
-By likelihood (`Style`, one signal a style): the summed log-probability that the styler's answer begins with the style's
-name. Summed, not averaged over tokens: the nine are alternatives shown in the prompt, so sums are probabilities that can
-be compared and shared out, while a mean would favour long names, whose last tokens are certain once begun. No end token
-counts, since a list of several styles goes on after the first.
-Rule: a style is chosen when its share of the nine probabilities is at least one ninth, what a styler that knows nothing
-would give it. So every row has at least one style.
+By likelihood (`Style`, one signal a style): the summed log-probability that the styler's answer
+begins with the style's name. Summed, not averaged over tokens: the nine are alternatives shown in
+the prompt, so sums are probabilities that can be compared and shared out, while a mean would favour
+long names, whose last tokens are certain once begun. No end token counts, since a list of several
+styles goes on after the first.
+Rule: a style is chosen when its share of the nine probabilities is at least one ninth, what a
+styler that knows nothing would give it. So every row has at least one style.
 
-By writing (`WrittenStyles`, one generation a row): a list as the official styler writes it, separated by commas. A row of which
-no part is a known style is counted as unparsable; it is not a failure. A styler that was trained to write lists puts nearly
-all probability on the first style of its list: for it, and for servers without log-probabilities, this is the better way.
+By writing (`WrittenStyles`, one generation a row): a list as the official styler writes it,
+separated by commas. A row of which no part is a known style is counted as unparsable; it is not a
+failure. A styler that was trained to write lists puts nearly all probability on the first style of
+its list: for it, and for servers without log-probabilities, this is the better way.
 """
 
 from __future__ import annotations
@@ -27,7 +30,16 @@ from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
 from thresher.signals.prompts import read
 from thresher.signals.query import AskedTogether, Query, shares, written
-from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.types import (
+    AnyModel,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    model_inputs,
+)
 from thresher.types import Capability as Need
 
 QUERY = read("mmssr_style")
@@ -49,8 +61,16 @@ class Style(AskedTogether):
     version: ClassVar[int] = 1
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("logprob", "float32", "nats, <= 0: log-probability that the answer begins with this style's name"),
-        Field("chosen", "bool", "its share of the probability on all styles is at least 1 / number of styles"),
+        Field(
+            "logprob",
+            "float32",
+            "nats, <= 0: log-probability that the answer begins with this style's name",
+        ),
+        Field(
+            "chosen",
+            "bool",
+            "its share of the probability on all styles is at least 1 / number of styles",
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -65,9 +85,12 @@ class Style(AskedTogether):
         mine = self.styles.index(self.style)
         values = {
             "logprob": np.where(odd, np.nan, safe[:, mine]).astype(np.float32),
-            "chosen": (p[:, mine] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~odd,  # equal shares: all are
+            # equal shares: all are
+            "chosen": (p[:, mine] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~odd,
         }
-        return values, ["the styler gives no finite probability to any style" if o else "" for o in odd.tolist()]
+        return values, [
+            "the styler gives no finite probability to any style" if o else "" for o in odd.tolist()
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,12 +116,18 @@ class WrittenStyles:
         return model_inputs(self.model)
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         query = filled(self.prompt, self.styles)
         asked = [written(sample, self.system, query) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
-            bits = np.array([style_bits(str(text), self.styles) for text in piece.values["text"]], np.int32)
+            bits = np.array(
+                [style_bits(str(text), self.styles) for text in piece.values["text"]], np.int32
+            )
             values = {"text": piece.values["text"], "styles": bits, "parsed": bits != 0}
             yield Scored(piece.index, values, list(piece.errors))
 
@@ -110,13 +139,14 @@ def filled(prompt: str, styles: Sequence[str]) -> str:
 def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     """The styles of a written list, bit k for `styles[k]`; 0 when none is recognised.
 
-    Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and "Styles:" in front do not matter,
-    unknown parts are passed over. A train of thought is no list; all styles together are the question repeated.
+    Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and
+    "Styles:" in front do not matter, unknown parts are passed over. A train of thought is no list;
+    all styles together are the question repeated.
 
     >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
     True
-    >>> style_bits("I cannot tell."), style_bits("<think>Is it a comparison, or"), style_bits("Styles: comparison") == 64
-    (0, 0, True)
+    >>> style_bits("I cannot tell."), style_bits("<think>Is it a comparison, or"),
+    style_bits("Styles: comparison") == 64 (0, 0, True)
     """
     place = {_plain(style): k for k, style in enumerate(styles)}
     bits = 0
@@ -128,7 +158,9 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
 
 
 def _plain(part: str) -> str:
-    part = re.sub(r"^\W*(?:interaction )?styles?(?: candidates)?\W*:", "", part, flags=re.IGNORECASE)
+    part = re.sub(
+        r"^\W*(?:interaction )?styles?(?: candidates)?\W*:", "", part, flags=re.IGNORECASE
+    )
     return part.strip(" \t[]\"'`.*-").lower()
 
 

@@ -1,7 +1,7 @@
 """A teacher's answers: the judge's and the styler's questions, asked of the rows of a sample only.
 
-The sample is not part of the identity: a row that two samples share is asked about once. Everything else is as in `judge`,
-`style` and `written_score`.
+The sample is not part of the identity: a row that two samples share is asked about once. Everything
+else is as in `judge`, `style` and `written_score`.
 """
 
 from __future__ import annotations

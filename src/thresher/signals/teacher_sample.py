@@ -1,8 +1,9 @@
-"""Which rows a teacher is asked about, and which of those the models that learn from it never see. Pool signals, pure numpy.
+"""Which rows a teacher is asked about, and which of those the models that learn from it never see.
+Pool signals, pure numpy.
 
-The sample is stratified: sources in alphabetical order, the rows of each in the order of a seeded hash, and of that long
-list rows at even distances. So every source gives its share, rounded up or down, and the same rows in another file order
-give the same sample.
+The sample is stratified: sources in alphabetical order, the rows of each in the order of a seeded
+hash, and of that long list rows at even distances. So every source gives its share, rounded up or
+down, and the same rows in another file order give the same sample.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 from thresher.types import Columns, Field, Signal, seeded_ties
 
 LEAST = 10
-"""Rows in a sample, as far as the pool has them: fewer cannot be split into rows to learn from and rows to check with."""
+"""Rows in a sample, as far as the pool has them: fewer cannot be split into rows to learn from and
+rows to check with."""
 
 HELD_OUT = 5
 """One in so many rows of the sample is kept from training, to measure agreement on."""
@@ -57,13 +59,16 @@ class TeacherSample:
 
 @dataclass(frozen=True)
 class Learned:
-    """The rows of a teacher's sample that models are trained on: those not held out, nor copies of one that is."""
+    """The rows of a teacher's sample that models are trained on: those not held out, nor copies of
+    one that is."""
 
     sample: TeacherSample
 
     kind: ClassVar[str] = "learned"
     version: ClassVar[int] = 1
-    fields: ClassVar[tuple[Field, ...]] = (Field("chosen", "bool", "models learn the teacher's answers on this row"),)
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("chosen", "bool", "models learn the teacher's answers on this row"),
+    )
 
     def inputs(self) -> Mapping[str, Signal]:
         return {"sample": self.sample}

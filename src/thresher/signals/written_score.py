@@ -1,8 +1,9 @@
-"""How much a row helps to train one capability, as a model writes it: for servers that give no log-probabilities.
+"""How much a row helps to train one capability, as a model writes it: for servers that give no
+log-probabilities.
 
-The same question as `Judge`, answered by a short greedy generation, as the official mmSSR program asks it. Whole numbers
-only, so ties are massive; one generation a capability and row. A text from which no rating can be read for certain has no
-score; it is counted and said, and never a 0.
+The same question as `Judge`, answered by a short greedy generation, as the official mmSSR program
+asks it. Whole numbers only, so ties are massive; one generation a capability and row. A text from
+which no rating can be read for certain has no score; it is counted and said, and never a 0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
 from thresher.signals.query import written
-from thresher.types import AnyModel, Columns, Field, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.types import (
+    AnyModel,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    model_inputs,
+)
 from thresher.types import Capability as Need
 
 
@@ -38,7 +48,9 @@ class WrittenScore:
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "what the judge wrote"),
-        Field("score", "float32", "the rating 0 … 5 in it; NaN: none is clear; higher = helps more"),
+        Field(
+            "score", "float32", "the rating 0 … 5 in it; NaN: none is clear; higher = helps more"
+        ),
         Field("parsed", "bool", "a rating 0 … 5 is clear"),
     )
 
@@ -46,22 +58,29 @@ class WrittenScore:
         return model_inputs(self.model)
 
     def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: GenerateBackend, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: GenerateBackend,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
         query = self.prompt.replace("{capability}", self.capability.wording)
         asked = [written(sample, self.system, query) for sample in samples]
         for piece in backend.generate(asked, pool, self.max_new_tokens):
             told = zip(piece.values["text"], piece.values["finished"], strict=True)
-            score = np.array([score_of(str(text), bool(finished)) for text, finished in told], np.float32)
+            score = np.array(
+                [score_of(str(text), bool(finished)) for text, finished in told], np.float32
+            )
             values = {"text": piece.values["text"], "score": score, "parsed": ~np.isnan(score)}
             yield Scored(piece.index, values, list(piece.errors))
 
 
 def score_of(text: str, finished: bool = True) -> float:
-    """The rating that a judge wrote, 0 … 5; NaN when none is clear (`answers.parsing.parse_rating`).
+    """The rating that a judge wrote, 0 … 5; NaN when none is clear
+    (`answers.parsing.parse_rating`).
 
-    >>> score_of("4"), score_of("I rate it 3/5."), score_of("On a scale of 0 to 5, I", finished=False)
-    (4.0, 3.0, nan)
+    >>> score_of("4"), score_of("I rate it 3/5."), score_of("On a scale of 0 to 5, I",
+    finished=False) (4.0, 3.0, nan)
     """
     found = parse_rating(text, finished)
     return float("nan") if found is None else float(found)

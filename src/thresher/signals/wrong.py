@@ -1,4 +1,5 @@
-"""The rows that a model answered wrongly: those that a teacher is asked about. Arithmetic on a rationale's columns."""
+"""The rows that a model answered wrongly: those that a teacher is asked about. Arithmetic on a
+rationale's columns."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ def interval(correct: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
     return _wilson(float(x.mean()), (x - x.mean()) / n, n, cluster)
 
 
-def macro_interval(correct: np.ndarray, group: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+def macro_interval(
+    correct: np.ndarray, group: np.ndarray, cluster: np.ndarray
+) -> tuple[float, float]:
     """Confidence interval (low, high) of the unweighted mean of the groups' means, fractions.
 
     Arguments:

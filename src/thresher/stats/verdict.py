@@ -86,7 +86,10 @@ class Verdict:
 
 
 def compare_to_random(
-    method: np.ndarray, random: np.ndarray, cluster: np.ndarray | None = None, full: np.ndarray | None = None
+    method: np.ndarray,
+    random: np.ndarray,
+    cluster: np.ndarray | None = None,
+    full: np.ndarray | None = None,
 ) -> Verdict:
     """Compare an arm with random selection.
 
@@ -128,10 +131,14 @@ def mean_over_seeds(scores: np.ndarray, cluster: np.ndarray | None = None) -> In
     scores = _as_scores(scores)
     seeds = len(scores)
     variance, freedom = _seed_variance([scores], _cluster_labels(cluster, scores.shape[1]))
-    return Interval(100 * float(scores.mean()), 100 * t_quantile(freedom) * float(np.sqrt(variance / seeds)))
+    return Interval(
+        100 * float(scores.mean()), 100 * t_quantile(freedom) * float(np.sqrt(variance / seeds))
+    )
 
 
-def difference(method: np.ndarray, random: np.ndarray, cluster: np.ndarray | None = None) -> Interval:
+def difference(
+    method: np.ndarray, random: np.ndarray, cluster: np.ndarray | None = None
+) -> Interval:
     """method - random, paired by row, with an interval over seeds and evaluation rows.
 
     Arguments:
@@ -140,7 +147,9 @@ def difference(method: np.ndarray, random: np.ndarray, cluster: np.ndarray | Non
         cluster: int [N], cluster labels of rows; None: independent rows.
     """
     method, random = _as_scores(method), _as_scores(random)
-    assert method.shape == random.shape, f"arms differ in seeds or rows: {method.shape} and {random.shape}"
+    assert method.shape == random.shape, (
+        f"arms differ in seeds or rows: {method.shape} and {random.shape}"
+    )
     seeds, n = method.shape
     group = _cluster_labels(cluster, n)
     gap = method - random
@@ -171,7 +180,8 @@ def _seed_variance(arms: list[np.ndarray], group: np.ndarray) -> tuple[float, fl
 
 
 def _flip_variance(scores: np.ndarray, group: np.ndarray) -> float:
-    """Variance of one seed's mean from rows that flip independently between seeds; 0 for one seed."""
+    """Variance of one seed's mean from rows that flip independently between seeds; 0 for one
+    seed."""
     seeds, n = scores.shape
     if seeds == 1:
         return 0.0
@@ -200,7 +210,9 @@ def _cluster_labels(cluster: np.ndarray | None, n: int) -> np.ndarray:
 
 def _as_scores(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, np.float64)
-    assert scores.ndim == 2 and scores.size and np.isfinite(scores).all(), "scores must be finite, [seeds, rows]"
+    assert scores.ndim == 2 and scores.size and np.isfinite(scores).all(), (
+        "scores must be finite, [seeds, rows]"
+    )
     return scores
 
 

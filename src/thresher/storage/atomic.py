@@ -52,7 +52,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes, advice: str = " Free some space and run the same command again.") -> None:
+def write_bytes(
+    path: Path, data: bytes, advice: str = " Free some space and run the same command again."
+) -> None:
     """Write `data` to `path` atomically.
 
     Raises StoreError (disk full, no permission) whose message ends with `advice`.

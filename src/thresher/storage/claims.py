@@ -94,12 +94,18 @@ class Claims:
 
     def claim(self, keys: np.ndarray) -> None:
         """Replace this process's claim by `keys` (DIGEST [m]); an empty array releases all."""
-        header = {"host": _host(), "process": os.getpid(), "fingerprints": sorted(self.fingerprints)}
+        header = {
+            "host": _host(),
+            "process": os.getpid(),
+            "fingerprints": sorted(self.fingerprints),
+        }
         body = np.ascontiguousarray(keys, DIGEST).tobytes()
         try:
             self.file.write_bytes(json.dumps(header).encode() + b"\n" + body)
         except OSError as error:
-            raise StoreError(f"{self.file} cannot be written: {error.strerror or error}.") from error
+            raise StoreError(
+                f"{self.file} cannot be written: {error.strerror or error}."
+            ) from error
 
     def other_claims(self) -> list[np.ndarray]:
         """Keys claimed by each other live process on these columns: a list of DIGEST [m].

@@ -34,7 +34,14 @@ PARTS = 8  # files per cache before they are merged
 THREADS = min(32, 4 * (os.cpu_count() or 1))  # I/O bound; hashing releases the GIL
 _MAGIC = b"thresher content 1\n"
 _ENTRY = np.dtype(
-    [("name", "<u8"), ("more", "<u8"), ("stamp", "<i8", (4,)), ("digest", "S32"), ("sample", "S16")], align=True
+    [
+        ("name", "<u8"),
+        ("more", "<u8"),
+        ("stamp", "<i8", (4,)),
+        ("digest", "S32"),
+        ("sample", "S16"),
+    ],
+    align=True,
 )
 
 Progress = Callable[[int, int], None]  # called with (bytes done, bytes in all)
@@ -99,7 +106,8 @@ def hash_descriptor(descriptor: int) -> FileHash:
 
 
 def sample_descriptor(descriptor: int, size: int) -> bytes:
-    """The 16 bytes that a spot check compares: a hash of a file up to `WHOLE`, else of some blocks."""
+    """The 16 bytes that a spot check compares: a hash of a file up to `WHOLE`, else of some
+    blocks."""
     if size > WHOLE:
         return hash_blocks(descriptor, size)
     return hash_descriptor(descriptor).digest[:16]
@@ -130,7 +138,9 @@ class HashCache:
         key = hashlib.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self.folder = None if folder is None else folder / key
 
-    def lookup(self, names: Sequence[bytes], stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def lookup(
+        self, names: Sequence[bytes], stamps: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Look up files.
 
         Arguments:
@@ -158,7 +168,9 @@ class HashCache:
         digest[found], sample[found] = entry["digest"][found], entry["sample"][found]
         return digest, sample, found
 
-    def add(self, names: Sequence[bytes], stamps: np.ndarray, digest: np.ndarray, sample: np.ndarray) -> None:
+    def add(
+        self, names: Sequence[bytes], stamps: np.ndarray, digest: np.ndarray, sample: np.ndarray
+    ) -> None:
         """Store digests, best effort: if writing fails, the files are read again next time."""
         if self.folder is None or not len(names):
             return
@@ -216,7 +228,9 @@ class HashCache:
             temporary.unlink(missing_ok=True)
 
 
-def hash_files(paths: Sequence[Path], cache: Path | None, progress: Progress | None = None) -> list[bytes]:
+def hash_files(
+    paths: Sequence[Path], cache: Path | None, progress: Progress | None = None
+) -> list[bytes]:
     """SHA-256 (32 bytes) of each file. For a few large files, such as a model's weights.
 
     Arguments:
@@ -239,7 +253,10 @@ def hash_files(paths: Sequence[Path], cache: Path | None, progress: Progress | N
     def hash_one(i: int) -> FileHash | None:
         descriptor = os.open(paths[i], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
-            if found[i] and sample_descriptor(descriptor, int(stamps[i, 0])) == sample[i : i + 1].tobytes():
+            if (
+                found[i]
+                and sample_descriptor(descriptor, int(stamps[i, 0])) == sample[i : i + 1].tobytes()
+            ):
                 return None
             return hash_descriptor(descriptor)
         finally:

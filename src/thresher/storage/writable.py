@@ -19,13 +19,21 @@ def check_folder(folder: str | Path, option: str = "--out") -> Path:
     """
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
-        raise ConfigError(f"{option} {folder} is a file. Give a folder; it is created if it does not exist.")
-    _try_to_write(folder, f"{option} {folder} cannot be written to", "Give a folder you may write to.")
+        raise ConfigError(
+            f"{option} {folder} is a file. Give a folder; it is created if it does not exist."
+        )
+    _try_to_write(
+        folder, f"{option} {folder} cannot be written to", "Give a folder you may write to."
+    )
     return folder
 
 
 def check_file(
-    path: str | Path, option: str = "--out", *, suffixes: tuple[str, ...] = (), beside: tuple[str, ...] = ()
+    path: str | Path,
+    option: str = "--out",
+    *,
+    suffixes: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
 ) -> Path:
     """Create the parent folder of `path` and check that it is writable. Raises ConfigError.
 
@@ -37,7 +45,9 @@ def check_file(
     """
     path = Path(path)
     if suffixes and path.suffix not in suffixes:
-        raise ConfigError(f"{option} {path}: expected a file name that ends in {' or '.join(suffixes)}.")
+        raise ConfigError(
+            f"{option} {path}: expected a file name that ends in {' or '.join(suffixes)}."
+        )
     if path.is_dir() or path.name in ("", ".", ".."):
         raise ConfigError(f"{option} {path} is a folder. Give the name of a file in it.")
     for name in (path.name, *beside):
@@ -48,7 +58,11 @@ def check_file(
                 f"{option} {path}: {which} would be {size} bytes long; file systems allow "
                 f"{NAME_BYTES}. Give a shorter name."
             )
-    _try_to_write(path.parent, f"{option} {path} cannot be written", "Give a file in a folder that you may write to.")
+    _try_to_write(
+        path.parent,
+        f"{option} {path} cannot be written",
+        "Give a file in a folder that you may write to.",
+    )
     return path
 
 

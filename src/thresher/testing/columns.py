@@ -1,4 +1,5 @@
-"""Columns with made-up values for any signals: what a method's `select` is tested on where no model runs."""
+"""Columns with made-up values for any signals: what a method's `select` is tested on where no model
+runs."""
 
 from __future__ import annotations
 
@@ -19,13 +20,17 @@ def planted_columns(signals: Mapping[str, Signal], n: int, seed: int = 0) -> Col
     """
     digest = np.sort(digests_to_array([hashlib.sha256(b"row %d" % i).digest() for i in range(n)]))
     rng = np.random.default_rng(seed)
-    values = {name: {f.name: _values(f, n, rng) for f in signal.fields} for name, signal in signals.items()}
+    values = {
+        name: {f.name: _values(f, n, rng) for f in signal.fields}
+        for name, signal in signals.items()
+    }
     source = rng.integers(0, 3, n).astype(np.int32)
     return Columns(digest, seeded_ties(digest, seed), source, ("chart", "photo", "text"), values)
 
 
 def _values(f: Field, n: int, rng: np.random.Generator) -> np.ndarray:
-    """[n] of the field's dtype: floats above 0 with a long tail, small whole numbers, truth values, short texts."""
+    """[n] of the field's dtype: floats above 0 with a long tail, small whole numbers, truth values,
+    short texts."""
     dtype = np.dtype(object if f.dtype in ("str", "text") else f.dtype)
     if dtype.kind == "f":
         return rng.gamma(2.0, 0.7, n).astype(dtype)

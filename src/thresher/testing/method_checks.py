@@ -1,4 +1,5 @@
-"""Conformance checks of a method, for the built-in ones and for those of plug-ins. Raises AssertionError; runs no model."""
+"""Conformance checks of a method, for the built-in ones and for those of plug-ins. Raises
+AssertionError; runs no model."""
 
 from __future__ import annotations
 
@@ -42,13 +43,15 @@ def check_method(
 ) -> None:
     """Check that a method keeps the rules that all methods of thresher keep.
 
-    The settings are refused where they make no sense; the signals have an identity; `select` reads no other columns, changes
-    none, gives unique rows within the budget and one reason a row; the same rows are chosen from the rows in another order
-    and in another process with another hash seed; `explain`, where there is one, explains every row.
+    The settings are refused where they make no sense; the signals have an identity; `select` reads
+    no other columns, changes none, gives unique rows within the budget and one reason a row; the
+    same rows are chosen from the rows in another order and in another process with another hash
+    seed; `explain`, where there is one, explains every row.
 
     cls: the class, a frozen dataclass. Its name must lead to it from its module.
     settings: as the user types them (`--set key=value`); None: the defaults.
-    columns: of at least 20 rows, with the fields of the method's signals; None: made-up values (`planted_columns`).
+    columns: of at least 20 rows, with the fields of the method's signals; None: made-up values
+    (`planted_columns`).
     target: the same of the target set, for a method that aims at one.
     fills_budget: exactly as many rows as asked for; False: a method may find fewer.
     nested: the method promises that a larger budget contains a smaller one.
@@ -59,14 +62,18 @@ def check_method(
     _check_class(cls)
     _check_settings(cls)
     method = cls(**parse(cls, settings or {}, cls.name))
-    again = cls(**parse(cls, {s.name: as_text(getattr(method, s.name)) for s in settings_of(cls)}, cls.name))
+    again = cls(
+        **parse(cls, {s.name: as_text(getattr(method, s.name)) for s in settings_of(cls)}, cls.name)
+    )
     assert again == method, "settings written as text must read back as the same method"
     of_pool, of_target = _check_signals(method)
     if columns is None:
         columns = planted_columns(of_pool, 200)
     if target is None and of_target:
         target = planted_columns(of_target, 20, seed=1)
-        target = dataclasses.replace(target, values={**target.values, "row": {"row": np.arange(20)}})
+        target = dataclasses.replace(
+            target, values={**target.values, "row": {"row": np.arange(20)}}
+        )
     given = _only(columns, of_pool)
     n = len(given)
     for k in (0, 1, n // 3, n, n + 9):
@@ -80,14 +87,19 @@ def check_method(
         _check_explanation(method, selection, n)
     order = np.random.default_rng(0).permutation(n)
     shuffled = method.select(given.take(order), k, target).rows
-    assert order[shuffled].tolist() == rows.tolist(), "another order of the rows gives another selection"
+    assert order[shuffled].tolist() == rows.tolist(), (
+        "another order of the rows gives another selection"
+    )
     if nested:
         for smaller in (1, k // 2):
             less = method.select(given, smaller, target).rows
-            assert set(less.tolist()) <= set(rows.tolist()), f"a budget of {k} must contain that of {smaller}"
+            assert set(less.tolist()) <= set(rows.tolist()), (
+                f"a budget of {k} must contain that of {smaller}"
+            )
     if other_process:
         assert _in_another_process(method, given, k, target) == rows.tolist(), (
-            "another process with another hash seed gives another selection: is a set iterated, or a global seed used?"
+            "another process with another hash seed gives another selection: is a set iterated, "
+            "or a global seed used?"
         )
 
 
@@ -96,11 +108,15 @@ def _check_class(cls: Any) -> None:
     assert frozen, "a method is a frozen dataclass"
     for name in ("name", "paper", "summary"):
         assert isinstance(getattr(cls, name, None), str), f"{name} must be a text"
-    assert cls.name and cls.summary.endswith("."), "a name, and a summary that is a sentence, are needed"
+    assert cls.name and cls.summary.endswith("."), (
+        "a name, and a summary that is a sentence, are needed"
+    )
     missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     assert not missing, f"settings without a default: {', '.join(missing)}"
     asked = list(inspect.signature(cls.select).parameters)
-    assert asked[:4] == ["self", "columns", "budget", "target"], f"select takes columns, budget, target; not {asked}"
+    assert asked[:4] == ["self", "columns", "budget", "target"], (
+        f"select takes columns, budget, target; not {asked}"
+    )
 
 
 def _check_settings(cls: type[Any]) -> None:
@@ -141,7 +157,9 @@ def _check_signals(method: Any) -> tuple[dict[str, Signal], dict[str, Signal]]:
         except ConfigError:
             pass
         else:
-            raise AssertionError("signals(context) without a model must raise ConfigError: use require_model")
+            raise AssertionError(
+                "signals(context) without a model must raise ConfigError: use require_model"
+            )
     return pool, target
 
 
@@ -157,7 +175,12 @@ def _only(columns: Columns, signals: Mapping[str, Signal]) -> Columns:
 def _untouched(method: Any, columns: Columns, k: int, target: Columns | None) -> Selection:
     """A selection from arrays that cannot be written to."""
     frozen = columns.take(np.arange(len(columns)))
-    for array in (frozen.digest, frozen.ties, frozen.source, *(a for v in frozen.values.values() for a in v.values())):
+    for array in (
+        frozen.digest,
+        frozen.ties,
+        frozen.source,
+        *(a for v in frozen.values.values() for a in v.values()),
+    ):
         array.flags.writeable = False
     try:
         selection: Selection = method.select(frozen, k, target)
@@ -172,11 +195,17 @@ def _untouched(method: Any, columns: Columns, k: int, target: Columns | None) ->
 
 def _check_selection(selection: Selection, n: int, k: int, fills_budget: bool) -> None:
     rows = selection.rows
-    assert rows.ndim == 1 and rows.dtype == np.int64, f"rows must be int64 [k], not {rows.dtype} {rows.shape}"
+    assert rows.ndim == 1 and rows.dtype == np.int64, (
+        f"rows must be int64 [k], not {rows.dtype} {rows.shape}"
+    )
     assert len(np.unique(rows)) == len(rows), "a row was selected twice"
-    assert not len(rows) or (rows.min() >= 0 and rows.max() < n), "a selected row is not among the columns"
+    assert not len(rows) or (rows.min() >= 0 and rows.max() < n), (
+        "a selected row is not among the columns"
+    )
     wanted = min(k, n)
-    assert len(rows) == wanted if fills_budget else len(rows) <= wanted, f"{len(rows)} of {n} rows for a budget of {k}"
+    assert len(rows) == wanted if fills_budget else len(rows) <= wanted, (
+        f"{len(rows)} of {n} rows for a budget of {k}"
+    )
     for name, array in selection.reason.items():
         assert np.shape(array) == (n,), (
             f"reason {name!r} has shape {np.shape(array)}; one value a row is needed, ({n},)"
@@ -195,15 +224,23 @@ def _check_explanation(method: Any, selection: Selection, n: int) -> None:
         why = None if found.why is None else found.why(i)
         assert why is None or (why.kind and why.text), f"row {i} has no explanation"
     missing = (found.drawn | found.hidden) - selection.reason.keys()
-    assert not missing, f"explain speaks of reasons that select does not give: {', '.join(sorted(missing))}"
+    assert not missing, (
+        f"explain speaks of reasons that select does not give: {', '.join(sorted(missing))}"
+    )
     try:
         method.explain(Evidence({}, kept, {}))
     except KeyError as error:
-        raise AssertionError(f"explain must do without reason {error}: an older selection may lack it") from error
+        raise AssertionError(
+            f"explain must do without reason {error}: an older selection may lack it"
+        ) from error
 
 
 def _in_another_process(method: Any, columns: Columns, k: int, target: Columns | None) -> Any:
-    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "4711",
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
     done = subprocess.run(
         [sys.executable, "-c", _CHILD],
         input=pickle.dumps((method, columns, k, target)),
@@ -211,5 +248,7 @@ def _in_another_process(method: Any, columns: Columns, k: int, target: Columns |
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, f"select fails in another process: {done.stderr.decode(errors='replace')[-2000:]}"
+    assert done.returncode == 0, (
+        f"select fails in another process: {done.stderr.decode(errors='replace')[-2000:]}"
+    )
     return json.loads(done.stdout)

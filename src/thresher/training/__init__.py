@@ -1,5 +1,6 @@
-"""Fine-tuning a multimodal LLM on chosen rows, so that selections can be judged by what they teach: TRL, PEFT, and losses on
-answers only. Nobody is forced to train here: `thresher export` writes rows for other trainers.
+"""Fine-tuning a multimodal LLM on chosen rows, so that selections can be judged by what they teach:
+TRL, PEFT, and losses on answers only. Nobody is forced to train here: `thresher export` writes rows
+for other trainers.
 """
 
 from thresher.training.fit import Trained, fit, rows_fingerprint

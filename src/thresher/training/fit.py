@@ -1,6 +1,8 @@
-"""`fit`: from a base, a pool and a recipe to a folder that `--model` takes. Deterministic for a seed on one machine.
+"""`fit`: from a base, a pool and a recipe to a folder that `--model` takes. Deterministic for a
+seed on one machine.
 
-What is trained does not depend on the order of the file or of `rows`: rows are put in the pool's canonical order first.
+What is trained does not depend on the order of the file or of `rows`: rows are put in the pool's
+canonical order first.
 """
 
 from __future__ import annotations
@@ -36,8 +38,9 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 @dataclass(frozen=True)
 class Trained:
-    """`folder`: give it to `--model`. `seconds`: spent on the training loop by all runs together. `steps`: done by this call
-    (0: the folder was finished already). `losses`: mean nats per learnt token of every step since the beginning.
+    """`folder`: give it to `--model`. `seconds`: spent on the training loop by all runs together.
+    `steps`: done by this call (0: the folder was finished already). `losses`: mean nats per learnt
+    token of every step since the beginning.
 
     `rows`: how many were given; `unusable`: those that could not be trained on.
     """
@@ -66,14 +69,16 @@ def fit(
     cache: Path | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> Trained:
-    """Train `base` (what `--model` takes) on `rows` of the pool (int64 pool rows; None: all) and write it to `out`.
+    """Train `base` (what `--model` takes) on `rows` of the pool (int64 pool rows; None: all) and
+    write it to `out`.
 
-    A folder that holds this very training is reused, and an interrupted one goes on from its last checkpoint (both only
-    with `resume`). `merge`: write a whole model instead of adapters. `cache`: remembers hashes of model folders.
+    A folder that holds this very training is reused, and an interrupted one goes on from its last
+    checkpoint (both only with `resume`). `merge`: write a whole model instead of adapters. `cache`:
+    remembers hashes of model folders.
     `checkpoint_every`: seconds.
 
-    Raises ConfigError (`out`), ModelError (base, or the loss breaks down), PoolError (no rows), TooManyFailures (no row
-    can be encoded), MissingExtra (no TRL), StoreError (disk).
+    Raises ConfigError (`out`), ModelError (base, or the loss breaks down), PoolError (no rows),
+    TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
     """
     require("train", "Training")
     from thresher.backends.hf.load import pick_device
@@ -87,7 +92,8 @@ def fit(
     made_from = rows_fingerprint(pool, given)
     training = (recipe, found.weights, str(found.config["model_type"]), made_from, bf16, merge)
     identity = fingerprint(training)
-    # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and computes in bf16
+    # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and
+    # computes in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
     folders.check(out, identity, resume)  # before another process that trains here is waited for
     check_folder(out)
@@ -98,7 +104,15 @@ def fit(
         folders.begin(out, identity, resume)
         backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
         model, trained = learn(
-            backend, pool, good, unusable, recipe, out, bf16=bf16, progress=progress, checkpoint_every=checkpoint_every
+            backend,
+            pool,
+            good,
+            unusable,
+            recipe,
+            out,
+            bf16=bf16,
+            progress=progress,
+            checkpoint_every=checkpoint_every,
         )
         _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
         record = {
@@ -108,7 +122,11 @@ def fit(
             "learning_rate": trained.learning_rate,
             "precision": "bf16" if bf16 else "fp32",
             "merged": merge,
-            "base": {"name": base, "weights": found.weights, "architecture": str(found.config["model_type"])},
+            "base": {
+                "name": base,
+                "weights": found.weights,
+                "architecture": str(found.config["model_type"]),
+            },
             "rows": {
                 "given": len(given),
                 "fingerprint": made_from,
@@ -138,8 +156,8 @@ def learn(
     progress: Progress | None,
     checkpoint_every: float,
 ) -> tuple[Any, Trained]:
-    """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with LoRA) and writes checkpoints
-    only. `good`, `unusable`: from `rows.usable`."""
+    """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with
+    LoRA) and writes checkpoints only. `good`, `unusable`: from `rows.usable`."""
     from thresher.backends.hf.teach import Teacher
     from thresher.training.parts import lora_config, train_all
     from thresher.training.trainer import train
@@ -175,7 +193,8 @@ def learn(
 
 
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
-    """sha256 over the sorted digests of the rows, in hexadecimal: the same for every order and every file that holds them."""
+    """sha256 over the sorted digests of the rows, in hexadecimal: the same for every order and
+    every file that holds them."""
     whole = hashlib.sha256()
     for digest in sorted(digests_to_bytes(pool.digest[rows])):
         whole.update(digest)
@@ -189,11 +208,15 @@ def _bf16(recipe: Recipe, device: str) -> bool:
         return False
     able = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     if recipe.precision == "bf16" and not able and device.startswith("cuda"):
-        raise ModelError(f"--precision bf16: {device} has no bf16. Give --precision fp32, or leave it out.")
+        raise ModelError(
+            f"--precision bf16: {device} has no bf16. Give --precision fp32, or leave it out."
+        )
     return able or recipe.precision == "bf16"
 
 
-def _write(model: Any, found: Found, base: str, recipe: Recipe, out: Path, *, merge: bool, bf16: bool) -> None:
+def _write(
+    model: Any, found: Found, base: str, recipe: Recipe, out: Path, *, merge: bool, bf16: bool
+) -> None:
     """The trained model into the folder aside."""
     import torch
 

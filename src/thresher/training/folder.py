@@ -1,9 +1,12 @@
-"""The folder of a trained model: what is in it, when it is finished, and how it is written so that it is never half there:
+"""The folder of a trained model: what is in it, when it is finished, and how it is written so that
+it is never half there:
 
 config.json, *.safetensors …         a whole model (full training, or merged adapters), or
-adapter_config.json, adapter_model.safetensors    adapters, which `--model` loads on top of their base
+adapter_config.json, adapter_model.safetensors    adapters, which `--model` loads on top of their
+                                                  base
 tokenizer, processor, chat template  copied from the base as they are
-training.json                        recipe, base, fingerprint of the rows, versions, losses: written last
+training.json                        recipe, base, fingerprint of the rows, versions, losses:
+                                     written last
 failures.jsonl                       rows that could not be trained on, when there are any
 .training/                           checkpoints, while it goes on
 """
@@ -29,14 +32,16 @@ RECORD = "training.json"
 FAILURES = "failures.jsonl"
 WORK = ".training"
 IDENTITY = "identity"  # in WORK: the fingerprint of the training that was begun
-NEEDED = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})  # of a record
+# of a record
+NEEDED = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})
 MODEL_FILES = ("config.json", "adapter_config.json")
 PROCESSING = (".json", ".jinja", ".txt", ".model", ".py")
 NOT_COPIED = ("config.json", "generation_config.json", "adapter_config.json", RECORD)
 
 
 def check(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
-    """The record of this very training if `out` holds it, finished (and `resume`); else None. Writes nothing.
+    """The record of this very training if `out` holds it, finished (and `resume`); else None.
+    Writes nothing.
 
     Raises ConfigError where `out` holds another model or the beginning of another training.
     """
@@ -55,24 +60,28 @@ def check(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
     begun = _begun(out)
     if begun is not None and begun != identity:
         raise ConfigError(
-            f"--out {out} holds the beginning of another training (other rows, base or recipe). Repeat that command to "
-            f"finish it, give another folder, or delete {out / WORK}."
+            f"--out {out} holds the beginning of another training (other rows, base or recipe). "
+            f"Repeat that command to finish it, give another folder, or delete {out / WORK}."
         )
     return None
 
 
 def begin(out: Path, identity: str, resume: bool) -> None:
-    """Make `out` ready for the training of this identity. Raises ConfigError where it cannot be written to."""
+    """Make `out` ready for the training of this identity. Raises ConfigError where it cannot be
+    written to."""
     try:
         if not resume or _begun(out) is None:  # whose checkpoints these are is not known
             shutil.rmtree(out / WORK, ignore_errors=True)
         write_bytes(out / WORK / IDENTITY, identity.encode(), advice="")
     except StoreError as e:
-        raise ConfigError(f"--out {out} cannot be written to: {e} Give a folder you may write to.") from e
+        raise ConfigError(
+            f"--out {out} cannot be written to: {e} Give a folder you may write to."
+        ) from e
 
 
 def _begun(out: Path) -> str | None:
-    """The identity of a training that was begun in `out`; None where there is none, or its note is damaged."""
+    """The identity of a training that was begun in `out`; None where there is none, or its note is
+    damaged."""
     try:
         text = (out / WORK / IDENTITY).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -90,7 +99,8 @@ def read(out: Path) -> dict[str, Any] | None:
 
 
 def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Unusable]) -> None:
-    """Move what was saved in `aside` (inside `out`) to its place, the record last, and drop the checkpoints."""
+    """Move what was saved in `aside` (inside `out`) to its place, the record last, and drop the
+    checkpoints."""
     try:
         if failures:
             lines = "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
@@ -99,15 +109,21 @@ def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Un
             (out / FAILURES).unlink(missing_ok=True)
         (out / RECORD).unlink(missing_ok=True)
         names = sorted(p.name for p in aside.iterdir())
-        mode = (out / WORK / IDENTITY).stat().st_mode  # as the user's umask has it; safetensors makes files private
+        # as the user's umask has it; safetensors makes files private
+        mode = (out / WORK / IDENTITY).stat().st_mode
         for name in names:
             (aside / name).chmod(mode)
-        for name in sorted(names, key=lambda n: n in MODEL_FILES):  # a folder with a config holds its weights
+        # a folder with a config holds its weights
+        for name in sorted(names, key=lambda n: n in MODEL_FILES):
             os.replace(aside / name, out / name)
         with atomic_write(out / RECORD) as written:
-            written.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+            written.write_text(
+                json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace"
+            )
     except OSError as e:
-        raise StoreError(f"The trained model could not be written to {out}: {e.strerror or e}. Run again.") from e
+        raise StoreError(
+            f"The trained model could not be written to {out}: {e.strerror or e}. Run again."
+        ) from e
     shutil.rmtree(out / WORK, ignore_errors=True)
 
 
@@ -116,8 +132,11 @@ def save_model(model: Any, aside: Path, base_files: Path) -> None:
     _save(lambda: model.save_pretrained(aside), aside, base_files)
 
 
-def save_adapter(model: Any, aside: Path, base_files: Path, base: str, revision: str | None) -> None:
-    """Adapters of a PEFT model. `base`: what to write down as their base: `demo`, a folder, or a hub id."""
+def save_adapter(
+    model: Any, aside: Path, base_files: Path, base: str, revision: str | None
+) -> None:
+    """Adapters of a PEFT model. `base`: what to write down as their base: `demo`, a folder, or a
+    hub id."""
 
     def save() -> None:
         model.save_pretrained(aside, save_embedding_layers=False)
@@ -138,13 +157,18 @@ def _save(save: Any, aside: Path, base_files: Path) -> None:
         aside.mkdir(parents=True)
         save()
         for file in sorted(base_files.iterdir()):
-            wanted = file.suffix in PROCESSING and file.name not in NOT_COPIED and not file.name.endswith(".index.json")
+            wanted = (
+                file.suffix in PROCESSING
+                and file.name not in NOT_COPIED
+                and not file.name.endswith(".index.json")
+            )
             if wanted and file.is_file() and not (aside / file.name).exists():
                 shutil.copyfile(file, aside / file.name)
     except (OSError, SafetensorError) as e:
         out = aside.parent.parent
         raise StoreError(
-            f"The trained model could not be written to {out}: {_reason(e)}. Make room and run again."
+            f"The trained model could not be written to {out}: {_reason(e)}. Make room and run "
+            "again."
         ) from e
 
 
@@ -153,7 +177,8 @@ def _reason(error: Exception) -> str:
 
 
 def processing_files(where: str, revision: str | None) -> Path:
-    """The folder that holds the base's tokenizer and processor: itself, or the downloaded snapshot of a hub id."""
+    """The folder that holds the base's tokenizer and processor: itself, or the downloaded snapshot
+    of a hub id."""
     if Path(where).is_dir():
         return Path(where)
     from transformers.utils import cached_file
@@ -167,4 +192,7 @@ def processing_files(where: str, revision: str | None) -> Path:
 def _difference(record: dict[str, Any]) -> str:
     base = record.get("base", {}).get("name", "?")
     rows = record.get("rows", {}).get("given", 0)
-    return f"another trained model ({base}, {rows:,} rows; its recipe, rows or base differ: see {RECORD})"
+    return (
+        f"another trained model ({base}, {rows:,} rows; its recipe, rows or base differ: see "
+        f"{RECORD})"
+    )

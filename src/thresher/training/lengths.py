@@ -1,15 +1,18 @@
-"""Rows of a batch into groups of similar length, so that a CPU does not compute on padding. Pure numpy."""
+"""Rows of a batch into groups of similar length, so that a CPU does not compute on padding. Pure
+numpy."""
 
 from __future__ import annotations
 
 import numpy as np
 
 PASS_TOKENS = 100
-"""What one more pass through a tiny model costs on one core, in tokens: measured with the built-in model."""
+"""What one more pass through a tiny model costs on one core, in tokens: measured with the built-in
+model."""
 
 
 def by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
-    """Positions of the rows, int64, in groups: those whose padded tokens and passes together cost least.
+    """Positions of the rows, int64, in groups: those whose padded tokens and passes together cost
+    least.
 
     `lengths`: int [n], tokens of each row. A group is padded to its longest row.
 
@@ -20,7 +23,8 @@ def by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.nd
     """
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order].tolist()
-    cost, begin = [0], [0]  # of the first j rows in order: the least cost, and where its last group begins
+    # of the first j rows in order: the least cost, and where its last group begins
+    cost, begin = [0], [0]
     for j in range(1, len(ordered) + 1):
         options = [cost[i] + (j - i) * ordered[j - 1] + pass_tokens for i in range(j)]
         best = min(range(j), key=options.__getitem__)

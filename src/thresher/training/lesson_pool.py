@@ -1,6 +1,8 @@
-"""Lessons as rows to train on: what `training.fit` reads of a pool, for samples that are made of a pool's rows and columns.
+"""Lessons as rows to train on: what `training.fit` reads of a pool, for samples that are made of a
+pool's rows and columns.
 
-Lessons are made again whenever they are read; only their digests are kept. Reads the pool, writes nothing.
+Lessons are made again whenever they are read; only their digests are kept. Reads the pool, writes
+nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ CHUNK = 4096  # rows of the pool that are parsed at once
 
 
 class LessonPool:
-    """`rows`: int64 [r], the pool's rows that lessons are made of; `columns`: what is known of them, in the same order.
+    """`rows`: int64 [r], the pool's rows that lessons are made of; `columns`: what is known of
+    them, in the same order.
 
-    Its own row numbers are 0 … m-1, one a lesson. No lesson has a problem: a row that has one is not taught from.
+    Its own row numbers are 0 … m-1, one a lesson. No lesson has a problem: a row that has one is
+    not taught from.
     """
 
     def __init__(self, pool: Pool, rows: np.ndarray, lessons: Lessons, columns: Columns) -> None:
@@ -60,7 +64,8 @@ class LessonPool:
         return self._pool.ids(self._rows[self._place[np.asarray(rows, np.int64), 0]])
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
-        """The lessons, in the order asked for; a pool row is parsed once for all its lessons among them."""
+        """The lessons, in the order asked for; a pool row is parsed once for all its lessons among
+        them."""
         wanted = self._place[np.asarray(rows, np.int64)]
         places = np.unique(wanted[:, 0])
         parsed = self._pool.samples(self._rows[places])

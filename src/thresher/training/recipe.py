@@ -1,4 +1,5 @@
-"""How to train: one frozen `Recipe`, checked when it is made, and the numbers that follow from it. Touches nothing."""
+"""How to train: one frozen `Recipe`, checked when it is made, and the numbers that follow from it.
+Touches nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +11,20 @@ import numpy as np
 
 from thresher.errors import ConfigError
 
-SMALL = 100_000_000  # parameters; the usual rates were found at billions, and a model below this needs higher ones
-RATES = {("lora", "large"): 2e-4, ("full", "large"): 2e-5, ("lora", "small"): 2e-3, ("full", "small"): 1e-3}
+# parameters; the usual rates were found at billions, and a model below this needs higher ones
+SMALL = 100_000_000
+RATES = {
+    ("lora", "large"): 2e-4,
+    ("full", "large"): 2e-5,
+    ("lora", "small"): 2e-3,
+    ("full", "small"): 1e-3,
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Raises ConfigError for values that cannot work; messages name the flags of `thresher train`."""
+    """Raises ConfigError for values that cannot work; messages name the flags of `thresher
+    train`."""
 
     kind: ClassVar[str] = "training_recipe"
 
@@ -26,7 +34,8 @@ class Recipe:
     epochs: float = 1.0
     """Passes over the rows; may be a fraction. Ignored when `steps` is given."""
     steps: int | None = None
-    """Optimiser steps; each takes `batch` x `accumulation` rows, in as many passes as that needs."""
+    """Optimiser steps; each takes `batch` x `accumulation` rows, in as many passes as that
+    needs."""
     learning_rate: float | None = None
     """None: 2e-4 for LoRA, 2e-5 for `lora=False`; models under 100 M parameters 2e-3 and 1e-3."""
     batch: int = 16
@@ -47,19 +56,22 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the device is a GPU that has it, else fp32."""
     freeze_vision: bool = True
-    """Leave the vision tower as it is; what lies between it and the language model is trained when `lora` is False."""
+    """Leave the vision tower as it is; what lies between it and the language model is trained when
+    `lora` is False."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup", "weight_decay", "learning_rate"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one recipe
+                # 1 and 1.0 are one recipe
+                object.__setattr__(self, name, float(getattr(self, name)))
         _above("--epochs", self.epochs, 0)
         _whole("--steps", self.steps if self.steps is not None else 1, 1)
         if self.learning_rate is not None:
             _above("--lr", self.learning_rate, 0)
             if self.learning_rate > 1:
                 raise ConfigError(
-                    f"--lr {self.learning_rate:g}: a learning rate above 1 only destroys the model. Try 2e-4."
+                    f"--lr {self.learning_rate:g}: a learning rate above 1 only destroys the "
+                    "model. Try 2e-4."
                 )
         _whole("--batch", self.batch, 1)
         _whole("--accumulation", self.accumulation, 1)
@@ -67,7 +79,9 @@ class Recipe:
         _whole("lora_alpha", self.lora_alpha, 1)
         _whole("--seed", self.seed, 0)
         if not 0 <= self.warmup < 1:
-            raise ConfigError(f"warmup {self.warmup:g}: expected a share of the steps, from 0 to below 1.")
+            raise ConfigError(
+                f"warmup {self.warmup:g}: expected a share of the steps, from 0 to below 1."
+            )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ConfigError(f"weight_decay {self.weight_decay:g}: expected 0 or more.")
         _one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
@@ -82,11 +96,17 @@ class Recipe:
     def batches(self, n: int) -> list[np.ndarray]:
         """The batches of the whole training: positions 0 … n-1 of the rows, int64, in order.
 
-        Each pass takes every row once in an order of its own, drawn from the seed; batches run on over the border of two
-        passes, so that all but the last are full.
+        Each pass takes every row once in an order of its own, drawn from the seed; batches run on
+        over the border of two passes, so that all but the last are full.
         """
-        seen = self.steps * self.batch * self.accumulation if self.steps is not None else max(round(self.epochs * n), 1)
-        passes = [np.random.default_rng([self.seed, k]).permutation(n) for k in range(-(-seen // n))]
+        seen = (
+            self.steps * self.batch * self.accumulation
+            if self.steps is not None
+            else max(round(self.epochs * n), 1)
+        )
+        passes = [
+            np.random.default_rng([self.seed, k]).permutation(n) for k in range(-(-seen // n))
+        ]
         stream = np.concatenate(passes)[:seen]
         return [stream[at : at + self.batch] for at in range(0, seen, self.batch)]
 

@@ -1,12 +1,16 @@
-"""Models that thresher trains for a signal: kept in the store, found again by what they are, trained at most once.
+"""Models that thresher trains for a signal: kept in the store, found again by what they are,
+trained at most once.
 
     root/models/<fingerprint>/        the model, as `training.fit` writes it
-    root/models/<fingerprint>.json    written when it is finished: what it is, its rows, the seconds it took
-    root/models/<fingerprint>.lock    held while it is trained: a second process that needs it waits, and takes it
+    root/models/<fingerprint>.json    written when it is finished: what it is, its rows, the seconds
+                                      it took
+    root/models/<fingerprint>.lock    held while it is trained: a second process that needs it
+                                      waits, and takes it
 
-The fingerprint covers the base model, the recipe and the training rows' digests, not the weights that came out: whether a
-model must be trained is known without training it, and a column under it stays valid when the model is deleted. Training
-itself is injected (`Trainer`); nothing heavy is imported here before it is needed.
+The fingerprint covers the base model, the recipe and the training rows' digests, not the weights
+that came out: whether a model must be trained is known without training it, and a column under it
+stays valid when the model is deleted. Training itself is injected (`Trainer`); nothing heavy is
+imported here before it is needed.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ class FitResult(Protocol):
     @property
     def folder(self) -> Path: ...
     @property
-    def seconds(self) -> float: ...  # all of the training, also what was done before an interruption
+    # all of the training, also what was done before an interruption
+    def seconds(self) -> float: ...
     @property
     def steps(self) -> int: ...
 
@@ -64,7 +69,8 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """How models are made and opened. `open`: a folder that `fit` wrote -> a handle, nothing loaded yet."""
+    """How models are made and opened. `open`: a folder that `fit` wrote -> a handle, nothing loaded
+    yet."""
 
     fit: Fit
     open: Callable[[Path], ModelHandle]
@@ -79,7 +85,8 @@ def trainer(
     trust_remote_code: bool = False,
     cache: Path | None = None,
 ) -> Trainer:
-    """The real one: `training.fit`, and `backends.resolve` with these options. Imports nothing heavy until it is used."""
+    """The real one: `training.fit`, and `backends.resolve` with these options. Imports nothing
+    heavy until it is used."""
 
     def fit(
         base: str,
@@ -129,7 +136,8 @@ class TrainingRun:
     label: str  # of the signal
     fingerprint: str
     rows: int
-    seconds: float  # of training it, now or before; 0.0 where the model is gone and only its scores are kept
+    # of training it, now or before; 0.0 where the model is gone and only its scores are kept
+    seconds: float
 
     @classmethod
     def read(cls, store: Store, identity: TrainedIdentity, label: str, rows: int) -> TrainingRun:
@@ -144,8 +152,8 @@ def seconds_of_training(store: Store, fp: str) -> float:
 
 
 def identity_of(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
-    """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m >= 1, in any order; copies
-    count."""
+    """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m
+    >= 1, in any order; copies count."""
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
     return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)
 
@@ -167,8 +175,8 @@ def trained_model(
     with_: Trainer | None,
     progress: Progress | None,
 ) -> ModelHandle:
-    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another process trains it, that is
-    waited for. Raises what training raises."""
+    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another
+    process trains it, that is waited for. Raises what training raises."""
     make = with_ or trainer(cache=store.root / "models")
     folder = folder_of(store, identity)
     if not is_trained(store, identity):
@@ -190,7 +198,9 @@ def _train(
 ) -> None:
     began = time.monotonic()
     folder = folder_of(store, identity)
-    done = make.fit(base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress)
+    done = make.fit(
+        base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress
+    )
     words = {
         "what": "a model that thresher trained; its folder is beside this file",
         "base": base.name,
@@ -199,7 +209,10 @@ def _train(
         "steps": done.steps,
         "identity": canonical(identity),
     }
-    write_bytes(_note(store, fingerprint(identity)), (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(
+        _note(store, fingerprint(identity)),
+        (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode(),
+    )
 
 
 def _note(store: Store, fp: str) -> Path:
@@ -215,5 +228,7 @@ def _finished(store: Store, fp: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as e:
-        raise StoreError(f"{_note(store, fp)} cannot be read: {e}. Delete it, and the model is trained again.") from e
+        raise StoreError(
+            f"{_note(store, fp)} cannot be read: {e}. Delete it, and the model is trained again."
+        ) from e
     return noted if isinstance(noted, dict) else None

@@ -1,6 +1,8 @@
-"""Rows on their way into training: batches encoded in the background, one ahead of the model; rows that fail are named.
+"""Rows on their way into training: batches encoded in the background, one ahead of the model; rows
+that fail are named.
 
-Reads the pool and imports no torch; what is encoded once is kept for the next passes as far as memory allows.
+Reads the pool and imports no torch; what is encoded once is kept for the next passes as far as
+memory allows.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Batch:
 
 
 def usable(pool: TrainingRows, rows: np.ndarray | None) -> tuple[np.ndarray, list[Unusable]]:
-    """The rows that can be tried, in an order that does not depend on the file's, and those that cannot.
+    """The rows that can be tried, in an order that does not depend on the file's, and those that
+    cannot.
 
     Raises PoolError when there is no row at all, TooManyFailures when none can be tried.
     """
@@ -79,27 +82,37 @@ def usable(pool: TrainingRows, rows: np.ndarray | None) -> tuple[np.ndarray, lis
 
 def named(pool: TrainingRows, bad: dict[int, str]) -> list[Unusable]:
     rows = sorted(bad)
-    return [Unusable(row, id, bad[row]) for row, id in zip(rows, pool.ids(rows), strict=True)] if rows else []
+    return (
+        [Unusable(row, id, bad[row]) for row, id in zip(rows, pool.ids(rows), strict=True)]
+        if rows
+        else []
+    )
 
 
 def all_failed(unusable: Sequence[Unusable]) -> TooManyFailures:
     reasons = Counter(u.error for u in unusable).most_common(3)
     told = "; ".join(f"{why} ({n:,})" for why, n in reasons)
     return TooManyFailures(
-        f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {told}. "
-        "Check --images, and run `thresher doctor` on the file."
+        f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {told}. Check "
+        "--images, and run `thresher doctor` on the file."
     )
 
 
 class Batches:
-    """The batches of one training. `batch(k)` encodes batch k, or waits for it, and starts on k + 1.
+    """The batches of one training. `batch(k)` encodes batch k, or waits for it, and starts on k +
+    1.
 
-    `bad`: pool row -> why it could not be encoded, as found so far (or by the run that this one goes on from); `good`:
-    rows encoded so far.
+    `bad`: pool row -> why it could not be encoded, as found so far (or by the run that this one
+    goes on from); `good`: rows encoded so far.
     """
 
     def __init__(
-        self, backend: HFBackend, ends: EndOfTurn, pool: TrainingRows, rows: np.ndarray, plan: list[np.ndarray]
+        self,
+        backend: HFBackend,
+        ends: EndOfTurn,
+        pool: TrainingRows,
+        rows: np.ndarray,
+        plan: list[np.ndarray],
     ) -> None:
         self.bad: dict[int, str] = {}
         self.good = 0
@@ -146,16 +159,29 @@ class Batches:
             talks = [conversation(sample) for sample in self._pool.samples(new)]
             block = self._backend.prepare(talks, range(len(new)), self._pool, False)
             self.bad.update({new[i]: why for i, why in block.errors.items()})
-            fresh = {new[i]: (row, self._ends.targets(row)) for i, row in zip(block.index, block.rows, strict=True)}
+            fresh = {
+                new[i]: (row, self._ends.targets(row))
+                for i, row in zip(block.index, block.rows, strict=True)
+            }
             images = block.images
             self.good += len(fresh)
             self._keep(fresh, images)
         there = [fresh.get(r) or self._known[r] for r in wanted if r in fresh or r in self._known]
-        shown = {key: images[key] if key in images else self._images[key] for row, _ in there for key in row.images}
-        return Batch([row for row, _ in there], [targets for _, targets in there], shown, len(wanted))
+        shown = {
+            key: images[key] if key in images else self._images[key]
+            for row, _ in there
+            for key in row.images
+        }
+        return Batch(
+            [row for row, _ in there], [targets for _, targets in there], shown, len(wanted)
+        )
 
-    def _keep(self, fresh: dict[int, tuple[Row, Targets]], images: dict[ImageKey, Prepared]) -> None:
-        size = sum(row.ids.nbytes + row.answers.nbytes + t.where.nbytes * 2 for row, t in fresh.values())
+    def _keep(
+        self, fresh: dict[int, tuple[Row, Targets]], images: dict[ImageKey, Prepared]
+    ) -> None:
+        size = sum(
+            row.ids.nbytes + row.answers.nbytes + t.where.nbytes * 2 for row, t in fresh.values()
+        )
         size += sum(_bytes(p) for key, p in images.items() if key not in self._images)
         if self._held + size <= KEEP_BYTES:
             self._held += size

@@ -1,8 +1,10 @@
-"""TRL's SFTTrainer with our batches and our loss, and the checkpoints from which a killed training goes on.
+"""TRL's SFTTrainer with our batches and our loss, and the checkpoints from which a killed training
+goes on.
 
-Optimiser, schedule, mixed precision and accumulation are the trainer's. Order, encoding and loss are ours: an item of its
-data set is the number of a batch, so that going on in the middle means skipping numbers. A checkpoint holds the trained
-weights only, and counts once its `progress.json` stands, which is written last.
+Optimiser, schedule, mixed precision and accumulation are the trainer's. Order, encoding and loss
+are ours: an item of its data set is the number of a batch, so that going on in the middle means
+skipping numbers. A checkpoint holds the trained weights only, and counts once its `progress.json`
+stands, which is written last.
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ from thresher.training.rows import Batch, Batches
 
 WEIGHTS = "trained.safetensors"
 PROGRESS = "progress.json"
-COSTLY = 20  # a checkpoint is written when the time since the last one is this many times what writing takes
+# a checkpoint is written when the time since the last one is this many times what writing takes
+COSTLY = 20
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-LARGE = 1_000_000_000  # parameters: from here on activations are computed twice to save memory on a GPU
+# parameters: from here on activations are computed twice to save memory on a GPU
+LARGE = 1_000_000_000
 
 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
@@ -48,7 +52,9 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
     loss_is_scaled_for_ga = True  # we divide by the tokens of the whole step
 
-    def __init__(self, teacher: Teacher, batches: Batches, model: Any, config: Any, lora: Any, processor: Any) -> None:
+    def __init__(
+        self, teacher: Teacher, batches: Batches, model: Any, config: Any, lora: Any, processor: Any
+    ) -> None:
         numbers = Dataset.from_dict({"batch": list(range(len(batches)))})
         super().__init__(
             model=model,
@@ -60,17 +66,25 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.teacher = teacher
         self.losses: list[float] = []
-        self.processing_class = None  # else its files are written into every checkpoint and its tokens into the config
+        # else its files are written into every checkpoint and its tokens into the config
+        self.processing_class = None
         self.remove_callback(PrinterCallback)
         self._summed: torch.Tensor | None = None
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> torch.Tensor:
         batch: Batch = inputs["batch"]
         if batch.rows:
             with self.accelerator.autocast():
-                parts = [self.teacher.loss(model, b.rows, b.targets, b.images) for b in self._pieces(batch)]
+                parts = [
+                    self.teacher.loss(model, b.rows, b.targets, b.images)
+                    for b in self._pieces(batch)
+                ]
                 loss = torch.stack(parts).sum() / num_items_in_batch
         else:  # every row of it failed: a step of nothing
             loss = torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
@@ -78,7 +92,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
     def _pieces(self, batch: Batch) -> list[Batch]:
-        """The batch, on a CPU in pieces of similar length: the same sum of losses for less padding."""
+        """The batch, on a CPU in pieces of similar length: the same sum of losses for less
+        padding."""
         if self.args.device.type != "cpu":
             return [batch]
         pieces = []
@@ -89,13 +104,15 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return pieces
 
     def step_done(self) -> float:
-        """The loss of the step that has just ended. Raises ModelError when it is not a number any more."""
+        """The loss of the step that has just ended. Raises ModelError when it is not a number any
+        more."""
         assert self._summed is not None
         loss, self._summed = float(self._summed), None
         if not math.isfinite(loss):
             raise ModelError(
-                f"The loss is {loss} after {len(self.losses):,} steps: the training has broken down. Give a lower --lr "
-                f"(it was {self.args.learning_rate:g}), or --precision fp32."
+                f"The loss is {loss} after {len(self.losses):,} steps: the training has broken "
+                f"down. Give a lower --lr (it was {self.args.learning_rate:g}), or --precision "
+                "fp32."
             )
         self.losses.append(loss)
         return loss
@@ -115,7 +132,9 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
         os.makedirs(output_dir, exist_ok=True)
-        trained = {n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad}
+        trained = {
+            n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad
+        }
         save_file(trained, os.path.join(output_dir, WEIGHTS))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -128,12 +147,15 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class Checkpoints(TrainerCallback):  # type: ignore[misc]
-    """Writes a checkpoint when the last is `every` seconds old (later, where writing one takes long), and drops older ones.
+    """Writes a checkpoint when the last is `every` seconds old (later, where writing one takes
+    long), and drops older ones.
 
     `seconds`: spent training so far, the runs before this one included.
     """
 
-    def __init__(self, folder: Path, every: float, batches: Batches, progress: Progress | None) -> None:
+    def __init__(
+        self, folder: Path, every: float, batches: Batches, progress: Progress | None
+    ) -> None:
         self.trainer: AnswerTrainer | None = None
         self.batches = batches
         self._folder, self._every, self._progress = folder, every, progress
@@ -146,7 +168,8 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         return self._before + time.monotonic() - self._started
 
     def resume(self, trainer: AnswerTrainer) -> Path | None:
-        """The last complete and undamaged checkpoint, whose counts are taken over; all others are dropped."""
+        """The last complete and undamaged checkpoint, whose counts are taken over; all others are
+        dropped."""
         self.trainer = trainer
         kept = None
         for folder in sorted(self._folder.glob("checkpoint-*"), key=_step, reverse=True):
@@ -172,7 +195,9 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         self.trainer.step_done()
         if self._progress is not None:
             first = (state.global_step - 1) * args.gradient_accumulation_steps
-            self._progress.advance(self.batches.asked(first, first + args.gradient_accumulation_steps))
+            self._progress.advance(
+                self.batches.asked(first, first + args.gradient_accumulation_steps)
+            )
         age = time.monotonic() - self._saved
         if age >= max(self._every, COSTLY * self._took) and state.global_step < state.max_steps:
             control.should_save = True
@@ -224,10 +249,12 @@ def train(
     progress: Progress | None,
     checkpoint_every: float,
 ) -> tuple[Any, AnswerTrainer, int, float]:
-    """Train `backend`'s model in place. `folder`: of the checkpoints; the last one in it is where the training goes on.
+    """Train `backend`'s model in place. `folder`: of the checkpoints; the last one in it is where
+    the training goes on.
 
-    Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and seconds in all.
-    Raises ModelError (the loss breaks down, out of memory), StoreError (a checkpoint cannot be written).
+    Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and
+    seconds in all. Raises ModelError (the loss breaks down, out of memory), StoreError (a
+    checkpoint cannot be written).
     """
     from thresher.backends.hf.forward import is_out_of_memory
 
@@ -243,19 +270,27 @@ def train(
         start = checkpoints.resume(trainer)
         done = len(trainer.losses)
         if progress is not None:
-            progress.start("training", batches.asked(0, len(batches)), batches.asked(0, done * recipe.accumulation))
+            progress.start(
+                "training",
+                batches.asked(0, len(batches)),
+                batches.asked(0, done * recipe.accumulation),
+            )
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
         except (torch.OutOfMemoryError, RuntimeError) as e:
             if not is_out_of_memory(e):
                 raise
             raise ModelError(
-                f"Training runs out of memory on {model.device}. Give a smaller --batch with a larger --accumulation "
-                f"(--batch {max(recipe.batch // 4, 1)} --accumulation {recipe.accumulation * 4}): the result is the same."
+                f"Training runs out of memory on {model.device}. Give a smaller --batch with a "
+                f"larger --accumulation (--batch {max(recipe.batch // 4, 1)} --accumulation "
+                f"{recipe.accumulation * 4}): the result is the same."
             ) from e
-        except (OSError, SafetensorError) as e:  # the latter is what safetensors makes of a full disk
+        # the latter is what safetensors makes of a full disk
+        except (OSError, SafetensorError) as e:
             why = getattr(e, "strerror", None) or e
-            raise StoreError(f"A checkpoint could not be written to {folder}: {why}. Make room and run again.") from e
+            raise StoreError(
+                f"A checkpoint could not be written to {folder}: {why}. Make room and run again."
+            ) from e
         finally:
             if progress is not None:
                 progress.finish()
@@ -263,7 +298,13 @@ def train(
 
 
 def _config(
-    recipe: Recipe, rate: float, steps: int, folder: Path, device: torch.device, bf16: bool, parameters: int
+    recipe: Recipe,
+    rate: float,
+    steps: int,
+    folder: Path,
+    device: torch.device,
+    bf16: bool,
+    parameters: int,
 ) -> Any:
     config = SFTConfig(
         output_dir=str(folder),
@@ -279,7 +320,8 @@ def _config(
         lr_scheduler_type=SCHEDULES[recipe.schedule],
         warmup_steps=math.ceil(recipe.warmup * steps),
         weight_decay=recipe.weight_decay,
-        seed=recipe.seed % 2**32,  # numpy takes no larger one; the order of the rows knows the whole seed
+        # numpy takes no larger one; the order of the rows knows the whole seed
+        seed=recipe.seed % 2**32,
         use_cpu=device.type == "cpu",
         bf16=bf16,
         fp16=False,

@@ -1,7 +1,9 @@
-"""The routes: one page, fragments of it, pictures, and the changes that the page's script asks for. Starlette.
+"""The routes: one page, fragments of it, pictures, and the changes that the page's script asks for.
+Starlette.
 
-HTML is rendered here by the report's templates, with everything a pool says escaped; the script puts it in place. Whatever a
-user can get wrong comes back as a sentence beside its field. Expects `guard` in front.
+HTML is rendered here by the report's templates, with everything a pool says escaped; the script
+puts it in place. Whatever a user can get wrong comes back as a sentence beside its field. Expects
+`guard` in front.
 """
 
 from __future__ import annotations
@@ -30,8 +32,16 @@ from thresher.viewer.problems import Problem, problem_of
 from thresher.viewer.session import Session
 from thresher.viewer.shown import Ask, Shown
 
-STATIC = {"viewer.js": "text/javascript", "icon.svg": "image/svg+xml", "viewer.css": "text/css", "page.css": "text/css"}
-BUG = "This is a bug in thresher or in the method, not in your data; the terminal has the details. The current selection is unchanged."
+STATIC = {
+    "viewer.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "viewer.css": "text/css",
+    "page.css": "text/css",
+}
+BUG = (
+    "This is a bug in thresher or in the method, not in your data; the terminal has the details. "
+    "The current selection is unchanged."
+)
 MOST_ROWS = 1000  # pinned or banned at once
 LONGEST = 2000  # characters of a setting, a budget, a folder
 
@@ -66,7 +76,7 @@ class Viewer:
             Route("/export", self._changing(self.export), methods=["POST"]),
         ]
 
-    # ------------------------------------------------------------------------------------------ reading
+    # -------------------------------------------------------------------------------------- reading
 
     def shell(self, request: Request) -> Response:
         """The page without anything of the pool: its script asks for the rest with the token."""
@@ -91,10 +101,15 @@ class Viewer:
         try:
             found = self.browser.page(shown, Query.of(told), more=told.get("more") == "1")
             html = render.rows(
-                found, items(shown, found.rows, self.keys.sign), told.get("view") == "table", bool(self.session.fixed)
+                found,
+                items(shown, found.rows, self.keys.sign),
+                told.get("view") == "table",
+                bool(self.session.fixed),
             )
         except ThresherError as error:  # the pool's file was changed under us
-            return Json({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+            return Json(
+                {"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}}
+            )
         return Json(
             {
                 "ok": True,
@@ -115,7 +130,9 @@ class Viewer:
                 self.drawn = (shown.number, render.plots(shown))
             return Json({"ok": True, "number": shown.number, "html": self.drawn[1]})
         except ThresherError as error:
-            return Json({"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}})
+            return Json(
+                {"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}}
+            )
 
     def row(self, request: Request) -> Response:
         """A record as it stands in the file, as text."""
@@ -125,7 +142,9 @@ class Viewer:
                 return PlainTextResponse("The pool has no such row.\n", 404)
             text = render.record(next(iter(self.session.pool.raw([row]))))
         except ThresherError as error:
-            return Json({"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}})
+            return Json(
+                {"ok": False, "problem": {"field": "rows", "text": str(error), "command": ""}}
+            )
         return Json({"ok": True, "title": f"Row {row:,}", "text": text})
 
     def image(self, request: Request) -> Response:
@@ -136,25 +155,34 @@ class Viewer:
             return PlainTextResponse(what + "\n", 404)
         return Response(data, media_type="image/jpeg")
 
-    # ------------------------------------------------------------------------------------------ changes
+    # -------------------------------------------------------------------------------------- changes
 
-    def _changing(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
-        """A route that takes JSON and answers JSON: {"ok": true, …} or {"ok": false, "problem": …}."""
+    def _changing(
+        self, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """A route that takes JSON and answers JSON: {"ok": true, …} or {"ok": false, "problem":
+        …}."""
 
         async def route(request: Request) -> Response:
             try:
                 told = parse_json(await request.body())
             except ValueError:
                 told = None
-            if not isinstance(told, dict) or request.headers.get("content-type") != "application/json":
+            if (
+                not isinstance(told, dict)
+                or request.headers.get("content-type") != "application/json"
+            ):
                 return PlainTextResponse("Expected a JSON object.\n", 400)
             try:
                 return Json(await run_in_threadpool(change, told))
             except _BadRequest as error:
                 return PlainTextResponse(f"{error}\n", 400)
             except MemoryError:
-                return Json(_failed(Problem("", "Not enough memory. The current selection is unchanged.")))
-            except Exception:  # a bug, ours or a plug-in's: the page must go on, and the terminal shows where it is
+                return Json(
+                    _failed(Problem("", "Not enough memory. The current selection is unchanged."))
+                )
+            # a bug, ours or a plug-in's: the page must go on, and the terminal shows where it is
+            except Exception:
                 logging.getLogger("uvicorn.error").exception("a change failed")
                 return Json(_failed(Problem("", BUG)))
 
@@ -183,7 +211,11 @@ class Viewer:
     def pin(self, told: dict[str, Any]) -> dict[str, Any]:
         rows, state = told.get("rows"), told.get("state")
         n = len(self.session.pool)
-        good = isinstance(rows, list) and 0 < len(rows) <= MOST_ROWS and state in ("pinned", "banned", "free")
+        good = (
+            isinstance(rows, list)
+            and 0 < len(rows) <= MOST_ROWS
+            and state in ("pinned", "banned", "free")
+        )
         if not good or any(type(r) is not int or not 0 <= r < n for r in rows or []):
             raise _BadRequest("expected rows of the pool, and a state: pinned, banned or free")
         try:
@@ -202,7 +234,11 @@ class Viewer:
             made = export(self.session, _text(told, "where"))
         except ThresherError as error:
             return _failed(problem_of(error, self.session.shown.ask, self.session, field="where"))
-        return {"ok": True, "html": {"exported": render.exported(made)}, "status": f"Written to {made.folder}."}
+        return {
+            "ok": True,
+            "html": {"exported": render.exported(made)},
+            "status": f"Written to {made.folder}.",
+        }
 
     def _done(self, shown: Shown, form: bool = False) -> dict[str, Any]:
         return {"ok": True, "number": shown.number, **render.changed(self.session, shown, form)}
@@ -220,7 +256,10 @@ def _text(told: dict[str, Any], name: str) -> str:
 
 
 def _failed(problem: Problem) -> dict[str, Any]:
-    return {"ok": False, "problem": {"field": problem.field, "text": problem.text, "command": problem.command}}
+    return {
+        "ok": False,
+        "problem": {"field": problem.field, "text": problem.text, "command": problem.command},
+    }
 
 
 def application(session: Session, keys: Keys) -> Starlette:

@@ -1,6 +1,8 @@
-"""Which rows of the pool are shown: what became of them, source, reason, words, order, page. Reads texts of the pool.
+"""Which rows of the pool are shown: what became of them, source, reason, words, order, page. Reads
+texts of the pool.
 
-What can be told from arrays is told for the whole pool at once. Words and reasons are looked up row by row, as far as time
+What can be told from arrays is told for the whole pool at once. Words and reasons are looked up row
+by row, as far as time
 allows: a page then says how many rows were looked at, and the next request goes on from there.
 """
 
@@ -56,7 +58,8 @@ class Query:
 
 @dataclass(frozen=True)
 class Page:
-    """`rows`: int64, pool rows. `fit`: how many fit in all, as far as is known; `looked` of `of` rows were looked at."""
+    """`rows`: int64, pool rows. `fit`: how many fit in all, as far as is known; `looked` of `of`
+    rows were looked at."""
 
     rows: np.ndarray
     page: int
@@ -90,7 +93,8 @@ class Browser:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}  # as the page holds them
+        # as the page holds them
+        self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}
         self._scans: OrderedDict[tuple[int, Query], Scan] = OrderedDict()
         self._rows: tuple[tuple[int, str, str, str], np.ndarray] | None = None
         self._lock = threading.Lock()
@@ -125,7 +129,9 @@ class Browser:
             return self._rows[1]
         fits = fitting(shown, query.show)
         if query.source:
-            fits = fits & (self.pool.source == self._sources.get(query.source.removeprefix("="), -1))
+            fits = fits & (
+                self.pool.source == self._sources.get(query.source.removeprefix("="), -1)
+            )
         rows = np.flatnonzero(fits)
         if query.sort:
             order = shown.order(query.sort)
@@ -161,7 +167,9 @@ class Browser:
         """Those of `rows` whose texts, id, number, source or image names hold all the words."""
         plain = rows[self._plain[self.pool.index.part[rows]]]
         barred = {
-            r for r, raw in zip(plain.tolist(), self.pool.raw(plain), strict=True) if not self._may(r, raw, words)
+            r
+            for r, raw in zip(plain.tolist(), self.pool.raw(plain), strict=True)
+            if not self._may(r, raw, words)
         }
         rows = np.array([r for r in rows.tolist() if r not in barred], np.int64)
         out = []
@@ -173,8 +181,10 @@ class Browser:
         return out
 
     def _may(self, row: int, raw: bytes, words: list[str]) -> bool:
-        """Whether a JSON record may hold all the words: false only where it surely does not. Spares most rows the parsing."""
-        # escapes hide what is there: \u any character, the others what no word has but for these three
+        """Whether a JSON record may hold all the words: false only where it surely does not. Spares
+        most rows the parsing."""
+        # escapes hide what is there: \u any character, the others what no word has but for these
+        # three
         if b"\\u" in raw or any(c in word for word in words for c in '"\\/'):
             return True
         text = raw.decode("utf-8", "replace").lower()
@@ -183,7 +193,9 @@ class Browser:
 
     def _about(self, row: int) -> str:
         """What is known of the row without reading it: id, number, source."""
-        return f"{self.pool.ids([row])[0]}\nrow:{row}\n{self.pool.source_names[self.pool.source[row]]}"
+        return (
+            f"{self.pool.ids([row])[0]}\nrow:{row}\n{self.pool.source_names[self.pool.source[row]]}"
+        )
 
 
 def fitting(shown: Shown, show: str) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""Rows as the page shows them: the report's cards, with pictures by address, and what a person decided about the row.
+"""Rows as the page shows them: the report's cards, with pictures by address, and what a person
+decided about the row.
 
-Pictures are asked for by row and number, never by a path; each is made small once. Reads records and images of the pool.
+Pictures are asked for by row and number, never by a path; each is made small once. Reads records
+and images of the pool.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def items(shown: Shown, rows: np.ndarray, sign: Callable[[str], str]) -> list[It
     samples = shown.pool.samples(rows)
     plain = plain_cards(shown.pool, rows, samples, images=0)
     out = []
-    for row, at, card, sample in zip(rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True):
+    for row, at, card, sample in zip(
+        rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True
+    ):
         mark = "pinned" if shown.keep[row] else "banned" if shown.drop[row] else ""
         out.append(Item(_told(shown, row, at, _with_pictures(card, sample, sign), sample), mark))
     return out
@@ -57,11 +61,19 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
             return replace(card, kind="pinned", reason=f"you pinned it ({card.reason})")
         return card
     if state == KEPT:
-        return replace(card, state="kept", kind="pinned", reason="you pinned it; no score of it is known")
+        return replace(
+            card, state="kept", kind="pinned", reason="you pinned it; no score of it is known"
+        )
     if state == FAILED:
-        return replace(card, state="failed", kind="could not be used", reason=shown.failed[row][:400])
-    why = sample.problem or "left out before scoring: by a filter, as a duplicate, or because it cannot be used"
-    return replace(card, state="failed" if sample.problem else "dropped", kind="left out", reason=why[:400])
+        return replace(
+            card, state="failed", kind="could not be used", reason=shown.failed[row][:400]
+        )
+    why = sample.problem or (
+        "left out before scoring: by a filter, as a duplicate, or because it cannot be used"
+    )
+    return replace(
+        card, state="failed" if sample.problem else "dropped", kind="left out", reason=why[:400]
+    )
 
 
 def _with_pictures(card: Card, sample: Sample, sign: Callable[[str], str]) -> Card:

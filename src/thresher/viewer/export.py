@@ -1,4 +1,5 @@
-"""What is shown, written as a selection folder of its own: by `run.select` and `output.write`, as `thresher select` does.
+"""What is shown, written as a selection folder of its own: by `run.select` and `output.write`, as
+`thresher select` does.
 
 Writes one fresh folder and nothing else; a failure leaves nothing behind.
 """
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """A selection that was written. `command`: writes the same. `problem`: what went wrong with its report; "" for nothing."""
+    """A selection that was written. `command`: writes the same. `problem`: what went wrong with its
+    report; "" for nothing."""
 
     folder: Path
     rows: int
@@ -60,7 +62,8 @@ def export(session: Session, where: str) -> Exported:
                 seed=shown.ask.seed,
                 model=session.model_of(method),
                 store=session.store,
-                on_missing=session.config.on_missing,  # type: ignore[arg-type]  # run.yaml holds one that was checked
+                # run.yaml holds one that was checked
+                on_missing=session.config.on_missing,  # type: ignore[arg-type]
                 trainer=Trainer(fit=session.gone, open=session.gone),
                 roles=session.roles_of(method),
                 target=session.target_of(method),
@@ -80,8 +83,8 @@ def export(session: Session, where: str) -> Exported:
 
 
 def fresh(folder: Path, where: str) -> Path:
-    """The folder that a user's words mean; `folder`: the selection that is open. Raises ConfigError where it is there already,
-    or cannot be made.
+    """The folder that a user's words mean; `folder`: the selection that is open. Raises ConfigError
+    where it is there already, or cannot be made.
     """
     text = where.strip()
     if not text or "\0" in text:
@@ -89,10 +92,15 @@ def fresh(folder: Path, where: str) -> Path:
     named = os.sep not in text and text not in (".", "..")
     out = folder.parent / text if named else Path(os.path.expanduser(text))
     if not named and not out.is_absolute():
-        raise ConfigError(f"{text}: give a plain name, which is made beside {folder}, or a path from the root (/).")
+        raise ConfigError(
+            f"{text}: give a plain name, which is made beside {folder}, or a path from the root "
+            "(/)."
+        )
     try:
         if not out.parent.is_dir():
-            raise ConfigError(f"{out.parent} is no folder. Give a name, or a path in a folder that exists.")
+            raise ConfigError(
+                f"{out.parent} is no folder. Give a name, or a path in a folder that exists."
+            )
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"{out} is there already. Give another name: nothing is overwritten.")
         out.exists()

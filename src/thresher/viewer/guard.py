@@ -1,17 +1,18 @@
 """Who may ask: every request passes here before any route, and every answer gets security headers.
 
-Another page in the same browser, another program on this machine, or another host name that resolves
-to it must learn nothing and change nothing:
+Another page in the same browser, another program on this machine, or another host name that
+resolves to it must learn nothing and change nothing:
 
     Host      exactly this address and port, so a foreign name that resolves to 127.0.0.1 is refused
-    token     after the `#` of the printed address, which browsers never send; the page's script keeps
+    token     after the `#` of the printed address, which browsers never send; the page's script
+              keeps
               it (sessionStorage, which belongs to one port) and sends it as `Authorization: Bearer`
     images    `<img>` sends no such header: their addresses are signed one by one
     POST      also needs the page's own Origin
     Origin, Sec-Fetch-Site   foreign ones are refused, except to open the page, which is empty
 
-There is no cookie: a browser would send it to every port of 127.0.0.1, so any local server would get
-it. Without the token only the empty page, its script and its style are served.
+There is no cookie: a browser would send it to every port of 127.0.0.1, so any local server would
+get it. Without the token only the empty page, its script and its style are served.
 
 Plain ASGI: knows nothing of routes. Secrets are compared in constant time.
 """
@@ -36,7 +37,8 @@ MOST_BYTES = 100_000  # of a request's body
 HEADERS = (
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src "
+        b"'self'; base-uri 'none'; "
         b"form-action 'none'; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
@@ -104,7 +106,9 @@ class Guard:
             return 405, "Only GET and POST are answered here."
         host = headers.get(b"host", "").lower()
         if host not in self.hosts:
-            return 403, "This address is not the viewer's. Open the address that thresher view printed."
+            return 403, (
+                "This address is not the viewer's. Open the address that thresher view printed."
+            )
         reading = method != "POST"
         opening = reading and path == PUBLIC[0]  # may be a link in any other page: it shows nothing
         origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -114,7 +118,9 @@ class Guard:
         public = opening or (reading and path.startswith(PUBLIC[1]))
         signed = reading and self.keys.signed(path, scope.get("query_string", b""))
         if not public and not signed and not self._has_token(headers):
-            return 403, "The token is missing or wrong. Open the address that thresher view printed."
+            return 403, (
+                "The token is missing or wrong. Open the address that thresher view printed."
+            )
         if not reading:
             if origin != own:
                 return 403, "Changes are taken from the viewer's own page only. Load it again."
@@ -153,6 +159,9 @@ def _equal(given: str, expected: str) -> bool:
 
 async def _answer(send: Send, status: int, text: str) -> None:
     body = (text + "\n").encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,10 +1,12 @@
-"""Rows that a person pinned (always kept) or banned (never kept): two files that `thresher select --keep / --drop` takes.
+"""Rows that a person pinned (always kept) or banned (never kept): two files that `thresher select
+--keep / --drop` takes.
 
-    DIR/view/keep.jsonl    one {"row": 17, "id": "a7", "digest": "…"} a line: the digest finds the row in any order of the file
+    DIR/view/keep.jsonl    one {"row": 17, "id": "a7", "digest": "…"} a line: the digest finds the
+                           row in any order of the file
     DIR/view/drop.jsonl
 
-Writes these two, aside and then renamed. Rows that the selection itself kept or dropped by file are taken over at the first
-opening, so that one pair of files says it all.
+Writes these two, aside and then renamed. Rows that the selection itself kept or dropped by file are
+taken over at the first opening, so that one pair of files says it all.
 """
 
 from __future__ import annotations
@@ -27,16 +29,21 @@ FOLDER, KEEP, DROP = "view", "keep.jsonl", "drop.jsonl"
 
 
 class Pins:
-    """`keep`, `drop`: bool [n], replaced and never written to. Nothing is on disk before the first change."""
+    """`keep`, `drop`: bool [n], replaced and never written to. Nothing is on disk before the first
+    change."""
 
-    def __init__(self, folder: Path, pool: Pool, keep: str | None = None, drop: str | None = None) -> None:
-        """`folder`: of the selection. `keep`, `drop`: the files that it was made with. Raises ConfigError."""
+    def __init__(
+        self, folder: Path, pool: Pool, keep: str | None = None, drop: str | None = None
+    ) -> None:
+        """`folder`: of the selection. `keep`, `drop`: the files that it was made with. Raises
+        ConfigError."""
         self.folder, self.pool = folder / FOLDER, pool
         self.keep = self._read(KEEP, "--keep", keep)
         self.drop = self._read(DROP, "--drop", drop)
         if (both := self.keep & self.drop).any():
             raise ConfigError(
-                f"{self.path(KEEP)} and {self.path(DROP)} both name row {int(np.flatnonzero(both)[0])}. Take it out of one."
+                f"{self.path(KEEP)} and {self.path(DROP)} both name row "
+                f"{int(np.flatnonzero(both)[0])}. Take it out of one."
             )
 
     def path(self, name: str) -> Path:
@@ -45,16 +52,27 @@ class Pins:
     def _read(self, name: str, flag: str, first: str | None) -> np.ndarray:
         path = self.path(name)
         if path.exists():
-            return rows_in_file(str(path), flag, self.pool) if path.stat().st_size else np.zeros(len(self.pool), bool)
-        return np.zeros(len(self.pool), bool) if first is None else rows_in_file(first, flag, self.pool)
+            return (
+                rows_in_file(str(path), flag, self.pool)
+                if path.stat().st_size
+                else np.zeros(len(self.pool), bool)
+            )
+        return (
+            np.zeros(len(self.pool), bool)
+            if first is None
+            else rows_in_file(first, flag, self.pool)
+        )
 
     def changed(self, rows: np.ndarray, state: str) -> tuple[np.ndarray, np.ndarray]:
-        """(keep, drop) once `rows` are "pinned", "banned" or "free"; nothing is changed yet. Raises ConfigError."""
+        """(keep, drop) once `rows` are "pinned", "banned" or "free"; nothing is changed yet. Raises
+        ConfigError."""
         keep, drop = self.keep.copy(), self.drop.copy()
         keep[rows], drop[rows] = state == "pinned", state == "banned"
         if state == "pinned" and (bad := self.pool.unreadable[rows]).any():
             row = int(rows[bad][0])
-            raise ConfigError(f"Row {row:,} cannot be kept: it is no record ({self.pool.problems[row]}).")
+            raise ConfigError(
+                f"Row {row:,} cannot be kept: it is no record ({self.pool.problems[row]})."
+            )
         return keep, drop
 
     def save(self, keep: np.ndarray, drop: np.ndarray) -> None:

@@ -1,4 +1,5 @@
-"""What went wrong with a change, for the page: a sentence, the field that it belongs to, and the command that would help."""
+"""What went wrong with a change, for the page: a sentence, the field that it belongs to, and the
+command that would help."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _SETTING = re.compile(r"--set (\w+)=")
 
 @dataclass(frozen=True)
 class Problem:
-    """`field`: the form field, "set-NAME" of a setting, "rows", "where"; "" where it belongs to none."""
+    """`field`: the form field, "set-NAME" of a setting, "rows", "where"; "" where it belongs to
+    none."""
 
     field: str
     text: str
@@ -35,7 +37,10 @@ def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = ""
     if session.fixed:
         return Problem("", text, session.command_or_nothing(session.first))
     if isinstance(error, NeedsModel):
-        text += " The current selection is unchanged. This command computes what is missing; then open its folder with thresher view:"
+        text += (
+            " The current selection is unchanged. This command computes what is missing; then "
+            "open its folder with thresher view:"
+        )
         return Problem("", text, session.command_or_nothing(ask))
     if isinstance(error, ConfigError):
         found = field or _field(ask, text)

@@ -1,8 +1,10 @@
-"""Columns in memory: a computation that recalls what an earlier one of the same pool loaded, and scores nothing.
+"""Columns in memory: a computation that recalls what an earlier one of the same pool loaded, and
+scores nothing.
 
-A row signal depends on the row and on its input values only. So a column holds for other rows of the pool, another seed or
-another method as long as the inputs that it was computed from are the same in the rows that count now; that is compared, value
-by value. What cannot be recalled is loaded from the store, and what is not there is `NotStored`. Writes nothing.
+A row signal depends on the row and on its input values only. So a column holds for other rows of
+the pool, another seed or another method as long as the inputs that it was computed from are the
+same in the rows that count now; that is compared, value by value. What cannot be recalled is loaded
+from the store, and what is not there is `NotStored`. Writes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class NeedsModel(ThresherError):
-    """What was asked for takes a model that was not asked yet, and none runs here. The same by command works."""
+    """What was asked for takes a model that was not asked yet, and none runs here. The same by
+    command works."""
 
 
 class NotStored(NeedsModel):
@@ -33,7 +36,9 @@ class NotStored(NeedsModel):
 
     def __init__(self, label: str, missing: int, wanted: int) -> None:
         rows = "row" if missing == 1 else "rows"
-        super().__init__(f"{label} is not stored for {missing:,} of {wanted:,} {rows}, and no model runs here.")
+        super().__init__(
+            f"{label} is not stored for {missing:,} of {wanted:,} {rows}, and no model runs here."
+        )
         self.label, self.missing, self.wanted = label, missing, wanted
 
 
@@ -51,11 +56,13 @@ class Entry:
 
 
 class Recall:
-    """The columns of pools that stay open, under one store. `start` takes the place of `engine.begin`."""
+    """The columns of pools that stay open, under one store. `start` takes the place of
+    `engine.begin`."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool  # that is chosen from; any other is a validation set
-        self.entries: dict[int, dict[str, Entry]] = {}  # by the pool: the one chosen from, and a validation set
+        # by the pool: the one chosen from, and a validation set
+        self.entries: dict[int, dict[str, Entry]] = {}
 
     def start(
         self,
@@ -69,7 +76,9 @@ class Recall:
     ) -> Computation:
         needs = needs_model(signals)
         if needs and means.model is None and not means.roles:
-            raise NeedsModel("This method asks a model about the rows, and the selection named none.")
+            raise NeedsModel(
+                "This method asks a model about the rows, and the selection named none."
+            )
         mine = self.entries.setdefault(id(pool), {})
         of = "" if pool is self.pool else "validation "
         made = Recalling(mine, of, pool, means, within=within, aside=aside)
@@ -80,7 +89,9 @@ class Recall:
 class Recalling(Computation):
     """As a computation, but for row signals."""
 
-    def __init__(self, entries: dict[str, Entry], of: str, pool: Pool, means: Means, **told: Any) -> None:
+    def __init__(
+        self, entries: dict[str, Entry], of: str, pool: Pool, means: Means, **told: Any
+    ) -> None:
         super().__init__(pool, means, **told)
         self.entries, self.of = entries, of
         self.last: tuple[np.ndarray, list[str]] = (np.zeros(0, np.int64), [])
@@ -95,26 +106,42 @@ class Recalling(Computation):
         resolved = self.resolve(signal)
         inputs = self._inputs(signal)
         known = self.entries.get(key)
-        if known is not None and known.fingerprint == fingerprint(resolved) and self._holds(known, inputs):
+        if (
+            known is not None
+            and known.fingerprint == fingerprint(resolved)
+            and self._holds(known, inputs)
+        ):
             there = self.active[known.positions]
-            self.exclude(known.positions[there], label, [e for e, a in zip(known.errors, there, strict=True) if a])
+            self.exclude(
+                known.positions[there],
+                label,
+                [e for e, a in zip(known.errors, there, strict=True) if a],
+            )
             run = known.run
             seconds = time.monotonic() - began
-            run = SignalRun(run.name, label, run.fingerprint, run.wanted, 0, run.failed, seconds, run.cost)
+            run = SignalRun(
+                run.name, label, run.fingerprint, run.wanted, 0, run.failed, seconds, run.cost
+            )
             self.runs.append(run)
             self._note_trainings(resolved, label)
             return known.values
         asked = self.active.copy()
         out = super()._row_signal(signal, label)
         positions, errors = self.last
-        self.entries[key] = Entry(fingerprint(resolved), asked, inputs, out, positions, list(errors), self.runs[-1])
+        self.entries[key] = Entry(
+            fingerprint(resolved), asked, inputs, out, positions, list(errors), self.runs[-1]
+        )
         return out
 
     def _inputs(self, signal: RowSignal) -> dict[tuple[str, str], np.ndarray]:
-        """The input columns that the signal's values depend on, and the rows that it is asked of."""
+        """The input columns that the signal's values depend on, and the rows that it is asked
+        of."""
         every = [(name, f.name) for name, inner in signal.inputs().items() for f in inner.fields]
         named = list(getattr(type(signal), "key_fields", every))
-        out = {(name, field): self._memo[memo_key(signal.inputs()[name])][field] for name, field in named}
+        out = {
+            (name, field): self._memo[memo_key(signal.inputs()[name])][field]
+            for name, field in named
+        }
         if isinstance(signal, PartSignal):
             out["", "among"] = self._memo[memo_key(signal.among)]["chosen"]
         return out
@@ -122,15 +149,26 @@ class Recalling(Computation):
     def _holds(self, known: Entry, inputs: Mapping[tuple[str, str], np.ndarray]) -> bool:
         if (self.active & ~known.asked).any() or known.inputs.keys() != inputs.keys():
             return False
-        return all(a is known.inputs[k] or _same(a, known.inputs[k], self.active) for k, a in inputs.items())
+        return all(
+            a is known.inputs[k] or _same(a, known.inputs[k], self.active)
+            for k, a in inputs.items()
+        )
 
     def _score(self, signals: Sequence[RowSignal], label: str, request: Request) -> None:
-        raise NotStored(self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum()))
+        raise NotStored(
+            self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum())
+        )
 
     def _score_together(
-        self, signal: SharedSignal, label: str, request: Request, company: Mapping[str, SharedSignal]
+        self,
+        signal: SharedSignal,
+        label: str,
+        request: Request,
+        company: Mapping[str, SharedSignal],
     ) -> None:
-        raise NotStored(self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum()))
+        raise NotStored(
+            self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum())
+        )
 
 
 def _same(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> bool:

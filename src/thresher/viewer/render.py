@@ -1,4 +1,5 @@
-"""Everything that the page shows, as HTML: the report's templates and a few of the viewer's own. Autoescape, always.
+"""Everything that the page shows, as HTML: the report's templates and a few of the viewer's own.
+Autoescape, always.
 
 Pure but for what a selection reads of the pool when it is asked.
 """
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
     from thresher.viewer.session import Session
     from thresher.viewer.shown import Ask, Shown
 
-SHOWN_AS = {"all": "all rows", "kept": "kept", "dropped": "not kept", "pinned": "pinned", "banned": "banned",
-            "failed": "not usable", "left out": "left out"}  # fmt: skip
+SHOWN_AS = {
+    "all": "all rows",
+    "kept": "kept",
+    "dropped": "not kept",
+    "pinned": "pinned",
+    "banned": "banned",
+    "failed": "not usable",
+    "left out": "left out",
+}
 MOST_TEXT = 100_000  # characters of a whole record
 MOST_SOURCES = 500  # in the list of sources to filter by
 
@@ -54,7 +62,9 @@ class Field:
 @cache
 def environment() -> Environment:
     """The viewer's templates, with the report's beside them."""
-    env = page_environment().overlay(loader=ChoiceLoader([PackageLoader("thresher.viewer"), PackageLoader("thresher")]))
+    env = page_environment().overlay(
+        loader=ChoiceLoader([PackageLoader("thresher.viewer"), PackageLoader("thresher")])
+    )
     return env
 
 
@@ -62,7 +72,7 @@ def _render(template: str, **values: Any) -> str:
     return printable(environment().get_template(template).render(values))
 
 
-# ---------------------------------------------------------------------------------------------- the page
+# ----------------------------------------------------------------------------------------- the page
 
 
 def shell() -> str:
@@ -85,7 +95,11 @@ def _body(session: Session, shown: Shown, title: str) -> str:
     names = session.pool.source_names
     sizes = np.bincount(session.pool.source, minlength=len(names))
     largest = np.lexsort((np.arange(len(names)), -sizes))[:MOST_SOURCES].tolist()
-    sources = [(names[i], truncate(names[i]) or "(none)") for i in sorted(largest, key=lambda i: names[i]) if sizes[i]]
+    sources = [
+        (names[i], truncate(names[i]) or "(none)")
+        for i in sorted(largest, key=lambda i: names[i])
+        if sizes[i]
+    ]
     return _render(
         "view.html.jinja",
         title=title,
@@ -107,14 +121,18 @@ def _body(session: Session, shown: Shown, title: str) -> str:
 
 
 def changed(session: Session, shown: Shown, form: bool) -> dict[str, Any]:
-    """What the script must put in place after a change. `form`: the settings' fields too (they are another method's)."""
+    """What the script must put in place after a change. `form`: the settings' fields too (they are
+    another method's)."""
     html = {name: str(text) for name, text in _parts(session, shown).items()}
     if form:
         html["settings"] = _render("settings.html.jinja", fields=fields(shown.ask))
     k, n = shown.kept, len(session.pool)
     return {
         "html": html,
-        "status": f"{k:,} of {n:,} rows kept ({format_percent(k, n)}), chosen in {_seconds(shown.seconds)}.",
+        "status": (
+            f"{k:,} of {n:,} rows kept ({format_percent(k, n)}), chosen in "
+            f"{_seconds(shown.seconds)}."
+        ),
         "kept": k,
         "ask": {
             "method": shown.ask.method,
@@ -141,7 +159,9 @@ def _parts(session: Session, shown: Shown) -> dict[str, Any]:
         "fixed": session.fixed,
     }
     names = ("counts", "notes", "pins", "command")
-    return {name: Markup(_render("parts_of_view.html.jinja", part=name, **values)) for name in names}
+    return {
+        name: Markup(_render("parts_of_view.html.jinja", part=name, **values)) for name in names
+    }
 
 
 def _tiles(session: Session, shown: Shown) -> list[tuple[str, str, str]]:
@@ -207,16 +227,20 @@ def fields(ask: Ask) -> list[Field]:
         elif s.type.removesuffix(" | none") in plain:
             out.append(Field(s.name, value, "text", (), s.help, s.default))
         else:
-            out.append(Field(s.name, value, "choice", tuple(s.type.split(" | ")), s.help, s.default))
+            out.append(
+                Field(s.name, value, "choice", tuple(s.type.split(" | ")), s.help, s.default)
+            )
     return out
 
 
-# ---------------------------------------------------------------------------------------------- fragments
+# ---------------------------------------------------------------------------------------- fragments
 
 
 def rows(found: Page, items: list[Item], table: bool, fixed: bool) -> str:
     """Cards or a table, and the pager."""
-    return _render("rows.html.jinja", found=found, items=items, table=table, fixed=fixed, page_size=PAGE)
+    return _render(
+        "rows.html.jinja", found=found, items=items, table=table, fixed=fixed, page_size=PAGE
+    )
 
 
 def said_of(found: Page) -> str:
@@ -243,7 +267,8 @@ def plots(shown: Shown) -> str:
 
 
 def record(raw: bytes) -> str:
-    """A record as people read it: JSON with line breaks where it is JSON; cut where it is very long."""
+    """A record as people read it: JSON with line breaks where it is JSON; cut where it is very
+    long."""
     text = raw.decode("utf-8", "replace")
     try:
         text = json.dumps(parse_json(text), indent=2, ensure_ascii=False)

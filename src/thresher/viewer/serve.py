@@ -1,4 +1,5 @@
-"""The process: a socket on 127.0.0.1, the address with its token on stdout, and a quiet end at Ctrl-C.
+"""The process: a socket on 127.0.0.1, the address with its token on stdout, and a quiet end at
+Ctrl-C.
 
 Touches the network of this machine only (loopback), and the user's browser where one is asked for.
 """
@@ -25,7 +26,9 @@ def listen(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         made.close()
         why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"--port {port}: {why}. Leave it out, and a free port is taken.") from error
+        raise ConfigError(
+            f"--port {port}: {why}. Leave it out, and a free port is taken."
+        ) from error
     return made
 
 
@@ -73,4 +76,6 @@ def _has_screen() -> bool:
     """Whether a browser can show itself: elsewhere a text browser would take over the terminal."""
     if sys.platform in ("darwin", "win32"):
         return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and not os.environ.get("SSH_CONNECTION")
+    return bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ) and not os.environ.get("SSH_CONNECTION")

@@ -1,8 +1,10 @@
-"""One opened selection: what is asked of it now, and the rows that this gives. Chooses again in memory; no model ever runs.
+"""One opened selection: what is asked of it now, and the rows that this gives. Chooses again in
+memory; no model ever runs.
 
-What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.cache`), the last few `Prepared`. A change
-that cannot be made (a wrong setting, a column that is not stored) raises and leaves everything as it was. Writes pins. Safe to
-use from several threads: changes wait for each other, what is shown is a snapshot.
+What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.cache`), the
+last few `Prepared`. A change that cannot be made (a wrong setting, a column that is not stored)
+raises and leaves everything as it was. Writes pins. Safe to use from several threads: changes wait
+for each other, what is shown is a snapshot.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ SERVER_ONLY = tuple(name for name in configs.SERVER if name != "url")
 
 
 class Session:
-    """A selection folder that `thresher select` wrote, opened. Raises ConfigError, PoolError, StoreError."""
+    """A selection folder that `thresher select` wrote, opened. Raises ConfigError, PoolError,
+    StoreError."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()
@@ -61,14 +64,19 @@ class Session:
         self.pool: Pool = folders.open_pool_of(self.run)
         if len(self.pool) != self.run["pool"]["rows"]:
             raise PoolError(
-                f"{self.pool.path} has {len(self.pool):,} rows now and had {self.run['pool']['rows']:,} when {self.folder} was "
-                "selected from it. Put the old file back, or select again."
+                f"{self.pool.path} has {len(self.pool):,} rows now and had "
+                f"{self.run['pool']['rows']:,} when {self.folder} was selected from it. Put the "
+                "old file back, or select again."
             )
         self.store = Store(self.run["store"])
         self.config = self._config()
         self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
         self.handles = self._handles()
-        self.mixture_cache, self.recall, self.sort_cache = MixtureCache(), Recall(self.pool), SortCache()
+        self.mixture_cache, self.recall, self.sort_cache = (
+            MixtureCache(),
+            Recall(self.pool),
+            SortCache(),
+        )
         self.prepared: OrderedDict[Any, Prepared] = OrderedDict()
         self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
         self.lock = threading.RLock()
@@ -78,15 +86,30 @@ class Session:
         self.saved = saved.in_pool  # bool [n]: kept by the selection as it stands in the folder
         self.first = first = Ask.of(self.run)
         self.fixed = ""  # why nothing can be chosen again here; "" where it can
-        self.shown = Shown(1, first, self.pins.keep, self.pins.drop, self.run, self.folder, made=saved, pool=self.pool)
+        self.shown = Shown(
+            1,
+            first,
+            self.pins.keep,
+            self.pins.drop,
+            self.run,
+            self.folder,
+            made=saved,
+            pool=self.pool,
+        )
         try:
             if self.config.rounds is not None and self.config.rounds > 1:
-                raise ConfigError(f"This selection was made in {self.config.rounds} rounds with a training after each.")
+                raise ConfigError(
+                    f"This selection was made in {self.config.rounds} rounds with a training "
+                    "after each."
+                )
             self.shown = self._shown(first, self.pins.keep, self.pins.drop)
         except ThresherError as error:
-            self.fixed = f"The rows can be looked at, but not chosen again: {str(error).rstrip('.')}. Select again to change them:"
+            self.fixed = (
+                f"The rows can be looked at, but not chosen again: {str(error).rstrip('.')}. "
+                "Select again to change them:"
+            )
 
-    # ------------------------------------------------------------------------------------------ what was asked then
+    # -------------------------------------------------------------------------- what was asked then
 
     def _config(self) -> RunConfig:
         """What the run was told, with paths that hold in any folder."""
@@ -109,13 +132,17 @@ class Session:
         )
 
     def _handles(self) -> dict[str, ModelHandle]:
-        """The models that the run asked, by name and as they were typed: their identity is known, and they cannot be opened."""
+        """The models that the run asked, by name and as they were typed: their identity is known,
+        and they cannot be opened."""
 
         def handle(noted: Mapping[str, Any]) -> ModelHandle:
             return ModelHandle(noted["name"], ModelIdentity(**noted["identity"]), open=self.gone)
 
         main, roles = self.run.get("model"), self.run.get("roles") or {}
-        out = {noted["name"]: handle(noted) for noted in ([main] if main else []) + list(roles.values())}
+        out = {
+            noted["name"]: handle(noted)
+            for noted in ([main] if main else []) + list(roles.values())
+        }
         if main and self.config.model:
             out.setdefault(self.config.model, handle(main))
         settings = self.run["method"].get("settings") or {}
@@ -133,17 +160,22 @@ class Session:
             return None
         if not self.run.get("model"):
             raise NeedsModel(
-                f"{method.name} asks a model about the rows, and this selection ({self.run['method']['name']}) named none."
+                f"{method.name} asks a model about the rows, and this selection "
+                f"({self.run['method']['name']}) named none."
             )
         return self.handles[self.run["model"]["name"]]
 
     def roles_of(self, method: Method) -> dict[str, ModelHandle]:
-        """The further models of the method, by role. Raises NeedsModel for one that this selection did not ask."""
+        """The further models of the method, by role. Raises NeedsModel for one that this selection
+        did not ask."""
         asked = models_of(method)
         for role, spec in asked.items():
             if spec not in self.handles:
                 known = ", ".join(self.handles) or "none"
-                raise NeedsModel(f"{role}: nothing is stored of the model {spec!r}. Models of this selection: {known}.")
+                raise NeedsModel(
+                    f"{role}: nothing is stored of the model {spec!r}. Models of this selection: "
+                    f"{known}."
+                )
         return {role: self.handles[spec] for role, spec in asked.items()}
 
     def target_of(self, method: Method) -> Pool | None:
@@ -152,7 +184,8 @@ class Session:
             return None
         if self.config.validation is None:
             raise NeedsModel(
-                f"{method.name} aims at a validation set, and this selection had none: add --validation FILE to the command."
+                f"{method.name} aims at a validation set, and this selection had none: add "
+                "--validation FILE to the command."
             )
         if self._target is None:
             from thresher.pools import open_pool
@@ -166,7 +199,7 @@ class Session:
             )
         return self._target
 
-    # ------------------------------------------------------------------------------------------ choosing
+    # ------------------------------------------------------------------------------------- choosing
 
     def select(self, ask: Ask) -> Shown:
         """Choose again, and show that. Raises ThresherError; then what was shown stays."""
@@ -176,7 +209,8 @@ class Session:
             return self.shown
 
     def pin(self, rows: np.ndarray, state: str) -> Shown:
-        """Make rows "pinned", "banned" or "free", on disk and in the selection. Raises ThresherError; then nothing changed."""
+        """Make rows "pinned", "banned" or "free", on disk and in the selection. Raises
+        ThresherError; then nothing changed."""
         with self.lock:
             self.may_choose()
             before = self.pins.keep, self.pins.drop
@@ -187,13 +221,17 @@ class Session:
         """Take back the last change of pins. Raises ConfigError where there is none."""
         with self.lock:
             if not self.undoable:
-                raise ConfigError("Nothing to take back: no row was pinned or banned since the viewer was opened.")
+                raise ConfigError(
+                    "Nothing to take back: no row was pinned or banned since the viewer was opened."
+                )
             keep, drop = self.undoable[-1]
             shown = self._with_pins(keep, drop, None)
             self.undoable.pop()
             return shown
 
-    def _with_pins(self, keep: np.ndarray, drop: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None) -> Shown:
+    def _with_pins(
+        self, keep: np.ndarray, drop: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
+    ) -> Shown:
         shown = self._shown(self.shown.ask, keep, drop)
         self.pins.save(keep, drop)
         if before is not None:
@@ -213,22 +251,33 @@ class Session:
             if path is not None:
                 self.mixture_cache.rows[path] = mask
         method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
-        resolved = resolve_mixture(mixture, self.pool, budget, self.store, ask.seed, None, self.mixture_cache)
+        resolved = resolve_mixture(
+            mixture, self.pool, budget, self.store, ask.seed, None, self.mixture_cache
+        )
         prepared = self._prepared(method, resolved, ask.seed)
         with use_cache(self.sort_cache):
             outcome = prepared.choose(method, budget, resolved)
         seconds = time.monotonic() - began
         return Shown(
-            self.shown.number + 1, ask, keep, drop, self.run, self.folder,
-            outcome=outcome, pool=self.pool, seconds=seconds,
-        )  # fmt: skip
+            self.shown.number + 1,
+            ask,
+            keep,
+            drop,
+            self.run,
+            self.folder,
+            outcome=outcome,
+            pool=self.pool,
+            seconds=seconds,
+        )
 
     def _prepared(self, method: Method, resolved: ResolvedMixture, seed: int) -> Prepared:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
         model, roles, target = self.model_of(method), self.roles_of(method), self.target_of(method)
         signals = signals_of(method, model, roles, seed, resolved.budget)
         aimed_at = target_signals_of(method, model, roles, seed)
-        names = tuple((name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items())
+        names = tuple(
+            (name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items()
+        )
         within = hashlib.sha256(resolved.within.tobytes()).digest()
         key = (names, seed, within, model is None)
         if key not in self.prepared:
@@ -238,7 +287,14 @@ class Session:
                 self.pool,
                 method,
                 resolved,
-                Means(self.store, seed, model, roles, on_missing=on_missing, force=self.config.force),  # type: ignore[arg-type]
+                Means(
+                    self.store,
+                    seed,
+                    model,
+                    roles,
+                    on_missing=on_missing,  # type: ignore[arg-type]
+                    force=self.config.force,
+                ),
                 target=target,
                 on_leak=None,
                 taken=repeated,
@@ -251,7 +307,11 @@ class Session:
         return self.prepared[key]
 
     def _leaks(
-        self, method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], target: Pool | None
+        self,
+        method: Method,
+        model: ModelHandle | None,
+        roles: Mapping[str, ModelHandle],
+        target: Pool | None,
     ) -> tuple[np.ndarray, str]:
         """Rows that repeat questions of the validation set: looked for once."""
         if target is None or not check(method, target, model, roles):
@@ -260,30 +320,45 @@ class Session:
             self._leaked = leaks(self.pool, target, self.config.on_leak or "refuse")  # type: ignore[arg-type]
         return self._leaked
 
-    # ------------------------------------------------------------------------------------------ the same by command
+    # -------------------------------------------------------------------------- the same by command
 
     def mixture(self, keep: np.ndarray, drop: np.ndarray, folder: Path | None = None) -> Mixture:
-        """The run's own, with these rows kept and dropped by the files in `folder` (None: the viewer's)."""
+        """The run's own, with these rows kept and dropped by the files in `folder` (None: the
+        viewer's)."""
         return replace(
             self.config.mixture,
             keep=self._file(keep, KEEP, self.config.keep, folder),
             drop=self._file(drop, DROP, self.config.drop, folder),
         )
 
-    def _file(self, mask: np.ndarray, name: str, first: str | None, folder: Path | None) -> str | None:
-        """The file that names the rows: of `folder`, else the viewer's, which stands for the run's own `first` once there is one."""
+    def _file(
+        self, mask: np.ndarray, name: str, first: str | None, folder: Path | None
+    ) -> str | None:
+        """The file that names the rows: of `folder`, else the viewer's, which stands for the run's
+        own `first` once there is one."""
         if not mask.any():
             return None
         if folder is not None:
             return str(folder / name)
-        return first if first is not None and not self.pins.path(name).exists() else str(self.pins.path(name))
+        return (
+            first
+            if first is not None and not self.pins.path(name).exists()
+            else str(self.pins.path(name))
+        )
 
     def config_for(self, ask: Ask, mixture: Mixture, out: str) -> RunConfig:
         """What `thresher select` would be told for this."""
         method = methods.load(ask.method, ask.settings)
         settings = {f.name: ask.settings.get(f.name, f.default) for f in settings_of(type(method))}
-        told: dict[str, Any] = {"method": ask.method, "settings": settings, "budget": ask.budget, "seed": ask.seed,
-                                "keep": mixture.keep, "drop": mixture.drop, "out": out}  # fmt: skip
+        told: dict[str, Any] = {
+            "method": ask.method,
+            "settings": settings,
+            "budget": ask.budget,
+            "seed": ask.seed,
+            "keep": mixture.keep,
+            "drop": mixture.drop,
+            "out": out,
+        }
         if not aims(method):
             told |= {"validation": None, "validation_images": None, "on_leak": None, "rounds": None}
         if not asks_the_model(method):
@@ -293,12 +368,14 @@ class Session:
         return replace(self.config, **told)
 
     def command(self, ask: Ask) -> str:
-        """The `thresher select` that gives this with the pins as they are, or computes what it lacks. Raises ConfigError."""
+        """The `thresher select` that gives this with the pins as they are, or computes what it
+        lacks. Raises ConfigError."""
         mixture = self.mixture(self.pins.keep, self.pins.drop)
         return command(self.config_for(ask, mixture, str(self.new_name(ask))).to_mapping())
 
     def command_or_nothing(self, ask: Ask) -> str:
-        """As `command`; "" where what is asked for is no command at all, such as an unknown method."""
+        """As `command`; "" where what is asked for is no command at all, such as an unknown
+        method."""
         try:
             return self.command(ask)
         except ConfigError:

@@ -1,4 +1,5 @@
-"""A selection as it is shown: a snapshot that later changes leave alone. What is costly is made when it is first asked for.
+"""A selection as it is shown: a snapshot that later changes leave alone. What is costly is made
+when it is first asked for.
 
 Reads the pool. Safe to use from several threads.
 """
@@ -50,10 +51,21 @@ class Shown:
     """A selection of `pool`. Arrays [n] are in pool order and not to be written to."""
 
     def __init__(
-        self, number: int, ask: Ask, keep: np.ndarray, drop: np.ndarray, run: Mapping[str, Any], folder: Path,
-        *, made: Made | None = None, outcome: Outcome | None = None, pool: Pool, seconds: float = 0.0,
-    ) -> None:  # fmt: skip
-        """`made` or `outcome` must be given. `keep`, `drop`: bool, pinned and banned. `run`, `folder`: of what was opened.
+        self,
+        number: int,
+        ask: Ask,
+        keep: np.ndarray,
+        drop: np.ndarray,
+        run: Mapping[str, Any],
+        folder: Path,
+        *,
+        made: Made | None = None,
+        outcome: Outcome | None = None,
+        pool: Pool,
+        seconds: float = 0.0,
+    ) -> None:
+        """`made` or `outcome` must be given. `keep`, `drop`: bool, pinned and banned. `run`,
+        `folder`: of what was opened.
         `seconds`: that choosing took. `number` grows with every change.
         """
         assert made is not None or outcome is not None
@@ -64,7 +76,9 @@ class Shown:
         self._orders: dict[str, np.ndarray] = {}
         self._kinds: tuple[str, ...] | None = None
         self._lock = threading.RLock()
-        failed = outcome.failures if outcome is not None else made.failures if made is not None else []
+        failed = (
+            outcome.failures if outcome is not None else made.failures if made is not None else []
+        )
         self.failed = {f.row: f.error for f in failed}
         self.state = np.full(len(pool), LEFT_OUT, np.int8)
         if outcome is not None:
@@ -77,7 +91,9 @@ class Shown:
 
     @property
     def notes(self) -> list[str]:
-        return self._made.notes if self.outcome is None and self._made is not None else list(self.outcome.notes)  # type: ignore[union-attr]
+        if self.outcome is not None:
+            return list(self.outcome.notes)
+        return self._made.notes if self._made is not None else []
 
     @property
     def made(self) -> Made:
@@ -94,7 +110,10 @@ class Shown:
         rows = outcome.considered[order]
         rank = np.full(len(self.pool), -1, np.int64)
         rank[outcome.rows] = np.arange(len(outcome.rows))
-        settings = {name: "none" if value is None else value for name, value in outcome.recipe.settings.items()}
+        settings = {
+            name: "none" if value is None else value
+            for name, value in outcome.recipe.settings.items()
+        }
         told: dict[str, Any] = {
             "method": {"name": self.ask.method, "seed": self.ask.seed, "settings": settings},
             "notes": list(outcome.notes),
@@ -119,7 +138,11 @@ class Shown:
         """Place of each pool row in `made.rows`, int64; -1 where the method did not see it."""
         seen = self.made.rows
         at = np.minimum(np.searchsorted(seen, rows), max(len(seen) - 1, 0))
-        return np.where(len(seen) > 0 and seen[at] == rows, at, -1) if len(seen) else np.full(len(rows), -1)
+        return (
+            np.where(len(seen) > 0 and seen[at] == rows, at, -1)
+            if len(seen)
+            else np.full(len(rows), -1)
+        )
 
     @property
     def sortable(self) -> list[tuple[str, str]]:
@@ -132,8 +155,9 @@ class Shown:
         ]
 
     def order(self, sort: str) -> np.ndarray:
-        """All pool rows, int64 [n]: "" as in the file, "rank" best first and then the others, a reason's name smallest first,
-        -name largest first; rows without the number last. Unknown names: as in the file.
+        """All pool rows, int64 [n]: "" as in the file, "rank" best first and then the others, a
+        reason's name smallest first, -name largest first; rows without the number last. Unknown
+        names: as in the file.
         """
         n = len(self.pool)
         with self._lock:

@@ -1,4 +1,5 @@
-"""Many queries of a row in one pass, against the official processor and a full pass each, for every architecture."""
+"""Many queries of a row in one pass, against the official processor and a full pass each, for every
+architecture."""
 
 from __future__ import annotations
 
@@ -75,20 +76,31 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
     whole = Sample(row.id, (*row.turns[:-1], Turn("user", user.text + query.text)), row.images)
     messages = messages_of(whole)
     prompt = str(
-        tiny.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **_date(tiny))
+        tiny.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **_date(tiny)
+        )
     )
-    said: list[dict[str, Any]] = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+    said: list[dict[str, Any]] = [
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+    ]
     images = [Pictures().load_image(ref) for ref in row.images]
     if "[{'type'" in prompt or render(tiny.processor, messages + said).startswith(prompt):
-        got = reference_rows(tiny.processor, tiny.model, messages + said, images, first=len(messages))
+        got = reference_rows(
+            tiny.processor, tiny.model, messages + said, images, first=len(messages)
+        )
         ids, places, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
         if not query.whole:
             return float(logprobs[places[0]])
         last = places[-1] + 1
-        control = tiny.processor.tokenizer.added_tokens_decoder.get(ids[last]) if last < len(ids) else None
+        control = (
+            tiny.processor.tokenizer.added_tokens_decoder.get(ids[last])
+            if last < len(ids)
+            else None
+        )
         ends = query.end and control is not None and control.special
         return float(sum(logprobs[p] for p in places) + (logprobs[last] if ends else 0))
-    # the template writes a turn otherwise than its invitation to answer: the answer stands right behind the invitation
+    # the template writes a turn otherwise than its invitation to answer: the answer stands right
+    # behind the invitation
     tokenizer = tiny.processor.tokenizer
     inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
     end = render(tiny.processor, messages + said).rsplit(answer, 1)[1]
@@ -98,7 +110,9 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
         counted = counted + tokenizer(end, add_special_tokens=False)["input_ids"][:1]
     ids = torch.cat([inputs["input_ids"], torch.tensor([counted])], dim=1)
     with torch.no_grad():
-        logp = tiny.model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[0]
+        logp = tiny.model(
+            **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        ).logits[0]
     table = logp.double().log_softmax(-1)
     begin = inputs["input_ids"].shape[1]
     return float(sum(table[begin + k - 1, token] for k, token in enumerate(counted)))
@@ -108,7 +122,7 @@ def _date(tiny: Loaded) -> dict[str, str]:
     return {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
 
 
-# ------------------------------------------------------------------------------------------------ against full passes
+# ------------------------------------------------------------------------------ against full passes
 
 
 def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) -> None:
@@ -146,12 +160,16 @@ def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(asked(judge, rows, FEW), packed, atol=1e-4, rtol=0)
 
 
-def test_a_row_does_not_depend_on_its_company(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_does_not_depend_on_its_company(
+    judge: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = judged(10, seed=6)
     together = asked(judge, rows, FEW)
     monkeypatch.setattr(judge.forward, "batch_tokens", 300)
     np.testing.assert_array_equal(asked(judge, rows, FEW), together)
-    np.testing.assert_array_equal(np.vstack([asked(judge, [row], FEW) for row in rows[::-1]])[::-1], together)
+    np.testing.assert_array_equal(
+        np.vstack([asked(judge, [row], FEW) for row in rows[::-1]])[::-1], together
+    )
 
 
 def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
@@ -160,13 +178,18 @@ def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
     at = 0
     for query in FEW:
         alone = asked(qwen, rows, (query,))
-        np.testing.assert_allclose(alone, together[:, at : at + len(query.answers)], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            alone, together[:, at : at + len(query.answers)], atol=1e-5, rtol=0
+        )
         at += len(query.answers)
 
 
-@pytest.mark.parametrize("layers", [["sliding_attention", "full_attention"], ["sliding_attention"] * 2])
+@pytest.mark.parametrize(
+    "layers", [["sliding_attention", "full_attention"], ["sliding_attention"] * 2]
+)
 def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[str]) -> None:
-    """A window shorter than the prompt: what a query sees is counted along its own prompt, not along the pack."""
+    """A window shorter than the prompt: what a query sees is counted along its own prompt, not
+    along the pack."""
     folder = shutil.copytree(build(BOTH_WAYS), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {"sliding_window": 12, "layer_types": layers}
@@ -182,15 +205,20 @@ def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[
     np.testing.assert_allclose(packed[1], want, atol=1e-4, rtol=0)
 
 
-# ------------------------------------------------------------------------------------------------ where packing cannot be
+# -------------------------------------------------------------------------- where packing cannot be
 
 
-def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def no_mask(*_: Any) -> Any:
         raise ValueError("layers of kinds ['recurrent'] take no mask")
 
     rows = judged(8, seed=9)
-    want = {name: asked(resolve(str(build(name))).open(), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
+    want = {
+        name: asked(resolve(str(build(name))).open(), rows, FEW)
+        for name in ("qwen2_5_vl", "mllama")
+    }
     monkeypatch.setattr(ask_module, "mask", no_mask)
     for name, way in (("qwen2_5_vl", "batched"), ("mllama", "full")):
         backend = resolve(str(build(name))).open()
@@ -206,12 +234,16 @@ def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ask_module, "LONGEST_PACK", 130)
     packed: list[int] = []
     real = ask_module.places
-    monkeypatch.setattr(ask_module, "places", lambda t, tree, w: packed.append(w) or real(t, tree, w))
+    monkeypatch.setattr(
+        ask_module, "places", lambda t, tree, w: packed.append(w) or real(t, tree, w)
+    )
     np.testing.assert_allclose(asked(backend, rows, FEW), want, atol=1e-4, rtol=0)
     assert 0 < len(packed) < len(rows) and max(packed) <= 130
 
 
-def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     real = ask_module.sight
 
     def all_see_all(trunk: int, tree: Any, width: int, together: Any = None) -> np.ndarray:
@@ -223,7 +255,9 @@ def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(monkeypatch: p
     assert resolve(str(build("llava"))).open().asks == "batched"
 
 
-def test_memory_that_runs_out_halves_the_batch(qwen: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_halves_the_batch(
+    qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [derived(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
     want, real, sizes = asked(qwen, rows, FEW), ask_module._wanted, []
 
@@ -238,7 +272,7 @@ def test_memory_that_runs_out_halves_the_batch(qwen: HFBackend, monkeypatch: pyt
     assert max(sizes) > 2
 
 
-# ------------------------------------------------------------------------------------------------ tokens and failures
+# ------------------------------------------------------------------------------ tokens and failures
 
 ENDS = (
     "",
@@ -265,9 +299,11 @@ ENDS = (
 
 
 def test_known_tokens_are_those_of_the_whole_prompts(model: Loaded, judge: HFBackend) -> None:
-    """Bodies that end in anything: what is taken over from the first row must be what the tokenizer gives."""
+    """Bodies that end in anything: what is taken over from the first row must be what the tokenizer
+    gives."""
     rows = [
-        Sample("0", (Turn("system", SYSTEM), Turn("user", f"Question: How? Answer: It is so{end}"))) for end in ENDS
+        Sample("0", (Turn("system", SYSTEM), Turn("user", f"Question: How? Answer: It is so{end}")))
+        for end in ENDS
     ]
     talks = [conversation(row) for row in rows]
     stops = stop_tokens(judge.forward.model, judge.encoder)
@@ -293,7 +329,9 @@ def _prompts(text: Any) -> list[tuple[list[int], int]]:
     return out
 
 
-def test_a_row_tokenises_one_prompt_a_group(qwen: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_tokenises_one_prompt_a_group(
+    qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
     talks = [conversation(derived(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)]
@@ -324,7 +362,9 @@ def test_answers_with_one_first_token_are_refused(qwen: HFBackend) -> None:
     asked(qwen, rows, (Query("\nHow many?", ("1", "2", "10"), whole=True),))
 
 
-def test_a_row_that_cannot_be_asked_fails_alone(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_cannot_be_asked_fails_alone(
+    judge: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(judge, "context", 4096)
     control = judge.encoder.tokenizer.eos_token
     rows = [
@@ -364,7 +404,10 @@ def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
 def test_a_judge_through_the_backend(judge: HFBackend) -> None:
     """The signals' numbers from a real pass: bounded, and as read from `ask`."""
     samples = some_rows(5, seed=11)
-    signals = [*(Judge(IDENTITY, c) for c in CAPABILITIES[:3]), *(Style(IDENTITY, s) for s in STYLES)]
+    signals = [
+        *(Judge(IDENTITY, c) for c in CAPABILITIES[:3]),
+        *(Style(IDENTITY, s) for s in STYLES),
+    ]
     for pieces in Judge.rows_together(signals, samples, None, judge, Pictures()):
         assert len(pieces) == len(signals) and not any(e for p in pieces for e in p.errors)
         for piece in pieces[:3]:

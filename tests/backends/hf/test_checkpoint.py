@@ -41,7 +41,14 @@ def changed(folder: Path, change: dict[str, Any]) -> Path:
 
 
 def open_model(folder: Path) -> None:
-    load(str(folder), revision=None, device="cpu", dtype="float32", batch_tokens=None, trust_remote_code=False)
+    load(
+        str(folder),
+        revision=None,
+        device="cpu",
+        dtype="float32",
+        batch_tokens=None,
+        trust_remote_code=False,
+    )
 
 
 def absent(package: str) -> None:
@@ -60,19 +67,30 @@ def test_a_quantised_model_names_its_package(method: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("where", ["", "text_config"])
 @pytest.mark.parametrize("method", ["exl2", "int3_of_tomorrow"])
-def test_a_quantisation_that_this_transformers_does_not_know(method: str, where: str, tmp_path: Path) -> None:
+def test_a_quantisation_that_this_transformers_does_not_know(
+    method: str, where: str, tmp_path: Path
+) -> None:
     folder = changed(tmp_path, {})
     config = json.loads((folder / "config.json").read_text())
-    (config.setdefault(where, {}) if where else config)["quantization_config"] = {"quant_method": method, "bits": 4}
+    (config.setdefault(where, {}) if where else config)["quantization_config"] = {
+        "quant_method": method,
+        "bits": 4,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=rf"quantised by '{method}'.*does not know"):
         open_model(folder)
 
 
 @pytest.mark.parametrize(("change", "package"), KERNELS)
-def test_an_attention_kernel_names_its_package(change: dict[str, Any], package: str, tmp_path: Path) -> None:
+def test_an_attention_kernel_names_its_package(
+    change: dict[str, Any], package: str, tmp_path: Path
+) -> None:
     absent("kernels" if package == "kernels" else "flash_attn")
-    with pytest.raises(MissingExtra, match=rf"attention kernel.*package {package}.*attn_implementation"):
+    with pytest.raises(
+        MissingExtra,
+        match=r"attention kernel.*package "
+        rf"{package}.*attn_implementation",
+    ):
         open_model(changed(tmp_path, change))
 
 
@@ -83,7 +101,11 @@ def test_a_kernel_that_nobody_knows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["qwen9_vl", "llava_of_tomorrow"])
 def test_a_model_that_this_transformers_does_not_know(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(NotAModel, match=rf"{kind}.*installed transformers.*does not\s+know.*pip install -U"):
+    with pytest.raises(
+        NotAModel,
+        match=rf"{kind}.*installed transformers.*does not\s+know.*pip "
+        r"install -U",
+    ):
         find(str(changed(tmp_path, {"model_type": kind})), False, None)
 
 
@@ -110,20 +132,30 @@ def test_an_index_that_names_a_file_outside_the_folder(name: str, tmp_path: Path
     (tmp_path / "other").mkdir()
     shutil.move(weights, tmp_path / "other" / "model.safetensors")
     (folder / "w.safetensors").write_bytes(b"")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"lm_head.weight": name}})
+    )
     for use in (lambda: find(str(folder), False, None), lambda: open_model(folder)):
-        with pytest.raises(ModelError, match=r"index\.json names the file .* outside the model's folder"):
+        with pytest.raises(
+            ModelError,
+            match=r"index\.json names the file .* outside the model's "
+            r"folder",
+        ):
             use()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": ["b"]}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": ["b"]}}', "[" * 100_000]
+)
 def test_an_index_that_cannot_be_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ModelError, match=r"index\.json cannot be read"):
         check_index(tmp_path, "--model x")
 
 
-@pytest.mark.parametrize("index", [{"weight_map": {"a": "missing.safetensors"}}, {"weight_map": {}}])
+@pytest.mark.parametrize(
+    "index", [{"weight_map": {"a": "missing.safetensors"}}, {"weight_map": {}}]
+)
 def test_an_index_without_its_files(index: dict[str, Any], tmp_path: Path) -> None:
     folder = changed(tmp_path, {})
     (folder / "model.safetensors").rename(folder / "w.safetensors")

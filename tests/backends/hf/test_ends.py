@@ -8,7 +8,8 @@ import pytest
 from thresher.backends.hf.ends import Ends
 
 STOPS = frozenset({2, 9})
-IDS = np.array([1, 5, 6, 7, 2, 4, 5, 8, 3, 2, 4])  # answers 6 7 and 8; a line break (3) before the second end
+# answers 6 7 and 8; a line break (3) before the second end
+IDS = np.array([1, 5, 6, 7, 2, 4, 5, 8, 3, 2, 4])
 
 
 def ends(*answers: int) -> Ends:

@@ -1,4 +1,5 @@
-"""Features handed to a model come in the class that its own vision code gives, as transformers uses its methods."""
+"""Features handed to a model come in the class that its own vision code gives, as transformers uses
+its methods."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
     tiny = load(architecture)
     vision = Vision(tiny.model, tiny.model.device, tiny.model.dtype)
     preparer = ImagePreparer(tiny.processor, Encoder(tiny.processor).image_token)
-    shown = [preparer.prepare(Image.new("RGB", (64, 64), colour), False) for colour in ("red", "blue")]
+    shown = [
+        preparer.prepare(Image.new("RGB", (64, 64), colour), False) for colour in ("red", "blue")
+    ]
     own = tiny.model.get_image_features(
-        **{name: value for name, value in shown[0].inputs.items() if name in vision.accepts}, return_dict=True
+        **{name: value for name, value in shown[0].inputs.items() if name in vision.accepts},
+        return_dict=True,
     )
     features = vision.features(shown)
     output = vision.as_encoder_output(features)["image"]
@@ -33,5 +37,7 @@ def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
 
 def test_before_any_image_was_seen_there_is_a_plain_output() -> None:
     model = load("llava").model
-    output = Vision(model, model.device, model.dtype).as_encoder_output([Features(torch.zeros(4, 8))])["image"]
+    output = Vision(model, model.device, model.dtype).as_encoder_output(
+        [Features(torch.zeros(4, 8))]
+    )["image"]
     assert isinstance(output, ModelOutput) and len(output.to_tuple()) == 1

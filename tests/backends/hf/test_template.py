@@ -1,4 +1,5 @@
-"""Chat templates: what is written for a row depends on that row alone, and every rendering comes to an end."""
+"""Chat templates: what is written for a row depends on that row alone, and every rendering comes to
+an end."""
 
 from __future__ import annotations
 
@@ -18,18 +19,23 @@ from thresher.errors import ModelError
 from thresher.types import ImageRef
 
 TEXT_OF = (
-    "{%- macro text_of(content) -%}{%- if content is string -%}{{- content -}}{%- else -%}{%- for p in content -%}"
-    "{%- if p.type == 'text' -%}{{- p.text -}}{%- endif -%}{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+    "{%- macro text_of(content) -%}{%- if content is string -%}{{- content -}}{%- else -%}{%- for "
+    "p in content -%}"
+    "{%- if p.type == 'text' -%}{{- p.text -}}{%- endif -%}{%- endfor -%}{%- endif -%}{%- "
+    "endmacro -%}"
     "{%- macro images_of(content) -%}{%- for p in content -%}{%- if p.type == 'image' -%}"
-    "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}{%- endif -%}{%- endfor -%}{%- endmacro -%}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}{%- endif -%}{%- endfor -%}{%- endmacro "
+    "-%}"
 )
 
 
 def turns(body: str, before: str = "") -> str:
     """A template that writes `body` (Jinja, with the turn's text as `text`) in each turn."""
     return (
-        f"{TEXT_OF}{before}{{%- for message in messages -%}}{{%- set text = text_of(message.content) -%}}"
-        f"{{{{- '<|im_start|>' + message.role + '\\n' + images_of(message.content) -}}}}{body}{{{{- '<|im_end|>\\n' -}}}}{{%- endfor -%}}"
+        f"{TEXT_OF}{before}{{%- for message in messages -%}}{{%- set text = "
+        "text_of(message.content) -%}"
+        "{{- '<|im_start|>' + message.role + '\\n' + images_of(message.content) "
+        f"-}}}}{body}{{{{- '<|im_end|>\\n' -}}}}{{%- endfor -%}}"
         "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
     )
 
@@ -37,7 +43,8 @@ def turns(body: str, before: str = "") -> str:
 READS = {
     "thoughts cut by split": turns("{{- text.split('</think>')[-1].lstrip('\\n') -}}"),
     "thoughts cut where they are": turns(
-        "{%- if '</think>' in text -%}{{- text.split('</think>')[1] -}}{%- else -%}{{- text -}}{%- endif -%}"
+        "{%- if '</think>' in text -%}{{- text.split('</think>')[1] -}}{%- else -%}{{- text "
+        "-}}{%- endif -%}"
     ),
     "the other way round": turns(
         "{%- if text in 'yes and no' -%}{{- '!' + text -}}{%- else -%}{{- text -}}{%- endif -%}"
@@ -46,35 +53,49 @@ READS = {
     "a method replaces": turns("{{- text.replace('cat', 'dog') -}}"),
     "starts with": turns("{%- if text.startswith('Hm') -%}{{- '?' -}}{%- endif -%}{{- text -}}"),
     "upper case": turns("{{- text | upper -}}"),
-    "capitals looked for": turns("{%- if text == text | upper -%}{{- '!' -}}{%- endif -%}{{- text -}}"),
+    "capitals looked for": turns(
+        "{%- if text == text | upper -%}{{- '!' -}}{%- endif -%}{{- text -}}"
+    ),
     "length": turns("{%- if text | length > 20 -%}{{- 'long: ' -}}{%- endif -%}{{- text -}}"),
     "first character": turns("{%- if text[0] == 'T' -%}{{- 'T: ' -}}{%- endif -%}{{- text -}}"),
     "cut": turns("{{- text[:12] -}}"),
-    "characters": turns("{%- for c in text -%}{%- if c != 'x' -%}{{- c -}}{%- endif -%}{%- endfor -%}"),
+    "characters": turns(
+        "{%- for c in text -%}{%- if c != 'x' -%}{{- c -}}{%- endif -%}{%- endfor -%}"
+    ),
     "stripped of newlines only": turns("{{- text.strip('\\n') -}}"),
     "an earlier turn decides": turns(
-        "{{- text -}}", "{%- if 'cat' in text_of(messages[0].content) -%}{{- 'cats\\n' -}}{%- endif -%}"
+        "{{- text -}}",
+        "{%- if 'cat' in text_of(messages[0].content) -%}{{- 'cats\\n' -}}{%- endif -%}",
     ),
     "a dictionary decides": turns("{{- {'Yes.': 'yes', 'No.': 'no'}.get(text, text) -}}"),
-    "a test decides": turns("{%- if text is in ['Yes.', 'No.'] -%}{{- 'short: ' -}}{%- endif -%}{{- text -}}"),
+    "a test decides": turns(
+        "{%- if text is in ['Yes.', 'No.'] -%}{{- 'short: ' -}}{%- endif -%}{{- text -}}"
+    ),
     "conditions of an expression": turns("{{- ('cat: ' if 'cat' in text else '') + text -}}"),
     "truth": turns("{{- (text.replace('Yes.', '') and 'more: ') + text -}}"),
-    "a filtered loop": turns("{%- for w in [text] if 'cat' in w -%}{{- 'cat: ' -}}{%- endfor -%}{{- text -}}"),
+    "a filtered loop": turns(
+        "{%- for w in [text] if 'cat' in w -%}{{- 'cat: ' -}}{%- endfor -%}{{- text -}}"
+    ),
     "a filter block": turns("{%- filter replace('cat', 'dog') -%}{{- text -}}{%- endfilter -%}"),
     "json": turns("{{- text | tojson -}}"),
     "a format": turns("{{- '%.9s' | format(text) -}}"),
     "a format by operator": turns("{{- '%.9s' % text -}}"),
-    "parts chosen by text": turns("{{- text -}}{{- messages | selectattr('content', 'ne', 'x') | list | length -}}"),
+    "parts chosen by text": turns(
+        "{{- text -}}{{- messages | selectattr('content', 'ne', 'x') | list | length -}}"
+    ),
     "a whole list printed": turns(
-        "{{- text -}}{%- if message.content | length > 1 -%}{{- message.content ~ '' -}}{%- endif -%}"
+        "{{- text -}}{%- if message.content | length > 1 -%}{{- message.content ~ '' -}}{%- endif "
+        "-%}"
     ),
     "through a namespace": turns(
-        "{%- set seen.text = text -%}{%- if 'cat' in seen.text -%}{{- 'cat: ' -}}{%- endif -%}{{- text -}}",
+        "{%- set seen.text = text -%}{%- if 'cat' in seen.text -%}{{- 'cat: ' -}}{%- endif -%}{{- "
+        "text -}}",
         "{%- set seen = namespace(text='') -%}",
     ),
     "through a macro": turns(
         "{{- only(text) -}}",
-        "{%- macro only(x) -%}{%- if x != 'Yes.' -%}{{- x -}}{%- else -%}{{- 'yes' -}}{%- endif -%}{%- endmacro -%}",
+        "{%- macro only(x) -%}{%- if x != 'Yes.' -%}{{- x -}}{%- else -%}{{- 'yes' -}}{%- endif "
+        "-%}{%- endmacro -%}",
     ),
     "through a block": turns(
         "{%- set both -%}{{- 'a: ' -}}{{- text -}}{%- endset -%}"
@@ -82,7 +103,8 @@ READS = {
     ),
     "through a call": turns(
         "{%- call wrapped() -%}{{- text -}}{%- endcall -%}",
-        "{%- macro wrapped() -%}{%- set inner = caller() -%}{{- inner | replace('cat', 'dog') -}}{%- endmacro -%}",
+        "{%- macro wrapped() -%}{%- set inner = caller() -%}{{- inner | replace('cat', 'dog') "
+        "-}}{%- endmacro -%}",
     ),
 }
 PLAIN = {
@@ -93,12 +115,23 @@ PLAIN = {
     "words around": turns("{{- ('\\n: ' ~ text ~ ' .\\n') | trim -}}"),
     "a block": turns("{%- set both -%}{{- 'a: ' -}}{{- text -}}{%- endset -%}{{- both | trim -}}"),
     "a default": turns("{{- text | default('nothing') -}}"),
-    "roles": turns("{%- if message.role == 'user' and loop.first -%}{{- 'first ' -}}{%- endif -%}{{- text -}}"),
+    "roles": turns(
+        "{%- if message.role == 'user' and loop.first -%}{{- 'first ' -}}{%- endif -%}{{- text -}}"
+    ),
     "generation": turns("{%- generation -%}{{- text -}}{%- endgeneration -%}"),
     "joined": turns("{{- [text, '!'] | join(' ') -}}"),
 }
 TEXTS = (
-    *("Yes.", "No.", "Hm. A cat", "The cat is on the mat, and it is red.", "X", "a cat", "TWO CATS", "xx axx"),
+    *(
+        "Yes.",
+        "No.",
+        "Hm. A cat",
+        "The cat is on the mat, and it is red.",
+        "X",
+        "a cat",
+        "TWO CATS",
+        "xx axx",
+    ),
     *(
         "<think>\nIt may be a cat.\n</think>\n\nYes.",
         "</think>No.",
@@ -134,11 +167,15 @@ def official(processor: Any, conv: Conversation) -> str:
     messages = [
         {
             "role": m.role,
-            "content": [{"type": "image"} if p is None else {"type": "text", "text": p} for p in m.parts],
+            "content": [
+                {"type": "image"} if p is None else {"type": "text", "text": p} for p in m.parts
+            ],
         }
         for m in conv.messages
     ]
-    return str(processor.apply_chat_template(messages, tokenize=False, **template_arguments(processor)))
+    return str(
+        processor.apply_chat_template(messages, tokenize=False, **template_arguments(processor))
+    )
 
 
 def key(text: Text | str) -> Any:
@@ -146,7 +183,8 @@ def key(text: Text | str) -> Any:
 
 
 def alone_and_in_company(processor: Any, rows: Sequence[Conversation]) -> list[Any]:
-    """What each row gives, in company; asserts that it is what each gives alone and after half of the others."""
+    """What each row gives, in company; asserts that it is what each gives alone and after half of
+    the others."""
     together = [key(t) for t in Encoder(processor).encode(rows)]
     for i, row in enumerate(rows):
         assert key(Encoder(processor).encode([row])[0]) == together[i]
@@ -164,7 +202,10 @@ def test_a_row_does_not_depend_on_its_company(name: str) -> None:
     texts = alone_and_in_company(processor, rows)
     assert sum(isinstance(t, str) for t in texts) < len(texts) // 2, texts
     for row, text in zip(rows, texts, strict=True):
-        assert isinstance(text, str) or text[0] == processor.tokenizer(official(processor, row))["input_ids"]
+        assert (
+            isinstance(text, str)
+            or text[0] == processor.tokenizer(official(processor, row))["input_ids"]
+        )
 
 
 @pytest.mark.parametrize("name", READS)
@@ -200,11 +241,18 @@ def test_what_a_template_cuts_is_no_answer_token(answer: str) -> None:
 def test_marks_around_the_answer_where_the_answer_changes_other_words() -> None:
     decides = "{%- if 'cat' in text_of(messages[-1].content) -%}{{- 'cats\\n' -}}{%- endif -%}"
     processor = processor_with(turns("{{- text -}}", decides))
-    rows = [conversation("What?", "A dog."), conversation("What?", "A cat."), conversation("What?", "Two cats.")]
+    rows = [
+        conversation("What?", "A dog."),
+        conversation("What?", "A cat."),
+        conversation("What?", "Two cats."),
+    ]
     texts = Encoder(processor).encode(rows)
     for row, text in zip(rows, texts, strict=True):
         assert isinstance(text, Text)
-        assert processor.tokenizer.decode([text.ids[p] for p in text.answers]) == row.messages[-1].parts[0]
+        assert (
+            processor.tokenizer.decode([text.ids[p] for p in text.answers])
+            == row.messages[-1].parts[0]
+        )
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\n", "\u2003"])
@@ -224,21 +272,30 @@ def test_blank_texts_are_rendered(blank: str) -> None:
 def test_a_text_that_looks_like_a_printed_list_changes_no_other_row() -> None:
     odd = "[{'type': 'text', 'text': 'x'}]"
     processor, _ = load_processor(build("qwen2_5_vl"))
-    rows = [conversation(odd, "A.", system="Be brief."), conversation("Is it?", "Yes.", system="Be kind.")]
+    rows = [
+        conversation(odd, "A.", system="Be brief."),
+        conversation("Is it?", "Yes.", system="Be kind."),
+    ]
     alone_and_in_company(processor, rows)
 
 
-# ------------------------------------------------------------------------------------------------ limits
+# ------------------------------------------------------------------------------------------- limits
 
 MANY = "range(99999)"
 ENDLESS = {
-    "nested loops": f"{{%- for a in {MANY} -%}}{{%- for b in {MANY} -%}}x{{%- endfor -%}}{{%- endfor -%}}",
-    "loops that write nothing": f"{{%- for a in {MANY} -%}}{{%- for b in {MANY} -%}}{{%- endfor -%}}{{%- endfor -%}}",
+    "nested loops": (
+        f"{{%- for a in {MANY} -%}}{{%- for b in {MANY} -%}}x{{%- endfor -%}}{{%- endfor -%}}"
+    ),
+    "loops that write nothing": (
+        f"{{%- for a in {MANY} -%}}{{%- for b in {MANY} -%}}{{%- endfor -%}}{{%- endfor -%}}"
+    ),
     "a macro that calls itself twice": (
-        "{%- macro f(n) -%}{%- if n > 0 -%}{{- f(n - 1) -}}{{- f(n - 1) -}}{%- endif -%}{%- endmacro -%}{{- f(60) -}}"
+        "{%- macro f(n) -%}{%- if n > 0 -%}{{- f(n - 1) -}}{{- f(n - 1) -}}{%- endif -%}{%- "
+        "endmacro -%}{{- f(60) -}}"
     ),
     "a text that doubles": (
-        "{%- set s = namespace(x='xxxxxxxx') -%}{%- for a in range(60) -%}{%- set s.x = s.x + s.x -%}{%- endfor -%}"
+        "{%- set s = namespace(x='xxxxxxxx') -%}{%- for a in range(60) -%}{%- set s.x = s.x + s.x "
+        "-%}{%- endfor -%}"
     ),
     "a block that doubles": (
         "{%- set s = namespace(x='xxxxxxxx') -%}{%- for a in range(60) -%}"
@@ -263,12 +320,16 @@ def test_a_template_without_end_is_refused(name: str) -> None:
 def test_a_row_that_makes_a_template_run_on_fails_alone() -> None:
     body = "{%- if 'cat' in text -%}" + ENDLESS["nested loops"] + "{%- endif -%}{{- text -}}"
     encoder = Encoder(processor_with(turns(body)))
-    texts = encoder.encode([conversation("A dog?", "No."), conversation("A cat?", "Yes."), conversation("It?", "No.")])
+    texts = encoder.encode(
+        [conversation("A dog?", "No."), conversation("A cat?", "Yes."), conversation("It?", "No.")]
+    )
     assert [isinstance(t, Text) for t in texts] == [True, False, True]
     assert "steps" in str(texts[1])
 
 
-@pytest.mark.parametrize("template", ["{%- for m in messages -%}", "{{ messages | no_such_filter }}", "{{ 1 +* }}"])
+@pytest.mark.parametrize(
+    "template", ["{%- for m in messages -%}", ("{{ messages | no_such_filter }}"), "{{ 1 +* }}"]
+)
 def test_what_is_no_template_is_said(template: str) -> None:
     with pytest.raises(ModelError, match="no valid Jinja template"):
         Encoder(processor_with(template))

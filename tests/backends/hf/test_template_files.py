@@ -1,4 +1,5 @@
-"""Where a model's chat template stands in its folder: every place that fine-tuning tools write it to."""
+"""Where a model's chat template stands in its folder: every place that fine-tuning tools write it
+to."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ def put(file: Path, value: Any) -> None:
 
 
 def named(template: str) -> list[dict[str, str]]:
-    return [{"name": "tool_use", "template": "{{ 'tools' }}"}, {"name": "default", "template": template}]
+    return [
+        {"name": "tool_use", "template": "{{ 'tools' }}"},
+        {"name": "default", "template": template},
+    ]
 
 
 def in_files(folder: Path, template: str) -> None:
@@ -72,8 +76,15 @@ def test_the_processors_own_goes_before_the_tokenizers(name: str, tmp_path: Path
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "processor_config.json"])
 def test_none_that_is_called_default(file: str, tmp_path: Path) -> None:
     folder, template = bare("qwen2_5_vl", tmp_path)
-    put(folder / file, [{"name": "rag", "template": template}, {"name": "tool_use", "template": template}])
-    with pytest.raises(ModelError, match=r"rag, tool_use.*none is called default.*chat_template\.jinja"):
+    put(
+        folder / file,
+        [{"name": "rag", "template": template}, {"name": "tool_use", "template": template}],
+    )
+    with pytest.raises(
+        ModelError,
+        match=r"rag, tool_use.*none is called "
+        r"default.*chat_template\.jinja",
+    ):
         load_processor(folder)
 
 
@@ -86,7 +97,8 @@ def test_what_is_no_template(value: Any, tmp_path: Path) -> None:
 
 
 TEXTS_ONLY = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}",
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' "
+    "}}{% endfor %}",
     "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\n' }}{% endfor %}",
 )
 

@@ -1,4 +1,5 @@
-"""A tree of prompts is the prompts: every wanted token follows its own prompt, sees it and nothing else."""
+"""A tree of prompts is the prompts: every wanted token follows its own prompt, sees it and nothing
+else."""
 
 from __future__ import annotations
 
@@ -31,11 +32,15 @@ def test_each_wanted_token_sees_exactly_its_own_prompt(seed: int) -> None:
     given: dict[int, list[tuple[tuple[int, ...], int]]] = {i: [] for i in range(len(leaves))}
     for where, token, answer in zip(tree.where, tree.token, tree.answer, strict=True):
         seen = np.flatnonzero(sees[TRUNK + where])
-        assert stands[seen].tolist() == list(range(len(seen))), "positions go up by one along a prompt"
+        assert stands[seen].tolist() == list(range(len(seen))), (
+            "positions go up by one along a prompt"
+        )
         given[int(answer)].append((tuple(packed[seen][TRUNK:].tolist()), int(token)))
     for i, leaf in enumerate(leaves):
         assert given[i] == [(leaf.ids[:k], leaf.ids[k]) for k in range(leaf.first, len(leaf.ids))]
-    assert len(set(zip(tree.parent.tolist(), tree.ids.tolist(), strict=True))) == len(tree.ids), "no token twice"
+    assert len(set(zip(tree.parent.tolist(), tree.ids.tolist(), strict=True))) == len(tree.ids), (
+        "no token twice"
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,7 +50,9 @@ def test_chains_give_every_wanted_token_once_after_the_same_prompt(seed: int) ->
     found: list[tuple[int, tuple[int, ...], int]] = []
     for ids, bare, which in chains(tree):
         assert len(bare.ids) == 0 and (bare.token == tree.token[which]).all()
-        for where, token, k in zip(bare.where.tolist(), bare.token.tolist(), which.tolist(), strict=True):
+        for where, token, k in zip(
+            bare.where.tolist(), bare.token.tolist(), which.tolist(), strict=True
+        ):
             found.append((k, tuple(ids[: len(ids) + where + 1].tolist()), token))
     assert sorted(k for k, _, _ in found) == list(range(len(tree.where)))
     for k, prompt, token in found:

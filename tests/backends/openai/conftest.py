@@ -58,7 +58,8 @@ def images() -> Images:
 
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Opened]]:
-    """`opened(options, **plan)`: a server that behaves so, and a backend on it with little patience."""
+    """`opened(options, **plan)`: a server that behaves so, and a backend on it with little
+    patience."""
     with ExitStack() as running:
 
         def start(options: dict[str, Any] | None = None, **plan: Any) -> Opened:

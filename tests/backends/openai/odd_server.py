@@ -1,4 +1,5 @@
-"""Servers on loopback that answer as a test says, byte for byte: what real ones send when something is wrong."""
+"""Servers on loopback that answer as a test says, byte for byte: what real ones send when something
+is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Answer = tuple[int, Any, dict[str, str]]
 
 @dataclass
 class OddServer:
-    """`url`: its base URL. `asked`: the decoded bodies of all requests, in order; `keys`: the header Authorization of each."""
+    """`url`: its base URL. `asked`: the decoded bodies of all requests, in order; `keys`: the
+    header Authorization of each."""
 
     url: str
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -34,13 +36,19 @@ def completion(text: str | None = "4", why: str = "stop", **message: Any) -> dic
         "logprobs": {"content": [{**entries[0], "top_logprobs": entries}]},
         "finish_reason": why,
     }
-    return {"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+    return {
+        "object": "chat.completion",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+    }
 
 
 def said(body: dict[str, Any]) -> str:
     """The text of the last message of a request."""
     content = body["messages"][-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return (
+        content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    )
 
 
 def ok() -> Answer:
@@ -79,7 +87,9 @@ def answering(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[OddServer]
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
     server = OddServer(f"http://127.0.0.1:{http.server_address[1]}/v1")
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield server
@@ -93,7 +103,8 @@ def answering(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[OddServer]
 def sending(
     pieces: list[bytes], pause: float, wrap: Callable[[socket.socket], socket.socket] | None = None
 ) -> Iterator[int]:
-    """The port of a server that reads something and sends `pieces`, one every `pause` seconds, to each connection."""
+    """The port of a server that reads something and sends `pieces`, one every `pause` seconds, to
+    each connection."""
     listening = socket.create_server(("127.0.0.1", 0))
     ended = threading.Event()
 

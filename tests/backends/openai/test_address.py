@@ -16,7 +16,11 @@ SECRET = "hunter2-very-secret"
         ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1", ""),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1", ""),
         ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1", ""),
-        ("https://api.example.com/v1/#org/name@main", "https://api.example.com/v1", "org/name@main"),
+        (
+            "https://api.example.com/v1/#org/name@main",
+            "https://api.example.com/v1",
+            "org/name@main",
+        ),
         ("https://api.example.com/v1/chat/completions#m#2", "https://api.example.com/v1", "m#2"),
         ("HTTP://[::1]:8000/x/v1", "http://[::1]:8000/x/v1", ""),
     ],
@@ -60,7 +64,9 @@ def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("given", [SECRET, f"{SECRET} ", "gsk_abcdefgh", ""])
-def test_a_key_given_as_the_name_of_its_variable_is_not_shown(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_given_as_the_name_of_its_variable_is_not_shown(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("gsk_abcdefgh", raising=False)
     with pytest.raises(ConfigError) as refused:
         read_key(given)
@@ -68,7 +74,9 @@ def test_a_key_given_as_the_name_of_its_variable_is_not_shown(given: str, monkey
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX: y", f"{SECRET} b", f"{SECRET}ü"])
-def test_a_key_that_no_header_takes_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_no_header_takes_is_refused_unseen(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(ConfigError) as refused:
         read_key(None)

@@ -12,22 +12,34 @@ from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.faults import NoLogprobs, Refused
 
 
-def completion(top: list[tuple[str, float]], text: str = "", why: str = "stop", **message: Any) -> dict[str, Any]:
+def completion(
+    top: list[tuple[str, float]], text: str = "", why: str = "stop", **message: Any
+) -> dict[str, Any]:
     entries = [{"token": t, "logprob": v} for t, v in top]
     logprobs = {"content": [{**entries[0], "top_logprobs": entries}]} if top else None
-    choice = {"message": {"role": "assistant", "content": text, **message}, "logprobs": logprobs, "finish_reason": why}
+    choice = {
+        "message": {"role": "assistant", "content": text, **message},
+        "logprobs": logprobs,
+        "finish_reason": why,
+    }
     return {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
 def test_an_answer_is_its_token_or_its_token_behind_a_space() -> None:
-    found = likeliest(completion([("5", -0.25), (" 4", -1.0), ("4", -2.0), ("▁3", -3.0), ("Ġ2", -4.0), ("1", -9999.0)]))
+    found = likeliest(
+        completion(
+            [("5", -0.25), (" 4", -1.0), ("4", -2.0), ("▁3", -3.0), ("Ġ2", -4.0), ("1", -9999.0)]
+        )
+    )
     got = first_tokens(["0", "1", "2", "3", "4", "5"], found)
     assert got.dtype == np.float32
     assert got.tolist() == [-np.inf, -np.inf, -4.0, -3.0, -2.0, -0.25]
 
 
 def test_a_longer_answer_counts_by_its_longest_beginning() -> None:
-    found = likeliest(completion([("cons", -1.0), ("c", -2.0), ("consistently", -3.0), ("", -4.0), (" ", -5.0)]))
+    found = likeliest(
+        completion([("cons", -1.0), ("c", -2.0), ("consistently", -3.0), ("", -4.0), (" ", -5.0)])
+    )
     assert first_tokens(["consistent", "cat", "other"], found).tolist() == [-1.0, -2.0, -np.inf]
 
 
@@ -37,7 +49,13 @@ def test_equal_looks_count_once_by_the_likelier() -> None:
 
 @pytest.mark.parametrize(
     "logprobs",
-    [None, {}, {"content": None}, {"content": []}, {"content": [{"token": "5", "logprob": 0.0, "top_logprobs": []}]}],
+    [
+        None,
+        {},
+        {"content": None},
+        {"content": []},
+        {"content": [{"token": "5", "logprob": 0.0, "top_logprobs": []}]},
+    ],
 )
 def test_absent_logprobs(logprobs: Any) -> None:
     response = completion([], "5")
@@ -47,13 +65,20 @@ def test_absent_logprobs(logprobs: Any) -> None:
 
 
 def test_texts() -> None:
-    assert [(w.text, w.tokens, w.finished) for w in written(completion([], " A cat.\n"))] == [("A cat.", 2, True)]
+    assert [(w.text, w.tokens, w.finished) for w in written(completion([], " A cat.\n"))] == [
+        ("A cat.", 2, True)
+    ]
     assert not written(completion([], "A", "length"))[0].finished
     assert (
-        written(completion([], content=[{"type": "text", "text": "A "}, {"type": "text", "text": "b"}]))[0].text
+        written(
+            completion([], content=[{"type": "text", "text": "A "}, {"type": "text", "text": "b"}])
+        )[0].text
         == "A b"
     )
-    assert written({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]})[0].tokens == 0
+    assert (
+        written({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]})[0].tokens
+        == 0
+    )
     with pytest.raises(Refused, match="filter"):
         written(completion([], "", "content_filter"))
     with pytest.raises(Refused, match="reasoning"):
@@ -69,14 +94,18 @@ def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
     dialect = Dialect()
     sent = dialect.body("m", [], 1, {}, True)
     assert dialect.learn(sent, Refused(refusal)) and dialect.top == top and len(dialect.notes) == 1
-    assert dialect.learn(sent, Refused(refusal)) and len(dialect.notes) == 1  # another thread sent the same before
-    assert not dialect.learn(dialect.body("m", [], 1, {}, True), Refused("logprobs are not supported with this model"))
+    # another thread sent the same before
+    assert dialect.learn(sent, Refused(refusal)) and len(dialect.notes) == 1
+    assert not dialect.learn(
+        dialect.body("m", [], 1, {}, True), Refused("logprobs are not supported with this model")
+    )
 
 
 @pytest.mark.parametrize(
     "refusal",
     [
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+        "'max_completion_tokens' instead.",
         '[{"type": "extra_forbidden", "msg": "Extra inputs are not permitted: max_tokens"}]',
     ],
 )
@@ -85,14 +114,18 @@ def test_the_other_name_of_the_length(refusal: str) -> None:
     assert dialect.learn(dialect.body("m", [], 7, {}, False), Refused(refusal))
     body = dialect.body("m", [], 7, {}, False)
     assert body["max_completion_tokens"] == 7 and "max_tokens" not in body
-    assert not dialect.learn(body, Refused("max_completion_tokens is not supported, use max_tokens"))  # not to and fro
+    # not to and fro
+    assert not dialect.learn(
+        body, Refused("max_completion_tokens is not supported, use max_tokens")
+    )
 
 
 @pytest.mark.parametrize(
     "refusal",
     [
-        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4999 in the messages, 1 in "
-        "the completion). Please reduce the length of the messages or completion.",
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens "
+        "(4999 in the messages, 1 in the completion). Please reduce the length of the messages or "
+        "completion.",
         "'max_tokens' or 'max_completion_tokens' is too large: 5000.",
         "cannot identify image file",
     ],

@@ -1,4 +1,5 @@
-"""The backend against a scripted server: answers, texts, failures of every kind, caps, and what is refused unasked."""
+"""The backend against a scripted server: answers, texts, failures of every kind, caps, and what is
+refused unasked."""
 
 from __future__ import annotations
 
@@ -24,10 +25,14 @@ KEY = "sk-test-5up3rs3cr3t"
 
 
 def shown(text: str = "<image>\nIs it red?", *paths: str) -> Sample:
-    return Sample("s", (Turn("system", "Be brief."), Turn("user", text)), tuple(ImageRef(path=p) for p in paths))
+    return Sample(
+        "s",
+        (Turn("system", "Be brief."), Turn("user", text)),
+        tuple(ImageRef(path=p) for p in paths),
+    )
 
 
-# ------------------------------------------------------------------------------------------------ what is sent and read
+# ---------------------------------------------------------------------------- what is sent and read
 
 
 def test_ask_gives_the_probabilities_that_the_server_names(opened: Any, images: Images) -> None:
@@ -38,13 +43,20 @@ def test_ask_gives_the_probabilities_that_the_server_names(opened: Any, images: 
     assert len(server.asked) == 40
     for i in (0, 7, 19):
         for query, part in ((SCORE, got[i, :6]), (SURE, got[i, 6:])):
-            told = dict(Scripted().first([{"role": "user", "content": f"Question {i}?{query.text}"}], 0))
+            told = dict(
+                Scripted().first([{"role": "user", "content": f"Question {i}?{query.text}"}], 0)
+            )
             assert part.tolist() == pytest.approx([told[a] for a in query.answers], abs=1e-6)
 
 
 def test_a_request(opened: Any, images: Images) -> None:
     server, backend = opened()
-    collect(backend.ask([shown("<image>\nAre <image> and it alike?", "a.png", "bb.png")], [SURE], images), 1)
+    collect(
+        backend.ask(
+            [shown("<image>\nAre <image> and it alike?", "a.png", "bb.png")], [SURE], images
+        ),
+        1,
+    )
     (_, _, body), *more = server.asked
     assert not more
     assert {k: v for k, v in body.items() if k != "messages"} == {
@@ -58,14 +70,22 @@ def test_a_request(opened: Any, images: Images) -> None:
     system, user = body["messages"]
     assert system == {"role": "system", "content": "Be brief."}
     assert [p["type"] for p in user["content"]] == ["image_url", "text", "image_url", "text"]
-    assert [p["text"] for p in user["content"] if p["type"] == "text"] == ["Are ", " and it alike?\nSure?"]
+    assert [p["text"] for p in user["content"] if p["type"] == "text"] == [
+        "Are ",
+        " and it alike?\nSure?",
+    ]
     urls = [p["image_url"]["url"] for p in user["content"] if p["type"] == "image_url"]
     assert all(u.startswith("data:image/png;base64,") for u in urls) and urls[0] != urls[1]
 
 
 def test_generate_asks_for_the_last_answer(opened: Any, images: Images) -> None:
     server, backend = opened()
-    turns = (Turn("user", "One?"), Turn("assistant", "1"), Turn("user", "Two?"), Turn("assistant", "2"))
+    turns = (
+        Turn("user", "One?"),
+        Turn("assistant", "1"),
+        Turn("user", "Two?"),
+        Turn("assistant", "2"),
+    )
     values, errors = collect(backend.generate([Sample("a", turns), rows(1)[0]], images, 16), 2)
     assert errors == ["", ""] and values["tokens"].tolist() == [5, 5] and values["finished"].all()
     asked = {text: body for _, text, body in server.asked}
@@ -90,20 +110,26 @@ def test_sample_draws_n_texts_a_row(opened: Any, images: Images, several: bool) 
         assert len(server.asked) == 12 and all(b["n"] == 3 for _, _, b in server.asked)
 
 
-def test_a_server_that_does_not_draw_is_noticed(opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scripted, "write", lambda self, messages, length, temperature, seed: ("Yes", 1, True))
+def test_a_server_that_does_not_draw_is_noticed(
+    opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Scripted, "write", lambda self, messages, length, temperature, seed: ("Yes", 1, True)
+    )
     _, backend = opened()
     collect(backend.sample(rows(30), images, 2, 0.7, 8, 1), 30)
     assert len(backend.notes) == 1 and "does it draw?" in backend.notes[0]
 
 
-# ------------------------------------------------------------------------------------------------ failures
+# ----------------------------------------------------------------------------------------- failures
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_failure_is_tried_again(opened: Any, images: Images, way: str) -> None:
     hangs = way == "hang"  # a short timeout would also fell good answers on a busy machine
-    server, backend = opened({"timeout": 1.0 if hangs else 30.0}, exactly={1: way, 2: way, 6: way}, hang=3.0)
+    server, backend = opened(
+        {"timeout": 1.0 if hangs else 30.0}, exactly={1: way, 2: way, 6: way}, hang=3.0
+    )
     values, errors = collect(backend.ask(rows(8), [SCORE], images), 8)
     assert errors == [""] * 8 and np.isfinite(values["logprob"]).all()
     assert len(server.asked) == 11 and set(server.answered.values()) == {1}
@@ -115,11 +141,14 @@ def test_a_row_that_never_comes_is_a_failure_with_its_reason(opened: Any, images
     assert errors == ["", "", "given up after 4 tries: HTTP 500: Internal Server Error"]
     assert np.isnan(values["logprob"][2]).all() and np.isfinite(values["logprob"][:2]).all()
     asked = [text for _, text, _ in server.asked]
-    assert asked.count("Question 2?\nScore?") == 4 and asked.count("Say yes.") <= 1 and len(asked) <= 7
+    assert (
+        asked.count("Question 2?\nScore?") == 4 and asked.count("Say yes.") <= 1 and len(asked) <= 7
+    )
 
 
 def test_three_failures_in_ten_lose_no_row_of_a_large_run() -> None:
-    assert 0.3 ** ServerOptions().tries * 500 * 15 < 0.01  # rows expected to be given up, of 500 with 15 questions each
+    # rows expected to be given up, of 500 with 15 questions each
+    assert 0.3 ** ServerOptions().tries * 500 * 15 < 0.01
 
 
 def test_no_more_is_asked_about_a_row_once_it_failed(opened: Any, images: Images) -> None:
@@ -137,7 +166,9 @@ def test_a_broken_image_costs_no_request(opened: Any, images: Images) -> None:
     assert errors == ["broken.png: broken image: cut off", "", ""] and len(server.asked) == 2
 
 
-def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(opened: Any, images: Images) -> None:
+def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(
+    opened: Any, images: Images
+) -> None:
     exactly = dict.fromkeys(range(10, 2000), "500")
     _, backend = opened({"tries": 2, "concurrency": 4}, exactly=exactly)
     seen, errors = [], []
@@ -147,7 +178,11 @@ def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(opened: Any, i
             seen.extend(piece.index.tolist())
             errors.extend(piece.errors)
 
-    with pytest.raises(ServerError, match=r"last 8 rows were .*HTTP 500.*Run the same command again"):
+    with pytest.raises(
+        ServerError,
+        match=r"last 8 rows were .*HTTP 500.*Run the same command "
+        r"again",
+    ):
         run()
     assert len(seen) == 10 and not any(errors)
 
@@ -156,10 +191,18 @@ def test_a_server_that_never_answered_is_given_up_sooner(
     opened: Any, images: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, backend = opened({"tries": 2}, fail=1.0, ways=("500",))
-    with pytest.raises(ServerError, match=r"first row was given up after 2 tries: HTTP 500.*Is the URL right"):
+    with pytest.raises(
+        ServerError,
+        match=r"first row was given up after 2 tries: HTTP 500.*Is "
+        r"the URL right",
+    ):
         list(backend.ask(rows(50), [SCORE], images))
     assert len(server.asked) == 3  # the last one is the stand-in
-    assert [r.getMessage() for r in caplog.records if "given no usable answer yet (HTTP 500" in r.getMessage()] != []
+    assert [
+        r.getMessage()
+        for r in caplog.records
+        if "given no usable answer yet (HTTP 500" in r.getMessage()
+    ] != []
     assert len(caplog.records) == 1  # said once
 
 
@@ -169,7 +212,11 @@ def test_an_unreachable_server(images: Images) -> None:
     options = ServerOptions(tries=2, backoff=0.01)
     backend = resolve(f"http://127.0.0.1:{port}/v1#m", server=options).open()
     for count in (1, 50):
-        with pytest.raises(ServerError, match=rf":{port}/v1 does not answer: the first row .*cannot be reached"):
+        with pytest.raises(
+            ServerError,
+            match=rf":{port}/v1 does not answer: the first row "
+            r".*cannot be reached",
+        ):
             list(backend.ask(rows(count), [SCORE], images))
     with pytest.raises(ServerError, match="cannot be reached"):
         resolve(f"http://127.0.0.1:{port}/v1", server=options)
@@ -184,15 +231,21 @@ def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> Non
     assert time.monotonic() - began >= 1.0
 
 
-# ------------------------------------------------------------------------------------------------ what stops a run
+# --------------------------------------------------------------------------------- what stops a run
 
 
 @pytest.mark.parametrize("asked", ["601", "86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_server_that_asks_for_a_long_wait_stops_the_run(opened: Any, images: Images, asked: str) -> None:
+def test_a_server_that_asks_for_a_long_wait_stops_the_run(
+    opened: Any, images: Images, asked: str
+) -> None:
     server, backend = opened({"concurrency": 1}, exactly={0: "429"})
     change = AsyncMock(side_effect=lambda r: r.headers.update({"Retry-After": asked}))
     backend.client._transport._http.event_hooks = {"response": [change]}
-    with pytest.raises(ServerError, match=r"asks to wait [\d,]+ seconds .*HTTP 429.*run the same command again"):
+    with pytest.raises(
+        ServerError,
+        match=r"asks to wait [\d,]+ seconds .*HTTP 429.*run the same "
+        r"command again",
+    ):
         collect(backend.ask(rows(1), [SCORE], images), 1)
     assert len(server.asked) == 1
 
@@ -201,7 +254,11 @@ def test_a_server_that_accepts_and_never_speaks(images: Images) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#m"
         backend = resolve(url, server=ServerOptions(timeout=0.3, backoff=0.01)).open()
-        with pytest.raises(ServerError, match=r"after 3 tries: no complete answer within 0.3 s.*longer --timeout"):
+        with pytest.raises(
+            ServerError,
+            match=r"after 3 tries: no complete answer within 0.3 "
+            r"s.*longer --timeout",
+        ):
             list(backend.ask(rows(5), [SCORE], images))
 
 
@@ -214,7 +271,9 @@ def test_absent_logprobs_are_named_at_once(opened: Any, images: Images) -> None:
     assert errors == [""] * 3 and all(texts["text"])
 
 
-def test_keys(opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys(
+    opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server, without = opened(key=KEY)
@@ -237,7 +296,11 @@ def test_keys(opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch, capl
     )  # this server repeats the key in its refusal
     assert "[key]" in errors[0]
     written = (
-        caplog.text + "".join(errors) + repr(handle) + repr(backend.__dict__) + repr(backend.client._transport.__dict__)
+        caplog.text
+        + "".join(errors)
+        + repr(handle)
+        + repr(backend.__dict__)
+        + repr(backend.client._transport.__dict__)
     )
     assert KEY not in written
 
@@ -262,15 +325,20 @@ def test_what_a_server_cannot_do_is_refused_unasked(opened: Any, images: Images)
     assert not server.asked
 
 
-# ------------------------------------------------------------------------------------------------ dialects
+# ----------------------------------------------------------------------------------------- dialects
 
 
-def test_servers_that_name_fewer_tokens(opened: Any, images: Images, caplog: pytest.LogCaptureFixture) -> None:
+def test_servers_that_name_fewer_tokens(
+    opened: Any, images: Images, caplog: pytest.LogCaptureFixture
+) -> None:
     server, backend = opened(top=5)
     values, errors = collect(backend.ask(rows(12), [SCORE], images), 12)
     assert errors == [""] * 12 and len(server.asked) == 13
     assert np.isneginf(values["logprob"]).any() and np.isfinite(values["logprob"]).any()
-    assert backend.notes == [n.getMessage() for n in caplog.records] and "5 likeliest tokens" in backend.notes[0]
+    assert (
+        backend.notes == [n.getMessage() for n in caplog.records]
+        and "5 likeliest tokens" in backend.notes[0]
+    )
 
 
 def test_servers_that_want_the_other_name(opened: Any, images: Images) -> None:
@@ -279,7 +347,7 @@ def test_servers_that_want_the_other_name(opened: Any, images: Images) -> None:
     assert errors == [""] * 5 and len(server.asked) == 6
 
 
-# ------------------------------------------------------------------------------------------------ caps
+# --------------------------------------------------------------------------------------------- caps
 
 
 def rows_until_stopped(backend: Any, count: int, queries: Any, images: Images) -> tuple[int, str]:
@@ -296,14 +364,19 @@ def test_requests_are_capped_and_none_is_wasted(opened: Any, images: Images) -> 
     server, backend = opened({"max_requests": 11})
     seen, said = rows_until_stopped(backend, 50, [SCORE, SURE], images)
     assert seen == 5 and len(server.asked) == 10  # a sixth row would not have been finished
-    assert "--max-requests 11" in said and "10 requests" in said and "Run the same command again" in said
+    assert (
+        "--max-requests 11" in said
+        and "10 requests" in said
+        and "Run the same command again" in said
+    )
 
 
 def test_a_cap_below_one_row_is_named(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 1})
     seen, said = rows_until_stopped(backend, 3, [SCORE, SURE], images)
     assert seen == len(server.asked) == 0
-    assert "takes 2" in said and "Run the same command again" not in said  # which would never get on
+    # which would never get on
+    assert "takes 2" in said and "Run the same command again" not in said
 
 
 def test_what_a_failed_row_did_not_use_others_may(opened: Any, images: Images) -> None:
@@ -315,7 +388,9 @@ def test_what_a_failed_row_did_not_use_others_may(opened: Any, images: Images) -
 def test_repeated_requests_count(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 40, "timeout": 1.0}, fail=0.4, seed=3, hang=1.5)
     seen, _ = rows_until_stopped(backend, 100, [SCORE], images)
-    assert len(server.asked) <= 40 and seen == len([1 for fate, _, _ in server.asked if fate == "ok"])
+    assert len(server.asked) <= 40 and seen == len(
+        [1 for fate, _, _ in server.asked if fate == "ok"]
+    )
 
 
 def test_a_cap_that_suffices_is_not_felt(opened: Any, images: Images) -> None:
@@ -325,7 +400,8 @@ def test_a_cap_that_suffices_is_not_felt(opened: Any, images: Images) -> None:
 
 
 def test_cost_is_capped(opened: Any, images: Images) -> None:
-    # "Question 1?\nScore?" is 3 words, and one token comes out: 3 * 1 + 1 * 2 = 5 millionths a request
+    # "Question 1?\nScore?" is 3 words, and one token comes out: 3 * 1 + 1 * 2 = 5 millionths a
+    # request
     options = {"price_in": 1.0, "price_out": 2.0, "max_cost": 101e-6}
     server, backend = opened(options)
     seen, said = rows_until_stopped(backend, 100, [SCORE], images)
@@ -350,7 +426,7 @@ def test_two_models_of_a_run_share_its_caps(images: Images) -> None:
         assert len(server.asked) == 6
 
 
-# ------------------------------------------------------------------------------------------------ order of work
+# ------------------------------------------------------------------------------------ order of work
 
 
 def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> None:
@@ -370,7 +446,8 @@ def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> Non
 
     backend.client._transport.send = counting
     collect(backend.ask(rows(12), [SCORE, SURE], images), 12)
-    assert seen[:3] == [1, 1, 1] and max(seen) == 4  # row 0 is refused at once, row 1 is asked twice
+    # row 0 is refused at once, row 1 is asked twice
+    assert seen[:3] == [1, 1, 1] and max(seen) == 4
 
 
 def test_rows_come_as_they_end(opened: Any, images: Images) -> None:
@@ -379,7 +456,7 @@ def test_rows_come_as_they_end(opened: Any, images: Images) -> None:
     assert len(pieces) > 3 and pieces[0] == [0] and pieces[-1][-1] == 1
 
 
-# ------------------------------------------------------------------------------------------------ which model
+# -------------------------------------------------------------------------------------- which model
 
 
 def test_the_only_model_of_a_server_needs_no_name(images: Images) -> None:
@@ -387,14 +464,22 @@ def test_the_only_model_of_a_server_needs_no_name(images: Images) -> None:
         handle = resolve(server.url)
         assert handle.name == "the/one" and handle.identity.weights == "api:the/one"
         collect(handle.open().ask(rows(2), [SCORE], images), 2)
-    with serving(Plan(models=("a", "b"))) as server, pytest.raises(ConfigError, match=r"2 models.*a, b"):
+    with (
+        serving(Plan(models=("a", "b"))) as server,
+        pytest.raises(ConfigError, match=r"2 models.*a, b"),
+    ):
         resolve(server.url)
 
 
 def test_identity_is_name_and_pixels_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     one = resolve("http://127.0.0.1:1/v1#m").identity
-    assert one == resolve("https://example.com/v1#m", server=ServerOptions(concurrency=2, max_requests=5)).identity
+    assert (
+        one
+        == resolve(
+            "https://example.com/v1#m", server=ServerOptions(concurrency=2, max_requests=5)
+        ).identity
+    )
     assert one != resolve("http://127.0.0.1:1/v1#m", server=ServerOptions(image_side=512)).identity
     assert one != resolve("http://127.0.0.1:1/v1#n").identity
     assert (one.architecture, one.dtype) == ("openai", "server") and "1024px" in one.pixels

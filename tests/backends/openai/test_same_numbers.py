@@ -38,7 +38,8 @@ def test_ask_and_generate(pool: object) -> None:
     named = np.isfinite(got["logprob"])
     assert named.mean() > 0.5
     np.testing.assert_allclose(got["logprob"][named], want["logprob"][named], atol=1e-4)
-    # what the server did not name is less likely than anything it named: 20 tokens hold at least that much each
+    # what the server did not name is less likely than anything it named: 20 tokens hold at least
+    # that much each
     assert (want["logprob"][~named] < np.log(1 / 20)).all()
     assert said["text"].tolist() == texts["text"].tolist()
     assert said["finished"].tolist() == texts["finished"].tolist()

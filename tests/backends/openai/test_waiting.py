@@ -58,8 +58,13 @@ def test_the_server_is_waited_for_as_long_as_it_asks() -> None:
 def test_a_server_that_never_spoke_is_given_up_after_few_timeouts() -> None:
     answered = False
     stop = StopWhenSilent(lambda: answered)
-    late, busy = TimedOut("no complete answer within 2 s", load=True), Transient("HTTP 503", load=True)
-    assert [stop(state(late, t)) for t in range(1, TIMEOUTS + 1)] == [False] * (TIMEOUTS - 1) + [True]
+    late, busy = (
+        TimedOut("no complete answer within 2 s", load=True),
+        Transient("HTTP 503", load=True),
+    )
+    assert [stop(state(late, t)) for t in range(1, TIMEOUTS + 1)] == [False] * (TIMEOUTS - 1) + [
+        True
+    ]
     assert [StopWhenSilent(lambda: False)(state(busy, t)) for t in range(1, 9)] == [False] * 8
     stop = StopWhenSilent(lambda: answered)
     assert not any(stop(state(error, 1)) for error in (late, late, busy, late, late))

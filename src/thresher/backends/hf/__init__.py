@@ -1,1 +1,2 @@
-"""Hugging Face transformers models: conversations to tokens, images to features, batches to losses."""
+"""Hugging Face transformers models: conversations to tokens, images to features, batches to
+losses."""

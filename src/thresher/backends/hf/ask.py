@@ -1,12 +1,15 @@
-"""Many questions about a row at the cost of about one pass: all queries and answers behind one encoding of image and body.
+"""Many questions about a row at the cost of about one pass: all queries and answers behind one
+encoding of image and body.
 
-"packed": trunk and queries are one sequence with an explicit mask and explicit positions (`tree.py`); rows of one padded
-length share a pass. "batched": the trunk is encoded once into keys and values, and the queries run behind it as a batch.
-"full": each query with its whole prompt. Which one a model gets is decided when it is opened, by trying: the first of the
-three that gives what "full" gives. (A row whose pack would be very long is not packed.) Only wanted outputs pass the vocabulary's matrix.
+"packed": trunk and queries are one sequence with an explicit mask and explicit positions
+(`tree.py`); rows of one padded length share a pass. "batched": the trunk is encoded once into keys
+and values, and the queries run behind it as a batch. "full": each query with its whole prompt.
+Which one a model gets is decided when it is opened, by trying: the first of the three that gives
+what "full" gives. (A row whose pack would be very long is not packed.) Only wanted outputs pass the
+vocabulary's matrix.
 
-The rules of `forward.py` hold, so a row's numbers do not depend on its company. They do depend, by rounding only, on which
-queries are asked together.
+The rules of `forward.py` hold, so a row's numbers do not depend on its company. They do depend, by
+rounding only, on which queries are asked together.
 """
 
 from __future__ import annotations
@@ -42,12 +45,14 @@ Result = np.ndarray | str
 def ask(
     pipeline: BlockPipeline, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
 ) -> Iterator[Scored]:
-    """Field: logprob float32 [m, all answers], queries in order. Pieces about once a second. Raises ModelError, ConfigError."""
+    """Field: logprob float32 [m, all answers], queries in order. Pieces about once a second. Raises
+    ModelError, ConfigError."""
     forward, way = pipeline.forward, pipeline.forward.asks
     if way is None:
         raise ModelError(
-            "This model cannot judge rows: its own processor writes a question's prompt otherwise than thresher does. "
-            "Take another model as the judge, and please report this one's name."
+            "This model cannot judge rows: its own processor writes a question's prompt otherwise "
+            "than thresher does. Take another model as the judge, and please report this one's "
+            "name."
         )
     stops = stop_tokens(forward.model, pipeline.encoder)
     encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
@@ -87,7 +92,10 @@ def answers(
         (apart, [i for i, is_long in enumerate(long) if is_long]),
     ):
         for batch, results in _run(forward, [rows[i] for i in index], features, each):
-            yield [(index[j], _by_answer(rows[index[j]], result)) for j, result in zip(batch, results, strict=True)]
+            yield [
+                (index[j], _by_answer(rows[index[j]], result))
+                for j, result in zip(batch, results, strict=True)
+            ]
 
 
 def _run(
@@ -114,12 +122,15 @@ def _by_answer(row: Row, got: Result) -> Result:
     return got if isinstance(got, str) else np.bincount(row.tree.answer, got, row.tree.answers)
 
 
-def _apart(forward: Forward, rows: list[Row], features: dict[Any, Features], reuse: bool) -> list[Result]:
-    """Each path of each row's tree by itself; `reuse`: behind keys and values of its trunk, but for the trunk's last token,
-    whose output is wanted."""
+def _apart(
+    forward: Forward, rows: list[Row], features: dict[Any, Features], reuse: bool
+) -> list[Result]:
+    """Each path of each row's tree by itself; `reuse`: behind keys and values of its trunk, but for
+    the trunk's last token, whose output is wanted."""
     out: list[Result] = []
     paths: list[Row] = []
-    mine: list[tuple[int, np.ndarray]] = []  # of each path: its row, which of the row's wanted it gives
+    # of each path: its row, which of the row's wanted it gives
+    mine: list[tuple[int, np.ndarray]] = []
     prefixes: list[Any] = [None] * len(rows)
     if reuse and len(rows[0].ids) > LEAST_ROWS:
         trunks = [Row(r.ids[:-1], r.answers, r.images, r.grids) for r in rows]
@@ -132,7 +143,9 @@ def _apart(forward: Forward, rows: list[Row], features: dict[Any, Features], reu
         out.append(np.full(len(row.tree.where), np.nan))
         for ids, bare, which in chains(row.tree):
             whole = np.concatenate([row.ids, ids])
-            paths.append(Row(whole, len(whole) + bare.outputs, row.images, row.grids, prefixes[j], bare))
+            paths.append(
+                Row(whole, len(whole) + bare.outputs, row.images, row.grids, prefixes[j], bare)
+            )
             mine.append((j, which))
     for batch in forward.cut(paths, lambda r: r.shape, LOGIT_VALUES // forward.vocabulary):
         some = [paths[i] for i in batch]
@@ -148,8 +161,11 @@ def _apart(forward: Forward, rows: list[Row], features: dict[Any, Features], reu
 
 
 @torch.inference_mode()
-def _wanted(forward: Forward, rows: list[Row], features: dict[Any, Features], packed: bool) -> Iterator[np.ndarray]:
-    """The wanted log-probabilities of rows of one shape, float64 [w] each, in one pass. Not `packed`: no row has nodes."""
+def _wanted(
+    forward: Forward, rows: list[Row], features: dict[Any, Features], packed: bool
+) -> Iterator[np.ndarray]:
+    """The wanted log-probabilities of rows of one shape, float64 [w] each, in one pass. Not
+    `packed`: no row has nodes."""
     start, width, _ = rows[0].shape
     device = forward.device
     ids = np.full((len(rows), width), forward.pad, np.int64)
@@ -199,7 +215,8 @@ def _wanted(forward: Forward, rows: list[Row], features: dict[Any, Features], pa
 
 
 def _packed_positions(forward: Forward, rows: list[Row], width: int) -> torch.Tensor:
-    """[B, width], or [3, B, width] for multimodal rotary positions: each token's position in its own prompt."""
+    """[B, width], or [3, B, width] for multimodal rotary positions: each token's position in its
+    own prompt."""
     index = np.stack([places(len(r.ids), r.tree, width) for r in rows if r.tree is not None])
     where = torch.from_numpy(index).to(forward.device)
     if forward.rope_index is None:
@@ -209,12 +226,19 @@ def _packed_positions(forward: Forward, rows: list[Row], width: int) -> torch.Te
 
 
 def mask(forward: Forward, rows: list[Row], width: int) -> Any:
-    """What is added to the attention scores, [B, 1, width, width]; a dict of two where layers differ in what they see.
+    """What is added to the attention scores, [B, 1, width, width]; a dict of two where layers
+    differ in what they see.
 
-    Raises ValueError for layers that are neither full nor sliding attention: their rows cannot be packed.
+    Raises ValueError for layers that are neither full nor sliding attention: their rows cannot be
+    packed.
     """
     trees = [r.tree for r in rows if r.tree is not None]
-    sees = np.stack([sight(len(r.ids), t, width, forward.both_ways(r)) for r, t in zip(rows, trees, strict=True)])
+    sees = np.stack(
+        [
+            sight(len(r.ids), t, width, forward.both_ways(r))
+            for r, t in zip(rows, trees, strict=True)
+        ]
+    )
     kinds, window = windows(forward.model.config)
     if not kinds <= {"full_attention", "attention", "sliding_attention"}:
         raise ValueError(f"layers of kinds {sorted(kinds)} take no mask")
@@ -228,7 +252,8 @@ def mask(forward: Forward, rows: list[Row], width: int) -> Any:
 
 
 def windows(config: Any) -> tuple[set[str], int]:
-    """The kinds of attention of a language model's layers, and the tokens that a sliding one sees (0: none slides)."""
+    """The kinds of attention of a language model's layers, and the tokens that a sliding one sees
+    (0: none slides)."""
     text = config.get_text_config(decoder=True)
     window = getattr(text, "sliding_window", None) or 0
     kinds = getattr(text, "layer_types", None)

@@ -1,4 +1,5 @@
-"""Which way of asking several queries of one row is exact for a model: tried once, when it is opened (see `ask.py`)."""
+"""Which way of asking several queries of one row is exact for a model: tried once, when it is
+opened (see `ask.py`)."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ QUERIES = (
 def best_way(
     pipeline: BlockPipeline, row: Sample, official: list[int], pool: SampleSource, tolerance: float
 ) -> Way | None:
-    """The first of packed, batched and full that gives what separate full passes give, within `tolerance` nats.
+    """The first of packed, batched and full that gives what separate full passes give, within
+    `tolerance` nats.
 
-    `row`: one user turn with an image; `official`: its ids by the model's own processor, the invitation to answer included.
-    None where our own prompt does not begin with those, or the queries cannot be written.
+    `row`: one user turn with an image; `official`: its ids by the model's own processor, the
+    invitation to answer included. None where our own prompt does not begin with those, or the
+    queries cannot be written.
     """
     stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
     alone = Sample(row.id, row.turns[:1], row.images)
@@ -42,7 +45,8 @@ def best_way(
     for way in _ways(pipeline):
         try:
             got = _tried(pipeline, asked, features, way)
-        except Exception:  # noqa: BLE001 - whatever this architecture does not take, another way does without
+        # whatever this architecture does not take, another way does without
+        except Exception:  # noqa: BLE001
             continue
         if want is not None and got is not None and np.allclose(got, want, atol=tolerance, rtol=0):
             return way
@@ -54,15 +58,22 @@ def _ways(pipeline: BlockPipeline) -> tuple[Way, ...]:
 
 
 def _asked(
-    pipeline: BlockPipeline, row: Sample, queries: tuple[Query, ...], pool: SampleSource, stops: frozenset[int]
+    pipeline: BlockPipeline,
+    row: Sample,
+    queries: tuple[Query, ...],
+    pool: SampleSource,
+    stops: frozenset[int],
 ) -> tuple[Any, dict[Any, Any]] | None:
-    """The encoded row and its images' features; None where the queries cannot be written for this model."""
+    """The encoded row and its images' features; None where the queries cannot be written for this
+    model."""
     encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
     block = pipeline.prepare([conversation(row)], range(1), pool, False, encoder)
     features = pipeline.features(block)
     return (block.rows[0], features) if block.rows else None
 
 
-def _tried(pipeline: BlockPipeline, row: Any, features: dict[Any, Any], way: Way) -> np.ndarray | None:
+def _tried(
+    pipeline: BlockPipeline, row: Any, features: dict[Any, Any], way: Way
+) -> np.ndarray | None:
     got = next(answers(pipeline.forward, [row], features, way))[0][1]
     return None if isinstance(got, str) else got

@@ -1,12 +1,15 @@
-"""Rows with many queries to token ids: the trunk that all prompts of a row share, and the tree of what follows it.
+"""Rows with many queries to token ids: the trunk that all prompts of a row share, and the tree of
+what follows it.
 
-What counts is the tokenisation of each whole prompt with each answer, tokenised at once. Doing that for every answer of every
-row costs more than a small model does, so queries that begin alike form a group, and a row tokenises one prompt a group: what
-follows some token inside the group's own words is the same in every row. That holds for BPE, where a border between two
-tokens depends on these two only; the first rows of each shape are tokenised in full all the same, and compared.
+What counts is the tokenisation of each whole prompt with each answer, tokenised at once. Doing that
+for every answer of every row costs more than a small model does, so queries that begin alike form a
+group, and a row tokenises one prompt a group: what follows some token inside the group's own words
+is the same in every row. That holds for BPE, where a border between two tokens depends on these two
+only; the first rows of each shape are tokenised in full all the same, and compared.
 
-An answer's tokens are those that hold a character of it: a separator that the template puts before an answer ("ASSISTANT: 3")
-belongs to the prompt if it is a token of its own, and to the answer if it is merged into the answer's first token.
+An answer's tokens are those that hold a character of it: a separator that the template puts before
+an answer ("ASSISTANT: 3") belongs to the prompt if it is a token of its own, and to the answer if
+it is merged into the answer's first token.
 """
 
 from __future__ import annotations
@@ -25,13 +28,15 @@ from thresher.backends.hf.tree import Leaf, Tree, grow
 from thresher.errors import ConfigError
 from thresher.types import Query
 
-GUARD = 2  # tokens of the group's own words that must agree before the point where known tokens take over
+# tokens of the group's own words that must agree before the point where known tokens take over
+GUARD = 2
 TREES_KEPT = 256
 
 
 @dataclass(slots=True)
 class _Frame:
-    """What a template writes between its invitation to answer and an answer, and behind the answer."""
+    """What a template writes between its invitation to answer and an answer, and behind the
+    answer."""
 
     separator: str
     behind: str
@@ -42,15 +47,18 @@ class _Group:
     """Answers whose prompts begin alike; `members[0]` is tokenised for every row."""
 
     members: list[int]  # positions among all answers
-    known: list[int]  # the last tokens of members[0]: GUARD tokens, then all that is the same in every row
+    # the last tokens of members[0]: GUARD tokens, then all that is the same in every row
+    known: list[int]
     tails: list[Leaf]  # of each member, from the point where the known tokens take over
 
 
 @dataclass(slots=True)
 class _Plan:
-    """How rows of one conversation shape are encoded. `groups` None: tokenise every answer of every row.
+    """How rows of one conversation shape are encoded. `groups` None: tokenise every answer of every
+    row.
 
-    `frame` None: the chat template reads the texts, so each row has a frame of its own (and `groups` is None)."""
+    `frame` None: the chat template reads the texts, so each row has a frame of its own (and
+    `groups` is None)."""
 
     frame: _Frame | None
     groups: list[_Group] | None
@@ -58,11 +66,15 @@ class _Plan:
 
 
 class AskEncoder:
-    """Encodes conversations that end with a user turn; `queries` follow in that turn. Raises ConfigError where answers
-    cannot be told apart by their first tokens."""
+    """Encodes conversations that end with a user turn; `queries` follow in that turn. Raises
+    ConfigError where answers cannot be told apart by their first tokens."""
 
     def __init__(
-        self, encoder: Encoder, prompts: PromptEncoder, queries: Sequence[Query], stops: frozenset[int]
+        self,
+        encoder: Encoder,
+        prompts: PromptEncoder,
+        queries: Sequence[Query],
+        stops: frozenset[int],
     ) -> None:
         assert queries and all(q.answers and all(q.answers) for q in queries), (
             "each query needs answers that are not empty"
@@ -75,7 +87,8 @@ class AskEncoder:
         self._local = type(encoder.tokenizer.backend_tokenizer.model).__name__ == "BPE"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Text | str]:
-        """A Text of the trunk with its tree, or why the row cannot be encoded, for each conversation."""
+        """A Text of the trunk with its tree, or why the row cannot be encoded, for each
+        conversation."""
         out: list[Text | str] = [""] * len(conversations)
         strings: list[str] = []
         quick: list[tuple[int, _Plan, list[_Group], int]] = []
@@ -87,7 +100,10 @@ class AskEncoder:
                 if plan.groups is None or plan.frame is None:
                     out[i] = self._text(conv, self._in_full(conv, plan.frame)[0])
                     continue
-                firsts = [self._string(conv, plan.frame, *self.asked[g.members[0]])[0] for g in plan.groups]
+                firsts = [
+                    self._string(conv, plan.frame, *self.asked[g.members[0]])[0]
+                    for g in plan.groups
+                ]
             except Unrenderable as why:
                 out[i] = str(why)
                 continue
@@ -101,9 +117,11 @@ class AskEncoder:
                 out[i] = str(why)
         return out
 
-    # ------------------------------------------------------------------------------------------ one row
+    # -------------------------------------------------------------------------------------- one row
 
-    def _quick(self, conv: Conversation, plan: _Plan, groups: list[_Group], tokens: list[list[int]]) -> Text | str:
+    def _quick(
+        self, conv: Conversation, plan: _Plan, groups: list[_Group], tokens: list[list[int]]
+    ) -> Text | str:
         """From one prompt a group; in full where that is not safe."""
         heads = []
         for group, ids in zip(groups, tokens, strict=True):
@@ -159,23 +177,30 @@ class AskEncoder:
 
     def _check_first_tokens(self, tree: Tree) -> None:
         seen: dict[tuple[int, int], int] = {}
-        for where, token, answer in zip(tree.where.tolist(), tree.token.tolist(), tree.answer.tolist(), strict=True):
+        for where, token, answer in zip(
+            tree.where.tolist(), tree.token.tolist(), tree.answer.tolist(), strict=True
+        ):
             query, text = self.asked[answer]
             if query.whole:
                 continue
             other = seen.setdefault((where, token), answer)
             if self.asked[other][0] == query and self.asked[other][1] != text:
                 raise ConfigError(
-                    f"The answers {self.asked[other][1]!r} and {text!r} begin with the same token for this model, so their "
-                    "first tokens cannot tell them apart. Ask for whole answers, or word them differently."
+                    f"The answers {self.asked[other][1]!r} and {text!r} begin with the same token "
+                    "for this model, so their first tokens cannot tell them apart. Ask for whole "
+                    "answers, or word them differently."
                 )
 
-    # ------------------------------------------------------------------------------------------ whole prompts
+    # -------------------------------------------------------------------------------- whole prompts
 
     def _plan(self, conv: Conversation) -> _Plan:
-        """Of a shape: where the template does not read the texts, any row of the shape gives the same frame."""
+        """Of a shape: where the template does not read the texts, any row of the shape gives the
+        same frame."""
         query, answer = self.asked[0]
-        if not (self.encoder.proven(_answered(conv, query, answer)) and self.prompts.proven(_with_query(conv, query))):
+        if not (
+            self.encoder.proven(_answered(conv, query, answer))
+            and self.prompts.proven(_with_query(conv, query))
+        ):
             return _Plan(None, None)
         frame = self._frame(conv, query, answer)
         return _Plan(frame, self._groups(conv, frame) if self._local else None)
@@ -186,8 +211,11 @@ class AskEncoder:
         if not spans:
             raise Unrenderable(f"the chat template does not write the answer {answer!r}")
         start, end = spans[-1]
-        # a template may write a turn otherwise than its invitation to answer: then nothing stands between
-        return _Frame(string[len(prompt) : start] if string.startswith(prompt) else "", string[end:])
+        # a template may write a turn otherwise than its invitation to answer: then nothing stands
+        # between
+        return _Frame(
+            string[len(prompt) : start] if string.startswith(prompt) else "", string[end:]
+        )
 
     def _groups(self, conv: Conversation, frame: _Frame) -> list[_Group] | None:
         """Queries by their beginnings; None where their words cannot be found or are too few."""
@@ -216,11 +244,16 @@ class AskEncoder:
             out.append(_Group(members, whole[members[0]][cut - GUARD :], tails))
         return out
 
-    def _in_full(self, conv: Conversation, frame: _Frame | None) -> tuple[list[Leaf], list[list[int]], list[list[int]]]:
-        """Of each answer: its leaf from the first token on, all tokens of its string, the character where each begins."""
+    def _in_full(
+        self, conv: Conversation, frame: _Frame | None
+    ) -> tuple[list[Leaf], list[list[int]], list[list[int]]]:
+        """Of each answer: its leaf from the first token on, all tokens of its string, the character
+        where each begins."""
         strings, spans = [], []
         for query, answer in self.asked:
-            string, at = self._string(conv, frame or self._frame(conv, query, answer), query, answer)
+            string, at = self._string(
+                conv, frame or self._frame(conv, query, answer), query, answer
+            )
             strings.append(string)
             spans.append((at, at + len(answer)))
         leaves, whole, begins = [], [], []
@@ -241,7 +274,9 @@ class AskEncoder:
             begins.append(starts)
         return leaves, whole, begins
 
-    def _string(self, conv: Conversation, frame: _Frame, query: Query, answer: str) -> tuple[str, int]:
+    def _string(
+        self, conv: Conversation, frame: _Frame, query: Query, answer: str
+    ) -> tuple[str, int]:
         """The whole prompt with the answer, and where the answer begins."""
         front = self._prompt(conv, query) + frame.separator
         return front + answer + frame.behind, len(front)
@@ -249,12 +284,17 @@ class AskEncoder:
     def _prompt(self, conv: Conversation, query: Query) -> str:
         return self.prompts._render(_with_query(conv, query))[0]
 
-    def _tokens(self, strings: list[str], offsets: bool) -> list[tuple[list[int], list[tuple[int, int]]]]:
-        """Ids and (if asked for) character offsets of each string, as `Encoder.encode` tokenises."""
+    def _tokens(
+        self, strings: list[str], offsets: bool
+    ) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and (if asked for) character offsets of each string, as `Encoder.encode`
+        tokenises."""
         tokenizer = self.encoder.tokenizer
         bos = tokenizer.bos_token
         out: list[tuple[list[int], list[tuple[int, int]]]] = []
-        for with_bos, group in itertools.groupby(strings, key=lambda s: bool(bos) and s.startswith(bos)):
+        for with_bos, group in itertools.groupby(
+            strings, key=lambda s: bool(bos) and s.startswith(bos)
+        ):
             got = tokenizer(
                 list(group),
                 add_special_tokens=not with_bos,
@@ -278,7 +318,9 @@ def _with_query(conv: Conversation, query: Query) -> Conversation:
 def _answered(conv: Conversation, query: Query, answer: str) -> Conversation:
     """`_with_query`, and the answer in a turn of its own."""
     talk = _with_query(conv, query)
-    return Conversation((*talk.messages, Message("assistant", (answer,))), conv.images, len(talk.messages))
+    return Conversation(
+        (*talk.messages, Message("assistant", (answer,))), conv.images, len(talk.messages)
+    )
 
 
 def _common(rows: Sequence[Sequence[int]]) -> int:

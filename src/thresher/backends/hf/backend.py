@@ -1,4 +1,5 @@
-"""Any `AutoModelForImageTextToText` model: the backend behind `answer_loss`, `one_shot`, `generate`, `choice` and `ask`.
+"""Any `AutoModelForImageTextToText` model: the backend behind `answer_loss`, `one_shot`,
+`generate`, `choice` and `ask`.
 
 Rows go through in blocks (`blocks.py`).
 """
@@ -37,8 +38,8 @@ PREFIX_BYTES = 2**31  # keys and values of demonstrations held at once, on the d
 
 @dataclass(frozen=True)
 class Probe:
-    """Cost of scoring some rows: seconds (warm), tokens through the language model with padding, most bytes held (None where
-    the system does not tell)."""
+    """Cost of scoring some rows: seconds (warm), tokens through the language model with padding,
+    most bytes held (None where the system does not tell)."""
 
     seconds: float
     tokens: int
@@ -49,18 +50,23 @@ class HFBackend(BlockPipeline):
     """What can be asked of a model."""
 
     def __init__(
-        self, forward: Forward, encoder: Encoder, preparer: ImagePreparer, context: int, shrinks_images: bool
+        self,
+        forward: Forward,
+        encoder: Encoder,
+        preparer: ImagePreparer,
+        context: int,
+        shrinks_images: bool,
     ) -> None:
         super().__init__(forward, encoder, preparer, context, shrinks_images)
         self._demonstrations = _Demonstrations(self)
 
     @property
     def asks(self) -> Literal["packed", "batched", "full"] | None:
-        """How several queries of one row are run: in one pass, as a batch behind one encoding, each with its whole prompt,
-        or not at all."""
+        """How several queries of one row are run: in one pass, as a batch behind one encoding, each
+        with its whole prompt, or not at all."""
         return self.forward.asks
 
-    # ------------------------------------------------------------------------------------------ the questions
+    # -------------------------------------------------------------------------------- the questions
 
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
@@ -74,31 +80,42 @@ class HFBackend(BlockPipeline):
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
     ) -> Iterator[Scored]:
-        """Loss of `samples[i]` after `demonstrations[i]`; equal demonstrations are encoded once a call."""
+        """Loss of `samples[i]` after `demonstrations[i]`; equal demonstrations are encoded once a
+        call."""
         encoded = self._demonstrations if self.reuses_prefix else None
         order = np.arange(len(samples))
-        if encoded is not None and not encoded.all_fit(demonstrations):  # then queries of one demonstration go together
+        # then queries of one demonstration go together
+        if encoded is not None and not encoded.all_fit(demonstrations):
             order = np.argsort(digests_to_array([d.digest for d in demonstrations]), kind="stable")
         pairs = [(samples[i], demonstrations[i]) for i in order.tolist()]
-        for block in self.blocks(pairs, lambda pair: after_demonstration(pair[1], pair[0]), pool, True):
+        for block in self.blocks(
+            pairs, lambda pair: after_demonstration(pair[1], pair[0]), pool, True
+        ):
             features = self.features(block)
             if encoded is not None:
                 encoded.attach(block, [pairs[i][1] for i in block.index], pool)
             for piece in self._score(block, features, ("nll",)):
                 yield Scored(order[piece.index], piece.values, piece.errors)
 
-    def generate(self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int) -> Iterator[Scored]:
-        """The model's own answer in place of each row's last answer, decoded greedily: text, tokens, finished."""
+    def generate(
+        self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
+    ) -> Iterator[Scored]:
+        """The model's own answer in place of each row's last answer, decoded greedily: text,
+        tokens, finished."""
         return generate(self, samples, pool, max_new_tokens)
 
     def choice(
         self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
     ) -> Iterator[Scored]:
-        """Which of `candidates[i]` the model finds likeliest as the last answer of `samples[i]`: picked, margin."""
+        """Which of `candidates[i]` the model finds likeliest as the last answer of `samples[i]`:
+        picked, margin."""
         return choice(self, samples, candidates, pool)
 
-    def ask(self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource) -> Iterator[Scored]:
-        """Log-probabilities of each query's answers behind each row's one user turn: logprob [m, all answers]."""
+    def ask(
+        self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
+    ) -> Iterator[Scored]:
+        """Log-probabilities of each query's answers behind each row's one user turn: logprob [m,
+        all answers]."""
         return ask(self, samples, queries, pool)
 
     @property
@@ -107,18 +124,24 @@ class HFBackend(BlockPipeline):
         return grows(self.forward)
 
     def ask_growing(
-        self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: Query, pool: SampleSource
+        self,
+        samples: Sequence[Sample],
+        pieces: Sequence[Sequence[str]],
+        query: Query,
+        pool: SampleSource,
     ) -> Iterator[Scored]:
-        """`ask` after each of `pieces[i]` that the row's one user turn grows by: logprob [m, most pieces + 1, answers]."""
+        """`ask` after each of `pieces[i]` that the row's one user turn grows by: logprob [m, most
+        pieces + 1, answers]."""
         return ask_growing(self, samples, pieces, query, pool)
 
     def embed(self, texts: Sequence[str]) -> list[np.ndarray | str]:
-        """What each text means to the model: float32 [hidden size] of length 1, or why there is none."""
+        """What each text means to the model: float32 [hidden size] of length 1, or why there is
+        none."""
         return embed(self, texts)
 
     def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-        """What each row's pictures, question and answer mean to the model: images, question, answer, float32 [m, hidden size]
-        each, of length 1; zeros where a row has none."""
+        """What each row's pictures, question and answer mean to the model: images, question,
+        answer, float32 [m, hidden size] each, of length 1; zeros where a row has none."""
         return embed_rows(self, samples, pool)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
@@ -138,8 +161,11 @@ class HFBackend(BlockPipeline):
             peak = peak_bytes()
         return Probe(seconds, self.forward.tokens - before, peak)
 
-    def _score(self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]) -> Iterator[Scored]:
-        """The block's results, handed on about once a second so that little is lost when the run is killed."""
+    def _score(
+        self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]
+    ) -> Iterator[Scored]:
+        """The block's results, handed on about once a second so that little is lost when the run is
+        killed."""
         ready: dict[int, Loss | str] = dict(block.errors)
         since = time.monotonic()
         for batch, losses in self.forward.losses(block.rows, features):
@@ -152,7 +178,8 @@ class HFBackend(BlockPipeline):
 
 
 class _Demonstrations:
-    """Encoded demonstrations, kept as long as memory allows. A demonstration's prefix ends with its last answer token."""
+    """Encoded demonstrations, kept as long as memory allows. A demonstration's prefix ends with its
+    last answer token."""
 
     def __init__(self, backend: HFBackend) -> None:
         self.backend = backend
@@ -160,11 +187,14 @@ class _Demonstrations:
         self.held = 0
 
     def all_fit(self, demonstrations: Sequence[Sample]) -> bool:
-        """Whether the keys and values of all these demonstrations may be held at once, by a rough count of their tokens."""
+        """Whether the keys and values of all these demonstrations may be held at once, by a rough
+        count of their tokens."""
         text = self.backend.forward.model.config.get_text_config(decoder=True)
         heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        a_token = 2 * text.num_hidden_layers * heads * width * self.backend.forward.model.dtype.itemsize
+        a_token = (
+            2 * text.num_hidden_layers * heads * width * self.backend.forward.model.dtype.itemsize
+        )
         image = self.backend.feature_tokens
         tokens = {
             d.digest: sum(1.5 * len(t.text.split()) + 8 for t in d.turns) + image * len(d.images)
@@ -173,9 +203,14 @@ class _Demonstrations:
         return sum(tokens.values()) * a_token < PREFIX_BYTES
 
     def attach(self, block: Block, demonstrations: Sequence[Sample], pool: SampleSource) -> None:
-        """Give each row of the block the prefix that its first tokens are; rows for which that is not so run whole."""
+        """Give each row of the block the prefix that its first tokens are; rows for which that is
+        not so run whole."""
         keys = [demo.digest for demo in demonstrations]
-        wanted = {key: demo for key, demo in zip(keys, demonstrations, strict=True) if key not in self.known}
+        wanted = {
+            key: demo
+            for key, demo in zip(keys, demonstrations, strict=True)
+            if key not in self.known
+        }
         if self.held > PREFIX_BYTES:
             self.known, self.held = {}, 0
             wanted = dict(zip(keys, demonstrations, strict=True))
@@ -197,7 +232,9 @@ class _Demonstrations:
             return
         row = block.rows[0]
         cut = Row(row.ids[: int(row.answers[-1]) + 1], row.answers, row.images, row.grids)
-        got = self.backend.forward.halving(lambda some: list(self.backend.forward.prefixes(some, features)), [cut])[0]
+        got = self.backend.forward.halving(
+            lambda some: list(self.backend.forward.prefixes(some, features)), [cut]
+        )[0]
         if not isinstance(got, str):
             self.known[key] = (cut.ids, got)
             self.held += sum(k.nbytes + v.nbytes for k, v in got.layers)

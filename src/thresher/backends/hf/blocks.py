@@ -1,8 +1,9 @@
-"""Blocks: rows on their way into the model. Images decoded and cut, texts tokenised, vision features made.
+"""Blocks: rows on their way into the model. Images decoded and cut, texts tokenised, vision
+features made.
 
-While the model runs on one block, a background thread prepares the next. Each image of a block passes the vision tower
-once, however many rows show it. What a row's numbers are may not depend on its block (see `forward.py`), so blocks may be
-cut by memory alone.
+While the model runs on one block, a background thread prepares the next. Each image of a block
+passes the vision tower once, however many rows show it. What a row's numbers are may not depend on
+its block (see `forward.py`), so blocks may be cut by memory alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ ImageKey = tuple[str, bool]  # identity, encoded as among several
 
 @dataclass(slots=True)
 class Block:
-    """A block ready for the model: `rows[j]` belongs to sample `index[j]`; `errors`: the samples that fell out, and why."""
+    """A block ready for the model: `rows[j]` belongs to sample `index[j]`; `errors`: the samples
+    that fell out, and why."""
 
     index: list[int]
     rows: list[Row]
@@ -47,17 +49,24 @@ class BlockPipeline:
     """A model with its processor: prepares blocks of rows, and gives their images' features."""
 
     def __init__(
-        self, forward: Forward, encoder: Encoder, preparer: ImagePreparer, context: int, shrinks_images: bool
+        self,
+        forward: Forward,
+        encoder: Encoder,
+        preparer: ImagePreparer,
+        context: int,
+        shrinks_images: bool,
     ) -> None:
         self.forward = forward
-        self.shrinks_images = shrinks_images  # an image gets fewer tokens in a conversation of several
+        # an image gets fewer tokens in a conversation of several
+        self.shrinks_images = shrinks_images
         self.encoder = encoder
         self.prompt_encoder = PromptEncoder(encoder.processor)
         self.preparer = preparer
         self.context = context  # most tokens a row may have
         self._most_images = FIRST_IMAGES  # of a block
         self._image_bytes = [0, 0]  # the most that an image took so far: cut, and as features
-        self._readers = ThreadPoolExecutor(max(1, min(8, cores() - 1)))  # decode and cut images beside the model
+        # decode and cut images beside the model
+        self._readers = ThreadPoolExecutor(max(1, min(8, cores() - 1)))
 
     @property
     def feature_tokens(self) -> int:
@@ -87,7 +96,9 @@ class BlockPipeline:
                 coming = None
                 if at < len(items):
                     end, conversations = self._cut(items, at, talk)
-                    coming = ahead.submit(self.prepare, conversations, range(at, end), pool, among, encoder)
+                    coming = ahead.submit(
+                        self.prepare, conversations, range(at, end), pool, among, encoder
+                    )
                     at = end
                 if block is not None:
                     yield block
@@ -95,7 +106,8 @@ class BlockPipeline:
     def _cut(
         self, items: Sequence[Any], at: int, talk: Callable[[Any], Conversation]
     ) -> tuple[int, list[Conversation]]:
-        """Where the block that begins at `at` ends: rows and the memory of its images' features are bounded."""
+        """Where the block that begins at `at` ends: rows and the memory of its images' features are
+        bounded."""
         seen: set[str] = set()
         conversations: list[Conversation] = []
         while at < len(items) and len(conversations) < BLOCK_ROWS and len(seen) < self._most_images:
@@ -112,11 +124,14 @@ class BlockPipeline:
         among: bool,
         encoder: Encoder | AskEncoder | None = None,
     ) -> Block:
-        """Everything before the model. `among`: encode a single image as one of several, too. `encoder`: not the usual one."""
+        """Everything before the model. `among`: encode a single image as one of several, too.
+        `encoder`: not the usual one."""
         errors: dict[int, str] = {}
         texts: list[tuple[int, Text, list[ImageKey]]] = []
         wanted: dict[ImageKey, ImageRef] = {}
-        for i, conv, text in zip(index, conversations, (encoder or self.encoder).encode(conversations), strict=True):
+        for i, conv, text in zip(
+            index, conversations, (encoder or self.encoder).encode(conversations), strict=True
+        ):
             if isinstance(text, str):
                 errors[i] = text
                 continue
@@ -124,7 +139,9 @@ class BlockPipeline:
             keys = [(ref.identity, together) for ref in conv.images]
             wanted.update(zip(keys, conv.images, strict=True))
             texts.append((i, text, keys))
-        prepared = self._readers.map(lambda item: self._prepare_image(pool, item[0], item[1]), wanted.items())
+        prepared = self._readers.map(
+            lambda item: self._prepare_image(pool, item[0], item[1]), wanted.items()
+        )
         read = dict(zip(wanted, prepared, strict=True))
         images = {key: found for key, found in read.items() if not isinstance(found, str)}
         kept: list[int] = []
@@ -135,7 +152,9 @@ class BlockPipeline:
                 continue
             row = assemble(text, keys, images)
             if row.longest > self.context:
-                errors[i] = f"too long: {row.longest:,} tokens, and the model's context is {self.context:,}"
+                errors[i] = (
+                    f"too long: {row.longest:,} tokens, and the model's context is {self.context:,}"
+                )
                 continue
             kept.append(i)
             rows.append(row)
@@ -147,11 +166,13 @@ class BlockPipeline:
             return self.preparer.prepare(pool.load_image(ref), key[1])
         except ImageError as e:
             return str(e)
-        except (ValueError, ZeroDivisionError) as e:  # a processor that refuses a shape, such as 1 x 4000
+        # a processor that refuses a shape, such as 1 x 4000
+        except (ValueError, ZeroDivisionError) as e:
             return f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
 
     def features(self, block: Block) -> dict[ImageKey, Features]:
-        """Vision features of the block's images; the cut images are let go. Rows whose image does not fit become errors."""
+        """Vision features of the block's images; the cut images are let go. Rows whose image does
+        not fit become errors."""
         vision, images, keys = self.forward.vision, list(block.images.values()), list(block.images)
         if not images or vision is None:
             return {}
@@ -159,7 +180,9 @@ class BlockPipeline:
         found: dict[ImageKey, Features | str] = {}
 
         def job(batch: list[int]) -> list[Features | str]:
-            return self.forward.halving(lambda some: list(vision.features(some)), [images[i] for i in batch])
+            return self.forward.halving(
+                lambda some: list(vision.features(some)), [images[i] for i in batch]
+            )
 
         for batch, got in zip(batches, self.forward.run(job, batches), strict=True):
             found.update({keys[i]: f for i, f in zip(batch, got, strict=True)})
@@ -186,7 +209,8 @@ class BlockPipeline:
 
 
 def assemble(text: Text, keys: Sequence[ImageKey], images: dict[ImageKey, Prepared]) -> Row:
-    """The row's final ids: each placeholder replaced by its image's expansion, answer positions moved along."""
+    """The row's final ids: each placeholder replaced by its image's expansion, answer positions
+    moved along."""
     ids: list[int] = []
     answers = np.array(text.answers, np.int64)
     moved = answers.copy()

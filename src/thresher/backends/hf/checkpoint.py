@@ -1,7 +1,9 @@
-"""Opening the weights of a model folder or hub id, and saying in one sentence why they cannot be opened.
+"""Opening the weights of a model folder or hub id, and saying in one sentence why they cannot be
+opened.
 
-transformers raises whatever the reader of a checkpoint raises: an ImportError where a quantised model or an attention
-kernel needs a package, an OSError, a KeyError, an assertion. All of them are faults of the files or of the environment.
+transformers raises whatever the reader of a checkpoint raises: an ImportError where a quantised
+model or an attention kernel needs a package, an OSError, a KeyError, an assertion. All of them are
+faults of the files or of the environment.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 
 from thresher.errors import MissingExtra, ModelError
 
-# What `attn_implementation` may name, and the package that brings it; a name with a slash is fetched by `kernels`.
+# What `attn_implementation` may name, and the package that brings it; a name with a slash is
+# fetched by `kernels`.
 _IN_TORCH = ("eager", "sdpa", "flex_attention")
 _ATTENTION_PACKAGES = {
     "flash_attention_2": "flash-attn",
@@ -65,8 +68,8 @@ def open_weights(
         raise missing_package(typed, where, revision, e) from e
     except Exception as e:  # see the docstring of this module
         raise ModelError(
-            f"{typed} cannot be loaded as a multimodal LLM: {reason(e)}. If its files are complete, is it a "
-            "model in the transformers format?"
+            f"{typed} cannot be loaded as a multimodal LLM: {reason(e)}. If its files are "
+            "complete, is it a model in the transformers format?"
         ) from e
     return model, info
 
@@ -83,13 +86,15 @@ def check_quantisation(config: dict[str, Any], typed: str) -> None:
     # bitsandbytes stands in transformers' table once for each of its widths
     if method and method not in (*known, "bitsandbytes"):
         raise ModelError(
-            f"{typed} is quantised by {method!r} (quant_method in its config.json), which the installed transformers does "
-            f"not know. It knows {', '.join(known)}. Update transformers, or give the model that is not quantised."
+            f"{typed} is quantised by {method!r} (quant_method in its config.json), which the "
+            f"installed transformers does not know. It knows {', '.join(known)}. Update "
+            "transformers, or give the model that is not quantised."
         )
 
 
 def _quantisation(config: dict[str, Any]) -> str:
-    """The method that a config.json, or the part of it that is about the text, names; "" where it is not quantised."""
+    """The method that a config.json, or the part of it that is about the text, names; "" where it
+    is not quantised."""
     for part in (config, config.get("text_config")):
         settings = part.get("quantization_config") if isinstance(part, dict) else None
         if isinstance(settings, dict) and settings.get("quant_method"):
@@ -98,7 +103,8 @@ def _quantisation(config: dict[str, Any]) -> str:
 
 
 def check_index(folder: Path, typed: str) -> None:
-    """Raises ModelError for an index of weights that names files outside `folder`, or cannot be read."""
+    """Raises ModelError for an index of weights that names files outside `folder`, or cannot be
+    read."""
     for index in sorted(folder.glob("*.index.json")):
         shards(index, typed)
 
@@ -110,19 +116,27 @@ def shards(index: Path, typed: str) -> list[Path]:
         names = sorted(set(named))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ModelError(
-            f"{typed}: {index.name} cannot be read ({reason(e)}). An object with a weight_map (name of a tensor: "
-            "name of its file) is expected. Download or save the model again."
+            f"{typed}: {index.name} cannot be read ({reason(e)}). An object with a weight_map "
+            "(name of a tensor: name of its file) is expected. Download or save the model again."
         ) from e
     for name in names:
-        if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if (
+            not isinstance(name, str)
+            or "\0" in name
+            or Path(name).is_absolute()
+            or ".." in Path(name).parts
+        ):
             raise ModelError(
-                f"{typed}: {index.name} names the file {name!r}, which is outside the model's folder. Only files of "
-                "the folder itself are read. Download or save the model again."
+                f"{typed}: {index.name} names the file {name!r}, which is outside the model's "
+                "folder. Only files of the folder itself are read. Download or save the model "
+                "again."
             )
     return [index.parent / name for name in names]
 
 
-def missing_package(typed: str, where: str, revision: str | None, error: ImportError) -> MissingExtra:
+def missing_package(
+    typed: str, where: str, revision: str | None, error: ImportError
+) -> MissingExtra:
     """The message for a model that needs a package which is not installed, or is too old."""
     config = _config(where, revision)
     method = _quantisation(config)
@@ -130,18 +144,20 @@ def missing_package(typed: str, where: str, revision: str | None, error: ImportE
     if kernel and (not method or "attention" in str(error).lower()):
         package = _ATTENTION_PACKAGES.get(kernel.split("|")[-1], "kernels")
         return MissingExtra(
-            f"{typed}: its config.json asks for the attention kernel {kernel!r}, which needs the package {package}: "
-            f"{reason(error)}. Install {package}, or remove that entry (attn_implementation) from config.json: the "
-            "model then runs on torch's own attention."
+            f"{typed}: its config.json asks for the attention kernel {kernel!r}, which needs the "
+            f"package {package}: {reason(error)}. Install {package}, or remove that entry "
+            "(attn_implementation) from config.json: the model then runs on torch's own attention."
         )
     if method:
         package = next((p for m, p in _QUANTISATION_PACKAGES.items() if method.startswith(m)), "")
         hint = f" ({package})" if package and package not in str(error) else ""
         return MissingExtra(
-            f"{typed} is quantised ({method}), and what that needs is not installed{hint}: {reason(error)}. "
-            "Install it, or give the model that is not quantised."
+            f"{typed} is quantised ({method}), and what that needs is not installed{hint}: "
+            f"{reason(error)}. Install it, or give the model that is not quantised."
         )
-    return MissingExtra(f"{typed} needs a package that is not installed: {reason(error)}. Install it.")
+    return MissingExtra(
+        f"{typed} needs a package that is not installed: {reason(error)}. Install it."
+    )
 
 
 def _kernels(config: dict[str, Any]) -> list[str]:

@@ -1,8 +1,11 @@
-"""The likeliest of a row's candidate answers: the log-probability of each as the row's last answer, under teacher forcing.
+"""The likeliest of a row's candidate answers: the log-probability of each as the row's last answer,
+under teacher forcing.
 
-A candidate counts with all its tokens and, where the chat template ends an answer with an end token, with that token
-too: without it "1" would always beat "10". Log-probabilities are summed, not averaged: it is the probability of saying
-exactly this. The prompt of a row's candidates is encoded once where the architecture allows that exactly.
+A candidate counts with all its tokens and, where the chat template ends an answer with an end
+token, with that token
+too: without it "1" would always beat "10". Log-probabilities are summed, not averaged: it is the
+probability of saying exactly this. The prompt of a row's candidates is encoded once where the
+architecture allows that exactly.
 """
 
 from __future__ import annotations
@@ -32,20 +35,30 @@ class _Pair:
 
 
 def choice(
-    pipeline: BlockPipeline, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
+    pipeline: BlockPipeline,
+    samples: Sequence[Sample],
+    candidates: Sequence[Sequence[str]],
+    pool: SampleSource,
 ) -> Iterator[Scored]:
-    """Fields: picked int32 (position in the row's candidates; the first of equals), margin float32 (nats to the next)."""
+    """Fields: picked int32 (position in the row's candidates; the first of equals), margin float32
+    (nats to the next)."""
     assert all(candidates), "a row without candidates cannot be asked to choose"
-    pairs = [_Pair(i, s, c) for i, (s, given) in enumerate(zip(samples, candidates, strict=True)) for c in given]
+    pairs = [
+        _Pair(i, s, c)
+        for i, (s, given) in enumerate(zip(samples, candidates, strict=True))
+        for c in given
+    ]
     stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
-    found: dict[int, dict[int, float | str]] = {}  # row -> position in `pairs` -> log-probability, or what went wrong
+    # row -> position in `pairs` -> log-probability, or what went wrong
+    found: dict[int, dict[int, float | str]] = {}
     for block in pipeline.blocks(pairs, _talk, pool, False):
         for row in block.rows:
             _count_the_end(row, stops)
         features = pipeline.features(block)
         failed: list[tuple[int, Loss | str]] = list(block.errors.items())
         parts = (
-            [(block.index[j], loss) for j, loss in part] for part in _losses(pipeline.forward, block.rows, features)
+            [(block.index[j], loss) for j, loss in part]
+            for part in _losses(pipeline.forward, block.rows, features)
         )
         for part in itertools.chain([failed], parts):
             touched: dict[int, None] = {}  # in order
@@ -56,7 +69,9 @@ def choice(
                 found.setdefault(i, {})[at] = score
             done = [i for i in touched if len(found[i]) == len(candidates[i])]
             if done:
-                yield _scored(done, [[score for _, score in sorted(found.pop(i).items())] for i in done])
+                yield _scored(
+                    done, [[score for _, score in sorted(found.pop(i).items())] for i in done]
+                )
 
 
 def _talk(pair: _Pair) -> Conversation:
@@ -88,16 +103,26 @@ def _scored(index: list[int], scores: list[list[float | str]]) -> Scored:
     return Scored(np.array(index, np.int64), {"picked": picked, "margin": margin}, errors)
 
 
-def _losses(forward: Forward, rows: list[Row], features: dict[Any, Features]) -> Iterator[list[tuple[int, Loss | str]]]:
-    """(position, loss) of each row, part by part; rows that begin with the same prompt share its encoding.
+def _losses(
+    forward: Forward, rows: list[Row], features: dict[Any, Features]
+) -> Iterator[list[tuple[int, Loss | str]]]:
+    """(position, loss) of each row, part by part; rows that begin with the same prompt share its
+    encoding.
 
-    Where the prompt ends depends on the row alone, so that its numbers do not depend on the other candidates.
+    Where the prompt ends depends on the row alone, so that its numbers do not depend on the other
+    candidates.
     """
-    shared: dict[Any, list[int]] = {}  # a prompt (its ids and images) -> the rows that begin with it
+    # a prompt (its ids and images) -> the rows that begin with it
+    shared: dict[Any, list[int]] = {}
     alone: list[int] = []
     for i, row in enumerate(rows):
-        end = int(row.answers[0]) - 1  # the prompt's last token runs with the candidate: it predicts the first token
-        if not forward.reuses_prefix or end < LEAST_ROWS or (row.ids[end:] == forward.image_token_id).any():
+        # the prompt's last token runs with the candidate: it predicts the first token
+        end = int(row.answers[0]) - 1
+        if (
+            not forward.reuses_prefix
+            or end < LEAST_ROWS
+            or (row.ids[end:] == forward.image_token_id).any()
+        ):
             alone.append(i)
         else:
             shared.setdefault((row.ids[:end].tobytes(), row.images, row.grids), []).append(i)
@@ -110,7 +135,9 @@ def _losses(forward: Forward, rows: list[Row], features: dict[Any, Features]) ->
 
     def job(batch: list[int]) -> list[tuple[int, Loss | str]]:
         """Prompts of one length, and all candidates behind them."""
-        prefixes = forward.halving(lambda part: list(forward.prefixes(part, features)), [prompts[g] for g in batch])
+        prefixes = forward.halving(
+            lambda part: list(forward.prefixes(part, features)), [prompts[g] for g in batch]
+        )
         done: list[tuple[int, Loss | str]] = []
         ready: list[int] = []
         for g, prefix in zip(batch, prefixes, strict=True):

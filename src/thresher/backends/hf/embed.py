@@ -1,11 +1,14 @@
-"""What a text, or a whole row with its pictures, means to a model: its last hidden states, averaged over tokens, at unit length.
+"""What a text, or a whole row with its pictures, means to a model: its last hidden states, averaged
+over tokens, at unit length.
 
-A text stands alone as a user turn of the model's own chat template; the template's words run but are not averaged. Texts
-go through one by one in chunks padded to 8 tokens, so a text's vector depends on nothing but itself (`forward.py`).
+A text stands alone as a user turn of the model's own chat template; the template's words run but
+are not averaged. Texts go through one by one in chunks padded to 8 tokens, so a text's vector
+depends on nothing but itself (`forward.py`).
 
-A row is a conversation as the losses see it, in batches under the same rules. It gets three vectors, of its pictures' tokens, of
-its answers' and of the rest before the last answer (questions, system turn, the template's words): a picture has hundreds
-of tokens, so in one average over all a question would not be heard.
+A row is a conversation as the losses see it, in batches under the same rules. It gets three
+vectors, of its pictures' tokens, of its answers' and of the rest before the last answer (questions,
+system turn, the template's words): a picture has hundreds of tokens, so in one average over all a
+question would not be heard.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | st
     """A float32 vector of length 1 for each text, or why there is none."""
     forward = pipeline.forward
     # as an assistant's text, because the encoder knows where those stand
-    talks = [Conversation((Message("user", ("",)), Message("assistant", (t,))), (), 1) for t in texts]
+    talks = [
+        Conversation((Message("user", ("",)), Message("assistant", (t,))), (), 1) for t in texts
+    ]
     encoded = pipeline.encoder.encode(talks)
     jobs = [e for e in encoded if isinstance(e, Text) and len(e.ids) <= pipeline.context]
     found = iter(list(forward.run(lambda job: _one(forward, job), jobs)))
@@ -43,7 +48,9 @@ def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | st
         if not isinstance(e, Text):
             out.append(e)
         elif len(e.ids) > pipeline.context:
-            out.append(f"too long: {len(e.ids):,} tokens, and the model's context is {pipeline.context:,}")
+            out.append(
+                f"too long: {len(e.ids):,} tokens, and the model's context is {pipeline.context:,}"
+            )
         else:
             out.append(next(found))
     return out
@@ -76,9 +83,11 @@ def _states(forward: Forward, row: Row) -> np.ndarray:
     return (mean / mean.norm().clamp(min=1e-12)).cpu().numpy()
 
 
-def embed_rows(pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-    """Fields images, question, answer: float32 [m, hidden size] of length 1, zeros where a row has no such token. Pieces about
-    once a second.
+def embed_rows(
+    pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource
+) -> Iterator[Scored]:
+    """Fields images, question, answer: float32 [m, hidden size] of length 1, zeros where a row has
+    no such token. Pieces about once a second.
     """
     forward = pipeline.forward
     for block in pipeline.blocks(samples, conversation, pool, False):
@@ -88,8 +97,12 @@ def embed_rows(pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleS
         since = time.monotonic()
         batches = list(forward.cut(rows, lambda r: r.shape, sum(len(r.answers) for r in rows) + 1))
 
-        def job(batch: list[int], rows: list[Row] = rows, features: dict[Any, Any] = features) -> list[Any]:
-            return forward.halving(lambda some: _parts(forward, some, features), [rows[i] for i in batch])
+        def job(
+            batch: list[int], rows: list[Row] = rows, features: dict[Any, Any] = features
+        ) -> list[Any]:
+            return forward.halving(
+                lambda some: _parts(forward, some, features), [rows[i] for i in batch]
+            )
 
         for batch, found in zip(batches, forward.run(job, batches), strict=True):
             ready.update(zip((block.index[i] for i in batch), found, strict=True))
@@ -125,7 +138,11 @@ def _parts(forward: Forward, rows: list[Row], features: dict[Any, Any]) -> list[
         means = []
         for k in range(len(PARTS)):
             at = torch.from_numpy(np.flatnonzero(part == k)).to(forward.device)
-            mean = states[j, at].float().mean(0) if len(at) else torch.zeros(states.shape[-1], device=forward.device)
+            mean = (
+                states[j, at].float().mean(0)
+                if len(at)
+                else torch.zeros(states.shape[-1], device=forward.device)
+            )
             means.append(mean / mean.norm().clamp(min=1e-12))
         table = torch.stack(means).cpu().numpy()
         out.append(table if np.isfinite(table).all() else NOT_FINITE)
@@ -134,8 +151,13 @@ def _parts(forward: Forward, rows: list[Row], features: dict[Any, Any]) -> list[
 
 def _scored(found: dict[int, np.ndarray | str], pipeline: BlockPipeline) -> Scored:
     index = sorted(found)
-    blank = np.zeros((len(PARTS), pipeline.forward.model.config.get_text_config(decoder=True).hidden_size), np.float32)
+    blank = np.zeros(
+        (len(PARTS), pipeline.forward.model.config.get_text_config(decoder=True).hidden_size),
+        np.float32,
+    )
     ordered = [found[i] for i in index]
     table = np.stack([blank if isinstance(x, str) else x for x in ordered])
     errors = [x if isinstance(x, str) else "" for x in ordered]
-    return Scored(np.array(index, np.int64), {name: table[:, k] for k, name in enumerate(PARTS)}, errors)
+    return Scored(
+        np.array(index, np.int64), {name: table[:, k] for k, name in enumerate(PARTS)}, errors
+    )

@@ -1,4 +1,5 @@
-"""Whether greedy decoding would stop behind an answer: a model that goes on has said something longer."""
+"""Whether greedy decoding would stop behind an answer: a model that goes on has said something
+longer."""
 
 from __future__ import annotations
 
@@ -6,20 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CLOSE = 4  # the end token stands at most this many tokens behind the answer's last one, behind white space
+# the end token stands at most this many tokens behind the answer's last one, behind white space
+CLOSE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Of each answer of a row, the positions whose next token decides: the answer's last one, and what the template writes
-    between it and the end of the turn. `stops`: tokens that end an answer."""
+    """Of each answer of a row, the positions whose next token decides: the answer's last one, and
+    what the template writes between it and the end of the turn. `stops`: tokens that end an
+    answer."""
 
     positions: tuple[tuple[int, ...], ...]
     stops: frozenset[int]
 
     @classmethod
     def of(cls, ids: np.ndarray, answers: np.ndarray, stops: frozenset[int]) -> Ends:
-        """ids: int64 [tokens]. answers: positions of the answer tokens, int64 [m >= 1], ascending."""
+        """ids: int64 [tokens]. answers: positions of the answer tokens, int64 [m >= 1],
+        ascending."""
         last = answers[np.append(answers[1:] != answers[:-1] + 1, True)]
         return cls(tuple(_until_the_end(ids, at, stops) for at in last.tolist()), stops)
 
@@ -41,7 +45,8 @@ class Ends:
 
 
 def _until_the_end(ids: np.ndarray, at: int, stops: frozenset[int]) -> tuple[int, ...]:
-    """From the answer's last token to the one before the end token; the answer's last token alone where none is near."""
+    """From the answer's last token to the one before the end token; the answer's last token alone
+    where none is near."""
     for k in range(at + 1, min(at + 1 + CLOSE, len(ids))):
         if int(ids[k]) in stops:
             return tuple(range(at, k))

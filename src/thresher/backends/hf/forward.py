@@ -1,11 +1,14 @@
-"""Forward passes in canonical shapes: rows padded to their own length rounded up, and never to a neighbour's.
+"""Forward passes in canonical shapes: rows padded to their own length rounded up, and never to a
+neighbour's.
 
-A row's numbers must not depend on which rows share its batch, or another batch size, a resumed run or a shuffled file would
-give another subset. Four rules make fp32 on a CPU bit-exact under that (measured; the tests check it): rows of one padded
-length go together; padding stands at the right, so that no attention mask is needed under causal attention; and no matrix
-product has fewer than 8 rows (below that the BLAS takes another path), and none is split over threads.
+A row's numbers must not depend on which rows share its batch, or another batch size, a resumed run
+or a shuffled file would give another subset. Four rules make fp32 on a CPU bit-exact under that
+(measured; the tests check it): rows of one padded length go together; padding stands at the right,
+so that no attention mask is needed under causal attention; and no matrix product has fewer than 8
+rows (below that the BLAS takes another path), and none is split over threads.
 
-`Forward` handles models that take precomputed image features; `mllama.py` changes what differs for cross-attention.
+`Forward` handles models that take precomputed image features; `mllama.py` changes what differs for
+cross-attention.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ LOGIT_VALUES = 2**27  # answer tokens x vocabulary in one batch: 512 MB in fp32
 
 @dataclass(slots=True)
 class Prefix:
-    """The keys and values of an encoded demonstration, one pair [heads, length, width] a layer; `images`: how many it holds."""
+    """The keys and values of an encoded demonstration, one pair [heads, length, width] a layer;
+    `images`: how many it holds."""
 
     length: int
     images: int
@@ -40,12 +44,16 @@ class Prefix:
 
 @dataclass(slots=True)
 class Row:
-    """An encoded row. `ids`: all tokens, images expanded, int64. `answers`: positions of the tokens whose loss counts.
+    """An encoded row. `ids`: all tokens, images expanded, int64. `answers`: positions of the tokens
+    whose loss counts.
 
-    `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h, w) if the model needs them.
+    `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h,
+    w) if the model needs them.
     `prefix`: the encoded beginning of `ids`, if only the tokens after it are to run.
-    `tree`: what follows `ids` where several prompts begin with them; then `answers` are the positions whose output is wanted.
-    `ends`: where `greedy_match` looks for the end of each answer; None: it looks at the answers only.
+    `tree`: what follows `ids` where several prompts begin with them; then `answers` are the
+    positions whose output is wanted.
+    `ends`: where `greedy_match` looks for the end of each answer; None: it looks at the answers
+    only.
     """
 
     ids: np.ndarray
@@ -72,7 +80,8 @@ class Row:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows of one shape may share a batch: tokens already encoded, padded tokens to run, images."""
+        """Rows of one shape may share a batch: tokens already encoded, padded tokens to run,
+        images."""
         branches = len(self.tree.ids) if self.tree else 0
         return self.start, padded(len(self.ids) + branches - self.start), len(self.images)
 
@@ -86,11 +95,14 @@ class Loss:
 
 class Forward:
     reuses_prefix = True
-    # how several queries of a row are run; None: not at all, their prompts differ from the model's own; see `ask.py`
+    # how several queries of a row are run; None: not at all, their prompts differ from the model's
+    # own; see `ask.py`
     asks: Literal["packed", "batched", "full"] | None = None
     tokens_apart = 0  # what an image holds in memory beside the tokens of its row, in tokens
 
-    def __init__(self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int) -> None:
+    def __init__(
+        self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int
+    ) -> None:
         self.model = model
         self.vision = vision
         self.image_token_id = image_token_id
@@ -99,7 +111,11 @@ class Forward:
         text = model.config.get_text_config(decoder=True)
         self.vocabulary: int = text.vocab_size
         pad = getattr(text, "pad_token_id", None)
-        self.pad = pad if isinstance(pad, int) and 0 <= pad < self.vocabulary and pad != image_token_id else 0
+        self.pad = (
+            pad
+            if isinstance(pad, int) and 0 <= pad < self.vocabulary and pad != image_token_id
+            else 0
+        )
         base = getattr(model, "model", model)
         self.rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
         self._positions: dict[Any, torch.Tensor] = {}
@@ -112,10 +128,13 @@ class Forward:
 
     @torch.inference_mode()
     def prefixes(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Prefix]:
-        """Encode rows (demonstrations) into keys and values; only rows of exactly one length go through together."""
+        """Encode rows (demonstrations) into keys and values; only rows of exactly one length go
+        through together."""
         out: list[Prefix | None] = [None] * len(rows)
         for batch in self.cut(rows, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES):
-            for i, prefix in zip(batch, self._prefixes([rows[i] for i in batch], features), strict=True):
+            for i, prefix in zip(
+                batch, self._prefixes([rows[i] for i in batch], features), strict=True
+            ):
                 out[i] = prefix
         return out  # type: ignore[return-value]
 
@@ -135,8 +154,13 @@ class Forward:
         )
         self._count(ids)
         return [
-            # a copy: a view would keep the whole batch alive for as long as one of its prefixes is held
-            Prefix(length, len(r.images), [(layer.keys[j].clone(), layer.values[j].clone()) for layer in cache.layers])
+            # a copy: a view would keep the whole batch alive for as long as one of its prefixes is
+            # held
+            Prefix(
+                length,
+                len(r.images),
+                [(layer.keys[j].clone(), layer.values[j].clone()) for layer in cache.layers],
+            )
             for j, r in enumerate(rows)
         ]
 
@@ -154,7 +178,8 @@ class Forward:
     def cut(
         self, rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], answers: int
     ) -> Iterator[list[int]]:
-        """Positions of rows of one shape, in batches of at most `batch_tokens` padded tokens and `answers` answer tokens."""
+        """Positions of rows of one shape, in batches of at most `batch_tokens` padded tokens and
+        `answers` answer tokens."""
         groups: dict[tuple[int, int, int], list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(shape(row), []).append(i)
@@ -171,13 +196,15 @@ class Forward:
             yield batch
 
     def _cost(self, shape: tuple[int, int, int]) -> int:
-        """Tokens that a row of this shape holds in memory: encoded already, to run, and of images apart from the text."""
+        """Tokens that a row of this shape holds in memory: encoded already, to run, and of images
+        apart from the text."""
         return max(shape[0] + shape[1] + shape[2] * self.tokens_apart, 1)
 
     def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """`job` over `items`, in order; on a CPU one batch a core, each on one thread.
 
-        Splitting a matrix product over threads would make its rounding depend on its size; splitting the batches does not.
+        Splitting a matrix product over threads would make its rounding depend on its size;
+        splitting the batches does not.
         """
         if self.workers == 1 or len(items) < 2:
             yield from map(job, items)
@@ -190,7 +217,8 @@ class Forward:
         return self.halving(lambda some: list(self._batch(some, features)), rows)
 
     def halving(self, job: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
-        """`job(items)`, one result each; when memory runs out, `job` of the halves. What does not fit alone gets a str."""
+        """`job(items)`, one result each; when memory runs out, `job` of the halves. What does not
+        fit alone gets a str."""
         try:
             return job(items)
         except (torch.OutOfMemoryError, RuntimeError) as e:
@@ -201,11 +229,20 @@ class Forward:
             torch.cuda.empty_cache()
         first = items[0]
         if isinstance(
-            first, Row
-        ):  # what failed is too much; batches that are cut already may fail again, but teach no more
-            self.batch_tokens = max(64, min(self.batch_tokens, len(items) * self._cost(first.shape) // 2))
+            first,
+            Row,
+            # what failed is too much; batches that are cut already may fail again, but teach no
+            # more
+        ):
+            self.batch_tokens = max(
+                64, min(self.batch_tokens, len(items) * self._cost(first.shape) // 2)
+            )
         if len(items) == 1:
-            what = f"this row alone ({len(first.ids):,} tokens)" if isinstance(first, Row) else "this image alone"
+            what = (
+                f"this row alone ({len(first.ids):,} tokens)"
+                if isinstance(first, Row)
+                else "this image alone"
+            )
             return [f"out of memory: {what} does not fit on {self.device}"]
         half = len(items) // 2
         return self.halving(job, items[:half]) + self.halving(job, items[half:])
@@ -246,7 +283,12 @@ class Forward:
             logits = logits[torch.from_numpy(keep[used]).to(self.device)]
         logits = logits.float()
         target = torch.from_numpy(targets).to(self.device)
-        nll = (logits.logsumexp(-1) - logits.gather(-1, target[:, None]).squeeze(-1)).double().cpu().numpy()
+        nll = (
+            (logits.logsumexp(-1) - logits.gather(-1, target[:, None]).squeeze(-1))
+            .double()
+            .cpu()
+            .numpy()
+        )
         hit = said[keep] == targets
         at = 0
         for j, r in enumerate(rows):
@@ -257,23 +299,36 @@ class Forward:
             yield Loss(float(nll[at : at + n].sum() / n), n, match)
             at += n
 
-    # ------------------------------------------------------------------------------------------ what a model needs beside ids
+    # ---------------------------------------------------------------- what a model needs beside ids
 
-    def _images(self, rows: Sequence[Row], features: dict[Any, Features], width: int | None = None) -> dict[str, Any]:
-        """The features of the images that stand after the rows' prefixes. `width`: of the batch, if not the rows' padded one."""
-        shown = [features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]]
-        return {"mm_encoder_outputs": self.vision.as_encoder_output(shown)} if shown and self.vision else {}
-
-    def _position_ids(self, rows: Sequence[Row], start: int, width: int) -> torch.Tensor:
-        """[B, width], or [3, B, width] for multimodal rotary positions, of tokens start … start + width."""
-        if self.rope_index is None:
-            return torch.arange(start, start + width, device=self.device)[None].expand(len(rows), width)
-        return torch.stack([self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1).to(
-            self.device
+    def _images(
+        self, rows: Sequence[Row], features: dict[Any, Features], width: int | None = None
+    ) -> dict[str, Any]:
+        """The features of the images that stand after the rows' prefixes. `width`: of the batch, if
+        not the rows' padded one."""
+        shown = [
+            features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]
+        ]
+        return (
+            {"mm_encoder_outputs": self.vision.as_encoder_output(shown)}
+            if shown and self.vision
+            else {}
         )
 
+    def _position_ids(self, rows: Sequence[Row], start: int, width: int) -> torch.Tensor:
+        """[B, width], or [3, B, width] for multimodal rotary positions, of tokens start … start +
+        width."""
+        if self.rope_index is None:
+            return torch.arange(start, start + width, device=self.device)[None].expand(
+                len(rows), width
+            )
+        return torch.stack(
+            [self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1
+        ).to(self.device)
+
     def _rope(self, row: Row, width: int) -> torch.Tensor:
-        """Multimodal rotary positions of a row [3, >= width]; rows with images at the same places share them."""
+        """Multimodal rotary positions of a row [3, >= width]; rows with images at the same places
+        share them."""
         where = np.flatnonzero(row.ids == self.image_token_id)
         key = (where.tobytes(), row.grids)
         known = self._positions.get(key)
@@ -293,11 +348,13 @@ class Forward:
         return known
 
     def both_ways(self, row: Row) -> np.ndarray | None:
-        """int64 [ids]: tokens of one number > 0 see each other in both directions. None: every token sees earlier ones only."""
+        """int64 [ids]: tokens of one number > 0 see each other in both directions. None: every
+        token sees earlier ones only."""
         return None
 
     def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """What of `extra` (`_images` of the prompts) each further token needs beside the cache; batch first."""
+        """What of `extra` (`_images` of the prompts) each further token needs beside the cache;
+        batch first."""
         return {}
 
     def _count(self, ids: torch.Tensor) -> None:
@@ -306,21 +363,29 @@ class Forward:
 
 
 def _stack(prefixes: Sequence[Prefix]) -> Any:
-    """A cache whose row j is prefix j; equal prefixes share memory where all rows have the same one."""
+    """A cache whose row j is prefix j; equal prefixes share memory where all rows have the same
+    one."""
     from transformers import DynamicCache
 
     if all(p is prefixes[0] for p in prefixes):
-        layers = [(k.expand(len(prefixes), *k.shape), v.expand(len(prefixes), *v.shape)) for k, v in prefixes[0].layers]
+        layers = [
+            (k.expand(len(prefixes), *k.shape), v.expand(len(prefixes), *v.shape))
+            for k, v in prefixes[0].layers
+        ]
     else:
         layers = [
-            (torch.stack([p.layers[n][0] for p in prefixes]), torch.stack([p.layers[n][1] for p in prefixes]))
+            (
+                torch.stack([p.layers[n][0] for p in prefixes]),
+                torch.stack([p.layers[n][1] for p in prefixes]),
+            )
             for n in range(len(prefixes[0].layers))
         ]
     return DynamicCache(layers)
 
 
 def cores() -> int:
-    """How many batches may run side by side on a CPU: OMP_NUM_THREADS if the user set it, else the cores we may use."""
+    """How many batches may run side by side on a CPU: OMP_NUM_THREADS if the user set it, else the
+    cores we may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
 
@@ -331,5 +396,7 @@ def padded(length: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     return (
-        isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "out of memory" in str(error)
+        isinstance(error, torch.OutOfMemoryError)
+        or "not enough memory" in str(error)
+        or "out of memory" in str(error)
     )

@@ -1,9 +1,11 @@
-"""Greedy answers, many rows at once: the prompt up to a row's last answer, then token after token on a key-value cache.
+"""Greedy answers, many rows at once: the prompt up to a row's last answer, then token after token
+on a key-value cache.
 
-A row's text may not depend on which rows share its batch. So the rules of `forward.py` hold here too: prompts of one padded
-length go together, padding stands at the right and is hidden from the new tokens by a mask that is always there, and on
-a CPU no matrix product has fewer than 8 rows. A model whose layers cannot skip padding (sliding windows, recurrent
-states) gets prompts of exactly one length instead.
+A row's text may not depend on which rows share its batch. So the rules of `forward.py` hold here
+too: prompts of one padded length go together, padding stands at the right and is hidden from the
+new tokens by a mask that is always there, and on a CPU no matrix product has fewer than 8 rows. A
+model whose layers cannot skip padding (sliding windows, recurrent states) gets prompts of exactly
+one length instead.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Written:
 def generate(
     pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
 ) -> Iterator[Scored]:
-    """Fields: text (str, ends stripped), tokens int32, finished bool. Pieces come as batches are done."""
+    """Fields: text (str, ends stripped), tokens int32, finished bool. Pieces come as batches are
+    done."""
     stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
     writer = _Writer(pipeline.forward, stops, pipeline.context, max_new_tokens)
     for block in pipeline.blocks(samples, asked, pool, False, pipeline.prompt_encoder):
@@ -57,7 +60,9 @@ def _scored(index: list[int], answers: Sequence[Written | str], encoder: Encoder
         "tokens": np.array([len(a.tokens) for a in good], np.int32),
         "finished": np.array([a.finished for a in good], bool),
     }
-    return Scored(np.array(index, np.int64), values, [a if isinstance(a, str) else "" for a in answers])
+    return Scored(
+        np.array(index, np.int64), values, [a if isinstance(a, str) else "" for a in answers]
+    )
 
 
 class _Writer:
@@ -73,10 +78,14 @@ class _Writer:
         self, rows: Sequence[Row], features: dict[Any, Features]
     ) -> Iterator[tuple[list[int], list[Written | str]]]:
         """(positions in `rows`, their answers), one batch after the other."""
-        batches = list(self.forward.cut(rows, lambda r: (self.most, self._width(r), len(r.images)), 1))
+        batches = list(
+            self.forward.cut(rows, lambda r: (self.most, self._width(r), len(r.images)), 1)
+        )
 
         def job(batch: list[int]) -> list[Written | str]:
-            return self.forward.halving(lambda some: self._batch(some, features), [rows[i] for i in batch])
+            return self.forward.halving(
+                lambda some: self._batch(some, features), [rows[i] for i in batch]
+            )
 
         yield from zip(batches, self.forward.run(job, batches), strict=True)
 
@@ -89,7 +98,8 @@ class _Writer:
         width, n = self._width(rows[0]), len(rows)
         logits, cache, later = self._prompts(rows, width, features)
         lengths = torch.tensor([len(r.ids) for r in rows], device=device)
-        left = (self.context - lengths).clamp(min=1, max=self.most)  # tokens that each row may still get
+        # tokens that each row may still get
+        left = (self.context - lengths).clamp(min=1, max=self.most)
         positions = self._positions(rows, width)
         mask = self._mask(lengths, width)
 
@@ -135,7 +145,8 @@ class _Writer:
     def _prompts(
         self, rows: list[Row], width: int, features: dict[Any, Features]
     ) -> tuple[torch.Tensor, Any, dict[str, torch.Tensor]]:
-        """Logits of each row's first new token [B, V], the cache of the prompts, and what later tokens need."""
+        """Logits of each row's first new token [B, V], the cache of the prompts, and what later
+        tokens need."""
         from transformers import DynamicCache
 
         forward = self.forward
@@ -159,7 +170,11 @@ class _Writer:
             **extra,
         ).logits
         forward._count(tokens)
-        return logits[torch.from_numpy(keep[wanted]).to(forward.device)], cache, forward._later(rows, extra)
+        return (
+            logits[torch.from_numpy(keep[wanted]).to(forward.device)],
+            cache,
+            forward._later(rows, extra),
+        )
 
     def _positions(self, rows: list[Row], width: int) -> torch.Tensor:
         """[B, most] or [3, B, most]: where each row's new tokens stand, right behind its prompt."""
@@ -168,9 +183,11 @@ class _Writer:
         return torch.stack(each, dim=-2)
 
     def _mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor | None:
-        """[B, 1, 1, width + most], added to the attention of new tokens: the padding behind each prompt is hidden.
+        """[B, 1, 1, width + most], added to the attention of new tokens: the padding behind each
+        prompt is hidden.
 
-        Always there, also where no row of the batch is padded: with and without a mask rounding may differ.
+        Always there, also where no row of the batch is padded: with and without a mask rounding may
+        differ.
         """
         if self.exact:
             return None

@@ -9,10 +9,13 @@ from thresher.backends.hf.images import ImagePreparer
 from thresher.backends.hf.processor import load_processor
 
 
-def image_tokens(where: str, revision: str | None, trust_remote_code: bool, images: Sequence[Any]) -> list[int]:
+def image_tokens(
+    where: str, revision: str | None, trust_remote_code: bool, images: Sequence[Any]
+) -> list[int]:
     """Tokens of each picture (RGB `PIL.Image`); those that the processor refuses are left out.
 
-    Empty for a model whose pictures are no tokens of the prompt (Llama-3.2-Vision). Raises ModelError, MissingExtra.
+    Empty for a model whose pictures are no tokens of the prompt (Llama-3.2-Vision). Raises
+    ModelError, MissingExtra.
     """
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
     preparer = ImagePreparer(processor, processor.image_token)

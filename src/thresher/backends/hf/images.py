@@ -1,7 +1,9 @@
-"""Images for a multimodal LLM: pixels, the tokens that stand for them, and their vision features, each computed once an image.
+"""Images for a multimodal LLM: pixels, the tokens that stand for them, and their vision features,
+each computed once an image.
 
-`ImagePreparer` runs on the CPU in background threads; `Vision` runs the vision tower. Images are batched only with
-images of the same tensor shapes, so that an image's features do not depend on its company.
+`ImagePreparer` runs on the CPU in background threads; `Vision` runs the vision tower. Images are
+batched only with images of the same tensor shapes, so that an image's features do not depend on its
+company.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 @dataclass(slots=True)
 class Prepared:
-    """One image before the vision tower. `expansion`: the token ids that replace its placeholder."""
+    """One image before the vision tower. `expansion`: the token ids that replace its
+    placeholder."""
 
     inputs: dict[str, torch.Tensor]
     expansion: list[int]
-    grid: tuple[int, int, int] | None  # (t, h, w) in patches, for models with multimodal rotary positions
+    # (t, h, w) in patches, for models with multimodal rotary positions
+    grid: tuple[int, int, int] | None
     among: bool
 
     @property
@@ -31,7 +35,8 @@ class Prepared:
 
 @dataclass(slots=True)
 class Features:
-    """One image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per deep-stacked layer."""
+    """One image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per
+    deep-stacked layer."""
 
     main: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
@@ -57,14 +62,21 @@ class ImagePreparer:
         self.image_token = image_token
 
     def prepare(self, image: Any, among: bool) -> Prepared:
-        """`among`: as in a conversation of several images (the image is shown twice and the first copy is kept)."""
+        """`among`: as in a conversation of several images (the image is shown twice and the first
+        copy is kept)."""
         copies = 2 if among else 1
         out = self.processor(
-            text=[self.image_token * copies], images=[[image] * copies], return_tensors="pt", add_special_tokens=False
+            text=[self.image_token * copies],
+            images=[[image] * copies],
+            return_tensors="pt",
+            add_special_tokens=False,
         )
-        bos = self.processor.tokenizer.bos_token_id  # Mllama's processor insists on one, behind the image
+        # Mllama's processor insists on one, behind the image
+        bos = self.processor.tokenizer.bos_token_id
         ids = [i for i in out["input_ids"][0].tolist() if i != bos]
-        inputs = {k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)}
+        inputs = {
+            k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)
+        }
         if among:
             ids = ids[: len(ids) // 2]
             inputs = {k: _first_half(v) for k, v in inputs.items()}
@@ -73,7 +85,8 @@ class ImagePreparer:
 
 
 def _first_half(tensor: torch.Tensor) -> torch.Tensor:
-    """The first of two copies: along the first axis, or along the second where that holds the images of one row."""
+    """The first of two copies: along the first axis, or along the second where that holds the
+    images of one row."""
     if tensor.shape[0] % 2 == 0:
         return tensor[: tensor.shape[0] // 2]
     return tensor[:, : tensor.shape[1] // 2]
@@ -86,14 +99,16 @@ class Vision:
         self.model = model
         self.device = device
         self.dtype = dtype
-        self.listed = True  # whether the model's own features come as a list of images (else as one tensor)
+        # whether the model's own features come as a list of images (else as one tensor)
+        self.listed = True
         self.output: type = BaseModelOutputWithPooling  # what the model's own features come in
         wanted = inspect.signature(model.get_image_features).parameters
         self.accepts = {name for name in wanted if name not in ("self", "kwargs")}
         self.takes_batch_num_images = "batch_num_images" in self.accepts
 
     def batches(self, images: Sequence[Prepared], pixel_budget: int) -> list[list[int]]:
-        """Positions of images that go through the tower together: equal shapes, about `pixel_budget` input values at most."""
+        """Positions of images that go through the tower together: equal shapes, about
+        `pixel_budget` input values at most."""
         out: list[list[int]] = []
         groups: dict[Any, list[int]] = {}
         for i, image in enumerate(images):
@@ -116,7 +131,9 @@ class Vision:
         inputs: dict[str, Any] = {}
         for name in images[0].inputs:
             if name in self.accepts:
-                value = torch.cat([im.inputs[name] for im in images]).to(self.device, non_blocking=True)
+                value = torch.cat([im.inputs[name] for im in images]).to(
+                    self.device, non_blocking=True
+                )
                 inputs[name] = value.to(self.dtype) if value.is_floating_point() else value
         if self.takes_batch_num_images:
             inputs["batch_num_images"] = torch.tensor([max(n, 2)] if images[0].among else [1] * n)
@@ -129,13 +146,19 @@ class Vision:
         return [Features(main[i], tuple(layer[i] for layer in deep)) for i in range(n)]
 
     def as_encoder_output(self, features: Sequence[Features]) -> dict[str, Any]:
-        """What `model(mm_encoder_outputs=…)` takes: the features of a batch's images, in the order of their placeholders."""
+        """What `model(mm_encoder_outputs=…)` takes: the features of a batch's images, in the order
+        of their placeholders."""
         main = [f.main for f in features]
-        # An instance of the model's own output class: transformers calls its methods (`to_tuple` since 5.24).
+        # An instance of the model's own output class: transformers calls its methods (`to_tuple`
+        # since 5.24).
         deep = {}
         if features[0].deep:
-            deep["deepstack_features"] = [[f.deep[k] for f in features] for k in range(len(features[0].deep))]
-        return {"image": self.output(pooler_output=main if self.listed else torch.cat(main), **deep)}
+            deep["deepstack_features"] = [
+                [f.deep[k] for f in features] for k in range(len(features[0].deep))
+            ]
+        return {
+            "image": self.output(pooler_output=main if self.listed else torch.cat(main), **deep)
+        }
 
 
 def _per_image(pooled: Any, n: int) -> list[torch.Tensor]:

@@ -1,4 +1,5 @@
-"""From a model folder or hub id to a backend that has proved itself: device, dtype, processor, weights, self-check."""
+"""From a model folder or hub id to a backend that has proved itself: device, dtype, processor,
+weights, self-check."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # nats a token, mean over the answer
+# nats a token, mean over the answer
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16384, "mps": 8192}
 
 
@@ -40,7 +42,8 @@ def load(
     adapters: Sequence[Path] = (),
     typed: str | None = None,
 ) -> HFBackend:
-    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights one after the other;
+    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights
+    one after the other;
     `typed`: as in `backends.resolve`.
 
     Raises ModelError where the model cannot be loaded or its fast path is not exact.
@@ -52,20 +55,26 @@ def load(
     transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
     model, loaded = open_weights(
-        where, revision=revision, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, typed=typed
+        where,
+        revision=revision,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=trust_remote_code,
+        typed=typed,
     )
     lacking = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
     if lacking:  # transformers would fill them with random numbers, and only log it
         raise ModelError(
-            f"{typed}: the weights lack {len(lacking)} of the model's tensors, or hold them in another shape "
-            f"(first: {sorted(lacking)[0]}). Download or save the model again."
+            f"{typed}: the weights lack {len(lacking)} of the model's tensors, or hold them in "
+            f"another shape (first: {sorted(lacking)[0]}). Download or save the model again."
         )
     for folder in adapters:
         model = _merge(model, folder)
     try:
         model = model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as e:
-        raise ModelError(f"{typed} does not fit on {device}. Give --device cpu or a smaller model.") from e
+        raise ModelError(
+            f"{typed} does not fit on {device}. Give --device cpu or a smaller model."
+        ) from e
     except ValueError as e:  # a quantised model that stays where it was loaded
         raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
     encoder = Encoder(processor)
@@ -82,13 +91,18 @@ def load(
             encoder.image_token_id,
             tokens,
         )
-    elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(model, "get_image_features"):
+    elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(
+        model, "get_image_features"
+    ):
         kind = TypedForward if "token_type_ids" in _parameters(model.forward) else Forward
-        forward = kind(model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens)
+        forward = kind(
+            model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens
+        )
     else:
         raise ModelError(
-            f"{typed} is a {model.config.model_type}, whose transformers code takes no precomputed image features "
-            "(mm_encoder_outputs). Update transformers, or use another model."
+            f"{typed} is a {model.config.model_type}, whose transformers code takes no "
+            "precomputed image features (mm_encoder_outputs). Update transformers, or use another "
+            "model."
         )
     probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
     shrinks = preparer.prepare(probe, False).expansion != preparer.prepare(probe, True).expansion
@@ -101,11 +115,14 @@ def load(
 
 
 def _merge(model: Any, folder: Path) -> Any:
-    """The model with the adapters of `folder` added to its weights. Raises MissingExtra, ModelError."""
+    """The model with the adapters of `folder` added to its weights. Raises MissingExtra,
+    ModelError."""
     try:
         from peft import PeftModel
     except ImportError as e:
-        raise MissingExtra(f"{folder} holds LoRA adapters, which need peft: {install_command('train')}") from e
+        raise MissingExtra(
+            f"{folder} holds LoRA adapters, which need peft: {install_command('train')}"
+        ) from e
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft's calls of transformers, not ours
@@ -113,7 +130,9 @@ def _merge(model: Any, folder: Path) -> Any:
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as e:
-        raise ModelError(f"The LoRA adapters in {folder} cannot be put on their base: {first_line(e)}") from e
+        raise ModelError(
+            f"The LoRA adapters in {folder} cannot be put on their base: {first_line(e)}"
+        ) from e
 
 
 def pick_device(device: str) -> str:
@@ -125,7 +144,9 @@ def pick_device(device: str) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ConfigError(f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out.") from e
+        raise ConfigError(
+            f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out."
+        ) from e
     return device
 
 
@@ -144,11 +165,12 @@ def _parameters(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-# ---------------------------------------------------------------------------------------------- self-check
+# --------------------------------------------------------------------------------------- self-check
 
 
 class _ProbePool:
-    """A pool of two planted images, so that a model is checked before the user's rows are spent on it."""
+    """A pool of two planted images, so that a model is checked before the user's rows are spent on
+    it."""
 
     def load_image(self, ref: ImageRef) -> Image.Image:
         if ref.path not in ("a", "b"):
@@ -169,9 +191,11 @@ def _row(image: str, question: str, answer: str) -> Sample:
 
 @torch.inference_mode()
 def _check(backend: HFBackend, processor: Any, typed: str) -> None:
-    """Compare the fast path with the model's own processor and one plain pass. Raises ModelError where they differ.
+    """Compare the fast path with the model's own processor and one plain pass. Raises ModelError
+    where they differ.
 
-    Where only the reuse of demonstrations is not exact, it is switched off: whole sequences run instead.
+    Where only the reuse of demonstrations is not exact, it is switched off: whole sequences run
+    instead.
     """
     pool = _ProbePool()
     rows = [_row("a", "What colour is it?", "Red and blue."), _row("", "Is ice cold?", "Yes.")]
@@ -179,20 +203,24 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     for row in rows:
         block = backend.prepare([conversation(row)], range(1), pool, False)
         if block.errors:
-            raise ModelError(f"{typed} cannot encode a plain question and answer: {block.errors[0]}")
+            raise ModelError(
+                f"{typed} cannot encode a plain question and answer: {block.errors[0]}"
+            )
         plain = _official_inputs(processor, row, pool)
         ids = plain["input_ids"][0].numpy()
         if not np.array_equal(ids, block.rows[0].ids):
             raise ModelError(
                 f"{typed}: thresher's encoding differs from the model's own processor "
-                f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's name."
+                f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's "
+                "name."
             )
         got = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
         want = _plain_loss(backend, plain, block.rows[0].answers)
         if isinstance(got, str) or abs(got.nll - want) > tolerance:
             raise ModelError(
                 f"{typed}: reusing image features changes the loss "
-                f"({got if isinstance(got, str) else got.nll} against {want}). Please report the model's name."
+                f"({got if isinstance(got, str) else got.nll} against {want}). Please report the "
+                "model's name."
             )
     if backend.reuses_prefix and not _reuse_is_exact(backend, pool, rows[0], tolerance):
         backend.forward.reuses_prefix = False
@@ -206,7 +234,8 @@ def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, toleranc
     queries = [_row("b", "How many are there?", "Three."), _row("", "Is fire hot?", "Yes.")]
     try:
         fast = _one_shot(backend, queries, demo, pool)
-    except Exception:  # noqa: BLE001 - whatever this architecture's cache cannot do, whole sequences can
+    # whatever this architecture's cache cannot do, whole sequences can
+    except Exception:  # noqa: BLE001
         return False
     backend.forward.reuses_prefix = False
     slow = _one_shot(backend, queries, demo, pool)
@@ -214,19 +243,25 @@ def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, toleranc
     return bool(np.allclose(fast, slow, atol=tolerance, rtol=0))
 
 
-def _one_shot(backend: HFBackend, queries: list[Sample], demo: Sample, pool: _ProbePool) -> np.ndarray:
+def _one_shot(
+    backend: HFBackend, queries: list[Sample], demo: Sample, pool: _ProbePool
+) -> np.ndarray:
     nll = np.full(len(queries), np.nan)
     for piece in backend.one_shot(queries, [demo] * len(queries), pool):
         nll[piece.index] = piece.values["nll"]
     return nll
 
 
-def _official_inputs(processor: Any, row: Sample, pool: _ProbePool, add_generation_prompt: bool = False) -> Any:
+def _official_inputs(
+    processor: Any, row: Sample, pool: _ProbePool, add_generation_prompt: bool = False
+) -> Any:
     images = [pool.load_image(ref) for ref in row.images]
     messages = []
     for message in conversation(row).messages:
         content = [
-            {"type": "image", "image": images[0]} if part is None else {"type": "text", "text": part}
+            {"type": "image", "image": images[0]}
+            if part is None
+            else {"type": "text", "text": part}
             for part in message.parts
         ]
         messages.append({"role": message.role, "content": content})

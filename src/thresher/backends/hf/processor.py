@@ -1,13 +1,13 @@
 """A model's own processor (tokenizer, image processor, chat template), with or without torchvision.
 
-Where torchvision works this is plain `AutoProcessor`. Without it `AutoProcessor` fails for every model that also
-takes videos, because all video processors of transformers need torchvision; thresher scores images only, so the same
-processor class is loaded with its video slot left empty and its image processor in the PIL version. The two image
-versions resize a little differently (up to 0.03 a pixel), hence the second return value, which is part of a score's
-identity.
+Where torchvision works this is plain `AutoProcessor`. Without it `AutoProcessor` fails for every
+model that also takes videos, because all video processors of transformers need torchvision;
+thresher scores images only, so the same processor class is loaded with its video slot left empty
+and its image processor in the PIL version. The two image versions resize a little differently (up
+to 0.03 a pixel), hence the second return value, which is part of a score's identity.
 
-Touches files of the model folder (or the hub), never weights. Relies on one private method of transformers,
-`ProcessorMixin._get_arguments_from_pretrained`; a test guards it.
+Touches files of the model folder (or the hub), never weights. Relies on one private method of
+transformers, `ProcessorMixin._get_arguments_from_pretrained`; a test guards it.
 """
 
 from __future__ import annotations
@@ -31,31 +31,34 @@ def load_processor(
 ) -> tuple[Any, Pixels]:
     """The processor of a model folder or hub id, and which library resizes its images.
 
-    Raises ModelError when it is not a multimodal model's processor: unreadable, no tokenizer, no image processor, no
-    chat template, or its own code is needed and `trust_remote_code` is off. Raises MissingExtra when the processor
-    needs a package that is not installed.
+    Raises ModelError when it is not a multimodal model's processor: unreadable, no tokenizer, no
+    image processor, no chat template, or its own code is needed and `trust_remote_code` is off.
+    Raises MissingExtra when the processor needs a package that is not installed.
     """
     name = str(folder_or_id)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ModelError(
-            f"{name} has no config.json, so it is not a model folder. Give the folder that holds config.json, the "
-            "tokenizer and the weights."
+            f"{name} has no config.json, so it is not a model folder. Give the folder that holds "
+            "config.json, the tokenizer and the weights."
         )
     if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
         raise ModelError(
-            f"There is no model folder {name}. Give a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct."
+            f"There is no model folder {name}. Give a folder, or a hub id such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct."
         )
     try:
         processor = _load(name, revision, trust_remote_code)
     except ImportError as e:
-        raise MissingExtra(f"The processor of {name} needs a package that is not installed: {_first_line(e)}") from e
+        raise MissingExtra(
+            f"The processor of {name} needs a package that is not installed: {_first_line(e)}"
+        ) from e
     except ModelError:
         raise
     except Exception as e:  # whatever a reader of these files raises is a fault of the files
         raise ModelError(
-            f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model in the transformers "
-            "format is expected: config.json, a tokenizer, an image processor (processor_config.json or "
-            "preprocessor_config.json) and a chat template."
+            f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model "
+            "in the transformers format is expected: config.json, a tokenizer, an image processor "
+            "(processor_config.json or preprocessor_config.json) and a chat template."
         ) from e
     _check(name, processor)
     processor.chat_template = _chat_template(name, processor)
@@ -94,7 +97,8 @@ def image_only(processor_class: type) -> type:
 
 @functools.cache
 def torchvision_works() -> bool:
-    """Whether torchvision can be used. Raises ModelError when it is installed but broken: transformers would use it."""
+    """Whether torchvision can be used. Raises ModelError when it is installed but broken:
+    transformers would use it."""
     from transformers.utils import is_torchvision_available
 
     if not is_torchvision_available():
@@ -103,8 +107,8 @@ def torchvision_works() -> bool:
         importlib.import_module("torchvision")
     except (ImportError, OSError, RuntimeError) as e:
         raise ModelError(
-            f"torchvision is installed but does not work ({_first_line(e)}). Install the version that belongs to your "
-            "torch, or uninstall it: thresher does not need it."
+            f"torchvision is installed but does not work ({_first_line(e)}). Install the version "
+            "that belongs to your torch, or uninstall it: thresher does not need it."
         ) from e
     return True
 
@@ -114,8 +118,12 @@ def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
     if torchvision_works():
-        return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        return AutoProcessor.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    config = AutoConfig.from_pretrained(
+        name, revision=revision, trust_remote_code=trust_remote_code
+    )
     processor_class = _named_class(name, revision)
     if processor_class is None and type(config) in PROCESSOR_MAPPING:
         processor_class = PROCESSOR_MAPPING[type(config)]
@@ -123,10 +131,12 @@ def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
         return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
     if processor_class is None:
         raise ModelError(
-            f"{name} is a {config.model_type!r} model, which takes no images. Give a vision-language model, for "
-            "example Qwen2.5-VL or LLaVA."
+            f"{name} is a {config.model_type!r} model, which takes no images. Give a "
+            "vision-language model, for example Qwen2.5-VL or LLaVA."
         )
-    return image_only(processor_class).from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)  # type: ignore[attr-defined]
+    return image_only(processor_class).from_pretrained(  # type: ignore[attr-defined]
+        name, revision=revision, trust_remote_code=trust_remote_code
+    )
 
 
 def _named_class(name: str, revision: str | None) -> type | None:
@@ -138,7 +148,9 @@ def _named_class(name: str, revision: str | None) -> type | None:
     from transformers.utils import cached_file
 
     for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(
+            name, file, revision=revision, _raise_exceptions_for_missing_entries=False
+        )
         if path is None:
             continue
         class_name = json.loads(Path(path).read_text(encoding="utf-8")).get("processor_class")
@@ -150,23 +162,29 @@ def _named_class(name: str, revision: str | None) -> type | None:
 
 def _check(name: str, processor: Any) -> None:
     """Raise ModelError unless `processor` can turn a conversation with images into model inputs."""
-    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+    if (
+        getattr(processor, "tokenizer", None) is None
+        or getattr(processor, "image_processor", None) is None
+    ):
         raise ModelError(
-            f"{name} gives a {type(processor).__name__}, which has no tokenizer together with an image processor. "
-            "Give a vision-language model, for example Qwen2.5-VL or LLaVA."
+            f"{name} gives a {type(processor).__name__}, which has no tokenizer together with an "
+            "image processor. Give a vision-language model, for example Qwen2.5-VL or LLaVA."
         )
-    # Without its files a tokenizer class may start empty, in silence, and read every text as nothing.
+    # Without its files a tokenizer class may start empty, in silence, and read every text as
+    # nothing.
     if not processor.tokenizer("Is it red? Yes.", add_special_tokens=False)["input_ids"]:
         raise ModelError(
-            f"The tokenizer of {name} turns text into no tokens at all: its files (tokenizer.json, or a vocabulary) are "
-            "missing. Copy them into the folder."
+            f"The tokenizer of {name} turns text into no tokens at all: its files "
+            "(tokenizer.json, or a vocabulary) are missing. Copy them into the folder."
         )
 
 
 def _chat_template(name: str, processor: Any) -> str:
-    """The processor's own template; where it has none the tokenizer's, which fine-tuning leaves in tokenizer_config.json.
+    """The processor's own template; where it has none the tokenizer's, which fine-tuning leaves in
+    tokenizer_config.json.
 
-    Of several named ones the default, which is what transformers takes for a conversation without tools.
+    Of several named ones the default, which is what transformers takes for a conversation without
+    tools.
     """
     for given, place in (
         (getattr(processor, "chat_template", None), "its processor"),
@@ -177,23 +195,27 @@ def _chat_template(name: str, processor: Any) -> str:
                 given = {template["name"]: template["template"] for template in given}
             except (TypeError, KeyError) as e:
                 raise ModelError(
-                    f"{name}: the list of chat templates of {place} has entries without name or template."
+                    f"{name}: the list of chat templates of {place} has entries without name or "
+                    "template."
                 ) from e
         if isinstance(given, dict) and given:
             if "default" not in given:
                 names = ", ".join(sorted(map(str, given)))
                 raise ModelError(
-                    f"{name} has chat templates of several names ({names}), and none is called default. Copy the one "
-                    "to use to chat_template.jinja in the model's folder."
+                    f"{name} has chat templates of several names ({names}), and none is called "
+                    "default. Copy the one to use to chat_template.jinja in the model's folder."
                 )
             given = given["default"]
         if given and not isinstance(given, str):
-            raise ModelError(f"{name}: the chat template of {place} is a {type(given).__name__}, not a text.")
+            raise ModelError(
+                f"{name}: the chat template of {place} is a {type(given).__name__}, not a text."
+            )
         if given:
             return str(given)
     raise ModelError(
-        f"{name} has no chat template, so its conversations cannot be written as it was trained to read them. Use "
-        "the instruction-tuned version of the model, or add a chat_template.jinja to the folder."
+        f"{name} has no chat template, so its conversations cannot be written as it was trained "
+        "to read them. Use the instruction-tuned version of the model, or add a "
+        "chat_template.jinja to the folder."
     )
 
 

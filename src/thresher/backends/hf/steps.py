@@ -1,12 +1,15 @@
-"""One question after each piece of a growing text: what was read stays encoded, so each piece costs its own tokens only.
+"""One question after each piece of a growing text: what was read stays encoded, so each piece costs
+its own tokens only.
 
-The prompts of a row are its user turn, the turn with one piece more, and so on; behind each stands the question. Two
-neighbours share all tokens up to where the text grew, so keys and values are kept up to there, and only the new piece and
-the question run. Tokens processed grow with the length of the text; asking anew each time grows with its square.
+The prompts of a row are its user turn, the turn with one piece more, and so on; behind each stands
+the question. Two neighbours share all tokens up to where the text grew, so keys and values are kept
+up to there, and only the new piece and the question run. Tokens processed grow with the length of
+the text; asking anew each time grows with its square.
 
-Each prompt is tokenised whole, as `ask` does, and shared tokens are found by comparing: a border that merges two tokens
-costs one token more and changes no number. Text only. The rules of `forward.py` hold: a row runs alone, in chunks padded to
-8 tokens, so its numbers depend on nothing but itself.
+Each prompt is tokenised whole, as `ask` does, and shared tokens are found by comparing: a border
+that merges two tokens costs one token more and changes no number. Text only. The rules of
+`forward.py` hold: a row runs alone, in chunks padded to 8 tokens, so its numbers depend on nothing
+but itself.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ class _Growing:
 
 def grows(forward: Forward) -> bool:
     """Whether this model's encoded text may be cut back and gone on with exactly."""
-    return type(forward) is Forward and forward.reuses_prefix and skips_padding(forward.model.config)
+    return (
+        type(forward) is Forward and forward.reuses_prefix and skips_padding(forward.model.config)
+    )
 
 
 def ask_growing(
@@ -50,17 +55,21 @@ def ask_growing(
     query: Query,
     pool: SampleSource,
 ) -> Iterator[Scored]:
-    """`samples[i]`: an optional system turn and ONE user turn, without images; `pieces[i]`: what its text grows by.
+    """`samples[i]`: an optional system turn and ONE user turn, without images; `pieces[i]`: what
+    its text grows by.
 
-    Field: logprob float32 [m, most pieces + 1, answers], in nats under the full vocabulary, of each answer's first token:
-    [., t] after t pieces, NaN behind a row's last. What `ask` gives for the turn with the first t pieces in it.
+    Field: logprob float32 [m, most pieces + 1, answers], in nats under the full vocabulary, of each
+    answer's first token: [., t] after t pieces, NaN behind a row's last. What `ask` gives for the
+    turn with the first t pieces in it.
     """
     forward = pipeline.forward
     for start in range(0, len(samples), ROWS_AT_ONCE):
         at = range(start, min(start + ROWS_AT_ONCE, len(samples)))
         encoded = [_encode(pipeline, samples[i], pieces[i], query) for i in at]
         good = [k for k, e in enumerate(encoded) if not isinstance(e, str)]
-        tables: dict[int, np.ndarray | str] = {k: e for k, e in enumerate(encoded) if isinstance(e, str)}
+        tables: dict[int, np.ndarray | str] = {
+            k: e for k, e in enumerate(encoded) if isinstance(e, str)
+        }
         jobs = [e for e in encoded if not isinstance(e, str)]
         for k, table in zip(good, forward.run(lambda job: _whole(forward, job), jobs), strict=True):
             tables[k] = table
@@ -77,7 +86,9 @@ def ask_growing(
         yield Scored(np.array(at, np.int64), {"logprob": out}, errors)
 
 
-def _encode(pipeline: BlockPipeline, sample: Sample, pieces: Sequence[str], query: Query) -> _Growing | str:
+def _encode(
+    pipeline: BlockPipeline, sample: Sample, pieces: Sequence[str], query: Query
+) -> _Growing | str:
     """The prompts of a row, or why it has none."""
     base = conversation(sample)
     if base.images or base.messages[-1].role != "user":
@@ -142,7 +153,9 @@ def _common(a: np.ndarray, b: np.ndarray) -> int:
     return int(differ[0]) if len(differ) else n
 
 
-def _ask(forward: Forward, ids: np.ndarray, start: int, cache: Any, token: torch.Tensor) -> np.ndarray:
+def _ask(
+    forward: Forward, ids: np.ndarray, start: int, cache: Any, token: torch.Tensor
+) -> np.ndarray:
     """Log-probabilities of `token` behind `ids`, whose first `start` tokens are in the cache."""
     width = padded(len(ids) - start)
     run = np.full((1, width), forward.pad, np.int64)

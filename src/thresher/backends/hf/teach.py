@@ -1,11 +1,14 @@
-"""The training loss: summed over exactly the answer tokens and the token that ends each answer, as a graph for gradients.
+"""The training loss: summed over exactly the answer tokens and the token that ends each answer, as
+a graph for gradients.
 
-Rows come encoded as for scoring (`encode.py`: answer positions are exact for any chat template) and run as for scoring
-(`forward.py`: features of images, explicit positions, padding at the right), so that what is trained is what is measured.
+Rows come encoded as for scoring (`encode.py`: answer positions are exact for any chat template) and
+run as for scoring (`forward.py`: features of images, explicit positions, padding at the right), so
+that what is trained is what is measured.
 
-The end of a turn is whatever the template writes behind an answer up to its first control token (`<|im_end|>`). Where a
-template writes none (LLaVA-1.5), the tokenizer's end token is the target behind the answer, though it does not stand in
-the text: the model learns to stop, and the text it reads stays the template's.
+The end of a turn is whatever the template writes behind an answer up to its first control token
+(`<|im_end|>`). Where a template writes none (LLaVA-1.5), the tokenizer's end token is the target
+behind the answer, though it does not stand in the text: the model learns to stop, and the text it
+reads stays the template's.
 """
 
 from __future__ import annotations
@@ -31,14 +34,16 @@ CLOSE = 4  # the end token stands at most this many tokens behind the answer's l
 
 @dataclass(frozen=True)
 class Targets:
-    """What a row is to learn: after reading `ids[where[i]]` the model should say `token[i]`. Both int64 [m], `where` rising."""
+    """What a row is to learn: after reading `ids[where[i]]` the model should say `token[i]`. Both
+    int64 [m], `where` rising."""
 
     where: np.ndarray
     token: np.ndarray
 
 
 class EndOfTurn:
-    """Finds the targets of encoded rows. `token`: what ends an answer, None where neither template nor tokenizer has one;
+    """Finds the targets of encoded rows. `token`: what ends an answer, None where neither template
+    nor tokenizer has one;
     `written`: the template writes it."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -55,7 +60,8 @@ class EndOfTurn:
     def targets(self, row: Row) -> Targets:
         """All answer tokens of the row, each turn's followed by what ends it."""
         ids, answers = row.ids, row.answers
-        last = answers[np.r_[answers[1:] != answers[:-1] + 1, True]]  # the last token of each answer
+        # the last token of each answer
+        last = answers[np.r_[answers[1:] != answers[:-1] + 1, True]]
         where, token = [answers - 1], [ids[answers]]
         for at in last.tolist():
             if self.written:
@@ -70,7 +76,8 @@ class EndOfTurn:
         return Targets(joined[order], np.concatenate(token)[order].astype(np.int64))
 
     def _end(self, ids: np.ndarray, at: int) -> int:
-        """Position of the end token behind the answer that ends at `at`; `at` itself when another thing follows."""
+        """Position of the end token behind the answer that ends at `at`; `at` itself when another
+        thing follows."""
         for k in range(at + 1, min(at + 1 + CLOSE, len(ids))):
             if ids[k] in self._control:
                 return k if ids[k] == self.token else at
@@ -78,17 +85,24 @@ class EndOfTurn:
 
 
 class Teacher:
-    """Loss of encoded rows under a model whose weights may have changed since `backend` was loaded."""
+    """Loss of encoded rows under a model whose weights may have changed since `backend` was
+    loaded."""
 
     def __init__(self, backend: HFBackend) -> None:
         self.forward: Forward = backend.forward
         self.ends = EndOfTurn(backend.encoder)
-        self._apart = isinstance(backend.forward, MllamaForward)  # a text-only row must not pass the cross-attention
+        # a text-only row must not pass the cross-attention
+        self._apart = isinstance(backend.forward, MllamaForward)
 
     def loss(
-        self, model: Any, rows: Sequence[Row], targets: Sequence[Targets], images: dict[ImageKey, Prepared]
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        targets: Sequence[Targets],
+        images: dict[ImageKey, Prepared],
     ) -> torch.Tensor:
-        """Nats, summed over all targets of the rows: a scalar in float32. `model`: the backend's, or its PEFT wrapper."""
+        """Nats, summed over all targets of the rows: a scalar in float32. `model`: the backend's,
+        or its PEFT wrapper."""
         features = self._features(images)
         groups: dict[int, list[int]] = {}
         for i, row in enumerate(rows):
@@ -100,7 +114,11 @@ class Teacher:
         return torch.stack(parts).sum()
 
     def _part(
-        self, model: Any, rows: list[Row], targets: list[Targets], features: dict[ImageKey, Features]
+        self,
+        model: Any,
+        rows: list[Row],
+        targets: list[Targets],
+        features: dict[ImageKey, Features],
     ) -> torch.Tensor:
         forward = self.forward
         width = max(r.shape[1] for r in rows)

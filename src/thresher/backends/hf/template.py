@@ -1,19 +1,23 @@
-"""A model's chat template, rendered within limits, and whether what it does depends on the texts that it is given.
+"""A model's chat template, rendered within limits, and whether what it does depends on the texts
+that it is given.
 
-Rendering uses transformers' own Jinja environment and gives the string that `processor.apply_chat_template` gives; this
-is compared once, when the template is opened. Where the two differ (a processor with Python code of its own), the
-processor renders, and nothing is assumed about it.
+Rendering uses transformers' own Jinja environment and gives the string that
+`processor.apply_chat_template` gives; this is compared once, when the template is opened. Where the
+two differ (a processor with Python code of its own), the processor renders, and nothing is assumed
+about it.
 
-Both additions are made to the syntax tree of the template, so that they hold whatever the template is: `_Counting`
-charges every loop step, call and string, and `_Watching` sends every expression that could read a text (comparisons,
-conditions, indexing, filters, calls …) through a method of `_Watch`, which notes when a marked text passes. A rendering in
-which none passed took its way without looking at the texts: other texts in their places come out in the same
-places, unchanged or with white space stripped from their ends. (Texts of white space only are not covered: stripping
-one of those may go on to its neighbour.)
+Both additions are made to the syntax tree of the template, so that they hold whatever the template
+is: `_Counting` charges every loop step, call and string, and `_Watching` sends every expression
+that could read a text (comparisons, conditions, indexing, filters, calls …) through a method of
+`_Watch`, which notes when a marked text passes. A rendering in which none passed took its way
+without looking at the texts: other texts in their places come out in the same places, unchanged or
+with white space stripped from their ends. (Texts of white space only are not covered: stripping one
+of those may go on to its neighbour.)
 
 Relies on one private function of transformers, `_compile_jinja_template`; a test guards it.
 
-Past 400 lines because what is followed through a template, and what ends following it, must be read together.
+Past 400 lines because what is followed through a template, and what ends following it, must be read
+together.
 """
 
 from __future__ import annotations
@@ -37,23 +41,69 @@ _NAME = "thresher_watch"
 _DIGITS = re.compile(r"\d+")
 _STRIPS = ("strip", "lstrip", "rstrip")
 _TYPE_TESTS = frozenset(
-    ("defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "integer", "float")
+    (
+        "defined",
+        "undefined",
+        "none",
+        "string",
+        "mapping",
+        "iterable",
+        "sequence",
+        "number",
+        "integer",
+        "float",
+    )
     + ("boolean", "callable")
 )
 _OF_STRUCTURE = ("list", "first", "last", "length", "count", "reverse")
 _BY_ATTRIBUTE = ("selectattr", "rejectattr")
 # Every other node (filter blocks, includes, recursive loops …) is taken to read the texts.
 _KNOWN = (
-    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.Name, nodes.NSRef, nodes.Tuple, nodes.List),
-    *(nodes.Dict, nodes.Pair, nodes.Keyword, nodes.For, nodes.If, nodes.Macro, nodes.CallBlock, nodes.With),
-    *(nodes.Assign, nodes.AssignBlock, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Call, nodes.Getitem),
-    *(nodes.Getattr, nodes.Slice, nodes.Concat, nodes.Compare, nodes.Operand, nodes.BinExpr, nodes.UnaryExpr),
+    *(
+        nodes.Template,
+        nodes.Output,
+        nodes.TemplateData,
+        nodes.Const,
+        nodes.Name,
+        nodes.NSRef,
+        nodes.Tuple,
+        nodes.List,
+    ),
+    *(
+        nodes.Dict,
+        nodes.Pair,
+        nodes.Keyword,
+        nodes.For,
+        nodes.If,
+        nodes.Macro,
+        nodes.CallBlock,
+        nodes.With,
+    ),
+    *(
+        nodes.Assign,
+        nodes.AssignBlock,
+        nodes.CondExpr,
+        nodes.Filter,
+        nodes.Test,
+        nodes.Call,
+        nodes.Getitem,
+    ),
+    *(
+        nodes.Getattr,
+        nodes.Slice,
+        nodes.Concat,
+        nodes.Compare,
+        nodes.Operand,
+        nodes.BinExpr,
+        nodes.UnaryExpr,
+    ),
     *(nodes.ExtensionAttribute, nodes.Continue, nodes.Break, nodes.Scope),
 )
 
 
 class Unrenderable(Exception):
-    """Why a conversation cannot be written as the chat template writes it; becomes the row's error."""
+    """Why a conversation cannot be written as the chat template writes it; becomes the row's
+    error."""
 
 
 class Endless(Unrenderable):
@@ -61,7 +111,8 @@ class Endless(Unrenderable):
 
 
 class ChatTemplate:
-    """processor: of a model, with a `chat_template`. arguments: variables of the template beside the messages."""
+    """processor: of a model, with a `chat_template`. arguments: variables of the template beside
+    the messages."""
 
     def __init__(self, processor: Any, arguments: Mapping[str, Any]) -> None:
         from transformers.utils.chat_template_utils import _compile_jinja_template
@@ -70,14 +121,19 @@ class ChatTemplate:
         self._arguments = dict(arguments)
         self._source: str = processor.chat_template
         self._variables = {
-            **{k: v for k, v in processor.tokenizer.special_tokens_map.items() if isinstance(v, (str, list))},
+            **{
+                k: v
+                for k, v in processor.tokenizer.special_tokens_map.items()
+                if isinstance(v, (str, list))
+            },
             "tools": None,
             "documents": None,
             "add_generation_prompt": False,
             **arguments,
         }
         try:
-            # of an empty template: compiling the real one would work out its constants, whatever their size
+            # of an empty template: compiling the real one would work out its constants, whatever
+            # their size
             self._environment = _compile_jinja_template("").environment
             self._counting = self._compiled(_Counting())
         except Exception as e:
@@ -90,15 +146,22 @@ class ChatTemplate:
         """The conversation as one string. Raises Unrenderable."""
         try:
             if self._ours:
-                return self._counting.render({**self._variables, "messages": messages, _NAME: _Watch()})
-            return str(self._processor.apply_chat_template(messages, tokenize=False, **self._arguments))
+                return self._counting.render(
+                    {**self._variables, "messages": messages, _NAME: _Watch()}
+                )
+            return str(
+                self._processor.apply_chat_template(messages, tokenize=False, **self._arguments)
+            )
         except Endless:
             raise
         except Exception as e:  # templates raise their own errors for turns that they do not allow
-            raise Unrenderable(f"the model's chat template refuses these turns: {e or type(e).__name__}") from e
+            raise Unrenderable(
+                f"the model's chat template refuses these turns: {e or type(e).__name__}"
+            ) from e
 
     def reads_texts(self, messages: list[dict[str, Any]]) -> bool:
-        """Whether what is written for these turns may depend on their texts; `messages` hold marks in place of texts."""
+        """Whether what is written for these turns may depend on their texts; `messages` hold marks
+        in place of texts."""
         if not self._ours:
             return True
         if self._watching is None:
@@ -108,7 +171,8 @@ class ChatTemplate:
         watch = _Watch()
         try:
             string = self._watching.render({**self._variables, "messages": messages, _NAME: watch})
-        except Exception:  # noqa: BLE001 - whatever the watched template does not take, the plain one says
+        # whatever the watched template does not take, the plain one says
+        except Exception:  # noqa: BLE001
             return True
         return watch.looked or not self._ours or string != self.render(messages)
 
@@ -119,15 +183,20 @@ class ChatTemplate:
         )
 
     def _is_ours(self) -> bool:
-        """Whether our rendering is the processor's. Raises ModelError for a template that does not come to an end."""
+        """Whether our rendering is the processor's. Raises ModelError for a template that does not
+        come to an end."""
         parts = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
-        turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": [{"type": "text", "text": "A."}]}]
+        turns = [
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": [{"type": "text", "text": "A."}]},
+        ]
         try:
             ours = self.render(turns)
         except Endless as e:
             raise ModelError(f"The model cannot be used: {e}") from e
         except Unrenderable:
-            return True  # the processor renders with the same template, and would refuse these turns too
+            # the processor renders with the same template, and would refuse these turns too
+            return True
         try:
             theirs = self._processor.apply_chat_template(turns, tokenize=False, **self._arguments)
         except Exception:  # noqa: BLE001 - then it is the processor that says why, row by row
@@ -142,12 +211,15 @@ class _Watch:
         self.looked = False
         self.steps = 0
 
-    # ------------------------------------------------------------------------------------------ limits
+    # --------------------------------------------------------------------------------------- limits
 
     def count(self, steps: int) -> None:
         self.steps += steps
         if self.steps > MOST_STEPS:
-            raise Endless(f"its chat template comes to no end (more than {MOST_STEPS:,} steps for one conversation).")
+            raise Endless(
+                f"its chat template comes to no end (more than {MOST_STEPS:,} steps for one "
+                "conversation)."
+            )
 
     def loop(self, items: Any) -> Any:
         try:
@@ -169,9 +241,12 @@ class _Watch:
     def sized(self, value: Any) -> Any:
         if isinstance(value, str):
             if len(value) > MOST_CHARACTERS:
-                raise Endless(f"its chat template writes a text of more than {MOST_CHARACTERS:,} characters.")
+                raise Endless(
+                    f"its chat template writes a text of more than {MOST_CHARACTERS:,} characters."
+                )
             self.count(len(value) >> 10)
-        elif isinstance(value, int) and value > MOST_CHARACTERS:  # such as the width of a padded text
+        # such as the width of a padded text
+        elif isinstance(value, int) and value > MOST_CHARACTERS:
             raise Endless(f"its chat template counts to more than {MOST_CHARACTERS:,}.")
         return value
 
@@ -192,7 +267,7 @@ class _Watch:
             self.sized(int(digits[:12]))
         return text
 
-    # ------------------------------------------------------------------------------------------ texts
+    # ---------------------------------------------------------------------------------------- texts
 
     def look(self, value: Any) -> Any:
         """The value is read, whatever it contains."""
@@ -202,7 +277,8 @@ class _Watch:
         return value
 
     def string(self, value: Any) -> Any:
-        """The value is read if it is a text: its truth, its characters. Of a list only its length, of a dict its keys."""
+        """The value is read if it is a text: its truth, its characters. Of a list only its length,
+        of a dict its keys."""
         self.looked |= isinstance(value, str) and MARK in value
         return value
 
@@ -229,7 +305,10 @@ class _Watch:
 
     def macro(self, callee: Any) -> Any:
         """It is called with texts that it does not read itself."""
-        self.looked |= not (isinstance(callee, Macro) or (isinstance(callee, type) and issubclass(callee, Namespace)))
+        self.looked |= not (
+            isinstance(callee, Macro)
+            or (isinstance(callee, type) and issubclass(callee, Namespace))
+        )
         return self.function(callee)
 
     def attribute(self, items: Any, name: str) -> Any:
@@ -303,7 +382,9 @@ class _Counting(NodeTransformer):
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [x if isinstance(x, nodes.TemplateData) else _through("sized", x) for x in node.nodes]
+        node.nodes = [
+            x if isinstance(x, nodes.TemplateData) else _through("sized", x) for x in node.nodes
+        ]
         return node
 
     def _sized(self, node: nodes.Expr) -> nodes.Node:
@@ -314,7 +395,8 @@ class _Counting(NodeTransformer):
 
 
 class _Watching(NodeTransformer):
-    """Every expression that may read a text goes through a `_Watch`. `unknown`: the template has a node of another kind."""
+    """Every expression that may read a text goes through a `_Watch`. `unknown`: the template has a
+    node of another kind."""
 
     def __init__(self) -> None:
         self.unknown = False
@@ -362,7 +444,9 @@ class _Watching(NodeTransformer):
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [x if isinstance(x, nodes.TemplateData) else _through("written", x) for x in node.nodes]
+        node.nodes = [
+            x if isinstance(x, nodes.TemplateData) else _through("written", x) for x in node.nodes
+        ]
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
@@ -374,7 +458,9 @@ class _Watching(NodeTransformer):
         self.generic_visit(node)
         node.expr = _through("look", node.expr)
         for operand in node.ops:
-            operand.expr = _through("container" if operand.op in ("in", "notin") else "look", operand.expr)
+            operand.expr = _through(
+                "container" if operand.op in ("in", "notin") else "look", operand.expr
+            )
         return node
 
     def _read(self, node: Any) -> nodes.Node:
@@ -429,7 +515,9 @@ class _Watching(NodeTransformer):
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
         name = node.name
-        self.unknown |= node.node is None or node.dyn_args is not None or node.dyn_kwargs is not None
+        self.unknown |= (
+            node.node is None or node.dyn_args is not None or node.dyn_kwargs is not None
+        )
         self.generic_visit(node)
         plain = not (node.args or node.kwargs)
         first = node.args[0] if node.args else None
@@ -445,7 +533,9 @@ class _Watching(NodeTransformer):
             node.node = _through("string", node.node)
         elif name in ("default", "d") and not node.kwargs and len(node.args) == 1:
             pass  # one of the two, by whether the first is defined
-        elif name in _BY_ATTRIBUTE and isinstance(first, nodes.Const) and "." not in str(first.value):
+        elif (
+            name in _BY_ATTRIBUTE and isinstance(first, nodes.Const) and "." not in str(first.value)
+        ):
             node.node = _through("attribute", node.node, first.value)
             node.args = [first, *(_through("look", a) for a in node.args[1:])]
         else:

@@ -1,4 +1,5 @@
-"""Environment of the numerical libraries; must be set before torch is imported, so this file imports nothing heavy."""
+"""Environment of the numerical libraries; must be set before torch is imported, so this file
+imports nothing heavy."""
 
 from __future__ import annotations
 

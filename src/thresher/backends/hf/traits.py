@@ -9,8 +9,9 @@ from thresher.backends.hf.encode import Encoder, Text
 
 
 def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
-    """What ends an answer: the end tokens of the model's generation config and tokenizer, and the token that the chat
-    template writes right behind an answer if that is a control token (a tuned model may know no other end)."""
+    """What ends an answer: the end tokens of the model's generation config and tokenizer, and the
+    token that the chat template writes right behind an answer if that is a control token (a tuned
+    model may know no other end)."""
     tokenizer = encoder.tokenizer
     given = getattr(model.generation_config, "eos_token_id", None)
     stops = set(given if isinstance(given, (list, tuple)) else [given])
@@ -18,7 +19,9 @@ def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
     plain = Conversation((Message("user", ("Is it red?",)), Message("assistant", ("Yes",))), ())
     text = encoder.encode([plain])[0]
     if isinstance(text, Text):
-        stops.update(token for token in text.ids[text.answers[-1] + 1 :][:1] if is_control(tokenizer, token))
+        stops.update(
+            token for token in text.ids[text.answers[-1] + 1 :][:1] if is_control(tokenizer, token)
+        )
     return frozenset(token for token in stops if token is not None)
 
 
@@ -28,9 +31,12 @@ def is_control(tokenizer: Any, token: int) -> bool:
 
 
 def skips_padding(config: Any) -> bool:
-    """Whether every layer attends to all earlier tokens, so that masked padding in the cache changes nothing."""
+    """Whether every layer attends to all earlier tokens, so that masked padding in the cache
+    changes nothing."""
     text = config.get_text_config(decoder=True)
     kinds = getattr(text, "layer_types", None)
     if kinds:
         return set(kinds) <= {"full_attention", "attention"}
-    return not getattr(text, "sliding_window", None) or not getattr(text, "use_sliding_window", True)
+    return not getattr(text, "sliding_window", None) or not getattr(
+        text, "use_sliding_window", True
+    )

@@ -1,7 +1,9 @@
-"""Many prompts that begin alike as one sequence: a trunk of tokens, then a tree of what follows it, each shared token once.
+"""Many prompts that begin alike as one sequence: a trunk of tokens, then a tree of what follows it,
+each shared token once.
 
-A token of the tree sees the trunk and its own ancestors and stands where it would stand in its own prompt, so that one pass
-gives what a pass for each prompt gives. Masks and positions only; no model.
+A token of the tree sees the trunk and its own ancestors and stands where it would stand in its own
+prompt, so that one pass gives what a pass for each prompt gives. Masks and positions only; no
+model.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One answer of one prompt as tokens behind the trunk: `ids[first:]` are the answer's counted tokens."""
+    """One answer of one prompt as tokens behind the trunk: `ids[first:]` are the answer's counted
+    tokens."""
 
     ids: tuple[int, ...]
     first: int
@@ -22,10 +25,12 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """`ids`, `parent` and `depth`: int64 [t]; a child of the trunk's last token has parent -1 and depth 1.
+    """`ids`, `parent` and `depth`: int64 [t]; a child of the trunk's last token has parent -1 and
+    depth 1.
 
-    `where`, `token`, `answer`: int64 [w], the wanted log-probabilities: of `token` after node `where` (-1: after the trunk's
-    last token, -2: after the one before it, …), summed over each of the `answers`.
+    `where`, `token`, `answer`: int64 [w], the wanted log-probabilities: of `token` after node
+    `where` (-1: after the trunk's last token, -2: after the one before it, …), summed over each of
+    the `answers`.
     """
 
     ids: np.ndarray
@@ -50,7 +55,8 @@ class Tree:
 
 
 def grow(leaves: Sequence[Leaf]) -> Tree:
-    """The tree of these leaves, `answer` i for `leaves[i]`. An answer's last token is only predicted, never run."""
+    """The tree of these leaves, `answer` i for `leaves[i]`. An answer's last token is only
+    predicted, never run."""
     nodes: dict[tuple[int, int], int] = {}
     ids: list[int] = []
     parents: list[int] = []
@@ -67,7 +73,12 @@ def grow(leaves: Sequence[Leaf]) -> Tree:
                 ids.append(token)
                 parents.append(at)
             at = nodes[at, token]
-    return _tree(np.array(ids, np.int64), np.array(parents, np.int64), np.array(wanted, np.int64), len(leaves))
+    return _tree(
+        np.array(ids, np.int64),
+        np.array(parents, np.int64),
+        np.array(wanted, np.int64),
+        len(leaves),
+    )
 
 
 def _tree(ids: np.ndarray, parent: np.ndarray, wanted: np.ndarray, answers: int) -> Tree:
@@ -83,7 +94,8 @@ def _tree(ids: np.ndarray, parent: np.ndarray, wanted: np.ndarray, answers: int)
 
 
 def chains(tree: Tree) -> list[tuple[np.ndarray, Tree, np.ndarray]]:
-    """Each path to a leaf by itself: its ids; a tree without nodes behind trunk + path; which of the wanted it gives.
+    """Each path to a leaf by itself: its ids; a tree without nodes behind trunk + path; which of
+    the wanted it gives.
 
     Every wanted log-probability is given by exactly one path.
     """
@@ -99,7 +111,9 @@ def chains(tree: Tree) -> list[tuple[np.ndarray, Tree, np.ndarray]]:
             continue
         given[mine] = True
         where = tree.where[mine]
-        deep = np.where(where < 0, where + 1, tree.depth[np.maximum(where, 0)] if len(tree.ids) else 0)
+        deep = np.where(
+            where < 0, where + 1, tree.depth[np.maximum(where, 0)] if len(tree.ids) else 0
+        )
         bare = Tree(
             empty,
             empty,
@@ -115,7 +129,8 @@ def chains(tree: Tree) -> list[tuple[np.ndarray, Tree, np.ndarray]]:
 
 
 def places(trunk: int, tree: Tree, width: int) -> np.ndarray:
-    """int64 [width]: where each token of the packed sequence stands in its own prompt; 0 for padding."""
+    """int64 [width]: where each token of the packed sequence stands in its own prompt; 0 for
+    padding."""
     out = np.zeros(width, np.int64)
     out[:trunk] = np.arange(trunk)
     out[trunk : trunk + len(tree.ids)] = trunk - 1 + tree.depth
@@ -123,9 +138,11 @@ def places(trunk: int, tree: Tree, width: int) -> np.ndarray:
 
 
 def sight(trunk: int, tree: Tree, width: int, together: np.ndarray | None = None) -> np.ndarray:
-    """bool [width, width]: which token (row) sees which (column). Padding sees the trunk, so that it stays finite.
+    """bool [width, width]: which token (row) sees which (column). Padding sees the trunk, so that
+    it stays finite.
 
-    `together`: int64 [trunk], tokens of one number > 0 see each other in both directions (images of some models).
+    `together`: int64 [trunk], tokens of one number > 0 see each other in both directions (images of
+    some models).
     """
     out = np.zeros((width, width), bool)
     out[:trunk, :trunk] = np.tri(trunk, dtype=bool)

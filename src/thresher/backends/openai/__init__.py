@@ -1,1 +1,2 @@
-"""Models behind an OpenAI-compatible server (vLLM, SGLang, a hosted API, `transformers serve`): questions over HTTP."""
+"""Models behind an OpenAI-compatible server (vLLM, SGLang, a hosted API, `transformers serve`):
+questions over HTTP."""

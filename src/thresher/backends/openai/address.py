@@ -1,6 +1,8 @@
-"""Where a server is and which of its models is meant, from what a user typed; and the key, from the environment only.
+"""Where a server is and which of its models is meant, from what a user typed; and the key, from the
+environment only.
 
-No message of this file shows a key, a password, or anything that could be one. Reads the environment.
+No message of this file shows a key, a password, or anything that could be one. Reads the
+environment.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from thresher.errors import ConfigError
 
 @dataclass(frozen=True)
 class Address:
-    """`base`: the URL without a slash at its end, such as http://127.0.0.1:8000/v1. `model`: "" where none was named."""
+    """`base`: the URL without a slash at its end, such as http://127.0.0.1:8000/v1. `model`: ""
+    where none was named."""
 
     base: str
     model: str
@@ -35,7 +38,8 @@ class Address:
 
 
 def parse(spec: str) -> Address:
-    """`http://host:port/v1#NAME`, or without `#NAME`. A URL without a path gets /v1. Raises ConfigError.
+    """`http://host:port/v1#NAME`, or without `#NAME`. A URL without a path gets /v1. Raises
+    ConfigError.
 
     >>> parse("http://127.0.0.1:8000#org/name@1")
     Address(base='http://127.0.0.1:8000/v1', model='org/name@1')
@@ -45,43 +49,53 @@ def parse(spec: str) -> Address:
         parts = urlsplit(where)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise ConfigError("The server's URL cannot be read. Expected one such as http://127.0.0.1:8000/v1.") from None
+        raise ConfigError(
+            "The server's URL cannot be read. Expected one such as http://127.0.0.1:8000/v1."
+        ) from None
     if "@" in parts.netloc:
         raise ConfigError(
-            f"The server's URL holds a user name or password (before the @ of {host}). Take it out: a key comes from the "
-            f"environment variable {KEY_VARIABLE}, or from the one that --api-key-env names."
+            f"The server's URL holds a user name or password (before the @ of {host}). Take it "
+            f"out: a key comes from the environment variable {KEY_VARIABLE}, or from the one that "
+            "--api-key-env names."
         )
     if parts.query:
         raise ConfigError(
-            f"The URL of the server {host} has a query (what stands behind the ?). Take it out: only the URL up to /v1 is "
-            f"needed, and a key comes from the environment variable {KEY_VARIABLE}."
+            f"The URL of the server {host} has a query (what stands behind the ?). Take it out: "
+            "only the URL up to /v1 is needed, and a key comes from the environment variable "
+            f"{KEY_VARIABLE}."
         )
     if parts.scheme.lower() not in ("http", "https") or not host:
-        raise ConfigError(f"{where} is not a server's URL. Expected one such as http://127.0.0.1:8000/v1.")
+        raise ConfigError(
+            f"{where} is not a server's URL. Expected one such as http://127.0.0.1:8000/v1."
+        )
     shown = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/") or "/v1"
-    return Address(f"{parts.scheme.lower()}://{shown}{'' if port is None else f':{port}'}{path}", model.strip())
+    return Address(
+        f"{parts.scheme.lower()}://{shown}{'' if port is None else f':{port}'}{path}", model.strip()
+    )
 
 
 def read_key(variable: str | None) -> str | None:
-    """The key; None where no variable was named and OPENAI_API_KEY is not set. Raises ConfigError, which never shows it.
+    """The key; None where no variable was named and OPENAI_API_KEY is not set. Raises ConfigError,
+    which never shows it.
 
     `variable` itself is not shown either: people paste the key where its name belongs.
     """
     if variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise ConfigError(
-            "--api-key-env takes the name of an environment variable, such as MY_KEY, and what was given is no such name "
-            "(it is not shown here, in case it is the key itself)."
+            "--api-key-env takes the name of an environment variable, such as MY_KEY, and what "
+            "was given is no such name (it is not shown here, in case it is the key itself)."
         )
     key = os.environ.get(variable or KEY_VARIABLE, "").strip()
     if not key and variable is not None:
         raise ConfigError(
-            "The environment variable that --api-key-env names is not set or empty (its name is not shown here, in case it "
-            "is the key itself). Put the key there, or leave the option out for a server that asks for none."
+            "The environment variable that --api-key-env names is not set or empty (its name is "
+            "not shown here, in case it is the key itself). Put the key there, or leave the "
+            "option out for a server that asks for none."
         )
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ConfigError(
-            f"The key in {'the variable that --api-key-env names' if variable else KEY_VARIABLE} holds white space or other "
-            "characters that no key has. Copy it again."
+            f"The key in {'the variable that --api-key-env names' if variable else KEY_VARIABLE} "
+            "holds white space or other characters that no key has. Copy it again."
         )
     return key or None

@@ -1,6 +1,7 @@
 """What a chat completion says: the likeliest first tokens, or texts. Pure.
 
-A response is read without trust: what is no chat completion raises ValueError with a reason in words.
+A response is read without trust: what is no chat completion raises ValueError with a reason in
+words.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from thresher.backends.openai.faults import NoLogprobs, Refused
 from thresher.backends.openai.words import clean, one_line
 
 Likeliest = dict[str, float]
-"""Token as text -> its log-probability in nats; of tokens that look the same, the likelier one's."""
+"""Token as text -> its log-probability in nats; of tokens that look the same, the likelier
+one's."""
 
 _SPACES = " \u2581\u0120"  # a space, and how SentencePiece and byte-level vocabularies write one
 _NEVER = -9000.0  # OpenAI's way to say "very unlikely" is -9999
@@ -27,7 +29,8 @@ _REASONING = ("reasoning_content", "reasoning")  # vLLM, SGLang and hosted APIs;
 
 @dataclass(frozen=True)
 class Written:
-    """A generated text. `tokens`: as the server counts them, 0 where it does not. `finished`: the model ended it itself."""
+    """A generated text. `tokens`: as the server counts them, 0 where it does not. `finished`: the
+    model ended it itself."""
 
     text: str
     tokens: int
@@ -35,7 +38,8 @@ class Written:
 
 
 def choices(response: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices of a response, at least one. Raises ValueError, and Refused for one that holds no answer."""
+    """The choices of a response, at least one. Raises ValueError, and Refused for one that holds no
+    answer."""
     found = response.get("choices")
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
         raise ValueError("the answer is no chat completion: it has no list of choices")
@@ -56,12 +60,14 @@ def _check(choice: dict[str, Any]) -> None:
         raise Refused(f"the model refuses to answer: {one_line(str(message['refusal']))}")
     if any(message.get(name) for name in _REASONING):
         raise Refused(
-            "the answer holds the model's reasoning and no text: switch reasoning off in the server, or allow more new tokens"
+            "the answer holds the model's reasoning and no text: switch reasoning off in the "
+            "server, or allow more new tokens"
         )
 
 
 def likeliest(response: dict[str, Any]) -> Likeliest:
-    """The likeliest tokens at the first position of the answer. Raises NoLogprobs where there are none."""
+    """The likeliest tokens at the first position of the answer. Raises NoLogprobs where there are
+    none."""
     found = choices(response)[0].get("logprobs")
     content = found.get("content") if isinstance(found, dict) else None
     first = content[0] if isinstance(content, list) and content else None
@@ -89,13 +95,15 @@ def _logprob(value: Any) -> float:
 
 
 def first_tokens(answers: Sequence[str], found: Likeliest) -> np.ndarray:
-    """Log-probability of each answer's first token, float32 [m]; -inf where it is not among those found.
+    """Log-probability of each answer's first token, float32 [m]; -inf where it is not among those
+    found.
 
-    Which token an answer begins with is the tokenizer's affair, which a server does not show. Taken is the token that is
-    the answer; else the one that is the answer behind a space; else the longest one that the answer begins with.
+    Which token an answer begins with is the tokenizer's affair, which a server does not show. Taken
+    is the token that is the answer; else the one that is the answer behind a space; else the
+    longest one that the answer begins with.
 
-    >>> first_tokens(["Yes", "No", "Maybe", "42"], {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}).tolist()
-    [-0.5, -1.5, -inf, -3.0]
+    >>> first_tokens(["Yes", "No", "Maybe", "42"], {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y":
+    -4.0}).tolist() [-0.5, -1.5, -inf, -3.0]
     """
     bare: Likeliest = {}
     for token, value in found.items():
@@ -113,7 +121,8 @@ def first_tokens(answers: Sequence[str], found: Likeliest) -> np.ndarray:
 
 
 def written(response: dict[str, Any]) -> list[Written]:
-    """The texts of a response, white space at their ends removed. Raises Refused for one that holds no answer."""
+    """The texts of a response, white space at their ends removed. Raises Refused for one that holds
+    no answer."""
     found = choices(response)
     usage = response.get("usage")
     spent = usage.get("completion_tokens") if isinstance(usage, dict) and len(found) == 1 else None

@@ -1,8 +1,10 @@
-"""One request to a server, sent until it is answered, refused, or given up. Keeps the key to itself.
+"""One request to a server, sent until it is answered, refused, or given up. Keeps the key to
+itself.
 
-What comes of a response: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an answer that cannot be read),
-sent again after a wait; `Refused` (400, 413, 422: this request will never work), the failure of its row; anything else
-stops the run with a ServerError that says what to do. A stand-in (`stand_in.py`) tells whether a failure is the row's.
+What comes of a response: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an answer
+that cannot be read), sent again after a wait; `Refused` (400, 413, 422: this request will never
+work), the failure of its row; anything else stops the run with a ServerError that says what to do.
+A stand-in (`stand_in.py`) tells whether a failure is the row's.
 """
 
 from __future__ import annotations
@@ -27,16 +29,33 @@ from thresher.backends.openai.faults import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
 from thresher.backends.openai.stand_in import stand_in
 from thresher.backends.openai.transport import Reply, Transport
-from thresher.backends.openai.waiting import LONGEST_ASKED, StopWhenSame, StopWhenSilent, retry_after, waits
-from thresher.backends.openai.words import Unreadable, named_parameters, one_line, parse, said_in, without_key, words
+from thresher.backends.openai.waiting import (
+    LONGEST_ASKED,
+    StopWhenSame,
+    StopWhenSilent,
+    retry_after,
+    waits,
+)
+from thresher.backends.openai.words import (
+    Unreadable,
+    named_parameters,
+    one_line,
+    parse,
+    said_in,
+    without_key,
+    words,
+)
 from thresher.errors import CapabilityError, CapReached, ServerError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 ABSENT = 3  # answers without log-probabilities before it is believed that there are none
-ROW_FAULTS = 2  # rows that failed in one way by themselves, before others that do are given up sooner
-EQUAL_REFUSALS = 3  # before any answer, after which a stand-in is asked whether everything is refused
-_LOAD = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)  # passes, says nothing about the request
+# rows that failed in one way by themselves, before others that do are given up sooner
+ROW_FAULTS = 2
+# before any answer, after which a stand-in is asked whether everything is refused
+EQUAL_REFUSALS = 3
+# passes, says nothing about the request
+_LOAD = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
 _ROW = (400, 413, 415, 422)  # about this request, not about all
 _KEPT = "What came so far is stored; run the same command again to go on."
 
@@ -53,7 +72,8 @@ class _Call(Generic[T]):
 
 
 class Client:
-    """One model of one server. Safe to use from several threads. Raises ConfigError for a key that cannot be one."""
+    """One model of one server. Safe to use from several threads. Raises ConfigError for a key that
+    cannot be one."""
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.address, self.options, self.dialect = address, options, Dialect()
@@ -62,7 +82,8 @@ class Client:
         self._warned = False  # it was said that no request has been answered yet
         self._last_answer = 0.0  # time of the last usable answer; 0: none so far
         self._refusals: Counter[str] = Counter()  # kinds, while nothing has been answered
-        self._row_faults: Counter[str] = Counter()  # reason -> rows that failed so while others were answered
+        # reason -> rows that failed so while others were answered
+        self._row_faults: Counter[str] = Counter()
         self._seen_logprobs = False
         self._absent = 0
         self._lock = threading.Lock()
@@ -72,7 +93,7 @@ class Client:
         """Let go of its connections."""
         self._transport.close()
 
-    # ------------------------------------------------------------------------------------------ the two calls
+    # -------------------------------------------------------------------------------- the two calls
 
     def models(self) -> list[str]:
         """The names of the models that the server has. Raises ServerError."""
@@ -92,8 +113,8 @@ class Client:
         except ValueError:
             said = f"it answers {words(reply.body, self._key)}"
         raise ServerError(
-            f"The server {self.address.base} does not say which models it has ({said}). Name one: --model NAME, or #NAME "
-            "behind the URL."
+            f"The server {self.address.base} does not say which models it has ({said}). Name one: "
+            "--model NAME, or #NAME behind the URL."
         )
 
     def chat(
@@ -106,11 +127,13 @@ class Client:
         *,
         top: bool = False,
     ) -> T:
-        """One chat completion of at most `length` new tokens. `top`: with the likeliest first tokens.
+        """One chat completion of at most `length` new tokens. `top`: with the likeliest first
+        tokens.
 
-        `read(response)` makes the result and may raise Transient (the answer is not usable: ask again) or Refused.
-        Once `stop` is set nothing is sent again. Raises Transient when all tries failed, Refused, CapReached, ServerError
-        and, where a server gives no log-probabilities at all, CapabilityError.
+        `read(response)` makes the result and may raise Transient (the answer is not usable: ask
+        again) or Refused. Once `stop` is set nothing is sent again. Raises Transient when all tries
+        failed, Refused, CapReached, ServerError and, where a server gives no log-probabilities at
+        all, CapabilityError.
         """
         call = _Call(messages, length, settings, read, top)
         sent = 0
@@ -150,7 +173,7 @@ class Client:
                     self._row_faults[last.reason] += last.row_at_fault
                 raise
 
-    # ------------------------------------------------------------------------------------------ whose fault it is
+    # ---------------------------------------------------------------------------- whose fault it is
 
     def _is_row_fault(self, reason: str) -> bool:
         with self._lock:
@@ -172,7 +195,8 @@ class Client:
                 return False
 
     def _weigh(self, call: _Call[T], refusal: Refused, stop: threading.Event) -> None:
-        """Raises ServerError where the server refuses everything. Sets `refusal.of_all` while that is not known."""
+        """Raises ServerError where the server refuses everything. Sets `refusal.of_all` while that
+        is not known."""
         with self._one_stand_in:
             if self._last_answer:
                 return
@@ -187,12 +211,14 @@ class Client:
                 return
             except Refused as other:
                 raise ServerError(
-                    f"The server {self.address.base} refuses every request: {other.words}. No row has been answered, and none was "
-                    "stored as a failure. Change what it refuses, or ask another server or model."
+                    f"The server {self.address.base} refuses every request: {other.words}. No row "
+                    "has been answered, and none was stored as a failure. Change what it refuses, "
+                    "or ask another server or model."
                 ) from None
 
     def _ask_stand_in(self, call: _Call[T], stop: threading.Event) -> bool:
-        """Whether it is answered; False where --max-requests has no room for it. Raises Refused, Transient."""
+        """Whether it is answered; False where --max-requests has no room for it. Raises Refused,
+        Transient."""
         try:
             self._attempt(replace(call, messages=stand_in(call.messages)), stop, again=True)
         except CapReached:
@@ -200,7 +226,8 @@ class Client:
         return True
 
     def _say_that_it_waits(self, state: RetryCallState) -> None:
-        """Once, at the first request that fails while the server has answered none: a wrong URL should not look like work."""
+        """Once, at the first request that fails while the server has answered none: a wrong URL
+        should not look like work."""
         error = None if state.outcome is None else state.outcome.exception()
         if (
             self._warned or self._last_answer or isinstance(error, NoLogprobs)
@@ -214,7 +241,7 @@ class Client:
             self.options.tries,
         )
 
-    # ------------------------------------------------------------------------------------------ one response
+    # --------------------------------------------------------------------------------- one response
 
     def _attempt(self, call: _Call[T], stop: threading.Event, *, again: bool) -> T:
         """Sent once, and once more for each thing that a refusal teaches."""
@@ -224,17 +251,23 @@ class Client:
             if not self.options.account.send(self.options.max_requests, again=again):
                 raise CapReached("--max-requests")
             again = True
-            body = self.dialect.body(self.address.model, call.messages, call.length, call.settings, call.top)
+            body = self.dialect.body(
+                self.address.model, call.messages, call.length, call.settings, call.top
+            )
             try:
                 response = self._read(
-                    self._transport.send("POST", "/chat/completions", json.dumps(body).encode("ascii"))
+                    self._transport.send(
+                        "POST", "/chat/completions", json.dumps(body).encode("ascii")
+                    )
                 )
             except Refused as refusal:
                 if self._learns(body, refusal):
                     continue
                 named = " ".join((*refusal.named, refusal.words))
                 if call.top and "logprobs" in named and not self._seen_logprobs:
-                    raise CapabilityError(self._no_logprobs(f"refuses to give any ({refusal})")) from None
+                    raise CapabilityError(
+                        self._no_logprobs(f"refuses to give any ({refusal})")
+                    ) from None
                 raise
             self._count(response)
             found = self._checked(response, call)
@@ -250,61 +283,87 @@ class Client:
         except Unreadable as fault:
             if reply.body.lstrip()[:1] in (b"{", b"[", b""):
                 raise Transient(f"the answer is {fault}", load="whole" in str(fault)) from None
-            raise Transient(f"the answer is no JSON: {words(reply.body, self._key)}", reason_given=True) from None
-        if isinstance(found, dict) and not found.get("error") and ("choices" in found or "data" in found):
+            raise Transient(
+                f"the answer is no JSON: {words(reply.body, self._key)}", reason_given=True
+            ) from None
+        if (
+            isinstance(found, dict)
+            and not found.get("error")
+            and ("choices" in found or "data" in found)
+        ):
             return found
-        if isinstance(found, dict) and (found.get("error") or "message" in found or "detail" in found):
+        if isinstance(found, dict) and (
+            found.get("error") or "message" in found or "detail" in found
+        ):
             inner = found["error"] if isinstance(found.get("error"), dict) else found
             code = inner.get("code", inner.get("status"))
             known = code if isinstance(code, int) and 400 <= code < 600 else 500
             self._raise_for(known, words(reply.body, self._key), named_parameters(found), reply)
-        raise Transient(f"the answer is no chat completion: {words(reply.body, self._key)}", reason_given=True)
+        raise Transient(
+            f"the answer is no chat completion: {words(reply.body, self._key)}", reason_given=True
+        )
 
     def _raise_for(self, code: int, said: str, named: tuple[str, ...], reply: Reply) -> None:
         """What follows from an error with this code. It may stand in an answer with HTTP 200."""
-        where = f"HTTP {code}" if reply.code == code else f"an error in an answer with HTTP {reply.code}"
+        where = (
+            f"HTTP {code}"
+            if reply.code == code
+            else (f"an error in an answer with HTTP {reply.code}")
+        )
         told = f"{where}: {said}" if said else where
         if code == 429 and "insufficient_quota" in reply.body.decode("utf-8", "replace"):
             raise ServerError(
-                f"The server {self.address.base} says that the quota of this key is used up ({told}). {_KEPT}"
+                f"The server {self.address.base} says that the quota of this key is used up "
+                f"({told}). {_KEPT}"
             )
         if code in _LOAD or code >= 500:
             after = _after(reply)
             if after is not None and after > LONGEST_ASKED:
                 raise ServerError(
-                    f"The server {self.address.base} asks to wait {after:,.0f} seconds before the next request ({told}). {_KEPT}"
+                    f"The server {self.address.base} asks to wait {after:,.0f} seconds before the "
+                    f"next request ({told}). {_KEPT}"
                 )
-            load = code in (_LOAD if reply.code == code else (429, 503))  # inside an answer, 502 is no gateway's word
+            # inside an answer, 502 is no gateway's word
+            load = code in (_LOAD if reply.code == code else (429, 503))
             raise Transient(told, after, load=load, reason_given=_is_specific(said))
         if code in _ROW:
             raise Refused(f"the server refuses it ({where}): {said}", said, named)
         if code in (401, 403):
-            variable = "the variable that --api-key-env names" if self.options.api_key_env else KEY_VARIABLE
+            variable = (
+                "the variable that --api-key-env names"
+                if self.options.api_key_env
+                else KEY_VARIABLE
+            )
             if self._key:
-                model = f", or does not let it use {self.address.model!r}" if self.address.model else ""
+                model = (
+                    f", or does not let it use {self.address.model!r}" if self.address.model else ""
+                )
                 what = f"refuses the key in {variable}{model}"
             else:
                 what = f"wants a key. Put it into {variable}"
             raise ServerError(f"The server {self.address.base} {what} ({told}). {_KEPT}")
         if code == 404:
             raise ServerError(
-                f"The server {self.address.base} has no model {self.address.model!r}, or no chat completions at this URL "
-                f"({told}). Its models are listed at {self.address.base}/models."
+                f"The server {self.address.base} has no model {self.address.model!r}, or no chat "
+                f"completions at this URL ({told}). Its models are listed at "
+                f"{self.address.base}/models."
             )
         raise ServerError(f"The server {self.address.base} answers {told}. {_KEPT}")
 
     def _count(self, response: dict[str, Any]) -> None:
         usage = response.get("usage")
         numbers = (
-            [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+            [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+            if isinstance(usage, dict)
+            else []
         )
         known = [n for n in numbers if isinstance(n, int) and n >= 0]
         if len(known) == 2:
             self.options.account.pay(*known)
         elif self.options.max_cost is not None:
             raise ServerError(
-                f"The server {self.address.base} does not say how many tokens an answer took, so --max-cost cannot be kept. "
-                "Use --max-requests."
+                f"The server {self.address.base} does not say how many tokens an answer took, so "
+                "--max-cost cannot be kept. Use --max-requests."
             )
 
     def _learns(self, body: dict[str, Any], refusal: Refused) -> bool:
@@ -337,9 +396,10 @@ class Client:
 
     def _no_logprobs(self, what: str) -> str:
         return (
-            f"Log-probabilities of answers are needed, and the server {self.address.base} {what}. Nothing was put in their "
-            "place. Ask a server that gives them (vLLM and SGLang do), or, where the method has this setting (mmssr), let the "
-            "model write its answers: --set score=generate."
+            f"Log-probabilities of answers are needed, and the server {self.address.base} {what}. "
+            "Nothing was put in their place. Ask a server that gives them (vLLM and SGLang do), "
+            "or, where the method has this setting (mmssr), let the model write its answers: "
+            "--set score=generate."
         )
 
 
@@ -357,7 +417,9 @@ def _is_specific(said: str) -> bool:
 def _model_names(found: Any) -> list[str]:
     """Of an answer to /models. Raises ValueError for one of another shape."""
     listed = found.get("data") if isinstance(found, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in listed):
+    if not isinstance(listed, list) or not all(
+        isinstance(m, dict) and isinstance(m.get("id"), str) for m in listed
+    ):
         raise ValueError("no list of models")
     return [one_line(m["id"]) for m in listed]
 

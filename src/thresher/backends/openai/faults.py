@@ -3,7 +3,8 @@
 Transient     may pass: sent again after a wait
   TimedOut    the server was there, and no complete answer came within --timeout
   NoLogprobs  an answer without the log-probabilities that were asked for
-Refused       will never be answered: the failure of its row, or of the whole run where no row is answered
+Refused       will never be answered: the failure of its row, or of the whole run where no row is
+              answered
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import re
 class Transient(Exception):
     """A request failed in a way that may pass.
 
-    `reason`: what happened, with the server's own words. `after`: seconds that the server asked to wait, or None.
-    `reached`: the server was there at all. `load`: a matter of load or of the connection (429, 503, a timeout), so that
-    equal failures in a row say nothing about the request. `reason_given`: the server explained it in words of its own.
-    `row_at_fault`: set where the server answered other requests while it failed this one. `tries`: times that it was sent.
+    `reason`: what happened, with the server's own words. `after`: seconds that the server asked to
+    wait, or None.
+    `reached`: the server was there at all. `load`: a matter of load or of the connection (429, 503,
+    a timeout), so that equal failures in a row say nothing about the request. `reason_given`: the
+    server explained it in words of its own.
+    `row_at_fault`: set where the server answered other requests while it failed this one. `tries`:
+    times that it was sent.
     """
 
     def __init__(
@@ -45,10 +49,11 @@ class NoLogprobs(Transient):
 
 
 class Refused(Exception):
-    """The server will never answer this request. The text is the reason that is stored with the row.
+    """The server will never answer this request. The text is the reason that is stored with the
+    row.
 
-    `words`: what the server said. `named`: the parameters that it names in a field made for that. `of_all`: nothing has
-    been answered so far, so the refusal may be about every request.
+    `words`: what the server said. `named`: the parameters that it names in a field made for that.
+    `of_all`: nothing has been answered so far, so the refusal may be about every request.
     """
 
     def __init__(self, reason: str, words: str = "", named: tuple[str, ...] = ()) -> None:
@@ -58,5 +63,6 @@ class Refused(Exception):
 
     @property
     def kind(self) -> str:
-        """The words without their numbers and quoted parts: refusals of one kind differ in these."""
+        """The words without their numbers and quoted parts: refusals of one kind differ in
+        these."""
         return re.sub(r"\d+", "#", self.words)

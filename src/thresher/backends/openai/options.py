@@ -1,4 +1,5 @@
-"""How a server is asked: limits, prices, patience, picture size. Light: nothing of HTTP is imported here."""
+"""How a server is asked: limits, prices, patience, picture size. Light: nothing of HTTP is imported
+here."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What the user may set. Raises ConfigError for a value out of range, named as the command line names it.
+    """What the user may set. Raises ConfigError for a value out of range, named as the command line
+    names it.
 
-    One object serves a whole run, whatever models it asks: its `account` holds what the run has sent and spent.
+    One object serves a whole run, whatever models it asks: its `account` holds what the run has
+    sent and spent.
     """
 
     concurrency: int = 8
@@ -28,7 +31,8 @@ class ServerOptions:
     backoff: float = 0.5
     """Seconds: the wait before try k is drawn from 0 … backoff · 2^k, at most 8."""
     image_side: int = 1024
-    """Longest side in pixels of an image as it is sent; larger ones are made smaller, smaller ones are left."""
+    """Longest side in pixels of an image as it is sent; larger ones are made smaller, smaller ones
+    are left."""
     max_requests: int | None = None
     """Requests of this run, repeated ones included."""
     max_cost: float | None = None
@@ -38,7 +42,8 @@ class ServerOptions:
     price_out: float | None = None
     """Of a million answer tokens."""
     api_key_env: str | None = None
-    """The environment variable that holds the key; None: OPENAI_API_KEY, and no key where it is not set."""
+    """The environment variable that holds the key; None: OPENAI_API_KEY, and no key where it is not
+    set."""
     account: Account = field(default_factory=Account, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,32 +59,39 @@ class ServerOptions:
         prices = (("--price-in", self.price_in), ("--price-out", self.price_out))
         for flag, price in prices:
             if price is not None and not price >= 0:
-                raise ConfigError(f"{flag} {price:g}: expected a price of a million tokens, 0 or more.")
+                raise ConfigError(
+                    f"{flag} {price:g}: expected a price of a million tokens, 0 or more."
+                )
         given = [flag for flag, price in prices if price is not None]
         if len(given) == 1:
             other = next(flag for flag, price in prices if price is None)
             raise ConfigError(
-                f"{given[0]} without {other}: a cost needs both prices, each for a million tokens. Add {other} (0 where the "
-                "server does not charge for these), or leave both out."
+                f"{given[0]} without {other}: a cost needs both prices, each for a million "
+                f"tokens. Add {other} (0 where the server does not charge for these), or leave "
+                "both out."
             )
         if self.max_cost is not None:
             if not self.max_cost > 0:
                 raise ConfigError(f"--max-cost {self.max_cost:g}: expected more than 0.")
             if self.price_in is None or self.price_out is None:
                 raise ConfigError(
-                    "--max-cost needs the server's prices: give --price-in and --price-out, each for a million tokens."
+                    "--max-cost needs the server's prices: give --price-in and --price-out, each "
+                    "for a million tokens."
                 )
 
     @property
     def pixels(self) -> str:
-        """How an image is sent, in words: it changes the numbers, so it is part of the model's identity."""
+        """How an image is sent, in words: it changes the numbers, so it is part of the model's
+        identity."""
         return f"jpeg{JPEG_QUALITY}<={self.image_side}px,png<={PNG_PIXELS}pixels"
 
     def cost(self) -> float | None:
         """Of the run so far; None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
-        return (self.account.tokens_in * self.price_in + self.account.tokens_out * self.price_out) / 1e6
+        return (
+            self.account.tokens_in * self.price_in + self.account.tokens_out * self.price_out
+        ) / 1e6
 
     def bill(self) -> str:
         """What the run has sent so far, in words.

@@ -1,7 +1,8 @@
-"""Images as data URIs: small ones as PNG, without loss; others as JPEG, made smaller to a stated longest side.
+"""Images as data URIs: small ones as PNG, without loss; others as JPEG, made smaller to a stated
+longest side.
 
-The choice depends on the picture alone, so a row sends the same bytes in any run. Pixels come through the pool, which
-turns them as EXIF says and makes them RGB.
+The choice depends on the picture alone, so a row sends the same bytes in any run. Pixels come
+through the pool, which turns them as EXIF says and makes them RGB.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def data_uri(image: Any, side: int) -> str:
 
 
 class Pictures:
-    """Data URIs of a pool's images, the last ones kept. Safe to use from several threads; each image is encoded once."""
+    """Data URIs of a pool's images, the last ones kept. Safe to use from several threads; each
+    image is encoded once."""
 
     def __init__(self, pool: SampleSource, side: int) -> None:
         self.pool, self.side = pool, side
@@ -59,6 +61,7 @@ class Pictures:
         if known is None:
             try:
                 made.set_result(data_uri(self.pool.load_image(ref), self.side))
-            except Exception as error:  # noqa: BLE001 - handed to every row that waits for this image; raised below
+            # handed to every row that waits for this image; raised below
+            except Exception as error:  # noqa: BLE001
                 made.set_exception(error)
         return made.result()

@@ -1,4 +1,5 @@
-"""From a server's URL to a handle: which model, its identity, and how to open it. Sends nothing where a model is named."""
+"""From a server's URL to a handle: which model, its identity, and how to open it. Sends nothing
+where a model is named."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ ARCHITECTURE = "openai"
 
 
 def resolve(spec: str, options: ServerOptions) -> ModelHandle:
-    """`http://host:port/v1#NAME`; without `#NAME` the server is asked, and must have one model only.
+    """`http://host:port/v1#NAME`; without `#NAME` the server is asked, and must have one model
+    only.
 
-    The identity is the name and how images are sent: neither the URL nor the key. Two servers that call different weights
-    by one name share their scores. Raises ConfigError, ServerError.
+    The identity is the name and how images are sent: neither the URL nor the key. Two servers that
+    call different weights by one name share their scores. Raises ConfigError, ServerError.
     """
     address = parse(spec)
     read_key(options.api_key_env)  # a wrong one shows before anything is spent
@@ -55,5 +57,6 @@ def _only_model(address: Address, options: ServerOptions) -> str:
         raise ConfigError(f"The server {address.base} has no model.")
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise ConfigError(
-        f"The server {address.base} has {len(names)} models. Name one with --model, or as #NAME behind the URL: {shown}."
+        f"The server {address.base} has {len(names)} models. Name one with --model, or as #NAME "
+        f"behind the URL: {shown}."
     )

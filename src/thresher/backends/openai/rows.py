@@ -1,8 +1,9 @@
 """Rows asked side by side, each by one worker that sends its requests one after the other.
 
-One worker a row: a row is complete early, little is under way when the run is stopped, and a server that caches prefixes
-finds the row's prompt there again from its second question on. The first row goes alone, until the server has answered
-once. Knows nothing of HTTP; workers are daemon threads, so that a hanging server cannot hold up the end of the process.
+One worker a row: a row is complete early, little is under way when the run is stopped, and a server
+that caches prefixes finds the row's prompt there again from its second question on. The first row
+goes alone, until the server has answered once. Knows nothing of HTTP; workers are daemon threads,
+so that a hanging server cannot hold up the end of the process.
 """
 
 from __future__ import annotations
@@ -71,23 +72,34 @@ class _Unanswered:
     @property
     def unreachable(self) -> int:
         """How many of the last ones found no server at all."""
-        return sum(1 for _ in itertools.takewhile(lambda held: not held[1].reached, reversed(self.given_up)))
+        return sum(
+            1
+            for _ in itertools.takewhile(lambda held: not held[1].reached, reversed(self.given_up))
+        )
 
     def release(self) -> tuple[list[int], list[Done]]:
-        """Now that the server answers: the rows to ask anew, and those that have failed by themselves."""
+        """Now that the server answers: the rows to ask anew, and those that have failed by
+        themselves."""
         again = [row for row, _ in self.given_up if self._times[row] <= AGAIN]
-        failed = [Done(row, None, _given_up(error)) for row, error in self.given_up if self._times[row] > AGAIN]
+        failed = [
+            Done(row, None, _given_up(error))
+            for row, error in self.given_up
+            if self._times[row] > AGAIN
+        ]
         failed += self.refused
         self.given_up, self.refused = [], []
         return again, failed
 
 
-def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health: Health) -> Iterator[list[Done]]:
+def ask_rows(
+    count: int, requests: int, ask: Ask, options: ServerOptions, health: Health
+) -> Iterator[list[Done]]:
     """Rows 0 … count-1, `requests` each, in the order in which they end, as soon as they are there.
 
-    Rows that the server refuses, or fails while it answers others, come with the reason. Raises, after what is there was
-    yielded: CapReached; ServerError when the server answers nobody; and what a worker raises. A row that was stopped
-    half-way is not yielded: it was not answered.
+    Rows that the server refuses, or fails while it answers others, come with the reason. Raises,
+    after what is there was
+    yielded: CapReached; ServerError when the server answers nobody; and what a worker raises. A row
+    that was stopped half-way is not yielded: it was not answered.
     """
     workers = _Workers(ask, options)
     left: deque[int] = deque(range(count))
@@ -99,7 +111,9 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
         while fatal is None:
             width = options.concurrency if health.answered else 1
             while not full and left and under_way < width:
-                full = not options.account.admit(requests, options.max_requests, options.cost(), options.max_cost)
+                full = not options.account.admit(
+                    requests, options.max_requests, options.cost(), options.max_cost
+                )
                 if not full:
                     workers.give(left.popleft(), requests)
                     under_way += 1
@@ -127,7 +141,9 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
                     again, failed = unanswered.release()
                     left.extend(again)
                     ready += failed
-            if health.is_down(len(unanswered.given_up), unanswered.unreachable, options.concurrency):
+            if health.is_down(
+                len(unanswered.given_up), unanswered.unreachable, options.concurrency
+            ):
                 fatal = fatal or _down(unanswered.given_up, health)
             if ready:
                 yielded += len(ready)
@@ -150,7 +166,8 @@ def ask_rows(count: int, requests: int, ask: Ask, options: ServerOptions, health
 
 
 def _shows_life(error: BaseException, health: Health) -> bool:
-    """Whether the server answered something else while this row failed. A refusal alone is no sign of a working model."""
+    """Whether the server answered something else while this row failed. A refusal alone is no sign
+    of a working model."""
     if isinstance(error, Refused):
         return not error.of_all and not health.answered
     return isinstance(error, Transient) and error.row_at_fault
@@ -170,14 +187,17 @@ def _down(given_up: Sequence[tuple[int, Transient]], health: Health) -> ServerEr
         right += "A slow one needs a longer --timeout. " if isinstance(last, TimedOut) else ""
         again = f"{right}Run the same command again when it answers."
     answers = "answers with errors only" if last.reason_given else "does not answer"
-    return ServerError(f"The server {health.server} {answers}: {what} {_given_up(last)}. {kept} {again}")
+    return ServerError(
+        f"The server {health.server} {answers}: {what} {_given_up(last)}. {kept} {again}"
+    )
 
 
 def _capped(options: ServerOptions, requests: int) -> str:
-    if options.max_requests is not None and requests > options.max_requests:  # the same command would never get on
+    # the same command would never get on
+    if options.max_requests is not None and requests > options.max_requests:
         return (
-            f"--max-requests {options.max_requests:,} does not suffice for one row, which takes {requests:,}. Allow it more. "
-            f"So far: {options.bill()}; what came is stored."
+            f"--max-requests {options.max_requests:,} does not suffice for one row, which takes "
+            f"{requests:,}. Allow it more. So far: {options.bill()}; what came is stored."
         )
     caps = []
     if options.max_requests is not None:
@@ -185,8 +205,8 @@ def _capped(options: ServerOptions, requests: int) -> str:
     if options.max_cost is not None:
         caps.append(f"--max-cost {options.max_cost:g}")
     return (
-        f"Stopped at {' or '.join(caps)}: {options.bill()}. What came is stored. Run the same command again to go on (each "
-        "run may use as much again), or allow it more."
+        f"Stopped at {' or '.join(caps)}: {options.bill()}. What came is stored. Run the same "
+        "command again to go on (each run may use as much again), or allow it more."
     )
 
 
@@ -196,7 +216,9 @@ class _Workers:
     def __init__(self, ask: Ask, options: ServerOptions) -> None:
         self._ask, self._options = ask, options
         self._tasks: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = (
+            queue.SimpleQueue()
+        )
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._open = 0
@@ -224,8 +246,9 @@ class _Workers:
         return [Done(row, value) for row, value, error in self.ended(wait=False) if error is None]
 
     def stop(self) -> None:
-        """No worker sends anything from now on but what it is sending. Those that wait for work have ended after this; for the
-        others nobody waits longer than PATIENCE: a thread that is still there when Python ends can abort the process."""
+        """No worker sends anything from now on but what it is sending. Those that wait for work
+        have ended after this; for the others nobody waits longer than PATIENCE: a thread that is
+        still there when Python ends can abort the process."""
         self._stop.set()
         for _ in self._threads:
             self._tasks.put(None)

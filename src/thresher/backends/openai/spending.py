@@ -1,7 +1,8 @@
-"""What a run has sent and paid, counted across threads, and whether another row fits under the caps.
+"""What a run has sent and paid, counted across threads, and whether another row fits under the
+caps.
 
-A row is admitted only if all its requests fit, so that at a cap no row is left half asked (and half paid). Repeated
-requests take what no admitted row has reserved. Touches nothing.
+A row is admitted only if all its requests fit, so that at a cap no row is left half asked (and half
+paid). Repeated requests take what no admitted row has reserved. Touches nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Account:
-    """`reserved`: requests that admitted rows have not sent yet. `rows`, `under_way`: rows that ended, rows admitted."""
+    """`reserved`: requests that admitted rows have not sent yet. `rows`, `under_way`: rows that
+    ended, rows admitted."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -22,7 +24,9 @@ class Account:
     under_way: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def admit(self, requests: int, most: int | None, spent: float | None, most_cost: float | None) -> bool:
+    def admit(
+        self, requests: int, most: int | None, spent: float | None, most_cost: float | None
+    ) -> bool:
         """Whether a row of so many requests may begin. `spent`: the cost so far.
 
         Cost is known only afterwards: a row is expected to cost what rows cost so far.
@@ -46,7 +50,8 @@ class Account:
             self.rows += 1
 
     def send(self, most: int | None, *, again: bool) -> bool:
-        """Count one request, reserved or `again`; False where there is no room for a repeated one."""
+        """Count one request, reserved or `again`; False where there is no room for a repeated
+        one."""
         with self.lock:
             if again:
                 if most is not None and self.requests + self.reserved + 1 > most:

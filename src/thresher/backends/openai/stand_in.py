@@ -1,6 +1,8 @@
-"""A request whose row nobody can blame: one plain picture where the row has pictures, and a word of text.
+"""A request whose row nobody can blame: one plain picture where the row has pictures, and a word of
+text.
 
-Sent with the settings of a row's request when that row failed, it tells whether the server fails the row or everything.
+Sent with the settings of a row's request when that row failed, it tells whether the server fails
+the row or everything.
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ SIDE = 256  # pixels
 
 
 def stand_in(messages: Messages) -> Messages:
-    """The conversation of a row, its system turn kept, with plain contents and no earlier answers."""
+    """The conversation of a row, its system turn kept, with plain contents and no earlier
+    answers."""
     has_image = any(isinstance(m["content"], list) for m in messages)
     content: Any = TEXT
     if has_image:
-        content = [{"type": "image_url", "image_url": {"url": _plain()}}, {"type": "text", "text": TEXT}]
+        content = [
+            {"type": "image_url", "image_url": {"url": _plain()}},
+            {"type": "text", "text": TEXT},
+        ]
     system = [m for m in messages if m["role"] == "system"]
     return [*system, {"role": "user", "content": content}]
 

@@ -1,7 +1,8 @@
 """One request and its answer over HTTP, with a limit on the time and the size of the whole answer.
 
-httpx limits the wait for each piece of an answer; a server that sends a byte now and then would be waited for without end.
-So requests run in one event loop, in a thread of its own, where the whole exchange can be cancelled at its time.
+httpx limits the wait for each piece of an answer; a server that sends a byte now and then would be
+waited for without end. So requests run in one event loop, in a thread of its own, where the whole
+exchange can be cancelled at its time.
 
 Follows redirects to the same host only, with method and body unchanged: the key goes nowhere else.
 """
@@ -57,7 +58,9 @@ class Transport:
 
     def send(self, method: str, path: str, content: bytes | None) -> Reply:
         """Raises Transient, and ServerError for a fault that waiting does not cure."""
-        asked = asyncio.run_coroutine_threadsafe(self._send(method, self.address.base + path, content), _loop())
+        asked = asyncio.run_coroutine_threadsafe(
+            self._send(method, self.address.base + path, content), _loop()
+        )
         try:
             reply = asked.result()
         except BaseException:
@@ -66,7 +69,7 @@ class Transport:
         self._answered = True
         return reply
 
-    # ------------------------------------------------------------------------------------------ one exchange
+    # --------------------------------------------------------------------------------- one exchange
 
     async def _send(self, method: str, url: str, content: bytes | None) -> Reply:
         target = self._moved.get(url, url)
@@ -78,7 +81,10 @@ class Transport:
                         break
                     target = self._next(target, reply)
                 else:
-                    raise ServerError(f"The server {self.address.base} redirects without end, at last to {target}.")
+                    raise ServerError(
+                        f"The server {self.address.base} redirects without end, at last to "
+                        f"{target}."
+                    )
         except TimeoutError:
             raise TimedOut(f"no complete answer within {self.timeout:g} s", load=True) from None
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
@@ -113,41 +119,54 @@ class Transport:
         except (httpx.InvalidURL, ValueError):
             there = None
         if not where or there is None or reply.code not in _REDIRECTS:
+            names = f"and names {where}" if where else "and names no other address"
             raise ServerError(
-                f"The server {self.address.base} answers HTTP {reply.code}"
-                f"{f' and names {where}' if where else ', which names no other address'}. Give the URL up to /v1."
+                f"The server {self.address.base} answers HTTP {reply.code} {names}. "
+                "Give the URL up to /v1."
             )
         if not _same_server(here, there):
-            shown = str(there.copy_with(userinfo=b"", query=None, fragment=None)).removesuffix("/chat/completions")
+            shown = str(there.copy_with(userinfo=b"", query=None, fragment=None)).removesuffix(
+                "/chat/completions"
+            )
             raise ServerError(
-                f"The server {self.address.base} sends requests on to {shown} (HTTP {reply.code}). That is another "
-                "server, and the key is not sent there unasked. If it is the right one, give its URL: --url "
+                f"The server {self.address.base} sends requests on to {shown} (HTTP "
+                f"{reply.code}). That is another server, and the key is not sent there unasked. "
+                "If it is the right one, give its URL: --url "
                 f"{shown.removesuffix('/chat/completions/').removesuffix('/models')}"
             )
         return str(there)
 
-    # ------------------------------------------------------------------------------------------ faults that stay
+    # ----------------------------------------------------------------------------- faults that stay
 
     def _refuse_tls_faults(self, error: Exception) -> None:
         fault = next((e for e in _causes(error) if isinstance(e, ssl.SSLError)), None)
-        if fault is None or (self._answered and not isinstance(fault, ssl.SSLCertVerificationError)):
+        if fault is None or (
+            self._answered and not isinstance(fault, ssl.SSLCertVerificationError)
+        ):
             return
         if isinstance(fault, ssl.SSLCertVerificationError):
             what = f"its certificate cannot be trusted: {fault.verify_message}"
             do = "Name the authority that signed it: SSL_CERT_FILE=FILE.pem"
-        elif fault.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_EOF_WHILE_READING", None):
+        elif fault.reason in (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "UNEXPECTED_EOF_WHILE_READING",
+            None,
+        ):
             what = f"it does not speak TLS there ({_reason(fault)})"
             do = "Is it http:// in place of https://?"
         else:
             what, do = _reason(fault), "Look at the server's TLS settings"
-        raise ServerError(f"The server {self.address.base} cannot be asked over https: {what}. {do}") from None
+        raise ServerError(
+            f"The server {self.address.base} cannot be asked over https: {what}. {do}"
+        ) from None
 
     def _refuse_unknown_host(self, error: Exception) -> None:
         fault = next((e for e in _causes(error) if isinstance(e, socket.gaierror)), None)
         if fault is not None and fault.errno == socket.EAI_NONAME and not self._answered:
             raise ServerError(
-                f"The server {self.address.base} cannot be found: no host has this name ({fault.strerror}). Is the URL "
-                "right?"
+                f"The server {self.address.base} cannot be found: no host has this name "
+                f"({fault.strerror}). Is the URL right?"
             ) from None
 
     async def _refuse_other_protocols(self, error: Exception) -> None:
@@ -156,11 +175,13 @@ class Transport:
             return
         if self.address.base.startswith("http://") and await self._speaks_tls():
             raise ServerError(
-                f"The server {self.address.base} speaks TLS at this port. Give https:// in place of http://."
+                f"The server {self.address.base} speaks TLS at this port. Give https:// in place "
+                "of http://."
             ) from None
         if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error).lower():
             raise ServerError(
-                f"What listens at {self.address.base} does not speak HTTP ({one_line(str(error), 100)}). Is the port right?"
+                f"What listens at {self.address.base} does not speak HTTP "
+                f"({one_line(str(error), 100)}). Is the port right?"
             ) from None
 
     async def _speaks_tls(self) -> bool:
@@ -169,7 +190,9 @@ class Transport:
         unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
         with contextlib.suppress(OSError, TimeoutError):  # ssl.SSLError is an OSError
             async with asyncio.timeout(3.0):
-                _, writer = await asyncio.open_connection(here.host, here.port or 80, ssl=unverified)
+                _, writer = await asyncio.open_connection(
+                    here.host, here.port or 80, ssl=unverified
+                )
                 writer.close()
                 return True
         return False
@@ -193,14 +216,15 @@ def _reason(fault: ssl.SSLError) -> str:
     return (fault.reason or str(fault)).replace("_", " ").lower()
 
 
-# ---------------------------------------------------------------------------------------------- the event loop
+# ----------------------------------------------------------------------------------- the event loop
 
 _lock = threading.Lock()
 _running: asyncio.AbstractEventLoop | None = None
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """The loop of all transports of this process; its thread does not hold up the end of the process."""
+    """The loop of all transports of this process; its thread does not hold up the end of the
+    process."""
     global _running
     with _lock:
         if _running is None:

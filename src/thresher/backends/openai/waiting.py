@@ -1,4 +1,5 @@
-"""How long to wait before a request is sent again: what the server asks for, else longer and longer, with chance in it.
+"""How long to wait before a request is sent again: what the server asks for, else longer and
+longer, with chance in it.
 
 Chance keeps many clients that failed together from coming back together.
 """
@@ -14,15 +15,21 @@ from tenacity.stop import stop_base
 
 from thresher.backends.openai.faults import TimedOut, Transient
 
-LONGEST = 8.0  # seconds, where the server says nothing: 12 tries then wait about half a minute in all
+# seconds, where the server says nothing: 12 tries then wait about half a minute in all
+LONGEST = 8.0
 LONGEST_ASKED = 600.0  # seconds that a server may ask for; the run stops where it asks for more
 LONGEST_OF_A_FAULT = 2.0  # seconds after an answer that load does not explain, such as a 500
-TIMEOUTS = 3  # in a row, while the server has answered nothing at all: it is no server, or needs a longer --timeout
-SAME = 5  # equal failures in a row that the server explained, of a kind that load does not explain: no more are needed
+# in a row, while the server has answered nothing at all: it is no server, or needs a longer
+# --timeout
+TIMEOUTS = 3
+# equal failures in a row that the server explained, of a kind that load does not explain: no more
+# are needed
+SAME = 5
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for (a number, or an HTTP date), None where it says nothing that can be read.
+    """Seconds that a Retry-After header asks for (a number, or an HTTP date), None where it says
+    nothing that can be read.
 
     >>> retry_after("7"), retry_after("soon"), retry_after(None)
     (7.0, None, None)
@@ -62,7 +69,8 @@ def waits(backoff: float) -> Callable[[RetryCallState], float]:
 
 
 class StopWhenSame(stop_base):
-    """For tenacity: no further try where the server gives the same explained failure again and again.
+    """For tenacity: no further try where the server gives the same explained failure again and
+    again.
 
     `known(reason)`: other rows have failed so by their own fault, so it needs no explanation.
     """
@@ -84,7 +92,8 @@ class StopWhenSame(stop_base):
 
 
 class StopWhenSilent(stop_base):
-    """For tenacity: no further try where a server that has answered nothing so far lets the time run out again and again.
+    """For tenacity: no further try where a server that has answered nothing so far lets the time
+    run out again and again.
 
     `answered()`: it has given a usable answer.
     """

@@ -1,4 +1,5 @@
-"""What a server says, read without trust: JSON of any shape, HTML, streams of events and plain text as one short line.
+"""What a server says, read without trust: JSON of any shape, HTML, streams of events and plain text
+as one short line.
 
 Pure. Nothing that a server sends ends in an exception other than `Unreadable`.
 """
@@ -32,7 +33,8 @@ def parse(body: bytes) -> Any:
 
 
 def _integer(text: str) -> int | float:
-    """An integer of more than 18 digits as a float, which may be infinite: no array holds it exactly."""
+    """An integer of more than 18 digits as a float, which may be infinite: no array holds it
+    exactly."""
     return int(text) if len(text) <= 18 else float(text)
 
 
@@ -49,16 +51,20 @@ def one_line(text: str, most: int = SHOWN) -> str:
 
 
 def without_key(text: str, key: str | None) -> str:
-    """The text, every word that repeats a part of the key replaced: some servers show its beginning or its end."""
+    """The text, every word that repeats a part of the key replaced: some servers show its beginning
+    or its end."""
     if not key:
         return text
     text = text.replace(key, "[key]")
     parts = [key[i : i + _KEY_PART] for i in range(max(len(key) - _KEY_PART + 1, 0))]
-    return re.sub(r"\S+", lambda word: "[key]" if any(p in word[0] for p in parts) else word[0], text)
+    return re.sub(
+        r"\S+", lambda word: "[key]" if any(p in word[0] for p in parts) else word[0], text
+    )
 
 
 def words(body: bytes, key: str | None = None) -> str:
-    """What the server says in `body`, on one line, without the key and a final full stop; "" for an empty body."""
+    """What the server says in `body`, on one line, without the key and a final full stop; "" for an
+    empty body."""
     try:
         found = parse(body)
     except Unreadable:
@@ -95,7 +101,9 @@ def _sayings(found: Any) -> Iterator[str]:
                 said = list(_sayings(found[name]))
         loc = found.get("loc")
         if said and isinstance(loc, list):
-            said[0] = f"{'.'.join(str(part) for part in loc if isinstance(part, (str, int)))}: {said[0]}"
+            said[0] = (
+                f"{'.'.join(str(part) for part in loc if isinstance(part, (str, int)))}: {said[0]}"
+            )
         yield from said
         upstream = found.get("metadata")  # OpenRouter: what the server behind this one said
         if said and isinstance(upstream, dict) and isinstance(upstream.get("raw"), str):
@@ -103,7 +111,8 @@ def _sayings(found: Any) -> Iterator[str]:
 
 
 def named_parameters(found: Any) -> tuple[str, ...]:
-    """The parameters that an error names in a field for that (`param`, `loc`), outermost first: ("messages", "content").
+    """The parameters that an error names in a field for that (`param`, `loc`), outermost first:
+    ("messages", "content").
 
     >>> named_parameters({"error": {"message": "no", "param": "temperature"}})
     ('temperature',)
@@ -133,7 +142,8 @@ def _named(found: Any) -> Iterator[Any]:
 
 
 def _of_text(text: str) -> str:
-    """Of a page its title or its text, of a stream of events its first one, of anything else itself."""
+    """Of a page its title or its text, of a stream of events its first one, of anything else
+    itself."""
     bare = text.lstrip("\ufeff \r\n\t")
     if bare.startswith("data:") or bare.startswith("event:"):
         return f"a stream of events: {bare}"

@@ -1,4 +1,5 @@
-"""Texts that models are asked, one file each. They stand in fields of signals, so a changed text is another column."""
+"""Texts that models are asked, one file each. They stand in fields of signals, so a changed text is
+another column."""
 
 from __future__ import annotations
 
