@@ -98,8 +98,8 @@ def select(
     Raises the errors of `thresher.errors`.
 
     >>> import thresher
-    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images", model="demo")  #
-    doctest: +SKIP
+    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images",
+    ...     model="demo")  # doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
     from thresher.backends import resolve

@@ -19,10 +19,12 @@ def match_candidate(text: str, offered: Candidates) -> str:
     """The candidate that `text` means, else `text` unchanged.
 
     >>> letters = Candidates(("A", "B"), ("A", "B"), ("a cat", "a dog"))
-    >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B", "A
-    big dog")] ['B', 'A', 'B', 'B', 'A big dog']
-    >>> [match_candidate(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no", "No dogs are
-    red.")] ['yes', 'no', 'No dogs are red.']
+    >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B",
+    ...     "A big dog")]
+    ['B', 'A', 'B', 'B', 'A big dog']
+    >>> [match_candidate(t, Candidates(("yes", "no"))) for t in ("Yes, it is.", "no",
+    ...     "No dogs are red.")]
+    ['yes', 'no', 'No dogs are red.']
     """
     plain = normalise(text)
     forms = [normalise(c) for c in offered.texts]

@@ -43,8 +43,9 @@ _MINUS = str.maketrans("−‒–", "---")
 def normalise(text: str) -> str:
     """The normal form of an answer.
 
-    >>> [normalise(t) for t in ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12", "The  red
-    Square!")] ['yes', 'yes', 'yes', '2', '2', '0.12', '0.12', 'red square']
+    >>> [normalise(t) for t in ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12",
+    ...     "The  red Square!")]
+    ['yes', 'yes', 'yes', '2', '2', '0.12', '0.12', 'red square']
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = folded.split()

@@ -69,8 +69,8 @@ _OPTION_DENIED = re.compile(r"\b(?:not|isn't|never|neither|nor|wrong|incorrect)\
 def strip_reasoning(text: str) -> str:
     """Generated text without the reasoning before its answer; "" if the reasoning never ended.
 
-    >>> strip_reasoning("<think>from 0 to 5</think>4"), strip_reasoning("<think>The user wants"),
-    strip_reasoning("4") ('4', '', '4')
+    >>> [strip_reasoning(t) for t in ("<think>from 0 to 5</think>4", "<think>The user wants", "4")]
+    ['4', '', '4']
     """
     ends = [m.end() for m in _ENDS.finditer(text)]
     rest = text[ends[-1] :] if ends else text
@@ -91,9 +91,11 @@ def parse_rating(text: str, finished: bool = True) -> int | None:
             incomplete and is ignored.
 
     >>> [parse_rating(t) for t in ("4", "Helpfulness (0-5): 4", "I'd rate it 3 out of 5.",
-    "**Rating:** 4/5")] [4, 4, 3, 4]
+    ...     "**Rating:** 4/5")]
+    [4, 4, 3, 4]
     >>> [parse_rating(t) for t in ("On a scale of 0 to 5, I", "3 dogs", "between 3 and 4", "8/10",
-    "4.5", "-1", "four")] [None, None, None, None, None, None, None]
+    ...     "4.5", "-1", "four")]
+    [None, None, None, None, None, None, None]
     """
     plain = unicodedata.normalize("NFKC", _end_of(strip_reasoning(text)))
     plain = _EMPHASIS.sub("", re.sub("[−‒–—―]", "-", plain)).strip()
@@ -164,9 +166,10 @@ def parse_option(text: str, letters: Sequence[str]) -> int | None:
     """Index in `letters` of the option that a text names; None if it names none or is ambiguous.
 
     >>> [parse_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog",
-    "I think so")] [1, 1, 2, 0, None, None]
-    >>> parse_option("not B", "ABC"), parse_option("The answer is not A.", "ABC"), parse_option("A
-    or B", "ABC") (None, None, None)
+    ...     "I think so")]
+    [1, 1, 2, 0, None, None]
+    >>> [parse_option(t, "ABC") for t in ("not B", "The answer is not A.", "A or B")]
+    [None, None, None]
     """
     plain = _EMPHASIS.sub("", _end_of(strip_reasoning(text))).strip()
     if only := _OPTION_ONLY.fullmatch(plain):

@@ -61,9 +61,10 @@ NEXT = (
 def answer_style(answer: str) -> str:
     """One of STYLES, from the text alone.
 
-    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red.
-    So: yes.")] ['yes/no', 'letter of a choice', 'number', 'word or short phrase', 'sentence',
-    'several sentences']
+    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.",
+    ...     "It is red. So: yes.")]
+    ['yes/no', 'letter of a choice', 'number', 'word or short phrase', 'sentence',
+     'several sentences']
     """
     text = answer.strip()
     bare = text.rstrip(".!").lower()

@@ -59,8 +59,9 @@ def normalise(text: str) -> str:
 def normalise_question(text: str) -> str:
     """As `normalise`, without a closing sentence that only specifies the answer's format.
 
-    >>> normalise_question("<image>\\nIs it red?\\nAnswer the question using a single word or
-    phrase.") 'is it red?'
+    >>> normalise_question("<image>\\nIs it red?\\nAnswer with the option's letter from the "
+    ...                    "given choices directly.")
+    'is it red?'
     """
     out = normalise(text)
     for prompt in FORMAT_PROMPTS:

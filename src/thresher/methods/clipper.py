@@ -331,7 +331,6 @@ def change_of_loss(effect: float) -> str:
     """What a demonstration does to a row's loss. `effect`: nats per token, > 0 = the loss falls.
 
     >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]
-        # doctest: +NORMALIZE_WHITESPACE
     ['a demonstration lowers its loss by 0.25 nats per token',
      'a demonstration raises its loss by 0.25 nats per token',
      'a demonstration leaves its loss as it is',
@@ -353,8 +352,8 @@ def preference(effect: float, least: bool) -> str:
     >>> preference(0.25, False), preference(-0.25, False)
     ('among the most helped of its bin', 'among the least harmed of its bin')
     >>> preference(0.25, True), preference(-0.25, True), preference(0.0, False)
-    ('among the least helped of its bin', 'among the most harmed of its bin', 'few rows of its bin
-    are helped more')
+    ('among the least helped of its bin', 'among the most harmed of its bin',
+     'few rows of its bin are helped more')
     """
     if not np.isfinite(effect) or float(f"{effect:.2f}") == 0:
         return f"few rows of its bin are helped {'less' if least else 'more'}"

@@ -46,8 +46,10 @@ def image_of(value: Any) -> str | bytes | None:
     `file:///…`; bytes; `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url":
     …}`.
 
-    >>> image_of("a.jpg"), image_of("data:image/png;base64,QUI="), image_of({"bytes": None, "path":
-    "b.jpg"}), image_of(7) ('a.jpg', b'AB', 'b.jpg', None)
+    >>> image_of("a.jpg"), image_of({"bytes": None, "path": "b.jpg"}), image_of(7)
+    ('a.jpg', 'b.jpg', None)
+    >>> image_of("data:image/png;base64,QUI=")
+    b'AB'
     """
     if isinstance(value, str):
         if value[:5].lower() == "data:":
@@ -74,8 +76,9 @@ def looks_like_base64(text: str) -> bool:
     """Whether a text is an image as base64 without `data:image/…;base64,` in front, as far as its
     beginning says.
 
-    >>> looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4),
-    looks_like_base64("/9j/a.jpg") (True, False)
+    >>> (looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4),
+    ...     looks_like_base64("/9j/a.jpg"))
+    (True, False)
     """
     if len(text) < SHORTEST:
         return False

@@ -82,8 +82,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     """`record`: decoded JSON (None with a `problem` from the reader); `raw`: its text, used where
     it cannot be read.
 
-    >>> parse({"image": "a.jpg", "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt",
-    "value": "A"}]}, "", "").texts ['<image>\\nQ', 'A']
+    >>> turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    >>> parse({"image": "a.jpg", "conversations": turns}, "", "").texts
+    ['<image>\\nQ', 'A']
     """
     if problem:
         return _unreadable(problem, raw)

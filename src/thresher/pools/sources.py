@@ -73,7 +73,8 @@ def source_names(uris: Sequence[str]) -> list[str]:
     >>> source_names(["x/coco2014.parquet", "x/coco2017.parquet", "x/ocr.json"])
     ['coco2014', 'coco2017', 'ocr']
     >>> source_names(["a/train-00000-of-00002-2ce340398c113b79.parquet", "shards/000.tar",
-    "v/source=vqa/part-0.parquet"]) ['train', 'shards', 'vqa']
+    ...     "v/source=vqa/part-0.parquet"])
+    ['train', 'shards', 'vqa']
     """
     files = [_file(uri) for uri in uris]
     # folder, what stands before the number -> numbers

@@ -36,8 +36,9 @@ _LETTERS = re.compile(r"[a-z]+")
 def split_of(path: str) -> str:
     """The split that a path below a folder names: "train", "validation", "test" or "".
 
-    >>> split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"),
-    split_of("latest.json") ('test', 'validation', '')
+    >>> (split_of("data/test-00000-of-00001.parquet"), split_of("val2017/a.json"),
+    ...     split_of("latest.json"))
+    ('test', 'validation', '')
     """
     path = path.replace("\\", "/").lower()
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.endswith(s)), "")

@@ -62,8 +62,9 @@ def media(record: Mapping[str, Any]) -> Iterator[Unread]:
     """The media in fields of a record (in the LLaVA form) or of its turns that nothing here reads,
     in order.
 
-    >>> [(m.field, m.kind) for m in media({"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14",
-    "wav": ["x.wav?v=1"]})] [('clip', 'video'), ('wav', 'audio')]
+    >>> record = {"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14", "wav": ["x.wav?v=1"]}
+    >>> [(m.field, m.kind) for m in media(record)]
+    [('clip', 'video'), ('wav', 'audio')]
     """
     yield from _fields(record, _READ)
     turns = record.get("conversations")

@@ -26,11 +26,13 @@ _STEPS = re.compile(r"^[ \t]*([-*•]|\d{1,2}[.)]|step \d+)\s+\S", re.I | re.M)
 def answer_style(answer: str) -> str:
     """One of STYLES.
 
-    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.", "It is red.
-    So: yes.")] ['yes or no', 'letter of a choice', 'number', 'word or short phrase', 'one
-    sentence', 'several sentences']
-    >>> [answer_style(a) for a in ("[0.1, 0.2, 0.5, 0.9]", "1. Look.\\n2. Count.", "```python\\nx =
-    1\\n```", "")] ['coordinates', 'list or steps', 'code or markup', 'word or short phrase']
+    >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.",
+    ...     "It is red. So: yes.")]
+    ['yes or no', 'letter of a choice', 'number', 'word or short phrase', 'one sentence',
+     'several sentences']
+    >>> [answer_style(a) for a in ("[0.1, 0.2, 0.5, 0.9]", "1. Look.\\n2. Count.",
+    ...     "```python\\nx = 1\\n```", "")]
+    ['coordinates', 'list or steps', 'code or markup', 'word or short phrase']
     """
     text = answer[:LOOKED_AT].strip()
     bare = text.rstrip(".!").lower()

@@ -57,10 +57,11 @@ def weighted_strata(
     higher groups are exhausted; then the last group's rows are taken by score too, which is exactly
     the top k.
 
-    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2,
-    alpha=0.0).rows.tolist() [0, 1]
-    >>> weighted_strata(np.array([3.0, 1.0, 4.0, 2.0]), 2, np.arange(4, dtype=np.uint64), groups=2,
-    alpha=50.0).rows.tolist() [2, 0]
+    >>> score, ties = np.array([3.0, 1.0, 4.0, 2.0]), np.arange(4, dtype=np.uint64)
+    >>> weighted_strata(score, 2, ties, groups=2, alpha=0.0).rows.tolist()
+    [0, 1]
+    >>> weighted_strata(score, 2, ties, groups=2, alpha=50.0).rows.tolist()
+    [2, 0]
     """
     n = len(score)
     groups = max(min(groups, n), 1)

@@ -102,8 +102,8 @@ class Rationale:
 def prompted(sample: Sample, instruction: str) -> Sample:
     """The row with `instruction` behind its last question, asked for the answer to it.
 
-    >>> row = Sample("1", (Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant",
-    "Yes")))
+    >>> turns = Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")
+    >>> row = Sample("1", turns)
     >>> prompted(row, "\\nThink.").turns[0].text
     'Is it red?\\nThink.'
     """

@@ -66,10 +66,12 @@ def final_answer(text: str, finished: bool) -> str:
     r"""The answer of a model's own text, "" where it was cut off before one was stated in full (not
     `finished`).
 
-    >>> final_answer("I see 3 dogs.\nAnswer: 3", True), final_answer("I see 3 dogs.\nAnswer: 3",
-    False) ('3', '')
-    >>> final_answer("Answer: 3\nI see", False), final_answer("<think>2? 3?</think>3", True),
-    final_answer("<think>2?", True) ('3', '3', '')
+    >>> [final_answer("I see 3 dogs.\nAnswer: 3", finished) for finished in (True, False)]
+    ['3', '']
+    >>> final_answer("Answer: 3\nI see", False)
+    '3'
+    >>> final_answer("<think>2? 3?</think>3", True), final_answer("<think>2?", True)
+    ('3', '')
     """
     said = strip_reasoning(text)
     if not finished:

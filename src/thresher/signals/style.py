@@ -145,8 +145,9 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
 
     >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
     True
-    >>> style_bits("I cannot tell."), style_bits("<think>Is it a comparison, or"),
-    style_bits("Styles: comparison") == 64 (0, 0, True)
+    >>> (style_bits("I cannot tell."), style_bits("<think>Is it a comparison, or"),
+    ...     style_bits("Styles: comparison") == 64)
+    (0, 0, True)
     """
     place = {_plain(style): k for k, style in enumerate(styles)}
     bits = 0

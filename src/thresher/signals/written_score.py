@@ -79,8 +79,10 @@ def score_of(text: str, finished: bool = True) -> float:
     """The rating that a judge wrote, 0 … 5; NaN when none is clear
     (`answers.parsing.parse_rating`).
 
-    >>> score_of("4"), score_of("I rate it 3/5."), score_of("On a scale of 0 to 5, I",
-    finished=False) (4.0, 3.0, nan)
+    >>> score_of("4"), score_of("I rate it 3/5.")
+    (4.0, 3.0)
+    >>> score_of("On a scale of 0 to 5, I", finished=False)
+    nan
     """
     found = parse_rating(text, finished)
     return float("nan") if found is None else float(found)

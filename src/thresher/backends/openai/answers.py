@@ -102,8 +102,9 @@ def first_tokens(answers: Sequence[str], found: Likeliest) -> np.ndarray:
     is the token that is the answer; else the one that is the answer behind a space; else the
     longest one that the answer begins with.
 
-    >>> first_tokens(["Yes", "No", "Maybe", "42"], {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y":
-    -4.0}).tolist() [-0.5, -1.5, -inf, -3.0]
+    >>> found = {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}
+    >>> first_tokens(["Yes", "No", "Maybe", "42"], found).tolist()
+    [-0.5, -1.5, -inf, -3.0]
     """
     bare: Likeliest = {}
     for token, value in found.items():

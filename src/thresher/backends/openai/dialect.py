@@ -86,12 +86,14 @@ class Dialect:
         learned it already.
 
         >>> d = Dialect()
-        >>> d.learn({"max_tokens": 1}, Refused("Unsupported parameter: 'max_tokens'. Use
-        'max_completion_tokens'.")) True
+        >>> refusal = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
+        >>> d.learn({"max_tokens": 1}, Refused(refusal))
+        True
         >>> d.length
         'max_completion_tokens'
-        >>> d.learn({"max_completion_tokens": 1, "seed": 7}, Refused("Extra inputs are not
-        permitted", named=("seed",))) True
+        >>> refusal = Refused("Extra inputs are not permitted", named=("seed",))
+        >>> d.learn({"max_completion_tokens": 1, "seed": 7}, refusal)
+        True
         >>> d.left_out
         ('seed',)
         """
