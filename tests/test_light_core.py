@@ -11,9 +11,12 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from thresher.extras import MODULES
 
@@ -29,7 +32,6 @@ HEAVY = (
     "trl",
     "datasets",
 )
-EXTRAS = ("rensa", "imagehash", "scipy", "bm25s", "starlette", "uvicorn", "fsspec", "pandas")
 WITHOUT = """
 import sys
 
@@ -212,7 +214,30 @@ def core(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done
     }
     near = {name: words for name, words in given.items() if "near" in words}
     rest = {name: words for name, words in given.items() if name not in near}
-    return run(near, HEAVY, folder / "near") | run(rest, (*HEAVY, *EXTRAS), folder / "rest")
+    absent = beyond_the_core()
+    assert set(HEAVY) <= set(absent)
+    return run(near, HEAVY, folder / "near") | run(rest, absent, folder / "rest")
+
+
+def beyond_the_core() -> list[str]:
+    """Importable packages that `pip install thresher` does not bring, by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    brought, waiting = set(), list(project["dependencies"])
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if name in brought or (
+            requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        ):
+            continue
+        brought.add(name)
+        waiting += metadata.requires(name) or []
+    kept = {*sys.stdlib_module_names, "thresher"}
+    return sorted(
+        package
+        for package, owners in metadata.packages_distributions().items()
+        if package not in kept and not {canonicalize_name(o) for o in owners} & brought
+    )
 
 
 def filled(words: Sequence[str], made: Path, out: Path) -> list[str]:
