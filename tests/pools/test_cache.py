@@ -13,7 +13,7 @@ from PIL import Image
 
 from thresher.errors import PoolError
 from thresher.pools import index, llava, open_pool, opening
-from thresher.pools.texts import Texts
+from thresher.pools.text_column import Texts
 
 
 @pytest.fixture

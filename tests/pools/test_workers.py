@@ -12,7 +12,7 @@ import pytest
 
 from thresher.errors import PoolError
 from thresher.pools import Pool, open_pool, records, workers
-from thresher.pools.texts import Texts
+from thresher.pools.text_column import Texts
 
 
 def turns(question: str) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@ images it names.
 
 Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its
 files, or of the parts of one large file that several processes read (`workers.py`). Reads the file;
-looks at no image (`contents.py`).
+looks at no image (`image_table.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thresher.pools.layouts import Convert, restore
 from thresher.pools.paths import refusal
 from thresher.pools.readers import Rows
 from thresher.pools.records import Span
-from thresher.pools.texts import TextsBuilder
+from thresher.pools.text_column import TextsBuilder
 
 Advance = Callable[[int], None]  # called with the number of rows read since the last call
 RAW_KEPT = 1 << 20  # bytes of an unreadable record that stand in for it

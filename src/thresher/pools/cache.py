@@ -24,7 +24,7 @@ import numpy as np
 
 from thresher.pools.files import Kept
 from thresher.pools.index import Index
-from thresher.pools.texts import Texts
+from thresher.pools.text_column import Texts
 from thresher.storage.atomic import atomic_write, remove_stale
 
 _MAGIC = b"thresher pool 6\n"

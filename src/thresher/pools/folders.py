@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from thresher.errors import PoolError
 from thresher.pools import files as pool_files
-from thresher.pools import hub, lists
+from thresher.pools import hub, listings
+from thresher.pools.file_spec import Locate, Source, local_folder
 from thresher.pools.image_formats import EXTENSIONS
-from thresher.pools.source import Locate, Source, local_folder
-from thresher.pools.sources import SUFFIXES
+from thresher.pools.source_names import SUFFIXES
 from thresher.pools.splits import HELD_OUT, named, split_of, training_files
 from thresher.text import ParseError, parse_json, parse_yaml
 
@@ -132,7 +132,7 @@ def read_file(name: str, images: str | None, format: str | None, locate: Locate)
     if not pool_files.is_remote(name) and os.path.isdir(name):
         return folder(name, images, format, locate)
     if format in (None, "mixture", "llamafactory"):
-        found = lists.listing(name, images, format, locate)
+        found = listings.listing(name, images, format, locate)
         if found is not None:
             return found
     uri = name if pool_files.is_remote(name) else os.path.abspath(name)
@@ -208,15 +208,15 @@ def _described_subset(
     info = os.path.join(name, "dataset_info.json")
     try:
         with open(info, encoding="utf-8-sig") as file:
-            entries = parse_json(file.read(lists.LARGEST))
+            entries = parse_json(file.read(listings.LARGEST))
     except (OSError, ValueError):
         return []  # somebody else's file: the subset is read by its content
     found: list[Source] = []
     for entry, about in entries.items() if isinstance(entries, dict) else ():
         target = about.get("file_name") if isinstance(about, dict) else None
         if target in held and str(target).startswith("subset."):
-            with lists.following(info):
-                found += lists.dataset_info(info, images, locate, entry)
+            with listings.following(info):
+                found += listings.dataset_info(info, images, locate, entry)
     return found
 
 
@@ -230,10 +230,10 @@ def _described(
     if "dataset_info.json" not in held:
         return None
     info = os.path.join(name, "dataset_info.json")
-    about = lists.described_by_datasets(info)
+    about = listings.described_by_datasets(info)
     if about is None:
-        with lists.following(info):
-            return lists.dataset_info(info, images, locate)
+        with listings.following(info):
+            return listings.dataset_info(info, images, locate)
     return hub.cached(name, about, images) if any(f.endswith(".arrow") for f in held) else None
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install_command
+from thresher.pools.file_spec import Source
 from thresher.pools.paths import shown
-from thresher.pools.source import Source
 from thresher.pools.splits import split_of
 from thresher.text import parse_json
 

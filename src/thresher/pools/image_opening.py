@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from thresher.errors import ImageError
-from thresher.pools.foreign_images import described
 from thresher.pools.image_formats import FORMATS, HEAD, sniff
+from thresher.pools.unsupported_images import described
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

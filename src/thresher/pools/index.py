@@ -20,13 +20,13 @@ import numpy as np
 from thresher.errors import PoolError
 from thresher.pools import files, llava, sampling, workers
 from thresher.pools.block import Advance, Block, Images, read, stand_in
-from thresher.pools.contents import Table, identity
+from thresher.pools.file_spec import Source, where
+from thresher.pools.image_table import Table, identity
 from thresher.pools.layouts import converter
-from thresher.pools.parts import Part
+from thresher.pools.pool_file import Part
 from thresher.pools.readers import container_of, formats_in_words, layout_of, names_layout
 from thresher.pools.records import EXPECTED, Span
-from thresher.pools.source import Source, where
-from thresher.pools.texts import Texts
+from thresher.pools.text_column import Texts
 from thresher.types import DIGEST, digests_to_array, digests_to_bytes, row_digest
 
 __all__ = ["Advance", "Index", "build", "canonical_order", "stand_in", "with_images"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from thresher.pools import alpaca, chat, llava, messages, pairs, sharegpt, swift
+from thresher.pools import alpaca, chat, llava, messages, question_answer_pairs, sharegpt, swift
 from thresher.text import parse_json
 
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -29,7 +29,7 @@ LAYOUTS: dict[str, tuple[str, Convert | None]] = {
     "sharegpt": ('"conversations" or "messages", "images", "system"', sharegpt.to_llava),
     "swift": ('"messages": [{"role", "content"}], "images" (JSONL)', swift.to_llava),
     "messages": ('"messages": [{"role", "content": text or parts}]', messages.to_llava),
-    "texts": ('"texts": [{"user", "assistant"}], "images"', pairs.to_llava),
+    "texts": ('"texts": [{"user", "assistant"}], "images"', question_answer_pairs.to_llava),
     "alpaca": ('"instruction", "input", "output"', alpaca.to_llava),
     "llamafactory": ("the columns and tags of a dataset_info.json", None),
 }

@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from thresher.pools import chat, markers, unread
+from thresher.pools import chat, markers, unread_media
 from thresher.pools.embedded import SHORTEST, image_of
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
@@ -171,7 +171,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         problem = problem or wrong
     if angled and markers.has_grounding(texts):
         flags |= GROUNDING_TAGS
-    for one in unread.media(record):
+    for one in unread_media.media(record):
         if not images and not media and (not problem or problem.startswith("media-marker")):
             problem = one.problem
         # beside an image that is read, another is a mask or the like

@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from thresher.errors import PoolError
-from thresher.pools import files, hub, lists
+from thresher.pools import files, hub, listings
+from thresher.pools.file_spec import Source
 from thresher.pools.folders import read_file
 from thresher.pools.paths import shown
-from thresher.pools.source import Source
-from thresher.pools.sources import SUFFIXES, source_names
+from thresher.pools.source_names import SUFFIXES, source_names
 from thresher.pools.splits import mixed_splits
 
 LONGEST = 4096  # characters of a path: what Linux takes
@@ -140,8 +140,8 @@ def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
         return hub.from_hub(spec[4:], images)
     path, _, entry = spec.partition("#")
     if entry and not _exists(spec) and _exists(path):
-        with lists.following(path):
-            return lists.dataset_info(path, images, locate, entry)
+        with listings.following(path):
+            return listings.dataset_info(path, images, locate, entry)
     if not _exists(spec) and not glob.has_magic(spec) and braces(spec) == [spec] and _hub_id(spec):
         return hub.from_hub(spec, images)
     names = matching(spec)

@@ -17,16 +17,16 @@ import numpy as np
 
 from thresher.errors import PoolError
 from thresher.pools import cache as pool_cache
-from thresher.pools import contents, files, llava
+from thresher.pools import files, image_table, llava
 from thresher.pools import index as pool_index
-from thresher.pools.contents import Hashing, Table
+from thresher.pools.file_spec import Source
 from thresher.pools.files import Kept
+from thresher.pools.image_table import Hashing, Table
 from thresher.pools.index import Index
 from thresher.pools.locate import absolute, locate
-from thresher.pools.parts import Part
 from thresher.pools.pool import Pool
+from thresher.pools.pool_file import Part
 from thresher.pools.readers import check_format
-from thresher.pools.source import Source
 from thresher.storage.hashing import HashCache
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def open_pool(
     known = _cached(at, stamp, sources, notes) if at is not None else None
     found, kept, save = _read(sources, root, prefixes, progress) if known is None else known
     hash_cache = HashCache(None if cache is None else cache / "contents", root)
-    table, said = contents.look(
+    table, said = image_table.look(
         root,
         found.image_path,
         found.embedded,

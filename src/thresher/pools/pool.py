@@ -17,13 +17,13 @@ import numpy as np
 from thresher.errors import PoolError
 from thresher.pools import index as pool_index
 from thresher.pools import layouts, llava
+from thresher.pools.file_spec import Source
 from thresher.pools.files import Kept
-from thresher.pools.handles import Handles, changed
 from thresher.pools.index import Index
-from thresher.pools.parts import Part
+from thresher.pools.open_files import Handles, changed
 from thresher.pools.paths import refusal, shown
+from thresher.pools.pool_file import Part
 from thresher.pools.readers import Rows
-from thresher.pools.source import Source
 from thresher.pools.spellings import Spellings
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from thresher.errors import ConfigError, PoolError, did_you_mean
-from thresher.pools.jsonrows import JsonRows
+from thresher.pools.json_reader import JsonRows
 from thresher.pools.layouts import LAYOUTS, common, considered, recognise
 from thresher.pools.paths import shown
 from thresher.pools.records import Record, Span, sniff

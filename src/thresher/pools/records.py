@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
-from thresher.pools import shapes
+from thresher.pools import malformed_json
 from thresher.text import TOO_DEEP, closing_bracket, json_reason, parse_json, too_deep, too_deep_at
 
 MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
@@ -85,10 +85,10 @@ def sniff(file: BinaryIO, name: str) -> str:
     complete = lines if whole else lines[:-1]
     first = _try(complete[0]) if complete else None
     if isinstance(first, dict):
-        if len(lines) == 1 and (shape := shapes.of_object(first)):
+        if len(lines) == 1 and (shape := malformed_json.of_object(first)):
             raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
         return "jsonl"
-    if shape := shapes.of_text(text, whole):
+    if shape := malformed_json.of_text(text, whole):
         raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
     if not _one_object(text, whole) and any(
         isinstance(_try(line), dict) for line in complete[:1000]
@@ -238,7 +238,7 @@ def _reason(error: ValueError, record: bytes) -> str:
         return "it holds NUL bytes, which a crash or a full disk leaves"
     return (
         "it is Python's notation of a dict, not JSON"
-        if shapes.is_repr(record)
+        if malformed_json.is_repr(record)
         else json_reason(error)
     )
 
@@ -404,7 +404,7 @@ def _broken(
             f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote "
             "or bracket missing?"
         )
-    if shapes.is_repr(text[at : at + 100].encode("utf-8", "replace")):
+    if malformed_json.is_repr(text[at : at + 100].encode("utf-8", "replace")):
         return PoolError(
             f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not "
             "JSON. Read the file with ast.literal_eval and write it with json.dump."

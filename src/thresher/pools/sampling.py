@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from thresher.pools.block import Block
-from thresher.pools.source import Source
+from thresher.pools.file_spec import Source
 
 
 def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from thresher.pools.paths import shown
-from thresher.pools.sources import SUFFIXES
+from thresher.pools.source_names import SUFFIXES
 
 _TRAIN = ("train", "training")
 HELD_OUT = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.pools.file_spec import Source
 from thresher.pools.index import Index
-from thresher.pools.source import Source
 from thresher.types import ImageRef, Sample
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from thresher.errors import ThresherError
 from thresher.pools import records
 from thresher.pools.block import Advance, Block, Images, read
 from thresher.pools.layouts import converter
-from thresher.pools.parts import Part
+from thresher.pools.pool_file import Part
 from thresher.pools.readers import Rows
 from thresher.pools.records import Span
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from thresher.pools import open_pool
-from thresher.pools.sources import source_names
+from thresher.pools.source_names import source_names
 
 UUID = "3f0e8c1a-1111-4222-8333-abcdefabcdef"
 

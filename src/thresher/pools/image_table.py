@@ -26,7 +26,7 @@ import numpy as np
 from thresher.errors import ImageError
 from thresher.pools import files
 from thresher.pools.paths import inside, refusal
-from thresher.pools.texts import Texts
+from thresher.pools.text_column import Texts
 from thresher.storage import hashing
 from thresher.storage.hashing import THREADS, FileHash, HashCache, Stamp
 from thresher.types import DIGEST, ImageRef

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.conftest import row
 from thresher.engine.columns import compute
 from thresher.errors import ImageError, PoolError
-from thresher.pools import contents, open_pool
+from thresher.pools import image_table, open_pool
 from thresher.pools.pool import Pool
 from thresher.storage import hashing
 from thresher.storage.columns import Store
@@ -170,8 +170,8 @@ def test_images_are_hashed_once_for_all_pools_that_name_them(
     open_pool(file, cache=tmp_path / "cache", hashing=lambda done, todo: said.append((done, todo)))
     assert said[-1] == (5, 5)
     (tmp_path / "part.json").write_text(json.dumps(json.loads(file.read_text())[:3]))
-    monkeypatch.setattr(contents, "SPOT", 0)
-    monkeypatch.setattr(contents._Local, "hash", None)
+    monkeypatch.setattr(image_table, "SPOT", 0)
+    monkeypatch.setattr(image_table._Local, "hash", None)
     del said[:]
     part = open_pool(
         tmp_path / "part.json",
@@ -241,7 +241,7 @@ def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
 ) -> None:
     file, cache = write(tmp_path, COLOURS), tmp_path / "cache"
     known = open_pool(file, cache=cache)
-    monkeypatch.setattr(contents._Local, "hash", None)
+    monkeypatch.setattr(image_table._Local, "hash", None)
     trusted = [open_pool(file, cache=cache, trust_paths=True) for _ in range(2)]
     assert trusted[0].digest.tobytes() == trusted[1].digest.tobytes()
     assert not np.isin(trusted[0].digest, known.digest).any()

@@ -26,9 +26,9 @@ from typing import Any
 
 from thresher.errors import PoolError
 from thresher.pools import files
+from thresher.pools.file_spec import Locate, Source, local_folder
 from thresher.pools.paths import shown
 from thresher.pools.readers import check_format
-from thresher.pools.source import Locate, Source, local_folder
 from thresher.pools.splits import entries_held_out
 from thresher.text import ParseError, parse_json, parse_yaml
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from thresher.errors import PoolError
 from thresher.pools import files
 from thresher.pools.files import Kept
-from thresher.pools.parts import Part
+from thresher.pools.pool_file import Part
 from thresher.pools.readers import Rows
 from thresher.storage.hashing import Stamp
 
