@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backends.reference import messages_of, reference_one_shot, reference_rows
-from tests.backends.test_hf_backend import Pictures, ask, collect
+from tests.backends.hf.random_rows import Pictures, ask, collect
+from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
 from tests.tiny_models import BOTH_WAYS, Loaded, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend

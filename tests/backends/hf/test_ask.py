@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.backends.reference import messages_of, reference_rows, render
-from tests.backends.test_hf_backend import Pictures, ask, collect, some_rows
+from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
+from tests.backends.hf.slow_reference import messages_of, reference_rows, render
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
 from thresher.backends import resolve
 from thresher.backends.fake import IDENTITY

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.backends.reference import (
+from tests.backends.hf.slow_reference import (
     answer_spans,
     messages_of,
     reference_one_shot,
