@@ -1,0 +1,21 @@
+"""Clusters of vectors, and the words that set them apart: pure functions, no model and no file.
+
+All arithmetic that decides is exact (`vectors`), so the same vectors in the same order give the
+same clusters on any number of cores.
+"""
+
+from thresher.clusters.kmeans import Clustering, spherical_kmeans
+from thresher.clusters.tree import LEAF_ROWS, Tree, grow_tree
+from thresher.clusters.vectors import SCALE, unit_vectors
+from thresher.clusters.words import distinctive_words
+
+__all__ = [
+    "LEAF_ROWS",
+    "SCALE",
+    "Clustering",
+    "Tree",
+    "distinctive_words",
+    "grow_tree",
+    "spherical_kmeans",
+    "unit_vectors",
+]
