@@ -11,8 +11,8 @@ import pytest
 from thresher.answers import candidates, parsing
 from thresher.exporters import raw
 from thresher.pools import markers
-from thresher.pools.embedded import image_of
-from thresher.pools.paths import refusal
+from thresher.pools.embedded import parse_image
+from thresher.pools.paths import unsafe_path_reason
 from thresher.signals import query, rationale, steps
 
 SEEDS = [
@@ -56,8 +56,8 @@ USES = {  # as users' texts meet the patterns
     "options": candidates.parse_options,
     "number": parsing.parse_rating,
     "option": lambda text: parsing.parse_option(text, "AB"),
-    "image": lambda text: image_of("data:" + text),
-    "path": refusal,
+    "image": lambda text: parse_image("data:" + text),
+    "path": unsafe_path_reason,
 }
 HOSTILE = [
     *SEEDS,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError
-from thresher.pools.paths import shown
+from thresher.pools.paths import printable
 from thresher.selection.config import RunConfig, default_store
 from thresher.types import Budget
 
@@ -40,7 +40,7 @@ class Chosen:
 
     def __repr__(self) -> str:
         recipe, k, n = self.outcome.recipe, len(self), len(self.pool)
-        model = f", model {shown(recipe.model)}" if recipe.model else ""
+        model = f", model {printable(recipe.model)}" if recipe.model else ""
         first = (
             f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed "
             f"{recipe.seed}{model}"

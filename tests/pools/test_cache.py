@@ -13,22 +13,24 @@ from PIL import Image
 
 from thresher.errors import PoolError
 from thresher.pools import index, llava, open_pool, opening
-from thresher.pools.text_column import Texts
+from thresher.pools.text_column import TextColumn
 
 
 @pytest.fixture
 def parses(monkeypatch):
     """How often a file was parsed."""
     count: list[str] = []
-    build = index.build
-    monkeypatch.setattr(opening.pool_index, "build", lambda *a: count.append("parsed") or build(*a))
+    build = index.build_index
+    monkeypatch.setattr(
+        opening.pool_index, "build_index", lambda *a: count.append("parsed") or build(*a)
+    )
     return count
 
 
 def same(a, b) -> bool:
     for f in dataclasses.fields(a):
         x, y = getattr(a, f.name), getattr(b, f.name)
-        if isinstance(x, Texts):
+        if isinstance(x, TextColumn):
             if list(x) != list(y):
                 return False
         elif isinstance(x, np.ndarray):
@@ -212,7 +214,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_pool, tmp_path, monkeypatch):
 
 
 def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch):
-    build = index.build
+    build = index.build_index
 
     def slow(*args):
         found = build(*args)
@@ -220,6 +222,6 @@ def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch)
             f.write(b"\n")
         return found
 
-    monkeypatch.setattr(opening.pool_index, "build", slow)
+    monkeypatch.setattr(opening.pool_index, "build_index", slow)
     with pytest.raises(PoolError, match="changed while it was being read"):
         open_pool(tiny_pool, tiny_pool.parent / "images")

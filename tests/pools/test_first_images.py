@@ -60,7 +60,7 @@ def test_no_record_is_read(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
         raise AssertionError("a record was read")
 
-    monkeypatch.setattr(Pool, "both", read)
-    monkeypatch.setattr(Pool, "_both", read)
+    monkeypatch.setattr(Pool, "record_and_sample", read)
+    monkeypatch.setattr(Pool, "_record_and_sample", read)
     assert len(pool.first_images(np.arange(len(pool)))) == len(pool)
     assert pool.first_images(np.zeros(0, np.int64)) == []

@@ -23,8 +23,8 @@ from PIL import Image, features
 from thresher.doctor import examine
 from thresher.errors import ImageError
 from thresher.pools import open_pool
-from thresher.pools.embedded import extension, image_of
-from thresher.pools.image_formats import FORMATS, fits, sniff
+from thresher.pools.embedded import extension, parse_image
+from thresher.pools.image_formats import FORMATS, extension_matches, sniff
 from thresher.pools.images import decode
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
@@ -79,8 +79,8 @@ SAVED = [f for f in FORMATS if f not in ("AVIF", "JPEG2000")] + [
 def test_each_format_of_the_list_is_read_whatever_the_name(form: str, tmp_path: Path) -> None:
     content = picture(form)
     assert sniff(content[:512]) == form and decode(io.BytesIO(content), "x")[1] == form
-    assert fits(form, extension(content))
-    assert image_of(base64.b64encode(content).decode()) == content
+    assert extension_matches(form, extension(content))
+    assert parse_image(base64.b64encode(content).decode()) == content
     pool = pool_of(tmp_path, {"a.xyz": content, f"b.{extension(content)}": content})
     assert [k for k in found(pool) if k != "palette-image"] == [
         "image-extension",
@@ -276,7 +276,7 @@ def test_base64_without_data_is_an_image(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, {}, [*spellings, [text, "a.png"]])
     assert not pool.index.embedded.all() and pool.index.embedded.sum() == 2
     assert [s.images[0].data for s in pool.samples(range(5))] == [jpeg, jpeg, jpeg, png, jpeg]
-    assert image_of({"bytes": text.encode()}) == jpeg
+    assert parse_image({"bytes": text.encode()}) == jpeg
 
 
 def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> N
         1: "bad-image: an image is base64 text that cannot be decoded instead of a path",
     }
     # a path like any other
-    assert image_of("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"
+    assert parse_image("/9j/" + "a" * 90 + ".jpg") == "/9j/" + "a" * 90 + ".jpg"
 
 
 def test_base64_of_something_else_is_no_path(tmp_path: Path) -> None:
@@ -304,14 +304,14 @@ def test_base64_of_something_else_is_no_path(tmp_path: Path) -> None:
         ("an image is base64 text that cannot be decoded instead of a path")
     ]
     long = "/".join(["folder-with-a-long-name"] * 40) + "/image.jpg"
-    assert image_of(long) == long
+    assert parse_image(long) == long
 
 
 def test_hostile_base64_takes_no_time() -> None:
     start = base64.b64encode(picture("JPEG", (64, 64))).decode()[:2000]
     for rest in (" " * 1_000_000 + "*", "=" * 1_000_000, "A" * 1_000_000 + "*"):
         began = time.process_time()
-        assert image_of(start + rest) is None
+        assert parse_image(start + rest) is None
         assert time.process_time() - began < 30
 
 
@@ -357,8 +357,8 @@ def test_a_file_under_another_spelling_is_named(
         and len(notes) == 1
     )
     assert (
-        "the file is there as" in pool.missing_image([0])[0]
-        and "there as" not in pool.missing_image([1])[0]
+        "the file is there as" in pool.missing_image_reasons([0])[0]
+        and "there as" not in pool.missing_image_reasons([1])[0]
     )
 
 

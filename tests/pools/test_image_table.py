@@ -152,7 +152,7 @@ def test_a_file_that_was_only_touched_is_not_read_again(
 
     file = write(tmp_path, COLOURS)
     first = open_pool(file, cache=tmp_path / "cache")
-    monkeypatch.setattr(index, "build", None)  # parsing would fail
+    monkeypatch.setattr(index, "build_index", None)  # parsing would fail
     os.utime(file)
     for image in (tmp_path / "i").iterdir():
         os.utime(image)
@@ -170,8 +170,8 @@ def test_images_are_hashed_once_for_all_pools_that_name_them(
     open_pool(file, cache=tmp_path / "cache", hashing=lambda done, todo: said.append((done, todo)))
     assert said[-1] == (5, 5)
     (tmp_path / "part.json").write_text(json.dumps(json.loads(file.read_text())[:3]))
-    monkeypatch.setattr(image_table, "SPOT", 0)
-    monkeypatch.setattr(image_table._Local, "hash", None)
+    monkeypatch.setattr(image_table, "SPOT_CHECKS", 0)
+    monkeypatch.setattr(image_table._LocalImages, "hash", None)
     del said[:]
     part = open_pool(
         tmp_path / "part.json",
@@ -222,7 +222,7 @@ def test_a_pool_written_to_during_a_run_stores_nothing_wrong(tmp_path: Path, how
 def test_rows_are_compared_with_their_digest_even_where_no_time_tells(tmp_path: Path) -> None:
     file = write(tmp_path, COLOURS)
     pool = open_pool(file)
-    pool._files.check = lambda: None  # type: ignore[method-assign]
+    pool._open_files.check = lambda: None  # type: ignore[method-assign]
     old = file.read_bytes()
     for new in (
         old.replace(b"What", b"Whom"),
@@ -241,7 +241,7 @@ def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
 ) -> None:
     file, cache = write(tmp_path, COLOURS), tmp_path / "cache"
     known = open_pool(file, cache=cache)
-    monkeypatch.setattr(image_table._Local, "hash", None)
+    monkeypatch.setattr(image_table._LocalImages, "hash", None)
     trusted = [open_pool(file, cache=cache, trust_paths=True) for _ in range(2)]
     assert trusted[0].digest.tobytes() == trusted[1].digest.tobytes()
     assert not np.isin(trusted[0].digest, known.digest).any()

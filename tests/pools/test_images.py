@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from thresher.errors import ImageError
-from thresher.pools.images import MAX_PIXELS, decode, load
-from thresher.pools.paths import refusal
+from thresher.pools.images import MAX_PIXELS, decode, load_rgb
+from thresher.pools.paths import unsafe_path_reason
 from thresher.types import ImageRef
 
 
@@ -197,7 +197,7 @@ def read(world: Path, path: str, size: int | None = None):
     folder = os.path.realpath(world / "images")
     if size is None:
         size = (world / "secret.png").stat().st_size  # every image here is the same
-    return load(folder, ImageRef(path, size=size, trusted=True))
+    return load_rgb(folder, ImageRef(path, size=size, trusted=True))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_paths_inside_are_read(world, path):
     ],
 )
 def test_paths_that_could_leave_are_refused_unread(world, path, reason):
-    assert refusal(path).startswith(reason)
+    assert unsafe_path_reason(path).startswith(reason)
     with pytest.raises(ImageError, match=reason):
         read(world, path)
 
@@ -287,7 +287,7 @@ def test_links_inside_the_folder_and_a_linked_folder_work(world):
     (world / "images/alias.png").symlink_to("deep/ok.png")
     assert read(world, "alias.png")
     (world / "linked").symlink_to(world / "images")
-    assert load(
+    assert load_rgb(
         os.path.realpath(world / "linked"),
         ImageRef("ok.png", size=(world / "secret.png").stat().st_size, trusted=True),
     )
@@ -319,6 +319,6 @@ def test_changed_size_is_said(world):
 
 def test_embedded_bytes(world):
     data = (world / "secret.png").read_bytes()
-    assert load("/nowhere", ImageRef(data=data)).size == (2, 2)
+    assert load_rgb("/nowhere", ImageRef(data=data)).size == (2, 2)
     with pytest.raises(ImageError, match="embedded image: "):
-        load("/nowhere", ImageRef(data=data[:40]))
+        load_rgb("/nowhere", ImageRef(data=data[:40]))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from thresher.errors import PoolError
 from thresher.pools import open_pool
-from thresher.pools.sampling import chosen
+from thresher.pools.sampling import sample_indices
 
 
 def rows(*names: str, image: str = "") -> list[dict[str, Any]]:
@@ -187,9 +187,9 @@ def test_strategies_count_as_llava_next_does(n: int, amount: str) -> None:
         n,
         math.ceil(round(float(amount[:-1]) * n, 6) / 100) if amount.endswith("%") else int(amount),
     )
-    assert chosen(f"first:{amount}", n, 0).tolist() == list(range(n))[:k]
-    assert chosen(f"end:{amount}", n, 0).tolist() == list(range(n))[n - k :]
-    drawn = chosen(f"random:{amount}", n, 0).tolist()
+    assert sample_indices(f"first:{amount}", n, 0).tolist() == list(range(n))[:k]
+    assert sample_indices(f"end:{amount}", n, 0).tolist() == list(range(n))[n - k :]
+    drawn = sample_indices(f"random:{amount}", n, 0).tolist()
     assert (
         len(set(drawn)) == len(drawn) == k
         and drawn == sorted(drawn)
@@ -198,14 +198,14 @@ def test_strategies_count_as_llava_next_does(n: int, amount: str) -> None:
 
 
 def test_random_sampling_follows_the_seed_and_nothing_else() -> None:
-    a = chosen("random:20%", 1000, 0, "x").tolist()
-    assert a == chosen("random:20%", 1000, 0, "x").tolist()
+    a = sample_indices("random:20%", 1000, 0, "x").tolist()
+    assert a == sample_indices("random:20%", 1000, 0, "x").tolist()
     assert (
         a
-        != chosen("random:20%", 1000, 1, "x").tolist()
-        != chosen("random:20%", 1000, 1, "y").tolist()
+        != sample_indices("random:20%", 1000, 1, "x").tolist()
+        != sample_indices("random:20%", 1000, 1, "y").tolist()
     )
-    counts = sum(chosen("random:20%", 100, seed).tolist().count(3) for seed in range(500))
+    counts = sum(sample_indices("random:20%", 100, seed).tolist().count(3) for seed in range(500))
     assert 60 < counts < 140  # each row about one time in five
 
 

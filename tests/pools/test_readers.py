@@ -278,7 +278,7 @@ def test_swift_lines(tmp_path: Path, images: Path) -> None:
     assert pool.digest[0] == pool.digest[2]
     assert {r: p.partition(":")[0] for r, p in pool.problems.items()} == {3: "video"}
     assert pool.facts["missing_images"].tolist() == [False] * 4 + [True]
-    assert "absolute path" in pool.missing_image([4])[0]
+    assert "absolute path" in pool.missing_image_reasons([4])[0]
 
 
 def test_bad_rows_of_messages_are_counted_never_fatal(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from thresher.errors import PoolError
 from thresher.pools import records as reader
-from thresher.pools.records import Record, records, sniff
+from thresher.pools.records import Record, iter_records, sniff
 
 GOOD = {
     "id": 1,
@@ -22,7 +22,7 @@ GOOD = {
 
 def read(file: Path) -> list[Record]:
     with open(file, "rb") as f:
-        return list(records(f, sniff(f, file.name), file.name))
+        return list(iter_records(f, sniff(f, file.name), file.name))
 
 
 def write(tmp_path: Path, content: bytes) -> Path:
@@ -59,7 +59,7 @@ def test_every_layout_gives_the_records_and_their_exact_bytes(tmp_path, monkeypa
         kind = sniff(f, "x")
         # a record, a character, an escape may end at any block's edge
         monkeypatch.setattr(reader, "BLOCK", block)
-        found = list(records(f, kind, "x"))
+        found = list(iter_records(f, kind, "x"))
     assert kind == ("jsonl" if layout.startswith("lines") else "json")
     assert [r.value for r in found] == [GOOD] * 3
     for r in found:
@@ -79,7 +79,7 @@ def test_invalid_utf8_survives_and_offsets_stay_exact(tmp_path, monkeypatch, blo
     file = write(tmp_path, b"[" + line(GOOD) + b"," + broken + b"," + line(GOOD) + b"]")
     with open(file, "rb") as f:
         monkeypatch.setattr(reader, "BLOCK", block)
-        found = list(records(f, "json", "x"))
+        found = list(iter_records(f, "json", "x"))
     content = file.read_bytes()
     assert [content[r.offset : r.offset + r.length] for r in found] == [
         line(GOOD),
@@ -95,7 +95,7 @@ def test_a_number_is_not_cut_at_a_block(tmp_path, monkeypatch):
     file = write(tmp_path, b"[12345, 678]")
     with open(file, "rb") as f:
         monkeypatch.setattr(reader, "BLOCK", 3)
-        assert [r.value for r in records(f, "json", "x")] == [12345, 678]
+        assert [r.value for r in iter_records(f, "json", "x")] == [12345, 678]
 
 
 WRONG = {  # content -> words that the message must hold
@@ -217,14 +217,14 @@ def test_a_comma_after_the_last_record_is_named_wherever_a_block_ends(tmp_path, 
     with open(write(tmp_path, b'[{"id": 1},\n]'), "rb") as f:
         monkeypatch.setattr(reader, "BLOCK", block)
         with pytest.raises(PoolError, match="at byte 12: a comma after the last record"):
-            list(records(f, "json", "x"))
+            list(iter_records(f, "json", "x"))
 
 
 def test_what_is_wrong_with_a_line_is_said_in_plain_words(tmp_path: Path) -> None:
     file = tmp_path / "pool.jsonl"
     file.write_text('{"id": 1}\n{"id": "x\n{"id": 2}\n')
     with open(file, "rb") as opened:
-        problems = [r.problem for r in records(opened, "jsonl", str(file)) if r.problem]
+        problems = [r.problem for r in iter_records(opened, "jsonl", str(file)) if r.problem]
     assert problems == [
         ("unreadable: line 2 is not valid JSON: Unterminated string starting at character 7")
     ]

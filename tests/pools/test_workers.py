@@ -12,7 +12,7 @@ import pytest
 
 from thresher.errors import PoolError
 from thresher.pools import Pool, open_pool, records, workers
-from thresher.pools.text_column import Texts
+from thresher.pools.text_column import TextColumn
 
 
 def turns(question: str) -> list[dict[str, str]]:
@@ -40,7 +40,7 @@ BORDERS = [  # texts and fields full of what looks like the border of two record
 def together(
     monkeypatch: pytest.MonkeyPatch, file: Path, processes: int, images: Path | None = None
 ) -> Pool:
-    monkeypatch.setattr(workers, "SMALLEST", 1)
+    monkeypatch.setattr(workers, "MIN_PARALLEL_BYTES", 1)
     monkeypatch.setattr(workers, "_processors", lambda: processes)
     started: list[object] = []
     start = workers._start
@@ -54,7 +54,7 @@ def together(
 def same(a: Pool, b: Pool) -> bool:
     for f in dataclasses.fields(a.index):
         x, y = getattr(a.index, f.name), getattr(b.index, f.name)
-        if list(x) != list(y) if isinstance(x, Texts) else not np.array_equal(x, y):
+        if list(x) != list(y) if isinstance(x, TextColumn) else not np.array_equal(x, y):
             return False
     return a.samples(range(len(a))) == b.samples(range(len(b)))
 
@@ -142,5 +142,7 @@ def test_a_cut_falls_between_records_and_not_between_turns(
     file = saved(tmp_path, ROWS, lines=False, indent=indent)
     starts = set(open_pool(file).index.offset.tolist())
     with file.open("rb") as opened:
-        found = {records.split(opened, "json", at) for at in range(1, file.stat().st_size)}
+        found = {
+            records.find_record_start(opened, "json", at) for at in range(1, file.stat().st_size)
+        }
     assert found - {-1} == starts - {min(starts)}

@@ -27,7 +27,7 @@ from tests.report.image_pools import (
 )
 from thresher.api import Chosen
 from thresher.pools import Pool, open_pool
-from thresher.pools.notebook import IMAGES, ROWS, SAID
+from thresher.pools.notebook import IMAGES, MESSAGE_CHARACTERS, ROWS
 from thresher.report.diff import difference
 from thresher.report.folder import load, of_outcome
 from thresher.report.gallery import make_cards
@@ -182,7 +182,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
             chosen(pool, "length", tmp_path / f"out{i}", "67%")._repr_html_(),
         ):
             found = safe(html)
-            text = hostile["conversations"][1]["value"].strip()[:SAID]
+            text = hostile["conversations"][1]["value"].strip()[:MESSAGE_CHARACTERS]
             shown = re.sub("[\x00-\x08\x0b-\x1f\x7f]", "�", text)
             assert shown in found.text["text"]
     assert "{{7*7}}" in HOSTILE["template"]
@@ -191,7 +191,7 @@ def test_hostile_texts(tmp_path: Path) -> None:
 def test_long_texts_are_cut_with_a_note(tmp_path: Path) -> None:
     (long,) = [r for r in hostile_records() if r["id"].startswith("xxx")]
     html = picture_pool(tmp_path / "pool", [long])._repr_html_()
-    assert "100,000 characters in all" in html and "x" * (SAID + 1) not in html
+    assert "100,000 characters in all" in html and "x" * (MESSAGE_CHARACTERS + 1) not in html
 
 
 def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:

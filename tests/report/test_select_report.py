@@ -178,7 +178,7 @@ def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
 def test_pictures_stop_when_the_file_would_grow_too_large(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cards, "PICTURE_BYTES", 5_000)
+    monkeypatch.setattr(cards, "THUMBNAIL_BYTES", 5_000)
     made = load(selected(pool, "random", tmp_path / "out"), pool)
     shown = gallery_.gallery(made)
     pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]

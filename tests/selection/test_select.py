@@ -419,7 +419,7 @@ def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missin
     assert errors[0].startswith("../up.jpg: unsafe-path: .. could leave")
     assert errors[1].startswith("/etc/passwd: unsafe-path: an absolute path")
     assert errors[2].startswith("http://x.org/a.jpg: remote-url")
-    assert pool.missing_image([0, 97]) == ["", errors[0]]
+    assert pool.missing_image_reasons([0, 97]) == ["", errors[0]]
 
 
 def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_stays(

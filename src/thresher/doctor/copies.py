@@ -30,7 +30,7 @@ def look_for_copies(
     index = pool.index
     rows = np.flatnonzero(index.problem < 0)
     known = np.array([look is not None for look in images] + [True])
-    bad = pool.rows_of_references()[~known[index.image_ref]]
+    bad = pool.image_ref_rows()[~known[index.image_ref]]
     rows = rows[~np.isin(rows, bad)]
     try:
         texts = _texts(pool, rows, progress)

@@ -22,10 +22,10 @@ from thresher.duplicates import image as image_signatures
 from thresher.errors import ImageError, MissingExtra
 from thresher.pools import Pool
 from thresher.pools.files import is_remote
-from thresher.pools.image_formats import fits
+from thresher.pools.image_formats import extension_matches
 from thresher.pools.image_opening import open_image
 from thresher.pools.images import decode
-from thresher.pools.paths import refusal, shown
+from thresher.pools.paths import printable, unsafe_path_reason
 from thresher.types import ImageRef
 
 SMALLEST = 8  # pixels on a side
@@ -116,7 +116,7 @@ def _report(pool: Pool, found: Findings, kind: str, hit: dict[int, str]) -> None
     bad = np.zeros(len(pool.index.image_path), np.bool_)
     bad[list(hit)] = True
     at = np.flatnonzero(bad[pool.index.image_ref])
-    rows, first = np.unique(pool.rows_of_references()[at], return_index=True)
+    rows, first = np.unique(pool.image_ref_rows()[at], return_index=True)
     number = dict(zip(rows.tolist(), pool.index.image_ref[at[first]].tolist(), strict=True))
     found.add(kind, rows, lambda row: hit[number[row]], images=int(bad.sum()))
 
@@ -127,7 +127,7 @@ def _same_files(pool: Pool, seen: list[Seen]) -> dict[int, str]:
     out = {}
     for i, one in enumerate(seen):
         if one.content and (original := first.setdefault(one.content, i)) != i:
-            out[i] = f"{shown(names[i])} is {shown(names[original])}"
+            out[i] = f"{printable(names[i])} is {printable(names[original])}"
     return out
 
 
@@ -137,8 +137,8 @@ def _look(pool: Pool, number: int, first: int, near: bool) -> Seen:
     index = pool.index
     embedded = bool(index.embedded[number])
     path = index.image_path[number]
-    name = "embedded image" if embedded else shown(path)
-    if not embedded and (reason := refusal(path)):
+    name = "embedded image" if embedded else printable(path)
+    if not embedded and (reason := unsafe_path_reason(path)):
         kind, _, words = reason.partition(": ")
         return Seen({kind: f"{name}: {words}"})
     if not embedded and index.image_size[number] < 0:
@@ -173,7 +173,7 @@ def _extension(path: str, name: str, form: str) -> dict[str, str]:
     extension = PurePosixPath(path).suffix.lower()[1:]
     return (
         {"image-extension": f"{name} holds {form}"}
-        if extension and not fits(form, extension)
+        if extension and not extension_matches(form, extension)
         else {}
     )
 
@@ -222,10 +222,10 @@ def _siblings(pool: Pool, path: str) -> str:
 
     The same where the file is there under another spelling of its path.
     """
-    if other := pool.spellings.described(path):
+    if other := pool.spellings.describe(path):
         return f" ({other})"
     there = siblings(pool, path)
-    return f" (there is {shown(os.path.basename(there[0]))})" if there else ""
+    return f" (there is {printable(os.path.basename(there[0]))})" if there else ""
 
 
 def siblings(pool: Pool, path: str) -> list[str]:
@@ -244,5 +244,7 @@ def siblings(pool: Pool, path: str) -> list[str]:
     return [
         n
         for n in names
-        if n != path and not refusal(n) and os.path.isfile(os.path.join(pool.image_root, n))
+        if n != path
+        and not unsafe_path_reason(n)
+        and os.path.isfile(os.path.join(pool.image_root, n))
     ]

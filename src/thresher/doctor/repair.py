@@ -31,7 +31,7 @@ from thresher.errors import ConfigError, ImageError, StoreError
 from thresher.exporters.rows import insert_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
-from thresher.pools.paths import shown
+from thresher.pools.paths import printable
 from thresher.storage.atomic import atomic_write
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_file
@@ -71,7 +71,7 @@ def check(pool: Pool, path: Path) -> Path:
         )
     log = path.with_name(path.name + ".changes.jsonl")
     check_file(path, "--fix", beside=(log.name,))
-    for part in pool.parts:
+    for part in pool.pool_files:
         for file in (path, log):
             if file.exists() and os.path.exists(part.uri) and os.path.samefile(file, part.uri):
                 raise ConfigError(f"--fix {path} would overwrite the pool. Give another name.")
@@ -105,7 +105,7 @@ def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
                     repaired += bool(changes)
                     out.write(
                         (",\n" if whole and rows else "")
-                        + json.dumps(record, ensure_ascii=False, default=llava.as_text)
+                        + json.dumps(record, ensure_ascii=False, default=llava.json_default)
                     )
                     out.write("" if whole else "\n")
                     rows += 1
@@ -123,7 +123,7 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
     images = _Images(pool, found)
     ids = pool.ids(range(len(pool)))
     for row in range(len(pool)):
-        record, sample = pool.both(row)
+        record, sample = pool.record_and_sample(row)
         problem = sample.problem
         if record is None or problem.startswith("unreadable"):
             yield None, [_change(row, ids[row], "left out", problem)]
@@ -185,7 +185,7 @@ def _texts(record: dict[str, Any]) -> list[str]:
             continue
         text = turn.get("value")
         if isinstance(text, (int, float)) and not isinstance(text, bool):
-            turn["value"] = text = json.dumps(text, default=llava.as_text)
+            turn["value"] = text = json.dumps(text, default=llava.json_default)
             done.append(f"bad-value: the number {text} became text")
         if not isinstance(text, str):
             continue
@@ -258,7 +258,7 @@ class _Images:
         for path in paths:
             other = self._other(path) if self.found.bad_images.get(path) == "missing-image" else ""
             if other:
-                done.append(f"missing-image: {shown(path)} became {shown(other)}")
+                done.append(f"missing-image: {printable(path)} became {printable(other)}")
             final.append(other or path)
         key = "image" if record.get("image") is not None else "images"
         given = record.get(key)
@@ -273,7 +273,7 @@ class _Images:
         for path in paths:
             kind = self.found.bad_images.get(path) if isinstance(path, str) else None
             if kind in ERRORS:
-                return f"{kind}: {shown(str(path))}"
+                return f"{kind}: {printable(str(path))}"
         return ""
 
     def _other(self, path: str) -> str:
@@ -305,7 +305,7 @@ def _no_surrogates(text: str) -> str:
 
 def _plain(record: dict[str, Any]) -> bool:
     try:
-        json.dumps(record, ensure_ascii=False, default=llava.as_text).encode("utf-8")
+        json.dumps(record, ensure_ascii=False, default=llava.json_default).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -110,7 +110,7 @@ def _files(pool: Pool, found: Findings) -> None:
     """Byte order marks and line ends of the pool's text files; the first row of a file stands for
     it."""
     part = np.asarray(pool.index.part)
-    for number, told in enumerate(pool.parts):
+    for number, told in enumerate(pool.pool_files):
         rows = np.flatnonzero(part == number)
         if told.container not in ("json", "jsonl") or files.is_remote(told.uri) or not len(rows):
             continue

@@ -115,7 +115,7 @@ class ActiveRows:
         if needs_model:
             gone = np.flatnonzero(self.pool.facts["missing_images"])
             gone = gone[self.active[position[gone]]]
-            self.exclude(position[gone], "pool", self.pool.missing_image(gone))
+            self.exclude(position[gone], "pool", self.pool.missing_image_reasons(gone))
 
     def aside_rows(self) -> np.ndarray:
         """Pool rows that were set aside, in the order of `ties`."""

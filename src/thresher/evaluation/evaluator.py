@@ -150,7 +150,7 @@ class _Asked:
         self.errors: dict[int, str] = dict(pool.problems)
         self.cluster = np.arange(n)  # rows with the same images have the same number
         gone = np.flatnonzero(pool.facts["missing_images"])
-        for row, why in zip(gone.tolist(), pool.missing_image(gone), strict=True):
+        for row, why in zip(gone.tolist(), pool.missing_image_reasons(gone), strict=True):
             self.errors.setdefault(row, why)
         first: dict[tuple[str, ...], int] = {}
         for start in range(0, n, CHUNK):

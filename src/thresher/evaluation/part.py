@@ -50,8 +50,8 @@ class Part:
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         return self.pool.first_images(self.rows[np.asarray(rows, np.int64)])
 
-    def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        return self.pool.missing_image(self.rows[np.asarray(rows, np.int64)])
+    def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        return self.pool.missing_image_reasons(self.rows[np.asarray(rows, np.int64)])
 
     def by_digest(self, digest: bytes) -> Sample:
         return self.pool.by_digest(digest)

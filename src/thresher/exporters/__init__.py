@@ -90,9 +90,9 @@ def export(
 def declared(pool: Pool) -> bool:
     """Whether the pool is one JSON or JSONL file described by a dataset_info.json."""
     return (
-        len(pool.parts) == 1
+        len(pool.pool_files) == 1
         and pool.format == "llamafactory"
-        and pool.parts[0].container in ("json", "jsonl")
+        and pool.pool_files[0].container in ("json", "jsonl")
     )
 
 
@@ -109,7 +109,7 @@ def default(pool: Pool) -> tuple[str, str]:
     ):
         return pool.format, ".jsonl" if pool.format.endswith("jsonl") else ".json"
     if declared(pool):
-        return pool.format, "." + pool.parts[0].container
+        return pool.format, "." + pool.pool_files[0].container
     if pool.index.embedded.any():
         return "parquet", ".parquet"
     return "llava-json", ".json"

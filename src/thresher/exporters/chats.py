@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from thresher.exporters.rows import Row, Rows, clean, encodable
-from thresher.pools.llava import as_text
+from thresher.pools.llava import json_default
 
 ROLE = {"human": "user", "gpt": "assistant"}
 
@@ -21,7 +21,7 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
     for turn in row.turns:
         if not isinstance(turn, dict):
             fits = False
-            out.append({"role": "unknown", "content": clean(as_text(turn))})
+            out.append({"role": "unknown", "content": clean(json_default(turn))})
             continue
         sender, text = turn.get("from"), turn.get("value")
         message = {
@@ -38,7 +38,7 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
             fits = False
             message = {
                 "role": clean(str(message["role"])),
-                "content": clean(text if isinstance(text, str) else as_text(text)),
+                "content": clean(text if isinstance(text, str) else json_default(text)),
             }
         for name, value in turn.items():
             if name in ("from", "value"):

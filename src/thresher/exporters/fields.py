@@ -13,7 +13,7 @@ from typing import Any
 
 from thresher.exporters.rows import Row, Rows, encodable
 from thresher.pools.layouts import EXTRA
-from thresher.pools.llava import as_text
+from thresher.pools.llava import json_default
 
 MAX_COLUMNS = 64  # columns
 # fields that trainers read
@@ -70,12 +70,12 @@ class Fields:
             text = (
                 extra["id"]
                 if isinstance(extra["id"], str)
-                else json.dumps(extra["id"], default=as_text)
+                else json.dumps(extra["id"], default=json_default)
             )
             if self.types["id"] is str:
                 out["id"] = text.encode("utf-8", "replace").decode("utf-8")
         extra |= extra_json
-        out[EXTRA] = json.dumps(extra, default=as_text) if extra else ""
+        out[EXTRA] = json.dumps(extra, default=json_default) if extra else ""
         return out
 
     def _fits(self, name: str, value: Any) -> bool:

@@ -16,7 +16,7 @@ from thresher.exporters.options import Options
 from thresher.exporters.target import write
 from thresher.pools.embedded import extension
 from thresher.pools.files import is_remote
-from thresher.pools.paths import refusal
+from thresher.pools.paths import unsafe_path_reason
 from thresher.types import ImageRef
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ExportImages:
     def name(self, image: ImageRef) -> str:
         """The path of an image in the export; writes its bytes to a file if it has none."""
         if image.data is None:
-            if refusal(image.path):
+            if unsafe_path_reason(image.path):
                 return image.path  # never readable: as the user wrote it
             if self.absolute:
                 return (

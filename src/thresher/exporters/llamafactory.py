@@ -108,7 +108,7 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
     name = pool.sources[0].source
     if name in info and info[name].get("file_name") != path.name:
         name = path.stem
-    info[name] = {"file_name": path.name, **json.loads(pool.parts[0].columns)}
+    info[name] = {"file_name": path.name, **json.loads(pool.pool_files[0].columns)}
     _write_dataset_info(path.with_name(INFO), info)
     return ()
 

@@ -26,9 +26,9 @@ _BREAK = re.compile(rb"(?:(?<![ \t])[ \t]+)?[\r\n][ \t\r\n]*")
 
 def fits(pool: Pool, format: str, path: Path) -> bool:
     """Whether rows of this pool can be copied byte for byte in this format."""
-    part = pool.parts[0]
+    part = pool.pool_files[0]
     if (
-        len(pool.parts) > 1
+        len(pool.pool_files) > 1
         or part.container not in ("json", "jsonl")
         or part.layout == "llamafactory"
     ):

@@ -60,7 +60,7 @@ class Rows:
         )
 
     def _row(self, number: int) -> Row:
-        record, sample = self.pool.both(number)
+        record, sample = self.pool.record_and_sample(number)
         assert record is not None  # target.check refused unreadable rows
         fields: dict[str, Any] = {}
         used = "image" if record.get("image") is not None else "images"
@@ -116,10 +116,10 @@ def to_json(value: Any, lost: Counter[str]) -> bytes:
 
     def text_of(inner: Any) -> str:
         lost["a value without a JSON form is written as text"] += 1
-        return llava.as_text(inner)
+        return llava.json_default(inner)
 
     text = json.dumps(value, ensure_ascii=False, default=text_of)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, default=llava.as_text).encode("ascii")
+        return json.dumps(value, default=llava.json_default).encode("ascii")

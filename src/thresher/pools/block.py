@@ -16,14 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from thresher.pools import llava
-from thresher.pools.layouts import Convert, restore
-from thresher.pools.paths import refusal
-from thresher.pools.readers import Rows
+from thresher.pools.layouts import Convert, restore_extra_fields
+from thresher.pools.paths import unsafe_path_reason
+from thresher.pools.readers import RecordReader
 from thresher.pools.records import Span
-from thresher.pools.text_column import TextsBuilder
+from thresher.pools.text_column import TextColumnBuilder
 
 Advance = Callable[[int], None]  # called with the number of rows read since the last call
-RAW_KEPT = 1 << 20  # bytes of an unreadable record that stand in for it
+MAX_RAW_BYTES = 1 << 20  # bytes of an unreadable record that stand in for it
 _NUMBERED = re.compile(r"unreadable: (line|record) \d")
 _EMPTY = b""
 
@@ -37,7 +37,7 @@ class Block:
     length: array[int] = field(default_factory=lambda: array("i"))
     text_digest: bytearray = field(default_factory=bytearray)
     source: array[int] = field(default_factory=lambda: array("i"))
-    ids: TextsBuilder = field(default_factory=TextsBuilder)
+    ids: TextColumnBuilder = field(default_factory=TextColumnBuilder)
     flags: array[int] = field(default_factory=lambda: array("H"))
     problem: array[int] = field(default_factory=lambda: array("i"))
     answer_words: array[int] = field(default_factory=lambda: array("i"))
@@ -63,13 +63,13 @@ class Block:
     def __len__(self) -> int:
         return len(self.offset)
 
-    def name(self, source: str) -> None:
+    def set_source(self, source: str) -> None:
         """Make this the source of every row, whatever the records say."""
         self.sources = [source] if len(self) else []
         self.source = array("i", bytes(self.source.itemsize * len(self)))
 
 
-class Images:
+class BlockImages:
     """The images of a block: each path once. `root`: the pool's image folder; `prefix`: before the
     file's paths."""
 
@@ -82,7 +82,7 @@ class Images:
         self.size = array("q")
         self.embedded = bytearray()
 
-    def look_up(self, image: str | bytes) -> int:
+    def number_of(self, image: str | bytes) -> int:
         """The number of an image, a new one where it was not seen before."""
         number = len(self.size)
         if isinstance(image, bytes):
@@ -91,7 +91,7 @@ class Images:
             if known == number:
                 self._add(name, len(image), True)
             return known
-        path = self.final(image)
+        path = self.under_root(image)
         if path != image and (known := self.number.get(path, -1)) >= 0 and self.path[known] == path:
             self.number[image] = known
             return known
@@ -99,7 +99,7 @@ class Images:
         self._add(path, -1, False)
         return number
 
-    def final(self, path: str) -> str:
+    def under_root(self, path: str) -> str:
         """The path under the pool's image folder: an absolute one inside it becomes relative;
         others get the prefix."""
         if path[:1] == "/":
@@ -107,7 +107,7 @@ class Images:
                 if path.startswith(root) and ".." not in path:
                     return path[len(root) :].lstrip("/") or path
             return path
-        if self.prefix and not refusal(path):
+        if self.prefix and not unsafe_path_reason(path):
             return self.prefix + path
         return path
 
@@ -117,18 +117,18 @@ class Images:
         self.embedded.append(embedded)
 
 
-def read(
-    rows: Rows,
+def read_block(
+    reader: RecordReader,
     convert: Convert | None,
-    stem: str,
-    images: Images,
+    default_source: str,
+    images: BlockImages,
     span: Span,
     advance: Advance | None = None,
 ) -> Block:
-    """Read the records of `span`. `stem`: the source of rows that name none. Raises PoolError where
-    the file ends being a pool."""
+    """Read the records of `span`. `default_source`: the source of rows that name none. Raises
+    PoolError where the file ends being a pool."""
     block = Block()
-    numbers, look_up = images.number, images.look_up
+    numbers, look_up = images.number, images.number_of
     sources: dict[str, int] = {}
     problems: dict[str, int] = {}
     add_offset, add_length, add_source = (
@@ -145,36 +145,36 @@ def read(
     flags, video, audio = block.flags, block.video, block.audio
     digest, image_ref = block.text_digest, block.image_ref
     parse, digest_of, id_of = llava.parse, llava.text_digest, llava.record_id
-    told = usable = 0
+    reported = usable = 0
 
-    for at, size, value, broken in rows.records(span):
+    for offset, size, value, broken in reader.records(span):
         if type(value) is dict and not broken:
             if not block.first_keys and not block.offset:
                 block.first_keys = ", ".join(repr(str(k))[1:-1][:60] for k in list(value)[:12])
             if convert is not None:
                 value = convert(value)
             elif "extra_json" in value:
-                value = restore(value)
+                value = restore_extra_fields(value)
         if (
             broken
             or type(value) is not dict
             or type(value.get("conversations")) is not list
             or not value["conversations"]
         ):
-            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(
-                value, broken, stand_in(rows, at, size)
+            roles, texts, record_images, src, row_problem, flag, has_video, has_audio, media = (
+                parse(value, broken, fallback_text(reader, offset, size))
             )
-            block.first_problem = block.first_problem or wrong
+            block.first_problem = block.first_problem or row_problem
             block.numbered = block.numbered or _NUMBERED.match(broken) is not None
         else:
-            roles, texts, shown, src, wrong, flag, has_video, has_audio, media = parse(
-                value, "", ""
+            roles, texts, record_images, src, row_problem, flag, has_video, has_audio, media = (
+                parse(value, "", "")
             )
             usable += 1
-        add_offset(at)
+        add_offset(offset)
         add_length(size)
         add_id(id_of(value))
-        src = src or stem
+        src = src or default_source
         code = sources.get(src)
         if code is None:
             code = sources[src] = len(sources)
@@ -182,7 +182,7 @@ def read(
         flags.append(flag)
         video.append(has_video)
         audio.append(has_audio)
-        add_problem(problems.setdefault(wrong, len(problems)) if wrong else -1)
+        add_problem(problems.setdefault(row_problem, len(problems)) if row_problem else -1)
         add_turns(len(roles))
         w = c = 0
         for role, text in zip(roles, texts, strict=True):
@@ -191,25 +191,29 @@ def read(
                 c += len(text)
         add_words(w)
         add_chars(c)
-        if shown:
-            image_ref.extend([numbers[i] if i in numbers else look_up(i) for i in shown])
+        if record_images:
+            image_ref.extend([numbers[i] if i in numbers else look_up(i) for i in record_images])
         digest += digest_of(roles, texts, media)
         add_end(len(image_ref))
-        if advance is not None and len(flags) - told >= 10_000:
-            advance(len(flags) - told)
-            told = len(flags)
+        if advance is not None and len(flags) - reported >= 10_000:
+            advance(len(flags) - reported)
+            reported = len(flags)
 
-    if advance is not None and len(flags) > told:
-        advance(len(flags) - told)
+    if advance is not None and len(flags) > reported:
+        advance(len(flags) - reported)
     block.usable = usable
     block.sources, block.problems = list(sources), list(problems)
     block.image_path, block.image_size, block.embedded = images.path, images.size, images.embedded
-    block.remarks = rows.remarks()
+    block.remarks = reader.remarks()
     block.reached = span.reached
     return block
 
 
-def stand_in(rows: Rows, offset: int, length: int) -> str:
+def fallback_text(reader: RecordReader, offset: int, length: int) -> str:
     """The text of an unreadable record, which stands in for it."""
-    raw = rows.raw(offset, min(length, RAW_KEPT)) if length > RAW_KEPT else rows.raw(offset, length)
-    return raw[:RAW_KEPT].decode("utf-8", "surrogateescape")
+    raw = (
+        reader.raw(offset, min(length, MAX_RAW_BYTES))
+        if length > MAX_RAW_BYTES
+        else reader.raw(offset, length)
+    )
+    return raw[:MAX_RAW_BYTES].decode("utf-8", "surrogateescape")

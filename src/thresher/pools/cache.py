@@ -22,20 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from thresher.pools.files import Kept
+from thresher.pools.files import FileState
 from thresher.pools.index import Index
-from thresher.pools.text_column import Texts
+from thresher.pools.text_column import TextColumn
 from thresher.storage.atomic import atomic_write, remove_stale
 
 _MAGIC = b"thresher pool 6\n"
 _ALIGN = 64
 
 
-class Damaged(Exception):
+class CacheDamaged(Exception):
     """The cache file is not what was written."""
 
 
-def file_for(cache: Path, path: str, images: str) -> Path:
+def cache_file(cache: Path, path: str, images: str) -> Path:
     """One file for each pool and image folder: a changed pool replaces its own entry."""
     return cache / (
         hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -43,28 +43,30 @@ def file_for(cache: Path, path: str, images: str) -> Path:
     )
 
 
-def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Path) -> None:
-    """Write atomically. `stamp`: how the pool was asked for; `kept`: its files as they were.
+def save_index(
+    index: Index, stamp: Mapping[str, Any], states: Sequence[FileState], file: Path
+) -> None:
+    """Write atomically. `stamp`: how the pool was asked for; `states`: its files as they were.
 
     Raises OSError (no permission, disk full); nothing half-written stays.
     """
     arrays: dict[str, np.ndarray] = {}
     for f in dataclasses.fields(index):
         value = getattr(index, f.name)
-        if isinstance(value, Texts):
+        if isinstance(value, TextColumn):
             arrays[f.name + ".blob"], arrays[f.name + ".ends"] = value.blob, value.ends
         elif isinstance(value, np.ndarray):
             arrays[f.name] = value
-    at, table = 0, {}
+    offset, table = 0, {}
     for name, a in arrays.items():
-        table[name] = {"dtype": a.dtype.str, "length": len(a), "at": at}
-        at += -(-a.nbytes // _ALIGN) * _ALIGN
+        table[name] = {"dtype": a.dtype.str, "length": len(a), "at": offset}
+        offset += -(-a.nbytes // _ALIGN) * _ALIGN
     header = json.dumps(
-        {"stamp": dict(stamp), "files": [asdict(k) for k in kept], "arrays": table}
+        {"stamp": dict(stamp), "files": [asdict(k) for k in states], "arrays": table}
     ).encode()
     header += b" " * (-(len(_MAGIC) + 8 + len(header)) % _ALIGN)
     remove_stale(file.parent)
-    with atomic_write(file) as aside, open(aside, "xb") as out:
+    with atomic_write(file) as temporary, open(temporary, "xb") as out:
         crc = 0
         for block in (_MAGIC, len(header).to_bytes(8, "little"), header):
             out.write(block)
@@ -76,23 +78,23 @@ def save(index: Index, stamp: Mapping[str, Any], kept: Sequence[Kept], file: Pat
         out.write(crc.to_bytes(4, "little"))
 
 
-def load(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[Kept]] | None:
+def load_index(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[FileState]] | None:
     """The cached index and the files that it was read from, None where there is none or `stamp`
     differs. Raises Damaged."""
     try:
         with open(file, "rb") as f:
             if os.fstat(f.fileno()).st_size < len(_MAGIC) + 12:
-                raise Damaged("too short")
+                raise CacheDamaged("too short")
             content = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Damaged(str(error)) from error
+        raise CacheDamaged(str(error)) from error
     view = memoryview(content)
     if bytes(view[: len(_MAGIC)]) != _MAGIC:
-        raise Damaged("not a pool cache")
+        raise CacheDamaged("not a pool cache")
     if zlib.crc32(view[:-4]) != int.from_bytes(view[-4:], "little"):
-        raise Damaged("checksum differs")
+        raise CacheDamaged("checksum differs")
     start = len(_MAGIC) + 8
     size = int.from_bytes(view[len(_MAGIC) : start], "little")
     header = json.loads(bytes(view[start : start + size]))
@@ -107,7 +109,7 @@ def load(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[Kept]] | Non
     found: dict[str, Any] = {}
     for field in dataclasses.fields(Index):
         if field.name + ".blob" in table:
-            found[field.name] = Texts(array(field.name + ".blob"), array(field.name + ".ends"))
+            found[field.name] = TextColumn(array(field.name + ".blob"), array(field.name + ".ends"))
         elif field.name in table:
             found[field.name] = array(field.name)
-    return Index(**found), [Kept(**k) for k in header["files"]]
+    return Index(**found), [FileState(**k) for k in header["files"]]

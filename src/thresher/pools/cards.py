@@ -29,23 +29,23 @@ IMAGES = 4  # a row
 MESSAGES = 6  # a row
 CHARACTERS = 700  # a message
 ROW_CHARACTERS = 1_500  # a row; a message has LEAST of them in any case
-LEAST = 60
-PICTURE_BYTES = 3_500_000  # of all thumbnails, as base64
+MIN_CHARACTERS = 60
+THUMBNAIL_BYTES = 3_500_000  # of all thumbnails, as base64
 THREADS = 4
 
-_MARKS = re.compile(r"\A(?:\s*<image>)+\s*")
+_LEADING_PLACEHOLDERS = re.compile(r"\A(?:\s*<image>)+\s*")
 
 
 def plain_cards(
     pool: PoolView,
     rows: np.ndarray,
     samples: Sequence[Sample],
-    images: int = IMAGES,
-    picture_bytes: int | None = None,
+    max_images: int = IMAGES,
+    thumbnail_bytes: int | None = None,
 ) -> list[Card]:
     """Cards of rows of which only the pool is known: state "row", for a reason their problem.
     `samples`: those of `rows`."""
-    pictures = thumbnails(pool, samples, images, picture_bytes)
+    thumbnails_by_row = thumbnails(pool, samples, max_images, thumbnail_bytes)
     return [
         Card(
             row,
@@ -58,53 +58,60 @@ def plain_cards(
             (),
             tuple(_messages(sample.turns[:MESSAGES])),
             max(len(sample.turns) - MESSAGES, 0),
-            tuple(shown),
-            max(len(sample.images) - images, 0),
+            tuple(row_thumbnails),
+            max(len(sample.images) - max_images, 0),
         )
-        for row, id_, sample, shown in zip(
-            rows.tolist(), pool.ids(rows), samples, pictures, strict=True
+        for row, id_, sample, row_thumbnails in zip(
+            rows.tolist(), pool.ids(rows), samples, thumbnails_by_row, strict=True
         )
     ]
 
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:
-    out, left = [], ROW_CHARACTERS
+    out, characters_left = [], ROW_CHARACTERS
     for turn in turns:
-        out.append(message(turn.role, turn.text, max(min(CHARACTERS, left), LEAST)))
-        left -= len(out[-1].text)
+        out.append(
+            message(turn.role, turn.text, max(min(CHARACTERS, characters_left), MIN_CHARACTERS))
+        )
+        characters_left -= len(out[-1].text)
     return out
 
 
-def message(role: str, text: str, most: int = CHARACTERS) -> Message:
-    """A turn, cut to `most` characters; the image marks at its beginning are dropped, because the
-    images are shown."""
+def message(role: str, text: str, max_characters: int = CHARACTERS) -> Message:
+    """A turn, cut to `max_characters` characters; the image marks at its beginning are dropped,
+    because the images are shown."""
     name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
-    body = _MARKS.sub("", text)
-    return Message(name, body[:most], len(body) if len(body) > most else 0)
+    body = _LEADING_PLACEHOLDERS.sub("", text)
+    return Message(name, body[:max_characters], len(body) if len(body) > max_characters else 0)
 
 
 def thumbnails(
-    pool: PoolView, samples: Sequence[Sample], most: int = IMAGES, most_bytes: int | None = None
+    pool: PoolView,
+    samples: Sequence[Sample],
+    max_images: int = IMAGES,
+    max_bytes: int | None = None,
 ) -> list[list[Thumbnail]]:
-    """Up to `most` a row; none any more once `most_bytes` (None: PICTURE_BYTES) are used."""
-    refs = [ref for s in samples for ref in s.images[:most]]
-    different = list(dict.fromkeys(refs))
+    """Up to `max_images` a row; none any more once `max_bytes` (None: PICTURE_BYTES) are used."""
+    refs = [ref for s in samples for ref in s.images[:max_images]]
+    unique_refs = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(THREADS) as threads:
-        made = dict(
-            zip(different, threads.map(lambda ref: thumbnail(pool, ref), different), strict=True)
+        by_ref = dict(
+            zip(
+                unique_refs, threads.map(lambda ref: thumbnail(pool, ref), unique_refs), strict=True
+            )
         )
-    left = PICTURE_BYTES if most_bytes is None else most_bytes
+    bytes_left = THUMBNAIL_BYTES if max_bytes is None else max_bytes
     out: list[list[Thumbnail]] = [[] for _ in samples]
     # kept first, then dropped: take from both ends' beginnings in turn
     half = (len(samples) + 1) // 2
     order = sorted(range(len(samples)), key=lambda i: (i % half if half else 0, i))
     for i in order:
-        for ref in samples[i].images[:most]:
-            small = made[ref]
-            if len(small.uri) > left:
-                small = Thumbnail(small.name, problem="left out, to keep this file small")
-            left -= len(small.uri)
-            out[i].append(small)
+        for ref in samples[i].images[:max_images]:
+            thumb = by_ref[ref]
+            if len(thumb.uri) > bytes_left:
+                thumb = Thumbnail(thumb.name, problem="left out, to keep this file small")
+            bytes_left -= len(thumb.uri)
+            out[i].append(thumb)
     return out
 
 

@@ -17,14 +17,14 @@ from thresher.types import IMAGE_PLACEHOLDER
 VIDEO_PLACEHOLDER = "<video>"
 AUDIO_PLACEHOLDER = "<audio>"
 # role -> LLaVA's `from`
-SAID = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}
+LLAVA_ROLES = {"user": "human", "assistant": "gpt", "system": "system", "developer": "system"}
 PARTS = {  # types of the parts of a turn that are read
     **dict.fromkeys(("text", "input_text", "output_text"), "text"),
     **dict.fromkeys(("image", "image_url", "input_image"), "image"),
     **dict.fromkeys(("video", "video_url", "input_video"), "video"),
     **dict.fromkeys(("audio", "audio_url", "input_audio"), "audio"),
 }
-_PAYLOAD = ("image", "image_url", "url", "path", "source", "bytes")
+_PAYLOAD_KEYS = ("image", "image_url", "url", "path", "source", "bytes")
 
 
 def to_llava(
@@ -35,20 +35,20 @@ def to_llava(
     system: str | None = "system",
     role: tuple[str, ...] = ("role", "from"),
     content: tuple[str, ...] = ("content", "value"),
-    said: Mapping[str, str] = SAID,
+    role_names: Mapping[str, str] = LLAVA_ROLES,
 ) -> dict[str, Any]:
     """`record` with its conversation under `conversations` and its images under `image`; other
     fields as they are.
 
     `key` holds the conversation, `images` the images beside it (the first name that has any),
-    `system` a first instruction; `said` says which role is which of human, gpt and system (others
-    are kept).
+    `system` a first instruction; `role_names` says which role is which of human, gpt and system
+    (others are kept).
 
     >>> asked = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Q"}]
     >>> to_llava({"messages": [{"role": "user", "content": asked}]}, "messages")
     {'image': ['a.png'], 'conversations': [{'from': 'human', 'value': '<image>Q'}]}
     """
-    taken = {key, *images}
+    consumed = {key, *images}
     beside: list[Any] = []
     for name in images:
         value = record.get(name)
@@ -57,30 +57,30 @@ def to_llava(
             break
     out: dict[str, Any] = {}
     for name, value in record.items():
-        if name not in taken:
+        if name not in consumed:
             out[name] = value
-    turns = _listed(record.get(key))
+    turns = _list_of_structs(record.get(key))
     if not isinstance(turns, list):
         out["conversations"] = turns
         return out
-    shown = _Shown(beside)
-    conversation = [_turn(turn, role, content, said, shown) for turn in turns]
-    told = None if system is None else out.get(system)
-    if system is not None and isinstance(told, str):
+    media = _Media(beside)
+    conversation = [_turn(turn, role, content, role_names, media) for turn in turns]
+    system_text = None if system is None else out.get(system)
+    if system is not None and isinstance(system_text, str):
         del out[system]
-        if told:
-            conversation.insert(0, {"from": "system", "value": told})
-    if shown.images or shown.beside:
-        out["image"] = shown.images + shown.beside
-    if shown.videos:
-        out.setdefault("videos", shown.videos)
-    if shown.audios:
-        out.setdefault("audios", shown.audios)
+        if system_text:
+            conversation.insert(0, {"from": "system", "value": system_text})
+    if media.images or media.beside:
+        out["image"] = media.images + media.beside
+    if media.videos:
+        out.setdefault("videos", media.videos)
+    if media.audios:
+        out.setdefault("audios", media.audios)
     out["conversations"] = conversation
     return out
 
 
-class _Shown:
+class _Media:
     """What the parts of one row show, in order; bare image parts take the next of the images beside
     them."""
 
@@ -91,7 +91,7 @@ class _Shown:
         self.audios: list[Any] = []
 
 
-def _listed(turns: Any) -> Any:
+def _list_of_structs(turns: Any) -> Any:
     """Older `datasets` store a list of structs as a struct of lists."""
     if isinstance(turns, dict) and turns and all(isinstance(v, list) for v in turns.values()):
         return [
@@ -104,37 +104,44 @@ def _turn(
     turn: Any,
     role: tuple[str, ...],
     content: tuple[str, ...],
-    said: Mapping[str, str],
-    shown: _Shown,
+    role_names: Mapping[str, str],
+    media: _Media,
 ) -> Any:
     if not isinstance(turn, dict):
         return turn
-    who = next((k for k in role if turn.get(k) is not None), "")
-    what = next((k for k in content if k in turn and (turn[k] is not None or k == content[-1])), "")
-    spoken = turn.get(who) if who else None
-    text = turn.get(what) if what else None
+    role_key = next((k for k in role if turn.get(k) is not None), "")
+    content_key = next(
+        (k for k in content if k in turn and (turn[k] is not None or k == content[-1])), ""
+    )
+    given_role = turn.get(role_key) if role_key else None
+    text = turn.get(content_key) if content_key else None
     if isinstance(text, list):
-        text = _text(text, shown)
-    out = {"from": said.get(spoken, spoken) if isinstance(spoken, str) else spoken, "value": text}
+        text = _text(text, media)
+    out = {
+        "from": role_names.get(given_role, given_role)
+        if isinstance(given_role, str)
+        else given_role,
+        "value": text,
+    }
     for name, value in turn.items():
         if name not in role and name not in content:
             out[name] = value
     return out
 
 
-def _text(parts: list[Any], shown: _Shown) -> Any:
+def _text(parts: list[Any], media: _Media) -> Any:
     """The parts as one text with placeholders; the list itself where a part is of no known kind."""
     text = ""
     images: list[Any] = []
     videos: list[Any] = []
     audios: list[Any] = []
-    beside = list(shown.beside)
+    beside = list(media.beside)
     for part in parts:
         if isinstance(part, str):
             text += part
             continue
-        named = part.get("type") if isinstance(part, dict) else None
-        kind = PARTS.get(named) if isinstance(named, str) else None
+        part_type = part.get("type") if isinstance(part, dict) else None
+        kind = PARTS.get(part_type) if isinstance(part_type, str) else None
         if kind == "text" and isinstance(part.get("text"), str):
             text += part["text"]
         elif kind == "image":
@@ -146,32 +153,32 @@ def _text(parts: list[Any], shown: _Shown) -> Any:
                 images.append(beside.pop(0))
         elif kind == "video":
             text += VIDEO_PLACEHOLDER
-            videos.append(_medium(part, named, kind))
+            videos.append(_medium(part, part_type, kind))
         elif kind == "audio":
             text += AUDIO_PLACEHOLDER
-            audios.append(_medium(part, named, kind))
-        elif named is None and isinstance(part, dict) and isinstance(part.get("text"), str):
+            audios.append(_medium(part, part_type, kind))
+        elif part_type is None and isinstance(part, dict) and isinstance(part.get("text"), str):
             text += part["text"]
         else:
             return parts
-    shown.images += images
-    shown.videos += videos
-    shown.audios += audios
-    shown.beside = beside
+    media.images += images
+    media.videos += videos
+    media.audios += audios
+    media.beside = beside
     return text
 
 
-def _medium(part: dict[str, Any], named: str | None, kind: str) -> Any:
+def _medium(part: dict[str, Any], part_type: str | None, kind: str) -> Any:
     """What a part of video or audio shows: all that it says, where that has no name that is
     known."""
     return next(
-        (part[name] for name in (named, kind, "path", "url") if name and part.get(name)), part
+        (part[name] for name in (part_type, kind, "path", "url") if name and part.get(name)), part
     )
 
 
 def _payload(part: dict[str, Any]) -> Any:
     """What an image part shows; None for a bare one, whose image stands beside the conversation."""
-    for name in _PAYLOAD:
+    for name in _PAYLOAD_KEYS:
         value = part.get(name)
         if value is None or value == "":
             continue

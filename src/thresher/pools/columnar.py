@@ -1,10 +1,9 @@
 """Rows of a parquet file or of the Arrow files that `datasets` writes: each found again by its
 number.
 
-A parquet row costs reading its row group; the last groups are kept (up to `KEPT` bytes), so rows
-asked for in file order cost each group once. Arrow files are mapped into memory, where any row is
-at hand.
-"""
+A parquet row costs reading its row group; the last groups are kept (up to `MAX_CACHED_BYTES`
+bytes), so rows asked for in file order cost each group once. Arrow files are mapped into memory,
+where any row is at hand."""
 
 from __future__ import annotations
 
@@ -21,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.errors import PoolError
-from thresher.pools.llava import as_text
+from thresher.pools.llava import json_default
 from thresher.pools.records import Record, Span
 
-KEPT = 256 << 20
-_ROWS = 128  # decoded at a time: rows may hold images
+MAX_CACHED_BYTES = 256 << 20
+_BATCH_ROWS = 128  # decoded at a time: rows may hold images
 
 
-class _Table(ABC):
+class _TableReader(ABC):
     """What parquet and Arrow files share: rows by number."""
 
     name: str
@@ -45,8 +44,8 @@ class _Table(ABC):
         number = 0
         try:
             for part in self.slices():
-                for start in range(0, part.num_rows, _ROWS):
-                    for value in _rows(part.slice(start, _ROWS)):
+                for start in range(0, part.num_rows, _BATCH_ROWS):
+                    for value in _decode_rows(part.slice(start, _BATCH_ROWS)):
                         yield Record(number, 0, value, "" if value is not None else _UNDECODABLE)
                         number += 1
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -57,12 +56,12 @@ class _Table(ABC):
 
     def value(self, offset: int, length: int) -> Any:
         try:
-            return _rows(self.row(offset))[0]
+            return _decode_rows(self.row(offset))[0]
         except (pa.ArrowException, OSError, ValueError) as error:
             raise PoolError(f"Row {offset} of {self.name} cannot be read: {error}.") from error
 
     def raw(self, offset: int, length: int) -> bytes:
-        return shown(self.value(offset, length))
+        return row_as_json(self.value(offset, length))
 
     def remarks(self) -> list[str]:
         return []
@@ -71,32 +70,32 @@ class _Table(ABC):
 _UNDECODABLE = "unreadable: the row holds text that is not valid UTF-8"
 
 
-def shown(value: Any) -> bytes:
+def row_as_json(value: Any) -> bytes:
     """A row as JSON; bytes as the hash of what they are."""
     try:
-        return json.dumps(value, default=as_text).encode("ascii")
+        return json.dumps(value, default=json_default).encode("ascii")
     except (TypeError, RecursionError):
         return ascii(value).encode("ascii")
 
 
-def _rows(part: Any) -> list[Any]:
+def _decode_rows(part: Any) -> list[Any]:
     try:
         return list(part.to_pylist())
     except UnicodeDecodeError:
         if part.num_rows == 1:
             return [None]
-        return [row for i in range(part.num_rows) for row in _rows(part.slice(i, 1))]
+        return [row for i in range(part.num_rows) for row in _decode_rows(part.slice(i, 1))]
 
 
-class ParquetRows(_Table):
-    """See `readers.Rows`; `offset` is the row's number in the file."""
+class ParquetReader(_TableReader):
+    """See `readers.RecordReader`; `offset` is the row's number in the file."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
         self.lock = threading.Lock()
-        self.kept: OrderedDict[int, pa.Table] = OrderedDict()
+        self.row_groups: OrderedDict[int, pa.Table] = OrderedDict()
         try:
-            self.opened = file  # closed when nobody holds it
+            self.underlying = file  # closed when nobody holds it
             self.file = pq.ParquetFile(file)
             about = self.file.metadata
             sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
@@ -110,23 +109,26 @@ class ParquetRows(_Table):
         self.columns = [str(c) for c in self.file.schema_arrow.names]
 
     def slices(self) -> Iterator[pa.RecordBatch]:
-        yield from self.file.iter_batches(batch_size=_ROWS)
+        yield from self.file.iter_batches(batch_size=_BATCH_ROWS)
 
     def row(self, number: int) -> pa.Table:
         group = int(np.searchsorted(self.ends, number, side="right"))
         with self.lock:
-            table = self.kept.get(group)
+            table = self.row_groups.get(group)
             if table is None:
                 table = self.file.read_row_group(group)
-                self.kept[group] = table
-                while len(self.kept) > 1 and sum(t.nbytes for t in self.kept.values()) > KEPT:
-                    self.kept.popitem(last=False)
-            self.kept.move_to_end(group)
+                self.row_groups[group] = table
+                while (
+                    len(self.row_groups) > 1
+                    and sum(t.nbytes for t in self.row_groups.values()) > MAX_CACHED_BYTES
+                ):
+                    self.row_groups.popitem(last=False)
+            self.row_groups.move_to_end(group)
         return table.slice(number - (int(self.ends[group - 1]) if group else 0), 1)
 
 
-class ArrowRows(_Table):
-    """See `readers.Rows`; an Arrow stream (what `datasets` saves) or file."""
+class ArrowReader(_TableReader):
+    """See `readers.RecordReader`; an Arrow stream (what `datasets` saves) or file."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
@@ -144,7 +146,7 @@ class ArrowRows(_Table):
                 f"{name} is a damaged Arrow file: {error}. Download or write it again."
             ) from error
         self.batches = batches
-        self.sound = [False] * len(batches)
+        self.validated = [False] * len(batches)
         self.ends = np.cumsum(np.asarray([b.num_rows for b in batches], np.int64))
         self.columns = [str(c) for c in schema.names]
 
@@ -158,14 +160,14 @@ class ArrowRows(_Table):
     def _batch(self, number: int) -> pa.RecordBatch:
         """Checked once: an offset that points outside the file would end the process. Raises
         pa.ArrowInvalid."""
-        if not self.sound[number]:
+        if not self.validated[number]:
             for column in self.batches[number].columns:
-                _check(column)
-            self.sound[number] = True
+                _validate(column)
+            self.validated[number] = True
         return self.batches[number]
 
 
-def _check(array: pa.Array) -> None:
+def _validate(array: pa.Array) -> None:
     """Raises pa.ArrowInvalid where an offset points nowhere; text that is not UTF-8 is its row's
     problem alone."""
     try:
@@ -182,4 +184,4 @@ def _check(array: pa.Array) -> None:
             else []
         )
         for one in inside:
-            _check(one)
+            _validate(one)

@@ -14,14 +14,15 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from thresher.pools.image_formats import HEAD, extension_of, sniff
 
-_DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*,", re.IGNORECASE)
+_DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*,", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _MAGIC_BYTES = (b"/9j/", b"iVBO", b"R0lG", b"UklG")
 _MIME = {"jpg": "jpeg", "ppm": "x-portable-pixmap", "ico": "x-icon"}
 _LINES = re.compile(r"\s+")
-SHORTEST = 64  # characters of an image as base64: the smallest image has more
-_NO_PATH = 512  # characters
-_MAGIC_64 = (  # base64 of what image files begin with: a quick look that costs a path nothing
+MIN_BASE64_LENGTH = 64  # characters of an image as base64: the smallest image has more
+_MAX_PLAIN_PATH = 512  # characters
+# base64 of what image files begin with: a quick look that costs a path nothing
+_BASE64_SIGNATURES = (
     "/9j/",  # JPEG
     "iVBORw0KGgo",  # PNG
     "R0lGOD",  # GIF
@@ -38,7 +39,7 @@ _MAGIC_64 = (  # base64 of what image files begin with: a quick look that costs 
 )
 
 
-def image_of(value: Any) -> str | bytes | None:
+def parse_image(value: Any) -> str | bytes | None:
     """A path (or address) or the bytes of one image, however a record says it; None where it says
     neither.
 
@@ -46,21 +47,23 @@ def image_of(value: Any) -> str | bytes | None:
     `file:///…`; bytes; `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url":
     …}`.
 
-    >>> image_of("a.jpg"), image_of({"bytes": None, "path": "b.jpg"}), image_of(7)
+    >>> parse_image("a.jpg"), parse_image({"bytes": None, "path": "b.jpg"}), parse_image(7)
     ('a.jpg', 'b.jpg', None)
-    >>> image_of("data:image/png;base64,QUI=")
+    >>> parse_image("data:image/png;base64,QUI=")
     b'AB'
     """
     if isinstance(value, str):
         if value[:5].lower() == "data:":
-            return _decoded(value)
+            return _decode_data_uri(value)
         if value[:8] == "file:///":
             return unquote(value[7:])
-        return _bare(value) if looks_like_base64(value) or _is_no_path(value) else value
+        return (
+            _decode_base64(value) if looks_like_base64(value) or _is_other_base64(value) else value
+        )
     if isinstance(value, (bytes, bytearray)):
         content = bytes(value)
         if content[:4] in _MAGIC_BYTES and (text := _ascii(content)) and looks_like_base64(text):
-            return _bare(text) or content
+            return _decode_base64(text) or content
         return content
     if isinstance(value, dict):
         for key in ("bytes", "path", "url", "image"):
@@ -68,7 +71,7 @@ def image_of(value: Any) -> str | bytes | None:
             if inner and isinstance(inner, (str, bytes, bytearray)):
                 if key == "bytes" and isinstance(inner, str) and not looks_like_base64(inner):
                     continue
-                return image_of(inner)
+                return parse_image(inner)
     return None
 
 
@@ -80,12 +83,12 @@ def looks_like_base64(text: str) -> bool:
     ...     looks_like_base64("/9j/a.jpg"))
     (True, False)
     """
-    if len(text) < SHORTEST:
+    if len(text) < MIN_BASE64_LENGTH:
         return False
     start = text[:512].lstrip()
-    if not start.startswith(_MAGIC_64):
+    if not start.startswith(_BASE64_SIGNATURES):
         return False
-    start = _plain(start)
+    start = _standard_base64(start)
     if re.search(r"[^A-Za-z0-9+/=]", start):
         return False
     try:
@@ -94,13 +97,13 @@ def looks_like_base64(text: str) -> bool:
         return False
 
 
-def _is_no_path(text: str) -> bool:
+def _is_other_base64(text: str) -> bool:
     """Whether a text is too long without a dot to be a path, and base64 as far as it goes: of
     something else than an image."""
     return (
-        len(text) >= _NO_PATH
+        len(text) >= _MAX_PLAIN_PATH
         and "." not in text
-        and bool(_BASE64.fullmatch(_plain(text[:_NO_PATH])))
+        and bool(_BASE64.fullmatch(_standard_base64(text[:_MAX_PLAIN_PATH])))
     )
 
 
@@ -117,9 +120,9 @@ def extension(content: bytes) -> str:
     return extension_of(content[:HEAD]) or "img"
 
 
-def _bare(text: str) -> bytes | None:
+def _decode_base64(text: str) -> bytes | None:
     """The bytes of base64 text; None where it is not all base64."""
-    plain = _plain(text)
+    plain = _standard_base64(text)
     if not _BASE64.fullmatch(plain):
         return None
     plain = plain.rstrip("=")
@@ -129,7 +132,7 @@ def _bare(text: str) -> bytes | None:
         return None
 
 
-def _plain(text: str) -> str:
+def _standard_base64(text: str) -> str:
     """Base64 without line breaks, in its usual alphabet."""
     return _LINES.sub("", text).replace("-", "+").replace("_", "/")
 
@@ -141,8 +144,8 @@ def _ascii(content: bytes) -> str:
         return ""
 
 
-def _decoded(uri: str) -> bytes | None:
-    head = _DATA.match(uri)
+def _decode_data_uri(uri: str) -> bytes | None:
+    head = _DATA_URI.match(uri)
     if head is None:
         return None
     payload = uri[head.end() :]

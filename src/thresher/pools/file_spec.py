@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thresher.pools import files
-from thresher.pools.paths import shown
+from thresher.pools.paths import printable
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSpec:
     """One file of a pool, and how it is to be read."""
 
     uri: str  # absolute local path, or an address
@@ -21,15 +21,15 @@ class Source:
     folder: str  # where its relative image paths start: a resolved local folder, or an address
     format: str | None = None  # a name of readers.FORMATS; None: told from the content
     columns: str = ""  # JSON of the entry of a dataset_info.json
-    keep: str = ""  # a sampling strategy of a mixture ("" = all)
+    sampling: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling
-    number: int = 0  # among the entries of the mixture: two random ones draw differently
+    entry: int = 0  # among the entries of the mixture: two random ones draw differently
     # whether the user gave the source's name, which goes before what records say
-    named: bool = False
+    source_given: bool = False
     note: str = ""  # what was passed over to come to this file, for the user
 
 
-Locate = Callable[[str, str | None, str | None], list[Source]]
+Locate = Callable[[str, str | None, str | None], list[FileSpec]]
 """`locate(spec, images, format)`: the files of a path that a folder or a list names; passed to
 their readers."""
 
@@ -41,7 +41,7 @@ def local_folder(path: str) -> str:
     return os.path.realpath(os.path.dirname(os.path.abspath(path)))
 
 
-def where(sources: Sequence[Source]) -> str:
+def describe_files(sources: Sequence[FileSpec]) -> str:
     """The files in words."""
-    first = shown(sources[0].uri)
+    first = printable(sources[0].uri)
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"

@@ -29,8 +29,8 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 # bytes: of a larger file of a pool WHOLE_BLOCKS blocks of 1 MB are hashed instead of all
-WHOLE = 4 << 30
-WHOLE_BLOCKS = 256
+MAX_WHOLE_HASH = 4 << 30
+HASHED_BLOCKS = 256
 
 
 def is_remote(path: str) -> bool:
@@ -41,26 +41,26 @@ def is_remote(path: str) -> bool:
 def open_file(path: str) -> BinaryIO:
     """Open a file with a descriptor, unpacked. Raises PoolError: missing, not a plain file, no
     permission, a broken gzip."""
-    file = _remote(path) if is_remote(path) else _local(path)
+    file = _download(path) if is_remote(path) else _open_local(path)
     head = os.pread(file.fileno(), 2, 0)
     if head != _GZIP:
         return file
     with file:
-        return _unpacked(file, path)
+        return _decompress(file, path)
 
 
-def stamp(path: str) -> list[Any]:
+def file_stamp(path: str) -> list[Any]:
     """What changes when the file does: `hashing.Stamp` of a local one, what its store tells of a
     remote one.
 
     Raises PoolError where there is no such file.
     """
     if is_remote(path):
-        fs, inner = filesystem(path)
+        fs, inner = open_filesystem(path)
         try:
             about = fs.info(inner)
         except Exception as error:
-            raise _gone(path, error) from error
+            raise _unreadable_remote(path, error) from error
         kept = (
             "size",
             "ETag",
@@ -76,7 +76,7 @@ def stamp(path: str) -> list[Any]:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise _missing_file(path) from None
     except (OSError, ValueError) as error:
         raise PoolError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
@@ -85,60 +85,60 @@ def stamp(path: str) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Kept:
+class FileState:
     """A file of a pool as it was read. `content`, `sample`: hexadecimal, "" of a remote file."""
 
     stamp: list[Any]
-    content: str = ""  # SHA-256 up to `WHOLE` bytes; of a larger file, of blocks
+    content: str = ""  # SHA-256 up to `MAX_WHOLE_HASH` bytes; of a larger file, of blocks
     sample: str = ""  # of a few blocks: compared at each opening
 
-    def still(self, path: str) -> Kept | None:
+    def if_unchanged(self, path: str) -> FileState | None:
         """The same content as it lies there now, None where it is another. Raises PoolError where
         there is no file."""
-        now = stamp(path)
+        now = file_stamp(path)
         if is_remote(path):
             return self if now == self.stamp else None
         if now[0] != self.stamp[0]:
             return None
-        if now == self.stamp and _sample(path) == self.sample:
+        if now == self.stamp and _hash_sample(path) == self.sample:
             return self
-        found = keep(path)
+        found = read_state(path)
         return found if found.content == self.content else None
 
 
-def keep(path: str) -> Kept:
+def read_state(path: str) -> FileState:
     """What a file is now. Waits until a later write is sure to change the stamp. Raises
     PoolError."""
     if is_remote(path):
-        return Kept(stamp(path))
-    with _local(path) as file:
-        return keep_open(file)
+        return FileState(file_stamp(path))
+    with _open_local(path) as file:
+        return read_open_state(file)
 
 
-def keep_open(file: BinaryIO) -> Kept:
+def read_open_state(file: BinaryIO) -> FileState:
     """As `keep`, of an open local file. Raises PoolError where it is written to all the time."""
     descriptor = file.fileno()
     about = Stamp.of(os.fstat(descriptor))
     if about.wait():
         time.sleep(min(about.wait(), hashing.TICK / 1e9))
     try:
-        if about.size <= WHOLE:
+        if about.size <= MAX_WHOLE_HASH:
             whole = hashing.hash_descriptor(descriptor).digest
         else:
-            whole = hashing.hash_blocks(descriptor, about.size, WHOLE_BLOCKS, _BLOCK)
+            whole = hashing.hash_blocks(descriptor, about.size, HASHED_BLOCKS, _BLOCK)
     except OSError as error:
         raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
     # -1: a later write may not show, so look again
     told = about._replace(ctime_ns=-1) if about.wait() else about
-    return Kept(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
+    return FileState(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
 
 
-def _sample(path: str) -> str:
-    with _local(path) as file:
+def _hash_sample(path: str) -> str:
+    with _open_local(path) as file:
         return hashing.hash_blocks(file.fileno(), os.fstat(file.fileno()).st_size).hex()
 
 
-def filesystem(address: str) -> tuple[Any, str]:
+def open_filesystem(address: str) -> tuple[Any, str]:
     """(fsspec file system, path in it) of a remote address. Raises MissingExtra or PoolError."""
     try:
         import fsspec
@@ -156,12 +156,12 @@ def filesystem(address: str) -> tuple[Any, str]:
     return fs, inner
 
 
-def temporary() -> BinaryIO:
+def temporary_file() -> BinaryIO:
     """An unnamed file that is gone when it is closed."""
     return tempfile.TemporaryFile(prefix="thresher-")
 
 
-def _local(path: str) -> BinaryIO:
+def _open_local(path: str) -> BinaryIO:
     try:
         if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise PoolError(
@@ -170,29 +170,29 @@ def _local(path: str) -> BinaryIO:
             )
         return open(path, "rb")
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise _missing_file(path) from None
     except (OSError, ValueError) as error:
         raise PoolError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
         ) from error
 
 
-def _remote(address: str) -> BinaryIO:
-    fs, inner = filesystem(address)
-    copy = temporary()
+def _download(address: str) -> BinaryIO:
+    fs, inner = open_filesystem(address)
+    copy = temporary_file()
     try:
         with fs.open(inner, "rb") as file:
             shutil.copyfileobj(file, copy, _BLOCK)
     except Exception as error:  # each store raises its own: no such key, no credentials, no network
         copy.close()
-        raise _gone(address, error) from error
+        raise _unreadable_remote(address, error) from error
     copy.flush()
     copy.seek(0)
     return copy
 
 
-def _unpacked(file: BinaryIO, path: str) -> BinaryIO:
-    copy = temporary()
+def _decompress(file: BinaryIO, path: str) -> BinaryIO:
+    copy = temporary_file()
     try:
         file.seek(0)
         with gzip.GzipFile(fileobj=file) as packed:
@@ -219,14 +219,14 @@ def _unpacked(file: BinaryIO, path: str) -> BinaryIO:
     return copy
 
 
-def _gone(address: str, error: Exception) -> PoolError:
+def _unreadable_remote(address: str, error: Exception) -> PoolError:
     return PoolError(
         f"{address} cannot be read: {str(error) or type(error).__name__}. Check the address and "
         "your credentials."
     )
 
 
-def _missing(path: str) -> PoolError:
+def _missing_file(path: str) -> PoolError:
     return PoolError(
         f"{path} does not exist. Give a file, a folder or a pattern such as 'shards/*.tar'."
     )

@@ -17,17 +17,17 @@ from dataclasses import replace
 from thresher.errors import PoolError
 from thresher.pools import files as pool_files
 from thresher.pools import hub, listings
-from thresher.pools.file_spec import Locate, Source, local_folder
+from thresher.pools.file_spec import FileSpec, Locate, local_folder
 from thresher.pools.image_formats import EXTENSIONS
 from thresher.pools.source_names import SUFFIXES
-from thresher.pools.splits import HELD_OUT, named, split_of, training_files
+from thresher.pools.splits import HELD_OUT, split_of, summarize_names, training_files
 from thresher.text import ParseError, parse_json, parse_yaml
 
 # of `datasets`
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")
 # What a pool's folder may hold beside its files without being meant as rows: images, documents,
 # code.
-_QUIET = EXTENSIONS | frozenset(
+_IGNORED_SUFFIXES = EXTENSIONS | frozenset(
     (
         *(
             "heic",
@@ -66,77 +66,86 @@ _QUIET = EXTENSIONS | frozenset(
         ),
     )
 )
-_QUIET_TEXTS = re.compile(
+_IGNORED_TEXT_FILES = re.compile(
     r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE
 )
-_LONGEST_CARD = 1 << 20  # characters of a README.md
-_LOOKED_INTO = 500  # entries of a subfolder, to say that files in it are not read
+_MAX_README_CHARS = 1 << 20  # characters of a README.md
+_MAX_LISTED_ENTRIES = 500  # entries of a subfolder, to say that files in it are not read
 
 
-def folder(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
+def folder_files(
+    name: str, images: str | None, format: str | None, locate: Locate
+) -> list[FileSpec]:
     """The files of a folder. What was passed over is the `note` of the first. Raises PoolError:
     nothing to read."""
     held = sorted(os.listdir(name))
     # what select wrote: its rows, not its tables
     if "run.yaml" in held and "selection.parquet" in held:
         subset = [f for f in held if f.startswith("subset.")]
-        if subset and (described := _described_subset(name, held, images, locate)):
+        if subset and (described := _subset_with_dataset_info(name, held, images, locate)):
             return described
         if subset:
             return [
-                s for f in subset for s in read_file(os.path.join(name, f), images, format, locate)
+                s
+                for f in subset
+                for s in resolve_file(os.path.join(name, f), images, format, locate)
             ]
-    if whole := _described(name, held, images, locate):
+    if whole := _self_describing_files(name, held, images, locate):
         return whole
-    files, others = _split_kinds(name, held)
+    files, others = _pool_and_other_files(name, held)
     deep = not files
     if deep:
-        files, others = _below(name)
-        files = [f for f in files if not _table_of_a_selection(os.path.join(name, f))]
+        files, others = _files_below(name)
+        files = [f for f in files if not _is_selection_table(os.path.join(name, f))]
     if not files:
-        there = f" It holds {named(others)}: unpack or convert them." if others else ""
+        there = f" It holds {summarize_names(others)}: unpack or convert them." if others else ""
         raise PoolError(
             f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}).{there} "
             "Give the file itself, or another folder."
         )
     notes = []
-    declared = _declared(name)
+    declared = _declared_splits(name)
     files, left = training_files(files, declared)
     if left:
         what = (
             "is a test or validation split" if len(left) == 1 else ("are test or validation splits")
         )
-        notes.append(f"{name}: {named(left)} {what}, not read. Give its own path to read it.")
+        notes.append(
+            f"{name}: {summarize_names(left)} {what}, not read. Give its own path to read it."
+        )
     elif all((declared.get(f) or split_of(f)) in HELD_OUT for f in files):
         notes.append(f"{name} names nothing but test or validation splits; they are read.")
     if others:
-        notes.append(f"{name}: files of other kinds were passed over: {named(others)}.")
+        notes.append(f"{name}: files of other kinds were passed over: {summarize_names(others)}.")
     if not deep and (under := _subfolders_with_files(name, held)):
         notes.append(
-            f"{name}: files in its folders {named(under)} are not read, because it has files of "
+            f"{name}: files in its folders {summarize_names(under)} are not read, because it has "
+            f"files of "
             "its own."
         )
-    out: list[Source] = []
+    out: list[FileSpec] = []
     for file in dict.fromkeys(files):
         path = os.path.join(name, file)
-        out += read_file(path, images, format, locate)
+        out += resolve_file(path, images, format, locate)
     return [replace(out[0], note=" ".join([*notes, out[0].note]).strip()), *out[1:]] if out else out
 
 
-def read_file(name: str, images: str | None, format: str | None, locate: Locate) -> list[Source]:
+def resolve_file(
+    name: str, images: str | None, format: str | None, locate: Locate
+) -> list[FileSpec]:
     """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources
     may be "" still.
 
     `locate`: finds what a list names.
     """
     if not pool_files.is_remote(name) and os.path.isdir(name):
-        return folder(name, images, format, locate)
+        return folder_files(name, images, format, locate)
     if format in (None, "mixture", "llamafactory"):
-        found = listings.listing(name, images, format, locate)
+        found = listings.read_listing(name, images, format, locate)
         if found is not None:
             return found
     uri = name if pool_files.is_remote(name) else os.path.abspath(name)
-    return [Source(uri, "", images or local_folder(name), format)]
+    return [FileSpec(uri, "", images or local_folder(name), format)]
 
 
 def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
@@ -154,8 +163,8 @@ def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
     elif "dataset_info.json" in held or "state.json" in held or "run.yaml" in held:
         return [spec], ""
     else:
-        files = _split_kinds(spec, held)[0] or _below(spec)[0]
-    declared = _declared(spec)
+        files = _pool_and_other_files(spec, held)[0] or _files_below(spec)[0]
+    declared = _declared_splits(spec)
     for split in wanted:
         found = [f for f in files if (declared.get(f) or split_of(f)) == split]
         if found and len(found) < len(files):
@@ -163,12 +172,12 @@ def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
     return [spec], ""
 
 
-def _declared(name: str) -> dict[str, str]:
+def _declared_splits(name: str) -> dict[str, str]:
     """File -> split, as the README.md of a data set of the hub declares them (`configs`,
     `data_files`)."""
     try:
         with open(os.path.join(name, "README.md"), encoding="utf-8-sig", errors="replace") as file:
-            text = file.read(_LONGEST_CARD)
+            text = file.read(_MAX_README_CHARS)
         about = (
             parse_yaml(text.split("\n---", 1)[0].removeprefix("---"))
             if text.startswith("---\n")
@@ -198,9 +207,9 @@ def _declared(name: str) -> dict[str, str]:
     return out
 
 
-def _described_subset(
+def _subset_with_dataset_info(
     name: str, held: list[str], images: str | None, locate: Locate
-) -> list[Source]:
+) -> list[FileSpec]:
     """The subset of a selection, where a dataset_info.json of its folder says what its fields
     mean."""
     if "dataset_info.json" not in held:
@@ -208,36 +217,42 @@ def _described_subset(
     info = os.path.join(name, "dataset_info.json")
     try:
         with open(info, encoding="utf-8-sig") as file:
-            entries = parse_json(file.read(listings.LARGEST))
+            entries = parse_json(file.read(listings.MAX_LISTING_BYTES))
     except (OSError, ValueError):
         return []  # somebody else's file: the subset is read by its content
-    found: list[Source] = []
+    found: list[FileSpec] = []
     for entry, about in entries.items() if isinstance(entries, dict) else ():
         target = about.get("file_name") if isinstance(about, dict) else None
         if target in held and str(target).startswith("subset."):
-            with listings.following(info):
-                found += listings.dataset_info(info, images, locate, entry)
+            with listings.guard_recursion(info):
+                found += listings.read_dataset_info(info, images, locate, entry)
     return found
 
 
-def _described(
+def _self_describing_files(
     name: str, held: Sequence[str], images: str | None, locate: Locate
-) -> list[Source] | None:
+) -> list[FileSpec] | None:
     """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory.
     None for any other."""
     if "state.json" in held or "dataset_dict.json" in held:
-        return hub.saved(name, images)
+        return hub.saved_dataset_files(name, images)
     if "dataset_info.json" not in held:
         return None
     info = os.path.join(name, "dataset_info.json")
-    about = listings.described_by_datasets(info)
+    about = listings.datasets_library_info(info)
     if about is None:
-        with listings.following(info):
-            return listings.dataset_info(info, images, locate)
-    return hub.cached(name, about, images) if any(f.endswith(".arrow") for f in held) else None
+        with listings.guard_recursion(info):
+            return listings.read_dataset_info(info, images, locate)
+    return (
+        hub.cached_dataset_files(name, about, images)
+        if any(f.endswith(".arrow") for f in held)
+        else None
+    )
 
 
-def _split_kinds(name: str, held: Sequence[str], prefix: str = "") -> tuple[list[str], list[str]]:
+def _pool_and_other_files(
+    name: str, held: Sequence[str], prefix: str = ""
+) -> tuple[list[str], list[str]]:
     """(pool files, files of other kinds that may have been meant) of what a folder holds."""
     files, others = [], []
     for base in held:
@@ -250,12 +265,16 @@ def _split_kinds(name: str, held: Sequence[str], prefix: str = "") -> tuple[list
         suffix = base.lower().rpartition(".")[2] if "." in base else ""
         if base.lower().endswith(SUFFIXES):
             files.append(prefix + base)
-        elif suffix and suffix not in _QUIET and not (suffix == "txt" and _QUIET_TEXTS.match(base)):
+        elif (
+            suffix
+            and suffix not in _IGNORED_SUFFIXES
+            and not (suffix == "txt" and _IGNORED_TEXT_FILES.match(base))
+        ):
             others.append(prefix + base)
     return files, others
 
 
-def _below(name: str) -> tuple[list[str], list[str]]:
+def _files_below(name: str) -> tuple[list[str], list[str]]:
     """The same of everything below a folder, and the folders of `datasets` in it; paths from
     `name`, sorted."""
     files: list[str] = []
@@ -264,27 +283,27 @@ def _below(name: str) -> tuple[list[str], list[str]]:
     for where, folders, held in os.walk(name, followlinks=True):
         below = os.path.relpath(where, name)
         prefix = "" if below == "." else below + "/"
-        if prefix and _of_datasets(held):
+        if prefix and _is_datasets_folder(held):
             files.append(below)
             folders.clear()
             continue
         folders[:] = sorted(
             f
             for f in folders
-            if not f.startswith(".") and _first_time(os.path.join(where, f), seen)
+            if not f.startswith(".") and _is_new_folder(os.path.join(where, f), seen)
         )
-        found, other = _split_kinds(where, held, prefix)
+        found, other = _pool_and_other_files(where, held, prefix)
         files += found
         others += other
     return sorted(files), sorted(others)
 
 
-def _of_datasets(held: Sequence[str]) -> bool:
+def _is_datasets_folder(held: Sequence[str]) -> bool:
     described = "state.json" in held or "dataset_dict.json" in held or "dataset_info.json" in held
     return described and ("dataset_dict.json" in held or any(f.endswith(".arrow") for f in held))
 
 
-def _first_time(path: str, seen: set[str]) -> bool:
+def _is_new_folder(path: str, seen: set[str]) -> bool:
     """Whether a folder was not met before, by whatever links lead to it."""
     real = os.path.realpath(path)
     if real in seen:
@@ -295,22 +314,24 @@ def _first_time(path: str, seen: set[str]) -> bool:
 
 def _subfolders_with_files(name: str, held: Sequence[str]) -> list[str]:
     return [
-        f"{f}/" for f in held if not f.startswith(".") and any(_pool_files(os.path.join(name, f)))
+        f"{f}/"
+        for f in held
+        if not f.startswith(".") and any(_are_pool_files(os.path.join(name, f)))
     ]
 
 
-def _pool_files(path: str) -> Iterator[bool]:
+def _are_pool_files(path: str) -> Iterator[bool]:
     """Whether each of the first entries of a folder is a pool file."""
     if os.path.isdir(path):
         try:
             with os.scandir(path) as entries:
-                for _, entry in zip(range(_LOOKED_INTO), entries, strict=False):
+                for _, entry in zip(range(_MAX_LISTED_ENTRIES), entries, strict=False):
                     yield entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
         except OSError:
             return
 
 
-def _table_of_a_selection(path: str) -> bool:
+def _is_selection_table(path: str) -> bool:
     """Whether select wrote it beside a subset: no pool."""
     where, base = os.path.split(path)
     return not base.startswith("subset.") and os.path.isfile(

@@ -14,18 +14,18 @@ from typing import Any
 
 from thresher.errors import MissingExtra, PoolError
 from thresher.extras import install_command
-from thresher.pools.file_spec import Source
-from thresher.pools.paths import shown
+from thresher.pools.file_spec import FileSpec
+from thresher.pools.paths import printable
 from thresher.pools.splits import split_of
 from thresher.text import parse_json
 
 
-def saved(folder: str, images: str | None) -> list[Source]:
+def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
     wrote."""
     state = os.path.join(folder, "state.json")
     if not os.path.exists(state):
-        splits = _json(os.path.join(folder, "dataset_dict.json")).get("splits")
+        splits = _read_json(os.path.join(folder, "dataset_dict.json")).get("splits")
         names = [str(s) for s in splits] if isinstance(splits, list) else []
         split = _training_split(names)
         if not split:
@@ -33,10 +33,10 @@ def saved(folder: str, images: str | None) -> list[Source]:
                 f"{folder} holds the splits {', '.join(names) or '(none)'}. Give one of them: "
                 f"{folder}/SPLIT."
             )
-        found = saved(os.path.join(folder, split), images)
-        return [replace(found[0], note=_not_read(folder, split, names)), *found[1:]]
+        found = saved_dataset_files(os.path.join(folder, split), images)
+        return [replace(found[0], note=_splits_note(folder, split, names)), *found[1:]]
     named = [
-        f.get("filename") for f in _json(state).get("_data_files") or [] if isinstance(f, dict)
+        f.get("filename") for f in _read_json(state).get("_data_files") or [] if isinstance(f, dict)
     ]
     paths = [os.path.join(folder, os.path.basename(f)) for f in named if isinstance(f, str)]
     if not paths:
@@ -45,10 +45,10 @@ def saved(folder: str, images: str | None) -> list[Source]:
     if name in ("train", "test", "validation"):
         name = os.path.basename(os.path.dirname(os.path.abspath(folder))) or name
     root = images or os.path.realpath(folder)
-    return [Source(os.path.abspath(p), name, root, "datasets") for p in paths]
+    return [FileSpec(os.path.abspath(p), name, root, "datasets") for p in paths]
 
 
-def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Source]:
+def cached_dataset_files(folder: str, about: dict[str, Any], images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder of the datasets cache. `about`: its dataset_info.json. Raises
     PoolError: which split?"""
     held = sorted(
@@ -67,7 +67,7 @@ def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Sourc
         splits.setdefault(split, []).append(file)
     split = _training_split(list(splits))
     if not split:
-        paths = ", ".join(shown(os.path.join(folder, files[0])) for files in splits.values())
+        paths = ", ".join(printable(os.path.join(folder, files[0])) for files in splits.values())
         raise PoolError(
             f"{folder} holds the splits {', '.join(splits) or '(none)'}. Give the files of one: "
             f"{paths}."
@@ -77,9 +77,9 @@ def cached(folder: str, about: dict[str, Any], images: str | None) -> list[Sourc
         or about.get("builder_name")
         or os.path.basename(os.path.abspath(folder))
     )
-    root, note = images or os.path.realpath(folder), _not_read(folder, split, list(splits))
+    root, note = images or os.path.realpath(folder), _splits_note(folder, split, list(splits))
     found = [
-        Source(os.path.abspath(os.path.join(folder, f)), name, root, "datasets")
+        FileSpec(os.path.abspath(os.path.join(folder, f)), name, root, "datasets")
         for f in splits[split]
     ]
     return [replace(found[0], note=note), *found[1:]]
@@ -94,19 +94,23 @@ def _training_split(names: list[str]) -> str:
     return training[0] if len(training) == 1 else ""
 
 
-def _not_read(folder: str, split: str, names: list[str]) -> str:
+def _splits_note(folder: str, split: str, names: list[str]) -> str:
     """A note on the splits that are not read, or that the one which is read is no training split;
     "" for neither."""
     others = [n for n in names if n != split]
     if others:
-        return f"{folder}: of its splits, {split} is read and {', '.join(map(shown, others))} not."
+        return (
+            f"{folder}: of its splits, {split} is read and {', '.join(map(printable, others))} not."
+        )
     held_out = split_of(split) not in ("", "train")
     return (
-        f"{folder} holds nothing but the split {shown(split)}, which is read." if held_out else ""
+        f"{folder} holds nothing but the split {printable(split)}, which is read."
+        if held_out
+        else ""
     )
 
 
-def from_hub(spec: str, images: str | None) -> list[Source]:
+def download_dataset(spec: str, images: str | None) -> list[FileSpec]:
     """The Arrow files of a data set of the hub: `org/name`, `org/name@split` (default: train).
 
     Raises PoolError (no network, no such data set), MissingExtra (`datasets` is not installed).
@@ -133,14 +137,14 @@ def from_hub(spec: str, images: str | None) -> list[Source]:
             "folder."
         )
     return [
-        Source(
+        FileSpec(
             os.path.abspath(p), name.rpartition("/")[2], images or os.path.dirname(p), "datasets"
         )
         for p in paths
     ]
 
 
-def _json(path: str) -> dict[str, Any]:
+def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8-sig") as f:
             content = parse_json(f.read())

@@ -70,7 +70,7 @@ def extension_of(head: bytes) -> str:
     return FORMATS[form][1][0] if form else ""
 
 
-def fits(form: str, extension: str) -> bool:
+def extension_matches(form: str, extension: str) -> bool:
     """Whether an extension (without the dot) says this format (Pillow's name)."""
     return extension in FORMATS["JPEG" if form == "MPO" else form][1]
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from thresher.errors import ImageError
 from thresher.pools.image_formats import FORMATS, HEAD, sniff
-from thresher.pools.unsupported_images import described
+from thresher.pools.unsupported_images import describe_unsupported
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _CODECS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000", "JPEG": "jpg", "PNG": "zlib"}
-_WEAK = frozenset({"BMP", "PPM", "ICO"})  # two to four bytes that other files may begin with too
+_WEAK_SIGNATURES = frozenset(
+    {"BMP", "PPM", "ICO"}
+)  # two to four bytes that other files may begin with too
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
@@ -34,16 +36,17 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     form = sniff(head)
     if not form:
         raise ImageError(
-            f"{name}: not an image that is read here: {described(head)}", kind="not-an-image"
+            f"{name}: not an image that is read here: {describe_unsupported(head)}",
+            kind="not-an-image",
         )
-    factory = _factory(form, name)
+    factory = _image_factory(form, name)
     file.seek(0)
     try:
         # As Image.open does once a plugin has accepted the file; without its warning about large
         # images: the callers have a limit of their own (MAX_PIXELS).
         image: ImageFile = factory(file, "")
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError) as error:
-        if form in _WEAK:
+        if form in _WEAK_SIGNATURES:
             why = f"it begins like {form} and its header is none"
             raise ImageError(
                 f"{name}: not an image that is read here: {why}", kind="not-an-image"
@@ -52,7 +55,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     return image
 
 
-def _factory(form: str, name: str) -> Any:
+def _image_factory(form: str, name: str) -> Any:
     """What makes an image of a file of this format. Raises ImageError where Pillow was built
     without it."""
     from PIL import Image, features

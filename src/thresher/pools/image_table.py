@@ -25,16 +25,16 @@ import numpy as np
 
 from thresher.errors import ImageError
 from thresher.pools import files
-from thresher.pools.paths import inside, refusal
-from thresher.pools.text_column import Texts
+from thresher.pools.paths import resolve_inside, unsafe_path_reason
+from thresher.pools.text_column import TextColumn
 from thresher.storage import hashing
 from thresher.storage.hashing import THREADS, FileHash, HashCache, Stamp
 from thresher.types import DIGEST, ImageRef
 
-CHUNK = 512  # images that a thread takes at once
-SPOT = 32  # remembered images that are read again at each opening
+CHUNK_IMAGES = 512  # images that a thread takes at once
+SPOT_CHECKS = 32  # remembered images that are read again at each opening
 SLOW_STAT = 40e-6  # seconds: file systems slower than this are asked by several threads
-TOLD = (
+REMOTE_STAMP_KEYS = (
     "size",
     "ETag",
     "etag",
@@ -51,7 +51,7 @@ Hashing = Callable[[int, int], None]  # called with (images hashed, images to ha
 
 
 @dataclass(frozen=True)
-class Table:
+class ImageTable:
     """m images. A remote image's `mtime` stands for all that its store tells of it."""
 
     size: np.ndarray  # int64 [m]: bytes; -1 = no such file, or a path that may not be read
@@ -66,67 +66,71 @@ class Table:
         return np.stack([self.size, self.mtime, self.ctime, self.inode], axis=1)
 
     @classmethod
-    def of(cls, stamps: np.ndarray, digest: np.ndarray) -> Table:
+    def of(cls, stamps: np.ndarray, digest: np.ndarray) -> ImageTable:
         size, mtime, ctime, inode = (np.ascontiguousarray(stamps[:, k]) for k in range(4))
         return cls(size, mtime, ctime, inode, digest)
 
 
-def identity(path: str, size: int, digest: bytes, trusted: bool) -> str:
+def image_identity(path: str, size: int, digest: bytes, trusted: bool) -> str:
     """`ImageRef.identity` of an image of the table. `digest`: 32 bytes, zeros where unknown."""
     if path.startswith("bytes:"):
         return "sha256:" + path[6:]
     return ImageRef(path, None, size, digest.hex() if any(digest) else "", trusted).identity
 
 
-def look(
+def scan_images(
     root: str,
-    paths: Texts,
+    paths: TextColumn,
     embedded: np.ndarray,
-    known: Table,
+    known: ImageTable,
     cache: HashCache,
     *,
     trust: bool = False,
     first: bool = True,
     hashing: Hashing | None = None,
-) -> tuple[Table, list[str]]:
+) -> tuple[ImageTable, list[str]]:
     """The images as they are now, and what the user may want to know.
 
     `known`: what an earlier look found (`first` False), or only the sizes of embedded images.
     `trust`: sizes are enough.
     """
-    source: _Local | _Remote = _Remote(root) if files.is_remote(root) else _Local(root)
-    names = [paths.blob[a:b].tobytes() for a, b in _spans(paths)]
+    source: _LocalImages | _RemoteImages = (
+        _RemoteImages(root) if files.is_remote(root) else _LocalImages(root)
+    )
+    names = [paths.blob[a:b].tobytes() for a, b in _text_spans(paths)]
     stamps = source.stamps(names, embedded, None if first else known.size)
     stamps[embedded] = known.stamps[embedded]
     m = len(names)
     if trust:
-        return Table.of(stamps, np.zeros(m, DIGEST)), []
+        return ImageTable.of(stamps, np.zeros(m, DIGEST)), []
     digest = np.zeros(m, DIGEST)
-    there = (stamps[:, 0] >= 0) & ~embedded
+    exists = (stamps[:, 0] >= 0) & ~embedded
     if not first:
-        same = there & (stamps == known.stamps).all(axis=1)
+        same = exists & (stamps == known.stamps).all(axis=1)
         digest[same] = known.digest[same]
-    todo = np.flatnonzero(there & (digest == DIGEST.type()))
+    todo = np.flatnonzero(exists & (digest == DIGEST.type()))
     if len(todo):
         cached, _, found = cache.lookup([names[i] for i in todo.tolist()], stamps[todo])
         digest[todo[found]] = cached[found]
         todo = todo[~found]
     notes = []
-    remembered = np.flatnonzero(there & (digest != DIGEST.type()))
-    if isinstance(source, _Local) and not source.as_remembered(names, remembered, stamps, digest):
+    remembered = np.flatnonzero(exists & (digest != DIGEST.type()))
+    if isinstance(source, _LocalImages) and not source.spot_check(
+        names, remembered, stamps, digest
+    ):
         cache.clear()
         notes.append(
             "An image was overwritten in a way that its size and times do not show: all images "
             "were read again."
         )
-        todo = np.flatnonzero(there)
+        todo = np.flatnonzero(exists)
         digest[todo] = DIGEST.type()
-    _hash(source, names, todo, stamps, digest, cache, hashing)
-    return Table.of(stamps, digest), notes
+    _hash_images(source, names, todo, stamps, digest, cache, hashing)
+    return ImageTable.of(stamps, digest), notes
 
 
-def _hash(
-    source: _Local | _Remote,
+def _hash_images(
+    source: _LocalImages | _RemoteImages,
     names: Sequence[bytes],
     todo: np.ndarray,
     stamps: np.ndarray,
@@ -138,32 +142,32 @@ def _hash(
     and is remembered."""
     if not len(todo):
         return
-    kept: list[tuple[int, FileHash]] = []
+    hashed: list[tuple[int, FileHash]] = []
 
-    def chunk(which: np.ndarray) -> list[tuple[int, FileHash | None]]:
-        return [(i, source.hash(names[i], stamps[i])) for i in which.tolist()]
+    def chunk(indices: np.ndarray) -> list[tuple[int, FileHash | None]]:
+        return [(i, source.hash(names[i], stamps[i])) for i in indices.tolist()]
 
     def remember() -> None:
-        if kept:
+        if hashed:
             cache.add(
-                [names[i] for i, _ in kept],
-                np.array([h.stamp for _, h in kept], np.int64),
-                np.frombuffer(b"".join(h.digest for _, h in kept), DIGEST),
-                np.frombuffer(b"".join(h.sample for _, h in kept), "S16"),
+                [names[i] for i, _ in hashed],
+                np.array([h.stamp for _, h in hashed], np.int64),
+                np.frombuffer(b"".join(h.digest for _, h in hashed), DIGEST),
+                np.frombuffer(b"".join(h.sample for _, h in hashed), "S16"),
             )
 
     done = 0
     try:
         with ThreadPoolExecutor(THREADS) as pool:
-            for found in _in_order(pool, chunk, todo):
-                for i, made in found:
-                    if made is None:
+            for found in _map_in_order(pool, chunk, todo):
+                for i, file_hash in found:
+                    if file_hash is None:
                         stamps[i, 2] = -1  # whatever the reason, it is tried again
                         continue
-                    digest[i] = made.digest
-                    stamps[i] = made.stamp
-                    if source.settled(made.stamp):
-                        kept.append((i, made))
+                    digest[i] = file_hash.digest
+                    stamps[i] = file_hash.stamp
+                    if source.is_settled(file_hash.stamp):
+                        hashed.append((i, file_hash))
                     else:
                         stamps[i, 2] = -1
                 done += len(found)
@@ -173,27 +177,27 @@ def _hash(
         remember()  # also after Ctrl-C: the next opening goes on from here
 
 
-def _in_order(
+def _map_in_order(
     pool: ThreadPoolExecutor, work: Callable[[np.ndarray], Any], todo: np.ndarray
 ) -> Iterator[Any]:
     """Results of chunks; not more of them wait than threads can soon take, so that an interruption
     ends soon."""
-    size = max(1, min(CHUNK, -(-len(todo) // THREADS)))
+    size = max(1, min(CHUNK_IMAGES, -(-len(todo) // THREADS)))
     chunks = [todo[a : a + size] for a in range(0, len(todo), size)]
-    ahead = [pool.submit(work, c) for c in chunks[: 2 * THREADS]]
-    following = len(ahead)
+    pending = [pool.submit(work, c) for c in chunks[: 2 * THREADS]]
+    next_chunk = len(pending)
     try:
-        while ahead:
-            yield ahead.pop(0).result()
-            if following < len(chunks):
-                ahead.append(pool.submit(work, chunks[following]))
-                following += 1
+        while pending:
+            yield pending.pop(0).result()
+            if next_chunk < len(chunks):
+                pending.append(pool.submit(work, chunks[next_chunk]))
+                next_chunk += 1
     finally:
-        for f in ahead:
+        for f in pending:
             f.cancel()
 
 
-def _spans(paths: Texts) -> Iterator[tuple[int, int]]:
+def _text_spans(paths: TextColumn) -> Iterator[tuple[int, int]]:
     ends = paths.ends.tolist()
     return zip([0, *ends[:-1]], ends, strict=False)
 
@@ -202,7 +206,7 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-class _Local:
+class _LocalImages:
     """Images in a folder of this machine."""
 
     def __init__(self, root: str) -> None:
@@ -216,28 +220,28 @@ class _Local:
         m = len(names)
         out = np.full((m, 4), 0, np.int64)
         out[:, 0] = -1
-        wanted = np.flatnonzero(~skip)
+        to_stat = np.flatnonzero(~skip)
         # the others were looked up before
-        doubtful = wanted if sizes is None else wanted[sizes[wanted] < 0]
-        refused = [i for i in doubtful.tolist() if refusal(_text(names[i]))]
+        unknown = to_stat if sizes is None else to_stat[sizes[to_stat] < 0]
+        refused = [i for i in unknown.tolist() if unsafe_path_reason(_text(names[i]))]
         if refused:
-            wanted = np.setdiff1d(wanted, np.array(refused, np.int64), assume_unique=True)
+            to_stat = np.setdiff1d(to_stat, np.array(refused, np.int64), assume_unique=True)
         descriptor = None
         with contextlib.suppress(OSError):  # it may only be passed through: then by the whole path
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-        def chunk(which: np.ndarray) -> np.ndarray:
-            found = [self._stamp(names[i], descriptor) for i in which.tolist()]
-            return np.array(found, np.int64).reshape(len(which), 4)
+        def chunk(indices: np.ndarray) -> np.ndarray:
+            found = [self._stamp(names[i], descriptor) for i in indices.tolist()]
+            return np.array(found, np.int64).reshape(len(indices), 4)
 
         try:
-            head, rest = wanted[:200], wanted[200:]
-            began = time.perf_counter()
+            head, rest = to_stat[:200], to_stat[200:]
+            started = time.perf_counter()
             out[head] = chunk(head)
-            slow = len(rest) and (time.perf_counter() - began) / len(head) > SLOW_STAT
+            slow = len(rest) and (time.perf_counter() - started) / len(head) > SLOW_STAT
             if slow:
                 with ThreadPoolExecutor(THREADS) as pool:
-                    out[rest] = np.concatenate(list(_in_order(pool, chunk, rest)))
+                    out[rest] = np.concatenate(list(_map_in_order(pool, chunk, rest)))
             else:
                 out[rest] = chunk(rest)
         finally:
@@ -251,12 +255,12 @@ class _Local:
         path: bytes | str = name if name.isascii() else _text(name)
         try:
             if folder is None:
-                about = os.stat(os.path.join(self.root, _text(name)))
+                info = os.stat(os.path.join(self.root, _text(name)))
             else:
-                about = os.stat(path, dir_fd=folder)
+                info = os.stat(path, dir_fd=folder)
         except (OSError, ValueError):
             return (-1, 0, 0, 0)
-        return Stamp.of(about) if stat.S_ISREG(about.st_mode) else (-1, 0, 0, 0)
+        return Stamp.of(info) if stat.S_ISREG(info.st_mode) else (-1, 0, 0, 0)
 
     def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
         """None where the file may not or cannot be read, or is written to."""
@@ -275,22 +279,22 @@ class _Local:
         finally:
             os.close(descriptor)
 
-    def settled(self, stamp: Stamp) -> bool:
+    def is_settled(self, stamp: Stamp) -> bool:
         return not stamp.wait()
 
-    def as_remembered(
-        self, names: Sequence[bytes], which: np.ndarray, stamps: np.ndarray, digest: np.ndarray
+    def spot_check(
+        self, names: Sequence[bytes], remembered: np.ndarray, stamps: np.ndarray, digest: np.ndarray
     ) -> bool:
         """Whether some of these images, drawn anew each time, still have their digest."""
-        small = which[stamps[which, 0] <= hashing.WHOLE]
+        small = remembered[stamps[remembered, 0] <= hashing.WHOLE]
         # protects, decides no result
-        drawn = random.SystemRandom().sample(small.tolist(), min(SPOT, len(small)))
-        for i in drawn:
-            made = self.hash(names[i], stamps[i])
+        checked = random.SystemRandom().sample(small.tolist(), min(SPOT_CHECKS, len(small)))
+        for i in checked:
+            hashed = self.hash(names[i], stamps[i])
             if (
-                made is not None
-                and made.digest != digest[i : i + 1].tobytes()
-                and made.stamp == tuple(stamps[i])
+                hashed is not None
+                and hashed.digest != digest[i : i + 1].tobytes()
+                and hashed.stamp == tuple(stamps[i])
             ):
                 return False
         return True
@@ -309,10 +313,10 @@ class _Local:
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
-        return os.open(inside(self.root, path), flags)
+        return os.open(resolve_inside(self.root, path), flags)
 
 
-class _Remote:
+class _RemoteImages:
     """Images below an address that fsspec knows."""
 
     def __init__(self, root: str) -> None:
@@ -321,18 +325,18 @@ class _Remote:
     def stamps(
         self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None
     ) -> np.ndarray:
-        told = self._listed()
+        listed = self._listed()
         out = np.zeros((len(names), 4), np.int64)
         out[:, 0] = -1
         for i in np.flatnonzero(~skip).tolist():
             path = _text(names[i])
-            if path in told and not refusal(path):
-                out[i] = told[path]
+            if path in listed and not unsafe_path_reason(path):
+                out[i] = listed[path]
         return out
 
     def _listed(self) -> dict[str, tuple[int, int, int, int]]:
         """Path below the address -> stamp. An address that cannot be listed has no images."""
-        fs, inner = files.filesystem(self.root)
+        fs, inner = files.open_filesystem(self.root)
         try:
             found = fs.find(inner, detail=True)
         # each store raises its own where there is no such folder: then no image is there
@@ -340,14 +344,21 @@ class _Remote:
             return {}
         start = len(inner.rstrip("/")) + 1
         out = {}
-        for path, about in found.items():
-            said = [f"{k}={about[k]}" for k in TOLD if about.get(k) is not None]
-            mark = int.from_bytes(hashlib.sha256("\0".join(said).encode()).digest()[:7], "big")
-            out[path[start:]] = (int(about.get("size") or 0), mark, 0 if len(said) > 1 else -1, 0)
+        for path, info in found.items():
+            stamp_fields = [f"{k}={info[k]}" for k in REMOTE_STAMP_KEYS if info.get(k) is not None]
+            mark = int.from_bytes(
+                hashlib.sha256("\0".join(stamp_fields).encode()).digest()[:7], "big"
+            )
+            out[path[start:]] = (
+                int(info.get("size") or 0),
+                mark,
+                0 if len(stamp_fields) > 1 else -1,
+                0,
+            )
         return out
 
     def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
-        fs, inner = files.filesystem(self.root)
+        fs, inner = files.open_filesystem(self.root)
         try:
             data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
         # each store raises its own; the row that needs the image says why
@@ -358,5 +369,5 @@ class _Remote:
         digest = hashlib.sha256(data).digest()
         return FileHash(digest, digest[:16], Stamp(*(int(v) for v in stamp)))
 
-    def settled(self, stamp: Stamp) -> bool:
+    def is_settled(self, stamp: Stamp) -> bool:
         return stamp.ctime_ns >= 0

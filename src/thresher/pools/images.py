@@ -18,15 +18,15 @@ import numpy as np
 from PIL import Image
 
 from thresher.errors import ImageError
-from thresher.pools.files import filesystem, is_remote
+from thresher.pools.files import is_remote, open_filesystem
 from thresher.pools.image_opening import open_image
-from thresher.pools.paths import inside, refusal, shown
+from thresher.pools.paths import printable, resolve_inside, unsafe_path_reason
 from thresher.types import CHANGED, ImageRef
 
 IN_MEMORY = 256 << 20  # bytes: a larger file is hashed and then decoded from the disk
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
 
-_TURN = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,7 +40,7 @@ _TURN = {
 def open_inside(folder: str, path: str) -> BinaryIO:
     """Open `path` under `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
     plain file."""
-    real = inside(folder, path)
+    real = resolve_inside(folder, path)
     try:
         # The path is resolved: a link that appears in its last part since then is refused; a pipe
         # must not block.
@@ -49,70 +49,72 @@ def open_inside(folder: str, path: str) -> BinaryIO:
         )
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError(
-            f"{shown(path)}: no such image in {folder}", kind="missing-image"
+            f"{printable(path)}: no such image in {folder}", kind="missing-image"
         ) from None
     except (OSError, ValueError) as error:
         raise ImageError(
-            f"{shown(path)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{printable(path)}: cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ImageError(f"{shown(path)}: not a plain file")
+        raise ImageError(f"{printable(path)}: not a plain file")
     return open(descriptor, "rb")
 
 
-def load(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_rgb(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An RGB image. `folder`: the resolved image folder, or its address. Raises ImageError."""
     if ref.data is not None:
         return decode(io.BytesIO(ref.data), "embedded image", max_pixels)[0]
     if is_remote(folder):
-        return decode(io.BytesIO(_fetched(folder, ref)), shown(ref.path), max_pixels)[0]
-    with _checked(folder, ref) as file:
+        return decode(io.BytesIO(_fetch(folder, ref)), printable(ref.path), max_pixels)[0]
+    with _open_unchanged(folder, ref) as file:
         if ref.content and ref.size <= IN_MEMORY:
-            return decode(io.BytesIO(_verified(file, ref)), shown(ref.path), max_pixels)[0]
+            return decode(io.BytesIO(_read_verified(file, ref)), printable(ref.path), max_pixels)[0]
         if ref.content:
-            _compare(ref, content_of(file))
+            _check_digest(ref, sha256_of(file))
             file.seek(0)
-        return decode(file, shown(ref.path), max_pixels)[0]
+        return decode(file, printable(ref.path), max_pixels)[0]
 
 
-def content(folder: str, ref: ImageRef) -> bytes:
+def read_bytes(folder: str, ref: ImageRef) -> bytes:
     """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises
     ImageError."""
     if ref.data is not None:
         return ref.data
     if is_remote(folder):
-        return _fetched(folder, ref)
-    with _checked(folder, ref) as file:
-        return _verified(file, ref)
+        return _fetch(folder, ref)
+    with _open_unchanged(folder, ref) as file:
+        return _read_verified(file, ref)
 
 
-def _checked(folder: str, ref: ImageRef) -> BinaryIO:
+def _open_unchanged(folder: str, ref: ImageRef) -> BinaryIO:
     """Open an image that must be as long as when the pool was opened, and have been readable
     then."""
     file = open_inside(folder, ref.path)
     size = os.fstat(file.fileno()).st_size
     if size != ref.size:
         file.close()
-        raise ImageError(_changed(ref, size))
+        raise ImageError(_changed_message(ref, size))
     if not ref.content and not ref.trusted:
         file.close()
-        raise ImageError(_unread(ref))
+        raise ImageError(_unread_message(ref))
     return file
 
 
-def _verified(file: BinaryIO, ref: ImageRef) -> bytes:
+def _read_verified(file: BinaryIO, ref: ImageRef) -> bytes:
     """All bytes of an open image, the very ones that its digest was made of."""
     try:
         data = file.read()
     except OSError as error:
-        raise ImageError(f"{shown(ref.path)}: cannot be read: {error.strerror or error}") from error
+        raise ImageError(
+            f"{printable(ref.path)}: cannot be read: {error.strerror or error}"
+        ) from error
     if ref.content:
-        _compare(ref, hashlib.sha256(data).hexdigest())
+        _check_digest(ref, hashlib.sha256(data).hexdigest())
     return data
 
 
-def content_of(file: BinaryIO) -> str:
+def sha256_of(file: BinaryIO) -> str:
     """SHA-256 of an open file of any size."""
     state = hashlib.sha256()
     while block := file.read(1 << 20):
@@ -120,40 +122,41 @@ def content_of(file: BinaryIO) -> str:
     return state.hexdigest()
 
 
-def _compare(ref: ImageRef, found: str) -> None:
+def _check_digest(ref: ImageRef, found: str) -> None:
     if found != ref.content:
         raise ImageError(
-            f"{shown(ref.path)}: {CHANGED} (it has other bytes of the same size); open the pool "
+            f"{printable(ref.path)}: {CHANGED} (it has other bytes of the same size); open the "
+            f"pool "
             "again"
         )
 
 
-def _fetched(folder: str, ref: ImageRef) -> bytes:
-    if reason := refusal(ref.path):
-        raise ImageError(f"{shown(ref.path)}: {reason}", kind=reason.partition(":")[0])
+def _fetch(folder: str, ref: ImageRef) -> bytes:
+    if reason := unsafe_path_reason(ref.path):
+        raise ImageError(f"{printable(ref.path)}: {reason}", kind=reason.partition(":")[0])
     if ref.size < 0:
-        raise ImageError(f"{shown(ref.path)}: no such image in {folder}", kind="missing-image")
-    fs, inner = filesystem(folder)
+        raise ImageError(f"{printable(ref.path)}: no such image in {folder}", kind="missing-image")
+    fs, inner = open_filesystem(folder)
     try:
         data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
     except Exception as error:  # each store raises its own
-        raise ImageError(f"{shown(ref.path)}: cannot be read from {folder}: {error}") from error
+        raise ImageError(f"{printable(ref.path)}: cannot be read from {folder}: {error}") from error
     if len(data) != ref.size:
-        raise ImageError(_changed(ref, len(data)))
+        raise ImageError(_changed_message(ref, len(data)))
     if ref.content:
-        _compare(ref, hashlib.sha256(data).hexdigest())
+        _check_digest(ref, hashlib.sha256(data).hexdigest())
     elif not ref.trusted:
-        raise ImageError(_unread(ref))
+        raise ImageError(_unread_message(ref))
     return data
 
 
-def _unread(ref: ImageRef) -> str:
-    return f"{shown(ref.path)}: {CHANGED} (it could not be read then); open the pool again"
+def _unread_message(ref: ImageRef) -> str:
+    return f"{printable(ref.path)}: {CHANGED} (it could not be read then); open the pool again"
 
 
-def _changed(ref: ImageRef, size: int) -> str:
+def _changed_message(ref: ImageRef, size: int) -> str:
     now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
-    return f"{shown(ref.path)}: {CHANGED} ({now}, now {size}); open the pool again"
+    return f"{printable(ref.path)}: {CHANGED} ({now}, now {size}); open the pool again"
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
@@ -171,8 +174,8 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
             orientation = _orientation(image)
             image.load()
             rgb = to_rgb(image)
-            if orientation in _TURN:
-                rgb = rgb.transpose(_TURN[orientation])
+            if orientation in _TRANSPOSE:
+                rgb = rgb.transpose(_TRANSPOSE[orientation])
             return rgb, image.format or ""
     except ImageError:
         raise
@@ -196,11 +199,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode.startswith("I") or image.mode == "F":
-        return _grey(np.asarray(image)).convert("RGB")
+        return _grey_to_8_bit(np.asarray(image)).convert("RGB")
     return image.convert("RGB")
 
 
-def _grey(values: np.ndarray) -> Image.Image:
+def _grey_to_8_bit(values: np.ndarray) -> Image.Image:
     """Wide greys [h, w] -> 8 bits. 16-bit integers by their high byte; others by the range that
     their maximum tells."""
     if values.dtype.kind in "iu":

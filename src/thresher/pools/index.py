@@ -2,7 +2,7 @@
 the table of images.
 
 Everything is flat numpy (about 230 bytes a row), so that a pool of millions stays small and can be
-cached as it is (`cache.py`). `build` reads the pool's files, `with_images` knows what the images
+cached as it is (`cache.py`). `build` reads the pool's files, `add_images` knows what the images
 contain; no image is decoded.
 """
 
@@ -19,24 +19,29 @@ import numpy as np
 
 from thresher.errors import PoolError
 from thresher.pools import files, llava, sampling, workers
-from thresher.pools.block import Advance, Block, Images, read, stand_in
-from thresher.pools.file_spec import Source, where
-from thresher.pools.image_table import Table, identity
-from thresher.pools.layouts import converter
-from thresher.pools.pool_file import Part
-from thresher.pools.readers import container_of, formats_in_words, layout_of, names_layout
+from thresher.pools.block import Advance, Block, BlockImages, fallback_text, read_block
+from thresher.pools.file_spec import FileSpec, describe_files
+from thresher.pools.image_table import ImageTable, image_identity
+from thresher.pools.layouts import make_converter
+from thresher.pools.pool_file import PoolFile
+from thresher.pools.readers import (
+    describe_formats,
+    detect_container,
+    detect_layout,
+    format_names_layout,
+)
 from thresher.pools.records import EXPECTED, Span
-from thresher.pools.text_column import Texts
+from thresher.pools.text_column import TextColumn
 from thresher.types import DIGEST, digests_to_array, digests_to_bytes, row_digest
 
-__all__ = ["Advance", "Index", "build", "canonical_order", "stand_in", "with_images"]
+__all__ = ["Advance", "Index", "add_images", "build_index", "canonical_order", "fallback_text"]
 
 
 @dataclass(frozen=True)
 class Index:
     """n rows, m different images, p different problems, f files. Arrays may be read-only."""
 
-    parts: Texts  # [f]: JSON of container and layout of each file
+    parts: TextColumn  # [f]: JSON of container and layout of each file
     part: np.ndarray  # int32 [n]: the file that holds the row
     offset: np.ndarray  # int64 [n]: its place there: first byte of the record, or number of the row
     length: np.ndarray  # int32 [n]: its bytes
@@ -44,11 +49,11 @@ class Index:
     digest: np.ndarray  # DIGEST [n]
     order: np.ndarray  # int64 [n]: by digest, then canonical record, then row
     source: np.ndarray  # int32 [n], into source_names (sorted by name)
-    source_names: Texts
-    ids: Texts  # [n]
+    source_names: TextColumn
+    ids: TextColumn  # [n]
     flags: np.ndarray  # uint16 [n]: llava.py's bits
     problem: np.ndarray  # int32 [n], into problem_texts; -1 = none
-    problem_texts: Texts
+    problem_texts: TextColumn
     answer_words: np.ndarray  # int32 [n]: whitespace-separated words of all answers
     answer_chars: np.ndarray  # int32 [n]
     turns: np.ndarray  # int32 [n]: messages of any role
@@ -57,7 +62,7 @@ class Index:
     image_end: np.ndarray  # int64 [n]: row i holds image_ref[image_end[i-1] : image_end[i]]
     image_ref: np.ndarray  # int32 [references], into the table of images
     # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
-    image_path: Texts
+    image_path: TextColumn
     image_size: np.ndarray  # int64 [m]: bytes, -1 = no such file, or a path that may not be read
     # int64 [m]: with the next two, when the image was looked at (`contents.Table`)
     image_mtime: np.ndarray
@@ -65,79 +70,85 @@ class Index:
     image_inode: np.ndarray  # int64 [m]
     image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros where it was not read
     embedded: np.ndarray  # bool [m]: the record holds the image's bytes
-    remarks: Texts  # what the user may want to know of the files
+    remarks: TextColumn  # what the user may want to know of the files
 
     @property
-    def table(self) -> Table:
-        return Table(
+    def image_table(self) -> ImageTable:
+        return ImageTable(
             self.image_size, self.image_mtime, self.image_ctime, self.image_inode, self.image_digest
         )
 
 
-def build(
-    sources: Sequence[Source], root: str, prefixes: Sequence[str], advance: Advance | None = None
+def build_index(
+    sources: Sequence[FileSpec], root: str, prefixes: Sequence[str], advance: Advance | None = None
 ) -> Index:
     """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's
     image paths.
 
-    The images are not looked at yet: `digest` and `order` come with `with_images`.
+    The images are not looked at yet: `digest` and `order` come with `add_images`.
     `advance(rows)` is called now and then. Raises PoolError where a file is none of a known format.
     """
     blocks: list[Block] = []
-    parts: list[Part] = []
-    of: list[int] = []  # the part of each block
-    for number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
-        found = _file(source, root, prefix, advance, parts)
-        if source.named:
+    pool_files: list[PoolFile] = []
+    file_numbers: list[int] = []  # the part of each block
+    for file_number, (source, prefix) in enumerate(zip(sources, prefixes, strict=True)):
+        found = _read_file(source, root, prefix, advance, pool_files)
+        if source.source_given:
             for block in found:
-                block.name(source.source)
-        if source.keep:
-            found = [sampling.sample(found, source)]
+                block.set_source(source.source)
+        if source.sampling:
+            found = [sampling.sample_rows(found, source)]
         blocks += found
-        of += [number] * len(found)
-    index = _merge(blocks, of, parts)
+        file_numbers += [file_number] * len(found)
+    index = _merge_blocks(blocks, file_numbers, pool_files)
     n = len(index.offset)
     if n == 0:
-        raise PoolError(f"{where(sources)} holds no rows: {EXPECTED}.")
+        raise PoolError(f"{describe_files(sources)} holds no rows: {EXPECTED}.")
     if not any(b.usable for b in blocks):
-        raise PoolError(_nothing_usable(where(sources), n, blocks[0], sources[0].format))
+        raise PoolError(
+            _nothing_usable_message(describe_files(sources), n, blocks[0], sources[0].format)
+        )
     return index
 
 
-def _file(
-    source: Source, root: str, prefix: str, advance: Advance | None, parts: list[Part]
+def _read_file(
+    source: FileSpec, root: str, prefix: str, advance: Advance | None, pool_files: list[PoolFile]
 ) -> list[Block]:
-    """The blocks of one file; its Part is added to `parts`."""
+    """The blocks of one file; its Part is added to `pool_files`."""
     with files.open_file(source.uri) as file:
-        container = container_of(file, source.uri, source.format)
-        part = Part(
+        container = detect_container(file, source.uri, source.format)
+        pool_file = PoolFile(
             source.uri, container, source.columns and "llamafactory", columns=source.columns
         )
-        rows = part.rows(file)
-        if not part.layout:
-            layout = layout_of(rows, source.uri, container, source.format)
-            part = Part(source.uri, container, layout, chosen=names_layout(source.format))
-        parts.append(part)
+        reader = pool_file.reader(file)
+        if not pool_file.layout:
+            layout = detect_layout(reader, source.uri, container, source.format)
+            pool_file = PoolFile(
+                source.uri, container, layout, chosen=format_names_layout(source.format)
+            )
+        pool_files.append(pool_file)
 
-        def images() -> Images:
-            return Images(root, prefix)
+        def images() -> BlockImages:
+            return BlockImages(root, prefix)
 
         if not source.columns and not files.is_remote(source.uri):
             size = os.fstat(file.fileno()).st_size
             if size == os.path.getsize(source.uri):  # else it was unpacked
-                spans = workers.spans(file, container, size)
+                spans = workers.plan_spans(file, container, size)
                 if len(spans) > 1:
-                    return workers.read_parts(
-                        part, rows, source.source, images, prefix, spans, advance
+                    return workers.read_spans(
+                        pool_file, reader, source.source, images, prefix, spans, advance
                     )
-        convert = converter(part.layout, part.columns, part.chosen)
-        return [read(rows, convert, source.source, images(), Span(), advance)]
+        convert = make_converter(pool_file.layout, pool_file.columns, pool_file.chosen)
+        return [read_block(reader, convert, source.source, images(), Span(), advance)]
 
 
 # ------------------------------------------------------------------------- from blocks to one table
 
 
-def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) -> Index:
+def _merge_blocks(
+    blocks: Sequence[Block], file_numbers: Sequence[int], pool_files: Sequence[PoolFile]
+) -> Index:
     sources: dict[str, int] = {}
     problems: dict[str, int] = {}
     images: dict[str, int] = {}
@@ -146,7 +157,7 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
     }
     size, embedded = array("q"), bytearray()
     references = 0
-    for block, number in zip(blocks, of, strict=True):
+    for block, number in zip(blocks, file_numbers, strict=True):
         columns["source"].append(_renumbered(_array(block.source), block.sources, sources))
         columns["problem"].append(_renumbered(_array(block.problem), block.problems, problems))
         known = len(images)
@@ -178,9 +189,9 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
     none = np.zeros(len(size), np.int64)
     offset, length, part = joined("offset"), joined("length"), _join(columns["part"])
     return Index(
-        parts=Texts.of(
+        parts=TextColumn.of(
             json.dumps({"container": p.container, "layout": p.layout, "chosen": p.chosen})
-            for p in parts
+            for p in pool_files
         ),
         part=part,
         offset=offset,
@@ -189,11 +200,11 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
         digest=np.zeros(0, DIGEST),
         order=np.zeros(0, np.int64),
         source=rank[_join(columns["source"])] if names else _join(columns["source"]),
-        source_names=Texts.of(names),
-        ids=Texts.join([b.ids for b in blocks]),
+        source_names=TextColumn.of(names),
+        ids=TextColumn.join([b.ids for b in blocks]),
         flags=bits("flags", np.uint16),
         problem=_join(columns["problem"]),
-        problem_texts=Texts.of(problems),
+        problem_texts=TextColumn.of(problems),
         answer_words=joined("answer_words"),
         answer_chars=joined("answer_chars"),
         turns=joined("turns"),
@@ -201,22 +212,24 @@ def _merge(blocks: Sequence[Block], of: Sequence[int], parts: Sequence[Part]) ->
         audio=bits("audio", np.bool_),
         image_end=_join(columns["image_end"]),
         image_ref=_join(columns["image_ref"]),
-        image_path=Texts.of(images),
+        image_path=TextColumn.of(images),
         image_size=_array(size),
         image_mtime=none,
         image_ctime=none,
         image_inode=none,
         image_digest=np.zeros(len(size), DIGEST),
         embedded=np.frombuffer(bytes(embedded), np.bool_),
-        remarks=Texts.of(r for b in blocks for r in b.remarks),
+        remarks=TextColumn.of(r for b in blocks for r in b.remarks),
     )
 
 
-def with_images(index: Index, parts: Sequence[Part], table: Table, trusted: bool) -> Index:
+def add_images(
+    index: Index, pool_files: Sequence[PoolFile], table: ImageTable, trusted: bool
+) -> Index:
     """The index of the same rows with these images: digests and order follow. Reads records of
     equal rows only."""
 
-    looked = replace(
+    updated = replace(
         index,
         image_size=table.size,
         image_mtime=table.mtime,
@@ -224,40 +237,40 @@ def with_images(index: Index, parts: Sequence[Part], table: Table, trusted: bool
         image_inode=table.inode,
         image_digest=table.digest,
     )
-    old = index.table
+    old = index.image_table
     alike = np.array_equal(old.size, table.size) and np.array_equal(old.digest, table.digest)
     if len(index.digest) == len(index.text_digest) and alike:
-        return looked
+        return updated
     images = zip(index.image_path, table.size.tolist(), digests_to_bytes(table.digest), strict=True)
-    identities = [identity(path, size, digest, trusted) for path, size, digest in images]
+    identities = [image_identity(path, size, digest, trusted) for path, size, digest in images]
     texts = index.text_digest.tobytes()
     refs, start, digests = index.image_ref.tolist(), 0, []
-    for at, end in enumerate(index.image_end.tolist()):
+    for row, end in enumerate(index.image_end.tolist()):
         digests.append(
-            row_digest(texts[32 * at : 32 * at + 32], [identities[r] for r in refs[start:end]])
+            row_digest(texts[32 * row : 32 * row + 32], [identities[r] for r in refs[start:end]])
         )
         start = end
     digest = digests_to_array(digests)
-    opened = Opened(parts)
+    opened = _SequentialReader(pool_files)
 
     def canonical(row: int) -> bytes:
         return opened.canonical(
             int(index.part[row]), int(index.offset[row]), int(index.length[row])
         )
 
-    return replace(looked, digest=digest, order=canonical_order(digest, canonical))
+    return replace(updated, digest=digest, order=canonical_order(digest, canonical))
 
 
-class Opened:
+class _SequentialReader:
     """The files of a pool, opened again one at a time."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = parts
+    def __init__(self, pool_files: Sequence[PoolFile]) -> None:
+        self.parts = pool_files
         self.number = -1
 
     def canonical(self, part: int, offset: int, length: int) -> bytes:
         if part != self.number:
-            self.rows = self.parts[part].rows(files.open_file(self.parts[part].uri))
+            self.rows = self.parts[part].reader(files.open_file(self.parts[part].uri))
             self.number = part
         value = self.rows.value(offset, length)
         return llava.canonical_record(
@@ -297,19 +310,20 @@ def _array(values: array[int]) -> np.ndarray:
     return np.frombuffer(values.tobytes(), np.dtype(values.typecode))
 
 
-def _nothing_usable(name: str, n: int, block: Block, told: str | None) -> str:
+def _nothing_usable_message(name: str, n: int, block: Block, given_format: str | None) -> str:
     rows = "its only record is no" if n == 1 else f"none of its {n:,} records is a"
     keys = f" Keys of the first record: {block.first_keys}." if block.first_keys else ""
     # records are turned into LLaVA's form first: what that form lacks says nothing here
-    if told is not None:
+    if given_format is not None:
         return (
-            f"{name}: {rows} row when read as {told}.{keys} Take --format {told} away and the "
+            f"{name}: {rows} row when read as {given_format}.{keys} Take --format {given_format} "
+            f"away and the "
             "content decides. "
-        ) + (formats_in_words())
+        ) + (describe_formats())
     return (
         f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} "
         "Expected a list of "
         '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", '
         '"value": …}]}, or one such '
-        f"object a line. {formats_in_words()}"
+        f"object a line. {describe_formats()}"
     )

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from thresher.pools import llava
-from thresher.pools.records import Record, Span, records
+from thresher.pools.records import Record, Span, iter_records
 
 
-class JsonRows:
-    """See `readers.Rows`."""
+class JsonReader:
+    """See `readers.RecordReader`."""
 
     def __init__(self, file: BinaryIO, name: str, kind: str) -> None:
         self.file, self.name, self.kind = file, name, kind
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
-        return records(self.file, self.kind, self.name, span)
+        return iter_records(self.file, self.kind, self.name, span)
 
     def value(self, offset: int, length: int) -> Any:
         return llava.decode(self.raw(offset, length))

@@ -19,7 +19,7 @@ from thresher.text import parse_json
 
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-_CHATS = ("conversations", "messages", "texts")  # fields that hold a conversation
+_CONVERSATION_KEYS = ("conversations", "messages", "texts")  # fields that hold a conversation
 # a JSON object of the fields that had no column of their own (what our parquet exports write)
 EXTRA = "extra_json"
 
@@ -35,10 +35,11 @@ LAYOUTS: dict[str, tuple[str, Convert | None]] = {
 }
 
 
-def recognise(record: Any, kind: str) -> tuple[str, ...]:
+def recognise_layouts(record: Any, kind: str) -> tuple[str, ...]:
     """The layouts that a record could be; () = none. `kind`: "json" | "jsonl" | anything else.
 
-    >>> recognise({"messages": [{"role": "user", "content": "Q"}], "images": ["a.png"]}, "jsonl")
+    >>> turns = [{"role": "user", "content": "Q"}]
+    >>> recognise_layouts({"messages": turns, "images": ["a.png"]}, "jsonl")
     ('swift',)
     """
     if not isinstance(record, dict):
@@ -49,9 +50,11 @@ def recognise(record: Any, kind: str) -> tuple[str, ...]:
         if EXTRA in record:
             return ("llava",)  # an export of ours
         first = turns[0] if isinstance(turns, list) else turns
-        spoken = isinstance(first, dict) and "role" in first and "from" not in first
-        beside = any(isinstance(record.get(k), str) and record[k] for k in ("system", "tools"))
-        found.append("sharegpt" if spoken or beside or isinstance(turns, dict) else "llava")
+        has_role_key = isinstance(first, dict) and "role" in first and "from" not in first
+        has_system = any(isinstance(record.get(k), str) and record[k] for k in ("system", "tools"))
+        found.append(
+            "sharegpt" if has_role_key or has_system or isinstance(turns, dict) else "llava"
+        )
     turns = record.get("messages")
     if isinstance(turns, (list, dict)) and turns:
         listed = turns if isinstance(turns, list) else []
@@ -81,7 +84,7 @@ def recognise(record: Any, kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def converter(layout: str, columns: str = "", chosen: bool = False) -> Convert | None:
+def make_converter(layout: str, columns: str = "", chosen: bool = False) -> Convert | None:
     """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in
     dataset_info.json.
 
@@ -89,14 +92,16 @@ def converter(layout: str, columns: str = "", chosen: bool = False) -> Convert |
     read: which of them counts must not depend on the other records of its file.
     """
     if layout == "llamafactory":
-        return _with_extra(_declared(json.loads(columns)))
+        return _restoring_extra_fields(_declared_converter(json.loads(columns)))
     convert = LAYOUTS[layout][1]
     if convert is None:
         return None
-    return _with_extra(convert if chosen else partial(_of_one, convert, layout))
+    return _restoring_extra_fields(
+        convert if chosen else partial(_convert_single_conversation, convert, layout)
+    )
 
 
-def restore(record: dict[str, Any]) -> dict[str, Any]:
+def restore_extra_fields(record: dict[str, Any]) -> dict[str, Any]:
     """A record with the fields of `extra_json` put back; empty columns are then fields that it
     never had."""
     text = record.get(EXTRA)
@@ -114,17 +119,17 @@ def restore(record: dict[str, Any]) -> dict[str, Any]:
     return out | extra
 
 
-def considered() -> str:
+def describe_layouts() -> str:
     """The layouts in words, for a message."""
     return "; ".join(
         f"{name}: {look}" for name, (look, _) in LAYOUTS.items() if name != "llamafactory"
     )
 
 
-def _with_extra(convert: Convert) -> Convert:
+def _restoring_extra_fields(convert: Convert) -> Convert:
     def restored(record: Mapping[str, Any]) -> dict[str, Any]:
         if EXTRA in record:
-            whole = restore(dict(record))
+            whole = restore_extra_fields(dict(record))
             if (
                 "conversations" in whole and "messages" in record and "messages" not in whole
             ):  # turns that the columns could not hold
@@ -139,13 +144,19 @@ def _with_extra(convert: Convert) -> Convert:
     return restored
 
 
-def _of_one(convert: Convert, layout: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_single_conversation(
+    convert: Convert, layout: str, record: Mapping[str, Any]
+) -> dict[str, Any]:
     """The record by `convert`, of the one conversation that it holds."""
     if "messages" in record or "texts" in record or layout == "alpaca":
-        held = [key for key in _CHATS if isinstance(record.get(key), (list, dict)) and record[key]]
-        if len(held) > 1 and len(names := recognise(record, "")) > 1:
+        held = [
+            key
+            for key in _CONVERSATION_KEYS
+            if isinstance(record.get(key), (list, dict)) and record[key]
+        ]
+        if len(held) > 1 and len(names := recognise_layouts(record, "")) > 1:
             both = " and ".join(f"`{key}`" for key in held)
-            unclear = llava.Unclear(
+            unclear = llava.AmbiguousTurns(
                 f"a conversation in each of {both}; say which with --format {' or '.join(names)}"
             )
             return {**record, "conversations": unclear}
@@ -154,13 +165,13 @@ def _of_one(convert: Convert, layout: str, record: Mapping[str, Any]) -> dict[st
     return convert(record)
 
 
-def _declared(entry: Mapping[str, Any]) -> Convert:
+def _declared_converter(entry: Mapping[str, Any]) -> Convert:
     """The conversion that an entry of dataset_info.json declares, with LLaMA-Factory's defaults."""
     columns = entry.get("columns") or {}
     if entry.get("formatting", "alpaca") == "alpaca":
         return partial(alpaca.to_llava, columns=columns or alpaca.COLUMNS)
     tags = entry.get("tags") or {}
-    said = {
+    role_names = {
         tags.get("user_tag", "human"): "human",
         tags.get("assistant_tag", "gpt"): "gpt",
         tags.get("system_tag", "system"): "system",
@@ -172,17 +183,17 @@ def _declared(entry: Mapping[str, Any]) -> Convert:
         system=columns.get("system"),
         role=(tags.get("role_tag", "from"),),
         content=(tags.get("content_tag", "value"),),
-        said=said,
+        role_names=role_names,
     )
-    named = {
+    renamed_media = {
         kind: columns[kind] for kind in ("videos", "audios") if columns.get(kind, kind) != kind
     }
-    if not named:
+    if not renamed_media:
         return convert
 
     def with_media(record: Mapping[str, Any]) -> dict[str, Any]:
         out = convert(record)
-        for kind, column in named.items():
+        for kind, column in renamed_media.items():
             if out.get(column):
                 out[kind] = out.pop(column)
         return out
@@ -190,18 +201,18 @@ def _declared(entry: Mapping[str, Any]) -> Convert:
     return with_media
 
 
-def common(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+def common_layout(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """The one layout that reads all of several records of a file, where there is one."""
-    several: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for names in found:
         if len(names) > 1:
             return names
-        several.update(dict.fromkeys(names))
-    if len(several) <= 1:
-        return tuple(several)
-    chats = [name for name in several if name in ("llava", "sharegpt", "swift", "messages")]
+        distinct.update(dict.fromkeys(names))
+    if len(distinct) <= 1:
+        return tuple(distinct)
+    chats = [name for name in distinct if name in ("llava", "sharegpt", "swift", "messages")]
     if not chats:
-        return tuple(several)[:1]
+        return tuple(distinct)[:1]
     return (
         ("swift",) if set(chats) == {"swift", "messages"} else ("sharegpt",)
     )  # which takes conversations and messages

@@ -26,13 +26,13 @@ from typing import Any
 
 from thresher.errors import PoolError
 from thresher.pools import files
-from thresher.pools.file_spec import Locate, Source, local_folder
-from thresher.pools.paths import shown
+from thresher.pools.file_spec import FileSpec, Locate, local_folder
+from thresher.pools.paths import printable
 from thresher.pools.readers import check_format
-from thresher.pools.splits import entries_held_out
+from thresher.pools.splits import held_out_entries_note
 from thresher.text import ParseError, parse_json, parse_yaml
 
-LARGEST = 4 << 20  # bytes: a larger file is surely a pool itself
+MAX_LISTING_BYTES = 4 << 20  # bytes: a larger file is surely a pool itself
 STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
 _MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
 _KEYS = (
@@ -45,10 +45,10 @@ _KEYS = (
     "image_folder",
     "format",
 )
-_inside: ContextVar[tuple[str, ...]] = ContextVar(
+_open_listings: ContextVar[tuple[str, ...]] = ContextVar(
     "the listings that are being followed", default=()
 )
-_OF_DATASETS = (
+_DATASETS_KEYS = (
     "features",
     "builder_name",
     "splits",
@@ -61,47 +61,47 @@ _OF_DATASETS = (
 _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url")
 
 
-def listing(
+def read_listing(
     path: str, images: str | None, format: str | None, locate: Locate
-) -> list[Source] | None:
+) -> list[FileSpec] | None:
     """The files that `path` names, each found by `locate`; None where it is a pool itself.
 
     Raises PoolError for a listing that is wrong.
     """
-    with following(path):
-        return _listing(path, images, format, locate)
+    with guard_recursion(path):
+        return _read_listing(path, images, format, locate)
 
 
 @contextmanager
-def following(path: str) -> Iterator[None]:
+def guard_recursion(path: str) -> Iterator[None]:
     """While the files that `path` names are looked up. Raises PoolError where it is one of them,
     however far down."""
     here = path if files.is_remote(path) else os.path.realpath(path)
-    if here in _inside.get():
+    if here in _open_listings.get():
         raise PoolError(
             f"{path} names itself, or names a file that names it again. Take that entry out."
         )
-    token = _inside.set((*_inside.get(), here))
+    token = _open_listings.set((*_open_listings.get(), here))
     try:
         yield
     finally:
-        _inside.reset(token)
+        _open_listings.reset(token)
 
 
-def _listing(
+def _read_listing(
     path: str, images: str | None, format: str | None, locate: Locate
-) -> list[Source] | None:
-    content = _content(path, format)
+) -> list[FileSpec] | None:
+    content = _parse_listing(path, format)
     if content is None:
         return None
     if isinstance(content, dict):
         if isinstance(content.get("datasets"), list) and format != "llamafactory":
-            return mixture(content, path, images, locate)
+            return read_mixture(content, path, images, locate)
         if content and all(
             isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
         ):
-            return dataset_info(path, images, locate)
-        _refuse_meta(content, path)
+            return read_dataset_info(path, images, locate)
+        _refuse_internvl_meta(content, path)
     if format in ("mixture", "llamafactory"):
         raise PoolError(
             f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected "
@@ -110,7 +110,7 @@ def _listing(
     return None
 
 
-def _refuse_meta(content: Mapping[Any, Any], path: str) -> None:
+def _refuse_internvl_meta(content: Mapping[Any, Any], path: str) -> None:
     """Raises PoolError for the meta file of InternVL, which names annotation files but is no
     pool."""
     entries = {
@@ -122,11 +122,12 @@ def _refuse_meta(content: Mapping[Any, Any], path: str) -> None:
         return
     name, about = next(iter(entries.items()))
     root = about.get("root")
-    images = f" --images {shown(root)}" if isinstance(root, str) and root else ""
+    images = f" --images {printable(root)}" if isinstance(root, str) and root else ""
     raise PoolError(
         f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds "
         "no records. Open the files themselves, such as "
-        f"{shown(str(name))}={shown(about['annotation'])}{images} (several: separated by commas, "
+        f"{printable(str(name))}={printable(about['annotation'])}{images} (several: separated by "
+        f"commas, "
         "or as a mixture: a YAML file with `datasets:`)."
     )
 
@@ -137,25 +138,25 @@ _EXPECTED = {
 }
 
 
-def mixture(
+def read_mixture(
     content: Mapping[str, Any], path: str, images: str | None, locate: Locate
-) -> list[Source]:
+) -> list[FileSpec]:
     """The files of a mixture, in its order."""
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
-        raise PoolError(f"{path}: seed is {shown(repr(seed))}; expected a whole number.")
-    out: list[Source] = []
+        raise PoolError(f"{path}: seed is {printable(repr(seed))}; expected a whole number.")
+    out: list[FileSpec] = []
     for number, entry in enumerate(content["datasets"]):
         where = f"{path}, entry {number + 1} of datasets"
         if isinstance(entry, str):
             entry = {"json_path": entry}
         if not isinstance(entry, dict):
             raise PoolError(
-                f"{where}: {shown(repr(entry))}; expected {{json_path: FILE, "
+                f"{where}: {printable(repr(entry))}; expected {{json_path: FILE, "
                 "sampling_strategy: "
                 "all}."
             )
-        unknown = [shown(str(k)) for k in entry if k not in _KEYS]
+        unknown = [printable(str(k)) for k in entry if k not in _KEYS]
         if unknown:
             raise PoolError(
                 f"{where}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}."
@@ -166,53 +167,57 @@ def mixture(
         strategy = str(entry.get("sampling_strategy") or "all").replace(" ", "")
         if not STRATEGY.fullmatch(strategy):
             raise PoolError(
-                f"{where}: sampling_strategy {shown(strategy)!r}; expected all, first:10%, "
+                f"{where}: sampling_strategy {printable(strategy)!r}; expected all, first:10%, "
                 "first:500, end:500 or random:20%."
             )
-        told = entry.get("format")
-        check_format(told)
+        given_format = entry.get("format")
+        check_format(given_format)
         folder = images
-        own = entry.get("images") or entry.get("image_folder")
-        if own is not None and images is None:
-            folder = _beside(path, str(own))
+        own_folder = entry.get("images") or entry.get("image_folder")
+        if own_folder is not None and images is None:
+            folder = _resolve_beside(path, str(own_folder))
             if not files.is_remote(folder):
                 if not os.path.isdir(folder):
-                    raise PoolError(f"{where}: the image folder {shown(folder)} does not exist.")
+                    raise PoolError(
+                        f"{where}: the image folder {printable(folder)} does not exist."
+                    )
                 folder = os.path.realpath(folder)
         name = entry.get("source") or entry.get("name")
-        for source in locate(_beside(path, target), folder, told):
+        for source in locate(_resolve_beside(path, target), folder, given_format):
             if name is not None:
-                source = replace(source, source=str(name), named=True)
+                source = replace(source, source=str(name), source_given=True)
             if strategy != "all":
-                if source.keep:
+                if source.sampling:
                     raise PoolError(
                         f"{where} is itself a mixture that samples; give its strategy in one of "
                         "the two."
                     )
-                source = replace(source, keep=strategy, seed=seed, number=number)
+                source = replace(source, sampling=strategy, seed=seed, entry=number)
             out.append(source)
     if not out:
         raise PoolError(f"{path} names no data sets.")
     return out
 
 
-def described_by_datasets(path: str) -> dict[str, Any] | None:
+def datasets_library_info(path: str) -> dict[str, Any] | None:
     """What a dataset_info.json says that the `datasets` library wrote; None for LLaMA-Factory's, or
     any other file."""
-    content = _content(path, "llamafactory")
+    content = _parse_listing(path, "llamafactory")
     if not isinstance(content, dict) or any(
         isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
     ):
         return None
-    return content if len(content.keys() & set(_OF_DATASETS)) >= 2 else None
+    return content if len(content.keys() & set(_DATASETS_KEYS)) >= 2 else None
 
 
-def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "") -> list[Source]:
+def read_dataset_info(
+    path: str, images: str | None, locate: Locate, entry: str = ""
+) -> list[FileSpec]:
     """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
 
     Raises PoolError: no such entry, none with a local file, one that ranks answers.
     """
-    content = _content(path, "llamafactory")
+    content = _parse_listing(path, "llamafactory")
     if not isinstance(content, dict) or not content:
         raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")
     if entry and entry not in content:
@@ -220,9 +225,9 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
 
         raise PoolError(
             f"{path} has no entry {entry!r}. It has: "
-            f"{', '.join(map(shown, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
+            f"{', '.join(map(printable, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
         )
-    out: list[Source] = []
+    out: list[FileSpec] = []
     for name, about in content.items():
         if (entry and name != entry) or not isinstance(about, dict):
             continue
@@ -234,9 +239,9 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
                     if about.get("ranking")
                     else "has no local file_name"
                 )
-                raise PoolError(f"{path}: entry {shown(name)!r} {what}.")
+                raise PoolError(f"{path}: entry {printable(name)!r} {what}.")
             continue
-        target = _beside(path, file)
+        target = _resolve_beside(path, file)
         if not entry and not files.is_remote(target) and not os.path.exists(target):
             continue  # the list that comes with LLaMA-Factory names many files that few people have
         columns = json.dumps(
@@ -245,17 +250,17 @@ def dataset_info(path: str, images: str | None, locate: Locate, entry: str = "")
         for source in locate(target, images or local_folder(path), None):
             out.append(replace(source, source=name, columns=columns))
     if not out:
-        held = f"It has {', '.join(map(shown, list(content)[:8]))}." if content else ""
+        held = f"It has {', '.join(map(printable, list(content)[:8]))}." if content else ""
         raise PoolError(
             f"{path} names no file that is here: expected entries with a file_name that exists. "
             f"{held}"
         )
-    if not entry and (note := entries_held_out(list(dict.fromkeys(s.source for s in out)))):
+    if not entry and (note := held_out_entries_note(list(dict.fromkeys(s.source for s in out)))):
         out[0] = replace(out[0], note=f"{path}: {note}")
     return out
 
 
-def _beside(path: str, target: str) -> str:
+def _resolve_beside(path: str, target: str) -> str:
     if files.is_remote(target) or os.path.isabs(target) or target.startswith("hub:"):
         return target
     folder = (
@@ -264,16 +269,16 @@ def _beside(path: str, target: str) -> str:
     return f"{folder}/{target}"
 
 
-def _content(path: str, format: str | None) -> Any:
+def _parse_listing(path: str, format: str | None) -> Any:
     """What a small YAML or JSON file holds; None where it is not one, or surely a pool."""
     if not files.is_remote(path):
-        if not os.path.isfile(path) or os.path.getsize(path) > LARGEST:
+        if not os.path.isfile(path) or os.path.getsize(path) > MAX_LISTING_BYTES:
             return None
     elif not path.lower().endswith((".yaml", ".yml", "dataset_info.json")):
         return None
     with files.open_file(path) as file:
-        raw = file.read(LARGEST + 1)
-    if len(raw) > LARGEST or b"\0" in raw[:1024]:
+        raw = file.read(MAX_LISTING_BYTES + 1)
+    if len(raw) > MAX_LISTING_BYTES or b"\0" in raw[:1024]:
         return None
     try:
         text = raw.decode("utf-8-sig")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from thresher.pools import chat, markers, unread_media
-from thresher.pools.embedded import SHORTEST, image_of
+from thresher.pools.embedded import MIN_BASE64_LENGTH, parse_image
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
@@ -53,12 +53,12 @@ GROUNDING_TAGS = 1024  # <ref>, <box>: tags of one family of models
 
 # kind, field
 _MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))
-_LONGEST_NAME = 4096  # characters of a path or address; a longer text is the medium itself
+_MAX_NAME_LENGTH = 4096  # characters of a path or address; a longer text is the medium itself
 
 _DECODE = json.JSONDecoder().decode
 
 
-class Unclear(str):
+class AmbiguousTurns(str):
     """In place of the turns: why they cannot be told."""
 
 
@@ -89,61 +89,72 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     if problem:
         return _unreadable(problem, raw)
     if not isinstance(record, dict):
-        return _unreadable(f"unreadable: {_kind(record)} instead of an object", raw)
+        return _unreadable(f"unreadable: {_describe_type(record)} instead of an object", raw)
     conversations = record.get("conversations")
     if not isinstance(conversations, list) or not conversations:
-        if isinstance(conversations, Unclear):
+        if isinstance(conversations, AmbiguousTurns):
             what = str(conversations)
         elif "conversations" in record:
             what = "`conversations` is " + (
-                "an empty list" if conversations == [] else _kind(conversations)
+                "an empty list" if conversations == [] else _describe_type(conversations)
             )
         else:
             what = "no `conversations`"
-        return _unreadable(f"unreadable: {what}", raw, _source(record))
+        return _unreadable(f"unreadable: {what}", raw, _record_source(record))
 
     roles: list[str] = []
     texts: list[str] = []
     for turn in conversations:
         if not isinstance(turn, dict):
             problem = problem or (
-                f"bad-turn: a turn is {_kind(turn)} instead of an object with from and value"
+                f"bad-turn: a turn is {_describe_type(turn)} instead of an object with from and "
+                f"value"
             )
             roles.append("unknown")
-            texts.append(json.dumps(turn, default=as_text))
+            texts.append(json.dumps(turn, default=json_default))
             continue
-        said, text = turn.get("from"), turn.get("value")
-        role = ROLES.get(said) if type(said) is str else None
+        given_role, text = turn.get("from"), turn.get("value")
+        role = ROLES.get(given_role) if type(given_role) is str else None
         if role is None:
-            problem = problem or f"unknown-role: {json.dumps(said, default=as_text)[:40]}"
+            problem = (
+                problem or f"unknown-role: {json.dumps(given_role, default=json_default)[:40]}"
+            )
             role = "unknown"
         if type(text) is not str:
-            problem = problem or f"bad-value: {_not_text(text)}"
-            text = "" if text is None else json.dumps(text, default=as_text)
+            problem = problem or f"bad-value: {_describe_non_text(text)}"
+            text = "" if text is None else json.dumps(text, default=json_default)
         roles.append(role)
         texts.append(text)
 
     media: tuple[str, ...] = ()
-    given = record.get("image")
-    if given is None:
-        given = record.get("images")
-    if given is None or (not given and type(given) not in (int, float)):
+    given_images = record.get("image")
+    if given_images is None:
+        given_images = record.get("images")
+    if given_images is None or (not given_images and type(given_images) not in (int, float)):
         images: list[str | bytes] = []
-    elif type(given) is str and ":" not in given and len(given) < SHORTEST:
-        images = [given]
+    elif (
+        type(given_images) is str
+        and ":" not in given_images
+        and len(given_images) < MIN_BASE64_LENGTH
+    ):
+        images = [given_images]
     else:
-        images, wrong, media = _image_list(given)
-        problem = problem or wrong
+        images, image_problem, media = _parse_images(given_images)
+        problem = problem or image_problem
 
-    if type(given) is dict and images == [] and (numbered := markers.by_number(given)) is not None:
-        images, wrong, media = _image_list(numbered)
-        problem = wrong if problem.startswith("bad-image") else problem
+    if (
+        type(given_images) is dict
+        and images == []
+        and (numbered := markers.images_by_number(given_images)) is not None
+    ):
+        images, image_problem, media = _parse_images(numbered)
+        problem = image_problem if problem.startswith("bad-image") else problem
 
     video, audio = False, False
     for kind, key in _MEDIA:
         if key not in record or not record[key]:
             continue
-        media = (*media, *_identities(kind, record[key]))
+        media = (*media, *_media_identities(kind, record[key]))
         video, audio = video or kind == "video", audio or kind == "audio"
     if video and not problem:
         problem = "video: no model here scores videos yet"
@@ -155,28 +166,28 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     for text in texts:
         if "<" in text:
             placeholders += text.count(IMAGE_PLACEHOLDER)
-    angled = any("<" in text or "[" in text for text in texts)
-    if angled and (placeholders != len(images) or not images):
-        marked = markers.read(texts, images, video, audio)
-        if marked.read:
-            texts, images, flags = marked.texts, marked.images, MARKERS_READ
+    may_hold_markers = any("<" in text or "[" in text for text in texts)
+    if may_hold_markers and (placeholders != len(images) or not images):
+        resolved = markers.resolve_markers(texts, images, video, audio)
+        if resolved.replaced:
+            texts, images, flags = resolved.texts, resolved.images, MARKERS_READ
             placeholders = sum(text.count(IMAGE_PLACEHOLDER) for text in texts)
-        problem = problem or marked.problem
-    if angled and (
+        problem = problem or resolved.problem
+    if may_hold_markers and (
         "objects" in record or any("<bbox>" in text or "<ref-object>" in text for text in texts)
     ):
-        filled, wrong = markers.fill(texts, record.get("objects"))
+        filled, image_problem = markers.fill_objects(texts, record.get("objects"))
         if filled != texts:
             texts, flags = filled, flags | GROUNDING_FILLED
-        problem = problem or wrong
-    if angled and markers.has_grounding(texts):
+        problem = problem or image_problem
+    if may_hold_markers and markers.has_grounding(texts):
         flags |= GROUNDING_TAGS
-    for one in unread_media.media(record):
+    for medium in unread_media.find_unread_media(record):
         if not images and not media and (not problem or problem.startswith("media-marker")):
-            problem = one.problem
+            problem = medium.problem
         # beside an image that is read, another is a mask or the like
-        if one.kind != "image" or problem == one.problem:
-            media = (*media, *_identities(one.kind, one.value))
+        if medium.kind != "image" or problem == medium.problem:
+            media = (*media, *_media_identities(medium.kind, medium.value))
     if placeholders != len(images):
         if placeholders == 0 and "user" in roles and not problem.startswith("media-marker"):
             first = roles.index("user")
@@ -187,17 +198,17 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
             problem = (
                 f"placeholder-mismatch: {placeholders} <image> but {len(images)} image{plural}"
             )
-    flags |= _shape(roles, texts)
+    flags |= _shape_flags(roles, texts)
     if flags & EMPTY_ANSWER and not any(
-        r == "assistant" and not _blank(t) for r, t in zip(roles, texts, strict=True)
+        r == "assistant" and not _is_blank(t) for r, t in zip(roles, texts, strict=True)
     ):
         flags &= ~EMPTY_ANSWER
         problem = problem or "no-answer: every answer is empty"
     elif "assistant" not in roles:
         problem = problem or "no-answer: no assistant turn"
-    if not problem and not _encodable(texts):
+    if not problem and not _is_encodable(texts):
         problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
-    return Parsed(roles, texts, images, _source(record), problem, flags, video, audio, media)
+    return Parsed(roles, texts, images, _record_source(record), problem, flags, video, audio, media)
 
 
 def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ()) -> bytes:
@@ -232,8 +243,8 @@ def record_id(record: Any) -> str:
         and "\\" not in value
     ):
         return f'"{value}"'
-    text = json.dumps(value, ensure_ascii=False, default=as_text)
-    return text if _encodable([text]) else json.dumps(value, default=as_text)
+    text = json.dumps(value, ensure_ascii=False, default=json_default)
+    return text if _is_encodable([text]) else json.dumps(value, default=json_default)
 
 
 def decode(raw: bytes) -> Any:
@@ -250,13 +261,13 @@ def canonical_record(record: Any, raw: bytes) -> bytes:
     if record is None:
         return hashlib.sha256(raw).digest()
     try:
-        text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=as_text)
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=json_default)
     except (TypeError, RecursionError):  # keys of several types, or too deep for what writes JSON
         text = ascii(record)
     return hashlib.sha256(text.encode("ascii")).digest()
 
 
-def as_text(value: Any) -> str:
+def json_default(value: Any) -> str:
     """What JSON has no form for, as text: bytes by their hash, times and the like as they are
     printed."""
     return "sha256:" + hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
@@ -268,36 +279,38 @@ def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
     return Parsed(["unknown"], [raw], [], source, problem, 0, False)
 
 
-def _identities(kind: str, value: Any) -> Iterator[str]:
+def _media_identities(kind: str, value: Any) -> Iterator[str]:
     """What stands for each medium of a field in the row's digest: its name, or a hash of what the
     record holds."""
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, str) and len(one) <= _LONGEST_NAME:
-            yield f"{kind}:{one}"
+    for medium in value if isinstance(value, list) else [value]:
+        if isinstance(medium, str) and len(medium) <= _MAX_NAME_LENGTH:
+            yield f"{kind}:{medium}"
         else:
-            yield f"{kind}:sha256:{canonical_record(one, b'null').hex()}"
+            yield f"{kind}:sha256:{canonical_record(medium, b'null').hex()}"
 
 
-def _image_list(given: Any) -> tuple[list[str | bytes], str, tuple[str, ...]]:
+def _parse_images(given: Any) -> tuple[list[str | bytes], str, tuple[str, ...]]:
     """(images, problem, identities of those that cannot be read)."""
-    if isinstance(given, (str, bytes)) or (isinstance(given, dict) and image_of(given)):
+    if isinstance(given, (str, bytes)) or (isinstance(given, dict) and parse_image(given)):
         given = [given]
     if not isinstance(given, list):
-        problem = f"bad-image: `image` is {_kind(given)} instead of a path or a list of paths"
-        return [], problem, tuple(_identities("image", given))
+        problem = (
+            f"bad-image: `image` is {_describe_type(given)} instead of a path or a list of paths"
+        )
+        return [], problem, tuple(_media_identities("image", given))
     images: list[str | bytes] = []
     unread: list[str] = []
     problem = ""
     for value in given:
         if not value:
             continue
-        image = image_of(value)
+        image = parse_image(value)
         if image:
             images.append(image)
             continue
-        unread += _identities("image", [value])
+        unread += _media_identities("image", [value])
         if not problem:
-            what = _kind(value)
+            what = _describe_type(value)
             if isinstance(value, str):
                 what = "a data: address" if value[:5].lower() == "data:" else "base64 text"
                 what += " that cannot be decoded"
@@ -305,33 +318,33 @@ def _image_list(given: Any) -> tuple[list[str | bytes], str, tuple[str, ...]]:
     return images, problem, tuple(unread)
 
 
-def _shape(roles: list[str], texts: list[str]) -> int:
+def _shape_flags(roles: list[str], texts: list[str]) -> int:
     flags = 0
     if roles == ["user", "assistant"]:  # nearly every row
-        if _blank(texts[1]):
+        if _is_blank(texts[1]):
             flags = EMPTY_ANSWER
-        return flags | EMPTY_QUESTION if _blank(texts[0]) else flags
-    said = [role for role in roles if role != "system"]
+        return flags | EMPTY_QUESTION if _is_blank(texts[0]) else flags
+    speakers = [role for role in roles if role != "system"]
     if "system" in roles[1:]:
         flags |= LATE_SYSTEM
-    if said and said[0] == "assistant":
+    if speakers and speakers[0] == "assistant":
         flags |= STARTS_WITH_ASSISTANT
-    if said and said[-1] == "user":
+    if speakers and speakers[-1] == "user":
         flags |= ENDS_WITH_USER
-    for before, after in itertools.pairwise(said):
+    for before, after in itertools.pairwise(speakers):
         if before == after == "user":
             flags |= USER_TWICE
         elif before == after == "assistant":
             flags |= ASSISTANT_TWICE
     for role, text in zip(roles, texts, strict=True):
-        if _blank(text):
+        if _is_blank(text):
             flags |= (
                 EMPTY_ANSWER if role == "assistant" else EMPTY_QUESTION if role == "user" else 0
             )
     return flags
 
 
-def _source(record: dict[str, Any]) -> str:
+def _record_source(record: dict[str, Any]) -> str:
     for key in SOURCE_KEYS:
         value = record.get(key)
         if value is None or value == "":
@@ -343,11 +356,11 @@ def _source(record: dict[str, Any]) -> str:
     return ""
 
 
-def _blank(text: str) -> bool:
+def _is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _encodable(texts: list[str]) -> bool:
+def _is_encodable(texts: list[str]) -> bool:
     for text in texts:
         if not text.isascii():
             try:
@@ -357,7 +370,7 @@ def _encodable(texts: list[str]) -> bool:
     return True
 
 
-def _not_text(value: Any) -> str:
+def _describe_non_text(value: Any) -> str:
     """What a turn's value is instead of text: parts are a list that could not be read for one of
     them."""
     if isinstance(value, list):
@@ -368,10 +381,10 @@ def _not_text(value: Any) -> str:
                 and part["type"] not in chat.PARTS
             ):
                 return f"a turn holds a part of type {part['type'][:40]!r}, which is not read"
-    return f"a turn's value is {_kind(value)} instead of text"
+    return f"a turn's value is {_describe_type(value)} instead of text"
 
 
-def _kind(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     names = {
         dict: "an object",
         list: "a list",

@@ -19,76 +19,78 @@ from pathlib import Path
 
 from thresher.errors import PoolError
 from thresher.pools import files, hub, listings
-from thresher.pools.file_spec import Source
-from thresher.pools.folders import read_file
-from thresher.pools.paths import shown
+from thresher.pools.file_spec import FileSpec
+from thresher.pools.folders import resolve_file
+from thresher.pools.paths import printable
 from thresher.pools.source_names import SUFFIXES, source_names
-from thresher.pools.splits import mixed_splits
+from thresher.pools.splits import mixed_splits_note
 
-LONGEST = 4096  # characters of a path: what Linux takes
-_NAMED = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
+MAX_PATH_LENGTH = 4096  # characters of a path: what Linux takes
+_NAMED_PATH = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[Source]:
+def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[FileSpec]:
     """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing
     there."""
     each = [specs] if isinstance(specs, str) else specs
-    found = [s for spec in each for s in _located(spec, images, format)]
+    found = [s for spec in each for s in _locate_spec(spec, images, format)]
     unnamed = [i for i, s in enumerate(found) if not s.source]
     for i, name in zip(unnamed, source_names([found[i].uri for i in unnamed]), strict=True):
         found[i] = replace(found[i], source=name)
     return found
 
 
-def _located(spec: str, images: str | None, format: str | None) -> list[Source]:
+def _locate_spec(spec: str, images: str | None, format: str | None) -> list[FileSpec]:
     if not spec or "\0" in spec:
         raise PoolError(
             f"{spec!r} is not a path. Give a file, a folder or a pattern such as 'shards/*.tar'."
         )
-    if len(spec) > LONGEST and "," not in spec:
-        raise PoolError(f"{shown(spec)} is not a path: it has {len(spec):,} characters.")
+    if len(spec) > MAX_PATH_LENGTH and "," not in spec:
+        raise PoolError(f"{printable(spec)} is not a path: it has {len(spec):,} characters.")
     spec = spec.removeprefix("file://")
-    one = _exists(spec) or _one_named(spec)
+    one = _exists(spec) or _is_one_named_path(spec)
     if not one and "," in spec:
-        parts = _split(spec)
-        if len(parts) > 1 and all(_NAMED.fullmatch(p) or _plausible(p) for p in parts):
-            return [s for p in parts for s in _named(p, images, format)]
-    if not _exists(spec) and _NAMED.fullmatch(spec) and not _matches(spec):
-        return _named(spec, images, format)
-    return _unnamed(spec, images, format)
+        parts = _split_commas(spec)
+        if len(parts) > 1 and all(_NAMED_PATH.fullmatch(p) or _may_be_path(p) for p in parts):
+            return [s for p in parts for s in _locate_named(p, images, format)]
+    if not _exists(spec) and _NAMED_PATH.fullmatch(spec) and not _matches_files(spec):
+        return _locate_named(spec, images, format)
+    return _locate_unnamed(spec, images, format)
 
 
-def absolute(spec: str) -> str:
+def absolute_spec(spec: str) -> str:
     """What was typed, in a way that means the same from any folder; one path has its links
     resolved."""
-    return each_path(
+    return map_paths(
         spec,
         lambda path: os.path.realpath(path) if os.path.lexists(path) else os.path.abspath(path),
     )
 
 
-def each_path(spec: str, change: Callable[[str], str]) -> str:
+def map_paths(spec: str, change: Callable[[str], str]) -> str:
     """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub
     ids stay."""
     if os.path.lexists(spec):
         return change(spec)
     if files.is_remote(spec) and "," not in spec:
         return spec
-    parts = _split(spec)
-    if len(parts) > 1 and not _one_named(spec):
-        return ",".join(each_path(p, change) for p in parts)
-    if named := _NAMED.fullmatch(spec):
-        return f"{named[1]}={each_path(named[2], change)}"
+    parts = _split_commas(spec)
+    if len(parts) > 1 and not _is_one_named_path(spec):
+        return ",".join(map_paths(p, change) for p in parts)
+    if named := _NAMED_PATH.fullmatch(spec):
+        return f"{named[1]}={map_paths(named[2], change)}"
     return (
-        spec if files.is_remote(spec) or spec.startswith("hub:") or _hub_id(spec) else change(spec)
+        spec
+        if files.is_remote(spec) or spec.startswith("hub:") or _is_hub_id(spec)
+        else change(spec)
     )
 
 
-def braces(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """`base/{a,b}.json` -> both; `{000..003}` -> four.
 
-    >>> braces("x/{a,b}{1..2}.json")
+    >>> expand_braces("x/{a,b}{1..2}.json")
     ['x/a1.json', 'x/a2.json', 'x/b1.json', 'x/b2.json']
     """
     found = re.search(r"\{([^{}]*)\}", pattern)
@@ -104,19 +106,19 @@ def braces(pattern: str) -> list[str]:
     elif len(choices) == 1:
         return [pattern]
     before, after = pattern[: found.start()], pattern[found.end() :]
-    return [whole for choice in choices for whole in braces(before + choice.strip() + after)]
+    return [whole for choice in choices for whole in expand_braces(before + choice.strip() + after)]
 
 
-def matching(pattern: str) -> list[str]:
+def expand_pattern(pattern: str) -> list[str]:
     """Files that a pattern with braces and wildcards names, sorted; each plain name as it is.
     Raises PoolError for none."""
     out: list[str] = []
-    for one in braces(pattern):
+    for one in expand_braces(pattern):
         if files.is_remote(one):
             if not glob.has_magic(one):
                 out.append(one)
                 continue
-            fs, inner = files.filesystem(one)
+            fs, inner = files.open_filesystem(one)
             try:
                 found = sorted(fs.unstrip_protocol(p) for p in fs.glob(inner))
             except Exception as error:  # each store raises its own
@@ -135,29 +137,37 @@ def matching(pattern: str) -> list[str]:
     return out
 
 
-def _unnamed(spec: str, images: str | None, format: str | None) -> list[Source]:
+def _locate_unnamed(spec: str, images: str | None, format: str | None) -> list[FileSpec]:
     if spec.startswith("hub:"):
-        return hub.from_hub(spec[4:], images)
+        return hub.download_dataset(spec[4:], images)
     path, _, entry = spec.partition("#")
     if entry and not _exists(spec) and _exists(path):
-        with listings.following(path):
-            return listings.dataset_info(path, images, locate, entry)
-    if not _exists(spec) and not glob.has_magic(spec) and braces(spec) == [spec] and _hub_id(spec):
-        return hub.from_hub(spec, images)
-    names = matching(spec)
-    several = [s for name in names for s in read_file(name, images, format, locate)]
+        with listings.guard_recursion(path):
+            return listings.read_dataset_info(path, images, locate, entry)
+    if (
+        not _exists(spec)
+        and not glob.has_magic(spec)
+        and expand_braces(spec) == [spec]
+        and _is_hub_id(spec)
+    ):
+        return hub.download_dataset(spec, images)
+    names = expand_pattern(spec)
+    several = [s for name in names for s in resolve_file(name, images, format, locate)]
     if len(names) > 1 and several:
         several[0] = replace(
-            several[0], note=" ".join([mixed_splits(names), several[0].note]).strip()
+            several[0], note=" ".join([mixed_splits_note(names), several[0].note]).strip()
         )
     return several
 
 
-def _named(part: str, images: str | None, format: str | None) -> list[Source]:
-    named = _NAMED.fullmatch(part)
+def _locate_named(part: str, images: str | None, format: str | None) -> list[FileSpec]:
+    named = _NAMED_PATH.fullmatch(part)
     if named is None or _exists(part):
-        return _unnamed(part, images, format)
-    return [replace(s, source=named[1], named=True) for s in _unnamed(named[2], images, format)]
+        return _locate_unnamed(part, images, format)
+    return [
+        replace(s, source=named[1], source_given=True)
+        for s in _locate_unnamed(named[2], images, format)
+    ]
 
 
 def _exists(path: str) -> bool:
@@ -169,7 +179,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-def _matches(spec: str) -> bool:
+def _matches_files(spec: str) -> bool:
     """Whether a pattern with = in it (`source=*/part-0.parquet`) names files as it is, and not one
     that has a name."""
     return (
@@ -177,17 +187,17 @@ def _matches(spec: str) -> bool:
     )
 
 
-def _one_named(spec: str) -> bool:
+def _is_one_named_path(spec: str) -> bool:
     """Whether it is `name=path` of one file that exists, whose path may hold commas."""
-    named = _NAMED.fullmatch(spec)
+    named = _NAMED_PATH.fullmatch(spec)
     return named is not None and os.path.lexists(named[2])
 
 
-def _plausible(part: str) -> bool:
+def _may_be_path(part: str) -> bool:
     return _exists(part) or glob.has_magic(part) or files.is_remote(part) or part.startswith("hub:")
 
 
-def _split(spec: str) -> list[str]:
+def _split_commas(spec: str) -> list[str]:
     """At the commas outside braces."""
     parts, depth, start = [], 0, 0
     for i, c in enumerate(spec):
@@ -198,7 +208,7 @@ def _split(spec: str) -> list[str]:
     return [p for p in (*parts, spec[start:].strip()) if p]
 
 
-def _hub_id(spec: str) -> bool:
+def _is_hub_id(spec: str) -> bool:
     """`org/name`, where nothing local has that name and its folder does not exist either."""
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?", spec) is not None
     return (

@@ -10,17 +10,17 @@ import json
 import re
 from typing import Any
 
-from thresher.pools.paths import shown
+from thresher.pools.paths import printable
 from thresher.text import ParseError, parse_json
 
 # fields that make an object a record
-CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
+CONVERSATION_KEYS = ("conversations", "messages", "texts", "instruction")
 _LIST = re.compile(rb'\{\s*"([^"\\]{1,60})"\s*:\s*\[\s*\{')
-LFS = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _REPR = re.compile(rb"\[?\s*\{\s*'")
 
 
-def of_text(text: bytes, whole: bool) -> str:
+def describe_text(text: bytes, whole: bool) -> str:
     """What a text that is no list and no lines of records is, and the way out; "" where that is not
     known.
 
@@ -31,7 +31,7 @@ def of_text(text: bytes, whole: bool) -> str:
             "holds Python's own notation of dicts (single quotes), which is not JSON. Read each "
             "line with ast.literal_eval and write it with json.dumps"
         )
-    if text.startswith(LFS):
+    if text.startswith(LFS_POINTER):
         return "is a Git LFS pointer in place of the file. Fetch it: git lfs pull"
     if text[:200].lower().lstrip().startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, as a failed download leaves it. Download the file again"
@@ -44,34 +44,36 @@ def of_text(text: bytes, whole: bool) -> str:
         )
     if whole:
         try:
-            return of_object(parse_json(text))
+            return describe_object(parse_json(text))
         except ParseError:
             pass
-    if _several(text):
+    if _is_concatenated(text):
         return (
             "holds JSON objects one after another, not one a line. Put each on one line: jq -c . "
             "IN > OUT.jsonl"
         )
     found = _LIST.match(text.lstrip())
     key = found[1].decode("utf-8", "replace") if found else ""
-    if key and key not in CONVERSATIONS and not whole:
-        return _in_key(key)
+    if key and key not in CONVERSATION_KEYS and not whole:
+        return _describe_nested_list(key)
     return ""
 
 
-def of_object(value: Any) -> str:
-    """As `of_text`, of a decoded object that is no record."""
+def describe_object(value: Any) -> str:
+    """As `describe_text`, of a decoded object that is no record."""
     if not isinstance(value, dict):
         return ""
-    if columns := _columns(value):
+    if columns := _describe_table_by_columns(value):
         return columns
-    if any(key in value for key in CONVERSATIONS):
+    if any(key in value for key in CONVERSATION_KEYS):
         return ""
     for key, inner in value.items():
         if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner[:20]):
-            return _in_key(key, len(inner))
+            return _describe_nested_list(key, len(inner))
     rows = [
-        v for v in value.values() if isinstance(v, dict) and any(key in v for key in CONVERSATIONS)
+        v
+        for v in value.values()
+        if isinstance(v, dict) and any(key in v for key in CONVERSATION_KEYS)
     ]
     if rows and len(rows) == len(value):
         return (
@@ -81,7 +83,7 @@ def of_object(value: Any) -> str:
     for key, inner in value.items():
         for below, held in inner.items() if isinstance(inner, dict) else ():
             if isinstance(held, list) and held and all(isinstance(one, dict) for one in held[:20]):
-                return _in_key(key, len(held), below)
+                return _describe_nested_list(key, len(held), below)
     return ""
 
 
@@ -90,10 +92,10 @@ def is_repr(text: bytes) -> bool:
     return _REPR.match(text.lstrip()) is not None
 
 
-def _columns(value: dict[str, Any]) -> str:
+def _describe_table_by_columns(value: dict[str, Any]) -> str:
     """Of a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations":
     {"0": […]}}."""
-    turns = next((value[key] for key in CONVERSATIONS[:2] if key in value), None)
+    turns = next((value[key] for key in CONVERSATION_KEYS[:2] if key in value), None)
     if not isinstance(turns, (list, dict)):
         return ""
     many = len(turns)
@@ -109,7 +111,7 @@ def _columns(value: dict[str, Any]) -> str:
     )
 
 
-def _in_key(key: str, many: int = 0, below: str = "") -> str:
+def _describe_nested_list(key: str, many: int = 0, below: str = "") -> str:
     held = f"a list of {many:,} objects" if many else "a list of objects"
     keys = [key, below] if below else [key]
     path = "".join(
@@ -117,17 +119,19 @@ def _in_key(key: str, many: int = 0, below: str = "") -> str:
         for k in keys
     )
     return (
-        f"is one top-level object whose key {shown('.'.join(keys))!r} holds {held}. Save that "
+        f"is one top-level object whose key {printable('.'.join(keys))!r} holds {held}. Save that "
         f"list alone: jq '{path}' IN > OUT.json"
     )
 
 
-def _several(text: bytes) -> bool:
+def _is_concatenated(text: bytes) -> bool:
     """Whether a second object follows the first one, which goes over several lines."""
-    said = text.decode("utf-8", "replace").lstrip()
+    decoded = text.decode("utf-8", "replace").lstrip()
     try:
-        _, stop = json.JSONDecoder(strict=False, parse_int=str).raw_decode(said)
+        _, stop = json.JSONDecoder(strict=False, parse_int=str).raw_decode(decoded)
     except (ValueError, RecursionError):
         return False
-    together = "\n" in said[:stop] or "\n" not in said.strip()  # not one broken line of several
-    return together and said[stop:].lstrip(" \t\r\n,")[:1] == "{"
+    complete = (
+        "\n" in decoded[:stop] or "\n" not in decoded.strip()
+    )  # not one broken line of several
+    return complete and decoded[stop:].lstrip(" \t\r\n,")[:1] == "{"

@@ -17,11 +17,11 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from thresher.pools.embedded import image_of
+from thresher.pools.embedded import parse_image
 from thresher.types import IMAGE_PLACEHOLDER
 
-LONGEST = 4096  # characters of a path between <img> and </img>
-_NAMED = re.compile(rf"<img>([^<>\n]{{1,{LONGEST}}})</img>")
+MAX_PATH_LENGTH = 4096  # characters of a path between <img> and </img>
+_NAMED = re.compile(rf"<img>([^<>\n]{{1,{MAX_PATH_LENGTH}}})</img>")
 _NUMBERED = re.compile(r"<\|?ima?ge?[ _-]?(\d{1,4})\|?>", re.IGNORECASE)
 _TOKEN = re.compile(  # surely a token for one image
     r"(?:<\|vision_start\|>)?<\|image_pad\|>(?:<\|image_pad\|>)*(?:<\|vision_end\|>)?|<\|vision_start\|>(?:<\|vision_end\|>)?"
@@ -31,65 +31,73 @@ _TOKEN = re.compile(  # surely a token for one image
 )
 _WORD = re.compile(r"<(?:IMAGE|Image)>|\[(?:IMG|img)\]")  # ordinary texts may hold these too
 # named where it is shown, as Qwen-Audio does
-_WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{LONGEST}}}</\1>")
+_WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{MAX_PATH_LENGTH}}}</\1>")
 _EDGE = re.compile(r"\A\s*(<img>(?!</img>)|<video>|<audio>)|(<img>|<video>|<audio>)\s?\Z")
 _GROUNDING = re.compile(r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>")
 _OBJECT = re.compile(r"<ref-object>|<bbox>")
 
 
-class Marked(NamedTuple):
+class ResolvedMarkers(NamedTuple):
     """The row as it is read. `read`: whether a marker became a placeholder; `problem`: "kind:
     words", "" = none."""
 
     texts: list[str]
     images: list[str | bytes]
-    read: bool = False
+    replaced: bool = False
     problem: str = ""
 
 
-def read(texts: list[str], images: list[str | bytes], video: bool, audio: bool) -> Marked:
+def resolve_markers(
+    texts: list[str], images: list[str | bytes], video: bool, audio: bool
+) -> ResolvedMarkers:
     """Of a row whose `<image>` placeholders are not as many as its `images`, or that has none of
     both."""
     paths = [path for text in texts if "</img>" in text for path in _NAMED.findall(text)]
     if paths:
-        return _named(texts, images, paths)
+        return _resolve_named(texts, images, paths)
     numbers = [int(n) for text in texts for n in _NUMBERED.findall(text)]
     if numbers:
-        return _numbered(texts, images, numbers)
+        return _resolve_numbered(texts, images, numbers)
     # a forum's markup, no marker
     bulletin = any("[/img]" in text.lower() for text in texts if "[" in text)
-    sure = [m for text in texts for m in _TOKEN.findall(text)]
+    certain = [m for text in texts for m in _TOKEN.findall(text)]
     words = [m for text in texts for m in _WORD.findall(text) if not (bulletin and m[0] == "[")]
     edges = [a or b for text in texts for a, b in _EDGE.findall(text)]
-    tokens = sure + words + [e for e in edges if e == "<img>"]
+    tokens = certain + words + [e for e in edges if e == "<img>"]
     if (
         tokens
         and len(tokens) == len(images)
         and not any(IMAGE_PLACEHOLDER in text for text in texts)
     ):
-        return Marked([_replaced(text, bulletin) for text in texts], images, read=True)
+        return ResolvedMarkers(
+            [_replace_tokens(text, bulletin) for text in texts], images, replaced=True
+        )
     if images and tokens:
-        return Marked(texts, images, problem=_problem(tokens[0], len(tokens), len(images)))
-    if sure or "<img>" in edges:
-        return Marked(texts, images, problem=_problem((sure or edges)[0], len(tokens), 0))
+        return ResolvedMarkers(
+            texts, images, problem=_count_mismatch(tokens[0], len(tokens), len(images))
+        )
+    if certain or "<img>" in edges:
+        return ResolvedMarkers(
+            texts, images, problem=_count_mismatch((certain or edges)[0], len(tokens), 0)
+        )
     for text in texts:
         if "</" in text and (named := _WITHIN.search(text)):
             problem = (
                 f"media-marker: {named[1]} is named inside the text ({named[0][:60]}), which is "
                 "not read"
             )
-            return Marked(texts, images, problem=problem)
-    for kind, there in (("video", video), ("audio", audio)):
-        if f"<{kind}>" in edges and not there:
-            return Marked(
+            return ResolvedMarkers(texts, images, problem=problem)
+    for kind, given in (("video", video), ("audio", audio)):
+        if f"<{kind}>" in edges and not given:
+            return ResolvedMarkers(
                 texts,
                 images,
                 problem=f"media-marker: <{kind}> stands in the text, but the row names no {kind}",
             )
-    return Marked(texts, images)
+    return ResolvedMarkers(texts, images)
 
 
-def by_number(given: dict[Any, Any]) -> list[Any] | None:
+def images_by_number(given: dict[Any, Any]) -> list[Any] | None:
     """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for
     another object."""
     numbers = [_NUMBERED.fullmatch(key) if isinstance(key, str) else None for key in given]
@@ -102,11 +110,11 @@ def by_number(given: dict[Any, Any]) -> list[Any] | None:
     return [value for _, value in ordered]
 
 
-def fill(texts: list[str], objects: Any) -> tuple[list[str], str]:
+def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
     """(texts with ms-swift's `<ref-object>` and `<bbox>` filled from the row's `objects`, problem
     or "").
 
-    >>> fill(["<ref-object> at <bbox>"], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
+    >>> fill_objects(["<ref-object> at <bbox>"], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
     (['cat at [(1,2),(3,4)]'], '')
     """
     found = [m for text in texts for m in _OBJECT.findall(text)]
@@ -132,39 +140,49 @@ def has_grounding(texts: list[str]) -> bool:
     return any(_GROUNDING.search(text) for text in texts if "<" in text)
 
 
-def _named(texts: list[str], images: list[str | bytes], paths: list[str]) -> Marked:
-    named = [image_of(path.strip()) for path in paths]
+def _resolve_named(
+    texts: list[str], images: list[str | bytes], paths: list[str]
+) -> ResolvedMarkers:
+    named = [parse_image(path.strip()) for path in paths]
     found = [image for image in named if image]
     if len(found) < len(named):
-        return Marked(texts, images, problem="media-marker: an <img> in the text holds no path")
+        return ResolvedMarkers(
+            texts, images, problem="media-marker: an <img> in the text holds no path"
+        )
     if images and images != found:
-        return Marked(
+        return ResolvedMarkers(
             texts,
             images,
             problem=f"media-marker: <img> names {len(found)} images, others than `image` does",
         )
-    return Marked([_NAMED.sub(IMAGE_PLACEHOLDER, text) for text in texts], found, read=True)
+    return ResolvedMarkers(
+        [_NAMED.sub(IMAGE_PLACEHOLDER, text) for text in texts], found, replaced=True
+    )
 
 
-def _numbered(texts: list[str], images: list[str | bytes], numbers: list[int]) -> Marked:
+def _resolve_numbered(
+    texts: list[str], images: list[str | bytes], numbers: list[int]
+) -> ResolvedMarkers:
     first = min(numbers)
-    wanted = list(range(first, first + len(images)))
-    if first > 1 or sorted(numbers) != wanted or any(IMAGE_PLACEHOLDER in text for text in texts):
-        said = ", ".join(dict.fromkeys(f"<image{n}>" for n in numbers[:4]))
+    expected = list(range(first, first + len(images)))
+    if first > 1 or sorted(numbers) != expected or any(IMAGE_PLACEHOLDER in text for text in texts):
+        tags = ", ".join(dict.fromkeys(f"<image{n}>" for n in numbers[:4]))
         count = "1 image" if len(images) == 1 else f"{len(images)} images"
-        problem = f"media-marker: {said} in the text does not name each of {count} once"
-        return Marked(texts, images, problem=problem)
+        problem = f"media-marker: {tags} in the text does not name each of {count} once"
+        return ResolvedMarkers(texts, images, problem=problem)
     ordered = [images[n - first] for n in numbers]
-    return Marked([_NUMBERED.sub(IMAGE_PLACEHOLDER, text) for text in texts], ordered, read=True)
+    return ResolvedMarkers(
+        [_NUMBERED.sub(IMAGE_PLACEHOLDER, text) for text in texts], ordered, replaced=True
+    )
 
 
-def _replaced(text: str, bulletin: bool) -> str:
+def _replace_tokens(text: str, bulletin: bool) -> str:
     text = _TOKEN.sub(IMAGE_PLACEHOLDER, text)
     text = _WORD.sub(lambda m: m[0] if bulletin and m[0][0] == "[" else IMAGE_PLACEHOLDER, text)
     return _EDGE.sub(lambda m: m[0].replace("<img>", IMAGE_PLACEHOLDER), text)
 
 
-def _problem(token: str, tokens: int, images: int) -> str:
+def _count_mismatch(token: str, tokens: int, images: int) -> str:
     held = f"{images} image{'' if images == 1 else 's'}"
     return f"media-marker: {tokens} x {token[:40]} (another model's token for an image) but {held}"
 

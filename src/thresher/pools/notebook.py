@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 ROWS = 6
 IMAGES = 2  # of a row
-PICTURE_BYTES = 120_000  # of all thumbnails
+THUMBNAIL_BYTES = 120_000  # of all thumbnails
 SOURCES = 6
 NOTES = 4
-SAID = 320  # characters of a message
+MESSAGE_CHARACTERS = 320  # characters of a message
 
 
 def pool_view(pool: PoolView) -> NotebookView:
@@ -34,15 +34,15 @@ def pool_view(pool: PoolView) -> NotebookView:
     index, facts = pool.index, pool.facts
     n, images = len(pool), len(index.image_path)
     missing = facts["missing_images"]
-    bad = int(((index.problem >= 0) | missing).sum())
+    problem_count = int(((index.problem >= 0) | missing).sum())
     counts = (
         ("Rows", f"{n:,}", f"in {pluralize(len(pool.sources), 'file')}"),
         ("Images", f"{images:,}", f"shown in {pluralize(int((facts['images'] > 0).sum()))}"),
         ("Sources", f"{len(pool.source_names):,}", ""),
         (
             "Problems",
-            pluralize(bad) if bad else "none",
-            "`thresher doctor` explains" if bad else "that reading shows",
+            pluralize(problem_count) if problem_count else "none",
+            "`thresher doctor` explains" if problem_count else "that reading shows",
         ),
     )
     by_kind: Counter[str] = Counter()
@@ -55,11 +55,11 @@ def pool_view(pool: PoolView) -> NotebookView:
     if missing.any():
         notes.append(f"{pluralize(int(missing.sum()))}: an image that does not exist")
     notes += pool.notes
-    rows, why = rows_or_reason(lambda: _some_of(pool))
+    rows, why = rows_or_reason(lambda: _example_cards(pool))
     lead = (
         f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
     )
-    said = (
+    caption = (
         "A few rows, one of each of the largest sources."
         if len(pool.source_names) > 1
         else "A few rows."
@@ -71,18 +71,18 @@ def pool_view(pool: PoolView) -> NotebookView:
         ("of rows",),
         source_shares(pool, None),
         (),
-        cut(notes),
-        said,
+        shorten_notes(notes),
+        caption,
         tuple(rows),
         why,
     )
 
 
-def _some_of(pool: PoolView) -> list[Card]:
+def _example_cards(pool: PoolView) -> list[Card]:
     """The first row, by digest, of each of the largest sources, then others; the last is one with a
     problem, if any is."""
     order, by_digest = pool.order, pool.source[pool.order]
-    found = [int(order[np.argmax(by_digest == source)]) for source in _largest(pool)]
+    found = [int(order[np.argmax(by_digest == source)]) for source in _largest_sources(pool)]
     found += (
         order[np.linspace(0, len(order), ROWS, endpoint=False).astype(np.int64)].tolist()
         if len(order)
@@ -93,30 +93,34 @@ def _some_of(pool: PoolView) -> list[Card]:
     if len(bad) and not any(pool.index.problem[row] >= 0 for row in found):
         found[-1] = int(bad[0])
     rows = np.array(found, np.int64)
-    return plain_cards(pool, rows, pool.samples(rows), IMAGES, PICTURE_BYTES)
+    return plain_cards(pool, rows, pool.samples(rows), IMAGES, THUMBNAIL_BYTES)
 
 
 def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
     """The rows, or why they cannot be shown: the counts beside them are known without the pool's
     files."""
     try:
-        return [_brief(card) for card in make()], ""
+        return [_shorten_card(card) for card in make()], ""
     except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
         return [], f"The rows cannot be displayed: {error}"[:TEXT]
 
 
-def _brief(card: Card) -> Card:
+def _shorten_card(card: Card) -> Card:
     """The first question and its answer, cut; how many messages are not shown."""
-    told = [m for m in card.messages if m.role != "System"][:2]
-    more = len(card.messages) + card.more_messages - len(told)
-    short_ones = tuple(
-        Message(m.role, m.text[:SAID], m.cut or (len(m.text) if len(m.text) > SAID else 0))
-        for m in told
+    displayed = [m for m in card.messages if m.role != "System"][:2]
+    more = len(card.messages) + card.more_messages - len(displayed)
+    shortened = tuple(
+        Message(
+            m.role,
+            m.text[:MESSAGE_CHARACTERS],
+            m.cut or (len(m.text) if len(m.text) > MESSAGE_CHARACTERS else 0),
+        )
+        for m in displayed
     )
-    return replace(card, messages=short_ones, more_messages=more)
+    return replace(card, messages=shortened, more_messages=more)
 
 
-def _largest(pool: PoolView) -> list[int]:
+def _largest_sources(pool: PoolView) -> list[int]:
     """Numbers of the largest sources, at most SOURCES, largest first."""
     counts = np.bincount(pool.source, minlength=len(pool.source_names))
     return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
@@ -128,13 +132,13 @@ def source_shares(pool: PoolView, kept: np.ndarray | None) -> tuple[Share, ...]:
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:
         return ()
-    largest = _largest(pool)
-    groups = [(truncate(names[i]) or "(none)", [i]) for i in largest]
+    largest = _largest_sources(pool)
+    labelled = [(truncate(names[i]) or "(none)", [i]) for i in largest]
     rest = np.setdiff1d(np.flatnonzero(counts), largest)
     if len(rest):
-        groups.append((f"{len(rest):,} smaller", rest.tolist()))
-    before = np.array([counts[of].sum() for _, of in groups])
-    after = None if kept is None else np.array([kept[of].sum() for _, of in groups])
+        labelled.append((f"{len(rest):,} smaller", rest.tolist()))
+    before = np.array([counts[members].sum() for _, members in labelled])
+    after = None if kept is None else np.array([kept[members].sum() for _, members in labelled])
     parts = [(before, len(pool))] + ([] if after is None else [(after, int(after.sum()))])
     top = max(rows.max() / max(whole, 1) for rows, whole in parts) or 1.0
     return tuple(
@@ -143,16 +147,16 @@ def source_shares(pool: PoolView, kept: np.ndarray | None) -> tuple[Share, ...]:
             tuple(float(100 * rows[i] / max(whole, 1) / top) for rows, whole in parts),
             tuple(format_percent(int(rows[i]), whole) for rows, whole in parts),
         )
-        for i, (name, _) in enumerate(groups)
+        for i, (name, _) in enumerate(labelled)
     )
 
 
-def cut(notes: list[str]) -> tuple[str, ...]:
+def shorten_notes(notes: list[str]) -> tuple[str, ...]:
     """At most NOTES of at most TEXT characters."""
-    told = [note if len(note) <= TEXT else note[: TEXT - 1] + "…" for note in notes[:NOTES]]
+    lines = [note if len(note) <= TEXT else note[: TEXT - 1] + "…" for note in notes[:NOTES]]
     if len(notes) > NOTES:
-        told.append(f"and {len(notes) - NOTES} more")
-    return tuple(told)
+        lines.append(f"and {len(notes) - NOTES} more")
+    return tuple(lines)
 
 
 def display_name(pool: PoolView) -> str:

@@ -12,67 +12,69 @@ from typing import BinaryIO
 
 from thresher.errors import PoolError
 from thresher.pools import files
-from thresher.pools.files import Kept
-from thresher.pools.pool_file import Part
-from thresher.pools.readers import Rows
+from thresher.pools.files import FileState
+from thresher.pools.pool_file import PoolFile
+from thresher.pools.readers import RecordReader
 from thresher.storage.hashing import Stamp
 
-KEPT_OPEN = 64  # files of one pool
+MAX_OPEN = 64  # files of one pool
 
 
-class Handles:
+class OpenFiles:
     """The pool's files, opened when they are needed; at most KEPT_OPEN at a time."""
 
-    def __init__(self, parts: Sequence[Part], kept: Sequence[Kept]) -> None:
-        self.parts, self.kept = parts, list(kept)
+    def __init__(self, pool_files: Sequence[PoolFile], states: Sequence[FileState]) -> None:
+        self.pool_files, self.states = pool_files, list(states)
         self.lock = threading.Lock()
-        self.open: OrderedDict[int, tuple[BinaryIO, Rows, bool]] = OrderedDict()
+        self.open: OrderedDict[int, tuple[BinaryIO, RecordReader, bool]] = OrderedDict()
         weakref.finalize(self, _close, self.open)
 
-    def rows(self, number: int) -> Rows:
+    def reader(self, number: int) -> RecordReader:
         """The reader of a file. Raises PoolError where it is gone or another one."""
         with self.lock:
-            known = self.open.get(number)
-            if known is None:
-                part = self.parts[number]
-                if files.stamp(part.uri) != self.kept[number].stamp:
-                    now = self.kept[number].still(part.uri)
+            entry = self.open.get(number)
+            if entry is None:
+                part = self.pool_files[number]
+                if files.file_stamp(part.uri) != self.states[number].stamp:
+                    now = self.states[number].if_unchanged(part.uri)
                     if now is None:
-                        raise changed(part.uri)
-                    self.kept[number] = now
+                        raise changed_error(part.uri)
+                    self.states[number] = now
                 file = files.open_file(part.uri)
-                plain = not files.is_remote(part.uri) and _stamp(file) == self.kept[number].stamp
-                known = (file, part.rows(file), plain)
-                self.open[number] = known
-                if len(self.open) > KEPT_OPEN:
+                watched = (
+                    not files.is_remote(part.uri) and _open_stamp(file) == self.states[number].stamp
+                )
+                entry = (file, part.reader(file), watched)
+                self.open[number] = entry
+                if len(self.open) > MAX_OPEN:
                     self.open.popitem(last=False)  # closed when nobody reads it any more
             self.open.move_to_end(number)
-            return known[1]
+            return entry[1]
 
     def check(self) -> None:
         """Raises PoolError where a file that is open was written to, whatever its times say."""
         with self.lock:
-            for number, (file, _, plain) in self.open.items():
-                if plain and (now := _stamp(file)) != self.kept[number].stamp:
-                    if now[:2] != self.kept[number].stamp[:2]:
-                        raise changed(self.parts[number].uri)
+            for number, (file, _, watched) in self.open.items():
+                if watched and (now := _open_stamp(file)) != self.states[number].stamp:
+                    if now[:2] != self.states[number].stamp[:2]:
+                        raise changed_error(self.pool_files[number].uri)
                     # renamed, linked, or written to with the old time restored
-                    found = files.keep_open(file)
-                    if found.content != self.kept[number].content:
-                        raise changed(self.parts[number].uri)
-                    self.kept[number] = found
+                    state = files.read_open_state(file)
+                    if state.content != self.states[number].content:
+                        raise changed_error(self.pool_files[number].uri)
+                    self.states[number] = state
 
 
-def changed(path: str) -> PoolError:
+def changed_error(path: str) -> PoolError:
     return PoolError(
         f"{path} changed since it was opened. Open it again when nothing writes to it."
     )
 
 
-def _close(opened: OrderedDict[int, tuple[BinaryIO, Rows, bool]]) -> None:
+def _close(opened: OrderedDict[int, tuple[BinaryIO, RecordReader, bool]]) -> None:
     for file, _, _ in opened.values():
         file.close()
 
 
-def _stamp(file: BinaryIO) -> list[int]:
+def _open_stamp(file: BinaryIO) -> list[int]:
     return list(Stamp.of(os.fstat(file.fileno())))

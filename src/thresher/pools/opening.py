@@ -19,20 +19,20 @@ from thresher.errors import PoolError
 from thresher.pools import cache as pool_cache
 from thresher.pools import files, image_table, llava
 from thresher.pools import index as pool_index
-from thresher.pools.file_spec import Source
-from thresher.pools.files import Kept
-from thresher.pools.image_table import Hashing, Table
+from thresher.pools.file_spec import FileSpec
+from thresher.pools.files import FileState
+from thresher.pools.image_table import Hashing, ImageTable
 from thresher.pools.index import Index
-from thresher.pools.locate import absolute, locate
+from thresher.pools.locate import absolute_spec, locate
 from thresher.pools.pool import Pool
-from thresher.pools.pool_file import Part
+from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import check_format
 from thresher.storage.hashing import HashCache
 
 if TYPE_CHECKING:
     from thresher.pools.index import Advance
 
-MOST_REMARKS = 8
+MAX_REMARKS = 8
 
 
 def open_pool(
@@ -62,76 +62,81 @@ def open_pool(
     specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]
     spec = ",".join(specs)
     folder = _image_folder(images, spec)
-    given = str(images) if folder is not None and files.is_remote(folder) else folder
-    sources = locate(specs, given, format)
+    given_images = str(images) if folder is not None and files.is_remote(folder) else folder
+    sources = locate(specs, given_images, format)
     if not sources:
         raise PoolError(f"{spec} names no file of a pool.")
-    root, prefixes = _roots(sources)
+    root, prefixes = _common_root(sources)
     notes = list(dict.fromkeys(s.note for s in sources if s.note))
-    told = [
-        [s.uri, s.source, s.named, p, s.format, s.columns, s.keep, s.seed, s.number]
+    spec_fields = [
+        [s.uri, s.source, s.source_given, p, s.format, s.columns, s.sampling, s.seed, s.entry]
         for s, p in zip(sources, prefixes, strict=True)
     ]
-    stamp = {"version": llava.VERSION, "images": root, "sources": told, "trust_paths": trust_paths}
-    at = (
-        pool_cache.file_for(cache, json.dumps([told, trust_paths]), root)
+    stamp = {
+        "version": llava.VERSION,
+        "images": root,
+        "sources": spec_fields,
+        "trust_paths": trust_paths,
+    }
+    cache_path = (
+        pool_cache.cache_file(cache, json.dumps([spec_fields, trust_paths]), root)
         if cache is not None
         else None
     )
-    known = _cached(at, stamp, sources, notes) if at is not None else None
-    found, kept, save = _read(sources, root, prefixes, progress) if known is None else known
+    known = _load_cached(cache_path, stamp, sources, notes) if cache_path is not None else None
+    index, states, save = _read_files(sources, root, prefixes, progress) if known is None else known
     hash_cache = HashCache(None if cache is None else cache / "contents", root)
-    table, said = image_table.look(
+    table, image_notes = image_table.scan_images(
         root,
-        found.image_path,
-        found.embedded,
-        found.table,
+        index.image_path,
+        index.embedded,
+        index.image_table,
         hash_cache,
         trust=trust_paths,
         first=known is None,
         hashing=hashing,
     )
-    notes += said
-    if known is None or not _alike(table, found.table, trust_paths):
+    notes += image_notes
+    if known is None or not _same_images(table, index.image_table, trust_paths):
         parts = [
-            Part(s.uri, columns=s.columns, **json.loads(told))
-            for s, told in zip(sources, found.parts, strict=True)
+            PoolFile(s.uri, columns=s.columns, **json.loads(spec_fields))
+            for s, spec_fields in zip(sources, index.parts, strict=True)
         ]
-        found, save = pool_index.with_images(found, parts, table, trust_paths), True
-    if at is not None and save:
+        index, save = pool_index.add_images(index, parts, table, trust_paths), True
+    if cache_path is not None and save:
         try:
-            pool_cache.save(found, stamp, kept, at)
+            pool_cache.save_index(index, stamp, states, cache_path)
         except OSError as error:
             notes.append(
                 f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It "
                 "is parsed anew next time."
             )
-    notes += _few(list(dict.fromkeys(found.remarks)))
+    notes += _limit_remarks(list(dict.fromkeys(index.remarks)))
     shown_folder = Path(images) if images is not None else Path(root)
     pool = Pool(
-        ",".join(absolute(one) for one in specs),
+        ",".join(absolute_spec(one) for one in specs),
         shown_folder,
         root,
-        found,
+        index,
         sources,
-        kept,
+        states,
         tuple(notes),
         trust_paths,
     )
     pool.path = Path(spec)
     pool.images = None if any(prefixes) else root
-    pool.read_as = format
+    pool.given_format = format
     return pool
 
 
-def _few(remarks: list[str]) -> list[str]:
+def _limit_remarks(remarks: list[str]) -> list[str]:
     """Remarks on files, of thousands of which the first are enough."""
-    more = len(remarks) - MOST_REMARKS
+    more = len(remarks) - MAX_REMARKS
     return (
         remarks
         if more <= 0
         else [
-            *remarks[:MOST_REMARKS],
+            *remarks[:MAX_REMARKS],
             (f"There are {more:,} more notes like these on other files."),
         ]
     )
@@ -153,7 +158,7 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
     return os.path.realpath(folder)
 
 
-def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
+def _common_root(sources: Sequence[FileSpec]) -> tuple[str, list[str]]:
     """The pool's image folder, and what goes before each file's image paths: "" where its folder is
     the pool's."""
     folders = list(dict.fromkeys(s.folder for s in sources))
@@ -174,41 +179,45 @@ def _roots(sources: Sequence[Source]) -> tuple[str, list[str]]:
     return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
 
 
-def _read(
-    sources: Sequence[Source], root: str, prefixes: Sequence[str], progress: Advance | None
-) -> tuple[Index, list[Kept], bool]:
+def _read_files(
+    sources: Sequence[FileSpec], root: str, prefixes: Sequence[str], progress: Advance | None
+) -> tuple[Index, list[FileState], bool]:
     """The rows of all files, and the files as they were while they were read."""
-    kept = [files.keep(s.uri) for s in sources]
-    found = pool_index.build(sources, root, prefixes, progress)
-    for source, then in zip(sources, kept, strict=True):
-        now = files.stamp(source.uri)
-        if (now != then.stamp and then.still(source.uri) is None) or now[:2] != then.stamp[:2]:
+    states = [files.read_state(s.uri) for s in sources]
+    index = pool_index.build_index(sources, root, prefixes, progress)
+    for source, state in zip(sources, states, strict=True):
+        stamp = files.file_stamp(source.uri)
+        if (stamp != state.stamp and state.if_unchanged(source.uri) is None) or stamp[
+            :2
+        ] != state.stamp[:2]:
             raise PoolError(
                 f"{source.uri} changed while it was being read. Open it again when nothing writes "
                 "to it."
             )
-    return found, kept, True
+    return index, states, True
 
 
-def _cached(
-    at: Path, stamp: Mapping[str, Any], sources: Sequence[Source], notes: list[str]
-) -> tuple[Index, list[Kept], bool] | None:
+def _load_cached(
+    cache_path: Path, stamp: Mapping[str, Any], sources: Sequence[FileSpec], notes: list[str]
+) -> tuple[Index, list[FileState], bool] | None:
     """(index, its files as they are now, whether the entry is to be written again); None where a
     file changed."""
     try:
-        found = pool_cache.load(at, stamp)
-    except pool_cache.Damaged as error:
-        notes.append(f"The cached parse {at.name} was damaged ({error}); the pool was parsed anew.")
+        found = pool_cache.load_index(cache_path, stamp)
+    except pool_cache.CacheDamaged as error:
+        notes.append(
+            f"The cached parse {cache_path.name} was damaged ({error}); the pool was parsed anew."
+        )
         return None
     if found is None:
         return None
-    index, kept = found
-    now = [k.still(s.uri) for s, k in zip(sources, kept, strict=True)]
-    same = [k for k in now if k is not None]
-    return (index, same, same != kept) if len(same) == len(kept) else None
+    index, states = found
+    current = [k.if_unchanged(s.uri) for s, k in zip(sources, states, strict=True)]
+    unchanged = [k for k in current if k is not None]
+    return (index, unchanged, unchanged != states) if len(unchanged) == len(states) else None
 
 
-def _alike(a: Table, b: Table, trust: bool) -> bool:
+def _same_images(a: ImageTable, b: ImageTable, trust: bool) -> bool:
     """Whether two looks at the images saw the same."""
     if trust:
         return np.array_equal(a.size, b.size)

@@ -17,10 +17,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _SEPARATORS = re.compile(r"[/\\]")
 
 
-def refusal(path: str) -> str:
+def unsafe_path_reason(path: str) -> str:
     """Why this path may not be read, as "kind: words"; "" when its text is harmless.
 
-    >>> refusal("coco/a..b.jpg"), refusal("a/../../etc/passwd")
+    >>> unsafe_path_reason("coco/a..b.jpg"), unsafe_path_reason("a/../../etc/passwd")
     ('', 'unsafe-path: .. could leave the image folder')
     """
     if "\0" in path:
@@ -36,26 +36,26 @@ def refusal(path: str) -> str:
     return ""
 
 
-def inside(folder: str, path: str) -> str:
+def resolve_inside(folder: str, path: str) -> str:
     """The real path of `path` under `folder` (already resolved). Raises ImageError where that
     leaves the folder."""
-    if reason := refusal(path):
-        raise ImageError(f"{shown(path)}: {reason}", kind=reason.partition(":")[0])
+    if reason := unsafe_path_reason(path):
+        raise ImageError(f"{printable(path)}: {reason}", kind=reason.partition(":")[0])
     try:
         real = os.path.realpath(os.path.join(folder, path))
     except (OSError, ValueError) as error:
         raise ImageError(
-            f"{shown(path)}: not a usable path: {error}", kind="missing-image"
+            f"{printable(path)}: not a usable path: {error}", kind="missing-image"
         ) from error
     if real != folder and not real.startswith(folder.rstrip(os.sep) + os.sep):
         raise ImageError(
-            f"{shown(path)}: unsafe-path: a symbolic link leads out of the image folder",
+            f"{printable(path)}: unsafe-path: a symbolic link leads out of the image folder",
             kind="unsafe-path",
         )
     return real
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """A path fit for a message: short, printable."""
     text = path if len(path) <= 200 else path[:200] + "…"
     return ascii(text)[1:-1] if not text.isprintable() else text

@@ -17,14 +17,14 @@ import numpy as np
 from thresher.errors import PoolError
 from thresher.pools import index as pool_index
 from thresher.pools import layouts, llava
-from thresher.pools.file_spec import Source
-from thresher.pools.files import Kept
+from thresher.pools.file_spec import FileSpec
+from thresher.pools.files import FileState
 from thresher.pools.index import Index
-from thresher.pools.open_files import Handles, changed
-from thresher.pools.paths import refusal, shown
-from thresher.pools.pool_file import Part
-from thresher.pools.readers import Rows
-from thresher.pools.spellings import Spellings
+from thresher.pools.open_files import OpenFiles, changed_error
+from thresher.pools.paths import printable, unsafe_path_reason
+from thresher.pools.pool_file import PoolFile
+from thresher.pools.readers import RecordReader
+from thresher.pools.spellings import SpellingFinder
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Pool:
         images_folder: Path,
         root: str,
         index: Index,
-        sources: Sequence[Source],
-        kept: Sequence[Kept],
+        sources: Sequence[FileSpec],
+        states: Sequence[FileState],
         notes: tuple[str, ...],
         trust_paths: bool = False,
     ) -> None:
@@ -49,16 +49,18 @@ class Pool:
         self.path = Path(spec)  # what the user typed
         # the image folder with which to open it again; None: each file's own
         self.images: str | None = root
-        self.read_as: str | None = None  # the format with which to open it again
+        self.given_format: str | None = None  # the format with which to open it again
         self.images_folder = images_folder
         self.sources = tuple(sources)  # its files
-        self.stamps = [k.stamp for k in kept]  # what changes when they do
+        self.stamps = [k.stamp for k in states]  # what changes when they do
         self.trust_paths = trust_paths  # path and size of an image stand for its content
-        self.parts = tuple(
-            Part(s.uri, columns=s.columns, **json.loads(told))
+        self.pool_files = tuple(
+            PoolFile(s.uri, columns=s.columns, **json.loads(told))
             for s, told in zip(sources, index.parts, strict=True)
         )
-        self.format = _format([p.format for p in self.parts])  # "llava-json", "parquet", …, "mixed"
+        self.format = _common_format(
+            [p.format for p in self.pool_files]
+        )  # "llava-json", "parquet", …, "mixed"
         self.notes = notes  # what the user may want to know of the opening, in words
         self.index = index
         self.digest: np.ndarray = index.digest  # DIGEST [n]
@@ -68,24 +70,26 @@ class Pool:
         self.order: np.ndarray = index.order
         # where image paths start: a resolved local folder, or an address
         self._root = self.image_root = root
-        self._files = Handles(self.parts, kept)
-        self._convert = [layouts.converter(p.layout, p.columns, p.chosen) for p in self.parts]
-        if len(self.parts) == 1 and self.parts[0].container in ("json", "jsonl"):
+        self._open_files = OpenFiles(self.pool_files, states)
+        self._converters = [
+            layouts.make_converter(p.layout, p.columns, p.chosen) for p in self.pool_files
+        ]
+        if len(self.pool_files) == 1 and self.pool_files[0].container in ("json", "jsonl"):
             # kept open: one that is replaced later goes on serving what was opened
-            self._files.rows(0)
+            self._open_files.reader(0)
 
     def __len__(self) -> int:
         return len(self.index.offset)
 
     def __repr__(self) -> str:
-        bad = int(((self.index.problem >= 0) | self.facts["missing_images"]).sum())
-        what = (
+        problem_count = int(((self.index.problem >= 0) | self.facts["missing_images"]).sum())
+        counts = (
             f"{len(self):,} rows, {len(self.source_names):,} sources, "
             f"{len(self.index.image_path):,} images"
         )
         return (
-            f"<Pool {shown(self.spec)} ({self.format}): "
-            f"{what}{f', {bad:,} rows with a problem' if bad else ''}>"
+            f"<Pool {printable(self.spec)} ({self.format}): "
+            f"{counts}{f', {problem_count:,} rows with a problem' if problem_count else ''}>"
         )
 
     def _repr_html_(self) -> str:
@@ -110,7 +114,7 @@ class Pool:
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
         missing = np.zeros(len(self), np.bool_)
-        missing[self.rows_of_references()[i.image_size[i.image_ref] < 0]] = True
+        missing[self.image_ref_rows()[i.image_size[i.image_ref] < 0]] = True
         facts = {
             "answer_words": i.answer_words,
             "answer_chars": i.answer_chars,
@@ -148,34 +152,34 @@ class Pool:
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The ids as a reader knows them: text as it is, anything else as JSON (7, null), "" where
         a record has none."""
-        return [_shown(self.index.ids[int(row)]) for row in rows]
+        return [_readable_id(self.index.ids[int(row)]) for row in rows]
 
     def sample(self, row: int) -> Sample:
         """One row, read from the file."""
-        self._check()
+        self._check_unchanged()
         return self._sample(int(row))
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         """Many rows, in the order asked for; read in the order of the file."""
-        self._check()
-        wanted = np.asarray(rows, np.int64)
-        out: list[Sample | None] = [None] * len(wanted)
-        for i in np.argsort(wanted, kind="stable").tolist():
-            out[i] = self._sample(int(wanted[i]))
+        self._check_unchanged()
+        requested = np.asarray(rows, np.int64)
+        out: list[Sample | None] = [None] * len(requested)
+        for i in np.argsort(requested, kind="stable").tolist():
+            out[i] = self._sample(int(requested[i]))
         return [s for s in out if s is not None]
 
     def by_digest(self, digest: bytes) -> Sample:
         """A row with this digest; one without a problem where there is a choice. Raises
         KeyError."""
         key = np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0]
-        at = int(np.searchsorted(self._sorted, key))
+        position = int(np.searchsorted(self._sorted_digests, key))
         first = -1
-        while at < len(self) and self._sorted[at] == key:
-            row = int(self.order[at])
+        while position < len(self) and self._sorted_digests[position] == key:
+            row = int(self.order[position])
             if self.index.problem[row] < 0:
                 return self.sample(row)
             first = row if first < 0 else first
-            at += 1
+            position += 1
         if first < 0:
             raise KeyError(digest.hex())
         return self.sample(first)
@@ -184,33 +188,33 @@ class Pool:
         """The records' exact bytes as in the file, without the white space around them; where the
         file is no JSON, the record as JSON, with hashes in place of bytes.
         """
-        self._check()
+        self._check_unchanged()
         for row in rows:
-            reader, offset, length, _ = self._place(int(row))
+            reader, offset, length, _ = self._locate(int(row))
             yield reader.raw(offset, length)
 
     def load_image(self, ref: ImageRef) -> Image:
         """The image as RGB, EXIF-rotated. Raises ImageError."""
         from thresher.pools import images  # Pillow is slow to import and not needed to read a pool
 
-        return images.load(self._root, ref)
+        return images.load_rgb(self._root, ref)
 
     def image_bytes(self, ref: ImageRef) -> bytes:
         """The image's file as it is. Raises ImageError: outside the image folder, missing,
         changed."""
         from thresher.pools import images
 
-        return images.content(self._root, ref)
+        return images.read_bytes(self._root, ref)
 
     def image(self, number: int) -> ImageRef:
         """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes
         are read."""
         if not self.index.embedded[number]:
-            return self._file(number)
-        at = int(np.flatnonzero(self.index.image_ref == number)[0])
-        row = int(np.searchsorted(self.index.image_end, at, side="right"))
-        within = at - (int(self.index.image_end[row - 1]) if row else 0)
-        return self.sample(row).images[within]
+            return self._image_ref(number)
+        reference = int(np.flatnonzero(self.index.image_ref == number)[0])
+        row = int(np.searchsorted(self.index.image_end, reference, side="right"))
+        index_in_row = reference - (int(self.index.image_end[row - 1]) if row else 0)
+        return self.sample(row).images[index_in_row]
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" where it
@@ -222,104 +226,105 @@ class Pool:
         wanted = np.asarray(rows, np.int64)  # [r]
         start = np.where(wanted > 0, i.image_end[wanted - 1], 0)  # [r], into image_ref
         return [
-            self._image_identity(int(i.image_ref[at])) if at < end else ""
-            for at, end in zip(start.tolist(), i.image_end[wanted].tolist(), strict=True)
+            self._image_identity(int(i.image_ref[reference])) if reference < end else ""
+            for reference, end in zip(start.tolist(), i.image_end[wanted].tolist(), strict=True)
         ]
 
     def _image_identity(self, number: int) -> str:
         path = self.index.image_path[number]
         if self.index.embedded[number]:
             return "sha256:" + path.removeprefix("bytes:")
-        return self._file(number).identity
+        return self._image_ref(number).identity
 
-    def missing_image(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+    def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, why its first missing image is missing: no such file, or a path that
         may not be read.
 
         "" where no image is missing (`facts["missing_images"]`).
         """
         i = self.index
-        at = np.flatnonzero(i.image_size[i.image_ref] < 0)
-        missing, first = np.unique(self.rows_of_references()[at], return_index=True)
-        number = dict(zip(missing.tolist(), i.image_ref[at[first]].tolist(), strict=True))
+        references = np.flatnonzero(i.image_size[i.image_ref] < 0)
+        missing, first = np.unique(self.image_ref_rows()[references], return_index=True)
+        number = dict(zip(missing.tolist(), i.image_ref[references[first]].tolist(), strict=True))
         return [
             self._why_missing(i.image_path[number[row]]) if row in number else ""
             for row in map(int, rows)
         ]
 
     def _why_missing(self, path: str) -> str:
-        if reason := refusal(path):
-            return f"{shown(path)}: {reason}"
-        other = self.spellings.described(path)
+        if reason := unsafe_path_reason(path):
+            return f"{printable(path)}: {reason}"
+        spelling = self.spellings.describe(path)
         return (
-            f"no such image in {self.images_folder}: {shown(path)}{f' ({other})' if other else ''}"
+            f"no such image in {self.images_folder}: "
+            f"{printable(path)}{f' ({spelling})' if spelling else ''}"
         )
 
     @cached_property
-    def spellings(self) -> Spellings:
+    def spellings(self) -> SpellingFinder:
         """Finds missing images under another spelling of their path."""
-        return Spellings(self._root)
+        return SpellingFinder(self._root)
 
-    def rows_of_references(self) -> np.ndarray:
+    def image_ref_rows(self) -> np.ndarray:
         """int64 [references]: the row that holds each entry of `index.image_ref`."""
         return np.repeat(np.arange(len(self)), np.diff(self.index.image_end, prepend=0))
 
     @cached_property
-    def _sorted(self) -> np.ndarray:
+    def _sorted_digests(self) -> np.ndarray:
         digest: np.ndarray = self.digest[self.order]
         return digest
 
-    def _check(self) -> None:
-        self._files.check()
+    def _check_unchanged(self) -> None:
+        self._open_files.check()
 
-    def _place(self, row: int) -> tuple[Rows, int, int, int]:
+    def _locate(self, row: int) -> tuple[RecordReader, int, int, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a pool of {len(self)}")
         i = self.index
         part = int(i.part[row])
-        return self._files.rows(part), int(i.offset[row]), int(i.length[row]), part
+        return self._open_files.reader(part), int(i.offset[row]), int(i.length[row]), part
 
     def record(self, row: int) -> dict[str, Any]:
         """The row as a record in the LLaVA form, whatever its format: `conversations`, `image` (a
         path, bytes, or a list of them, as the file has it) and its other fields. Raises PoolError
         for an unreadable row.
         """
-        record, _ = self.both(row)
+        record, _ = self.record_and_sample(row)
         if record is None:
             raise PoolError(
                 f"Row {row} of {self.path} is no record ({self.problems.get(row, 'unreadable')})."
             )
         return record
 
-    def both(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
+    def record_and_sample(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
         """The record in the LLaVA form (None where it cannot be read) and the sample of a row."""
-        self._check()
-        return self._both(int(row))
+        self._check_unchanged()
+        return self._record_and_sample(int(row))
 
-    def _both(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
+    def _record_and_sample(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
         i = self.index
-        rows, offset, length, part = self._place(row)
+        rows, offset, length, part = self._locate(row)
         code = int(i.problem[row])
         problem = i.problem_texts[code] if code >= 0 else ""
         broken = problem if problem.startswith("unreadable") else ""
         record, text = None, ""
         if broken:
-            text = pool_index.stand_in(rows, offset, length)
+            text = pool_index.fallback_text(rows, offset, length)
         else:
-            value, convert = rows.value(offset, length), self._convert[part]
+            value, convert = rows.value(offset, length), self._converters[part]
             if type(value) is not dict:
-                raise changed(self.parts[part].uri)
-            record = layouts.restore(value) if convert is None else convert(value)
+                raise changed_error(self.pool_files[part].uri)
+            record = layouts.restore_extra_fields(value) if convert is None else convert(value)
         parsed = llava.parse(record, broken, text)
         start, stop = int(i.image_end[row - 1]) if row else 0, int(i.image_end[row])
         if stop - start != len(parsed.images):
-            raise changed(self.parts[part].uri)
+            raise changed_error(self.pool_files[part].uri)
         refs = i.image_ref[start:stop].tolist()
         sample = Sample(
             id=i.ids[row],
             turns=tuple(Turn(r, t) for r, t in zip(parsed.roles, parsed.texts, strict=True)),
             images=tuple(
-                self._image(r, image) for image, r in zip(parsed.images, refs, strict=True)
+                self._make_image_ref(r, image) for image, r in zip(parsed.images, refs, strict=True)
             ),
             source=self.source_names[i.source[row]],
             problem=problem,
@@ -327,18 +332,18 @@ class Pool:
         )
         # never a score of other words under this digest
         if sample.digest != i.digest[row : row + 1].tobytes():
-            raise changed(self.parts[part].uri)
+            raise changed_error(self.pool_files[part].uri)
         return record, sample
 
     def _sample(self, row: int) -> Sample:
-        return self._both(row)[1]
+        return self._record_and_sample(row)[1]
 
-    def _image(self, number: int, given: str | bytes) -> ImageRef:
+    def _make_image_ref(self, number: int, given: str | bytes) -> ImageRef:
         if isinstance(given, bytes):
             return ImageRef(data=given, size=len(given))
-        return self._file(number)
+        return self._image_ref(number)
 
-    def _file(self, number: int) -> ImageRef:
+    def _image_ref(self, number: int) -> ImageRef:
         i = self.index
         digest = i.image_digest[number : number + 1].tobytes()
         content = digest.hex() if any(digest) else ""
@@ -347,10 +352,10 @@ class Pool:
         )
 
 
-def _format(formats: Sequence[str]) -> str:
+def _common_format(formats: Sequence[str]) -> str:
     return formats[0] if len(set(formats)) == 1 else "mixed"
 
 
-def _shown(identity: str) -> str:
+def _readable_id(identity: str) -> str:
     """JSON text of an id -> the id as people write it."""
     return str(json.loads(identity)) if identity.startswith('"') else identity

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from thresher.pools.readers import Rows, reader
+from thresher.pools.readers import RecordReader, open_reader
 
 
 @dataclass(frozen=True)
-class Part:
-    """Known once the file was looked at (`index.build`)."""
+class PoolFile:
+    """Known once the file was looked at (`index.build_index`)."""
 
     uri: str
     container: str  # of readers.CONTAINERS
@@ -19,9 +19,9 @@ class Part:
     chosen: bool = False  # the user named the layout (--format)
     columns: str = ""  # JSON of the entry of a dataset_info.json, for the layout "llamafactory"
 
-    def rows(self, file: BinaryIO) -> Rows:
+    def reader(self, file: BinaryIO) -> RecordReader:
         """A reader over the open file. Raises PoolError (damaged)."""
-        return reader(file, self.uri, self.container)
+        return open_reader(file, self.uri, self.container)
 
     @property
     def format(self) -> str:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from thresher.errors import ConfigError, PoolError, did_you_mean
-from thresher.pools.json_reader import JsonRows
-from thresher.pools.layouts import LAYOUTS, common, considered, recognise
-from thresher.pools.paths import shown
+from thresher.pools.json_reader import JsonReader
+from thresher.pools.layouts import LAYOUTS, common_layout, describe_layouts, recognise_layouts
+from thresher.pools.paths import printable
 from thresher.pools.records import Record, Span, sniff
 
 CONTAINERS = ("json", "jsonl", "parquet", "arrow", "tar")
@@ -34,10 +34,10 @@ FORMATS: dict[str, tuple[str, str]] = {
     "mixture": ("", ""),
     "llamafactory": ("", ""),
 }
-LOOKED_AT = 200  # records that tell the layout
+LAYOUT_SAMPLE = 200  # records that tell the layout
 
 
-class Rows(Protocol):
+class RecordReader(Protocol):
     """The records of one file. Safe to use from several threads once `records` is done."""
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
@@ -63,11 +63,11 @@ def check_format(name: str | None) -> None:
         )
 
 
-def container_of(file: BinaryIO, name: str, format: str | None = None) -> str:
+def detect_container(file: BinaryIO, name: str, format: str | None = None) -> str:
     """Which of CONTAINERS it is. Raises PoolError for none of them."""
-    told = FORMATS[format][0] if format else ""
-    if told and told not in ("json", "jsonl"):
-        return told
+    given = FORMATS[format][0] if format else ""
+    if given and given not in ("json", "jsonl"):
+        return given
     head = os.pread(file.fileno(), 1024, 0)
     if head[:4] == b"PAR1":
         return "parquet"
@@ -75,77 +75,77 @@ def container_of(file: BinaryIO, name: str, format: str | None = None) -> str:
         return "arrow"
     if _is_tar(head):
         return "tar"
-    return told or sniff(file, name)
+    return given or sniff(file, name)
 
 
-def reader(file: BinaryIO, name: str, container: str) -> Rows:
+def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
     """A reader of an open file. Raises PoolError (damaged)."""
     if container in ("json", "jsonl"):
-        return JsonRows(file, name, container)
+        return JsonReader(file, name, container)
     if container == "tar":
-        from thresher.pools.webdataset import TarRows
+        from thresher.pools.webdataset import TarReader
 
-        return TarRows(file, name)
-    from thresher.pools.columnar import ArrowRows, ParquetRows  # pyarrow is slow to import
+        return TarReader(file, name)
+    from thresher.pools.columnar import ArrowReader, ParquetReader  # pyarrow is slow to import
 
-    return ParquetRows(file, name) if container == "parquet" else ArrowRows(file, name)
+    return ParquetReader(file, name) if container == "parquet" else ArrowReader(file, name)
 
 
-def layout_of(rows: Rows, name: str, container: str, format: str | None = None) -> str:
+def detect_layout(rows: RecordReader, name: str, container: str, format: str | None = None) -> str:
     """The layout of the first records; "llava" where none is recognised, whose parser then says
     what is wrong.
 
     Raises PoolError where a record could be of two layouts.
     """
-    told = FORMATS[format][1] if format else ""
-    if told:
-        return told
-    found: list[tuple[str, ...]] = []
+    given = FORMATS[format][1] if format else ""
+    if given:
+        return given
+    candidates: list[tuple[str, ...]] = []
     for number, record in enumerate(rows.records()):
-        names = recognise(record.value, container)
+        names = recognise_layouts(record.value, container)
         if len(names) > 1:
             raise PoolError(
                 f"{name} is ambiguous: its records hold the conversations of several formats "
-                f"({', '.join(names)}); keys found: {keys_of(record.value)}. Say which with "
+                f"({', '.join(names)}); keys found: {describe_keys(record.value)}. Say which with "
                 "--format."
             )
         if names:
-            found.append(names)
+            candidates.append(names)
         if (
-            len(found) >= LOOKED_AT
-            or number >= 20 * LOOKED_AT
+            len(candidates) >= LAYOUT_SAMPLE
+            or number >= 20 * LAYOUT_SAMPLE
             or (number >= 20 and container in ("tar", "parquet"))
         ):
             break
-    names = common(found)
+    names = common_layout(candidates)
     if not names:
         return "llava"
-    return _plain_turns(names[0], container)
+    return _json_layout(names[0], container)
 
 
-def names_layout(format: str | None) -> bool:
+def format_names_layout(format: str | None) -> bool:
     """Whether a --format says which layout the records have."""
     return bool(format and FORMATS[format][1])
 
 
-def keys_of(record: Any) -> str:
+def describe_keys(record: Any) -> str:
     """The keys of a record, for a message."""
     return (
-        ", ".join(shown(str(key)) for key in list(record)[:12])
+        ", ".join(printable(str(key)) for key in list(record)[:12])
         if isinstance(record, dict) and record
         else "none"
     )
 
 
-def formats_in_words() -> str:
+def describe_formats() -> str:
     """What is looked for, for the message about a file in which nothing was found."""
     return (
-        f"Formats considered: {considered()}. Give --format NAME if it is one of them under "
+        f"Formats considered: {describe_layouts()}. Give --format NAME if it is one of them under "
         "another name."
     )
 
 
-def _plain_turns(layout: str, container: str) -> str:
+def _json_layout(layout: str, container: str) -> str:
     return (
         "sharegpt"
         if layout == "swift" and container not in ("jsonl", "tar", "parquet", "arrow")

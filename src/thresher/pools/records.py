@@ -24,11 +24,11 @@ MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
 BLOCK = 1 << 20
 EXPECTED = "expected a JSON list of records, or JSONL with one record a line"
 # of a JSON value, as people say
-_KINDS = {str: "text", int: "number", float: "number", bool: "true or false"}
+_TYPE_NAMES = {str: "text", int: "number", float: "number", bool: "true or false"}
 
 _BOM = codecs.BOM_UTF8
 _NEXT = re.compile(r"[ \t\r\n]*([,\]])[ \t\r\n]*")
-_BORDER = rb"\}[ \t\r\n]*,[ \t\r\n]*\{"
+_RECORD_BORDER = rb"\}[ \t\r\n]*,[ \t\r\n]*\{"
 _FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*\{([ \t\r\n]*"[^"\\]{1,200}")')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MAGIC = {
@@ -83,15 +83,15 @@ def sniff(file: BinaryIO, name: str) -> str:
         return "json"
     lines = [line for line in text.split(b"\n") if line.strip()]
     complete = lines if whole else lines[:-1]
-    first = _try(complete[0]) if complete else None
+    first = _parse_or_none(complete[0]) if complete else None
     if isinstance(first, dict):
-        if len(lines) == 1 and (shape := malformed_json.of_object(first)):
+        if len(lines) == 1 and (shape := malformed_json.describe_object(first)):
             raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
         return "jsonl"
-    if shape := malformed_json.of_text(text, whole):
+    if shape := malformed_json.describe_text(text, whole):
         raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
-    if not _one_object(text, whole) and any(
-        isinstance(_try(line), dict) for line in complete[:1000]
+    if not _is_one_object(text, whole) and any(
+        isinstance(_parse_or_none(line), dict) for line in complete[:1000]
     ):
         return "jsonl"  # its first line is broken
     if text[:1] == b"{":
@@ -101,7 +101,8 @@ def sniff(file: BinaryIO, name: str) -> str:
         named = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
         if len(lines) == 1:
             raise PoolError(
-                f"{name} holds one line that is not valid JSON{named}: {_why_not(lines[0])}. Is "
+                f"{name} holds one line that is not valid JSON{named}: {_parse_error(lines[0])}. "
+                f"Is "
                 f"the file cut off? {EXPECTED[0].upper()}{EXPECTED[1:]}."
             )
         raise PoolError(
@@ -109,36 +110,36 @@ def sniff(file: BinaryIO, name: str) -> str:
             f"object{named}? {EXPECTED}. "
             "If a key of that object holds the records, save that list alone."
         )
-    value = _try(text) if whole else None
+    value = _parse_or_none(text) if whole else None
     if value is not None:
         raise PoolError(
-            f"{name} holds a single {_KINDS.get(type(value), 'value')} at the top level: "
+            f"{name} holds a single {_TYPE_NAMES.get(type(value), 'value')} at the top level: "
             f"{EXPECTED}."
         )
     raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
 
 
-def _one_object(text: bytes, whole: bool) -> bool:
+def _is_one_object(text: bytes, whole: bool) -> bool:
     """True where the text is one JSON value over several lines, as far as it can be seen (`whole`:
     to its end)."""
-    shown = text.decode("utf-8", "replace")
+    decoded = text.decode("utf-8", "replace")
     try:
-        _, stop = json.JSONDecoder(strict=False).raw_decode(shown)
+        _, stop = json.JSONDecoder(strict=False).raw_decode(decoded)
     except json.JSONDecodeError as error:
-        return not whole and error.pos > shown.rfind("\n")  # good until the block ends
+        return not whole and error.pos > decoded.rfind("\n")  # good until the block ends
     except (ValueError, RecursionError):
         return False
-    return "\n" in shown[:stop]
+    return "\n" in decoded[:stop]
 
 
-def _try(line: bytes) -> Any:
+def _parse_or_none(line: bytes) -> Any:
     try:
         return parse_json(_without_comma(line))
     except ValueError:
         return None
 
 
-def _why_not(line: bytes) -> str:
+def _parse_error(line: bytes) -> str:
     try:
         parse_json(_without_comma(line))
     except ValueError as error:
@@ -153,7 +154,9 @@ def _without_comma(line: bytes) -> bytes:
     return line[:-1].rstrip() if line.endswith(b",") else line
 
 
-def records(file: BinaryIO, kind: str, name: str, span: Span | None = None) -> Iterator[Record]:
+def iter_records(
+    file: BinaryIO, kind: str, name: str, span: Span | None = None
+) -> Iterator[Record]:
     """Every record of an open binary file, in file order. `kind`: what `sniff` said; `span`: only
     those in it.
 
@@ -164,22 +167,22 @@ def records(file: BinaryIO, kind: str, name: str, span: Span | None = None) -> I
     return _json_list(file, name, span) if kind == "json" else _json_lines(file, span)
 
 
-def split(file: BinaryIO, kind: str, at: int) -> int:
-    """Where a record starts, probably, at byte `at` or soon after; -1 where none is found within
-    `BLOCK` bytes.
+def find_record_start(file: BinaryIO, kind: str, position: int) -> int:
+    """Where a record starts, probably, at byte `position` or soon after; -1 where none is found
+    within `BLOCK` bytes.
 
     For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a
     border): whoever reads up to it must see a record start exactly there. A border is taken for one
     between records, not between the turns of one, where the key of the file's very first record
     follows it.
     """
-    text = os.pread(file.fileno(), BLOCK, at)
+    text = os.pread(file.fileno(), BLOCK, position)
     if kind == "jsonl":
         found = text.find(b"\n")
-        return at + found + 1 if found >= 0 else -1
+        return position + found + 1 if found >= 0 else -1
     first = _FIRST_KEY.match(os.pread(file.fileno(), 4096, 0))
-    border = re.search(_BORDER + (rb"(?=%s)" % re.escape(first[1]) if first else b""), text)
-    return at + border.end() - 1 if border else -1
+    border = re.search(_RECORD_BORDER + (rb"(?=%s)" % re.escape(first[1]) if first else b""), text)
+    return position + border.end() - 1 if border else -1
 
 
 # -------------------------------------------------------------------------------------------- JSONL
@@ -292,27 +295,27 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
     while (found := opening.match(window.text)) is None or found.end() == len(window.text):
         if not window.more(0, window.base):
             raise PoolError(f"{name} is cut off after its opening bracket: {EXPECTED}.")
-    at = found.end()  # character of the next record
-    byte = window.base + at  # its byte: only ASCII so far
-    if window.text[at] == "]":
-        _nothing_after(window, at + 1, byte + 1, name)
+    position = found.end()  # character of the next record
+    offset = window.base + position  # its byte: only ASCII so far
+    if window.text[position] == "]":
+        _check_nothing_after(window, position + 1, offset + 1, name)
         return
     ascii_only = window.text.isascii()
     count = 0
     while True:
-        if 0 <= span.stop <= byte:
-            span.reached = byte
+        if 0 <= span.stop <= offset:
+            span.reached = offset
             return
         problem = ""
         failure: ValueError | RecursionError | None = None
         try:
-            value, stop = decode(window.text, at)
+            value, stop = decode(window.text, position)
             after = _NEXT.match(window.text, stop)
-            if too_deep_at(window.text, at, stop):
+            if too_deep_at(window.text, position, stop):
                 value, problem = None, f"unreadable: record {count + 1} is {TOO_DEEP}"
         except RecursionError as error:
             failure, after, value = error, None, None
-            stop = closing_bracket(window.text, at)
+            stop = closing_bracket(window.text, position)
             if stop > 0:
                 problem = f"unreadable: record {count + 1} is {TOO_DEEP}"
                 after = _NEXT.match(window.text, stop)
@@ -323,7 +326,7 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
             if control or not isinstance(error, json.JSONDecodeError):
                 held = "a raw control character inside a string" if control else json_reason(error)
                 try:
-                    _, stop = lenient(window.text, at)
+                    _, stop = lenient(window.text, position)
                     problem = f"unreadable: record {count + 1} holds {held}"
                     after = _NEXT.match(window.text, stop)
                 except (ValueError, RecursionError):
@@ -331,68 +334,68 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
         if after is None or (after.end() == len(window.text) and not window.end):
             # Not the whole record and what follows it in the window, or broken: more text tells
             # which.
-            if window.read - byte <= MAX_RECORD and window.more(at, byte):
-                at = 0
+            if window.read - offset <= MAX_RECORD and window.more(position, offset):
+                position = 0
                 ascii_only = window.text.isascii()
                 continue
             if after is None:
-                raise _broken(window, at, byte, count, failure, name)
-        length = stop - at if ascii_only else window.bytes_in(at, stop)
+                raise _broken_record_error(window, position, offset, count, failure, name)
+        length = stop - position if ascii_only else window.bytes_in(position, stop)
         if length > MAX_RECORD:
             value, problem = (
                 None,
                 (f"unreadable: record {count + 1} is longer than {MAX_RECORD >> 20} MB"),
             )
-        yield Record(byte, length, value, problem)
+        yield Record(offset, length, value, problem)
         count += 1
-        byte += length + after.end() - stop
-        at = after.end()
+        offset += length + after.end() - stop
+        position = after.end()
         if after[1] == "]":
-            _nothing_after(window, at, byte, name)
+            _check_nothing_after(window, position, offset, name)
             return
-        if at < len(window.text) and window.text[at] == "]":
+        if position < len(window.text) and window.text[position] == "]":
             raise PoolError(
-                f"{name} is not valid JSON at byte {byte}: a comma after the last record "
+                f"{name} is not valid JSON at byte {offset}: a comma after the last record "
                 f"({count}). Remove that comma."
             )
 
 
-def _nothing_after(window: _Window, at: int, byte: int, name: str) -> None:
+def _check_nothing_after(window: _Window, position: int, offset: int, name: str) -> None:
     while True:
-        space = _SPACE.match(window.text, at)
+        space = _SPACE.match(window.text, position)
         assert space is not None  # the pattern matches the empty string
-        byte += space.end() - at
-        at = space.end()
-        if at < len(window.text):
-            if window.text[at] == "[":
+        offset += space.end() - position
+        position = space.end()
+        if position < len(window.text):
+            if window.text[position] == "[":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {byte}: it holds a JSON "
+                    f"{name} goes on after the end of its list, at byte {offset}: it holds a JSON "
                     "list a line. Make it one object a line: jq -c '.[]' IN > OUT.jsonl"
                 )
-            if window.text[at] == "\0":
+            if window.text[position] == "\0":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {byte}, with NUL bytes, "
+                    f"{name} goes on after the end of its list, at byte {offset}, with NUL bytes, "
                     "which a crash or a full disk leaves. Remove them: tr -d '\\0' < IN > OUT.json"
                 )
             raise PoolError(
-                f"{name} goes on after the end of its list, at byte {byte}: expected one JSON "
+                f"{name} goes on after the end of its list, at byte {offset}: expected one JSON "
                 "list and nothing else."
             )
-        if not window.more(at, byte):
+        if not window.more(position, offset):
             return
-        at = 0
+        position = 0
 
 
-def _broken(
+def _broken_record_error(
     window: _Window,
-    at: int,
-    byte: int,
+    position: int,
+    offset: int,
     count: int,
     error: ValueError | RecursionError | None,
     name: str,
 ) -> PoolError:
-    """Say what is wrong with the record at `at`, after `count` good ones."""
-    where = f"record {count + 1}, which starts at byte {byte}"
+    """Say what is wrong with the record at `position`, after `count` good ones."""
+    where = f"record {count + 1}, which starts at byte {offset}"
     text = window.text
     if isinstance(error, RecursionError):
         return PoolError(
@@ -404,40 +407,44 @@ def _broken(
             f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote "
             "or bracket missing?"
         )
-    if malformed_json.is_repr(text[at : at + 100].encode("utf-8", "replace")):
+    if malformed_json.is_repr(text[position : position + 100].encode("utf-8", "replace")):
         return PoolError(
             f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not "
             "JSON. Read the file with ast.literal_eval and write it with json.dump."
         )
-    position = getattr(error, "pos", None)
+    error_position = getattr(error, "pos", None)
     # decoded, but neither a comma nor a bracket follows (or a number too long for an int)
-    if position is None:
+    if error_position is None:
         if error is not None:
             return PoolError(f"{name} is not valid JSON: {where}: {error}.")
-        _, stop = json.JSONDecoder(strict=False).raw_decode(text, at)
+        _, stop = json.JSONDecoder(strict=False).raw_decode(text, position)
         stop += len(text[stop:]) - len(text[stop:].lstrip())
-        spot = byte + window.bytes_in(at, stop)
+        error_offset = offset + window.bytes_in(position, stop)
         if stop >= len(text):
-            return _cut_off(name, count + 1, f"the list does not end with ] (byte {spot})")
+            return _cut_off_error(
+                name, count + 1, f"the list does not end with ] (byte {error_offset})"
+            )
         found = text[stop : stop + 20]
         return PoolError(
-            f"{name} is not valid JSON at byte {spot}: expected , or ] after record {count + 1}, "
+            f"{name} is not valid JSON at byte {error_offset}: expected , or ] after record "
+            f"{count + 1}, "
             f"found {found!r}."
         )
-    if at >= len(text):
-        return _cut_off(name, count, f"the list does not end with ] (byte {byte})")
-    if str(error).startswith("Unterminated string") or len(text) - position < 6:
-        return _cut_off(name, count, f"{where}, is not complete")
-    spot = byte + window.bytes_in(at, position)
-    near = text[max(position - 20, at) : position + 20]
+    if position >= len(text):
+        return _cut_off_error(name, count, f"the list does not end with ] (byte {offset})")
+    if str(error).startswith("Unterminated string") or len(text) - error_position < 6:
+        return _cut_off_error(name, count, f"{where}, is not complete")
+    error_offset = offset + window.bytes_in(position, error_position)
+    near = text[max(error_position - 20, position) : error_position + 20]
     return PoolError(
-        f"{name} is not valid JSON at byte {spot}: {getattr(error, 'msg', error)} in {where}, "
+        f"{name} is not valid JSON at byte {error_offset}: {getattr(error, 'msg', error)} in "
+        f"{where}, "
         f"near {near!r}. Repair that record, or save the pool as JSONL, where one broken line "
         "does not spoil the others."
     )
 
 
-def _cut_off(name: str, good: int, detail: str) -> PoolError:
+def _cut_off_error(name: str, good: int, detail: str) -> PoolError:
     return PoolError(
         f"{name} is cut off: {good:,} complete records, then {detail}. Download or write the file "
         "again."

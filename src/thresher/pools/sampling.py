@@ -15,13 +15,13 @@ from fractions import Fraction
 import numpy as np
 
 from thresher.pools.block import Block
-from thresher.pools.file_spec import Source
+from thresher.pools.file_spec import FileSpec
 
 
-def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
+def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
     """int64 [k], ascending: which of n rows a strategy keeps.
 
-    >>> chosen("first:25%", 10, 0).tolist(), chosen("end:2", 10, 0).tolist()
+    >>> sample_indices("first:25%", 10, 0).tolist(), sample_indices("end:2", 10, 0).tolist()
     ([0, 1, 2], [8, 9])
     """
     which, _, amount = strategy.partition(":")
@@ -38,11 +38,13 @@ def chosen(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
     return np.sort(drawn)
 
 
-def sample(blocks: Sequence[Block], source: Source) -> Block:
+def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:
     """The rows that `source.keep` keeps of a file's blocks, as one block that names the images of
     these rows only."""
     n = sum(len(b) for b in blocks)
-    rows = chosen(source.keep, n, source.seed, f"{source.number}\0{os.path.basename(source.uri)}")
+    rows = sample_indices(
+        source.sampling, n, source.seed, f"{source.entry}\0{os.path.basename(source.uri)}"
+    )
     out = Block(
         remarks=[r for b in blocks for r in b.remarks],
         first_problem=next((b.first_problem for b in blocks if b.first_problem), ""),
@@ -53,7 +55,7 @@ def sample(blocks: Sequence[Block], source: Source) -> Block:
     images: dict[str, int] = {}
     start = 0
     for b in blocks:
-        texts = b.ids.done()
+        texts = b.ids.build()
         for i in (rows[(rows >= start) & (rows < start + len(b))] - start).tolist():
             for name in (
                 "offset",

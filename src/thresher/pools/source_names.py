@@ -30,24 +30,26 @@ SUFFIXES = (
 )
 _SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")  # rarely one file a data set
 # x.snappy.parquet
-_PACKED = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)
+_COMPRESSION = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)
 _HASH = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{7,64})"
 _WORD = r"(?:part|shard|chunk|file|batch|block|piece|slice|bucket|rank|worker|fragment|partition)s?"
 # -00000-of-00004[-HASH]
-_OF = re.compile(rf"[-_.]?\d+[-_.]?of[-_.]?\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)
+_N_OF_M = re.compile(rf"[-_.]?\d+[-_.]?of[-_.]?\d+(?:[-_.]{_HASH})?$", re.IGNORECASE)
 # part-0-UUID-c000
-_PART = re.compile(rf"(?:^|[-_.])({_WORD})[-_.]?\d+(?:[-_.]{_HASH})?(?:[-_.]c\d+)?$", re.IGNORECASE)
+_WORD_AND_NUMBER = re.compile(
+    rf"(?:^|[-_.])({_WORD})[-_.]?\d+(?:[-_.]{_HASH})?(?:[-_.]c\d+)?$", re.IGNORECASE
+)
 _HASHED = re.compile(rf"[-_.](0\d+|\d{{5,}})[-_.]{_HASH}$", re.IGNORECASE)
 _NUMBERS = re.compile(r"0\d+(?:[-_.]\d+)+$")  # 000000_0, as Hive writes
 # a folder that is a shard itself
-_COUNTED = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)
+_SHARD_FOLDER = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)
 _AFTER_WORD = re.compile(rf"(?:^|[-_.]){_WORD}$", re.IGNORECASE)
 _NUMBER = re.compile(r"([-_.]?)(\d+)$")
 _YEAR = re.compile(r"(?:19|20)\d\d$")
 _MONTH = re.compile(r"(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])$")
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 _VERSION = re.compile(r"(?:^|[-_. ])v(?:er|ersion)?$|\d\.$", re.IGNORECASE)
-_GENERAL = (
+_GENERIC_FOLDERS = (
     "data",
     "train",
     "training",
@@ -57,8 +59,8 @@ _GENERAL = (
     "",
 )  # folders that name no data set by themselves
 # in the folder of each data set
-_SAME_IN_ALL = re.compile(rf"train(?:ing)?|data|default|{_WORD}", re.IGNORECASE)
-MANY = 10  # files that count from 1 without a gap: so many are shards
+_GENERIC_NAME = re.compile(rf"train(?:ing)?|data|default|{_WORD}", re.IGNORECASE)
+MIN_SHARDS_FROM_ONE = 10  # files that count from 1 without a gap: so many are shards
 
 
 class _File(NamedTuple):
@@ -76,96 +78,101 @@ def source_names(uris: Sequence[str]) -> list[str]:
     ...     "v/source=vqa/part-0.parquet"])
     ['train', 'shards', 'vqa']
     """
-    files = [_file(uri) for uri in uris]
+    files = [_parse_uri(uri) for uri in uris]
     # folder, what stands before the number -> numbers
     numbers: dict[tuple[str, str, str], set[str]] = {}
     for file in files:
         if found := _NUMBER.search(file.stem):
-            numbers.setdefault(_series(file, found), set()).add(found[2])
-    names = [_name(file, numbers) for file in files]
-    where: dict[str, set[tuple[str, ...]]] = {}
+            numbers.setdefault(_series_key(file, found), set()).add(found[2])
+    names = [_source_name(file, numbers) for file in files]
+    folders_of_name: dict[str, set[tuple[str, ...]]] = {}
     for file, name in zip(files, names, strict=True):
-        where.setdefault(name, set()).add(tuple(file.folders))
+        folders_of_name.setdefault(name, set()).add(tuple(file.folders))
     return [
-        _of_folder(file) or name if len(where[name]) > 1 and _SAME_IN_ALL.fullmatch(name) else name
+        _folder_name(file) or name
+        if len(folders_of_name[name]) > 1 and _GENERIC_NAME.fullmatch(name)
+        else name
         for file, name in zip(files, names, strict=True)
     ]
 
 
-def _file(uri: str) -> _File:
+def _parse_uri(uri: str) -> _File:
     *folders, base = uri.replace("\\", "/").rstrip("/").split("/")
     stem, sharded = base.rpartition(".")[0] or base, False
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if base.lower().endswith(suffix) and len(base) > len(suffix):
             stem, sharded = base[: -len(suffix)], suffix in _SHARDED
             break
-    return _File(folders, _PACKED.sub("", stem), sharded)
+    return _File(folders, _COMPRESSION.sub("", stem), sharded)
 
 
-def _series(file: _File, found: re.Match[str]) -> tuple[str, str, str]:
-    return "/".join(file.folders), file.stem[: found.start()], found[1]
+def _series_key(file: _File, match: re.Match[str]) -> tuple[str, str, str]:
+    return "/".join(file.folders), file.stem[: match.start()], match[1]
 
 
-def _name(file: _File, numbers: dict[tuple[str, str, str], set[str]]) -> str:
+def _source_name(file: _File, numbers: dict[tuple[str, str, str], set[str]]) -> str:
     for folder in reversed(file.folders):  # as Hive partitions: source=coco/part-0.parquet
         key, equals, value = folder.partition("=")
         if equals and value and key in SOURCE_KEYS:
             return unquote(value)
     stem = file.stem
     number = _NUMBER.search(stem)
-    others = numbers[_series(file, number)] if number else set()
-    years = bool(others) and all(_YEAR.fullmatch(n) for n in others)
-    if (found := _PART.search(stem)) and not (years and number and number.end() == found.end()):
-        return stem[: found.start()] or found[1]
-    if found := _OF.search(stem) or _HASHED.search(stem):
-        return _before(stem[: found.start()]) or _of_folder(file) or stem
+    numbers_in_series = numbers[_series_key(file, number)] if number else set()
+    years = bool(numbers_in_series) and all(_YEAR.fullmatch(n) for n in numbers_in_series)
+    if (match := _WORD_AND_NUMBER.search(stem)) and not (
+        years and number and number.end() == match.end()
+    ):
+        return stem[: match.start()] or match[1]
+    if match := _N_OF_M.search(stem) or _HASHED.search(stem):
+        return _strip_shard_word(stem[: match.start()]) or _folder_name(file) or stem
     if _NUMBERS.match(stem):
-        return _of_folder(file) or stem
-    if number and _counts(file, number, others):
-        return _before(stem[: number.start()]) or _of_folder(file) or stem
+        return _folder_name(file) or stem
+    if number and _is_shard_number(file, number, numbers_in_series):
+        return _strip_shard_word(stem[: number.start()]) or _folder_name(file) or stem
     return stem
 
 
-def _before(name: str) -> str:
+def _strip_shard_word(name: str) -> str:
     """What stands before a shard's number, without the word for a shard where there is more than
     that."""
     return _AFTER_WORD.sub("", name) or name
 
 
-def _counts(file: _File, found: re.Match[str], others: set[str]) -> bool:
+def _is_shard_number(file: _File, match: re.Match[str], others: set[str]) -> bool:
     """Whether the number at the end of a name is that of a shard. `others`: those of all files of
     this series."""
-    before, between, digits = file.stem[: found.start()], found[1], found[2]
-    if (between == "." and before[-1:].isdigit()) or _VERSION.search(
-        before + (between if between == "." else "")
+    prefix, separator, digits = file.stem[: match.start()], match[1], match[2]
+    if (separator == "." and prefix[-1:].isdigit()) or _VERSION.search(
+        prefix + (separator if separator == "." else "")
     ):
         return False
     padded = [len(n) for n in others if len(n) > 1 and n[0] == "0"]
     values = sorted({int(n) for n in others})
     if padded and len(digits) >= min(padded):
-        dated = (_YEAR.search(before) and values[0] >= 1 and values[-1] <= 12) or (
-            _MONTH.search(before) and values[0] >= 1 and values[-1] <= 31
+        dated = (_YEAR.search(prefix) and values[0] >= 1 and values[-1] <= 12) or (
+            _MONTH.search(prefix) and values[0] >= 1 and values[-1] <= 31
         )
         return not (dated and set(padded) == {2})
-    run = values == list(range(values[0], values[0] + len(values)))
-    if run and (
-        (values[0] == 0 and (between or len(values) > 1))
-        or (values[0] == 1 and len(values) >= MANY)
+    consecutive = values == list(range(values[0], values[0] + len(values)))
+    if consecutive and (
+        (values[0] == 0 and (separator or len(values) > 1))
+        or (values[0] == 1 and len(values) >= MIN_SHARDS_FROM_ONE)
     ):
         return True
-    if before or _DATE.fullmatch(digits) or (_YEAR.match(digits) and len(digits) == 4):
+    if prefix or _DATE.fullmatch(digits) or (_YEAR.match(digits) and len(digits) == 4):
         return False
     return file.sharded  # 7.tar has no other name
 
 
-def _of_folder(file: _File) -> str:
+def _folder_name(file: _File) -> str:
     """The nearest folder with a name of its own; "" where there is none."""
     folders = [f for f in reversed(file.folders) if "=" not in f and not f.endswith(":")]
     named = next(
         (
             f
             for f in folders
-            if f.lower() not in _GENERAL and (_YEAR.fullmatch(f) or not _COUNTED.fullmatch(f))
+            if f.lower() not in _GENERIC_FOLDERS
+            and (_YEAR.fullmatch(f) or not _SHARD_FOLDER.fullmatch(f))
         ),
         "",
     )

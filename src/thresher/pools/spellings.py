@@ -13,12 +13,12 @@ from collections import OrderedDict
 from urllib.parse import unquote
 
 from thresher.pools.files import is_remote
-from thresher.pools.paths import refusal, shown
+from thresher.pools.paths import printable, unsafe_path_reason
 
-_FOLDERS = 16  # whose listings are kept
+_MAX_LISTINGS = 16  # whose listings are kept
 
 
-class Spellings:
+class SpellingFinder:
     """Looks under one image folder (`root`: resolved, or an address, where nothing is looked
     for)."""
 
@@ -30,7 +30,7 @@ class Spellings:
     def find(self, path: str) -> str:
         """The path of the file that is meant by the missing `path`, as it is spelled on disk; ""
         where there is none."""
-        if is_remote(self.root) or refusal(path):
+        if is_remote(self.root) or unsafe_path_reason(path):
             return ""
         for spelling in dict.fromkeys((path, unquote(path))):
             folder, found = self.root, []
@@ -40,7 +40,7 @@ class Spellings:
                 name = (
                     part
                     if os.path.lexists(os.path.join(folder, part))
-                    else self._names(folder).get(_key(part))
+                    else self._names(folder).get(_normalized(part))
                 )
                 if name is None:
                     break
@@ -48,15 +48,17 @@ class Spellings:
                 folder = os.path.join(folder, name)
             else:
                 other = "/".join(found)
-                if other != path and not refusal(other) and os.path.isfile(folder):
+                if other != path and not unsafe_path_reason(other) and os.path.isfile(folder):
                     return other
         return ""
 
-    def described(self, path: str) -> str:
+    def describe(self, path: str) -> str:
         """How the file that is meant is spelled and what differs, for a message; "" where there is
         none."""
         other = self.find(path)
-        return f"the file is there as {shown(other)}: {_difference(path, other)}" if other else ""
+        return (
+            f"the file is there as {printable(other)}: {_difference(path, other)}" if other else ""
+        )
 
     def _names(self, folder: str) -> dict[str, str]:
         """Key of a name -> the name on disk, of everything in a folder."""
@@ -67,14 +69,14 @@ class Spellings:
                     held = sorted(os.listdir(folder), reverse=True)
                 except OSError:
                     held = []
-                known = {_key(name): name for name in held}
+                known = {_normalized(name): name for name in held}
                 self._listed[folder] = known
-                if len(self._listed) > _FOLDERS:
+                if len(self._listed) > _MAX_LISTINGS:
                     self._listed.popitem(last=False)
             return known
 
 
-def _key(name: str) -> str:
+def _normalized(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from thresher.pools.paths import shown
+from thresher.pools.paths import printable
 from thresher.pools.source_names import SUFFIXES
 
 _TRAIN = ("train", "training")
@@ -65,7 +65,7 @@ def training_files(
     return (rest, [f for f in files if splits[f] in HELD_OUT]) if rest else (list(files), [])
 
 
-def mixed_splits(paths: Sequence[str]) -> str:
+def mixed_splits_note(paths: Sequence[str]) -> str:
     """A note where files that a pattern names are of training and of held-out splits; "" where they
     are not."""
     common = (
@@ -76,30 +76,32 @@ def mixed_splits(paths: Sequence[str]) -> str:
     if not left or len(left) == len(names):
         return ""
     return (
-        f"Test or validation splits are in the pool, because the pattern names them: {named(left)}."
+        f"Test or validation splits are in the pool, because the pattern names them: "
+        f"{summarize_names(left)}."
     )
 
 
-def entries_held_out(names: Sequence[str]) -> str:
+def held_out_entries_note(names: Sequence[str]) -> str:
     """A note where some entries of a list of data sets, all of which are read, look like held-out
     splits."""
     left = [n for n in names if split_of(n) in HELD_OUT]
     if not left or len(left) == len(names):
         return ""
     return (
-        f"The entries {named(left)} look like test or validation splits and are in the pool; "
+        f"The entries {summarize_names(left)} look like test or validation splits and are in the "
+        f"pool; "
         "#NAME takes one entry."
     )
 
 
-def named(files: Sequence[str]) -> str:
+def summarize_names(files: Sequence[str]) -> str:
     """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first
     of them."""
     if len(files) <= 4:
-        return ", ".join(map(shown, files))
+        return ", ".join(map(printable, files))
     suffixes = Counter(
         "." + f.rpartition(".")[2].lower() for f in files if "." in f.rpartition("/")[2]
     )
     if len(suffixes) > 1 and suffixes.total() == len(files):
-        return ", ".join(f"{shown(s)} ({n:,})" for s, n in suffixes.most_common(8))
-    return f"{shown(files[0])} and {len(files) - 1:,} more"
+        return ", ".join(f"{printable(s)} ({n:,})" for s, n in suffixes.most_common(8))
+    return f"{printable(files[0])} and {len(files) - 1:,} more"

@@ -4,7 +4,7 @@ from thresher.pools.image_formats import EXTENSIONS
 
 # Those of images that may not be readable among them: the doctor says what is wrong with such a
 # file.
-IMAGES = EXTENSIONS | {
+IMAGE_SUFFIXES = EXTENSIONS | {
     "img",
     "image",
     "heic",
@@ -19,5 +19,5 @@ IMAGES = EXTENSIONS | {
     "qoi",
     "dng",
 }
-VIDEOS = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "gifv"})
-AUDIOS = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})
+VIDEO_SUFFIXES = frozenset({"mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "gifv"})
+AUDIO_SUFFIXES = frozenset({"wav", "mp3", "flac", "ogg", "m4a", "aac", "opus"})

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from thresher.pools.embedded import image_of
+from thresher.pools.embedded import parse_image
 from thresher.pools.image_formats import HEAD, sniff
-from thresher.pools.paths import shown
-from thresher.pools.suffixes import AUDIOS, IMAGES, VIDEOS
+from thresher.pools.paths import printable
+from thresher.pools.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from thresher.text import ParseError, parse_json
 
 TEXTS = ("txt", "caption", "text")
-CONVERSATIONS = ("conversations", "messages", "texts", "instruction")
+CONVERSATION_KEYS = ("conversations", "messages", "texts", "instruction")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # without leading zeros: of two, the longer one is larger
 _NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")
@@ -48,11 +48,11 @@ class TarSample:
     unordered: tuple[str, ...] = ()  # several images whose names give no order
 
 
-def split(name: str) -> tuple[str, str, str, str]:
+def split_member_name(name: str) -> tuple[str, str, str, str]:
     """(folder, stem, middle, suffix) of a member, as WebDataset does: the stem ends at the first
     dot of the name.
 
-    >>> split("a.b/000.left.PNG"), split("README")
+    >>> split_member_name("a.b/000.left.PNG"), split_member_name("README")
     (('a.b', '000', 'left', 'png'), ('', 'README', '', ''))
     """
     folder, _, base = name.removeprefix("./").rpartition("/")
@@ -61,19 +61,19 @@ def split(name: str) -> tuple[str, str, str, str]:
     return folder, stem, middle, suffix.lower()
 
 
-def kind(suffix: str, head: bytes) -> str:
+def member_kind(suffix: str, head: bytes) -> str:
     """What a member is: "record", "text", "image", "video", "audio", or "" for what is passed
     over."""
     if suffix == "json":
         return "record"
     if suffix in TEXTS:
         return "text"
-    if suffix in IMAGES or sniff(head):
+    if suffix in IMAGE_SUFFIXES or sniff(head):
         return "image"
-    return "video" if suffix in VIDEOS else "audio" if suffix in AUDIOS else ""
+    return "video" if suffix in VIDEO_SUFFIXES else "audio" if suffix in AUDIO_SUFFIXES else ""
 
 
-def read_sample(members: Sequence[Member]) -> TarSample:
+def parse_sample(members: Sequence[Member]) -> TarSample:
     """One sample of the members of one key, in the order of the tar."""
     passed: list[str] = []
     kinds: dict[str, list[Member]] = {
@@ -83,29 +83,29 @@ def read_sample(members: Sequence[Member]) -> TarSample:
         "video": [],
         "audio": [],
     }
-    key = split(members[0].name)[1] if members else ""
+    key = split_member_name(members[0].name)[1] if members else ""
     seen: dict[str, bytes | None] = {}
     problem = ""
     for member in members:
-        suffix = split(member.name)[3]
-        what = kind(suffix, (member.content or b"")[:HEAD])
-        if not what:
+        suffix = split_member_name(member.name)[3]
+        kind = member_kind(suffix, (member.content or b"")[:HEAD])
+        if not kind:
             passed.append(f".{suffix}" if suffix else member.name)
             continue
         if member.content is None:
             problem = problem or (
-                f"{shown(member.name)} is a link, which holds no data: make the tar with "
+                f"{printable(member.name)} is a link, which holds no data: make the tar with "
                 "--dereference --hard-dereference"
             )
         if member.name in seen:
             if seen[member.name] != member.content:
                 problem = problem or (
-                    f"{shown(member.name)} stands twice in the tar, with different content"
+                    f"{printable(member.name)} stands twice in the tar, with different content"
                 )
             passed.append("members that stand twice")
             continue
         seen[member.name] = member.content
-        kinds[what].append(member)
+        kinds[kind].append(member)
     if not seen:
         return TarSample(key, None, "", tuple(passed))
     key = _key(key, list(seen))
@@ -114,30 +114,30 @@ def read_sample(members: Sequence[Member]) -> TarSample:
     record, problem = _record(kinds["record"], key, passed)
     if problem:
         return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
-    images, problem, unordered = _images(kinds["image"], record, key, passed)
+    images, problem, unordered = _ordered_images(kinds["image"], record, key, passed)
     if problem:
         return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
     if images and not kinds["record"] and not kinds["text"]:
-        what = "an image" if len(images) == 1 else "images"
+        kind = "an image" if len(images) == 1 else "images"
         return TarSample(
             key,
             None,
-            f"unreadable: sample {shown(key)} has {what} and no .json or .txt",
+            f"unreadable: sample {printable(key)} has {kind} and no .json or .txt",
             tuple(passed),
         )
-    if kinds["text"] and not any(k in record for k in CONVERSATIONS):
+    if kinds["text"] and not any(k in record for k in CONVERSATION_KEYS):
         text, problem = _caption(kinds["text"], key, passed)
-        if not images and not kinds["video"] and not kinds["audio"] and not _named(record):
-            problem = problem or f"sample {shown(key)} has a caption and no image"
+        if not images and not kinds["video"] and not kinds["audio"] and not _image_names(record):
+            problem = problem or f"sample {printable(key)} has a caption and no image"
         if problem:
             return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
         question = "<image>" * len(images)
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text.strip()}]
         record = {**record, "conversations": turns}
     else:
-        passed += [f".{split(m.name)[3]} beside a json" for m in kinds["text"]]
+        passed += [f".{split_member_name(m.name)[3]} beside a json" for m in kinds["text"]]
     if images:
-        record = _without_names(record)
+        record = _without_image_names(record)
         name = "images" if "images" in record else "image"
         record = {k: v for k, v in record.items() if k not in ("image", "images")} | {name: images}
     for media, names in (("video", ("video", "videos")), ("audio", ("audio", "audios"))):
@@ -149,7 +149,7 @@ def read_sample(members: Sequence[Member]) -> TarSample:
 def _key(stem: str, names: list[str]) -> str:
     """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg
     and v1.5_a.json."""
-    middles = {split(name)[2] for name in names}
+    middles = {split_member_name(name)[2] for name in names}
     middle = middles.pop() if len(middles) == 1 and len(names) > 1 else ""
     return f"{stem}.{middle}" if middle else stem
 
@@ -158,61 +158,81 @@ def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[st
     """The record and "", or why there is none. Without a json it is the key alone."""
     if not members:
         return {"id": key}, ""
-    plain = [m for m in members if not split(m.name)[2]] or members
+    plain = [m for m in members if not split_member_name(m.name)[2]] or members
     if len(plain) > 1:
-        names = ", ".join(shown(m.name) for m in plain[:4])
+        names = ", ".join(printable(m.name) for m in plain[:4])
         return {}, (
-            f"sample {shown(key)} has {len(plain)} records and none is named {shown(key)}.json: "
+            f"sample {printable(key)} has {len(plain)} records and none is named "
+            f"{printable(key)}.json: "
             f"{names}"
         )
-    passed += [f".{split(m.name)[2]}.json beside the record" for m in members if m is not plain[0]]
+    passed += [
+        f".{split_member_name(m.name)[2]}.json beside the record"
+        for m in members
+        if m is not plain[0]
+    ]
     content = (plain[0].content or b"").removeprefix(codecs.BOM_UTF8)
     if content.startswith(_UTF16):
-        return {}, f"the json of sample {shown(key)} is UTF-16 text: save it as UTF-8"
+        return {}, f"the json of sample {printable(key)} is UTF-16 text: save it as UTF-8"
     try:
         record = parse_json(content)
     except ParseError as error:
-        return {}, f"the json of sample {shown(key)} is not valid JSON: {error}"
+        return {}, f"the json of sample {printable(key)} is not valid JSON: {error}"
     if not isinstance(record, dict):
-        return {}, f"the json of sample {shown(key)} is no object"
+        return {}, f"the json of sample {printable(key)} is no object"
     return record, ""
 
 
 def _caption(members: list[Member], key: str, passed: list[str]) -> tuple[str, str]:
-    first = min(members, key=lambda m: (split(m.name)[2] != "", TEXTS.index(split(m.name)[3])))
-    passed += [f".{split(m.name)[3]} beside another text" for m in members if m is not first]
+    first = min(
+        members,
+        key=lambda m: (
+            split_member_name(m.name)[2] != "",
+            TEXTS.index(split_member_name(m.name)[3]),
+        ),
+    )
+    passed += [
+        f".{split_member_name(m.name)[3]} beside another text" for m in members if m is not first
+    ]
     content = (first.content or b"").removeprefix(codecs.BOM_UTF8)
     if content.startswith(_UTF16):
-        return "", f"the text of sample {shown(key)} is UTF-16: save it as UTF-8"
+        return "", f"the text of sample {printable(key)} is UTF-16: save it as UTF-8"
     return content.decode("utf-8", "surrogateescape"), ""
 
 
-def _images(
+def _ordered_images(
     members: list[Member], record: dict[str, Any], key: str, passed: list[str]
 ) -> tuple[list[bytes], str, tuple[str, ...]]:
     """(images in order, problem, names that give no order)."""
     if not members:
         return [], "", ()
     if empty := [m.name for m in members if not m.content]:
-        return [], f"the image {shown(empty[0])} of sample {shown(key)} is empty (0 bytes)", ()
-    names = _named(record)
-    found = [_called(name, members) for name in names]
+        return (
+            [],
+            f"the image {printable(empty[0])} of sample {printable(key)} is empty (0 bytes)",
+            (),
+        )
+    names = _image_names(record)
+    matches = [_find_member(name, members) for name in names]
     # 1.png: the second member (000.1.png), or what the first was called before? As our own export
     # writes: the latter.
-    middles = [split(m.name)[2] for m in members]
-    as_members = [name.partition(".")[0] for name in names if _numbered(name)]
-    ambiguous = not any(found) and sorted(as_members) == sorted(middles) and as_members != middles
-    if any(found):
-        lacking = [name for name, member in zip(names, found, strict=True) if member is None]
-        if lacking:
-            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            what = f"{shown(lacking[0])}{more}"
+    middles = [split_member_name(m.name)[2] for m in members]
+    as_members = [name.partition(".")[0] for name in names if _is_numbered(name)]
+    ambiguous = not any(matches) and sorted(as_members) == sorted(middles) and as_members != middles
+    if any(matches):
+        missing = [name for name, member in zip(names, matches, strict=True) if member is None]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            what = f"{printable(missing[0])}{more}"
             return (
                 [],
-                (f"the json of sample {shown(key)} names {what}, which is not among its members"),
+                (
+                    f"the json of sample {printable(key)} names {what}, which is not among its "
+                    f"members"
+                ),
                 (),
             )
-        ordered = [member for member in found if member is not None]
+        ordered = [member for member in matches if member is not None]
         passed += ["images that the json does not name"] * len(
             [m for m in members if m not in ordered]
         )
@@ -221,7 +241,10 @@ def _images(
         held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
         return (
             [],
-            (f"the json of sample {shown(key)} names {len(names)} images and the tar holds {held}"),
+            (
+                f"the json of sample {printable(key)} names {len(names)} images and the tar holds "
+                f"{held}"
+            ),
             (),
         )
     numbers = [tuple((len(n), n) for n in _NUMBER.findall(middle)) for middle in middles]
@@ -243,16 +266,16 @@ def _identity(member: Member) -> dict[str, str]:
     return {"path": member.name, "sha256": hashlib.sha256(member.content or b"").hexdigest()}
 
 
-def _named(record: dict[str, Any]) -> list[str]:
+def _image_names(record: dict[str, Any]) -> list[str]:
     """The images that a record names, as text: in the parts of its messages, else in `image` or
     `images`."""
-    in_parts = [image_of(part[field]) for part, field in _image_parts(record)]
+    in_parts = [parse_image(part[field]) for part, field in _image_parts(record)]
     if in_parts:
         return [one for one in in_parts if isinstance(one, str) and one]
     given = record.get("image")
     given = record.get("images") if given is None else given
     listed = given if isinstance(given, list) else [given]
-    found = [image_of(one) for one in listed]
+    found = [parse_image(one) for one in listed]
     return [one for one in found if isinstance(one, str) and one]
 
 
@@ -277,11 +300,11 @@ def _image_parts(record: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         for part in parts
         if part.get("type") in ("image", "image_url", "input_image")
         for field in ("image", "image_url", "url", "path")
-        if isinstance(image_of(part.get(field)), str)
+        if isinstance(parse_image(part.get(field)), str)
     ]
 
 
-def _without_names(record: dict[str, Any]) -> dict[str, Any]:
+def _without_image_names(record: dict[str, Any]) -> dict[str, Any]:
     """The record whose messages name no image: the members are shown in their place."""
     if not _image_parts(record):
         return record
@@ -291,20 +314,20 @@ def _without_names(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _numbered(name: str) -> bool:
+def _is_numbered(name: str) -> bool:
     """Whether a name is a number and a suffix alone: `1.png`."""
     return name.partition(".")[0].isdigit() and "/" not in name and name.count(".") == 1
 
 
-def _called(name: str, members: list[Member]) -> Member | None:
+def _find_member(name: str, members: list[Member]) -> Member | None:
     """The member that a record means by `name`: its path, its name, or what stands in it after the
     key."""
     base = name.replace("\\", "/").rpartition("/")[2]
     for lower in (False, True):
         for wanted in dict.fromkeys((name, base)):
-            for form in range(2 if _numbered(name) else 4):
+            for form in range(2 if _is_numbered(name) else 4):
                 for member in members:
-                    _, stem, middle, suffix = split(member.name)
+                    _, stem, middle, suffix = split_member_name(member.name)
                     own = member.name.rpartition("/")[2]
                     forms = (member.name, own, own[len(stem) + 1 :], middle or f"{stem}.{suffix}")
                     if forms[form] and (forms[form].lower() if lower else forms[form]) == (

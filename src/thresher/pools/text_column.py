@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 
-class Texts:
+class TextColumn:
     """`blob`: uint8 [bytes], UTF-8 with lone surrogates passed through; `ends`: int64 [n], where
     each text ends."""
 
@@ -18,17 +18,17 @@ class Texts:
         self.ends = ends
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Texts:
-        builder = TextsBuilder()
+    def of(cls, texts: Iterable[str]) -> TextColumn:
+        builder = TextColumnBuilder()
         for text in texts:
             builder.append(text)
-        return builder.done()
+        return builder.build()
 
     @classmethod
-    def join(cls, builders: Sequence[TextsBuilder]) -> Texts:
+    def join(cls, builders: Sequence[TextColumnBuilder]) -> TextColumn:
         """The texts of several, one after another."""
         if len(builders) == 1:
-            return builders[0].done()
+            return builders[0].build()
         before = np.cumsum([0, *(len(b.blob) for b in builders)])
         ends = [
             np.frombuffer(b.ends.tobytes(), np.int64) + start
@@ -49,8 +49,8 @@ class Texts:
             yield self[i]
 
 
-class TextsBuilder:
-    """Collects texts for a `Texts`."""
+class TextColumnBuilder:
+    """Collects texts for a `TextColumn`."""
 
     def __init__(self) -> None:
         self.blob = bytearray()
@@ -60,7 +60,7 @@ class TextsBuilder:
         self.blob += text.encode("utf-8", "surrogatepass")
         self.ends.append(len(self.blob))
 
-    def done(self) -> Texts:
-        return Texts(
+    def build(self) -> TextColumn:
+        return TextColumn(
             np.frombuffer(bytes(self.blob), np.uint8), np.frombuffer(self.ends.tobytes(), np.int64)
         )

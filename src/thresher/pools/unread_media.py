@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from thresher.pools.embedded import looks_like_base64
 from thresher.pools.image_formats import HEAD, sniff
-from thresher.pools.suffixes import AUDIOS, IMAGES, VIDEOS
+from thresher.pools.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-LONGEST_PATH = 1024  # characters
+MAX_PATH_LENGTH = 1024  # characters
 # fields that are read, and those that say what a row is called and where it is from
-_READ = frozenset(
+_READ_KEYS = frozenset(
     (
         *(
             "id",
@@ -35,13 +35,13 @@ _READ = frozenset(
         *("data_source", "source", "image_source", "dataset", "system", "tools", "objects"),
     )
 )
-_LONGEST_SUFFIX = 6
+_MAX_SUFFIX_LENGTH = 6
 
 
-_OF_A_TURN = frozenset({"from", "value", "role", "content"})
+_TURN_KEYS = frozenset({"from", "value", "role", "content"})
 
 
-class Unread(NamedTuple):
+class UnreadMedium(NamedTuple):
     """One medium, or a list of them. `kind`: image, video or audio."""
 
     field: str
@@ -51,32 +51,33 @@ class Unread(NamedTuple):
     @property
     def problem(self) -> str:
         """What is wrong with a row that has no other medium."""
-        named = {"image": "an image", "video": "a video", "audio": "audio"}[self.kind]
+        description = {"image": "an image", "video": "a video", "audio": "audio"}[self.kind]
         return (
-            f"unread-media: {named} in the field {self.field[:60]!r}, which is not read: expected "
+            f"unread-media: {description} in the field {self.field[:60]!r}, which is not read: "
+            f"expected "
             f"in `{self.kind}`"
         )
 
 
-def media(record: Mapping[str, Any]) -> Iterator[Unread]:
+def find_unread_media(record: Mapping[str, Any]) -> Iterator[UnreadMedium]:
     """The media in fields of a record (in the LLaVA form) or of its turns that nothing here reads,
     in order.
 
     >>> record = {"id": 1, "clip": "a/b.MP4", "note": "Look at 3.14", "wav": ["x.wav?v=1"]}
-    >>> [(m.field, m.kind) for m in media(record)]
+    >>> [(m.field, m.kind) for m in find_unread_media(record)]
     [('clip', 'video'), ('wav', 'audio')]
     """
-    yield from _fields(record, _READ)
+    yield from _fields(record, _READ_KEYS)
     turns = record.get("conversations")
     for turn in turns if isinstance(turns, list) else ():
         if isinstance(turn, dict) and len(turn) > 2:
-            yield from _fields(turn, _OF_A_TURN)
+            yield from _fields(turn, _TURN_KEYS)
 
 
-def _fields(held: Mapping[str, Any], read: frozenset[str]) -> Iterator[Unread]:
-    for field, value in held.items():
-        if field not in read and value and (kind := _kind(value)):
-            yield Unread(str(field), kind, value)
+def _fields(mapping: Mapping[str, Any], known: frozenset[str]) -> Iterator[UnreadMedium]:
+    for field, value in mapping.items():
+        if field not in known and value and (kind := _kind(value)):
+            yield UnreadMedium(str(field), kind, value)
 
 
 def _kind(value: Any) -> str:
@@ -86,31 +87,31 @@ def _kind(value: Any) -> str:
         found = (_kind(value[key]) for key in ("bytes", "path", "url") if value.get(key))
         return next((kind for kind in found if kind), "")
     if isinstance(value, bytes):
-        return _of_bytes(value[:HEAD])
+        return _kind_of_bytes(value[:HEAD])
     if not isinstance(value, str):
         return ""
     if value[:5].lower() == "data:":
         kind = value[5:11].lower().partition("/")[0]
         return kind if kind in ("image", "video", "audio") else ""
-    if len(value) > LONGEST_PATH:
+    if len(value) > MAX_PATH_LENGTH:
         return "image" if looks_like_base64(value) else ""
     path = value.partition("?")[0].rstrip() if "://" in value or "?" in value else value
-    stem, dot, suffix = path[-_LONGEST_SUFFIX - 1 :].rpartition(".")
+    stem, dot, suffix = path[-_MAX_SUFFIX_LENGTH - 1 :].rpartition(".")
     if not dot or not stem or "\n" in value:
-        return "image" if len(value) > LONGEST_PATH // 8 and looks_like_base64(value) else ""
+        return "image" if len(value) > MAX_PATH_LENGTH // 8 and looks_like_base64(value) else ""
     suffix = suffix.lower()
     return (
         "image"
-        if suffix in IMAGES
+        if suffix in IMAGE_SUFFIXES
         else "video"
-        if suffix in VIDEOS
+        if suffix in VIDEO_SUFFIXES
         else "audio"
-        if suffix in AUDIOS
+        if suffix in AUDIO_SUFFIXES
         else ""
     )
 
 
-def _of_bytes(head: bytes) -> str:
+def _kind_of_bytes(head: bytes) -> str:
     if sniff(head):
         return "image"
     if head.startswith((b"fLaC", b"OggS", b"ID3")) or (

@@ -11,7 +11,7 @@ from thresher.pools.embedded import looks_like_base64
 from thresher.pools.image_formats import NAMES, brands
 
 _CONVERT = "convert it to PNG or JPEG"
-_AGAIN = "download the image again"
+_DOWNLOAD = "download the image again"
 _MAGIC = (
     (
         b"version https://git-lfs.github.com/spec/",
@@ -48,10 +48,10 @@ _SVG = re.compile(r"<(?:\w+:)?svg[\s>]", re.IGNORECASE)
 _HTML = re.compile(r"<!doctype\s+html|<(?:html|head|body|title|meta|script)[\s>]", re.IGNORECASE)
 
 
-def described(head: bytes) -> str:
+def describe_unsupported(head: bytes) -> str:
     """What a file with these first bytes (not none of them) is, and the way out.
 
-    >>> described(b"version https://git-lfs.github.com/spec/v1")
+    >>> describe_unsupported(b"version https://git-lfs.github.com/spec/v1")
     'a Git LFS pointer in place of the file: run `git lfs pull` there'
     """
     for magic, words in _MAGIC:
@@ -64,26 +64,26 @@ def described(head: bytes) -> str:
     if head[:4] == b"RIFF":
         return "an AVI video" if head[8:12] == b"AVI " else "a RIFF file with no image in it"
     if not head.strip(b"\0"):
-        return f"nothing but zero bytes: {_AGAIN}"
-    text = _text(head)
-    return _text_described(text) if text else f"no known format ({NAMES} are read)"
+        return f"nothing but zero bytes: {_DOWNLOAD}"
+    text = _decode_text(head)
+    return _describe_text(text) if text else f"no known format ({NAMES} are read)"
 
 
-def _text_described(text: str) -> str:
+def _describe_text(text: str) -> str:
     if looks_like_base64(text):
         return "an image as base64 text: decode it to a file of bytes"
     if _SVG.search(text):
         return "an SVG drawing: draw it as PNG"
     if _HTML.search(text):
-        return f"an HTML page, as a failed download leaves it: {_AGAIN}"
+        return f"an HTML page, as a failed download leaves it: {_DOWNLOAD}"
     if text.startswith("<"):
-        return f"an XML document, perhaps a server's error message: {_AGAIN}"
+        return f"an XML document, perhaps a server's error message: {_DOWNLOAD}"
     if text.startswith(("{", "[")):
-        return f"JSON text, perhaps a server's error message: {_AGAIN}"
+        return f"JSON text, perhaps a server's error message: {_DOWNLOAD}"
     return f"plain text, which begins with {text[:40]!a}"
 
 
-def _text(head: bytes) -> str:
+def _decode_text(head: bytes) -> str:
     """The first bytes as text without white space before it; "" where they are none."""
     if b"\0" in head:
         return ""

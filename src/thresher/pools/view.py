@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.pools.file_spec import Source
+from thresher.pools.file_spec import FileSpec
 from thresher.pools.index import Index
 from thresher.types import ImageRef, Sample
 
@@ -29,7 +29,7 @@ class PoolView(Protocol):
     @property
     def format(self) -> str: ...
     @property
-    def sources(self) -> Sequence[Source]: ...
+    def sources(self) -> Sequence[FileSpec]: ...
     @property
     def notes(self) -> Sequence[str]: ...
     @property

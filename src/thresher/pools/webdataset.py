@@ -17,11 +17,17 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from thresher.errors import PoolError
-from thresher.pools.columnar import shown
+from thresher.pools.columnar import row_as_json
 from thresher.pools.image_formats import HEAD
-from thresher.pools.paths import shown as readable
+from thresher.pools.paths import printable as readable
 from thresher.pools.records import Record, Span
-from thresher.pools.tar_samples import Member, TarSample, kind, read_sample, split
+from thresher.pools.tar_samples import (
+    Member,
+    TarSample,
+    member_kind,
+    parse_sample,
+    split_member_name,
+)
 
 MAX_SAMPLE = 512 << 20  # bytes: more is surely not one sample
 _BLOCK = tarfile.BLOCKSIZE
@@ -44,8 +50,8 @@ class _Group(NamedTuple):
     scattered: bool = False
 
 
-class TarRows:
-    """See `readers.Rows`; `offset` and `length` are the bytes of a sample's members."""
+class TarReader:
+    """See `readers.RecordReader`; `offset` and `length` are the bytes of a sample's members."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
@@ -91,7 +97,7 @@ class TarRows:
         if not samples:
             raise PoolError(
                 f"{self.name} holds no "
-                f"sample{f' (its members: {_counted(passed)})' if passed else ''}. Expected "
+                f"sample{f' (its members: {_format_counts(passed)})' if passed else ''}. Expected "
                 "images with a .json or .txt of the same name, such as 000.jpg and 000.json."
             )
         self._seen = list(self._remarked(passed, unordered, with_images, without))
@@ -102,7 +108,7 @@ class TarRows:
 
     def raw(self, offset: int, length: int) -> bytes:
         found = self._parse(offset, length)
-        return shown(
+        return row_as_json(
             {"__key__": found.key, "problem": found.problem} if found.problem else found.value
         )
 
@@ -113,7 +119,10 @@ class TarRows:
         self, passed: Counter[str], unordered: list[tuple[str, ...]], with_images: int, without: int
     ) -> Iterator[str]:
         if passed:
-            yield f"{self.name}: {passed.total():,} members were passed over: {_counted(passed)}."
+            yield (
+                f"{self.name}: {passed.total():,} members were passed over: "
+                f"{_format_counts(passed)}."
+            )
         if unordered:
             names = ", ".join(map(readable, unordered[0][:4]))
             yield (
@@ -137,7 +146,7 @@ class TarRows:
             with tarfile.open(fileobj=self.file, mode="r:") as tar:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
-                    if not _wanted(info):
+                    if not _is_sample_member(info):
                         continue
                     length = info.size if info.isreg() else 0
                     if info.offset_data + length > size:
@@ -202,9 +211,9 @@ class TarRows:
                 extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
                 known = first.get(key)
                 # the rest of a sample that was left
-                if known is not None and _one_sample(known[1], extensions):
+                if known is not None and _complement(known[1], extensions):
                     if not any(map(self._kind, part)):
-                        self._stray.update(f".{split(m.name)[3]}" for m in part)
+                        self._stray.update(f".{split_member_name(m.name)[3]}" for m in part)
                         continue
                     scattered.add(known[0])
                     first[key] = (known[0], known[1] | extensions)
@@ -241,7 +250,11 @@ class TarRows:
         of_stem: dict[str, list[str]] = {}
         for key in keys:
             of_stem.setdefault(key.rpartition("/")[2], []).append(key)
-        apart = [k for k in of_stem.values() if len(k) > 1 and _apart([keys[one] for one in k])]
+        apart = [
+            k
+            for k in of_stem.values()
+            if len(k) > 1 and _split_across_folders([keys[one] for one in k])
+        ]
         if 2 * len(apart) >= len(of_stem) and apart:
             one, other = (f"{key}.{min(keys[key])}" for key in apart[0][:2])
             raise PoolError(
@@ -255,7 +268,7 @@ class TarRows:
         run: list[_Header] = []
         before = ("", "")
         for header in self._headers():
-            here = split(header.name)[:2]
+            here = split_member_name(header.name)[:2]
             if run and here != before:
                 yield run
                 run = []
@@ -269,11 +282,11 @@ class TarRows:
         `v1.5_a.json`, `v1.5_b.jpg`, …), which WebDataset's rule would take for one. Each with
         whether its members are neighbours.
         """
-        folder, stem, _, _ = split(members[0].name)
+        folder, stem, _, _ = split_member_name(members[0].name)
         key = f"{folder}/{stem}" if folder else stem
         numbers: dict[str, list[int]] = {}
         for i, member in enumerate(members):
-            numbers.setdefault(split(member.name)[2], []).append(i)
+            numbers.setdefault(split_member_name(member.name)[2], []).append(i)
         if len(numbers) < 2 or "" in numbers or not self._dotted(members, numbers):
             yield key, members, True
             return
@@ -290,8 +303,8 @@ class TarRows:
         return whole >= 2 and 2 * whole >= len(kinds)
 
     def _kind(self, member: _Header) -> str:
-        suffix = split(member.name)[3]
-        return kind(suffix, b"") or kind(
+        suffix = split_member_name(member.name)[3]
+        return member_kind(suffix, b"") or member_kind(
             suffix, os.pread(self.file.fileno(), min(HEAD, member.size), member.data)
         )
 
@@ -303,7 +316,7 @@ class TarRows:
         try:
             with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
                 for info in tar:
-                    if not _wanted(info):
+                    if not _is_sample_member(info):
                         continue
                     data = (
                         content[info.offset_data : info.offset_data + info.size]
@@ -313,33 +326,35 @@ class TarRows:
                     members.append(Member(info.name.removeprefix("./"), data))
         except (tarfile.TarError, EOFError, ValueError) as error:
             return TarSample("", None, f"unreadable: {error}")
-        return read_sample(members)
+        return parse_sample(members)
 
 
-def _one_sample(first: frozenset[str], second: frozenset[str]) -> bool:
+def _complement(first: frozenset[str], second: frozenset[str]) -> bool:
     """Whether two groups of one key, by their extensions, are parts of one sample: neither repeats
     the other, and not both have a record or text.
     """
-    return not first & second and not (_speaks(first) and _speaks(second))
+    return not first & second and not (_has_text(first) and _has_text(second))
 
 
-def _apart(groups: list[frozenset[str]]) -> bool:
+def _split_across_folders(groups: list[frozenset[str]]) -> bool:
     """Whether groups of several folders make one sample only together: none is whole, all are."""
-    whole = any(_speaks(group) and _shows(group) for group in groups)
-    return not whole and any(map(_speaks, groups)) and any(map(_shows, groups))
+    whole = any(_has_text(group) and _has_image(group) for group in groups)
+    return not whole and any(map(_has_text, groups)) and any(map(_has_image, groups))
 
 
-def _speaks(extensions: frozenset[str]) -> bool:
+def _has_text(extensions: frozenset[str]) -> bool:
     """Whether a record or a text is among the members."""
-    return any(kind(e.rpartition(".")[2].lower(), b"") in ("record", "text") for e in extensions)
+    return any(
+        member_kind(e.rpartition(".")[2].lower(), b"") in ("record", "text") for e in extensions
+    )
 
 
-def _shows(extensions: frozenset[str]) -> bool:
+def _has_image(extensions: frozenset[str]) -> bool:
     """Whether an image is among the members, as their suffixes say."""
-    return any(kind(e.rpartition(".")[2].lower(), b"") == "image" for e in extensions)
+    return any(member_kind(e.rpartition(".")[2].lower(), b"") == "image" for e in extensions)
 
 
-def _wanted(info: tarfile.TarInfo) -> bool:
+def _is_sample_member(info: tarfile.TarInfo) -> bool:
     """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a
     tool adds."""
     base = info.name.rpartition("/")[2]
@@ -350,7 +365,7 @@ def _wanted(info: tarfile.TarInfo) -> bool:
     )
 
 
-def _counted(passed: Counter[str]) -> str:
+def _format_counts(passed: Counter[str]) -> str:
     """`.npy (12), .cls (3)`, most frequent first."""
     ordered = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(ordered) - 8} other kinds" if len(ordered) > 8 else ""

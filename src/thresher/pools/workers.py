@@ -1,11 +1,10 @@
 """One large JSON or JSONL file read by several processes, each a span of it, with the same result
 as one of them gives.
 
-A span starts where a record seems to start (`records.split`). That is checked: the reader of the
-span before must stop exactly there; else, and wherever a span fails, the rest is read by this
-process alone. The others are plain Python processes (not forks: this process may hold a model,
-threads and a GPU), started with what they need on standard input.
-"""
+A span starts where a record seems to start (`records.find_record_start`). That is checked: the
+reader of the span before must stop exactly there; else, and wherever a span fails, the rest is read
+by this process alone. The others are plain Python processes (not forks: this process may hold a
+model, threads and a GPU), started with what they need on standard input."""
 
 from __future__ import annotations
 
@@ -18,46 +17,50 @@ from typing import Any, BinaryIO
 
 from thresher.errors import ThresherError
 from thresher.pools import records
-from thresher.pools.block import Advance, Block, Images, read
-from thresher.pools.layouts import converter
-from thresher.pools.pool_file import Part
-from thresher.pools.readers import Rows
+from thresher.pools.block import Advance, Block, BlockImages, read_block
+from thresher.pools.layouts import make_converter
+from thresher.pools.pool_file import PoolFile
+from thresher.pools.readers import RecordReader
 from thresher.pools.records import Span
 
-SMALLEST = 96 << 20  # bytes: a smaller file is read before another process has started
-MOST = 4  # processes
+MIN_PARALLEL_BYTES = 96 << 20  # bytes: a smaller file is read before another process has started
+MAX_PROCESSES = 4  # processes
 _RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import work; work()"
 
 
-def spans(file: BinaryIO, container: str, size: int) -> list[Span]:
+def plan_spans(file: BinaryIO, container: str, size: int) -> list[Span]:
     """The spans to read a file in, first to last; one for a small file or where there is one
     processor."""
-    many = min(_processors(), MOST, size // SMALLEST + 1 if size >= SMALLEST else 1)
+    count = min(
+        _processors(),
+        MAX_PROCESSES,
+        size // MIN_PARALLEL_BYTES + 1 if size >= MIN_PARALLEL_BYTES else 1,
+    )
     starts = [0]
     if container in ("json", "jsonl"):
-        for k in range(1, many):
-            at = records.split(file, container, size * k // many)
-            if at > starts[-1]:
-                starts.append(at)
+        for k in range(1, count):
+            start = records.find_record_start(file, container, size * k // count)
+            if start > starts[-1]:
+                starts.append(start)
     return [Span(start, stop) for start, stop in zip(starts, [*starts[1:], -1], strict=True)]
 
 
-def read_parts(
-    part: Part,
-    rows: Rows,
-    stem: str,
-    images: Callable[[], Images],
+def read_spans(
+    file: PoolFile,
+    reader: RecordReader,
+    source: str,
+    images: Callable[[], BlockImages],
     prefix: str,
-    parts: list[Span],
+    spans: list[Span],
     advance: Advance | None,
 ) -> list[Block]:
     """The blocks of a file's spans, as one reader would find the rows. Raises PoolError."""
-    convert = converter(part.layout, chosen=part.chosen)
+    convert = make_converter(file.layout, chosen=file.chosen)
     root = images().root
-    others = [_start(part, stem, root, prefix, span) for span in parts[1:]]
+    processes = [_start(file, source, root, prefix, span) for span in spans[1:]]
     try:
-        blocks = [read(rows, convert, stem, images(), parts[0], advance)]
-        for span, process in zip(parts[1:], others, strict=True):
+        blocks = [read_block(reader, convert, source, images(), spans[0], advance)]
+        for span, process in zip(spans[1:], processes, strict=True):
             found = _result(process)
             if found is None or blocks[-1].reached != span.start or found.numbered:
                 # a wrong guess, a process that failed, or a problem that counts lines from the
@@ -66,35 +69,35 @@ def read_parts(
                 if blocks[-1].reached < 0 and rest.start < 0:
                     return blocks
                 if rest.start == 0:
-                    return [read(rows, convert, stem, images(), Span(), None)]
-                return [*blocks, read(rows, convert, stem, images(), rest, advance)]
+                    return [read_block(reader, convert, source, images(), Span(), None)]
+                return [*blocks, read_block(reader, convert, source, images(), rest, advance)]
             if advance is not None:
                 advance(len(found))
             blocks.append(found)
         return blocks
     finally:
-        for process in others:
+        for process in processes:
             if process is not None and process.returncode is None:  # not asked for its result
                 process.kill()
                 process.communicate()
 
 
-def work() -> None:
+def worker_main() -> None:
     """What another process does: a span told on standard input, its block on standard output."""
-    part, stem, root, prefix, span = pickle.load(sys.stdin.buffer)
-    answer: Any
+    file, source, root, prefix, span = pickle.load(sys.stdin.buffer)
+    result: Any
     try:
-        with open(part.uri, "rb") as file:
-            convert = converter(part.layout, chosen=part.chosen)
-            answer = read(part.rows(file), convert, stem, Images(root, prefix), span)
+        with open(file.uri, "rb") as opened:
+            convert = make_converter(file.layout, chosen=file.chosen)
+            result = read_block(file.rows(opened), convert, source, BlockImages(root, prefix), span)
     # the first process meets it too, with the right numbers, and tells it
     except (ThresherError, OSError) as error:
-        answer = str(error)
-    pickle.dump(answer, sys.stdout.buffer, protocol=5)
+        result = str(error)
+    pickle.dump(result, sys.stdout.buffer, protocol=5)
 
 
 def _start(
-    part: Part, stem: str, root: str, prefix: str, span: Span
+    file: PoolFile, source: str, root: str, prefix: str, span: Span
 ) -> subprocess.Popen[bytes] | None:
     try:
         process = subprocess.Popen(
@@ -103,7 +106,7 @@ def _start(
             stdout=subprocess.PIPE,
         )
         assert process.stdin is not None
-        process.stdin.write(pickle.dumps((part, stem, root, prefix, span)))
+        process.stdin.write(pickle.dumps((file, source, root, prefix, span)))
         process.stdin.close()
         process.stdin = None  # communicate() must not flush it
     except OSError:
@@ -117,8 +120,8 @@ def _result(process: subprocess.Popen[bytes] | None) -> Block | None:
     output, _ = process.communicate()
     if process.returncode != 0 or not output:
         return None
-    answer = pickle.loads(output)
-    return answer if isinstance(answer, Block) else None
+    result = pickle.loads(output)
+    return result if isinstance(result, Block) else None
 
 
 def _processors() -> int:

@@ -14,11 +14,11 @@ from thresher.console.formatting import format_percent, pluralize
 from thresher.html import Card, NotebookView, render_notebook_view
 from thresher.pools.notebook import (
     IMAGES,
-    PICTURE_BYTES,
     ROWS,
-    cut,
+    THUMBNAIL_BYTES,
     display_name,
     rows_or_reason,
+    shorten_notes,
     source_shares,
 )
 from thresher.report.folder import of_outcome
@@ -91,7 +91,7 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         ("pool", "kept"),
         source_shares(pool, kept),
         (),
-        cut(notes),
+        shorten_notes(notes),
         said,
         tuple(rows),
         why,
@@ -105,4 +105,4 @@ def _kept_and_not(outcome: Outcome, pool: Pool) -> list[Card]:
     others = draw(made, kept[len(best) :], KEPT - len(best))
     dropped = draw(made, made.rows[~made.kept], ROWS - len(best) - len(others))
     rows = np.concatenate([best, others, dropped]).astype(np.int64)
-    return make_cards(made, rows, images=IMAGES, picture_bytes=PICTURE_BYTES)
+    return make_cards(made, rows, images=IMAGES, picture_bytes=THUMBNAIL_BYTES)

@@ -49,7 +49,7 @@ from thresher.fingerprint import fingerprint
 from thresher.mixture import Mixture, resolve_mixture
 from thresher.mixture.row_lists import MARK
 from thresher.pools.layouts import LAYOUTS
-from thresher.pools.locate import absolute
+from thresher.pools.locate import absolute_spec
 from thresher.selection import paths as run_paths
 from thresher.selection.result import Outcome, Recipe
 from thresher.storage.atomic import fsync, temporary_path
@@ -263,7 +263,7 @@ def _request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
         if key in NO_PART_OF_A_REQUEST or value in (None, [], (), False, DEFAULTS.get(key)):
             continue
         if key in run_paths.POOLS:
-            plain[key] = absolute(str(value))
+            plain[key] = absolute_spec(str(value))
         elif key in run_paths.PATHS:
             plain[key] = (
                 str(value)
@@ -453,7 +453,7 @@ def config_section(pool: Pool, recipe: Recipe, config: Config | None) -> dict[st
     given |= recipe.mixture.to_mapping()
     if config is not None:
         given |= config.to_mapping()
-    if absolute(str(given["pool"])) != pool.spec:
+    if absolute_spec(str(given["pool"])) != pool.spec:
         given["pool"] = pool.spec  # it was opened from another folder than this
     # all of them, so that a later default does not change a replay
     given["settings"] = plain_settings(recipe.settings)
@@ -478,7 +478,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict
             "path": pool.spec,
             "images": pool.images,
             "format": pool.format,
-            "read_as": pool.read_as,
+            "read_as": pool.given_format,
             "trust_paths": pool.trust_paths,
             "files": len(pool.sources),
             "bytes": pool.total_bytes,

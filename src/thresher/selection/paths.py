@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thresher.pools.locate import absolute, braces, each_path
+from thresher.pools.locate import absolute_spec, expand_braces, map_paths
 
 POOLS = ("pool", "validation")  # keys whose value may name several paths, patterns or an address
 PATHS = ("images", "validation_images", "keep", "drop", "store", "out")
@@ -33,7 +33,7 @@ def portable(
     out = dict(config)
     for key in POOLS:
         if out.get(key):
-            out[key] = each_path(str(out[key]), stored)
+            out[key] = map_paths(str(out[key]), stored)
     for key in PATHS:
         if out.get(key):
             out[key] = stored(str(out[key]))
@@ -68,8 +68,8 @@ def located(content: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
     relative = {key for key, value in config.items() if value != stored[key]}
     if "pool" in relative:
         if _is_there(config["pool"]):
-            moved = absolute(config["pool"]) != about["path"]
-            about["path"] = absolute(config["pool"])
+            moved = absolute_spec(config["pool"]) != about["path"]
+            about["path"] = absolute_spec(config["pool"])
             if moved and "images" not in config:
                 about["images"] = None  # they start where the pool is now
         else:
@@ -97,7 +97,7 @@ def located_config(config: Mapping[str, Any], folder: str | Path) -> dict[str, A
     for key in POOLS:
         if isinstance(out.get(key), str):
             whole = found(out[key])  # one path, which may hold commas
-            out[key] = whole if _exists(whole) else each_path(out[key], found)
+            out[key] = whole if _exists(whole) else map_paths(out[key], found)
     for key in (*PATHS, *PERHAPS):
         if isinstance(out.get(key), str):
             out[key] = found(out[key])
@@ -144,7 +144,7 @@ def _exists(path: str) -> bool:
     if os.path.lexists(path) or os.path.lexists(path.partition("#")[0]):  # dataset_info.json#name
         return True
     return _is_pattern(path) and all(
-        (glob.has_magic(p) and glob.glob(p)) or os.path.lexists(p) for p in braces(path)
+        (glob.has_magic(p) and glob.glob(p)) or os.path.lexists(p) for p in expand_braces(path)
     )
 
 
@@ -162,7 +162,7 @@ def _is_there(spec: str) -> bool:
         found.append(_exists(path))
         return path
 
-    each_path(spec, look)
+    map_paths(spec, look)
     return all(found)
 
 

@@ -100,7 +100,7 @@ class Browser:
         self._lock = threading.Lock()
         self._waiting = 0  # requests for a page: a search that somebody waits for ends early
         self._count = threading.Lock()
-        self._plain = np.array([p.container in ("json", "jsonl") for p in pool.parts], bool)
+        self._plain = np.array([p.container in ("json", "jsonl") for p in pool.pool_files], bool)
 
     def page(self, shown: Shown, query: Query, more: bool = False) -> Page:
         """`more`: look through further rows although the page is full."""

@@ -41,7 +41,7 @@ class Item:
 def items(shown: Shown, rows: np.ndarray, sign: Callable[[str], str]) -> list[Item]:
     """The pool rows `rows`, in this order. `sign`: the path of an image -> its address."""
     samples = shown.pool.samples(rows)
-    plain = plain_cards(shown.pool, rows, samples, images=0)
+    plain = plain_cards(shown.pool, rows, samples, max_images=0)
     out = []
     for row, at, card, sample in zip(
         rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True
