@@ -414,7 +414,7 @@ def test_the_core_fits_into_any_trainers_environment() -> None:
     """Trainers pin torch, transformers, trl and peft: the core asks for none of them, nor for what
     depends on them."""
     core = requirements()[""]
-    assert not {*HEAVY, "torchvision", "accelerate", "s3fs", "scipy", "pandas"} & set(core)
+    assert not {*HEAVY, "torchvision", "accelerate", "s3fs", "pandas"} & set(core)
     assert len(core) == len(set(core)) < 15
 
 

@@ -155,20 +155,12 @@ def connected_components(groups: int, pairs: np.ndarray) -> np.ndarray:
     >>> connected_components(5, np.array([[0, 3], [3, 4]])).tolist()
     [0, 1, 2, 0, 0]
     """
-    label = np.arange(groups)
-    if not len(pairs):
-        return label
-    a, b = pairs[:, 0], pairs[:, 1]
-    while True:
-        low = np.minimum(label[a], label[b])
-        before = label.copy()
-        np.minimum.at(label, label[a], low)  # hook roots to the smaller root …
-        np.minimum.at(label, label[b], low)
-        np.minimum.at(label, a, low)
-        np.minimum.at(label, b, low)
-        label = label[label]  # … and shorten the paths
-        if np.array_equal(label, before):
-            return label
+    from scipy.sparse import coo_array, csgraph
+
+    edges = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(groups, groups))
+    _, label = csgraph.connected_components(edges, directed=False)
+    _, smallest = np.unique(label, return_index=True)
+    return np.asarray(smallest[label])
 
 
 def merge_pairs(parts: Sequence[np.ndarray]) -> np.ndarray:

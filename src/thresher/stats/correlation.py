@@ -1,4 +1,4 @@
-"""Agreement between a model's outputs and its teacher's on held-out rows. Pure numpy."""
+"""Agreement between a model's outputs and its teacher's on held-out rows."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     0.8944
     """
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < 2:
+    a, b = a[both], b[both]
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    x, y = (_ranks(np.asarray(v[both], np.float64)) for v in (a, b))
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum() / scale) if scale > 0 else float("nan")
+    from scipy.stats import spearmanr  # takes a second to import, and few commands need it
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Mean ranks, float64 [n], from 1."""
-    _, index, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[index]
+    return float(spearmanr(a, b).statistic)
 
 
 def f1(predicted: np.ndarray, expected: np.ndarray) -> float:

@@ -1,5 +1,4 @@
-"""Does a method beat random selection? Means, intervals and a verdict from per-row scores. Pure
-numpy.
+"""Does a method beat random selection? Means, intervals and a verdict from per-row scores.
 
 An *arm* is one method at one budget: `scores` float [S, N], row n of the evaluation set under the
 model of seed s, 0 (wrong) to 1 (right). Two arms are compared on the same N rows and S seeds. What
@@ -31,10 +30,11 @@ equal to random got "no gain" in 96 to 100%, and one with a true gain of 5 point
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+
+from thresher.stats.intervals import t_quantile
 
 PRIOR_SD = 0.013
 """SD of an arm's common shift from seed to seed, beyond flips.
@@ -49,7 +49,6 @@ Three seeds of two arms have 4 of their own, five 8.
 SURPRISE = 2.5
 """A measured variance above this multiple of the typical one is used as it is (by chance 1 in 25).
 """
-LEVEL = 0.95
 
 Kind = Literal["beats", "no gain", "worse"]
 
@@ -214,20 +213,3 @@ def _as_scores(scores: np.ndarray) -> np.ndarray:
         "scores must be finite, [seeds, rows]"
     )
     return scores
-
-
-def t_quantile(freedom: float, level: float = LEVEL) -> float:
-    """Half-width of Student's t interval in standard errors; error below 0.5% from 4 degrees of
-    freedom.
-
-    >>> [round(t_quantile(v), 2) for v in (6, 10, 30, float("inf"))]
-    [2.45, 2.23, 2.04, 1.96]
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    v = float(freedom)
-    return float(
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )
