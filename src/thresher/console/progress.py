@@ -17,7 +17,7 @@ from thresher.console.formatting import format_duration
 
 WINDOW = 30.0  # seconds over which the rate is measured: rows are sorted by length, so cost changes
 EVERY = 10.0  # seconds between plain lines
-TICK = 0.2  # seconds between measurements, and between updates of a bar
+TICK = 0.2  # seconds between measurements
 NARROW = 46  # columns, besides the counts, below which neither bar nor counts are shown
 # columns of the shortest bar, rate and remaining time; of percentage and remaining time
 NUMBERS, NUMBERS_NARROW = 38, 24
@@ -170,70 +170,53 @@ class BarProgress:
     def __init__(self, console: Any | None = None) -> None:
         self.rows = 0
         self._console = console  # a rich.console.Console on stderr
-        self._meter: Meter | None = None
         self._bar: Any = None
-        self._drawn = 0.0
 
     def start(self, label: str, total: int, done: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
+        from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.text import Text
 
         if total <= done:
             return
-        self._meter = Meter(total, done)
+
+        class RateColumn(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                mean = (task.completed - done) / task.elapsed if task.finished else None
+                return Text(speed(mean or task.speed or 0.0), style="cyan")
+
         console = self._console or Console(stderr=True)
         counts = 2 * len(f"{total:,}") + 1
         narrow = console.width < NARROW + counts
+        wide_columns = [
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            RateColumn(),
+        ]
         columns = [
             TextColumn("{task.description}", style="bold"),
-            *(
-                []
-                if narrow
-                else [
-                    BarColumn(bar_width=None),
-                    TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-                ]
-            ),
-            TextColumn("{task.percentage:.0f}%" if narrow else "{task.fields[rate]}", style="cyan"),
-            TextColumn("{task.fields[left]}", style="dim"),
+            *([TextColumn("{task.percentage:.0f}%", style="cyan")] if narrow else wide_columns),
+            TimeRemainingColumn(elapsed_when_finished=True),
         ]
         # so that no number is cut
         room = console.width - (NUMBERS_NARROW if narrow else NUMBERS + counts)
         name = label if len(label) <= room else label[: max(room - 1, 3)].rstrip("_ ") + "…"
-        self._bar = RichProgress(*columns, console=console, refresh_per_second=5, expand=not narrow)
-        self._bar.add_task(name, total=total, completed=done, rate="", left="")
+        self._bar = RichProgress(
+            *columns, console=console, speed_estimate_period=WINDOW, expand=not narrow
+        )
+        self._bar.add_task(name, total=total, completed=done)
         self._bar.start()
 
     def advance(self, n: int) -> None:
         self.rows += n
-        if self._meter is None:
-            return
-        self._meter.advance(n)
-        now = time.monotonic()
-        if now - self._drawn < TICK:
-            return
-        self._drawn = now
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=self._meter.done,
-            rate=speed(self._meter.rate()),
-            left=f"{format_duration(self._meter.left())} left",
-        )
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], n)
 
     def finish(self) -> None:
-        if self._meter is None:
-            return
-        took = self._meter.seconds()
-        mean = speed(self._meter.worked / took) if self._meter.worked and took else ""
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=self._meter.done,
-            rate=mean,
-            left=f"in {format_duration(took)}",
-        )
-        self._bar.stop()
-        self._meter = self._bar = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def say(self, text: str) -> None:
         from rich.console import Console
