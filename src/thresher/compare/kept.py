@@ -75,7 +75,7 @@ def keep(
         work / "rows.npz",
         scores=scores,
         image=np.asarray(table["image"], np.int64),
-        chosen=_places(pool)[chosen],
+        chosen=pool.rank[chosen],
     )
     pq.write_table(
         table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet"
@@ -168,11 +168,3 @@ def answers_of(out: Path, cell: Cell) -> pa.Table:
         raise StoreError(
             f"{path} is damaged ({e}). Run the comparison again: the cell is made anew."
         ) from e
-
-
-def _places(pool: Pool) -> np.ndarray:
-    """Where each row of the pool stands in its canonical order, int64 [n]: the same for every order
-    of the file."""
-    place = np.empty(len(pool), np.int64)
-    place[pool.order] = np.arange(len(pool))
-    return place

@@ -113,9 +113,7 @@ def representatives(
 
 def _representative_order(pool: Pool, keep: np.ndarray) -> np.ndarray:
     """Row indices, int64 [n], preferred representatives first."""
-    position = np.empty(len(pool), np.int64)
-    position[pool.order] = np.arange(len(pool))
-    return np.lexsort((position, ~keep))
+    return np.lexsort((pool.rank, ~keep))
 
 
 def embedding_signal(model: ModelHandle | None) -> RowEmbedding:

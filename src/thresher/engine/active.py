@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from thresher.errors import ConfigError, TooManyFailures
+from thresher.samplers.ordering import inverse_permutation
 from thresher.types import seeded_ties
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ class ActiveRows:
         A method that needs no model keeps every row that is a record at all; one that needs a model
         also loses rows with a problem or a missing image. Raises TooManyFailures.
         """
-        position = np.empty(len(self.order), dtype=np.int64)
-        position[self.order] = np.arange(len(self.order))
+        position = inverse_permutation(self.order)
         problems = self.pool.problems
         rows = sorted(problems) if needs_model else np.flatnonzero(self.pool.unreadable).tolist()
         self.exclude(position[rows], "pool", [problems[r] for r in rows])

@@ -12,6 +12,7 @@ import numpy as np
 from thresher.engine.active import OnMissing
 from thresher.engine.computation import begin
 from thresher.engine.means import Means
+from thresher.samplers.ordering import inverse_permutation
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 from thresher.types import Signal
@@ -60,14 +61,12 @@ def compute_all(
     `within`: bool [n], the rows that are considered at all; the others are not known.
     """
     computation = begin(pool, signals, means, within=within)
-    n = len(pool)
-    back = np.empty(n, dtype=np.int64)
-    back[computation.order] = np.arange(n)
+    back = inverse_permutation(computation.order)
     out: dict[str, Column] = {}
     computation.name(signals)
     for name, signal in signals.items():
         values = computation.column(signal, name)
-        errors = np.full(n, "", dtype=object)
+        errors = np.full(len(pool), "", dtype=object)
         for positions, _, texts in computation.failed:
             errors[positions] = texts
         out[name] = Column(

@@ -25,6 +25,7 @@ from thresher.pools.paths import printable, unsafe_path_reason
 from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import RecordReader
 from thresher.pools.spellings import SpellingFinder
+from thresher.samplers.ordering import inverse_permutation
 from thresher.types import DIGEST, ImageRef, Sample, Turn
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class Pool:
         """Of all its files together, as they are on disk or in their store."""
         first = [s[0] for s in self.stamps]
         return sum(f if isinstance(f, int) else int(str(f).rpartition("=")[2]) for f in first)
+
+    @cached_property
+    def rank(self) -> np.ndarray:
+        """The position of each row in canonical order, int64 [n]: the inverse of `order`."""
+        return inverse_permutation(self.order)
 
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thresher.storage.atomic import atomic_write, remove_stale
 from thresher.types import DIGEST
 
 WHOLE = 32 << 20  # bytes: a spot check reads all of a file up to this size, else `BLOCKS` blocks
@@ -217,15 +218,11 @@ class HashCache:
 
     def _write(self, entries: np.ndarray) -> None:
         assert self.folder is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(self.folder)
         body = entries.tobytes()
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.hashes"
-        temporary = self.folder / f".tmp-{name}"
-        try:
+        with atomic_write(self.folder / name) as temporary:
             temporary.write_bytes(_MAGIC + body + zlib.crc32(body).to_bytes(4, "little"))
-            os.replace(temporary, self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def hash_files(

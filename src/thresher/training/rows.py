@@ -17,6 +17,7 @@ import numpy as np
 
 from thresher.backends.hf.conversation import conversation
 from thresher.errors import PoolError, TooManyFailures
+from thresher.samplers.ordering import inverse_permutation
 from thresher.types import TrainingRows
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def usable(pool: TrainingRows, rows: np.ndarray | None) -> tuple[np.ndarray, lis
 
     Raises PoolError when there is no row at all, TooManyFailures when none can be tried.
     """
-    place = np.empty(len(pool), np.int64)
-    place[pool.order] = np.arange(len(pool))
+    place = inverse_permutation(pool.order)
     wanted = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
     if len(wanted) == 0:
         raise PoolError(f"{pool.path}: there are no rows to train on.")
