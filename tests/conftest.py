@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.warm_process import WarmServer
+
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 160, 60),
@@ -29,6 +31,14 @@ def shared() -> Path:
     if not (folder / "data" / "easy_vqa" / "train.json").is_file():
         pytest.skip("../shared/data (easy_vqa, nlvr) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmServer]:
+    """Starts processes that have their imports behind them."""
+    server = WarmServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.text_pools import record, write_pool
+from tests.warm_process import WarmProcess, WarmServer
 
 FLUSH_ROWS, PIECE = 200, 32
 
@@ -22,7 +22,8 @@ FLUSH_ROWS, PIECE = 200, 32
 # "ready" once Python is up. argv: folder, rows per second (0 = no limit), "before:7" or "after:7" =
 # die around the 7th rename ("" = do not).
 JOB = f"""
-import os, signal, sys
+import os, signal, sys, warnings
+warnings.simplefilter("error")
 from pathlib import Path
 from tests.text_pools import Model, Nested
 from thresher.selection import folder as output
@@ -60,21 +61,14 @@ output.write(outcome, pool, None, folder / "out")
 class Job:
     """A folder with a pool, and the job on it."""
 
-    def __init__(self, folder: Path, rows: int, speed: float) -> None:
-        self.folder, self.speed = folder, speed
+    def __init__(self, warm: WarmServer, folder: Path, rows: int, speed: float) -> None:
+        self.warm, self.folder, self.speed = warm, folder, speed
         write_pool(folder / "pool.json", [record(i) for i in range(rows)])
 
-    def start(self, die: str = "") -> subprocess.Popen[str]:
+    def start(self, die: str = "") -> WarmProcess:
         """A process that has done its imports."""
-        arguments = [sys.executable, "-c", JOB, str(self.folder), str(self.speed), die]
-        process = subprocess.Popen(
-            arguments,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process = self.warm.start(JOB, self.folder, self.speed, die)
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
         return process
 
     def asked(self) -> int:
@@ -105,9 +99,9 @@ class Job:
         (self.folder / "asked").unlink()
 
 
-def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
+def test_ten_kills_at_random_moments(tmp_path: Path, warm: WarmServer) -> None:
     rows = 3000
-    job = Job(tmp_path, rows, speed=4000)
+    job = Job(warm, tmp_path, rows, speed=4000)
     expected, seconds = job.uninterrupted()
     assert sorted(expected) == ["evidence.parquet", "run.yaml", "selection.parquet", "subset.json"]
     moments = random.Random(os.urandom(8))  # other moments every time: that is the point
@@ -141,8 +135,10 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, dict[str, bytes]]:
-    job = Job(tmp_path_factory.mktemp("small"), 600, speed=0)
+def small(
+    warm: WarmServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Job, dict[str, bytes]]:
+    job = Job(warm, tmp_path_factory.mktemp("small"), 600, speed=0)
     return job, job.uninterrupted()[0]
 
 

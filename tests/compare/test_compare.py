@@ -24,6 +24,7 @@ from PIL import Image
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.text_pools import HighestLoss, Model, record, write_pool
 from tests.validation_sets import validation
+from tests.warm_process import WarmProcess, WarmServer
 from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
@@ -397,15 +398,14 @@ compare(made, store=Store(folder / "store"), out=folder / "out", trainer=trainin
 """  # noqa: E501
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(
+    tmp_path: Path, warm: WarmServer
+) -> None:
+    def start(folder: Path) -> WarmProcess:
+        process = warm.start(JOB, folder)
+        assert process.stdout.readline() == "ready\n"
+        return process
 
-
-def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(tmp_path: Path) -> None:
     pools(tmp_path, test=200)
     moments = random.Random(os.urandom(8))
     killed = 0

@@ -6,10 +6,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 
 from tests.engine.test_fused import Judge, Panel
 from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
+from tests.warm_process import WarmProcess, WarmServer
 from thresher.backends.fake import IDENTITY
 from thresher.engine import sharing
 from thresher.engine.columns import compute
@@ -52,20 +52,22 @@ print(sorted(outcome.rows.tolist()))
 """
 
 
-def start(folder: Path, number: int, speed: float) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, str(folder), str(number), str(speed)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+Start = Callable[[Path, int, float], WarmProcess]
 
 
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
+@pytest.fixture
+def start(warm: WarmServer) -> Start:
+    """Starts JOB, which waits for `go`."""
+
+    def started(folder: Path, number: int, speed: float) -> WarmProcess:
+        process = warm.start(JOB, folder, number, speed)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    return started
+
+
+def go(process: WarmProcess) -> None:
     process.stdin.write("\n")
     process.stdin.flush()
 
@@ -82,7 +84,9 @@ def job(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_processes_that_start_together_score_every_row_once(job: Path, processes: int) -> None:
+def test_processes_that_start_together_score_every_row_once(
+    job: Path, start: Start, processes: int
+) -> None:
     many = [start(job, i, 200.0) for i in range(processes)]
     for process in many:
         go(process)
@@ -112,7 +116,7 @@ def test_processes_that_start_together_score_every_row_once(job: Path, processes
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_when_one_dies_the_other_finishes_everything(job: Path, number: int) -> None:
+def test_when_one_dies_the_other_finishes_everything(job: Path, start: Start, number: int) -> None:
     doomed, other = start(job, 0, 60.0), start(job, 1, 200.0)
     go(doomed)
     deadline = time.monotonic() + 60

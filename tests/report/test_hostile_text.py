@@ -4,8 +4,6 @@ and escape it."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from tests.report.elements import Elements
 from tests.viewer.sessions import Client
+from tests.warm_process import WarmServer
 from thresher.errors import PoolError
 from thresher.html import printable
 from thresher.report.folder import read_failures
@@ -29,20 +28,13 @@ TEXTS = {
 }
 
 
-def run(folder: Path, *words: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "thresher", *words],
-        cwd=folder,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == code, done.stderr.decode()
-    assert b"Traceback" not in done.stderr and b"could not be written" not in done.stderr
-    return done.stdout.decode("utf-8")  # strictly
+def test_hostile_text_in_every_field(tmp_path: Path, warm: WarmServer) -> None:
+    def run(folder: Path, *words: str, code: int = 0) -> str:
+        done = warm.run(*words, cwd=folder)  # strictly UTF-8
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr and "could not be written" not in done.stderr
+        return done.stdout
 
-
-def test_hostile_text_in_every_field(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = []
     for i in range(28):
         text = list(TEXTS.values())[i % len(TEXTS)]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.exporters.pools_by_format import EMBED, make_images, start
+from tests.warm_process import WarmServer
 from thresher import methods
 from thresher.errors import ConfigError
 from thresher.exporters import export
@@ -126,17 +126,12 @@ def test_a_pool_is_never_overwritten_by_its_selection(first: Pool, tmp_path: Pat
         selected(open_pool(tmp_path / "out/subset.parquet"), tmp_path / "out")
 
 
-def test_export_command(first: Pool, tmp_path: Path) -> None:
+def test_export_command(first: Pool, tmp_path: Path, warm: WarmServer) -> None:
     export(first, range(30), tmp_path / "shards", "webdataset")
     selected(open_pool(tmp_path / "shards"), tmp_path / "out")
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "thresher", "export", "out", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        return warm.run("export", "out", *words, cwd=tmp_path)
 
     done = command("--format", "llamafactory", "--out", "lf/mine.json")
     assert done.returncode == 0 and "10 rows written to lf/mine.json (llamafactory)" in done.stdout
@@ -166,11 +161,10 @@ def test_export_command(first: Pool, tmp_path: Path) -> None:
     )
 
 
-def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path) -> None:
+def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path, warm: WarmServer) -> None:
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         store = {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}
-        line = [sys.executable, "-m", "thresher", "export", *words]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=store)
+        return warm.run("export", *words, cwd=tmp_path, env=store)
 
     images = str(first.images_folder)
     pool = tmp_path / "pool.jsonl"

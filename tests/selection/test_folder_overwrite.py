@@ -7,13 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.text_pools import record, write_pool
+from tests.warm_process import WarmServer
 from thresher.errors import ConfigError
 from thresher.selection import folder as output
 
@@ -36,16 +37,20 @@ main(sys.argv[2:])
 """
 
 
-def thresher(*words: object, cwd: Path, die: int | None = None) -> subprocess.CompletedProcess[str]:
-    program = ["-m", "thresher"] if die is None else ["-c", KILLED, str(die)]
-    return subprocess.run(
-        [sys.executable, *program, *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "THRESHER_STORE": str(cwd / "store")},
-    )
+Thresher = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def thresher(warm: WarmServer, tmp_path: Path) -> Thresher:
+    """Runs `thresher WORDS` in `cwd`; it dies before the rename number `die`."""
+
+    def run(*words: object, cwd: Path, die: int | None = None) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "THRESHER_STORE": str(cwd / "store")}
+        if die is None:
+            return warm.run(*words, cwd=cwd, env=env)
+        return warm.run(die, *words, code=KILLED, cwd=cwd, env=env)
+
+    return run
 
 
 @pytest.fixture
@@ -64,7 +69,9 @@ def files(folder: Path) -> dict[str, bytes]:
 SELECT = ("select", "data/pool.json", "--method", "length", "-o", "out")
 
 
-def test_another_request_is_refused_before_any_work_and_overwrite_replaces_it(here: Path) -> None:
+def test_another_request_is_refused_before_any_work_and_overwrite_replaces_it(
+    here: Path, thresher: Thresher
+) -> None:
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     before = files(here / "out")
     for changed in (
@@ -85,7 +92,9 @@ def test_another_request_is_refused_before_any_work_and_overwrite_replaces_it(he
     assert not [p for p in (here / "out").iterdir() if p.name.startswith(".")]
 
 
-def test_the_same_request_may_be_repeated_however_its_paths_are_spelled(here: Path) -> None:
+def test_the_same_request_may_be_repeated_however_its_paths_are_spelled(
+    here: Path, thresher: Thresher
+) -> None:
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     before = files(here / "out")
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
@@ -103,7 +112,7 @@ def test_the_same_request_may_be_repeated_however_its_paths_are_spelled(here: Pa
     assert thresher(*whole, cwd=here / "elsewhere").returncode == 0
 
 
-def test_a_folder_with_someone_elses_run_yaml_is_refused(here: Path) -> None:
+def test_a_folder_with_someone_elses_run_yaml_is_refused(here: Path, thresher: Thresher) -> None:
     (here / "out").mkdir()
     (here / "out" / "run.yaml").write_text("epochs: 3\n")
     refused = thresher(*SELECT, "--budget", "20%", cwd=here)
@@ -112,7 +121,9 @@ def test_a_folder_with_someone_elses_run_yaml_is_refused(here: Path) -> None:
 
 
 @pytest.mark.parametrize("die", range(1, 9))
-def test_a_kill_leaves_the_old_selection_or_the_new_one(here: Path, die: int) -> None:
+def test_a_kill_leaves_the_old_selection_or_the_new_one(
+    here: Path, thresher: Thresher, die: int
+) -> None:
     """The renames: pool cache and others, then the one that commits, then one a file, run.yaml
     last."""
     old = (*SELECT, "--budget", "20%")
@@ -143,7 +154,7 @@ def test_a_kill_leaves_the_old_selection_or_the_new_one(here: Path, die: int) ->
 # ------------------------------------------------------------------------------------------- replay
 
 
-def test_run_yaml_replays_from_another_folder(here: Path) -> None:
+def test_run_yaml_replays_from_another_folder(here: Path, thresher: Thresher) -> None:
     for name in ("keep.txt", "drop.txt"):
         (here / "data" / name).write_text({"keep.txt": "r1\n", "drop.txt": "r2\n"}[name])
     options = (
@@ -195,7 +206,7 @@ def test_run_yaml_replays_from_another_folder(here: Path) -> None:
     ],
 )
 def test_a_moved_tree_replays(
-    here: Path, tmp_path_factory: pytest.TempPathFactory, pool: str
+    here: Path, thresher: Thresher, tmp_path_factory: pytest.TempPathFactory, pool: str
 ) -> None:
     (here / "data" / "mix.yaml").write_text(
         "datasets:\n  - json_path: pool.json\n  - json_path: more.json\n"
@@ -214,7 +225,9 @@ def test_a_moved_tree_replays(
     assert thresher("report", moved / "out", cwd=moved / "elsewhere").returncode == 0
 
 
-def test_a_selection_that_was_moved_alone_still_finds_its_pool(here: Path) -> None:
+def test_a_selection_that_was_moved_alone_still_finds_its_pool(
+    here: Path, thresher: Thresher
+) -> None:
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     (here / "elsewhere" / "deep").mkdir()
     shutil.move(here / "out", here / "elsewhere" / "deep" / "out")
@@ -223,7 +236,7 @@ def test_a_selection_that_was_moved_alone_still_finds_its_pool(here: Path) -> No
     assert thresher("select", "--config", moved / "run.yaml", cwd=here / "data").returncode == 0
 
 
-def test_absolute_paths_stay_as_they_were_given(here: Path) -> None:
+def test_absolute_paths_stay_as_they_were_given(here: Path, thresher: Thresher) -> None:
     pool = here / "data" / "pool.json"
     assert (
         thresher(
@@ -235,7 +248,9 @@ def test_absolute_paths_stay_as_they_were_given(here: Path) -> None:
     assert stored["config"]["pool"] == str(pool) and stored["config"]["out"] == "."
 
 
-def test_a_config_file_of_the_user_starts_where_the_command_runs(here: Path) -> None:
+def test_a_config_file_of_the_user_starts_where_the_command_runs(
+    here: Path, thresher: Thresher
+) -> None:
     (here / "data" / "mine.yaml").write_text(
         "pool: data/pool.json\nmethod: length\nbudget: 10\nout: mine\n"
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.text_pools import record, write_pool
+from tests.warm_process import COMMAND, WarmServer
 from thresher.errors import StoreError
 from thresher.storage.atomic import remove_stale, temporary_path, write_bytes
 
@@ -58,23 +57,21 @@ main(sys.argv[1:])
     ],
 )
 def test_what_a_killed_writer_left_is_swept_by_the_next(
-    tmp_path: Path, words: tuple[str, ...]
+    tmp_path: Path, warm: WarmServer, words: tuple[str, ...]
 ) -> None:
     write_pool(tmp_path / "pool.json", [record(i) for i in range(10)])
     (tmp_path / "out").mkdir()
-    where = {"cwd": tmp_path, "env": {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}}
+    env = {**os.environ, "THRESHER_STORE": str(tmp_path / "store")}
 
-    def run(*program: str) -> int:
-        return subprocess.run(
-            [sys.executable, *program, *words], capture_output=True, check=False, **where
-        ).returncode  # type: ignore[call-overload]
+    def run(code: str = COMMAND) -> int:
+        return warm.run(*words, code=code, cwd=tmp_path, env=env).returncode
 
-    assert run("-m", "thresher") == 0  # fills the cache, so that the kill meets the export itself
+    assert run() == 0  # fills the cache, so that the kill meets the export itself
     expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    assert run("-c", KILLED) == -signal.SIGKILL
+    assert run(KILLED) == -signal.SIGKILL
     assert [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".tmp-")]
     assert {n: (tmp_path / "out" / n).read_bytes() for n in expected} == expected
-    assert run("-m", "thresher") == 0
+    assert run() == 0
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == expected
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.text_pools import Loss, Pair, Partner
+from tests.warm_process import WarmServer
 from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint
@@ -170,7 +169,7 @@ def test_a_merge_that_dies_before_it_deletes_leaves_the_same_values(
     assert pq.read_metadata(store.parts(FP)[0]).num_rows == len(k) + 1
 
 
-def test_writers_readers_and_merges_at_once(tmp_path: Path) -> None:
+def test_writers_readers_and_merges_at_once(tmp_path: Path, warm: WarmServer) -> None:
     """Two processes write 80 parts each (so both merge) while this one reads: nothing is lost,
     nothing half-read."""
     code = """
@@ -185,10 +184,7 @@ for i in range(80):
     v = {name: a[rows] for name, a in values(400).items()}
     Store(sys.argv[1]).append(FP, FIELDS, k[rows], v, [""] * 5)
 """
-    writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(start)])
-        for start in (0, 200)
-    ]
+    writers = [warm.start(code, tmp_path, start) for start in (0, 200)]
     k, expected = keys(400), values(400)
     most = 0
     while any(w.poll() is None for w in writers):
@@ -278,7 +274,7 @@ def test_signal_json_says_what_the_numbers_are(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "columns" / fp).iterdir()] == ["signal.json"]
 
 
-def test_a_full_disk_is_said_and_spoils_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_spoils_nothing(tmp_path: Path, warm: WarmServer) -> None:
     """RLIMIT_FSIZE in a process of its own: the second, larger part cannot be written."""
     code = """
 import resource, sys
@@ -294,9 +290,7 @@ except StoreError as e:
     print(e)
     sys.exit(7)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = warm.run(tmp_path, code=code)
     assert done.returncode == 7, done.stderr
     assert (
         "the disk is full" in done.stdout

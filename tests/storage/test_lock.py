@@ -16,6 +16,7 @@ from tests.fake_training import FakeTraining
 from tests.text_pools import record, write_pool
 from tests.tiny_models import build
 from tests.training import colour_pools as pictures
+from tests.warm_process import WarmProcess, WarmServer
 from thresher.console.progress import BarProgress, LineProgress, NoProgress, Progress
 from thresher.errors import StoreError
 from thresher.storage.lock import file_lock
@@ -73,14 +74,10 @@ print("rows", out.rows.tolist(), flush=True)
 """  # noqa: E501
 
 
-def start(program: str, *args: object) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, args)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Process = WarmProcess | subprocess.Popen[str]
+
+
+def watched(process: Process) -> Process:
     # a lock that is broken fails a test, it does not hang it
     watchdog = threading.Timer(TOO_LONG, process.kill)
     watchdog.daemon = True
@@ -88,12 +85,12 @@ def start(program: str, *args: object) -> subprocess.Popen[str]:
     return process
 
 
-def line(process: subprocess.Popen[str]) -> str:
+def line(process: Process) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
 
-def go(process: subprocess.Popen[str]) -> None:
+def go(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()
@@ -114,10 +111,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_second_waits_and_reuses(folder: Path) -> None:
-    first = start(FAKE, folder)
+def test_the_second_waits_and_reuses(folder: Path, warm: WarmServer) -> None:
+    first = watched(warm.start(FAKE, folder))
     assert line(first) == "trains\n"
-    second = start(FAKE, folder)
+    second = watched(warm.start(FAKE, folder))
     said = wait_for(second, "Waiting for")
     (held,) = (folder / "store" / "models").glob("*.lock")
     assert said == f"Waiting for another process that trains the same model; it holds {held}.\n"
@@ -128,10 +125,10 @@ def test_the_second_waits_and_reuses(folder: Path) -> None:
     assert len(FakeTraining(folder / "trainings").calls()) == 1
 
 
-def test_a_killed_owner_blocks_nobody(folder: Path) -> None:
-    first = start(FAKE, folder)
+def test_a_killed_owner_blocks_nobody(folder: Path, warm: WarmServer) -> None:
+    first = watched(warm.start(FAKE, folder))
     assert line(first) == "trains\n"
-    second = start(FAKE, folder)
+    second = watched(warm.start(FAKE, folder))
     wait_for(second, "Waiting for")
     first.kill()
     assert first.wait() == -signal.SIGKILL
@@ -148,7 +145,18 @@ def test_a_killed_owner_blocks_nobody(folder: Path) -> None:
 def test_two_processes_that_train_a_tiny_model_at_once(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     pictures.pool_of(tmp_path, [pictures.record(i) for i in range(40)])
-    both = [start(REAL, tmp_path, build("llava")) for _ in range(2)]
+    both = [
+        watched(
+            subprocess.Popen(
+                [sys.executable, "-c", REAL, tmp_path, build("llava")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        for _ in range(2)
+    ]
     assert [line(p) for p in both] == ["ready\n"] * 2
     for p in both:
         go(p)
