@@ -17,8 +17,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rich.table import Table
 from million import generate
 from thresher.backends import ModelHandle
 from thresher.console.peak_memory import peak_bytes
-from thresher.engine import Computation, Means, Request
+from thresher.engine import Means, Request, ScoredKeys, create_engine
 from thresher.methods import load
 from thresher.mixture import resolve_mixture
 from thresher.pools import Pool, open_pool
@@ -38,7 +39,7 @@ from thresher.selection import select as run
 from thresher.selection.config import RunConfig
 from thresher.selection.prepare import prepare
 from thresher.storage.columns import Store
-from thresher.types import Budget, ModelIdentity, RowSignal
+from thresher.types import Budget, ModelIdentity
 from thresher.viewer import render
 from thresher.viewer.browse import Browser, Query
 from thresher.viewer.cards import items
@@ -51,30 +52,37 @@ MODEL = ModelHandle(
 )
 
 
-class Planted(Computation):
-    """Scores nothing: draws values and stores them."""
+class Planted:
+    """Scores nothing (an `engine.Scorer`): draws values and stores them."""
 
-    def _score(self, signal: RowSignal, label: str, request: Request) -> None:  # type: ignore[override]
-        rng = np.random.default_rng(len(label))
-        m = len(request.keys)
-        drawn = {
-            "nll": rng.gamma(2.0, 0.7, m),
-            "tokens": rng.integers(1, 60, m),
-            "greedy_match": rng.random(m) < 0.3,
-        }
-        fields = {f.name: drawn[f.name].astype(f.dtype) for f in signal.fields}
-        self.store.append(request.fingerprint, signal.fields, request.keys, fields, [""] * m)
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
-
-def started(pool: Pool, signals: Any, means: Means, **rest: Any) -> Computation:
-    return Planted(pool, means)
+    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+        for request in requests:
+            rng = np.random.default_rng(len(request.label))
+            m, fields = len(request.keys), request.signal.fields
+            drawn = {
+                "nll": rng.gamma(2.0, 0.7, m),
+                "tokens": rng.integers(1, 60, m),
+                "greedy_match": rng.random(m) < 0.3,
+            }
+            values = {f.name: drawn[f.name].astype(f.dtype) for f in fields}
+            self.store.append(request.fingerprint, fields, request.keys, values, [""] * m)
+        return []
 
 
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     """A selection folder of this method, from planted columns."""
     method, budget = load(name), Budget("10%")
     resolved = resolve_mixture(None, pool, budget, store, 0, None)
-    made = prepare(pool, method, resolved, Means(store, model=MODEL), start=started)
+    made = prepare(
+        pool,
+        method,
+        resolved,
+        Means(store, model=MODEL),
+        new_engine=partial(create_engine, scorer=Planted(store)),
+    )
     told = RunConfig(
         pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out)
     )

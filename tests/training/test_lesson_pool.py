@@ -18,7 +18,7 @@ from tests.methods.planted_columns import digests
 from tests.text_pools import Model, record, write_pool
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
-from thresher.engine import Means, begin
+from thresher.engine import Means, create_engine
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import Mmssr
@@ -161,12 +161,12 @@ def test_what_the_lessons_are(
     pool = pool_of(tmp_path, 120)
     method = load("mmssr", {**SETTINGS, "style": style})
     signals = method.signals(MethodContext(IDENTITY, {"teacher": TEACHER}))
-    computation = begin(
+    engine = create_engine(
         pool,
         signals,
         Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer),
     )
-    computation.columns(
+    engine.columns(
         {name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"}
     )
     scorer, styler = (
@@ -176,9 +176,9 @@ def test_what_the_lessons_are(
     made = {}
     for name, signal in (("scorer", scorer), ("styler", styler)):
         for inner in signal.inputs().values():
-            computation.column(inner, "x")
-        identity = computation.resolve(signal).model
-        source = computation.trained_from[identity]
+            engine.column(inner, "x")
+        identity = engine.request(signal, "x").signal.model
+        source = engine.models.training_sets[identity].source
         assert isinstance(source, LessonPool) and identity.rows.startswith("sha256:")
         made[name] = source.samples(range(len(source)))
         assert [s.digest for s in made[name]] == [

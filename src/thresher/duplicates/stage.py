@@ -20,7 +20,7 @@ from thresher.duplicates.near import THRESHOLD as NEAR_THRESHOLD
 from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
-from thresher.engine import Means, begin
+from thresher.engine import Means, create_engine
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
 from thresher.extras import missing_modules, require
 from thresher.types import Signal
@@ -146,8 +146,10 @@ def _semantic_groups(
     signal = embedding_signal(means.model)
     least = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
-        asked = begin(pool, {signal.kind: signal}, replace(means, progress=None), within=within)
-        if missing := int(asked.request(signal).todo.sum()):
+        engine = create_engine(
+            pool, {signal.kind: signal}, replace(means, progress=None), within=within
+        )
+        if missing := int(engine.request(signal, signal.kind).missing.sum()):
             note = (
                 "which rows are copies is known only after the model has processed "
                 f"{pluralize(missing)}; no row is counted as one yet."

@@ -1,33 +1,43 @@
-"""From signals to columns: what is stored is loaded, what is missing is scored, and rows that fail
-leave.
+"""From signals to columns: stored values are loaded, missing ones scored, and failed rows leave.
 
-Inputs come first and each distinct signal once. All arrays here are in the pool's canonical order
-("positions"), so nothing depends on the order of the file. Ties pools, store, engine and backend
-together; `run` and `plan` use it.
+Inputs come first and each distinct signal once. All arrays are in the pool's canonical order (see
+`numbering`), so nothing depends on the order of the files. `ColumnEngine` is put together from:
 
-    means        store, models and rules that all of it is given      touches nothing
-    active       which rows are still in, and when too many have left    touches nothing
-    requests     what a signal wants of the store, and under which keys  reads the store
-    passes       asking models: one is open at a time
-        writes scores and trained models into the store
-    computation  signal by signal, inputs first                          by the three above
+    numbering      pool row, position and key of every row          touches nothing
+    eligible       which rows are left, and when too many failed    touches nothing
+    table          the columns so far                               touches nothing
+    requests       what a signal asks of the store                  reads the store
+    models         one is open at a time                            writes trained models
+    scoring        asks models for what is missing                  writes scores
+    column_engine  in which order all of that happens
 
-`Computation` is one class over `active`, `passes` and `computation`, each of which adds a step to
-the one before.
+Two places take something else. A `Scorer` decides where rows are scored: `LocalScorer` in this
+process, another for a cluster; the viewer's scores nothing. A `ColumnCache` keeps columns in memory
+from one engine to the next.
 """
 
-from thresher.engine.active import AUTO_LIMIT, OnMissing, commonest
-from thresher.engine.computation import Computation, begin
+from thresher.engine.column_engine import (
+    ColumnCache,
+    ColumnEngine,
+    RowColumn,
+    create_engine,
+)
+from thresher.engine.eligible import AUTO_LIMIT, OnMissing, commonest
 from thresher.engine.means import Means
 from thresher.engine.requests import Request, SignalRun
+from thresher.engine.scoring import ScoredKeys, Scorer
 
 __all__ = [
     "AUTO_LIMIT",
-    "Computation",
+    "ColumnCache",
+    "ColumnEngine",
     "Means",
     "OnMissing",
     "Request",
+    "RowColumn",
+    "ScoredKeys",
+    "Scorer",
     "SignalRun",
-    "begin",
     "commonest",
+    "create_engine",
 ]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine.active import OnMissing
-from thresher.engine.computation import begin
+from thresher.engine.column_engine import create_engine
+from thresher.engine.eligible import OnMissing
 from thresher.engine.means import Means
-from thresher.samplers.ordering import inverse_permutation
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 from thresher.types import Signal
@@ -20,7 +19,7 @@ from thresher.types import Signal
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
-    from thresher.pools import Pool
+    from thresher.pools.view import PoolView
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Column:
 
 def compute(
     signal: Signal,
-    pool: Pool,
+    pool: PoolView,
     *,
     store: Store,
     seed: int = 0,
@@ -53,23 +52,26 @@ def compute(
 
 
 def compute_all(
-    signals: Mapping[str, Signal], pool: Pool, means: Means, within: np.ndarray | None = None
+    signals: Mapping[str, Signal],
+    pool: PoolView,
+    means: Means,
+    within: np.ndarray | None = None,
 ) -> dict[str, Column]:
-    """Several signals as a selection computes them: each one's rows are those still active when its
-    turn came.
+    """Several signals as a selection computes them: each one's rows are those still eligible when
+    its turn came.
 
     `within`: bool [n], the rows that are considered at all; the others are not known.
     """
-    computation = begin(pool, signals, means, within=within)
-    back = inverse_permutation(computation.order)
+    engine = create_engine(pool, signals, means, within=within)
+    eligible, position = engine.eligible, engine.numbering.positions  # [n] int64, by pool row
     out: dict[str, Column] = {}
-    computation.name(signals)
+    engine.declare(signals)
     for name, signal in signals.items():
-        values = computation.column(signal, name)
-        errors = np.full(len(pool), "", dtype=object)
-        for positions, _, texts in computation.failed:
-            errors[positions] = texts
+        fields = engine.column(signal, name)  # field -> [n], by position
+        errors = np.full(len(pool), "", dtype=object)  # [n], by position
+        for failed in eligible.failed:
+            errors[failed.positions] = failed.errors
         out[name] = Column(
-            {f: a[back] for f, a in values.items()}, computation.active[back], errors[back]
+            {f: a[position] for f, a in fields.items()}, eligible.mask[position], errors[position]
         )
     return out

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thresher.engine.active import OnMissing
+from thresher.engine.eligible import OnMissing
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 

@@ -1,7 +1,7 @@
-"""What a row signal wants of the store: under which keys, what is there already, and in which order
+"""What a row signal asks of the store: under which keys, what is stored already, and in which order
 the rest is read.
 
-Copies of a row and rows with equal inputs share a key and are asked once. Reads the store and the
+Copies of a row and rows with equal inputs share a key and are scored once. Reads the store and the
 pool, writes nothing.
 """
 
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.engine.table import ColumnTable
+from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
 from thresher.storage.columns import Store
 from thresher.types import CHANGED, DIGEST, RowSignal, digests_to_array
 
 if TYPE_CHECKING:
-    from thresher.pools import Pool
+    from thresher.pools.view import PoolView
 
 
 @dataclass(frozen=True)
@@ -43,51 +45,86 @@ class SignalRun:
         return self.wanted - self.scored - self.elsewhere
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """What a row signal wants of the store: one entry a distinct key, [m], sorted by key."""
+    """The rows a row signal is asked for, and what the store holds of them.
 
+    Arrays [m] have one entry for each distinct key, ascending: copies of a row share one. Arrays
+    [r] have one for each row.
+    """
+
+    signal: RowSignal  # as the store knows it: no model is left to be trained
+    label: str
     fingerprint: str
     keys: np.ndarray  # DIGEST [m]
     first: np.ndarray  # int64 [m]: the first position with this key
-    rows: np.ndarray  # int64 [m]: how many rows of the pool share it
-    positions: np.ndarray  # int64 [a]: active positions …
-    inverse: np.ndarray  # int64 [a]: … and the entry of each
-    values: dict[str, np.ndarray]
-    errors: np.ndarray
-    todo: np.ndarray  # bool [m]: not stored yet, or failed and to be tried again
+    copies: np.ndarray  # int64 [m]: rows that share it
+    positions: np.ndarray  # int64 [r], ascending
+    entry: np.ndarray  # int64 [r]: the entry of each position
+    values: dict[str, np.ndarray]  # field -> array [m]; meaningful where stored
+    errors: np.ndarray  # object [m], str: why a row has no values; "" where it has
+    missing: np.ndarray  # bool [m]: not stored yet, or failed and to be scored again
+
+    @property
+    def rows_missing(self) -> int:
+        """Rows whose value is not stored; each copy counts."""
+        return int(self.copies[self.missing].sum())
+
+    def loaded(self, store: Store) -> Request:
+        """The same rows with what the store holds now. Raises StoreError if some are still
+        missing."""
+        values, errors, found = store.load(self.fingerprint, self.signal.fields, self.keys)
+        if not found.all():
+            raise StoreError(
+                f"{int((~found).sum()):,} rows of {self.label} were scored but are no longer in "
+                f"{store.folder(self.fingerprint)}: were files removed or damaged "
+                "meanwhile? Run the same command again."
+            )
+        return replace(self, values=values, errors=errors, missing=~found)
 
 
-def key_fields(signal: RowSignal) -> Sequence[tuple[str, str]] | None:
-    """(input, field) of the values that a row's key covers beside its digest; None for a signal
-    without inputs."""
+def key_values(signal: RowSignal, table: ColumnTable) -> dict[tuple[str, str], np.ndarray]:
+    """(input, field) -> array [n]: the values that a row's key covers beside its digest."""
     inputs = signal.inputs()
-    if not inputs:
-        return None
-    every = tuple((name, f.name) for name, inner in inputs.items() for f in inner.fields)
-    return getattr(type(signal), "key_fields", every)
+    every = [(name, f.name) for name, inner in inputs.items() for f in inner.fields]
+    named = getattr(type(signal), "key_fields", every) if inputs else ()
+    return {(name, field): table[inputs[name]][field] for name, field in named}
 
 
-def request(
+def make_request(
     signal: RowSignal,
+    label: str,
     positions: np.ndarray,
-    digest: np.ndarray,
-    values: Sequence[np.ndarray] | None,
+    table: ColumnTable,
     store: Store,
     retry_errors: bool,
 ) -> Request:
-    """What is stored of a resolved signal for `positions` (int64 [a]); `digest`: DIGEST [a],
-    `values`: an array [a] for each of `key_fields`. `retry_errors`: rows whose failure is stored
-    count as missing. One that only says that a file changed in the middle of another run always
-    does: that file was opened anew since."""
-    keys = digest if values is None else _keys([digest, *values])
-    unique, first, inverse, rows = np.unique(
-        keys, return_index=True, return_inverse=True, return_counts=True
+    """Look up what the store holds of a signal.
+
+    Arguments:
+        signal: as the store knows it.
+        label: its name in messages.
+        positions: int64 [r], ascending: the rows that it is asked for.
+        table: holds the signal's inputs.
+        store: the store.
+        retry_errors: rows whose failure is stored count as missing. A failure that only says that
+            a file changed during another run always does: the file was opened again since.
+    """
+    digest = table.numbering.digest[positions]  # [r] DIGEST
+    inputs = [array[positions] for array in key_values(signal, table).values()]
+    keys, first, entry, copies = np.unique(
+        _keys([digest, *inputs]) if signal.inputs() else digest,  # [r] DIGEST
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
     )
     fp = fingerprint(signal)
-    stored, errors, found = store.load(fp, signal.fields, unique)
-    todo = ~found | ((errors != "") & retry_errors) | of_another_run(errors)
-    return Request(fp, unique, positions[first], rows, positions, inverse, stored, errors, todo)
+    values, errors, found = store.load(fp, signal.fields, keys)
+    missing = ~found | ((errors != "") & retry_errors) | of_another_run(errors)  # [m] bool
+    first = positions[first]  # [m] int64: an index into `positions` becomes a position
+    return Request(
+        signal, label, fp, keys, first, copies, positions, entry, values, errors, missing
+    )
 
 
 def of_another_run(errors: np.ndarray) -> np.ndarray:
@@ -103,17 +140,24 @@ def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:
     return digests_to_array([hashlib.sha256(row).digest() for row in table])
 
 
-def image_order(
-    pool: Pool, digest: np.ndarray, request: Request, entries: np.ndarray
-) -> np.ndarray:
-    """Entries by (hash of the first image, digest, key): rows of one image become neighbours in any
-    pool order."""
-    image = np.zeros(len(entries), np.uint64)  # [e]: 0 without an image
-    for i, identity in enumerate(pool.first_images(pool.order[request.first[entries]])):
+def image_order(pool: PoolView, pool_rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """An order in which rows with the same image are neighbours, whatever the order of the pool.
+
+    By the hash of the first image, digest, key. Read from the pool's index: no row is parsed.
+
+    Arguments:
+        pool: the pool.
+        pool_rows: int64 [e], the rows to order.
+        keys: DIGEST [e], their keys.
+
+    Returns int64 [e], indices into `pool_rows`.
+    """
+    image = np.zeros(len(pool_rows), np.uint64)  # [e], 0 without an image
+    for i, identity in enumerate(pool.first_images(pool_rows)):
         if identity:
             text = identity.encode("utf-8", "surrogatepass")
             image[i] = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
-    return entries[np.lexsort((request.keys[entries], digest[request.first[entries]], image))]
+    return np.lexsort((keys, pool.digest[pool_rows], image))
 
 
 def blank(values: Mapping[str, np.ndarray], positions: np.ndarray) -> None:

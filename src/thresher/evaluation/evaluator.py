@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,10 +23,9 @@ from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import anls, exact_match, relaxed_accuracy
 from thresher.answers.normalise import normalise
 from thresher.answers.parsing import strip_reasoning
-from thresher.engine import AUTO_LIMIT, Computation, Means, OnMissing, commonest
+from thresher.engine import AUTO_LIMIT, ColumnEngine, Means, OnMissing, commonest
 from thresher.errors import ConfigError, TooManyFailures, did_you_mean
 from thresher.evaluation.groups import groups
-from thresher.evaluation.part import Part
 from thresher.evaluation.report import Evaluation, summarise
 from thresher.signals.answer import Answer
 from thresher.signals.choice import Choice
@@ -75,7 +75,12 @@ def evaluate(
         choosing = np.array([asked.offered[r] is not None for r in usable.tolist()], bool)
     else:
         choosing = np.full(len(usable), score == "choice")
-    backend = _Once(model)
+    means = Means(
+        store,
+        model=replace(model, open=cache(model.open)),  # opened once, however many signals ask it
+        retry_errors=retry_errors,
+        progress=progress,
+    )
     jobs: list[tuple[str, np.ndarray, RowSignal]] = [
         ("choice", usable[choosing], Choice(model.identity, otherwise)),
         ("generate", usable[~choosing], Answer(model.identity, max_new_tokens)),
@@ -85,14 +90,20 @@ def evaluate(
     for name, rows, signal in jobs:
         if not len(rows):
             continue
-        computation = _Evaluation(Part(pool, rows), store, backend, limit, progress, retry_errors)  # type: ignore[arg-type]
-        values = computation.column(signal, name)
-        scored_now += sum(run.scored for run in computation.runs)
-        at = rows[computation.order]
-        for position in np.flatnonzero(computation.active).tolist():
-            told[int(at[position])] = _Told(name, {f: a[position] for f, a in values.items()})
-        for positions, _, errors in computation.failed:
-            asked.errors.update(zip(at[positions].tolist(), errors, strict=True))
+        within = np.zeros(len(pool), bool)  # [n]
+        within[rows] = True
+        engine = ColumnEngine(pool, means, within=within, limit=limit)
+        values = engine.column(signal, name)  # field -> [n], by position
+        scored_now += sum(run.scored for run in engine.runs)
+        pool_rows, eligible = engine.numbering.pool_rows, engine.eligible
+        for position in np.flatnonzero(eligible.mask).tolist():
+            told[int(pool_rows[position])] = _Told(
+                name, {f: a[position] for f, a in values.items()}
+            )
+        for failed in eligible.failed:
+            asked.errors.update(
+                zip(pool_rows[failed.positions].tolist(), failed.errors, strict=True)
+            )
         limit.before = Counter(asked.errors.values())
 
     table = _table(pool, asked, names, told)
@@ -135,7 +146,7 @@ def _questions(
     asked = _Asked(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
     limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
-    limit.check(Counter())
+    limit.check(Counter(), scored=False)
     return asked, limit, _closed_set(asked, asked.usable) if score == "choice" else ()
 
 
@@ -189,30 +200,17 @@ def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
     return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
 
 
-# ------------------------------------------------------------------------------------------- asking
-
-
-class _Once:
-    """A model that is opened once, however many signals ask it."""
-
-    def __init__(self, model: ModelHandle) -> None:
-        self.name, self.identity, self._open = model.name, model.identity, model.open
-        self._backend: Any = None
-
-    def open(self) -> Any:
-        if self._backend is None:
-            self._backend = self._open()
-        return self._backend
-
-
 class _Limit:
-    """How many rows of the whole pool may fail. `before`: errors of rows that are settled."""
+    """How many rows of the whole pool may fail (an `engine.eligible.FailureLimit`).
+
+    `before`: errors of rows that failed earlier.
+    """
 
     def __init__(self, allowed: int, rows: int, before: Counter[str]) -> None:
         self.allowed, self.rows, self.before = allowed, rows, before
 
-    def check(self, more: Counter[str]) -> None:
-        reasons = self.before + more
+    def check(self, reasons: Counter[str], scored: bool = True) -> None:
+        reasons = self.before + reasons
         gone = reasons.total()
         if gone >= self.rows:
             raise TooManyFailures(
@@ -227,28 +225,6 @@ class _Limit:
                 "of the rest would mislead; to have it anyway, give --on-missing exclude. What "
                 "was answered is stored."
             )
-
-
-class _Evaluation(Computation):
-    """A computation on a part of the pool, whose failures count against the whole of it."""
-
-    def __init__(
-        self,
-        part: Pool,
-        store: Store,
-        model: ModelHandle,
-        limit: _Limit,
-        progress: Progress | None,
-        retry_errors: bool,
-    ) -> None:
-        means = Means(
-            store, model=model, on_missing="exclude", retry_errors=retry_errors, progress=progress
-        )
-        super().__init__(part, means)
-        self.limit = limit
-
-    def check(self, more: Counter[str] | None = None) -> None:
-        self.limit.check(self._reasons + (more or Counter()))
 
 
 # ------------------------------------------------------------------------------------------ scoring

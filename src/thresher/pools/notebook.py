@@ -19,7 +19,7 @@ from thresher.html import TEXT, Card, Message, NotebookView, Share
 from thresher.pools.cards import plain_cards
 
 if TYPE_CHECKING:
-    from thresher.pools.view import PoolView
+    from thresher.pools.view import DescribedPool
 
 ROWS = 6
 IMAGES = 2  # of a row
@@ -29,7 +29,7 @@ NOTES = 4
 MESSAGE_CHARACTERS = 320  # characters of a message
 
 
-def pool_view(pool: PoolView) -> NotebookView:
+def pool_view(pool: DescribedPool) -> NotebookView:
     """A pool: rows, images, sources, problems, and a row of each of its largest sources."""
     index, facts = pool.index, pool.facts
     n, images = len(pool), len(index.image_path)
@@ -78,7 +78,7 @@ def pool_view(pool: PoolView) -> NotebookView:
     )
 
 
-def _example_cards(pool: PoolView) -> list[Card]:
+def _example_cards(pool: DescribedPool) -> list[Card]:
     """The first row, by digest, of each of the largest sources, then others; the last is one with a
     problem, if any is."""
     order, by_digest = pool.order, pool.source[pool.order]
@@ -120,13 +120,13 @@ def _shorten_card(card: Card) -> Card:
     return replace(card, messages=shortened, more_messages=more)
 
 
-def _largest_sources(pool: PoolView) -> list[int]:
+def _largest_sources(pool: DescribedPool) -> list[int]:
     """Numbers of the largest sources, at most SOURCES, largest first."""
     counts = np.bincount(pool.source, minlength=len(pool.source_names))
     return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
 
 
-def source_shares(pool: PoolView, kept: np.ndarray | None) -> tuple[Share, ...]:
+def source_shares(pool: DescribedPool, kept: np.ndarray | None) -> tuple[Share, ...]:
     """The largest sources and, in one line, all others; none where there is only one. `kept`: rows
     of each source."""
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
@@ -159,6 +159,6 @@ def shorten_notes(notes: list[str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def display_name(pool: PoolView) -> str:
+def display_name(pool: DescribedPool) -> str:
     """The file's name, or what opens the pool where that is short."""
     return (pool.path.name if len(pool.sources) == 1 else pool.spec)[:120] or "a pool"

@@ -1,48 +1,44 @@
-"""What the engine, cards and notebook pages need of a pool: the interface that a stand-in in a test
-or viewer implements."""
+"""What others need of a pool, as protocols: the engine reads any `PoolView`, pages that describe a
+pool a `DescribedPool`. `Pool` is both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from thresher.pools.file_spec import FileSpec
 from thresher.pools.index import Index
-from thresher.types import ImageRef, Sample
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from thresher.types import TrainingRows
 
 
-class PoolView(Protocol):
-    """n rows, read-only. Arrays are in pool order, the file's."""
+class PoolView(TrainingRows, Protocol):
+    """n rows to select from, read-only. Arrays are in pool order, the file's."""
+
+    source: np.ndarray  # int32 [n], index into `source_names`
+    source_names: tuple[str, ...]
 
     @property
-    def spec(self) -> str: ...
+    def rank(self) -> np.ndarray:
+        """int64 [n]: the place of each row in `order`, its inverse."""
+
     @property
-    def path(self) -> Path: ...
-    @property
-    def images_folder(self) -> Path: ...
-    @property
-    def format(self) -> str: ...
-    @property
-    def sources(self) -> Sequence[FileSpec]: ...
-    @property
-    def notes(self) -> Sequence[str]: ...
-    @property
-    def index(self) -> Index: ...
-    @property
-    def source(self) -> np.ndarray: ...  # int32 [n], into source_names
-    @property
-    def source_names(self) -> tuple[str, ...]: ...
-    @property
-    def order(self) -> np.ndarray: ...  # int64 [n]: the rows in canonical order
-    @property
-    def facts(self) -> Mapping[str, np.ndarray]: ...  # each [n]
-    def __len__(self) -> int: ...
-    def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]: ...
-    def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]: ...
-    def load_image(self, ref: ImageRef) -> Image: ...
+    def unreadable(self) -> np.ndarray:
+        """bool [n]: records that are no sample at all."""
+
+    def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The identity of each row's first image; "" where it has none."""
+
+    def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Why each row's first missing image is missing; "" where none is."""
+
+
+class DescribedPool(PoolView, Protocol):
+    """A pool with its files and its index, for pages that describe it."""
+
+    spec: str  # what opens it again
+    format: str
+    sources: tuple[FileSpec, ...]
+    notes: tuple[str, ...]
+    index: Index

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thresher.engine import Computation
+from thresher.engine import ColumnEngine
 from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
 
@@ -92,7 +92,7 @@ class Price:
 
 
 def price(
-    computation: Computation,
+    engine: ColumnEngine,
     model: ModelIdentity | None,
     due: Sequence[RowSignal],
     shared: Sequence[SharedSignal],
@@ -102,12 +102,12 @@ def price(
     with others."""
     if not due:
         return Price(0.0, 0.0, None, "")
-    pool = computation.pool
-    usable = np.flatnonzero(computation.active)
-    chosen = usable[np.argsort(computation.ties[usable], kind="stable")[:PROBE_ROWS]]  # a fair draw
-    samples = pool.samples(computation.order[chosen])
+    pool, numbering = engine.pool, engine.numbering
+    usable = np.flatnonzero(engine.eligible.mask)  # int64 [u], positions
+    order = np.argsort(numbering.ties[usable], kind="stable")  # at random, by the seed
+    samples = pool.samples(numbering.pool_rows[usable[order[:PROBE_ROWS]]])
     if probe:
-        backend = computation.backend(model)
+        backend = engine.models.open(model)
         if hasattr(backend, "probe"):
             measured = backend.probe(samples, pool)
             n = len(samples)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thresher.console.formatting import format_duration, pluralize
-from thresher.engine import AUTO_LIMIT, Computation, Means, begin
+from thresher.engine import AUTO_LIMIT, ColumnEngine, Means, create_engine
 from thresher.engine.graph import (
     memo_key,
     models_to_train,
@@ -168,13 +168,15 @@ def plan(
     wanted = resolved.budget
     signals = signals_of(method, model, roles or {}, seed, wanted)
     means = Means(store, seed, model, roles or {}, on_missing="exclude", retry_errors=retry_errors)
-    computation = begin(pool, signals, means, within=resolved.within, aside=resolved.is_unscorable)
-    parts, costs = _parts(computation, signals, probe)
+    engine = create_engine(
+        pool, signals, means, within=resolved.within, is_aside=resolved.is_unscorable
+    )
+    parts, costs = _parts(engine, signals, probe)
     due = any(p.to_score for p in parts)
     aimed: list[Price] = []
     if target is not None and check(method, target, model, roles or {}):
         wanted_of_it = target_signals_of(method, model, roles or {}, seed)
-        beside = begin(target, wanted_of_it, means)
+        beside = create_engine(target, wanted_of_it, means)
         theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
         parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
@@ -186,11 +188,12 @@ def plan(
         aimed += costs_of_it.values()
     every = [*aimed, *costs.values()]
 
-    active = int(computation.active.sum())
-    failed = sum(len(rows) for rows, _, _ in computation.failed)
-    aside = sum(map(len, computation.set_aside))
-    selected = min(wanted, active + resolved.n_outside_method(aside))
-    trainings = _trainings(computation, costs) if due else ()
+    eligible = engine.eligible
+    usable = int(eligible.mask.sum())
+    failed = sum(len(f.errors) for f in eligible.failed)
+    aside = sum(map(len, eligible.set_aside))
+    selected = min(wanted, usable + resolved.n_outside_method(aside))
+    trainings = _trainings(engine, costs) if due else ()
     notes = [
         f"A model will be trained first, on {pluralize(t.rows)} ({t.rows / len(pool):.1%} of the "
         f"pool, {t.passes:g} pass{'es' if t.passes != 1 else ''}"
@@ -206,21 +209,21 @@ def plan(
         for t in trainings
     ]
     late = len({m for signal in walk(signals) for m in models_to_train(signal).values()}) - len(
-        computation.training_rows
+        engine.models.training_sets
     )
     if due and late > 0:
         notes.append(
             f"{pluralize(late, 'model')} will be trained first; on how many rows is known once "
             "those before are scored."
         )
-    if failed > computation.rows // AUTO_LIMIT:
+    if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
-            f"{failed:,} of {computation.rows:,} rows cannot be used: more than 5%, so `select` "
+            f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "
             "stops unless told --on-missing exclude. See `thresher doctor`."
         )
     elif failed:
         notes.append(
-            f"{failed:,} of {computation.rows:,} rows cannot be used and will be left out."
+            f"{failed:,} of {eligible.considered:,} rows cannot be used and will be left out."
         )
     notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
     requests = sum(p.passes for p in parts if p.served)
@@ -238,7 +241,7 @@ def plan(
         method=method.name,
         model=model.name if model is not None and needs_model(signals) else None,
         pool_rows=len(pool),
-        usable_rows=active,
+        usable_rows=usable,
         left_out=failed,
         budget=selected,
         share=selected / len(pool),
@@ -270,11 +273,11 @@ def _row_seconds(
 
 
 def _parts(
-    computation: Computation, signals: Mapping[str, Signal], probe: bool
+    engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool
 ) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
-    looked = _look(computation, unlabelled(signals))
+    looked = _look(engine, unlabelled(signals))
     passes = _passes(looked)
-    costs = _costs(computation, looked, passes, probe)
+    costs = _costs(engine, looked, passes, probe)
     first = {
         label: labels[0]
         for labels in _together(looked).values()
@@ -294,7 +297,7 @@ def _parts(
         )
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
-    computation.close()
+    engine.close()
     return parts, costs
 
 
@@ -305,37 +308,35 @@ def _embedding(
     from thresher.duplicates.stage import embedding_signal
 
     signal = embedding_signal(means.model)
-    computation = begin(
+    engine = create_engine(
         pool,
         {"dedup": signal},
         dataclasses.replace(means, retry_errors=False),
         within=resolved.compared,
     )
-    return _parts(computation, {"dedup": signal}, probe)
+    return _parts(engine, {"dedup": signal}, probe)
 
 
-def _look(computation: Computation, signals: dict[str, Signal]) -> dict[str, Looked]:
+def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]:
     """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs
     them is then exact."""
     known: dict[str, bool] = {}  # whether all values are there
     out: dict[str, Looked] = {}
-    computation.name(signals)
-    for label, declared in signals.items():  # inputs come first
-        signal = declared
+    engine.declare(signals)
+    for label, signal in signals.items():  # inputs come first
         ready = all(known[memo_key(inner)] for inner in signal.inputs().values())
         if isinstance(signal, RowSignal):
             if ready:
-                signal = computation.resolve(signal)
-                request = computation.request(signal)
-                to_score = int(request.todo.sum())
-                out[label] = (signal, len(request.keys), to_score, False)
+                request = engine.request(signal, label)
+                to_score = int(request.missing.sum())
+                out[label] = (request.signal, len(request.keys), to_score, False)
                 ready = to_score == 0
             else:
-                rows = int(computation.active.sum())
+                rows = int(engine.eligible.mask.sum())
                 out[label] = (signal, rows, rows, True)
         if ready:
-            computation.column(declared, label)
-        known[memo_key(declared)] = ready
+            engine.column(signal, label)
+        known[memo_key(signal)] = ready
     return out
 
 
@@ -428,27 +429,27 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
 
 
 def _trainings(
-    computation: Computation, costs: Mapping[ModelIdentity | None, Price]
+    engine: ColumnEngine, costs: Mapping[ModelIdentity | None, Price]
 ) -> tuple[TrainingPlan, ...]:
     """The models that scoring would have to train: those asked for that are not in the store."""
     out = []
-    for identity, rows in computation.training_rows.items():
-        if is_trained(computation.store, identity):
+    for identity, training in engine.models.training_sets.items():
+        if is_trained(engine.store, identity):
             continue
         passes = float(getattr(identity.recipe, "epochs", 1.0))
         cost = costs.get(identity.base)
         seconds = (
             None
             if cost is None or cost.seconds is None
-            else TRAINING_PASSES * passes * len(rows) * cost.seconds
+            else TRAINING_PASSES * passes * len(training.rows) * cost.seconds
         )
         hours = None if seconds is None else seconds / 3600
-        out.append(TrainingPlan(fingerprint(identity), len(rows), passes, hours))
+        out.append(TrainingPlan(fingerprint(identity), len(training.rows), passes, hours))
     return tuple(out)
 
 
 def _costs(
-    computation: Computation, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
+    engine: ColumnEngine, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
 ) -> dict[ModelIdentity | None, Price]:
     """What a row costs with each of the models, measured once a model."""
     out: dict[ModelIdentity | None, Price] = {}
@@ -461,9 +462,7 @@ def _costs(
         shared = [
             s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)
         ]
-        out[model] = price(
-            computation, model, mine, [s for s in shared if _model(s) == model], probe
-        )
+        out[model] = price(engine, model, mine, [s for s in shared if _model(s) == model], probe)
     return out
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.engine import Computation, Means, begin, commonest
+from thresher.engine import ColumnEngine, Means, commonest, create_engine
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
 from thresher.selection.result import Failure, Outcome, Recipe
@@ -37,8 +37,8 @@ class Prepared:
 
     pool: Pool
     signals: Mapping[str, Signal]
-    computation: Computation
-    columns: Columns  # of the rows that are active in `computation`
+    engine: ColumnEngine
+    columns: Columns  # of the rows that are eligible in `engine`
     means: Means
     aimed: Aimed | None
     gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
@@ -67,7 +67,7 @@ class Prepared:
         at = place[chosen.rows]
         evidence = dict(chosen.evidence)
         failures = [f for f in self.failures if not resolved.keep[f.row]]
-        computation, means = self.computation, self.means
+        engine, means = self.engine, self.means
         recipe = Recipe(
             method=method.name,
             settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
@@ -87,19 +87,19 @@ class Prepared:
             recipe=recipe,
             rows=chosen.rows,
             reason={name: a[at] for name, a in evidence.items()},
-            signals=[*([] if self.aimed is None else self.aimed.runs), *computation.runs],
+            signals=[*([] if self.aimed is None else self.aimed.runs), *engine.runs],
             failures=failures,
             notes=[],
             budget=resolved.budget if resolved.counts is None else len(chosen.rows),
             excluded=len(failures),
             considered=considered,
             evidence=evidence,
-            trainings=computation.trainings,
+            trainings=engine.models.trainings,
             unasked=dict(self.unasked),
             findings=chosen.findings,
             copies=resolved.copies,
         )
-        outcome.notes += _notes(outcome, computation, needs_model(self.signals))
+        outcome.notes += _notes(outcome, engine, needs_model(self.signals))
         outcome.notes += ([self.leaked] if self.leaked else []) + (
             [] if self.aimed is None else self.aimed.notes
         )
@@ -109,18 +109,17 @@ class Prepared:
     @cached_property
     def considered(self) -> np.ndarray:
         """int64 [c]: the pool rows of `columns`."""
-        rows: np.ndarray = self.computation.order[self.computation.active]
-        return rows
+        return self.engine.eligible.pool_rows
 
     @cached_property
     def aside(self) -> np.ndarray:
         """int64 [a]: unscorable pool rows that are no failures, in a seeded order."""
-        return self.computation.aside_rows()
+        return self.engine.eligible.pool_rows_aside
 
     @cached_property
     def failures(self) -> list[Failure]:
         """Every row that left because of an error, by pool row."""
-        return _failures(self.computation)
+        return _failures(self.engine)
 
     @cached_property
     def unasked(self) -> dict[str, int]:
@@ -145,22 +144,22 @@ def prepare(
     target: Pool | None = None,
     on_leak: OnLeak | None = "refuse",
     taken: np.ndarray | None = None,
-    start: Callable[..., Computation] = begin,
+    new_engine: Callable[..., ColumnEngine] = create_engine,
 ) -> Prepared:
     """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`,
     `taken` and what is raised: as `run.select`.
 
-    `start`: makes the computation as `engine.begin` does; a caller that keeps columns in memory
+    `new_engine`: makes an engine as `create_engine` does; a caller that keeps columns in memory
     gives its own.
     """
     signals = signals_of(method, means.model, means.roles, means.seed, resolved.budget)
-    computation = start(
+    engine = new_engine(
         pool,
         signals,
         means,
         usable_only=usable_only,
         within=resolved.within,
-        aside=resolved.is_unscorable,
+        is_aside=resolved.is_unscorable,
     )
     leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
     if (
@@ -170,11 +169,10 @@ def prepare(
     ):
         repeated, leaked = leaks(pool, target, on_leak, means.progress)
         gone = np.union1d(gone, repeated)
-    if len(gone):
-        computation.active[np.isin(computation.order, gone)] = False
-    aimed = aim(method, target, means, start)
-    columns = computation.columns(signals)
-    return Prepared(pool, signals, computation, columns, means, aimed, gone, leaked)
+    engine.eligible.remove(gone)
+    aimed = aim(method, target, means, new_engine)
+    columns = engine.columns(signals)
+    return Prepared(pool, signals, engine, columns, means, aimed, gone, leaked)
 
 
 def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
@@ -191,32 +189,33 @@ def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
         assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
 
 
-def _failures(computation: Computation) -> list[Failure]:
-    if not computation.failed:
+def _failures(engine: ColumnEngine) -> list[Failure]:
+    failed, numbering = engine.eligible.failed, engine.numbering
+    if not failed:
         return []
-    positions = np.concatenate([p for p, _, _ in computation.failed])
-    labels = [label for p, label, _ in computation.failed for _ in range(len(p))]
-    errors = [e for _, _, texts in computation.failed for e in texts]
-    rows = computation.order[positions]
+    positions = np.concatenate([f.positions for f in failed])
+    labels = [f.label for f in failed for _ in f.errors]
+    errors = [e for f in failed for e in f.errors]
+    rows = numbering.pool_rows[positions]
     by_row = np.argsort(rows)
-    ids = computation.pool.ids(rows[by_row])
-    digests = np.ascontiguousarray(computation.digest[positions]).tobytes()
+    ids = engine.pool.ids(rows[by_row])
+    digests = np.ascontiguousarray(numbering.digest[positions]).tobytes()
     return [
         Failure(int(rows[i]), ids[j], digests[32 * i : 32 * i + 32].hex(), labels[i], errors[i])
         for j, i in enumerate(by_row.tolist())
     ]
 
 
-def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]:
-    notes = list(computation.notes)
-    n = len(computation.order)
+def _notes(outcome: Outcome, engine: ColumnEngine, needs: bool) -> list[str]:
+    notes = list(engine.models.notes)
+    n = len(engine.numbering)
     if outcome.failures:
         reasons = commonest(Counter(f.error for f in outcome.failures))
         notes.append(
             f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}."
         )
     if not needs:
-        missing = int(computation.pool.facts["missing_images"].sum())
+        missing = int(engine.pool.facts["missing_images"].sum())
         if missing:
             point = "points at an image that does" if missing == 1 else "point at images that do"
             notes.append(f"{pluralize(missing)} {point} not exist; see `thresher doctor`.")
@@ -228,7 +227,7 @@ def _notes(outcome: Outcome, computation: Computation, needs: bool) -> list[str]
         else:
             why = "the method found no more"
         notes.append(f"{pluralize(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
-    for path in computation.store.damaged:
+    for path in engine.store.damaged:
         notes.append(
             f"A damaged part of the store was set aside as {path}; its rows were scored again "
             "where needed."

@@ -18,7 +18,7 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.console.progress import BarProgress, LineProgress, stderr_progress
-from thresher.engine import Computation, Means, SignalRun, begin, commonest
+from thresher.engine import ColumnEngine, Means, SignalRun, commonest, create_engine
 from thresher.engine.graph import target_signals_of
 from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.types import Columns, Method
@@ -38,20 +38,20 @@ class Aimed:
     """The target set that a method aims at."""
 
     pool: Pool
-    computation: Computation
+    engine: ColumnEngine
     columns: Columns
 
     @property
     def runs(self) -> list[SignalRun]:
         """What the target's signals cost, under names that tell them from the pool's."""
-        return [replace(r, label=f"validation {r.label}") for r in self.computation.runs]
+        return [replace(r, label=f"validation {r.label}") for r in self.engine.runs]
 
     @property
     def notes(self) -> list[str]:
-        gone = self.computation.failed
-        if not gone:
+        failed = self.engine.eligible.failed
+        if not failed:
             return []
-        reasons = Counter(error for _, _, errors in gone for error in errors)
+        reasons = Counter(error for f in failed for error in f.errors)
         n = len(self.pool)
         return [
             f"{reasons.total():,} of {n:,} validation rows could not be used and were left out: "
@@ -83,27 +83,26 @@ def aim(
     method: Method,
     target: Pool | None,
     means: Means,
-    start: Callable[..., Computation] = begin,
+    new_engine: Callable[..., ColumnEngine] = create_engine,
 ) -> Aimed | None:
     """The target's columns, computed; None where the method aims at nothing. Raises as `run.select`
     does.
 
-    `start`: makes the computation, as in `prepared.prepare`.
+    `new_engine`: as in `prepare`.
     """
     if not check(method, target, means.model, means.roles):
         return None
     assert target is not None
     signals = target_signals_of(method, means.model, means.roles, means.seed)
     try:
-        computation = start(target, signals, means)
-        found = computation.columns(signals)
+        engine = new_engine(target, signals, means)
+        found = engine.columns(signals)
     except TooManyFailures as e:  # its numbers are not those of the pool
         raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e
-    computation.close()  # the pool's computation opens its own
-    rows = computation.order[computation.active]
-    values = {**found.values, "row": {"row": rows}}
+    engine.close()  # the pool's engine opens its own
+    values = {**found.values, "row": {"row": engine.eligible.pool_rows}}
     columns = Columns(found.digest, found.ties, found.source, found.source_names, values)
-    return Aimed(target, computation, columns)
+    return Aimed(target, engine, columns)
 
 
 def leaks(

@@ -16,7 +16,7 @@ import numpy as np
 from thresher.types import DIGEST, Columns, ImageRef, Lessons, Sample, digests_to_array
 
 if TYPE_CHECKING:
-    from thresher.pools import Pool
+    from thresher.pools.view import PoolView
 
 CHUNK = 4096  # rows of the pool that are parsed at once
 
@@ -29,7 +29,9 @@ class LessonPool:
     not taught from.
     """
 
-    def __init__(self, pool: Pool, rows: np.ndarray, lessons: Lessons, columns: Columns) -> None:
+    def __init__(
+        self, pool: PoolView, rows: np.ndarray, lessons: Lessons, columns: Columns
+    ) -> None:
         assert len(columns) == len(rows)
         self._pool, self._rows, self._lessons, self._columns = pool, rows, lessons, columns
         self.path: Path = pool.path

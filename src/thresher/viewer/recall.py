@@ -1,5 +1,5 @@
-"""Columns in memory: a computation that recalls what an earlier one of the same pool loaded, and
-scores nothing.
+"""Columns in memory: an engine that recalls what an earlier one of the same pool loaded, and scores
+nothing.
 
 A row signal depends on the row and on its input values only. So a column holds for other rows of
 the pool, another seed or another method as long as the inputs that it was computed from are the
@@ -9,21 +9,21 @@ from the store, and what is not there is `NotStored`. Writes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine import Computation, Means, Request, SignalRun
+from thresher.engine import ColumnEngine, Means, Request, RowColumn, ScoredKeys, create_engine
 from thresher.engine.graph import memo_key, needs_model
+from thresher.engine.requests import key_values
+from thresher.engine.table import ColumnTable
 from thresher.errors import ThresherError
-from thresher.fingerprint import fingerprint
-from thresher.types import PartSignal, RowSignal, SharedSignal, Signal
+from thresher.types import PartSignal, RowSignal, Signal
 
 if TYPE_CHECKING:
-    from thresher.pools import Pool
+    from thresher.pools.view import PoolView
 
 
 class NeedsModel(ThresherError):
@@ -42,133 +42,100 @@ class NotStored(NeedsModel):
         self.label, self.missing, self.wanted = label, missing, wanted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """A row signal's column as it was found once. Arrays [n] in the pool's canonical order."""
+    """A row signal's column as it was computed once. Arrays [n] by position."""
 
     fingerprint: str
-    asked: np.ndarray  # bool: rows that were active then
+    asked: np.ndarray  # bool: rows that were eligible then
     inputs: dict[tuple[str, str], np.ndarray]  # the values that it was computed from
-    values: dict[str, np.ndarray]
-    positions: np.ndarray  # int64 [b]: rows that could not be scored …
-    errors: list[str]  # … and why
-    run: SignalRun
+    column: RowColumn
 
 
 class Recall:
-    """The columns of pools that stay open, under one store. `start` takes the place of
-    `engine.begin`."""
+    """The columns of pools that stay open, under one store."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PoolView) -> None:
         self.pool = pool  # that is chosen from; any other is a validation set
-        # by the pool: the one chosen from, and a validation set
-        self.entries: dict[int, dict[str, Entry]] = {}
+        self._caches: dict[int, MemoryCache] = {}  # by id(pool)
 
-    def start(
+    def new_engine(
         self,
-        pool: Pool,
+        pool: PoolView,
         signals: Mapping[str, Signal],
         means: Means,
         *,
         usable_only: bool = False,
         within: np.ndarray | None = None,
-        aside: Callable[[str], bool] | None = None,
-    ) -> Computation:
-        needs = needs_model(signals)
-        if needs and means.model is None and not means.roles:
+        is_aside: Callable[[str], bool] | None = None,
+    ) -> ColumnEngine:
+        """As `create_engine`, but the engine runs no model. Raises NeedsModel in place of
+        ConfigError."""
+        if needs_model(signals) and means.model is None and not means.roles:
             raise NeedsModel(
                 "This method asks a model about the rows, and the selection named none."
             )
-        mine = self.entries.setdefault(id(pool), {})
-        of = "" if pool is self.pool else "validation "
-        made = Recalling(mine, of, pool, means, within=within, aside=aside)
-        made.exclude_known_problems(needs or usable_only)
-        return made
-
-
-class Recalling(Computation):
-    """As a computation, but for row signals."""
-
-    def __init__(
-        self, entries: dict[str, Entry], of: str, pool: Pool, means: Means, **told: Any
-    ) -> None:
-        super().__init__(pool, means, **told)
-        self.entries, self.of = entries, of
-        self.last: tuple[np.ndarray, list[str]] = (np.zeros(0, np.int64), [])
-
-    def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
-        self.last = (positions, errors)
-        super().exclude(positions, label, errors)
-
-    def _row_signal(self, signal: RowSignal, label: str) -> dict[str, np.ndarray]:
-        began = time.monotonic()
-        key = memo_key(signal)
-        resolved = self.resolve(signal)
-        inputs = self._inputs(signal)
-        known = self.entries.get(key)
-        if (
-            known is not None
-            and known.fingerprint == fingerprint(resolved)
-            and self._holds(known, inputs)
-        ):
-            there = self.active[known.positions]
-            self.exclude(
-                known.positions[there],
-                label,
-                [e for e, a in zip(known.errors, there, strict=True) if a],
-            )
-            run = known.run
-            seconds = time.monotonic() - began
-            run = SignalRun(
-                run.name, label, run.fingerprint, run.wanted, 0, run.failed, seconds, run.cost
-            )
-            self.runs.append(run)
-            self._note_trainings(resolved, label)
-            return known.values
-        asked = self.active.copy()
-        out = super()._row_signal(signal, label)
-        positions, errors = self.last
-        self.entries[key] = Entry(
-            fingerprint(resolved), asked, inputs, out, positions, list(errors), self.runs[-1]
-        )
-        return out
-
-    def _inputs(self, signal: RowSignal) -> dict[tuple[str, str], np.ndarray]:
-        """The input columns that the signal's values depend on, and the rows that it is asked
-        of."""
-        every = [(name, f.name) for name, inner in signal.inputs().items() for f in inner.fields]
-        named = list(getattr(type(signal), "key_fields", every))
-        out = {
-            (name, field): self._memo[memo_key(signal.inputs()[name])][field]
-            for name, field in named
-        }
-        if isinstance(signal, PartSignal):
-            out["", "among"] = self._memo[memo_key(signal.among)]["chosen"]
-        return out
-
-    def _holds(self, known: Entry, inputs: Mapping[tuple[str, str], np.ndarray]) -> bool:
-        if (self.active & ~known.asked).any() or known.inputs.keys() != inputs.keys():
-            return False
-        return all(
-            a is known.inputs[k] or _same(a, known.inputs[k], self.active)
-            for k, a in inputs.items()
+        return create_engine(
+            pool,
+            signals,
+            means,
+            usable_only=usable_only,
+            within=within,
+            is_aside=is_aside,
+            scorer=NoScorer("" if pool is self.pool else "validation "),
+            cache=self._caches.setdefault(id(pool), MemoryCache()),
         )
 
-    def _score(self, signals: Sequence[RowSignal], label: str, request: Request) -> None:
-        raise NotStored(
-            self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum())
-        )
 
-    def _score_together(
+class NoScorer:
+    """Scores nothing. `of`: put before the label of what is missing."""
+
+    def __init__(self, of: str) -> None:
+        self.of = of
+
+    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+        first = requests[0]
+        raise NotStored(self.of + first.label, first.rows_missing, int(first.copies.sum()))
+
+
+class MemoryCache:
+    """The columns of one pool (an `engine.ColumnCache`)."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}  # by memo key
+
+    def get(
+        self, signal: RowSignal, fingerprint: str, eligible: np.ndarray, table: ColumnTable
+    ) -> RowColumn | None:
+        known = self.entries.get(memo_key(signal))
+        if known is None or known.fingerprint != fingerprint:
+            return None
+        inputs = _inputs(signal, table)
+        if (eligible & ~known.asked).any() or known.inputs.keys() != inputs.keys():
+            return None
+        same = all(
+            a is known.inputs[k] or _same(a, known.inputs[k], eligible) for k, a in inputs.items()
+        )
+        return known.column if same else None
+
+    def put(
         self,
-        signal: SharedSignal,
-        label: str,
-        request: Request,
-        company: Mapping[str, SharedSignal],
+        signal: RowSignal,
+        fingerprint: str,
+        eligible: np.ndarray,
+        table: ColumnTable,
+        column: RowColumn,
     ) -> None:
-        raise NotStored(
-            self.of + label, int(request.rows[request.todo].sum()), int(request.rows.sum())
-        )
+        entry = Entry(fingerprint, eligible, _inputs(signal, table), column)
+        self.entries[memo_key(signal)] = entry
+
+
+def _inputs(signal: RowSignal, table: ColumnTable) -> dict[tuple[str, str], np.ndarray]:
+    """The input columns that the signal's values depend on, and the rows that it is asked for."""
+    out = key_values(signal, table)
+    if isinstance(signal, PartSignal):
+        out["", "among"] = table[signal.among]["chosen"]
+    return out
 
 
 def _same(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> bool:

@@ -298,7 +298,7 @@ class Session:
                 target=target,
                 on_leak=None,
                 taken=repeated,
-                start=self.recall.start,
+                new_engine=self.recall.new_engine,
             )
             self.prepared[key] = replace(made, leaked=leaked)
             while len(self.prepared) > PREPARED:

@@ -1,0 +1,186 @@
+"""The rows of a pool that can still be selected: those that fail leave with a reason, and when too
+many have left, the run stops.
+
+Arithmetic on positions (see `numbering`). Touches no file, store or model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from thresher.engine.numbering import RowNumbering
+from thresher.errors import ConfigError, TooManyFailures
+
+if TYPE_CHECKING:
+    from thresher.pools.view import PoolView
+
+OnMissing = Literal["auto", "exclude", "refuse"]
+AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
+
+
+@dataclass(frozen=True)
+class FailedRows:
+    """Rows that left for the same signal. `errors`: one for each of `positions` (int64 [f])."""
+
+    positions: np.ndarray
+    label: str  # the signal's, or "pool" for what reading the pool shows
+    errors: list[str]
+
+
+class FailureLimit(Protocol):
+    """How many rows may fail."""
+
+    def check(self, reasons: Counter[str], scored: bool) -> None:
+        """Raise TooManyFailures if so many rows may not fail.
+
+        Arguments:
+            reasons: error -> rows that failed with it.
+            scored: whether some of them failed when they were scored, not when they were read.
+        """
+
+
+class EligibleRows:
+    """The rows that can be selected. They only ever become fewer.
+
+    Arguments:
+        numbering: of the pool's n rows.
+        on_missing: how many rows may fail: auto 5% of those considered, exclude all but one,
+            refuse none.
+        within: bool [n], pool order: the rows that are considered; None: all.
+        is_aside: whether a row with this error is set aside instead of counted as a failure.
+        limit: replaces that of `on_missing`.
+    """
+
+    def __init__(
+        self,
+        numbering: RowNumbering,
+        on_missing: OnMissing = "auto",
+        within: np.ndarray | None = None,
+        is_aside: Callable[[str], bool] | None = None,
+        limit: FailureLimit | None = None,
+    ) -> None:
+        n = len(numbering)
+        self.numbering = numbering
+        # [n] bool, by position
+        self.mask = np.ones(n, bool) if within is None else within[numbering.pool_rows]
+        self.considered = int(self.mask.sum())  # rows that were eligible at the start
+        self.failed: list[FailedRows] = []
+        self.set_aside: list[np.ndarray] = []  # int64 [s] positions each
+        self._is_aside = is_aside or (lambda error: False)
+        self._limit = limit or PoolLimit(on_missing, self.considered)
+        self._reasons: Counter[str] = Counter()
+
+    @property
+    def pool_rows(self) -> np.ndarray:
+        """int64 [e]: the pool rows that are eligible, in canonical order."""
+        rows: np.ndarray = self.numbering.pool_rows[self.mask]
+        return rows
+
+    @property
+    def pool_rows_aside(self) -> np.ndarray:
+        """int64 [s]: the pool rows that were set aside, in the order of `ties`."""
+        positions = np.concatenate([np.zeros(0, np.int64), *self.set_aside])  # [s] int64
+        order = np.argsort(self.numbering.ties[positions], kind="stable")  # [s] int64
+        return np.asarray(self.numbering.pool_rows[positions[order]])
+
+    def remove(self, pool_rows: np.ndarray) -> None:
+        """Take pool rows (int64 [r]) out without a failure."""
+        self.mask[self.numbering.positions[pool_rows]] = False
+
+    def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
+        """Take failed rows out; those that are not eligible any more are not counted again.
+
+        Raises TooManyFailures.
+
+        Arguments:
+            positions: int64 [f].
+            label: of the signal that they failed for.
+            errors: one for each position.
+        """
+        eligible = self.mask[positions]  # [f] bool
+        aside = np.fromiter(map(self._is_aside, errors), bool, len(errors))  # [f] bool
+        self.set_aside.append(positions[eligible & aside])
+        new = np.flatnonzero(eligible & ~aside)  # [new] int64, into `positions`
+        self.mask[positions] = False
+        if not len(new):
+            return
+        errors = [errors[i] for i in new.tolist()]
+        self.failed.append(FailedRows(positions[new], label, errors))
+        self._reasons.update(errors)
+        self.check()
+
+    def exclude_known_problems(self, pool: PoolView, needs_model: bool) -> None:
+        """Take out the rows that are known to be unusable once the pool is read.
+
+        Those that are no record at all; with `needs_model` also rows with a problem or a missing
+        image. Raises TooManyFailures.
+        """
+        position, problems = self.numbering.positions, pool.problems
+        rows = sorted(problems) if needs_model else np.flatnonzero(pool.unreadable).tolist()
+        self.exclude(position[rows], "pool", [problems[r] for r in rows])
+        if needs_model:
+            missing = np.flatnonzero(pool.facts["missing_images"])  # [i] int64, pool rows
+            missing = missing[self.mask[position[missing]]]
+            self.exclude(position[missing], "pool", pool.missing_image_reasons(missing))
+
+    def check(self, more: Counter[str] | None = None) -> None:
+        """Raise TooManyFailures if the rows that failed, and `more` (error -> rows), are too
+        many."""
+        new = {e: rows for e, rows in (more or {}).items() if not self._is_aside(e)}
+        scored = bool(more) or any(failed.label != "pool" for failed in self.failed)
+        self._limit.check(self._reasons + Counter(new), scored)
+
+
+class PoolLimit:
+    """The limit that `--on-missing` sets for a pool. `rows`: those that are considered."""
+
+    def __init__(self, on_missing: OnMissing, rows: int) -> None:
+        if on_missing not in ("auto", "exclude", "refuse"):
+            raise ConfigError(
+                f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse."
+            )
+        self.on_missing, self.rows = on_missing, rows
+
+    def check(self, reasons: Counter[str], scored: bool) -> None:
+        failed, n = reasons.total(), self.rows
+        allowed = {"auto": n // AUTO_LIMIT, "refuse": 0, "exclude": n - 1}[self.on_missing]
+        if failed <= allowed:
+            return
+        limit = {
+            "auto": "at most 5% may be left out without asking",
+            "refuse": "--on-missing refuse allows none",
+            "exclude": "no row is left",
+        }[self.on_missing]
+        look = "Look at them with `thresher doctor`"
+        look += ", ask again about stored failures with --retry-errors" if scored else ""
+        do = (
+            ""
+            if self.on_missing == "exclude"
+            else (", or go on without these rows: --on-missing exclude")
+        )
+        raise TooManyFailures(
+            f"{failed:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: "
+            f"{commonest(reasons)}. {look}{do}. What was scored is stored."
+        )
+
+
+def commonest(reasons: Counter[str], most: int = 3) -> str:
+    """The commonest reasons with their counts, in words.
+
+    Reasons that differ only in a path or a number count as one, shown by an example.
+    """
+    groups: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for reason, rows in reasons.items():
+        group = re.sub(r"\S*[/\\.]\S+|\d+", "…", reason)
+        groups[group] += rows
+        example[group] = min(example.get(group, reason), reason)
+    ranked = sorted(groups, key=lambda g: (-groups[g], g))
+    more = f"; and {len(ranked) - most} more kinds" if len(ranked) > most else ""
+    return "; ".join(f"{groups[g]:,} × {example[g]}" for g in ranked[:most]) + more

@@ -1,0 +1,147 @@
+"""The models that signals ask: one is open at a time, and one that thresher trains is trained when
+it is first asked.
+
+Writes trained models into the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from thresher.engine.graph import asked, models_to_train
+from thresher.engine.means import Means
+from thresher.engine.table import ColumnTable
+from thresher.errors import ConfigError
+from thresher.fingerprint import fingerprint
+from thresher.training.lesson_pool import LessonPool
+from thresher.training.registry import TrainingRun, identity_of, trained_model
+from thresher.types import ModelIdentity, RowSignal, TrainedIdentity, TrainedModel, TrainingRows
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.pools.view import PoolView
+
+_Row = TypeVar("_Row", bound=RowSignal)
+_Identity = ModelIdentity | TrainedIdentity | None
+NO_MODEL = (
+    "This method asks a model about the rows. Name one: --model with a folder, a hub id, or demo."
+)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a model is trained on: `rows` (int64 [m]) of `source`."""
+
+    source: TrainingRows  # the pool, or the lessons made from it
+    rows: np.ndarray
+
+
+class Models:
+    """The models of one run, by identity.
+
+    Arguments:
+        pool: what models are trained on.
+        means: the models that the user named, the trainer and the store.
+    """
+
+    def __init__(self, pool: PoolView, means: Means) -> None:
+        self.training_sets: dict[TrainedIdentity, TrainingSet] = {}
+        self.trainings: list[TrainingRun] = []  # of the models that columns were computed with
+        self.notes: list[str] = []  # what backends have to say, in words
+        self._pool, self._means = pool, means
+        self._handles = {handle.identity: handle for handle in means.roles.values()}
+        if means.model is not None:
+            self._handles[means.model.identity] = means.model
+        self._identities: dict[TrainedModel, TrainedIdentity] = {}
+        self._opened: tuple[_Identity, Any] | None = None
+
+    def resolve(self, signal: _Row, table: ColumnTable, eligible: np.ndarray) -> _Row:
+        """The signal as the store knows it: each model to be trained replaced by its identity.
+
+        A model keeps the identity that it gets first, also when rows fail that it is trained on.
+        Raises ConfigError where there is nothing to train on.
+
+        Arguments:
+            signal: as declared.
+            table: holds the signal's inputs, among them the training rows.
+            eligible: bool [n], by position.
+        """
+        found = {}
+        for name, model in models_to_train(signal).items():
+            if model not in self._identities:
+                self._identities[model] = self._identify(model, signal.kind, table, eligible)
+            found[name] = self._identities[model]
+        return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
+
+    def _identify(
+        self, model: TrainedModel, kind: str, table: ColumnTable, eligible: np.ndarray
+    ) -> TrainedIdentity:
+        chosen = table[model.rows]["chosen"] & eligible  # [n] bool
+        source: TrainingRows = self._pool
+        rows = table.numbering.pool_rows[chosen]  # [m] int64
+        digest = table.numbering.digest[chosen]  # [m] DIGEST
+        if model.lessons is not None:
+            columns = table.columns(model.lessons.inputs()).take(chosen)  # m rows
+            source = LessonPool(self._pool, rows, model.lessons, columns)
+            rows, digest = source.order, source.digest
+        if not len(rows):
+            raise ConfigError(
+                f"{kind} needs a model that is trained first, and there is nothing to train it on."
+            )
+        identity = identity_of(model, digest)
+        self.training_sets[identity] = TrainingSet(source, rows)
+        return identity
+
+    def open(self, identity: _Identity = None) -> Any:
+        """The backend of this model; None: the main one. The one that was open before is released.
+
+        A model that thresher trains is trained now if it is not in the store. Raises ConfigError
+        where the model is not named, and what training or opening raises.
+        """
+        handle = self._handle(identity)
+        if self._opened is None or self._opened[0] != identity:
+            self._opened = None
+            if isinstance(identity, TrainedIdentity):
+                training, means = self.training_sets[identity], self._means
+                handle = trained_model(
+                    identity,
+                    handle,
+                    training.source,
+                    training.rows,
+                    means.store,
+                    means.trainer,
+                    means.progress,
+                )
+            self._opened = (identity, handle.open())
+        return self._opened[1]
+
+    def close(self) -> None:
+        """Release the model that is open."""
+        self._opened = None
+
+    def _handle(self, identity: _Identity) -> ModelHandle:
+        """What the user named for this identity; for a trained model, its base."""
+        base = identity.base if isinstance(identity, TrainedIdentity) else identity
+        main = self._means.model
+        found = main if base is None else self._handles.get(base, main)
+        if found is None:
+            raise ConfigError(NO_MODEL)
+        return found
+
+    def collect_notes(self) -> None:
+        """Keep what the open backend has to say."""
+        backend = None if self._opened is None else self._opened[1]
+        self.notes += [note for note in getattr(backend, "notes", ()) if note not in self.notes]
+
+    def record_training(self, signal: RowSignal, label: str) -> None:
+        """Note what training the model behind a resolved signal took, whenever that was."""
+        identity = asked(signal)
+        if not isinstance(identity, TrainedIdentity):
+            return
+        if all(t.fingerprint != fingerprint(identity) for t in self.trainings):
+            rows = len(self.training_sets[identity].rows)
+            self.trainings.append(TrainingRun.read(self._means.store, identity, label, rows))

@@ -1,0 +1,224 @@
+"""Scoring: what a signal misses is asked of a model, and every complete piece goes to the store at
+once.
+
+Signals that are asked together share a pass. Other processes that work on the same store share the
+rows (`sharing`). Writes scores and their cost into the store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from thresher.console.formatting import pluralize
+from thresher.engine import local
+from thresher.engine.eligible import EligibleRows
+from thresher.engine.graph import asked
+from thresher.engine.meaning import FirstRows
+from thresher.engine.means import Means
+from thresher.engine.models import Models
+from thresher.engine.requests import Request, image_order
+from thresher.engine.sharing import Share
+from thresher.engine.table import ColumnTable
+from thresher.types import Capability, ModelIdentity, Sample, Scored
+
+if TYPE_CHECKING:
+    from thresher.pools.view import PoolView
+
+SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must not cost many
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredKeys:
+    """The keys that one pass stored in a column."""
+
+    fingerprint: str
+    here: np.ndarray  # DIGEST [h]: scored by this process
+    elsewhere: np.ndarray  # DIGEST [w]: by others meanwhile
+
+
+class Scorer(Protocol):
+    """Where rows are scored. Another engine (several machines) is another `Scorer`."""
+
+    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+        """Store a value or an error for every row that is missing.
+
+        Arguments:
+            requests: at least one; several are of signals that are asked together, with the same
+                keys.
+
+        Raises TooManyFailures, and what models and the store raise; what was scored is stored.
+        """
+
+
+class LocalScorer:
+    """Scores in this process, sharing the rows with others that work on the same store."""
+
+    def __init__(
+        self,
+        pool: PoolView,
+        means: Means,
+        models: Models,
+        table: ColumnTable,
+        eligible: EligibleRows,
+    ) -> None:
+        self.pool, self.means, self.models = pool, means, models
+        self.table, self.eligible = table, eligible
+
+    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+        scored: list[ScoredKeys] = []
+        for missing, rows in by_missing(requests):
+            scored += _Pass(self, missing, rows).run()
+        return scored
+
+
+def by_missing(requests: Sequence[Request]) -> list[tuple[list[Request], np.ndarray]]:
+    """Passes over the rows: each takes the rows that miss the same signals.
+
+    One pass in most runs, more where questions were added later.
+
+    Returns (the requests that miss them, entries: int64 [e]) of each pass.
+    """
+    if len(requests) == 1:
+        return [(list(requests), np.flatnonzero(requests[0].missing))]
+    missing = np.stack([r.missing for r in requests])  # [s, m] bool
+    patterns, which = np.unique(missing, axis=1, return_inverse=True)  # [s, p] bool, p distinct
+    which = which.reshape(-1)  # [m] int64: the pattern of each entry; numpy 2.0 adds an axis
+    return [
+        ([requests[i] for i in np.flatnonzero(pattern).tolist()], np.flatnonzero(which == p))
+        for p, pattern in enumerate(patterns.T)
+        if pattern.any()
+    ]
+
+
+class _Pass:
+    """One pass over the rows that all of some signals miss.
+
+    Arguments:
+        scorer: what is at hand.
+        requests: of the signals.
+        entries: int64 [e], the rows, as entries of each of the requests.
+    """
+
+    def __init__(self, scorer: LocalScorer, requests: list[Request], entries: np.ndarray) -> None:
+        first = requests[0]
+        numbering, means = scorer.table.numbering, scorer.means
+        self.pool, self.store, self.progress = scorer.pool, means.store, means.progress
+        self.models, self.eligible = scorer.models, scorer.eligible
+        self.requests, self.signals = requests, [r.signal for r in requests]
+        self.force = means.force
+        self.total = len(first.keys)  # of the column, stored ones included
+        more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+        self.label = first.label + more
+
+        rows = numbering.pool_rows[first.first[entries]]  # [e] int64
+        order = image_order(self.pool, rows, first.keys[entries])  # [e] int64
+        entries = entries[order]
+        self.pool_rows = rows[order]  # [e] int64
+        self.keys = first.keys[entries]  # [e] DIGEST
+        self.copies = first.copies[entries]  # [e] int64
+        self.retried = first.errors[entries] != ""  # [e] bool: a failure is stored
+        inputs = first.signal.inputs()
+        self.inputs = (
+            scorer.table.columns(inputs).take(first.first[entries]) if inputs else None
+        )  # e rows
+
+        # error -> rows, those of this column that are known to fail
+        self.failures: Counter[str] = Counter()
+        known = ~first.missing & (first.errors != "")  # [m] bool
+        for error, copies in zip(first.errors[known], first.copies[known], strict=True):
+            self.failures[error] += int(copies)
+        self.backend: Any = None
+        self.scored = 0  # rows
+        self.waited = 0.0  # seconds for other processes
+        self.displayed = False  # whether the progress bar is there
+
+    def run(self) -> list[ScoredKeys]:
+        self.eligible.check(self.failures)  # before a model is opened
+        for signal in self.signals:
+            self.store.register(signal)
+        labels = [r.label for r in self.requests]
+        self.first_rows = None if self.force else FirstRows(self.signals, labels)
+        columns = [(r.fingerprint, r.signal.fields) for r in self.requests]
+        self.share = Share(self.store, columns, self.keys, self.retried, self._waiting)
+        model = asked(self.signals[0])
+        served = isinstance(model, ModelIdentity) and model.served
+        began = time.monotonic()
+        try:
+            with self.share:
+                local.score(
+                    self.signals,
+                    self._samples,
+                    self._next_block,
+                    self.inputs,
+                    lambda: self.backend,
+                    self.pool,
+                    self._keep,
+                    None if self.progress is None else self.progress.advance,
+                    flush_seconds=SERVED_FLUSH_SECONDS if served else local.FLUSH_SECONDS,
+                )
+        finally:
+            if self.displayed and self.progress is not None:
+                self.progress.finish()
+            self.models.collect_notes()
+            seconds = time.monotonic() - began - self.waited
+            for fp, _ in columns:
+                self.store.record_cost(fp, self.scored, seconds / len(columns))
+        here, elsewhere = self.keys[self.share.mine], self.keys[self.share.elsewhere]
+        return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
+
+    def _samples(self, at: np.ndarray) -> Sequence[Sample]:
+        return self.pool.samples(self.pool_rows[at])
+
+    def _next_block(self, flush: Callable[[], None]) -> np.ndarray | None:
+        """Indices of rows to score next, int64 [b]; None at the end."""
+        asked_at = time.monotonic()
+        try:
+            return self.share.next(self._ready, flush)
+        finally:
+            self.waited += time.monotonic() - asked_at
+
+    def _ready(self) -> None:
+        """Open the model and display the progress, before rows are claimed."""
+        if self.signals[0].needs is not Capability.NONE:
+            self.backend = self.models.open(asked(self.signals[0]))
+        if not self.displayed and self.progress is not None:
+            done = self.total - int((~self.share.done).sum())
+            self.progress.start(self.label, self.total, done)
+        self.displayed = True
+
+    def _waiting(self, rows: int) -> None:
+        """Say that other processes have all rows that are left."""
+        if self.progress is None:
+            return
+        if self.displayed:
+            self.progress.finish()
+        self.displayed = False
+        self.progress.say(
+            f"{self.label}: waiting for {pluralize(rows)} that other processes are scoring."
+        )
+
+    def _keep(self, at: np.ndarray, pieces: list[Scored]) -> None:
+        """Store complete rows. `at`: int64 [b]; `pieces`: one for each signal, of these rows."""
+        self.scored += len(at)
+        for request, piece in zip(self.requests, pieces, strict=True):
+            self.store.append(
+                request.fingerprint,
+                request.signal.fields,
+                self.keys[at],
+                piece.values,
+                piece.errors,
+            )
+        self.share.finished(at)
+        if self.first_rows is not None:
+            self.first_rows.add(pieces)
+        for i, of_row in enumerate(zip(*(piece.errors for piece in pieces), strict=True)):
+            # a row fails once: with its first error
+            if error := next(filter(None, of_row), ""):
+                self.failures[error] += int(self.copies[at[i]])
+        self.eligible.check(self.failures)
