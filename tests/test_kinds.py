@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "model_to_train": (0, "base recipe rows lessons"),
     "one_shot": (1, "model"),
     "other_answers": (1, "rationale most"),
+    "pool_column": (1, "signal rows"),
     "query": (0, "text answers whole end"),
     "rationale": (2, "model instruction max_new_tokens"),
     "row_embedding": (1, "model width"),

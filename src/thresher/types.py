@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -374,6 +374,25 @@ class PoolSignal(Signal, Protocol):
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         """Input columns of all rows -> field name -> array [n]."""
+
+
+@runtime_checkable
+class StoredPoolSignal(Signal, Protocol):
+    """Depends on the whole pool, as a `PoolSignal`, and is costly: stored for each set of rows.
+
+    The store knows it by its fingerprint and the digests of the rows; its inputs' values follow
+    from both, and are not even loaded where it is stored.
+    """
+
+    def pool_rows(
+        self, inputs: Columns, samples: Callable[[np.ndarray], Sequence[Sample]]
+    ) -> dict[str, np.ndarray]:
+        """Field name -> array [n]; rows of equal digest get equal values.
+
+        Arguments:
+            inputs: input columns of all n rows, sorted by digest.
+            samples: reads some rows, given as int64 [m] indices into `inputs`.
+        """
 
 
 # ---------------------------------------------------------------------- questions to a model

@@ -7,6 +7,7 @@ Inputs come first and each distinct signal once. All arrays are in the pool's ca
     eligible       which rows are left, and when too many failed    touches nothing
     table          the columns so far                               touches nothing
     requests       what a signal asks of the store                  reads the store
+    pool_columns   columns of a whole set of rows that are kept     reads and writes the store
     models         one is open at a time                            writes trained models
     scoring        asks models for what is missing                  writes scores
     column_engine  in which order all of that happens

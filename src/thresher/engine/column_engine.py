@@ -19,6 +19,7 @@ from thresher.engine.meaning import refuse
 from thresher.engine.means import Means
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
+from thresher.engine.pool_columns import PoolColumn
 from thresher.engine.requests import Request, SignalRun, blank, make_request
 from thresher.engine.scoring import LocalScorer, ScoredKeys, Scorer
 from thresher.engine.table import ColumnTable, Fields
@@ -32,6 +33,7 @@ from thresher.types import (
     RowSignal,
     SharedSignal,
     Signal,
+    StoredPoolSignal,
 )
 
 if TYPE_CHECKING:
@@ -142,6 +144,9 @@ class ColumnEngine:
         if signal in self.table:
             return self.table[signal]
         label = self._labels.setdefault(memo_key(signal), label)
+        if isinstance(signal, StoredPoolSignal):
+            self.table[signal] = stored = self._stored_pool_signal(signal, label)
+            return stored
         for name, inner in signal.inputs().items():
             self.column(inner, f"{label}.{name}")
         if isinstance(signal, RowSignal):
@@ -153,8 +158,8 @@ class ColumnEngine:
             fields = {f.name: facts[f.name][self.numbering.pool_rows] for f in signal.fields}
         else:
             raise TypeError(
-                f"{type(signal).__qualname__} has none of `rows`, `pool` and `facts`: it is not a "
-                "signal"
+                f"{type(signal).__qualname__} has none of `rows`, `pool`, `pool_rows` and "
+                "`facts`: it is not a signal"
             )
         self.table[signal] = fields
         return fields
@@ -182,6 +187,29 @@ class ColumnEngine:
         """A column of all eligible rows at once, computed from other columns of them."""
         inputs = self.table.columns(signal.inputs()).take(self.eligible.mask)  # e rows
         return self._spread(signal, signal.pool(inputs), np.flatnonzero(self.eligible.mask))
+
+    def stored(self, signal: StoredPoolSignal) -> Fields | None:
+        """The column for the rows that are eligible now, without its inputs; None: not stored."""
+        rows = np.flatnonzero(self.eligible.mask)
+        digest = self.numbering.digest[rows]
+        values = PoolColumn.of(signal, digest).load(digest, self.store)
+        return None if values is None else self._spread(signal, values, rows)
+
+    def _stored_pool_signal(self, signal: StoredPoolSignal, label: str) -> Fields:
+        """A column of all eligible rows at once that is stored for this set of rows."""
+        before = self.eligible.mask.copy()
+        if (found := self.stored(signal)) is not None:
+            return found
+        for name, inner in signal.inputs().items():
+            self.column(inner, f"{label}.{name}")
+        mask = self.eligible.mask
+        if (mask != before).any() and (found := self.stored(signal)) is not None:
+            return found
+        inputs = self.table.columns(signal.inputs()).take(mask)  # e rows
+        pool_rows = self.eligible.pool_rows
+        values = signal.pool_rows(inputs, lambda at: self.pool.samples(pool_rows[at]))
+        PoolColumn.of(signal, inputs.digest).save(inputs.digest, values, self.store)
+        return self._spread(signal, values, np.flatnonzero(mask))
 
     def _row_signal(self, signal: RowSignal, label: str) -> Fields:
         """A column that is scored row by row and stored; rows that failed leave."""

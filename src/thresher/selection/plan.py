@@ -44,6 +44,7 @@ from thresher.types import (
     RowSignal,
     SharedSignal,
     Signal,
+    StoredPoolSignal,
     TrainedIdentity,
     TrainedModel,
 )
@@ -334,6 +335,8 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
             else:
                 rows = int(engine.eligible.mask.sum())
                 out[label] = (signal, rows, rows, True)
+        elif isinstance(signal, StoredPoolSignal):
+            ready = engine.stored(signal) is not None  # a plan computes none
         if ready:
             engine.column(signal, label)
         known[memo_key(signal)] = ready
