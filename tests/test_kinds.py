@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "capability": (0, "wording"),
     "choice": (1, "model otherwise"),
     "demonstrations": (2, "knowledge teaches seed bank most_tokens"),
+    "embedding": (1, "model layer part"),
     "exact_hash": (1, "algorithm"),
     "gap": (1, "mistake missing_skill"),
     "image_hash": (1, "side"),

@@ -15,7 +15,7 @@ from tests.text_pools import FirstTies, HighestLoss, Model, record, write_pool
 from thresher.backends.fake import FakeBackend
 from thresher.cli import main
 from thresher.duplicates import embedding, semantic
-from thresher.duplicates.embedding import PARTS, WIDTH, as_bytes, from_bytes, project
+from thresher.duplicates.embedding import PARTS
 from thresher.duplicates.stage import representatives
 from thresher.errors import CapabilityError, ConfigError
 from thresher.mixture import Mixture
@@ -23,6 +23,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.plan import plan
+from thresher.signals.vectors import WIDTH, as_bytes, from_bytes, project
 from thresher.storage.columns import Store
 from thresher.types import Budget, ImageRef, Sample, SampleSource, Scored, Turn
 

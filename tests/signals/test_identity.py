@@ -22,6 +22,7 @@ from thresher.signals.answer_switch import AnswerSwitch
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.choice import Choice
 from thresher.signals.demonstrations import Demonstrations
+from thresher.signals.embedding import Embedding
 from thresher.signals.gap import Gap
 from thresher.signals.judge import Judge
 from thresher.signals.knowledge import Knowledge
@@ -62,6 +63,7 @@ SIGNALS: list[Signal] = [
     SWITCH,
     Choice(MODEL),
     Demonstrations(KNOWLEDGE, "P", 0),
+    Embedding(MODEL),
     Gap(MISTAKE, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     Judge(MODEL, OCR),
     KNOWLEDGE,
@@ -93,6 +95,7 @@ FINGERPRINTS = {
     "AnswerSwitch": "99aa13b7873bd231532443ac56913ac4",
     "Choice": "da84061fe3561c5155dc38d8ae6b0b57",
     "Demonstrations": "94f4f0f8cfbf907702f39b8fbb4c0663",
+    "Embedding": "99c463cc20d5276e0b27f8d1dc519fde",
     "Gap": "f133585552b6cfecd991cf3d1fea36fb",
     "Judge": "28e39910c0d1b9d82c1a895efec7b868",
     "Knowledge": "7ddd9181d7596e0de19385e6c9d2c7af",

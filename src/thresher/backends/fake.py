@@ -90,6 +90,29 @@ class FakeBackend:
             values = {"nll": nll, "tokens": np.array(words, np.int32), "greedy_match": nll < 0.2}
             yield Scored(index, values, [self.fails(s) for s in part])
 
+    def read(
+        self,
+        samples: Sequence[Sample],
+        pool: SampleSource,
+        *,
+        loss: bool = True,
+        spread: bool = False,
+        states: Sequence[tuple[float, str]] = (),
+        among_images: bool = False,
+    ) -> Iterator[Scored]:
+        """Losses as `answer_loss`; entropy and own_gap in 0 … 8; states as `embed_rows`, whatever
+        the layer."""
+        for piece in self.answer_loss(samples, pool, among_images):
+            part = [samples[i] for i in piece.index.tolist()]
+            if spread:
+                for name in ("entropy", "own_gap"):
+                    each = [_nats(name.encode(), s.digest) for s in part]
+                    piece.values[name] = np.array(each, np.float32)
+            if states:
+                bags = [_bags([_part(s, of) for s in part]) for _, of in states]
+                piece.values["states"] = np.stack(bags, axis=1)
+            yield piece
+
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
     ) -> Iterator[Scored]:
@@ -134,9 +157,9 @@ class FakeBackend:
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             values = {
-                "images": _bags([[i.identity for i in s.images] for s in part]),
-                "question": _bags([_words(s, "user") for s in part]),
-                "answer": _bags([_words(s, "assistant") for s in part]),
+                "images": _bags([_part(s, "image") for s in part]),
+                "question": _bags([_part(s, "question") for s in part]),
+                "answer": _bags([_part(s, "answer") for s in part]),
             }
             yield Scored(index, values, [self.fails(s) for s in part])
 
@@ -170,6 +193,14 @@ def _nats(purpose: bytes, data: bytes) -> float:
 
 def _words(sample: Sample, role: str) -> list[str]:
     return " ".join(t.text for t in sample.turns if t.role == role).split()
+
+
+def _part(sample: Sample, part: str) -> list[str]:
+    """What stands for a part of the row: identities of images, words."""
+    images = [i.identity for i in sample.images]
+    question, answer = _words(sample, "user"), _words(sample, "assistant")
+    every = {"image": images, "question": question, "answer": answer}
+    return every[part] if part in every else images + question + answer
 
 
 def _bags(bags: Sequence[Sequence[str]]) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Row embeddings for semantic duplicates: what a model makes of images, question and answer.
 
-A row signal keyed by the model. A vector is stored as `WIDTH` half-precision numbers: the model's
-own coordinates if it has no more, else a projection by a fixed random sign matrix, which preserves
-cosines to within about (1 - cosine²) / 16 (Achlioptas, PODS 2001) and keeps a large pool in memory.
+A row signal keyed by the model. Vectors are stored as `signals.vectors` does.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +15,7 @@ import numpy as np
 from thresher.duplicates import text
 from thresher.duplicates.signals import role_order_hash
 from thresher.errors import CapabilityError
+from thresher.signals.vectors import VECTOR, WIDTH, as_bytes, project
 from thresher.types import (
     Capability,
     Columns,
@@ -29,9 +27,7 @@ from thresher.types import (
     Signal,
 )
 
-WIDTH = 256
 PARTS = ("images", "question", "answer")
-_VECTOR = f"S{2 * WIDTH}"
 
 
 class EmbedRows(Protocol):
@@ -58,11 +54,11 @@ class RowEmbedding:
         ),
         Field(
             "images",
-            _VECTOR,
+            VECTOR,
             f"mean state of the images' tokens: {WIDTH} x float16, little-endian; zeros: none",
         ),
-        Field("question", _VECTOR, "the same of all other tokens before the last answer"),
-        Field("answer", _VECTOR, "the same of the answers' tokens"),
+        Field("question", VECTOR, "the same of all other tokens before the last answer"),
+        Field("answer", VECTOR, "the same of the answers' tokens"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -107,37 +103,3 @@ def form_hash(sample: Sample) -> bytes:
         short.encode("utf-8", "surrogatepass"),
     )
     return hashlib.blake2b(key, digest_size=8).digest()
-
-
-def project(vectors: np.ndarray, width: int) -> np.ndarray:
-    """Project vectors to `width`, float32 [m, d] -> float32 [m, width]; zero-padded if d <= width.
-
-    Each row separately and in double precision, so that its result depends on nothing else.
-    """
-    m, d = vectors.shape
-    if d <= width:
-        return np.hstack([vectors, np.zeros((m, width - d), np.float32)])
-    signs = _signs(d, width)
-    out = np.array([row.astype(np.float64) @ signs for row in vectors]).reshape(m, width)
-    return out.astype(np.float32)
-
-
-@cache
-def _signs(d: int, width: int) -> np.ndarray:
-    """The sign matrix, float64 [d, width], +-1/sqrt(width); the same on every machine."""
-    bits = hashlib.shake_256(b"thresher row embedding %d %d" % (d, width)).digest(d * width // 8)
-    signs = np.unpackbits(np.frombuffer(bits, np.uint8)).reshape(d, width).astype(np.float64)
-    return (2 * signs - 1) / np.sqrt(width)
-
-
-def as_bytes(vectors: np.ndarray) -> np.ndarray:
-    """float [m, WIDTH] -> "S512" [m]: float16, little-endian."""
-    half = np.ascontiguousarray(vectors, "<f2")
-    return (
-        half.view(f"S{half.shape[1] * 2}").reshape(len(half)) if len(half) else np.zeros(0, _VECTOR)
-    )
-
-
-def from_bytes(column: np.ndarray) -> np.ndarray:
-    """Inverse of `as_bytes`: float16 [m, WIDTH]."""
-    return np.ascontiguousarray(column, _VECTOR).view("<f2").reshape(len(column), WIDTH)

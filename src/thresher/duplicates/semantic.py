@@ -17,7 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from thresher.duplicates.embedding import PARTS, WIDTH, from_bytes
+from thresher.duplicates.embedding import PARTS
+from thresher.signals.vectors import from_bytes
 
 THRESHOLD = 0.95  # of the smallest of the three cosines
 ROWS, LEADERS = 1024, 8192  # compared at once
@@ -124,6 +125,3 @@ def _first(a: list[np.ndarray], b: list[np.ndarray], threshold: float) -> np.nda
     out = np.full(len(a[0]), -1)
     out[rows] = columns[near.argmax(axis=1)] if len(rows) else 0
     return out
-
-
-assert WIDTH % 8 == 0, "signs are generated eight at a time"

@@ -17,6 +17,8 @@ import numpy as np
 
 from thresher.engine import ColumnEngine
 from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.query import AskedTogether
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
 
 PROBE_ROWS = 64
@@ -55,7 +57,8 @@ class Price:
     basis: str
     reuses_prefix: bool = False
     seconds_shown: float | None = None
-    seconds_asked: float | None = None  # of all questions that are asked together
+    # of all signals that are asked together, by what they share
+    seconds_asked: Mapping[Hashable, float] = field(default_factory=dict)
     # of what is written about a row, by signal
     seconds_written: Mapping[str, float] = field(default_factory=dict)
     asks: str = ""  # how the questions about a row run: packed, batched or full
@@ -71,11 +74,11 @@ class Price:
             self.seconds_written.get(signal, self.seconds), rows
         )
 
-    def of_asked(self, rows: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows with all questions asked of each; the questions' own
-        tokens are not counted."""
+    def of_asked(self, rows: int, together: Hashable) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows with all signals of `together` asked of each; the
+        questions' own tokens are not counted."""
         return _times(self.tokens, rows), _times(
-            self.seconds if self.seconds_asked is None else self.seconds_asked, rows
+            self.seconds_asked.get(together, self.seconds), rows
         )
 
     def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
@@ -114,11 +117,12 @@ def price(
             reuses = bool(getattr(backend, "reuses_prefix", False))
             shown = any(map(shows, due)) and hasattr(backend, "one_shot")
             behind = _seconds_shown(backend, samples, pool) / n if shown else None
-            together = _seconds_asked(backend, shared, samples, pool) / n if shared else None
+            together = _seconds_asked(backend, shared, samples, pool)
             written = _seconds_written(backend, due, samples, pool)
             basis = f"measured on {n} rows"
             each = measured.tokens / n, measured.seconds / n
-            asks = str(getattr(backend, "asks", "") or "") if shared else ""
+            asked = any(isinstance(signal, AskedTogether) for signal in shared)
+            asks = str(getattr(backend, "asks", "") or "") if asked else ""
             return Price(*each, measured.peak_bytes, basis, reuses, behind, together, written, asks)
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
@@ -162,20 +166,22 @@ def _seconds_written(
 
 def _seconds_asked(
     backend: Any, signals: Sequence[SharedSignal], samples: Sequence[Sample], pool: SampleSource
-) -> float:
-    """Of the passes that answer `signals` on `samples`, warm: one pass for each group that is asked
-    together."""
+) -> dict[Hashable, float]:
+    """Seconds a row of the pass that answers each group of signals asked together, warm. A loss
+    alone is what the probe has measured."""
     groups: dict[Hashable, list[SharedSignal]] = {}
     for signal in signals:
         if not signal.inputs():  # what depends on other columns cannot be tried out of turn
             groups.setdefault(signal.together(), []).append(signal)
-    seconds = 0.0
+    seconds: dict[Hashable, float] = {}
     for _ in range(2):  # once to warm up, once to measure
-        began = time.perf_counter()
-        for group in groups.values():
+        for together, group in groups.items():
+            if all(isinstance(signal, AnswerLoss) for signal in group):
+                continue
+            began = time.perf_counter()
             for _ in group[0].rows_together(group, samples, None, backend, pool):
                 continue
-        seconds = time.perf_counter() - began
+            seconds[together] = (time.perf_counter() - began) / len(samples)
     return seconds
 
 

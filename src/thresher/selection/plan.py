@@ -394,7 +394,7 @@ def _signal_plan(
     asked_with: str,
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
-        tokens, seconds = cost.of_asked(passes)
+        tokens, seconds = cost.of_asked(passes, signal.together())
     elif signal.needs is Capability.GENERATE:
         tokens, seconds = cost.of_written(passes, signal.kind)
     else:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
+from thresher.signals.reading import Reading, ReadTogether
 from thresher.types import (
     AnyModel,
     Capability,
@@ -19,9 +22,9 @@ from thresher.types import (
     Sample,
     SampleSource,
     Scored,
-    Signal,
-    model_inputs,
 )
+
+NOT_FINITE = "the loss is not a finite number"
 
 
 class LogprobBackend(Protocol):
@@ -33,8 +36,9 @@ class LogprobBackend(Protocol):
 
 
 @dataclass(frozen=True)
-class AnswerLoss:
-    """One forward pass a row. Lower `nll`: the model already expects the answer."""
+class AnswerLoss(ReadTogether):
+    """One forward pass a row, which gives other signals of the model too (`reading`). Lower `nll`:
+    the model already expects the answer."""
 
     model: AnyModel
     among_images: bool = False
@@ -64,14 +68,18 @@ class AnswerLoss:
         ),
     )
 
-    def inputs(self) -> Mapping[str, Signal]:
-        return model_inputs(self.model)
-
     def rows(
         self,
         samples: Sequence[Sample],
         inputs: Columns | None,
-        backend: LogprobBackend,
+        backend: LogprobBackend,  # type: ignore[override]
         pool: SampleSource,
     ) -> Iterator[Scored]:
         return backend.answer_loss(samples, pool, self.among_images)
+
+    def reading(self) -> Reading:
+        return Reading(loss=True)
+
+    def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
+        odd = ~np.isfinite(found["nll"])
+        return {f.name: found[f.name] for f in self.fields}, [NOT_FINITE * o for o in odd.tolist()]

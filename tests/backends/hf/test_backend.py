@@ -249,17 +249,17 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     want = collect(backend.answer_loss(rows, Pictures()), 6)[0]["nll"]
     real, sizes = backend.forward._batch, []
 
-    def small_memory(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+    def small_memory(some: list[Row], *given: Any) -> Iterator[Any]:
         sizes.append(len(some))
         if len(some) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(some, features)
+        return real(some, *given)
 
     monkeypatch.setattr(backend.forward, "_batch", small_memory)
     values, errors = collect(backend.answer_loss(rows, Pictures()), 6)
     assert not errors and max(sizes) > 3 and values["nll"].tobytes() == want.tobytes()
 
-    def no_memory(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+    def no_memory(some: list[Row], *given: Any) -> Iterator[Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(backend.forward, "_batch", no_memory)
@@ -270,7 +270,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 def test_a_fault_of_ours_is_not_taken_for_memory(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fault(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+    def fault(some: list[Row], *given: Any) -> Iterator[Any]:
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr(backend.forward, "_batch", fault)
@@ -334,10 +334,10 @@ def test_one_shortage_of_memory_does_not_shrink_all_later_batches(
     rows = [ask("What is it?", f"Answer {i % 10}.") for i in range(300)]
     real = backend.forward._batch
 
-    def room_for_16(some: list, features: dict) -> Iterator:  # type: ignore[type-arg]
+    def room_for_16(some: list[Row], *given: Any) -> Iterator[Any]:
         if len(some) > 16:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(some, features)
+        return real(some, *given)
 
     monkeypatch.setattr(backend.forward, "_batch", room_for_16)
     monkeypatch.setattr("gc.collect", lambda: 0)

@@ -15,24 +15,23 @@ import numpy as np
 import torch
 
 from thresher.backends.hf.ask import ask
-from thresher.backends.hf.blocks import Block, BlockPipeline, ImageKey
+from thresher.backends.hf.blocks import Block, BlockPipeline
 from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import after_demonstration, conversation
 from thresher.backends.hf.embed import embed, embed_rows
 from thresher.backends.hf.encode import Encoder
-from thresher.backends.hf.ends import Ends
-from thresher.backends.hf.forward import Forward, Loss, Prefix, Row
+from thresher.backends.hf.forward import Forward, Prefix, Row
 from thresher.backends.hf.generate import generate
-from thresher.backends.hf.images import Features, ImagePreparer
+from thresher.backends.hf.images import ImagePreparer
+from thresher.backends.hf.outputs import LOSS
+from thresher.backends.hf.read import finite, read, score
 from thresher.backends.hf.steps import ask_growing, grows
-from thresher.backends.hf.traits import stop_tokens
 from thresher.console.peak_memory import peak_bytes
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
 
 if TYPE_CHECKING:
     from thresher.types import Query
 
-HAND_ON_SECONDS = 1.0
 PREFIX_BYTES = 2**31  # keys and values of demonstrations held at once, on the device
 
 
@@ -71,11 +70,38 @@ class HFBackend(BlockPipeline):
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
-        stops = stop_tokens(self.forward.model, self.encoder)
-        for block in self.blocks(samples, conversation, pool, among_images):
-            for row in block.rows if stops else ():
-                row.ends = Ends.of(row.ids, row.answers, stops)
-            yield from self._score(block, self.features(block), ("nll", "tokens", "greedy_match"))
+        """nll, tokens and greedy_match of `read`; a loss that is not a finite number is an
+        error."""
+        yield from map(finite, self.read(samples, pool, among_images=among_images))
+
+    def read(
+        self,
+        samples: Sequence[Sample],
+        pool: SampleSource,
+        *,
+        loss: bool = True,
+        spread: bool = False,
+        states: Sequence[tuple[float, str]] = (),
+        among_images: bool = False,
+    ) -> Iterator[Scored]:
+        """One pass a row, whatever of it is wanted. What is not a number is no error here.
+
+        Arguments:
+            loss: nll (nats an answer token), tokens, greedy_match; [m] each.
+            spread: entropy and own_gap, means over the answer tokens, nats; [m] each.
+            states: (layer, part) of each of `states`, float32 [m, len(states), hidden size] of
+                length 1. layer: 0 … 1 of the depth; part: image, question, answer or all.
+            among_images: encode each image as in a conversation of several.
+        """
+        return read(
+            self,
+            samples,
+            pool,
+            loss=loss,
+            spread=spread,
+            states=states,
+            among_images=among_images,
+        )
 
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
@@ -94,7 +120,7 @@ class HFBackend(BlockPipeline):
             features = self.features(block)
             if encoded is not None:
                 encoded.attach(block, [pairs[i][1] for i in block.index], pool)
-            for piece in self._score(block, features, ("nll",)):
+            for piece in map(finite, score(self, block, features, LOSS)):
                 yield Scored(order[piece.index], piece.values, piece.errors)
 
     def generate(
@@ -161,21 +187,6 @@ class HFBackend(BlockPipeline):
             peak = peak_bytes()
         return Probe(seconds, self.forward.tokens - before, peak)
 
-    def _score(
-        self, block: Block, features: dict[ImageKey, Features], fields: tuple[str, ...]
-    ) -> Iterator[Scored]:
-        """The block's results, handed on about once a second so that little is lost when the run is
-        killed."""
-        ready: dict[int, Loss | str] = dict(block.errors)
-        since = time.monotonic()
-        for batch, losses in self.forward.losses(block.rows, features):
-            ready.update(zip((block.index[i] for i in batch), losses, strict=True))
-            if time.monotonic() - since > HAND_ON_SECONDS:
-                yield _scored(ready, fields)
-                ready, since = {}, time.monotonic()
-        if ready:
-            yield _scored(ready, fields)
-
 
 class _Demonstrations:
     """Encoded demonstrations, kept as long as memory allows. A demonstration's prefix ends with its
@@ -238,18 +249,3 @@ class _Demonstrations:
         if not isinstance(got, str):
             self.known[key] = (cut.ids, got)
             self.held += sum(k.nbytes + v.nbytes for k, v in got.layers)
-
-
-def _scored(found: dict[int, Loss | str], fields: tuple[str, ...]) -> Scored:
-    index = np.array(sorted(found), dtype=np.int64)
-    ordered = [found[i] for i in index.tolist()]
-    blank = Loss(float("nan"), 0, False)
-    losses = [blank if isinstance(x, str) else x for x in ordered]
-    odd = "the loss is not a finite number"
-    errors = [x if isinstance(x, str) else "" if np.isfinite(x.nll) else odd for x in ordered]
-    values = {
-        "nll": np.array([x.nll for x in losses], np.float32),
-        "tokens": np.array([x.tokens for x in losses], np.int32),
-        "greedy_match": np.array([x.greedy_match for x in losses], bool),
-    }
-    return Scored(index, {f: values[f] for f in fields}, errors)

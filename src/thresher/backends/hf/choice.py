@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.backends.hf.conversation import Conversation, answered
-from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Loss, Row
+from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row
+from thresher.backends.hf.outputs import Loss
 from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 

@@ -13,24 +13,23 @@ question would not be heard.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from thresher.backends.hf.conversation import Conversation, Message, conversation
+from thresher.backends.hf.conversation import Conversation, Message
 from thresher.backends.hf.encode import Text
-from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
+from thresher.backends.hf.forward import Forward, Row
+from thresher.backends.hf.outputs import Outputs
+from thresher.backends.hf.read import read
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
 
-HAND_ON_SECONDS = 1.0
 NOT_FINITE = "the model's hidden states are not finite numbers"
-PARTS = ("images", "question", "answer")
+PARTS = {"images": "image", "question": "question", "answer": "answer"}  # field -> part
 
 
 def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | str]:
@@ -59,28 +58,11 @@ def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | st
 def _one(forward: Forward, text: Text) -> np.ndarray | str:
     last = text.answers[-1] + 1
     row = Row(np.array(text.ids[:last], np.int64), np.array(text.answers, np.int64), ())
-    return forward.halving(lambda some: [_states(forward, r) for r in some], [row])[0]
-
-
-@torch.inference_mode()
-def _states(forward: Forward, row: Row) -> np.ndarray:
-    width = padded(len(row.ids))
-    ids = np.full((1, width), forward.pad, np.int64)
-    ids[0, : len(row.ids)] = row.ids
-    tokens = torch.from_numpy(ids).to(forward.device)
-    few = np.zeros((1, width), bool)
-    few[0, :LEAST_ROWS] = True  # logits are not wanted
-    states = forward.model(
-        input_ids=tokens,
-        position_ids=forward._position_ids([row], 0, width),
-        use_cache=False,
-        output_hidden_states=True,
-        logits_to_keep=torch.from_numpy(few).to(forward.device),
-        **forward._images([row], {}, width),
-    ).hidden_states[-1]
-    forward._count(tokens)
-    mean = states[0, torch.from_numpy(row.answers).to(forward.device)].float().mean(0)
-    return (mean / mean.norm().clamp(min=1e-12)).cpu().numpy()
+    (found,) = forward.batch([row], {}, Outputs(False, states=((forward.layers.depth, "answer"),)))
+    if isinstance(found, str):
+        return found
+    assert found.states is not None
+    return found.states[0]
 
 
 def embed_rows(
@@ -89,75 +71,11 @@ def embed_rows(
     """Fields images, question, answer: float32 [m, hidden size] of length 1, zeros where a row has
     no such token. Pieces about once a second.
     """
-    forward = pipeline.forward
-    for block in pipeline.blocks(samples, conversation, pool, False):
-        features = pipeline.features(block)
-        rows = block.rows
-        ready: dict[int, np.ndarray | str] = dict(block.errors)
-        since = time.monotonic()
-        batches = list(forward.cut(rows, lambda r: r.shape, sum(len(r.answers) for r in rows) + 1))
-
-        def job(
-            batch: list[int], rows: list[Row] = rows, features: dict[Any, Any] = features
-        ) -> list[Any]:
-            return forward.halving(
-                lambda some: _parts(forward, some, features), [rows[i] for i in batch]
-            )
-
-        for batch, found in zip(batches, forward.run(job, batches), strict=True):
-            ready.update(zip((block.index[i] for i in batch), found, strict=True))
-            if time.monotonic() - since > HAND_ON_SECONDS:
-                yield _scored(ready, pipeline)
-                ready, since = {}, time.monotonic()
-        if ready:
-            yield _scored(ready, pipeline)
-
-
-@torch.inference_mode()
-def _parts(forward: Forward, rows: list[Row], features: dict[Any, Any]) -> list[np.ndarray | str]:
-    """float32 [3, hidden size] of each of some rows of one shape, or why there is none."""
-    width = rows[0].shape[1]
-    ids = np.full((len(rows), width), forward.pad, np.int64)
-    for j, row in enumerate(rows):
-        ids[j, : len(row.ids)] = row.ids
-    tokens = torch.from_numpy(ids).to(forward.device)
-    inner = getattr(forward.model, "model", forward.model)  # without the vocabulary's matrix
-    states = inner(
-        input_ids=tokens,
-        position_ids=forward._position_ids(rows, 0, width),
-        use_cache=False,
-        **forward._images(rows, features),
-    ).last_hidden_state
-    forward._count(tokens)
-    shown = getattr(forward, "soft_token_id", forward.image_token_id)
-    out: list[np.ndarray | str] = []
-    for j, row in enumerate(rows):
-        end = int(row.answers[-1]) + 1
-        part = np.where(row.ids[:end] == shown, 0, 1)
-        part[row.answers] = 2
-        means = []
-        for k in range(len(PARTS)):
-            at = torch.from_numpy(np.flatnonzero(part == k)).to(forward.device)
-            mean = (
-                states[j, at].float().mean(0)
-                if len(at)
-                else torch.zeros(states.shape[-1], device=forward.device)
-            )
-            means.append(mean / mean.norm().clamp(min=1e-12))
-        table = torch.stack(means).cpu().numpy()
-        out.append(table if np.isfinite(table).all() else NOT_FINITE)
-    return out
-
-
-def _scored(found: dict[int, np.ndarray | str], pipeline: BlockPipeline) -> Scored:
-    index = sorted(found)
-    blank = np.zeros(
-        (len(PARTS), pipeline.forward.model.config.get_text_config(decoder=True).hidden_size),
-        np.float32,
-    )
-    ordered = [found[i] for i in index]
-    table = np.stack([blank if isinstance(x, str) else x for x in ordered])
-    errors = [x if isinstance(x, str) else "" for x in ordered]
-    return Scored(
-        np.array(index, np.int64), {name: table[:, k] for k, name in enumerate(PARTS)}, errors
-    )
+    wanted = [(1.0, part) for part in PARTS.values()]
+    for piece in read(
+        pipeline, samples, pool, loss=False, spread=False, states=wanted, among_images=False
+    ):
+        table = piece.values["states"]
+        odd = ~np.isfinite(table).all(axis=(1, 2))
+        errors = [e or (NOT_FINITE if o else "") for e, o in zip(piece.errors, odd, strict=True)]
+        yield Scored(piece.index, {name: table[:, k] for k, name in enumerate(PARTS)}, errors)

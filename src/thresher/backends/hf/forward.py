@@ -17,6 +17,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ import torch
 
 from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.images import Features, Vision
+from thresher.backends.hf.outputs import LOSS, Loss, Outputs, spread
+from thresher.backends.hf.states import LayerStates, means
 from thresher.backends.hf.tree import Tree
 
 STEP = 8  # padded lengths are multiples of this
@@ -86,13 +89,6 @@ class Row:
         return self.start, padded(len(self.ids) + branches - self.start), len(self.images)
 
 
-@dataclass(slots=True)
-class Loss:
-    nll: float
-    tokens: int
-    greedy_match: bool
-
-
 class Forward:
     reuses_prefix = True
     # how several queries of a row are run; None: not at all, their prompts differ from the model's
@@ -118,10 +114,12 @@ class Forward:
         )
         base = getattr(model, "model", model)
         self.rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
+        self.soft_token_id = image_token_id  # of the tokens that stand for an image
         self._positions: dict[Any, torch.Tensor] = {}
         self.passes = 0
         self.tokens = 0
         self.workers = 1
+        self._layers: LayerStates | None = None
         if self.device.type == "cpu":
             self.workers = cores()
             torch.set_num_threads(1)
@@ -164,15 +162,25 @@ class Forward:
             for j, r in enumerate(rows)
         ]
 
+    @property
+    def layers(self) -> LayerStates:
+        """Where hidden states are taken. Raises CapabilityError where they cannot be."""
+        if self._layers is None:
+            self._layers = LayerStates(self.model)
+        return self._layers
+
     def losses(
-        self, rows: Sequence[Row], features: dict[Any, Features]
+        self, rows: Sequence[Row], features: dict[Any, Features], outputs: Outputs = LOSS
     ) -> Iterator[tuple[list[int], list[Loss | str]]]:
         """Positions of some rows and their losses (or why there is none), batch by batch.
 
-        Where a row has a prefix, only the tokens after it run.
+        Where a row has a prefix, only the tokens after it run. `outputs`: what is wanted; states
+        only of rows without a prefix.
         """
         batches = list(self.cut(rows, lambda r: r.shape, LOGIT_VALUES // self.vocabulary))
-        results = self.run(lambda batch: self.batch([rows[i] for i in batch], features), batches)
+        results = self.run(
+            lambda batch: self.batch([rows[i] for i in batch], features, outputs), batches
+        )
         yield from zip(batches, results, strict=True)
 
     def cut(
@@ -212,9 +220,11 @@ class Forward:
         with ThreadPoolExecutor(self.workers) as cores:
             yield from cores.map(job, items)
 
-    def batch(self, rows: list[Row], features: dict[Any, Features]) -> list[Loss | str]:
+    def batch(
+        self, rows: list[Row], features: dict[Any, Features], outputs: Outputs = LOSS
+    ) -> list[Loss | str]:
         """Losses of rows of one shape in one pass, or in halves of it when memory runs out."""
-        return self.halving(lambda some: list(self._batch(some, features)), rows)
+        return self.halving(lambda some: list(self._batch(some, features, outputs)), rows)
 
     def halving(self, job: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
         """`job(items)`, one result each; when memory runs out, `job` of the halves. What does not
@@ -248,12 +258,46 @@ class Forward:
         return self.halving(job, items[:half]) + self.halving(job, items[half:])
 
     @torch.inference_mode()
-    def _batch(self, rows: list[Row], features: dict[Any, Features]) -> Iterator[Loss]:
+    def _batch(
+        self, rows: list[Row], features: dict[Any, Features], outputs: Outputs
+    ) -> Iterator[Loss]:
         start, width, _ = rows[0].shape
+        assert not (start and outputs.states), "the states of a prefix are not kept"
         ids = np.full((len(rows), width), self.pad, np.int64)
-        keep = np.zeros((len(rows), width), bool)
         for j, r in enumerate(rows):
             ids[j, : len(r.ids) - start] = r.ids[start:]
+        tokens = torch.from_numpy(ids).to(self.device)
+        given = {
+            "input_ids": tokens,
+            "position_ids": self._position_ids(rows, start, width),
+            "use_cache": start > 0,
+            **self._images(rows, features),
+        }
+        if start:
+            given["past_key_values"] = _stack([r.prefix for r in rows if r.prefix])
+        depths = {depth for depth, _ in outputs.states}
+        states: dict[int, torch.Tensor] = {}
+        found: list[Loss] = []
+        with self.layers.kept(states, depths, not outputs.logits) if depths else nullcontext():
+            if outputs.logits:
+                found = list(self._losses(rows, ids, given, outputs.spread))
+            else:  # without the vocabulary's matrix
+                getattr(self.model, "model", self.model)(**given)
+        self._count(tokens)
+        found = found or [Loss(float("nan"), len(r.answers), False) for r in rows]
+        if depths:
+            mean = means(rows, states, outputs.states, self.soft_token_id)
+            for loss, of_row in zip(found, mean, strict=True):
+                loss.states = of_row
+        yield from found
+
+    def _losses(
+        self, rows: list[Row], ids: np.ndarray, given: dict[str, Any], wants_spread: bool
+    ) -> Iterator[Loss]:
+        """`ids`: int64 [rows, tokens to run], padded. `given`: what the model is called with."""
+        start = rows[0].start
+        keep = np.zeros(ids.shape, bool)
+        for j, r in enumerate(rows):
             keep[j, r.answers - start - 1] = True
         targets = ids[:, 1:][keep[:, :-1]]
         used = keep.copy()
@@ -263,18 +307,7 @@ class Forward:
         wanted = used.copy()
         if used.sum() < LEAST_ROWS:  # a few positions more, whose logits are thrown away
             wanted.reshape(-1)[:LEAST_ROWS] = True
-        tokens = torch.from_numpy(ids).to(self.device)
-        extra = self._images(rows, features)
-        if start:
-            extra["past_key_values"] = _stack([r.prefix for r in rows if r.prefix])
-        logits = self.model(
-            input_ids=tokens,
-            position_ids=self._position_ids(rows, start, width),
-            use_cache=start > 0,
-            logits_to_keep=torch.from_numpy(wanted).to(self.device),
-            **extra,
-        ).logits
-        self._count(tokens)
+        logits = self.model(logits_to_keep=torch.from_numpy(wanted).to(self.device), **given).logits
         if used.sum() < LEAST_ROWS:
             logits = logits[torch.from_numpy(used[wanted]).to(self.device)]
         said = np.zeros(used.shape, np.int64)
@@ -290,13 +323,21 @@ class Forward:
             .numpy()
         )
         hit = said[keep] == targets
+        entropy, gap = spread(logits, target) if wants_spread else (nll * np.nan,) * 2
         at = 0
         for j, r in enumerate(rows):
             n = len(r.answers)
-            match = bool(hit[at : at + n].all())
+            mine = slice(at, at + n)
+            match = bool(hit[mine].all())
             if match and r.ends is not None:
                 match = r.ends.met(r.ids, {p: int(said[j, p - start]) for p in r.ends.flat})
-            yield Loss(float(nll[at : at + n].sum() / n), n, match)
+            yield Loss(
+                float(nll[mine].sum() / n),
+                n,
+                match,
+                float(entropy[mine].sum() / n),
+                float(gap[mine].sum() / n),
+            )
             at += n
 
     # ---------------------------------------------------------------- what a model needs beside ids

@@ -1,0 +1,110 @@
+"""What one reading of a row gives: several signals, one forward pass, a column each.
+
+A model reads a row once, teacher-forced; the loss of its answers, the spread of its guesses and its
+hidden states all come out of that pass. `ReadTogether` is the frame of such a signal: it says what
+it wants of the pass and how it makes its fields of that. Signals of one model are read together;
+what is stored of one of them is not read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from thresher.errors import CapabilityError
+from thresher.types import AnyModel, Columns, Sample, SampleSource, Scored, Signal, model_inputs
+
+
+class ReadingBackend(Protocol):
+    """The part of a backend that these signals use; see `HFBackend.read`."""
+
+    def read(
+        self,
+        samples: Sequence[Sample],
+        pool: SampleSource,
+        *,
+        loss: bool,
+        spread: bool,
+        states: Sequence[tuple[float, str]],
+        among_images: bool,
+    ) -> Iterator[Scored]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is wanted of a pass: arguments of `ReadingBackend.read`."""
+
+    loss: bool = False
+    spread: bool = False
+    states: tuple[tuple[float, str], ...] = ()
+
+
+class ReadSignal(Protocol):
+    """A signal that is made of one reading of a row."""
+
+    def reading(self) -> Reading: ...
+
+    def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Fields of [m] rows, and "" or why a row has none, out of what `ReadingBackend.read` gave;
+        `found["states"]`: float32 [m, d] of this signal's own part."""
+
+
+class ReadTogether:
+    """What every `ReadSignal` has. No dataclass, so that it adds nothing to an identity."""
+
+    model: AnyModel
+    among_images: bool = False
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return model_inputs(self.model)
+
+    def together(self) -> Hashable:
+        return ("read", self.model, self.among_images)
+
+    def rows(
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: ReadingBackend,
+        pool: SampleSource,
+    ) -> Iterator[Scored]:
+        for (piece,) in self.rows_together([self], samples, inputs, backend, pool):
+            yield piece
+
+    def rows_together(
+        self,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: ReadingBackend,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        """`signals`: those of one `together()`, of any class."""
+        if not hasattr(backend, "read"):
+            names = ", ".join(sorted({signal.kind for signal in signals}))
+            raise CapabilityError(
+                f"{names}: these are read off a model's hidden states and the probabilities of a "
+                "given answer, which a server does not give. Give --model with weights."
+            )
+        wanted = [signal.reading() for signal in signals]
+        states = list(dict.fromkeys(state for w in wanted for state in w.states))
+        for piece in backend.read(
+            samples,
+            pool,
+            loss=any(w.loss for w in wanted),
+            spread=any(w.spread for w in wanted),
+            states=states,
+            among_images=self.among_images,
+        ):
+            out = []
+            for signal, w in zip(signals, wanted, strict=True):
+                found: dict[str, Any] = dict(piece.values)
+                if w.states:
+                    found["states"] = piece.values["states"][:, states.index(w.states[0])]
+                values, odd = signal.values(found)
+                errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
+                out.append(Scored(piece.index, values, errors))
+            yield out
