@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.backends.reference import images_of, messages_of, reference_rows
-from tests.backends.test_hf_backend import Pictures, ask, some_rows
+from tests.backends.hf.random_rows import Pictures, ask, some_rows
+from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
