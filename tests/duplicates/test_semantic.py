@@ -23,6 +23,7 @@ from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection.plan import plan
+from thresher.signals import vectors
 from thresher.signals.vectors import WIDTH, as_bytes, from_bytes, project
 from thresher.storage.columns import Store
 from thresher.types import Budget, ImageRef, Sample, SampleSource, Scored, Turn
@@ -127,8 +128,8 @@ def test_a_wide_models_cosines_survive_the_projection() -> None:
     assert short[0].shape == (50, WIDTH)
     assert np.abs((short[0] * short[1]).sum(axis=1) - true).max() < 4 * (1 - true.min() ** 2) / 16
     assert np.array_equal(project(one[7:8], WIDTH), project(one, WIDTH)[7:8])  # a row alone
-    assert embedding._signs(8, 8)[0].tolist() == pytest.approx(
-        [0.35355339 * s for s in embedding._signs(8, 8)[0] / 0.35355339]
+    assert vectors._signs(8, 8)[0].tolist() == pytest.approx(
+        [0.35355339 * s for s in vectors._signs(8, 8)[0] / 0.35355339]
     )
 
 
