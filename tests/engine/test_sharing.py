@@ -20,7 +20,7 @@ from tests.warm_process import WarmProcess, WarmServer
 from thresher.backends.fake import IDENTITY
 from thresher.engine import sharing
 from thresher.engine.columns import compute
-from thresher.engine.sharing import Share
+from thresher.engine.sharing import WorkQueue
 from thresher.pools import open_pool
 from thresher.selection import select as run
 from thresher.storage import claims
@@ -142,17 +142,17 @@ def digests(n: int) -> np.ndarray:
     return np.array([bytes([i]) * 32 for i in range(1, n + 1)], DIGEST)
 
 
-def a_share(root: Path, n: int = 40) -> Share:
-    return Share(
+def work_queue(root: Path, n: int = 40) -> WorkQueue:
+    return WorkQueue(
         Store(root), [("f" * 32, Loss.fields)], digests(n), np.zeros(n, bool), lambda rows: None
     )
 
 
 def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
-    with a_share(tmp_path) as first:
-        a = first.next(lambda: None, lambda: None)
-        with a_share(tmp_path) as late:
-            b = late.next(lambda: None, lambda: None)
+    with work_queue(tmp_path) as first:
+        a = first.next_block(lambda: None, lambda: None)
+        with work_queue(tmp_path) as late:
+            b = late.next_block(lambda: None, lambda: None)
             assert a is not None and b is not None
             assert len(a) == 20 and len(b) == 8 and not set(a.tolist()) & set(b.tolist())
 
@@ -253,7 +253,7 @@ def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_pa
 def test_waiting_is_said_and_ends_when_the_other_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
     store, told = Store(tmp_path), []
     fp = "f" * 32
     keys = digests(10)
@@ -267,6 +267,6 @@ def test_waiting_is_said_and_ends_when_the_other_is_done(
 
     other.__enter__()
     other.claim(keys)
-    with Share(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), waiting) as share:
-        assert share.next(lambda: None, lambda: None) is None
-    assert told == [10] and share.elsewhere.all() and not share.mine.any()
+    with WorkQueue(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), waiting) as queue:
+        assert queue.next_block(lambda: None, lambda: None) is None
+    assert told == [10] and queue.elsewhere.all() and not queue.scored_here.any()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.engine.checks import check_values
 from thresher.engine.eligible import EligibleRows, FailureLimit
 from thresher.engine.graph import memo_key, needs_model, walk
-from thresher.engine.meaning import refuse
 from thresher.engine.means import Means
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
@@ -238,7 +238,7 @@ class ColumnEngine:
             request = request.loaded(self.store)
         fp, fields = request.fingerprint, request.signal.fields
         if not self.means.force:
-            refuse(request.signal, label, request.values, request.errors.tolist())
+            check_values(request.signal, label, request.values, request.errors.tolist())
         scored = self._scored.pop(fp, [])
         m = len(request.keys)
         failed = request.errors != ""  # [m] bool

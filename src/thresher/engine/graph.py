@@ -1,5 +1,5 @@
-"""Signals name their inputs, which name theirs: walking that graph, naming its nodes, telling its
-columns apart. Pure."""
+"""The graph of signals and their inputs: walking it, naming its nodes, telling its columns apart.
+Touches nothing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def signals_of(
     seed: int,
     budget: int,
 ) -> Mapping[str, Signal]:
-    """The pool's columns for a selection of `budget` rows. `roles`: the further models of the
-    method, by role."""
+    """The columns of the pool that a method needs to select `budget` rows, by name.
+
+    `roles`: further models of the method, by role.
+    """
     named = method.signals(_context(method, model, roles, seed, budget))
     return {name: signal for name, signal in named.items() if not isinstance(signal, OfTarget)}
 
@@ -42,7 +44,7 @@ def signals_of(
 def target_signals_of(
     method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int
 ) -> Mapping[str, Signal]:
-    """The columns that the method wants of a target set; none of a method that aims at none."""
+    """The columns of the target set that a method needs, by name; none if it uses no target."""
     named = method.signals(_context(method, model, roles, seed, None))
     return {name: signal.signal for name, signal in named.items() if isinstance(signal, OfTarget)}
 
@@ -61,13 +63,13 @@ def _context(
 
 
 def models_to_train(signal: Signal) -> dict[str, TrainedModel]:
-    """field name -> model that is not resolved yet."""
+    """The fields of a signal that hold a model to be trained: field name -> model."""
     values = {f.name: getattr(signal, f.name) for f in dataclasses.fields(signal)}  # type: ignore[arg-type]
     return {name: v for name, v in values.items() if isinstance(v, TrainedModel)}
 
 
-def asked(signal: Signal) -> ModelIdentity | TrainedIdentity | None:
-    """The model that a resolved signal asks: the field of it that is one."""
+def model_of(signal: Signal) -> ModelIdentity | TrainedIdentity | None:
+    """The model that a resolved signal asks; None if it asks none."""
     values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
     found = [v for v in values if isinstance(v, (ModelIdentity, TrainedIdentity))]
     assert len(found) < 2, f"signal {signal.kind!r} asks two models at once"
@@ -81,9 +83,11 @@ def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:
         yield signal
 
 
-def unlabelled(signals: Mapping[str, Signal]) -> dict[str, Signal]:
-    """The signals and those of their inputs that have no name of their own, which get
-    "outer.inner"; inputs first."""
+def with_inputs(signals: Mapping[str, Signal]) -> dict[str, Signal]:
+    """The signals and all their inputs by name, inputs first.
+
+    An input that is not one of the signals is named "outer.inner".
+    """
     names = {memo_key(signal): name for name, signal in signals.items()}
     seen: set[str] = set()
     out: dict[str, Signal] = {}
@@ -103,11 +107,14 @@ def unlabelled(signals: Mapping[str, Signal]) -> dict[str, Signal]:
 
 
 def needs_model(signals: Mapping[str, Signal]) -> bool:
+    """Whether a model is asked for one of the signals or their inputs."""
     return any(isinstance(s, RowSignal) and s.needs is not Capability.NONE for s in walk(signals))
 
 
 def memo_key(signal: Signal) -> str:
-    """Tells columns apart within a run: the fingerprint, and the inputs that it may leave out
-    (`not_identity`)."""
+    """Identifies a column within a run.
+
+    A hash of the fingerprint and of the inputs, which a fingerprint may leave out (`not_identity`).
+    """
     inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
     return hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""How work is spread: here, over nothing. One process feeds a row signal and hands complete results
-on as they come.
+"""Rows through a signal in this process: they are parsed in calls of bounded size, and results are
+passed on as they are complete.
 
-Another engine differs in this file only. It knows samples and signals; it knows nothing of the
-store (results go to `keep`) and nothing of pools but `SampleSource`. It may touch no file.
+Knows samples and signals, but no store: results go to `keep`. Touches no file.
 """
 
 from __future__ import annotations
@@ -15,17 +14,15 @@ import numpy as np
 
 from thresher.types import Columns, RowSignal, Sample, SampleSource, Scored, SharedSignal
 
-# bounds memory: the parsed samples of one call; pixels are the backend's affair
-ROWS_PER_CALL = 8192
+ROWS_PER_CALL = 8192  # parsed samples in memory; pixels are bounded by the backend
 FLUSH_ROWS = 4096
-FLUSH_SECONDS = 15.0  # what a crash of a slow model may cost
-
+FLUSH_SECONDS = 15.0  # the most that a crash of a slow model loses
 
 Keep = Callable[[np.ndarray, list[Scored]], None]
-"""Receives complete rows: positions int64 [m] in the caller's numbering, and one `Scored` per
-signal, whose `index` they are."""
+"""Receives complete rows: their entries, int64 [m], and one `Scored` per signal, whose `index` they
+are."""
 Blocks = Callable[[Callable[[], None]], np.ndarray | None]
-"""`blocks(flush)`: the positions to score next, int64 [b]; None at the end. `flush()` hands all
+"""`blocks(flush)`: the entries to score next, int64 [b]; None at the end. `flush()` passes all
 complete rows to `keep` now."""
 
 
@@ -43,45 +40,53 @@ def score(
     flush_rows: int = FLUSH_ROWS,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> None:
-    """Score what `blocks` hands out, in calls of at most `rows_per_call`; `samples(positions)`
-    parses them.
+    """Score e rows, known here by entries 0 … e-1.
 
-    `signals`: at least one; several are `SharedSignal`s of one `together()`, answered in one pass.
+    Complete rows reach `keep` when `flush_rows` are complete or `flush_seconds` have passed, and
+    also when an exception (Ctrl-C too) ends the work: it is raised after they are kept. A signal
+    that yields an entry twice or never is a bug: AssertionError.
 
-    `inputs`: one row a position, or None. `backend()`: the model, which may be opened when the
-    first block is handed out. Complete rows reach `keep` when `flush_rows` have gathered or
-    `flush_seconds` have passed, and also when anything (Ctrl-C too) ends the work early: the
-    exception follows after they are kept. `advance(m)` is told of each m rows. A signal that yields
-    a position twice or never is our bug: AssertionError.
+    Arguments:
+        signals: at least one; several are answered in one pass (`SharedSignal`).
+        samples: parses the rows of some entries.
+        blocks: gives the entries to score next.
+        inputs: e rows of input columns; None for signals without inputs.
+        backend: gives the model, which may be opened when the first block is given out.
+        pool: source of images.
+        keep: receives complete rows.
+        advance: called with the number of rows of each piece.
+        rows_per_call: most rows that are parsed at once.
+        flush_rows: rows that are passed to `keep` together.
+        flush_seconds: as long as a row waits at most for others to be passed on with.
     """
     buffer = _Buffer(signals, keep, flush_rows, flush_seconds)
     try:
-        for positions in _calls(blocks, buffer.flush, rows_per_call):
-            given = None if inputs is None else inputs.take(positions)
-            open_rows = np.ones(len(positions), dtype=bool)
-            for pieces in _answers(signals, samples(positions), given, backend(), pool):
-                # [m], into this call's positions
-                index = np.asarray(pieces[0].index, dtype=np.int64)
-                _check(signals, pieces, index, open_rows)
-                open_rows[index] = False
-                buffer.add(positions[index], pieces)
+        for entries in _calls(blocks, buffer.flush, rows_per_call):  # [b] int64
+            given = None if inputs is None else inputs.take(entries)  # b rows
+            pending = np.ones(len(entries), dtype=bool)  # [b]
+            for pieces in _score(signals, samples(entries), given, backend(), pool):
+                index = np.asarray(pieces[0].index, dtype=np.int64)  # [m], into `entries`
+                _check(signals, pieces, index, pending)
+                pending[index] = False
+                buffer.add(entries[index], pieces)
                 if advance is not None:
                     advance(len(index))
-            left = int(open_rows.sum())
+            left = int(pending.sum())
             assert left == 0, (
-                f"signal {signals[0].kind!r} never yielded {left} of {len(positions)} rows"
+                f"signal {signals[0].kind!r} never yielded {left} of {len(entries)} rows"
             )
     finally:
         buffer.flush()
 
 
 def _calls(blocks: Blocks, flush: Callable[[], None], most: int) -> Iterator[np.ndarray]:
-    while (block := blocks(flush)) is not None:
+    """Entries of one call each, at most `most`."""
+    while (block := blocks(flush)) is not None:  # [b] int64
         for start in range(0, len(block), most):
             yield block[start : start + most]
 
 
-def _answers(
+def _score(
     signals: Sequence[RowSignal],
     samples: Sequence[Sample],
     inputs: Columns | None,
@@ -97,18 +102,20 @@ def _answers(
 
 
 def _check(
-    signals: Sequence[RowSignal], pieces: Sequence[Scored], index: np.ndarray, open_rows: np.ndarray
+    signals: Sequence[RowSignal], pieces: Sequence[Scored], index: np.ndarray, pending: np.ndarray
 ) -> None:
-    """`index`: int64 [m], positions that the pieces answer for; `open_rows`: bool [b], those not
-    answered yet."""
-    n = len(open_rows)
+    """Check what a signal yielded.
+
+    `index`: int64 [m], the rows that the pieces are of; `pending`: bool [b], rows not yielded yet.
+    """
+    n = len(pending)
     where = f"signal {signals[0].kind!r}"
     assert len(pieces) == len(signals), (
         f"{where} answered for {len(pieces)} of {len(signals)} signals"
     )
     inside = len(index) == 0 or (index.min() >= 0 and index.max() < n)
     assert inside, f"{where} yielded a position outside 0 … {n - 1}"
-    once = len(np.unique(index)) == len(index) and bool(open_rows[index].all())
+    once = len(np.unique(index)) == len(index) and bool(pending[index].all())
     assert once, f"{where} yielded a position twice"
     for signal, piece in zip(signals, pieces, strict=True):
         where = f"signal {signal.kind!r}"
@@ -125,42 +132,42 @@ def _check(
 
 
 class _Buffer:
-    """Gathers pieces until they are worth a part."""
+    """Collects pieces until there are enough to be stored."""
 
     def __init__(self, signals: Sequence[RowSignal], keep: Keep, rows: int, seconds: float) -> None:
         self.signals, self.keep, self.rows, self.seconds = signals, keep, rows, seconds
-        self.positions: list[np.ndarray] = []
+        self.entries: list[np.ndarray] = []  # int64 [m] each
         self.pieces: list[Sequence[Scored]] = []  # one Scored per signal each
         self.size = 0
         self.since = time.monotonic()
 
-    def add(self, positions: np.ndarray, pieces: Sequence[Scored]) -> None:
-        if not len(positions):
+    def add(self, entries: np.ndarray, pieces: Sequence[Scored]) -> None:
+        if not len(entries):
             return
-        self.positions.append(positions)
+        self.entries.append(entries)
         self.pieces.append(pieces)
-        self.size += len(positions)
+        self.size += len(entries)
         if self.size >= self.rows or time.monotonic() - self.since >= self.seconds:
             self.flush()
 
     def flush(self) -> None:
         if self.pieces:
             try:
-                positions = np.concatenate(self.positions)  # int64 [m]
+                entries = np.concatenate(self.entries)  # [m] int64
                 columns = zip(self.signals, zip(*self.pieces, strict=True), strict=True)
                 self.keep(
-                    positions, [_joined(signal, positions, parts) for signal, parts in columns]
+                    entries, [_concatenate(signal, entries, parts) for signal, parts in columns]
                 )
             except Exception:
                 # The last flush on the way out must not try again; after Ctrl-C in here it must.
-                self.positions, self.pieces = [], []
+                self.entries, self.pieces = [], []
                 raise
-        self.positions, self.pieces, self.size, self.since = [], [], 0, time.monotonic()
+        self.entries, self.pieces, self.size, self.since = [], [], 0, time.monotonic()
 
 
-def _joined(signal: RowSignal, positions: np.ndarray, parts: Sequence[Scored]) -> Scored:
-    """Consecutive parts of one signal's answers as one; `positions`: int64 [m], of all of them."""
+def _concatenate(signal: RowSignal, entries: np.ndarray, parts: Sequence[Scored]) -> Scored:
+    """Consecutive parts of one signal's results as one; `entries`: int64 [m], of all of them."""
     values = {
         f.name: np.concatenate([np.asarray(p.values[f.name]) for p in parts]) for f in signal.fields
     }
-    return Scored(positions, values, [error for p in parts for error in p.errors])
+    return Scored(entries, values, [error for p in parts for error in p.errors])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from thresher.engine.graph import asked, models_to_train
+from thresher.engine.graph import model_of, models_to_train
 from thresher.engine.means import Means
 from thresher.engine.table import ColumnTable
 from thresher.errors import ConfigError
@@ -139,7 +139,7 @@ class Models:
 
     def record_training(self, signal: RowSignal, label: str) -> None:
         """Note what training the model behind a resolved signal took, whenever that was."""
-        identity = asked(signal)
+        identity = model_of(signal)
         if not isinstance(identity, TrainedIdentity):
             return
         if all(t.fingerprint != fingerprint(identity) for t in self.trainings):

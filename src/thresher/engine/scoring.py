@@ -1,5 +1,4 @@
-"""Scoring: what a signal misses is asked of a model, and every complete piece goes to the store at
-once.
+"""Scoring: a model is asked for what a signal misses, and complete rows go to the store at once.
 
 Signals that are asked together share a pass. Other processes that work on the same store share the
 rows (`sharing`). Writes scores and their cost into the store.
@@ -17,13 +16,13 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.engine import local
+from thresher.engine.checks import EarlyCheck
 from thresher.engine.eligible import EligibleRows
-from thresher.engine.graph import asked
-from thresher.engine.meaning import FirstRows
+from thresher.engine.graph import model_of
 from thresher.engine.means import Means
 from thresher.engine.models import Models
 from thresher.engine.requests import Request, image_order
-from thresher.engine.sharing import Share
+from thresher.engine.sharing import WorkQueue
 from thresher.engine.table import ColumnTable
 from thresher.types import Capability, ModelIdentity, Sample, Scored
 
@@ -97,12 +96,12 @@ def by_missing(requests: Sequence[Request]) -> list[tuple[list[Request], np.ndar
 
 
 class _Pass:
-    """One pass over the rows that all of some signals miss.
+    """One pass over the rows that all of some signals miss, e rows known by entries 0 … e-1.
 
     Arguments:
-        scorer: what is at hand.
+        scorer: the pool, models and columns.
         requests: of the signals.
-        entries: int64 [e], the rows, as entries of each of the requests.
+        entries: int64 [e], the rows as entries of each of the requests, in any order.
     """
 
     def __init__(self, scorer: LocalScorer, requests: list[Request], entries: np.ndarray) -> None:
@@ -136,21 +135,21 @@ class _Pass:
         self.backend: Any = None
         self.scored = 0  # rows
         self.waited = 0.0  # seconds for other processes
-        self.displayed = False  # whether the progress bar is there
+        self.displayed = False  # whether the progress bar is displayed
 
     def run(self) -> list[ScoredKeys]:
         self.eligible.check(self.failures)  # before a model is opened
         for signal in self.signals:
             self.store.register(signal)
         labels = [r.label for r in self.requests]
-        self.first_rows = None if self.force else FirstRows(self.signals, labels)
+        self.early_check = None if self.force else EarlyCheck(self.signals, labels)
         columns = [(r.fingerprint, r.signal.fields) for r in self.requests]
-        self.share = Share(self.store, columns, self.keys, self.retried, self._waiting)
-        model = asked(self.signals[0])
+        self.queue = WorkQueue(self.store, columns, self.keys, self.retried, self._waiting)
+        model = model_of(self.signals[0])
         served = isinstance(model, ModelIdentity) and model.served
         began = time.monotonic()
         try:
-            with self.share:
+            with self.queue:
                 local.score(
                     self.signals,
                     self._samples,
@@ -169,26 +168,26 @@ class _Pass:
             seconds = time.monotonic() - began - self.waited
             for fp, _ in columns:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))
-        here, elsewhere = self.keys[self.share.mine], self.keys[self.share.elsewhere]
+        here, elsewhere = self.keys[self.queue.scored_here], self.keys[self.queue.elsewhere]
         return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
 
-    def _samples(self, at: np.ndarray) -> Sequence[Sample]:
-        return self.pool.samples(self.pool_rows[at])
+    def _samples(self, entries: np.ndarray) -> Sequence[Sample]:
+        return self.pool.samples(self.pool_rows[entries])
 
     def _next_block(self, flush: Callable[[], None]) -> np.ndarray | None:
-        """Indices of rows to score next, int64 [b]; None at the end."""
-        asked_at = time.monotonic()
+        """The entries to score next, int64 [b]; None at the end."""
+        began = time.monotonic()
         try:
-            return self.share.next(self._ready, flush)
+            return self.queue.next_block(self._ready, flush)
         finally:
-            self.waited += time.monotonic() - asked_at
+            self.waited += time.monotonic() - began
 
     def _ready(self) -> None:
         """Open the model and display the progress, before rows are claimed."""
         if self.signals[0].needs is not Capability.NONE:
-            self.backend = self.models.open(asked(self.signals[0]))
+            self.backend = self.models.open(model_of(self.signals[0]))
         if not self.displayed and self.progress is not None:
-            done = self.total - int((~self.share.done).sum())
+            done = self.total - int((~self.queue.done).sum())
             self.progress.start(self.label, self.total, done)
         self.displayed = True
 
@@ -203,22 +202,22 @@ class _Pass:
             f"{self.label}: waiting for {pluralize(rows)} that other processes are scoring."
         )
 
-    def _keep(self, at: np.ndarray, pieces: list[Scored]) -> None:
-        """Store complete rows. `at`: int64 [b]; `pieces`: one for each signal, of these rows."""
-        self.scored += len(at)
+    def _keep(self, entries: np.ndarray, pieces: list[Scored]) -> None:
+        """Store complete rows. `entries`: int64 [b]; `pieces`: one for each signal, b rows."""
+        self.scored += len(entries)
         for request, piece in zip(self.requests, pieces, strict=True):
             self.store.append(
                 request.fingerprint,
                 request.signal.fields,
-                self.keys[at],
+                self.keys[entries],
                 piece.values,
                 piece.errors,
             )
-        self.share.finished(at)
-        if self.first_rows is not None:
-            self.first_rows.add(pieces)
+        self.queue.mark_stored(entries)
+        if self.early_check is not None:
+            self.early_check.add(pieces)
         for i, of_row in enumerate(zip(*(piece.errors for piece in pieces), strict=True)):
             # a row fails once: with its first error
             if error := next(filter(None, of_row), ""):
-                self.failures[error] += int(self.copies[at[i]])
+                self.failures[error] += int(self.copies[entries[i]])
         self.eligible.check(self.failures)

@@ -1,8 +1,8 @@
-"""One job for any number of processes: which of the rows that are missing this one scores next.
+"""A work queue for any number of processes on one store: which missing rows this one scores next.
 
-Work is handed out in blocks, large at first and small at the end, so that all processes end
-together. What a process did not finish before it died is claimed by another. Reads the store's
-parts; writes claims.
+Rows are claimed in blocks, large at first and small at the end, so that all processes finish
+together. What a process that died left unfinished is claimed by another. Reads the store's parts;
+writes claims.
 """
 
 from __future__ import annotations
@@ -18,19 +18,23 @@ from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
 from thresher.types import Field
 
-LOOK_EVERY = 0.2  # seconds between two looks while others have the rest
-SHARES = 64  # the smallest block is this part of a job, between the next two
-SMALLEST, SMALL = 8, 128
+POLL_SECONDS = 0.2  # between two looks at the store while other processes have the rest
+# rows of the smallest block: a 64th of the job, but at least 8 and at most 128
+BLOCKS, MIN_BLOCK, MAX_MIN_BLOCK = 64, 8, 128
 
 
-class Share:
-    """Entries 0 … e-1 that are missing in all of some columns; a context manager that gives back
-    what it claimed.
+class WorkQueue:
+    """Entries 0 … e-1, the rows that are missing in all of some columns.
 
-    `columns`: (fingerprint, fields) of each. `keys`: DIGEST [e], in the order in which they are to
-    be scored. `failed`: bool [e], entries whose stored failure is to be tried again: another
-    process has done such a one when it succeeded. `waiting(rows)` is told when others have all that
-    is left.
+    A context manager that gives back what it claimed.
+
+    Arguments:
+        store: holds the columns.
+        columns: (fingerprint, fields) of each.
+        keys: DIGEST [e], in the order in which they are to be scored.
+        retried: bool [e], entries whose stored failure is to be tried again; one that another
+            process scores is done when that succeeds.
+        waiting: called with the number of rows left when other processes have claimed them all.
     """
 
     def __init__(
@@ -38,28 +42,23 @@ class Share:
         store: Store,
         columns: Sequence[tuple[str, Sequence[Field]]],
         keys: np.ndarray,
-        failed: np.ndarray,
+        retried: np.ndarray,
         waiting: Callable[[int], None],
     ) -> None:
-        self.store, self.columns, self.keys, self.failed, self.waiting = (
-            store,
-            columns,
-            keys,
-            failed,
-            waiting,
-        )
-        self.mine = np.zeros(len(keys), bool)  # scored by this process
-        self.done = np.zeros(len(keys), bool)
-        self._open = np.zeros(len(keys), bool)  # claimed by this process and not in the store yet
+        self.store, self.columns, self.keys = store, columns, keys
+        self.retried, self.waiting = retried, waiting
+        self.scored_here = np.zeros(len(keys), bool)  # [e]
+        self.done = np.zeros(len(keys), bool)  # [e]: stored in all columns
+        self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
         self._claims = Claims(store.root, [fp for fp, _ in columns])
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
-        self._stored = np.zeros((len(columns), len(keys)), bool)
-        self._seen: list[set[str]] = [set() for _ in columns]
-        self._said = False
+        self._order = np.argsort(keys, kind="stable")  # [e] int64
+        self._sorted = keys[self._order]  # [e] DIGEST
+        self._stored = np.zeros((len(columns), len(keys)), bool)  # [c, e]
+        self._seen: list[set[str]] = [set() for _ in columns]  # parts that were read
+        self._reported = False  # whether `waiting` was called
 
-    def __enter__(self) -> Share:
-        self._look()
+    def __enter__(self) -> WorkQueue:
+        self._refresh()
         self._claims.__enter__()
         return self
 
@@ -67,25 +66,30 @@ class Share:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._claims.__exit__()
 
     @property
     def elsewhere(self) -> np.ndarray:
         """bool [e]: scored by other processes meanwhile."""
-        return self.done & ~self.mine
+        return self.done & ~self.scored_here
 
-    def next(self, ready: Callable[[], object], flush: Callable[[], None]) -> np.ndarray | None:
-        """Entries to score now, int64 [b], ascending; None when all are done. Waits while others
-        have the rest.
+    def next_block(
+        self, ready: Callable[[], object], flush: Callable[[], None]
+    ) -> np.ndarray | None:
+        """Entries to score next, int64 [b], ascending; None when all are done.
 
-        `ready()` is called before something is claimed: a model that takes minutes to open is
-        opened then. `flush()` stores what was scored and tells `finished`: nobody waits for rows
-        that only have to be written.
+        Waits while other processes have the rest.
+
+        Arguments:
+            ready: called before entries are claimed: a model that takes minutes to open is opened
+                then.
+            flush: stores what was scored and calls `mark_stored`: others do not wait for rows that
+                only have to be written.
         """
         while True:
-            self._look()
+            self._refresh()
             if self.done.all():
                 return None
             if not self._free()[0].any():
@@ -96,58 +100,58 @@ class Share:
                 ready()
                 block = self._claim()
                 if len(block):
-                    self._said = False
+                    self._reported = False
                     return block
             else:
                 self._wait()
 
-    def finished(self, entries: np.ndarray) -> None:
-        """These entries, some of those that `next` gave, are in the store."""
-        self.mine[entries] = self.done[entries] = True
-        self._open[entries] = False
-        if not self._open.any():
+    def mark_stored(self, entries: np.ndarray) -> None:
+        """These entries of the last block (int64 [b]) are in the store."""
+        self.scored_here[entries] = self.done[entries] = True
+        self._claimed[entries] = False
+        if not self._claimed.any():
             self._claims.claim(self.keys[:0])
 
     def _claim(self) -> np.ndarray:
         with self._claims.exclusive():
-            # before the parts: who gives a claim back has stored its rows
-            free, sharers = self._free()
-            self._look()
-            entries = np.flatnonzero(free & ~self.done)
-            smallest = min(max(len(self.keys) // SHARES, SMALLEST), SMALL)
-            share = len(entries) // 2 if sharers == 0 else len(entries) // (2 * (sharers + 1))
-            block = entries[: min(max(share, smallest), local.ROWS_PER_CALL)]
-            self._open[block] = True
-            self._claims.claim(self.keys[self._open])
+            # before the store is read: a process stores its rows, then gives its claim back
+            free, others = self._free()
+            self._refresh()
+            entries = np.flatnonzero(free & ~self.done)  # [f] int64
+            smallest = min(max(len(self.keys) // BLOCKS, MIN_BLOCK), MAX_MIN_BLOCK)
+            size = max(len(entries) // (2 * (others + 1)), smallest)
+            block = entries[: min(size, local.ROWS_PER_CALL)]  # [b] int64
+            self._claimed[block] = True
+            self._claims.claim(self.keys[self._claimed])
             return block
 
     def _free(self) -> tuple[np.ndarray, int]:
-        """bool [e]: neither done nor claimed by another; and how many others there are."""
+        """bool [e], entries neither done nor claimed; and the number of other processes."""
         claimed = self._claims.other_claims()
-        free = ~self.done & ~self._open
+        free = ~self.done & ~self._claimed
         for keys in claimed:
             free[self._entries(keys)] = False
         return free, len(claimed)
 
     def _entries(self, keys: np.ndarray) -> np.ndarray:
-        """The entries that have one of these keys."""
+        """The entries that have one of these keys, int64."""
         if not len(keys) or not len(self.keys):
             return np.zeros(0, np.int64)
-        at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
-        found: np.ndarray = self._order[at[self._sorted[at] == keys]]
+        place = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
+        found: np.ndarray = self._order[place[self._sorted[place] == keys]]
         return found
 
-    def _look(self) -> None:
-        """What was stored since the last look."""
+    def _refresh(self) -> None:
+        """Read what was stored since the last time."""
         for i, (fp, _) in enumerate(self.columns):
-            for keys, fine in self.store.new_keys(fp, self._seen[i]):
+            for keys, succeeded in self.store.new_keys(fp, self._seen[i]):
                 entries = self._entries(keys)
-                self._stored[i, entries[~self.failed[entries]]] = True
-                self._stored[i, self._entries(keys[fine])] = True
+                self._stored[i, entries[~self.retried[entries]]] = True
+                self._stored[i, self._entries(keys[succeeded])] = True
         self.done |= self._stored.all(axis=0)
 
     def _wait(self) -> None:
-        if not self._said:
+        if not self._reported:
             self.waiting(int((~self.done).sum()))
-        self._said = True
-        time.sleep(LOOK_EVERY)
+        self._reported = True
+        time.sleep(POLL_SECONDS)

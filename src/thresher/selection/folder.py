@@ -42,7 +42,7 @@ import yaml
 from thresher._version import __version__
 from thresher.engine import Means
 from thresher.engine.columns import compute_all
-from thresher.engine.graph import signals_of, unlabelled
+from thresher.engine.graph import signals_of, with_inputs
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.exporters.llamafactory import INFO, remove_entries
 from thresher.fingerprint import fingerprint
@@ -607,7 +607,7 @@ def signals_table(out: str | Path) -> pa.Table:
     seed = run["method"]["seed"]
     mixture, budget = Mixture.from_mapping(run["config"]), Budget(run["config"]["budget"])
     resolved = resolve_mixture(mixture, pool, budget, store, seed, None, model=model)
-    signals = unlabelled(signals_of(method, model, roles, seed, resolved.budget))
+    signals = with_inputs(signals_of(method, model, roles, seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
         if (

@@ -25,8 +25,8 @@ from thresher.engine.graph import (
     needs_model,
     signals_of,
     target_signals_of,
-    unlabelled,
     walk,
+    with_inputs,
 )
 from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
@@ -276,7 +276,7 @@ def _row_seconds(
 def _parts(
     engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool
 ) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
-    looked = _look(engine, unlabelled(signals))
+    looked = _look(engine, with_inputs(signals))
     passes = _passes(looked)
     costs = _costs(engine, looked, passes, probe)
     first = {

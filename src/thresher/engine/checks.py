@@ -1,0 +1,63 @@
+"""Columns that find in their own values that they are meaningless stop the run: after their first
+rows, and whenever they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from thresher.errors import CapabilityError
+from thresher.types import CheckedSignal, RowSignal, Scored
+
+EARLY_ROWS = 16
+"""Rows after which a column that is being scored is checked."""
+
+
+def check_values(
+    signal: RowSignal, label: str, values: Mapping[str, np.ndarray], errors: Sequence[str]
+) -> None:
+    """Raise CapabilityError if the signal finds that its column is meaningless.
+
+    Arguments:
+        signal: the signal; only a `CheckedSignal` is checked.
+        label: its name in the message.
+        values: field -> array [m].
+        errors: m texts, "" or why a row has no values.
+    """
+    if isinstance(signal, CheckedSignal) and (fault := signal.fault(values, errors)):
+        raise CapabilityError(
+            f"{label}: {fault}. What was scored is stored; to go on with it all the same, add "
+            "--force."
+        )
+
+
+class EarlyCheck:
+    """Checks columns that are scored in one pass once their first rows are there.
+
+    Arguments:
+        signals: of the pass.
+        labels: their names in messages.
+    """
+
+    def __init__(self, signals: Sequence[RowSignal], labels: Sequence[str]) -> None:
+        self._signals = list(zip(signals, labels, strict=True))
+        self._pieces: list[list[Scored]] = [[] for _ in signals]
+        self._rows = 0
+
+    def add(self, pieces: Sequence[Scored]) -> None:
+        """Add m more rows: one `Scored` for each signal. Raises CapabilityError."""
+        if self._rows >= EARLY_ROWS:
+            return
+        self._rows += len(pieces[0].errors)
+        for collected, piece in zip(self._pieces, pieces, strict=True):
+            collected.append(piece)
+        if self._rows < EARLY_ROWS:
+            return
+        for (signal, label), collected in zip(self._signals, self._pieces, strict=True):
+            values = {
+                f.name: np.concatenate([piece.values[f.name] for piece in collected])
+                for f in signal.fields
+            }
+            check_values(signal, label, values, [e for piece in collected for e in piece.errors])
+        self._pieces = []
