@@ -105,7 +105,7 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
     pieces = raw.jsonl if raw.is_lines("llamafactory", path) else raw.json_list
     info = _read_dataset_info(path.with_name(INFO))
     target.write(path, pieces(pool.raw(rows)))
-    name = pool.sources[0].source
+    name = pool.file_specs[0].source
     if name in info and info[name].get("file_name") != path.name:
         name = path.stem
     info[name] = {"file_name": path.name, **json.loads(pool.pool_files[0].columns)}

@@ -66,7 +66,7 @@ def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
 def refuse_overwrite(pool: Pool, path: Path) -> None:
     """Raises ConfigError if `path` is a file of the pool."""
     if path.is_file() and any(
-        os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.sources
+        os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.file_specs
     ):
         raise ConfigError(
             f"{path} is the pool itself and will not be overwritten. Give another file."

@@ -36,7 +36,7 @@ def pool_view(pool: DescribedPool) -> NotebookView:
     missing = facts["missing_images"]
     problem_count = int(((index.problem >= 0) | missing).sum())
     counts = (
-        ("Rows", f"{n:,}", f"in {pluralize(len(pool.sources), 'file')}"),
+        ("Rows", f"{n:,}", f"in {pluralize(len(pool.file_specs), 'file')}"),
         ("Images", f"{images:,}", f"shown in {pluralize(int((facts['images'] > 0).sum()))}"),
         ("Sources", f"{len(pool.source_names):,}", ""),
         (
@@ -161,4 +161,4 @@ def shorten_notes(notes: list[str]) -> tuple[str, ...]:
 
 def display_name(pool: DescribedPool) -> str:
     """The file's name, or what opens the pool where that is short."""
-    return (pool.path.name if len(pool.sources) == 1 else pool.spec)[:120] or "a pool"
+    return (pool.path.name if len(pool.file_specs) == 1 else pool.spec)[:120] or "a pool"

@@ -52,7 +52,7 @@ class Pool:
         self.images: str | None = root
         self.given_format: str | None = None  # the format with which to open it again
         self.images_folder = images_folder
-        self.sources = tuple(sources)  # its files
+        self.file_specs = tuple(sources)  # its files
         self.stamps = [k.stamp for k in states]  # what changes when they do
         self.trust_paths = trust_paths  # path and size of an image stand for its content
         self.pool_files = tuple(

@@ -39,6 +39,6 @@ class DescribedPool(PoolView, Protocol):
 
     spec: str  # what opens it again
     format: str
-    sources: tuple[FileSpec, ...]
+    file_specs: tuple[FileSpec, ...]
     notes: tuple[str, ...]
     index: Index

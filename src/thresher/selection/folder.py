@@ -322,7 +322,7 @@ def spare_the_pool(pool: Pool, out: Path) -> None:
     or a subset that none left."""
     for name in _FILES:
         if (out / name).exists() and any(
-            os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.sources
+            os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.file_specs
         ):
             raise ConfigError(
                 f"--out {out} holds the pool itself ({name}), which must stay. Give another folder."
@@ -433,7 +433,7 @@ def config_section(pool: Pool, recipe: Recipe, config: Config | None) -> dict[st
     """What was asked for, as the command line would say it: values by the names of `RunConfig`."""
     given: dict[str, Any] = {
         "pool": str(pool.path)
-        if len(pool.sources) == 1 and Path(pool.path).exists()
+        if len(pool.file_specs) == 1 and Path(pool.path).exists()
         else pool.spec,
         "method": recipe.method,
         "budget": recipe.budget,
@@ -480,7 +480,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict
             "format": pool.format,
             "read_as": pool.given_format,
             "trust_paths": pool.trust_paths,
-            "files": len(pool.sources),
+            "files": len(pool.file_specs),
             "bytes": pool.total_bytes,
             "rows": len(pool),
         },
