@@ -31,7 +31,7 @@ from thresher.signals.capabilities import STYLES
 from thresher.signals.query import Query
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.storage.columns import Store
-from thresher.training.lesson_pool import LessonPool
+from thresher.training.distillation_pool import LessonPool
 from thresher.types import Budget, Columns, MethodContext, ModelIdentity, Sample
 
 TEACHER = ModelIdentity("fake:teacher", "fake", "float32", "pil")

@@ -17,7 +17,7 @@ from thresher.signals.teacher import TeacherJudge
 from thresher.signals.teacher_sample import TeacherSample
 from thresher.stats.correlation import spearman
 from thresher.training import Recipe, fit
-from thresher.training.lesson_pool import LessonPool
+from thresher.training.distillation_pool import LessonPool
 from thresher.types import Columns, ModelIdentity
 
 TEACHER = ModelIdentity("labels", "none", "none", "none")

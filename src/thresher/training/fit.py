@@ -24,9 +24,9 @@ from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
-from thresher.training import folder as folders
+from thresher.training import model_folder as folders
+from thresher.training.batches import Batches, Unusable, all_failed, named, usable
 from thresher.training.recipe import Recipe
-from thresher.training.rows import Batches, Unusable, all_failed, named, usable
 from thresher.types import TrainingRows, digests_to_bytes
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def learn(
     """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with
     LoRA) and writes checkpoints only. `good`, `unusable`: from `rows.usable`."""
     from thresher.backends.hf.teach import Teacher
-    from thresher.training.parts import lora_config, train_all
+    from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
 
     model = backend.forward.model

@@ -34,9 +34,9 @@ from thresher.console.progress import Progress
 from thresher.errors import ModelError, StoreError
 from thresher.storage.atomic import atomic_write
 from thresher.storage.checksums import FILES, check_files, file_digests, seal, unseal
-from thresher.training.lengths import by_length
+from thresher.training.batches import Batch, Batches
+from thresher.training.length_groups import by_length
 from thresher.training.recipe import Recipe
-from thresher.training.rows import Batch, Batches
 
 WEIGHTS = "trained.safetensors"
 PROGRESS = "progress.json"

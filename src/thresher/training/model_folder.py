@@ -26,7 +26,7 @@ from thresher.errors import ConfigError, ModelError, StoreError
 from thresher.storage.atomic import atomic_write, write_bytes
 
 if TYPE_CHECKING:
-    from thresher.training.rows import Unusable
+    from thresher.training.batches import Unusable
 
 RECORD = "training.json"
 FAILURES = "failures.jsonl"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thresher.training import lengths
+from thresher.training import length_groups
 
 
 def cost(groups: list[np.ndarray], sizes: np.ndarray, one_pass: int) -> int:
@@ -18,15 +18,15 @@ def test_the_cheapest_split(one_pass: int) -> None:
     rng = np.random.default_rng(one_pass)
     for n in (1, 2, 7, 16):
         sizes = rng.integers(10, 200, n)
-        groups = lengths.by_length(sizes, one_pass)
+        groups = length_groups.by_length(sizes, one_pass)
         assert sorted(np.concatenate(groups).tolist()) == list(range(n))
         order = np.argsort(sizes, kind="stable")
         halves = [[order[:k], order[k:]] for k in range(1, n)]  # every split in two, and none
         assert cost(groups, sizes, one_pass) <= min(
             cost(s, sizes, one_pass) for s in [[order], *halves]
         )
-    assert len(lengths.by_length(np.array([5, 500, 5]), 10_000)) == 1
-    assert lengths.by_length(np.array([], int)) == []
+    assert len(length_groups.by_length(np.array([5, 500, 5]), 10_000)) == 1
+    assert length_groups.by_length(np.array([], int)) == []
 
 
 def test_training_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_training_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     pool = open_pool(make_pool(tmp_path / "pool", 48, 0))
     calls: list[int] = []
-    real = lengths.by_length
+    real = length_groups.by_length
     monkeypatch.setattr(
         trainer, "by_length", lambda sizes: calls.append(len(real(sizes))) or real(sizes)
     )
