@@ -41,7 +41,7 @@ from thresher.selection.iterate import select as select_in_rounds
 from thresher.stats.verdict import difference, mean_over_seeds
 from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
-from thresher.training.registry import identity_of, trained_model, trainer
+from thresher.training.registry import make_trainer, trained_identity, trained_model
 from thresher.types import Budget, TrainedModel
 
 WEAK = ("comparison", "digits", "chart")
@@ -135,7 +135,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     weak = np.array([any(k in WEAK for k in ks) for ks in kinds])
     student, teacher = resolve(str(practised(work))), handle(known)
     store = Store(work / "store")
-    make = trainer(device="cpu", cache=store.root / "models")
+    make = make_trainer(device="cpu", cache=store.root / "models")
     print(f"{time.time() - began:6.0f} s  the student", flush=True)
     base = 100 * evaluate(student, test, score="generate", store=store).accuracy
     print(f"{time.time() - began:6.0f} s  the student is right in {base:.1f}%", flush=True)
@@ -163,7 +163,9 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
                 on_leak="drop",
                 recipe=recipe,
             )
-            identity = identity_of(model_of(student.identity, recipe), pool.digest[outcome.rows])
+            identity = trained_identity(
+                model_of(student.identity, recipe), pool.digest[outcome.rows]
+            )
             tuned = trained_model(identity, student, pool, np.sort(outcome.rows), store, make, None)
             marks = evaluate(tuned, test, score="generate", store=store).rows["correct"].to_pylist()
             right = 100 * float(np.mean(marks))

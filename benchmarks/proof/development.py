@@ -54,7 +54,7 @@ from thresher.methods import load  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
 from thresher.selection import select as run  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
-from thresher.training.registry import trainer  # noqa: E402
+from thresher.training.registry import make_trainer  # noqa: E402
 from thresher.types import Budget, Method  # noqa: E402
 
 SIZES = setup.Sizes()
@@ -124,7 +124,7 @@ def against_random(
         asked,
         store=store,
         out=out / "room" / name,
-        trainer=trainer(device="cpu", cache=store.root / "models"),
+        trainer=make_trainer(device="cpu", cache=store.root / "models"),
         evaluate=Ask(False),
         say=print,
     )
@@ -202,7 +202,7 @@ def taught(out: Path, name: str, steps: str) -> None:
         store=store,
         roles={"teacher": teacher},
         force=True,
-        trainer=trainer(device="cpu", cache=store.root / "models"),
+        trainer=make_trainer(device="cpu", cache=store.root / "models"),
     )
     print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")
 

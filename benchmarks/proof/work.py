@@ -25,7 +25,7 @@ from thresher.compare import Job, compare, job  # noqa: E402
 from thresher.demo.teacher import handle, read_labels  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
-from thresher.training.registry import trainer  # noqa: E402
+from thresher.training.registry import make_trainer  # noqa: E402
 from thresher.types import Budget  # noqa: E402
 
 
@@ -76,7 +76,7 @@ def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, mode
         ),
         store=store,
         out=out / "pools" / pool_name,
-        trainer=trainer(device="cpu", cache=store.root / "models"),
+        trainer=make_trainer(device="cpu", cache=store.root / "models"),
         evaluate=Ask(stage.score == "both"),
         say=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
     )

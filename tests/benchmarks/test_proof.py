@@ -214,7 +214,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
     from thresher.backends import resolve
     from thresher.compare import compare, job
     from thresher.storage.columns import Store
-    from thresher.training.registry import trainer
+    from thresher.training.registry import make_trainer
     from thresher.types import Budget
 
     sizes = setup.Sizes(rows=6000, per_kind=20)
@@ -234,7 +234,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
         ),
         store=Store(tmp_path / "store"),
         out=tmp_path / "out",
-        trainer=trainer(device="cpu"),
+        trainer=make_trainer(device="cpu"),
         evaluate=Ask(False),
     )
     verdict = comparison.lines[1].verdict

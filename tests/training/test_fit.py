@@ -29,7 +29,7 @@ from thresher.errors import (
     TooManyFailures,
 )
 from thresher.pools import Pool
-from thresher.training import Recipe, Trained, fit, rows_fingerprint
+from thresher.training import Recipe, TrainingResult, fit, rows_fingerprint
 
 ISSUE = ("qwen2_5_vl", "llava", "llava_onevision", "smolvlm", "mllama")
 SLOW = ("llava_onevision", "smolvlm")  # in full training: the others show the same by default
@@ -55,7 +55,7 @@ class InMemory:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch, exam: Pool) -> InMemory:
     module = sys.modules["thresher.training.fit"]  # the function `fit` hides it
-    real: Callable[..., Any] = module.learn
+    real: Callable[..., Any] = module.train_backend
     seen = InMemory(exam)
 
     def learn(backend: Any, *args: Any, **kwargs: Any) -> Any:
@@ -63,13 +63,13 @@ def watched(monkeypatch: pytest.MonkeyPatch, exam: Pool) -> InMemory:
         seen.after = losses(backend, exam)
         return out
 
-    monkeypatch.setattr(module, "learn", learn)
+    monkeypatch.setattr(module, "train_backend", learn)
     return seen
 
 
 def check_teaches(
     name: str, recipe: Recipe, lessons: Pool, watched: InMemory, out: Path, **how: Any
-) -> Trained:
+) -> TrainingResult:
     base = str(build(name))
     before = losses(resolve(base, device="cpu").open(), watched.exam)
     trained = fit(base, lessons, None, recipe, out, device="cpu", **how)
@@ -313,7 +313,7 @@ def test_a_full_disk_is_the_users_and_no_bug(
             "Error while serializing: I/O error: No space left on device (os error 28)"
         )
 
-    def once() -> Trained:
+    def once() -> TrainingResult:
         return fit(
             str(build("llava")),
             lessons,

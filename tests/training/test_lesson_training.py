@@ -17,7 +17,7 @@ from thresher.signals.teacher import TeacherJudge
 from thresher.signals.teacher_sample import TeacherSample
 from thresher.stats.correlation import spearman
 from thresher.training import Recipe, fit
-from thresher.training.distillation_pool import LessonPool
+from thresher.training.distillation_pool import DistillationPool
 from thresher.types import Columns, ModelIdentity
 
 TEACHER = ModelIdentity("labels", "none", "none", "none")
@@ -38,7 +38,7 @@ def taught(pool, scores):
     }
     n = len(pool)
     columns = Columns(pool.digest, np.zeros(n, np.uint64), np.zeros(n, np.int32), ("",), values)
-    return LessonPool(pool, np.arange(n), lessons, columns)
+    return DistillationPool(pool, np.arange(n), lessons, columns)
 
 
 def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_path: Path) -> None:

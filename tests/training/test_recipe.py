@@ -57,9 +57,12 @@ def test_passes_differ_and_steps_count_rows() -> None:
 
 
 def test_default_rates_follow_kind_and_size() -> None:
-    assert Recipe().rate(7 * 10**9) == 2e-4 and Recipe(lora=False).rate(7 * 10**9) == 2e-5
-    assert Recipe().rate(10**6) > Recipe().rate(10**9)
-    assert Recipe(learning_rate=0.1).rate(1) == 0.1
+    assert (
+        Recipe().learning_rate_for(7 * 10**9) == 2e-4
+        and Recipe(lora=False).learning_rate_for(7 * 10**9) == 2e-5
+    )
+    assert Recipe().learning_rate_for(10**6) > Recipe().learning_rate_for(10**9)
+    assert Recipe(learning_rate=0.1).learning_rate_for(1) == 0.1
 
 
 def test_equal_recipes_have_one_fingerprint() -> None:

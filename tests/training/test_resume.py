@@ -22,7 +22,7 @@ from thresher.console.progress import NoProgress
 from thresher.errors import ConfigError
 from thresher.pools import Pool
 from thresher.storage.lock import NAME, file_lock
-from thresher.training import Recipe, Trained, fit
+from thresher.training import Recipe, TrainingResult, fit
 
 RECIPE = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3)
 FULL = Recipe(epochs=3, batch=3, accumulation=2, learning_rate=2e-3, lora=False, weight_decay=0.01)
@@ -72,7 +72,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return pool_of(folder, records)
 
 
-def same_end(got: Trained, want: Trained) -> None:
+def same_end(got: TrainingResult, want: TrainingResult) -> None:
     assert len(got.losses) == len(want.losses) == 15
     assert got.losses == pytest.approx(want.losses, abs=1e-6)
     assert got.unusable == want.unusable and len(got.unusable) == 2
@@ -177,7 +177,7 @@ def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) ->
     base, out = str(build("llava")), tmp_path / "m"
     with pytest.raises(KeyboardInterrupt):  # a beginning, so that the other recipe is refused
         fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(1))
-    results: list[Trained] = []
+    results: list[TrainingResult] = []
     both = [
         threading.Thread(
             target=lambda: results.append(fit(base, pool, None, RECIPE, out, device="cpu"))

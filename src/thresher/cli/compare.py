@@ -165,7 +165,7 @@ def compare(
     from thresher.selection.requirements import check_extras
     from thresher.storage.columns import Store
     from thresher.training.recipe import Recipe
-    from thresher.training.registry import trainer
+    from thresher.training.registry import make_trainer
     from thresher.types import Budget
 
     chosen = load(methods, settings or [])
@@ -233,7 +233,7 @@ def compare(
         job,
         store=kept,
         out=out,
-        trainer=trainer(
+        trainer=make_trainer(
             device=told.device,
             dtype=told.dtype,
             batch_tokens=told.batch_tokens,

@@ -43,10 +43,10 @@ class Job:
     @property
     def trainer(self) -> Trainer:
         """How a model is trained where the method needs one of its own."""
-        from thresher.training.registry import trainer
+        from thresher.training.registry import make_trainer
 
         c = self.config
-        return trainer(
+        return make_trainer(
             device=c.device,
             dtype=c.dtype,
             batch_tokens=c.batch_tokens,

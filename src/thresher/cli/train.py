@@ -11,7 +11,7 @@ import typer
 from thresher.cli import options as o
 
 if TYPE_CHECKING:
-    from thresher.training import Trained
+    from thresher.training import TrainingResult
 
 RECIPE_PANEL = "Recipe"
 
@@ -158,7 +158,7 @@ def train(
     _show(trained)
 
 
-def _show(trained: Trained) -> None:
+def _show(trained: TrainingResult) -> None:
     from thresher.cli.guard import note
     from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout

@@ -1,4 +1,4 @@
-"""Pools: what a user has to choose from, in any format; one file a format (docs/formats)."""
+"""Pools: the samples a user has, in any format; one module per format (docs/formats)."""
 
 from thresher.pools.opening import open_pool
 from thresher.pools.pool import Pool

@@ -18,8 +18,7 @@ COLUMNS = {
 
 
 def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
-    """The record in the LLaVA form. `columns`: which field holds what, as in
-    `dataset_info.json`."""
+    """The record in the LLaVA layout. `columns`: role -> field name, as in `dataset_info.json`."""
     named = {what: columns.get(what, "") for what in COLUMNS}
     if named["prompt"] not in record and named["response"] not in record:
         # another format's record: no conversation

@@ -1,9 +1,8 @@
-"""What one pass over one file of a pool finds out: a block of columns, one value a row, and the
-images it names.
+"""One pass over one file of a pool: a block of columns, one value per row, and the images it names.
 
-Everything is flat (about 150 bytes a row). `index.py` makes the pool's index of the blocks of its
-files, or of the parts of one large file that several processes read (`workers.py`). Reads the file;
-looks at no image (`image_table.py`).
+Everything is flat (about 150 bytes per row). `index.py` builds the pool's index from the blocks of
+its files, or from the spans of one large file that several processes read (`workers.py`). Reads the
+file; does not check images (`image_table.py` does).
 """
 
 from __future__ import annotations
@@ -64,14 +63,18 @@ class Block:
         return len(self.offset)
 
     def set_source(self, source: str) -> None:
-        """Make this the source of every row, whatever the records say."""
+        """Make this the source of every row, overriding the records."""
         self.sources = [source] if len(self) else []
         self.source = array("i", bytes(self.source.itemsize * len(self)))
 
 
 class BlockImages:
-    """The images of a block: each path once. `root`: the pool's image folder; `prefix`: before the
-    file's paths."""
+    """Numbers the images of a block, each path once.
+
+    Arguments:
+        root: the pool's image folder.
+        prefix: put before the file's relative paths.
+    """
 
     def __init__(self, root: str, prefix: str) -> None:
         self.root = root
@@ -83,7 +86,7 @@ class BlockImages:
         self.embedded = bytearray()
 
     def number_of(self, image: str | bytes) -> int:
-        """The number of an image, a new one where it was not seen before."""
+        """The number of an image; a new one if it has not occurred before."""
         number = len(self.size)
         if isinstance(image, bytes):
             name = "bytes:" + hashlib.sha256(image).hexdigest()
@@ -100,8 +103,10 @@ class BlockImages:
         return number
 
     def under_root(self, path: str) -> str:
-        """The path under the pool's image folder: an absolute one inside it becomes relative;
-        others get the prefix."""
+        """The path below the pool's image folder: an absolute path inside it becomes relative,
+        relative ones
+        get the prefix.
+        """
         if path[:1] == "/":
             for root in self.roots:
                 if path.startswith(root) and ".." not in path:
@@ -125,8 +130,18 @@ def read_block(
     span: Span,
     advance: Advance | None = None,
 ) -> Block:
-    """Read the records of `span`. `default_source`: the source of rows that name none. Raises
-    PoolError where the file ends being a pool."""
+    """Read the records of `span` into a block.
+
+    Arguments:
+        reader: the open file.
+        convert: converts a record to the LLaVA layout; None: not needed.
+        default_source: the source of rows whose record names none.
+        images: numbers the images; shared by no other block.
+        span: the part of the file to read.
+        advance: called with the number of rows read since the last call.
+
+    Raises PoolError if the rest of the file cannot be read.
+    """
     block = Block()
     numbers, look_up = images.number, images.number_of
     sources: dict[str, int] = {}
@@ -210,7 +225,7 @@ def read_block(
 
 
 def fallback_text(reader: RecordReader, offset: int, length: int) -> str:
-    """The text of an unreadable record, which stands in for it."""
+    """The text of an unreadable record, which is used in place of its conversation."""
     raw = (
         reader.raw(offset, min(length, MAX_RAW_BYTES))
         if length > MAX_RAW_BYTES

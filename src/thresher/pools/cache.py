@@ -1,10 +1,11 @@
 """A parsed pool on disk, so that the second opening is instant: one file of flat arrays, mapped
-into memory.
+into
+memory.
 
-Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, shape,
-offset), the arrays, each on a 64-byte boundary, then a CRC-32 of all before it. Written to a
-temporary name and renamed, so that a file that exists is complete; a damaged one is detected and
-parsed anew. Touches the cache folder only.
+Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, length and
+offset), the arrays, each on a 64-byte boundary, then a CRC-32 of everything before it. Written to a
+temporary name and renamed, so that an existing file is complete; a damaged one is detected and the
+pool parsed again. Touches the cache folder only.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _ALIGN = 64
 
 
 class CacheDamaged(Exception):
-    """The cache file is not what was written."""
+    """The cache file differs from what was written."""
 
 
 def cache_file(cache: Path, path: str, images: str) -> Path:
-    """One file for each pool and image folder: a changed pool replaces its own entry."""
+    """One file per pool and image folder: a changed pool replaces its own entry."""
     return cache / (
         hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         + ".pool"
@@ -46,9 +47,13 @@ def cache_file(cache: Path, path: str, images: str) -> Path:
 def save_index(
     index: Index, stamp: Mapping[str, Any], states: Sequence[FileState], file: Path
 ) -> None:
-    """Write atomically. `stamp`: how the pool was asked for; `states`: its files as they were.
+    """Write the index atomically.
 
-    Raises OSError (no permission, disk full); nothing half-written stays.
+    Arguments:
+        stamp: the arguments that the pool was opened with.
+        states: the states of its files when they were read.
+
+    Raises OSError (no permission, disk full); no partial file remains.
     """
     arrays: dict[str, np.ndarray] = {}
     for f in dataclasses.fields(index):
@@ -79,8 +84,10 @@ def save_index(
 
 
 def load_index(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[FileState]] | None:
-    """The cached index and the files that it was read from, None where there is none or `stamp`
-    differs. Raises Damaged."""
+    """The cached index and the states of the files it was read from; None if there is no entry or
+    `stamp`
+    differs. Raises CacheDamaged.
+    """
     try:
         with open(file, "rb") as f:
             if os.fstat(f.fileno()).st_size < len(_MAGIC) + 12:

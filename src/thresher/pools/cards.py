@@ -1,8 +1,9 @@
-"""Rows of a pool as cards: texts cut to a length, images as thumbnails. Reads records and images of
-the pool.
+"""Rows of a pool as cards for pages: shortened texts and image thumbnails. Reads records and
+images.
 
-Bounded: characters of text, images a row, and bytes of images in all; what is left out is said
-where it is missing.
+Bounded: characters of text, images per row, and bytes of images in total; each place where
+something
+was left out shows it.
 """
 
 from __future__ import annotations
@@ -43,8 +44,15 @@ def plain_cards(
     max_images: int = IMAGES,
     thumbnail_bytes: int | None = None,
 ) -> list[Card]:
-    """Cards of rows of which only the pool is known: state "row", for a reason their problem.
-    `samples`: those of `rows`."""
+    """Cards for rows of which only the pool is known: state "row", with the row's problem as
+    reason.
+
+    Arguments:
+        rows: int64 [r], pool rows.
+        samples: the samples of `rows`.
+        max_images: thumbnails per row.
+        thumbnail_bytes: of all thumbnails together; None: THUMBNAIL_BYTES.
+    """
     thumbnails_by_row = thumbnails(pool, samples, max_images, thumbnail_bytes)
     return [
         Card(
@@ -78,8 +86,10 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 
 
 def message(role: str, text: str, max_characters: int = CHARACTERS) -> Message:
-    """A turn, cut to `max_characters` characters; the image marks at its beginning are dropped,
-    because the images are shown."""
+    """A turn, shortened to `max_characters`; leading image placeholders are dropped, because the
+    images are
+    displayed.
+    """
     name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
     body = _LEADING_PLACEHOLDERS.sub("", text)
     return Message(name, body[:max_characters], len(body) if len(body) > max_characters else 0)
@@ -91,7 +101,7 @@ def thumbnails(
     max_images: int = IMAGES,
     max_bytes: int | None = None,
 ) -> list[list[Thumbnail]]:
-    """Up to `max_images` a row; none any more once `max_bytes` (None: PICTURE_BYTES) are used."""
+    """Up to `max_images` per row; none after `max_bytes` (None: THUMBNAIL_BYTES) are used."""
     refs = [ref for s in samples for ref in s.images[:max_images]]
     unique_refs = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(THREADS) as threads:
@@ -116,7 +126,7 @@ def thumbnails(
 
 
 def thumbnail(pool: PoolView, ref: ImageRef) -> Thumbnail:
-    """A JPEG of at most PIXELS a side, as a data URI."""
+    """A JPEG with sides of at most PIXELS, as a data URI."""
     from PIL import Image
 
     name = (ref.path or "embedded image")[-120:]

@@ -1,10 +1,12 @@
-"""Conversations as most tools write them -> the LLaVA form, in which everything else here thinks.
+"""Converts chat conversations of most tools to the LLaVA layout, which the rest of the package
+uses.
 
 Covers `messages` or `conversations` with role/content or from/value, content as text or as a list
 of parts, images in a list of their own or inside the parts, and a `system` text beside the turns.
-Whatever has no place in the LLaVA form's `image` and `conversations` stays in the record under its
-own name. Pure functions over decoded values; a value of a kind that no rule expects is passed on as
-it is, for `llava.parse` to name as the row's problem.
+Fields with no equivalent in the LLaVA layout keep their names. Pure functions over decoded values;
+a
+value of an unexpected type is passed on unchanged, for `llava.parse` to report as the row's
+problem.
 """
 
 from __future__ import annotations
@@ -37,15 +39,19 @@ def to_llava(
     content: tuple[str, ...] = ("content", "value"),
     role_names: Mapping[str, str] = LLAVA_ROLES,
 ) -> dict[str, Any]:
-    """`record` with its conversation under `conversations` and its images under `image`; other
-    fields as they are.
+    """`record` with its conversation under `conversations` and its images under `image`.
 
-    `key` holds the conversation, `images` the images beside it (the first name that has any),
-    `system` a first instruction; `role_names` says which role is which of human, gpt and system
-    (others are kept).
+    Arguments:
+        record: a decoded record; its other fields are kept.
+        key: the field with the conversation.
+        images: fields with images beside the conversation; the first non-empty one is used.
+        system: the field with a system prompt; None: there is none.
+        role: names of a turn's role, in order of preference.
+        content: names of a turn's content, in order of preference.
+        role_names: role -> human, gpt or system; other roles are kept.
 
-    >>> asked = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Q"}]
-    >>> to_llava({"messages": [{"role": "user", "content": asked}]}, "messages")
+    >>> parts = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Q"}]
+    >>> to_llava({"messages": [{"role": "user", "content": parts}]}, "messages")
     {'image': ['a.png'], 'conversations': [{'from': 'human', 'value': '<image>Q'}]}
     """
     consumed = {key, *images}
@@ -81,8 +87,10 @@ def to_llava(
 
 
 class _Media:
-    """What the parts of one row show, in order; bare image parts take the next of the images beside
-    them."""
+    """The media in one row's parts, in order. An image part without content takes the next of the
+    images
+    beside the conversation.
+    """
 
     def __init__(self, beside: list[Any]) -> None:
         self.beside = beside
@@ -92,7 +100,9 @@ class _Media:
 
 
 def _list_of_structs(turns: Any) -> Any:
-    """Older `datasets` store a list of structs as a struct of lists."""
+    """The turns as a list: older versions of `datasets` store a list of structs as a struct of
+    lists.
+    """
     if isinstance(turns, dict) and turns and all(isinstance(v, list) for v in turns.values()):
         return [
             dict(zip(turns, values, strict=True)) for values in zip(*turns.values(), strict=False)
@@ -130,7 +140,7 @@ def _turn(
 
 
 def _text(parts: list[Any], media: _Media) -> Any:
-    """The parts as one text with placeholders; the list itself where a part is of no known kind."""
+    """The parts as one text with placeholders; the list itself if a part is of an unknown type."""
     text = ""
     images: list[Any] = []
     videos: list[Any] = []
@@ -169,15 +179,14 @@ def _text(parts: list[Any], media: _Media) -> Any:
 
 
 def _medium(part: dict[str, Any], part_type: str | None, kind: str) -> Any:
-    """What a part of video or audio shows: all that it says, where that has no name that is
-    known."""
+    """The content of a video or audio part; the whole part if none of the known fields is set."""
     return next(
         (part[name] for name in (part_type, kind, "path", "url") if name and part.get(name)), part
     )
 
 
 def _payload(part: dict[str, Any]) -> Any:
-    """What an image part shows; None for a bare one, whose image stands beside the conversation."""
+    """The content of an image part; None if its image is beside the conversation."""
     for name in _PAYLOAD_KEYS:
         value = part.get(name)
         if value is None or value == "":

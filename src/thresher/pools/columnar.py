@@ -1,9 +1,8 @@
-"""Rows of a parquet file or of the Arrow files that `datasets` writes: each found again by its
-number.
+"""Reads the rows of a parquet file, or of the Arrow files that `datasets` writes, by row number.
 
-A parquet row costs reading its row group; the last groups are kept (up to `MAX_CACHED_BYTES`
-bytes), so rows asked for in file order cost each group once. Arrow files are mapped into memory,
-where any row is at hand."""
+Reading a parquet row loads its row group; the last groups are cached (up to `MAX_CACHED_BYTES`), so
+reading rows in file order loads each group once. Arrow files are mapped into memory.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ _BATCH_ROWS = 128  # decoded at a time: rows may hold images
 
 
 class _TableReader(ABC):
-    """What parquet and Arrow files share: rows by number."""
+    """What the readers of parquet and Arrow files share: rows by number."""
 
     name: str
 
@@ -71,7 +70,7 @@ _UNDECODABLE = "unreadable: the row holds text that is not valid UTF-8"
 
 
 def row_as_json(value: Any) -> bytes:
-    """A row as JSON; bytes as the hash of what they are."""
+    """A row as JSON; bytes are replaced by their hash."""
     try:
         return json.dumps(value, default=json_default).encode("ascii")
     except (TypeError, RecursionError):
@@ -158,8 +157,10 @@ class ArrowReader(_TableReader):
         return self._batch(batch).slice(number - (int(self.ends[batch - 1]) if batch else 0), 1)
 
     def _batch(self, number: int) -> pa.RecordBatch:
-        """Checked once: an offset that points outside the file would end the process. Raises
-        pa.ArrowInvalid."""
+        """A record batch, validated once: an offset outside the file would crash the process.
+        Raises
+        pa.ArrowInvalid.
+        """
         if not self.validated[number]:
             for column in self.batches[number].columns:
                 _validate(column)
@@ -168,8 +169,9 @@ class ArrowReader(_TableReader):
 
 
 def _validate(array: pa.Array) -> None:
-    """Raises pa.ArrowInvalid where an offset points nowhere; text that is not UTF-8 is its row's
-    problem alone."""
+    """Raises pa.ArrowInvalid for an invalid offset; text that is not UTF-8 is only its row's
+    problem.
+    """
     try:
         array.validate(full=True)
     except pa.ArrowInvalid as error:

@@ -1,5 +1,5 @@
-"""Images inside a record: bytes, data URIs and the structs that Hugging Face writes, against paths
-to files.
+"""Images inside a record: bytes, data URIs and the structs of Hugging Face datasets, as opposed to
+paths.
 
 Pure functions over decoded values.
 """
@@ -98,8 +98,10 @@ def looks_like_base64(text: str) -> bool:
 
 
 def _is_other_base64(text: str) -> bool:
-    """Whether a text is too long without a dot to be a path, and base64 as far as it goes: of
-    something else than an image."""
+    """Whether a text is too long without a dot to be a path, and looks like base64 of something
+    other than
+    an image.
+    """
     return (
         len(text) >= _MAX_PLAIN_PATH
         and "." not in text
@@ -108,7 +110,7 @@ def _is_other_base64(text: str) -> bool:
 
 
 def data_uri(content: bytes) -> str:
-    """`data:image/png;base64,…`"""
+    """The bytes of an image as `data:image/png;base64,…`."""
     name = extension(content)
     kind = _MIME.get(name, name)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
@@ -116,12 +118,14 @@ def data_uri(content: bytes) -> str:
 
 def extension(content: bytes) -> str:
     """The usual extension for these bytes, without the dot: png, jpg, gif, webp, …; "img" for no
-    known image."""
+    known
+    image.
+    """
     return extension_of(content[:HEAD]) or "img"
 
 
 def _decode_base64(text: str) -> bytes | None:
-    """The bytes of base64 text; None where it is not all base64."""
+    """The bytes of base64 text; None if it is not valid base64."""
     plain = _standard_base64(text)
     if not _BASE64.fullmatch(plain):
         return None
@@ -133,7 +137,7 @@ def _decode_base64(text: str) -> bytes | None:
 
 
 def _standard_base64(text: str) -> str:
-    """Base64 without line breaks, in its usual alphabet."""
+    """Base64 without line breaks, in the standard alphabet."""
     return _LINES.sub("", text).replace("-", "+").replace("_", "/")
 
 

@@ -1,5 +1,7 @@
-"""One file of a pool and how it is read: what locating files ends in, and opening a pool begins
-with."""
+"""`FileSpec`: one file of a pool and how to read it. Locating a pool's files returns these; opening
+a
+pool starts from them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from thresher.pools.paths import printable
 
 @dataclass(frozen=True)
 class FileSpec:
-    """One file of a pool, and how it is to be read."""
+    """One file of a pool and how to read it."""
 
     uri: str  # absolute local path, or an address
     # the source of rows that name none; of all rows where `named`; "": by the names of all files
@@ -35,13 +37,13 @@ their readers."""
 
 
 def local_folder(path: str) -> str:
-    """Where relative image paths of this file start by default."""
+    """The folder that relative image paths of this file start from by default."""
     if files.is_remote(path):
         return path.rpartition("/")[0]
     return os.path.realpath(os.path.dirname(os.path.abspath(path)))
 
 
 def describe_files(sources: Sequence[FileSpec]) -> str:
-    """The files in words."""
+    """The files in words, for messages: the first one and the number of others."""
     first = printable(sources[0].uri)
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"

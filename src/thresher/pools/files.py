@@ -1,8 +1,8 @@
-"""Opening the files of a pool for reading at any place: local ones as they are, gzip and remote
-ones by way of a copy.
+"""Opens the files of a pool for random access: local files directly, gzip and remote files as a
+copy.
 
-A remote file (`s3://…`, `memory://…`: whatever fsspec knows) or a gzip file is copied or unpacked
-once into an unnamed temporary file, which goes when the pool does. Touches what it is told to read
+A remote file (`s3://…`, `memory://…`: any protocol of fsspec) is downloaded, and a gzip file
+decompressed, once into an unnamed temporary file, which is deleted with the pool. Touches the files
 and the temporary folder.
 """
 
@@ -34,13 +34,14 @@ HASHED_BLOCKS = 256
 
 
 def is_remote(path: str) -> bool:
-    """Whether `path` is an address for fsspec (`s3://…`) and not a local path."""
+    """Whether `path` is an fsspec address (`s3://…`), not a local path."""
     return _REMOTE.match(path) is not None and not path.startswith("file://")
 
 
 def open_file(path: str) -> BinaryIO:
-    """Open a file with a descriptor, unpacked. Raises PoolError: missing, not a plain file, no
-    permission, a broken gzip."""
+    """Open a file with a descriptor, decompressed. Raises PoolError: missing, not a plain file, no
+    permission, a damaged gzip stream.
+    """
     file = _download(path) if is_remote(path) else _open_local(path)
     head = os.pread(file.fileno(), 2, 0)
     if head != _GZIP:
@@ -50,10 +51,10 @@ def open_file(path: str) -> BinaryIO:
 
 
 def file_stamp(path: str) -> list[Any]:
-    """What changes when the file does: `hashing.Stamp` of a local one, what its store tells of a
-    remote one.
+    """What changes when the file does: `hashing.Stamp` of a local one, the metadata of a remote
+    one.
 
-    Raises PoolError where there is no such file.
+    Raises PoolError if there is no such file.
     """
     if is_remote(path):
         fs, inner = open_filesystem(path)
@@ -86,15 +87,16 @@ def file_stamp(path: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class FileState:
-    """A file of a pool as it was read. `content`, `sample`: hexadecimal, "" of a remote file."""
+    """A file of a pool when it was read. `content`, `sample`: hexadecimal, "" for a remote file."""
 
     stamp: list[Any]
     content: str = ""  # SHA-256 up to `MAX_WHOLE_HASH` bytes; of a larger file, of blocks
     sample: str = ""  # of a few blocks: compared at each opening
 
     def if_unchanged(self, path: str) -> FileState | None:
-        """The same content as it lies there now, None where it is another. Raises PoolError where
-        there is no file."""
+        """The current state if the content is the same, else None. Raises PoolError if there is no
+        file.
+        """
         now = file_stamp(path)
         if is_remote(path):
             return self if now == self.stamp else None
@@ -107,8 +109,9 @@ class FileState:
 
 
 def read_state(path: str) -> FileState:
-    """What a file is now. Waits until a later write is sure to change the stamp. Raises
-    PoolError."""
+    """The current state of a file. Waits until any later write must change the stamp. Raises
+    PoolError.
+    """
     if is_remote(path):
         return FileState(file_stamp(path))
     with _open_local(path) as file:
@@ -116,7 +119,7 @@ def read_state(path: str) -> FileState:
 
 
 def read_open_state(file: BinaryIO) -> FileState:
-    """As `keep`, of an open local file. Raises PoolError where it is written to all the time."""
+    """As `read_state`, for an open local file. Raises PoolError if it cannot be read."""
     descriptor = file.fileno()
     about = Stamp.of(os.fstat(descriptor))
     if about.wait():
@@ -157,7 +160,7 @@ def open_filesystem(address: str) -> tuple[Any, str]:
 
 
 def temporary_file() -> BinaryIO:
-    """An unnamed file that is gone when it is closed."""
+    """An unnamed file that is deleted when it is closed."""
     return tempfile.TemporaryFile(prefix="thresher-")
 
 

@@ -1,9 +1,11 @@
-"""A folder as a pool: which of its files are read, and what is said of the others.
+"""A folder as a pool: which of its files are read, and notes on the others.
 
-A selection of ours is its subset. A data set that `datasets` saved or cached is its Arrow files.
-Else all files of a known format, those of the folder itself or, where it has none, all below it;
-files of a test or validation split are no training rows and are left out. Lists folders and reads
-the small files that describe them.
+The output folder of `select` is read as its subset; a data set that `datasets` saved or cached, as
+its Arrow files. In any other folder all files of a known format are read: those of the folder
+itself
+or, if it has none, all below it. Files of a test or validation split are left out. Lists folders
+and
+reads the small files that describe them.
 """
 
 from __future__ import annotations
@@ -76,8 +78,10 @@ _MAX_LISTED_ENTRIES = 500  # entries of a subfolder, to say that files in it are
 def folder_files(
     name: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec]:
-    """The files of a folder. What was passed over is the `note` of the first. Raises PoolError:
-    nothing to read."""
+    """The files of a folder. The first one's `note` says what was left out. Raises PoolError if
+    there is
+    nothing to read.
+    """
     held = sorted(os.listdir(name))
     # what select wrote: its rows, not its tables
     if "run.yaml" in held and "selection.parquet" in held:
@@ -133,10 +137,9 @@ def folder_files(
 def resolve_file(
     name: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec]:
-    """What a file is to a pool: itself, or the files that it names; the files of a folder. Sources
-    may be "" still.
+    """The files of a folder, the files that a listing names, or the file itself.
 
-    `locate`: finds what a list names.
+    `source` may still be "". `locate`: resolves the entries of a listing.
     """
     if not pool_files.is_remote(name) and os.path.isdir(name):
         return folder_files(name, images, format, locate)
@@ -149,11 +152,15 @@ def resolve_file(
 
 
 def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
-    """What to read of a folder as evaluation data, and the split that it is: "" and `spec` itself
-    where it names none.
+    """The files of a folder to read as evaluation data, and their split; `spec` itself and "" if it
+    has no
+    such split.
 
-    `wanted`: "test" and "validation", the one to take first. Only a folder that has other files too
-    is divided.
+    Arguments:
+        spec: a path.
+        wanted: "test" and "validation" in order of preference. A folder is divided only if it
+            has other
+            files too.
     """
     if not os.path.isdir(spec):
         return [spec], ""
@@ -173,8 +180,7 @@ def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _declared_splits(name: str) -> dict[str, str]:
-    """File -> split, as the README.md of a data set of the hub declares them (`configs`,
-    `data_files`)."""
+    """File -> split, as declared by the README.md of a hub data set (`configs`, `data_files`)."""
     try:
         with open(os.path.join(name, "README.md"), encoding="utf-8-sig", errors="replace") as file:
             text = file.read(_MAX_README_CHARS)
@@ -210,8 +216,7 @@ def _declared_splits(name: str) -> dict[str, str]:
 def _subset_with_dataset_info(
     name: str, held: list[str], images: str | None, locate: Locate
 ) -> list[FileSpec]:
-    """The subset of a selection, where a dataset_info.json of its folder says what its fields
-    mean."""
+    """The subset of a selection, if a dataset_info.json in its folder declares its fields."""
     if "dataset_info.json" not in held:
         return []
     info = os.path.join(name, "dataset_info.json")
@@ -232,8 +237,7 @@ def _subset_with_dataset_info(
 def _self_describing_files(
     name: str, held: Sequence[str], images: str | None, locate: Locate
 ) -> list[FileSpec] | None:
-    """The files of a folder that says itself what they are: of `datasets`, or of LLaMA-Factory.
-    None for any other."""
+    """The files of a folder with metadata of `datasets` or LLaMA-Factory; None for any other."""
     if "state.json" in held or "dataset_dict.json" in held:
         return hub.saved_dataset_files(name, images)
     if "dataset_info.json" not in held:
@@ -253,7 +257,8 @@ def _self_describing_files(
 def _pool_and_other_files(
     name: str, held: Sequence[str], prefix: str = ""
 ) -> tuple[list[str], list[str]]:
-    """(pool files, files of other kinds that may have been meant) of what a folder holds."""
+    """(pool files, files of other kinds that may have been intended) among the entries of a
+    folder."""
     files, others = [], []
     for base in held:
         if (
@@ -275,8 +280,10 @@ def _pool_and_other_files(
 
 
 def _files_below(name: str) -> tuple[list[str], list[str]]:
-    """The same of everything below a folder, and the folders of `datasets` in it; paths from
-    `name`, sorted."""
+    """The same for everything below a folder, and the `datasets` folders in it; paths relative to
+    `name`,
+    sorted.
+    """
     files: list[str] = []
     others: list[str] = []
     seen = {os.path.realpath(name)}
@@ -304,7 +311,7 @@ def _is_datasets_folder(held: Sequence[str]) -> bool:
 
 
 def _is_new_folder(path: str, seen: set[str]) -> bool:
-    """Whether a folder was not met before, by whatever links lead to it."""
+    """Whether a folder was not visited before, through any links."""
     real = os.path.realpath(path)
     if real in seen:
         return False
@@ -332,7 +339,7 @@ def _are_pool_files(path: str) -> Iterator[bool]:
 
 
 def _is_selection_table(path: str) -> bool:
-    """Whether select wrote it beside a subset: no pool."""
+    """Whether `select` wrote the file beside a subset, so that it is not a pool."""
     where, base = os.path.split(path)
     return not base.startswith("subset.") and os.path.isfile(
         os.path.join(where, "selection.parquet")

@@ -1,8 +1,7 @@
-"""Data sets of the `datasets` library: folders of `save_to_disk` or of its cache, and hub ids where
-there is a network.
+"""Data sets of the `datasets` library: folders of `save_to_disk` or of its cache, and hub ids.
 
-All end as Arrow files on this machine, which `columnar.py` maps into memory. A hub id is downloaded
-by `datasets` into its own cache.
+All are read as local Arrow files, which `columnar.py` maps into memory. A hub id is downloaded by
+`datasets` into its own cache.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ from thresher.text import parse_json
 
 
 def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
-    """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
-    wrote."""
+    """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+    Raises
+    PoolError: several splits, no files.
+    """
     state = os.path.join(folder, "state.json")
     if not os.path.exists(state):
         splits = _read_json(os.path.join(folder, "dataset_dict.json")).get("splits")
@@ -49,8 +50,10 @@ def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
 
 
 def cached_dataset_files(folder: str, about: dict[str, Any], images: str | None) -> list[FileSpec]:
-    """The Arrow files of a folder of the datasets cache. `about`: its dataset_info.json. Raises
-    PoolError: which split?"""
+    """The Arrow files of a folder of the datasets cache.
+
+    `about`: its dataset_info.json. Raises PoolError if it is unclear which split to read.
+    """
     held = sorted(
         f
         for f in os.listdir(folder)
@@ -86,8 +89,10 @@ def cached_dataset_files(folder: str, about: dict[str, Any], images: str | None)
 
 
 def _training_split(names: list[str]) -> str:
-    """The split to read: `train`, the only one of training (`train_sft`), or the only one; "" where
-    that is not clear."""
+    """The split to read: `train`, the only training split (`train_sft`), or the only split; "" if
+    that is
+    unclear.
+    """
     training = (
         [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names
     )
@@ -95,8 +100,9 @@ def _training_split(names: list[str]) -> str:
 
 
 def _splits_note(folder: str, split: str, names: list[str]) -> str:
-    """A note on the splits that are not read, or that the one which is read is no training split;
-    "" for neither."""
+    """A note on splits that are not read, or that the one that is read is no training split; "" for
+    neither.
+    """
     others = [n for n in names if n != split]
     if others:
         return (
@@ -111,7 +117,7 @@ def _splits_note(folder: str, split: str, names: list[str]) -> str:
 
 
 def download_dataset(spec: str, images: str | None) -> list[FileSpec]:
-    """The Arrow files of a data set of the hub: `org/name`, `org/name@split` (default: train).
+    """The Arrow files of a hub data set: `org/name` or `org/name@split` (default: train).
 
     Raises PoolError (no network, no such data set), MissingExtra (`datasets` is not installed).
     """

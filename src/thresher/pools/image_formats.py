@@ -1,4 +1,4 @@
-"""Which image formats are read, recognised by a file's first bytes; `image_opening.py` opens
+"""The supported image formats, recognised by a file's first bytes; `image_opening.py` opens
 them."""
 
 from __future__ import annotations
@@ -71,13 +71,12 @@ def extension_of(head: bytes) -> str:
 
 
 def extension_matches(form: str, extension: str) -> bool:
-    """Whether an extension (without the dot) says this format (Pillow's name)."""
+    """Whether an extension (without the dot) belongs to this format (Pillow's name)."""
     return extension in FORMATS["JPEG" if form == "MPO" else form][1]
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """The brands of an ISO media file: the major one, and those that it says it is compatible
-    with."""
+    """The brands of an ISO media file: the major one and the compatible ones."""
     size = min(int.from_bytes(head[:4], "big"), len(head))
     return {head[8:12], *(head[i : i + 4] for i in range(16, size - 3, 4))}
 

@@ -1,7 +1,7 @@
-"""The only place that opens an image with Pillow.
+"""The only module that opens images with Pillow.
 
-An allow-list: Pillow would open dozens of formats, one of them (EPS) by starting another program.
-Only the plugin that the content names is imported and asked; a file name is never looked at.
+An allow-list: Pillow supports dozens of formats, one of them (EPS) by running another program. Only
+the plugin for the detected content is imported; the file name is ignored.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ _WEAK_SIGNATURES = frozenset(
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
-    """The image in an open file, its header read and nothing decoded yet. `name`: of the file, for
-    messages.
+    """The image in an open file; its header is read, nothing is decoded yet. `name`: for messages.
 
-    Raises ImageError: empty, none of FORMATS, a damaged header, or a format whose codec Pillow
-    lacks here.
+    Raises ImageError: empty, none of FORMATS, a damaged header, or a format whose codec this Pillow
+    lacks.
     """
     file.seek(0)
     head = file.read(HEAD)
@@ -56,8 +55,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
 
 
 def _image_factory(form: str, name: str) -> Any:
-    """What makes an image of a file of this format. Raises ImageError where Pillow was built
-    without it."""
+    """The Pillow class for a format. Raises ImageError if Pillow was built without it."""
     from PIL import Image, features
 
     try:

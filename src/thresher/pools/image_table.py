@@ -1,10 +1,9 @@
-"""The images of a pool as they are now: which files are there, and the SHA-256 of what they
-contain.
+"""The current state of a pool's images: which files exist, and the SHA-256 of their contents.
 
-A digest is computed once and remembered (`thresher.storage.hashing`); a file that may not be read,
-or is not there, has none. Files that a symbolic link leads out of the image folder to are not read.
-Remote images are fetched and hashed; they are remembered where their store tells more than a size
-(an ETag, a time). Reads the image folder; writes the cache only.
+A digest is computed once and cached (`thresher.storage.hashing`); a file that is missing or may not
+be read has none. Files outside the image folder, reached by a symbolic link, are not read. Remote
+images are downloaded and hashed; their digests are cached if the store reports more than a size (an
+ETag, a time). Reads the image folder; writes the cache only.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ Hashing = Callable[[int, int], None]  # called with (images hashed, images to ha
 
 @dataclass(frozen=True)
 class ImageTable:
-    """m images. A remote image's `mtime` stands for all that its store tells of it."""
+    """m images. `mtime` of a remote image is a hash of everything its store reports about it."""
 
     size: np.ndarray  # int64 [m]: bytes; -1 = no such file, or a path that may not be read
     mtime: np.ndarray  # int64 [m], ns
@@ -62,7 +61,7 @@ class ImageTable:
 
     @property
     def stamps(self) -> np.ndarray:
-        """int64 [m, 4], as `hashing.Stamp` has them."""
+        """int64 [m, 4], the fields of `hashing.Stamp`."""
         return np.stack([self.size, self.mtime, self.ctime, self.inode], axis=1)
 
     @classmethod
@@ -72,7 +71,7 @@ class ImageTable:
 
 
 def image_identity(path: str, size: int, digest: bytes, trusted: bool) -> str:
-    """`ImageRef.identity` of an image of the table. `digest`: 32 bytes, zeros where unknown."""
+    """`ImageRef.identity` of an image of the table. `digest`: 32 bytes, zeros if unknown."""
     if path.startswith("bytes:"):
         return "sha256:" + path[6:]
     return ImageRef(path, None, size, digest.hex() if any(digest) else "", trusted).identity
@@ -89,10 +88,17 @@ def scan_images(
     first: bool = True,
     hashing: Hashing | None = None,
 ) -> tuple[ImageTable, list[str]]:
-    """The images as they are now, and what the user may want to know.
+    """The current state of the images, and notes for the user.
 
-    `known`: what an earlier look found (`first` False), or only the sizes of embedded images.
-    `trust`: sizes are enough.
+    Arguments:
+        root: the image folder, or its address.
+        paths: [m] paths below it.
+        embedded: bool [m], images inside records.
+        known: the result of an earlier scan, or (with `first`) the sizes of embedded images only.
+        cache: digests of earlier scans.
+        trust: read no image: path and size identify it.
+        first: whether there was no earlier scan.
+        hashing: called with (images hashed, images to hash).
     """
     source: _LocalImages | _RemoteImages = (
         _RemoteImages(root) if files.is_remote(root) else _LocalImages(root)
@@ -138,8 +144,9 @@ def _hash_images(
     cache: HashCache,
     hashing: Hashing | None,
 ) -> None:
-    """Read the images `todo` with several threads; what is found goes into `stamps` and `digest`
-    and is remembered."""
+    """Hash the images `todo` with several threads; the results go into `stamps`, `digest` and the
+    cache.
+    """
     if not len(todo):
         return
     hashed: list[tuple[int, FileHash]] = []
@@ -180,8 +187,9 @@ def _hash_images(
 def _map_in_order(
     pool: ThreadPoolExecutor, work: Callable[[np.ndarray], Any], todo: np.ndarray
 ) -> Iterator[Any]:
-    """Results of chunks; not more of them wait than threads can soon take, so that an interruption
-    ends soon."""
+    """Results of `work` for chunks of `todo`, in order. Few chunks are submitted ahead, so that an
+    interruption ends soon.
+    """
     size = max(1, min(CHUNK_IMAGES, -(-len(todo) // THREADS)))
     chunks = [todo[a : a + size] for a in range(0, len(todo), size)]
     pending = [pool.submit(work, c) for c in chunks[: 2 * THREADS]]
@@ -216,7 +224,7 @@ class _LocalImages:
     def stamps(
         self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None
     ) -> np.ndarray:
-        """int64 [m, 4]. `sizes`: of an earlier look, where they are known."""
+        """int64 [m, 4]. `sizes`: from an earlier scan, if known."""
         m = len(names)
         out = np.full((m, 4), 0, np.int64)
         out[:, 0] = -1
@@ -263,7 +271,7 @@ class _LocalImages:
         return Stamp.of(info) if stat.S_ISREG(info.st_mode) else (-1, 0, 0, 0)
 
     def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
-        """None where the file may not or cannot be read, or is written to."""
+        """None if the file may not be read, cannot be read, or is being written to."""
         try:
             descriptor = self._open(_text(name))
         except (OSError, ValueError, ImageError):
@@ -285,7 +293,7 @@ class _LocalImages:
     def spot_check(
         self, names: Sequence[bytes], remembered: np.ndarray, stamps: np.ndarray, digest: np.ndarray
     ) -> bool:
-        """Whether some of these images, drawn anew each time, still have their digest."""
+        """Whether a fresh random sample of these images still has the cached digests."""
         small = remembered[stamps[remembered, 0] <= hashing.WHOLE]
         # protects, decides no result
         checked = random.SystemRandom().sample(small.tolist(), min(SPOT_CHECKS, len(small)))
@@ -317,7 +325,7 @@ class _LocalImages:
 
 
 class _RemoteImages:
-    """Images below an address that fsspec knows."""
+    """Images below an address that fsspec supports."""
 
     def __init__(self, root: str) -> None:
         self.root = root

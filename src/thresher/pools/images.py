@@ -1,9 +1,10 @@
-"""Pixels of one image, as RGB, whatever the file holds, or an ImageError that says why not.
+"""Decodes one image to RGB, or raises an ImageError with the reason.
 
-The file is opened only after its resolved path is known to lie in the image folder; its size in
-pixels is read from the header before anything is decoded. Transparency is put on white, EXIF
-rotation applied, 16-bit scaled to 8, an animation gives its first frame. Pillow raises dozens of
-exception types on bad files: all become ImageError.
+The file is opened only after its resolved path is known to be in the image folder; its size in
+pixels is read from the header before anything is decoded. Transparency is blended with white, the
+EXIF orientation applied, 16-bit scaled to 8, and the first frame of an animation used. Pillow
+raises
+dozens of exception types on bad files: all become ImageError.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ _TRANSPOSE = {
 
 
 def open_inside(folder: str, path: str) -> BinaryIO:
-    """Open `path` under `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
-    plain file."""
+    """Open `path` below `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
+    plain
+    file.
+    """
     real = resolve_inside(folder, path)
     try:
         # The path is resolved: a link that appears in its last part since then is refused; a pipe
@@ -62,7 +65,15 @@ def open_inside(folder: str, path: str) -> BinaryIO:
 
 
 def load_rgb(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An RGB image. `folder`: the resolved image folder, or its address. Raises ImageError."""
+    """The image as RGB.
+
+    Arguments:
+        folder: the resolved image folder, or its address.
+        ref: the image.
+        max_pixels: images with more are refused.
+
+    Raises ImageError.
+    """
     if ref.data is not None:
         return decode(io.BytesIO(ref.data), "embedded image", max_pixels)[0]
     if is_remote(folder):
@@ -78,7 +89,8 @@ def load_rgb(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.
 
 def read_bytes(folder: str, ref: ImageRef) -> bytes:
     """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises
-    ImageError."""
+    ImageError.
+    """
     if ref.data is not None:
         return ref.data
     if is_remote(folder):
@@ -88,8 +100,9 @@ def read_bytes(folder: str, ref: ImageRef) -> bytes:
 
 
 def _open_unchanged(folder: str, ref: ImageRef) -> BinaryIO:
-    """Open an image that must be as long as when the pool was opened, and have been readable
-    then."""
+    """Open an image that must have the size it had when the pool was opened, and have been readable
+    then.
+    """
     file = open_inside(folder, ref.path)
     size = os.fstat(file.fileno()).st_size
     if size != ref.size:
@@ -102,7 +115,7 @@ def _open_unchanged(folder: str, ref: ImageRef) -> BinaryIO:
 
 
 def _read_verified(file: BinaryIO, ref: ImageRef) -> bytes:
-    """All bytes of an open image, the very ones that its digest was made of."""
+    """All bytes of an open image, checked against its digest."""
     try:
         data = file.read()
     except OSError as error:
@@ -161,7 +174,9 @@ def _changed_message(ref: ImageRef, size: int) -> str:
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
     """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError
-    naming `name`."""
+    with
+    `name`.
+    """
     try:
         with open_image(file, name) as image:
             width, height = image.size
@@ -187,8 +202,10 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8 bits, not
-    cut off."""
+    """Converts any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8
+    bits, not
+    clipped.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -204,8 +221,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_8_bit(values: np.ndarray) -> Image.Image:
-    """Wide greys [h, w] -> 8 bits. 16-bit integers by their high byte; others by the range that
-    their maximum tells."""
+    """Wide greys [h, w] -> 8 bits: 16-bit integers by their high byte, others scaled by their
+    maximum.
+    """
     if values.dtype.kind in "iu":
         top = int(values.max())
         if values.dtype.itemsize == 2 or 255 < top <= 65535:

@@ -1,9 +1,11 @@
-"""The index of a pool: the blocks of all its files as one table of columns, one value a row, and
-the table of images.
+"""The index of a pool: the blocks of all its files as one table of columns, and the table of
+images.
 
-Everything is flat numpy (about 230 bytes a row), so that a pool of millions stays small and can be
-cached as it is (`cache.py`). `build` reads the pool's files, `add_images` knows what the images
-contain; no image is decoded.
+Everything is flat numpy (about 230 bytes per row), so that a pool of millions stays small and can
+be
+cached as it is (`cache.py`). `build_index` reads the pool's files, `add_images` adds what is known
+of
+the images; no image is decoded.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ __all__ = ["Advance", "Index", "add_images", "build_index", "canonical_order", "
 
 @dataclass(frozen=True)
 class Index:
-    """n rows, m different images, p different problems, f files. Arrays may be read-only."""
+    """n rows, m distinct images, p distinct problems, f files. Arrays may be read-only."""
 
     parts: TextColumn  # [f]: JSON of container and layout of each file
     part: np.ndarray  # int32 [n]: the file that holds the row
@@ -82,11 +84,17 @@ class Index:
 def build_index(
     sources: Sequence[FileSpec], root: str, prefixes: Sequence[str], advance: Advance | None = None
 ) -> Index:
-    """Read all files of a pool. `root`: its image folder; `prefixes`: what goes before each file's
-    image paths.
+    """Read all files of a pool.
 
-    The images are not looked at yet: `digest` and `order` come with `add_images`.
-    `advance(rows)` is called now and then. Raises PoolError where a file is none of a known format.
+    Arguments:
+        sources: the files.
+        root: the pool's image folder.
+        prefixes: put before each file's relative image paths.
+        advance: called with the number of rows read since the last call.
+
+    Images are not checked yet: `digest` and `order` are filled in by `add_images`. Raises PoolError
+    if a
+    file is not of a known format.
     """
     blocks: list[Block] = []
     pool_files: list[PoolFile] = []
@@ -114,7 +122,7 @@ def build_index(
 def _read_file(
     source: FileSpec, root: str, prefix: str, advance: Advance | None, pool_files: list[PoolFile]
 ) -> list[Block]:
-    """The blocks of one file; its Part is added to `pool_files`."""
+    """The blocks of one file; its PoolFile is appended to `pool_files`."""
     with files.open_file(source.uri) as file:
         container = detect_container(file, source.uri, source.format)
         pool_file = PoolFile(
@@ -226,8 +234,10 @@ def _merge_blocks(
 def add_images(
     index: Index, pool_files: Sequence[PoolFile], table: ImageTable, trusted: bool
 ) -> Index:
-    """The index of the same rows with these images: digests and order follow. Reads records of
-    equal rows only."""
+    """The index with these images, and the digests and order that follow from them.
+
+    Reads records only to order rows of equal digest.
+    """
 
     updated = replace(
         index,
@@ -262,7 +272,7 @@ def add_images(
 
 
 class _SequentialReader:
-    """The files of a pool, opened again one at a time."""
+    """Reads records of a pool's files, keeping one file open at a time."""
 
     def __init__(self, pool_files: Sequence[PoolFile]) -> None:
         self.parts = pool_files
@@ -297,7 +307,7 @@ def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np
 
 
 def _renumbered(codes: np.ndarray, names: Sequence[str], all_names: dict[str, int]) -> np.ndarray:
-    """Codes of a block -> codes of the pool, whose table `all_names` grows; -1 stays."""
+    """Block codes -> pool codes; new names are added to `all_names`; -1 stays."""
     to = [all_names.setdefault(name, len(all_names)) for name in names]
     return np.asarray([*to, -1], np.int32)[codes]
 

@@ -1,4 +1,4 @@
-"""Rows of a JSON list or a JSONL file: each found again by its byte range (`records.py`)."""
+"""Reads the records of a JSON list or a JSONL file by byte range (`records.py`)."""
 
 from __future__ import annotations
 

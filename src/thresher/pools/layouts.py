@@ -1,10 +1,13 @@
-"""Layouts: how a record says its conversation. One explicit table; which one a file uses is told
+"""Layouts: which fields of a record hold the conversation. One table; the layout of a file is
+detected
 from its first records.
 
-A layout turns a record into the LLaVA form; where the records come from (JSON, parquet, a tar) is
-another matter (`readers.py`). What a record means depends on that record alone: all chat layouts
-are read by the same rules, so that a `system`, `messages` or role that first appears late in a file
-is read as it would be at its beginning. Pure functions over decoded values.
+A layout converts a record to the LLaVA layout; containers (JSON, parquet, tar) are independent of
+it
+(`readers.py`). A record's meaning depends on that record only: all chat layouts are read by the
+same
+rules, so that a `system`, `messages` or role that first appears late in a file is read as it would
+be at its beginning. Pure functions over decoded values.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ LAYOUTS: dict[str, tuple[str, Convert | None]] = {
 
 
 def recognise_layouts(record: Any, kind: str) -> tuple[str, ...]:
-    """The layouts that a record could be; () = none. `kind`: "json" | "jsonl" | anything else.
+    """The layouts that a record could have; () = none. `kind`: "json", "jsonl" or another
+    container.
 
     >>> turns = [{"role": "user", "content": "Q"}]
     >>> recognise_layouts({"messages": turns, "images": ["a.png"]}, "jsonl")
@@ -85,11 +89,13 @@ def recognise_layouts(record: Any, kind: str) -> tuple[str, ...]:
 
 
 def make_converter(layout: str, columns: str = "", chosen: bool = False) -> Convert | None:
-    """What turns a record into the LLaVA form. `columns`: for "llamafactory", JSON of its entry in
-    dataset_info.json.
+    """The function that converts a record to the LLaVA layout; None if the layout needs none.
 
-    `chosen`: the user named the layout. Else a record with two conversations has none that could be
-    read: which of them counts must not depend on the other records of its file.
+    Arguments:
+        layout: a name of `LAYOUTS`.
+        columns: for "llamafactory", JSON of the entry of dataset_info.json.
+        chosen: the user named the layout. Otherwise a record with two conversations is unreadable:
+            which of them counts must not depend on the other records of its file.
     """
     if layout == "llamafactory":
         return _restoring_extra_fields(_declared_converter(json.loads(columns)))
@@ -102,8 +108,9 @@ def make_converter(layout: str, columns: str = "", chosen: bool = False) -> Conv
 
 
 def restore_extra_fields(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with the fields of `extra_json` put back; empty columns are then fields that it
-    never had."""
+    """The record with the fields of `extra_json` restored; columns without a value become absent
+    fields.
+    """
     text = record.get(EXTRA)
     if not isinstance(text, str):
         return record
@@ -147,7 +154,7 @@ def _restoring_extra_fields(convert: Convert) -> Convert:
 def _convert_single_conversation(
     convert: Convert, layout: str, record: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The record by `convert`, of the one conversation that it holds."""
+    """The record converted by `convert`, if it holds exactly one conversation."""
     if "messages" in record or "texts" in record or layout == "alpaca":
         held = [
             key
@@ -202,7 +209,7 @@ def _declared_converter(entry: Mapping[str, Any]) -> Convert:
 
 
 def common_layout(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """The one layout that reads all of several records of a file, where there is one."""
+    """The one layout that can read several records of a file; () if there is none."""
     distinct: dict[str, None] = {}
     for names in found:
         if len(names) > 1:

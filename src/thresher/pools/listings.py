@@ -1,16 +1,16 @@
-"""Small files that name a pool's files: mixture YAML (LLaVA-OneVision's) and LLaMA-Factory's
+"""Small files that list a pool's files: mixture YAML (LLaVA-OneVision's) and LLaMA-Factory's
 dataset_info.json.
 
     datasets:
       - json_path: base/{a,b}.json      # any format; also `path`
         sampling_strategy: first:10%    # all | first:N | end:N | random:N, N rows or N% (rounded
                                         up, as LLaVA-NeXT does)
-        source: mine                    # optional: the source of its rows, whatever they say
-        images: folder                  # optional: where its image paths start
+        source: vqa                     # optional: the source of its rows, overriding the records
+        images: folder                  # optional: the folder of its image paths
         format: swift                   # optional
-    seed: 0                             # optional: of `random`
+    seed: 0                             # optional: for `random`
 
-Paths are relative to the file that names them. Reads that file only.
+Paths are relative to the listing. Reads that file only.
 """
 
 from __future__ import annotations
@@ -64,9 +64,11 @@ _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url
 def read_listing(
     path: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec] | None:
-    """The files that `path` names, each found by `locate`; None where it is a pool itself.
+    """The files that the listing at `path` names, each resolved by `locate`; None if `path` is a
+    pool
+    itself.
 
-    Raises PoolError for a listing that is wrong.
+    Raises PoolError for an invalid listing.
     """
     with guard_recursion(path):
         return _read_listing(path, images, format, locate)
@@ -74,8 +76,10 @@ def read_listing(
 
 @contextmanager
 def guard_recursion(path: str) -> Iterator[None]:
-    """While the files that `path` names are looked up. Raises PoolError where it is one of them,
-    however far down."""
+    """Context in which the entries of the listing at `path` are resolved. Raises PoolError if it
+    contains
+    itself, at any depth.
+    """
     here = path if files.is_remote(path) else os.path.realpath(path)
     if here in _open_listings.get():
         raise PoolError(
@@ -111,7 +115,7 @@ def _read_listing(
 
 
 def _refuse_internvl_meta(content: Mapping[Any, Any], path: str) -> None:
-    """Raises PoolError for the meta file of InternVL, which names annotation files but is no
+    """Raises PoolError for a meta file of InternVL, which names annotation files but is not a
     pool."""
     entries = {
         k: v
@@ -141,7 +145,7 @@ _EXPECTED = {
 def read_mixture(
     content: Mapping[str, Any], path: str, images: str | None, locate: Locate
 ) -> list[FileSpec]:
-    """The files of a mixture, in its order."""
+    """The files of a mixture, in its order. Raises PoolError for an invalid entry."""
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
         raise PoolError(f"{path}: seed is {printable(repr(seed))}; expected a whole number.")
@@ -200,8 +204,9 @@ def read_mixture(
 
 
 def datasets_library_info(path: str) -> dict[str, Any] | None:
-    """What a dataset_info.json says that the `datasets` library wrote; None for LLaMA-Factory's, or
-    any other file."""
+    """The content of a dataset_info.json that the `datasets` library wrote; None for any other
+    file.
+    """
     content = _parse_listing(path, "llamafactory")
     if not isinstance(content, dict) or any(
         isinstance(v, dict) and any(k in v for k in _LOCATIONS) for v in content.values()
@@ -215,7 +220,7 @@ def read_dataset_info(
 ) -> list[FileSpec]:
     """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
 
-    Raises PoolError: no such entry, none with a local file, one that ranks answers.
+    Raises PoolError: no such entry, none with a local file, an entry that ranks answers.
     """
     content = _parse_listing(path, "llamafactory")
     if not isinstance(content, dict) or not content:
@@ -270,7 +275,7 @@ def _resolve_beside(path: str, target: str) -> str:
 
 
 def _parse_listing(path: str, format: str | None) -> Any:
-    """What a small YAML or JSON file holds; None where it is not one, or surely a pool."""
+    """The content of a small YAML or JSON file; None if it is not one, or is clearly a pool."""
     if not files.is_remote(path):
         if not os.path.isfile(path) or os.path.getsize(path) > MAX_LISTING_BYTES:
             return None

@@ -1,15 +1,15 @@
-"""One LLaVA record -> turns, images and what is wrong with them.
+"""Parses one LLaVA record into turns, images and problems.
 
 `{"id": …, "image": "a.jpg" | ["a.jpg", …], "conversations": [{"from": "human", "value":
 "<image>\\nQ"}, {"from": "gpt", "value": "A"}]}`
 
 Roles: human or user, gpt or assistant, system. `image` (or `images`) missing, null or empty: a
-text-only row. Texts are kept exactly. When images are given and no `<image>` stands anywhere, one
+text-only row. Texts are kept exactly. If images are given and no text contains `<image>`, one
 `<image>` line per image is put before the first user turn, as LLaVA's trainers do; the record
 itself is never changed.
 
-Pure functions over decoded JSON. A *problem* means that no model can score the row; a *flag* is odd
-but scorable.
+Pure functions over decoded JSON. A row with a *problem* cannot be scored; a *flag* marks an unusual
+row that can.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ _DECODE = json.JSONDecoder().decode
 
 
 class AmbiguousTurns(str):
-    """In place of the turns: why they cannot be told."""
+    """Used in place of the turns: why they cannot be determined."""
 
 
 class Parsed(NamedTuple):
-    """One row. `roles` and `texts` are as long; `images` are paths as the user wrote them, or
-    embedded bytes."""
+    """One row. `roles` and `texts` have equal length; `images` are paths as the user wrote them, or
+    embedded bytes.
+    """
 
     roles: list[str]
     texts: list[str]
@@ -212,8 +213,10 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
 
 
 def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ()) -> bytes:
-    """The part of `Sample.digest` that the record decides (32 bytes), without a Sample: see
-    `types.row_digest`."""
+    """The part of `Sample.digest` that the record determines (32 bytes), without building a Sample:
+    see
+    `types.row_digest`.
+    """
     joined = "".join(
         [f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)]
     )
@@ -231,7 +234,7 @@ def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ())
 
 
 def record_id(record: Any) -> str:
-    """The id as JSON text ('"a1"', '7'), "" where there is none."""
+    """The id as JSON text ('"a1"', '7'); "" if there is none."""
     if type(record) is not dict or "id" not in record:
         return ""
     value = record["id"]
@@ -248,7 +251,7 @@ def record_id(record: Any) -> str:
 
 
 def decode(raw: bytes) -> Any:
-    """A record's bytes -> JSON value, None where they are not valid JSON."""
+    """The JSON value of a record's bytes; None if they are not valid JSON."""
     try:
         return None if too_deep(raw) else _DECODE(raw.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
@@ -256,8 +259,7 @@ def decode(raw: bytes) -> Any:
 
 
 def canonical_record(record: Any, raw: bytes) -> bytes:
-    """A hash, equal for records of equal content whatever their layout: the order among exact
-    duplicates."""
+    """A hash that is equal for records of equal content in any layout; orders exact duplicates."""
     if record is None:
         return hashlib.sha256(raw).digest()
     try:
@@ -268,8 +270,9 @@ def canonical_record(record: Any, raw: bytes) -> bytes:
 
 
 def json_default(value: Any) -> str:
-    """What JSON has no form for, as text: bytes by their hash, times and the like as they are
-    printed."""
+    """The text of a value that JSON cannot represent: bytes by their hash, times and the like as
+    printed.
+    """
     return "sha256:" + hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
@@ -280,8 +283,8 @@ def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
 
 
 def _media_identities(kind: str, value: Any) -> Iterator[str]:
-    """What stands for each medium of a field in the row's digest: its name, or a hash of what the
-    record holds."""
+    """The entry of each medium of a field in the row's digest: its name, or a hash of its
+    content."""
     for medium in value if isinstance(value, list) else [value]:
         if isinstance(medium, str) and len(medium) <= _MAX_NAME_LENGTH:
             yield f"{kind}:{medium}"
@@ -371,8 +374,9 @@ def _is_encodable(texts: list[str]) -> bool:
 
 
 def _describe_non_text(value: Any) -> str:
-    """What a turn's value is instead of text: parts are a list that could not be read for one of
-    them."""
+    """What a turn's value is instead of text: a list remains where one of its parts could not be
+    read.
+    """
     if isinstance(value, list):
         for part in value:
             if (

@@ -1,11 +1,11 @@
-"""From what the user typed to the files of a pool: a file, an address, a folder, a pattern, a
-mixture, several of these.
+"""Resolves what the user typed to the files of a pool: a file, an address, a folder, a pattern, a
+mixture, or several of these.
 
     pool.json · s3://bucket/pool.jsonl · folder · "shards/*.tar" · "base/{a,b}.json" · mixture.yaml
-    data/dataset_info.json · data/dataset_info.json#mine · hub:org/name or hub:org/name@split
-    "vqa=a.json,ocr=shards/*.parquet"   several, each with the source that all its rows then have
+    data/dataset_info.json · data/dataset_info.json#entry · hub:org/name or hub:org/name@split
+    "vqa=a.json,ocr=shards/*.parquet"   several, each with the source of all its rows
 
-Reads folders and the small files that name others; opens no pool file.
+Reads folders and listing files; opens no pool file.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def locate(specs: str | Sequence[str], images: str | None, format: str | None) -> list[FileSpec]:
-    """The files of a pool, in order. `images`: a folder for all of them. Raises PoolError: nothing
-    there."""
+    """The files of a pool, in order.
+
+    Arguments:
+        specs: what the user typed.
+        images: the image folder of all files; None: each file's own folder.
+        format: a name of `readers.FORMATS`; None: detected.
+
+    Raises PoolError if nothing is found.
+    """
     each = [specs] if isinstance(specs, str) else specs
     found = [s for spec in each for s in _locate_spec(spec, images, format)]
     unnamed = [i for i, s in enumerate(found) if not s.source]
@@ -60,8 +67,10 @@ def _locate_spec(spec: str, images: str | None, format: str | None) -> list[File
 
 
 def absolute_spec(spec: str) -> str:
-    """What was typed, in a way that means the same from any folder; one path has its links
-    resolved."""
+    """`spec` with absolute paths, so that it means the same from any folder; symbolic links in an
+    existing
+    path are resolved.
+    """
     return map_paths(
         spec,
         lambda path: os.path.realpath(path) if os.path.lexists(path) else os.path.abspath(path),
@@ -70,7 +79,8 @@ def absolute_spec(spec: str) -> str:
 
 def map_paths(spec: str, change: Callable[[str], str]) -> str:
     """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub
-    ids stay."""
+    ids stay.
+    """
     if os.path.lexists(spec):
         return change(spec)
     if files.is_remote(spec) and "," not in spec:
@@ -110,8 +120,10 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def expand_pattern(pattern: str) -> list[str]:
-    """Files that a pattern with braces and wildcards names, sorted; each plain name as it is.
-    Raises PoolError for none."""
+    """The files that a pattern with braces and wildcards matches, sorted; plain names unchanged.
+    Raises
+    PoolError if nothing matches.
+    """
     out: list[str] = []
     for one in expand_braces(pattern):
         if files.is_remote(one):
@@ -180,15 +192,16 @@ def _exists(path: str) -> bool:
 
 
 def _matches_files(spec: str) -> bool:
-    """Whether a pattern with = in it (`source=*/part-0.parquet`) names files as it is, and not one
-    that has a name."""
+    """Whether a spec with = in it (`source=*/part-0.parquet`) is a pattern that matches files, not
+    `name=path`.
+    """
     return (
         not files.is_remote(spec) and glob.has_magic(spec) and bool(glob.glob(spec, recursive=True))
     )
 
 
 def _is_one_named_path(spec: str) -> bool:
-    """Whether it is `name=path` of one file that exists, whose path may hold commas."""
+    """Whether the spec is `name=path` of one existing file, whose path may contain commas."""
     named = _NAMED_PATH.fullmatch(spec)
     return named is not None and os.path.lexists(named[2])
 
@@ -198,7 +211,7 @@ def _may_be_path(part: str) -> bool:
 
 
 def _split_commas(spec: str) -> list[str]:
-    """At the commas outside braces."""
+    """Split at the commas outside braces."""
     parts, depth, start = [], 0, 0
     for i, c in enumerate(spec):
         depth += (c == "{") - (c == "}")
@@ -209,7 +222,8 @@ def _split_commas(spec: str) -> list[str]:
 
 
 def _is_hub_id(spec: str) -> bool:
-    """`org/name`, where nothing local has that name and its folder does not exist either."""
+    """Whether the spec looks like `org/name`, and neither it nor its parent folder exists
+    locally."""
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?", spec) is not None
     return (
         plain

@@ -1,7 +1,6 @@
-"""JSON that holds records in another shape than a list or lines: what it is, and how to turn it
-into one.
+"""JSON files whose records are not in a list or in lines: what they are, and how to convert them.
 
-Pure functions over the beginning of a file (all of it where it is small).
+Pure functions over the beginning of a file (all of a small one).
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ _REPR = re.compile(rb"\[?\s*\{\s*'")
 
 
 def describe_text(text: bytes, whole: bool) -> str:
-    """What a text that is no list and no lines of records is, and the way out; "" where that is not
-    known.
+    """What a text that is neither a list nor lines of records is, and how to fix it; "" if unknown.
 
-    `text`: without a byte order mark; `whole`: whether it is all of the file.
+    Arguments:
+        text: the beginning of the file, without a byte order mark.
+        whole: whether it is the whole file.
     """
     if is_repr(text):
         return (
@@ -60,7 +60,7 @@ def describe_text(text: bytes, whole: bool) -> str:
 
 
 def describe_object(value: Any) -> str:
-    """As `describe_text`, of a decoded object that is no record."""
+    """As `describe_text`, for a decoded object that is not a record."""
     if not isinstance(value, dict):
         return ""
     if columns := _describe_table_by_columns(value):
@@ -88,13 +88,15 @@ def describe_object(value: Any) -> str:
 
 
 def is_repr(text: bytes) -> bool:
-    """Whether a text begins as Python prints a dict, or a list of them."""
+    """Whether a text begins like Python's repr of a dict or of a list of dicts."""
     return _REPR.match(text.lstrip()) is not None
 
 
 def _describe_table_by_columns(value: dict[str, Any]) -> str:
-    """Of a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations":
-    {"0": […]}}."""
+    """For a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations":
+    {"0":
+    […]}}; "" otherwise.
+    """
     turns = next((value[key] for key in CONVERSATION_KEYS[:2] if key in value), None)
     if not isinstance(turns, (list, dict)):
         return ""
@@ -125,7 +127,7 @@ def _describe_nested_list(key: str, many: int = 0, below: str = "") -> str:
 
 
 def _is_concatenated(text: bytes) -> bool:
-    """Whether a second object follows the first one, which goes over several lines."""
+    """Whether a second object follows the first one, which spans several lines."""
     decoded = text.decode("utf-8", "replace").lstrip()
     try:
         _, stop = json.JSONDecoder(strict=False, parse_int=str).raw_decode(decoded)

@@ -1,15 +1,17 @@
-"""Markers of media inside the text as other tools write them -> `<image>` placeholders, or what is
-wrong with them.
+"""Converts media markers of other tools in the text to `<image>` placeholders, or reports what is
+wrong
+with them.
 
-    Picture 1: <img>coco/x.jpg</img>      Qwen-VL's first form: the image is named where it is shown
+    Picture 1: <img>coco/x.jpg</img>      Qwen-VL's first form: the text contains the image's path
     <image1> … <image2>, <image_00>       numbered: each is the image of that number
-    <|image|>, <ImageHere>, [IMG] …       another model's token for an image; read where there are
-                                          as many as images
+    <|image|>, <ImageHere>, [IMG] …       another model's image token; converted if there are as
+        many
+                                          as images
     <ref-object>, <bbox>                  ms-swift: filled from the row's `objects`
-    <ref>…</ref>, <box>…</box>            Qwen-VL's grounding: text, which is only noted
+    <ref>…</ref>, <box>…</box>            Qwen-VL's grounding: kept as text, and flagged
 
-A marker that names no image here is the row's problem: a model would be shown the text of a marker
-instead of an image. Pure functions over texts; linear in the text.
+A marker without an image is the row's problem: a model would see the marker's text instead of an
+image. Pure functions over texts; linear time.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ _OBJECT = re.compile(r"<ref-object>|<bbox>")
 
 
 class ResolvedMarkers(NamedTuple):
-    """The row as it is read. `read`: whether a marker became a placeholder; `problem`: "kind:
-    words", "" = none."""
+    """The row after conversion. `replaced`: whether a marker became a placeholder; `problem`:
+    "kind:
+    explanation", "" = none.
+    """
 
     texts: list[str]
     images: list[str | bytes]
@@ -50,8 +54,9 @@ class ResolvedMarkers(NamedTuple):
 def resolve_markers(
     texts: list[str], images: list[str | bytes], video: bool, audio: bool
 ) -> ResolvedMarkers:
-    """Of a row whose `<image>` placeholders are not as many as its `images`, or that has none of
-    both."""
+    """Convert the markers of a row whose number of `<image>` placeholders differs from that of its
+    `images`, or that has neither.
+    """
     paths = [path for text in texts if "</img>" in text for path in _NAMED.findall(text)]
     if paths:
         return _resolve_named(texts, images, paths)
@@ -98,8 +103,10 @@ def resolve_markers(
 
 
 def images_by_number(given: dict[Any, Any]) -> list[Any] | None:
-    """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for
-    another object."""
+    """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for any
+    other
+    object.
+    """
     numbers = [_NUMBERED.fullmatch(key) if isinstance(key, str) else None for key in given]
     if not given or not all(numbers):
         return None
@@ -111,7 +118,7 @@ def images_by_number(given: dict[Any, Any]) -> list[Any] | None:
 
 
 def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
-    """(texts with ms-swift's `<ref-object>` and `<bbox>` filled from the row's `objects`, problem
+    """(texts with ms-swift's `<ref-object>` and `<bbox>` replaced by the row's `objects`, problem
     or "").
 
     >>> fill_objects(["<ref-object> at <bbox>"], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
@@ -136,7 +143,7 @@ def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
 
 
 def has_grounding(texts: list[str]) -> bool:
-    """Whether a text holds grounding tags of one family of models."""
+    """Whether a text contains grounding tags, which only one family of models knows."""
     return any(_GROUNDING.search(text) for text in texts if "<" in text)
 
 
@@ -188,8 +195,7 @@ def _count_mismatch(token: str, tokens: int, images: int) -> str:
 
 
 def _box(value: Any) -> str:
-    """A box as ms-swift writes it for a model without a notation of its own:
-    `[(x1,y1),(x2,y2)]`."""
+    """A box in ms-swift's generic notation: `[(x1,y1),(x2,y2)]`."""
     if not isinstance(value, list):
         return str(value)
     points = zip(value[::2], value[1::2], strict=False)

@@ -15,6 +15,5 @@ from thresher.pools import swift
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form, by the same rules as ms-swift's: the two differ in name
-    only."""
+    """The record in the LLaVA layout, by the rules of ms-swift's: the two differ in name only."""
     return swift.to_llava(record)

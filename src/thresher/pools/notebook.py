@@ -1,8 +1,8 @@
-"""How a pool shows itself in a notebook, and the parts that other cells share: sources, notes, a
-handful of rows.
+"""How a pool is displayed in a notebook, with parts for other objects: sources, notes, example
+rows.
 
-Reads at most ROWS records and as many images, whatever the size of the pool, and stays under 200
-KB.
+Reads at most ROWS records and as many images, whatever the size of the pool; the page stays under
+200 KB.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def pool_view(pool: DescribedPool) -> NotebookView:
 
 def _example_cards(pool: DescribedPool) -> list[Card]:
     """The first row, by digest, of each of the largest sources, then others; the last is one with a
-    problem, if any is."""
+    problem, if there is any.
+    """
     order, by_digest = pool.order, pool.source[pool.order]
     found = [int(order[np.argmax(by_digest == source)]) for source in _largest_sources(pool)]
     found += (
@@ -97,8 +98,7 @@ def _example_cards(pool: DescribedPool) -> list[Card]:
 
 
 def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
-    """The rows, or why they cannot be shown: the counts beside them are known without the pool's
-    files."""
+    """The rows, or why they cannot be displayed (the counts do not need the pool's files)."""
     try:
         return [_shorten_card(card) for card in make()], ""
     except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
@@ -106,7 +106,7 @@ def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
 
 
 def _shorten_card(card: Card) -> Card:
-    """The first question and its answer, cut; how many messages are not shown."""
+    """The first question and its answer, shortened, and the number of other messages."""
     displayed = [m for m in card.messages if m.role != "System"][:2]
     more = len(card.messages) + card.more_messages - len(displayed)
     shortened = tuple(
@@ -121,14 +121,16 @@ def _shorten_card(card: Card) -> Card:
 
 
 def _largest_sources(pool: DescribedPool) -> list[int]:
-    """Numbers of the largest sources, at most SOURCES, largest first."""
+    """Indices of the largest sources, at most SOURCES, largest first."""
     counts = np.bincount(pool.source, minlength=len(pool.source_names))
     return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
 
 
 def source_shares(pool: DescribedPool, kept: np.ndarray | None) -> tuple[Share, ...]:
-    """The largest sources and, in one line, all others; none where there is only one. `kept`: rows
-    of each source."""
+    """The largest sources, and all others in one line; () if there is only one.
+
+    `kept`: int [sources], selected rows of each source; None: not displayed.
+    """
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:
         return ()
@@ -152,7 +154,7 @@ def source_shares(pool: DescribedPool, kept: np.ndarray | None) -> tuple[Share, 
 
 
 def shorten_notes(notes: list[str]) -> tuple[str, ...]:
-    """At most NOTES of at most TEXT characters."""
+    """At most NOTES notes of at most TEXT characters."""
     lines = [note if len(note) <= TEXT else note[: TEXT - 1] + "…" for note in notes[:NOTES]]
     if len(notes) > NOTES:
         lines.append(f"and {len(notes) - NOTES} more")
@@ -160,5 +162,5 @@ def shorten_notes(notes: list[str]) -> tuple[str, ...]:
 
 
 def display_name(pool: DescribedPool) -> str:
-    """The file's name, or what opens the pool where that is short."""
+    """The file's name, or the pool's spec if it has several files."""
     return (pool.path.name if len(pool.file_specs) == 1 else pool.spec)[:120] or "a pool"

@@ -1,5 +1,5 @@
-"""The files of an open pool: opened when they are needed, a limited number at a time, and watched
-for changes."""
+"""The files of an open pool: opened on demand, a limited number at a time, and checked for
+changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_OPEN = 64  # files of one pool
 
 
 class OpenFiles:
-    """The pool's files, opened when they are needed; at most KEPT_OPEN at a time."""
+    """The pool's files, opened on demand; at most MAX_OPEN at a time."""
 
     def __init__(self, pool_files: Sequence[PoolFile], states: Sequence[FileState]) -> None:
         self.pool_files, self.states = pool_files, list(states)
@@ -30,7 +30,7 @@ class OpenFiles:
         weakref.finalize(self, _close, self.open)
 
     def reader(self, number: int) -> RecordReader:
-        """The reader of a file. Raises PoolError where it is gone or another one."""
+        """The reader of a file. Raises PoolError if the file is missing or changed."""
         with self.lock:
             entry = self.open.get(number)
             if entry is None:
@@ -52,7 +52,7 @@ class OpenFiles:
             return entry[1]
 
     def check(self) -> None:
-        """Raises PoolError where a file that is open was written to, whatever its times say."""
+        """Raises PoolError if an open file was written to, even if its times were restored."""
         with self.lock:
             for number, (file, _, watched) in self.open.items():
                 if watched and (now := _open_stamp(file)) != self.states[number].stamp:

@@ -1,8 +1,8 @@
-"""Opening a pool: its files are found, looked at, read (or taken from the cache of an earlier
-opening) and put together.
+"""Opens a pool: locates its files, reads them (or the cache of an earlier opening) and checks the
+images.
 
-Touches the pool's files and the image folder (reading), the cache folder, and the temporary folder
-for files that are packed or far away.
+Reads the pool's files and the image folder; writes the cache folder, and the temporary folder for
+compressed and remote files.
 """
 
 from __future__ import annotations
@@ -44,19 +44,24 @@ def open_pool(
     trust_paths: bool = False,
     hashing: Hashing | None = None,
 ) -> Pool:
-    """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` says how
-    each is written).
+    """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` documents
+    the
+    syntax).
 
-    `images`: the folder that image paths are relative to; where not given, the folder of each file.
-    `cache`: a folder for the parsed pool, which makes the next opening instant; None keeps nothing.
-    `progress(rows)`: called with the number of rows read since the last call, while files are
-    parsed. `hashing(done, todo)`: called while images are read; each is read once, and again where
-    it changed.
-    `trust_paths`: path and size of an image stand for its content, so that no image is read; rows
-    get other digests.
-    `format`: a name of `readers.FORMATS` where the content does not tell; None: told from the
-    content. Raises PoolError: missing, empty, cut off, not a known format, no image folder;
-    ConfigError: no such format.
+    Arguments:
+        path: one or several of the above.
+        images: the folder that image paths are relative to; None: the folder of each file.
+        cache: a folder for the parsed pool, which makes the next opening instant; None: no cache.
+        progress: called with the number of rows read since the last call, while files are parsed.
+        format: a name of `readers.FORMATS`, if the content is ambiguous; None: detected.
+        trust_paths: identify images by path and size, without reading them; rows get other digests.
+        hashing: called with (images hashed, images to hash). Each image is read once, and again
+            after
+            it changed.
+
+    Raises PoolError: missing, empty, cut off, not a known format, no image folder; ConfigError: no
+    such
+    format.
     """
     check_format(format)
     specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]
@@ -130,7 +135,7 @@ def open_pool(
 
 
 def _limit_remarks(remarks: list[str]) -> list[str]:
-    """Remarks on files, of thousands of which the first are enough."""
+    """The first MAX_REMARKS remarks on files, and the number of others."""
     more = len(remarks) - MAX_REMARKS
     return (
         remarks
@@ -143,7 +148,7 @@ def _limit_remarks(remarks: list[str]) -> list[str]:
 
 
 def _image_folder(images: str | Path | None, name: str) -> str | None:
-    """The folder given with --images, resolved. Raises PoolError where it is none."""
+    """The folder given with --images, resolved. Raises PoolError if it is not a folder."""
     if images is None:
         return None
     if files.is_remote(str(images)):
@@ -159,8 +164,9 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
 
 
 def _common_root(sources: Sequence[FileSpec]) -> tuple[str, list[str]]:
-    """The pool's image folder, and what goes before each file's image paths: "" where its folder is
-    the pool's."""
+    """The pool's image folder, and the prefix of each file's image paths: "" if its folder is the
+    pool's.
+    """
     folders = list(dict.fromkeys(s.folder for s in sources))
     if len(folders) == 1:
         return folders[0], [""] * len(sources)
@@ -182,7 +188,9 @@ def _common_root(sources: Sequence[FileSpec]) -> tuple[str, list[str]]:
 def _read_files(
     sources: Sequence[FileSpec], root: str, prefixes: Sequence[str], progress: Advance | None
 ) -> tuple[Index, list[FileState], bool]:
-    """The rows of all files, and the files as they were while they were read."""
+    """The index of all files, their states while they were read, and True: the cache must be
+    written.
+    """
     states = [files.read_state(s.uri) for s in sources]
     index = pool_index.build_index(sources, root, prefixes, progress)
     for source, state in zip(sources, states, strict=True):
@@ -200,8 +208,9 @@ def _read_files(
 def _load_cached(
     cache_path: Path, stamp: Mapping[str, Any], sources: Sequence[FileSpec], notes: list[str]
 ) -> tuple[Index, list[FileState], bool] | None:
-    """(index, its files as they are now, whether the entry is to be written again); None where a
-    file changed."""
+    """(index, current states of its files, whether the entry must be written again); None if a file
+    changed.
+    """
     try:
         found = pool_cache.load_index(cache_path, stamp)
     except pool_cache.CacheDamaged as error:
@@ -218,7 +227,7 @@ def _load_cached(
 
 
 def _same_images(a: ImageTable, b: ImageTable, trust: bool) -> bool:
-    """Whether two looks at the images saw the same."""
+    """Whether two scans of the images found the same."""
     if trust:
         return np.array_equal(a.size, b.size)
     return np.array_equal(a.stamps, b.stamps) and np.array_equal(a.digest, b.digest)

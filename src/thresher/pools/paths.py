@@ -1,8 +1,8 @@
-"""Which image paths may be read: relative ones that stay inside the image folder, in whatever way
-they are spelled.
+"""Which image paths may be read: relative ones that stay inside the image folder, however they are
+written.
 
-`refusal` looks at the text alone (no disk); `inside` follows symbolic links too. Used before
-anything is opened.
+`unsafe_path_reason` checks the text only (no disk access); `resolve_inside` follows symbolic links
+too. Both run before anything is opened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SEPARATORS = re.compile(r"[/\\]")
 
 
 def unsafe_path_reason(path: str) -> str:
-    """Why this path may not be read, as "kind: words"; "" when its text is harmless.
+    """Why this path may not be read, as "kind: explanation"; "" if its text is harmless.
 
     >>> unsafe_path_reason("coco/a..b.jpg"), unsafe_path_reason("a/../../etc/passwd")
     ('', 'unsafe-path: .. could leave the image folder')
@@ -37,8 +37,14 @@ def unsafe_path_reason(path: str) -> str:
 
 
 def resolve_inside(folder: str, path: str) -> str:
-    """The real path of `path` under `folder` (already resolved). Raises ImageError where that
-    leaves the folder."""
+    """The real path of `path` below `folder`.
+
+    Arguments:
+        folder: a resolved folder.
+        path: a path relative to it.
+
+    Raises ImageError if the path is unsafe or a symbolic link leads out of the folder.
+    """
     if reason := unsafe_path_reason(path):
         raise ImageError(f"{printable(path)}: {reason}", kind=reason.partition(":")[0])
     try:
@@ -56,6 +62,6 @@ def resolve_inside(folder: str, path: str) -> str:
 
 
 def printable(path: str) -> str:
-    """A path fit for a message: short, printable."""
+    """A path for a message: at most 200 characters, non-printable ones escaped."""
     text = path if len(path) <= 200 else path[:200] + "…"
     return ascii(text)[1:-1] if not text.isprintable() else text

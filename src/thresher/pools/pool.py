@@ -1,7 +1,7 @@
-"""A pool: rows to choose from, in the files of any format, and a folder of images.
+"""`Pool`: the rows of files in any format, and their folder of images.
 
-Records are read again from their place in the files when they are asked for. Safe to use from
-several threads. Touches the pool's files and the image folder, reading; `opening.py` makes one.
+Only an index is kept in memory; records are read from the files when they are needed. Safe to use
+from several threads. Reads the pool's files and the image folder; `opening.py` creates pools.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 
 class Pool:
-    """n rows. Arrays are in pool order (the file's) and read-only; make one with `open_pool`."""
+    """n rows. Arrays are in pool order (that of the files) and read-only; use `open_pool` to create
+    one.
+    """
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Pool:
 
     @property
     def total_bytes(self) -> int:
-        """Of all its files together, as they are on disk or in their store."""
+        """Size of all files together, as stored (compressed files count compressed)."""
         first = [s[0] for s in self.stamps]
         return sum(f if isinstance(f, int) else int(str(f).rpartition("=")[2]) for f in first)
 
@@ -112,10 +114,13 @@ class Pool:
 
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:
-        """Known from reading: `answer_words`, `answer_chars` (of all answers together), `turns`
-        (messages of any role),
-        `images`: int32 [n]; `missing_images` (at least one has no file or a path that may not be
-        read), `video`, `audio`: bool [n].
+        """What is known from parsing, one value per row.
+
+        `answer_words`, `answer_chars` (of all answers together), `turns` (messages of any role),
+        `images`:
+        int32 [n]. `missing_images` (at least one has no file or a path that may not be read),
+        `video`,
+        `audio`: bool [n].
         """
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
@@ -134,7 +139,7 @@ class Pool:
 
     @cached_property
     def problems(self) -> Mapping[int, str]:
-        """Pool row -> "kind: words", why no model can score it. Rows without a problem are absent.
+        """Pool row -> "kind: explanation" for rows that no model can score; other rows are absent.
 
         Kinds: unreadable, bad-turn, unknown-role, bad-value, bad-image, unread-media, video, audio,
         media-marker, placeholder-mismatch, no-answer, invalid-text.
@@ -148,25 +153,29 @@ class Pool:
 
     @cached_property
     def unreadable(self) -> np.ndarray:
-        """bool [n]: records that are no sample at all (broken JSON, not an object, no
-        conversation): of no use to any method."""
+        """bool [n]: records that are not a sample at all (invalid JSON, not an object, no
+        conversation);
+        no method can use them.
+        """
         # -1: no problem
         bad = np.array([t.startswith("unreadable") for t in self.index.problem_texts] + [False])
         rows: np.ndarray = bad[self.index.problem]
         return rows
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The ids as a reader knows them: text as it is, anything else as JSON (7, null), "" where
-        a record has none."""
+        """The ids of `rows` for display: strings as they are, other values as JSON (7, null), "" if
+        a record
+        has none.
+        """
         return [_readable_id(self.index.ids[int(row)]) for row in rows]
 
     def sample(self, row: int) -> Sample:
-        """One row, read from the file."""
+        """One row, read from its file."""
         self._check_unchanged()
         return self._sample(int(row))
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
-        """Many rows, in the order asked for; read in the order of the file."""
+        """Several rows, in the order of `rows`; read in the order of the files."""
         self._check_unchanged()
         requested = np.asarray(rows, np.int64)
         out: list[Sample | None] = [None] * len(requested)
@@ -175,8 +184,7 @@ class Pool:
         return [s for s in out if s is not None]
 
     def by_digest(self, digest: bytes) -> Sample:
-        """A row with this digest; one without a problem where there is a choice. Raises
-        KeyError."""
+        """A row with this digest, preferably one without a problem. Raises KeyError."""
         key = np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0]
         position = int(np.searchsorted(self._sorted_digests, key))
         first = -1
@@ -191,8 +199,9 @@ class Pool:
         return self.sample(first)
 
     def raw(self, rows: Sequence[int] | np.ndarray) -> Iterator[bytes]:
-        """The records' exact bytes as in the file, without the white space around them; where the
-        file is no JSON, the record as JSON, with hashes in place of bytes.
+        """The records' exact bytes as in the file, without surrounding white space.
+
+        A record of a file that is not JSON is written as JSON, with hashes in place of bytes.
         """
         self._check_unchanged()
         for row in rows:
@@ -200,21 +209,24 @@ class Pool:
             yield reader.raw(offset, length)
 
     def load_image(self, ref: ImageRef) -> Image:
-        """The image as RGB, EXIF-rotated. Raises ImageError."""
+        """The image as RGB, with its EXIF orientation applied. Raises ImageError."""
         from thresher.pools import images  # Pillow is slow to import and not needed to read a pool
 
         return images.load_rgb(self._root, ref)
 
     def image_bytes(self, ref: ImageRef) -> bytes:
-        """The image's file as it is. Raises ImageError: outside the image folder, missing,
-        changed."""
+        """The unmodified bytes of the image's file. Raises ImageError: outside the image folder,
+        missing,
+        changed.
+        """
         from thresher.pools import images
 
         return images.read_bytes(self._root, ref)
 
     def image(self, number: int) -> ImageRef:
-        """Entry `number` of the table of images (`index.image_path`); of an embedded one, its bytes
-        are read."""
+        """Entry `number` of the image table (`index.image_path`); the bytes of an embedded image
+        are read.
+        """
         if not self.index.embedded[number]:
             return self._image_ref(number)
         reference = int(np.flatnonzero(self.index.image_ref == number)[0])
@@ -223,8 +235,8 @@ class Pool:
         return self.sample(row).images[index_in_row]
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" where it
-        has none.
+        """For each of `rows`, the identity of its first image (`ImageRef.identity`); "" if it has
+        none.
 
         Known from the index: no record is read.
         """
@@ -244,9 +256,8 @@ class Pool:
 
     def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, why its first missing image is missing: no such file, or a path that
-        may not be read.
-
-        "" where no image is missing (`facts["missing_images"]`).
+        may not be
+        read. "" if no image is missing (`facts["missing_images"]`).
         """
         i = self.index
         references = np.flatnonzero(i.image_size[i.image_ref] < 0)
@@ -272,7 +283,7 @@ class Pool:
         return SpellingFinder(self._root)
 
     def image_ref_rows(self) -> np.ndarray:
-        """int64 [references]: the row that holds each entry of `index.image_ref`."""
+        """int64 [references]: the row of each entry of `index.image_ref`."""
         return np.repeat(np.arange(len(self)), np.diff(self.index.image_end, prepend=0))
 
     @cached_property
@@ -291,9 +302,11 @@ class Pool:
         return self._open_files.reader(part), int(i.offset[row]), int(i.length[row]), part
 
     def record(self, row: int) -> dict[str, Any]:
-        """The row as a record in the LLaVA form, whatever its format: `conversations`, `image` (a
-        path, bytes, or a list of them, as the file has it) and its other fields. Raises PoolError
-        for an unreadable row.
+        """The row as a record in the LLaVA layout, whatever its format: `conversations`, `image` (a
+        path,
+        bytes, or a list of them, as in the file) and its other fields.
+
+        Raises PoolError for an unreadable row.
         """
         record, _ = self.record_and_sample(row)
         if record is None:
@@ -303,7 +316,7 @@ class Pool:
         return record
 
     def record_and_sample(self, row: int) -> tuple[dict[str, Any] | None, Sample]:
-        """The record in the LLaVA form (None where it cannot be read) and the sample of a row."""
+        """The record of a row in the LLaVA layout (None if it cannot be read) and its sample."""
         self._check_unchanged()
         return self._record_and_sample(int(row))
 

@@ -1,5 +1,7 @@
-"""One file of an opened pool: where it is, what reads it, and how its records say their
-conversation."""
+"""`PoolFile`: one file of an open pool with its container (JSON, parquet, tar) and the layout of
+its
+records.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from thresher.pools.readers import RecordReader, open_reader
 
 @dataclass(frozen=True)
 class PoolFile:
-    """Known once the file was looked at (`index.build_index`)."""
+    """One file of an open pool. Its container and layout are detected by `index.build_index`."""
 
     uri: str
     container: str  # of readers.CONTAINERS
@@ -25,7 +27,8 @@ class PoolFile:
 
     @property
     def format(self) -> str:
-        """How users name it: llava-json, swift-jsonl, parquet, datasets, webdataset."""
+        """The name of the format for users: llava-json, swift-jsonl, parquet, datasets,
+        webdataset."""
         if self.container in ("json", "jsonl"):
             return (
                 "llamafactory"

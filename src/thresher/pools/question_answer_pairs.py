@@ -1,6 +1,5 @@
-"""Question-answer pairs: `{"images": […], "texts": [{"user": "Q", "assistant": "A", "source":
-"…"}]}`, as the Cauldron and FineVision write them. Images stand before the first question, as their
-own loaders put them.
+"""Question-answer pairs of the Cauldron and FineVision: `{"images": […], "texts": [{"user": "Q",
+"assistant": "A", "source": "…"}]}`. Images come before the first question, as in their own loaders.
 """
 
 from __future__ import annotations
@@ -12,8 +11,10 @@ from thresher.pools import chat
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form; further fields of the first pair (`source`) become the row's
-    where it has none."""
+    """The record in the LLaVA layout; other fields of the first pair (`source`) become the row's
+    unless it
+    has them.
+    """
     pairs = record.get("texts")
     if not isinstance(pairs, list):
         return {**{k: v for k, v in record.items() if k != "texts"}, "conversations": pairs}

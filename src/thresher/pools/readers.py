@@ -1,8 +1,9 @@
-"""What can read one file of a pool, and which of them does: told from its first bytes, never from
+"""Opens one file of a pool with the reader for its container, detected from its first bytes, never
+from
 its name.
 
-A reader yields decoded records with the place of each (two integers), and gives one again from its
-place. What a record means is the layout's matter (`layouts.py`). Reads the file that it is given.
+A reader yields decoded records with their position (two integers), and reads one again from its
+position. What a record means is decided by its layout (`layouts.py`). Reads the given file.
 """
 
 from __future__ import annotations
@@ -41,21 +42,23 @@ class RecordReader(Protocol):
     """The records of one file. Safe to use from several threads once `records` is done."""
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
-        """All in order; a broken one is a Record with a `problem`. Raises PoolError where the file
-        ends being one."""
+        """All records in order; an invalid one is a Record with a `problem`. Raises PoolError if
+        the rest of
+        the file cannot be read.
+        """
 
     def value(self, offset: int, length: int) -> Any:
-        """One record again; None where it cannot be decoded."""
+        """One record again; None if it cannot be decoded."""
 
     def raw(self, offset: int, length: int) -> bytes:
-        """Its bytes as in the file, or as JSON where the file holds no JSON."""
+        """Its bytes as in the file, or as JSON if the file is not JSON."""
 
     def remarks(self) -> list[str]:
-        """What the user may want to know of the file, once it was read."""
+        """Notes on the file for the user, available after it was read."""
 
 
 def check_format(name: str | None) -> None:
-    """Raises ConfigError for a --format that does not exist."""
+    """Raises ConfigError for an unknown --format."""
     if name is not None and name not in FORMATS:
         raise ConfigError(
             f"There is no format {name!r}. Known: "
@@ -64,7 +67,7 @@ def check_format(name: str | None) -> None:
 
 
 def detect_container(file: BinaryIO, name: str, format: str | None = None) -> str:
-    """Which of CONTAINERS it is. Raises PoolError for none of them."""
+    """The file's container, one of CONTAINERS. Raises PoolError for an unknown one."""
     given = FORMATS[format][0] if format else ""
     if given and given not in ("json", "jsonl"):
         return given
@@ -79,7 +82,7 @@ def detect_container(file: BinaryIO, name: str, format: str | None = None) -> st
 
 
 def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
-    """A reader of an open file. Raises PoolError (damaged)."""
+    """A reader for an open file. Raises PoolError (damaged)."""
     if container in ("json", "jsonl"):
         return JsonReader(file, name, container)
     if container == "tar":
@@ -92,10 +95,11 @@ def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
 
 
 def detect_layout(rows: RecordReader, name: str, container: str, format: str | None = None) -> str:
-    """The layout of the first records; "llava" where none is recognised, whose parser then says
-    what is wrong.
+    """The layout of the first records; "llava" if none is recognised, whose parser then reports
+    what is
+    wrong.
 
-    Raises PoolError where a record could be of two layouts.
+    Raises PoolError if a record could have two layouts.
     """
     given = FORMATS[format][1] if format else ""
     if given:
@@ -124,7 +128,7 @@ def detect_layout(rows: RecordReader, name: str, container: str, format: str | N
 
 
 def format_names_layout(format: str | None) -> bool:
-    """Whether a --format says which layout the records have."""
+    """Whether a --format determines the layout of the records."""
     return bool(format and FORMATS[format][1])
 
 
@@ -138,7 +142,7 @@ def describe_keys(record: Any) -> str:
 
 
 def describe_formats() -> str:
-    """What is looked for, for the message about a file in which nothing was found."""
+    """The supported formats, for the message about a file without usable records."""
     return (
         f"Formats considered: {describe_layouts()}. Give --format NAME if it is one of them under "
         "another name."

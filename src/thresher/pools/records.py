@@ -1,9 +1,10 @@
-"""Streaming records out of a JSON list or a JSONL file, each with its exact byte range.
+"""Streams records from a JSON list or a JSONL file, each with its exact byte range.
 
-Reads the file in blocks and decodes record by record, so memory follows the longest record (at most
-`MAX_RECORD` bytes), not the file. Text is decoded with `surrogateescape`: invalid UTF-8 survives as
-lone surrogates, which keeps byte offsets exact. Knows nothing of what a record means (`llava.py`
-does). Reads one open file, touches nothing else.
+The file is read in blocks and decoded record by record, so memory use is bounded by the longest
+record (at most `MAX_RECORD` bytes), not by the file. Text is decoded with `surrogateescape`:
+invalid
+UTF-8 becomes lone surrogates, which keeps byte offsets exact. What a record means is decided in
+`llava.py`. Reads one open file.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ _MAGIC = {
 
 @dataclass
 class Span:
-    """A part of a file: records that start at byte `start` or later and before `stop`.
+    """A part of a file: the records that start at byte `start` or later and before `stop`.
 
-    `start` is where a record starts (0: of the whole file). `reached`: set when the reader stops
-    before a record because of `stop`, to the byte at which that record starts; -1 = the file ended
+    `start` must be the first byte of a record (0: the beginning of the file). The reader sets
+    `reached`
+    when it stops because of `stop`, to the first byte of the next record; -1 = the file ended
     first.
     """
 
@@ -59,7 +61,7 @@ class Span:
 
 
 class Record(NamedTuple):
-    """One record. `problem` is "" or why it could not be decoded (`value` is then None)."""
+    """One record. `problem` is "", or why it could not be decoded (`value` is then None)."""
 
     offset: int  # first byte in the file
     length: int  # bytes
@@ -68,8 +70,10 @@ class Record(NamedTuple):
 
 
 def sniff(file: BinaryIO, name: str) -> str:
-    """Which of "json" and "jsonl" it is, from the content. Raises PoolError for anything else;
-    leaves the position undefined."""
+    """Whether the content is "json" (a list) or "jsonl". Raises PoolError for anything else; leaves
+    the
+    file position undefined.
+    """
     file.seek(0)
     head = file.read(BLOCK)
     whole = len(head) < BLOCK
@@ -120,8 +124,10 @@ def sniff(file: BinaryIO, name: str) -> str:
 
 
 def _is_one_object(text: bytes, whole: bool) -> bool:
-    """True where the text is one JSON value over several lines, as far as it can be seen (`whole`:
-    to its end)."""
+    """Whether the text is one JSON value over several lines, as far as it can be seen (`whole`: to
+    its
+    end).
+    """
     decoded = text.decode("utf-8", "replace")
     try:
         _, stop = json.JSONDecoder(strict=False).raw_decode(decoded)
@@ -148,8 +154,10 @@ def _parse_error(line: bytes) -> str:
 
 
 def _without_comma(line: bytes) -> bytes:
-    """A line of JSONL as some tools write it: a list without its brackets. No JSON value ends with
-    a comma."""
+    """A JSONL line without a trailing comma: some tools write a JSON list without its brackets. No
+    JSON
+    value ends with a comma.
+    """
     line = line.strip(b" \t\r\n")
     return line[:-1].rstrip() if line.endswith(b",") else line
 
@@ -157,10 +165,14 @@ def _without_comma(line: bytes) -> bytes:
 def iter_records(
     file: BinaryIO, kind: str, name: str, span: Span | None = None
 ) -> Iterator[Record]:
-    """Every record of an open binary file, in file order. `kind`: what `sniff` said; `span`: only
-    those in it.
+    """Every record of an open binary file, in file order.
 
-    Raises PoolError where a JSON list stops being one; a broken JSONL line is a Record with a
+    Arguments:
+        kind: "json" or "jsonl", as `sniff` returns it.
+        name: the file's name, for messages.
+        span: only the records in it; None: all.
+
+    Raises PoolError if a JSON list becomes invalid; an invalid JSONL line is a Record with a
     `problem`.
     """
     span = span or Span()
@@ -168,13 +180,13 @@ def iter_records(
 
 
 def find_record_start(file: BinaryIO, kind: str, position: int) -> int:
-    """Where a record starts, probably, at byte `position` or soon after; -1 where none is found
-    within `BLOCK` bytes.
+    """The first byte of a record at or soon after byte `position`; -1 if none is found within
+    `BLOCK` bytes.
 
-    For JSONL that is certain. In a JSON list it is a guess (a text may hold what looks like a
-    border): whoever reads up to it must see a record start exactly there. A border is taken for one
-    between records, not between the turns of one, where the key of the file's very first record
-    follows it.
+    Certain for JSONL. In a JSON list it is a guess (a text may contain what looks like a border),
+    so
+    the reader of the preceding span must check that a record starts exactly there. To tell a border
+    between records from one between turns, the key of the file's first record must follow it.
     """
     text = os.pread(file.fileno(), BLOCK, position)
     if kind == "jsonl":
@@ -272,8 +284,9 @@ class _Window:
         return len(self.text[start:stop].encode("utf-8", "surrogateescape"))
 
     def more(self, keep: int, keep_offset: int) -> bool:
-        """Drop text before `keep` (which stands at byte `keep_offset`) and read on. False at the
-        end of the file."""
+        """Drop the text before `keep` (at byte `keep_offset`) and read more. False at the end of
+        the file.
+        """
         if self.end:
             return False
         rest = self.text[keep:]
@@ -394,7 +407,7 @@ def _broken_record_error(
     error: ValueError | RecursionError | None,
     name: str,
 ) -> PoolError:
-    """Say what is wrong with the record at `position`, after `count` good ones."""
+    """What is wrong with the record at `position`, after `count` good ones."""
     where = f"record {count + 1}, which starts at byte {offset}"
     text = window.text
     if isinstance(error, RecursionError):

@@ -1,7 +1,7 @@
-"""Some rows of one file of a mixture: `first:N`, `end:N` or `random:N`, N rows or N percent
+"""Samples the rows of one file of a mixture: `first:N`, `end:N` or `random:N`, N rows or N percent
 (rounded up).
 
-`random` keeps the file's order. Its draw depends on the mixture's `seed`, the entry's number and
+`random` keeps the file's order. The sample depends on the mixture's `seed`, the entry's number and
 the file's name and rows, not on the other entries. Pure arithmetic on blocks.
 """
 
@@ -21,6 +21,12 @@ from thresher.pools.file_spec import FileSpec
 def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
     """int64 [k], ascending: which of n rows a strategy keeps.
 
+    Arguments:
+        strategy: "all", "first:N", "end:N" or "random:N"; N rows, or N% rounded up.
+        n: rows of the file.
+        seed: seed of `random`.
+        salt: distinguishes files that share the seed.
+
     >>> sample_indices("first:25%", 10, 0).tolist(), sample_indices("end:2", 10, 0).tolist()
     ([0, 1, 2], [8, 9])
     """
@@ -39,8 +45,10 @@ def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarr
 
 
 def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:
-    """The rows that `source.keep` keeps of a file's blocks, as one block that names the images of
-    these rows only."""
+    """The rows of a file's blocks that `source.sampling` keeps, as one block with the images of
+    these rows
+    only.
+    """
     n = sum(len(b) for b in blocks)
     rows = sample_indices(
         source.sampling, n, source.seed, f"{source.entry}\0{os.path.basename(source.uri)}"

@@ -13,7 +13,7 @@ from thresher.pools import chat
 
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the LLaVA form (`chat.to_llava`); one that has that form already as it is."""
+    """The record in the LLaVA layout (`chat.to_llava`); unchanged if it has that layout already."""
     turns = record.get("conversations")
     if (
         type(record) is dict

@@ -1,8 +1,9 @@
-"""The source that rows have by the name of their file: without folder and suffix; shards of one
-data set share theirs.
+"""The default source of a file's rows: its name without folder and suffix; shards of one data set
+share
+theirs.
 
-A number at the end of a name is a shard's where it says so (`-00000-of-00004`, `part-3`,
-`shard_12`), where it is padded with zeros, or where the files count on from 0; any other
+A number at the end of a name is a shard number if it looks like one (`-00000-of-00004`, `part-3`,
+`shard_12`), is padded with zeros, or the files are numbered consecutively from 0; any other
 (`coco2014`, `v1.5`, `gpt-4`, `2024-05`) belongs to the name.
 """
 
@@ -133,14 +134,17 @@ def _source_name(file: _File, numbers: dict[tuple[str, str, str], set[str]]) -> 
 
 
 def _strip_shard_word(name: str) -> str:
-    """What stands before a shard's number, without the word for a shard where there is more than
-    that."""
+    """The prefix of a shard number, without a trailing word for a shard unless nothing else
+    remains.
+    """
     return _AFTER_WORD.sub("", name) or name
 
 
 def _is_shard_number(file: _File, match: re.Match[str], others: set[str]) -> bool:
-    """Whether the number at the end of a name is that of a shard. `others`: those of all files of
-    this series."""
+    """Whether the number at the end of a name is a shard number. `others`: the numbers of all files
+    of the
+    series.
+    """
     prefix, separator, digits = file.stem[: match.start()], match[1], match[2]
     if (separator == "." and prefix[-1:].isdigit()) or _VERSION.search(
         prefix + (separator if separator == "." else "")
@@ -165,7 +169,7 @@ def _is_shard_number(file: _File, match: re.Match[str], others: set[str]) -> boo
 
 
 def _folder_name(file: _File) -> str:
-    """The nearest folder with a name of its own; "" where there is none."""
+    """The nearest folder whose name is specific; "" if there is none."""
     folders = [f for f in reversed(file.folders) if "=" not in f and not f.endswith(":")]
     named = next(
         (

@@ -19,8 +19,7 @@ _MAX_LISTINGS = 16  # whose listings are kept
 
 
 class SpellingFinder:
-    """Looks under one image folder (`root`: resolved, or an address, where nothing is looked
-    for)."""
+    """Searches one image folder. `root`: resolved, or an address, where nothing is searched."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -28,8 +27,7 @@ class SpellingFinder:
         self._listed: OrderedDict[str, dict[str, str]] = OrderedDict()
 
     def find(self, path: str) -> str:
-        """The path of the file that is meant by the missing `path`, as it is spelled on disk; ""
-        where there is none."""
+        """The path on disk that the missing `path` probably means; "" if there is none."""
         if is_remote(self.root) or unsafe_path_reason(path):
             return ""
         for spelling in dict.fromkeys((path, unquote(path))):
@@ -53,15 +51,14 @@ class SpellingFinder:
         return ""
 
     def describe(self, path: str) -> str:
-        """How the file that is meant is spelled and what differs, for a message; "" where there is
-        none."""
+        """How the probable file is spelled and what differs, for a message; "" if there is none."""
         other = self.find(path)
         return (
             f"the file is there as {printable(other)}: {_difference(path, other)}" if other else ""
         )
 
     def _names(self, folder: str) -> dict[str, str]:
-        """Key of a name -> the name on disk, of everything in a folder."""
+        """Normalized name -> name on disk, for every entry of a folder."""
         with self._lock:  # the doctor asks from many threads, and a folder may hold a million names
             known = self._listed.get(folder)
             if known is None:
@@ -81,7 +78,7 @@ def _normalized(name: str) -> str:
 
 
 def _difference(given: str, real: str) -> str:
-    """What is different about two spellings of one path, in words."""
+    """How two spellings of one path differ, in words."""
     words = []
     if "\\" in given:
         words.append("the separator is / and not \\")

@@ -1,5 +1,5 @@
-"""Training, validation and test splits, as the names of files say them; notes on what was read or
-left out.
+"""Training, validation and test splits, as file names declare them; notes on what was read or left
+out.
 
 Pure functions over names.
 """
@@ -55,10 +55,10 @@ def split_of(path: str) -> str:
 def training_files(
     files: Sequence[str], declared: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """(files to read, files of test and validation splits). Where there is nothing else, those are
-    read.
+    """(files to read, files of test and validation splits). If there is nothing else, the latter
+    are read.
 
-    `declared`: the splits of files that the folder itself declares.
+    `declared`: splits that the folder's metadata declares.
     """
     splits = {f: (declared or {}).get(f) or split_of(f) for f in files}
     rest = [f for f in files if splits[f] not in HELD_OUT]
@@ -66,8 +66,7 @@ def training_files(
 
 
 def mixed_splits_note(paths: Sequence[str]) -> str:
-    """A note where files that a pattern names are of training and of held-out splits; "" where they
-    are not."""
+    """A note if a pattern matches both training and held-out splits; "" otherwise."""
     common = (
         os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
     )
@@ -82,8 +81,7 @@ def mixed_splits_note(paths: Sequence[str]) -> str:
 
 
 def held_out_entries_note(names: Sequence[str]) -> str:
-    """A note where some entries of a list of data sets, all of which are read, look like held-out
-    splits."""
+    """A note if some, but not all, entries of a list of data sets look like held-out splits."""
     left = [n for n in names if split_of(n) in HELD_OUT]
     if not left or len(left) == len(names):
         return ""
@@ -95,8 +93,9 @@ def held_out_entries_note(names: Sequence[str]) -> str:
 
 
 def summarize_names(files: Sequence[str]) -> str:
-    """Up to four files by name; more of them by their suffixes, `.csv (12), .zst (3)`, or the first
-    of them."""
+    """Up to four files by name; more by their suffixes (`.csv (12), .zst (3)`) or as the first and
+    a count.
+    """
     if len(files) <= 4:
         return ", ".join(map(printable, files))
     suffixes = Counter(

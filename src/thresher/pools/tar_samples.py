@@ -1,9 +1,10 @@
-"""What the members of one WebDataset sample say together: `000.json`, `000.0.jpg`, `000.1.jpg`,
+"""Combines the members of one WebDataset sample into a record: `000.json`, `000.0.jpg`,
+`000.1.jpg`,
 `000.txt`.
 
-The `.json` is the record; images are told by their content, not by their suffix. Their order is
-that of the record where it names the members, else the order of the numbers in their names, else
-that of the tar. Pure functions over bytes.
+The `.json` is the record; images are recognised by content, not by suffix. Their order is that of
+the record if it names the members, else that of the numbers in their names, else that of the tar.
+Pure functions over bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class TarSample:
-    """What the members say. `value` is None, with no problem, where none of them is part of a
-    sample."""
+    """One sample. `value` is None, with no problem, if none of the members belongs to a sample."""
 
     key: str
     value: dict[str, Any] | None
@@ -62,8 +62,7 @@ def split_member_name(name: str) -> tuple[str, str, str, str]:
 
 
 def member_kind(suffix: str, head: bytes) -> str:
-    """What a member is: "record", "text", "image", "video", "audio", or "" for what is passed
-    over."""
+    """The kind of a member: "record", "text", "image", "video", "audio", or "" if it is ignored."""
     if suffix == "json":
         return "record"
     if suffix in TEXTS:
@@ -74,7 +73,7 @@ def member_kind(suffix: str, head: bytes) -> str:
 
 
 def parse_sample(members: Sequence[Member]) -> TarSample:
-    """One sample of the members of one key, in the order of the tar."""
+    """One sample from the members with one key, in the order of the tar."""
     passed: list[str] = []
     kinds: dict[str, list[Member]] = {
         "record": [],
@@ -148,14 +147,16 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
 
 def _key(stem: str, names: list[str]) -> str:
     """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg
-    and v1.5_a.json."""
+    and
+    v1.5_a.json.
+    """
     middles = {split_member_name(name)[2] for name in names}
     middle = middles.pop() if len(middles) == 1 and len(names) > 1 else ""
     return f"{stem}.{middle}" if middle else stem
 
 
 def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[str, Any], str]:
-    """The record and "", or why there is none. Without a json it is the key alone."""
+    """The record and "", or why there is none. Without a .json the record has only an id."""
     if not members:
         return {"id": key}, ""
     plain = [m for m in members if not split_member_name(m.name)[2]] or members
@@ -262,13 +263,14 @@ def _ordered_images(
 
 
 def _identity(member: Member) -> dict[str, str]:
-    """What stands for a medium that no model here is shown: its name, and a hash of its content."""
+    """Identifies a medium that no model here reads: its name and a hash of its content."""
     return {"path": member.name, "sha256": hashlib.sha256(member.content or b"").hexdigest()}
 
 
 def _image_names(record: dict[str, Any]) -> list[str]:
     """The images that a record names, as text: in the parts of its messages, else in `image` or
-    `images`."""
+    `images`.
+    """
     in_parts = [parse_image(part[field]) for part, field in _image_parts(record)]
     if in_parts:
         return [one for one in in_parts if isinstance(one, str) and one]
@@ -305,7 +307,7 @@ def _image_parts(record: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
 
 
 def _without_image_names(record: dict[str, Any]) -> dict[str, Any]:
-    """The record whose messages name no image: the members are shown in their place."""
+    """The record without image names in its messages: the members are used in their place."""
     if not _image_parts(record):
         return record
     record = copy.deepcopy(record)
@@ -315,13 +317,14 @@ def _without_image_names(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_numbered(name: str) -> bool:
-    """Whether a name is a number and a suffix alone: `1.png`."""
+    """Whether a name is only a number and a suffix: `1.png`."""
     return name.partition(".")[0].isdigit() and "/" not in name and name.count(".") == 1
 
 
 def _find_member(name: str, members: list[Member]) -> Member | None:
-    """The member that a record means by `name`: its path, its name, or what stands in it after the
-    key."""
+    """The member that a record refers to as `name`: its path, its name, or the part of it after the
+    key.
+    """
     base = name.replace("\\", "/").rpartition("/")[2]
     for lower in (False, True):
         for wanted in dict.fromkeys((name, base)):

@@ -1,5 +1,6 @@
-"""A column of texts in two flat arrays: a million short texts cost their bytes and eight more each,
-not an object each."""
+"""A column of strings in two flat arrays: a million short strings need their bytes and eight more
+each, not one Python object each.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ import numpy as np
 
 
 class TextColumn:
-    """`blob`: uint8 [bytes], UTF-8 with lone surrogates passed through; `ends`: int64 [n], where
-    each text ends."""
+    """An immutable sequence of n strings.
+
+    Arguments:
+        blob: uint8 [bytes], the strings in UTF-8, lone surrogates passed through.
+        ends: int64 [n], the offset in `blob` at which each string ends.
+    """
 
     def __init__(self, blob: np.ndarray, ends: np.ndarray) -> None:
         self.blob = blob
@@ -26,7 +31,7 @@ class TextColumn:
 
     @classmethod
     def join(cls, builders: Sequence[TextColumnBuilder]) -> TextColumn:
-        """The texts of several, one after another."""
+        """The strings of several builders, concatenated."""
         if len(builders) == 1:
             return builders[0].build()
         before = np.cumsum([0, *(len(b.blob) for b in builders)])
@@ -50,7 +55,7 @@ class TextColumn:
 
 
 class TextColumnBuilder:
-    """Collects texts for a `TextColumn`."""
+    """Collects strings for a `TextColumn`."""
 
     def __init__(self) -> None:
         self.blob = bytearray()

@@ -1,10 +1,9 @@
-"""Media that a record names in a field of another name than those that are read: `audio_path`,
-`frames`, `img` …
+"""Finds media in fields that are not read: `audio_path`, `frames`, `img` …
 
-Told by the value, not by the name of the field: a path or address that ends as media files do, a
-`data:` address, bytes of an image, or the struct that `datasets` writes for any of these. A row
-whose only medium stands in such a field would be scored blind, and taken for a copy of any other
-with the same words. Pure functions over decoded values.
+Recognised by the value, not by the field's name: a path or address with a media suffix, a `data:`
+address, bytes of an image, or the struct that `datasets` writes for any of these. Otherwise a row
+whose only medium is in such a field would be scored without it, and taken for a copy of any other
+row with the same text. Pure functions over decoded values.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class UnreadMedium(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """What is wrong with a row that has no other medium."""
+        """The problem of a row that has no other medium."""
         description = {"image": "an image", "video": "a video", "audio": "audio"}[self.kind]
         return (
             f"unread-media: {description} in the field {self.field[:60]!r}, which is not read: "

@@ -1,6 +1,6 @@
-"""What a file is that was given as an image and is none that is read, with what to do about it.
+"""What a file is that was given as an image but is not a supported one, and what to do about it.
 
-Told from its first bytes. Each answer is half a sentence for a message.
+Recognised from its first bytes. Each answer is half a sentence for a message.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HTML = re.compile(r"<!doctype\s+html|<(?:html|head|body|title|meta|script)[\s>]
 
 
 def describe_unsupported(head: bytes) -> str:
-    """What a file with these first bytes (not none of them) is, and the way out.
+    """What a file with these first bytes (not empty) is, and how to fix it.
 
     >>> describe_unsupported(b"version https://git-lfs.github.com/spec/v1")
     'a Git LFS pointer in place of the file: run `git lfs pull` there'
@@ -84,7 +84,7 @@ def _describe_text(text: str) -> str:
 
 
 def _decode_text(head: bytes) -> str:
-    """The first bytes as text without white space before it; "" where they are none."""
+    """The first bytes as text without leading white space; "" if they are not text."""
     if b"\0" in head:
         return ""
     text = head.decode("utf-8-sig", "ignore").lstrip()

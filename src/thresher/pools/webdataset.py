@@ -1,10 +1,12 @@
-"""Rows of a WebDataset tar: neighbouring members of one key (`000.jpg`, `000.json`, `000.txt`) are
-a sample.
+"""Rows of a WebDataset tar: consecutive members with one key (`000.jpg`, `000.json`, `000.txt`) are
+a
+sample.
 
-The headers of a tar are read first, so that a tar whose samples are not whole is noticed before a
-row of it is used. What the members of a sample mean is the matter of `tar_samples.py`. A sample is
-found again by its byte range, which is a small tar by itself. A gzip tar is unpacked before it
-comes here (`files.py`).
+The headers of the tar are read first, so that incomplete samples are noticed before any row is
+used.
+`tar_samples.py` interprets the members of a sample. A sample is read again from its byte range,
+which
+is itself a small tar. A gzip tar is decompressed before it gets here (`files.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class _Header(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Neighbouring members of one key: a sample, whole unless `scattered`."""
+    """Consecutive members with one key: a sample, complete unless `scattered`."""
 
     key: str
     start: int
@@ -162,7 +164,7 @@ class TarReader:
         self._check_end(end, seen)
 
     def _check_end(self, end: int, seen: int) -> None:
-        """Raises PoolError where the tar does not end at byte `end` as a tar does."""
+        """Raises PoolError if the end of the tar, at byte `end`, is invalid."""
         after = os.pread(self.file.fileno(), _BLOCK, end)
         if after.strip(b"\0"):
             what = "cut off" if len(after) < _BLOCK else "damaged"
@@ -199,8 +201,9 @@ class TarReader:
             at += len(block)
 
     def _scan(self) -> list[_Group]:
-        """The samples, in order. Raises PoolError: cut off, damaged, or most samples are not
-        whole."""
+        """The samples, in order. Raises PoolError: cut off, damaged, or most samples are
+        incomplete.
+        """
         groups: list[_Group] = []
         # key -> its first group, the extensions of all its groups
         first: dict[str, tuple[int, frozenset[str]]] = {}
@@ -245,8 +248,10 @@ class TarReader:
         return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
 
     def _check_folders(self, keys: dict[str, frozenset[str]]) -> None:
-        """Raises PoolError where most samples have their members in several folders, such as
-        images/0.png and texts/0.txt."""
+        """Raises PoolError if most samples have their members in several folders, such as
+        images/0.png and
+        texts/0.txt.
+        """
         of_stem: dict[str, list[str]] = {}
         for key in keys:
             of_stem.setdefault(key.rpartition("/")[2], []).append(key)
@@ -264,7 +269,7 @@ class TarReader:
             )
 
     def _neighbours(self) -> Iterator[list[_Header]]:
-        """Runs of members with one stem."""
+        """Runs of consecutive members with one stem."""
         run: list[_Header] = []
         before = ("", "")
         for header in self._headers():
@@ -278,9 +283,10 @@ class TarReader:
             yield run
 
     def _samples(self, members: list[_Header]) -> Iterator[tuple[str, list[_Header], bool]]:
-        """The samples of a run of one stem: one, unless the keys have dots in them (`v1.5_a.jpg`,
-        `v1.5_a.json`, `v1.5_b.jpg`, …), which WebDataset's rule would take for one. Each with
-        whether its members are neighbours.
+        """The samples of a run with one stem: one, unless the keys contain dots (`v1.5_a.jpg`,
+        `v1.5_a.json`,
+        `v1.5_b.jpg`, …), which WebDataset's rule would merge. Each with whether its members are
+        consecutive.
         """
         folder, stem, _, _ = split_member_name(members[0].name)
         key = f"{folder}/{stem}" if folder else stem
@@ -294,8 +300,10 @@ class TarReader:
             yield f"{key}.{middle}", [members[i] for i in at], at[-1] - at[0] == len(at) - 1
 
     def _dotted(self, members: list[_Header], numbers: dict[str, list[int]]) -> bool:
-        """Whether the parts of a run are samples by themselves: most hold a record or text, and an
-        image if any does."""
+        """Whether the parts of a run are samples by themselves: most have a record or text, and an
+        image if any
+        has one.
+        """
         kinds = [{self._kind(members[i]) for i in at} for at in numbers.values()]
         images = any("image" in held for held in kinds)
         texts = "record" if any("record" in held for held in kinds) else "text"
@@ -330,14 +338,16 @@ class TarReader:
 
 
 def _complement(first: frozenset[str], second: frozenset[str]) -> bool:
-    """Whether two groups of one key, by their extensions, are parts of one sample: neither repeats
-    the other, and not both have a record or text.
+    """Whether two groups with one key, by their extensions, are parts of one sample: they share no
+    extension, and not both have a record or text.
     """
     return not first & second and not (_has_text(first) and _has_text(second))
 
 
 def _split_across_folders(groups: list[frozenset[str]]) -> bool:
-    """Whether groups of several folders make one sample only together: none is whole, all are."""
+    """Whether groups in several folders form a sample only together: none is complete, all together
+    are.
+    """
     whole = any(_has_text(group) and _has_image(group) for group in groups)
     return not whole and any(map(_has_text, groups)) and any(map(_has_image, groups))
 
@@ -350,13 +360,15 @@ def _has_text(extensions: frozenset[str]) -> bool:
 
 
 def _has_image(extensions: frozenset[str]) -> bool:
-    """Whether an image is among the members, as their suffixes say."""
+    """Whether an image is among the members, by their suffixes."""
     return any(member_kind(e.rpartition(".")[2].lower(), b"") == "image" for e in extensions)
 
 
 def _is_sample_member(info: tarfile.TarInfo) -> bool:
     """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a
-    tool adds."""
+    tool
+    adds.
+    """
     base = info.name.rpartition("/")[2]
     stem = base.partition(".")[0]
     special = stem.startswith("__") and stem.endswith("__")  # WebDataset's own, such as __meta__

@@ -1,10 +1,12 @@
-"""One large JSON or JSONL file read by several processes, each a span of it, with the same result
-as one of them gives.
+"""Reads one large JSON or JSONL file with several processes, each a span of it; the result is that
+of
+one process.
 
 A span starts where a record seems to start (`records.find_record_start`). That is checked: the
-reader of the span before must stop exactly there; else, and wherever a span fails, the rest is read
-by this process alone. The others are plain Python processes (not forks: this process may hold a
-model, threads and a GPU), started with what they need on standard input."""
+reader of the preceding span must stop exactly there; otherwise, and wherever a span fails, this
+process reads the rest. The others are new Python processes (not forks: this process may hold a
+model, threads and a GPU), which get their input on standard input.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,7 @@ _RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import w
 
 
 def plan_spans(file: BinaryIO, container: str, size: int) -> list[Span]:
-    """The spans to read a file in, first to last; one for a small file or where there is one
-    processor."""
+    """The spans to read a file in, in order; one for a small file or on a single processor."""
     count = min(
         _processors(),
         MAX_PROCESSES,
@@ -54,7 +55,7 @@ def read_spans(
     spans: list[Span],
     advance: Advance | None,
 ) -> list[Block]:
-    """The blocks of a file's spans, as one reader would find the rows. Raises PoolError."""
+    """The blocks of a file's spans. Raises PoolError."""
     convert = make_converter(file.layout, chosen=file.chosen)
     root = images().root
     processes = [_start(file, source, root, prefix, span) for span in spans[1:]]
@@ -83,7 +84,7 @@ def read_spans(
 
 
 def worker_main() -> None:
-    """What another process does: a span told on standard input, its block on standard output."""
+    """Entry point of a worker process: a span on standard input, its block on standard output."""
     file, source, root, prefix, span = pickle.load(sys.stdin.buffer)
     result: Any
     try:

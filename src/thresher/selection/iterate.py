@@ -23,7 +23,7 @@ from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.selection.target import OnLeak, check, leaks
 from thresher.storage.columns import Store
-from thresher.training.registry import Trainer, TrainingRun, identity_of, trained_model
+from thresher.training.registry import Trainer, TrainingRun, trained_identity, trained_model
 from thresher.types import Budget, Findings, Method, TrainedModel
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def select(
             break
         if done:
             rows = np.concatenate([o.rows for o in done])
-            identity = identity_of(_student(student, recipe, seed), pool.digest[rows])
+            identity = trained_identity(_student(student, recipe, seed), pool.digest[rows])
             current = trained_model(
                 identity, student, pool, np.sort(rows), store, trainer, progress
             )

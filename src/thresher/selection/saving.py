@@ -153,7 +153,7 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
 
     run: the content of run.yaml. store: None where it is gone.
     """
-    from thresher.training.registry import seconds_of_training
+    from thresher.training.registry import training_seconds
 
     signals = [s for s in run.get("signals") or [] if s["wanted"]]
     asked = bool(signals or run.get("trained_models"))
@@ -163,9 +163,7 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
         return Saving(pool, kept, None, None, model=True)
     seconds = {s["fingerprint"]: store.cost(s["fingerprint"]) for s in signals}
     total = sum(s["wanted"] * seconds[s["fingerprint"]] for s in signals)
-    total += sum(
-        seconds_of_training(store, t["fingerprint"]) for t in run.get("trained_models") or []
-    )
+    total += sum(training_seconds(store, t["fingerprint"]) for t in run.get("trained_models") or [])
     served = ((run.get("model") or {}).get("identity") or {}).get("architecture") == "openai"
     one_pass = [seconds[s["fingerprint"]] for s in signals if s["signal"] == SCORED_BY_ONE_PASS]
     row = next((x for x in one_pass if x > 0), None) if not served else None

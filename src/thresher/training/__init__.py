@@ -3,8 +3,8 @@ TRL, PEFT, and losses on answers only. Nobody is forced to train here: `thresher
 for other trainers.
 """
 
-from thresher.training.batches import Unusable
-from thresher.training.fit import Trained, fit, rows_fingerprint
+from thresher.training.batches import UnusableRow
+from thresher.training.fit import TrainingResult, fit, rows_fingerprint
 from thresher.training.recipe import Recipe
 
-__all__ = ["Recipe", "Trained", "Unusable", "fit", "rows_fingerprint"]
+__all__ = ["Recipe", "TrainingResult", "UnusableRow", "fit", "rows_fingerprint"]

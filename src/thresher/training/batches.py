@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from thresher.backends.hf.images import Prepared
     from thresher.backends.hf.teach import EndOfTurn, Targets
 
-KEEP_BYTES = 2**30  # encoded rows and images kept between passes
-HOPELESS = 256  # so many failures and not one good row: stop
+CACHE_BYTES = 2**30  # encoded rows and images kept between passes
+MAX_FAILURES_WITHOUT_SUCCESS = 256  # so many failures and not one good row: stop
 
 
 @dataclass(frozen=True)
-class Unusable:
+class UnusableRow:
     """A row that could not be trained on. `row`: in the pool; `id`: as the user wrote it."""
 
     row: int
@@ -47,7 +47,7 @@ class Batch:
     rows: list[Row]
     targets: list[Targets]
     images: dict[ImageKey, Prepared]
-    asked: int
+    requested: int
 
     @property
     def tokens(self) -> int:
@@ -55,45 +55,47 @@ class Batch:
         return sum(len(t.token) for t in self.targets)
 
 
-def usable(pool: TrainingRows, rows: np.ndarray | None) -> tuple[np.ndarray, list[Unusable]]:
+def split_usable(
+    pool: TrainingRows, rows: np.ndarray | None
+) -> tuple[np.ndarray, list[UnusableRow]]:
     """The rows that can be tried, in an order that does not depend on the file's, and those that
     cannot.
 
     Raises PoolError when there is no row at all, TooManyFailures when none can be tried.
     """
-    place = inverse_permutation(pool.order)
-    wanted = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
-    if len(wanted) == 0:
+    rank = inverse_permutation(pool.order)
+    requested = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
+    if len(requested) == 0:
         raise PoolError(f"{pool.path}: there are no rows to train on.")
-    wanted = wanted[np.argsort(place[wanted], kind="stable")]
+    requested = requested[np.argsort(rank[requested], kind="stable")]
     missing = pool.facts["missing_images"]
-    bad: dict[int, str] = {}
-    for row in np.unique(wanted).tolist():
-        if why := pool.problems.get(row, ""):
-            bad[row] = why
+    reasons: dict[int, str] = {}
+    for row in np.unique(requested).tolist():
+        if reason := pool.problems.get(row, ""):
+            reasons[row] = reason
         elif missing[row]:
-            bad[row] = f"an image is missing in {pool.images_folder}"
-    good = wanted[~np.isin(wanted, np.array(sorted(bad), np.int64))]
-    unusable = named(pool, bad)
-    if len(good) == 0:
-        raise all_failed(unusable)
-    return good, unusable
+            reasons[row] = f"an image is missing in {pool.images_folder}"
+    usable = requested[~np.isin(requested, np.array(sorted(reasons), np.int64))]
+    unusable = describe_unusable(pool, reasons)
+    if len(usable) == 0:
+        raise all_failed_error(unusable)
+    return usable, unusable
 
 
-def named(pool: TrainingRows, bad: dict[int, str]) -> list[Unusable]:
-    rows = sorted(bad)
+def describe_unusable(pool: TrainingRows, reasons: dict[int, str]) -> list[UnusableRow]:
+    rows = sorted(reasons)
     return (
-        [Unusable(row, id, bad[row]) for row, id in zip(rows, pool.ids(rows), strict=True)]
+        [UnusableRow(row, id, reasons[row]) for row, id in zip(rows, pool.ids(rows), strict=True)]
         if rows
         else []
     )
 
 
-def all_failed(unusable: Sequence[Unusable]) -> TooManyFailures:
+def all_failed_error(unusable: Sequence[UnusableRow]) -> TooManyFailures:
     reasons = Counter(u.error for u in unusable).most_common(3)
-    told = "; ".join(f"{why} ({n:,})" for why, n in reasons)
+    summary = "; ".join(f"{why} ({n:,})" for why, n in reasons)
     return TooManyFailures(
-        f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {told}. Check "
+        f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {summary}. Check "
         "--images, and run `thresher doctor` on the file."
     )
 
@@ -114,25 +116,25 @@ class Batches:
         rows: np.ndarray,
         plan: list[np.ndarray],
     ) -> None:
-        self.bad: dict[int, str] = {}
-        self.good = 0
+        self.errors: dict[int, str] = {}
+        self.encoded = 0
         self._backend, self._ends, self._pool = backend, ends, pool
         self._rows, self._plan = rows, plan
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._coming: dict[int, Future[Batch]] = {}
-        self._known: dict[int, tuple[Row, Targets]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._pending: dict[int, Future[Batch]] = {}
+        self._cached: dict[int, tuple[Row, Targets]] = {}
         self._images: dict[ImageKey, Prepared] = {}
-        self._held = 0
+        self._cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self._plan)
 
-    def asked(self, start: int, stop: int) -> int:
+    def requested(self, start: int, stop: int) -> int:
         """Rows in the batches start … stop - 1."""
         return sum(len(b) for b in self._plan[start:stop])
 
     def close(self) -> None:
-        self._ahead.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Batch]:
         """What the data loader calls with one item, the number of a batch."""
@@ -141,53 +143,65 @@ class Batches:
 
     def batch(self, k: int) -> Batch:
         """Raises TooManyFailures when many rows were tried and none was good."""
-        coming = self._coming.pop(k, None)
-        ready = coming.result() if coming is not None else self._encode(k)
-        if k + 1 < len(self._plan) and k + 1 not in self._coming:
-            self._coming[k + 1] = self._ahead.submit(self._encode, k + 1)
-        if not self.good and (len(self.bad) >= HOPELESS or k + 1 == len(self._plan)):
-            raise all_failed(named(self._pool, self.bad))
+        pending = self._pending.pop(k, None)
+        ready = pending.result() if pending is not None else self._encode(k)
+        if k + 1 < len(self._plan) and k + 1 not in self._pending:
+            self._pending[k + 1] = self._executor.submit(self._encode, k + 1)
+        if not self.encoded and (
+            len(self.errors) >= MAX_FAILURES_WITHOUT_SUCCESS or k + 1 == len(self._plan)
+        ):
+            raise all_failed_error(describe_unusable(self._pool, self.errors))
         return ready
 
     def _encode(self, k: int) -> Batch:
         """In the background, one batch at a time."""
-        wanted = self._rows[self._plan[k]].tolist()
-        new = [r for r in dict.fromkeys(wanted) if r not in self._known and r not in self.bad]
-        fresh: dict[int, tuple[Row, Targets]] = {}
+        requested = self._rows[self._plan[k]].tolist()
+        new = [
+            r for r in dict.fromkeys(requested) if r not in self._cached and r not in self.errors
+        ]
+        encoded_now: dict[int, tuple[Row, Targets]] = {}
         images: dict[ImageKey, Prepared] = {}
         if new:
-            talks = [conversation(sample) for sample in self._pool.samples(new)]
-            block = self._backend.prepare(talks, range(len(new)), self._pool, False)
-            self.bad.update({new[i]: why for i, why in block.errors.items()})
-            fresh = {
+            conversations = [conversation(sample) for sample in self._pool.samples(new)]
+            block = self._backend.prepare(conversations, range(len(new)), self._pool, False)
+            self.errors.update({new[i]: why for i, why in block.errors.items()})
+            encoded_now = {
                 new[i]: (row, self._ends.targets(row))
                 for i, row in zip(block.index, block.rows, strict=True)
             }
             images = block.images
-            self.good += len(fresh)
-            self._keep(fresh, images)
-        there = [fresh.get(r) or self._known[r] for r in wanted if r in fresh or r in self._known]
-        shown = {
+            self.encoded += len(encoded_now)
+            self._cache(encoded_now, images)
+        encoded = [
+            encoded_now.get(r) or self._cached[r]
+            for r in requested
+            if r in encoded_now or r in self._cached
+        ]
+        batch_images = {
             key: images[key] if key in images else self._images[key]
-            for row, _ in there
+            for row, _ in encoded
             for key in row.images
         }
         return Batch(
-            [row for row, _ in there], [targets for _, targets in there], shown, len(wanted)
+            [row for row, _ in encoded],
+            [targets for _, targets in encoded],
+            batch_images,
+            len(requested),
         )
 
-    def _keep(
-        self, fresh: dict[int, tuple[Row, Targets]], images: dict[ImageKey, Prepared]
+    def _cache(
+        self, encoded_now: dict[int, tuple[Row, Targets]], images: dict[ImageKey, Prepared]
     ) -> None:
         size = sum(
-            row.ids.nbytes + row.answers.nbytes + t.where.nbytes * 2 for row, t in fresh.values()
+            row.ids.nbytes + row.answers.nbytes + t.where.nbytes * 2
+            for row, t in encoded_now.values()
         )
-        size += sum(_bytes(p) for key, p in images.items() if key not in self._images)
-        if self._held + size <= KEEP_BYTES:
-            self._held += size
-            self._known.update(fresh)
+        size += sum(_image_bytes(p) for key, p in images.items() if key not in self._images)
+        if self._cached_bytes + size <= CACHE_BYTES:
+            self._cached_bytes += size
+            self._cached.update(encoded_now)
             self._images.update(images)
 
 
-def _bytes(image: Prepared) -> int:
+def _image_bytes(image: Prepared) -> int:
     return sum(value.nbytes for value in image.inputs.values())

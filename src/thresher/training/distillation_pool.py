@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHUNK = 4096  # rows of the pool that are parsed at once
 
 
-class LessonPool:
+class DistillationPool:
     """`rows`: int64 [r], the pool's rows that lessons are made of; `columns`: what is known of
     them, in the same order.
 
@@ -30,23 +30,28 @@ class LessonPool:
     """
 
     def __init__(
-        self, pool: PoolView, rows: np.ndarray, lessons: Lessons, columns: Columns
+        self, pool: PoolView, rows: np.ndarray, examples_of: Lessons, columns: Columns
     ) -> None:
         assert len(columns) == len(rows)
-        self._pool, self._rows, self._lessons, self._columns = pool, rows, lessons, columns
+        self._pool, self._rows, self._make_examples, self._columns = (
+            pool,
+            rows,
+            examples_of,
+            columns,
+        )
         self.path: Path = pool.path
         self.images_folder: Path = pool.images_folder
         digests: list[bytes] = []
-        places: list[tuple[int, int]] = []
+        origins: list[tuple[int, int]] = []
         for start in range(0, len(rows), CHUNK):
             block = rows[start : start + CHUNK]
-            for at, sample in enumerate(pool.samples(block), start):
-                made = lessons.of_row(sample, at, columns)
-                digests += [lesson.digest for lesson in made]
-                places += [(at, which) for which in range(len(made))]
+            for position, sample in enumerate(pool.samples(block), start):
+                examples = examples_of.of_row(sample, position, columns)
+                digests += [lesson.digest for lesson in examples]
+                origins += [(position, number) for number in range(len(examples))]
         self.digest: np.ndarray = digests_to_array(digests) if digests else np.zeros(0, DIGEST)
         self.order: np.ndarray = np.argsort(self.digest, kind="stable")
-        self._place = np.array(places, np.int64).reshape(
+        self._origin = np.array(origins, np.int64).reshape(
             -1, 2
         )  # lesson -> (place in `rows`, which of the row's lessons)
 
@@ -63,26 +68,26 @@ class LessonPool:
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The ids of the pool's rows behind the lessons."""
-        return self._pool.ids(self._rows[self._place[np.asarray(rows, np.int64), 0]])
+        return self._pool.ids(self._rows[self._origin[np.asarray(rows, np.int64), 0]])
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         """The lessons, in the order asked for; a pool row is parsed once for all its lessons among
         them."""
-        wanted = self._place[np.asarray(rows, np.int64)]
-        places = np.unique(wanted[:, 0])
-        parsed = self._pool.samples(self._rows[places])
-        made = {
-            at: self._lessons.of_row(sample, at, self._columns)
-            for at, sample in zip(places.tolist(), parsed, strict=True)
+        origins = self._origin[np.asarray(rows, np.int64)]
+        positions = np.unique(origins[:, 0])
+        parsed = self._pool.samples(self._rows[positions])
+        examples_at = {
+            position: self._make_examples.of_row(sample, position, self._columns)
+            for position, sample in zip(positions.tolist(), parsed, strict=True)
         }
-        return [made[at][which] for at, which in wanted.tolist()]
+        return [examples_at[position][number] for position, number in origins.tolist()]
 
     def by_digest(self, digest: bytes) -> Sample:
         """Raises KeyError."""
-        at = np.flatnonzero(self.digest == np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0])
-        if not len(at):
+        matches = np.flatnonzero(self.digest == np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0])
+        if not len(matches):
             raise KeyError(digest.hex())
-        return self.samples(at[:1])[0]
+        return self.samples(matches[:1])[0]
 
     def load_image(self, ref: ImageRef) -> Any:
         """As `Pool.load_image`."""

@@ -25,7 +25,13 @@ from thresher.fingerprint import fingerprint
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
 from thresher.training import model_folder as folders
-from thresher.training.batches import Batches, Unusable, all_failed, named, usable
+from thresher.training.batches import (
+    Batches,
+    UnusableRow,
+    all_failed_error,
+    describe_unusable,
+    split_usable,
+)
 from thresher.training.recipe import Recipe
 from thresher.types import TrainingRows, digests_to_bytes
 
@@ -37,7 +43,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """`folder`: give it to `--model`. `seconds`: spent on the training loop by all runs together.
     `steps`: done by this call (0: the folder was finished already). `losses`: mean nats per learnt
     token of every step since the beginning.
@@ -50,7 +56,7 @@ class Trained:
     steps: int
     losses: list[float]
     rows: int
-    unusable: tuple[Unusable, ...]
+    unusable: tuple[UnusableRow, ...]
     learning_rate: float
 
 
@@ -68,7 +74,7 @@ def fit(
     trust_remote_code: bool = False,
     cache: Path | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
-) -> Trained:
+) -> TrainingResult:
     """Train `base` (what `--model` takes) on `rows` of the pool (int64 pool rows; None: all) and
     write it to `out`.
 
@@ -85,28 +91,30 @@ def fit(
 
     device = pick_device(device)
     found = find(base, trust_remote_code, cache)
-    good, unusable = usable(pool, rows)
-    given = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
+    usable_rows, unusable = split_usable(pool, rows)
+    requested = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
     merge = merge and recipe.lora
     bf16 = _bf16(recipe, device)
-    made_from = rows_fingerprint(pool, given)
-    training = (recipe, found.weights, str(found.config["model_type"]), made_from, bf16, merge)
+    rows_digest = rows_fingerprint(pool, requested)
+    training = (recipe, found.weights, str(found.config["model_type"]), rows_digest, bf16, merge)
     identity = fingerprint(training)
     # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and
     # computes in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
-    folders.check(out, identity, resume)  # before another process that trains here is waited for
+    folders.find_finished(
+        out, identity, resume
+    )  # before another process that trains here is waited for
     check_folder(out)
     with folder_lock(out, "trains a model here", progress):
-        record = folders.check(out, identity, resume)
+        record = folders.find_finished(out, identity, resume)
         if record is not None:
-            return _reused(out, record)
-        folders.begin(out, identity, resume)
+            return _result_from_record(out, record)
+        folders.prepare_folder(out, identity, resume)
         backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
-        model, trained = learn(
+        model, trained = train_backend(
             backend,
             pool,
-            good,
+            usable_rows,
             unusable,
             recipe,
             out,
@@ -128,8 +136,8 @@ def fit(
                 "architecture": str(found.config["model_type"]),
             },
             "rows": {
-                "given": len(given),
-                "fingerprint": made_from,
+                "given": len(requested),
+                "fingerprint": rows_digest,
                 "unusable": len(trained.unusable),
                 "file": str(pool.path),
             },
@@ -140,56 +148,58 @@ def fit(
             "losses": trained.losses,
             "failures": [asdict(u) for u in trained.unusable],
         }
-        folders.finish(out, out / folders.WORK / "saved", record, trained.unusable)
+        folders.move_into_place(out, out / folders.WORK_FOLDER / "saved", record, trained.unusable)
     return trained
 
 
-def learn(
+def train_backend(
     backend: HFBackend,
     pool: TrainingRows,
-    good: np.ndarray,
-    unusable: Sequence[Unusable],
+    usable_rows: np.ndarray,
+    unusable: Sequence[UnusableRow],
     recipe: Recipe,
     out: Path,
     *,
     bf16: bool,
     progress: Progress | None,
     checkpoint_every: float,
-) -> tuple[Any, Trained]:
+) -> tuple[Any, TrainingResult]:
     """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with
-    LoRA) and writes checkpoints only. `good`, `unusable`: from `rows.usable`."""
+    LoRA) and writes checkpoints only. `usable_rows`, `unusable`: from `rows.usable`."""
     from thresher.backends.hf.teach import Teacher
     from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
 
     model = backend.forward.model
     parameters = sum(p.numel() for p in model.parameters())
-    rate = recipe.rate(parameters)
+    rate = recipe.learning_rate_for(parameters)
     lora = lora_config(model, recipe) if recipe.lora else None
     if not recipe.lora:
         train_all(model, recipe)
     teacher = Teacher(backend)
-    batches = Batches(backend, teacher.ends, pool, good, recipe.batches(len(good)))
+    batches = Batches(backend, teacher.ends, pool, usable_rows, recipe.batches(len(usable_rows)))
     try:
-        tuned, trainer, steps, seconds = train(
+        trained_model, trainer, steps, seconds = train(
             backend,
             batches,
             teacher,
             recipe,
             rate,
             lora,
-            out / folders.WORK,
+            out / folders.WORK_FOLDER,
             bf16=bf16,
             progress=progress,
             checkpoint_every=checkpoint_every,
         )
     finally:
         batches.close()
-    failed = sorted([*unusable, *named(pool, batches.bad)], key=lambda u: u.row)
-    if not batches.good:
-        raise all_failed(failed)
-    rows = len(np.unique(good)) + len(unusable)
-    return tuned, Trained(out, seconds, steps, trainer.losses, rows, tuple(failed), rate)
+    failed = sorted([*unusable, *describe_unusable(pool, batches.errors)], key=lambda u: u.row)
+    if not batches.encoded:
+        raise all_failed_error(failed)
+    rows = len(np.unique(usable_rows)) + len(unusable)
+    return trained_model, TrainingResult(
+        out, seconds, steps, trainer.losses, rows, tuple(failed), rate
+    )
 
 
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
@@ -206,12 +216,12 @@ def _bf16(recipe: Recipe, device: str) -> bool:
 
     if recipe.precision == "fp32":
         return False
-    able = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-    if recipe.precision == "bf16" and not able and device.startswith("cuda"):
+    supported = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    if recipe.precision == "bf16" and not supported and device.startswith("cuda"):
         raise ModelError(
             f"--precision bf16: {device} has no bf16. Give --precision fp32, or leave it out."
         )
-    return able or recipe.precision == "bf16"
+    return supported or recipe.precision == "bf16"
 
 
 def _write(
@@ -220,7 +230,7 @@ def _write(
     """The trained model into the folder aside."""
     import torch
 
-    aside = out / folders.WORK / "saved"
+    target = out / folders.WORK_FOLDER / "saved"
     files = folders.processing_files(found.where, found.revision)
     if recipe.lora and not merge:
         name, revision = base, None
@@ -228,19 +238,19 @@ def _write(
             name = str(Path(base).expanduser().resolve())
         elif base != "demo":
             name, revision = found.where, found.revision
-        folders.save_adapter(model, aside, files, name, revision)
+        folders.save_adapter(model, target, files, name, revision)
         return
-    whole = model.merge_and_unload() if recipe.lora else model
-    folders.save_model(whole.to(torch.bfloat16) if bf16 else whole, aside, files)
+    merged = model.merge_and_unload() if recipe.lora else model
+    folders.save_model(merged.to(torch.bfloat16) if bf16 else merged, target, files)
 
 
-def _reused(out: Path, record: dict[str, Any]) -> Trained:
-    return Trained(
+def _result_from_record(out: Path, record: dict[str, Any]) -> TrainingResult:
+    return TrainingResult(
         out,
         float(record["seconds"]),
         0,
         list(record["losses"]),
         int(record["rows"]["given"]),
-        tuple(Unusable(**u) for u in record["failures"]),
+        tuple(UnusableRow(**u) for u in record["failures"]),
         float(record["learning_rate"]),
     )

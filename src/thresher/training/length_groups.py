@@ -10,29 +10,29 @@ PASS_TOKENS = 100
 model."""
 
 
-def by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
+def group_by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
     """Positions of the rows, int64, in groups: those whose padded tokens and passes together cost
     least.
 
     `lengths`: int [n], tokens of each row. A group is padded to its longest row.
 
-    >>> [g.tolist() for g in by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=10)]
+    >>> [g.tolist() for g in group_by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=10)]
     [[0, 3, 2], [4, 1]]
-    >>> [g.tolist() for g in by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=1000)]
+    >>> [g.tolist() for g in group_by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=1000)]
     [[0, 3, 2, 4, 1]]
     """
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order].tolist()
     # of the first j rows in order: the least cost, and where its last group begins
-    cost, begin = [0], [0]
+    cost, group_start = [0], [0]
     for j in range(1, len(ordered) + 1):
         options = [cost[i] + (j - i) * ordered[j - 1] + pass_tokens for i in range(j)]
         best = min(range(j), key=options.__getitem__)
         cost.append(options[best])
-        begin.append(best)
+        group_start.append(best)
     groups: list[np.ndarray] = []
     end = len(ordered)
     while end:
-        groups.append(order[begin[end] : end])
-        end = begin[end]
+        groups.append(order[group_start[end] : end])
+        end = group_start[end]
     return groups[::-1]

@@ -26,153 +26,155 @@ from thresher.errors import ConfigError, ModelError, StoreError
 from thresher.storage.atomic import atomic_write, write_bytes
 
 if TYPE_CHECKING:
-    from thresher.training.batches import Unusable
+    from thresher.training.batches import UnusableRow
 
 RECORD = "training.json"
 FAILURES = "failures.jsonl"
-WORK = ".training"
-IDENTITY = "identity"  # in WORK: the fingerprint of the training that was begun
+WORK_FOLDER = ".training"
+IDENTITY_FILE = "identity"  # in WORK: the fingerprint of the training that was begun
 # of a record
-NEEDED = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})
+REQUIRED_KEYS = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})
 MODEL_FILES = ("config.json", "adapter_config.json")
-PROCESSING = (".json", ".jinja", ".txt", ".model", ".py")
-NOT_COPIED = ("config.json", "generation_config.json", "adapter_config.json", RECORD)
+PROCESSING_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
+EXCLUDED_FILES = ("config.json", "generation_config.json", "adapter_config.json", RECORD)
 
 
-def check(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
+def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
     """The record of this very training if `out` holds it, finished (and `resume`); else None.
     Writes nothing.
 
     Raises ConfigError where `out` holds another model or the beginning of another training.
     """
-    record = read(out)
+    record = read_record(out)
     if record is not None and record.get("identity") == identity and resume:
         return record
     if (record is not None and record.get("identity") != identity) or (
         record is None and any((out / name).exists() for name in MODEL_FILES)
     ):
-        what = "a model that thresher did not train there"
+        content = "a model that thresher did not train there"
         if record is not None:
-            what = _difference(record)
+            content = _describe_other_training(record)
         elif (out / RECORD).exists():
-            what = f"a model whose record, {RECORD}, is damaged"
-        raise ConfigError(f"--out {out} holds {what}. Give another folder, or delete this one.")
-    begun = _begun(out)
-    if begun is not None and begun != identity:
+            content = f"a model whose record, {RECORD}, is damaged"
+        raise ConfigError(f"--out {out} holds {content}. Give another folder, or delete this one.")
+    started = _started_identity(out)
+    if started is not None and started != identity:
         raise ConfigError(
             f"--out {out} holds the beginning of another training (other rows, base or recipe). "
-            f"Repeat that command to finish it, give another folder, or delete {out / WORK}."
+            f"Repeat that command to finish it, give another folder, or delete {out / WORK_FOLDER}."
         )
     return None
 
 
-def begin(out: Path, identity: str, resume: bool) -> None:
+def prepare_folder(out: Path, identity: str, resume: bool) -> None:
     """Make `out` ready for the training of this identity. Raises ConfigError where it cannot be
     written to."""
     try:
-        if not resume or _begun(out) is None:  # whose checkpoints these are is not known
-            shutil.rmtree(out / WORK, ignore_errors=True)
-        write_bytes(out / WORK / IDENTITY, identity.encode(), advice="")
+        if not resume or _started_identity(out) is None:  # whose checkpoints these are is not known
+            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+        write_bytes(out / WORK_FOLDER / IDENTITY_FILE, identity.encode(), advice="")
     except StoreError as e:
         raise ConfigError(
             f"--out {out} cannot be written to: {e} Give a folder you may write to."
         ) from e
 
 
-def _begun(out: Path) -> str | None:
+def _started_identity(out: Path) -> str | None:
     """The identity of a training that was begun in `out`; None where there is none, or its note is
     damaged."""
     try:
-        text = (out / WORK / IDENTITY).read_text("utf-8")
+        text = (out / WORK_FOLDER / IDENTITY_FILE).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     return text if re.fullmatch("[0-9a-f]{32}", text) else None
 
 
-def read(out: Path) -> dict[str, Any] | None:
+def read_record(out: Path) -> dict[str, Any] | None:
     """The record of a finished training, or None."""
     try:
         record = json.loads((out / RECORD).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and record.keys() >= NEEDED else None
+    return record if isinstance(record, dict) and record.keys() >= REQUIRED_KEYS else None
 
 
-def finish(out: Path, aside: Path, record: dict[str, Any], failures: Sequence[Unusable]) -> None:
-    """Move what was saved in `aside` (inside `out`) to its place, the record last, and drop the
+def move_into_place(
+    out: Path, saved: Path, record: dict[str, Any], failures: Sequence[UnusableRow]
+) -> None:
+    """Move what was saved in `saved` (inside `out`) to its place, the record last, and drop the
     checkpoints."""
     try:
         if failures:
             lines = "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
-            (aside / FAILURES).write_text(lines, "utf-8", "backslashreplace")
+            (saved / FAILURES).write_text(lines, "utf-8", "backslashreplace")
         else:
             (out / FAILURES).unlink(missing_ok=True)
         (out / RECORD).unlink(missing_ok=True)
-        names = sorted(p.name for p in aside.iterdir())
+        names = sorted(p.name for p in saved.iterdir())
         # as the user's umask has it; safetensors makes files private
-        mode = (out / WORK / IDENTITY).stat().st_mode
+        mode = (out / WORK_FOLDER / IDENTITY_FILE).stat().st_mode
         for name in names:
-            (aside / name).chmod(mode)
+            (saved / name).chmod(mode)
         # a folder with a config holds its weights
         for name in sorted(names, key=lambda n: n in MODEL_FILES):
-            os.replace(aside / name, out / name)
-        with atomic_write(out / RECORD) as written:
-            written.write_text(
+            os.replace(saved / name, out / name)
+        with atomic_write(out / RECORD) as temporary:
+            temporary.write_text(
                 json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace"
             )
     except OSError as e:
         raise StoreError(
             f"The trained model could not be written to {out}: {e.strerror or e}. Run again."
         ) from e
-    shutil.rmtree(out / WORK, ignore_errors=True)
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
 
 
-def save_model(model: Any, aside: Path, base_files: Path) -> None:
+def save_model(model: Any, target: Path, base_files: Path) -> None:
     """A whole model with its processing files."""
-    _save(lambda: model.save_pretrained(aside), aside, base_files)
+    _save(lambda: model.save_pretrained(target), target, base_files)
 
 
 def save_adapter(
-    model: Any, aside: Path, base_files: Path, base: str, revision: str | None
+    model: Any, target: Path, base_files: Path, base: str, revision: str | None
 ) -> None:
     """Adapters of a PEFT model. `base`: what to write down as their base: `demo`, a folder, or a
     hub id."""
 
     def save() -> None:
-        model.save_pretrained(aside, save_embedding_layers=False)
-        (aside / "README.md").unlink(missing_ok=True)
-        file = aside / "adapter_config.json"
+        model.save_pretrained(target, save_embedding_layers=False)
+        (target / "README.md").unlink(missing_ok=True)
+        file = target / "adapter_config.json"
         config = json.loads(file.read_text("utf-8"))
         config |= {"base_model_name_or_path": base, "revision": revision}
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
 
-    _save(save, aside, base_files)
+    _save(save, target, base_files)
 
 
-def _save(save: Any, aside: Path, base_files: Path) -> None:
+def _save(save: Any, target: Path, base_files: Path) -> None:
     from safetensors import SafetensorError  # what a full disk raises, and no OSError
 
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         save()
         for file in sorted(base_files.iterdir()):
-            wanted = (
-                file.suffix in PROCESSING
-                and file.name not in NOT_COPIED
+            copied = (
+                file.suffix in PROCESSING_SUFFIXES
+                and file.name not in EXCLUDED_FILES
                 and not file.name.endswith(".index.json")
             )
-            if wanted and file.is_file() and not (aside / file.name).exists():
-                shutil.copyfile(file, aside / file.name)
+            if copied and file.is_file() and not (target / file.name).exists():
+                shutil.copyfile(file, target / file.name)
     except (OSError, SafetensorError) as e:
-        out = aside.parent.parent
+        out = target.parent.parent
         raise StoreError(
-            f"The trained model could not be written to {out}: {_reason(e)}. Make room and run "
+            f"The trained model could not be written to {out}: {_error_text(e)}. Make room and run "
             "again."
         ) from e
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -189,7 +191,7 @@ def processing_files(where: str, revision: str | None) -> Path:
     return Path(found).parent
 
 
-def _difference(record: dict[str, Any]) -> str:
+def _describe_other_training(record: dict[str, Any]) -> str:
     base = record.get("base", {}).get("name", "?")
     rows = record.get("rows", {}).get("given", 0)
     return (

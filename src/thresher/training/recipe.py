@@ -12,7 +12,7 @@ import numpy as np
 from thresher.errors import ConfigError
 
 # parameters; the usual rates were found at billions, and a model below this needs higher ones
-SMALL = 100_000_000
+SMALL_MODEL_PARAMETERS = 100_000_000
 RATES = {
     ("lora", "large"): 2e-4,
     ("full", "large"): 2e-5,
@@ -64,34 +64,37 @@ class Recipe:
             if getattr(self, name) is not None:
                 # 1 and 1.0 are one recipe
                 object.__setattr__(self, name, float(getattr(self, name)))
-        _above("--epochs", self.epochs, 0)
-        _whole("--steps", self.steps if self.steps is not None else 1, 1)
+        _check_above("--epochs", self.epochs, 0)
+        _check_whole("--steps", self.steps if self.steps is not None else 1, 1)
         if self.learning_rate is not None:
-            _above("--lr", self.learning_rate, 0)
+            _check_above("--lr", self.learning_rate, 0)
             if self.learning_rate > 1:
                 raise ConfigError(
                     f"--lr {self.learning_rate:g}: a learning rate above 1 only destroys the "
                     "model. Try 2e-4."
                 )
-        _whole("--batch", self.batch, 1)
-        _whole("--accumulation", self.accumulation, 1)
-        _whole("lora_rank", self.lora_rank, 1)
-        _whole("lora_alpha", self.lora_alpha, 1)
-        _whole("--seed", self.seed, 0)
+        _check_whole("--batch", self.batch, 1)
+        _check_whole("--accumulation", self.accumulation, 1)
+        _check_whole("lora_rank", self.lora_rank, 1)
+        _check_whole("lora_alpha", self.lora_alpha, 1)
+        _check_whole("--seed", self.seed, 0)
         if not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"warmup {self.warmup:g}: expected a share of the steps, from 0 to below 1."
             )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ConfigError(f"weight_decay {self.weight_decay:g}: expected 0 or more.")
-        _one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
-        _one_of("--precision", self.precision, ("auto", "fp32", "bf16"))
+        _check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
+        _check_choice("--precision", self.precision, ("auto", "fp32", "bf16"))
 
-    def rate(self, parameters: int) -> float:
+    def learning_rate_for(self, parameters: int) -> float:
         """The learning rate for a model of so many parameters."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return RATES["lora" if self.lora else "full", "small" if parameters < SMALL else "large"]
+        return RATES[
+            "lora" if self.lora else "full",
+            "small" if parameters < SMALL_MODEL_PARAMETERS else "large",
+        ]
 
     def batches(self, n: int) -> list[np.ndarray]:
         """The batches of the whole training: positions 0 … n-1 of the rows, int64, in order.
@@ -99,28 +102,28 @@ class Recipe:
         Each pass takes every row once in an order of its own, drawn from the seed; batches run on
         over the border of two passes, so that all but the last are full.
         """
-        seen = (
+        total = (
             self.steps * self.batch * self.accumulation
             if self.steps is not None
             else max(round(self.epochs * n), 1)
         )
         passes = [
-            np.random.default_rng([self.seed, k]).permutation(n) for k in range(-(-seen // n))
+            np.random.default_rng([self.seed, k]).permutation(n) for k in range(-(-total // n))
         ]
-        stream = np.concatenate(passes)[:seen]
-        return [stream[at : at + self.batch] for at in range(0, seen, self.batch)]
+        stream = np.concatenate(passes)[:total]
+        return [stream[start : start + self.batch] for start in range(0, total, self.batch)]
 
 
-def _above(flag: str, value: float, least: float) -> None:
+def _check_above(flag: str, value: float, least: float) -> None:
     if not (math.isfinite(value) and value > least):
         raise ConfigError(f"{flag} {value:g}: expected a number above {least:g}.")
 
 
-def _whole(flag: str, value: int, least: int) -> None:
+def _check_whole(flag: str, value: int, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{flag} {value}: expected a whole number, at least {least}.")
 
 
-def _one_of(flag: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{flag} {value}: expected one of {', '.join(choices)}.")

@@ -77,7 +77,7 @@ class Trainer:
     device: str = "auto"
 
 
-def trainer(
+def make_trainer(
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -142,28 +142,28 @@ class TrainingRun:
     @classmethod
     def read(cls, store: Store, identity: TrainedIdentity, label: str, rows: int) -> TrainingRun:
         fp = fingerprint(identity)
-        return cls(label, fp, rows, seconds_of_training(store, fp))
+        return cls(label, fp, rows, training_seconds(store, fp))
 
 
-def seconds_of_training(store: Store, fp: str) -> float:
+def training_seconds(store: Store, fp: str) -> float:
     """Seconds that training the model of fingerprint `fp` took; 0.0 where nothing was noted."""
-    noted = _finished(store, fp)
-    return 0.0 if noted is None else float(noted["seconds"])
+    record = _read_record(store, fp)
+    return 0.0 if record is None else float(record["seconds"])
 
 
-def identity_of(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
+def trained_identity(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
     """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m
     >= 1, in any order; copies count."""
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
     return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)
 
 
-def folder_of(store: Store, identity: TrainedIdentity) -> Path:
+def model_folder(store: Store, identity: TrainedIdentity) -> Path:
     return store.root / "models" / fingerprint(identity)
 
 
 def is_trained(store: Store, identity: TrainedIdentity) -> bool:
-    return _finished(store, fingerprint(identity)) is not None
+    return _read_record(store, fingerprint(identity)) is not None
 
 
 def trained_model(
@@ -172,19 +172,19 @@ def trained_model(
     pool: TrainingRows,
     rows: np.ndarray,
     store: Store,
-    with_: Trainer | None,
+    trainer: Trainer | None,
     progress: Progress | None,
 ) -> ModelHandle:
     """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another
     process trains it, that is waited for. Raises what training raises."""
-    make = with_ or trainer(cache=store.root / "models")
-    folder = folder_of(store, identity)
+    used_trainer = trainer or make_trainer(cache=store.root / "models")
+    folder = model_folder(store, identity)
     if not is_trained(store, identity):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
             if not is_trained(store, identity):  # the one that was waited for may have been killed
-                _train(identity, base, pool, rows, store, make, progress)
-    return make.open(folder)
+                _train(identity, base, pool, rows, store, used_trainer, progress)
+    return used_trainer.open(folder)
 
 
 def _train(
@@ -193,42 +193,43 @@ def _train(
     pool: TrainingRows,
     rows: np.ndarray,
     store: Store,
-    make: Trainer,
+    trainer: Trainer,
     progress: Progress | None,
 ) -> None:
-    began = time.monotonic()
-    folder = folder_of(store, identity)
-    done = make.fit(
-        base.name, pool, rows, identity.recipe, folder, device=make.device, progress=progress
+    started = time.monotonic()
+    folder = model_folder(store, identity)
+    result = trainer.fit(
+        base.name, pool, rows, identity.recipe, folder, device=trainer.device, progress=progress
     )
-    words = {
+    record = {
         "what": "a model that thresher trained; its folder is beside this file",
         "base": base.name,
         "rows": len(rows),
-        "seconds": round(max(done.seconds, time.monotonic() - began), 3),
-        "steps": done.steps,
+        "seconds": round(max(result.seconds, time.monotonic() - started), 3),
+        "steps": result.steps,
         "identity": canonical(identity),
     }
     write_bytes(
-        _note(store, fingerprint(identity)),
-        (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode(),
+        _record_path(store, fingerprint(identity)),
+        (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
     )
 
 
-def _note(store: Store, fp: str) -> Path:
+def _record_path(store: Store, fp: str) -> Path:
     return store.root / "models" / f"{fp}.json"
 
 
-def _finished(store: Store, fp: str) -> dict[str, Any] | None:
+def _read_record(store: Store, fp: str) -> dict[str, Any] | None:
     """The note of a finished model whose folder is still there."""
     if not (store.root / "models" / fp).is_dir():
         return None
     try:
-        noted = parse_json(_note(store, fp).read_bytes())
+        record = parse_json(_record_path(store, fp).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as e:
         raise StoreError(
-            f"{_note(store, fp)} cannot be read: {e}. Delete it, and the model is trained again."
+            f"{_record_path(store, fp)} cannot be read: {e}. Delete it, and the model is trained "
+            f"again."
         ) from e
-    return noted if isinstance(noted, dict) else None
+    return record if isinstance(record, dict) else None

@@ -24,14 +24,16 @@ def lora_config(model: Any, recipe: Recipe) -> Any:
     """
     from peft import LoraConfig
 
-    parts = [_path(model, model.get_decoder(), "language model")]
+    module_paths = [_module_path(model, model.get_decoder(), "language model")]
     if not recipe.freeze_vision:
-        parts.append(_path(model, vision_tower(model), "vision tower"))
+        module_paths.append(_module_path(model, vision_tower(model), "vision tower"))
     return LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=0.0,
-        target_modules="|".join(_linears(model, part) for part in parts),
+        target_modules="|".join(
+            _linear_layers_pattern(model, module_path) for module_path in module_paths
+        ),
     )
 
 
@@ -53,29 +55,31 @@ def vision_tower(model: Any) -> Any:
     return tower
 
 
-def _path(model: Any, part: Any, what: str) -> str:
+def _module_path(model: Any, part: Any, description: str) -> str:
     for name, module in model.named_modules():
         if module is part and name:
             return str(name)
     raise ModelError(
-        f"{type(model).__name__} does not name its {what}, so adapters cannot be put on it. Try "
+        f"{type(model).__name__} does not name its {description}, so adapters cannot be put on "
+        f"it. Try "
         "--full."
     )
 
 
-def _linears(model: Any, part: str) -> str:
-    """A regular expression for the full names of the linear layers inside `part`."""
+def _linear_layers_pattern(model: Any, module_path: str) -> str:
+    """A regular expression for the full names of the linear layers inside `module_path`."""
     import torch
 
-    inside = part + "."
+    prefix = module_path + "."
     names = {
-        n[len(inside) :]
+        n[len(prefix) :]
         for n, m in model.named_modules()
-        if n.startswith(inside) and isinstance(m, torch.nn.Linear)
+        if n.startswith(prefix) and isinstance(m, torch.nn.Linear)
     }
-    last = sorted({n.rsplit(".", 1)[-1] for n in names} - {"lm_head", "embed_out"})
-    if not last:
+    layer_names = sorted({n.rsplit(".", 1)[-1] for n in names} - {"lm_head", "embed_out"})
+    if not layer_names:
         raise ModelError(
-            f"The {part} of {type(model).__name__} has no linear layers for adapters. Try --full."
+            f"The {module_path} of {type(model).__name__} has no linear layers for adapters. Try "
+            f"--full."
         )
-    return rf"{re.escape(inside)}(?:.*\.)?(?:{'|'.join(map(re.escape, last))})"
+    return rf"{re.escape(prefix)}(?:.*\.)?(?:{'|'.join(map(re.escape, layer_names))})"

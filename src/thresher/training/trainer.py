@@ -35,16 +35,16 @@ from thresher.errors import ModelError, StoreError
 from thresher.storage.atomic import atomic_write
 from thresher.storage.checksums import FILES, check_files, file_digests, seal, unseal
 from thresher.training.batches import Batch, Batches
-from thresher.training.length_groups import by_length
+from thresher.training.length_groups import group_by_length
 from thresher.training.recipe import Recipe
 
-WEIGHTS = "trained.safetensors"
-PROGRESS = "progress.json"
+WEIGHTS_FILE = "trained.safetensors"
+PROGRESS_FILE = "progress.json"
 # a checkpoint is written when the time since the last one is this many times what writing takes
-COSTLY = 20
+SAVE_COST_RATIO = 20
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 # parameters: from here on activations are computed twice to save memory on a GPU
-LARGE = 1_000_000_000
+CHECKPOINTING_PARAMETERS = 1_000_000_000
 
 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
@@ -69,7 +69,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         # else its files are written into every checkpoint and its tokens into the config
         self.processing_class = None
         self.remove_callback(PrinterCallback)
-        self._summed: torch.Tensor | None = None
+        self._loss_sum: torch.Tensor | None = None
 
     def compute_loss(
         self,
@@ -81,33 +81,33 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         batch: Batch = inputs["batch"]
         if batch.rows:
             with self.accelerator.autocast():
-                parts = [
+                losses = [
                     self.teacher.loss(model, b.rows, b.targets, b.images)
-                    for b in self._pieces(batch)
+                    for b in self._split_by_length(batch)
                 ]
-                loss = torch.stack(parts).sum() / num_items_in_batch
+                loss = torch.stack(losses).sum() / num_items_in_batch
         else:  # every row of it failed: a step of nothing
             loss = torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
-        self._summed = loss.detach() if self._summed is None else self._summed + loss.detach()
+        self._loss_sum = loss.detach() if self._loss_sum is None else self._loss_sum + loss.detach()
         return loss
 
-    def _pieces(self, batch: Batch) -> list[Batch]:
+    def _split_by_length(self, batch: Batch) -> list[Batch]:
         """The batch, on a CPU in pieces of similar length: the same sum of losses for less
         padding."""
         if self.args.device.type != "cpu":
             return [batch]
         pieces = []
-        for group in by_length(np.array([len(row.ids) for row in batch.rows])):
+        for group in group_by_length(np.array([len(row.ids) for row in batch.rows])):
             rows = [batch.rows[i] for i in group]
             images = {key: batch.images[key] for row in rows for key in row.images}
             pieces.append(Batch(rows, [batch.targets[i] for i in group], images, len(rows)))
         return pieces
 
-    def step_done(self) -> float:
+    def end_step(self) -> float:
         """The loss of the step that has just ended. Raises ModelError when it is not a number any
         more."""
-        assert self._summed is not None
-        loss, self._summed = float(self._summed), None
+        assert self._loss_sum is not None
+        loss, self._loss_sum = float(self._loss_sum), None
         if not math.isfinite(loss):
             raise ModelError(
                 f"The loss is {loss} after {len(self.losses):,} steps: the training has broken "
@@ -135,18 +135,18 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         trained = {
             n: p.detach().contiguous() for n, p in self.model.named_parameters() if p.requires_grad
         }
-        save_file(trained, os.path.join(output_dir, WEIGHTS))
+        save_file(trained, os.path.join(output_dir, WEIGHTS_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(os.path.join(resume_from_checkpoint, WEIGHTS))
-        wanted = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        assert saved.keys() == wanted.keys()
+        saved = load_file(os.path.join(resume_from_checkpoint, WEIGHTS_FILE))
+        parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        assert saved.keys() == parameters.keys()
         with torch.no_grad():
-            for name, parameter in wanted.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(saved[name])
 
 
-class Checkpoints(TrainerCallback):  # type: ignore[misc]
+class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     """Writes a checkpoint when the last is `every` seconds old (later, where writing one takes
     long), and drops older ones.
 
@@ -159,79 +159,85 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         self.trainer: AnswerTrainer | None = None
         self.batches = batches
         self._folder, self._every, self._progress = folder, every, progress
-        self._before = 0.0
-        self._started = self._saved = time.monotonic()
-        self._took = 0.0
+        self._previous_seconds = 0.0
+        self._started = self._last_save = time.monotonic()
+        self._save_seconds = 0.0
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return self._previous_seconds + time.monotonic() - self._started
 
     def resume(self, trainer: AnswerTrainer) -> Path | None:
         """The last complete and undamaged checkpoint, whose counts are taken over; all others are
         dropped."""
         self.trainer = trainer
-        kept = None
-        for folder in sorted(self._folder.glob("checkpoint-*"), key=_step, reverse=True):
-            if not (folder / PROGRESS).exists():
+        latest = None
+        for folder in sorted(self._folder.glob("checkpoint-*"), key=_step_number, reverse=True):
+            if not (folder / PROGRESS_FILE).exists():
                 continue  # a kill came before it was complete
             try:
-                saved = unseal((folder / PROGRESS).read_bytes())
+                saved = unseal((folder / PROGRESS_FILE).read_bytes())
                 check_files(folder, saved[FILES])
-                trainer.losses, self._before = list(saved["losses"]), float(saved["seconds"])
-                self.batches.bad.update({int(row): why for row, why in saved["bad"].items()})
-                self.batches.good = saved["good"]
+                trainer.losses, self._previous_seconds = (
+                    list(saved["losses"]),
+                    float(saved["seconds"]),
+                )
+                self.batches.errors.update({int(row): why for row, why in saved["bad"].items()})
+                self.batches.encoded = saved["good"]
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-                self._say(f"The checkpoint {folder} is damaged ({e}) and is not used.")
+                self._notify(f"The checkpoint {folder} is damaged ({e}) and is not used.")
                 continue
-            kept = folder
+            latest = folder
             break
-        self._drop_all_but(kept)
-        self._started = self._saved = time.monotonic()
-        return kept
+        self._delete_others(latest)
+        self._started = self._last_save = time.monotonic()
+        return latest
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None
-        self.trainer.step_done()
+        self.trainer.end_step()
         if self._progress is not None:
             first = (state.global_step - 1) * args.gradient_accumulation_steps
             self._progress.advance(
-                self.batches.asked(first, first + args.gradient_accumulation_steps)
+                self.batches.requested(first, first + args.gradient_accumulation_steps)
             )
-        age = time.monotonic() - self._saved
-        if age >= max(self._every, COSTLY * self._took) and state.global_step < state.max_steps:
+        age = time.monotonic() - self._last_save
+        if (
+            age >= max(self._every, SAVE_COST_RATIO * self._save_seconds)
+            and state.global_step < state.max_steps
+        ):
             control.should_save = True
-            self._saved = time.monotonic()
+            self._last_save = time.monotonic()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None
-        here = self._folder / f"checkpoint-{state.global_step}"
-        names = sorted(p.name for p in here.iterdir() if p.is_file())
+        checkpoint = self._folder / f"checkpoint-{state.global_step}"
+        names = sorted(p.name for p in checkpoint.iterdir() if p.is_file())
         content = {
             "losses": self.trainer.losses,
             "seconds": self.seconds,
-            "good": self.batches.good,
-            "bad": {str(row): why for row, why in list(self.batches.bad.items())},
-            FILES: file_digests(here, names),
+            "good": self.batches.encoded,
+            "bad": {str(row): why for row, why in list(self.batches.errors.items())},
+            FILES: file_digests(checkpoint, names),
         }
-        with atomic_write(here / PROGRESS) as aside:
-            aside.write_bytes(seal(content))
-        self._drop_all_but(here)
-        self._took, self._saved = time.monotonic() - self._saved, time.monotonic()
+        with atomic_write(checkpoint / PROGRESS_FILE) as temporary:
+            temporary.write_bytes(seal(content))
+        self._delete_others(checkpoint)
+        self._save_seconds, self._last_save = time.monotonic() - self._last_save, time.monotonic()
 
-    def _say(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
         if self._progress is None:
             warnings.warn(text, stacklevel=2)
         else:
             self._progress.say(text)
 
-    def _drop_all_but(self, kept: Path | None) -> None:
+    def _delete_others(self, keep: Path | None) -> None:
         for other in self._folder.glob("checkpoint-*"):
-            if other != kept:
+            if other != keep:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _step(checkpoint: Path) -> int:
+def _step_number(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
 
@@ -261,9 +267,9 @@ def train(
     model = backend.forward.model
     parameters = sum(p.numel() for p in model.parameters())
     steps = -(-len(batches) // recipe.accumulation)
-    with _own_randomness(), _device(model.device), warnings.catch_warnings():
+    with _preserve_random_state(), _accelerate_device(model.device), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TRL's calls of transformers, not ours
-        checkpoints = Checkpoints(folder, checkpoint_every, batches, progress)
+        checkpoints = CheckpointCallback(folder, checkpoint_every, batches, progress)
         config = _config(recipe, rate, steps, folder, model.device, bf16, parameters)
         trainer = AnswerTrainer(teacher, batches, model, config, lora, backend.encoder.processor)
         trainer.add_callback(checkpoints)
@@ -272,8 +278,8 @@ def train(
         if progress is not None:
             progress.start(
                 "training",
-                batches.asked(0, len(batches)),
-                batches.asked(0, done * recipe.accumulation),
+                batches.requested(0, len(batches)),
+                batches.requested(0, done * recipe.accumulation),
             )
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -326,8 +332,8 @@ def _config(
         bf16=bf16,
         fp16=False,
         tf32=None,
-        activation_checkpointing=device.type == "cuda" and parameters >= LARGE,
-        save_strategy="no",  # `Checkpoints` asks for them
+        activation_checkpointing=device.type == "cuda" and parameters >= CHECKPOINTING_PARAMETERS,
+        save_strategy="no",  # `CheckpointCallback` asks for them
         logging_strategy="no",
         eval_strategy="no",
         report_to="none",
@@ -338,7 +344,7 @@ def _config(
 
 
 @contextlib.contextmanager
-def _own_randomness() -> Iterator[None]:
+def _preserve_random_state() -> Iterator[None]:
     """The trainer seeds every generator of the process; afterwards they are as they were."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
@@ -350,7 +356,7 @@ def _own_randomness() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _device(device: torch.device) -> Iterator[None]:
+def _accelerate_device(device: torch.device) -> Iterator[None]:
     """accelerate takes the first GPU; this names ours (cuda:1)."""
     name = "ACCELERATE_TORCH_DEVICE"
     before = os.environ.get(name)

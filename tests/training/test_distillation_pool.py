@@ -31,7 +31,7 @@ from thresher.signals.capabilities import STYLES
 from thresher.signals.query import Query
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.storage.columns import Store
-from thresher.training.distillation_pool import LessonPool
+from thresher.training.distillation_pool import DistillationPool
 from thresher.types import Budget, Columns, MethodContext, ModelIdentity, Sample
 
 TEACHER = ModelIdentity("fake:teacher", "fake", "float32", "pil")
@@ -179,7 +179,7 @@ def test_what_the_lessons_are(
             engine.column(inner, "x")
         identity = engine.request(signal, "x").signal.model
         source = engine.models.training_sets[identity].source
-        assert isinstance(source, LessonPool) and identity.rows.startswith("sha256:")
+        assert isinstance(source, DistillationPool) and identity.rows.startswith("sha256:")
         made[name] = source.samples(range(len(source)))
         assert [s.digest for s in made[name]] == [
             bytes(d.ljust(32, b"\0")) for d in source.digest.tolist()
@@ -231,7 +231,7 @@ def test_a_teacher_that_never_answers_stops_the_run(
     mute = Teacher(writes=lambda sample: "no idea")
     with pytest.raises(ConfigError, match="nothing to train it on"):
         select(pool, store, training, mute, teacher_answers="generate", capabilities="ocr")
-    assert training.asked == 0
+    assert training.requested == 0
 
 
 def test_a_killed_run_asks_only_for_what_is_missing(
