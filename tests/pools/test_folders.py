@@ -1,4 +1,4 @@
-"""Folders as pools: test and validation splits are no training rows, and what is passed over is
+"""Folders as pools: test and validation splits are no training rows, and what is left out is
 said."""
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(
     everything = open_pool(f"{tmp_path}/*/a.jsonl")
     assert (
         len(everything) == 2
-        and "because the pattern names them: test/a.jsonl" in everything.notes[0]
+        and "because the pattern matches them: test/a.jsonl" in everything.notes[0]
     )
     assert not open_pool(f"{tmp_path}/test/*.jsonl").notes
 
@@ -134,7 +134,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     )
     pool = open_pool(folder)
     assert pool.notes == (
-        (f"{folder}: files of other kinds were passed over: c.jsonl.zst, d.csv, e.json.zip."),
+        (f"{folder}: ignored files of other kinds: c.jsonl.zst, d.csv, e.json.zip."),
     )
     many = write(
         tmp_path / "many",
@@ -142,7 +142,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
         *(f"in/{i}.csv" for i in range(9)),
         *(f"in/{i}.npz" for i in range(2)),
     )
-    assert "passed over: .csv (9), .npz (2)" in open_pool(many).notes[0]
+    assert "other kinds: .csv (9), .npz (2)" in open_pool(many).notes[0]
     with pytest.raises(PoolError, match=r"It holds a\.csv, b\.zip: unpack or convert them"):
         open_pool(write(tmp_path / "none", "a.csv", "b.zip", "README.md"))
     deep = open_pool(write(tmp_path / "deep", "a.jsonl", "more/b.jsonl", "images/x.png"))

@@ -29,16 +29,16 @@ MESSAGES = [
 LONG = [record(i, note="x" * 400_000) for i in range(4)]  # more than one block
 
 NAMED = {
-    "CR": ("\r".join(map(json.dumps, ROWS)), "CR alone.* tr "),
-    "CR, messages": ("\r".join(map(json.dumps, MESSAGES)) + "\r", "CR alone"),
+    "CR": ("\r".join(map(json.dumps, ROWS)), "CR line endings.* tr "),
+    "CR, messages": ("\r".join(map(json.dumps, MESSAGES)) + "\r", "CR line endings"),
     "repr": ("\n".join(map(repr, ROWS)), "Python's own notation.*ast.literal_eval"),
     "repr list": (repr(MESSAGES), "Python's own notation.*ast.literal_eval"),
-    "pretty": ("\n".join(json.dumps(r, indent=2) for r in ROWS), "one after another.*jq -c"),
+    "pretty": ("\n".join(json.dumps(r, indent=2) for r in ROWS), "concatenated.*jq -c"),
     "pretty, tight": (
         "".join(json.dumps(r, indent=4) for r in MESSAGES),
-        "one after another.*jq -c",
+        "concatenated.*jq -c",
     ),
-    "pretty, long": ("\n".join(json.dumps(r, indent=1) for r in LONG), "one after another.*jq -c"),
+    "pretty, long": ("\n".join(json.dumps(r, indent=1) for r in LONG), "concatenated.*jq -c"),
     "data": (json.dumps({"data": ROWS}), r"key 'data' holds a list of 3 objects.*jq '\.data'"),
     "data, pretty": (
         json.dumps({"info": {"version": 1}, "annotations": ROWS}, indent=2),
@@ -167,8 +167,8 @@ def test_the_given_files_that_are_read() -> None:
             "a table of 2 rows by columns",
         ),
         ('{"meta": {}, "data": {"items": [{"id": 1}]}}', "jq '.data.items'"),
-        ('{"id": 1}{"id": 2}', "one after another"),
-        ('{"id": 1} {"id": 2}', "one after another"),
+        ('{"id": 1}{"id": 2}', "concatenated"),
+        ('{"id": 1} {"id": 2}', "concatenated"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n", "git lfs pull"),
         ("<!DOCTYPE html><html><body>404</body></html>", "an HTML page"),
     ],

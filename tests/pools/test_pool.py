@@ -189,8 +189,7 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
     turns = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
     with pytest.raises(
         PoolError,
-        match=r"none of its 2 records is a row when read as alpaca\. .*Take --format "
-        r"alpaca away",
+        match=r"none of its 2 records is a row when read as alpaca\. .*Omit --format alpaca",
     ):
         open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
 

@@ -727,8 +727,7 @@ def test_a_file_of_another_format_is_not_taken_for_alpaca(tmp_path: Path) -> Non
     (tmp_path / "llava.json").write_text(json.dumps([row, row]))
     with pytest.raises(
         PoolError,
-        match=r"none of its 2 records is a row when read as alpaca.*Take --format "
-        r"alpaca away",
+        match=r"none of its 2 records is a row when read as alpaca.*Omit --format alpaca",
     ):
         open_pool(tmp_path / "llava.json", format="alpaca")
     (tmp_path / "half.json").write_text(

@@ -122,7 +122,7 @@ WRONG = {  # content -> words that the message must hold
     "cut after the bracket": (b"[ \n", ["cut off after its opening bracket"]),
     "missing comma": (b'[{"id": 1}\n{"id": 2}]', ["byte 11", "expected , or ] after record 1"]),
     "trailing comma": (b'[{"id": 1},\n]', ["comma after the last record", "byte 12"]),
-    "two lists": (b'[{"id": 1}]\n[{"id": 2}]', ["goes on after the end of its list", "byte 12"]),
+    "two lists": (b'[{"id": 1}]\n[{"id": 2}]', ["continues after the end of its list", "byte 12"]),
     "broken in the middle": (
         b'[{"id": 1}, {"id": nope, "x": 1111}, {"id": 3}]',
         ["byte 19", "record 2", "JSONL"],

@@ -115,7 +115,7 @@ def test_members_that_are_passed_over_are_named_and_counted(tmp_path: Path) -> N
     pool = open_pool(tar(tmp_path / "a.tar", *members))
     assert len(pool) == 3 and not pool.problems
     assert (
-        "8 members were passed over: .cls (3), .txt beside a json (3), .npy (1), README (1)"
+        "8 members were ignored: .cls (3), .txt beside a json (3), .npy (1), README (1)"
         in notes(pool)
     )
     with pytest.raises(PoolError, match=r"holds no sample \(its members: \.npy \(2\)\)"):
@@ -262,7 +262,7 @@ def test_members_that_are_not_neighbours(
     pool = open_pool(
         tar(tmp_path / "b.tar", *whole, ("late.png", image(9)), whole[0][:1] + (image(8),))
     )
-    # an image without a record; 00.png, which stands twice, too
+    # an image without a record; 00.png, a duplicate, too
     assert list(pool.problems) == [4, 5]
 
 
@@ -339,7 +339,7 @@ def test_members_and_keys_that_stand_twice(tmp_path: Path) -> None:
         ("1.json", record()),
     ]
     pool = open_pool(tar(tmp_path / "a.tar", *twice))
-    assert list(pool.problems) == [0] and "0.json stands twice" in pool.problems[0]
+    assert list(pool.problems) == [0] and "0.json is in the tar twice" in pool.problems[0]
     pool = open_pool(tar(tmp_path / "b.tar", *twice[:2], *twice[3:], *twice[:2]))
     assert (
         not pool.problems
@@ -347,7 +347,7 @@ def test_members_and_keys_that_stand_twice(tmp_path: Path) -> None:
         and "1 sample has the key of an earlier one" in notes(pool)
     )
     pool = open_pool(tar(tmp_path / "c.tar", twice[0], *twice[:2]))
-    assert not pool.problems and "members that stand twice (1)" in notes(pool)
+    assert not pool.problems and "duplicate members (1)" in notes(pool)
 
 
 # ------------------------------------------------------------------------------------- dots in keys

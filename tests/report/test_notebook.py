@@ -221,7 +221,7 @@ def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:
     safe(html)
     assert (
         "and 6 more" in html
-        and "left out, to keep this file small" in html
+        and "omitted to limit the size of this file" in html
         and "14 smaller" in html
     )
 

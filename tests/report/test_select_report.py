@@ -183,7 +183,7 @@ def test_pictures_stop_when_the_file_would_grow_too_large(
     shown = gallery_.gallery(made)
     pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]
     assert 0 < sum(len(t.uri) for t in pictures) <= 5_000
-    assert {t.problem for t in pictures if not t.uri} == {"left out, to keep this file small"}
+    assert {t.problem for t in pictures if not t.uri} == {"omitted to limit the size of this file"}
     assert any(t.uri for c in shown.dropped for t in c.images), (
         "both sides have pictures while there is room"
     )
@@ -264,7 +264,7 @@ def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Pa
     pool = open_pool(tmp_path / "pool" / "pool.json", tmp_path / "pool" / "images")
     path = report.write(selected(pool, "length", tmp_path / "out", budget="50%"), pool)
     assert 4_000_000 < path.stat().st_size < 6_000_000
-    assert "left out, to keep this file small" in path.read_text()
+    assert "omitted to limit the size of this file" in path.read_text()
 
 
 def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:

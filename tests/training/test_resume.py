@@ -102,7 +102,7 @@ def test_a_killed_process_goes_on_to_the_same_end(pool: Pool, tmp_path: Path) ->
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL and not (out / "training.json").exists()
-    with pytest.raises(ConfigError, match="the beginning of another training"):
+    with pytest.raises(ConfigError, match="another unfinished training"):
         fit(base, pool, None, FULL, out, device="cpu")
     rest = fit(base, pool, None, RECIPE, out, device="cpu")
     assert 0 < rest.steps < 15
@@ -187,7 +187,7 @@ def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) ->
     with file_lock(out / NAME, "trains here"):
         for thread in both:
             thread.start()
-        with pytest.raises(ConfigError, match="the beginning of another training"):
+        with pytest.raises(ConfigError, match="another unfinished training"):
             fit(base, pool, None, FULL, out, device="cpu")
         assert not results
     for thread in both:

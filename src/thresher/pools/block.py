@@ -22,7 +22,7 @@ from thresher.pools.records import Span
 from thresher.pools.text_column import TextColumnBuilder
 
 Advance = Callable[[int], None]  # called with the number of rows read since the last call
-MAX_RAW_BYTES = 1 << 20  # bytes of an unreadable record that stand in for it
+MAX_RAW_BYTES = 1 << 20  # bytes of an unreadable record that are used as its text
 _NUMBERED = re.compile(r"unreadable: (line|record) \d")
 _EMPTY = b""
 

@@ -112,14 +112,14 @@ def thumbnails(
         )
     bytes_left = THUMBNAIL_BYTES if max_bytes is None else max_bytes
     out: list[list[Thumbnail]] = [[] for _ in samples]
-    # kept first, then dropped: take from both ends' beginnings in turn
+    # selected rows come first, then dropped ones: alternate between the two halves
     half = (len(samples) + 1) // 2
     order = sorted(range(len(samples)), key=lambda i: (i % half if half else 0, i))
     for i in order:
         for ref in samples[i].images[:max_images]:
             thumb = by_ref[ref]
             if len(thumb.uri) > bytes_left:
-                thumb = Thumbnail(thumb.name, problem="left out, to keep this file small")
+                thumb = Thumbnail(thumb.name, problem="omitted to limit the size of this file")
             bytes_left -= len(thumb.uri)
             out[i].append(thumb)
     return out

@@ -23,7 +23,7 @@ from thresher.pools.llava import json_default
 from thresher.pools.records import Record, Span
 
 MAX_CACHED_BYTES = 256 << 20
-_BATCH_ROWS = 128  # decoded at a time: rows may hold images
+_BATCH_ROWS = 128  # decoded at a time: rows may contain images
 
 
 class _TableReader(ABC):
@@ -94,14 +94,14 @@ class ParquetReader(_TableReader):
         self.lock = threading.Lock()
         self.row_groups: OrderedDict[int, pa.Table] = OrderedDict()
         try:
-            self.underlying = file  # closed when nobody holds it
+            self.underlying = file  # keep a reference: it is closed when unreferenced
             self.file = pq.ParquetFile(file)
             about = self.file.metadata
             sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
         except (pa.ArrowException, OSError, ValueError) as error:
             why = str(error).rstrip(".")
             raise PoolError(
-                f"{name} is a damaged parquet file, or none at all: {why}. Download or write it "
+                f"{name} is damaged or not a parquet file: {why}. Download or write it "
                 "again, or give its true --format."
             ) from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))
@@ -177,7 +177,7 @@ def _validate(array: pa.Array) -> None:
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        kind = array.type  # what comes after that text was not looked at yet
+        kind = array.type  # what follows the invalid text was not validated yet
         inside = (
             array.flatten()
             if pa.types.is_struct(kind)

@@ -28,7 +28,7 @@ class FileSpec:
     entry: int = 0  # among the entries of the mixture: two random ones draw differently
     # whether the user gave the source's name, which goes before what records say
     source_given: bool = False
-    note: str = ""  # what was passed over to come to this file, for the user
+    note: str = ""  # what was left out when the file was located, for the user
 
 
 Locate = Callable[[str, str | None, str | None], list[FileSpec]]

@@ -28,7 +28,7 @@ from thresher.storage.hashing import Stamp
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
-# bytes: of a larger file of a pool WHOLE_BLOCKS blocks of 1 MB are hashed instead of all
+# bytes: of larger pool files only HASHED_BLOCKS blocks of 1 MB are hashed
 MAX_WHOLE_HASH = 4 << 30
 HASHED_BLOCKS = 256
 
@@ -90,7 +90,7 @@ class FileState:
     """A file of a pool when it was read. `content`, `sample`: hexadecimal, "" for a remote file."""
 
     stamp: list[Any]
-    content: str = ""  # SHA-256 up to `MAX_WHOLE_HASH` bytes; of a larger file, of blocks
+    content: str = ""  # SHA-256; of files over MAX_WHOLE_HASH bytes, of some blocks
     sample: str = ""  # of a few blocks: compared at each opening
 
     def if_unchanged(self, path: str) -> FileState | None:
@@ -131,7 +131,7 @@ def read_open_state(file: BinaryIO) -> FileState:
             whole = hashing.hash_blocks(descriptor, about.size, HASHED_BLOCKS, _BLOCK)
     except OSError as error:
         raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
-    # -1: a later write may not show, so look again
+    # -1: a later write may not change the stamp, so compare the content next time
     told = about._replace(ctime_ns=-1) if about.wait() else about
     return FileState(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
 

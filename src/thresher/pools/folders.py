@@ -83,7 +83,7 @@ def folder_files(
     nothing to read.
     """
     held = sorted(os.listdir(name))
-    # what select wrote: its rows, not its tables
+    # an output folder of `select`: read its subset, not its tables
     if "run.yaml" in held and "selection.parquet" in held:
         subset = [f for f in held if f.startswith("subset.")]
         if subset and (described := _subset_with_dataset_info(name, held, images, locate)):
@@ -118,9 +118,9 @@ def folder_files(
             f"{name}: {summarize_names(left)} {what}, not read. Give its own path to read it."
         )
     elif all((declared.get(f) or split_of(f)) in HELD_OUT for f in files):
-        notes.append(f"{name} names nothing but test or validation splits; they are read.")
+        notes.append(f"{name} contains only test or validation splits; they are read.")
     if others:
-        notes.append(f"{name}: files of other kinds were passed over: {summarize_names(others)}.")
+        notes.append(f"{name}: ignored files of other kinds: {summarize_names(others)}.")
     if not deep and (under := _subfolders_with_files(name, held)):
         notes.append(
             f"{name}: files in its folders {summarize_names(under)} are not read, because it has "
@@ -209,7 +209,9 @@ def _declared_splits(name: str) -> dict[str, str]:
                     continue
                 for found in glob.glob(os.path.join(glob.escape(name), pattern), recursive=True):
                     if out.setdefault(os.path.relpath(found, name), split) != "train":
-                        out[os.path.relpath(found, name)] = split  # of two, the one that trains
+                        out[os.path.relpath(found, name)] = (
+                            split  # training wins if a file is in two splits
+                        )
     return out
 
 

@@ -109,11 +109,7 @@ def _splits_note(folder: str, split: str, names: list[str]) -> str:
             f"{folder}: of its splits, {split} is read and {', '.join(map(printable, others))} not."
         )
     held_out = split_of(split) not in ("", "train")
-    return (
-        f"{folder} holds nothing but the split {printable(split)}, which is read."
-        if held_out
-        else ""
-    )
+    return f"{folder} has only the split {printable(split)}, which is read." if held_out else ""
 
 
 def download_dataset(spec: str, images: str | None) -> list[FileSpec]:

@@ -30,9 +30,9 @@ from thresher.storage import hashing
 from thresher.storage.hashing import THREADS, FileHash, HashCache, Stamp
 from thresher.types import DIGEST, ImageRef
 
-CHUNK_IMAGES = 512  # images that a thread takes at once
-SPOT_CHECKS = 32  # remembered images that are read again at each opening
-SLOW_STAT = 40e-6  # seconds: file systems slower than this are asked by several threads
+CHUNK_IMAGES = 512  # images per task of a thread
+SPOT_CHECKS = 32  # cached images that are read again at each opening
+SLOW_STAT = 40e-6  # seconds: slower file systems are queried by several threads
 REMOTE_STAMP_KEYS = (
     "size",
     "ETag",
@@ -126,8 +126,8 @@ def scan_images(
     ):
         cache.clear()
         notes.append(
-            "An image was overwritten in a way that its size and times do not show: all images "
-            "were read again."
+            "An image was overwritten without a change of its size and times: all images were read "
+            "again."
         )
         todo = np.flatnonzero(exists)
         digest[todo] = DIGEST.type()
@@ -169,7 +169,7 @@ def _hash_images(
             for found in _map_in_order(pool, chunk, todo):
                 for i, file_hash in found:
                     if file_hash is None:
-                        stamps[i, 2] = -1  # whatever the reason, it is tried again
+                        stamps[i, 2] = -1  # try again at the next opening
                         continue
                     digest[i] = file_hash.digest
                     stamps[i] = file_hash.stamp
@@ -181,7 +181,7 @@ def _hash_images(
                 if hashing is not None:
                     hashing(done, len(todo))
     finally:
-        remember()  # also after Ctrl-C: the next opening goes on from here
+        remember()  # also after Ctrl-C: the next opening resumes here
 
 
 def _map_in_order(
@@ -219,7 +219,7 @@ class _LocalImages:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._folders: dict[str, bool] = {}  # whether a folder of images really is below the root
+        self._folders: dict[str, bool] = {}  # folder -> whether its real path is below the root
 
     def stamps(
         self, names: Sequence[bytes], skip: np.ndarray, sizes: np.ndarray | None
@@ -229,13 +229,13 @@ class _LocalImages:
         out = np.full((m, 4), 0, np.int64)
         out[:, 0] = -1
         to_stat = np.flatnonzero(~skip)
-        # the others were looked up before
+        # the paths of the others were checked before
         unknown = to_stat if sizes is None else to_stat[sizes[to_stat] < 0]
         refused = [i for i in unknown.tolist() if unsafe_path_reason(_text(names[i]))]
         if refused:
             to_stat = np.setdiff1d(to_stat, np.array(refused, np.int64), assume_unique=True)
         descriptor = None
-        with contextlib.suppress(OSError):  # it may only be passed through: then by the whole path
+        with contextlib.suppress(OSError):  # a folder without read permission: use whole paths
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
         def chunk(indices: np.ndarray) -> np.ndarray:
@@ -258,8 +258,7 @@ class _LocalImages:
         return out
 
     def _stamp(self, name: bytes, folder: int | None) -> tuple[int, int, int, int]:
-        # ASCII is the same bytes on disk; other text is given to the system as text, as everywhere
-        # else
+        # ASCII has the same bytes on disk; other names are encoded by os.fsencode, as elsewhere
         path: bytes | str = name if name.isascii() else _text(name)
         try:
             if folder is None:
@@ -295,7 +294,7 @@ class _LocalImages:
     ) -> bool:
         """Whether a fresh random sample of these images still has the cached digests."""
         small = remembered[stamps[remembered, 0] <= hashing.WHOLE]
-        # protects, decides no result
+        # unseeded on purpose: it affects no result
         checked = random.SystemRandom().sample(small.tolist(), min(SPOT_CHECKS, len(small)))
         for i in checked:
             hashed = self.hash(names[i], stamps[i])
@@ -347,7 +346,7 @@ class _RemoteImages:
         fs, inner = files.open_filesystem(self.root)
         try:
             found = fs.find(inner, detail=True)
-        # each store raises its own where there is no such folder: then no image is there
+        # stores raise errors of their own for a missing folder: then there are no images
         except Exception:  # noqa: BLE001
             return {}
         start = len(inner.rstrip("/")) + 1
@@ -369,7 +368,7 @@ class _RemoteImages:
         fs, inner = files.open_filesystem(self.root)
         try:
             data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
-        # each store raises its own; the row that needs the image says why
+        # stores raise errors of their own; the rows that need the image report it
         except Exception:  # noqa: BLE001
             return None
         if len(data) != int(stamp[0]):

@@ -24,7 +24,7 @@ from thresher.pools.image_opening import open_image
 from thresher.pools.paths import printable, resolve_inside, unsafe_path_reason
 from thresher.types import CHANGED, ImageRef
 
-IN_MEMORY = 256 << 20  # bytes: a larger file is hashed and then decoded from the disk
+IN_MEMORY = 256 << 20  # bytes: larger files are hashed and then decoded from disk
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
 
 _TRANSPOSE = {
@@ -45,8 +45,7 @@ def open_inside(folder: str, path: str) -> BinaryIO:
     """
     real = resolve_inside(folder, path)
     try:
-        # The path is resolved: a link that appears in its last part since then is refused; a pipe
-        # must not block.
+        # The path is resolved: refuse a link created since then; a pipe must not block.
         descriptor = os.open(
             real, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
         )
@@ -152,7 +151,7 @@ def _fetch(folder: str, ref: ImageRef) -> bytes:
     fs, inner = open_filesystem(folder)
     try:
         data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
-    except Exception as error:  # each store raises its own
+    except Exception as error:  # stores raise errors of their own
         raise ImageError(f"{printable(ref.path)}: cannot be read from {folder}: {error}") from error
     if len(data) != ref.size:
         raise ImageError(_changed_message(ref, len(data)))
@@ -211,7 +210,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         if rgba.getchannel("A").getextrema() == (255, 255):
-            # nothing shows through, and blending costs as much as decoding
+            # opaque: skip blending, which costs as much as decoding
             return rgba.convert("RGB")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -244,6 +243,6 @@ def _orientation(image: Image.Image) -> int:
     try:
         value: Any = image.getexif().get(0x0112)
         return int(value) if value is not None else 1
-    # a damaged EXIF block must not cost an image whose pixels are fine
+    # a damaged EXIF block must not make the image unusable
     except Exception:  # noqa: BLE001
         return 1

@@ -63,16 +63,16 @@ class Index:
     audio: np.ndarray  # bool [n]
     image_end: np.ndarray  # int64 [n]: row i holds image_ref[image_end[i-1] : image_end[i]]
     image_ref: np.ndarray  # int32 [references], into the table of images
-    # [m], under the image folder, in order of appearance; "bytes:<sha256>" for an embedded one
+    # [m], below the image folder, in order of appearance; "bytes:<sha256>" if embedded
     image_path: TextColumn
     image_size: np.ndarray  # int64 [m]: bytes, -1 = no such file, or a path that may not be read
-    # int64 [m]: with the next two, when the image was looked at (`contents.Table`)
+    # int64 [m]: this and the next two at the last scan (`image_table.ImageTable`)
     image_mtime: np.ndarray
     image_ctime: np.ndarray  # int64 [m]
     image_inode: np.ndarray  # int64 [m]
     image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros where it was not read
     embedded: np.ndarray  # bool [m]: the record holds the image's bytes
-    remarks: TextColumn  # what the user may want to know of the files
+    remarks: TextColumn  # notes on the files for the user
 
     @property
     def image_table(self) -> ImageTable:
@@ -141,7 +141,7 @@ def _read_file(
 
         if not source.columns and not files.is_remote(source.uri):
             size = os.fstat(file.fileno()).st_size
-            if size == os.path.getsize(source.uri):  # else it was unpacked
+            if size == os.path.getsize(source.uri):  # otherwise it was decompressed
                 spans = workers.plan_spans(file, container, size)
                 if len(spans) > 1:
                     return workers.read_spans(
@@ -183,7 +183,7 @@ def _merge_blocks(
         columns["image_end"].append(_array(block.image_end) + references)
         references += len(block.image_ref)
         columns["part"].append(np.full(len(block), number, np.int32))
-    # not in order of appearance: shuffling a pool must not renumber its sources
+    # sorted, not in order of appearance: shuffling a pool must not renumber its sources
     names = sorted(sources)
     rank = np.empty(len(names), np.int32)
     rank[[sources[s] for s in names]] = np.arange(len(names), dtype=np.int32)
@@ -293,7 +293,7 @@ def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np
     words = np.ascontiguousarray(digest).view(">u8").reshape(len(digest), 4).astype(np.uint64)
     order = np.argsort(words[:, 0], kind="stable").astype(np.int64)
     head = words[order, 0]
-    # two of a million different ones share 8 bytes once in ten million pools
+    # rare: among a million distinct digests two share 8 bytes in one of ten million pools
     if (head[1:] == head[:-1]).any():
         order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0])).astype(np.int64)
     ordered = words[order]
@@ -323,13 +323,12 @@ def _array(values: array[int]) -> np.ndarray:
 def _nothing_usable_message(name: str, n: int, block: Block, given_format: str | None) -> str:
     rows = "its only record is no" if n == 1 else f"none of its {n:,} records is a"
     keys = f" Keys of the first record: {block.first_keys}." if block.first_keys else ""
-    # records are turned into LLaVA's form first: what that form lacks says nothing here
+    # the record was converted to the LLaVA layout first, whose error would be misleading here
     if given_format is not None:
         return (
-            f"{name}: {rows} row when read as {given_format}.{keys} Take --format {given_format} "
-            f"away and the "
-            "content decides. "
-        ) + (describe_formats())
+            f"{name}: {rows} row when read as {given_format}.{keys} Omit --format {given_format} "
+            f"to detect the layout from the content. {describe_formats()}"
+        )
     return (
         f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} "
         "Expected a list of "

@@ -139,7 +139,7 @@ def _restoring_extra_fields(convert: Convert) -> Convert:
             whole = restore_extra_fields(dict(record))
             if (
                 "conversations" in whole and "messages" in record and "messages" not in whole
-            ):  # turns that the columns could not hold
+            ):  # the turns that did not fit the columns
                 turns = whole.pop("conversations")
                 return {
                     **convert({**whole, "messages": record["messages"]}),
@@ -168,7 +168,7 @@ def _convert_single_conversation(
             )
             return {**record, "conversations": unclear}
         if held and layout == "alpaca":
-            return sharegpt.to_llava(record)  # as in a file that has such records only
+            return sharegpt.to_llava(record)  # as in a file with only such records
     return convert(record)
 
 

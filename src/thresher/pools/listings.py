@@ -32,7 +32,7 @@ from thresher.pools.readers import check_format
 from thresher.pools.splits import held_out_entries_note
 from thresher.text import ParseError, parse_json, parse_yaml
 
-MAX_LISTING_BYTES = 4 << 20  # bytes: a larger file is surely a pool itself
+MAX_LISTING_BYTES = 4 << 20  # bytes: a larger file is a pool itself
 STRATEGY = re.compile(r"all|(?:first|end|random):(?:\d+|\d+(?:\.\d+)?%)")
 _MIXTURE = re.compile(r"^\W{0,3}datasets\W", re.MULTILINE)
 _KEYS = (
@@ -83,7 +83,7 @@ def guard_recursion(path: str) -> Iterator[None]:
     here = path if files.is_remote(path) else os.path.realpath(path)
     if here in _open_listings.get():
         raise PoolError(
-            f"{path} names itself, or names a file that names it again. Take that entry out."
+            f"{path} contains itself, directly or through another listing. Remove that entry."
         )
     token = _open_listings.set((*_open_listings.get(), here))
     try:
@@ -248,7 +248,7 @@ def read_dataset_info(
             continue
         target = _resolve_beside(path, file)
         if not entry and not files.is_remote(target) and not os.path.exists(target):
-            continue  # the list that comes with LLaMA-Factory names many files that few people have
+            continue  # LLaMA-Factory's own list names many files that few users have
         columns = json.dumps(
             {k: about[k] for k in ("formatting", "columns", "tags") if k in about}, sort_keys=True
         )
@@ -257,8 +257,7 @@ def read_dataset_info(
     if not out:
         held = f"It has {', '.join(map(printable, list(content)[:8]))}." if content else ""
         raise PoolError(
-            f"{path} names no file that is here: expected entries with a file_name that exists. "
-            f"{held}"
+            f"{path} names no existing file: expected entries with a file_name that exists. {held}"
         )
     if not entry and (note := held_out_entries_note(list(dict.fromkeys(s.source for s in out)))):
         out[0] = replace(out[0], note=f"{path}: {note}")

@@ -25,7 +25,7 @@ from thresher.pools.embedded import MIN_BASE64_LENGTH, parse_image
 from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER
 
-# raise when the same record would be read differently: cached pools are then parsed anew
+# raise it when the same record is read differently: cached pools are then parsed again
 VERSION = 7
 
 ROLES = {
@@ -37,7 +37,7 @@ ROLES = {
 }
 SOURCE_KEYS = ("data_source", "source", "image_source", "dataset")
 
-# Flags, a bit each. Every one is a doctor finding; the row is scored as it stands.
+# Flags, one bit each. Each is a doctor finding; the row is scored unchanged.
 PLACEHOLDER_ADDED = 1
 STARTS_WITH_ASSISTANT = 2
 ENDS_WITH_USER = 4
@@ -53,7 +53,7 @@ GROUNDING_TAGS = 1024  # <ref>, <box>: tags of one family of models
 
 # kind, field
 _MEDIA = (("video", "video"), ("video", "videos"), ("audio", "audio"), ("audio", "audios"))
-_MAX_NAME_LENGTH = 4096  # characters of a path or address; a longer text is the medium itself
+_MAX_NAME_LENGTH = 4096  # characters of a path or address; longer text is the medium's data
 
 _DECODE = json.JSONDecoder().decode
 
@@ -75,7 +75,7 @@ class Parsed(NamedTuple):
     flags: int
     video: bool
     audio: bool = False
-    # identities of media that nobody here looks at (`types.Sample.media`)
+    # identities of media that no model reads (`types.Sample.media`)
     media: tuple[str, ...] = ()
 
 
@@ -186,7 +186,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     for medium in unread_media.find_unread_media(record):
         if not images and not media and (not problem or problem.startswith("media-marker")):
             problem = medium.problem
-        # beside an image that is read, another is a mask or the like
+        # an additional image beside one that is read is probably a mask: ignored
         if medium.kind != "image" or problem == medium.problem:
             media = (*media, *_media_identities(medium.kind, medium.value))
     if placeholders != len(images):
@@ -277,7 +277,7 @@ def json_default(value: Any) -> str:
 
 
 def _unreadable(problem: str, raw: str, source: str = "") -> Parsed:
-    # The text stands in as the only turn, so that two different unreadable records have different
+    # The text becomes the only turn, so that two different unreadable records have different
     # digests.
     return Parsed(["unknown"], [raw], [], source, problem, 0, False)
 

@@ -25,7 +25,7 @@ from thresher.pools.paths import printable
 from thresher.pools.source_names import SUFFIXES, source_names
 from thresher.pools.splits import mixed_splits_note
 
-MAX_PATH_LENGTH = 4096  # characters of a path: what Linux takes
+MAX_PATH_LENGTH = 4096  # characters: Linux's limit
 _NAMED_PATH = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -133,7 +133,7 @@ def expand_pattern(pattern: str) -> list[str]:
             fs, inner = files.open_filesystem(one)
             try:
                 found = sorted(fs.unstrip_protocol(p) for p in fs.glob(inner))
-            except Exception as error:  # each store raises its own
+            except Exception as error:  # stores raise errors of their own
                 raise PoolError(f"{one} cannot be listed: {error}.") from error
         else:
             found = (

@@ -39,7 +39,7 @@ def describe_text(text: bytes, whole: bool) -> str:
         return ""
     if b"\n" not in text and text.count(b"\r") > 1:
         return (
-            r"ends its lines with CR alone, as old Macs did. Convert it: tr '\r' '\n' < IN > "
+            r"has CR line endings (classic Mac OS). Convert it: tr '\r' '\n' < IN > "
             r"OUT.jsonl"
         )
     if whole:
@@ -49,7 +49,7 @@ def describe_text(text: bytes, whole: bool) -> str:
             pass
     if _is_concatenated(text):
         return (
-            "holds JSON objects one after another, not one a line. Put each on one line: jq -c . "
+            "has concatenated JSON objects, not one per line. Put each on one line: jq -c . "
             "IN > OUT.jsonl"
         )
     found = _LIST.match(text.lstrip())
@@ -135,5 +135,5 @@ def _is_concatenated(text: bytes) -> bool:
         return False
     complete = (
         "\n" in decoded[:stop] or "\n" not in decoded.strip()
-    )  # not one broken line of several
+    )  # not one invalid line of several
     return complete and decoded[stop:].lstrip(" \t\r\n,")[:1] == "{"

@@ -25,14 +25,14 @@ from thresher.types import IMAGE_PLACEHOLDER
 MAX_PATH_LENGTH = 4096  # characters of a path between <img> and </img>
 _NAMED = re.compile(rf"<img>([^<>\n]{{1,{MAX_PATH_LENGTH}}})</img>")
 _NUMBERED = re.compile(r"<\|?ima?ge?[ _-]?(\d{1,4})\|?>", re.IGNORECASE)
-_TOKEN = re.compile(  # surely a token for one image
+_TOKEN = re.compile(  # certainly a token for one image
     r"(?:<\|vision_start\|>)?<\|image_pad\|>(?:<\|image_pad\|>)*(?:<\|vision_end\|>)?|<\|vision_start\|>(?:<\|vision_end\|>)?"
     r"|(?:<start_of_image>)?<image_soft_token>(?:<image_soft_token>)*(?:<end_of_image>)?|<start_of_image>(?:<end_of_image>)?"
     r"|<\|image\|>|<\|image_?sentinel\|>|<image_?(?:here|placeholder|token|pad)>|<image\s?/>|<img></img>",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"<(?:IMAGE|Image)>|\[(?:IMG|img)\]")  # ordinary texts may hold these too
-# named where it is shown, as Qwen-Audio does
+_WORD = re.compile(r"<(?:IMAGE|Image)>|\[(?:IMG|img)\]")  # may also occur in ordinary text
+# Qwen-Audio: the text contains the path
 _WITHIN = re.compile(rf"<(video|audio)>[^<>\n]{{1,{MAX_PATH_LENGTH}}}</\1>")
 _EDGE = re.compile(r"\A\s*(<img>(?!</img>)|<video>|<audio>)|(<img>|<video>|<audio>)\s?\Z")
 _GROUNDING = re.compile(r"</?(?:ref|box|quad)>|<\|(?:object_ref|box|quad)_(?:start|end)\|>")
@@ -63,7 +63,7 @@ def resolve_markers(
     numbers = [int(n) for text in texts for n in _NUMBERED.findall(text)]
     if numbers:
         return _resolve_numbered(texts, images, numbers)
-    # a forum's markup, no marker
+    # BBCode, not a marker
     bulletin = any("[/img]" in text.lower() for text in texts if "[" in text)
     certain = [m for text in texts for m in _TOKEN.findall(text)]
     words = [m for text in texts for m in _WORD.findall(text) if not (bulletin and m[0] == "[")]
@@ -97,7 +97,7 @@ def resolve_markers(
             return ResolvedMarkers(
                 texts,
                 images,
-                problem=f"media-marker: <{kind}> stands in the text, but the row names no {kind}",
+                problem=f"media-marker: <{kind}> is in the text, but the row has no {kind}",
             )
     return ResolvedMarkers(texts, images)
 
@@ -134,7 +134,7 @@ def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
         values = values if isinstance(values, list) else []
         if found.count(tag) != len(values):
             problem = (
-                f"grounding: {tag} stands {found.count(tag)} times, but `objects` holds "
+                f"grounding: {tag} occurs {found.count(tag)} times, but `objects` has "
                 f"{len(values)} {key}"
             )
             return texts, problem
@@ -160,7 +160,7 @@ def _resolve_named(
         return ResolvedMarkers(
             texts,
             images,
-            problem=f"media-marker: <img> names {len(found)} images, others than `image` does",
+            problem=f"media-marker: <img> names {len(found)} images that differ from `image`",
         )
     return ResolvedMarkers(
         [_NAMED.sub(IMAGE_PLACEHOLDER, text) for text in texts], found, replaced=True

@@ -42,7 +42,7 @@ def pool_view(pool: DescribedPool) -> NotebookView:
         (
             "Problems",
             pluralize(problem_count) if problem_count else "none",
-            "`thresher doctor` explains" if problem_count else "that reading shows",
+            "`thresher doctor` explains" if problem_count else "found while parsing",
         ),
     )
     by_kind: Counter[str] = Counter()

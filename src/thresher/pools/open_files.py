@@ -47,7 +47,7 @@ class OpenFiles:
                 entry = (file, part.reader(file), watched)
                 self.open[number] = entry
                 if len(self.open) > MAX_OPEN:
-                    self.open.popitem(last=False)  # closed when nobody reads it any more
+                    self.open.popitem(last=False)  # closed when unreferenced
             self.open.move_to_end(number)
             return entry[1]
 
@@ -58,7 +58,7 @@ class OpenFiles:
                 if watched and (now := _open_stamp(file)) != self.states[number].stamp:
                     if now[:2] != self.states[number].stamp[:2]:
                         raise changed_error(self.pool_files[number].uri)
-                    # renamed, linked, or written to with the old time restored
+                    # renamed, linked, or changed with the old times restored
                     state = files.read_open_state(file)
                     if state.content != self.states[number].content:
                         raise changed_error(self.pool_files[number].uri)

@@ -70,7 +70,7 @@ def open_pool(
     given_images = str(images) if folder is not None and files.is_remote(folder) else folder
     sources = locate(specs, given_images, format)
     if not sources:
-        raise PoolError(f"{spec} names no file of a pool.")
+        raise PoolError(f"{spec} contains no pool file.")
     root, prefixes = _common_root(sources)
     notes = list(dict.fromkeys(s.note for s in sources if s.note))
     spec_fields = [
@@ -114,7 +114,7 @@ def open_pool(
         except OSError as error:
             notes.append(
                 f"The parsed pool could not be cached in {cache}: {error.strerror or error}. It "
-                "is parsed anew next time."
+                "will be parsed again next time."
             )
     notes += _limit_remarks(list(dict.fromkeys(index.remarks)))
     shown_folder = Path(images) if images is not None else Path(root)
@@ -142,7 +142,7 @@ def _limit_remarks(remarks: list[str]) -> list[str]:
         if more <= 0
         else [
             *remarks[:MAX_REMARKS],
-            (f"There are {more:,} more notes like these on other files."),
+            f"There are {more:,} more notes on other files.",
         ]
     )
 
@@ -215,7 +215,7 @@ def _load_cached(
         found = pool_cache.load_index(cache_path, stamp)
     except pool_cache.CacheDamaged as error:
         notes.append(
-            f"The cached parse {cache_path.name} was damaged ({error}); the pool was parsed anew."
+            f"The cached parse {cache_path.name} was damaged ({error}); the pool was parsed again."
         )
         return None
     if found is None:

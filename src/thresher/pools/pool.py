@@ -48,15 +48,15 @@ class Pool:
         notes: tuple[str, ...],
         trust_paths: bool = False,
     ) -> None:
-        self.spec = spec  # what opens it again, from any folder
+        self.spec = spec  # opens the same pool again, from any folder
         self.path = Path(spec)  # what the user typed
-        # the image folder with which to open it again; None: each file's own
+        # `images` for opening it again; None: each file's own folder
         self.images: str | None = root
-        self.given_format: str | None = None  # the format with which to open it again
+        self.given_format: str | None = None  # `format` for opening it again
         self.images_folder = images_folder
         self.file_specs = tuple(sources)  # its files
-        self.stamps = [k.stamp for k in states]  # what changes when they do
-        self.trust_paths = trust_paths  # path and size of an image stand for its content
+        self.stamps = [k.stamp for k in states]  # change when the files do
+        self.trust_paths = trust_paths  # images are identified by path and size
         self.pool_files = tuple(
             PoolFile(s.uri, columns=s.columns, **json.loads(told))
             for s, told in zip(sources, index.parts, strict=True)
@@ -64,7 +64,7 @@ class Pool:
         self.format = _common_format(
             [p.format for p in self.pool_files]
         )  # "llava-json", "parquet", …, "mixed"
-        self.notes = notes  # what the user may want to know of the opening, in words
+        self.notes = notes  # messages about the opening, for the user
         self.index = index
         self.digest: np.ndarray = index.digest  # DIGEST [n]
         self.source: np.ndarray = index.source  # int32 [n], into source_names
@@ -78,7 +78,7 @@ class Pool:
             layouts.make_converter(p.layout, p.columns, p.chosen) for p in self.pool_files
         ]
         if len(self.pool_files) == 1 and self.pool_files[0].container in ("json", "jsonl"):
-            # kept open: one that is replaced later goes on serving what was opened
+            # open it now: if the file is replaced later, the old content is still read
             self._open_files.reader(0)
 
     def __len__(self) -> int:
@@ -349,7 +349,7 @@ class Pool:
             problem=problem,
             media=parsed.media,
         )
-        # never a score of other words under this digest
+        # never score a changed text under the old digest
         if sample.digest != i.digest[row : row + 1].tobytes():
             raise changed_error(self.pool_files[part].uri)
         return record, sample

@@ -21,10 +21,10 @@ from thresher.errors import PoolError
 from thresher.pools import malformed_json
 from thresher.text import TOO_DEEP, closing_bracket, json_reason, parse_json, too_deep, too_deep_at
 
-MAX_RECORD = 64 << 20  # bytes: a longer record is surely not one sample
+MAX_RECORD = 64 << 20  # bytes: anything longer is not a single sample
 BLOCK = 1 << 20
 EXPECTED = "expected a JSON list of records, or JSONL with one record a line"
-# of a JSON value, as people say
+# type of a JSON value -> its name in messages
 _TYPE_NAMES = {str: "text", int: "number", float: "number", bool: "true or false"}
 
 _BOM = codecs.BOM_UTF8
@@ -100,7 +100,7 @@ def sniff(file: BinaryIO, name: str) -> str:
         return "jsonl"  # its first line is broken
     if text[:1] == b"{":
         if not complete:
-            return "jsonl"  # one line longer than a block: the cap on a record decides
+            return "jsonl"  # one line longer than a block: MAX_RECORD decides
         key = re.match(rb'\{\s*"([^"\\]{1,60})"\s*:', text)
         named = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
         if len(lines) == 1:
@@ -112,7 +112,7 @@ def sniff(file: BinaryIO, name: str) -> str:
         raise PoolError(
             f"{name} starts with {{ and no line is a record by itself: a single top-level "
             f"object{named}? {EXPECTED}. "
-            "If a key of that object holds the records, save that list alone."
+            "If a key of that object holds the records, save only that list."
         )
     value = _parse_or_none(text) if whole else None
     if value is not None:
@@ -132,7 +132,7 @@ def _is_one_object(text: bytes, whole: bool) -> bool:
     try:
         _, stop = json.JSONDecoder(strict=False).raw_decode(decoded)
     except json.JSONDecodeError as error:
-        return not whole and error.pos > decoded.rfind("\n")  # good until the block ends
+        return not whole and error.pos > decoded.rfind("\n")  # valid up to the end of the block
     except (ValueError, RecursionError):
         return False
     return "\n" in decoded[:stop]
@@ -250,7 +250,7 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
 
 def _reason(error: ValueError, record: bytes) -> str:
     if b"\0" in record:
-        return "it holds NUL bytes, which a crash or a full disk leaves"
+        return "it contains NUL bytes, as after a crash or on a full disk"
     return (
         "it is Python's notation of a dict, not JSON"
         if malformed_json.is_repr(record)
@@ -335,7 +335,7 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
         except ValueError as error:
             failure, after, value = error, None, None
             control = str(error).startswith("Invalid control character")
-            # a number of thousands of digits
+            # or a number with thousands of digits
             if control or not isinstance(error, json.JSONDecodeError):
                 held = "a raw control character inside a string" if control else json_reason(error)
                 try:
@@ -345,8 +345,8 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
                 except (ValueError, RecursionError):
                     after = None
         if after is None or (after.end() == len(window.text) and not window.end):
-            # Not the whole record and what follows it in the window, or broken: more text tells
-            # which.
+            # Either the window ends before the record does, or the record is invalid: reading more
+            # decides.
             if window.read - offset <= MAX_RECORD and window.more(position, offset):
                 position = 0
                 ascii_only = window.text.isascii()
@@ -382,16 +382,18 @@ def _check_nothing_after(window: _Window, position: int, offset: int, name: str)
         if position < len(window.text):
             if window.text[position] == "[":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {offset}: it holds a JSON "
-                    "list a line. Make it one object a line: jq -c '.[]' IN > OUT.jsonl"
+                    f"{name} continues after the end of its list, at byte {offset}: it has one "
+                    f"JSON "
+                    "list per line. Convert it to one object per line: jq -c '.[]' IN > OUT.jsonl"
                 )
             if window.text[position] == "\0":
                 raise PoolError(
-                    f"{name} goes on after the end of its list, at byte {offset}, with NUL bytes, "
-                    "which a crash or a full disk leaves. Remove them: tr -d '\\0' < IN > OUT.json"
+                    f"{name} continues after the end of its list, at byte {offset}, with NUL "
+                    f"bytes, "
+                    "as after a crash or on a full disk. Remove them: tr -d '\\0' < IN > OUT.json"
                 )
             raise PoolError(
-                f"{name} goes on after the end of its list, at byte {offset}: expected one JSON "
+                f"{name} continues after the end of its list, at byte {offset}: expected one JSON "
                 "list and nothing else."
             )
         if not window.more(position, offset):
@@ -452,8 +454,8 @@ def _broken_record_error(
     return PoolError(
         f"{name} is not valid JSON at byte {error_offset}: {getattr(error, 'msg', error)} in "
         f"{where}, "
-        f"near {near!r}. Repair that record, or save the pool as JSONL, where one broken line "
-        "does not spoil the others."
+        f"near {near!r}. Repair that record, or save the pool as JSONL, where one invalid line "
+        "does not affect the others."
     )
 
 

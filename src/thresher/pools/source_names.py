@@ -29,7 +29,7 @@ SUFFIXES = (
     ".jsonl.gz",
     ".ndjson.gz",
 )
-_SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")  # rarely one file a data set
+_SHARDED = (".parquet", ".arrow", ".tar", ".tar.gz", ".tgz")  # usually several files per data set
 # x.snappy.parquet
 _COMPRESSION = re.compile(r"(?:\.(?:snappy|gz|gzip|zstd|lz4|lzo|brotli))+$", re.IGNORECASE)
 _HASH = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{7,64})"
@@ -42,7 +42,7 @@ _WORD_AND_NUMBER = re.compile(
 )
 _HASHED = re.compile(rf"[-_.](0\d+|\d{{5,}})[-_.]{_HASH}$", re.IGNORECASE)
 _NUMBERS = re.compile(r"0\d+(?:[-_.]\d+)+$")  # 000000_0, as Hive writes
-# a folder that is a shard itself
+# a folder that is itself a shard
 _SHARD_FOLDER = re.compile(rf"(?:{_WORD}[-_.]?)?\d+(?:[-_.]?of[-_.]?\d+)?", re.IGNORECASE)
 _AFTER_WORD = re.compile(rf"(?:^|[-_.]){_WORD}$", re.IGNORECASE)
 _NUMBER = re.compile(r"([-_.]?)(\d+)$")
@@ -58,10 +58,10 @@ _GENERIC_FOLDERS = (
     "shards",
     "parquet",
     "",
-)  # folders that name no data set by themselves
-# in the folder of each data set
+)  # folder names that identify no data set
+# file names that may occur in the folder of every data set
 _GENERIC_NAME = re.compile(rf"train(?:ing)?|data|default|{_WORD}", re.IGNORECASE)
-MIN_SHARDS_FROM_ONE = 10  # files that count from 1 without a gap: so many are shards
+MIN_SHARDS_FROM_ONE = 10  # files numbered from 1 without gaps: this many are shards
 
 
 class _File(NamedTuple):
@@ -80,7 +80,7 @@ def source_names(uris: Sequence[str]) -> list[str]:
     ['train', 'shards', 'vqa']
     """
     files = [_parse_uri(uri) for uri in uris]
-    # folder, what stands before the number -> numbers
+    # (folder, prefix, separator) -> numbers
     numbers: dict[tuple[str, str, str], set[str]] = {}
     for file in files:
         if found := _NUMBER.search(file.stem):

@@ -1,7 +1,7 @@
 r"""A missing image that is there under another spelling of its path: another case, NFC or NFD, `\`,
 `%20`, spaces around.
 
-Only to say so: a path is never read as another one. Lists the folders on the way, each once.
+Used in messages only: a path is never replaced by another. Lists each folder on the path once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from thresher.pools.files import is_remote
 from thresher.pools.paths import printable, unsafe_path_reason
 
-_MAX_LISTINGS = 16  # whose listings are kept
+_MAX_LISTINGS = 16  # cached folder listings
 
 
 class SpellingFinder:
@@ -59,7 +59,7 @@ class SpellingFinder:
 
     def _names(self, folder: str) -> dict[str, str]:
         """Normalized name -> name on disk, for every entry of a folder."""
-        with self._lock:  # the doctor asks from many threads, and a folder may hold a million names
+        with self._lock:  # called from many threads, and a folder may have a million entries
             known = self._listed.get(folder)
             if known is None:
                 try:

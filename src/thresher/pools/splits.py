@@ -75,7 +75,7 @@ def mixed_splits_note(paths: Sequence[str]) -> str:
     if not left or len(left) == len(names):
         return ""
     return (
-        f"Test or validation splits are in the pool, because the pattern names them: "
+        f"Test or validation splits are in the pool, because the pattern matches them: "
         f"{summarize_names(left)}."
     )
 

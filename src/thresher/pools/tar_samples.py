@@ -99,9 +99,9 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
         if member.name in seen:
             if seen[member.name] != member.content:
                 problem = problem or (
-                    f"{printable(member.name)} stands twice in the tar, with different content"
+                    f"{printable(member.name)} is in the tar twice, with different content"
                 )
-            passed.append("members that stand twice")
+            passed.append("duplicate members")
             continue
         seen[member.name] = member.content
         kinds[kind].append(member)
@@ -215,8 +215,8 @@ def _ordered_images(
         )
     names = _image_names(record)
     matches = [_find_member(name, members) for name in names]
-    # 1.png: the second member (000.1.png), or what the first was called before? As our own export
-    # writes: the latter.
+    # Is 1.png the second member (000.1.png), or the original name of the first? The latter, as in
+    # our own exports.
     middles = [split_member_name(m.name)[2] for m in members]
     as_members = [name.partition(".")[0] for name in names if _is_numbered(name)]
     ambiguous = not any(matches) and sorted(as_members) == sorted(middles) and as_members != middles

@@ -16,7 +16,7 @@ from thresher.pools.image_formats import HEAD, sniff
 from thresher.pools.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 MAX_PATH_LENGTH = 1024  # characters
-# fields that are read, and those that say what a row is called and where it is from
+# fields that are read, and those with a row's id and source
 _READ_KEYS = frozenset(
     (
         *(

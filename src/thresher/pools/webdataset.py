@@ -31,7 +31,7 @@ from thresher.pools.tar_samples import (
     split_member_name,
 )
 
-MAX_SAMPLE = 512 << 20  # bytes: more is surely not one sample
+MAX_SAMPLE = 512 << 20  # bytes: anything larger is not a single sample
 _BLOCK = tarfile.BLOCKSIZE
 _SORT = "Sort it: mkdir x && tar -xf IN.tar -C x && tar --sort=name -cf OUT.tar -C x ."
 
@@ -58,10 +58,10 @@ class TarReader:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
         self._groups: list[_Group] | None = None
-        # members far from their sample that are passed over anyway
+        # members away from their sample that are ignored anyway
         self._stray: Counter[str] = Counter()
-        self._about: list[str] = []  # remarks on the tar as such
-        self._seen: list[str] = []  # and on the samples that were read last
+        self._about: list[str] = []  # remarks on the tar itself
+        self._seen: list[str] = []  # remarks on the samples read last
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
         if self._groups is None:
@@ -122,8 +122,7 @@ class TarReader:
     ) -> Iterator[str]:
         if passed:
             yield (
-                f"{self.name}: {passed.total():,} members were passed over: "
-                f"{_format_counts(passed)}."
+                f"{self.name}: {passed.total():,} members were ignored: {_format_counts(passed)}."
             )
         if unordered:
             names = ", ".join(map(readable, unordered[0][:4]))
@@ -147,7 +146,7 @@ class TarReader:
         try:
             with tarfile.open(fileobj=self.file, mode="r:") as tar:
                 for info in tar:
-                    tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
+                    tar.members = []  # type: ignore[attr-defined]  # otherwise all are kept
                     if not _is_sample_member(info):
                         continue
                     length = info.size if info.isreg() else 0
@@ -187,7 +186,7 @@ class TarReader:
                 header = os.pread(self.file.fileno(), _BLOCK, at // _BLOCK * _BLOCK)
                 if header[257:262] == b"ustar":
                     raise PoolError(
-                        f"{self.name} goes on after its end-of-archive mark, at byte "
+                        f"{self.name} continues after its end-of-archive mark, at byte "
                         f"{at // _BLOCK * _BLOCK}: tars were joined with cat. Give the single "
                         "tars, or join them with tar --concatenate."
                     )
@@ -213,7 +212,7 @@ class TarReader:
             for key, part, whole in self._samples(members):
                 extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
                 known = first.get(key)
-                # the rest of a sample that was left
+                # the rest of an earlier sample
                 if known is not None and _complement(known[1], extensions):
                     if not any(map(self._kind, part)):
                         self._stray.update(f".{split_member_name(m.name)[3]}" for m in part)
@@ -243,7 +242,9 @@ class TarReader:
             what = (
                 "1 sample has the key" if repeated == 1 else (f"{repeated:,} samples have the keys")
             )
-            self._about.append(f"{self.name}: {what} of an earlier one; each is a row of its own.")
+            self._about.append(
+                f"{self.name}: {what} of an earlier one; each becomes a row of its own."
+            )
         self._check_folders({key: extensions for key, (_, extensions) in first.items()})
         return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
 

@@ -25,7 +25,7 @@ from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import RecordReader
 from thresher.pools.records import Span
 
-MIN_PARALLEL_BYTES = 96 << 20  # bytes: a smaller file is read before another process has started
+MIN_PARALLEL_BYTES = 96 << 20  # bytes: smaller files are read before another process has started
 MAX_PROCESSES = 4  # processes
 _RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import work; work()"
 
@@ -64,8 +64,8 @@ def read_spans(
         for span, process in zip(spans[1:], processes, strict=True):
             found = _result(process)
             if found is None or blocks[-1].reached != span.start or found.numbered:
-                # a wrong guess, a process that failed, or a problem that counts lines from the
-                # span's start
+                # a wrong guess, a failed process, or a problem text with a line number relative to
+                # the span
                 rest = Span() if found is None or found.numbered else Span(blocks[-1].reached)
                 if blocks[-1].reached < 0 and rest.start < 0:
                     return blocks
@@ -78,7 +78,7 @@ def read_spans(
         return blocks
     finally:
         for process in processes:
-            if process is not None and process.returncode is None:  # not asked for its result
+            if process is not None and process.returncode is None:  # still running
                 process.kill()
                 process.communicate()
 
@@ -91,7 +91,7 @@ def worker_main() -> None:
         with open(file.uri, "rb") as opened:
             convert = make_converter(file.layout, chosen=file.chosen)
             result = read_block(file.rows(opened), convert, source, BlockImages(root, prefix), span)
-    # the first process meets it too, with the right numbers, and tells it
+    # the first process runs into it too, and reports it with the right numbers
     except (ThresherError, OSError) as error:
         result = str(error)
     pickle.dump(result, sys.stdout.buffer, protocol=5)

@@ -1,6 +1,5 @@
-"""Fine-tuning a multimodal LLM on chosen rows, so that selections can be judged by what they teach:
-TRL, PEFT, and losses on answers only. Nobody is forced to train here: `thresher export` writes rows
-for other trainers.
+"""Fine-tunes a multimodal LLM on selected rows, so that selections can be compared by their effect:
+TRL, PEFT, and losses on answers only. For other trainers, `thresher export` writes the rows.
 """
 
 from thresher.training.batches import UnusableRow

@@ -1,8 +1,8 @@
-"""Rows on their way into training: batches encoded in the background, one ahead of the model; rows
-that fail are named.
+"""Training batches, encoded in the background one batch ahead of the model; rows that fail are
+recorded.
 
-Reads the pool and imports no torch; what is encoded once is kept for the next passes as far as
-memory allows.
+Reads the pool; does not import torch. Encoded rows are cached for later epochs as far as memory
+allows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from thresher.backends.hf.images import Prepared
     from thresher.backends.hf.teach import EndOfTurn, Targets
 
-CACHE_BYTES = 2**30  # encoded rows and images kept between passes
-MAX_FAILURES_WITHOUT_SUCCESS = 256  # so many failures and not one good row: stop
+CACHE_BYTES = 2**30  # of encoded rows and images, cached between epochs
+MAX_FAILURES_WITHOUT_SUCCESS = 256  # stop when this many rows failed and none succeeded
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class UnusableRow:
 
 @dataclass(slots=True)
 class Batch:
-    """Encoded rows that go through the model together; `asked`: how many rows were to be in it."""
+    """Encoded rows of one forward pass; `requested`: how many rows it should have had."""
 
     rows: list[Row]
     targets: list[Targets]
@@ -51,17 +51,19 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are to be learnt."""
+        """The number of target tokens."""
         return sum(len(t.token) for t in self.targets)
 
 
 def split_usable(
     pool: TrainingRows, rows: np.ndarray | None
 ) -> tuple[np.ndarray, list[UnusableRow]]:
-    """The rows that can be tried, in an order that does not depend on the file's, and those that
-    cannot.
+    """The rows that can be tried, in an order independent of the file's, and those that cannot.
 
-    Raises PoolError when there is no row at all, TooManyFailures when none can be tried.
+    Arguments:
+        rows: int64 [r], pool rows; None: all.
+
+    Raises PoolError if there are no rows, TooManyFailures if none can be tried.
     """
     rank = inverse_permutation(pool.order)
     requested = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
@@ -101,11 +103,10 @@ def all_failed_error(unusable: Sequence[UnusableRow]) -> TooManyFailures:
 
 
 class Batches:
-    """The batches of one training. `batch(k)` encodes batch k, or waits for it, and starts on k +
-    1.
+    """The batches of one training. `batch(k)` returns batch k and starts encoding batch k + 1.
 
-    `bad`: pool row -> why it could not be encoded, as found so far (or by the run that this one
-    goes on from); `good`: rows encoded so far.
+    `errors`: pool row -> why it could not be encoded, so far (including the run that is resumed);
+    `encoded`: rows encoded so far.
     """
 
     def __init__(
@@ -137,12 +138,12 @@ class Batches:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Batch]:
-        """What the data loader calls with one item, the number of a batch."""
+        """The data loader's collate function; an item is the number of a batch."""
         (item,) = items
         return {"batch": self.batch(int(item["batch"]))}
 
     def batch(self, k: int) -> Batch:
-        """Raises TooManyFailures when many rows were tried and none was good."""
+        """Batch k. Raises TooManyFailures if many rows were tried and all failed."""
         pending = self._pending.pop(k, None)
         ready = pending.result() if pending is not None else self._encode(k)
         if k + 1 < len(self._plan) and k + 1 not in self._pending:
@@ -154,7 +155,7 @@ class Batches:
         return ready
 
     def _encode(self, k: int) -> Batch:
-        """In the background, one batch at a time."""
+        """Encode one batch, in the background."""
         requested = self._rows[self._plan[k]].tolist()
         new = [
             r for r in dict.fromkeys(requested) if r not in self._cached and r not in self.errors

@@ -1,7 +1,8 @@
-"""Lessons as rows to train on: what `training.fit` reads of a pool, for samples that are made of a
+"""Distillation examples as training rows: the `TrainingRows` protocol for samples that are built
+from a
 pool's rows and columns.
 
-Lessons are made again whenever they are read; only their digests are kept. Reads the pool, writes
+Examples are built again whenever they are read; only their digests are kept. Reads the pool, writes
 nothing.
 """
 
@@ -22,11 +23,13 @@ CHUNK = 4096  # rows of the pool that are parsed at once
 
 
 class DistillationPool:
-    """`rows`: int64 [r], the pool's rows that lessons are made of; `columns`: what is known of
-    them, in the same order.
+    """m training examples, numbered from 0. None has a problem: rows with one yield no example.
 
-    Its own row numbers are 0 … m-1, one a lesson. No lesson has a problem: a row that has one is
-    not taught from.
+    Arguments:
+        pool: the pool.
+        rows: int64 [r], the pool rows that examples are built from.
+        examples_of: builds the examples of a row.
+        columns: columns over `rows`, in the same order.
     """
 
     def __init__(
@@ -67,12 +70,11 @@ class DistillationPool:
         return {}
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The ids of the pool's rows behind the lessons."""
+        """The ids of the pool rows that the examples are built from."""
         return self._pool.ids(self._rows[self._origin[np.asarray(rows, np.int64), 0]])
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
-        """The lessons, in the order asked for; a pool row is parsed once for all its lessons among
-        them."""
+        """The examples, in the order of `rows`; each pool row is parsed once."""
         origins = self._origin[np.asarray(rows, np.int64)]
         positions = np.unique(origins[:, 0])
         parsed = self._pool.samples(self._rows[positions])
@@ -83,7 +85,7 @@ class DistillationPool:
         return [examples_at[position][number] for position, number in origins.tolist()]
 
     def by_digest(self, digest: bytes) -> Sample:
-        """Raises KeyError."""
+        """The example with this digest. Raises KeyError."""
         matches = np.flatnonzero(self.digest == np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0])
         if not len(matches):
             raise KeyError(digest.hex())

@@ -1,8 +1,8 @@
-"""`fit`: from a base, a pool and a recipe to a folder that `--model` takes. Deterministic for a
-seed on one machine.
+"""`fit`: trains a base model on rows of a pool, and writes a folder that `--model` accepts.
+Deterministic for a seed on one machine.
 
-What is trained does not depend on the order of the file or of `rows`: rows are put in the pool's
-canonical order first.
+The result does not depend on the order of the file or of `rows`: rows are first put in the pool's
+canonical order.
 """
 
 from __future__ import annotations
@@ -44,11 +44,16 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """`folder`: give it to `--model`. `seconds`: spent on the training loop by all runs together.
-    `steps`: done by this call (0: the folder was finished already). `losses`: mean nats per learnt
-    token of every step since the beginning.
+    """A trained model and how it was trained.
 
-    `rows`: how many were given; `unusable`: those that could not be trained on.
+    Arguments:
+        folder: the model; `--model` accepts it.
+        seconds: spent in the training loop, by all runs together.
+        steps: optimiser steps of this call (0: the folder was complete already).
+        losses: mean loss per target token (nats) of every step since the beginning.
+        rows: how many were given.
+        unusable: those that could not be trained on.
+        learning_rate: the rate after warm-up.
     """
 
     folder: Path
@@ -75,15 +80,27 @@ def fit(
     cache: Path | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> TrainingResult:
-    """Train `base` (what `--model` takes) on `rows` of the pool (int64 pool rows; None: all) and
-    write it to `out`.
+    """Train `base` on rows of a pool and write the model to `out`.
 
-    A folder that holds this very training is reused, and an interrupted one goes on from its last
-    checkpoint (both only with `resume`). `merge`: write a whole model instead of adapters. `cache`:
-    remembers hashes of model folders.
-    `checkpoint_every`: seconds.
+    A folder that holds this very training is reused, and an interrupted one resumes from its last
+    checkpoint (both only with `resume`).
 
-    Raises ConfigError (`out`), ModelError (base, or the loss breaks down), PoolError (no rows),
+    Arguments:
+        base: what `--model` accepts.
+        pool: the pool, or other rows to train on.
+        rows: int64 [r], pool rows; None: all.
+        recipe: how to train.
+        out: the folder to write.
+        device: "auto", "cpu", "cuda", …
+        progress: displays the rows trained on.
+        resume: reuse the folder's content.
+        merge: write a whole model instead of adapters.
+        trust_remote_code: as in transformers.
+        cache: a folder that caches hashes of model folders.
+        checkpoint_every: seconds between checkpoints.
+
+    Raises ConfigError (`out`), ModelError (base, or a loss that is not finite), PoolError (no
+    rows),
     TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
     """
     require("train", "Training")
@@ -98,12 +115,12 @@ def fit(
     rows_digest = rows_fingerprint(pool, requested)
     training = (recipe, found.weights, str(found.config["model_type"]), rows_digest, bf16, merge)
     identity = fingerprint(training)
-    # bf16: adapters stay in fp32 beside a base in bf16; full training keeps fp32 weights and
-    # computes in bf16
+    # bf16: LoRA keeps fp32 adapters on a bf16 base; full training keeps fp32 weights and computes
+    # in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
     folders.find_finished(
         out, identity, resume
-    )  # before another process that trains here is waited for
+    )  # fail before waiting for another process that trains here
     check_folder(out)
     with folder_lock(out, "trains a model here", progress):
         record = folders.find_finished(out, identity, resume)
@@ -164,8 +181,13 @@ def train_backend(
     progress: Progress | None,
     checkpoint_every: float,
 ) -> tuple[Any, TrainingResult]:
-    """The training itself: changes `backend`'s model (which it returns, in a PEFT wrapper with
-    LoRA) and writes checkpoints only. `usable_rows`, `unusable`: from `rows.usable`."""
+    """Run the training loop; writes checkpoints only.
+
+    Arguments:
+        backend: its model is changed in place and returned, with LoRA in a PEFT wrapper.
+        usable_rows: from `batches.split_usable`.
+        unusable: from `batches.split_usable`.
+    """
     from thresher.backends.hf.teach import Teacher
     from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
@@ -203,8 +225,8 @@ def train_backend(
 
 
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
-    """sha256 over the sorted digests of the rows, in hexadecimal: the same for every order and
-    every file that holds them."""
+    """SHA-256 over the sorted digests of the rows, in hexadecimal: independent of order and
+    file."""
     whole = hashlib.sha256()
     for digest in sorted(digests_to_bytes(pool.digest[rows])):
         whole.update(digest)
@@ -227,7 +249,7 @@ def _bf16(recipe: Recipe, device: str) -> bool:
 def _write(
     model: Any, found: Found, base: str, recipe: Recipe, out: Path, *, merge: bool, bf16: bool
 ) -> None:
-    """The trained model into the folder aside."""
+    """Save the trained model to the temporary folder."""
     import torch
 
     target = out / folders.WORK_FOLDER / "saved"

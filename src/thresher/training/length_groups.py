@@ -1,20 +1,25 @@
-"""Rows of a batch into groups of similar length, so that a CPU does not compute on padding. Pure
-numpy."""
+"""Splits the rows of a batch into groups of similar length, so that a CPU computes less padding.
+Pure
+numpy.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 PASS_TOKENS = 100
-"""What one more pass through a tiny model costs on one core, in tokens: measured with the built-in
+"""Cost of one more pass through a tiny model on one core, in tokens; measured with the built-in
 model."""
 
 
 def group_by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list[np.ndarray]:
-    """Positions of the rows, int64, in groups: those whose padded tokens and passes together cost
-    least.
+    """Split rows into groups that minimise padded tokens plus the cost of each group's pass.
 
-    `lengths`: int [n], tokens of each row. A group is padded to its longest row.
+    Arguments:
+        lengths: int [n], tokens of each row. A group is padded to its longest row.
+        pass_tokens: cost of one more pass, in tokens.
+
+    Returns the indices of each group's rows, int64.
 
     >>> [g.tolist() for g in group_by_length(np.array([20, 90, 22, 21, 88]), pass_tokens=10)]
     [[0, 3, 2], [4, 1]]
@@ -23,7 +28,7 @@ def group_by_length(lengths: np.ndarray, pass_tokens: int = PASS_TOKENS) -> list
     """
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order].tolist()
-    # of the first j rows in order: the least cost, and where its last group begins
+    # for the first j rows in order: the least cost, and the start of the last group
     cost, group_start = [0], [0]
     for j in range(1, len(ordered) + 1):
         options = [cost[i] + (j - i) * ordered[j - 1] + pass_tokens for i in range(j)]

@@ -1,14 +1,13 @@
-"""The folder of a trained model: what is in it, when it is finished, and how it is written so that
-it is never half there:
+"""The folder of a trained model: its files, and how it is written so that it is never incomplete:
 
 config.json, *.safetensors …         a whole model (full training, or merged adapters), or
 adapter_config.json, adapter_model.safetensors    adapters, which `--model` loads on top of their
                                                   base
-tokenizer, processor, chat template  copied from the base as they are
+tokenizer, processor, chat template  copied unchanged from the base
 training.json                        recipe, base, fingerprint of the rows, versions, losses:
                                      written last
-failures.jsonl                       rows that could not be trained on, when there are any
-.training/                           checkpoints, while it goes on
+failures.jsonl                       rows that could not be trained on, if any
+.training/                           checkpoints, until the training is finished
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 RECORD = "training.json"
 FAILURES = "failures.jsonl"
 WORK_FOLDER = ".training"
-IDENTITY_FILE = "identity"  # in WORK: the fingerprint of the training that was begun
-# of a record
+IDENTITY_FILE = "identity"  # in WORK_FOLDER: the fingerprint of the unfinished training
+# keys of a record
 REQUIRED_KEYS = frozenset({"identity", "seconds", "losses", "rows", "failures", "learning_rate"})
 MODEL_FILES = ("config.json", "adapter_config.json")
 PROCESSING_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".py")
@@ -40,10 +39,10 @@ EXCLUDED_FILES = ("config.json", "generation_config.json", "adapter_config.json"
 
 
 def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | None:
-    """The record of this very training if `out` holds it, finished (and `resume`); else None.
-    Writes nothing.
+    """The record of this training if `out` contains it, finished (and `resume`); else None. Writes
+    nothing.
 
-    Raises ConfigError where `out` holds another model or the beginning of another training.
+    Raises ConfigError if `out` holds another model or an unfinished other training.
     """
     record = read_record(out)
     if record is not None and record.get("identity") == identity and resume:
@@ -60,17 +59,19 @@ def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | No
     started = _started_identity(out)
     if started is not None and started != identity:
         raise ConfigError(
-            f"--out {out} holds the beginning of another training (other rows, base or recipe). "
+            f"--out {out} holds another unfinished training (its rows, base or recipe differ). "
             f"Repeat that command to finish it, give another folder, or delete {out / WORK_FOLDER}."
         )
     return None
 
 
 def prepare_folder(out: Path, identity: str, resume: bool) -> None:
-    """Make `out` ready for the training of this identity. Raises ConfigError where it cannot be
-    written to."""
+    """Prepare `out` for the training with this identity. Raises ConfigError if it is not
+    writable."""
     try:
-        if not resume or _started_identity(out) is None:  # whose checkpoints these are is not known
+        if (
+            not resume or _started_identity(out) is None
+        ):  # old checkpoints may belong to another training
             shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
         write_bytes(out / WORK_FOLDER / IDENTITY_FILE, identity.encode(), advice="")
     except StoreError as e:
@@ -80,8 +81,9 @@ def prepare_folder(out: Path, identity: str, resume: bool) -> None:
 
 
 def _started_identity(out: Path) -> str | None:
-    """The identity of a training that was begun in `out`; None where there is none, or its note is
-    damaged."""
+    """The identity of an unfinished training in `out`; None if there is none or its file is
+    damaged.
+    """
     try:
         text = (out / WORK_FOLDER / IDENTITY_FILE).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -101,8 +103,10 @@ def read_record(out: Path) -> dict[str, Any] | None:
 def move_into_place(
     out: Path, saved: Path, record: dict[str, Any], failures: Sequence[UnusableRow]
 ) -> None:
-    """Move what was saved in `saved` (inside `out`) to its place, the record last, and drop the
-    checkpoints."""
+    """Move the files saved in `saved` (inside `out`) to their place, the record last, and delete
+    the
+    checkpoints. Raises StoreError.
+    """
     try:
         if failures:
             lines = "".join(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
@@ -111,11 +115,11 @@ def move_into_place(
             (out / FAILURES).unlink(missing_ok=True)
         (out / RECORD).unlink(missing_ok=True)
         names = sorted(p.name for p in saved.iterdir())
-        # as the user's umask has it; safetensors makes files private
+        # follow the user's umask: safetensors creates private files
         mode = (out / WORK_FOLDER / IDENTITY_FILE).stat().st_mode
         for name in names:
             (saved / name).chmod(mode)
-        # a folder with a config holds its weights
+        # the config last: a folder with a config is complete
         for name in sorted(names, key=lambda n: n in MODEL_FILES):
             os.replace(saved / name, out / name)
         with atomic_write(out / RECORD) as temporary:
@@ -130,15 +134,16 @@ def move_into_place(
 
 
 def save_model(model: Any, target: Path, base_files: Path) -> None:
-    """A whole model with its processing files."""
+    """Save a whole model with its processing files."""
     _save(lambda: model.save_pretrained(target), target, base_files)
 
 
 def save_adapter(
     model: Any, target: Path, base_files: Path, base: str, revision: str | None
 ) -> None:
-    """Adapters of a PEFT model. `base`: what to write down as their base: `demo`, a folder, or a
-    hub id."""
+    """Save the adapters of a PEFT model. `base`: recorded as their base: `demo`, a folder, or a hub
+    id.
+    """
 
     def save() -> None:
         model.save_pretrained(target, save_embedding_layers=False)
@@ -152,7 +157,7 @@ def save_adapter(
 
 
 def _save(save: Any, target: Path, base_files: Path) -> None:
-    from safetensors import SafetensorError  # what a full disk raises, and no OSError
+    from safetensors import SafetensorError  # raised for a full disk, and not an OSError
 
     try:
         shutil.rmtree(target, ignore_errors=True)
@@ -179,8 +184,9 @@ def _error_text(error: Exception) -> str:
 
 
 def processing_files(where: str, revision: str | None) -> Path:
-    """The folder that holds the base's tokenizer and processor: itself, or the downloaded snapshot
-    of a hub id."""
+    """The folder with the base's tokenizer and processor: itself, or the downloaded snapshot of a
+    hub id.
+    """
     if Path(where).is_dir():
         return Path(where)
     from transformers.utils import cached_file

@@ -1,5 +1,7 @@
-"""How to train: one frozen `Recipe`, checked when it is made, and the numbers that follow from it.
-Touches nothing."""
+"""How to train: one frozen `Recipe`, validated when it is created, and values derived from it. No
+side
+effects.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 
-# parameters; the usual rates were found at billions, and a model below this needs higher ones
+# parameters: the usual rates were found for billions; smaller models need higher ones
 SMALL_MODEL_PARAMETERS = 100_000_000
 RATES = {
     ("lora", "large"): 2e-4,
@@ -23,46 +25,47 @@ RATES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Raises ConfigError for values that cannot work; messages name the flags of `thresher
-    train`."""
+    """Hyperparameters of a training. Raises ConfigError for impossible values; messages name the
+    options of
+    `thresher train`.
+    """
 
     kind: ClassVar[str] = "training_recipe"
 
     version: ClassVar[int] = 1
-    """Part of a recipe's identity: raised when a value left out comes to mean something else."""
+    """Part of a recipe's identity; raised when the meaning of a default changes."""
 
     epochs: float = 1.0
-    """Passes over the rows; may be a fraction. Ignored when `steps` is given."""
+    """Passes over the rows; may be fractional. Ignored if `steps` is given."""
     steps: int | None = None
-    """Optimiser steps; each takes `batch` x `accumulation` rows, in as many passes as that
-    needs."""
+    """Optimiser steps of `batch` x `accumulation` rows each, over as many epochs as needed."""
     learning_rate: float | None = None
     """None: 2e-4 for LoRA, 2e-5 for `lora=False`; models under 100 M parameters 2e-3 and 1e-3."""
     batch: int = 16
-    """Rows that go through the model together."""
+    """Rows per forward pass."""
     accumulation: int = 1
-    """Batches whose gradients make one step."""
+    """Batches per optimiser step."""
     lora: bool = True
     """Train low-rank adapters of the language model's linear layers; False: all weights."""
     lora_rank: int = 16
     lora_alpha: int = 32
     warmup: float = 0.03
-    """Share of the steps in which the learning rate rises to its value."""
+    """Share of the steps during which the learning rate rises linearly."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the rate falls after the warm-up."""
+    """Learning rate schedule after the warm-up."""
     weight_decay: float = 0.0
     seed: int = 0
-    """Order of the rows and the adapters' first values."""
+    """Random seed: order of the rows and initial values of the adapters."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device is a GPU that has it, else fp32."""
+    """auto: bf16 on a GPU that supports it, else fp32."""
     freeze_vision: bool = True
-    """Leave the vision tower as it is; what lies between it and the language model is trained when
-    `lora` is False."""
+    """Do not train the vision tower; the connector to the language model is trained if `lora` is
+    False."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "warmup", "weight_decay", "learning_rate"):
             if getattr(self, name) is not None:
-                # 1 and 1.0 are one recipe
+                # 1 and 1.0 are the same recipe
                 object.__setattr__(self, name, float(getattr(self, name)))
         _check_above("--epochs", self.epochs, 0)
         _check_whole("--steps", self.steps if self.steps is not None else 1, 1)
@@ -70,8 +73,8 @@ class Recipe:
             _check_above("--lr", self.learning_rate, 0)
             if self.learning_rate > 1:
                 raise ConfigError(
-                    f"--lr {self.learning_rate:g}: a learning rate above 1 only destroys the "
-                    "model. Try 2e-4."
+                    f"--lr {self.learning_rate:g}: expected a learning rate of at most 1, such "
+                    "as 2e-4."
                 )
         _check_whole("--batch", self.batch, 1)
         _check_whole("--accumulation", self.accumulation, 1)
@@ -88,7 +91,7 @@ class Recipe:
         _check_choice("--precision", self.precision, ("auto", "fp32", "bf16"))
 
     def learning_rate_for(self, parameters: int) -> float:
-        """The learning rate for a model of so many parameters."""
+        """The learning rate for a model with this number of parameters."""
         if self.learning_rate is not None:
             return self.learning_rate
         return RATES[
@@ -97,10 +100,11 @@ class Recipe:
         ]
 
     def batches(self, n: int) -> list[np.ndarray]:
-        """The batches of the whole training: positions 0 … n-1 of the rows, int64, in order.
+        """The batches of the whole training: indices 0 … n-1 of the rows, int64, in order.
 
-        Each pass takes every row once in an order of its own, drawn from the seed; batches run on
-        over the border of two passes, so that all but the last are full.
+        Each epoch takes every row once, shuffled with the seed; batches continue across the border
+        of two
+        epochs, so that all but the last are full.
         """
         total = (
             self.steps * self.batch * self.accumulation

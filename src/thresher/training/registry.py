@@ -1,16 +1,16 @@
-"""Models that thresher trains for a signal: kept in the store, found again by what they are,
-trained at most once.
+"""Models that thresher trains for a signal: kept in the store, found by identity, trained at most
+once.
 
     root/models/<fingerprint>/        the model, as `training.fit` writes it
-    root/models/<fingerprint>.json    written when it is finished: what it is, its rows, the seconds
-                                      it took
-    root/models/<fingerprint>.lock    held while it is trained: a second process that needs it
-                                      waits, and takes it
+    root/models/<fingerprint>.json    written when it is finished: its identity, its rows, the
+                                      seconds it took
+    root/models/<fingerprint>.lock    held while it is trained: a second process that needs the
+                                      model waits for it
 
-The fingerprint covers the base model, the recipe and the training rows' digests, not the weights
-that came out: whether a model must be trained is known without training it, and a column under it
-stays valid when the model is deleted. Training itself is injected (`Trainer`); nothing heavy is
-imported here before it is needed.
+The fingerprint covers the base model, the recipe and the training rows' digests, not the resulting
+weights: whether a model must be trained is known without training it, and a column computed with it
+stays valid when the model is deleted. Training itself is injected (`Trainer`); heavy packages are
+imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 
 class FitResult(Protocol):
-    """What is read of the answer of `training.fit`."""
+    """The part of `training.TrainingResult` that is used here."""
 
     @property
     def folder(self) -> Path: ...
     @property
-    # all of the training, also what was done before an interruption
+    # of all calls together, including interrupted ones
     def seconds(self) -> float: ...
     @property
     def steps(self) -> int: ...
 
 
 class Fit(Protocol):
-    """`training.fit`. Goes on where a killed call with the same arguments stopped."""
+    """`training.fit`. Resumes a killed call with the same arguments."""
 
     def __call__(
         self,
@@ -69,8 +69,10 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """How models are made and opened. `open`: a folder that `fit` wrote -> a handle, nothing loaded
-    yet."""
+    """How models are trained and opened. `open`: a folder that `fit` wrote -> a handle; nothing is
+    loaded
+    yet.
+    """
 
     fit: Fit
     open: Callable[[Path], ModelHandle]
@@ -85,8 +87,10 @@ def make_trainer(
     trust_remote_code: bool = False,
     cache: Path | None = None,
 ) -> Trainer:
-    """The real one: `training.fit`, and `backends.resolve` with these options. Imports nothing
-    heavy until it is used."""
+    """The default: `training.fit`, and `backends.resolve` with these options. Heavy packages are
+    imported
+    on use.
+    """
 
     def fit(
         base: str,
@@ -131,12 +135,12 @@ def make_trainer(
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a model behind a signal cost."""
+    """The cost of a trained model that a signal used."""
 
     label: str  # of the signal
     fingerprint: str
     rows: int
-    # of training it, now or before; 0.0 where the model is gone and only its scores are kept
+    # of training, now or earlier; 0.0 if the model was deleted and only its columns are left
     seconds: float
 
     @classmethod
@@ -146,14 +150,16 @@ class TrainingRun:
 
 
 def training_seconds(store: Store, fp: str) -> float:
-    """Seconds that training the model of fingerprint `fp` took; 0.0 where nothing was noted."""
+    """Seconds that training the model with fingerprint `fp` took; 0.0 if unknown."""
     record = _read_record(store, fp)
     return 0.0 if record is None else float(record["seconds"])
 
 
 def trained_identity(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
-    """The model once the samples that it is trained on are known (rows or lessons): DIGEST [m], m
-    >= 1, in any order; copies count."""
+    """The identity of a model given its training samples (rows or distillation examples).
+
+    `digests`: DIGEST [m], m >= 1, in any order; duplicates count.
+    """
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
     return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)
 
@@ -175,14 +181,26 @@ def trained_model(
     trainer: Trainer | None,
     progress: Progress | None,
 ) -> ModelHandle:
-    """The model, from the store or trained now on `rows` (int64 [m]) of `pool`; where another
-    process trains it, that is waited for. Raises what training raises."""
+    """The model, from the store or trained now; if another process is training it, waits for that
+    one.
+
+    Arguments:
+        identity: the model.
+        base: the model to start from.
+        pool: the samples to train on.
+        rows: int64 [m], rows of `pool`.
+        store: where models are kept.
+        trainer: how to train; None: `make_trainer`.
+        progress: displays the training.
+
+    Raises what training raises.
+    """
     used_trainer = trainer or make_trainer(cache=store.root / "models")
     folder = model_folder(store, identity)
     if not is_trained(store, identity):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
-            if not is_trained(store, identity):  # the one that was waited for may have been killed
+            if not is_trained(store, identity):  # the other process may have been killed
                 _train(identity, base, pool, rows, store, used_trainer, progress)
     return used_trainer.open(folder)
 
@@ -220,7 +238,7 @@ def _record_path(store: Store, fp: str) -> Path:
 
 
 def _read_record(store: Store, fp: str) -> dict[str, Any] | None:
-    """The note of a finished model whose folder is still there."""
+    """The record of a finished model whose folder still exists."""
     if not (store.root / "models" / fp).is_dir():
         return None
     try:

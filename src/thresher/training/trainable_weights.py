@@ -1,8 +1,7 @@
 """Which weights of a multimodal LLM are trained: low-rank adapters of the language model, or all
-but the vision tower.
+weights except the vision tower's.
 
-Changes the model that it is given. Relies on transformers' names for the parts (`get_decoder`,
-`get_encoder`).
+Changes the given model. Relies on transformers' accessors (`get_decoder`, `get_encoder`).
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from thresher.training.recipe import Recipe
 
 
 def lora_config(model: Any, recipe: Recipe) -> Any:
-    """A `peft.LoraConfig` for every linear layer inside the language model (and the vision tower,
-    if it is not frozen).
+    """A `peft.LoraConfig` for every linear layer of the language model (and of the vision tower
+    unless it
+    is frozen).
 
-    The layers are named by one regular expression that begins with the part's own path, so that
-    layers of the same name elsewhere (a vision tower has a q_proj, too) do not match. The output
-    head is left alone: TRL cannot train it.
+    The layers are matched by a regular expression that begins with the module's own path, so that
+    layers
+    of the same name elsewhere (a vision tower has a q_proj, too) do not match. The output head is
+    excluded: TRL cannot train it.
     """
     from peft import LoraConfig
 
@@ -38,14 +39,14 @@ def lora_config(model: Any, recipe: Recipe) -> Any:
 
 
 def train_all(model: Any, recipe: Recipe) -> None:
-    """Every weight wants a gradient, but for the vision tower's if the recipe freezes it."""
+    """Enable gradients for all weights, except the vision tower's if the recipe freezes it."""
     model.requires_grad_(True)
     if recipe.freeze_vision:
         vision_tower(model).requires_grad_(False)
 
 
 def vision_tower(model: Any) -> Any:
-    """Raises ModelError when transformers does not say which part it is."""
+    """The vision tower. Raises ModelError if transformers cannot tell which module it is."""
     tower = model.get_encoder(modality="image")
     if tower is model or tower is getattr(model, "model", None):
         raise ModelError(
@@ -67,7 +68,7 @@ def _module_path(model: Any, part: Any, description: str) -> str:
 
 
 def _linear_layers_pattern(model: Any, module_path: str) -> str:
-    """A regular expression for the full names of the linear layers inside `module_path`."""
+    """A regular expression for the full names of the linear layers below `module_path`."""
     import torch
 
     prefix = module_path + "."

@@ -1,10 +1,10 @@
-"""TRL's SFTTrainer with our batches and our loss, and the checkpoints from which a killed training
-goes on.
+"""TRL's SFTTrainer with thresher's batches and loss, and checkpoints to resume from.
 
 Optimiser, schedule, mixed precision and accumulation are the trainer's. Order, encoding and loss
-are ours: an item of its data set is the number of a batch, so that going on in the middle means
-skipping numbers. A checkpoint holds the trained weights only, and counts once its `progress.json`
-stands, which is written last.
+are thresher's: an item of the data set is the number of a batch, so that resuming means skipping
+numbers. A checkpoint holds the trained weights only, and is complete once its `progress.json`
+exists,
+which is written last.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from thresher.training.recipe import Recipe
 
 WEIGHTS_FILE = "trained.safetensors"
 PROGRESS_FILE = "progress.json"
-# a checkpoint is written when the time since the last one is this many times what writing takes
+# the time between two checkpoints is at least this many times the time that writing one takes
 SAVE_COST_RATIO = 20
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-# parameters: from here on activations are computed twice to save memory on a GPU
+# parameters: larger models use activation checkpointing on a GPU
 CHECKPOINTING_PARAMETERS = 1_000_000_000
 
 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
-    """`losses`: mean nats per learnt token of each step so far."""
+    """`losses`: mean loss per target token (nats) of each step so far."""
 
-    loss_is_scaled_for_ga = True  # we divide by the tokens of the whole step
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(
         self, teacher: Teacher, batches: Batches, model: Any, config: Any, lora: Any, processor: Any
@@ -66,7 +66,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.teacher = teacher
         self.losses: list[float] = []
-        # else its files are written into every checkpoint and its tokens into the config
+        # otherwise it is saved in every checkpoint, and its token ids in the config
         self.processing_class = None
         self.remove_callback(PrinterCallback)
         self._loss_sum: torch.Tensor | None = None
@@ -86,14 +86,13 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
                     for b in self._split_by_length(batch)
                 ]
                 loss = torch.stack(losses).sum() / num_items_in_batch
-        else:  # every row of it failed: a step of nothing
+        else:  # all rows failed: a zero gradient
             loss = torch.stack([p.sum() * 0 for p in model.parameters() if p.requires_grad]).sum()
         self._loss_sum = loss.detach() if self._loss_sum is None else self._loss_sum + loss.detach()
         return loss
 
     def _split_by_length(self, batch: Batch) -> list[Batch]:
-        """The batch, on a CPU in pieces of similar length: the same sum of losses for less
-        padding."""
+        """The batch, on a CPU split by length: the same sum of losses with less padding."""
         if self.args.device.type != "cpu":
             return [batch]
         pieces = []
@@ -104,14 +103,13 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return pieces
 
     def end_step(self) -> float:
-        """The loss of the step that has just ended. Raises ModelError when it is not a number any
-        more."""
+        """The loss of the step that has just ended. Raises ModelError if it is not finite."""
         assert self._loss_sum is not None
         loss, self._loss_sum = float(self._loss_sum), None
         if not math.isfinite(loss):
             raise ModelError(
-                f"The loss is {loss} after {len(self.losses):,} steps: the training has broken "
-                f"down. Give a lower --lr (it was {self.args.learning_rate:g}), or --precision "
+                f"The loss is {loss} after {len(self.losses):,} steps: the training diverged. "
+                f"Give a lower --lr (it was {self.args.learning_rate:g}), or --precision "
                 "fp32."
             )
         self.losses.append(loss)
@@ -121,13 +119,13 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return max(sum(inputs["batch"].tokens for inputs in batch_samples), 1)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # counting them walks over all weights in every step
+        return 0  # counting them iterates over all weights at every step
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        return  # writes a README into every checkpoint
+        return  # it would write a README into every checkpoint
 
     def _send_telemetry(self) -> None:
-        return  # nothing leaves the machine
+        return  # no telemetry
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
@@ -147,10 +145,11 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes a checkpoint when the last is `every` seconds old (later, where writing one takes
-    long), and drops older ones.
+    """Writes a checkpoint when the last one is `every` seconds old (later if writing takes long),
+    and
+    deletes older ones.
 
-    `seconds`: spent training so far, the runs before this one included.
+    `seconds`: of training so far, including earlier runs.
     """
 
     def __init__(
@@ -168,13 +167,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         return self._previous_seconds + time.monotonic() - self._started
 
     def resume(self, trainer: AnswerTrainer) -> Path | None:
-        """The last complete and undamaged checkpoint, whose counts are taken over; all others are
-        dropped."""
+        """The last complete and undamaged checkpoint, whose counters are restored; all others are
+        deleted.
+        """
         self.trainer = trainer
         latest = None
         for folder in sorted(self._folder.glob("checkpoint-*"), key=_step_number, reverse=True):
             if not (folder / PROGRESS_FILE).exists():
-                continue  # a kill came before it was complete
+                continue  # incomplete: the process was killed
             try:
                 saved = unseal((folder / PROGRESS_FILE).read_bytes())
                 check_files(folder, saved[FILES])
@@ -255,11 +255,20 @@ def train(
     progress: Progress | None,
     checkpoint_every: float,
 ) -> tuple[Any, AnswerTrainer, int, float]:
-    """Train `backend`'s model in place. `folder`: of the checkpoints; the last one in it is where
-    the training goes on.
+    """Train `backend`'s model in place.
 
-    Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and
-    seconds in all. Raises ModelError (the loss breaks down, out of memory), StoreError (a
+    Arguments:
+        batches: the encoded rows.
+        teacher: computes the loss.
+        rate: learning rate after warm-up.
+        lora: a `peft.LoraConfig`; None: full training.
+        folder: of the checkpoints; training resumes from the last one.
+        bf16: compute in bf16.
+        checkpoint_every: seconds between checkpoints.
+
+    Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and the
+    seconds of all calls. Raises ModelError (a loss that is not finite, out of memory), StoreError
+    (a
     checkpoint cannot be written).
     """
     from thresher.backends.hf.forward import is_out_of_memory
@@ -268,7 +277,7 @@ def train(
     parameters = sum(p.numel() for p in model.parameters())
     steps = -(-len(batches) // recipe.accumulation)
     with _preserve_random_state(), _accelerate_device(model.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # TRL's calls of transformers, not ours
+        warnings.simplefilter("ignore", FutureWarning)  # of TRL's own calls
         checkpoints = CheckpointCallback(folder, checkpoint_every, batches, progress)
         config = _config(recipe, rate, steps, folder, model.device, bf16, parameters)
         trainer = AnswerTrainer(teacher, batches, model, config, lora, backend.encoder.processor)
@@ -291,7 +300,7 @@ def train(
                 f"larger --accumulation (--batch {max(recipe.batch // 4, 1)} --accumulation "
                 f"{recipe.accumulation * 4}): the result is the same."
             ) from e
-        # the latter is what safetensors makes of a full disk
+        # safetensors raises SafetensorError for a full disk
         except (OSError, SafetensorError) as e:
             why = getattr(e, "strerror", None) or e
             raise StoreError(
@@ -315,7 +324,7 @@ def _config(
     config = SFTConfig(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=1,  # an item of the data set is a batch
+        per_device_train_batch_size=1,  # an item of the data set is one of our batches
         gradient_accumulation_steps=recipe.accumulation,
         train_sampling_strategy="sequential",
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -326,26 +335,26 @@ def _config(
         lr_scheduler_type=SCHEDULES[recipe.schedule],
         warmup_steps=math.ceil(recipe.warmup * steps),
         weight_decay=recipe.weight_decay,
-        # numpy takes no larger one; the order of the rows knows the whole seed
+        # numpy's limit; the order of the rows uses the whole seed
         seed=recipe.seed % 2**32,
         use_cpu=device.type == "cpu",
         bf16=bf16,
         fp16=False,
         tf32=None,
         activation_checkpointing=device.type == "cuda" and parameters >= CHECKPOINTING_PARAMETERS,
-        save_strategy="no",  # `CheckpointCallback` asks for them
+        save_strategy="no",  # `CheckpointCallback` requests them
         logging_strategy="no",
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
-    config._n_gpu = 1  # several visible GPUs: one is used
+    config._n_gpu = 1  # use one GPU even if several are visible
     return config
 
 
 @contextlib.contextmanager
 def _preserve_random_state() -> Iterator[None]:
-    """The trainer seeds every generator of the process; afterwards they are as they were."""
+    """The trainer seeds all generators of the process; restore their state afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -357,7 +366,7 @@ def _preserve_random_state() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _accelerate_device(device: torch.device) -> Iterator[None]:
-    """accelerate takes the first GPU; this names ours (cuda:1)."""
+    """Make accelerate use this device (cuda:1) instead of the first GPU."""
     name = "ACCELERATE_TORCH_DEVICE"
     before = os.environ.get(name)
     if device.type == "cuda":
