@@ -29,7 +29,7 @@ from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
 from thresher.compare import plan as compare_plan
-from thresher.doctor import look
+from thresher.doctor import find_problems
 from thresher.errors import ConfigError, PoolError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
@@ -546,7 +546,7 @@ def test_compare_and_doctor_find_the_same_leaks(
     pool = open_pool(write_pool(tmp_path / "leaky.json", rows("{}.png", range(3))), folder)
     test = rows(f"again{{}}.{ext}", range(2, 4), answer)
     other = open_pool(write_pool(tmp_path / "other.json", test), folder)
-    seen = look(pool, near=False, evals=[("other", other)])
+    seen = find_problems(pool, near=False, evals=[("other", other)])
     assert seen.rows["eval-leak"].tolist() == [2]
     assert any("Only exact copies" in text for text in seen.notes) is not extra
     bench = Bench(tmp_path)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.text_pools import HighestLoss, Model, write_pool
 from thresher.cli import main
-from thresher.doctor import KINDS, SEVERITIES, Diagnosis, examine, look, repair
-from thresher.doctor.repair import _turns, check
+from thresher.doctor import KINDS, SEVERITIES, Diagnosis, diagnose, find_problems, repair
+from thresher.doctor.repair import _repair_turns, check_target
 from thresher.errors import ConfigError, ImageError, TooManyFailures
 from thresher.pools import open_pool
 from thresher.pools.llava import parse
@@ -45,7 +45,7 @@ def by_kind(diagnosis: Diagnosis) -> dict[str, tuple[int, list[int]]]:
 
 
 def test_a_good_pool(tiny_pool):
-    diagnosis = examine(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=2)
+    diagnosis = diagnose(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=2)
     assert (
         not diagnosis.fails
         and diagnosis.lost == 0
@@ -195,7 +195,7 @@ def huge_png(width: int, height: int) -> bytes:
 def test_one_of_everything(tmp_path, make_row):
     file, where = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
-    diagnosis = examine(pool, workers=3)
+    diagnosis = diagnose(pool, workers=3)
     found = by_kind(diagnosis)
     text_only = found.pop("text-only")
     assert found == {kind: (len(rows), rows[:3]) for kind, rows in where.items()}
@@ -209,7 +209,7 @@ def test_one_of_everything(tmp_path, make_row):
 
 def test_details_say_what_exactly(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
-    findings = {f.kind: f for f in examine(open_pool(file, tmp_path / "images")).findings}
+    findings = {f.kind: f for f in diagnose(open_pool(file, tmp_path / "images")).findings}
     assert [e.detail for e in findings["missing-image"].examples] == [
         "gone.png",
         "ocr.jpg (there is ocr.gif)",
@@ -231,7 +231,7 @@ def test_details_say_what_exactly(tmp_path, make_row):
 
 def test_errors_come_first_and_json_holds_it_all(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
-    diagnosis = examine(open_pool(file, tmp_path / "images"))
+    diagnosis = diagnose(open_pool(file, tmp_path / "images"))
     order = [SEVERITIES.index(f.severity) for f in diagnosis.findings]
     assert order == sorted(order) and set(order) == {0, 1, 2}
     content = json.loads(json.dumps(diagnosis.to_json()))
@@ -252,12 +252,12 @@ def test_lost_rows_are_those_that_a_run_with_a_model_loses(tmp_path, make_row):
                 pool.load_image(ref)
             except Exception:  # noqa: BLE001 - any failure at all loses the row
                 lost.add(row)
-    assert examine(pool).lost == len(lost)
+    assert diagnose(pool).lost == len(lost)
 
 
 def test_progress_is_told_of_every_image(tiny_pool):
     count = Count()
-    examine(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=1, progress=count)
+    diagnose(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=1, progress=count)
     began = count.calls.index(("start", 4, 0))
     done = count.calls[began : count.calls.index("finish", began)]
     assert sum(c for c in done if isinstance(c, int)) == 4 and count.calls[-1] == "finish"
@@ -266,7 +266,7 @@ def test_progress_is_told_of_every_image(tiny_pool):
 def test_same_for_any_number_of_workers(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
-    assert examine(pool, workers=1) == examine(pool, workers=5)
+    assert diagnose(pool, workers=1) == diagnose(pool, workers=5)
 
 
 def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
@@ -284,7 +284,7 @@ def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
 def test_public_data_is_clean(shared):
     """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four
     pairs of pictures that look the same."""
-    nlvr = examine(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
+    nlvr = diagnose(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
     assert not nlvr.fails and by_kind(nlvr).keys() == {
         "duplicate-row",
         "duplicate-image",
@@ -293,7 +293,7 @@ def test_public_data_is_clean(shared):
     }
     easy = shared / "data" / "easy_vqa"
     test = open_pool(easy / "test.json", easy / "images")
-    found = examine(open_pool(easy / "train.json", easy / "images"), evals=[("test.json", test)])
+    found = diagnose(open_pool(easy / "train.json", easy / "images"), evals=[("test.json", test)])
     assert not found.fails and {k: n for k, (n, _) in by_kind(found).items()} == {
         "near-duplicate": 6
     }
@@ -303,7 +303,7 @@ def test_the_first_copy_in_the_file_is_the_original(tmp_path, make_row):
     (tmp_path / "p.json").write_text(json.dumps([make_row(i, None, "Q", "A") for i in range(9)]))
     pool = open_pool(tmp_path / "p.json")
     assert int(pool.order[0]) != 0
-    (copies,) = [f for f in examine(pool).findings if f.kind == "duplicate-row"]
+    (copies,) = [f for f in diagnose(pool).findings if f.kind == "duplicate-row"]
     assert copies.rows == 8 and [e.detail for e in copies.examples] == ["same as row 0"] * 3
 
 
@@ -313,7 +313,7 @@ def test_the_first_copy_in_the_file_is_the_original(tmp_path, make_row):
 def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
-    diagnosis = examine(pool)
+    diagnosis = diagnose(pool)
 
     def cannot_open(sample):
         """As a model does: a text that cannot be encoded, or the first image that cannot be read,
@@ -357,7 +357,7 @@ def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
         make_row("e2", "other.png", "<image>\nUnasked?", "A"),
     ]
     (tmp_path / "test.json").write_text(json.dumps(questions))
-    found = examine(
+    found = diagnose(
         pool, evals=[("test.json", open_pool(tmp_path / "test.json", tmp_path / "images"))]
     )
     (leak,) = [f for f in found.findings if f.kind == "eval-leak"]
@@ -374,11 +374,11 @@ def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
     file, where = bad_pool(tmp_path, make_row)
     before = file.read_bytes()
     pool = open_pool(file, tmp_path / "images")
-    found = look(pool)
+    found = find_problems(pool)
     for name in ("fixed.jsonl", "fixed.json"):
         repaired = repair(pool, found, tmp_path / name)
         copy = open_pool(tmp_path / name, tmp_path / "images")
-        again = examine(copy)
+        again = diagnose(copy)
         errors = {f.kind for f in again.findings if f.severity == "error"}
         assert errors == {"video", "audio"} and len(copy) == repaired.rows
         gone = {
@@ -417,7 +417,7 @@ def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
 def test_what_is_repaired_in_a_conversation():
     def turns(*said):
         record = {"conversations": [{"from": r, "value": v} for r, v in said]}
-        done = _turns(record)
+        done = _repair_turns(record)
         return [(t["from"], t["value"]) for t in record["conversations"]], [
             d.partition(":")[0] for d in done
         ]
@@ -438,7 +438,7 @@ def test_a_copy_never_overwrites_the_pool(tmp_path, tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     for name in (tiny_pool, tmp_path / "copy.parquet"):
         with pytest.raises(ConfigError):
-            repair(pool, look(pool), name)
+            repair(pool, find_problems(pool), name)
 
 
 def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
@@ -448,7 +448,7 @@ def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
             tmp_path / "p.json", [make_row(i, "x.png", f"<image>\nQ{i}", "A") for i in range(3)]
         )
     )
-    found = look(pool, evals=[("itself", pool)]).diagnosis()
+    found = find_problems(pool, evals=[("itself", pool)]).diagnosis()
     assert by_kind(found)["missing-image"] == (3, [0, 1, 2]) and found.lost == 3
     assert any("1 of 1 images are not there" in note and "--images" in note for note in found.notes)
 
@@ -543,7 +543,7 @@ def test_embedded_images_are_looked_at_too(tmp_path, tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     export(pool, range(len(pool)), tmp_path / "tars", "webdataset")
     tar = open_pool(tmp_path / "tars")
-    found = {f.kind: f for f in examine(tar).findings}
+    found = {f.kind: f for f in diagnose(tar).findings}
     red = [
         r
         for r in range(len(tar))
@@ -571,7 +571,7 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
         on_missing="exclude",
         mixture=Mixture(unscorable="drop"),  # its video, and the row that is too long
     )
-    errors = np.flatnonzero(look(pool).lost)
+    errors = np.flatnonzero(find_problems(pool).lost)
     assert {f.row for f in out.failures} == set(errors.tolist()) - set(where["video"]) - set(
         where["audio"]
     )
@@ -586,4 +586,4 @@ def test_a_copy_that_cannot_be_written_is_refused_before_images_are_read(tmp_pat
         ("folder.json", "it is a folder"),
     ):
         with pytest.raises(ConfigError, match=f"cannot be written: {why}"):
-            check(pool, tmp_path / name)
+            check_target(pool, tmp_path / name)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from thresher.doctor import examine
+from thresher.doctor import diagnose
 from thresher.errors import ImageError
 from thresher.pools import open_pool
 from thresher.pools.embedded import extension, parse_image
@@ -66,7 +66,7 @@ def pool_of(folder: Path, files: dict[str, bytes], paths: list[Any] | None = Non
 def found(pool: Any) -> dict[str, list[str]]:
     return {
         f.kind: [e.detail for e in f.examples]
-        for f in examine(pool, near=False, workers=1).findings
+        for f in diagnose(pool, near=False, workers=1).findings
     }
 
 
@@ -158,7 +158,7 @@ def test_damage_behind_the_first_frame_costs_no_image(form: str, tmp_path: Path)
         for at in rng.integers(len(content) // 3, len(content), 4).tolist():
             content[at] = int(rng.integers(256))
         files[f"{number}.{extension(out.getvalue())}"] = bytes(content)
-    diagnosis = examine(pool_of(tmp_path, files), near=False, workers=1)
+    diagnosis = diagnose(pool_of(tmp_path, files), near=False, workers=1)
     assert {f.kind for f in diagnosis.findings if f.severity == "error"} <= {
         "broken-image",
         "huge-image",
@@ -216,7 +216,7 @@ FOREIGN = {
 
 def test_what_is_no_image_is_named_with_the_way_out(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, {name: content for name, (content, _) in FOREIGN.items()})
-    diagnosis = examine(pool, near=False, workers=1)
+    diagnosis = diagnose(pool, near=False, workers=1)
     assert [(f.kind, f.rows) for f in diagnosis.findings] == [("not-an-image", len(FOREIGN))]
     for name, (content, words) in FOREIGN.items():
         with pytest.raises(ImageError, match=words):
@@ -351,7 +351,7 @@ def test_a_file_under_another_spelling_is_named(
     import re
 
     assert re.search(words, details[0]) and "the file is there as" in details[0]
-    notes = examine(pool, near=False, workers=1).notes
+    notes = diagnose(pool, near=False, workers=1).notes
     assert (
         notes[0].startswith("1 of 2 missing images are there under another spelling")
         and len(notes) == 1
@@ -368,16 +368,16 @@ def test_a_file_under_another_spelling_is_named(
 @pytest.mark.skipif(not CASES.is_dir(), reason="the reported cases are not in this checkout")
 def test_reported_cases() -> None:
     case = CASES / "25-doctor-kind-from-path"
-    diagnosis = examine(open_pool(case / "pool.json", case / "images"), near=False, workers=1)
+    diagnosis = diagnose(open_pool(case / "pool.json", case / "images"), near=False, workers=1)
     kinds = {f.kind: f.rows for f in diagnosis.findings}
     assert kinds == {"broken-image": 2, "image-extension": 4, "duplicate-image": 1}
     case = CASES / "26-odd-image-files"
     odd = open_pool(case / "pool.json", case / "images")
-    assert {f.kind: f.rows for f in examine(odd, near=False, workers=1).findings}[
+    assert {f.kind: f.rows for f in diagnose(odd, near=False, workers=1).findings}[
         "not-an-image"
     ] == 4
     for name in ("pool.json", "m.jsonl", "b64.parquet"):
         assert (
-            examine(open_pool(CASES / "27-base64-without-data" / name), near=False, workers=1).lost
+            diagnose(open_pool(CASES / "27-base64-without-data" / name), near=False, workers=1).lost
             == 0
         )

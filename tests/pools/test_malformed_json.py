@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thresher.doctor import examine
+from thresher.doctor import diagnose
 from thresher.errors import PoolError
 from thresher.pools import open_pool
 
@@ -130,7 +130,7 @@ def test_a_record_that_cannot_be_read_is_that_rows_problem(
     pool = open_pool(tmp_path / f"p{suffix}")
     assert list(pool.problems) == [at] and reason.lower() in pool.problems[at].lower()
     assert len(pool) == 4 and next(iter(pool.raw([at]))) == bad.encode()
-    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {
+    assert {f.kind: f.rows for f in diagnose(pool).findings if f.severity == "error"} == {
         "unreadable": 1
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thresher import exporters
-from thresher.doctor import examine
+from thresher.doctor import diagnose
 from thresher.pools import llava, open_pool
 from thresher.pools.llava import Parsed, parse
 from thresher.types import digests_to_bytes
@@ -186,4 +186,4 @@ def test_the_given_case(name: str) -> None:
     assert not pool.problems and not pool.facts["missing_images"].any()
     for sample in pool.samples(range(len(pool))):
         assert sum(t.text.count("<image>") for t in sample.turns) == len(sample.images) > 0
-    assert "marker-read" in {f.kind for f in examine(pool).findings}
+    assert "marker-read" in {f.kind for f in diagnose(pool).findings}

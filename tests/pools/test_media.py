@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thresher.doctor import examine
+from thresher.doctor import diagnose
 from thresher.duplicates.stage import representatives
 from thresher.pools import llava, open_pool
 from thresher.storage.columns import Store
@@ -69,7 +69,7 @@ def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(
     everything, nothing = np.ones(5, bool), np.zeros(5, bool)
     result = representatives(pool, how, everything, nothing, Store(tmp_path / "store"))
     assert result.kept.tolist()[:3] == [True] * 3 and result.kept[3:].sum() == 1
-    assert "duplicate-row" not in {f.kind for f in examine(pool).findings if f.rows != 1}
+    assert "duplicate-row" not in {f.kind for f in diagnose(pool).findings if f.rows != 1}
 
 
 def test_equal_media_are_equal_rows_and_rows_without_keep_their_digest(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_audio_is_counted_as_video_is(tmp_path: Path) -> None:
     )
     assert pool.facts["audio"].tolist() == [True, False, False]
     assert pool.problems[0] == "audio: kept and counted, scored by no model yet"
-    assert {f.kind: f.rows for f in examine(pool).findings if f.severity == "error"} == {
+    assert {f.kind: f.rows for f in diagnose(pool).findings if f.severity == "error"} == {
         "audio": 1,
         "video": 1,
     }

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from thresher.doctor import look, repair
+from thresher.doctor import find_problems, repair
 from thresher.errors import ConfigError, PoolError
 from thresher.exporters import export
 from thresher.pools import open_pool
@@ -466,7 +466,7 @@ def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
         bad = pa.array([[{"from": id_, "value": id_}], [{"from": id_, "value": id_}]])
         pq.write_table(pa.table({"conversations": bad}), tmp_path / "bad.parquet")
         assert "unknown-role" in open_pool(tmp_path / "bad.parquet").sample(0).problem
-        repair(pool, look(pool, near=False), tmp_path / "fixed.jsonl")
+        repair(pool, find_problems(pool, near=False), tmp_path / "fixed.jsonl")
         assert len(open_pool(tmp_path / "fixed.jsonl")) == 2
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from thresher.doctor import examine
+from thresher.doctor import diagnose
 from thresher.errors import PoolError
 from thresher.pools import Pool, open_pool
 
@@ -95,7 +95,7 @@ def test_a_member_named_as_an_image_is_the_image_of_its_row_whatever_it_holds(
             ),
         )
     )
-    found = {f.kind: f.rows for f in examine(pool, near=False, workers=1).findings}
+    found = {f.kind: f.rows for f in diagnose(pool, near=False, workers=1).findings}
     assert (
         found == {"not-an-image": 3, "unreadable": 1}
         and "png.png of sample png is empty" in pool.problems[2]

@@ -231,7 +231,7 @@ def test_a_teacher_that_never_answers_stops_the_run(
     mute = Teacher(writes=lambda sample: "no idea")
     with pytest.raises(ConfigError, match="nothing to train it on"):
         select(pool, store, training, mute, teacher_answers="generate", capabilities="ocr")
-    assert training.requested == 0
+    assert training.asked == 0
 
 
 def test_a_killed_run_asks_only_for_what_is_missing(

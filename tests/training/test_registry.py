@@ -132,7 +132,7 @@ def test_half_scored_it_goes_on_without_training(
     (part,) = folder.glob("part-*.parquet")
     pq.write_table(pq.read_table(part).slice(0, 120), part)
     again = select(pool, store, training)
-    assert [(s.wanted, s.scored) for s in again.signals] == [(200, 80)] and training.requested == 1
+    assert [(s.wanted, s.scored) for s in again.signals] == [(200, 80)] and training.asked == 1
 
 
 def test_scores_stay_when_the_model_is_deleted(

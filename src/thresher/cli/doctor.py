@@ -13,7 +13,7 @@ from thresher.cli import options as o
 from thresher.errors import PoolError
 
 if TYPE_CHECKING:
-    from thresher.doctor import Diagnosis, Repaired
+    from thresher.doctor import Diagnosis, RepairResult
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -74,8 +74,8 @@ def doctor(
     lose rows."""
     from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import stderr_progress
-    from thresher.doctor import CONTEXT, look, repair
-    from thresher.doctor.repair import check
+    from thresher.doctor import CONTEXT, find_problems, repair
+    from thresher.doctor.repair import check_target
     from thresher.selection.config import default_store
     from thresher.storage.columns import Store
 
@@ -88,7 +88,7 @@ def doctor(
             raise typer.Exit(1) from None
         raise
     if fix:
-        check(opened, Path(fix))  # before minutes are spent on images
+        check_target(opened, Path(fix))  # before minutes are spent on images
     others = []
     for name in evals or []:
         other = open_the_pool(name, eval_images, kept, trust_paths=bool(trust_paths), splits=TEST)
@@ -98,7 +98,7 @@ def doctor(
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))
-    found = look(
+    found = find_problems(
         opened,
         progress=stderr_progress(),
         near=near,
@@ -187,7 +187,7 @@ def show(found: Diagnosis) -> None:
         say(console, "[bold green]A run would lose no row.[/]")
 
 
-def show_repaired(repaired: Repaired) -> None:
+def show_repaired(repaired: RepairResult) -> None:
     """What was written, in two lines."""
     from rich.markup import escape
 

@@ -1,14 +1,15 @@
-"""What is wrong with a pool, by kind, with examples and what a run does about each; and a repaired
-copy, where asked for.
+"""What is wrong with a pool, by kind, with examples and what a run does about each; and optionally
+a
+repaired copy.
 
     kinds     every kind of finding: its severity, what it is, what a run does
     findings  collecting them: rows by kind, examples, the diagnosis
-    rows      what reading the records and their texts tells
-    images    what reading every image tells
-    copies    near duplicates, and rows that stand in an evaluation set
+    rows      findings from the records and their texts
+    images    findings from reading every image
+    copies    near duplicates, and rows that occur in an evaluation set
     repair    `--fix`: a repaired copy and a log of every change
 
-`examine` reads every row and every image and changes nothing.
+`diagnose` reads every row and every image and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thresher.console.progress import NoProgress, Progress
-from thresher.doctor.copies import look_for_copies, look_for_leaks
+from thresher.doctor.copies import find_eval_leaks, find_near_duplicates
 from thresher.doctor.findings import EXAMPLES, Diagnosis, Example, Finding, Findings
-from thresher.doctor.images import look_at_images
+from thresher.doctor.images import check_images
 from thresher.doctor.kinds import KINDS, SEVERITIES
-from thresher.doctor.repair import Repaired, repair
-from thresher.doctor.rows import CONTEXT, look_at_rows, look_at_texts
+from thresher.doctor.repair import RepairResult, repair
+from thresher.doctor.rows import CONTEXT, check_rows, check_texts
 from thresher.pools import Pool
 
 __all__ = [
@@ -35,14 +36,14 @@ __all__ = [
     "Example",
     "Finding",
     "Findings",
-    "Repaired",
-    "examine",
-    "look",
+    "RepairResult",
+    "diagnose",
+    "find_problems",
     "repair",
 ]
 
 
-def examine(
+def diagnose(
     pool: Pool,
     *,
     workers: int | None = None,
@@ -51,13 +52,13 @@ def examine(
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
 ) -> Diagnosis:
-    """The diagnosis of a pool. As `look`."""
-    return look(
+    """The diagnosis of a pool. Arguments as for `find_problems`."""
+    return find_problems(
         pool, workers=workers, progress=progress, near=near, evals=evals, context=context
     ).diagnosis()
 
 
-def look(
+def find_problems(
     pool: Pool,
     *,
     workers: int | None = None,
@@ -66,21 +67,27 @@ def look(
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
 ) -> Findings:
-    """Look at every row and decode every image once. `workers`: threads (None: one a CPU, at most
-    16).
+    """Check every row and decode every image once.
 
-    `near`: look for near duplicates too (needs the extra `duplicates`; without it a note says so).
-    `evals`: evaluation sets, each with its name, whose questions must not stand in the pool; their
-    images and the pool's are read once more for each.
-    `context`: rows of more tokens than this, as estimated from words and images, are reported.
+    Arguments:
+        pool: the pool.
+        workers: threads; None: one per CPU, at most 16.
+        progress: displays the rows and images done.
+        near: find near duplicates too (needs the extra `duplicates`; without it a note says so).
+        evals: evaluation sets, each with its name, whose questions must not appear in the pool;
+            their
+            images and the pool's are read once more for each.
+        context: rows with more tokens than this, estimated from words and images, are reported.
     """
     progress = progress or NoProgress()
-    found = Findings(pool)
-    look_at_rows(pool, found)
-    look_at_texts(pool, found, context, progress)
-    table = look_at_images(pool, found, workers or min(os.cpu_count() or 1, 16), progress, near)
+    findings = Findings(pool)
+    check_rows(pool, findings)
+    check_texts(pool, findings, context, progress)
+    signatures = check_images(
+        pool, findings, workers or min(os.cpu_count() or 1, 16), progress, near
+    )
     if near:
-        look_for_copies(pool, found, table, progress)
-    for name, other in evals:
-        look_for_leaks(pool, found, str(name), other, progress)
-    return found
+        find_near_duplicates(pool, findings, signatures, progress)
+    for name, evaluation in evals:
+        find_eval_leaks(pool, findings, str(name), evaluation, progress)
+    return findings

@@ -1,4 +1,4 @@
-"""Near duplicates inside the pool, and rows of it that stand in an evaluation set."""
+"""Near duplicates in the pool, and rows of it that occur in an evaluation set."""
 
 from __future__ import annotations
 
@@ -16,87 +16,97 @@ from thresher.duplicates.signals import combined_content_hash, role_order_hash
 from thresher.errors import MissingExtra
 from thresher.pools import Pool
 
-READ = 4096  # rows at once
+BATCH_ROWS = 4096  # rows at once
 
 
-def look_for_copies(
+def find_near_duplicates(
     pool: Pool,
-    found: Findings,
+    findings: Findings,
     images: list[image_signatures.ImageSignature | None],
     progress: Progress,
 ) -> None:
-    """`images`: what each image of the pool's table looks like. Exact copies have been told of and
-    are not told again."""
+    """Add rows that nearly repeat an earlier one, except exact copies, which are reported
+    separately.
+
+    Arguments:
+        findings: where to add them.
+        images: [m] signatures of the pool's image table; None: not read.
+    """
     index = pool.index
     rows = np.flatnonzero(index.problem < 0)
-    known = np.array([look is not None for look in images] + [True])
-    bad = pool.image_ref_rows()[~known[index.image_ref]]
-    rows = rows[~np.isin(rows, bad)]
+    has_signature = np.array([signature is not None for signature in images] + [True])
+    rows_without_signature = pool.image_ref_rows()[~has_signature[index.image_ref]]
+    rows = rows[~np.isin(rows, rows_without_signature)]
     try:
         texts = _texts(pool, rows, progress)
     except MissingExtra as missing:
-        found.notes.append(f"Near duplicates were not looked for. {missing}")
+        findings.notes.append(f"Near duplicates were not searched for. {missing}")
         return
-    if len(bad) and not any(look is not None for look in images):
-        found.notes.append(
-            "Near duplicates among rows with images were not looked for: no image could be "
-            "described."
+    if len(rows_without_signature) and not any(signature is not None for signature in images):
+        findings.notes.append(
+            "Near duplicates among rows with images were not searched for: no image signature "
+            "could be computed."
         )
     label = near_groups(texts, _image_columns(pool, rows, images))
-    first = np.full(int(label.max(initial=-1)) + 1, len(pool), np.int64)
-    np.minimum.at(first, label, rows)
-    original = first[label]
+    first_row = np.full(int(label.max(initial=-1)) + 1, len(pool), np.int64)
+    np.minimum.at(first_row, label, rows)
+    original = first_row[label]
     copies = (rows != original) & ~np.isin(
-        rows, found.rows.get("duplicate-row", np.zeros(0, np.int64))
+        rows, findings.rows.get("duplicate-row", np.zeros(0, np.int64))
     )
-    of = dict(zip(rows[copies].tolist(), original[copies].tolist(), strict=True))
-    found.add("near-duplicate", rows[copies], lambda row: f"nearly row {of[row]}")
+    original_of = dict(zip(rows[copies].tolist(), original[copies].tolist(), strict=True))
+    findings.add("near-duplicate", rows[copies], lambda row: f"nearly row {original_of[row]}")
 
 
-def look_for_leaks(pool: Pool, found: Findings, name: str, other: Pool, progress: Progress) -> None:
-    """Rows that repeat a question of `other`; a note says where only exact copies can be found."""
-    lacking = int(other.facts["missing_images"].sum())
-    if lacking:
-        found.notes.append(
-            f"{lacking:,} of {len(other):,} rows of {name} name images that are not in "
-            f"{other.images_folder}: they were compared with nothing, so a leak of them is not "
-            "seen. Give the folder that their paths start from with --eval-images."
+def find_eval_leaks(
+    pool: Pool, findings: Findings, name: str, evaluation: Pool, progress: Progress
+) -> None:
+    """Add rows that repeat a question of `evaluation`; a note says if only exact copies can be
+    found.
+    """
+    missing = int(evaluation.facts["missing_images"].sum())
+    if missing:
+        findings.notes.append(
+            f"{missing:,} of {len(evaluation):,} rows of {name} name images that are not in "
+            f"{evaluation.images_folder}: they were not compared, so leaks of them are not found. "
+            "Give the folder that their paths start from with --eval-images."
         )
     leaks = {
-        leak.row: leak for leak in find_contamination(pool, other, near=None, progress=progress)
+        leak.row: leak
+        for leak in find_contamination(pool, evaluation, near=None, progress=progress)
     }
     rows = np.fromiter(leaks, np.int64, len(leaks))
-    found.add(
+    findings.add(
         "eval-leak", rows, lambda row: f"{leaks[row].kind}: row {leaks[row].other_row} of {name}"
     )
     if leaks:
         kinds = Counter(leak.kind for leak in leaks.values())
-        parts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
         repeat = "row repeats" if len(leaks) == 1 else "rows repeat"
-        found.notes.append(
-            f"{len(leaks):,} {repeat} questions of {name} ({len(other):,} rows): {parts}."
+        findings.notes.append(
+            f"{len(leaks):,} {repeat} questions of {name} ({len(evaluation):,} rows): {counts}."
         )
     if unchecked := only_exact_note():
-        found.notes.append(unchecked)
+        findings.notes.append(unchecked)
 
 
 def _texts(pool: Pool, rows: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:
     """Fields of `TextMinhash`, [m]."""
-    asked, answered = [minhash.signatures([])], [minhash.signatures([])]
+    questions, answers = [minhash.signatures([])], [minhash.signatures([])]
     roles: list[bytes] = []
     progress.start("comparing texts", len(rows), 0)
     try:
-        for start in range(0, len(rows), READ):
-            samples = pool.samples(rows[start : start + READ])
-            asked.append(
+        for start in range(0, len(rows), BATCH_ROWS):
+            samples = pool.samples(rows[start : start + BATCH_ROWS])
+            questions.append(
                 minhash.signatures(minhash.text_of(s, "system", "user", "unknown") for s in samples)
             )
-            answered.append(minhash.signatures(minhash.text_of(s, "assistant") for s in samples))
+            answers.append(minhash.signatures(minhash.text_of(s, "assistant") for s in samples))
             roles += map(role_order_hash, samples)
             progress.advance(len(samples))
     finally:
         progress.finish()
-    signatures = {"question": np.concatenate(asked), "answer": np.concatenate(answered)}
+    signatures = {"question": np.concatenate(questions), "answer": np.concatenate(answers)}
     return {
         "roles": np.array(roles, "S8"),
         **{name: minhash.as_bytes(s) for name, s in signatures.items()},
@@ -108,18 +118,24 @@ def _image_columns(
 ) -> dict[str, np.ndarray]:
     """Fields of `ImageHash`, [m]."""
     end, ref = pool.index.image_end, pool.index.image_ref
-    of_row = []
+    by_row = []
     for row in rows.tolist():
         numbers = ref[int(end[row - 1]) if row else 0 : int(end[row])].tolist()
-        of_row.append([look for look in (images[i] for i in numbers) if look is not None])
+        by_row.append(
+            [signature for signature in (images[i] for i in numbers) if signature is not None]
+        )
     return {
-        "images": np.array([len(some) for some in of_row], np.int32),
-        "content": np.array([combined_content_hash(some) for some in of_row], "S16"),
+        "images": np.array([len(signatures) for signatures in by_row], np.int32),
+        "content": np.array([combined_content_hash(signatures) for signatures in by_row], "S16"),
         "first": np.array(
-            [some[0].mark if some else b"" for some in of_row],
+            [signatures[0].mark if signatures else b"" for signatures in by_row],
             f"S{image_signatures.PERCEPTUAL.itemsize}",
         ),
         "others": np.array(
-            ["".join(look.mark.hex() for look in some[1:]) for some in of_row], object
+            [
+                "".join(signature.mark.hex() for signature in signatures[1:])
+                for signatures in by_row
+            ],
+            object,
         ),
     }

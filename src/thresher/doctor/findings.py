@@ -1,4 +1,4 @@
-"""Findings by kind while a pool is looked at, and what comes of them: the diagnosis."""
+"""Collects findings by kind and summarises them as a diagnosis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.doctor.kinds import KINDS, SEVERITIES, about
+from thresher.doctor.kinds import KINDS, SEVERITIES, describe_kind
 from thresher.pools import Pool
 
 EXAMPLES = 3
@@ -23,10 +23,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    kind: str  # a key of KINDS, or the kind of a problem that a format of its own has
+    kind: str  # a key of KINDS, or a problem kind of a format
     severity: str  # "error" | "warning" | "info"
-    rows: int  # rows of the pool that are concerned
-    images: int  # different image paths that are concerned; 0 where the finding is not about images
+    rows: int  # affected rows of the pool
+    images: int  # affected distinct image paths; 0 if the finding is not about images
     what: str
     action: str  # what a run does about it
     examples: tuple[Example, ...]  # up to three, first rows first
@@ -34,19 +34,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything found. `findings`: errors first, then warnings, then what is merely good to
-    know."""
+    """All findings: errors first, then warnings, then information."""
 
     path: str
     rows: int
-    images: int  # different image paths
+    images: int  # distinct image paths
     findings: tuple[Finding, ...]
     lost: int  # rows that a run with a model would lose: those with at least one error
-    notes: tuple[str, ...] = ()  # what was not looked for, and why
+    notes: tuple[str, ...] = ()  # what was not checked, and why
 
     @property
     def fails(self) -> bool:
-        """True where a run with a model would lose rows."""
+        """Whether a run with a model would lose rows."""
         return self.lost > 0
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +53,9 @@ class Diagnosis:
 
 
 class Findings:
-    """Collects rows by kind; `rows[kind]`: int64, unique. `images`: kind -> different images."""
+    """Collects rows by kind; `rows[kind]`: int64, unique. `images`: kind -> number of distinct
+    images.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -71,31 +72,43 @@ class Findings:
         detail: Callable[[int], str] | None = None,
         images: int = 0,
     ) -> None:
-        """`rows`: may repeat. `detail(row)` is asked for the examples only. A kind that comes again
-        is added to."""
+        """Add rows to a kind of finding.
+
+        Arguments:
+            kind: a key of KINDS, or a problem kind of a format.
+            rows: int [r], pool rows; may repeat.
+            detail: a row -> its detail; called for examples only.
+            images: distinct images concerned.
+        """
         if len(rows) == 0:
             return
         unique = np.unique(np.asarray(rows, np.int64))
-        before, tell = self.rows.get(kind), self.detail.get(kind)
-        self.rows[kind] = unique if before is None else np.union1d(before, unique)
+        previous_rows, previous_detail = self.rows.get(kind), self.detail.get(kind)
+        self.rows[kind] = unique if previous_rows is None else np.union1d(previous_rows, unique)
         self.images[kind] = self.images.get(kind, 0) + images
         if detail is not None:
-            known = detail if tell is None or before is None else _either(detail, unique, tell)
-            self.detail[kind] = known
+            combined = (
+                detail
+                if previous_detail is None or previous_rows is None
+                else _combine_details(detail, unique, previous_detail)
+            )
+            self.detail[kind] = combined
 
     @property
     def lost(self) -> np.ndarray:
         """bool [n]: rows with at least one error."""
         out = np.zeros(len(self.pool), np.bool_)
         for kind, rows in self.rows.items():
-            if about(kind)[0] == "error":
+            if describe_kind(kind)[0] == "error":
                 out[rows] = True
         return out
 
     def diagnosis(self) -> Diagnosis:
-        known = list(KINDS)
-        place = {k: known.index(k) if k in KINDS else -1 for k in self.rows}
-        kinds = sorted(self.rows, key=lambda k: (SEVERITIES.index(about(k)[0]), place[k], k))
+        kind_order = list(KINDS)
+        order = {k: kind_order.index(k) if k in KINDS else -1 for k in self.rows}
+        kinds = sorted(
+            self.rows, key=lambda k: (SEVERITIES.index(describe_kind(k)[0]), order[k], k)
+        )
         return Diagnosis(
             path=str(self.pool.path),
             rows=len(self.pool),
@@ -106,19 +119,19 @@ class Findings:
         )
 
     def _finding(self, kind: str) -> Finding:
-        severity, what, action = about(kind)
-        rows, tell = self.rows[kind], self.detail.get(kind)
+        severity, what, action = describe_kind(kind)
+        rows, detail = self.rows[kind], self.detail.get(kind)
         first = rows[:EXAMPLES].tolist()
         examples = tuple(
-            Example(r, i, tell(r) if tell else "")
+            Example(r, i, detail(r) if detail else "")
             for r, i in zip(first, self.pool.ids(first), strict=True)
         )
         return Finding(kind, severity, len(rows), self.images[kind], what, action, examples)
 
 
-def _either(
+def _combine_details(
     first: Callable[[int], str], rows: np.ndarray, other: Callable[[int], str]
 ) -> Callable[[int], str]:
-    """Details of two sources: `first` of its own `rows`."""
-    mine = frozenset(rows.tolist())
-    return lambda row: first(row) if row in mine else other(row)
+    """Details from two sources: `first` for its own `rows`."""
+    own_rows = frozenset(rows.tolist())
+    return lambda row: first(row) if row in own_rows else other(row)

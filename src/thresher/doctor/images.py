@@ -1,7 +1,6 @@
-"""What reading every image tells: files that cannot be used, and those that are read in a way worth
-knowing.
+"""Findings from reading every image: files that cannot be used, and those that are converted.
 
-Images are read in threads (decoding leaves Python). Nothing that a file holds raises.
+Images are read in threads (decoding releases the GIL). No file content raises an exception.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from thresher.pools.images import decode
 from thresher.pools.paths import printable, unsafe_path_reason
 from thresher.types import ImageRef
 
-SMALLEST = 8  # pixels on a side
-MOSTLY = 0.9  # of the images: where more are missing, the folder is to blame
-# images handed to the threads at once: a million futures would cost more than the images
-SLICE = 1024
+MIN_SIDE = 8  # pixels per side
+MISSING_FOLDER_SHARE = 0.9  # of the images: if more are missing, the image folder is probably wrong
+# images submitted to the threads at once: a million futures would cost more than the images
+CHUNK_IMAGES = 1024
 ERRORS = (
     "missing-image",
     "empty-image",
@@ -54,105 +53,116 @@ ODDITIES = (
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One image: kind -> detail of what was found, content hash (b"" = not read), what it looks
-    like (None: not asked)."""
+class ImageReport:
+    """One image: kind -> detail of its findings, content hash (b"" = not read), signature (None:
+    not
+    computed).
+    """
 
     kinds: dict[str, str] = field(default_factory=dict)
     content: bytes = b""
-    look: image_signatures.ImageSignature | None = None
+    signature: image_signatures.ImageSignature | None = None
 
 
-def look_at_images(
-    pool: Pool, found: Findings, workers: int, progress: Progress, near: bool
+def check_images(
+    pool: Pool, findings: Findings, workers: int, progress: Progress, near: bool
 ) -> list[image_signatures.ImageSignature | None]:
-    """What each image of the pool's table looks like (None: not read, or `near` is false)."""
+    """Read every image and add what is found.
+
+    Returns the signature of each image of the pool's table (None: not read, or `near` is false).
+    """
     m = len(pool.index.image_path)
-    seen: list[Seen] = []
-    # where each image is named first: a search for each would take m times as long
+    reports: list[ImageReport] = []
+    # the first reference to each image; searching for each would take m times as long
     first = np.zeros(m, np.int64)
-    numbers, at = np.unique(pool.index.image_ref, return_index=True)
-    first[numbers] = at
+    numbers, reference = np.unique(pool.index.image_ref, return_index=True)
+    first[numbers] = reference
     progress.start("reading images", m, 0)
     try:
         with ThreadPoolExecutor(workers) as threads:
-            for start in range(0, m, SLICE):
-                for one in threads.map(
-                    lambda i: _look(pool, i, int(first[i]), near),
-                    range(start, min(start + SLICE, m)),
+            for start in range(0, m, CHUNK_IMAGES):
+                for report in threads.map(
+                    lambda i: _check_image(pool, i, int(first[i]), near),
+                    range(start, min(start + CHUNK_IMAGES, m)),
                 ):
-                    seen.append(one)
+                    reports.append(report)
                     progress.advance(1)
     finally:
         progress.finish()
     for kind in (*ERRORS, *ODDITIES):
-        hit = {i: one.kinds[kind] for i, one in enumerate(seen) if kind in one.kinds}
-        _report(pool, found, kind, hit)
+        details = {
+            i: report.kinds[kind] for i, report in enumerate(reports) if kind in report.kinds
+        }
+        _report(pool, findings, kind, details)
         if kind in ERRORS:
-            found.bad_images |= {pool.index.image_path[i]: kind for i in hit}
-    missing = [i for i, one in enumerate(seen) if "missing-image" in one.kinds]
+            findings.bad_images |= {pool.index.image_path[i]: kind for i in details}
+    missing = [i for i, report in enumerate(reports) if "missing-image" in report.kinds]
     respelled = sum(pool.spellings.find(pool.index.image_path[i]) != "" for i in missing)
     if respelled:
-        found.notes.append(
+        findings.notes.append(
             f"{respelled:,} of {len(missing):,} missing images are there under another spelling "
             "of their path: --fix FILE writes a copy of the pool with the paths as they are on "
             "disk."
         )
-    lacking = len(missing) - respelled
-    if lacking > MOSTLY * m:
-        found.notes.append(
-            f"{lacking:,} of {m:,} images are not there, so the image folder is probably another "
+    not_found = len(missing) - respelled
+    if not_found > MISSING_FOLDER_SHARE * m:
+        findings.notes.append(
+            f"{not_found:,} of {m:,} images are not there, so the image folder is probably another "
             f"one than {pool.images_folder}: give the folder that the image paths start from with "
             "--images."
         )
-    _report(pool, found, "duplicate-image", _same_files(pool, seen))
-    return [one.look for one in seen]
+    _report(pool, findings, "duplicate-image", _same_files(pool, reports))
+    return [report.signature for report in reports]
 
 
-def _report(pool: Pool, found: Findings, kind: str, hit: dict[int, str]) -> None:
-    """Rows of the images `hit` (number -> detail); of a row the first such image is told of."""
-    if not hit:
+def _report(pool: Pool, findings: Findings, kind: str, details: dict[int, str]) -> None:
+    """Add the rows of some images; a row's detail is that of its first such image.
+
+    `details`: number of an image -> detail.
+    """
+    if not details:
         return
-    bad = np.zeros(len(pool.index.image_path), np.bool_)
-    bad[list(hit)] = True
-    at = np.flatnonzero(bad[pool.index.image_ref])
-    rows, first = np.unique(pool.image_ref_rows()[at], return_index=True)
-    number = dict(zip(rows.tolist(), pool.index.image_ref[at[first]].tolist(), strict=True))
-    found.add(kind, rows, lambda row: hit[number[row]], images=int(bad.sum()))
+    affected = np.zeros(len(pool.index.image_path), np.bool_)
+    affected[list(details)] = True
+    references = np.flatnonzero(affected[pool.index.image_ref])
+    rows, first = np.unique(pool.image_ref_rows()[references], return_index=True)
+    number = dict(zip(rows.tolist(), pool.index.image_ref[references[first]].tolist(), strict=True))
+    findings.add(kind, rows, lambda row: details[number[row]], images=int(affected.sum()))
 
 
-def _same_files(pool: Pool, seen: list[Seen]) -> dict[int, str]:
+def _same_files(pool: Pool, reports: list[ImageReport]) -> dict[int, str]:
     names = pool.index.image_path
     first: dict[bytes, int] = {}
     out = {}
-    for i, one in enumerate(seen):
-        if one.content and (original := first.setdefault(one.content, i)) != i:
+    for i, report in enumerate(reports):
+        if report.content and (original := first.setdefault(report.content, i)) != i:
             out[i] = f"{printable(names[i])} is {printable(names[original])}"
     return out
 
 
-def _look(pool: Pool, number: int, first: int, near: bool) -> Seen:
-    """Read and decode one image, whose first reference is `first`. Never raises for what a file
-    holds."""
+def _check_image(pool: Pool, number: int, first: int, near: bool) -> ImageReport:
+    """Read and decode one image, whose first reference is `first`. No file content raises an
+    exception.
+    """
     index = pool.index
     embedded = bool(index.embedded[number])
     path = index.image_path[number]
     name = "embedded image" if embedded else printable(path)
     if not embedded and (reason := unsafe_path_reason(path)):
         kind, _, words = reason.partition(": ")
-        return Seen({kind: f"{name}: {words}"})
+        return ImageReport({kind: f"{name}: {words}"})
     if not embedded and index.image_size[number] < 0:
-        return Seen({"missing-image": name + _siblings(pool, path)})
+        return ImageReport({"missing-image": name + _alternative_note(pool, path)})
     data = b""
     try:
         ref = _embedded(pool, first) if embedded else pool.image(number)
         data = pool.image_bytes(ref)
         rgb, form = decode(io.BytesIO(data), name)
     except ImageError as error:
-        return Seen({error.kind: str(error)}, _hash(data) if data else b"")
+        return ImageReport({error.kind: str(error)}, _hash(data) if data else b"")
     kinds = {} if embedded else _extension(path, name, form)
     kinds |= _oddities(data, name)
-    return Seen(kinds, _hash(data), _look_of(rgb) if near else None)
+    return ImageReport(kinds, _hash(data), _signature(rgb) if near else None)
 
 
 def _embedded(pool: Pool, reference: int) -> ImageRef:
@@ -162,10 +172,10 @@ def _embedded(pool: Pool, reference: int) -> ImageRef:
     return pool.sample(row).images[reference - (int(end[row - 1]) if row else 0)]
 
 
-def _look_of(rgb: Any) -> image_signatures.ImageSignature | None:
+def _signature(rgb: Any) -> image_signatures.ImageSignature | None:
     try:
         return image_signatures.image_signature(rgb)
-    except MissingExtra:  # the doctor says once that near duplicates were not looked for
+    except MissingExtra:  # find_near_duplicates adds a note
         return None
 
 
@@ -179,63 +189,62 @@ def _extension(path: str, name: str, form: str) -> dict[str, str]:
 
 
 def _oddities(data: bytes, name: str) -> dict[str, str]:
-    """What the header of an image that can be decoded says."""
+    """Findings from the header of an image that can be decoded."""
     with open_image(io.BytesIO(data), name) as image:
         mode, (width, height), info = image.mode, image.size, image.info
         try:
             frames = int(getattr(image, "n_frames", 1))
-        # Pillow raises a dozen types on a damaged later frame, which nobody needs
+        # Pillow raises a dozen exception types for a damaged later frame, which is not needed
         except Exception:  # noqa: BLE001
             frames = 0
         try:
-            turned = int(image.getexif().get(0x0112, 1) or 1)
-        except Exception:  # noqa: BLE001 - a damaged EXIF block is not worth a finding of its own
-            turned = 1
-    out = {}
-    if min(width, height) < SMALLEST:
-        out["tiny-image"] = f"{name}: {width} x {height}"
+            orientation = int(image.getexif().get(0x0112, 1) or 1)
+        except Exception:  # noqa: BLE001 - a damaged EXIF block is not a finding
+            orientation = 1
+    findings = {}
+    if min(width, height) < MIN_SIDE:
+        findings["tiny-image"] = f"{name}: {width} x {height}"
     if mode in ("P", "PA"):
-        out["palette-image"] = name
+        findings["palette-image"] = name
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in info:
-        out["alpha-image"] = f"{name}: {mode}"
+        findings["alpha-image"] = f"{name}: {mode}"
     if mode == "CMYK":
-        out["cmyk-image"] = name
+        findings["cmyk-image"] = name
     if mode.startswith("I") or mode == "F":
-        out["wide-image"] = f"{name}: {mode}"
+        findings["wide-image"] = f"{name}: {mode}"
     if frames != 1:
-        out["animated-image"] = (
+        findings["animated-image"] = (
             f"{name}: {frames} frames" if frames else (f"{name}: damaged after its first frame")
         )
-    if turned != 1:
-        out["rotated-image"] = f"{name}: orientation {turned}"
-    return out
+    if orientation != 1:
+        findings["rotated-image"] = f"{name}: orientation {orientation}"
+    return findings
 
 
 def _hash(data: bytes) -> bytes:
-    """16 bytes that tell two contents apart."""
+    """A 16-byte content hash."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _siblings(pool: Pool, path: str) -> str:
-    """What to add where a file of the same name with another extension stands beside the missing
-    one: " (there is x.gif)".
-
-    The same where the file is there under another spelling of its path.
+def _alternative_note(pool: Pool, path: str) -> str:
+    """A note on an existing file that the missing path may mean: " (there is x.gif)"; "" if there
+    is none.
     """
-    if other := pool.spellings.describe(path):
-        return f" ({other})"
-    there = siblings(pool, path)
-    return f" (there is {printable(os.path.basename(there[0]))})" if there else ""
+    if spelling := pool.spellings.describe(path):
+        return f" ({spelling})"
+    alternatives = find_alternatives(pool, path)
+    return f" (there is {printable(os.path.basename(alternatives[0]))})" if alternatives else ""
 
 
-def siblings(pool: Pool, path: str) -> list[str]:
-    """Paths of existing files that may be meant, most likely first: the same path spelled in
-    another way, else the same name with another image extension.
+def find_alternatives(pool: Pool, path: str) -> list[str]:
+    """Paths of existing files that a missing path may mean, most likely first: another spelling of
+    the
+    path, else the same name with another image extension.
     """
     if is_remote(pool.image_root):
         return []
-    if other := pool.spellings.find(path):
-        return [other]
+    if spelling := pool.spellings.find(path):
+        return [spelling]
     stem = os.path.splitext(path)[0]
     names = [
         stem + e

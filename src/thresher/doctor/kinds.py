@@ -5,7 +5,7 @@ from __future__ import annotations
 SEVERITIES = ("error", "warning", "info")  # error: a run that needs a model loses the row
 
 _FAILS = "the row fails where a model is needed"
-_TEMPLATE = "scored as it is, where the chat template allows it"
+_TEMPLATE = "scored unchanged, if the chat template allows it"
 
 # kind -> severity, what it is, what a run does
 KINDS: dict[str, tuple[str, str, str]] = {
@@ -16,21 +16,21 @@ KINDS: dict[str, tuple[str, str, str]] = {
     ),
     "missing-image": ("error", "image file does not exist", _FAILS),
     "empty-image": ("error", "image file of 0 bytes", _FAILS),
-    "not-an-image": ("error", "file is not an image that is read here", _FAILS),
+    "not-an-image": ("error", "file is not a supported image", _FAILS),
     "broken-image": ("error", "image file is truncated or damaged", _FAILS),
-    "huge-image": ("error", "image with more pixels than are decoded", _FAILS),
+    "huge-image": ("error", "image with more pixels than allowed", _FAILS),
     "unsafe-path": ("error", "image path leaves the image folder", f"never opened; {_FAILS}"),
     "remote-url": ("error", "image is a URL", f"never fetched; {_FAILS}"),
     "bad-image": ("error", "`image` is neither a path nor a list of paths", _FAILS),
     "unread-media": (
         "error",
-        "an image, video or audio in a field that is not read, and nothing else to look at",
+        "an image, video or audio in a field that is not read, and no other medium",
         _FAILS,
     ),
     "placeholder-mismatch": ("error", "count of <image> differs from count of images", _FAILS),
     "media-marker": (
         "error",
-        "a marker in the text stands for an image, video or audio that the row does not name",
+        "a marker in the text refers to an image, video or audio that the row does not have",
         _FAILS,
     ),
     "grounding": ("error", "<ref-object> or <bbox> in the text do not fit `objects`", _FAILS),
@@ -43,12 +43,12 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "video": (
         "error",
         "a video row",
-        ("scored by no model yet: see --unscorable; ordinary where no model is needed"),
+        "not scored by any model yet: see --unscorable; usable if no model is needed",
     ),
     "audio": (
         "error",
         "a row with audio",
-        "scored by no model yet: see --unscorable; ordinary where no model is needed",
+        "not scored by any model yet: see --unscorable; usable if no model is needed",
     ),
     "eval-leak": (
         "warning",
@@ -63,14 +63,14 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "empty-answer": (
         "warning",
         "one of several answers is empty",
-        "scored as it is; the empty answer counts no token",
+        "scored unchanged; the empty answer has no tokens",
     ),
-    "empty-question": ("warning", "a question is empty", "scored as it is"),
+    "empty-question": ("warning", "a question is empty", "scored unchanged"),
     "starts-with-assistant": ("warning", "the conversation starts with gpt", _TEMPLATE),
     "ends-with-user": (
         "warning",
         "the conversation ends with human",
-        "scored as it is; the last turn has no answer",
+        "scored unchanged; the last turn has no answer",
     ),
     "user-twice": ("warning", "two human turns in a row", _TEMPLATE),
     "assistant-twice": ("warning", "two gpt turns in a row", _TEMPLATE),
@@ -82,13 +82,13 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "late-system": ("warning", "a system turn that is not the first", _TEMPLATE),
     "image-extension": (
         "warning",
-        "file name says another image format than its content",
+        "file extension does not match the image format",
         "read by its content",
     ),
     "tiny-image": (
         "warning",
-        "image of fewer than 8 pixels on a side",
-        ("enlarged to what the model takes"),
+        "image of fewer than 8 pixels per side",
+        "enlarged to the model's input size",
     ),
     "duplicate-row": (
         "info",
@@ -112,15 +112,15 @@ KINDS: dict[str, tuple[str, str, str]] = {
     ),
     "marker-read": (
         "info",
-        "an image is named inside the text, or marked as another tool does",
-        "read as <image> at that place; exported to other formats so",
+        "an image is named inside the text, or has another tool's marker",
+        "read as <image> at that place, and exported so to other formats",
     ),
     "grounding-filled": (
         "info",
         "<ref-object> or <bbox> in the text",
         ("filled from `objects`; exported untouched"),
     ),
-    "duplicate-id": ("info", "id of an earlier row", "nothing: ids are only passed on"),
+    "duplicate-id": ("info", "id of an earlier row", "nothing: ids are only copied"),
     "palette-image": ("info", "image with a palette", "converted to RGB"),
     "alpha-image": (
         "info",
@@ -128,20 +128,20 @@ KINDS: dict[str, tuple[str, str, str]] = {
         "placed on a white background",
     ),
     "cmyk-image": ("info", "image in print colours (CMYK)", "converted to RGB"),
-    "wide-image": ("info", "image of 16 bits or more a channel", "scaled to 8 bits"),
+    "wide-image": ("info", "image with 16 bits or more per channel", "scaled to 8 bits"),
     "animated-image": ("info", "image of several frames", "its first frame is used"),
-    "rotated-image": ("info", "EXIF says the image is turned", "turned upright"),
+    "rotated-image": ("info", "image with an EXIF rotation", "rotated upright"),
     "byte-order-mark": ("info", "file starts with a byte order mark", "skipped"),
     "crlf": (
         "info",
         "Windows line ends in the file or in a text",
-        ("read as they are; kept in texts"),
+        "read unchanged; kept in texts",
     ),
     "text-only": ("info", "rows without an image", "scored like any other row"),
 }
-OTHER = ("error", "a problem of this format", _FAILS)  # of a kind that this table does not know
+OTHER = ("error", "a problem of this format", _FAILS)  # for kinds that are not in this table
 
 
-def about(kind: str) -> tuple[str, str, str]:
+def describe_kind(kind: str) -> tuple[str, str, str]:
     """Severity, what it is, what a run does."""
     return KINDS.get(kind, OTHER)

@@ -1,17 +1,19 @@
-"""`--fix`: a repaired copy of a pool, and a log of every change. The pool itself stays as it is.
+"""`--fix`: a repaired copy of a pool, and a log of every change. The pool itself is not changed.
 
-    repaired   an image path whose file is there under another extension; NUL characters (removed),
-               Windows line ends, lone
-               surrogates (U+FFFD); a number where a text belongs; turns before the first question
-               and after the last answer (removed); two turns of one role in a row (joined by a line
-               break); <image> that stands nowhere (put before the first question)
-    left out   rows that a run with a model would still lose, but for videos; rows that stand in an
+    repaired   an image path whose file exists with another extension; NUL characters (removed),
+               Windows line ends, lone surrogates (U+FFFD); a number instead of text; turns
+                   before the
+               first question and after the last answer (removed); two consecutive turns of one role
+               (joined by a line break); missing <image> placeholders (put before the first
+                   question)
+    left out   rows that a run with a model would still lose, except videos; rows that occur in an
                evaluation set
-    untouched  all else: what is written, duplicates, repeated ids, empty answers among others, odd
-               but readable images
+    untouched  everything else: the wording, duplicates, repeated ids, an empty answer beside
+        others,
+               unusual but readable images
 
-The copy is LLaVA JSON or JSONL, by the name's ending, in pool order, with image paths from the
-pool's image folder.
+The copy is LLaVA JSON or JSONL, by the suffix of its name, in pool order, with image paths relative
+to the pool's image folder.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from thresher.doctor.findings import Findings
-from thresher.doctor.images import ERRORS, siblings
+from thresher.doctor.images import ERRORS, find_alternatives
 from thresher.errors import ConfigError, ImageError, StoreError
 from thresher.exporters.rows import insert_placeholders
 from thresher.pools import Pool, llava
@@ -41,8 +43,8 @@ Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """What was written: `rows` to `path`, `changes` to `log`."""
+class RepairResult:
+    """What was written: `rows` rows to `path`, all changes to `log`."""
 
     path: Path
     log: Path
@@ -51,9 +53,11 @@ class Repaired:
     left_out: int
 
 
-def check(pool: Pool, path: Path) -> Path:
-    """Where the log of a copy at `path` goes. Raises ConfigError where `repair` would, before
-    anything is looked at."""
+def check_target(pool: Pool, path: Path) -> Path:
+    """The path of the log for a copy at `path`. Raises ConfigError where `repair` would, before the
+    pool is
+    read.
+    """
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(
             f"--fix {path}: the copy is LLaVA JSON or JSONL; give a name that ends in .json or "
@@ -78,49 +82,53 @@ def check(pool: Pool, path: Path) -> Path:
     return log
 
 
-def repair(pool: Pool, found: Findings, path: Path) -> Repaired:
+def repair(pool: Pool, findings: Findings, path: Path) -> RepairResult:
     """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or
     not at all.
 
-    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (it
-    cannot be written).
+    Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (not
+    writable).
     """
-    log = check(pool, path)
+    log = check_target(pool, path)
     rows = repaired = left_out = 0
     try:
         with (
             folder_lock(path.parent, "writes a repaired copy there"),
-            atomic_write(path) as copy_aside,
-            atomic_write(log) as log_aside,  # renamed first
-            open(copy_aside, "x", encoding="utf-8") as out,
-            open(log_aside, "x", encoding="utf-8") as told,
+            atomic_write(path) as copy_temporary,
+            atomic_write(log) as log_temporary,  # renamed first
+            open(copy_temporary, "x", encoding="utf-8") as copy_file,
+            open(log_temporary, "x", encoding="utf-8") as log_file,
         ):
-            whole = path.suffix == ".json"
-            out.write("[\n" if whole else "")
-            for record, changes in _records(pool, found):
+            as_list = path.suffix == ".json"
+            copy_file.write("[\n" if as_list else "")
+            for record, changes in _records(pool, findings):
                 for change in changes:
-                    told.write(json.dumps(change, ensure_ascii=True) + "\n")
+                    log_file.write(json.dumps(change, ensure_ascii=True) + "\n")
                 left_out += record is None
                 if record is not None:
                     repaired += bool(changes)
-                    out.write(
-                        (",\n" if whole and rows else "")
+                    copy_file.write(
+                        (",\n" if as_list and rows else "")
                         + json.dumps(record, ensure_ascii=False, default=llava.json_default)
                     )
-                    out.write("" if whole else "\n")
+                    copy_file.write("" if as_list else "\n")
                     rows += 1
-            out.write("\n]\n" if whole else "")
+            copy_file.write("\n]\n" if as_list else "")
     except OSError as error:
         raise StoreError(f"--fix {path} cannot be written: {error.strerror or error}.") from error
-    return Repaired(path, log, rows, repaired, left_out)
+    return RepairResult(path, log, rows, repaired, left_out)
 
 
-def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | None, list[Change]]]:
-    """Each row's record for the copy (None: left out) and what was done about it."""
+def _records(
+    pool: Pool, findings: Findings
+) -> Iterator[tuple[dict[str, Any] | None, list[Change]]]:
+    """Each row's record for the copy (None: left out) and its changes."""
     leaks = (
-        frozenset(found.rows["eval-leak"].tolist()) if "eval-leak" in found.rows else frozenset()
+        frozenset(findings.rows["eval-leak"].tolist())
+        if "eval-leak" in findings.rows
+        else frozenset()
     )
-    images = _Images(pool, found)
+    images = _ImagePaths(pool, findings)
     ids = pool.ids(range(len(pool)))
     for row in range(len(pool)):
         record, sample = pool.record_and_sample(row)
@@ -129,25 +137,29 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
             yield None, [_change(row, ids[row], "left out", problem)]
             continue
         fixed = copy.deepcopy(record)
-        done = _markers(fixed, sample) if pool.index.flags[row] & llava.MARKERS_READ else []
-        done += (
-            _texts(fixed)
-            + _turns(fixed)
+        repairs = (
+            _replace_markers(fixed, sample) if pool.index.flags[row] & llava.MARKERS_READ else []
+        )
+        repairs += (
+            _repair_texts(fixed)
+            + _repair_turns(fixed)
             + images.repair(fixed, [ref.path for ref in sample.images])
         )
         parsed = llava.parse(fixed, "", "")
-        why = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
-        why = why or images.problem(parsed.images)
+        reason = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
+        reason = reason or images.problem(parsed.images)
         if row in leaks:
-            why = "eval-leak: a question of the evaluation set"
-        if why:
-            yield None, [_change(row, ids[row], "left out", why)]
+            reason = "eval-leak: a question of the evaluation set"
+        if reason:
+            yield None, [_change(row, ids[row], "left out", reason)]
             continue
         if parsed.flags & llava.PLACEHOLDER_ADDED:
-            _placeholder(fixed, len(parsed.images))
-            done.append(f"placeholder-missing: {IMAGE_PLACEHOLDER} put before the first question")
-        # a surrogate elsewhere than in a text, which no JSON file in UTF-8 can hold
-        if not _plain(fixed):
+            _insert_placeholders(fixed, len(parsed.images))
+            repairs.append(
+                f"placeholder-missing: {IMAGE_PLACEHOLDER} put before the first question"
+            )
+        # a surrogate outside of texts: it cannot be written as UTF-8
+        if not _is_encodable(fixed):
             yield (
                 None,
                 [
@@ -160,11 +172,11 @@ def _records(pool: Pool, found: Findings) -> Iterator[tuple[dict[str, Any] | Non
                 ],
             )
             continue
-        yield fixed, [_change(row, ids[row], "repaired", what) for what in done]
+        yield fixed, [_change(row, ids[row], "repaired", what) for what in repairs]
 
 
-def _markers(record: dict[str, Any], sample: Sample) -> list[str]:
-    """Put `<image>` where another tool's marker stands, and the images in that order, in place."""
+def _replace_markers(record: dict[str, Any], sample: Sample) -> list[str]:
+    """Replace markers of other tools with `<image>`, and put the images in that order, in place."""
     record["conversations"] = insert_placeholders(record["conversations"], sample)
     record.pop("images", None)
     paths = [ref.path for ref in sample.images]
@@ -177,110 +189,122 @@ def _change(row: int, id_: str, done: str, why: str) -> Change:
     return {"row": row, "id": id_, "done": done, "kind": kind, "what": what}
 
 
-def _texts(record: dict[str, Any]) -> list[str]:
-    """Repair what the turns say, in place."""
-    done = []
+def _repair_texts(record: dict[str, Any]) -> list[str]:
+    """Repair the texts of the turns, in place."""
+    repairs = []
     for turn in record["conversations"]:
         if not isinstance(turn, dict):
             continue
         text = turn.get("value")
         if isinstance(text, (int, float)) and not isinstance(text, bool):
             turn["value"] = text = json.dumps(text, default=llava.json_default)
-            done.append(f"bad-value: the number {text} became text")
+            repairs.append(f"bad-value: the number {text} became text")
         if not isinstance(text, str):
             continue
         for kind, fixed, what in (
             ("nul-byte", _without_nul(text), "NUL characters removed"),
             ("crlf", text.replace("\r\n", "\n"), "Windows line ends became line breaks"),
-            ("invalid-text", _no_surrogates(text), "invalid characters became U+FFFD"),
+            ("invalid-text", _replace_surrogates(text), "invalid characters became U+FFFD"),
         ):
             if fixed != text:
-                done.append(f"{kind}: {what}")
-        turn["value"] = _no_surrogates(_without_nul(text).replace("\r\n", "\n"))
-    return list(dict.fromkeys(done))
+                repairs.append(f"{kind}: {what}")
+        turn["value"] = _replace_surrogates(_without_nul(text).replace("\r\n", "\n"))
+    return list(dict.fromkeys(repairs))
 
 
-def _turns(record: dict[str, Any]) -> list[str]:
-    """Make user and assistant alternate, from a question to an answer, in place. Nothing where a
-    role is not known."""
+def _repair_turns(record: dict[str, Any]) -> list[str]:
+    """Make user and assistant alternate, from a question to an answer, in place. Does nothing if a
+    role is
+    unknown.
+    """
     turns = record["conversations"]
     if not all(isinstance(t, dict) and isinstance(t.get("value"), str) for t in turns):
         return []
     if not all(isinstance(t.get("from"), str) and t["from"] in llava.ROLES for t in turns):
         return []
     role = [llava.ROLES[t["from"]] for t in turns]
-    asked = [i for i, r in enumerate(role) if r == "user"]
-    answered = [i for i, r in enumerate(role) if r == "assistant"]
-    if not asked or not answered or answered[-1] < asked[0]:
-        return []  # no question with an answer: not to be repaired
-    done = []
-    kept = [t for i, t in enumerate(turns) if role[i] == "system" or asked[0] <= i <= answered[-1]]
-    removed = [
-        i for i in range(len(turns)) if role[i] != "system" and not asked[0] <= i <= answered[-1]
+    questions = [i for i, r in enumerate(role) if r == "user"]
+    answers = [i for i, r in enumerate(role) if r == "assistant"]
+    if not questions or not answers or answers[-1] < questions[0]:
+        return []  # no question with an answer: cannot be repaired
+    repairs = []
+    kept = [
+        t for i, t in enumerate(turns) if role[i] == "system" or questions[0] <= i <= answers[-1]
     ]
-    if any(i < asked[0] for i in removed):
-        done.append("starts-with-assistant: turns before the first question removed")
-    if any(i > answered[-1] for i in removed):
-        done.append("ends-with-user: turns after the last answer removed")
+    removed = [
+        i for i in range(len(turns)) if role[i] != "system" and not questions[0] <= i <= answers[-1]
+    ]
+    if any(i < questions[0] for i in removed):
+        repairs.append("starts-with-assistant: turns before the first question removed")
+    if any(i > answers[-1] for i in removed):
+        repairs.append("ends-with-user: turns after the last answer removed")
     if any(IMAGE_PLACEHOLDER in turns[i]["value"] for i in removed):
-        return []  # the picture was shown there
+        return []  # its image belongs there
     joined = kept[:1]
     for before, turn in itertools.pairwise(kept):
         a, b = llava.ROLES[before["from"]], llava.ROLES[turn["from"]]
         if a == b != "system":
             joined[-1] = {**joined[-1], "value": joined[-1]["value"] + "\n" + turn["value"]}
-            done.append(f"{b}-twice: two turns of one role joined")
+            repairs.append(f"{b}-twice: two turns of one role joined")
         else:
             joined.append(turn)
     record["conversations"] = joined
-    return list(dict.fromkeys(done))
+    return list(dict.fromkeys(repairs))
 
 
-def _placeholder(record: dict[str, Any], images: int) -> None:
+def _insert_placeholders(record: dict[str, Any], images: int) -> None:
     for turn in record["conversations"]:
         if llava.ROLES[turn["from"]] == "user":
             turn["value"] = (IMAGE_PLACEHOLDER + "\n") * images + turn["value"]
             return
 
 
-class _Images:
-    """Paths of a record's images, repaired where another file is clearly meant."""
+class _ImagePaths:
+    """Repairs paths of images for which exactly one other file exists."""
 
-    def __init__(self, pool: Pool, found: Findings) -> None:
-        self.pool, self.found = pool, found
-        # missing path -> the file that is there, "" = none, or several
-        self.instead: dict[str, str] = {}
+    def __init__(self, pool: Pool, findings: Findings) -> None:
+        self.pool, self.findings = pool, findings
+        # missing path -> the existing file; "" = none, or several
+        self.replacements: dict[str, str] = {}
 
     def repair(self, record: dict[str, Any], paths: list[str]) -> list[str]:
-        """`paths`: those of the pool, from its image folder, in order; the record gets them, in
-        place."""
-        done, final = [], []
+        """Repair the record's paths in place. `paths`: the row's paths relative to the pool's image
+        folder, in
+        order.
+        """
+        repairs, new_paths = [], []
         for path in paths:
-            other = self._other(path) if self.found.bad_images.get(path) == "missing-image" else ""
-            if other:
-                done.append(f"missing-image: {printable(path)} became {printable(other)}")
-            final.append(other or path)
+            replacement = (
+                self._replacement(path)
+                if self.findings.bad_images.get(path) == "missing-image"
+                else ""
+            )
+            if replacement:
+                repairs.append(f"missing-image: {printable(path)} became {printable(replacement)}")
+            new_paths.append(replacement or path)
         key = "image" if record.get("image") is not None else "images"
         given = record.get(key)
-        if final and isinstance(given, str):
-            record[key] = final[0]
-        elif final and isinstance(given, list) and len(given) == len(final):
-            record[key] = final
-        return done
+        if new_paths and isinstance(given, str):
+            record[key] = new_paths[0]
+        elif new_paths and isinstance(given, list) and len(given) == len(new_paths):
+            record[key] = new_paths
+        return repairs
 
     def problem(self, paths: list[str | bytes]) -> str:
-        """Why a row with these images is lost, as "kind: words"; "" where it is not."""
+        """Why a row with these images is lost, as "kind: explanation"; "" if it is not."""
         for path in paths:
-            kind = self.found.bad_images.get(path) if isinstance(path, str) else None
+            kind = self.findings.bad_images.get(path) if isinstance(path, str) else None
             if kind in ERRORS:
                 return f"{kind}: {printable(str(path))}"
         return ""
 
-    def _other(self, path: str) -> str:
-        if path not in self.instead:
-            there = siblings(self.pool, path)
-            self.instead[path] = there[0] if len(there) == 1 and self._decodes(there[0]) else ""
-        return self.instead[path]
+    def _replacement(self, path: str) -> str:
+        if path not in self.replacements:
+            alternatives = find_alternatives(self.pool, path)
+            self.replacements[path] = (
+                alternatives[0] if len(alternatives) == 1 and self._decodes(alternatives[0]) else ""
+            )
+        return self.replacements[path]
 
     def _decodes(self, path: str) -> bool:
         try:
@@ -295,7 +319,7 @@ def _without_nul(text: str) -> str:
     return text.replace("\0", "").replace("\ue000", "")
 
 
-def _no_surrogates(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return (
         text
         if text.isascii()
@@ -303,7 +327,7 @@ def _no_surrogates(text: str) -> str:
     )
 
 
-def _plain(record: dict[str, Any]) -> bool:
+def _is_encodable(record: dict[str, Any]) -> bool:
     try:
         json.dumps(record, ensure_ascii=False, default=llava.json_default).encode("utf-8")
     except UnicodeEncodeError:

@@ -1,5 +1,6 @@
-"""What reading the records tells: problems and oddities of conversations, copies, repeated ids; and
-what their texts hold."""
+"""Findings from the records: problems and oddities of conversations, copies, repeated ids; and from
+their texts.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimate_tokens
 from thresher.pools import Pool, files, llava
 
 CONTEXT = 8192  # tokens
-READ = 4096  # rows at once
-LOOKED_AT = 1 << 16  # bytes of a file, for its line ends
+BATCH_ROWS = 4096  # rows at once
+HEAD_BYTES = 1 << 16  # bytes of a file that are checked for line ends
 
 _FLAGS = {
     llava.PLACEHOLDER_ADDED: "placeholder-missing",
@@ -32,36 +33,36 @@ _FLAGS = {
 }
 
 
-def look_at_rows(pool: Pool, found: Findings) -> None:
-    """From the pool's index alone: nothing is read again but the first bytes of each file."""
+def check_rows(pool: Pool, findings: Findings) -> None:
+    """Findings from the pool's index; only the first bytes of each file are read."""
     index = pool.index
     kinds: dict[str, list[int]] = {}  # problem kind -> codes
     for code, text in enumerate(index.problem_texts):
         kinds.setdefault(text.partition(":")[0], []).append(code)
     for kind, codes in kinds.items():
         rows = np.flatnonzero(np.isin(index.problem, codes))
-        found.add(kind, rows, lambda row: pool.problems[row].partition(": ")[2])
+        findings.add(kind, rows, lambda row: pool.problems[row].partition(": ")[2])
     for bit, kind in _FLAGS.items():
-        found.add(kind, np.flatnonzero(index.flags & bit))
-    found.add("text-only", np.flatnonzero((pool.facts["images"] == 0) & (index.problem < 0)))
-    _duplicate_rows(pool, found)
-    _duplicate_ids(pool, found)
-    _files(pool, found)
+        findings.add(kind, np.flatnonzero(index.flags & bit))
+    findings.add("text-only", np.flatnonzero((pool.facts["images"] == 0) & (index.problem < 0)))
+    _duplicate_rows(pool, findings)
+    _duplicate_ids(pool, findings)
+    _files(pool, findings)
 
 
-def look_at_texts(pool: Pool, found: Findings, context: int, progress: Progress) -> None:
-    """Reads every row again. A row that cannot be read at all has been told of already."""
+def check_texts(pool: Pool, findings: Findings, context: int, progress: Progress) -> None:
+    """Findings from the texts; reads every row. Unreadable rows are reported by `check_rows`."""
     nul, crlf = [], []
     tokens = np.asarray(pool.facts["images"], np.float64) * TOKENS_PER_IMAGE
     readable = np.flatnonzero(~pool.unreadable)
     progress.start("reading texts", len(readable), 0)
     try:
-        for start in range(0, len(readable), READ):
-            rows = readable[start : start + READ]
+        for start in range(0, len(readable), BATCH_ROWS):
+            rows = readable[start : start + BATCH_ROWS]
             words, chars = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
             for i, sample in enumerate(pool.samples(rows)):
                 text = "\n".join([t.text for t in sample.turns])
-                if "\0" in text or "\ue000" in text:  # what no encoder here takes
+                if "\0" in text or "\ue000" in text:  # the encoders use these characters as marks
                     nul.append(int(rows[i]))
                 if "\r\n" in text:
                     crlf.append(int(rows[i]))
@@ -70,58 +71,62 @@ def look_at_texts(pool: Pool, found: Findings, context: int, progress: Progress)
             progress.advance(len(rows))
     finally:
         progress.finish()
-    found.add("nul-byte", np.array(nul, np.int64))
-    found.add("crlf", np.array(crlf, np.int64), lambda row: "in a text")
+    findings.add("nul-byte", np.array(nul, np.int64))
+    findings.add("crlf", np.array(crlf, np.int64), lambda row: "in a text")
     long = np.flatnonzero(tokens > context)
-    found.add(
+    findings.add(
         "long-row", long, lambda row: f"about {int(tokens[row]):,} tokens, more than {context:,}"
     )
 
 
-def _duplicate_rows(pool: Pool, found: Findings) -> None:
-    # a problem row may lack what tells it from another
+def _duplicate_rows(pool: Pool, findings: Findings) -> None:
+    # rows with a problem may lack the part in which they differ
     order = pool.order[pool.index.problem[pool.order] < 0]
     digest = pool.digest[order]
     first = np.r_[True, digest[1:] != digest[:-1]] if len(order) else np.zeros(0, np.bool_)
-    # The copy that stands first in the file is the original, whichever comes first in canonical
-    # order.
+    # The first copy in the file is the original, not the first in canonical order.
     group = np.cumsum(first) - 1
     original = np.full(int(first.sum()), len(pool), np.int64)
     np.minimum.at(original, group, order)
     copies = order != original[group]
-    of = dict(zip(order[copies].tolist(), original[group][copies].tolist(), strict=True))
-    found.add("duplicate-row", order[copies], lambda row: f"same as row {of[row]}")
+    original_of = dict(zip(order[copies].tolist(), original[group][copies].tolist(), strict=True))
+    findings.add("duplicate-row", order[copies], lambda row: f"same as row {original_of[row]}")
 
 
-def _duplicate_ids(pool: Pool, found: Findings) -> None:
+def _duplicate_ids(pool: Pool, findings: Findings) -> None:
     seen: dict[str, int] = {}
-    again: dict[int, int] = {}
+    first_with_id: dict[int, int] = {}
     for row, text in enumerate(pool.index.ids):
         if text and (first := seen.setdefault(text, row)) != row:
-            again[row] = first
-    found.add(
+            first_with_id[row] = first
+    findings.add(
         "duplicate-id",
-        np.fromiter(again, np.int64, len(again)),
-        lambda row: f"same id as row {again[row]}",
+        np.fromiter(first_with_id, np.int64, len(first_with_id)),
+        lambda row: f"same id as row {first_with_id[row]}",
     )
 
 
-def _files(pool: Pool, found: Findings) -> None:
-    """Byte order marks and line ends of the pool's text files; the first row of a file stands for
-    it."""
+def _files(pool: Pool, findings: Findings) -> None:
+    """Byte order marks and line ends of the pool's text files, reported for the first row of the
+    file.
+    """
     part = np.asarray(pool.index.part)
-    for number, told in enumerate(pool.pool_files):
+    for number, pool_file in enumerate(pool.pool_files):
         rows = np.flatnonzero(part == number)
-        if told.container not in ("json", "jsonl") or files.is_remote(told.uri) or not len(rows):
+        if (
+            pool_file.container not in ("json", "jsonl")
+            or files.is_remote(pool_file.uri)
+            or not len(rows)
+        ):
             continue
-        with open(told.uri, "rb") as file:
-            head = file.read(LOOKED_AT)
-        name = os.path.basename(told.uri)
+        with open(pool_file.uri, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        name = os.path.basename(pool_file.uri)
         if head.startswith(b"\xef\xbb\xbf"):
-            found.add("byte-order-mark", rows[:1], _said(f"{name} starts with one"))
+            findings.add("byte-order-mark", rows[:1], _constant(f"{name} starts with one"))
         if b"\r\n" in head:
-            found.add("crlf", rows[:1], _said(f"line ends of {name}"))
+            findings.add("crlf", rows[:1], _constant(f"line ends of {name}"))
 
 
-def _said(text: str) -> Callable[[int], str]:
+def _constant(text: str) -> Callable[[int], str]:
     return lambda row: text
