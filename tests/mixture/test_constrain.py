@@ -18,7 +18,7 @@ from thresher.cli import main
 from thresher.engine.columns import compute
 from thresher.errors import ConfigError
 from thresher.mixture import Mixture
-from thresher.mixture.constrain import interleaved
+from thresher.mixture.constrain import interleave
 from thresher.mixture.quotas import Bounds, group_targets
 from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
@@ -198,7 +198,7 @@ def test_targets_are_the_nearest_that_hold() -> None:
 
 def test_interleaved_beginnings_have_the_mixture() -> None:
     sizes = [3, 30, 67]
-    order = interleaved(sizes)
+    order = interleave(sizes)
     which = np.repeat(np.arange(3), sizes)[order]
     assert sorted(order.tolist()) == list(range(100))
     for k, g in itertools.product(range(101), range(3)):

@@ -14,7 +14,7 @@ import numpy as np
 from thresher.duplicates.text import merge_pairs
 
 NEIGHBOURS = 12
-CHUNK = 1 << 18  # candidate_pairs compared at once: bounds memory
+CHUNK = 1 << 18  # candidate pairs compared at once: bounds memory
 
 
 def candidate_pairs(
@@ -40,19 +40,19 @@ def candidate_pairs(
         first = np.maximum.accumulate(np.where(start, np.arange(n), 0))
         found = []
         for step in range(1, min(NEIGHBOURS, n - 1) + 1):
-            at = np.flatnonzero(key[step:] == key[:-step])
-            if not len(at):
+            equal_keys = np.flatnonzero(key[step:] == key[:-step])
+            if not len(equal_keys):
                 break
-            found.append(np.stack([by_key[at], by_key[at + step]], axis=1))
+            found.append(np.stack([by_key[equal_keys], by_key[equal_keys + step]], axis=1))
         far = np.flatnonzero(np.arange(n) - first > NEIGHBOURS)
         if len(far):
             found.append(np.stack([by_key[first[far]], by_key[far]], axis=1))
         for candidates in found:
             for i in range(0, len(candidates), CHUNK):
-                piece = candidates[i : i + CHUNK]
-                good = piece[same(piece[:, 0], piece[:, 1])]
-                if len(good):
-                    kept.append(good)
+                chunk = candidates[i : i + CHUNK]
+                matching = chunk[same(chunk[:, 0], chunk[:, 1])]
+                if len(matching):
+                    kept.append(matching)
     return merge_pairs(kept)
 
 

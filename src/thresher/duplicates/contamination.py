@@ -1,7 +1,7 @@
 """Contamination: training rows that repeat questions of an evaluation or validation set.
 
-Used by `doctor --eval`, `compare --eval` and methods with a validation target. Compared is a
-question with the decoded pixels of its images, whatever the answer and the image files: a
+Used by `doctor --eval`, `compare --eval` and methods with a validation target. A question is
+compared together with the decoded pixels of its images; answers and image files do not matter. A
 conversation matches if any of its questions does. A later question of a text-only conversation is
 compared together with those before it ("Why?" alone is not specific).
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["exact", "re-encoded", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "re-encoded", "near")
-ROWS = 4096  # read at once
-# of two questions; lower than for duplicates: a missed match is worse than a dropped row
-SIMILAR = 0.7
+BATCH_ROWS = 4096  # read at once
+# similarity of two questions; lower than for duplicates: a missed match is worse than a dropped row
+MIN_SIMILARITY = 0.7
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class _Units:
 
 def only_exact_note() -> str:
     """The note for installations that find exact matches only; "" if near ones are found too."""
-    lacking = missing_modules("duplicates")
-    if not lacking:
+    missing = missing_modules("duplicates")
+    if not missing:
         return ""
     return (
         "Only exact copies of questions were searched, not reworded ones or re-encoded images: "
-        f"those need {' and '.join(lacking)} ({install_command('duplicates')})."
+        f"those need {' and '.join(missing)} ({install_command('duplicates')})."
     )
 
 
@@ -86,7 +86,7 @@ def find_contamination(
     if near is None:
         near = not missing_modules("duplicates")
     if near:
-        require("duplicates", "Looking for near copies of questions")
+        require("duplicates", "Searching for near copies of questions")
     progress = progress or NoProgress()
     signature = image.image_signature if near else image.content_signature
     ours = _units(pool, "reading the pool", progress, signature)
@@ -97,12 +97,12 @@ def find_contamination(
         found[row] = min(found.get(row, (kind, other_row)), (kind, other_row))
 
     by_key: dict[tuple[str, tuple[bytes, ...]], int] = {}
-    for row, asked, images in zip(theirs.row, theirs.question, theirs.images, strict=True):
-        by_key.setdefault((asked, images), row)
-    for row, asked, images in zip(ours.row, ours.question, ours.images, strict=True):
-        hit = by_key.get((asked, images))
-        if hit is not None:
-            keep(row, hit, 0)
+    for row, question, images in zip(theirs.row, theirs.question, theirs.images, strict=True):
+        by_key.setdefault((question, images), row)
+    for row, question, images in zip(ours.row, ours.question, ours.images, strict=True):
+        match = by_key.get((question, images))
+        if match is not None:
+            keep(row, match, 0)
     if near:
         for i, j, kind in _near(ours, theirs):
             keep(ours.row[i], theirs.row[j], kind)
@@ -118,22 +118,22 @@ def _units(
     out = _Units([], [], [], {})
     progress.start(label, len(pool), 0)
     try:
-        for start in range(0, len(pool), ROWS):
-            rows = np.arange(start, min(start + ROWS, len(pool)))
+        for start in range(0, len(pool), BATCH_ROWS):
+            rows = np.arange(start, min(start + BATCH_ROWS, len(pool)))
             samples = pool.samples(rows)
-            for first, seen in iter_image_signatures(samples, pool, signature):
-                for i, signatures in enumerate(seen, first):
+            for first, by_row in iter_image_signatures(samples, pool, signature):
+                for i, signatures in enumerate(by_row, first):
                     if isinstance(signatures, str) or samples[i].problem.startswith("unreadable"):
                         continue
-                    for one in signatures:
-                        if one.mark:
-                            mark = np.frombuffer(one.mark, image.PERCEPTUAL)[0]
-                            out.marks[one.content] = mark
-                    for asked in questions(samples[i]):
+                    for signature_of_image in signatures:
+                        if signature_of_image.mark:
+                            mark = np.frombuffer(signature_of_image.mark, image.PERCEPTUAL)[0]
+                            out.marks[signature_of_image.content] = mark
+                    for question in questions(samples[i]):
                         out.row.append(int(rows[i]))
-                        out.question.append(asked)
+                        out.question.append(question)
                         out.images.append(tuple(x.content for x in signatures))
-                progress.advance(len(seen))
+                progress.advance(len(by_row))
     finally:
         progress.finish()
     return out
@@ -141,56 +141,56 @@ def _units(
 
 def questions(sample: Sample) -> list[str]:
     """A row's questions, normalised. Empty ones count if the row has images."""
-    asked = [t.text for t in sample.turns if t.role in ("user", "unknown")]
-    if not sample.images:  # text only: with what was asked before
-        asked = ["\n".join(asked[: i + 1]) for i in range(len(asked))]
+    texts = [t.text for t in sample.turns if t.role in ("user", "unknown")]
+    if not sample.images:  # text only: together with the earlier questions
+        texts = ["\n".join(texts[: i + 1]) for i in range(len(texts))]
     return [
-        q for q in dict.fromkeys(text.normalise_question(a) for a in asked) if q or sample.images
+        q for q in dict.fromkeys(text.normalise_question(a) for a in texts) if q or sample.images
     ]
 
 
 def _near(ours: _Units, theirs: _Units) -> Iterator[tuple[int, int, int]]:
     """(index in ours, index in theirs, index in KINDS) of near matches."""
-    different = {q: i for i, q in enumerate(dict.fromkeys(ours.question + theirs.question))}
-    signature = text.signatures(different)
-    yield from _text_only_matches(ours, theirs, different, signature)
+    distinct = {q: i for i, q in enumerate(dict.fromkeys(ours.question + theirs.question))}
+    signature = text.signatures(distinct)
+    yield from _text_only_matches(ours, theirs, distinct, signature)
     similar = _similar_images(ours, theirs)
-    here, there = _by_first(ours), _by_first(theirs)
+    our_rows, their_rows = _by_first(ours), _by_first(theirs)
     for a, b in similar:  # a dict keeps its order
-        for i in here.get(a, []):
-            for j in there.get(b, []):
+        for i in our_rows.get(a, []):
+            for j in their_rows.get(b, []):
                 if not _same_others(ours.images[i], theirs.images[j], similar):
                     continue
-                p, q = different[ours.question[i]], different[theirs.question[j]]
+                p, q = distinct[ours.question[i]], distinct[theirs.question[j]]
                 if p == q:
                     yield i, j, 1
-                elif float(text.similarity(signature[[p]], signature[[q]])[0]) >= SIMILAR:
+                elif float(text.similarity(signature[[p]], signature[[q]])[0]) >= MIN_SIMILARITY:
                     yield i, j, 2
 
 
 def _text_only_matches(
-    ours: _Units, theirs: _Units, different: dict[str, int], signature: np.ndarray
+    ours: _Units, theirs: _Units, distinct: dict[str, int], signature: np.ndarray
 ) -> Iterator[tuple[int, int, int]]:
     plain = [[i for i, images in enumerate(units.images) if not images] for units in (ours, theirs)]
     if not plain[0] or not plain[1]:
         return
     numbers = sorted(
         {
-            different[u.question[i]]
+            distinct[u.question[i]]
             for u, indices in zip((ours, theirs), plain, strict=True)
             for i in indices
         }
     )
-    place = {number: i for i, number in enumerate(numbers)}
-    beside: dict[int, list[int]] = {i: [] for i in range(len(numbers))}
-    for a, b in near_texts(signature[numbers], threshold=SIMILAR).tolist():
-        beside[a].append(b)
-        beside[b].append(a)
+    index_of = {number: i for i, number in enumerate(numbers)}
+    similar_to: dict[int, list[int]] = {i: [] for i in range(len(numbers))}
+    for a, b in near_texts(signature[numbers], threshold=MIN_SIMILARITY).tolist():
+        similar_to[a].append(b)
+        similar_to[b].append(a)
     first_of_theirs: dict[int, int] = {}
     for j in plain[1]:
-        first_of_theirs.setdefault(place[different[theirs.question[j]]], j)
+        first_of_theirs.setdefault(index_of[distinct[theirs.question[j]]], j)
     for i in plain[0]:
-        for b in beside[place[different[ours.question[i]]]]:
+        for b in similar_to[index_of[distinct[ours.question[i]]]]:
             if b in first_of_theirs:
                 yield i, first_of_theirs[b], 2
 

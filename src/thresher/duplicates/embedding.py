@@ -1,4 +1,4 @@
-"""Row embeddings for semantic duplicates: what a model makes of images, question and answer.
+"""Row embeddings for semantic duplicates: mean hidden states of images, question and answer.
 
 A row signal keyed by the model. Vectors are stored as `signals.vectors` does.
 """
@@ -82,7 +82,7 @@ class RowEmbedding:
 
 
 NO_STATES = (
-    "--dedup semantic reads a model's hidden states, which a server does not give. Give --model "
+    "--dedup semantic needs a model's hidden states, which a server does not return. Give --model "
     "with weights, or --dedup near, which compares words and images without a model."
 )
 
@@ -92,8 +92,7 @@ def form_hash(sample: Sample) -> bytes:
     answers.
 
     A model's states distinguish answers of a few words poorly (yes and no are close), so short
-    answers
-    are compared as text.
+    answers are compared as text.
     """
     words = text.tokens(text.text_of(sample, "assistant"))
     short = " ".join(words) if len(words) < text.SHORT else "\x1e"

@@ -45,11 +45,11 @@ def near_groups(texts: Values, images: Values, threshold: float = THRESHOLD) -> 
         images: fields of `ImageHash`, [m] each.
         threshold: minimum similarity of the texts, 0..1.
     """
-    asked, answered = text.from_bytes(texts["question"]), text.from_bytes(texts["answer"])
-    whole = hash_rows(asked) ^ (hash_rows(answered) * np.uint64(0x9E3779B97F4A7C15))
+    questions, answers = text.from_bytes(texts["question"]), text.from_bytes(texts["answer"])
+    whole = hash_rows(questions) ^ (hash_rows(answers) * np.uint64(0x9E3779B97F4A7C15))
     _, first, text_of = np.unique(whole, return_index=True, return_inverse=True)
     text_label = text.connected_components(
-        len(first), near_texts(asked[first], answered[first], threshold=threshold)
+        len(first), near_texts(questions[first], answers[first], threshold=threshold)
     )[text_of.reshape(-1)]
     roles = np.ascontiguousarray(texts["roles"], "S8").view("<u8")
     key = np.stack([text_label.astype(np.uint64), roles, _image_labels(images)], axis=1)

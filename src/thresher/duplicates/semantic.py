@@ -22,7 +22,7 @@ from thresher.signals.vectors import from_bytes
 
 THRESHOLD = 0.95  # of the smallest of the three cosines
 ROWS, LEADERS = 1024, 8192  # compared at once
-_NOTHING = 1e-3  # centred vectors shorter than this are rounding errors
+_MIN_LENGTH = 1e-3  # centred vectors shorter than this are rounding errors
 
 
 def semantic_groups(
@@ -58,7 +58,7 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     )
     given[present] -= mean.astype(np.float32)
     length = np.linalg.norm(given, axis=1)
-    blank = ~present | (length < _NOTHING)
+    blank = ~present | (length < _MIN_LENGTH)
     given[~blank] /= length[~blank, None]
     given[blank] = 0
     return np.hstack([given, blank[:, None].astype(np.float32)]).astype(np.float16)
@@ -70,13 +70,13 @@ def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: floa
     """
     k = len(members)
     out = np.arange(k)
-    kept = np.zeros(0, np.int64)  # indices of members
+    leaders_so_far = np.zeros(0, np.int64)  # indices of members
     for start in range(0, k, ROWS):
         block = np.arange(start, min(start + ROWS, k))
         ours = [p[members[block]].astype(np.float32) for p in parts]
         open_rows = np.ones(len(block), bool)
-        for offset in range(0, len(kept), LEADERS):
-            leaders = kept[offset : offset + LEADERS]
+        for offset in range(0, len(leaders_so_far), LEADERS):
+            leaders = leaders_so_far[offset : offset + LEADERS]
             rows = np.flatnonzero(open_rows)
             if not len(rows):
                 break
@@ -85,19 +85,19 @@ def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: floa
                 [p[members[leaders]].astype(np.float32) for p in parts],
                 threshold,
             )
-            hit = first >= 0
-            out[block[rows[hit]]] = leaders[first[hit]]
-            open_rows[rows[hit]] = False
+            matched = first >= 0
+            out[block[rows[matched]]] = leaders[first[matched]]
+            open_rows[rows[matched]] = False
         rows = np.flatnonzero(open_rows)
-        near = _similar([p[rows] for p in ours], [p[rows] for p in ours], threshold)
+        is_near = _similar([p[rows] for p in ours], [p[rows] for p in ours], threshold)
         new: list[int] = []
         for i in range(len(rows)):
-            found = np.flatnonzero(near[i, new]) if new else np.zeros(0, np.int64)
+            found = np.flatnonzero(is_near[i, new]) if new else np.zeros(0, np.int64)
             if len(found):
                 out[block[rows[i]]] = block[rows[new[found[0]]]]
             else:
                 new.append(i)
-        kept = np.concatenate([kept, block[rows[new]]])
+        leaders_so_far = np.concatenate([leaders_so_far, block[rows[new]]])
     return out
 
 

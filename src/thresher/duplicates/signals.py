@@ -31,11 +31,11 @@ from thresher.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PIECE = 512  # rows handed on at once
-TOGETHER = "duplicates"
+CHUNK_ROWS = 512  # rows per chunk
+BATCH_KEY = "duplicates"
 _UNREAD_MEDIA = (
-    "holds media that empty needs_images at (video, audio or an unreadable image): a copy of no "
-    "other row"
+    "has media that are not compared (video, audio or an unreadable image), so it is not a copy of "
+    "another row"
 )
 
 
@@ -69,8 +69,8 @@ class TextMinhash:
         return {}
 
     def together(self) -> Hashable:
-        """Asked with `ImageHash`: a row is parsed once for both."""
-        return TOGETHER
+        """Scored together with `ImageHash`: a row is parsed once for both."""
+        return BATCH_KEY
 
     def rows_together(
         self,
@@ -87,24 +87,23 @@ class TextMinhash:
     ) -> Iterator[Scored]:
         return (one for (one,) in _score_chunks([self], samples, pool))
 
-    def scored(self, piece: Sequence[Sample], start: int) -> Scored:
-        """Score `piece`, whose first row has index `start`."""
+    def scored(self, samples: Sequence[Sample], start: int) -> Scored:
+        """Score `samples`, whose first row has index `start`."""
         values = {
-            "exact": np.array([exact_text_hash(s) for s in piece], "S16"),
-            "roles": np.array([role_order_hash(s) for s in piece], "S8"),
+            "exact": np.array([exact_text_hash(s) for s in samples], "S16"),
+            "roles": np.array([role_order_hash(s) for s in samples], "S8"),
             "question": text.as_bytes(
-                text.signatures(text.text_of(s, "system", "user", "unknown") for s in piece)
+                text.signatures(text.text_of(s, "system", "user", "unknown") for s in samples)
             ),
-            "answer": text.as_bytes(text.signatures(text.text_of(s, "assistant") for s in piece)),
+            "answer": text.as_bytes(text.signatures(text.text_of(s, "assistant") for s in samples)),
         }
-        return Scored(np.arange(start, start + len(piece)), values, [""] * len(piece))
+        return Scored(np.arange(start, start + len(samples)), values, [""] * len(samples))
 
 
 @dataclass(frozen=True)
 class ImageHash:
     """Perceptual signatures of a row's images. A row without images has a value; an unreadable
-    image
-    fails.
+    image fails.
     """
 
     side: int = image.SIDE
@@ -135,8 +134,8 @@ class ImageHash:
         return {}
 
     def together(self) -> Hashable:
-        """Asked with `TextMinhash`: a row is parsed once for both."""
-        return TOGETHER
+        """Scored together with `TextMinhash`: a row is parsed once for both."""
+        return BATCH_KEY
 
     def rows_together(
         self,
@@ -153,19 +152,25 @@ class ImageHash:
     ) -> Iterator[Scored]:
         return (one for (one,) in _score_chunks([self], samples, pool))
 
-    def scored(self, seen: Sequence[list[image.ImageSignature] | str], start: int) -> Scored:
+    def scored(
+        self, signatures_by_row: Sequence[list[image.ImageSignature] | str], start: int
+    ) -> Scored:
         """Score rows from their images' signatures or errors; the first row has index `start`."""
-        good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
-        errors = [signatures if isinstance(signatures, str) else "" for signatures in seen]
+        readable = [
+            signatures if isinstance(signatures, list) else [] for signatures in signatures_by_row
+        ]
+        errors = [
+            signatures if isinstance(signatures, str) else "" for signatures in signatures_by_row
+        ]
         values = {
-            "images": np.array([len(g) for g in good], np.int32),
-            "content": np.array([combined_content_hash(g) for g in good], "S16"),
+            "images": np.array([len(g) for g in readable], np.int32),
+            "content": np.array([combined_content_hash(g) for g in readable], "S16"),
             "first": np.array(
-                [g[0].mark if g else b"" for g in good], f"S{image.PERCEPTUAL.itemsize}"
+                [g[0].mark if g else b"" for g in readable], f"S{image.PERCEPTUAL.itemsize}"
             ),
-            "others": np.array(["".join(x.mark.hex() for x in g[1:]) for g in good], object),
+            "others": np.array(["".join(x.mark.hex() for x in g[1:]) for g in readable], object),
         }
-        return Scored(np.arange(start, start + len(seen)), values, errors)
+        return Scored(np.arange(start, start + len(signatures_by_row)), values, errors)
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,7 @@ class ExactHash:
             good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
             values = {
                 "exact": np.array(
-                    [exact_text_hash(s) for s in samples[start : start + PIECE]], "S16"
+                    [exact_text_hash(s) for s in samples[start : start + CHUNK_ROWS]], "S16"
                 ),
                 "images": np.array([len(g) for g in good], np.int32),
                 "content": np.array([combined_content_hash(g) for g in good], "S16"),
@@ -219,15 +224,17 @@ def _score_chunks(
     """Score both signals on the same chunks; images are read only if needed."""
     needs_images = any(isinstance(s, ImageHash) for s in signals)
     empty: list[list[image.ImageSignature] | str] = []
-    starts = range(0, len(samples), PIECE)
-    pieces = (
+    starts = range(0, len(samples), CHUNK_ROWS)
+    chunks = (
         iter_image_signatures(samples, pool)
         if needs_images
         else ((start, empty) for start in starts)
     )
-    for start, seen in pieces:
-        piece = samples[start : start + PIECE]
-        yield [s.scored(piece if isinstance(s, TextMinhash) else seen, start) for s in signals]
+    for start, signatures in chunks:
+        chunk = samples[start : start + CHUNK_ROWS]
+        yield [
+            s.scored(chunk if isinstance(s, TextMinhash) else signatures, start) for s in signals
+        ]
 
 
 def exact_text_hash(sample: Sample) -> bytes:
@@ -267,9 +274,9 @@ def iter_image_signatures(
     """
     known: dict[ImageRef, image.ImageSignature | str] = {}
     with ThreadPoolExecutor(min(cpu_count() or 1, 16)) as threads:
-        for start in range(0, len(samples), PIECE):
-            piece = samples[start : start + PIECE]
-            new = list(dict.fromkeys(ref for s in piece for ref in s.images if ref not in known))
+        for start in range(0, len(samples), CHUNK_ROWS):
+            chunk = samples[start : start + CHUNK_ROWS]
+            new = list(dict.fromkeys(ref for s in chunk for ref in s.images if ref not in known))
             known |= dict(
                 zip(
                     new,
@@ -281,7 +288,7 @@ def iter_image_signatures(
                 start,
                 [
                     _UNREAD_MEDIA if s.media else _row_signatures([known[ref] for ref in s.images])
-                    for s in piece
+                    for s in chunk
                 ],
             )
 

@@ -1,4 +1,4 @@
-"""`--dedup`: before scoring, only one row of each group of duplicates is left for the method.
+"""`--dedup`: before scoring, keeps only one row of each group of duplicates for the method.
 
 Which one: a row of --keep, else the first in canonical order. A row with a problem is never a
 duplicate. That depends on the records only, not on the file's order or the seed. Computes (or
@@ -144,7 +144,7 @@ def _semantic_groups(
     """
     empty = np.zeros(0, np.int64)
     signal = embedding_signal(means.model)
-    least = SEMANTIC_THRESHOLD if threshold is None else threshold
+    min_cosine = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
         engine = create_engine(
             pool, {signal.kind: signal}, replace(means, progress=None), within=within
@@ -164,13 +164,13 @@ def _semantic_groups(
     position[rows] = np.arange(len(rows))
     values = {name: a[rows] for name, a in found[signal.kind].values.items()}
     left_out = int((within & ~known).sum())
-    aside = (
+    left_out_note = (
         f" ({pluralize(left_out)} that the model cannot process are never copies)"
         if left_out
         else ""
     )
-    labels = semantic_groups(values, position[order[known[order]]], least)
-    return rows, labels, f"--dedup semantic (cosine of at least {least:g}){aside}"
+    labels = semantic_groups(values, position[order[known[order]]], min_cosine)
+    return rows, labels, f"--dedup semantic (cosine of at least {min_cosine:g}){left_out_note}"
 
 
 def _signature_groups(
@@ -204,7 +204,7 @@ def _columns(
     means: Means,
 ) -> dict[str, Column] | None:
     """None if no row has a signature, such as when no image can be read."""
-    from thresher.engine.columns import compute_all  # a run asks for this stage
+    from thresher.engine.columns import compute_all  # imported here: a run imports this module
 
     try:
         return compute_all(signals, pool, means, within)

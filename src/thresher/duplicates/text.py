@@ -27,8 +27,7 @@ ALGORITHM = 2  # rensa's RMinHash.ALGORITHM_VERSION that the stored signatures w
 SHORT = 16  # words
 SIGNATURE = 2 * (PERMUTATIONS + 1)  # bytes
 
-# What data sets append to a question to say how it should be answered: the question is the same
-# without it.
+# Instructions on the answer's format that data sets append to a question; removed for comparison.
 FORMAT_PROMPTS = (
     "answer the question using a single word or phrase.",
     "answer with the option's letter from the given choices directly.",
@@ -38,8 +37,7 @@ FORMAT_PROMPTS = (
 )
 
 _SPACE = re.compile(r"\s+")
-# A word, or a single sign of a script that puts no spaces between words (kana, CJK, Hangul is
-# spaced, Thai).
+# A word, or a single character of a script without spaces between words (kana, CJK, Thai).
 _TOKEN = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W_]+")
 
 
@@ -107,22 +105,22 @@ def signatures(texts: Iterable[str]) -> np.ndarray:
             f"Near duplicates of texts need rensa: {install_command('duplicates')}"
         ) from None
     assert RMinHash.ALGORITHM_VERSION == ALGORITHM, (
-        "rensa hashes in another way now: raise ALGORITHM and check the tests"
+        "rensa's hash algorithm changed: raise ALGORITHM and check the tests"
     )
     given = list(texts)
     if not given:
         return np.zeros((0, PERMUTATIONS + 1), np.uint16)
     # templated questions repeat a lot
-    different = {text: i for i, text in enumerate(dict.fromkeys(given))}
-    words = [tokens(text) for text in different]
+    distinct = {text: i for i, text in enumerate(dict.fromkeys(given))}
+    words = [tokens(text) for text in distinct]
     sets = [
         [s.encode("utf-8", "surrogatepass") for s in _shingles(text, tokens_)]
-        for text, tokens_ in zip(different, words, strict=True)
+        for text, tokens_ in zip(distinct, words, strict=True)
     ]
     matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, SEED)
     length = np.minimum([len(w) for w in words], 65535)
     out = np.hstack([np.array(matrix.to_rows(), np.uint32), length[:, None]]).astype(np.uint16)
-    return out[[different[text] for text in given]]
+    return out[[distinct[text] for text in given]]
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:

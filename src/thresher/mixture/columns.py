@@ -32,7 +32,7 @@ FACTS = {
     "audio": "audio",
 }
 SOURCE = "source"
-READ = 4096  # records at once
+BATCH_ROWS = 4096  # records at once
 
 
 class PoolColumns:
@@ -74,13 +74,13 @@ class PoolColumns:
         if self._values is None:
             self._values = {f: [] for f in self.fields}
             n = len(self.pool)
-            for start in range(0, n, READ):
-                for raw in self.pool.raw(range(start, min(start + READ, n))):
+            for start in range(0, n, BATCH_ROWS):
+                for raw in self.pool.raw(range(start, min(start + BATCH_ROWS, n))):
                     record = _record(raw)
                     if len(self._seen) < 100:
                         self._seen |= dict.fromkeys(record)
                     for f in self.fields:
-                        self._values[f].append(_of(record, f))
+                        self._values[f].append(_field_value(record, f))
         return self._values
 
 
@@ -124,7 +124,7 @@ def _record(raw: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _of(record: dict[str, Any], field: str) -> Any:
+def _field_value(record: dict[str, Any], field: str) -> Any:
     """The field by its full name, else by its dotted path."""
     if field in record:
         return record[field]

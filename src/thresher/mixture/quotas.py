@@ -73,12 +73,13 @@ def groups(quotas: Sequence[Quota], pool: Pool, columns: PoolColumns, within: np
     label = np.full(len(pool), rest, np.int32)
     for number, quota in enumerate(quotas):
         mask = _members(quota, pool, columns)
-        twice = mask & within & (label < rest)
-        if twice.any():
-            row = int(np.flatnonzero(twice)[0])
+        overlap = mask & within & (label < rest)
+        if overlap.any():
+            row = int(np.flatnonzero(overlap)[0])
             raise ConfigError(
                 f"--quota {quotas[label[row]].text} and --quota {quota.text} overlap: "
-                f"{int(twice.sum()):,} rows are in both, such as row {row}. Give groups that have "
+                f"{int(overlap.sum()):,} rows are in both, such as row {row}. Give groups that "
+                f"have "
                 "no rows in common."
             )
         label[mask & (label == rest)] = number
@@ -101,11 +102,12 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
         )
     if not colon:
         known = [*sources, TEXT_ONLY]
-        shown = ", ".join(known[:12]) + (
+        displayed = ", ".join(known[:12]) + (
             f" and {len(known) - 12:,} more" if len(known) > 12 else ""
         )
         raise ConfigError(
-            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: {shown}. "
+            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: "
+            f"{displayed}. "
             "For another column write COLUMN:VALUE, such as images:0."
         )
     if column == SOURCE:
@@ -118,12 +120,12 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
     mask = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
     if not mask.any():
         known = sorted({as_text(v) for v in values if v is not None})
-        shown = ", ".join(known[:12]) + (
+        displayed = ", ".join(known[:12]) + (
             f" and {len(known) - 12:,} more" if len(known) > 12 else ""
         )
         raise ConfigError(
             f"{flag}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: "
-            f"{shown}."
+            f"{displayed}."
         )
     return mask
 
@@ -194,8 +196,8 @@ def group_targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
         weights = np.where(room > 0, np.maximum(chosen, 1), 0)  # more to groups the method prefers
         out = out + largest_remainder(missing, weights, room)
     elif missing < 0:
-        spare = out - low
-        out = out - largest_remainder(-missing, spare, spare)
+        surplus = out - low
+        out = out - largest_remainder(-missing, surplus, surplus)
     return np.asarray(out, np.int64)
 
 
@@ -212,5 +214,5 @@ def _sum(groups: Groups, rows: np.ndarray) -> str:
         for name, r in zip(groups.names, rows, strict=True)
         if r or name != REST
     ]
-    shown = parts if len(parts) <= 12 else [*parts[:11], f"{len(parts) - 11} more groups"]
-    return " + ".join(shown)
+    displayed = parts if len(parts) <= 12 else [*parts[:11], f"{len(parts) - 11} more groups"]
+    return " + ".join(displayed)

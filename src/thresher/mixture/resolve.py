@@ -80,7 +80,7 @@ class ResolvedMixture:
         return self.mixture.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
 
     def choose(
-        self, method: SelectFn, columns: Columns, considered: np.ndarray, aside: np.ndarray
+        self, method: SelectFn, columns: Columns, considered: np.ndarray, unscorable: np.ndarray
     ) -> PoolSelection:
         """Select rows.
 
@@ -91,20 +91,22 @@ class ResolvedMixture:
             aside: int64 [a], unscorable pool rows in a seeded order.
         """
         if self.counts is None:
-            return self._choose(method, columns, considered, aside, self.budget)
+            return self._choose(method, columns, considered, unscorable, self.budget)
         self.counts.use_measured(columns, considered)
         tokens = self.counts.tokens
-        most = len(considered) + self._outside_keep(considered, aside)
-        most += 0 if self.mixture.unscorable in (None, "drop") else int((~self.keep[aside]).sum())
+        most = len(considered) + self._outside_keep(considered, unscorable)
+        most += (
+            0 if self.mixture.unscorable in (None, "drop") else int((~self.keep[unscorable]).sum())
+        )
         guess = estimate_rows(
             self.counts, considered if len(considered) else np.arange(len(self.pool))
         )
-        asked = self.counts.budget
+        token_budget = self.counts.budget
         least = max(int(self.keep.sum()), 1)
         found = largest_selection(
-            lambda k: self._choose(method, columns, considered, aside, max(k, least)),
+            lambda k: self._choose(method, columns, considered, unscorable, max(k, least)),
             lambda chosen: float(tokens[chosen.rows].sum()),
-            asked.amount,
+            token_budget.amount,
             most,
             guess,
         )
@@ -112,8 +114,8 @@ class ResolvedMixture:
         note = describe_budget(
             {
                 "reached": round(n_tokens),
-                "kind": asked.kind,
-                "amount": asked.amount,
+                "kind": token_budget.kind,
+                "amount": token_budget.amount,
                 "rows": len(found.rows),
             }
             | {"how": self.counts.how}
@@ -126,21 +128,22 @@ class ResolvedMixture:
         keep[rows] = within[rows] = False
         return replace(self, keep=keep, within=within)
 
-    def n_outside_method(self, aside: int) -> int:
+    def n_outside_method(self, n_unscorable: int) -> int:
         """Number of rows that can be taken besides those that the method sees.
 
-        `aside`: number of unscorable rows.
+        `n_unscorable`: number of unscorable rows.
         """
         beside = int((self.keep & ~self.within).sum())
-        return beside + (aside if self.mixture.unscorable in ("keep", "random") else 0)
+        return beside + (n_unscorable if self.mixture.unscorable in ("keep", "random") else 0)
 
-    def plan_notes(self, aside: int) -> list[str]:
-        """Notes for a plan. `aside`: number of unscorable rows."""
+    def plan_notes(self, n_unscorable: int) -> list[str]:
+        """Notes for a plan. `n_unscorable`: number of unscorable rows."""
         notes = list(self.notes)
         if self.counts is not None:
-            asked = self.counts.budget
+            token_budget = self.counts.budget
             notes.append(
-                f"{asked.amount:,} {asked.kind} are about {pluralize(self.budget)} of average "
+                f"{token_budget.amount:,} {token_budget.kind} are about {pluralize(self.budget)} "
+                f"of average "
                 f"length ({self.counts.how}); rows are selected to fit the token budget."
             )
         if self.keep.any():
@@ -156,15 +159,16 @@ class ResolvedMixture:
                     f"--quota {quota.text}: at least {low:,} and {most} of the {int(rows):,} rows "
                     "there."
                 )
-        if aside:
-            what = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
-            done = what[self.mixture.unscorable or "drop"]
+        if n_unscorable:
+            treatments = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
+            treatment = treatments[self.mixture.unscorable or "drop"]
             notes.append(
-                f"{pluralize(aside)} that no model can score (videos, audio, too long): {done}."
+                f"{pluralize(n_unscorable)} that no model can score (videos, audio, too long): "
+                f"{treatment}."
             )
         return notes
 
-    def _outside_keep(self, considered: np.ndarray, aside: np.ndarray) -> int:
+    def _outside_keep(self, considered: np.ndarray, unscorable: np.ndarray) -> int:
         seen = np.zeros(len(self.pool), bool)
         seen[considered] = True
         return int((self.keep & ~seen).sum())
@@ -174,7 +178,7 @@ class ResolvedMixture:
         method: SelectFn,
         columns: Columns,
         considered: np.ndarray,
-        aside: np.ndarray,
+        unscorable: np.ndarray,
         total: int,
     ) -> PoolSelection:
         m = self.mixture
@@ -185,7 +189,11 @@ class ResolvedMixture:
         seen = np.zeros(len(self.pool), bool)
         seen[considered] = True
         kept_outside = np.flatnonzero(self.keep & ~seen)
-        unscored = aside[~self.keep[aside]] if m.unscorable in ("keep", "random") else aside[:0]
+        unscored = (
+            unscorable[~self.keep[unscorable]]
+            if m.unscorable in ("keep", "random")
+            else unscorable[:0]
+        )
         notes = []
         taken = int(self.keep.sum())
         if taken > total:
@@ -205,12 +213,12 @@ class ResolvedMixture:
                 k - taken, np.array([len(unscored), free]), np.array([len(unscored), free])
             )
             unscored = unscored[: int(share[0])]
-        if len(aside):
-            notes.append(_unscorable_note(len(aside), m.unscorable, len(unscored)))
+        if len(unscorable):
+            notes.append(_unscorable_note(len(unscorable), m.unscorable, len(unscored)))
         outside = np.concatenate([kept_outside, unscored])
         label = np.zeros(len(self.pool), np.int32) if self.groups is None else self.groups.label
-        given = ForcedRows(self.keep[considered], label[outside].astype(np.int64))
-        chosen = constrained_selection(method, columns, k, given, self.groups, label[considered])
+        forced = ForcedRows(self.keep[considered], label[outside].astype(np.int64))
+        chosen = constrained_selection(method, columns, k, forced, self.groups, label[considered])
         inside = self._over_pool(chosen, considered)
         extra = {KEEP: kept_outside, UNSCORABLE: unscored}
         combined = _with_outside(inside, extra, [*notes, *inside.notes])
@@ -261,7 +269,7 @@ def resolve_mixture(
     mixture = mixture or Mixture()
     cache = cache or MixtureCache()
     n = len(pool)
-    asked = parse_tokens(budget.text)
+    token_budget = parse_tokens(budget.text)
     notes: list[str] = []
     within = np.ones(n, bool)
     keep = np.zeros(n, bool)
@@ -274,11 +282,11 @@ def resolve_mixture(
             )
     if mixture.drop is not None:
         drop = cache.rows_in_file(mixture.drop, "--drop", pool)
-        if (both := keep & drop).any():
-            row = int(np.flatnonzero(both)[0])
+        if (in_both := keep & drop).any():
+            row = int(np.flatnonzero(in_both)[0])
             raise ConfigError(
                 f"--keep {mixture.keep} and --drop {mixture.drop} both name "
-                f"{pluralize(int(both.sum()))}, such as row {row}."
+                f"{pluralize(int(in_both.sum()))}, such as row {row}."
             )
         within &= ~drop
         notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {mixture.drop}.")
@@ -316,14 +324,14 @@ def resolve_mixture(
         )
         evidence = {"duplicate_group": found.group, "copies": found.copies}
         notes.append(found.note)
-        assert not (removed & keep).any(), "a row of --keep was taken for a copy"
+        assert not (removed & keep).any(), "a row of --keep was removed as a duplicate"
     # a kept row that cannot be used is not scored, and so cannot fail
     within &= ~(keep & _unusable(pool))
-    counts = None if asked is None else cache.counts(pool, asked, model)
+    counts = None if token_budget is None else cache.counts(pool, token_budget, model)
     possible = within | keep
     rows = budget.capped(n) if counts is None else estimate_rows(counts, np.flatnonzero(possible))
-    if counts is None and (above := budget_exceeds_pool(budget, n)):
-        notes.append(above)
+    if counts is None and (exceeds_note := budget_exceeds_pool(budget, n)):
+        notes.append(exceeds_note)
     grouped = None
     if quotas:
         grouped = groups(quotas, pool, columns, possible)
@@ -360,13 +368,13 @@ def _unusable(pool: Pool) -> np.ndarray:
     return out
 
 
-def _unscorable_note(available: int, what: str | None, taken: int) -> str:
-    done = {
+def _unscorable_note(available: int, option: str | None, taken: int) -> str:
+    treatment = {
         "keep": "all kept",
         "drop": "left out",
         "random": (f"{taken:,} of them sampled at random"),
-    }[what or "drop"]
-    return f"{pluralize(available)} that no model can score (videos, audio, too long): {done}."
+    }[option or "drop"]
+    return f"{pluralize(available)} that no model can score (videos, audio, too long): {treatment}."
 
 
 def _with_outside(

@@ -9,10 +9,10 @@
 
 `row` and `digest` are read only where thresher wrote them (tables and the viewer's lines carry a
 mark; lines of failures.jsonl and of doctor --fix's log have exactly their fields) or where an
-object
-has no other fields: records may have fields of these names with another meaning. The digest takes
-precedence over the row number, and that over the id. A digest names the row of the given number if
-that row has it, else the first row that has it; an id names every row that has it.
+object has no other fields: records may have fields of these names with another meaning. The digest
+takes precedence over the row number, and that over the id. A digest refers to the row with the
+given number if that row has it, else to the first row that has it; an id refers to every row that
+has it.
 """
 
 from __future__ import annotations
@@ -71,11 +71,12 @@ def rows_in_file(path: str, flag: str, pool: Pool) -> np.ndarray:
             unknown.append(digest or (f"row {number}" if number is not None else f"id {id_}"))
         out[rows] = True
     if unknown:
-        shown = ", ".join(unknown[:3]) + (
+        displayed = ", ".join(unknown[:3]) + (
             f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
         )
         raise ConfigError(
-            f"{flag} {path} names rows that are not in the pool {pool.path}: {shown}. Was it made "
+            f"{flag} {path} names rows that are not in the pool {pool.path}: {displayed}. Was it "
+            f"made "
             "from another pool?"
         )
     return out
@@ -109,7 +110,7 @@ class _Digests:
 def _names(path: Path, label: str) -> list[Name]:
     try:
         if path.suffix == ".parquet":
-            return list(_of_parquet(path, label))
+            return list(_parquet_names(path, label))
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{label}: there is no such file.") from None
@@ -122,14 +123,16 @@ def _names(path: Path, label: str) -> list[Name]:
             raise ConfigError(f"{label} is not valid JSON: {error}.") from error
         if not isinstance(content, list):
             raise ConfigError(f"{label}: expected a JSON list of ids or of objects with an id.")
-        return [_of_value(value, label, f"entry {i}") for i, value in enumerate(content)]
+        return [_name_of_value(value, label, f"entry {i}") for i, value in enumerate(content)]
     rows = [(i, line.strip(" \t\r")) for i, line in enumerate(split_lines(text), 1)]
     if path.suffix in (".jsonl", ".ndjson"):
-        return [_of_value(_json(line, label, i), label, f"line {i}") for i, line in rows if line]
-    return [_of_line(line, label, i) for i, line in rows if line and not line.startswith("#")]
+        return [
+            _name_of_value(_json(line, label, i), label, f"line {i}") for i, line in rows if line
+        ]
+    return [_name_of_line(line, label, i) for i, line in rows if line and not line.startswith("#")]
 
 
-def _of_parquet(path: Path, label: str) -> Iterator[Name]:
+def _parquet_names(path: Path, label: str) -> Iterator[Name]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -154,7 +157,7 @@ def _of_parquet(path: Path, label: str) -> Iterator[Name]:
         yield (None if digest is None else str(digest), None if row is None else int(row), _id(id_))
 
 
-def _of_value(value: Any, label: str, where: str) -> Name:
+def _name_of_value(value: Any, label: str, where: str) -> Name:
     if isinstance(value, dict):
         id_ = value.get("id")
         if value.keys() in _LINES or WRITER in value or value.keys() <= {"row", "digest"}:
@@ -173,7 +176,7 @@ def _of_value(value: Any, label: str, where: str) -> Name:
     )
 
 
-def _of_line(line: str, label: str, number: int) -> Name:
+def _name_of_line(line: str, label: str, number: int) -> Name:
     if line.startswith("row:"):
         try:
             return (None, int(line[4:]), None)

@@ -177,7 +177,7 @@ def parse_quota(text: str) -> Quota:
         and low.value > high.value
     ):
         raise ConfigError(
-            f"--quota {text}: the least, {low}, is more than the most, {high}. Swap them."
+            f"--quota {text}: the minimum, {low}, is more than the maximum, {high}. Swap them."
         )
     return Quota(text, group, low, high)
 
@@ -244,5 +244,5 @@ def parse_filter(text: str) -> Filter:
         if number is not None and not math.isfinite(number):
             number = None
     if number is None and op in ORDERED:
-        raise ConfigError(f"--filter {text}: {op} compares numbers, and {value!r} is none.")
+        raise ConfigError(f"--filter {text}: {op} compares numbers; {value!r} is not a number.")
     return Filter(text, name, op, value, number)

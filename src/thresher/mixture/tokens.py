@@ -5,9 +5,8 @@
 
 Counts come from a stored loss column if there is one; else they are estimated from the text: the
 larger of `TOKENS_PER_WORD` per word and one token per `CHARS_PER_TOKEN` characters. Tokens per
-image
-are the mean over a sample of the pool's images from the model's own processor or, without a local
-model, `TOKENS_PER_IMAGE`.
+image are the mean over a sample of the pool's images from the model's own processor or, without a
+local model, `TOKENS_PER_IMAGE`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (an
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbBgG]?)\s*tok(?:en)?s?\s*(?::\s*(\w+))?")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 SAMPLE_IMAGES = 32  # maximum number of images, sampled by a hash of their paths
-READ = 4096
+BATCH_ROWS = 4096
 _T = TypeVar("_T")
 
 
@@ -75,7 +74,7 @@ def parse_tokens(text: str) -> TokenBudget | None:
         )
     amount = math.floor(Fraction(found[1]) * _SCALE[found[2].lower()])
     if amount < 1:
-        raise ConfigError(f"--budget {text}: at least one token must be kept.")
+        raise ConfigError(f"--budget {text}: expected at least one token.")
     return TokenBudget(text, amount, found[3] == "total")
 
 
@@ -222,8 +221,8 @@ def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
 def _prompts(pool: Pool, image: float) -> np.ndarray:
     """Tokens of everything but the answers, float64 [n]. `image`: tokens per image."""
     out = np.asarray(pool.facts["images"], np.float64) * image
-    for start in range(0, len(pool), READ):
-        rows = np.arange(start, min(start + READ, len(pool)))
+    for start in range(0, len(pool), BATCH_ROWS):
+        rows = np.arange(start, min(start + BATCH_ROWS, len(pool)))
         texts = [[t.text for t in s.turns if t.role != "assistant"] for s in pool.samples(rows)]
         words = np.array([sum(len(t.split()) for t in texts_of_row) for texts_of_row in texts])
         chars = np.array([sum(map(len, texts_of_row)) for texts_of_row in texts])

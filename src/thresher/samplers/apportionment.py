@@ -35,7 +35,7 @@ def largest_remainder(total: int, weights: np.ndarray, capacity: np.ndarray) -> 
     left = min(int(total), int(capacity.sum()))
     open_ = (weights > 0) & (capacity > 0)
     while left > 0:
-        if not open_.any():  # only groups of weight 0 have rows left: weigh them by what they have
+        if not open_.any():  # only groups of weight 0 have rows left: use their sizes as weights
             open_ = capacity > quota
             weights = np.where(open_, capacity - quota, 0).astype(np.float64)
         share = np.where(open_, left * (weights / weights[open_].sum()), 0.0)
@@ -71,10 +71,8 @@ def cumulative_apportionment(total: int, size: np.ndarray) -> np.ndarray:
     """Rows per ordered group in proportion to its size, with the running total always exact.
 
     Each group gets its exact share rounded up or down so that every running total is within half a
-    row
-    of the exact one. Largest remainder does not guarantee that: for twenty equal bins and ten rows
-    it
-    gives one row to each of the first ten bins.
+    row of the exact one. Largest remainder does not guarantee that: for twenty equal bins and ten
+    rows it gives one row to each of the first ten bins.
 
     Arguments:
         total: number of rows to divide.

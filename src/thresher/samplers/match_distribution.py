@@ -1,4 +1,4 @@
-"""Choose a subset whose distribution of a value matches the pool's, with room for a preference.
+"""Choose a subset whose distribution of a value matches the pool's, preferring some rows.
 
 Rows are put into quantile bins of the value, and each bin keeps its share of the pool
 (`cumulative_apportionment`). Within a bin, rows are sorted so that neighbours are similar, and the
@@ -33,7 +33,7 @@ class MatchedSample:
     preferred: np.ndarray
     """bool [n]: taken by preference."""
     bin: np.ndarray
-    """int32 [n]: bin of the number, 0 = smallest."""
+    """int32 [n]: bin of the value, 0 = smallest."""
 
 
 def match_distribution(
@@ -64,7 +64,7 @@ def match_distribution(
     """
     n = len(values)
     k = min(max(k, 0), n)
-    # From here on rows are in ties order and every sort is stable, which breaks ties for free.
+    # From here on rows are in ties order and every sort is stable, so ties need no second key.
     order = stable_order(ties)
     arrays = (values, ties) if also is None else (values, ties, also)
     prepared = cached(
@@ -109,7 +109,7 @@ class _Prepared:
 
     bin: np.ndarray
     by_value: np.ndarray  # all positions, smallest value first
-    also: np.ndarray | None  # the rank of the second number among its different values
+    also: np.ndarray | None  # the rank of the second value among its distinct values
 
 
 def _prepare(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Prepared:

@@ -1,8 +1,8 @@
-"""Share a budget among many searches: each round, every search takes its best free row.
+"""Divide a budget among many searches: each round, every search takes its best free row.
 
 Yao et al., arXiv:2412.15652, take the top K rows for every error; here the budget is given instead
-of K. With one search per wrong row, a frequent gap gets more rows and none is starved. Within a
-round the search whose next row has the highest score comes first.
+of K. With one search per wrong row, a frequent kind of error gets more rows and every search gets
+some. Within a round the search whose next row has the highest score comes first.
 """
 
 from __future__ import annotations

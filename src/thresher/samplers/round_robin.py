@@ -10,9 +10,9 @@
       a capability without rows is dropped
 
 A row is taken once. What is left of a turn (the remainder over the groups, what the last group
-could
-not give) returns in the next round. Group sizes are counted once per capability and then corrected
-by the rows taken, and a group's best rows are found by partitioning: nothing is fully sorted.
+could not give) returns in the next round. Group sizes are counted once per capability and then
+corrected by the rows taken, and a group's best rows are found by partitioning: nothing is fully
+sorted.
 
 Differs from the official code: a capability without rows is dropped instead of raising, and the
 order of the capabilities is the caller's instead of a set's. The official sorts are not stable;
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NEVER = np.float32(-np.inf)  # the score of a row that cannot be taken
-SPARE = 16  # rows sorted beyond those taken, for later rounds, which ask a group for one or two
+EXTRA_SORTED = 16  # rows sorted beyond those taken: later rounds take one or two of a group
 SAMPLE = 256  # scores of a group sampled to estimate where its best ones begin
 
 
@@ -116,10 +116,10 @@ def round_robin(
 
 
 class _Pool:
-    """The groups, and what was taken of them. An *entry* is a row in one group, sorted by group.
+    """The groups, and the rows taken from them. An *entry* is a row in one group, sorted by group.
 
-    More than the plain rule only for speed: for 2.6 million rows a turn must take a few hundredths
-    of a second.
+    More complex than the rule itself for speed only: with 2.6 million rows a turn must take a few
+    hundredths of a second.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class _Pool:
         groups = kinds * sources
         ranks = kinds if official else 1
 
-        # The rows of each style, one style after the other; then one stable sort by (group, rank)
-        # puts the entries in order
+        # The rows of each style, concatenated; then one stable sort by (group, rank) orders the
+        # entries.
         members = [np.flatnonzero(styles[:, s]).astype(np.int32) for s in range(kinds)]
         label = np.empty(sum(map(len, members)), np.min_scalar_type(max(groups * ranks - 1, 1)))
         listed = np.zeros(n, np.uint16)  # styles of the row so far
@@ -258,7 +258,7 @@ class _Pool:
             score = np.where((score > self.threshold) & self.free[rows], score, NEVER).astype(
                 np.float32, copy=False
             )
-        best = self._top(rows, score, count, count + SPARE)
+        best = self._top(rows, score, count, count + EXTRA_SORTED)
         self._next[c, block] = best[count:]
         return best[:count]
 
@@ -266,7 +266,7 @@ class _Pool:
         """The free rows with the highest scores, best first, ties by `ties` (official: by row
         number).
 
-        Returns `least` to `most` rows, or all if active are fewer than `least`. `rows` must be
+        Returns `least` to `most` rows, or all if there are fewer than `least`. `rows` must be
         ascending.
         """
         floor = _floor(score, least)
@@ -305,7 +305,7 @@ class _Pool:
 def _floor(score: np.ndarray, count: int) -> np.float32:
     """A score that about twice the `count` best rows exceed, estimated from a sample.
 
-    Spares looking at most of a large group.
+    Avoids reading most of a large group.
     """
     step = len(score) // SAMPLE
     if step < 2:
