@@ -111,7 +111,7 @@ def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(
     write(tmp_path, "test/a.jsonl", "test/b.jsonl", "train/a.jsonl")
     assert len(open_pool(tmp_path / "test")) == 2
     only = open_pool(write(tmp_path / "only", "test-0.jsonl", "val.json"))
-    assert len(only) == 2 and "nothing but test or validation splits" in only.notes[0]
+    assert len(only) == 2 and "only test or validation splits" in only.notes[0]
     everything = open_pool(f"{tmp_path}/*/a.jsonl")
     assert (
         len(everything) == 2

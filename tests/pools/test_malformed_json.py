@@ -63,8 +63,8 @@ NAMED = {
         json.dumps({"a": MESSAGES[0], "b": MESSAGES[1]}, indent=2),
         "2 records by name",
     ),
-    "list a line": ("\n".join(json.dumps([r]) for r in ROWS), "a JSON list a line.*jq -c"),
-    "empty list a line": ("[]\n" + json.dumps(MESSAGES), "a JSON list a line"),
+    "list a line": ("\n".join(json.dumps([r]) for r in ROWS), "one JSON list per line.*jq -c"),
+    "empty list a line": ("[]\n" + json.dumps(MESSAGES), "one JSON list per line"),
     "NUL after the list": (json.dumps(ROWS) + "\0" * 500, "NUL bytes"),
     "InternVL": (
         json.dumps({"a": {"root": "img/", "annotation": "a.jsonl"}}),
