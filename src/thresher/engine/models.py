@@ -17,8 +17,8 @@ from thresher.engine.means import Means
 from thresher.engine.table import ColumnTable
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
-from thresher.training.lesson_pool import LessonPool
-from thresher.training.registry import TrainingRun, identity_of, trained_model
+from thresher.training.distillation_pool import DistillationPool
+from thresher.training.registry import TrainingRun, trained_identity, trained_model
 from thresher.types import ModelIdentity, RowSignal, TrainedIdentity, TrainedModel, TrainingRows
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ class Models:
         digest = table.numbering.digest[chosen]  # [m] DIGEST
         if model.lessons is not None:
             columns = table.columns(model.lessons.inputs()).take(chosen)  # m rows
-            source = LessonPool(self._pool, rows, model.lessons, columns)
+            source = DistillationPool(self._pool, rows, model.lessons, columns)
             rows, digest = source.order, source.digest
         if not len(rows):
             raise ConfigError(
                 f"{kind} needs a model that is trained first, and there is nothing to train it on."
             )
-        identity = identity_of(model, digest)
+        identity = trained_identity(model, digest)
         self.training_sets[identity] = TrainingSet(source, rows)
         return identity
 
