@@ -184,7 +184,7 @@ def measure(
     def page(query: Query) -> Callable[[], Any]:
         def work() -> None:
             got = browser.page(session.shown, query)
-            render.rows(got, items(session.shown, got.rows), False, False)
+            render.rows(got, items(session.shown, got.rows, str), False, False)
 
         return work
 

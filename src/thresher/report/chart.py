@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from thresher import svg
 from thresher.console.formatting import tick_text
+from thresher.svg import Linear, ceiling
 
 WIDTH, HEIGHT = 360, 216
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 14, 44
@@ -95,32 +97,26 @@ def distribution(
     top, ticks_y = ceiling(scale.top)
     x = Linear(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     y = Linear(0.0, top, HEIGHT - BOTTOM, TOP)
-    out = frame(ticks_y, y, "share of rows, %")
-    for tick in ticks_between(edges[0], edges[-1], 5, whole=scale.whole):
-        out.append(text_at(x(tick), HEIGHT - BOTTOM + 15, tick_text(tick), "middle"))
-    out.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
+    out = frame(ticks_y, y, "share of rows, %", axis)
+    out += _values_below_axis(edges[0], edges[-1], x, scale.whole)
     for i, series in enumerate(panel):
         values = finite(series.values)
         if not len(values):
             continue
-        points = [f"M{x(edges[0]):.1f},{y(0):.1f}"]
-        for share, a, b in zip(_shares(values, scale), edges[:-1], edges[1:], strict=True):
-            points.append(f"L{x(a):.1f},{y(share):.1f}L{x(b):.1f},{y(share):.1f}")
-        points.append(f"L{x(edges[-1]):.1f},{y(0):.1f}")
+        heights = np.repeat([0.0, *_shares(values, scale), 0.0], 2)[1:-1]
+        points = [(x(a), y(b)) for a, b in zip(np.repeat(edges, 2), heights, strict=True)]
         fill = " filled" if i == 0 and len(panel) > 1 else ""
-        out.append(f'<path class="line {series.css}{fill}" d="{"".join(points)}"/>')
+        out.append(svg.path(points, f"line {series.css}{fill}"))
     words = []
     for value, label in cuts:
         if edges[0] <= value <= edges[-1]:
             at = x(value)
             anchor, shift = ("end", -4) if at > WIDTH * 0.6 else ("start", 4)
-            out.append(
-                f'<line class="cut" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            )
+            out.append(svg.line(at, TOP, at, HEIGHT - BOTTOM, "cut"))
             if label:
-                words.append(text_at(at + shift, TOP + 10, label, anchor, "cutlabel"))
+                words.append(svg.text(at + shift, TOP + 10, label, anchor, "cutlabel"))
     out += words  # last, so that no line crosses them
-    return svg(out, WIDTH, HEIGHT, alt)
+    return picture(out, alt)
 
 
 def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
@@ -142,23 +138,14 @@ def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
     x = Linear(scale.low, scale.high, LEFT, WIDTH - RIGHT)
     y = Linear(-top, top, HEIGHT - BOTTOM, TOP)
     every = math.ceil(len(ticks_y) / 3)
-    out = frame(
-        sorted({t * sign + 0.0 for t in ticks_y[::every] for sign in (-1, 1)}),
-        y,
-        "difference, points",
-    )
-    for tick in ticks_between(scale.low, scale.high, 5, whole=scale.whole):
-        out.append(text_at(x(tick), HEIGHT - BOTTOM + 15, tick_text(tick), "middle"))
-    out.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
-    out.append(
-        f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>'
-    )
+    ticks = sorted({t * sign + 0.0 for t in ticks_y[::every] for sign in (-1, 1)})
+    out = frame(ticks, y, "difference, points", axis)
+    out += _values_below_axis(scale.low, scale.high, x, scale.whole)
+    out.append(across(y(0), "zero"))
     for series, gap in lines:
-        points = "L".join(
-            f"{x(a):.1f},{y(b):.1f}" for a, b in zip(at.tolist(), gap.tolist(), strict=True)
-        )
-        out.append(f'<path class="line {series.css}" d="M{points}"/>')
-    return svg(out, WIDTH, HEIGHT, alt)
+        points = [(x(a), y(b)) for a, b in zip(at, gap, strict=True)]
+        out.append(svg.path(points, f"line {series.css}"))
+    return picture(out, alt)
 
 
 def columns(
@@ -173,26 +160,20 @@ def columns(
     height = max((float(v) for _, values in groups for v in values), default=0.0)
     top, ticks_y = ceiling(height)
     y = Linear(0.0, top, HEIGHT - BOTTOM, TOP)
-    out = frame(ticks_y, y, measure)
+    out = frame(ticks_y, y, measure, axis)
     slot = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     bar = min(0.8 * slot / max(len(groups), 1), 26.0)
     every = max(math.ceil(len(labels) / 12), 1)
     for i, label in enumerate(labels):
         middle = LEFT + slot * (i + 0.5)
         for j, (css, values) in enumerate(groups):
-            at = y(float(values[i]))
+            at = y(values[i])
             left = middle + bar * (j - len(groups) / 2)
-            box = (
-                f'x="{left:.1f}" y="{at:.1f}" width="{bar:.1f}" height="{HEIGHT - BOTTOM - at:.1f}"'
-            )
-            out.append(
-                f'<rect class="bar {css}" '
-                f"{box}><title>{escape(f'{label}: {values[i]:,.4g}')}</title></rect>"
-            )
+            title = f"{label}: {values[i]:,.4g}"
+            out.append(svg.rect(left, at, bar, HEIGHT - BOTTOM - at, f"bar {css}", title))
         if i % every == 0:
-            out.append(text_at(middle, HEIGHT - BOTTOM + 15, label, "middle"))
-    out.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
-    return svg(out, WIDTH, HEIGHT, alt)
+            out.append(below_axis(middle, label))
+    return picture(out, alt)
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -220,63 +201,32 @@ def _below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     return 100 * np.searchsorted(np.sort(values), at, side="right") / max(len(values), 1)
 
 
-class Linear:
-    """A straight map of values to places."""
-
-    def __init__(self, low: float, high: float, start: float, stop: float) -> None:
-        self._low, self._start = float(low), start
-        self._slope = (stop - start) / (float(high) - float(low))
-
-    def __call__(self, value: float) -> float:
-        return self._start + (float(value) - self._low) * self._slope
-
-
-def _step(span: float, most: int) -> float:
-    rough = span / most
-    unit = 10.0 ** math.floor(math.log10(rough))
-    return next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough * 0.999)
-
-
-def ticks_between(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
-    step = _step(high - low, most)
-    if whole:
-        step = max(round(step), 1)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step + 0.0 for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def ceiling(top: float) -> tuple[float, list[float]]:
-    """A round number at or above `top`, and the ticks from 0 up to it."""
-    if top <= 0:
-        return 1.0, [0.0, 1.0]
-    step = _step(top, 4)
-    n = math.ceil(top / step - 1e-9)
-    return n * step, [i * step for i in range(n + 1)]
-
-
-def frame(ticks: Sequence[float], y: Linear, title: str) -> list[str]:
+def frame(ticks: Sequence[float], y: Linear, measure: str, axis: str) -> list[str]:
+    """Horizontal grid lines with their values, and the titles of both axes."""
     out = []
     for tick in ticks:
-        at = y(tick)
-        out.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        )
-        out.append(text_at(LEFT - 6, at + 4, tick_text(tick), "end"))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    out.append(
-        f'<text class="axis" text-anchor="middle" transform="translate(10 {middle:.1f}) '
-        f'rotate(-90)">{escape(title)}</text>'
-    )
+        out.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
+        out.append(svg.text(LEFT - 6, y(tick) + 4, tick_text(tick), "end"))
+    out.append(svg.text_upright(10, (TOP + HEIGHT - BOTTOM) / 2, measure, "axis"))
+    out.append(svg.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, axis, "middle", "axis"))
     return out
 
 
-def text_at(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
-    named = f' class="{css}"' if css else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
+def below_axis(x: float, label: str) -> str:
+    """A label of the horizontal axis."""
+    return svg.text(x, HEIGHT - BOTTOM + 15, label, "middle")
 
 
-def svg(parts: Sequence[str], width: int, height: int, alt: str) -> Markup:
-    head = (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}">'
-    )
-    return Markup(head + "".join(parts) + "</svg>")  # all text in it went through `escape`
+def across(y: float, css: str) -> str:
+    """A horizontal line from edge to edge."""
+    return svg.line(LEFT, y, WIDTH - RIGHT, y, css)
+
+
+def picture(parts: Sequence[str], alt: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
+    """The chart. `alt`: a sentence for those who cannot see it."""
+    return svg.document(parts, width, height, {"class": "chart", "role": "img", "aria-label": alt})
+
+
+def _values_below_axis(low: float, high: float, x: Linear, whole: bool) -> list[str]:
+    ticks = svg.ticks_between(low, high, 5, whole=whole)
+    return [below_axis(x(tick), tick_text(tick)) for tick in ticks]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from thresher import svg
 from thresher.report import chart
 from thresher.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 
@@ -58,50 +59,25 @@ def curves(
     values += [0.0] if zero else []
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = max(high - low, 1.0) * 0.08
-    y = chart.Linear(low - room, high + room, HEIGHT - BOTTOM, TOP)
-    ticks = [
-        t for t in chart.ticks_between(low - room, high + room, 5) if low - room <= t <= high + room
-    ]
-    out = chart.frame(ticks, y, title)
+    y = svg.Linear(low - room, high + room, HEIGHT - BOTTOM, TOP)
+    ticks = svg.ticks_between(low - room, high + room, 5)
+    out = chart.frame(ticks, y, title, "budget, rows kept")
     slot = (WIDTH - LEFT - RIGHT) / max(len(budgets), 1)
     for i, budget in enumerate(budgets):
-        out.append(chart.text_at(LEFT + slot * (i + 0.5), HEIGHT - BOTTOM + 15, budget, "middle"))
-    out.append(
-        chart.text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "budget, rows kept", "middle", "axis")
-    )
+        out.append(chart.below_axis(LEFT + slot * (i + 0.5), budget))
     if zero:
-        out.append(
-            f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>'
-        )
+        out.append(chart.across(y(0), "zero"))
     if level is not None:
-        out.append(
-            f'<line class="cut" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level):.1f}" '
-            f'y2="{y(level):.1f}"/>'
-        )
-        out.append(chart.text_at(WIDTH - RIGHT, y(level) - 4, "full pool", "end", "cutlabel"))
+        out.append(chart.across(y(level), "cut"))
+        out.append(svg.text(WIDTH - RIGHT, y(level) - 4, "full pool", "end", "cutlabel"))
     step = min(14.0, 0.7 * slot / max(len(curves), 1))
     for j, curve in enumerate(curves):
-        shift = (j - (len(curves) - 1) / 2) * step
-
-        def x(at: int, shift: float = shift) -> float:
-            return LEFT + slot * (at + 0.5) + shift
-
-        path = "L".join(f"{x(p.at):.1f},{y(p.mean):.1f}" for p in curve.points)
-        out.append(f'<path class="path hue {curve.css}" d="M{path}"/>')
-        for p in curve.points:
+        left = LEFT + slot / 2 + (j - (len(curves) - 1) / 2) * step
+        places = [(left + slot * p.at, p) for p in curve.points]
+        out.append(svg.path([(x, y(p.mean)) for x, p in places], f"path hue {curve.css}"))
+        for x, p in places:
             if p.low is not None and p.high is not None:
-                ends = (
-                    f'x1="{x(p.at):.1f}" x2="{x(p.at):.1f}" y1="{y(p.low):.1f}" '
-                    f'y2="{y(p.high):.1f}"'
-                )
-                out.append(f'<line class="whisker hue {curve.css}" {ends}/>')
-            for dot in p.dots:
-                out.append(
-                    f'<circle class="dot hue {curve.css}" cx="{x(p.at):.1f}" cy="{y(dot):.1f}" '
-                    'r="2.2"/>'
-                )
-            out.append(
-                f'<circle class="mean hue {curve.css}" cx="{x(p.at):.1f}" cy="{y(p.mean):.1f}" '
-                'r="4"/>'
-            )
-    return chart.svg(out, WIDTH, HEIGHT, alt)
+                out.append(svg.line(x, y(p.low), x, y(p.high), f"whisker hue {curve.css}"))
+            out += [svg.circle(x, y(dot), 2.2, f"dot hue {curve.css}") for dot in p.dots]
+            out.append(svg.circle(x, y(p.mean), 4, f"mean hue {curve.css}"))
+    return chart.picture(out, alt)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from thresher import svg
 from thresher.console.formatting import tick_text
-from thresher.report.chart import ceiling, svg, text_at
+from thresher.report.chart import picture
 
 
 def radar(
@@ -20,7 +21,7 @@ def radar(
     the rim."""
     width, height, radius = 480, 340, 108
     cx, cy = width / 2, height / 2 - 4
-    top, ticks = ceiling(max((float(v) for _, values in groups for v in values), default=1.0))
+    top, ticks = svg.ceiling(max((float(v) for _, values in groups for v in values), default=1.0))
 
     def at(i: int, value: float) -> tuple[float, float]:
         angle = 2 * math.pi * i / len(labels) - math.pi / 2
@@ -28,29 +29,19 @@ def radar(
             angle
         )
 
-    def ring(values: Sequence[float]) -> str:
-        points = (at(i, float(v)) for i, v in enumerate(values))
-        return " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
+    def ring(values: Sequence[float], css: str) -> str:
+        return svg.polygon([at(i, float(v)) for i, v in enumerate(values)], css)
 
-    out = [f'<polygon class="grid" points="{ring([t] * len(labels))}"/>' for t in ticks if t > 0]
+    out = [ring([t] * len(labels), "grid") for t in ticks if t > 0]
     for i, label in enumerate(labels):
-        px, py = at(i, top)
-        out.append(f'<line class="grid" x1="{cx:.1f}" y1="{cy:.1f}" x2="{px:.1f}" y2="{py:.1f}"/>')
+        out.append(svg.line(cx, cy, *at(i, top), "grid"))
         tx, ty = at(i, top * 1.09)
         anchor = "middle" if abs(tx - cx) < 12 else "start" if tx > cx else "end"
         for j, words in enumerate(lines := textwrap.wrap(label, 18, max_lines=3, placeholder="…")):
             up = (len(lines) - 1) * 12 * (1.0 if ty < cy - 60 else 0.0 if ty > cy + 60 else 0.5)
-            out.append(
-                text_at(
-                    tx,
-                    ty + (0 if ty < cy - 60 else 9 if ty > cy + 60 else 4) - up + 12 * j,
-                    words,
-                    anchor,
-                )
-            )
+            down = (0 if ty < cy - 60 else 9 if ty > cy + 60 else 4) - up + 12 * j
+            out.append(svg.text(tx, ty + down, words, anchor))
     for i, (css, values) in enumerate(groups):
-        out.append(
-            f'<polygon class="line {css}{" filled" if i == 0 else ""}" points="{ring(values)}"/>'
-        )
-    out.append(text_at(cx, height - 6, f"rim: {tick_text(top)} {unit}", "middle", "axis"))
-    return svg(out, width, height, alt)
+        out.append(ring(values, f"line {css}{' filled' if i == 0 else ''}"))
+    out.append(svg.text(cx, height - 6, f"rim: {tick_text(top)} {unit}", "middle", "axis"))
+    return picture(out, alt, width, height)
