@@ -88,7 +88,7 @@ def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method
 
 def spare_rows(session: Session) -> np.ndarray:
     """Kept rows that no other row is shown as a demonstration."""
-    columns = next(iter(session.prepared.values())).columns
+    columns = session.prepared[1].columns
     shown = [
         columns[name]["digest"]
         for name in ("demonstration_p", "demonstration_w")
@@ -101,7 +101,7 @@ def spare_rows(session: Session) -> np.ndarray:
 def test_a_ban_that_would_need_the_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     session = session_of(tmp_path, "clipper")
     before = session.shown
-    shown = next(iter(session.prepared.values())).columns["demonstration_w"]["digest"]
+    shown = session.prepared[1].columns["demonstration_w"]["digest"]
     row = int(np.flatnonzero(session.pool.digest == shown[0])[0])
     with pytest.raises(NotStored, match=r"one_shot_w is not stored for \d+ of 159 rows"):
         session.pin(np.array([row]), "banned")

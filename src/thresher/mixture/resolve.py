@@ -23,6 +23,7 @@ from thresher.mixture.constrain import (
     SelectFn,
     constrained_selection,
 )
+from thresher.mixture.filters import matches
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import Mixture, parse_filter, parse_quota
 from thresher.mixture.tokens import (
@@ -294,7 +295,7 @@ def resolve_mixture(
     quotas = [parse_quota(text) for text in mixture.quota]
     columns = cache.columns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
     for rule in rules:
-        fails = within & ~cache.matches(rule, columns) & ~keep
+        fails = within & ~matches(rule, columns) & ~keep
         within &= ~fails
         notes.append(f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}.")
     if not within.any():

@@ -96,7 +96,7 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
         rank,
         reasons,
         read_failures(folder),
-        _lot(pool, int(run["method"]["seed"])),
+        sampling_keys(pool, int(run["method"]["seed"])),
     )
 
 
@@ -114,14 +114,15 @@ def of_outcome(outcome: Outcome, pool: Pool) -> Made:
         "notes": list(outcome.notes),
     }
     reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}
-    return Made(Path(), run, pool, rows, rank, reasons, outcome.failures, _lot(pool, recipe.seed))
+    return Made(
+        Path(), run, pool, rows, rank, reasons, outcome.failures, sampling_keys(pool, recipe.seed)
+    )
 
 
-def _lot(pool: Pool, seed: int) -> np.ndarray:
-    """uint64 [pool rows]: a seeded hash of each row, the same in any file order."""
-    ties = np.empty(len(pool), np.uint64)
-    ties[pool.order] = seeded_ties(pool.digest[pool.order], seed)
-    return ties
+def sampling_keys(pool: Pool, seed: int) -> np.ndarray:
+    """A seeded hash of each row, uint64 [n], the same in any file order: smallest first is a random
+    sample."""
+    return seeded_ties(pool.digest[pool.order], seed)[pool.rank]
 
 
 def _words(values: np.ndarray) -> np.ndarray:

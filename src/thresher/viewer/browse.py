@@ -96,7 +96,6 @@ class Browser:
         # as the page holds them
         self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}
         self._scans: OrderedDict[tuple[int, Query], Scan] = OrderedDict()
-        self._rows: tuple[tuple[int, str, str, str], np.ndarray] | None = None
         self._lock = threading.Lock()
         self._waiting = 0  # requests for a page: a search that somebody waits for ends early
         self._count = threading.Lock()
@@ -124,9 +123,6 @@ class Browser:
 
     def _fitting(self, shown: Shown, query: Query) -> np.ndarray:
         """Rows that fit all but words and kind, in order."""
-        key = (shown.number, query.show, query.source, query.sort)
-        if self._rows is not None and self._rows[0] == key:
-            return self._rows[1]
         fits = fitting(shown, query.show)
         if query.source:
             fits = fits & (
@@ -136,7 +132,6 @@ class Browser:
         if query.sort:
             order = shown.order(query.sort)
             rows = order[fits[order]]
-        self._rows = (key, rows)
         return rows
 
     def _scan(self, shown: Shown, query: Query, rows: np.ndarray) -> Scan:

@@ -1,10 +1,14 @@
 """One opened selection: what is asked of it now, and the rows that this gives. Chooses again in
 memory; no model ever runs.
 
-What is loaded stays loaded: columns by signal (`recall`), filters and lists (`mixture.cache`), the
-last few `Prepared`. A change that cannot be made (a wrong setting, a column that is not stored)
-raises and leaves everything as it was. Writes pins. Safe to use from several threads: changes wait
-for each other, what is shown is a snapshot.
+What is loaded stays in memory: columns by signal (`recall`), what a mixture reads
+(`mixture.cache`), and the latest `Prepared`. Without them CLIPPER on 100,000 rows takes, of
+processor time, 0.65 s instead of 0.3 s after a ban (recall) and 0.15 s instead of 0.05 s at another
+budget (`Prepared`). A cache of sorted arrays saved 0.04 s and was removed.
+
+A change that cannot be made (a wrong setting, a column that is not stored) raises and leaves
+everything as it was. Writes pins. Safe to use from several threads: changes wait for each other,
+what is shown is a snapshot.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +37,6 @@ from thresher.mixture import Mixture, resolve_mixture
 from thresher.mixture.cache import MixtureCache
 from thresher.report import folder as folders
 from thresher.report.select_report import command
-from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
 from thresher.selection import folder as output
 from thresher.selection.config import RunConfig
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
     from thresher.mixture import ResolvedMixture
     from thresher.pools import Pool
 
-PREPARED = 2  # sets of columns kept ready: what is asked now, and what was asked before
 UNDO = 20  # changes of pins that can be taken back
 SERVER_ONLY = tuple(name for name in configs.SERVER if name != "url")
 
@@ -72,12 +74,8 @@ class Session:
         self.config = self._config()
         self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
         self.handles = self._handles()
-        self.mixture_cache, self.recall, self.sort_cache = (
-            MixtureCache(),
-            Recall(self.pool),
-            SortCache(),
-        )
-        self.prepared: OrderedDict[Any, Prepared] = OrderedDict()
+        self.mixture_cache, self.recall = MixtureCache(), Recall(self.pool)
+        self.prepared: tuple[Any, Prepared] | None = None  # the latest, and what it is for
         self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
         self.lock = threading.RLock()
         self._target: Pool | None = None
@@ -255,8 +253,7 @@ class Session:
             mixture, self.pool, budget, self.store, ask.seed, None, self.mixture_cache
         )
         prepared = self._prepared(method, resolved, ask.seed)
-        with use_cache(self.sort_cache):
-            outcome = prepared.choose(method, budget, resolved)
+        outcome = prepared.choose(method, budget, resolved)
         seconds = time.monotonic() - began
         return Shown(
             self.shown.number + 1,
@@ -280,7 +277,7 @@ class Session:
         )
         within = hashlib.sha256(resolved.within.tobytes()).digest()
         key = (names, seed, within, model is None)
-        if key not in self.prepared:
+        if self.prepared is None or self.prepared[0] != key:
             repeated, leaked = self._leaks(method, model, roles, target)
             on_missing = self.config.on_missing  # run.yaml holds one that was checked
             made = prepare(
@@ -300,11 +297,8 @@ class Session:
                 taken=repeated,
                 new_engine=self.recall.new_engine,
             )
-            self.prepared[key] = replace(made, leaked=leaked)
-            while len(self.prepared) > PREPARED:
-                self.prepared.popitem(last=False)
-        self.prepared.move_to_end(key)
-        return self.prepared[key]
+            self.prepared = key, replace(made, leaked=leaked)
+        return self.prepared[1]
 
     def _leaks(
         self,

@@ -9,16 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.methods.settings import as_text
 from thresher.report.columns import constant, is_number, meaning
-from thresher.report.folder import Made
+from thresher.report.folder import Made, sampling_keys
 from thresher.report.words import Explain, explainer
-from thresher.types import seeded_ties
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +71,6 @@ class Shown:
         self.pool, self.outcome = pool, outcome
         self._run, self._folder, self._made = run, folder, made
         self._explain: Explain | None = None
-        self._orders: dict[str, np.ndarray] = {}
         self._kinds: tuple[str, ...] | None = None
         self._lock = threading.RLock()
         failed = (
@@ -122,7 +119,7 @@ class Shown:
         if outcome.findings is not None:
             told["findings"] = outcome.findings.summary
         reasons = {name: np.asarray(values)[order] for name, values in outcome.evidence.items()}
-        lot = lot_of(self.pool, self.ask.seed)
+        lot = sampling_keys(self.pool, self.ask.seed)
         run = {**self._run, **told}
         return Made(self._folder, run, self.pool, rows, rank[rows], reasons, outcome.failures, lot)
 
@@ -160,14 +157,6 @@ class Shown:
         names: as in the file.
         """
         n = len(self.pool)
-        with self._lock:
-            if sort not in self._orders:
-                if len(self._orders) > 4:
-                    self._orders.clear()
-                self._orders[sort] = self._ordered(sort, n)
-            return self._orders[sort]
-
-    def _ordered(self, sort: str, n: int) -> np.ndarray:
         made, name = self.made, sort.removeprefix("-")
         if sort == "rank":
             rows = made.kept_rows
@@ -190,11 +179,3 @@ class Shown:
                     found.update({self.explain(i).kind: None for i in side[::step].tolist()})
                 self._kinds = tuple(sorted(found))
             return self._kinds
-
-
-@lru_cache(maxsize=2)
-def lot_of(pool: Pool, seed: int) -> np.ndarray:
-    """uint64 [n]: a seeded hash of each row, by which a report draws its samples."""
-    out = np.empty(len(pool), np.uint64)
-    out[pool.order] = seeded_ties(pool.digest[pool.order], seed)
-    return out
