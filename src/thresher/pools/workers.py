@@ -27,7 +27,10 @@ from thresher.pools.records import Span
 
 MIN_PARALLEL_BYTES = 96 << 20  # bytes: smaller files are read before another process has started
 MAX_PROCESSES = 4  # processes
-_RUN = "import sys; sys.path[:] = {path!r}; from thresher.pools.workers import work; work()"
+_RUN = """import sys
+sys.path[:] = {path!r}
+from thresher.pools.workers import worker_main
+worker_main()"""
 
 
 def plan_spans(file: BinaryIO, container: str, size: int) -> list[Span]:
