@@ -341,10 +341,10 @@ class SharedSignal(RowSignal, Protocol):
     Signals asked together have the same inputs, so that a row has one key in all their columns.
     """
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Signals with equal values here are asked in one pass."""
 
-    def rows_together(
+    def batch_rows(
         self,
         signals: Sequence[Any],
         samples: Sequence[Sample],

@@ -51,7 +51,7 @@ def test_it_answers_the_judges_and_the_stylers_questions(world):
     signals = [Judge(handle.identity, c) for c in CAPABILITIES] + [
         Style(handle.identity, s) for s in STYLES
     ]
-    (pieces,) = Judge.rows_together(signals, samples, None, backend, pool)
+    (pieces,) = Judge.batch_rows(signals, samples, None, backend, pool)
     assert backend.asked == len(rows)
     for c, piece in zip(CAPABILITIES, pieces[:14], strict=True):
         for label, best, score in zip(

@@ -71,16 +71,16 @@ class Question:
     def inputs(self) -> Mapping[str, Signal]:
         return {}
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return ("question", self.model)
 
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
-        for pieces in self.rows_together([self], samples, inputs, backend, pool):
+        for pieces in self.batch_rows([self], samples, inputs, backend, pool):
             yield pieces[0]
 
-    def rows_together(
+    def batch_rows(
         self,
         signals: Sequence[Question],
         samples: Sequence[Sample],

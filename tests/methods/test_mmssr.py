@@ -76,7 +76,7 @@ def test_the_task_model_judges_by_default():
     assert signals[f"score_{OCR}"] == Judge(MODEL, CAPABILITIES[13]) and signals[
         "style_2"
     ] == Style(MODEL, "yes/no")
-    assert len({s.together() for s in signals.values()}) == 1  # one pass a row
+    assert len({s.batch_key() for s in signals.values()}) == 1  # one pass a row
     assert models_of(load("mmssr")) == {} and needs(load("mmssr")) == (Capability.LOGPROBS,)
 
 

@@ -119,7 +119,7 @@ def test_a_style_is_chosen_above_its_even_share() -> None:
 
     def chosen(*p: float) -> list[bool]:
         signals = [Style(IDENTITY, s, styles) for s in styles]
-        (pieces,) = Style.rows_together(
+        (pieces,) = Style.batch_rows(
             signals, [sample("a", "b")], None, Scripted(np.log(p).tolist()), None
         )  # type: ignore[arg-type]
         return [bool(x.values["chosen"][0]) for x in pieces]
@@ -135,12 +135,12 @@ def test_all_signals_of_a_row_are_asked_in_one_call() -> None:
         *(Style(IDENTITY, s) for s in STYLES),
     ]
     assert (
-        len({s.together() for s in signals}) == 1 and len({fingerprint(s) for s in signals}) == 23
+        len({s.batch_key() for s in signals}) == 1 and len({fingerprint(s) for s in signals}) == 23
     )
     values = np.log(np.linspace(0.01, 0.1, 14 * 6 + 9)).tolist()
     backend = Scripted(values, "broken image")
     rows = [sample(f"q{i}", "a") for i in range(3)]
-    (pieces,) = Judge.rows_together(signals, rows, None, backend, None)  # type: ignore[arg-type]
+    (pieces,) = Judge.batch_rows(signals, rows, None, backend, None)  # type: ignore[arg-type]
     ((given, queries),) = backend.calls
     assert len(given) == 3 and len(queries) == 15
     for k, piece in enumerate(pieces):
@@ -154,7 +154,7 @@ def test_all_signals_of_a_row_are_asked_in_one_call() -> None:
 
 def test_together_means_one_model_and_one_system_turn() -> None:
     other = Judge(IDENTITY, OCR, system="Be strict.")
-    assert other.together() != Judge(IDENTITY, OCR).together()
+    assert other.batch_key() != Judge(IDENTITY, OCR).batch_key()
 
 
 def test_the_prompt_is_part_of_the_identity_and_the_definition_is_not() -> None:

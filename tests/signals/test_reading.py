@@ -41,7 +41,7 @@ def asked(
 ) -> tuple[list[dict[str, np.ndarray]], list[list[str]]]:
     """Fields [rows] and errors of each signal, asked in one pass."""
     got: list[dict[int, tuple[dict[str, Any], str]]] = [{} for _ in signals]
-    for pieces in signals[0].rows_together(signals, rows, None, backend, Pictures()):
+    for pieces in signals[0].batch_rows(signals, rows, None, backend, Pictures()):
         for mine, signal, piece in zip(got, signals, pieces, strict=True):
             for j, i in enumerate(piece.index.tolist()):
                 assert i not in mine

@@ -64,7 +64,7 @@ def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_pat
     handle = resolve(str(out), device="cpu")
     judges = [Judge(handle.identity, c) for c in OURS]
     found, mass = np.zeros((24, 2)), np.zeros((24, 2))
-    for pieces in Judge.rows_together(judges, pool.samples(range(24)), None, handle.open(), pool):
+    for pieces in Judge.batch_rows(judges, pool.samples(range(24)), None, handle.open(), pool):
         for i, piece in enumerate(pieces):
             found[piece.index, i], mass[piece.index, i] = (
                 piece.values["score"],

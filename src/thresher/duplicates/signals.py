@@ -68,11 +68,11 @@ class TextMinhash:
     def inputs(self) -> Mapping[str, Signal]:
         return {}
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Scored together with `ImageHash`: a row is parsed once for both."""
         return BATCH_KEY
 
-    def rows_together(
+    def batch_rows(
         self,
         signals: Sequence[Any],
         samples: Sequence[Sample],
@@ -133,11 +133,11 @@ class ImageHash:
     def inputs(self) -> Mapping[str, Signal]:
         return {}
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Scored together with `TextMinhash`: a row is parsed once for both."""
         return BATCH_KEY
 
-    def rows_together(
+    def batch_rows(
         self,
         signals: Sequence[Any],
         samples: Sequence[Sample],

@@ -136,7 +136,7 @@ class ColumnEngine:
             self._labels.setdefault(memo_key(signal), name)
         for signal in walk(signals):
             if isinstance(signal, SharedSignal):
-                batch = self._batches.setdefault(signal.together(), {})
+                batch = self._batches.setdefault(signal.batch_key(), {})
                 batch.setdefault(memo_key(signal), signal)
 
     def column(self, signal: Signal, label: str) -> Fields:
@@ -266,7 +266,7 @@ class ColumnEngine:
         yet."""
         if not isinstance(signal, SharedSignal):
             return []
-        batch, own = self._batches.get(signal.together(), {}), memo_key(signal)
+        batch, own = self._batches.get(signal.batch_key(), {}), memo_key(signal)
         others = [
             self.request(peer, self._labels.get(key, request.label))
             for key, peer in batch.items()

@@ -98,7 +98,7 @@ def _score(
         return ([piece] for piece in signals[0].rows(samples, inputs, backend, pool))
     first = signals[0]
     assert isinstance(first, SharedSignal), f"signal {first.kind!r} is asked alone"
-    return first.rows_together(signals, samples, inputs, backend, pool)
+    return first.batch_rows(signals, samples, inputs, backend, pool)
 
 
 def _check(

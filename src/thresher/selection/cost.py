@@ -172,14 +172,14 @@ def _seconds_asked(
     groups: dict[Hashable, list[SharedSignal]] = {}
     for signal in signals:
         if not signal.inputs():  # what depends on other columns cannot be tried out of turn
-            groups.setdefault(signal.together(), []).append(signal)
+            groups.setdefault(signal.batch_key(), []).append(signal)
     seconds: dict[Hashable, float] = {}
     for _ in range(2):  # once to warm up, once to measure
         for together, group in groups.items():
             if all(isinstance(signal, AnswerLoss) for signal in group):
                 continue
             began = time.perf_counter()
-            for _ in group[0].rows_together(group, samples, None, backend, pool):
+            for _ in group[0].batch_rows(group, samples, None, backend, pool):
                 continue
             seconds[together] = (time.perf_counter() - began) / len(samples)
     return seconds

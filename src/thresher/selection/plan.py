@@ -374,7 +374,7 @@ def _together(looked: Mapping[str, Looked]) -> dict[Hashable, list[str]]:
     groups: dict[Hashable, list[str]] = {}
     for label, (signal, *_) in looked.items():
         if isinstance(signal, SharedSignal):
-            groups.setdefault(signal.together(), []).append(label)
+            groups.setdefault(signal.batch_key(), []).append(label)
     return groups
 
 
@@ -394,7 +394,7 @@ def _signal_plan(
     asked_with: str,
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
-        tokens, seconds = cost.of_asked(passes, signal.together())
+        tokens, seconds = cost.of_asked(passes, signal.batch_key())
     elif signal.needs is Capability.GENERATE:
         tokens, seconds = cost.of_written(passes, signal.kind)
     else:

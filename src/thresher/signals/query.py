@@ -2,7 +2,7 @@
 body, the shared pass.
 
 The row itself is the prompt's body, written out as exchanges; a query follows it inside the same
-user turn. Signals whose `together()` is equal share body and system turn, so a backend encodes
+user turn. Signals whose `batch_key()` is equal share body and system turn, so a backend encodes
 image and body once and runs all queries on that. `AskedTogether` is the frame of such a signal
 (`judge`, `style`): it says what it asks and how it reads the answers.
 """
@@ -33,7 +33,7 @@ __all__ = [
     "AskedSignal",
     "AskedTogether",
     "Query",
-    "ask_together",
+    "ask_batch",
     "body",
     "derived",
     "shares",
@@ -131,7 +131,7 @@ def _without_images(text: str) -> str:
     return _INNER.sub(" ", text[:end])
 
 
-def ask_together(
+def ask_batch(
     signals: Sequence[Any], samples: Sequence[Sample], backend: AskBackend, pool: SampleSource
 ) -> Iterator[list[Scored]]:
     """One pass for `AskedSignal`s of one model and one system turn: lists of one Scored a signal,
@@ -170,7 +170,7 @@ class AskedTogether:
     def inputs(self) -> Mapping[str, Signal]:
         return model_inputs(self.model)
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return ("ask", self.model, self.system)
 
     def rows(
@@ -180,11 +180,11 @@ class AskedTogether:
         backend: AskBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        for scored in ask_together([self], samples, backend, pool):
+        for scored in ask_batch([self], samples, backend, pool):
             yield scored[0]
 
     @classmethod
-    def rows_together(
+    def batch_rows(
         cls,
         signals: Sequence[Any],
         samples: Sequence[Sample],
@@ -192,8 +192,8 @@ class AskedTogether:
         backend: AskBackend,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        """`signals`: those of one `together()`, of any class."""
-        return ask_together(signals, samples, backend, pool)
+        """`signals`: those of one `batch_key()`, of any class."""
+        return ask_batch(signals, samples, backend, pool)
 
 
 def shares(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

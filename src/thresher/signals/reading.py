@@ -61,7 +61,7 @@ class ReadTogether:
     def inputs(self) -> Mapping[str, Signal]:
         return model_inputs(self.model)
 
-    def together(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         return ("read", self.model, self.among_images)
 
     def rows(
@@ -71,10 +71,10 @@ class ReadTogether:
         backend: ReadingBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        for (piece,) in self.rows_together([self], samples, inputs, backend, pool):
+        for (piece,) in self.batch_rows([self], samples, inputs, backend, pool):
             yield piece
 
-    def rows_together(
+    def batch_rows(
         self,
         signals: Sequence[Any],
         samples: Sequence[Sample],
@@ -82,7 +82,7 @@ class ReadTogether:
         backend: ReadingBackend,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        """`signals`: those of one `together()`, of any class."""
+        """`signals`: those of one `batch_key()`, of any class."""
         if not hasattr(backend, "read"):
             names = ", ".join(sorted({signal.kind for signal in signals}))
             raise CapabilityError(

@@ -41,8 +41,8 @@ class TeacherJudge(_OfASample, Judge):
 
     kind: ClassVar[str] = "teacher_judge"
 
-    def together(self) -> Hashable:
-        return (super().together(), self.sample)
+    def batch_key(self) -> Hashable:
+        return (super().batch_key(), self.sample)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class TeacherStyle(_OfASample, Style):
 
     kind: ClassVar[str] = "teacher_style"
 
-    def together(self) -> Hashable:
-        return (super().together(), self.sample)
+    def batch_key(self) -> Hashable:
+        return (super().batch_key(), self.sample)
 
 
 @dataclass(frozen=True)

@@ -408,7 +408,7 @@ def test_a_judge_through_the_backend(judge: HFBackend) -> None:
         *(Judge(IDENTITY, c) for c in CAPABILITIES[:3]),
         *(Style(IDENTITY, s) for s in STYLES),
     ]
-    for pieces in Judge.rows_together(signals, samples, None, judge, Pictures()):
+    for pieces in Judge.batch_rows(signals, samples, None, judge, Pictures()):
         assert len(pieces) == len(signals) and not any(e for p in pieces for e in p.errors)
         for piece in pieces[:3]:
             assert (piece.values["mass"] > 0).all() and (piece.values["mass"] < 1).all()
