@@ -70,7 +70,11 @@ def saved(tmp_path: Path, records: list, lines: bool, indent: int | None = None)
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("layout", ["lines", "list", "indented", "messages", "false borders"])
 def test_the_same_pool(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, processes: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    layout: str,
+    processes: int,
 ) -> None:
     records: list = ROWS
     if layout == "messages":
@@ -91,6 +95,7 @@ def test_the_same_pool(
     )
     (tmp_path / "1.png").write_bytes(b"xyz")
     assert same(together(monkeypatch, file, processes), open_pool(file))
+    assert "Traceback" not in capfd.readouterr().err  # of a process that could do nothing
 
 
 def test_problems_keep_the_numbers_of_their_lines(

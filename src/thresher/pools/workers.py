@@ -88,12 +88,15 @@ def read_spans(
 
 def worker_main() -> None:
     """Entry point of a worker process: a span on standard input, its block on standard output."""
+    file: PoolFile
     file, source, root, prefix, span = pickle.load(sys.stdin.buffer)
     result: Any
     try:
         with open(file.uri, "rb") as opened:
             convert = make_converter(file.layout, chosen=file.chosen)
-            result = read_block(file.rows(opened), convert, source, BlockImages(root, prefix), span)
+            result = read_block(
+                file.reader(opened), convert, source, BlockImages(root, prefix), span
+            )
     # the first process runs into it too, and reports it with the right numbers
     except (ThresherError, OSError) as error:
         result = str(error)
