@@ -29,11 +29,12 @@ from thresher.demo.questions import sample_question
 from thresher.demo.rationales import FACT_KINDS, Rationale, false_rationale
 from thresher.demo.styles import phrase
 from thresher.demo.teacher import Known, handle
-from thresher.engine import Means
+from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.engine.graph import target_signals_of
 from thresher.methods.error_driven import ErrorDriven
 from thresher.pools import open_pool
+from thresher.request import RunRequest
 from thresher.signals.mistake import Mistake
 from thresher.signals.query import Query
 from thresher.storage.columns import Store
@@ -90,11 +91,10 @@ def find(
         lambda: Scripted(said),
     )
     method = ErrorDriven(teacher="given", identify=how, query="step")  # type: ignore[arg-type]
-    signals = target_signals_of(method, student, {"teacher": teacher}, seed)
+    context = RunContext(store, student, {"teacher": teacher})
+    signals = target_signals_of(method, context, seed)
     pool = open_pool(file, file.parent)
-    columns = compute_all(
-        signals, pool, Means(store, seed, student, {"teacher": teacher}, on_missing="refuse")
-    )
+    columns = compute_all(signals, pool, RunRequest(seed=seed, on_missing="refuse"), context)
     assert isinstance(signals["mistake"], Mistake) and isinstance(signals["rationale"], RowSignal)
     assert not columns["rationale"].values["right"].any(), "every planted rationale is wrong"
     return columns["mistake"].values

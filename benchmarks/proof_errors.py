@@ -34,10 +34,13 @@ from thresher.demo.questions import KINDS, sample_question
 from thresher.demo.scenes import Split
 from thresher.demo.styles import phrase
 from thresher.demo.teacher import handle, read_labels
+from thresher.engine import RunContext
 from thresher.evaluation import evaluate
 from thresher.methods import load
 from thresher.pools import open_pool
+from thresher.request import RunRequest
 from thresher.selection.iterate import select as select_in_rounds
+from thresher.selection.task import SelectionTask
 from thresher.stats.verdict import difference, mean_over_seeds
 from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
@@ -150,18 +153,15 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
                 lora=False, batch=8, epochs=arguments.epochs, learning_rate=RATE, seed=seed
             )
             outcome = select_in_rounds(
-                pool,
-                method,
-                Budget(str(arguments.budget)),
-                rounds=rounds,
-                seed=seed,
-                model=student,
-                store=store,
-                trainer=make,
-                roles={"teacher": teacher},
-                target=aim,
-                on_leak="drop",
-                recipe=recipe,
+                SelectionTask(
+                    pool,
+                    method,
+                    Budget(str(arguments.budget)),
+                    RunRequest(rounds=rounds, seed=seed, on_leak="drop"),
+                    aim,
+                ),
+                RunContext(store, student, {"teacher": teacher}, make),
+                recipe,
             )
             identity = trained_identity(
                 model_of(student.identity, recipe), pool.digest[outcome.rows]

@@ -19,7 +19,9 @@ from pathlib import Path
 JOB = """
 import sys
 from pathlib import Path
+from thresher.engine import RunContext
 from thresher.selection import select as run
+from thresher.selection.task import SelectionTask
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.methods import load
@@ -31,7 +33,8 @@ pool = open_pool(pool_file)
 handle = ModelHandle("sleeps", IDENTITY, lambda: FakeBackend(seconds_per_row=1 / rate, piece=4))
 print("ready", flush=True)
 sys.stdin.readline()
-outcome = run.select(pool, load("perplexity", {}), Budget("10%"), model=handle, store=store)
+task = SelectionTask(pool, load("perplexity", {}), Budget("10%"))
+outcome = run.select(task, RunContext(store, handle))
 print([(s.wanted, s.scored, s.elsewhere) for s in outcome.signals])
 """
 

@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ from rich.table import Table
 from million import generate
 from thresher.backends import ModelHandle
 from thresher.console.peak_memory import peak_bytes
-from thresher.engine import Means, Request, ScoredKeys, create_engine
+from thresher.engine import Request, RunContext, ScoredKeys, create_engine
 from thresher.methods import load
 from thresher.mixture import resolve_mixture
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
 from thresher.selection import select as run
-from thresher.selection.config import RunConfig
 from thresher.selection.prepare import prepare
+from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.types import Budget, ModelIdentity
 from thresher.viewer import render
@@ -75,16 +76,13 @@ class Planted:
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     """A selection folder of this method, from planted columns."""
     method, budget = load(name), Budget("10%")
-    resolved = resolve_mixture(None, pool, budget, store, 0, None)
-    made = prepare(
-        pool,
-        method,
-        resolved,
-        Means(store, model=MODEL),
-        new_engine=partial(create_engine, scorer=Planted(store)),
-    )
-    told = RunConfig(
+    told = RunRequest(
         pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out)
+    )
+    task, context = SelectionTask(pool, method, budget, told), RunContext(store, MODEL)
+    resolved = resolve_mixture(pool, budget, told, context)
+    made = prepare(
+        task, resolved, replace(context, new_engine=partial(create_engine, scorer=Planted(store)))
     )
     output.write(made.choose(method, budget, resolved), pool, told, out)
     return out
@@ -188,7 +186,8 @@ def measure(
 
         return work
 
-    peer = seconds(lambda: run.select(pool, load(name), Budget("10%"), model=MODEL, store=store), 1)
+    task = SelectionTask(pool, load(name), Budget("10%"))
+    peer = seconds(lambda: run.select(task, RunContext(store, MODEL)), 1)
     for budget in BUDGETS:
         note(f"choose again, {budget}", again(budget), peer=peer if budget == "10%" else None)
     note("counts, notes, command", lambda: render.changed(session, session.shown, False))

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import runs as run
+from tests.runs import plan
 from thresher.backends import ModelHandle, resolve
 from thresher.backends.hf.load import BATCH_TOKENS
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.samplers import ks_distance
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
@@ -48,7 +48,7 @@ JOB = """
 import os, signal, sys
 from pathlib import Path
 from thresher.selection import folder as output
-from thresher.selection import select as run
+from tests import runs as run
 from thresher.storage import columns as store
 from thresher.backends import resolve
 from thresher.backends.hf import backend

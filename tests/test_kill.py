@@ -27,7 +27,7 @@ warnings.simplefilter("error")
 from pathlib import Path
 from tests.text_pools import Model, Nested
 from thresher.selection import folder as output
-from thresher.selection import select as run
+from tests import runs as run
 from thresher.storage import columns as store
 from thresher.engine import local
 from thresher.pools import open_pool

@@ -49,10 +49,13 @@ from thresher.compare import Comparison, Job, chosen_rows, compare, job, read_ce
 from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
 from thresher.demo.questions import KINDS  # noqa: E402
 from thresher.demo.styles import phrase  # noqa: E402
+from thresher.engine import RunContext  # noqa: E402
 from thresher.evaluation import evaluate  # noqa: E402
 from thresher.methods import load  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
+from thresher.request import RunRequest  # noqa: E402
 from thresher.selection import select as run  # noqa: E402
+from thresher.selection.task import SelectionTask  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
 from thresher.training.registry import make_trainer  # noqa: E402
 from thresher.types import Budget, Method  # noqa: E402
@@ -122,9 +125,8 @@ def against_random(
     )
     made = compare(
         asked,
-        store=store,
-        out=out / "room" / name,
-        trainer=make_trainer(device="cpu", cache=store.root / "models"),
+        RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
+        out / "room" / name,
         evaluate=Ask(False),
         say=print,
     )
@@ -193,16 +195,10 @@ def taught(out: Path, name: str, steps: str) -> None:
     pool, _, store, model = development(out, name)
     settings = dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": steps}
     teacher = label_teacher(out / name / "hidden_labels.jsonl")
+    make = make_trainer(device="cpu", cache=store.root / "models")
     found = run.select(
-        pool,
-        load("mmssr", settings),
-        Budget("10%"),
-        seed=0,
-        model=model,
-        store=store,
-        roles={"teacher": teacher},
-        force=True,
-        trainer=make_trainer(device="cpu", cache=store.root / "models"),
+        SelectionTask(pool, load("mmssr", settings), Budget("10%"), RunRequest(force=True)),
+        RunContext(store, model, {"teacher": teacher}, make),
     )
     print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")
 

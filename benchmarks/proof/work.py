@@ -23,6 +23,7 @@ from benchmarks.proof.oracles import oracles  # noqa: E402
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Job, compare, job  # noqa: E402
 from thresher.demo.teacher import handle, read_labels  # noqa: E402
+from thresher.engine import RunContext  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
 from thresher.training.registry import make_trainer  # noqa: E402
@@ -74,9 +75,8 @@ def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, mode
         job_of(
             pool, questions, stage, sizes, resolve(model, device="cpu", cache=store.root / "models")
         ),
-        store=store,
-        out=out / "pools" / pool_name,
-        trainer=make_trainer(device="cpu", cache=store.root / "models"),
+        RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
+        out / "pools" / pool_name,
         evaluate=Ask(stage.score == "both"),
         say=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
     )

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ConfigError
 from thresher.pools.paths import printable
-from thresher.selection.config import RunConfig, default_store
+from thresher.request import RunRequest
+from thresher.selection.config import default_store
 from thresher.types import Budget
 
 if TYPE_CHECKING:
-    from thresher.engine import OnMissing
-    from thresher.mixture import Mixture
     from thresher.pools import Pool
+    from thresher.request import OnLeak, OnMissing
     from thresher.selection.result import Outcome
-    from thresher.selection.target import OnLeak
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Chosen:
 
     outcome: Outcome
     pool: Pool
-    config: RunConfig
+    request: RunRequest
 
     @property
     def rows(self) -> Any:
@@ -43,7 +42,7 @@ class Chosen:
         model = f", model {printable(recipe.model)}" if recipe.model else ""
         first = (
             f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed "
-            f"{recipe.seed}{model}"
+            f"{recipe.request.seed}{model}"
         )
         aside = [f"{self.outcome.excluded:,} left out"] if self.outcome.excluded else []
         aside += [f"{len(self.outcome.notes)} in outcome.notes"] if self.outcome.notes else []
@@ -52,7 +51,7 @@ class Chosen:
     def _repr_html_(self) -> str:
         from thresher.report.notebook import chosen_html
 
-        return chosen_html(self.outcome, self.pool, self.config.settings, self)
+        return chosen_html(self.outcome, self.pool, self.request.settings, self)
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Everything that `thresher select --out` writes; a report that cannot be made is a
@@ -64,7 +63,7 @@ class Chosen:
         from thresher.report import try_to_write
         from thresher.selection import folder as output
 
-        output.write(self.outcome, self.pool, self.config, Path(folder), overwrite=overwrite)
+        output.write(self.outcome, self.pool, self.request, Path(folder), overwrite=overwrite)
         if problem := try_to_write(folder, self.pool):
             warnings.warn(problem, stacklevel=2)
         return Path(folder)
@@ -81,7 +80,7 @@ def select(
     seed: int = 0,
     store: str | Path | None = None,
     on_missing: OnMissing = "auto",
-    mixture: Mixture | None = None,
+    mixture: Mapping[str, Any] | None = None,
     validation: str | Path | None = None,
     validation_images: str | Path | None = None,
     on_leak: OnLeak = "refuse",
@@ -103,18 +102,20 @@ def select(
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
     from thresher.backends import resolve
+    from thresher.engine import RunContext
     from thresher.methods import load
     from thresher.methods.needs import asks_the_model, models_of, needs
     from thresher.pools import open_pool
     from thresher.selection import iterate as in_rounds
     from thresher.selection.requirements import check_extras
     from thresher.selection.result import require_rows
+    from thresher.selection.task import SelectionTask
     from thresher.storage.columns import Store
 
     columns = Store(str(store or default_store()))
     chosen = load(method, dict(settings or {}))
-    asks = asks_the_model(chosen) or (mixture is not None and mixture.dedup == "semantic")
-    dedup = None if mixture is None else mixture.dedup
+    asks = asks_the_model(chosen) or (mixture is not None and mixture.get("dedup") == "semantic")
+    dedup = None if mixture is None else mixture.get("dedup")
     if asks and model is None:
         raise ConfigError(
             f"The method {chosen.name} works with a model, and none was named. Give model= a "
@@ -137,31 +138,12 @@ def select(
     if validation is not None:
         cache = columns.root / "pools"
         target = open_pool(validation, validation_images, cache=cache, trust_paths=pool.trust_paths)
-    outcome = in_rounds.select(
-        pool,
-        chosen,
-        Budget(budget),
-        seed=seed,
-        model=handle,
-        store=columns,
-        on_missing=on_missing,
-        roles={
-            role: resolve(spec, cache=known, typed=f"{role}={spec}")
-            for role, spec in further.items()
-        },
-        mixture=mixture,
-        target=target,
-        on_leak=on_leak,
-        rounds=rounds,
-        force=force,
-    )
-    require_rows(outcome)
-    config = RunConfig(
-        pool=pool.spec,
+    request = RunRequest(
+        pool.spec,
+        method,
+        budget,
         images=folder,
         trust_paths=pool.trust_paths,
-        method=method,
-        budget=budget,
         settings=dict(settings or {}),
         model=model if handle else None,
         seed=seed,
@@ -172,6 +154,12 @@ def select(
         validation_images=None if target is None else str(target.images_folder),
         on_leak=None if target is None else on_leak,
         rounds=None if target is None else rounds,
-        **({} if mixture is None else vars(mixture)),
+        **(mixture or {}),
     )
-    return Chosen(outcome, pool, config)
+    roles = {
+        role: resolve(spec, cache=known, typed=f"{role}={spec}") for role, spec in further.items()
+    }
+    task = SelectionTask(pool, chosen, Budget(budget), request, target)
+    outcome = in_rounds.select(task, RunContext(columns, handle, roles))
+    require_rows(outcome)
+    return Chosen(outcome, pool, request)

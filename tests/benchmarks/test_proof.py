@@ -213,6 +213,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
 
     from thresher.backends import resolve
     from thresher.compare import compare, job
+    from thresher.engine import RunContext
     from thresher.storage.columns import Store
     from thresher.training.registry import make_trainer
     from thresher.types import Budget
@@ -232,9 +233,8 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
             model=resolve("demo", device="cpu"),
             recipe=setup.RECIPE,
         ),
-        store=Store(tmp_path / "store"),
-        out=tmp_path / "out",
-        trainer=make_trainer(device="cpu"),
+        RunContext(Store(tmp_path / "store"), trainer=make_trainer(device="cpu")),
+        tmp_path / "out",
         evaluate=Ask(False),
     )
     verdict = comparison.lines[1].verdict

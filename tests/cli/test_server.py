@@ -13,7 +13,8 @@ from tests.openai_server import Plan, serving
 from tests.text_pools import record, write_pool
 from thresher import cli, methods
 from thresher.errors import ConfigError
-from thresher.selection.config import RunConfig, combine, read
+from thresher.request import RunRequest
+from thresher.selection.config import combine, read
 
 URL = "http://127.0.0.1:9/v1"
 SECRET = "hunter2-very-secret"
@@ -179,7 +180,7 @@ def test_a_server_without_logprobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 2 and server.url in said and "--set score=generate" in said
 
 
-def config(**values: Any) -> RunConfig:
+def config(**values: Any) -> RunRequest:
     return combine({}, {"pool": "p", "method": "m", "budget": "5", **values})
 
 

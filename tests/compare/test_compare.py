@@ -30,6 +30,7 @@ from thresher.cli.compare import load, show, show_plan
 from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
 from thresher.compare import plan as compare_plan
 from thresher.doctor import find_problems
+from thresher.engine import RunContext
 from thresher.errors import ConfigError, PoolError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
@@ -94,9 +95,8 @@ class Bench:
     def run(self, job: Job | None = None, **more: Any) -> Comparison:
         return compare(
             job or self.job(),
-            store=Store(self.folder / "store"),
-            out=self.folder / "out",
-            trainer=self.training.trainer,
+            RunContext(Store(self.folder / "store"), trainer=self.training.trainer),
+            self.folder / "out",
             evaluate=self.evaluation,
             **more,
         )
@@ -394,8 +394,9 @@ made = job(
     budgets=[Budget("10%")], seeds=3, model=Model().handle,
 )
 print("ready", flush=True)
-compare(made, store=Store(folder / "store"), out=folder / "out", trainer=training.trainer, evaluate=evaluation)
-"""  # noqa: E501
+context = RunContext(Store(folder / "store"), trainer=training.trainer)
+compare(made, context, folder / "out", evaluate=evaluation)
+"""
 
 
 def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(
@@ -448,7 +449,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = {"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}
     made = bench.job(methods=methods, seeds=2, recipe=Recipe(epochs=2))
     store = Store(tmp_path / "store")
-    p = compare_plan.plan(made, store=store, out=tmp_path / "out")
+    p = compare_plan.plan(made, RunContext(store), tmp_path / "out")
     assert [(c.method, c.rows, c.seeds, c.done, c.training_rows) for c in p.cells] == [
         ("random", 30, 2, 0, 120),
         ("highest_loss", 30, 2, 0, 120),
@@ -468,7 +469,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
     )
     bench.run(made)
-    done = compare_plan.plan(made, store=store, out=tmp_path / "out")
+    done = compare_plan.plan(made, RunContext(store), tmp_path / "out")
     assert (done.to_make, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
     assert [c.done for c in done.cells] == [2, 2, 2, 2]
     show_plan(done)
@@ -558,7 +559,7 @@ def test_compare_and_doctor_find_the_same_leaks(
     ):
         bench.run(prepared)
     with pytest.raises(PoolError, match="1 row of the pool repeats"):
-        check_leaks(prepared)
+        check_leaks(prepared, RunContext(Store(tmp_path / "store")))
     assert not bench.training.asked
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import runs as run
 from tests.text_pools import HighestLoss, Model, write_pool
 from thresher.cli import main
 from thresher.doctor import KINDS, SEVERITIES, Diagnosis, diagnose, find_problems, repair
@@ -19,7 +20,6 @@ from thresher.doctor.repair import _repair_turns, check_target
 from thresher.errors import ConfigError, ImageError, TooManyFailures
 from thresher.pools import open_pool
 from thresher.pools.llava import parse
-from thresher.selection import select as run
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
@@ -558,7 +558,6 @@ def test_embedded_images_are_looked_at_too(tmp_path, tiny_pool):
 def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_row):
     from thresher.backends import resolve
     from thresher.methods import load
-    from thresher.mixture import Mixture
 
     file, where = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
@@ -569,7 +568,7 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
         store=Store(tmp_path / "store"),
         model=resolve("demo", device="cpu"),
         on_missing="exclude",
-        mixture=Mixture(unscorable="drop"),  # its video, and the row that is too long
+        unscorable="drop",  # its video, and the row that is too long
     )
     errors = np.flatnonzero(find_problems(pool).lost)
     assert {f.row for f in out.failures} == set(errors.tolist()) - set(where["video"]) - set(

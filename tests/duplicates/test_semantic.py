@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import runs as run
+from tests.runs import plan
 from tests.text_pools import FirstTies, HighestLoss, Model, record, write_pool
+from thresher.backends import ModelHandle
 from thresher.backends.fake import FakeBackend
 from thresher.cli import main
 from thresher.duplicates import embedding, semantic
 from thresher.duplicates.embedding import PARTS
-from thresher.duplicates.stage import representatives
+from thresher.duplicates.stage import Representatives, representatives
+from thresher.engine import RunContext
 from thresher.errors import CapabilityError, ConfigError
-from thresher.mixture import Mixture
+from thresher.mixture import check_mixture
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.signals import vectors
 from thresher.signals.vectors import WIDTH, as_bytes, from_bytes, project
 from thresher.storage.columns import Store
@@ -200,14 +203,19 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-SEMANTIC = Mixture(dedup="semantic")
+def copies(
+    pool: Pool, keep: np.ndarray, store: Store, model: ModelHandle | None = None
+) -> Representatives:
+    request, everything = RunRequest(dedup="semantic"), np.ones(len(pool), bool)
+    return representatives(pool, everything, keep, request, RunContext(store, model))
+
+
+SEMANTIC: dict[str, Any] = {"dedup": "semantic"}
 
 
 def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_path: Path) -> None:
     model = Model()
-    out = run.select(
-        pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC
-    )
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, **SEMANTIC)
     assert len(out.rows) == 30 and model.scored == 40
     copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
     assert sorted(copies.values()) == [1] * 20 + [2] * 10
@@ -219,12 +227,10 @@ def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_pa
     output.write(out, pool, None, tmp_path / "out")
     assert (tmp_path / "out" / "duplicates.parquet").exists()
     again = Model()
-    run.select(pool, FirstTies(), Budget("5"), store=store, model=again.handle, mixture=SEMANTIC)
+    run.select(pool, FirstTies(), Budget("5"), store=store, model=again.handle, **SEMANTIC)
     assert again.opened == 0  # the column is there
-    loose = Mixture(dedup="semantic", dedup_threshold=0.9999)
-    strict = run.select(
-        pool, FirstTies(), Budget("100%"), store=store, model=again.handle, mixture=loose
-    )
+    loose = SEMANTIC | {"dedup_threshold": 0.9999}
+    strict = run.select(pool, FirstTies(), Budget("100%"), store=store, model=again.handle, **loose)
     assert len(strict.rows) == 40 and again.opened == 0
 
 
@@ -233,9 +239,7 @@ def test_another_order_of_the_file_keeps_the_same_rows(
 ) -> None:
     def kept(pool: Pool, records: list[dict[str, Any]]) -> set[str]:
         everything = np.ones(len(pool), bool)
-        found = representatives(
-            pool, "semantic", everything, ~everything, store, model=Model().handle
-        )
+        found = copies(pool, ~everything, store, Model().handle)
         return {records[r]["id"] for r in np.flatnonzero(found.kept)}
 
     mixed = random.Random(5).sample(records, len(records))
@@ -243,9 +247,9 @@ def test_another_order_of_the_file_keeps_the_same_rows(
 
 
 def test_rows_of_keep_stay_and_stand_for_the_others(pool: Pool, store: Store) -> None:
-    everything, keep = np.ones(len(pool), bool), np.zeros(len(pool), bool)
+    keep = np.zeros(len(pool), bool)
     keep[[3, 33, 34]] = True
-    found = representatives(pool, "semantic", everything, keep, store, model=Model().handle)
+    found = copies(pool, keep, store, Model().handle)
     assert found.kept[[3, 33, 34]].all() and not found.kept[4] and found.group[4] == 34
 
 
@@ -264,34 +268,30 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
     killed = Model()
     killed._open = lambda: Killed(piece=8)  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
-        run.select(
-            pool, FirstTies(), Budget("10"), store=store, model=killed.handle, mixture=SEMANTIC
-        )
-    run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, mixture=SEMANTIC)
+        run.select(pool, FirstTies(), Budget("10"), store=store, model=killed.handle, **SEMANTIC)
+    run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, **SEMANTIC)
     assert model.scored == 40 - sum(handed_on) < 40
 
 
 def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
     bad = pool.sample(2).digest
     model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
-    out = run.select(
-        pool, FirstTies(), Budget("100%"), store=store, model=model.handle, mixture=SEMANTIC
-    )
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, **SEMANTIC)
     assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
     assert any("(1 row that the model cannot process" in note for note in out.notes)
 
 
 def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store) -> None:
     model = Model()
-    p = plan(pool, HighestLoss(), Budget("20"), model.handle, store, mixture=SEMANTIC)
+    p = plan(pool, HighestLoss(), Budget("20"), model.handle, store, **SEMANTIC)
     assert [(s.label, s.signal, s.to_score, s.upper_bound) for s in p.signals] == [
         ("dedup", "row_embedding", 40, False), ("loss", "loss", 40, True),
     ]  # fmt: skip
     assert p.to_score == 80 and p.upper_bound and p.hours is not None and p.hours > 0
     assert any("known only after the model has processed 40 rows" in note for note in p.notes)
     assert not (store.root / "columns").exists()
-    run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, mixture=SEMANTIC)
-    p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, mixture=SEMANTIC)
+    run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, **SEMANTIC)
+    p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, **SEMANTIC)
     assert [(s.label, s.to_score) for s in p.signals] == [
         ("dedup", 0),
         ("loss", 30),
@@ -301,13 +301,13 @@ def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store
 def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
     everything = np.ones(len(pool), bool)
     with pytest.raises(ConfigError, match="--model demo"):
-        representatives(pool, "semantic", everything, ~everything, store)
+        copies(pool, ~everything, store)
     served = Model().handle
     served = type(served)(
         "far", type(served.identity)("x", "openai", "float32", "jpeg"), served.open
     )
     with pytest.raises(CapabilityError, match="--dedup near"):
-        representatives(pool, "semantic", everything, ~everything, store, model=served)
+        copies(pool, ~everything, store, served)
     for wrong, words in (
         ({"dedup": "semantic", "dedup_threshold": 1.5}, "from 0.5 to 1"),
         ({"dedup": "near", "dedup_threshold": 0.2}, "from 0.7 to 1"),
@@ -315,9 +315,9 @@ def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
         ({"dedup_threshold": 0.9}, "--dedup is not given"),
     ):
         with pytest.raises(ConfigError, match=words):
-            Mixture(**wrong)  # type: ignore[arg-type]
-    asked = Mixture(dedup="near", dedup_threshold=0.75, filter=("length < 9",))
-    assert Mixture.from_mapping(asked.to_mapping()) == asked
+            check_mixture(RunRequest(**wrong))  # type: ignore[arg-type]
+    asked = RunRequest(dedup="near", dedup_threshold=0.75, filter=("length < 9",))
+    assert asked.mixture == {"dedup": "near", "dedup_threshold": 0.75, "filter": ["length < 9"]}
 
 
 def command(words: list[str]) -> Any:

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
+from tests import runs as run
 from tests.text_pools import FirstTies
 from thresher.duplicates.stage import Representatives, representatives
-from thresher.mixture import Mixture
+from thresher.engine import RunContext
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
@@ -72,7 +73,8 @@ def pool_of(folder: Path, records: list[dict[str, Any]], name: str = "pool.json"
 def found(pool: Pool, how: str, store: Store, keep: list[int] | None = None) -> Representatives:
     mask = np.zeros(len(pool), bool)
     mask[keep or []] = True
-    return representatives(pool, how, np.ones(len(pool), bool), mask, store)
+    request = RunRequest(dedup=how)  # type: ignore[arg-type]
+    return representatives(pool, np.ones(len(pool), bool), mask, request, RunContext(store))
 
 
 def together(result: Representatives) -> list[list[int]]:
@@ -142,7 +144,7 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, mixture=Mixture(dedup="near"))
+    out = run.select(pool, FirstTies(), Budget("100%"), store=store, dedup="near")
     assert len(out.rows) == len(records) - 5
     copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
     group = dict(zip(out.rows.tolist(), out.reason["duplicate_group"].tolist(), strict=True))
@@ -168,7 +170,13 @@ def test_a_threshold_of_near_counts_for_the_texts(
 ) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
     everything = np.ones(len(pool), bool)
-    strict = representatives(pool, "near", everything, ~everything, store, threshold=1.0)
+    strict = representatives(
+        pool,
+        everything,
+        ~everything,
+        RunRequest(dedup="near", dedup_threshold=1.0),
+        RunContext(store),
+    )
     # one word of a long answer is now too much
     assert together(strict) == [[0, 1, 2], [8, 9], [10, 11]]
 

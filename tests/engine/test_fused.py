@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.text_pools import record, write_pool
 from thresher.backends import ModelHandle
 from thresher.methods.needs import asks_the_model, needs
 from thresher.methods.settings import setting
 from thresher.pools import Pool, open_pool
 from thresher.selection import plan
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import (

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.engine.test_fused import Judge, Panel
+from tests.runs import compute
 from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.backends.fake import IDENTITY
 from thresher.engine import sharing
-from thresher.engine.columns import compute
 from thresher.engine.sharing import WorkQueue
 from thresher.pools import open_pool
-from thresher.selection import select as run
 from thresher.storage import claims
 from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
@@ -33,7 +33,7 @@ JOB = """
 import sys
 from pathlib import Path
 from tests.text_pools import HighestLoss, Model
-from thresher.selection import select as run
+from tests import runs as run
 from thresher.selection import summary
 from thresher.backends.fake import FakeBackend
 from thresher.pools import open_pool

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests import runs as run
 from tests.text_pools import FirstTies
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.storage.columns import Store
 from thresher.types import Budget
 

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import yaml
 
+from tests import runs as run
+from tests.runs import compute
 from tests.text_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
 from thresher import methods
 from thresher.backends import resolve
 from thresher.cli import main
-from thresher.engine.columns import compute
 from thresher.errors import ConfigError
-from thresher.mixture import Mixture
+from thresher.mixture import check_mixture
 from thresher.mixture.constrain import interleave
 from thresher.mixture.quotas import Bounds, group_targets
 from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, MethodContext, Sample, Selection
 
@@ -45,17 +46,14 @@ def select(
     model: Model | None = None,
     **asked: Any,
 ) -> Any:
-    more = {k: asked.pop(k) for k in ("on_missing", "seed") if k in asked}
     handle = None if model is None else model.handle
-    mixture = Mixture(**asked)
     return run.select(
         pool,
         method or FirstTies(),
         Budget(budget),
         store=store,
         model=handle,
-        mixture=mixture,
-        **more,
+        **asked,
     )
 
 
@@ -176,7 +174,7 @@ def test_what_cannot_be_met_is_refused_with_the_arithmetic(
 )
 def test_what_is_no_quota_is_refused(quota: str) -> None:
     with pytest.raises(ConfigError, match="--quota"):
-        Mixture(quota=(quota,))
+        check_mixture(RunRequest(quota=(quota,)))
 
 
 def test_targets_are_the_nearest_that_hold() -> None:
@@ -326,7 +324,7 @@ def test_what_is_dropped_cannot_fail(tmp_path: Path, store: Store) -> None:
 )
 def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as error:
-        Mixture(**asked)
+        check_mixture(RunRequest(**asked))
     assert words in str(error.value)
 
 
@@ -484,7 +482,7 @@ def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
     output.write(out, pool, None, tmp_path / "out")
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["quota"] == ["source0=15"] and told["filter"] == ["length < 15"]
-    assert Mixture.from_mapping(told) == out.recipe.mixture
+    assert {name: told[name] for name in ("quota", "filter")} == out.recipe.request.mixture
     table = output.signals_table(tmp_path / "out")
     short = pool.facts["answer_words"] < 15
     assert [v is not None for v in table["loss.nll"].to_pylist()] == short.tolist()

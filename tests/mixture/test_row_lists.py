@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import runs as run
 from tests.text_pools import FirstTies
 from thresher import exporters
 from thresher.errors import ConfigError
@@ -19,7 +20,6 @@ from thresher.mixture.row_lists import rows_in_file
 from thresher.pools import Pool, open_pool
 from thresher.report.folder import read_failures
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.selection.result import Failure
 from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import row
-from thresher.engine.columns import compute
+from tests.runs import compute
 from thresher.errors import ImageError, PoolError
 from thresher.pools import image_table, open_pool
 from thresher.pools.pool import Pool

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from tests import runs as run
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model
 from thresher.api import Chosen
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.config import RunConfig
 from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, Method, MethodContext, Selection, Signal
 
@@ -218,7 +218,7 @@ def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: st
     """A selection by that method, made with a model that scores by hash and not written; `out`:
     where it would be."""
     work = out.parent / f"work-{out.name}"
-    told = RunConfig(
+    told = RunRequest(
         pool=str(pool.path),
         images=str(pool.images_folder),
         method=name,

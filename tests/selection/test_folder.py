@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests import runs as run
+from tests.runs import compute
 from tests.text_pools import FirstTies, Loss, Model, Nested, record, write_pool
 from thresher import methods
 from thresher.backends.fake import IDENTITY
-from thresher.engine.columns import compute
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import config
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.storage.writable import check_folder
@@ -95,7 +96,7 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
 def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path) -> None:
     method = methods.load("clipper", {"prefer": "none", "bins": "7"})
     outcome = made(pool, tmp_path, method, Model(), seed=3)
-    told = config.RunConfig(
+    told = RunRequest(
         pool="pool.json",
         method="clipper",
         budget="25%",

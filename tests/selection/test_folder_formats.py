@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests import runs as run
 from tests.exporters.pools_by_format import EMBED, make_images, start
 from tests.warm_process import WarmServer
 from thresher import methods
@@ -20,7 +21,6 @@ from thresher.errors import ConfigError
 from thresher.exporters import export
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes

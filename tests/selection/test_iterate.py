@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
+from tests import runs
 from tests.fake_training import FakeTraining
 from tests.text_pools import record, write_pool
 from tests.validation_sets import Rules, validation
@@ -21,7 +22,7 @@ from thresher.backends import ModelHandle
 from thresher.errors import CapabilityError, ConfigError
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
-from thresher.selection import iterate as rounds
+from thresher.selection import iterate
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
@@ -77,14 +78,14 @@ def select(
         "trainer": training.trainer,
         "target": target,
     }
-    outcome = rounds.select(
+    outcome = runs.select_in_rounds(
         pool, load("error_driven", settings), Budget(more.pop("budget", "12")), **{**given, **more}
     )
     return outcome, training
 
 
 def test_shares() -> None:
-    assert rounds.shares(11, 3) == [4, 4, 3] and rounds.shares(2, 3) == [1, 1, 0]
+    assert iterate.shares(11, 3) == [4, 4, 3] and iterate.shares(2, 3) == [1, 1, 0]
 
 
 def test_each_round_aims_at_what_is_still_wrong(tmp_path: Path, pool: Pool, target: Pool) -> None:
@@ -208,4 +209,6 @@ def test_what_cannot_go_in_rounds_is_said_before_anything_is_asked(
     with pytest.raises(ConfigError, match="--validation"):
         select(tmp_path, pool, None)
     with pytest.raises(ConfigError, match="looks at no errors"):
-        rounds.select(pool, load("random"), Budget("3"), rounds=2, store=Store(tmp_path / "s"))
+        runs.select_in_rounds(
+            pool, load("random"), Budget("3"), rounds=2, store=Store(tmp_path / "s")
+        )

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests import runs as run
+from tests.runs import plan
 from tests.text_pools import FirstTies, HighestLoss, Model, Nested, record, write_pool
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.errors import ConfigError
 from thresher.methods.clipper import Clipper
 from thresher.pools import Pool, open_pool
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.storage.columns import Store
 from thresher.types import Budget
 

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from tests import runs as run
+from tests.runs import compute
 from tests.text_pools import (
     FirstTies,
     HighestLoss,
@@ -27,11 +29,9 @@ from tests.text_pools import (
 )
 from thresher.backends.fake import IDENTITY
 from thresher.engine import local
-from thresher.engine.columns import compute
 from thresher.errors import ConfigError, StoreError, TooManyFailures
 from thresher.fingerprint import fingerprint
 from thresher.pools import Pool, open_pool
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import (

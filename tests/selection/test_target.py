@@ -17,6 +17,7 @@ from PIL import Image
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
+from tests import runs as run
 from tests.text_pools import record, write_pool
 from tests.validation_sets import SKILLS, Rules, skill_of, validation
 from thresher.backends.fake import Measured
@@ -25,7 +26,6 @@ from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import plan
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model
-from thresher.selection import select as run
+from tests import runs as run
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
 from thresher.console.progress import LineProgress
@@ -54,7 +54,7 @@ print("rows", out.rows.tolist(), flush=True)
 REAL = """
 import sys
 from pathlib import Path
-from thresher.selection import select as run
+from tests import runs as run
 from thresher.backends import resolve
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.fake_training import FakeTraining
 from tests.methods.planted_columns import digests
+from tests.runs import plan
 from tests.text_pools import Model, record, write_pool
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
-from thresher.engine import Means, create_engine
+from thresher.engine import RunContext, create_engine
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import Mmssr
 from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.selection.result import Outcome
 from thresher.signals.capabilities import STYLES
 from thresher.signals.query import Query
@@ -164,7 +165,8 @@ def test_what_the_lessons_are(
     engine = create_engine(
         pool,
         signals,
-        Means(store, 0, Model().handle, {"teacher": Teacher().handle}, training.trainer),
+        RunRequest(),
+        RunContext(store, Model().handle, {"teacher": Teacher().handle}, training.trainer),
     )
     engine.columns(
         {name: s for name, s in signals.items() if name.startswith("teacher_") or name == "sample"}

@@ -10,18 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests import runs as run
 from tests.fake_training import FakeTraining
+from tests.runs import compute, plan
 from tests.text_pools import Model, record, write_pool
 from thresher.backends.fake import IDENTITY
-from thresher.engine.columns import compute
 from thresher.engine.graph import signals_of
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.selection.result import Outcome
 from thresher.selection.summary import cost_lines
 from thresher.signals.answer_loss import AnswerLoss

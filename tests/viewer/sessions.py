@@ -8,13 +8,12 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from tests import runs as run
 from tests.report.image_pools import picture_pool, record, selected
 from tests.text_pools import Model
 from thresher.backends import ModelHandle
 from thresher.methods import load
-from thresher.mixture import Mixture
 from thresher.pools import Pool
-from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
@@ -50,7 +49,7 @@ def by_run(
     budget: str,
     settings: dict[str, str],
     seed: int = 0,
-    mixture: Mixture | None = None,
+    **mixture: Any,
 ) -> Outcome:
     """What `run.select` gives with the same store and a model that must not be asked."""
     handle = ModelHandle("fake", Model().handle.identity, open=cannot_open)
@@ -62,7 +61,7 @@ def by_run(
         seed=seed,
         model=handle,
         store=store,
-        mixture=mixture,
+        **mixture,
     )
 
 

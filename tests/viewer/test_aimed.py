@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
+from tests import runs as run
 from tests.text_pools import record, write_pool
 from tests.validation_sets import Rules, validation
 from tests.viewer.sessions import cannot_open
@@ -19,9 +20,8 @@ from thresher.backends import ModelHandle
 from thresher.methods import load
 from thresher.pools import open_pool
 from thresher.report.picture import picture
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.config import RunConfig
 from thresher.storage.columns import Store
 from thresher.types import Budget
 from thresher.viewer import render
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
         roles={"teacher": teacher.handle},
         target=target,
     )
-    told = RunConfig(
+    told = RunRequest(
         pool=str(pool.path),
         method="error_driven",
         budget="12",

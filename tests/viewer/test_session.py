@@ -4,20 +4,18 @@ persist, and are undone."""
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.report.image_pools import record, selected
 from tests.viewer.sessions import by_run, pool_of, session_of
 from thresher.errors import ConfigError, PoolError, ThresherError
 from thresher.methods import load
-from thresher.mixture import Mixture
+from thresher.request import RunRequest
 from thresher.selection import folder as output
-from thresher.selection import select as run
-from thresher.selection.config import RunConfig
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
@@ -76,14 +74,11 @@ def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method
     session.pin(pinned, "pinned")
     shown = session.pin(banned, "banned")
     assert (shown.state[pinned] == 2).all() and (shown.state[banned] == 0).all()
-    mixture = Mixture(
-        keep=str(session.folder / "view" / "keep.jsonl"),
-        drop=str(session.folder / "view" / "drop.jsonl"),
-    )
+    mixture = {name: str(session.folder / "view" / f"{name}.jsonl") for name in ("keep", "drop")}
     for budget in ("30%", "12%"):
         shown = session.select(Ask(method, {}, budget, 0))
         assert shown.outcome is not None
-        same(shown.outcome, by_run(session, method, budget, {}, mixture=mixture))
+        same(shown.outcome, by_run(session, method, budget, {}, **mixture))
 
 
 def spare_rows(session: Session) -> np.ndarray:
@@ -205,7 +200,7 @@ def test_the_pins_of_a_pool_in_another_order_are_the_same_rows(tmp_path: Path) -
         load("length"),
         Budget("1"),
         store=session.store,
-        mixture=Mixture(keep=str(session.folder / "view" / "keep.jsonl")),
+        keep=str(session.folder / "view" / "keep.jsonl"),
     )
     assert pool.digest[outcome.rows].tolist() == [digest]
 
@@ -215,7 +210,7 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
     (tmp_path / "must.txt").write_text("row:7\nr8\n")
     (tmp_path / "bad.txt").write_text("row:9\n")
     folder = selected(pool, "length", tmp_path / "out")
-    told = RunConfig(
+    told = RunRequest(
         pool=str(pool.path),
         method="length",
         budget="20%",
@@ -223,9 +218,7 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
         drop=str(tmp_path / "bad.txt"),
     )
     first = Session(folder)
-    outcome = run.select(
-        pool, load("length"), Budget("20%"), store=first.store, mixture=told.mixture
-    )
+    outcome = run.select(pool, load("length"), Budget("20%"), store=first.store, **told.mixture)
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(
@@ -240,12 +233,12 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
 def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 120, [record(i) for i in range(30)])
     folder = selected(pool, "length", tmp_path / "out")
-    told = RunConfig(
+    told = RunRequest(
         pool=str(pool.path), images=str(pool.images_folder), method="length", budget="20%",
         quota=("charts=5..8",), filter=("length < 4",), dedup="exact",
     )  # fmt: skip
     store = Session(folder).store
-    outcome = run.select(pool, load("length"), Budget("20%"), store=store, mixture=told.mixture)
+    outcome = run.select(pool, load("length"), Budget("20%"), store=store, **told.mixture)
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert session.shown.outcome is not None
@@ -253,11 +246,11 @@ def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> N
     for budget in ("10%", "20"):
         shown = session.select(Ask("length", {}, budget, 0))
         assert shown.outcome is not None
-        same(shown.outcome, by_run(session, "length", budget, {}, mixture=told.mixture))
+        same(shown.outcome, by_run(session, "length", budget, {}, **told.mixture))
     session.pin(np.array([121]), "pinned")  # a copy, now the one that stays
-    mixture = replace(told.mixture, keep=str(session.folder / "view" / "keep.jsonl"))
+    mixture = told.mixture | {"keep": str(session.folder / "view" / "keep.jsonl")}
     assert session.shown.outcome is not None
-    same(session.shown.outcome, by_run(session, "length", "20", {}, mixture=mixture))
+    same(session.shown.outcome, by_run(session, "length", "20", {}, **mixture))
 
 
 def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> None:
@@ -299,8 +292,8 @@ def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: P
         session.pin(np.array([61]), "pinned")
     shown = session.pin(np.array([60]), "pinned")
     assert shown.state[60] == 2 and 60 not in shown.failed and shown.outcome is not None
-    mixture = Mixture(keep=str(session.folder / "view" / "keep.jsonl"))
-    same(shown.outcome, by_run(session, "clipper", "30%", {}, mixture=mixture))
+    mixture = {"keep": str(session.folder / "view" / "keep.jsonl")}
+    same(shown.outcome, by_run(session, "clipper", "30%", {}, **mixture))
     (item,) = items(shown, np.array([60]), str)
     assert (
         item.mark == "pinned"

@@ -152,12 +152,20 @@ def compare(
     budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
-    from thresher.cli.prepare import TEST, VALIDATION, open_the_pool, the_model, the_roles
+    from thresher.cli.prepare import (
+        TEST,
+        VALIDATION,
+        open_the_pool,
+        the_model,
+        the_roles,
+        trainer_for,
+    )
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import job as prepare
     from thresher.console.progress import stderr_progress
     from thresher.duplicates import only_exact_note
+    from thresher.engine import RunContext
     from thresher.errors import CapabilityError
     from thresher.extras import require
     from thresher.methods.needs import aims, no_model
@@ -165,7 +173,6 @@ def compare(
     from thresher.selection.requirements import check_extras
     from thresher.storage.columns import Store
     from thresher.training.recipe import Recipe
-    from thresher.training.registry import make_trainer
     from thresher.types import Budget
 
     chosen = load(methods, settings or [])
@@ -212,7 +219,9 @@ def compare(
         else open_the_pool(
             validation, validation_images, kept, trust_paths=bool(trust_paths), splits=VALIDATION
         ),
+        request=told,
     )
+    run_context = RunContext(kept, trainer=trainer_for(told, kept), progress=stderr_progress())
     if validation is not None and not any(map(aims, chosen.values())):
         note(
             f"none of the methods aims at a validation set; --validation {validation} is not used."
@@ -223,27 +232,18 @@ def compare(
     if plan:
         from thresher.compare.plan import plan as estimate
 
-        check_leaks(job, stderr_progress())
-        show_plan(estimate(job, store=kept, out=out, probe=probe))
+        check_leaks(job, run_context)
+        show_plan(estimate(job, run_context, out, probe=probe))
         return
     from thresher.evaluation import evaluate
     from thresher.report import try_to_write
 
     comparison = run(
         job,
-        store=kept,
-        out=out,
-        trainer=make_trainer(
-            device=told.device,
-            dtype=told.dtype,
-            batch_tokens=told.batch_tokens,
-            trust_remote_code=told.trust_remote_code,
-            cache=kept.root / "models",
-        ),
+        run_context,
+        out,
         evaluate=partial(evaluate, score=job.score, on_missing=told.on_missing),  # type: ignore[arg-type]
-        on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
         keep_models=keep_models,
-        progress=stderr_progress(),
         say=lambda text: typer.echo(f"Cell {text}", err=True),
     )
     if problem := try_to_write(out):
@@ -286,7 +286,7 @@ def _check_questions(test: Pool, score: str, on_missing: str) -> None:
     from thresher.evaluation import check
 
     try:
-        # checked by RunConfig
+        # checked above
         check(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]
     except TooManyFailures as e:
         raise TooManyFailures(f"--eval {test.path}: {e}") from None

@@ -13,7 +13,7 @@ from thresher.cli.guard import Interrupted, note
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.evaluation import Evaluation
-    from thresher.selection.config import RunConfig
+    from thresher.request import RunRequest
     from thresher.storage.columns import Store
 
 MOST_GROUPS = 30
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _ask(
-    told: RunConfig,
+    told: RunRequest,
     handle: ModelHandle,
     store: Store,
     data: str,
@@ -151,7 +151,7 @@ def _ask(
             store=store,
             progress=progress,
             max_new_tokens=max_new_tokens,
-            on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
+            on_missing=told.on_missing,
             retry_errors=told.retry_errors,
         )
     except KeyboardInterrupt:

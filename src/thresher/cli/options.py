@@ -1,5 +1,5 @@
 """The options that several commands share, each declared once. All default to None = "not given",
-so that a value from --config can stand in; the defaults themselves are in `config.RunConfig`.
+so that a value from --config can stand in; the defaults themselves are in `request.RunRequest`.
 
 Past 400 lines because it is a list: typer wants every option with its help, and commands take them
 from one place.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from thresher.selection.config import RunConfig
+    from thresher.request import RunRequest
 
 MODEL_PANEL = "Model"
 SERVER_PANEL = "Model behind a server"
@@ -451,17 +451,18 @@ def roles_by_option(context: typer.Context) -> tuple[str, ...]:
     return ("teacher",) if context.params.get("teacher") is not None else ()
 
 
-def told(context: typer.Context, **instead: Any) -> RunConfig:
+def told(context: typer.Context, **instead: Any) -> RunRequest:
     """What a command and its --config file say together. The command's parameters that are named as
-    fields of RunConfig count; `instead` replaces some of them (None: not given). Raises
+    fields of RunRequest count; `instead` replaces some of them (None: not given). Raises
     ConfigError.
     """
     from dataclasses import fields
 
     from thresher.errors import ConfigError
-    from thresher.selection.config import RunConfig, combine, parse_settings, read
+    from thresher.request import RunRequest
+    from thresher.selection.config import combine, parse_settings, read
 
-    known = {f.name for f in fields(RunConfig)}
+    known = {f.name for f in fields(RunRequest)}
     flags = {name: value for name, value in context.params.items() if name in known} | instead
     if flags.get("settings") is not None:
         flags["settings"] = parse_settings(flags["settings"])

@@ -13,7 +13,7 @@ import typer
 from thresher.cli import options as o
 
 if TYPE_CHECKING:
-    from thresher.selection.config import RunConfig
+    from thresher.request import RunRequest
     from thresher.selection.plan import Plan, SignalPlan
 
 
@@ -73,19 +73,7 @@ def plan(
 
     told = o.told(context)
     job = prepare(told, out=False, options=o.roles_by_option(context))
-    made = make(
-        job.pool,
-        job.method,
-        job.budget,
-        job.model,
-        job.store,
-        seed=told.seed,
-        retry_errors=told.retry_errors,
-        probe=probe,
-        roles=job.roles,
-        mixture=job.config.mixture,
-        target=job.target,
-    )
+    made = make(job.task, job.context, probe=probe)
     bill = estimated(made, told)
     if as_json:
         said = made.to_json() | ({} if bill is None else {"cost": bill.cost})
@@ -178,7 +166,7 @@ class Bill:
     tokens_out: int
     cost: float | None
 
-    def notes(self, config: RunConfig) -> list[str]:
+    def notes(self, request: RunRequest) -> list[str]:
         """The cost, and which caps would stop the run."""
         out = []
         if self.cost is not None:
@@ -186,19 +174,19 @@ class Bill:
                 f"At the prices given about {self.cost:.4g}, by an estimated {self.tokens_in:,} "
                 f"tokens in and {self.tokens_out:,} out."
             )
-        if config.max_requests is not None and self.requests > config.max_requests:
+        if request.max_requests is not None and self.requests > request.max_requests:
             out.append(
-                f"--max-requests {config.max_requests:,} stops the run early; the same command "
+                f"--max-requests {request.max_requests:,} stops the run early; the same command "
                 "resumes it."
             )
-        if config.max_cost is not None and self.cost is not None and self.cost > config.max_cost:
+        if request.max_cost is not None and self.cost is not None and self.cost > request.max_cost:
             out.append(
-                f"--max-cost {config.max_cost:g} stops the run early; the same command resumes it."
+                f"--max-cost {request.max_cost:g} stops the run early; the same command resumes it."
             )
         return out
 
 
-def estimated(plan: Plan, config: RunConfig) -> Bill | None:
+def estimated(plan: Plan, request: RunRequest) -> Bill | None:
     """None where no server would be asked."""
     served = [s for s in plan.signals if s.served and s.passes]
     if not served:
@@ -206,8 +194,8 @@ def estimated(plan: Plan, config: RunConfig) -> Bill | None:
     tokens_in = sum(s.tokens or 0 for s in served)
     tokens_out = sum(s.passes * s.answer_tokens for s in served)
     cost = None
-    if config.price_in is not None and config.price_out is not None:
-        cost = (tokens_in * config.price_in + tokens_out * config.price_out) / 1e6
+    if request.price_in is not None and request.price_out is not None:
+        cost = (tokens_in * request.price_in + tokens_out * request.price_out) / 1e6
     return Bill(sum(s.passes for s in served), tokens_in, tokens_out, cost)
 
 

@@ -1,24 +1,27 @@
-"""From a RunConfig to the things a run needs, in the order "cheapest check first": nothing is spent
-on a wrong command.
+"""From a RunRequest to the things a run needs, in the order "cheapest check first": nothing is
+spent on a wrong command.
 
 Opens pools and resolves models; scores nothing and writes nothing but the output folder itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.cli.guard import note
 from thresher.errors import CapabilityError, ConfigError
-from thresher.selection.config import SERVER, RunConfig, default_store, require
+from thresher.request import SERVER, RunRequest
+from thresher.selection.config import default_store, require
 from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.backends.openai.options import ServerOptions
+    from thresher.engine import RunContext
     from thresher.pools import Pool
+    from thresher.selection.task import SelectionTask
     from thresher.storage.columns import Store
     from thresher.training.registry import Trainer
 
@@ -30,118 +33,120 @@ VALIDATION = ("validation", "test")
 class Job:
     """All checked, nothing spent."""
 
-    config: RunConfig
-    pool: Pool
-    method: Method
-    budget: Budget
-    model: ModelHandle | None
-    store: Store
-    roles: Mapping[str, ModelHandle]  # the further models of the method
-    target: Pool | None  # the validation set that the method aims at
+    task: SelectionTask
+    context: RunContext
     server: ServerOptions  # how models behind servers are asked, and what that has cost so far
-
-    @property
-    def trainer(self) -> Trainer:
-        """How a model is trained where the method needs one of its own."""
-        from thresher.training.registry import make_trainer
-
-        c = self.config
-        return make_trainer(
-            device=c.device,
-            dtype=c.dtype,
-            batch_tokens=c.batch_tokens,
-            trust_remote_code=c.trust_remote_code,
-            cache=self.store.root / "models",
-        )
 
 
 def prepare(
-    config: RunConfig, *, out: bool, options: Collection[str] = (), overwrite: bool = False
+    request: RunRequest, *, out: bool, options: Collection[str] = (), overwrite: bool = False
 ) -> Job:
     """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`:
     roles that were given with an option of their own (--teacher) instead of --set. `overwrite`:
     another selection in the folder may be replaced.
     """
-    require(config, "pool", "method", "budget", *(["out"] if out else []))
-    server = server_options(config)
-    budget = Budget(config.budget)
+    require(request, "pool", "method", "budget", *(["out"] if out else []))
+    server = server_options(request)
+    budget = Budget(request.budget)
     check_budget(budget)
     from thresher.methods import load
     from thresher.methods.needs import aims, asks_the_model, models_of, needs, no_model
 
-    method = load(config.method, config.settings)
+    method = load(request.method, request.settings)
     if not aims(method):
-        config = _without_validation(method, config)
-    elif config.validation is None:
+        request = _without_validation(method, request)
+    elif request.validation is None:
         raise ConfigError(
             f"--method {method.name} looks for what the model gets wrong on a validation set of "
             "the target task: give one with --validation FILE (and --validation-images DIR)."
         )
-    semantic = config.dedup == "semantic"
+    semantic = request.dedup == "semantic"
     asks = asks_the_model(method) or semantic
     from thresher.selection.requirements import check_extras
 
-    here = config.model if config.backend == "hf" else None
-    if asks and here is None and config.backend == "hf":
+    here = request.model if request.backend == "hf" else None
+    if asks and here is None and request.backend == "hf":
         raise no_model(
             "--dedup semantic" if not asks_the_model(method) else f"--method {method.name}"
         )
-    check_extras(method, model=here, asks=asks, dedup=config.dedup, rounds=config.rounds or 1)
+    check_extras(method, model=here, asks=asks, dedup=request.dedup, rounds=request.rounds or 1)
+    from thresher.engine import RunContext
+    from thresher.selection.task import SelectionTask
     from thresher.storage.columns import Store
 
-    store = Store(config.store or default_store())
+    store = Store(request.store or default_store())
     store.check(
-        writes=bool(needs(method)) or config.dedup is not None
+        writes=bool(needs(method)) or request.dedup is not None
     )  # a method that asks no model keeps nothing but a cache
-    pool = open_the_pool(config.pool, config.images, store, config.format, config.trust_paths)
+    pool = open_the_pool(request.pool, request.images, store, request.format, request.trust_paths)
     target = None
-    if config.validation is not None:
-        trust = config.trust_paths
+    if request.validation is not None:
+        trust = request.trust_paths
         target = open_the_pool(
-            config.validation, config.validation_images, store, trust_paths=trust, splits=VALIDATION
+            request.validation,
+            request.validation_images,
+            store,
+            trust_paths=trust,
+            splits=VALIDATION,
         )
-    if out and config.out:
-        check_out(config.out, pool)
-    if not asks and config.model is not None:
-        note(f"{method.name} asks no model; --model {config.model} is not used.")
-        config = replace(config, model=None)
+    if out and request.out:
+        check_out(request.out, pool)
+    if not asks and request.model is not None:
+        note(f"{method.name} asks no model; --model {request.model} is not used.")
+        request = replace(request, model=None)
     if not asks:
-        if config.backend != "hf":
-            note(f"{method.name} asks no model; --backend {config.backend} is not used.")
+        if request.backend != "hf":
+            note(f"{method.name} asks no model; --backend {request.backend} is not used.")
         further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
         # limits hold for its other models
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
-        config = replace(config, backend="hf", **unused)
-    model = the_model(config, store, server)
-    if model is not None and config.model is None:
+        request = replace(request, backend="hf", **unused)
+    model = the_model(request, store, server)
+    if model is not None and request.model is None:
         # the server's only one: a replay asks for it by name
-        config = replace(config, model=model.name)
+        request = replace(request, model=model.name)
     typed = {role: f"--{role} " for role in options}
     if semantic:
         from thresher.duplicates.stage import embedding_signal
 
         embedding_signal(model)  # a model behind a server is refused before anything is asked
-    roles = the_roles(method, config, store, server, lambda role: typed.get(role, f"--set {role}="))
-    check_weights_are_here(method, model, roles)
+    roles = the_roles(
+        method, request, store, server, lambda role: typed.get(role, f"--set {role}=")
+    )
+    check_weights_are_here(method, RunContext(store, model, roles))
     if out and not overwrite:
-        check_not_another(config, method)
-    return Job(config, pool, method, budget, model, store, roles, target, server)
+        check_not_another(request, method)
+    context = RunContext(store, model, roles, trainer_for(request, store))
+    return Job(SelectionTask(pool, method, budget, request, target), context, server)
 
 
-def _without_validation(method: Method, config: RunConfig) -> RunConfig:
+def trainer_for(request: RunRequest, store: Store) -> Trainer:
+    """How a model is trained where a method needs one of its own."""
+    from thresher.training.registry import make_trainer
+
+    return make_trainer(
+        device=request.device,
+        dtype=request.dtype,
+        batch_tokens=request.batch_tokens,
+        trust_remote_code=request.trust_remote_code,
+        cache=store.root / "models",
+    )
+
+
+def _without_validation(method: Method, request: RunRequest) -> RunRequest:
     """A validation set that the method does not use is said, and forgotten."""
-    if config.rounds is not None and config.rounds > 1:
+    if request.rounds is not None and request.rounds > 1:
         raise ConfigError(
-            f"--rounds {config.rounds}: {method.name} looks at no errors. Give --method "
+            f"--rounds {request.rounds}: {method.name} looks at no errors. Give --method "
             "error_driven."
         )
-    if config.validation is not None:
+    if request.validation is not None:
         note(
-            f"{method.name} aims at no validation set; --validation {config.validation} is not "
+            f"{method.name} aims at no validation set; --validation {request.validation} is not "
             "used."
         )
-    return replace(config, validation=None, validation_images=None, on_leak=None, rounds=None)
+    return replace(request, validation=None, validation_images=None, on_leak=None, rounds=None)
 
 
 def check_budget(budget: Budget) -> None:
@@ -165,17 +170,17 @@ def check_out(out: str, pool: Pool) -> None:
     spare_the_pool(pool, check_folder(out))
 
 
-def check_not_another(config: RunConfig, method: Method) -> None:
+def check_not_another(request: RunRequest, method: Method) -> None:
     """Raises ConfigError where --out holds the selection of another request, before this one is
     scored."""
     from dataclasses import fields
 
     from thresher.selection.folder import plain_settings, refuse_another
 
-    given = config.to_mapping()
+    given = request.to_mapping()
     given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
-    assert config.out is not None
-    refuse_another(config.out, given)
+    assert request.out is not None
+    refuse_another(request.out, given)
 
 
 def open_the_pool(
@@ -207,34 +212,34 @@ def open_the_pool(
     return pool
 
 
-def server_options(config: RunConfig) -> ServerOptions:
+def server_options(request: RunRequest) -> ServerOptions:
     """How servers are asked in this run. Raises ConfigError, also for a URL or a key that cannot be
     used."""
     from thresher.backends.openai.address import parse, read_key
     from thresher.backends.openai.options import ServerOptions
 
-    if config.url is not None:
-        parse(config.url)
+    if request.url is not None:
+        parse(request.url)
     names = [name for name in SERVER if name != "url"]
-    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
     options = ServerOptions(**given)
-    if config.url is not None:
+    if request.url is not None:
         read_key(options.api_key_env)
     return options
 
 
 def the_model(
-    config: RunConfig, store: Store, server: ServerOptions | None = None
+    request: RunRequest, store: Store, server: ServerOptions | None = None
 ) -> ModelHandle | None:
-    """The model that the config names, not opened yet. Raises ModelError."""
-    if config.backend == "openai":
-        return named_model(f"{config.url}#{config.model or ''}", config, store, server)
-    return None if config.model is None else named_model(config.model, config, store, server)
+    """The model that the request names, not opened yet. Raises ModelError."""
+    if request.backend == "openai":
+        return named_model(f"{request.url}#{request.model or ''}", request, store, server)
+    return None if request.model is None else named_model(request.model, request, store, server)
 
 
 def the_roles(
     method: Method,
-    config: RunConfig,
+    request: RunRequest,
     store: Store,
     server: ServerOptions | None = None,
     option: Callable[[str], str] = "--set {}=".format,
@@ -246,22 +251,21 @@ def the_roles(
 
     asked = models_of(method)
     return {
-        role: named_model(spec, config, store, server, option(role) + spec)
+        role: named_model(spec, request, store, server, option(role) + spec)
         for role, spec in asked.items()
     }
 
 
-def check_weights_are_here(
-    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
-) -> None:
+def check_weights_are_here(method: Method, context: RunContext) -> None:
     """Raises CapabilityError where the method would train a model that is behind a server."""
     from thresher.backends.openai.resolve import is_served
     from thresher.engine.graph import models_to_train, signals_of, walk
 
-    served = [h.name for h in (model, *roles.values()) if h is not None and is_served(h.identity)]
+    asked = [h for h in (context.model, *context.roles.values()) if h is not None]
+    served = [h.name for h in asked if is_served(h.identity)]
     if not served:
         return
-    for signal in walk(signals_of(method, model, roles, 0, 1000)):
+    for signal in walk(signals_of(method, context, 0, 1000)):
         if any(is_served(trained.base) for trained in models_to_train(signal).values()):
             raise CapabilityError(
                 f"--method {method.name} trains the model first, and {served[0]!r} is behind a "
@@ -271,23 +275,23 @@ def check_weights_are_here(
 
 def named_model(
     spec: str,
-    config: RunConfig,
+    request: RunRequest,
     store: Store,
     server: ServerOptions | None = None,
     typed: str | None = None,
 ) -> ModelHandle:
-    """What `spec` names, under the config's options of models. `server`: one object for all models
+    """What `spec` names, under the request's options of models. `server`: one object for all models
     of a run. `typed`: see `backends.resolve`.
     """
     from thresher.backends import resolve
 
     return resolve(
         spec,
-        device=config.device,
-        dtype=config.dtype,
-        batch_tokens=config.batch_tokens,
-        trust_remote_code=config.trust_remote_code,
+        device=request.device,
+        dtype=request.dtype,
+        batch_tokens=request.batch_tokens,
+        trust_remote_code=request.trust_remote_code,
         cache=store.root / "models",
-        server=server or server_options(config),
+        server=server or server_options(request),
         typed=typed,
     )

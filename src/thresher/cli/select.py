@@ -3,6 +3,7 @@ reasons out."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,10 +77,12 @@ def select(
     from thresher.cli.prepare import prepare
     from thresher.console.progress import stderr_progress
 
-    told = o.told(context)
-    job = prepare(told, out=True, options=o.roles_by_option(context), overwrite=overwrite)
-    assert job.config.out is not None  # prepare asks for it
-    folder = Path(job.config.out)
+    job = prepare(
+        o.told(context), out=True, options=o.roles_by_option(context), overwrite=overwrite
+    )
+    task, request = job.task, job.task.request
+    assert request.out is not None  # prepare asks for it
+    folder = Path(request.out)
     from thresher.report import try_to_write
     from thresher.selection import folder as output
     from thresher.selection import iterate as in_rounds
@@ -88,33 +91,16 @@ def select(
 
     progress = stderr_progress()
     try:
-        outcome = in_rounds.select(
-            job.pool,
-            job.method,
-            job.budget,
-            seed=told.seed,
-            model=job.model,
-            store=job.store,
-            on_missing=told.on_missing,  # type: ignore[arg-type]  # checked by combine
-            retry_errors=told.retry_errors,
-            force=told.force,
-            progress=progress,
-            trainer=job.trainer,
-            roles=job.roles,
-            mixture=job.config.mixture,
-            target=job.target,
-            rounds=told.rounds if job.target is not None else None,
-            on_leak=told.on_leak or "refuse",  # type: ignore[arg-type]  # checked by combine
-        )
+        outcome = in_rounds.select(task, replace(job.context, progress=progress))
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None
     except CapReached as stop:
         raise CapReached(f"{left(job)} {stop}") from None
     require_rows(outcome)
-    output.write(outcome, job.pool, job.config, folder, overwrite=overwrite)
-    if problem := try_to_write(folder, job.pool):
+    output.write(outcome, task.pool, request, folder, overwrite=overwrite)
+    if problem := try_to_write(folder, task.pool):
         note(problem)
-    summary.show(outcome, job.pool, job.config, folder)
+    summary.show(outcome, task.pool, request, folder)
     if job.server.account.requests:
         note(f"{job.server.bill()}.")
 
@@ -124,19 +110,7 @@ def left(job: Job) -> str:
     from thresher.console.formatting import pluralize
     from thresher.selection.plan import plan
 
-    made = plan(
-        job.pool,
-        job.method,
-        job.budget,
-        job.model,
-        job.store,
-        seed=job.config.seed,
-        retry_errors=job.config.retry_errors,
-        probe=False,
-        roles=job.roles,
-        target=job.target,
-        mixture=job.config.mixture,
-    )
+    made = plan(job.task, job.context, probe=False)
     rows = max((s.to_score for s in made.signals), default=0)
     return (
         f"{pluralize(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."

@@ -21,11 +21,13 @@ from thresher.fingerprint import fingerprint
 from thresher.methods.needs import aims
 from thresher.methods.random import Random
 from thresher.methods.settings import as_text
+from thresher.request import RunRequest
 from thresher.training.recipe import Recipe
 from thresher.types import Budget, Method, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
+    from thresher.engine import RunContext
     from thresher.pools import Pool
 
 VERSION = 2  # of what a cell means
@@ -63,6 +65,11 @@ class Job:
     # method -> role -> its further model
     roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)
     target: Pool | None = None  # the validation set that methods may aim at
+    request: RunRequest = field(default_factory=RunRequest)  # how rows that fail are treated
+
+    def context_of(self, name: str, context: RunContext) -> RunContext:
+        """The context of a method: with the models that it asks."""
+        return dataclasses.replace(context, model=self.model, roles=self.roles.get(name, {}))
 
     def cells(self) -> list[Cell]:
         """Seed by seed, so that an unfinished comparison has whole seeds."""
@@ -133,6 +140,7 @@ def job(
     score: str = "auto",
     roles: Mapping[str, Mapping[str, ModelHandle]] | None = None,
     target: Pool | None = None,
+    request: RunRequest | None = None,
 ) -> Job:
     """A comparison, checked. Raises ConfigError for what cannot be compared."""
     if seeds < 1:
@@ -181,6 +189,7 @@ def job(
         np.flatnonzero(usable),
         roles or {},
         target,
+        request or RunRequest(),
     )
 
 

@@ -6,7 +6,7 @@ Opens the model only to measure it on 64 rows (`probe`). Writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,11 @@ from thresher.compare import FULL, Cell, Job, is_made
 from thresher.selection.cost import PROBE_ROWS
 from thresher.selection.plan import plan as plan_selection
 from thresher.selection.saving import TRAINING_PASSES
+from thresher.selection.task import SelectionTask
 from thresher.types import Budget
 
 if TYPE_CHECKING:
-    from thresher.storage.columns import Store
+    from thresher.engine import RunContext
 
 ANSWER_PASSES = 2.0  # answering a question against scoring a pool row: short answers, batched
 
@@ -47,7 +48,7 @@ class ComparePlan:
     hours: float | None
 
 
-def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> ComparePlan:
+def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) -> ComparePlan:
     """Raises what planning a selection raises."""
     cells = job.cells()
     missing = [c for c in cells if not is_made(Path(out), c)]
@@ -67,7 +68,7 @@ def plan(job: Job, *, store: Store, out: str | Path, probe: bool = True) -> Comp
                 sum(map(_rows_seen, due)),
             )
         )
-    to_score, seed_rows = _selecting(job, missing, store)
+    to_score, seed_rows = _selecting(job, missing, context)
     training = sum(p.training_rows for p in parts)
     answers = len(missing) * len(job.test)
     hours = None
@@ -88,7 +89,7 @@ def _rows_seen(cell: Cell) -> int:
     )
 
 
-def _selecting(job: Job, missing: list[Cell], store: Store) -> tuple[int, int]:
+def _selecting(job: Job, missing: list[Cell], context: RunContext) -> tuple[int, int]:
     """(rows to score, rows to train seed models on); what several cells share counts once."""
     scores: dict[tuple[str, int], int] = {}
     models: dict[str, int] = {}
@@ -96,17 +97,9 @@ def _selecting(job: Job, missing: list[Cell], store: Store) -> tuple[int, int]:
         if cell.method == FULL:
             continue
         method, budget = job.methods[cell.method], Budget(str(cell.rows))
-        p = plan_selection(
-            job.pool,
-            method,
-            budget,
-            job.model,
-            store,
-            seed=cell.seed,
-            probe=False,
-            roles=job.roles.get(cell.method),
-            target=job.target_of(cell.method),
-        )
+        request, target = replace(job.request, seed=cell.seed), job.target_of(cell.method)
+        task = SelectionTask(job.pool, method, budget, request, target)
+        p = plan_selection(task, job.context_of(cell.method, context), probe=False)
         for s in p.signals:
             key = (s.fingerprint, cell.seed if s.upper_bound else -1)
             scores[key] = max(scores.get(key, 0), s.passes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +23,7 @@ from thresher.compare.kept import Result, discard, keep, read_cell, work_folder
 from thresher.compare.table import Comparison
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
+from thresher.selection.task import SelectionTask
 from thresher.storage.atomic import remove_stale
 from thresher.storage.checksums import CorruptFile
 from thresher.storage.lock import folder_lock
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
 
     from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
-    from thresher.engine import OnMissing
+    from thresher.engine import RunContext
     from thresher.pools import Pool
     from thresher.storage.columns import Store
-    from thresher.training.registry import Trainer
 
 
 class Evaluated(Protocol):
@@ -64,14 +64,11 @@ class Evaluate(Protocol):
 
 def compare(
     job: Job,
-    *,
-    store: Store,
+    context: RunContext,
     out: str | Path,
-    trainer: Trainer,
+    *,
     evaluate: Evaluate,
-    on_missing: OnMissing = "auto",
     keep_models: bool = False,
-    progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Make the cells that are not there, and judge. Writes compare.json and compare.svg into `out`.
@@ -81,19 +78,17 @@ def compare(
     """
     out = check_folder(out)
     (out / "cells").mkdir(exist_ok=True)
-    with folder_lock(out, "makes cells of a comparison here", progress):
+    with folder_lock(out, "makes cells of a comparison here", context.progress):
         remove_stale(out / "cells", locked=True)
-        return _compare(
-            _Kitchen(job, store, out, trainer, evaluate, on_missing, keep_models, progress), say
-        )
+        return _compare(_Kitchen(job, context, out, evaluate, keep_models), say)
 
 
 def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison:
-    job, out, progress = kitchen.job, kitchen.out, kitchen.progress
+    job, out = kitchen.job, kitchen.out
     cells = job.cells()
     missing = [c for c in cells if not _is_made(out, c, say)]
     if missing:
-        check_leaks(job, progress)
+        check_leaks(job, kitchen.context)
     if not kitchen.keep_models:
         for cell in cells:  # of a run that was killed after its cell was finished
             if cell not in missing:
@@ -130,29 +125,28 @@ class _Chosen:
 @dataclass(frozen=True)
 class _Kitchen:
     job: Job
-    store: Store
+    context: RunContext
     out: Path
-    trainer: Trainer
     evaluate: Evaluate
-    on_missing: OnMissing
     keep_models: bool
-    progress: Progress | None
 
     def make(self, cell: Cell) -> None:
         job, model, work = self.job, self.job.model, work_folder(self.out, cell)
+        context, progress, trainer = self.context, self.context.progress, self.context.trainer
+        assert trainer is not None, "a comparison trains models"
         chosen = self._select(cell)
         work.mkdir(parents=True, exist_ok=True)
-        fitted = self.trainer.fit(
+        fitted = trainer.fit(
             model.name,
             job.pool,
             chosen.rows,
             cell.recipe,
             work / "model",
-            device=self.trainer.device,
-            progress=self.progress,
+            device=trainer.device,
+            progress=progress,
         )
         answered = self.evaluate(
-            self.trainer.open(work / "model"), job.test, store=self.store, progress=self.progress
+            trainer.open(work / "model"), job.test, store=context.store, progress=progress
         )
         table = answered.rows
         result = Result(
@@ -174,27 +168,23 @@ class _Kitchen:
         job = self.job
         if cell.method == FULL:
             return _Chosen(job.usable)
-        outcome = run.select(
+        # leaks are looked for once, before the first cell; whether the scores mean anything is what
+        # is measured, and the notes say where they do not
+        request = replace(job.request, seed=cell.seed, force=True)
+        task = SelectionTask(
             job.pool,
             job.methods[cell.method],
             Budget(str(cell.rows)),
-            seed=cell.seed,
-            model=job.model,
-            store=self.store,
-            on_missing=self.on_missing,
-            progress=self.progress,
-            trainer=self.trainer,
+            request,
+            job.target_of(cell.method),
+            leaks_checked=True,
             usable_only=True,
-            roles=job.roles.get(cell.method),
-            target=job.target_of(cell.method),
-            on_leak=None,  # looked at once, before the first cell
-            # whether the scores mean anything is what is measured; the notes say that they do not
-            force=True,
         )
+        outcome = run.select(task, job.context_of(cell.method, self.context))
         return _Chosen(outcome.rows, outcome.cost, tuple(outcome.notes))
 
 
-def check_leaks(job: Job, progress: Progress | None = None) -> None:
+def check_leaks(job: Job, context: RunContext) -> None:
     """Check that pool, validation set and evaluation set ask different questions.
 
     Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
@@ -207,16 +197,16 @@ def check_leaks(job: Job, progress: Progress | None = None) -> None:
         job.pool,
         job.test,
         "refuse",
-        progress,
+        context.progress,
         names=("pool", "evaluation"),
         instead=remedy,
         near=None,
     )
-    if job.target is not None and any(_aims(job, name) for name in job.methods):
-        leaks(job.pool, job.target, "refuse", progress, instead=remedy, near=None)
+    if job.target is not None and any(_aims(job, context, name) for name in job.methods):
+        leaks(job.pool, job.target, "refuse", context.progress, instead=remedy, near=None)
         names = ("validation set", "evaluation")
-        leaks(job.target, job.test, "refuse", progress, names=names, instead="", near=None)
+        leaks(job.target, job.test, "refuse", context.progress, names=names, instead="", near=None)
 
 
-def _aims(job: Job, method: str) -> bool:
-    return needs_target(job.methods[method], job.model, job.roles.get(method, {}))
+def _aims(job: Job, context: RunContext, method: str) -> bool:
+    return needs_target(job.methods[method], job.context_of(method, context))

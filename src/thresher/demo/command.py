@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,17 @@ from thresher.backends import resolve
 from thresher.console.formatting import format_duration, format_percent
 from thresher.console.progress import Progress
 from thresher.demo.pool import make_pool
+from thresher.engine import RunContext
 from thresher.extras import require
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.report import try_to_write
+from thresher.request import RunRequest
 from thresher.samplers import ks_distance, median_random_ks
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection import summary
-from thresher.selection.config import RunConfig
+from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.storage.writable import check_folder
 from thresher.text import split_lines
@@ -100,11 +103,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         "[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps "
         f"{BUDGET}; a random draw of as many rows stands beside it.",
     )
-    clipper = run.select(
-        pool, load("clipper"), budget, seed=seed, model=model, store=store, progress=progress
-    )
-    random = run.select(pool, load("random"), budget, seed=seed, store=store)
-    told = RunConfig(
+    request = RunRequest(
         pool=str(pool.path),
         method="clipper",
         budget=BUDGET,
@@ -113,7 +112,10 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
         store=str(store.root),
         out=str(out),
     )
-    output.write(clipper, pool, told, out, overwrite=_is_a_demo(out))
+    task = SelectionTask(pool, load("clipper"), budget, request)
+    clipper = run.select(task, RunContext(store, model, progress=progress))
+    random = run.select(replace(task, method=load("random")), RunContext(store))
+    output.write(clipper, pool, request, out, overwrite=_is_a_demo(out))
     problem = try_to_write(out, pool)
 
     console.print("[bold]3. What came of it.[/]")

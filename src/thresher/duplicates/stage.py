@@ -8,7 +8,7 @@ loads) signals of all rows: text and image signatures or, for semantic, a model'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,17 +20,16 @@ from thresher.duplicates.near import THRESHOLD as NEAR_THRESHOLD
 from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
-from thresher.engine import Means, create_engine
+from thresher.engine import RunContext, create_engine
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures
 from thresher.extras import missing_modules, require
+from thresher.request import Dedup, RunRequest
 from thresher.types import Signal
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
-    from thresher.console.progress import Progress
     from thresher.engine.columns import Column
     from thresher.pools import Pool
-    from thresher.storage.columns import Store
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,11 @@ class Representatives:
 
 def representatives(
     pool: Pool,
-    how: str,
     within: np.ndarray,
     keep: np.ndarray,
-    store: Store,
+    request: RunRequest,
+    context: RunContext,
     *,
-    seed: int = 0,
-    progress: Progress | None = None,
-    threshold: float | None = None,
-    model: ModelHandle | None = None,
     score: bool = True,
 ) -> Representatives:
     """Choose a representative of each group of duplicates.
@@ -66,30 +61,29 @@ def representatives(
 
     Arguments:
         pool: the pool.
-        how: exact, near or semantic.
         within: bool [n], rows to consider.
         keep: bool [n], rows that are always kept.
-        store: where signatures are stored.
-        seed: seed of the run.
-        progress: receives progress reports.
-        threshold: minimum similarity; None: the default of `how`.
-        model: for semantic.
+        request: `dedup` (exact, near or semantic) and `dedup_threshold`.
+        context: where signatures are stored; for semantic, the model.
         score: whether the model may be run; if not, and some rows are not scored yet, no row counts
             as a duplicate.
 
     Raises ConfigError (semantic without a model), CapabilityError (a model behind a server),
     MissingExtra without the extra `duplicates`, StoreError.
     """
+    how, threshold = request.dedup, request.dedup_threshold
     if how == "near":
         require("duplicates", "--dedup near")
-    means = Means(store, seed, model, on_missing="exclude", progress=progress)
+    scoring = RunRequest(seed=request.seed, on_missing="exclude")
     order = _representative_order(pool, keep)
     compared = within | keep
     compared[list(pool.problems)] = False  # content of such rows is unknown, so they may differ
     if how == "semantic":
-        rows, group_of, note = _semantic_groups(pool, order, compared, means, threshold, score)
+        rows, group_of, note = _semantic_groups(
+            pool, order, compared, scoring, context, threshold, score
+        )
     else:
-        rows, group_of = _signature_groups(pool, how, compared, means, threshold)
+        rows, group_of = _signature_groups(pool, how, compared, scoring, context, threshold)
         note = f"--dedup {how}"
     known = np.zeros(len(pool), bool)
     known[rows] = True
@@ -134,7 +128,8 @@ def _semantic_groups(
     pool: Pool,
     order: np.ndarray,
     within: np.ndarray,
-    means: Means,
+    request: RunRequest,
+    context: RunContext,
     threshold: float | None,
     score: bool,
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -143,19 +138,17 @@ def _semantic_groups(
     `order`: all rows, preferred representatives first.
     """
     empty = np.zeros(0, np.int64)
-    signal = embedding_signal(means.model)
+    signal = embedding_signal(context.model)
     min_cosine = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
-        engine = create_engine(
-            pool, {signal.kind: signal}, replace(means, progress=None), within=within
-        )
+        engine = create_engine(pool, {signal.kind: signal}, request, context, within=within)
         if missing := int(engine.request(signal, signal.kind).missing.sum()):
             note = (
                 "which rows are copies is known only after the model has processed "
                 f"{pluralize(missing)}; no row is counted as one yet."
             )
             return empty, empty, f"--dedup semantic: {note}"
-    found = _columns({signal.kind: signal}, pool, within, means)
+    found = _columns({signal.kind: signal}, pool, within, request, context)
     if found is None:
         return empty, empty, "--dedup semantic"
     known = found[signal.kind].known
@@ -175,9 +168,10 @@ def _semantic_groups(
 
 def _signature_groups(
     pool: Pool,
-    how: str,
+    how: Dedup | None,
     within: np.ndarray,
-    means: Means,
+    request: RunRequest,
+    context: RunContext,
     threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pool rows with signatures, int64 [m]; their group labels, int64 [m])."""
@@ -186,7 +180,7 @@ def _signature_groups(
     signals: dict[str, Signal] = {"exact_hash": ExactHash()}
     if how == "near" or not missing_modules("duplicates"):
         signals = {"text_minhash": TextMinhash(), "image_hash": ImageHash()}
-    columns = _columns(signals, pool, within, means)
+    columns = _columns(signals, pool, within, request, context)
     if columns is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     rows = np.flatnonzero(np.logical_and.reduce([column.known for column in columns.values()]))
@@ -201,12 +195,13 @@ def _columns(
     signals: Mapping[str, Signal],
     pool: Pool,
     within: np.ndarray,
-    means: Means,
+    request: RunRequest,
+    context: RunContext,
 ) -> dict[str, Column] | None:
     """None if no row has a signature, such as when no image can be read."""
     from thresher.engine.columns import compute_all  # imported here: a run imports this module
 
     try:
-        return compute_all(signals, pool, means, within)
+        return compute_all(signals, pool, request, context, within)
     except TooManyFailures:
         return None

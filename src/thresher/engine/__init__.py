@@ -23,8 +23,8 @@ from thresher.engine.column_engine import (
     RowColumn,
     create_engine,
 )
-from thresher.engine.eligible import AUTO_LIMIT, OnMissing, commonest
-from thresher.engine.means import Means
+from thresher.engine.context import RunContext
+from thresher.engine.eligible import AUTO_LIMIT, commonest
 from thresher.engine.requests import Request, SignalRun
 from thresher.engine.scoring import ScoredKeys, Scorer
 
@@ -32,10 +32,9 @@ __all__ = [
     "AUTO_LIMIT",
     "ColumnCache",
     "ColumnEngine",
-    "Means",
-    "OnMissing",
     "Request",
     "RowColumn",
+    "RunContext",
     "ScoredKeys",
     "Scorer",
     "SignalRun",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher.engine.checks import check_values
+from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows, FailureLimit
 from thresher.engine.graph import memo_key, needs_model, walk
-from thresher.engine.means import Means
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
 from thresher.engine.pool_columns import PoolColumn
@@ -38,6 +38,7 @@ from thresher.types import (
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
+    from thresher.request import RunRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +88,11 @@ class ColumnEngine:
 
     Arguments:
         pool: the pool.
-        means: store, seed, models and rules.
+        request: the seed, and how rows that fail are treated.
+        context: store and models.
         within: bool [n], pool order: the rows that are considered; None: all.
         is_aside: whether a row with this error is set aside instead of counted as a failure.
-        limit: how many rows may fail, in place of `means.on_missing`.
+        limit: how many rows may fail, in place of `request.on_missing`.
         scorer: where missing rows are scored; None: in this process.
         cache: columns kept in memory; None: none.
     """
@@ -98,7 +100,8 @@ class ColumnEngine:
     def __init__(
         self,
         pool: PoolView,
-        means: Means,
+        request: RunRequest,
+        context: RunContext,
         *,
         within: np.ndarray | None = None,
         is_aside: Callable[[str], bool] | None = None,
@@ -106,13 +109,15 @@ class ColumnEngine:
         scorer: Scorer | None = None,
         cache: ColumnCache | None = None,
     ) -> None:
-        self.pool, self.means, self.store = pool, means, means.store
-        self.numbering = RowNumbering.of(pool, means.seed)
-        self.eligible = EligibleRows(self.numbering, means.on_missing, within, is_aside, limit)
+        self.pool, self.store, self._request = pool, context.store, request
+        self.numbering = RowNumbering.of(pool, request.seed)
+        self.eligible = EligibleRows(self.numbering, request.on_missing, within, is_aside, limit)
         self.table = ColumnTable(self.numbering)
-        self.models = Models(pool, means)
+        self.models = Models(pool, context)
         self.runs: list[SignalRun] = []
-        self._scorer = scorer or LocalScorer(pool, means, self.models, self.table, self.eligible)
+        self._scorer = scorer or LocalScorer(
+            pool, request, context, self.models, self.table, self.eligible
+        )
         self._cache = cache
         self._labels: dict[str, str] = {}  # memo key -> name in messages
         # signals that are asked in one pass, as declared: batch -> memo key -> signal
@@ -176,7 +181,7 @@ class ColumnEngine:
             np.flatnonzero(rows),
             self.table,
             self.store,
-            self.means.retry_errors,
+            self._request.retry_errors,
         )
 
     def close(self) -> None:
@@ -237,7 +242,7 @@ class ColumnEngine:
                 self._scored.setdefault(keys.fingerprint, []).append(keys)
             request = request.loaded(self.store)
         fp, fields = request.fingerprint, request.signal.fields
-        if not self.means.force:
+        if not self._request.force:
             check_values(request.signal, label, request.values, request.errors.tolist())
         scored = self._scored.pop(fp, [])
         m = len(request.keys)
@@ -301,7 +306,8 @@ def _count(keys: np.ndarray, scored: list[np.ndarray]) -> int:
 def create_engine(
     pool: PoolView,
     signals: Mapping[str, Signal],
-    means: Means,
+    request: RunRequest,
+    context: RunContext,
     *,
     usable_only: bool = False,
     within: np.ndarray | None = None,
@@ -314,14 +320,16 @@ def create_engine(
     Raises ConfigError without a model where one is needed, and TooManyFailures.
 
     Arguments:
-        pool, means, within, is_aside, scorer, cache: as for `ColumnEngine`.
+        pool, request, context, within, is_aside, scorer, cache: as for `ColumnEngine`.
         signals: that will be computed.
         usable_only: rows that no model can take leave also when no signal asks a model, because
             they are to be trained on.
     """
     needs = needs_model(signals)
-    if needs and means.model is None and not means.roles:
+    if needs and context.model is None and not context.roles:
         raise ConfigError(NO_MODEL)
-    engine = ColumnEngine(pool, means, within=within, is_aside=is_aside, scorer=scorer, cache=cache)
+    engine = ColumnEngine(
+        pool, request, context, within=within, is_aside=is_aside, scorer=scorer, cache=cache
+    )
     engine.eligible.exclude_known_problems(pool, needs or usable_only)
     return engine

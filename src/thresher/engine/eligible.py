@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from thresher.errors import ConfigError, TooManyFailures
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
+    from thresher.request import OnMissing
 
-OnMissing = Literal["auto", "exclude", "refuse"]
 AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
 
 

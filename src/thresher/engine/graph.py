@@ -23,43 +23,27 @@ from thresher.types import (
 )
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
+    from thresher.engine.context import RunContext
 
 
-def signals_of(
-    method: Method,
-    model: ModelHandle | None,
-    roles: Mapping[str, ModelHandle],
-    seed: int,
-    budget: int,
-) -> Mapping[str, Signal]:
-    """The columns of the pool that a method needs to select `budget` rows, by name.
-
-    `roles`: further models of the method, by role.
-    """
-    named = method.signals(_context(method, model, roles, seed, budget))
+def signals_of(method: Method, context: RunContext, seed: int, budget: int) -> Mapping[str, Signal]:
+    """The columns of the pool that a method needs to select `budget` rows, by name."""
+    named = method.signals(_context(method, context, seed, budget))
     return {name: signal for name, signal in named.items() if not isinstance(signal, OfTarget)}
 
 
-def target_signals_of(
-    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle], seed: int
-) -> Mapping[str, Signal]:
+def target_signals_of(method: Method, context: RunContext, seed: int) -> Mapping[str, Signal]:
     """The columns of the target set that a method needs, by name; none if it uses no target."""
-    named = method.signals(_context(method, model, roles, seed, None))
+    named = method.signals(_context(method, context, seed, None))
     return {name: signal.signal for name, signal in named.items() if isinstance(signal, OfTarget)}
 
 
-def _context(
-    method: Method,
-    model: ModelHandle | None,
-    roles: Mapping[str, ModelHandle],
-    seed: int,
-    budget: int | None,
-) -> MethodContext:
-    missing = sorted(models_of(method).keys() - roles.keys())
+def _context(method: Method, run: RunContext, seed: int, budget: int | None) -> MethodContext:
+    missing = sorted(models_of(method).keys() - run.roles.keys())
     assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
-    named = {role: handle.identity for role, handle in roles.items()}
-    return MethodContext(None if model is None else model.identity, named, seed, budget)
+    named = {role: handle.identity for role, handle in run.roles.items()}
+    model = None if run.model is None else run.model.identity
+    return MethodContext(model, named, seed, budget)
 
 
 def models_to_train(signal: Signal) -> dict[str, TrainedModel]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from thresher.engine.context import RunContext
 from thresher.engine.graph import model_of, models_to_train
-from thresher.engine.means import Means
 from thresher.engine.table import ColumnTable
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
@@ -45,17 +45,17 @@ class Models:
 
     Arguments:
         pool: what models are trained on.
-        means: the models that the user named, the trainer and the store.
+        context: the models that the user named, the trainer and the store.
     """
 
-    def __init__(self, pool: PoolView, means: Means) -> None:
+    def __init__(self, pool: PoolView, context: RunContext) -> None:
         self.training_sets: dict[TrainedIdentity, TrainingSet] = {}
         self.trainings: list[TrainingRun] = []  # of the models that columns were computed with
         self.notes: list[str] = []  # what backends have to say, in words
-        self._pool, self._means = pool, means
-        self._handles = {handle.identity: handle for handle in means.roles.values()}
-        if means.model is not None:
-            self._handles[means.model.identity] = means.model
+        self._pool, self._context = pool, context
+        self._handles = {handle.identity: handle for handle in context.roles.values()}
+        if context.model is not None:
+            self._handles[context.model.identity] = context.model
         self._identities: dict[TrainedModel, TrainedIdentity] = {}
         self._opened: tuple[_Identity, Any] | None = None
 
@@ -106,15 +106,15 @@ class Models:
         if self._opened is None or self._opened[0] != identity:
             self._opened = None
             if isinstance(identity, TrainedIdentity):
-                training, means = self.training_sets[identity], self._means
+                training, context = self.training_sets[identity], self._context
                 handle = trained_model(
                     identity,
                     handle,
                     training.source,
                     training.rows,
-                    means.store,
-                    means.trainer,
-                    means.progress,
+                    context.store,
+                    context.trainer,
+                    context.progress,
                 )
             self._opened = (identity, handle.open())
         return self._opened[1]
@@ -126,7 +126,7 @@ class Models:
     def _handle(self, identity: _Identity) -> ModelHandle:
         """What the user named for this identity; for a trained model, its base."""
         base = identity.base if isinstance(identity, TrainedIdentity) else identity
-        main = self._means.model
+        main = self._context.model
         found = main if base is None else self._handles.get(base, main)
         if found is None:
             raise ConfigError(NO_MODEL)
@@ -144,4 +144,4 @@ class Models:
             return
         if all(t.fingerprint != fingerprint(identity) for t in self.trainings):
             rows = len(self.training_sets[identity].rows)
-            self.trainings.append(TrainingRun.read(self._means.store, identity, label, rows))
+            self.trainings.append(TrainingRun.read(self._context.store, identity, label, rows))

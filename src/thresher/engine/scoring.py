@@ -17,9 +17,9 @@ import numpy as np
 from thresher.console.formatting import pluralize
 from thresher.engine import local
 from thresher.engine.checks import EarlyCheck
+from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows
 from thresher.engine.graph import model_of
-from thresher.engine.means import Means
 from thresher.engine.models import Models
 from thresher.engine.requests import Request, image_order
 from thresher.engine.sharing import WorkQueue
@@ -28,6 +28,7 @@ from thresher.types import Capability, ModelIdentity, Sample, Scored
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
+    from thresher.request import RunRequest
 
 SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must not cost many
 
@@ -61,12 +62,14 @@ class LocalScorer:
     def __init__(
         self,
         pool: PoolView,
-        means: Means,
+        request: RunRequest,
+        context: RunContext,
         models: Models,
         table: ColumnTable,
         eligible: EligibleRows,
     ) -> None:
-        self.pool, self.means, self.models = pool, means, models
+        self.pool, self.context, self.models = pool, context, models
+        self.force = request.force
         self.table, self.eligible = table, eligible
 
     def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
@@ -106,11 +109,11 @@ class _Pass:
 
     def __init__(self, scorer: LocalScorer, requests: list[Request], entries: np.ndarray) -> None:
         first = requests[0]
-        numbering, means = scorer.table.numbering, scorer.means
-        self.pool, self.store, self.progress = scorer.pool, means.store, means.progress
+        numbering, context = scorer.table.numbering, scorer.context
+        self.pool, self.store, self.progress = scorer.pool, context.store, context.progress
         self.models, self.eligible = scorer.models, scorer.eligible
         self.requests, self.signals = requests, [r.signal for r in requests]
-        self.force = means.force
+        self.force = scorer.force
         self.total = len(first.keys)  # of the column, stored ones included
         more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
         self.label = first.label + more

@@ -23,10 +23,11 @@ from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import anls, exact_match, relaxed_accuracy
 from thresher.answers.normalise import normalise
 from thresher.answers.parsing import strip_reasoning
-from thresher.engine import AUTO_LIMIT, ColumnEngine, Means, OnMissing, commonest
+from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, commonest
 from thresher.errors import ConfigError, TooManyFailures, did_you_mean
 from thresher.evaluation.groups import groups
 from thresher.evaluation.report import Evaluation, summarise
+from thresher.request import OnMissing, RunRequest
 from thresher.signals.answer import Answer
 from thresher.signals.choice import Choice
 from thresher.types import RowSignal, Sample, digests_to_bytes
@@ -75,12 +76,9 @@ def evaluate(
         choosing = np.array([asked.offered[r] is not None for r in usable.tolist()], bool)
     else:
         choosing = np.full(len(usable), score == "choice")
-    means = Means(
-        store,
-        model=replace(model, open=cache(model.open)),  # opened once, however many signals ask it
-        retry_errors=retry_errors,
-        progress=progress,
-    )
+    request = RunRequest(retry_errors=retry_errors)
+    # the model is opened once, however many signals ask it
+    context = RunContext(store, replace(model, open=cache(model.open)), progress=progress)
     jobs: list[tuple[str, np.ndarray, RowSignal]] = [
         ("choice", usable[choosing], Choice(model.identity, otherwise)),
         ("generate", usable[~choosing], Answer(model.identity, max_new_tokens)),
@@ -92,7 +90,7 @@ def evaluate(
             continue
         within = np.zeros(len(pool), bool)  # [n]
         within[rows] = True
-        engine = ColumnEngine(pool, means, within=within, limit=limit)
+        engine = ColumnEngine(pool, request, context, within=within, limit=limit)
         values = engine.column(signal, name)  # field -> [n], by position
         scored_now += sum(run.scored for run in engine.runs)
         pool_rows, eligible = engine.numbering.pool_rows, engine.eligible

@@ -1,7 +1,7 @@
 """The mixture of a selection, for every method: quotas, kept and dropped rows, filters, token
 budgets.
 
-    request          spec.Mixture, parsed from the user's options
+    options          spec: quotas and filters, parsed from the user's options
     before scoring   resolve: rows that the method sees (drop, filter, duplicates) or that are kept
     after scoring    constrain: the method's selection, repeated for groups that need more or fewer
         rows
@@ -10,6 +10,6 @@ User documentation: docs/mixture.md.
 """
 
 from thresher.mixture.resolve import ResolvedMixture, budget_exceeds_pool, resolve_mixture
-from thresher.mixture.spec import Mixture
+from thresher.mixture.spec import check_mixture
 
-__all__ = ["Mixture", "ResolvedMixture", "budget_exceeds_pool", "resolve_mixture"]
+__all__ = ["ResolvedMixture", "budget_exceeds_pool", "check_mixture", "resolve_mixture"]

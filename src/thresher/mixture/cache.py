@@ -20,10 +20,10 @@ from thresher.mixture.tokens import TokenBudget, TokenCounts
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
-    from thresher.console.progress import Progress
     from thresher.duplicates.stage import Representatives
+    from thresher.engine import RunContext
     from thresher.pools import Pool
-    from thresher.storage.columns import Store
+    from thresher.request import RunRequest
 
 
 class MixtureCache:
@@ -57,34 +57,20 @@ class MixtureCache:
     def representatives(
         self,
         pool: Pool,
-        how: str,
         within: np.ndarray,
         keep: np.ndarray,
-        store: Store,
+        request: RunRequest,
+        context: RunContext,
         *,
-        seed: int,
-        progress: Progress | None,
-        threshold: float | None = None,
-        model: ModelHandle | None = None,
         score: bool = True,
     ) -> Representatives:
         """As `duplicates.stage.representatives`; keeps only the latest result."""
         from thresher.duplicates.stage import representatives
 
         rows = hashlib.sha256(within.tobytes() + keep.tobytes()).digest()
-        key = (how, seed, rows, threshold, None if model is None else model.identity, score)
+        model = None if context.model is None else context.model.identity
+        key = (request.dedup, request.seed, rows, request.dedup_threshold, model, score)
         if key not in self._copies:
-            found = representatives(
-                pool,
-                how,
-                within,
-                keep,
-                store,
-                seed=seed,
-                progress=progress,
-                threshold=threshold,
-                model=model,
-                score=score,
-            )
+            found = representatives(pool, within, keep, request, context, score=score)
             self._copies = {key: found}
         return self._copies[key]

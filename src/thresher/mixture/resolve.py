@@ -25,7 +25,7 @@ from thresher.mixture.constrain import (
 )
 from thresher.mixture.filters import matches
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
-from thresher.mixture.spec import Mixture, parse_filter, parse_quota
+from thresher.mixture.spec import check_mixture, parse_filter, parse_quota
 from thresher.mixture.tokens import (
     TokenCounts,
     describe_budget,
@@ -37,10 +37,9 @@ from thresher.samplers import largest_remainder
 from thresher.types import Budget, Columns, Findings, Selection
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
-    from thresher.console.progress import Progress
+    from thresher.engine import RunContext
     from thresher.pools import Pool
-    from thresher.storage.columns import Store
+    from thresher.request import RunRequest
 
 UNSCORABLE_ERRORS = ("video:", "audio:", "too long:")  # prefixes of errors of valid rows
 
@@ -64,7 +63,7 @@ class PoolSelection:
 class ResolvedMixture:
     """What a run does about a mixture. All arrays are [n] in pool order."""
 
-    mixture: Mixture
+    request: RunRequest
     pool: Pool
     budget: int  # number of rows; an estimate for a budget in tokens
     within: np.ndarray  # bool: rows that are scored and given to the method
@@ -78,7 +77,7 @@ class ResolvedMixture:
 
     def is_unscorable(self, error: str) -> bool:
         """Whether a row with this error counts for --unscorable rather than as a failure."""
-        return self.mixture.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
+        return self.request.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
 
     def choose(
         self, method: SelectFn, columns: Columns, considered: np.ndarray, unscorable: np.ndarray
@@ -97,7 +96,7 @@ class ResolvedMixture:
         tokens = self.counts.tokens
         most = len(considered) + self._outside_keep(considered, unscorable)
         most += (
-            0 if self.mixture.unscorable in (None, "drop") else int((~self.keep[unscorable]).sum())
+            0 if self.request.unscorable in (None, "drop") else int((~self.keep[unscorable]).sum())
         )
         guess = estimate_rows(
             self.counts, considered if len(considered) else np.arange(len(self.pool))
@@ -135,7 +134,7 @@ class ResolvedMixture:
         `n_unscorable`: number of unscorable rows.
         """
         beside = int((self.keep & ~self.within).sum())
-        return beside + (n_unscorable if self.mixture.unscorable in ("keep", "random") else 0)
+        return beside + (n_unscorable if self.request.unscorable in ("keep", "random") else 0)
 
     def plan_notes(self, n_unscorable: int) -> list[str]:
         """Notes for a plan. `n_unscorable`: number of unscorable rows."""
@@ -162,7 +161,7 @@ class ResolvedMixture:
                 )
         if n_unscorable:
             treatments = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
-            treatment = treatments[self.mixture.unscorable or "drop"]
+            treatment = treatments[self.request.unscorable or "drop"]
             notes.append(
                 f"{pluralize(n_unscorable)} that no model can score (videos, audio, too long): "
                 f"{treatment}."
@@ -182,7 +181,7 @@ class ResolvedMixture:
         unscorable: np.ndarray,
         total: int,
     ) -> PoolSelection:
-        m = self.mixture
+        m = self.request
         if not (self.keep.any() or self.groups or m.unscorable):
             return self._over_pool(method(columns, min(total, len(columns))), considered)
         if not len(columns):
@@ -239,60 +238,55 @@ class ResolvedMixture:
 
 
 def resolve_mixture(
-    mixture: Mixture | None,
     pool: Pool,
     budget: Budget,
-    store: Store,
-    seed: int,
-    progress: Progress | None,
+    request: RunRequest,
+    context: RunContext,
     cache: MixtureCache | None = None,
-    model: ModelHandle | None = None,
     score: bool = True,
 ) -> ResolvedMixture:
-    """Resolve a mixture before anything is scored.
+    """Resolve the mixture options of a request before anything is scored.
 
     A percentage refers to all rows of the pool, even if some are dropped or filtered.
 
     Arguments:
-        mixture: the options; None for none.
         pool: the pool.
         budget: the budget, in rows, percent or tokens.
-        store: the store of duplicate columns.
-        seed: seed of the run.
-        progress: receives progress reports.
+        request: the mixture options and the seed.
+        context: the store of duplicate columns; the model for tokens per image and, with `score`,
+            semantic duplicates.
         cache: of earlier calls for the same pool and store.
-        model: for tokens per image and, with `score`, semantic duplicates.
         score: whether the model may be run.
 
     Raises ConfigError for invalid options and quotas that the pool cannot meet, and what finding
     duplicates raises.
     """
-    mixture = mixture or Mixture()
+    check_mixture(request)
     cache = cache or MixtureCache()
     n = len(pool)
     token_budget = parse_tokens(budget.text)
     notes: list[str] = []
     within = np.ones(n, bool)
     keep = np.zeros(n, bool)
-    if mixture.keep is not None:
-        keep = cache.rows_in_file(mixture.keep, "--keep", pool)
+    if request.keep is not None:
+        keep = cache.rows_in_file(request.keep, "--keep", pool)
         if (bad := keep & pool.unreadable).any():
             row = int(np.flatnonzero(bad)[0])
             raise ConfigError(
-                f"--keep {mixture.keep}: row {row} cannot be read at all: {pool.problems[row]}."
+                f"--keep {request.keep}: row {row} cannot be read at all: {pool.problems[row]}."
             )
-    if mixture.drop is not None:
-        drop = cache.rows_in_file(mixture.drop, "--drop", pool)
+    if request.drop is not None:
+        drop = cache.rows_in_file(request.drop, "--drop", pool)
         if (in_both := keep & drop).any():
             row = int(np.flatnonzero(in_both)[0])
             raise ConfigError(
-                f"--keep {mixture.keep} and --drop {mixture.drop} both name "
+                f"--keep {request.keep} and --drop {request.drop} both name "
                 f"{pluralize(int(in_both.sum()))}, such as row {row}."
             )
         within &= ~drop
-        notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {mixture.drop}.")
-    rules = [parse_filter(text) for text in mixture.filter]
-    quotas = [parse_quota(text) for text in mixture.quota]
+        notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {request.drop}.")
+    rules = [parse_filter(text) for text in request.filter]
+    quotas = [parse_quota(text) for text in request.quota]
     columns = cache.columns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
     for rule in rules:
         fails = within & ~matches(rule, columns) & ~keep
@@ -302,20 +296,9 @@ def resolve_mixture(
         raise ConfigError(f"No row is left: {' '.join(notes)}")
     evidence: dict[str, np.ndarray] = {}
     copies = compared = None
-    if mixture.dedup is not None:
+    if request.dedup is not None:
         compared = within | keep
-        found = cache.representatives(
-            pool,
-            mixture.dedup,
-            within,
-            keep,
-            store,
-            seed=seed,
-            progress=progress,
-            threshold=mixture.dedup_threshold,
-            model=model,
-            score=score,
-        )
+        found = cache.representatives(pool, within, keep, request, context, score=score)
         removed = within & ~found.kept
         within &= found.kept
         copies = (
@@ -328,7 +311,7 @@ def resolve_mixture(
         assert not (removed & keep).any(), "a row of --keep was removed as a duplicate"
     # a kept row that cannot be used is not scored, and so cannot fail
     within &= ~(keep & _unusable(pool))
-    counts = None if token_budget is None else cache.counts(pool, token_budget, model)
+    counts = None if token_budget is None else cache.counts(pool, token_budget, context.model)
     possible = within | keep
     rows = budget.capped(n) if counts is None else estimate_rows(counts, np.flatnonzero(possible))
     if counts is None and (exceeds_note := budget_exceeds_pool(budget, n)):
@@ -346,7 +329,7 @@ def resolve_mixture(
                 min(rows, int(possible.sum())),
             )
     return ResolvedMixture(
-        mixture, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared
+        request, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared
     )
 
 

@@ -9,89 +9,41 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError
+from thresher.request import RunRequest
 
-DEDUP = ("exact", "near", "semantic")
 THRESHOLDS = {  # --dedup-threshold: minimum, and its meaning
     "near": (0.7, "the Jaccard similarity of two texts' word trigrams"),  # below, pairs are missed
     "semantic": (0.5, "the lowest cosine similarity of images, questions and answers of two rows"),
 }
-UNSCORABLE = ("keep", "drop", "random")
 _BOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 _COMPARISON = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(.*?)\s*")
 ORDERED = ("<", "<=", ">", ">=")
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """Mixture options as text. The default has no effect."""
-
-    quota: tuple[str, ...] = ()
-    keep: str | None = None
-    """File that lists rows to always take."""
-    drop: str | None = None
-    """File that lists rows to never take."""
-    filter: tuple[str, ...] = ()
-    dedup: str | None = None
-    """exact, near or semantic: consider only one row of each group of duplicates."""
-    unscorable: str | None = None
-    """keep, drop or random: valid rows that the models cannot score; None: they count as failed."""
-    dedup_threshold: float | None = None
-    """Minimum similarity of duplicates; None: 0.8 for near, 0.95 for semantic."""
-
-    def __post_init__(self) -> None:
-        for text in self.quota:
-            parse_quota(text)
-        for text in self.filter:
-            parse_filter(text)
-        for flag, value, known in (
-            ("--dedup", self.dedup, DEDUP),
-            ("--unscorable", self.unscorable, UNSCORABLE),
-        ):
-            if value is not None and value not in known:
-                raise ConfigError(
-                    f"{flag} {value}: expected one of "
-                    f"{', '.join(known)}.{did_you_mean(value, list(known))}"
-                )
-        self._check_threshold()
-
-    def _check_threshold(self) -> None:
-        given = self.dedup_threshold
-        if given is None:
-            return
-        if self.dedup not in THRESHOLDS:
-            has = f"--dedup {self.dedup} has none" if self.dedup else "--dedup is not given"
-            raise ConfigError(
-                f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic."
-            )
-        least, what = THRESHOLDS[self.dedup]
-        if not least <= given <= 1:
-            raise ConfigError(
-                f"--dedup-threshold {given:g}: with --dedup {self.dedup} it is {what}, from "
-                f"{least:g} to 1."
-            )
-
-    def __bool__(self) -> bool:
-        return self != Mixture()
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Mixture:
-        """From plain values by name, as given by `to_mapping`; other names are ignored. Raises
-        ConfigError.
-        """
-        quota, filter_ = (tuple(map(str, values.get(name) or ())) for name in ("quota", "filter"))
-        names = ("keep", "drop", "dedup", "dedup_threshold", "unscorable")
-        return cls(quota=quota, filter=filter_, **{name: values.get(name) for name in names})
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The options that are set, as lists and text."""
-        values = {name: getattr(self, name) for name in (f.name for f in fields(self))}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
+def check_mixture(request: RunRequest) -> None:
+    """Raises ConfigError for mixture options that no pool could meet."""
+    for text in request.quota:
+        parse_quota(text)
+    for text in request.filter:
+        parse_filter(text)
+    given = request.dedup_threshold
+    if given is None:
+        return
+    if request.dedup not in THRESHOLDS:
+        has = f"--dedup {request.dedup} has none" if request.dedup else "--dedup is not given"
+        raise ConfigError(
+            f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic."
+        )
+    least, what = THRESHOLDS[request.dedup]
+    if not least <= given <= 1:
+        raise ConfigError(
+            f"--dedup-threshold {given:g}: with --dedup {request.dedup} it is {what}, from "
+            f"{least:g} to 1."
+        )
 
 
 # ------------------------------------------------------------------------------------------- quotas

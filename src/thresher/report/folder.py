@@ -103,20 +103,19 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
 def of_outcome(outcome: Outcome, pool: Pool) -> Made:
     """The same of a selection that is still in memory: no folder, and of run.yaml the method and
     the notes only."""
-    recipe = outcome.recipe
+    recipe, seed = outcome.recipe, outcome.recipe.request.seed
     order = np.argsort(outcome.considered, kind="stable")
     rows = outcome.considered[order]
     rank = np.full(len(rows), -1, np.int64)
     rank[np.searchsorted(rows, outcome.rows)] = np.arange(len(outcome.rows))
     settings = {name: "none" if value is None else value for name, value in recipe.settings.items()}
     run = {
-        "method": {"name": recipe.method, "seed": recipe.seed, "settings": settings},
+        "method": {"name": recipe.method, "seed": seed, "settings": settings},
         "notes": list(outcome.notes),
     }
     reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}
-    return Made(
-        Path(), run, pool, rows, rank, reasons, outcome.failures, sampling_keys(pool, recipe.seed)
-    )
+    keys = sampling_keys(pool, seed)
+    return Made(Path(), run, pool, rows, rank, reasons, outcome.failures, keys)
 
 
 def sampling_keys(pool: Pool, seed: int) -> np.ndarray:

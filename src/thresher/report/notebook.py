@@ -80,7 +80,7 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))
     said = "The best by rank, some other kept rows, and some that were not kept."
     given = "".join(f" {key}={value}" for key, value in settings.items())
-    lead = f"{recipe.method}{given}, budget {recipe.budget}, seed {recipe.seed}" + (
+    lead = f"{recipe.method}{given}, budget {recipe.budget}, seed {recipe.request.seed}" + (
         f", model {recipe.model}" if recipe.model else ""
     )
     kept = np.bincount(pool.source[outcome.rows], minlength=len(pool.source_names))

@@ -1,5 +1,5 @@
-"""What a run is told: one frozen `RunConfig`, from the command line, from a YAML file, or from both
-(flags win).
+"""Reading and checking a `RunRequest`: from the command line, from a YAML file, or from both (flags
+win).
 
 The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or the `run.yaml` of an
 earlier run, whose `config` section has the same keys; so `thresher select --config out/run.yaml`
@@ -12,153 +12,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thresher.errors import ConfigError, did_you_mean
+from thresher.mixture import check_mixture
+from thresher.request import SERVER, RunRequest
 from thresher.text import ParseError, parse_yaml
 
-if TYPE_CHECKING:
-    from thresher.mixture import Mixture
-
-ON_MISSING = ("auto", "exclude", "refuse")
-ON_LEAK = ("refuse", "drop")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-BACKENDS = ("hf", "openai")
-SERVER = (  # what only a server heeds
-    "url",
-    "max_requests",
-    "max_cost",
-    "price_in",
-    "price_out",
-    "concurrency",
-    "timeout",
-    "api_key_env",
-    "image_side",
-)
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All that `select` and `plan` need. Paths are as the user wrote them: relative ones start
-    where the command runs."""
-
-    pool: str = ""
-    """A file, folder, pattern, mixture YAML or address; see docs/formats."""
-    images: str | None = None
-    """The folder in which relative image paths start; None = the folder of the pool file."""
-    format: str | None = None
-    """How the pool is to be read; None = told from its content."""
-    method: str = ""
-    """A name from `thresher methods`."""
-    budget: str = ""
-    """`30%` of the pool, or a number of rows."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """The method's own parameters, as text; the method parses them by type."""
-    model: str | None = None
-    """`demo`, a folder, a hub id, or with `backend: openai` the server's name of it; None = `demo`,
-    or the server's only one."""
-    backend: str = "hf"
-    """`hf`: the weights are here, or come from the hub. `openai`: the model is behind an
-    OpenAI-compatible server at `url`."""
-    url: str | None = None
-    """The server's URL up to /v1. Never with a key: that comes from the environment only."""
-    max_requests: int | None = None
-    """Requests that a run may send to servers."""
-    max_cost: float | None = None
-    """What a run may spend at servers, in the currency of the two prices."""
-    price_in: float | None = None
-    """Of a million prompt tokens."""
-    price_out: float | None = None
-    """Of a million answer tokens."""
-    concurrency: int | None = None
-    """Rows asked of a server at the same time; None = 8."""
-    timeout: float | None = None
-    """Seconds that one answer of a server may take; None = 120."""
-    api_key_env: str | None = None
-    """The name of the environment variable that holds the key; None = OPENAI_API_KEY."""
-    image_side: int | None = None
-    """Longest side in pixels of an image as a server gets it; None = 1024. Part of a score's
-    identity."""
-    validation: str | None = None
-    """A file of questions of the target task, for a method that aims at what the model gets wrong
-    there."""
-    validation_images: str | None = None
-    """The folder in which its relative image paths start; None = the folder of the file."""
-    on_leak: str | None = None
-    """Rows of the pool that repeat a question of the validation set: `refuse` to run (None), or
-    `drop` them."""
-    rounds: int | None = None
-    """Times that such a method selects and trains in turn; None = 1: it only selects."""
-    quota: tuple[str, ...] = ()
-    """`GROUP=RANGE` each: at least and at most so many rows of a source or another group
-    (docs/mixture.md)."""
-    keep: str | None = None
-    """A file that names rows which are taken in any case."""
-    drop: str | None = None
-    """A file that names rows which are never taken."""
-    filter: tuple[str, ...] = ()
-    """One comparison each, such as `length < 2000`; only rows that satisfy all of them are
-    considered."""
-    dedup: str | None = None
-    """`exact`, `near` or `semantic`: of rows that say the same only one is considered."""
-    dedup_threshold: float | None = None
-    """Similarity from which rows are near or semantic copies; None: the default of `dedup`."""
-    unscorable: str | None = None
-    """Rows that are fine, but that no model here can score (videos, audio, too long): `keep`,
-    `drop` or `random`; None: they fail."""
-    seed: int = 0
-    """Chooses among equals and splits; another seed reuses all scores that do not depend on it."""
-    store: str | None = None
-    """Where scores are kept; None = the user's cache folder."""
-    on_missing: str = "auto"
-    """What happens to rows that cannot be scored: exclude up to 5% of the pool (auto), exclude, or
-    refuse."""
-    trust_paths: bool = False
-    """An image's path and size stand for its content; rows then have other digests, and scores of
-    their own."""
-    retry_errors: bool = False
-    """Score rows again whose stored result is an error."""
-    force: bool = False
-    """Go on with scores that mean nothing, such as those of a judge that gives no probability to
-    its answers."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
-    dtype: str = "auto"
-    """`auto`, `float32`, `bfloat16` or `float16`. Part of a score's identity."""
-    batch_tokens: int | None = None
-    """Tokens per forward pass; None = chosen for the device. Not part of a score's identity."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Taken from the command line only, never from a
-    file."""
-    out: str | None = None
-    """The folder that the selection is written to."""
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Plain values, in the order of the fields, without those that are unset: the `config`
-        section of run.yaml."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["settings"] = dict(self.settings)
-        values |= {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
-        return {k: v for k, v in values.items() if v is not None and v != []}
-
-    @property
-    def mixture(self) -> Mixture:
-        """What is asked of the mixture. Raises ConfigError."""
-        from thresher.mixture import Mixture
-
-        return Mixture(
-            self.quota,
-            self.keep,
-            self.drop,
-            self.filter,
-            self.dedup,
-            self.unscorable,
-            self.dedup_threshold,
-        )
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -188,9 +51,16 @@ def read(path: str | Path) -> dict[str, Any]:
     }
 
 
+def stored_request(section: Mapping[str, Any]) -> RunRequest:
+    """The request behind the `config` section of a run.yaml; keys of other versions are ignored."""
+    known = {f.name for f in dataclasses.fields(RunRequest)}
+    values = {k: v for k, v in section.items() if k in known and v is not None}
+    return RunRequest(**{k: _checked("run.yaml", k, v) for k, v in values.items()})
+
+
 def _checked(where: str, key: str, value: Any) -> Any:
     """One value from a file in its field's type."""
-    known = {f.name: str(f.type) for f in dataclasses.fields(RunConfig)}
+    known = {f.name: str(f.type) for f in dataclasses.fields(RunRequest)}
     if key not in known:
         raise ConfigError(
             f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: "
@@ -250,7 +120,7 @@ def parse_settings(words: list[str]) -> dict[str, str]:
     return out
 
 
-def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
+def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunRequest:
     """File values, overridden by the flags that were given (a flag that is None was not); settings
     are joined by key.
 
@@ -271,24 +141,14 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     if "backend" in given and given["backend"] != file.get("backend", "hf"):
         # nor another backend's model and limits
         file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}
-    config = RunConfig(**{**file, **given, "settings": settings})
-    config.mixture  # noqa: B018 - a wrong quota or filter is refused before anything is opened
-    for name, choices in (("on_missing", ON_MISSING), ("dtype", DTYPES), ("backend", BACKENDS)):
-        value = getattr(config, name)
-        if value not in choices:
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{flag} {value}: expected one of "
-                f"{', '.join(choices)}.{did_you_mean(value, list(choices))}"
-            )
+    config = RunRequest(**{**file, **given, "settings": settings})
+    check_mixture(config)  # before anything is opened
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(
             f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1."
         )
     check_server(config)
-    if config.on_leak is not None and config.on_leak not in ON_LEAK:
-        raise ConfigError(f"--on-leak {config.on_leak}: expected one of {', '.join(ON_LEAK)}.")
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(f"--rounds {config.rounds}: expected a whole number, at least 1.")
     if config.seed < 0:
@@ -296,7 +156,7 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def check_server(config: RunConfig) -> None:
+def check_server(config: RunRequest) -> None:
     """Raises ConfigError where the options of a server do not go together. No message shows what
     may hold a key."""
     named = [
@@ -343,7 +203,7 @@ def check_device(device: str) -> None:
         )
 
 
-def require(config: RunConfig, *names: str) -> None:
+def require(config: RunRequest, *names: str) -> None:
     """Raises ConfigError naming what was given neither on the command line nor in a file."""
     help_for = {
         "pool": "POOL (a file, folder or pattern)",

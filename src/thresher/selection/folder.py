@@ -29,10 +29,10 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,17 +40,18 @@ import pyarrow.parquet as pq
 import yaml
 
 from thresher._version import __version__
-from thresher.engine import Means
+from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.engine.graph import signals_of, with_inputs
 from thresher.errors import ConfigError, PoolError, StoreError
 from thresher.exporters.llamafactory import INFO, remove_entries
 from thresher.fingerprint import fingerprint
-from thresher.mixture import Mixture, resolve_mixture
+from thresher.mixture import resolve_mixture
 from thresher.mixture.row_lists import MARK
 from thresher.pools.layouts import LAYOUTS
 from thresher.pools.locate import absolute_spec
 from thresher.selection import paths as run_paths
+from thresher.selection.config import stored_request
 from thresher.selection.result import Outcome, Recipe
 from thresher.storage.atomic import fsync, temporary_path
 from thresher.storage.columns import Store
@@ -62,6 +63,7 @@ from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
+    from thresher.request import RunRequest
 
 # format of a pool -> the file that a selection of it leaves; "mixed" where no row holds image bytes
 SUBSETS = {
@@ -108,14 +110,13 @@ DEFAULTS = {
 PLAIN = (bool, int, float, str, type(None))
 
 
-class Config(Protocol):
-    """What the run was told (`config.RunConfig`): plain values by name."""
-
-    def to_mapping(self) -> dict[str, Any]: ...
-
-
 def write(
-    outcome: Outcome, pool: Pool, config: Config | None, out: str | Path, *, overwrite: bool = False
+    outcome: Outcome,
+    pool: Pool,
+    request: RunRequest | None,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write the selection into the folder `out`.
 
@@ -128,7 +129,7 @@ def write(
     spare_the_pool(pool, out)
     with folder_lock(out, "writes a selection here"):
         complete_exchange(out)
-        content = _run(outcome, pool, config, out)
+        content = _run(outcome, pool, request, out)
         if not overwrite:
             refuse_another(out, content["config"])
         _write(outcome, pool, content, out)
@@ -429,20 +430,20 @@ def _errors(outcome: Outcome, folder: Path) -> list[str]:
     return ["errors.json", "errors.jsonl"]
 
 
-def config_section(pool: Pool, recipe: Recipe, config: Config | None) -> dict[str, Any]:
-    """What was asked for, as the command line would say it: values by the names of `RunConfig`."""
+def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> dict[str, Any]:
+    """What was asked for, as the command line would say it: values by the names of `RunRequest`."""
     given: dict[str, Any] = {
         "pool": str(pool.path)
         if len(pool.file_specs) == 1 and Path(pool.path).exists()
         else pool.spec,
         "method": recipe.method,
         "budget": recipe.budget,
-        "seed": recipe.seed,
+        "seed": recipe.request.seed,
         "store": str(recipe.store),
-        "on_missing": recipe.on_missing,
+        "on_missing": recipe.request.on_missing,
     }
-    # else the config says whether a folder was given
-    if pool.images is not None and config is None:
+    # else the request says whether a folder was given
+    if pool.images is not None and request is None:
         given["images"] = (
             str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
         )
@@ -450,9 +451,9 @@ def config_section(pool: Pool, recipe: Recipe, config: Config | None) -> dict[st
         given["model"] = recipe.model
     if recipe.validation is not None:
         given["validation"], given["validation_images"] = recipe.validation
-    given |= recipe.mixture.to_mapping()
-    if config is not None:
-        given |= config.to_mapping()
+    given |= recipe.request.mixture
+    if request is not None:
+        given |= request.to_mapping()
     if absolute_spec(str(given["pool"])) != pool.spec:
         given["pool"] = pool.spec  # it was opened from another folder than this
     # all of them, so that a later default does not change a replay
@@ -465,10 +466,10 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: "none" if v is None else v for k, v in settings.items() if isinstance(v, PLAIN)}
 
 
-def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict[str, Any]:
+def _run(outcome: Outcome, pool: Pool, request: RunRequest | None, out: Path) -> dict[str, Any]:
     """The content of run.yaml."""
     recipe = outcome.recipe
-    given = config_section(pool, recipe, config)
+    given = config_section(pool, recipe, request)
     stored = run_paths.portable(given, out, tuple(recipe.roles))
     return {
         "thresher": __version__,
@@ -486,7 +487,7 @@ def _run(outcome: Outcome, pool: Pool, config: Config | None, out: Path) -> dict
         },
         "method": {
             "name": recipe.method,
-            "seed": recipe.seed,
+            "seed": recipe.request.seed,
             "settings": plain_settings(recipe.settings),
         },
         "model": None
@@ -604,10 +605,12 @@ def signals_table(out: str | Path) -> pa.Table:
 
     model = None if run["model"] is None else handle(run["model"])
     roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
-    seed = run["method"]["seed"]
-    mixture, budget = Mixture.from_mapping(run["config"]), Budget(run["config"]["budget"])
-    resolved = resolve_mixture(mixture, pool, budget, store, seed, None, model=model)
-    signals = with_inputs(signals_of(method, model, roles, seed, resolved.budget))
+    asked = stored_request(run["config"])
+    request = replace(asked, seed=run["method"]["seed"], on_missing="exclude", retry_errors=False)
+    gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
+    context = RunContext(store, model, roles, gone)
+    resolved = resolve_mixture(pool, Budget(request.budget), request, context)
+    signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():
         if (
@@ -619,10 +622,7 @@ def signals_table(out: str | Path) -> pa.Table:
                 f"This version of thresher ({__version__}) computes {name} in another way than "
                 f"the one that made {out} ({run['thresher']}). Select again."
             )
-    gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    columns = compute_all(
-        signals, pool, Means(store, seed, model, roles, gone, "exclude"), resolved.within
-    )
+    columns = compute_all(signals, pool, request, context, resolved.within)
     table = _who(pool, np.arange(len(pool)))
     for name, column in columns.items():
         for field, values in column.values.items():

@@ -21,17 +21,14 @@ from thresher.methods.error_driven import TEACHER
 from thresher.mixture import budget_exceeds_pool
 from thresher.selection import select as run
 from thresher.selection.result import Outcome
-from thresher.selection.target import OnLeak, check, leaks
-from thresher.storage.columns import Store
-from thresher.training.registry import Trainer, TrainingRun, trained_identity, trained_model
-from thresher.types import Budget, Findings, Method, TrainedModel
+from thresher.selection.target import check, leaks
+from thresher.selection.task import SelectionTask
+from thresher.training.registry import TrainingRun, trained_identity, trained_model
+from thresher.types import Budget, Findings, TrainedModel
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
-    from thresher.console.progress import Progress
-    from thresher.engine import OnMissing
-    from thresher.mixture import Mixture
-    from thresher.pools import Pool
+    from thresher.engine import RunContext
     from thresher.training.recipe import Recipe
 
 
@@ -44,56 +41,27 @@ def shares(budget: int, rounds: int) -> list[int]:
     return [budget // rounds + (r < budget % rounds) for r in range(rounds)]
 
 
-def select(
-    pool: Pool,
-    method: Method,
-    budget: Budget,
-    *,
-    rounds: int | None,
-    seed: int = 0,
-    model: ModelHandle | None = None,
-    store: Store,
-    on_missing: OnMissing = "auto",
-    retry_errors: bool = False,
-    progress: Progress | None = None,
-    trainer: Trainer | None = None,
-    roles: Mapping[str, ModelHandle] | None = None,
-    target: Pool | None = None,
-    on_leak: OnLeak = "refuse",
-    mixture: Mixture | None = None,
-    recipe: Recipe | None = None,
-    force: bool = False,
-) -> Outcome:
-    """As `select.select`, in `rounds` rounds (None or 1: it is that). `recipe`: of the students
-    (None: the default).
+def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = None) -> Outcome:
+    """As `select.select`, in `rounds` rounds of the request (None or 1: it is that).
+
+    `recipe`: of the students (None: the default).
 
     The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1
     = first; 0: not selected), the findings of the first round, each round's error rate in
     `summary["rounds"]`. Stops early when nothing is wrong any more, and fills nothing up then.
     Raises also ConfigError and CapabilityError where there is no student to train.
     """
-    asked: dict[str, Any] = {
-        "seed": seed,
-        "store": store,
-        "on_missing": on_missing,
-        "retry_errors": retry_errors,
-        "progress": progress,
-        "trainer": trainer,
-        "roles": roles,
-        "target": target,
-        "force": force,
-    }
+    pool, request, rounds = task.pool, task.request, task.request.rounds
     if rounds is None or rounds == 1:
-        return run.select(
-            pool, method, budget, model=model, on_leak=on_leak, mixture=mixture, **asked
-        )
-    student = _trainable(method, model, target, roles, mixture)
+        return run.select(task, context)
+    student = _trainable(task, context)
+    target, store, seed = task.target, context.store, request.seed
     assert target is not None
-    repeated, leaked = leaks(pool, target, on_leak, progress)
+    repeated, leaked = leaks(pool, target, request.on_leak or "refuse", context.progress)
     gone = repeated
     done: list[Outcome] = []
     trainings: list[TrainingRun] = []
-    wanted = budget.capped(len(pool))
+    wanted = task.budget.capped(len(pool))
     current = student
     for number, share in enumerate(shares(wanted, rounds), 1):
         if share == 0:
@@ -102,14 +70,13 @@ def select(
             rows = np.concatenate([o.rows for o in done])
             identity = trained_identity(_student(student, recipe, seed), pool.digest[rows])
             current = trained_model(
-                identity, student, pool, np.sort(rows), store, trainer, progress
+                identity, student, pool, np.sort(rows), store, context.trainer, context.progress
             )
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
             # the student itself at first, and it stays that one
-            asked["roles"] = {TEACHER: student, **(roles or {})}
-        outcome = run.select(
-            pool, method, Budget(str(share)), model=current, on_leak=None, taken=gone, **asked
-        )
+            context = replace(context, roles={TEACHER: student, **context.roles})
+        part = replace(task, budget=Budget(str(share)), leaks_checked=True, excluded=gone)
+        outcome = run.select(part, replace(context, model=current))
         nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
         if done and nothing_wrong:
             done[-1].notes.append(
@@ -118,35 +85,20 @@ def select(
             break
         # from the start: there is nothing to train for, so the budget goes as in a single round
         if nothing_wrong:
-            done.append(
-                run.select(
-                    pool,
-                    method,
-                    Budget(str(wanted)),
-                    model=model,
-                    on_leak=None,
-                    taken=gone,
-                    **asked,
-                )
-            )
+            done.append(run.select(replace(part, budget=Budget(str(wanted))), context))
             break
         # a row that failed in the first round stays out, also where a later one could read it
         if not done:
             gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
-    said = [text for text in (budget_exceeds_pool(budget, len(pool)), leaked) if text]
-    return _together(done, trainings, budget, wanted, student, said)
+    said = [text for text in (budget_exceeds_pool(task.budget, len(pool)), leaked) if text]
+    return _together(done, trainings, task.budget, wanted, student, said)
 
 
-def _trainable(
-    method: Method,
-    model: ModelHandle | None,
-    target: Pool | None,
-    roles: Mapping[str, ModelHandle] | None,
-    mixture: Mixture | None,
-) -> ModelHandle:
-    if not check(method, target, model, roles or {}):
+def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
+    method, model = task.method, context.model
+    if not check(method, task.target, context):
         raise ConfigError(
             f"--rounds: {method.name} looks at no errors. Give --method error_driven."
         )
@@ -161,7 +113,7 @@ def _trainable(
             "server. Give its weights: --model with a folder or a hub id. (The teacher may be "
             "behind a server.)"
         )
-    if mixture:
+    if task.request.mixture:
         raise ConfigError(
             "--rounds works without quotas and filters so far. Apply them first and give the "
             "subset as the pool."

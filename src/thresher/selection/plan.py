@@ -13,12 +13,11 @@ behind one of them, too.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.console.formatting import format_duration, pluralize
-from thresher.engine import AUTO_LIMIT, ColumnEngine, Means, create_engine
+from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, create_engine
 from thresher.engine.graph import (
     memo_key,
     models_to_train,
@@ -30,16 +29,16 @@ from thresher.engine.graph import (
 )
 from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
-from thresher.mixture import Mixture, ResolvedMixture, resolve_mixture
+from thresher.mixture import ResolvedMixture, resolve_mixture
+from thresher.request import RunRequest
 from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
 from thresher.selection.saving import TRAINING_PASSES, Saving
 from thresher.selection.target import check
+from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.training.registry import is_trained
 from thresher.types import (
-    Budget,
     Capability,
-    Method,
     ModelIdentity,
     RowSignal,
     SharedSignal,
@@ -52,7 +51,6 @@ from thresher.types import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
 NOTHING_LEFT = "nothing is left to score"
@@ -143,48 +141,43 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under the field names, and what selecting costs and saves."""
-        return dataclasses.asdict(self) | {"saving": self.saving.to_json()}
+        return asdict(self) | {"saving": self.saving.to_json()}
 
 
-def plan(
-    pool: Pool,
-    method: Method,
-    budget: Budget,
-    model: ModelHandle | None,
-    store: Store,
-    *,
-    seed: int = 0,
-    retry_errors: bool = False,
-    probe: bool = True,
-    roles: Mapping[str, ModelHandle] | None = None,
-    mixture: Mixture | None = None,
-    target: Pool | None = None,
-) -> Plan:
-    """What `select` with the same arguments would do (of several rounds, the first). `probe=False`
-    opens no model.
+def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Plan:
+    """What `select` of the same task would do (of several rounds, the first).
+
+    `probe=False` opens no model.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
-    resolved = resolve_mixture(mixture, pool, budget, store, seed, None, model=model, score=False)
+    pool, method, model = task.pool, task.method, context.model
+    context = replace(context, progress=None)
+    resolved = resolve_mixture(pool, task.budget, task.request, context, score=False)
     wanted = resolved.budget
-    signals = signals_of(method, model, roles or {}, seed, wanted)
-    means = Means(store, seed, model, roles or {}, on_missing="exclude", retry_errors=retry_errors)
+    signals = signals_of(method, context, task.request.seed, wanted)
+    request = replace(task.request, on_missing="exclude")
     engine = create_engine(
-        pool, signals, means, within=resolved.within, is_aside=resolved.is_unscorable
+        pool,
+        signals,
+        request,
+        context,
+        within=resolved.within,
+        is_aside=resolved.is_unscorable,
     )
     parts, costs = _parts(engine, signals, probe)
     due = any(p.to_score for p in parts)
     aimed: list[Price] = []
-    if target is not None and check(method, target, model, roles or {}):
-        wanted_of_it = target_signals_of(method, model, roles or {}, seed)
-        beside = create_engine(target, wanted_of_it, means)
+    if task.target is not None and check(method, task.target, context):
+        wanted_of_it = target_signals_of(method, context, request.seed)
+        beside = create_engine(task.target, wanted_of_it, request, context)
         theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
-        parts = (*(dataclasses.replace(p, label=f"validation {p.label}") for p in theirs), *parts)
+        parts = (*(replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
-    if resolved.mixture.dedup == "semantic":
-        theirs, costs_of_it = _embedding(pool, resolved, means, probe)
+    if request.dedup == "semantic":
+        theirs, costs_of_it = _embedding(pool, resolved, request, context, probe)
         if any(p.to_score for p in theirs):
-            parts = tuple(dataclasses.replace(p, upper_bound=p.to_score > 0) for p in parts)
+            parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
         aimed += costs_of_it.values()
     every = [*aimed, *costs.values()]
@@ -255,7 +248,7 @@ def plan(
         hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
         peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
-        row_seconds=_row_seconds(store, parts, every),
+        row_seconds=_row_seconds(context.store, parts, every),
         basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
         notes=tuple(notes),
     )
@@ -303,16 +296,17 @@ def _parts(
 
 
 def _embedding(
-    pool: Pool, resolved: ResolvedMixture, means: Means, probe: bool
+    pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
 ) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
     """What `--dedup semantic` asks of the model before the method asks anything."""
     from thresher.duplicates.stage import embedding_signal
 
-    signal = embedding_signal(means.model)
+    signal = embedding_signal(context.model)
     engine = create_engine(
         pool,
         {"dedup": signal},
-        dataclasses.replace(means, retry_errors=False),
+        replace(request, retry_errors=False),
+        context,
         within=resolved.compared,
     )
     return _parts(engine, {"dedup": signal}, probe)

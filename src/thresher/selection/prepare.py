@@ -3,51 +3,48 @@ called any number of times.
 
 `prepare` is the slow half (signals become columns, rows that fail leave), `Prepared.choose` the
 quick one: arithmetic in memory. Another budget, other settings of a method that asks for the same
-columns, or other rows of --keep need the quick half only; `run.select` is one call of each. Ties
-compute, targeted and mixture together; writes scores into the store only.
+columns, or other rows of --keep need the quick half only; `select.select` is one call of
+each. Writes scores into the store only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.engine import ColumnEngine, Means, commonest, create_engine
+from thresher.engine import ColumnEngine, RunContext, commonest, create_engine
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
 from thresher.selection.result import Failure, Outcome, Recipe
-from thresher.selection.target import Aimed, OnLeak, aim, check, leaks
+from thresher.selection.target import Aimed, aim, check, leaks
+from thresher.selection.task import SelectionTask
 from thresher.signals.one_shot import OneShot
 from thresher.types import Budget, Columns, Method, Selection, Signal
-
-if TYPE_CHECKING:
-    from thresher.pools import Pool
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Columns of the rows that can be chosen, and what is known of the others."""
 
-    pool: Pool
+    task: SelectionTask
+    context: RunContext
     signals: Mapping[str, Signal]
     engine: ColumnEngine
     columns: Columns  # of the rows that are eligible in `engine`
-    means: Means
     aimed: Aimed | None
     gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
     # a note about rows that repeat questions of the validation set; "" where there are none
     leaked: str
 
     def choose(self, method: Method, budget: Budget, resolved: ResolvedMixture) -> Outcome:
-        """The selection. `method` must ask for `signals`; `settled` is of the same pool, `budget`
-        and rows within.
+        """The selection. `method` must ask for `signals`; `resolved` is of the same pool,
+        `budget` and rows within.
 
         Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left
         at 0.
@@ -62,23 +59,21 @@ class Prepared:
 
         chosen = resolved.choose(ask, self.columns, self.considered, self.aside)
         considered = chosen.considered
-        place = np.zeros(len(self.pool), np.int64)
+        place = np.zeros(len(self.task.pool), np.int64)
         place[considered] = np.arange(len(considered))
         at = place[chosen.rows]
         evidence = dict(chosen.evidence)
         failures = [f for f in self.failures if not resolved.keep[f.row]]
-        engine, means = self.engine, self.means
+        engine, context = self.engine, self.context
         recipe = Recipe(
             method=method.name,
             settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
             budget=budget.text,
-            seed=means.seed,
-            model=None if means.model is None else means.model.name,
-            identity=None if means.model is None else means.model.identity,
-            store=means.store.root,
-            on_missing=means.on_missing,
-            roles={role: (handle.name, handle.identity) for role, handle in means.roles.items()},
-            mixture=resolved.mixture,
+            request=resolved.request,
+            model=None if context.model is None else context.model.name,
+            identity=None if context.model is None else context.model.identity,
+            store=context.store.root,
+            roles={role: (handle.name, handle.identity) for role, handle in context.roles.items()},
             validation=None
             if self.aimed is None
             else (self.aimed.pool.spec, self.aimed.pool.images),
@@ -134,45 +129,27 @@ class Prepared:
         return out
 
 
-def prepare(
-    pool: Pool,
-    method: Method,
-    resolved: ResolvedMixture,
-    means: Means,
-    *,
-    usable_only: bool = False,
-    target: Pool | None = None,
-    on_leak: OnLeak | None = "refuse",
-    taken: np.ndarray | None = None,
-    new_engine: Callable[..., ColumnEngine] = create_engine,
-) -> Prepared:
-    """What is stored is loaded, what is missing is scored. `usable_only`, `target`, `on_leak`,
-    `taken` and what is raised: as `run.select`.
-
-    `new_engine`: makes an engine as `create_engine` does; a caller that keeps columns in memory
-    gives its own.
-    """
-    signals = signals_of(method, means.model, means.roles, means.seed, resolved.budget)
-    engine = new_engine(
+def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext) -> Prepared:
+    """What is stored is loaded, what is missing is scored. Raises as `select.select`."""
+    pool, method, request, target = task.pool, task.method, task.request, task.target
+    signals = signals_of(method, context, request.seed, resolved.budget)
+    engine = (context.new_engine or create_engine)(
         pool,
         signals,
-        means,
-        usable_only=usable_only,
+        request,
+        context,
+        usable_only=task.usable_only,
         within=resolved.within,
         is_aside=resolved.is_unscorable,
     )
-    leaked, gone = "", np.zeros(0, np.int64) if taken is None else taken
-    if (
-        target is not None
-        and on_leak is not None
-        and check(method, target, means.model, means.roles)
-    ):
-        repeated, leaked = leaks(pool, target, on_leak, means.progress)
+    leaked, gone = "", np.zeros(0, np.int64) if task.excluded is None else task.excluded
+    if target is not None and not task.leaks_checked and check(method, target, context):
+        repeated, leaked = leaks(pool, target, request.on_leak or "refuse", context.progress)
         gone = np.union1d(gone, repeated)
     engine.eligible.remove(gone)
-    aimed = aim(method, target, means, new_engine)
+    aimed = aim(task, context)
     columns = engine.columns(signals)
-    return Prepared(pool, signals, engine, columns, means, aimed, gone, leaked)
+    return Prepared(task, context, signals, engine, columns, aimed, gone, leaked)
 
 
 def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:

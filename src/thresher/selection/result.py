@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from thresher.engine import OnMissing, SignalRun
+from thresher.engine import SignalRun
 from thresher.errors import ConfigError
-from thresher.mixture import Mixture
+from thresher.request import RunRequest
 from thresher.training.registry import TrainingRun
 from thresher.types import Findings, ModelIdentity
 
@@ -35,14 +35,12 @@ class Recipe:
     method: str
     settings: Mapping[str, Any]  # every setting of the method, defaults included
     budget: str
-    seed: int
+    request: RunRequest  # seed, mixture options, how failures are treated
     model: str | None
     identity: ModelIdentity | None
     store: Path
-    on_missing: OnMissing
     # role -> name, identity
     roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)
-    mixture: Mixture = field(default_factory=Mixture)
     # what opens the set that was aimed at again, and its image folder
     validation: tuple[str, str | None] | None = None
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thresher.engine import SignalRun
     from thresher.pools import Pool
-    from thresher.selection.config import RunConfig
+    from thresher.request import RunRequest
     from thresher.selection.result import Failure, Outcome
 
 LENGTHS = (
@@ -298,15 +298,15 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
 
 
-def show(outcome: Outcome, pool: Pool, config: RunConfig, folder: Path) -> None:
+def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> None:
     """Print the summary of a selection that was written to `folder`: some five lines, then the
     notes."""
     from rich.markup import escape
 
     console = stdout()
     n = len(pool)
-    what = config.method + "".join(f" {key}={value}" for key, value in config.settings.items())
-    say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {config.seed}"))
+    what = request.method + "".join(f" {key}={value}" for key, value in request.settings.items())
+    say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {request.seed}"))
     for line in (cost_line(outcome), sources_line(pool, outcome.rows), loss_line(outcome)):
         if line:
             say(console, line, markup=False)

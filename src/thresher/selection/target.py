@@ -9,27 +9,25 @@ and duplicates together; `run` uses it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.console.progress import BarProgress, LineProgress, stderr_progress
-from thresher.engine import ColumnEngine, Means, SignalRun, commonest, create_engine
+from thresher.engine import ColumnEngine, RunContext, SignalRun, commonest, create_engine
 from thresher.engine.graph import target_signals_of
 from thresher.errors import ConfigError, PoolError, TooManyFailures
+from thresher.selection.task import SelectionTask
 from thresher.types import Columns, Method
 
 if TYPE_CHECKING:
-    from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
     from thresher.pools import Pool
+    from thresher.request import OnLeak
 
-OnLeak = Literal["refuse", "drop"]
-ON_LEAK: tuple[OnLeak, ...] = ("refuse", "drop")
 SHOWN = 3  # examples in a message
 
 
@@ -59,18 +57,14 @@ class Aimed:
         ]
 
 
-def needs_target(
-    method: Method, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
-) -> bool:
+def needs_target(method: Method, context: RunContext) -> bool:
     """Whether the method, with these settings, aims at a target set."""
-    return bool(target_signals_of(method, model, roles, 0))
+    return bool(target_signals_of(method, context, 0))
 
 
-def check(
-    method: Method, target: object, model: ModelHandle | None, roles: Mapping[str, ModelHandle]
-) -> bool:
+def check(method: Method, target: object, context: RunContext) -> bool:
     """Whether a target set is to be used. Raises ConfigError where one is needed and not given."""
-    needs = needs_target(method, model, roles)
+    needs = needs_target(method, context)
     if needs and target is None:
         raise ConfigError(
             f"--method {method.name} looks for what the model gets wrong on a validation set of "
@@ -79,23 +73,16 @@ def check(
     return needs
 
 
-def aim(
-    method: Method,
-    target: Pool | None,
-    means: Means,
-    new_engine: Callable[..., ColumnEngine] = create_engine,
-) -> Aimed | None:
-    """The target's columns, computed; None where the method aims at nothing. Raises as `run.select`
-    does.
-
-    `new_engine`: as in `prepare`.
-    """
-    if not check(method, target, means.model, means.roles):
+def aim(task: SelectionTask, context: RunContext) -> Aimed | None:
+    """The target's columns, computed; None where the method aims at nothing. Raises as
+    `select.select`."""
+    method, target = task.method, task.target
+    if not check(method, target, context):
         return None
     assert target is not None
-    signals = target_signals_of(method, means.model, means.roles, means.seed)
+    signals = target_signals_of(method, context, task.request.seed)
     try:
-        engine = new_engine(target, signals, means)
+        engine = (context.new_engine or create_engine)(target, signals, task.request, context)
         found = engine.columns(signals)
     except TooManyFailures as e:  # its numbers are not those of the pool
         raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e
@@ -127,8 +114,6 @@ def leaks(
     """
     from thresher.duplicates import find_contamination
 
-    if on_leak not in ON_LEAK:
-        raise ConfigError(f"--on-leak {on_leak}: expected one of {', '.join(ON_LEAK)}.")
     # what is read here is not stored: it must not count among the rows that an interrupted run says
     # it has stored
     shown = stderr_progress() if isinstance(progress, (BarProgress, LineProgress)) else progress

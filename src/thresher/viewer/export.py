@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from thresher.report import try_to_write
 from thresher.report.select_report import command
 from thresher.selection import folder as output
 from thresher.selection import select as run
+from thresher.selection.task import SelectionTask
 from thresher.storage.writable import check_folder
 from thresher.training.registry import Trainer
 from thresher.types import Budget
@@ -49,28 +50,16 @@ def export(session: Session, where: str) -> Exported:
         made = not out.exists()
         try:
             check_folder(out)
-            mixture = session.mixture(shown.keep, shown.drop, out)
-            for path, mask in ((mixture.keep, shown.keep), (mixture.drop, shown.drop)):
+            told = session.request_for(shown.ask, shown.keep, shown.drop, out)
+            for path, mask in ((told.keep, shown.keep), (told.drop, shown.drop)):
                 if path is not None:
                     session.pins.write(mask, Path(path))
-            told = session.config_for(shown.ask, mixture, str(out))
             method = methods.load(shown.ask.method, shown.ask.settings)
-            outcome = run.select(
-                session.pool,
-                method,
-                Budget(shown.ask.budget),
-                seed=shown.ask.seed,
-                model=session.model_of(method),
-                store=session.store,
-                # run.yaml holds one that was checked
-                on_missing=session.config.on_missing,  # type: ignore[arg-type]
-                trainer=Trainer(fit=session.gone, open=session.gone),
-                roles=session.roles_of(method),
-                target=session.target_of(method),
-                on_leak=session.config.on_leak or "refuse",  # type: ignore[arg-type]
-                force=session.config.force,
-                mixture=mixture,
+            target, budget = session.target_of(method), Budget(shown.ask.budget)
+            context = replace(
+                session.context(method), trainer=Trainer(fit=session.gone, open=session.gone)
             )
+            outcome = run.select(SelectionTask(session.pool, method, budget, told, target), context)
             output.write(outcome, session.pool, told, out)
         except BaseException:
             for name in (KEEP, DROP):

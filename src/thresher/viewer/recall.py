@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine import ColumnEngine, Means, Request, RowColumn, ScoredKeys, create_engine
+from thresher.engine import ColumnEngine, Request, RowColumn, RunContext, ScoredKeys, create_engine
 from thresher.engine.graph import memo_key, needs_model
 from thresher.engine.requests import key_values
 from thresher.engine.table import ColumnTable
@@ -24,6 +24,7 @@ from thresher.types import PartSignal, RowSignal, Signal
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
+    from thresher.request import RunRequest
 
 
 class NeedsModel(ThresherError):
@@ -63,7 +64,8 @@ class Recall:
         self,
         pool: PoolView,
         signals: Mapping[str, Signal],
-        means: Means,
+        request: RunRequest,
+        context: RunContext,
         *,
         usable_only: bool = False,
         within: np.ndarray | None = None,
@@ -71,14 +73,15 @@ class Recall:
     ) -> ColumnEngine:
         """As `create_engine`, but the engine runs no model. Raises NeedsModel in place of
         ConfigError."""
-        if needs_model(signals) and means.model is None and not means.roles:
+        if needs_model(signals) and context.model is None and not context.roles:
             raise NeedsModel(
                 "This method asks a model about the rows, and the selection named none."
             )
         return create_engine(
             pool,
             signals,
-            means,
+            request,
+            context,
             usable_only=usable_only,
             within=within,
             is_aside=is_aside,

@@ -191,7 +191,7 @@ def _new_name(session: Session, ask: Ask) -> str:
 
 def _also(session: Session) -> list[str]:
     """What of the run stays in force whatever is changed here, as it would be typed."""
-    told = session.config.mixture.to_mapping()
+    told = session.request.mixture
     return [
         f"--{name} {value}"
         for name in ("quota", "filter", "dedup", "unscorable")

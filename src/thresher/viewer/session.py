@@ -13,7 +13,6 @@ what is shown is a snapshot.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import threading
@@ -28,20 +27,21 @@ import numpy as np
 
 from thresher import methods
 from thresher.backends import ModelHandle
-from thresher.engine import Means
+from thresher.engine import RunContext
 from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import settings_of
-from thresher.mixture import Mixture, resolve_mixture
+from thresher.mixture import resolve_mixture
 from thresher.mixture.cache import MixtureCache
 from thresher.report import folder as folders
 from thresher.report.select_report import command
+from thresher.request import SERVER, RunRequest
 from thresher.selection import config as configs
 from thresher.selection import folder as output
-from thresher.selection.config import RunConfig
 from thresher.selection.prepare import Prepared, prepare
 from thresher.selection.target import check, leaks
+from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.types import Budget, Method, ModelIdentity
 from thresher.viewer.pins import DROP, KEEP, Pins
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 UNDO = 20  # changes of pins that can be taken back
-SERVER_ONLY = tuple(name for name in configs.SERVER if name != "url")
+SERVER_ONLY = tuple(name for name in SERVER if name != "url")
 
 
 class Session:
@@ -71,8 +71,8 @@ class Session:
                 "old file back, or select again."
             )
         self.store = Store(self.run["store"])
-        self.config = self._config()
-        self.pins = Pins(self.folder, self.pool, self.config.keep, self.config.drop)
+        self.request = self._request()
+        self.pins = Pins(self.folder, self.pool, self.request.keep, self.request.drop)
         self.handles = self._handles()
         self.mixture_cache, self.recall = MixtureCache(), Recall(self.pool)
         self.prepared: tuple[Any, Prepared] | None = None  # the latest, and what it is for
@@ -95,9 +95,9 @@ class Session:
             pool=self.pool,
         )
         try:
-            if self.config.rounds is not None and self.config.rounds > 1:
+            if self.request.rounds is not None and self.request.rounds > 1:
                 raise ConfigError(
-                    f"This selection was made in {self.config.rounds} rounds with a training "
+                    f"This selection was made in {self.request.rounds} rounds with a training "
                     "after each."
                 )
             self.shown = self._shown(first, self.pins.keep, self.pins.drop)
@@ -109,11 +109,9 @@ class Session:
 
     # -------------------------------------------------------------------------- what was asked then
 
-    def _config(self) -> RunConfig:
+    def _request(self) -> RunRequest:
         """What the run was told, with paths that hold in any folder."""
-        told = configs.read(self.folder / "run.yaml")
-        known = {f.name for f in dataclasses.fields(RunConfig)}
-        made = RunConfig(**{k: v for k, v in told.items() if k in known})
+        made = RunRequest(**configs.read(self.folder / "run.yaml"))
         noted = self.run["pool"]
         return replace(
             made,
@@ -141,8 +139,8 @@ class Session:
             noted["name"]: handle(noted)
             for noted in ([main] if main else []) + list(roles.values())
         }
-        if main and self.config.model:
-            out.setdefault(self.config.model, handle(main))
+        if main and self.request.model:
+            out.setdefault(self.request.model, handle(main))
         settings = self.run["method"].get("settings") or {}
         for role, noted in roles.items():
             out.setdefault(str(settings.get(role, noted["name"])), handle(noted))
@@ -151,6 +149,10 @@ class Session:
     def gone(self, *_: Any, **__: Any) -> Any:
         """Stands where a model would be opened or trained."""
         raise StoreError("Scores that this needs are not in the store, and no model runs here.")
+
+    def context(self, method: Method) -> RunContext:
+        """Stored columns, and the models that the run asked of them. Raises NeedsModel."""
+        return RunContext(self.store, self.model_of(method), self.roles_of(method))
 
     def model_of(self, method: Method) -> ModelHandle | None:
         """The main model of this selection, where the method asks one."""
@@ -180,7 +182,7 @@ class Session:
         """The validation set, opened when it is first needed."""
         if not aims(method):
             return None
-        if self.config.validation is None:
+        if self.request.validation is None:
             raise NeedsModel(
                 f"{method.name} aims at a validation set, and this selection had none: add "
                 "--validation FILE to the command."
@@ -190,10 +192,10 @@ class Session:
 
             cache = self.store.root / "pools"
             self._target = open_pool(
-                self.config.validation,
-                self.config.validation_images,
+                self.request.validation,
+                self.request.validation_images,
                 cache=cache if cache.is_dir() else None,
-                trust_paths=self.config.trust_paths,
+                trust_paths=self.request.trust_paths,
             )
         return self._target
 
@@ -244,15 +246,14 @@ class Session:
 
     def _shown(self, ask: Ask, keep: np.ndarray, drop: np.ndarray) -> Shown:
         began = time.monotonic()
-        mixture = self.mixture(keep, drop)
-        for path, mask in ((mixture.keep, keep), (mixture.drop, drop)):
+        request = self.request_for(ask, keep, drop)
+        for path, mask in ((request.keep, keep), (request.drop, drop)):
             if path is not None:
                 self.mixture_cache.rows[path] = mask
         method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
-        resolved = resolve_mixture(
-            mixture, self.pool, budget, self.store, ask.seed, None, self.mixture_cache
-        )
-        prepared = self._prepared(method, resolved, ask.seed)
+        stored = RunContext(self.store)
+        resolved = resolve_mixture(self.pool, budget, request, stored, self.mixture_cache)
+        prepared = self._prepared(SelectionTask(self.pool, method, budget, request), resolved)
         outcome = prepared.choose(method, budget, resolved)
         seconds = time.monotonic() - began
         return Shown(
@@ -267,63 +268,38 @@ class Session:
             seconds=seconds,
         )
 
-    def _prepared(self, method: Method, resolved: ResolvedMixture, seed: int) -> Prepared:
+    def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> Prepared:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
-        model, roles, target = self.model_of(method), self.roles_of(method), self.target_of(method)
-        signals = signals_of(method, model, roles, seed, resolved.budget)
-        aimed_at = target_signals_of(method, model, roles, seed)
+        method, seed = task.method, task.request.seed
+        context, target = self.context(method), self.target_of(method)
+        signals = signals_of(method, context, seed, resolved.budget)
+        aimed_at = target_signals_of(method, context, seed)
         names = tuple(
             (name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items()
         )
         within = hashlib.sha256(resolved.within.tobytes()).digest()
-        key = (names, seed, within, model is None)
+        key = (names, seed, within, context.model is None)
         if self.prepared is None or self.prepared[0] != key:
-            repeated, leaked = self._leaks(method, model, roles, target)
-            on_missing = self.config.on_missing  # run.yaml holds one that was checked
+            repeated, leaked = self._leaks(method, context, target)
             made = prepare(
-                self.pool,
-                method,
+                replace(task, target=target, leaks_checked=True, excluded=repeated),
                 resolved,
-                Means(
-                    self.store,
-                    seed,
-                    model,
-                    roles,
-                    on_missing=on_missing,  # type: ignore[arg-type]
-                    force=self.config.force,
-                ),
-                target=target,
-                on_leak=None,
-                taken=repeated,
-                new_engine=self.recall.new_engine,
+                replace(context, new_engine=self.recall.new_engine),
             )
             self.prepared = key, replace(made, leaked=leaked)
         return self.prepared[1]
 
     def _leaks(
-        self,
-        method: Method,
-        model: ModelHandle | None,
-        roles: Mapping[str, ModelHandle],
-        target: Pool | None,
+        self, method: Method, context: RunContext, target: Pool | None
     ) -> tuple[np.ndarray, str]:
         """Rows that repeat questions of the validation set: looked for once."""
-        if target is None or not check(method, target, model, roles):
+        if target is None or not check(method, target, context):
             return np.zeros(0, np.int64), ""
         if self._leaked is None:
-            self._leaked = leaks(self.pool, target, self.config.on_leak or "refuse")  # type: ignore[arg-type]
+            self._leaked = leaks(self.pool, target, self.request.on_leak or "refuse")
         return self._leaked
 
     # -------------------------------------------------------------------------- the same by command
-
-    def mixture(self, keep: np.ndarray, drop: np.ndarray, folder: Path | None = None) -> Mixture:
-        """The run's own, with these rows kept and dropped by the files in `folder` (None: the
-        viewer's)."""
-        return replace(
-            self.config.mixture,
-            keep=self._file(keep, KEEP, self.config.keep, folder),
-            drop=self._file(drop, DROP, self.config.drop, folder),
-        )
 
     def _file(
         self, mask: np.ndarray, name: str, first: str | None, folder: Path | None
@@ -340,8 +316,11 @@ class Session:
             else str(self.pins.path(name))
         )
 
-    def config_for(self, ask: Ask, mixture: Mixture, out: str) -> RunConfig:
-        """What `thresher select` would be told for this."""
+    def request_for(
+        self, ask: Ask, keep: np.ndarray, drop: np.ndarray, out: Path | None = None
+    ) -> RunRequest:
+        """What `thresher select` would be asked for this, with these rows kept and dropped by the
+        files in the folder `out` (None: the viewer's)."""
         method = methods.load(ask.method, ask.settings)
         settings = {f.name: ask.settings.get(f.name, f.default) for f in settings_of(type(method))}
         told: dict[str, Any] = {
@@ -349,9 +328,9 @@ class Session:
             "settings": settings,
             "budget": ask.budget,
             "seed": ask.seed,
-            "keep": mixture.keep,
-            "drop": mixture.drop,
-            "out": out,
+            "keep": self._file(keep, KEEP, self.request.keep, out),
+            "drop": self._file(drop, DROP, self.request.drop, out),
+            "out": None if out is None else str(out),
         }
         if not aims(method):
             told |= {"validation": None, "validation_images": None, "on_leak": None, "rounds": None}
@@ -359,13 +338,13 @@ class Session:
             roles_only = bool(models_of(method))
             told |= {"model": None, "backend": "hf", "url": None}
             told |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
-        return replace(self.config, **told)
+        return replace(self.request, **told)
 
     def command(self, ask: Ask) -> str:
         """The `thresher select` that gives this with the pins as they are, or computes what it
         lacks. Raises ConfigError."""
-        mixture = self.mixture(self.pins.keep, self.pins.drop)
-        return command(self.config_for(ask, mixture, str(self.new_name(ask))).to_mapping())
+        request = self.request_for(ask, self.pins.keep, self.pins.drop)
+        return command(replace(request, out=str(self.new_name(ask))).to_mapping())
 
     def command_or_nothing(self, ask: Ask) -> str:
         """As `command`; "" where what is asked for is no command at all, such as an unknown

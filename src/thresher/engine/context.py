@@ -1,0 +1,32 @@
+"""What a run has at hand, made once and handed to every layer beside the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thresher.storage.columns import Store
+from thresher.training.registry import Trainer
+
+if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
+    from thresher.console.progress import Progress
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where columns are stored, which models may be asked, and how the user is kept informed."""
+
+    store: Store
+    model: ModelHandle | None = None
+    """The model of `--model`; None for a method that asks none."""
+    roles: Mapping[str, ModelHandle] = field(default_factory=dict)
+    """Further models of the method, by role."""
+    trainer: Trainer | None = None
+    """Trains models for signals that need one; None: `training.fit` on the best device."""
+    progress: Progress | None = None
+    """Receives progress reports."""
+    new_engine: Callable[..., Any] | None = None
+    """Makes the engines of a selection, as `create_engine` does (None): another one may score
+    nothing, or keep columns in memory."""
