@@ -17,7 +17,7 @@ from thresher.types import Budget
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
-    from thresher.request import OnLeak, OnMissing
+    from thresher.request import Dedup, OnLeak, OnMissing, Unscorable
     from thresher.selection.result import Outcome
 
 
@@ -80,7 +80,13 @@ def select(
     seed: int = 0,
     store: str | Path | None = None,
     on_missing: OnMissing = "auto",
-    mixture: Mapping[str, Any] | None = None,
+    quota: tuple[str, ...] = (),
+    keep: str | None = None,
+    drop: str | None = None,
+    filter: tuple[str, ...] = (),
+    dedup: Dedup | None = None,
+    dedup_threshold: float | None = None,
+    unscorable: Unscorable | None = None,
     validation: str | Path | None = None,
     validation_images: str | Path | None = None,
     on_leak: OnLeak = "refuse",
@@ -91,7 +97,7 @@ def select(
 
     `pool`: a file, or what `open_pool` gave. `model`: a folder, a hub id or `demo`; needed only
     by methods that ask one. Scores are stored and reused as
-    by the command. `mixture`: quotas, filters, rows to keep or drop (`thresher.mixture.Mixture`).
+    by the command. `quota` to `unscorable`: docs/mixture.md.
     `validation`, `on_leak` and `rounds` are for methods that aim at what the model gets wrong.
     `force`: go on with scores that mean nothing (a judge that gives no probability to its answers).
     Raises the errors of `thresher.errors`.
@@ -114,8 +120,7 @@ def select(
 
     columns = Store(str(store or default_store()))
     chosen = load(method, dict(settings or {}))
-    asks = asks_the_model(chosen) or (mixture is not None and mixture.get("dedup") == "semantic")
-    dedup = None if mixture is None else mixture.get("dedup")
+    asks = asks_the_model(chosen) or dedup == "semantic"
     if asks and model is None:
         raise ConfigError(
             f"The method {chosen.name} works with a model, and none was named. Give model= a "
@@ -154,7 +159,13 @@ def select(
         validation_images=None if target is None else str(target.images_folder),
         on_leak=None if target is None else on_leak,
         rounds=None if target is None else rounds,
-        **(mixture or {}),
+        quota=quota,
+        keep=keep,
+        drop=drop,
+        filter=filter,
+        dedup=dedup,
+        dedup_threshold=dedup_threshold,
+        unscorable=unscorable,
     )
     roles = {
         role: resolve(spec, cache=known, typed=f"{role}={spec}") for role, spec in further.items()

@@ -380,6 +380,7 @@ from pathlib import Path
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.text_pools import HighestLoss, Model
 from thresher.compare import compare, job
+from thresher.engine import RunContext
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
 from thresher.storage.columns import Store

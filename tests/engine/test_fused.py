@@ -18,7 +18,6 @@ from thresher.backends import ModelHandle
 from thresher.methods.needs import asks_the_model, needs
 from thresher.methods.settings import setting
 from thresher.pools import Pool, open_pool
-from thresher.selection import plan
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import (
@@ -236,7 +235,7 @@ def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, stor
 
 
 def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
-    made = plan.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
+    made = run.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes) for s in made.signals] == [
         ("a", 60, 60),
         ("b", 60, 0),
@@ -250,7 +249,7 @@ def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(
 ) -> None:
     run.select(pool, Panel("a"), Budget("10"), store=store, model=Judge().handle)
     grown = open_pool(write_pool(pool.path.with_name("grown.json"), [record(i) for i in range(80)]))
-    made = plan.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)
+    made = run.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes, s.asked_with) for s in made.signals] == [
         ("a", 20, 0, "a"),
         ("b", 80, 80, "a"),

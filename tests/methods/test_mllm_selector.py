@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from tests.methods.planted_columns import digests
+from thresher.backends import ModelHandle
+from thresher.engine import RunContext
 from thresher.engine.graph import signals_of
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.signals.seed_rows import SeedRows
+from thresher.storage.columns import Store
 from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel, seeded_ties
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
@@ -150,7 +153,7 @@ def test_seed_rows_are_five_percent_and_at_most_a_third(budget, seeds):
     assert set(first.tolist()) == set(np.flatnonzero(chosen).tolist())
 
 
-def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
+def test_the_necessity_is_a_loss_under_a_model_that_is_trained(tmp_path):
     method = load("mllm_selector", {"epochs": "2", "learning_rate": "1e-4"})
     for signals in (
         method.signals(MethodContext(MODEL, seed=3)),
@@ -169,8 +172,8 @@ def test_the_necessity_is_a_loss_under_a_model_that_is_trained():
         )
         assert dict(signals["necessity"].inputs()) == {"trained_on": signals["seed_rows"]}
     assert method.signals(MethodContext(MODEL, seed=3))["seed_rows"] == SeedRows(0.05, 3)
-    handle = type("Handle", (), {"identity": MODEL})()
-    assert signals_of(method, handle, {}, 3, 30)["seed_rows"] == SeedRows(0.05, 3, 10)
+    context = RunContext(Store(tmp_path), ModelHandle("model", MODEL, open=lambda: None))
+    assert signals_of(method, context, 3, 30)["seed_rows"] == SeedRows(0.05, 3, 10)
 
 
 @pytest.mark.parametrize(

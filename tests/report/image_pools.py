@@ -240,5 +240,5 @@ def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: st
 def selected(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Path:
     """The folder of such a selection."""
     made = chosen(pool, name, out, budget, **settings)
-    output.write(made.outcome, pool, made.config, out, overwrite=True)
+    output.write(made.outcome, pool, made.request, out, overwrite=True)
     return out

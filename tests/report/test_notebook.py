@@ -247,7 +247,7 @@ def test_an_empty_pool_and_a_fault_of_ours(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = chosen(pool, "random", tmp_path / "out")
-    odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.config)
+    odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.request)
     assert "The rows cannot be displayed: " in odd._repr_html_(), "reasons of another length"
     monkeypatch.setattr("thresher.html.asset", lambda name: 1 / 0)
     shown = pool._repr_html_()

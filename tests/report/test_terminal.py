@@ -41,12 +41,12 @@ def printed(
     kept = chosen(hostile_pool(tmp_path), method, tmp_path / "out")
     out = Path("out")
     monkeypatch.chdir(tmp_path)
-    output.write(kept.outcome, kept.pool, kept.config, out)
+    output.write(kept.outcome, kept.pool, kept.request, out)
     for name, value in {"TERM": "xterm-256color", "COLUMNS": str(width), **env}.items():
         monkeypatch.setenv(name, value)
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)
-    summary.show(kept.outcome, kept.pool, kept.config, out)
+    summary.show(kept.outcome, kept.pool, kept.request, out)
     monkeypatch.undo()
     return screen.getvalue()
 
@@ -78,9 +78,9 @@ def test_a_pipe_gets_six_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = chosen(hostile_pool(tmp_path), "clipper", tmp_path / "out")
-    output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    output.write(kept.outcome, kept.pool, kept.request, tmp_path / "out")
     monkeypatch.setenv("FORCE_COLOR", "")
-    summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    summary.show(kept.outcome, kept.pool, kept.request, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:6]] == [
         "Kept",
@@ -100,8 +100,8 @@ def test_a_selection_without_scores_or_sources_says_less(
 ) -> None:
     records = [{**record(4 * i + 2), "data_source": "one"} for i in range(20)]
     kept = chosen(picture_pool(tmp_path / "pool", records), "random", tmp_path / "out")
-    output.write(kept.outcome, kept.pool, kept.config, tmp_path / "out")
-    summary.show(kept.outcome, kept.pool, kept.config, tmp_path / "out")
+    output.write(kept.outcome, kept.pool, kept.request, tmp_path / "out")
+    summary.show(kept.outcome, kept.pool, kept.request, tmp_path / "out")
     first, saving, last = capsys.readouterr().out.splitlines()
     assert first.endswith("of all answer words.") and last.startswith("Written to ")
     assert saving.startswith("Selecting: no model needed; saved per epoch: 70% of the rows")

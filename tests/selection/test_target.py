@@ -25,7 +25,6 @@ from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
-from thresher.selection import plan
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
@@ -202,7 +201,7 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
     student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": teacher.handle}
-    made = plan.plan(
+    made = run.plan(
         pool, method, Budget("12"), student.handle, store, roles=roles, target=target, probe=False
     )
     found = {s.label: (s.to_score, s.upper_bound) for s in made.signals}
@@ -228,7 +227,7 @@ def test_a_plan_measures_what_the_model_has_to_write(
 
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": Slow("teacher").handle}
-    made = plan.plan(
+    made = run.plan(
         pool, method, Budget("12"), Slow("student").handle, store, roles=roles, target=target
     )
     seconds = {s.label: 3600 * (s.hours or 0) for s in made.signals}

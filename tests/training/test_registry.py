@@ -15,6 +15,7 @@ from tests.fake_training import FakeTraining
 from tests.runs import compute, plan
 from tests.text_pools import Model, record, write_pool
 from thresher.backends.fake import IDENTITY
+from thresher.engine import RunContext
 from thresher.engine.graph import signals_of
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
@@ -231,6 +232,6 @@ def test_the_column_is_the_trained_models(
     assert len(seen) == 4 and len(training.calls()) == 3
 
 
-def test_a_method_that_knows_its_budget_is_asked_for_it() -> None:
-    handle = Model().handle
-    assert signals_of(MllmSelector(), handle, {}, 0, 30)["seed_rows"] == SeedRows(0.05, 0, 10)
+def test_a_method_that_knows_its_budget_is_asked_for_it(store: Store) -> None:
+    context = RunContext(store, Model().handle)
+    assert signals_of(MllmSelector(), context, 0, 30)["seed_rows"] == SeedRows(0.05, 0, 10)
