@@ -15,9 +15,9 @@ from tests.text_pools import Loss, Model, Pair, Partner, Words, record, write_po
 from thresher.backends.fake import IDENTITY
 from thresher.engine import (
     ColumnEngine,
-    Means,
     Request,
     RowColumn,
+    RunContext,
     ScoredKeys,
     create_engine,
 )
@@ -25,6 +25,7 @@ from thresher.engine.table import ColumnTable
 from thresher.errors import StoreError
 from thresher.pools import Pool, open_pool
 from thresher.pools.view import PoolView
+from thresher.request import RunRequest
 from thresher.storage.columns import Store
 from thresher.types import ImageRef, RowSignal, Sample, Signal, digests_to_array
 
@@ -95,7 +96,9 @@ class Remembers:
 def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -> None:
     scorer = Constant(store)
     model = Model()
-    engine = create_engine(pool, SIGNALS, Means(store, model=model.handle), scorer=scorer)
+    engine = create_engine(
+        pool, SIGNALS, RunRequest(), RunContext(store, model=model.handle), scorer=scorer
+    )
     columns = engine.columns(SIGNALS)
     # copies are one row; inputs come first and under the names that the caller gave them
     assert scorer.asked == [[("loss", 50)], [("pair", 50)]] and model.opened == 0
@@ -104,7 +107,9 @@ def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -
         ("loss", 50, 50),
         ("pair", 50, 50),
     ]
-    again = create_engine(pool, SIGNALS, Means(store, model=model.handle), scorer=scorer)
+    again = create_engine(
+        pool, SIGNALS, RunRequest(), RunContext(store, model=model.handle), scorer=scorer
+    )
     again.columns(SIGNALS)
     assert len(scorer.asked) == 2 and [r.scored for r in again.runs] == [0, 0]
 
@@ -112,16 +117,22 @@ def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -
 def test_signals_that_are_asked_together_come_in_one_request(pool: Pool, store: Store) -> None:
     scorer = Constant(store)
     questions = {text: Question(identity("judge"), text) for text in "abc"}
-    means = Means(store, model=Judge().handle)
-    create_engine(pool, {"b": questions["b"]}, means, scorer=scorer).columns({"b": questions["b"]})
-    create_engine(pool, questions, means, scorer=scorer).columns(questions)
+    context = RunContext(store, Judge().handle)
+    create_engine(pool, {"b": questions["b"]}, RunRequest(), context, scorer=scorer).columns(
+        {"b": questions["b"]}
+    )
+    create_engine(pool, questions, RunRequest(), context, scorer=scorer).columns(questions)
     # what is stored already is asked along, with nothing missing
     assert scorer.asked == [[("b", 50)], [("a", 50), ("b", 0), ("c", 50)]]
 
 
 def test_a_scorer_that_leaves_rows_out_is_an_error(pool: Pool, store: Store) -> None:
     engine = create_engine(
-        pool, {"loss": LOSS}, Means(store, model=Model().handle), scorer=Constant(store, part=47)
+        pool,
+        {"loss": LOSS},
+        RunRequest(),
+        RunContext(store, model=Model().handle),
+        scorer=Constant(store, part=47),
     )
     with pytest.raises(StoreError, match="3 rows of loss were scored but are no longer"):
         engine.column(LOSS, "loss")
@@ -129,12 +140,12 @@ def test_a_scorer_that_leaves_rows_out_is_an_error(pool: Pool, store: Store) -> 
 
 def test_a_cache_takes_the_place_of_the_store(pool: Pool, store: Store) -> None:
     cache, model = Remembers(), Model(lambda s: "broken" if "What is 7 " in s.turns[0].text else "")
-    means = Means(store, model=model.handle, on_missing="exclude")
-    first = create_engine(pool, {"loss": LOSS}, means, cache=cache)
+    request, context = RunRequest(on_missing="exclude"), RunContext(store, model.handle)
+    first = create_engine(pool, {"loss": LOSS}, request, context, cache=cache)
     expected = first.column(LOSS, "loss")
     assert cache.found == []
-    empty = Means(Store(store.root.with_name("empty")), model=None, roles={"r": model.handle})
-    second = create_engine(pool, {"other": LOSS}, empty, cache=cache)
+    empty = RunContext(Store(store.root.with_name("empty")), model=None, roles={"r": model.handle})
+    second = create_engine(pool, {"other": LOSS}, RunRequest(), empty, cache=cache)
     assert second.column(LOSS, "other") is expected
     assert cache.found == ["loss"] and [r.label for r in second.runs] == ["other"]
     assert second.runs[0].scored == 0 and second.runs[0].wanted == first.runs[0].wanted
@@ -152,7 +163,9 @@ def test_a_part_of_a_pool_is_a_mask(pool: Pool, tmp_path: Path, rows: list[int])
     columns = []
     for source, mask, name in ((pool, within, "whole"), (part, None, "part")):
         store = Store(tmp_path / name)
-        engine = create_engine(source, SIGNALS, Means(store, model=Model().handle), within=mask)
+        engine = create_engine(
+            source, SIGNALS, RunRequest(), RunContext(store, model=Model().handle), within=mask
+        )
         columns.append(engine.columns(SIGNALS))
         assert [r.wanted for r in engine.runs] == [len({row % 50 for row in rows})] * 2
     whole, alone = columns
@@ -208,9 +221,9 @@ def test_the_engine_reads_any_pool_view(pool: Pool, tmp_path: Path, n: int) -> N
     view: PoolView = Rows(pool.samples(np.arange(n)))
     part = open_pool(write_pool(tmp_path / "part.json", [record(i) for i in range(n)]))
     found = [
-        create_engine(rows, SIGNALS, Means(Store(tmp_path / name), model=Model().handle)).columns(
-            SIGNALS
-        )
+        create_engine(
+            rows, SIGNALS, RunRequest(), RunContext(Store(tmp_path / name), model=Model().handle)
+        ).columns(SIGNALS)
         for rows, name in ((view, "view"), (part, "part"))
     ]
     for name in SIGNALS:
@@ -226,4 +239,4 @@ def test_what_is_no_signal_is_named(pool: Pool, store: Store) -> None:
             return {}
 
     with pytest.raises(TypeError):
-        ColumnEngine(pool, Means(store)).column(Nothing(), "x")
+        ColumnEngine(pool, RunRequest(), RunContext(store)).column(Nothing(), "x")

@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.text_pools import record, write_pool
-from thresher.mixture import Mixture
 from thresher.pools import Pool, open_pool
-from thresher.selection import plan
-from thresher.selection import select as run
 from thresher.storage.columns import Store
 from thresher.types import (
     Budget,
@@ -146,13 +144,12 @@ def test_values_are_those_of_the_rows_in_any_file_order(tmp_path: Path) -> None:
 def test_another_set_of_rows_is_another_column(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     run.select(pool, ByRank(), Budget("10"), store=store)
-    mixture = Mixture(filter=("id != r3",))
-    fewer = run.select(pool, ByRank(), Budget("10"), store=store, mixture=mixture)
+    fewer = run.select(pool, ByRank(), Budget("10"), store=store, filter=("id != r3",))
     assert computed == [50, 49] and fewer.evidence["rank"].max() <= 48
     (tmp_path / "grown").mkdir()
     run.select(pool_of(tmp_path / "grown", range(60)), ByRank(), Budget("10"), store=store)
     assert computed == [50, 49, 60] and sum(scored) == 60  # of the inputs new rows only
-    run.select(pool, ByRank(), Budget("11"), store=store, mixture=mixture)
+    run.select(pool, ByRank(), Budget("11"), store=store, filter=("id != r3",))
     assert computed == [50, 49, 60]
 
 
@@ -168,8 +165,8 @@ def test_rows_that_fail_in_the_inputs_are_not_of_the_set(tmp_path: Path, failing
 
 def test_a_plan_computes_none(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
-    before = plan.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
+    before = run.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
     assert before.to_score == 50 and computed == []
     run.select(pool, ByRank(), Budget("10"), store=store)
-    after = plan.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
+    after = run.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
     assert after.to_score == 0 and computed == [50]
