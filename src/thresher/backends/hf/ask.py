@@ -193,7 +193,7 @@ def _wanted(
     else:
         positions = forward._position_ids(rows, start, width)
     if start:
-        extra["past_key_values"] = _stack([r.prefix for r in rows if r.prefix])
+        extra[forward.cache_argument] = _stack([r.prefix for r in rows if r.prefix])
     logits = forward.model(
         input_ids=tokens,
         position_ids=positions,

@@ -28,6 +28,7 @@ from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.images import Features, Vision
 from thresher.backends.hf.outputs import LOSS, Loss, Outputs, spread
 from thresher.backends.hf.states import LayerStates, means
+from thresher.backends.hf.traits import cache_argument
 from thresher.backends.hf.tree import Tree
 
 STEP = 8  # padded lengths are multiples of this
@@ -104,6 +105,7 @@ class Forward:
         self.image_token_id = image_token_id
         self.batch_tokens = batch_tokens
         self.device = model.device
+        self.cache_argument = cache_argument(model)
         text = model.config.get_text_config(decoder=True)
         self.vocabulary: int = text.vocab_size
         pad = getattr(text, "pad_token_id", None)
@@ -145,9 +147,9 @@ class Forward:
         self.model(
             input_ids=ids,
             position_ids=self._position_ids(rows, 0, length),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self.cache_argument: cache},
             **self._images(rows, features),
         )
         self._count(ids)
@@ -274,7 +276,7 @@ class Forward:
             **self._images(rows, features),
         }
         if start:
-            given["past_key_values"] = _stack([r.prefix for r in rows if r.prefix])
+            given[self.cache_argument] = _stack([r.prefix for r in rows if r.prefix])
         depths = {depth for depth, _ in outputs.states}
         states: dict[int, torch.Tensor] = {}
         found: list[Loss] = []

@@ -133,9 +133,9 @@ class _Writer:
                 input_ids=token[:, None],
                 position_ids=positions[..., alive, step : step + 1],
                 attention_mask=None if mask is None else mask[alive, :, :, : width + step + 1],
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{forward.cache_argument: cache},
                 **later,
             ).logits[:, -1]
             forward._count(token)
@@ -164,9 +164,9 @@ class _Writer:
         logits = forward.model(
             input_ids=tokens,
             position_ids=forward._position_ids(rows, 0, width),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=torch.from_numpy(wanted).to(forward.device),
+            **{forward.cache_argument: cache},
             **extra,
         ).logits
         forward._count(tokens)

@@ -169,9 +169,9 @@ def _ask(
     logits = forward.model(
         input_ids=tokens,
         position_ids=forward._position_ids([row], start, width),
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=torch.from_numpy(wanted).to(forward.device),
+        **{forward.cache_argument: cache},
     ).logits
     forward._count(tokens)
     line = logits[torch.from_numpy(keep[wanted]).to(forward.device)].float()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from thresher.backends.hf.conversation import Conversation, Message
@@ -40,3 +41,11 @@ def skips_padding(config: Any) -> bool:
     return not getattr(text, "sliding_window", None) or not getattr(
         text, "use_sliding_window", True
     )
+
+
+def cache_argument(model: Any) -> str:
+    """Name of the argument of `model.forward` that takes a cache: `cache` since transformers 5.24,
+    `past_key_values` before, and in code that a model brings with it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    named = inspect.signature(inner.forward).parameters
+    return "cache" if "cache" in named else "past_key_values"
