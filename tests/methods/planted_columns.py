@@ -55,10 +55,33 @@ def columns_of(
         "necessity": {"nll": nll[order].astype(np.float32)},
         "length": {"length": length[order].astype(np.int32)},
     }
+    values.update(grouped(length[order], nll[order]))
     values.update(judged(nll[order], length[order]))
     values.update(skilled(length[order]))
     names = ("chart", "photo", "text")
     return Columns(digest, ties, source[order].astype(np.int32), names, values)
+
+
+def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """winnow's columns: a skill for each length, two groups of skills, every fifth row without an
+    image."""
+    leaf = np.unique(length, return_inverse=True)[1]
+    return {
+        "skills": {
+            "leaf": leaf.astype(np.int32),
+            "parent": (leaf % 2).astype(np.int32),
+            "typicality": np.full(len(leaf), 0.9, np.float32),
+            "words": np.array([f"word{k}" for k in leaf.tolist()], object),
+            "parent_words": np.array([f"group{k % 2}" for k in leaf.tolist()], object),
+        },
+        "trust": {"nll": (nll * (1 + length % 2)).astype(np.float32)},
+        "guard": {
+            "rows": np.full(len(leaf), 40, np.int32),
+            "better": np.full(len(leaf), 7, np.int32),
+            "worse": np.full(len(leaf), 5, np.int32),
+            "passed": np.ones(len(leaf), bool),
+        },
+    }
 
 
 SKILLS = (

@@ -54,6 +54,10 @@ VARIANTS = [
     ("mmssr", {"group_by": "style", "threshold": "0.5"}),
     ("mmssr", {"score": "argmax", "style": "likelihood"}),
     ("mmssr", {"score": "generate", "style": "generate"}),
+    ("winnow", {"keep": "0.3", "power": "0"}),
+    ("winnow", {"keep": "1", "leaves": "9", "layer": "1"}),
+    ("winnow", {"guard": "off"}),
+    ("winnow", {"trust": "seed", "guard": "on"}),
 ]
 every = pytest.mark.parametrize(
     ("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v)

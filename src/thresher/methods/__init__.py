@@ -27,6 +27,7 @@ METHODS: dict[str, str] = {
     "mllm_selector": "thresher.methods.mllm_selector:MllmSelector",
     "mmssr": "thresher.methods.mmssr:Mmssr",
     "error_driven": "thresher.methods.error_driven:ErrorDriven",
+    "winnow": "thresher.methods.winnow:Winnow",
 }
 
 PLUG_INS = "thresher.methods"

@@ -1,0 +1,291 @@
+"""winnow: rows that are not surprising for their skill, more from skills the model does not know.
+
+Ours, without a paper; docs/methods/winnow.md says what was chosen and what was measured. The loss
+of a wrong answer is high, but so is that of a hard question: over a whole pool the loss hardly
+tells them apart, among rows of one skill it does. Pure arithmetic on stored columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from thresher.console.formatting import pluralize
+from thresher.errors import ConfigError
+from thresher.extras import missing_modules
+from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
+from thresher.signals.embedding import Embedding
+from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
+from thresher.signals.part_loss import PartLoss
+from thresher.signals.skills import Skills
+from thresher.training.recipe import Recipe
+from thresher.types import (
+    Columns,
+    MethodContext,
+    ModelIdentity,
+    Selection,
+    Signal,
+    TrainedModel,
+)
+
+FEW = 0.1  # share of rows above which a failed assumption is worth a note
+SEED_FRACTION = 0.05  # of the rows, for each of two seed models
+GUARD_ROWS = 1000  # that each of the guard's models is trained on, at most
+BARS = 15  # groups of skills in the report
+_HIDDEN = frozenset({"skill", "skill_words", "loss_rank", "skill_rows", "skill_quota"})
+
+
+@dataclass(frozen=True)
+class Winnow:
+    """Trusted rows of every skill, in proportion to its rows and to the root of its typical loss.
+
+    Best first: trusted rows, then others; each in the order of a seeded hash.
+    """
+
+    keep: float = setting(
+        0.5, "part of each skill that is trusted: the rows of the lowest loss; above 0, at most 1"
+    )
+    leaves: int | None = setting(None, "number of skills; none: one for every 30 rows")
+    power: float = setting(
+        0.5, "exponent of a skill's typical loss in its share of the budget; 0: by its rows alone"
+    )
+    layer: float = setting(
+        0.5, "depth of the hidden states that skills are made of, 0 (first layer) to 1 (last)"
+    )
+    trust: Literal["base", "seed"] = setting(
+        "base",
+        "whose loss decides what is trusted: the model's own, or that of two seed models, each "
+        "trained on 5% of the rows and asked about the others; for images that the model cannot "
+        "read yet",
+    )
+    guard: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "train small on the selection and on random rows, and fall back to random rows where these "
+        "are better; auto: where training is installed",
+    )
+
+    name: ClassVar[str] = "winnow"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = (
+        "Finds skills; leaves out rows that are surprising for their skill; more of the unknown."
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise ConfigError(
+                f"--set keep={self.keep}: a share above 0 and at most 1, such as 0.5."
+            )
+        if self.leaves is not None and self.leaves < 1:
+            raise ConfigError(f"--set leaves={self.leaves}: at least 1, or none.")
+        if self.power < 0:
+            raise ConfigError(f"--set power={self.power}: 0 or more, such as 0.5.")
+        if not 0 <= self.layer <= 1:
+            raise ConfigError(f"--set layer={self.layer}: from 0 to 1, such as 0.5.")
+
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        model, seed = require_model(context, self.name), context.seed
+        question, answer = (Embedding(model, self.layer, p) for p in ("question", "answer"))
+        loss, skills = AnswerLoss(model), Skills(question, answer, self.leaves)
+        named: dict[str, Signal] = {"loss": loss, "skills": skills}
+        trust: Signal = loss
+        if self.trust == "seed":
+            trust = named["trust"] = _cross_fitted(model, seed)
+        if self._guarded():
+            rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
+            held, recipe = HeldOut(seed), Recipe(seed=seed)
+            ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power)
+            under = [
+                PartLoss(TrainedModel(model, recipe, drawn), held)
+                for drawn in (ours, GuardRows(held, rows, seed))
+            ]
+            named["guard"] = GuardVerdict(held, *under)
+        return named
+
+    def _guarded(self) -> bool:
+        return self.guard == "on" or (self.guard == "auto" and not missing_modules("train"))
+
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
+        loss = np.asarray(columns["loss"]["nll"], np.float32)
+        trust = np.asarray(columns["trust"]["nll"]) if self.trust == "seed" else loss
+        skills = columns["skills"]
+        leaf = np.asarray(skills["leaf"], np.int64)
+        strata = trusted_strata(
+            trust,
+            leaf,
+            budget,
+            columns.ties,
+            keep=self.keep,
+            power=self.power,
+            difficulty=loss,
+        )
+        reason = {
+            "loss": loss,
+            "skill": leaf.astype(np.int32),
+            "skill_words": np.asarray(skills["words"], object),
+            "skill_group": np.asarray(skills["parent_words"], object),
+            "loss_rank": (strata.rank + 1).astype(np.int32),
+            "skill_rows": strata.size[leaf].astype(np.int32),
+            "skill_quota": strata.quota[leaf].astype(np.int32),
+            "trusted": strata.trusted,
+        }
+        if self.trust == "seed":
+            reason["seed_loss"] = trust.astype(np.float32)
+        notes = _notes(strata, leaf)
+        if not self._guarded() or not len(loss):
+            return Selection(strata.rows, reason, tuple(notes))
+        verdict = {name: values[0] for name, values in columns["guard"].items()}
+        reason["guard_passed"] = np.full(len(loss), verdict["passed"])
+        rows = strata.rows
+        if not verdict["passed"]:
+            rows = np.argsort(columns.ties, kind="stable")[:budget].astype(np.int64)
+            reason["skill_quota"] = np.bincount(leaf[rows], minlength=len(strata.size))[leaf]
+            notes = []
+        return Selection(rows, reason, (_guard_note(verdict), *notes))
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        if not evidence.has(
+            "loss", "skill", "skill_words", "loss_rank", "skill_rows", "skill_quota", "trusted"
+        ):
+            return Explanation()
+        r = evidence.reasons
+        if evidence.has("guard_passed") and not r["guard_passed"].all():
+            return Explanation(
+                _explain_random(evidence),
+                "The guard found random rows better than winnow's selection, so the kept rows are "
+                "a random sample. Skills and losses are shown for information.",
+                (Histogram("loss"), *_bars(evidence)),
+                drawn=frozenset({"loss"}),
+                hidden=_HIDDEN,
+            )
+        untrusted = int((~r["trusted"]).sum())
+        lead = (
+            f"Rows are grouped into {pluralize(len(np.unique(r['skill'])), 'skill')} by what the "
+            "model makes of question and answer. Inside a skill, rows of a high loss are suspected "
+            f"to be wrong: {pluralize(untrusted)} are not trusted. A skill gets rows in proportion "
+            "to its size and to the root of its typical loss."
+        )
+        drawings: tuple[Drawing, ...] = (Histogram("loss"), *_bars(evidence))
+        return Explanation(
+            _explain_rows(evidence),
+            lead,
+            drawings,
+            drawn=frozenset({"loss"}),
+            hidden=_HIDDEN,
+        )
+
+
+def _cross_fitted(model: ModelIdentity, seed: int) -> CrossFittedLoss:
+    """The loss under seed models that were not trained on the row."""
+    first, second = (CrossRows(SEED_FRACTION, seed, part) for part in (0, 1))
+    recipe = Recipe(seed=seed)
+    return CrossFittedLoss(
+        first,
+        AnswerLoss(TrainedModel(model, recipe, first)),
+        PartLoss(TrainedModel(model, recipe, second), first),
+    )
+
+
+def _guard_note(verdict: Mapping[str, Any]) -> str:
+    """`verdict`: the fields of `GuardVerdict`."""
+    rows, better, worse = (int(verdict[name]) for name in ("rows", "better", "worse"))
+    found = (
+        f"The guard trained a model on a small selection and one on random rows: of {rows:,} rows "
+        f"held out, {better:,} are answered as given only after the selection and {worse:,} only "
+        "after the random rows"
+    )
+    if verdict["passed"]:
+        return f"{found}. The selection is not worse, and stands."
+    return (
+        f"{found}. The selection is worse, so random rows are taken instead. The model's loss does "
+        "not tell wrong rows from hard ones here: try --set trust=seed, or --set guard=off to "
+        "select all the same."
+    )
+
+
+def _notes(strata: TrustedStrata, leaf: np.ndarray) -> list[str]:
+    n, rows = len(leaf), strata.rows
+    notes = []
+    small = int((strata.size[leaf] < LEAST_ROWS).sum())
+    if n and small > FEW * n:
+        notes.append(
+            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
+            "nothing: they are drawn at random. Fewer leaves (--set leaves=N) make larger skills."
+        )
+    fillers = int((~strata.trusted[rows]).sum())
+    if fillers:
+        notes.append(
+            f"The budget is larger than the trusted rows and is filled with {pluralize(fillers)} "
+            "of the surprising ones, lowest loss first."
+        )
+    return notes
+
+
+def _bars(evidence: Evidence) -> tuple[Bars, ...]:
+    """The largest groups of skills: rows of the pool and kept rows."""
+    if not evidence.has("skill_group"):
+        return ()
+    names, group = np.unique(evidence.reasons["skill_group"].astype(str), return_inverse=True)
+    size, kept = np.bincount(group), np.bincount(group[evidence.kept], minlength=len(names))
+    order = np.argsort(-size, kind="stable")[:BARS]
+    return (
+        Bars(
+            "Groups of skills",
+            tuple((names[i] or "no words", int(size[i]), int(kept[i])) for i in order.tolist()),
+            (len(group), int(evidence.kept.sum())),
+            ("Pool", "Kept"),
+            note=f"The {len(order)} largest of {len(names)}, by the words that set them apart."
+            if len(names) > len(order)
+            else "By the words that set them apart.",
+        ),
+    )
+
+
+def _explain_random(evidence: Evidence) -> Callable[[int], Why]:
+    def why(i: int) -> Why:
+        kind = "random sample" if evidence.kept[i] else "not drawn"
+        return Why(kind, f"{kind}: the guard found random rows better than winnow's selection")
+
+    return why
+
+
+def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept = evidence.reasons, evidence.kept
+
+    def why(i: int) -> Why:
+        rows, words = int(r["skill_rows"][i]), str(r["skill_words"][i])
+        skill = f"skill {int(r['skill'][i]) + 1}" + (f" ({words})" if words else "")
+        place = (
+            f"{skill}: loss {float(r['loss'][i]):.2f} nats per token, the "
+            f"{_ordinal(int(r['loss_rank'][i]))} lowest of {pluralize(rows)}"
+        )
+        share = f"{int(r['skill_quota'][i]):,} of them are kept"
+        if rows < LEAST_ROWS:
+            kind = "random sample of a small skill" if kept[i] else "not drawn from a small skill"
+            return Why(kind, f"{place}, too few to judge by the loss; {share}, drawn at random")
+        if r["trusted"][i]:
+            kind = "random sample of trusted rows" if kept[i] else "trusted, not drawn"
+            return Why(kind, f"{place}, so it is trusted; {share}, drawn at random")
+        kind = "not trusted, taken to fill the budget" if kept[i] else "not trusted"
+        return Why(kind, f"{place}; not trusted: surprising for its skill, perhaps wrong; {share}")
+
+    return why
+
+
+def _ordinal(number: int) -> str:
+    """
+    >>> [_ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 1113)]
+    ['1st', '2nd', '3rd', '4th', '11th', '12th', '13th', '21st', '102nd', '1,113th']
+    """
+    ending = (
+        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number:,}{ending}"

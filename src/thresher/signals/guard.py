@@ -1,0 +1,143 @@
+"""Is a selection better than a random one? Two small trainings, compared on rows that neither saw.
+
+The criterion is the exact greedy match with the given answer, pair by pair. The loss would not do:
+on noisy pools it prefers a random subset, which has the noise of the held-out rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.samplers.trusted_strata import trusted_strata
+from thresher.types import Columns, Field, Signal, seeded_ties
+
+LEVEL = 0.05  # one-sided: how often a selection that is as good as random may be refused
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Random rows that the guard's models are asked about: `most`, at most a fifth of the pool."""
+
+    seed: int
+    most: int = 1000
+
+    kind: ClassVar[str] = "held_out"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("chosen", "bool", "the guard's models are asked about this row"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        n = len(inputs)
+        # from the end of the order: `random` and seed rows come from its beginning
+        order = np.argsort(seeded_ties(inputs.digest, self.seed), kind="stable")[::-1]
+        drawn = np.zeros(n, bool)
+        drawn[order[: max(min(self.most, n // 5), min(n, 1))]] = True
+        return {"chosen": drawn}
+
+
+@dataclass(frozen=True)
+class GuardRows:
+    """What one of the guard's models is trained on: `rows` rows, none of them held out nor a copy
+    of one that is."""
+
+    held: HeldOut
+    rows: int
+    seed: int
+    trust: Signal | None = None
+    """With a field `nll`, by which rows are trusted; None: a random draw, and the fields below have
+    no meaning."""
+    loss: Signal | None = None
+    """With a field `nll`, the difficulty."""
+    skills: Signal | None = None
+    keep: float = 0.5
+    power: float = 0.5
+
+    kind: ClassVar[str] = "guard_rows"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("chosen", "bool", "the guard's model is trained on this row"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        given = {
+            "held": self.held,
+            "trust": self.trust,
+            "loss": self.loss,
+            "skills": self.skills,
+        }
+        return {name: signal for name, signal in given.items() if signal is not None}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        held = np.asarray(inputs["held"]["chosen"], bool)
+        free = np.flatnonzero(~np.isin(inputs.digest, inputs.digest[held]))
+        ties = seeded_ties(inputs.digest, self.seed)[free]
+        if self.trust is None:
+            rows = np.argsort(ties, kind="stable")[: self.rows]
+        else:
+            rows = trusted_strata(
+                np.asarray(inputs["trust"]["nll"])[free],
+                np.asarray(inputs["skills"]["leaf"], np.int64)[free],
+                self.rows,
+                ties,
+                keep=self.keep,
+                power=self.power,
+                difficulty=np.asarray(inputs["loss"]["nll"])[free],
+            ).rows
+        chosen = np.zeros(len(inputs), bool)
+        chosen[free[rows]] = True
+        return {"chosen": chosen}
+
+
+@dataclass(frozen=True)
+class GuardVerdict:
+    """Compares two models on the held-out rows. Every row has the same values."""
+
+    held: HeldOut
+    selected: Signal
+    """`PartLoss` under the model of the selection."""
+    random: Signal
+    """`PartLoss` under the model of the random rows."""
+
+    kind: ClassVar[str] = "guard_verdict"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("rows", "int32", "rows that both models were asked about"),
+        Field("better", "int32", "of these, answered as given after the selection only"),
+        Field("worse", "int32", "of these, answered as given after the random rows only"),
+        Field("passed", "bool", "the selection is not significantly worse"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"held": self.held, "selected": self.selected, "random": self.random}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        held = np.asarray(inputs["held"]["chosen"], bool)
+        ours = np.asarray(inputs["selected"]["greedy_match"], bool)[held]
+        theirs = np.asarray(inputs["random"]["greedy_match"], bool)[held]
+        better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        n = len(inputs)
+        return {
+            "rows": np.full(n, held.sum(), np.int32),
+            "better": np.full(n, better, np.int32),
+            "worse": np.full(n, worse, np.int32),
+            "passed": np.full(n, sign_test(better, worse) >= LEVEL),
+        }
+
+
+def sign_test(better: int, worse: int) -> float:
+    """The probability of at least `worse` tails in `better` + `worse` tosses of a fair coin.
+
+    >>> [round(sign_test(*pair), 4) for pair in ((0, 0), (2, 0), (0, 2), (20, 40))]
+    [1.0, 1.0, 0.25, 0.0067]
+    """
+    from scipy.stats import binom
+
+    return float(binom.sf(worse - 1, better + worse, 0.5))

@@ -1,0 +1,53 @@
+"""The loss of some rows under a model: those that it was not trained on, or that are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.signals.answer_loss import AnswerLoss, LogprobBackend
+from thresher.types import (
+    AnyModel,
+    Capability,
+    Columns,
+    Field,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    model_inputs,
+)
+
+
+@dataclass(frozen=True)
+class PartLoss:
+    """`AnswerLoss`, for the rows that `among` chooses."""
+
+    model: AnyModel
+    among: Signal
+    """A pool signal with a bool field `chosen`. A row's loss does not depend on it."""
+
+    kind: ClassVar[str] = "part_loss"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = AnswerLoss.fields
+    not_identity: ClassVar[tuple[str, ...]] = ("among",)
+    key_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {"among": self.among, **model_inputs(self.model)}
+
+    def rows(
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: LogprobBackend,
+        pool: SampleSource,
+    ) -> Iterator[Scored]:
+        names = [f.name for f in self.fields]
+        for piece in backend.answer_loss(samples, pool, False):
+            values: dict[str, np.ndarray] = {name: piece.values[name] for name in names}
+            yield Scored(piece.index, values, piece.errors)

@@ -1,0 +1,193 @@
+"""winnow on planted columns: ten rows by hand, its settings, what the guard does, what it asks."""
+
+import numpy as np
+import pytest
+
+from tests.methods.planted_columns import digests
+from thresher.engine.graph import walk
+from thresher.errors import ConfigError
+from thresher.methods import load
+from thresher.methods import winnow as module
+from thresher.methods.explanation import Evidence
+from thresher.methods.needs import needs, trains
+from thresher.methods.winnow import Winnow
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.cross_fit import CrossRows
+from thresher.signals.guard import GuardRows
+from thresher.signals.part_loss import PartLoss
+from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel
+
+MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
+LOSS = [0.9, 0.1, 0.4, 0.2, 2.0, 0.5, 1.0, 9.0, 3.0, 1.0]
+LEAF = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def columns(loss=LOSS, leaf=LEAF, **more):
+    n = len(loss)
+    leaf = np.array(leaf, np.int32)
+    values = {
+        "loss": {"nll": np.array(loss, np.float32)},
+        "skills": {
+            "leaf": leaf,
+            "words": np.array([f"colour {k}" for k in leaf.tolist()], object),
+            "parent_words": np.array(["colour"] * n, object),
+        },
+        **more,
+    }
+    ties = np.arange(n, dtype=np.uint64)
+    return Columns(np.sort(digests(n)), ties, np.zeros(n, np.int32), ("a",), values)
+
+
+def verdict(n, better, worse, passed):
+    return {
+        "rows": np.full(n, 50, np.int32),
+        "better": np.full(n, better, np.int32),
+        "worse": np.full(n, worse, np.int32),
+        "passed": np.full(n, passed),
+    }
+
+
+def explained(selection, settings=None):
+    kept = np.zeros(len(selection.reason["loss"]), bool)
+    kept[selection.rows] = True
+    return Winnow.explain(Evidence(selection.reason, kept, settings or {}))
+
+
+def test_ten_rows_by_hand():
+    """
+    row   0    1    2    3    4    5  |  6    7    8    9
+    skill 0    0    0    0    0    0  |  1    1    1    1     skill 1 is too small to judge
+    loss  0.9  0.1  0.4  0.2  2.0  0.5|  1.0  9.0  3.0  1.0
+
+    Skill 0: the lower half is rows 1, 3, 2; median 0.2; weight 6·√0.2 = 2.683. Skill 1: median of
+    1 1 3 9 = 2; weight 4·√2 = 5.657. Of five rows 1.61 and 3.39, so 2 and 3; the seeded order is
+    that of the rows: 1, 2 of the trusted rows and 6, 7, 8.
+    """
+    out = Winnow(guard="off").select(columns(), 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8]
+    assert out.reason["trusted"].tolist() == [
+        *(False, True, True, True, False, False),
+        *(True, True, True, True),
+    ]
+    assert out.reason["loss_rank"].tolist() == [5, 1, 3, 2, 6, 4, 1, 4, 3, 2]
+    assert out.reason["skill_rows"].tolist() == [6] * 6 + [4] * 4
+    assert out.reason["skill_quota"].tolist() == [2] * 6 + [3] * 4
+    (note,) = out.notes
+    assert note.startswith("4 rows are in skills of fewer than 6 rows")
+    why = explained(out).why
+    assert why(1).kind == "random sample of trusted rows"
+    assert why(1).text == (
+        "skill 1 (colour 0): loss 0.10 nats per token, the 1st lowest of 6 rows, so it is "
+        "trusted; 2 of them are kept, drawn at random"
+    )
+    assert why(3).kind == "trusted, not drawn"
+    assert why(4).kind == "not trusted"
+    assert "not trusted: surprising for its skill, perhaps wrong" in why(4).text
+    assert why(6).kind == "random sample of a small skill"
+    assert why(9).kind == "not drawn from a small skill"
+
+
+def test_a_budget_above_the_trusted_rows_takes_the_least_surprising_others():
+    out = Winnow(guard="off").select(columns(), 8)
+    assert out.rows.tolist() == [1, 2, 3, 6, 7, 8, 9, 5]
+    assert "filled with 1 row of the surprising ones" in out.notes[-1]
+    assert explained(out).why(5).kind == "not trusted, taken to fill the budget"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"power": "0"}, [1, 2, 3, 6, 7]),  # 3 and 2, by rows alone
+        ({"keep": "1"}, [0, 1, 6, 7, 8]),  # median 0.45: weights 4.02 and 5.66, 2 and 3
+        ({"power": "2"}, [6, 7, 8, 9, 1]),  # skill 1 is given whole
+    ],
+)
+def test_settings_by_hand(settings, rows):
+    out = load("winnow", {"guard": "off", **settings}).select(columns(), 5)
+    assert sorted(out.rows.tolist()) == sorted(rows)
+
+
+def test_trust_by_the_seed_models_loss_and_difficulty_by_the_own():
+    """The seed models find rows 0, 4, 5 likely; the weight is the median of their own losses."""
+    trust = np.array([0.1, 0.9, 0.9, 0.9, 0.2, 0.3, 1, 1, 1, 1], np.float32)
+    out = Winnow(guard="off", trust="seed").select(columns(trust={"nll": trust}), 5)
+    # weights 6·√0.9 = 5.69 and 4·√2 = 5.66: 2.51 and 2.49
+    assert out.rows.tolist() == [0, 4, 5, 6, 7]
+    assert out.reason["seed_loss"].tolist() == trust.tolist()
+    assert out.reason["loss_rank"][:6].tolist() == [1, 4, 5, 6, 2, 3]
+
+
+def test_the_guard_lets_a_selection_pass():
+    given = columns(guard=verdict(10, 9, 8, True))
+    out = Winnow(guard="on").select(given, 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8] and out.reason["guard_passed"].all()
+    assert "of 50 rows held out, 9 are answered as given only after the selection" in out.notes[0]
+    assert explained(out).why(4).kind == "not trusted"
+
+
+def test_the_guard_takes_random_rows_instead_and_says_so():
+    given = columns(guard=verdict(10, 1, 9, False))
+    out = Winnow(guard="on").select(given, 5)
+    assert out.rows.tolist() == [0, 1, 2, 3, 4]  # the seeded order
+    assert out.reason["skill_quota"].tolist() == [5] * 6 + [0] * 4
+    assert len(out.notes) == 1 and "random rows are taken instead" in out.notes[0]
+    found = explained(out)
+    assert {found.why(i).kind for i in range(10)} == {"random sample", "not drawn"}
+    assert "random sample" in found.lead
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"keep": "0"},
+        {"keep": "1.1"},
+        {"leaves": "0"},
+        {"power": "-1"},
+        {"layer": "2"},
+        {"trust": "own"},
+        {"guard": "maybe"},
+    ],
+)
+def test_impossible_settings_are_refused(given):
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        load("winnow", given)
+
+
+def test_what_it_asks(monkeypatch):
+    monkeypatch.setattr(module, "missing_modules", lambda extra: ["trl"])
+    context = MethodContext(MODEL, seed=3, budget=60)
+    plain = Winnow()
+    assert not trains(plain) and not trains(Winnow(guard="off")) and trains(Winnow(guard="on"))
+    assert list(plain.signals(context)) == ["loss", "skills"]
+    assert {s.kind for s in walk(plain.signals(context))} == {
+        "answer_loss",
+        "embedding",
+        "skills",
+        "image_count",
+    }
+    assert len(needs(plain)) == 2
+    monkeypatch.setattr(module, "missing_modules", lambda extra: [])
+    assert trains(plain) and "guard" in plain.signals(context)
+
+
+@pytest.mark.parametrize(("budget", "rows"), [(60, 60), (5000, 1000), (None, 1000)])
+def test_the_guard_trains_small_on_both(budget, rows):
+    signals = Winnow(guard="on").signals(MethodContext(MODEL, seed=3, budget=budget))
+    drawn = [s for s in walk(signals) if isinstance(s, GuardRows)]
+    assert {(s.rows, s.trust is None) for s in drawn} == {(rows, True), (rows, False)}
+    asked = [s for s in walk(signals) if isinstance(s, PartLoss)]
+    assert len({s.model for s in asked}) == 2
+    assert all(isinstance(s.model, TrainedModel) and s.model.base == MODEL for s in asked)
+
+
+def test_seed_models_are_cross_fitted():
+    signals = Winnow(guard="off", trust="seed").signals(MethodContext(MODEL, seed=3))
+    fitted = signals["trust"]
+    assert isinstance(fitted.first, AnswerLoss) and isinstance(fitted.second, PartLoss)
+    assert fitted.first.model.rows == fitted.rows == fitted.second.among == CrossRows(0.05, 3, 0)
+    assert fitted.second.model.rows == CrossRows(0.05, 3, 1)
+
+
+def test_no_rows():
+    out = Winnow(guard="on").select(columns([], [], guard=verdict(0, 0, 0, True)), 5)
+    assert out.rows.tolist() == [] and out.notes == ()

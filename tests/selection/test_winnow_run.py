@@ -1,0 +1,123 @@
+"""winnow from a pool to a selection: one pass a row, skills once, the guard's two trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fake_training import FakeTraining
+from tests.text_pools import Model, record, write_pool
+from thresher.methods import load
+from thresher.pools import Pool, open_pool
+from thresher.selection import select as run
+from thresher.selection.plan import plan
+from thresher.selection.result import Outcome
+from thresher.storage.columns import Store
+from thresher.types import Budget
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> FakeTraining:
+    return FakeTraining(tmp_path / "trainings")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def pool_of(folder: Path, n: int, first: int = 0) -> Pool:
+    return open_pool(write_pool(folder / "pool.json", [record(i) for i in range(first, n)]))
+
+
+def select(
+    pool: Pool, store: Store, training: FakeTraining, budget: str = "30%", **more: Any
+) -> Outcome:
+    settings = more.pop("settings", {})
+    return run.select(
+        pool,
+        load("winnow", settings),
+        Budget(budget),
+        model=more.pop("model", Model()).handle,
+        store=store,
+        trainer=training.trainer,
+        **more,
+    )
+
+
+def test_one_pass_a_row_then_nothing_for_another_budget_and_seed(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool, model = pool_of(tmp_path, 300), Model()
+    off = {"guard": "off"}
+    out = select(pool, store, training, model=model, settings=off)
+    assert len(out.rows) == 90 and training.calls() == []
+    assert {r.label: (r.wanted, r.scored) for r in out.signals} == {
+        "loss": (300, 300),
+        "skills.question": (300, 300),
+        "skills.answer": (300, 300),
+    }
+    assert len(np.unique(out.evidence["skill"])) == 10
+    assert out.evidence["trusted"].sum() == pytest.approx(150, abs=10)
+    again = select(pool, store, training, "5%", model=model, settings=off, seed=9)
+    assert [(r.label, r.scored) for r in again.signals] == [("loss", 0)]  # no vector is loaded
+    assert (again.evidence["skill"] == out.evidence["skill"]).all()
+
+
+def test_the_file_order_does_not_matter(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    taken = []
+    for name, order in (("a", range(200)), ("b", reversed(range(200)))):
+        (tmp_path / name).mkdir()
+        path = write_pool(tmp_path / name / "pool.json", [record(i) for i in order])
+        pool = open_pool(path)
+        out = select(pool, Store(tmp_path / name / "store"), training, settings={"guard": "off"})
+        taken.append([pool.digest[r] for r in out.rows.tolist()])
+    assert taken[0] == taken[1]
+
+
+def test_the_guard_trains_twice_and_its_answer_is_kept(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool = pool_of(tmp_path, 300)
+    out = select(pool, store, training, settings={"guard": "on"})
+    assert [call["rows"] for call in training.calls()] == [90, 90]
+    asked = {r.label: (r.wanted, r.scored) for r in out.signals}
+    assert asked["guard.selected"] == asked["guard.random"] == (60, 60)
+    assert any(note.startswith("The guard trained a model") for note in out.notes)
+    again = select(pool, store, training, settings={"guard": "on"})
+    assert len(training.calls()) == 2 and again.rows.tolist() == out.rows.tolist()
+    assert all(r.scored == 0 for r in again.signals)
+
+
+def test_seed_models_are_trained_on_different_rows(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool = pool_of(tmp_path, 400)
+    out = select(pool, store, training, settings={"guard": "off", "trust": "seed"})
+    first, second = training.calls()
+    assert first["rows"] == second["rows"] == 20 and first["sum"] != second["sum"]
+    asked = {r.label: r.scored for r in out.signals}
+    assert asked["trust.first"] == 400 and asked["trust.second"] == 20
+    assert np.isfinite(out.evidence["seed_loss"]).all()
+
+
+def test_a_plan_counts_one_pass_and_the_trainings(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool, model = pool_of(tmp_path, 300), Model()
+    args = (pool, load("winnow", {"guard": "on"}), Budget("30%"), model.handle, store)
+    made = plan(*args, probe=False)
+    own = [p for p in made.signals if not p.label.startswith("guard")]
+    assert sum(p.passes for p in own) == 300
+    guard = [p for p in made.signals if p.label.startswith("guard")]
+    assert len(guard) == 2
+    said = " ".join(made.notes)
+    assert "trained first" in said, made.notes
+    select(pool, store, training, settings={"guard": "on"})
+    done = plan(*args, probe=False)
+    assert done.to_score == 0 and done.trainings == ()
