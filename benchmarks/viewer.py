@@ -30,7 +30,7 @@ from rich.table import Table
 from million import generate
 from thresher.backends import ModelHandle
 from thresher.console.peak_memory import peak_bytes
-from thresher.engine import Request, RunContext, ScoredKeys, create_engine
+from thresher.engine import RunContext, ScoredKeys, ScoringRequest, create_engine
 from thresher.methods import load
 from thresher.mixture import resolve_mixture
 from thresher.pools import Pool, open_pool
@@ -59,7 +59,7 @@ class Planted:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         for request in requests:
             rng = np.random.default_rng(len(request.label))
             m, fields = len(request.keys), request.signal.fields

@@ -15,10 +15,10 @@ from tests.text_pools import Loss, Model, Pair, Partner, Words, record, write_po
 from thresher.backends.fake import IDENTITY
 from thresher.engine import (
     ColumnEngine,
-    Request,
     RowColumn,
     RunContext,
     ScoredKeys,
+    ScoringRequest,
     create_engine,
 )
 from thresher.engine.table import ColumnTable
@@ -51,7 +51,7 @@ class Constant:
         self.store, self.value, self.part = store, value, part
         self.asked: list[list[tuple[str, int]]] = []
 
-    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         self.asked.append([(r.label, int(r.missing.sum())) for r in requests])
         out = []
         for r in requests:

@@ -13,8 +13,8 @@ from tests.text_pools import Loss, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine.eligible import EligibleRows, PoolLimit
 from thresher.engine.numbering import RowNumbering
-from thresher.engine.requests import Request, image_order
 from thresher.engine.scoring import by_missing
+from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.errors import ConfigError, TooManyFailures
 from thresher.pools import Pool, open_pool
 from thresher.types import DIGEST
@@ -104,13 +104,13 @@ def test_an_unknown_limit_is_named() -> None:
 # ---------------------------------------------------------------------------------------- passes
 
 
-def request_missing(missing: list[bool]) -> Request:
+def request_missing(missing: list[bool]) -> ScoringRequest:
     m = len(missing)
     keys = np.array([bytes([i + 1]) * 32 for i in range(m)], DIGEST)
     every = np.arange(m)
     errors = np.full(m, "", object)
     ones = np.ones(m, np.int64)
-    return Request(
+    return ScoringRequest(
         Loss(IDENTITY), "x", "f", keys, every, ones, every, every, {}, errors, np.array(missing)
     )
 

@@ -179,7 +179,7 @@ def test_what_the_lessons_are(
     for name, signal in (("scorer", scorer), ("styler", styler)):
         for inner in signal.inputs().values():
             engine.column(inner, "x")
-        identity = engine.request(signal, "x").signal.model
+        identity = engine.scoring_request(signal, "x").signal.model
         source = engine.models.training_sets[identity].source
         assert isinstance(source, DistillationPool) and identity.rows.startswith("sha256:")
         made[name] = source.samples(range(len(source)))

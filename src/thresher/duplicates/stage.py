@@ -142,7 +142,7 @@ def _semantic_groups(
     min_cosine = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
         engine = create_engine(pool, {signal.kind: signal}, request, context, within=within)
-        if missing := int(engine.request(signal, signal.kind).missing.sum()):
+        if missing := int(engine.scoring_request(signal, signal.kind).missing.sum()):
             note = (
                 "which rows are copies is known only after the model has processed "
                 f"{pluralize(missing)}; no row is counted as one yet."

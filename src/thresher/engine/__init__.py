@@ -3,14 +3,14 @@
 Inputs come first and each distinct signal once. All arrays are in the pool's canonical order (see
 `numbering`), so nothing depends on the order of the files. `ColumnEngine` is put together from:
 
-    numbering      pool row, position and key of every row          touches nothing
-    eligible       which rows are left, and when too many failed    touches nothing
-    table          the columns so far                               touches nothing
-    requests       what a signal asks of the store                  reads the store
-    pool_columns   columns of a whole set of rows that are kept     reads and writes the store
-    models         one is open at a time                            writes trained models
-    scoring        asks models for what is missing                  writes scores
-    column_engine  in which order all of that happens
+    numbering        pool row, position and key of every row          touches nothing
+    eligible         which rows are left, and when too many failed    touches nothing
+    table            the columns so far                               touches nothing
+    scoring_request  what the store holds of a signal                 reads the store
+    pool_columns     columns of a whole set of rows that are stored   reads and writes the store
+    models           one is open at a time                            writes trained models
+    scoring          asks models for what is missing                  writes scores
+    column_engine    in which order all of that happens
 
 Two places take something else. A `Scorer` decides where rows are scored: `LocalScorer` in this
 process, another for a cluster; the viewer's scores nothing. A `ColumnCache` keeps columns in memory
@@ -25,18 +25,18 @@ from thresher.engine.column_engine import (
 )
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import AUTO_LIMIT, commonest
-from thresher.engine.requests import Request, SignalRun
 from thresher.engine.scoring import ScoredKeys, Scorer
+from thresher.engine.scoring_request import ScoringRequest, SignalRun
 
 __all__ = [
     "AUTO_LIMIT",
     "ColumnCache",
     "ColumnEngine",
-    "Request",
     "RowColumn",
     "RunContext",
     "ScoredKeys",
     "Scorer",
+    "ScoringRequest",
     "SignalRun",
     "commonest",
     "create_engine",

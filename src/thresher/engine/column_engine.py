@@ -20,8 +20,8 @@ from thresher.engine.graph import memo_key, needs_model, walk
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
 from thresher.engine.pool_columns import PoolColumn
-from thresher.engine.requests import Request, SignalRun, blank, make_request
 from thresher.engine.scoring import LocalScorer, ScoredKeys, Scorer
+from thresher.engine.scoring_request import ScoringRequest, SignalRun, blank, make_scoring_request
 from thresher.engine.table import ColumnTable, Fields
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
@@ -169,13 +169,13 @@ class ColumnEngine:
         self.table[signal] = fields
         return fields
 
-    def request(self, signal: RowSignal, label: str) -> Request:
+    def scoring_request(self, signal: RowSignal, label: str) -> ScoringRequest:
         """What is stored of a signal, for the rows that it would be scored for now. Its inputs are
         computed."""
-        rows = self.eligible.mask
+        rows = self.eligible.mask  # [n] bool
         if isinstance(signal, PartSignal):
             rows = rows & self.table[signal.among]["chosen"]
-        return make_request(
+        return make_scoring_request(
             self.models.resolve(signal, self.table, self.eligible.mask),
             label,
             np.flatnonzero(rows),
@@ -195,14 +195,14 @@ class ColumnEngine:
 
     def stored(self, signal: StoredPoolSignal) -> Fields | None:
         """The column for the rows that are eligible now, without its inputs; None: not stored."""
-        rows = np.flatnonzero(self.eligible.mask)
-        digest = self.numbering.digest[rows]
+        rows = np.flatnonzero(self.eligible.mask)  # [e] int64, positions
+        digest = self.numbering.digest[rows]  # [e] DIGEST
         values = PoolColumn.of(signal, digest).load(digest, self.store)
         return None if values is None else self._spread(signal, values, rows)
 
     def _stored_pool_signal(self, signal: StoredPoolSignal, label: str) -> Fields:
         """A column of all eligible rows at once that is stored for this set of rows."""
-        before = self.eligible.mask.copy()
+        before = self.eligible.mask.copy()  # [n] bool
         if (found := self.stored(signal)) is not None:
             return found
         for name, inner in signal.inputs().items():
@@ -211,7 +211,7 @@ class ColumnEngine:
         if (mask != before).any() and (found := self.stored(signal)) is not None:
             return found
         inputs = self.table.columns(signal.inputs()).take(mask)  # e rows
-        pool_rows = self.eligible.pool_rows
+        pool_rows = self.eligible.pool_rows  # [e] int64
         values = signal.pool_rows(inputs, lambda at: self.pool.samples(pool_rows[at]))
         PoolColumn.of(signal, inputs.digest).save(inputs.digest, values, self.store)
         return self._spread(signal, values, np.flatnonzero(mask))
@@ -236,7 +236,7 @@ class ColumnEngine:
         return column.fields
 
     def _load_or_score(self, signal: RowSignal, label: str) -> RowColumn:
-        request = self.request(signal, label)
+        request = self.scoring_request(signal, label)
         if request.missing.any():
             for keys in self._scorer.score([request, *self._peers(signal, request)]):
                 self._scored.setdefault(keys.fingerprint, []).append(keys)
@@ -266,14 +266,14 @@ class ColumnEngine:
         errors = request.errors[request.entry[left]].tolist()
         return RowColumn(out, request.positions[left], errors, run)
 
-    def _peers(self, signal: RowSignal, request: Request) -> list[Request]:
+    def _peers(self, signal: RowSignal, request: ScoringRequest) -> list[ScoringRequest]:
         """The requests of other signals that are asked together with this one and are not computed
         yet."""
         if not isinstance(signal, SharedSignal):
             return []
         batch, own = self._batches.get(signal.batch_key(), {}), memo_key(signal)
         others = [
-            self.request(peer, self._labels.get(key, request.label))
+            self.scoring_request(peer, self._labels.get(key, request.label))
             for key, peer in batch.items()
             if key != own and peer not in self.table
         ]

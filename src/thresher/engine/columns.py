@@ -34,13 +34,18 @@ def compute_all(
     context: RunContext,
     within: np.ndarray | None = None,
 ) -> dict[str, Column]:
-    """Several signals as a selection computes them: each one's rows are those still eligible when
-    its turn came.
+    """Compute several signals as a selection does.
 
-    `within`: bool [n], the rows that are considered at all; the others are not known.
+    Each one's rows are those still eligible when its turn came. Raises as `ColumnEngine.columns`.
+
+    Arguments:
+        signals: by name.
+        pool: n rows.
+        request, context: as for `ColumnEngine`.
+        within: bool [n], pool order: the rows that are considered; the others are not known.
     """
     engine = create_engine(pool, signals, request, context, within=within)
-    eligible, position = engine.eligible, engine.numbering.positions  # [n] int64, by pool row
+    eligible, position = engine.eligible, engine.numbering.positions  # [n] int64: of each pool row
     out: dict[str, Column] = {}
     engine.declare(signals)
     for name, signal in signals.items():

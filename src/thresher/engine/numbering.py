@@ -3,7 +3,7 @@
     pool row   0 … n-1 in the order of the files: how a pool is read, and what users see
     position   0 … n-1 in canonical order, by digest: the index of every array of the engine
     key        a row's digest or, for a signal with inputs, a hash of the digest and the input
-               values: how the store knows a value (`requests.Request` maps positions to keys)
+               values: how the store knows a value (a `ScoringRequest` maps positions to keys)
 
 Columns and methods see positions only, so nothing depends on the order of the files.
 """

@@ -21,7 +21,7 @@ from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows
 from thresher.engine.graph import model_of
 from thresher.engine.models import Models
-from thresher.engine.requests import Request, image_order
+from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.engine.sharing import WorkQueue
 from thresher.engine.table import ColumnTable
 from thresher.types import Capability, ModelIdentity, Sample, Scored
@@ -45,7 +45,7 @@ class ScoredKeys:
 class Scorer(Protocol):
     """Where rows are scored. Another engine (several machines) is another `Scorer`."""
 
-    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         """Store a value or an error for every row that is missing.
 
         Arguments:
@@ -72,14 +72,14 @@ class LocalScorer:
         self.force = request.force
         self.table, self.eligible = table, eligible
 
-    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         scored: list[ScoredKeys] = []
         for missing, rows in by_missing(requests):
             scored += _Pass(self, missing, rows).run()
         return scored
 
 
-def by_missing(requests: Sequence[Request]) -> list[tuple[list[Request], np.ndarray]]:
+def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringRequest], np.ndarray]]:
     """Passes over the rows: each takes the rows that miss the same signals.
 
     One pass in most runs, more where questions were added later.
@@ -107,7 +107,9 @@ class _Pass:
         entries: int64 [e], the rows as entries of each of the requests, in any order.
     """
 
-    def __init__(self, scorer: LocalScorer, requests: list[Request], entries: np.ndarray) -> None:
+    def __init__(
+        self, scorer: LocalScorer, requests: list[ScoringRequest], entries: np.ndarray
+    ) -> None:
         first = requests[0]
         numbering, context = scorer.table.numbering, scorer.context
         self.pool, self.store, self.progress = scorer.pool, context.store, context.progress

@@ -322,7 +322,7 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
         ready = all(known[memo_key(inner)] for inner in signal.inputs().values())
         if isinstance(signal, RowSignal):
             if ready:
-                request = engine.request(signal, label)
+                request = engine.scoring_request(signal, label)
                 to_score = int(request.missing.sum())
                 out[label] = (request.signal, len(request.keys), to_score, False)
                 ready = to_score == 0

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.engine import ColumnEngine, Request, RowColumn, RunContext, ScoredKeys, create_engine
+from thresher.engine import (
+    ColumnEngine,
+    RowColumn,
+    RunContext,
+    ScoredKeys,
+    ScoringRequest,
+    create_engine,
+)
 from thresher.engine.graph import memo_key, needs_model
-from thresher.engine.requests import key_values
+from thresher.engine.scoring_request import key_values
 from thresher.engine.table import ColumnTable
 from thresher.errors import ThresherError
 from thresher.types import PartSignal, RowSignal, Signal
@@ -96,7 +103,7 @@ class NoScorer:
     def __init__(self, of: str) -> None:
         self.of = of
 
-    def score(self, requests: Sequence[Request]) -> list[ScoredKeys]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         first = requests[0]
         raise NotStored(self.of + first.label, first.rows_missing, int(first.copies.sum()))
 

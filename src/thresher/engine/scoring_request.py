@@ -46,7 +46,7 @@ class SignalRun:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class ScoringRequest:
     """The rows a row signal is asked for, and what the store holds of them.
 
     Arrays [m] have one entry for each distinct key, ascending: copies of a row share one. Arrays
@@ -70,7 +70,7 @@ class Request:
         """Rows whose value is not stored; each copy counts."""
         return int(self.copies[self.missing].sum())
 
-    def loaded(self, store: Store) -> Request:
+    def loaded(self, store: Store) -> ScoringRequest:
         """The same rows with what the store holds now. Raises StoreError if some are still
         missing."""
         values, errors, found = store.load(self.fingerprint, self.signal.fields, self.keys)
@@ -91,14 +91,14 @@ def key_values(signal: RowSignal, table: ColumnTable) -> dict[tuple[str, str], n
     return {(name, field): table[inputs[name]][field] for name, field in named}
 
 
-def make_request(
+def make_scoring_request(
     signal: RowSignal,
     label: str,
     positions: np.ndarray,
     table: ColumnTable,
     store: Store,
     retry_errors: bool,
-) -> Request:
+) -> ScoringRequest:
     """Look up what the store holds of a signal.
 
     Arguments:
@@ -122,7 +122,7 @@ def make_request(
     values, errors, found = store.load(fp, signal.fields, keys)
     missing = ~found | ((errors != "") & retry_errors) | of_another_run(errors)  # [m] bool
     first = positions[first]  # [m] int64: an index into `positions` becomes a position
-    return Request(
+    return ScoringRequest(
         signal, label, fp, keys, first, copies, positions, entry, values, errors, missing
     )
 
@@ -134,9 +134,12 @@ def of_another_run(errors: np.ndarray) -> np.ndarray:
 
 
 def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The store's keys of rows that depend on more than themselves, DIGEST [a]: sha256(digest + the
-    input values that matter)."""
-    table = np.hstack([_as_bytes(p) for p in parts])
+    """The keys of rows that depend on more than themselves, DIGEST [r]: sha256(digest + input
+    values).
+
+    `parts`: [r] each, the digest first.
+    """
+    table = np.hstack([_as_bytes(p) for p in parts])  # [r, bytes] uint8
     return digests_to_array([hashlib.sha256(row).digest() for row in table])
 
 
@@ -161,17 +164,19 @@ def image_order(pool: PoolView, pool_rows: np.ndarray, keys: np.ndarray) -> np.n
 
 
 def blank(values: Mapping[str, np.ndarray], positions: np.ndarray) -> None:
-    """Where no value is known (all but `positions`): NaN in floats, "" in texts; the rest is zero
-    already."""
+    """Mark rows without a value: NaN in floats, "" in texts; other fields are zero already.
+
+    `values`: field -> array [n], changed in place; `positions`: int64 [r], rows with a value.
+    """
     for array in values.values():
         if array.dtype.kind in "fO":
-            rest = np.ones(len(array), bool)
+            rest = np.ones(len(array), bool)  # [n]
             rest[positions] = False
             array[rest] = np.nan if array.dtype.kind == "f" else ""
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
-    """An array [m] -> uint8 [m, width], the same on every machine; text becomes its sha256."""
+    """An array [r] -> uint8 [r, width], the same on every machine; text becomes its sha256."""
     if array.dtype.kind == "O":
         array = np.array(
             [hashlib.sha256(str(t).encode("utf-8", "surrogatepass")).digest() for t in array],
