@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import runs as run
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
-from thresher.selection import select as run
-from thresher.selection.plan import plan
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
@@ -111,7 +110,7 @@ def test_a_plan_counts_one_pass_and_the_trainings(
 ) -> None:
     pool, model = pool_of(tmp_path, 300), Model()
     args = (pool, load("winnow", {"guard": "on"}), Budget("30%"), model.handle, store)
-    made = plan(*args, probe=False)
+    made = run.plan(*args, probe=False)
     own = [p for p in made.signals if not p.label.startswith("guard")]
     assert sum(p.passes for p in own) == 300
     guard = [p for p in made.signals if p.label.startswith("guard")]
@@ -119,5 +118,5 @@ def test_a_plan_counts_one_pass_and_the_trainings(
     said = " ".join(made.notes)
     assert "trained first" in said, made.notes
     select(pool, store, training, settings={"guard": "on"})
-    done = plan(*args, probe=False)
+    done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == ()
