@@ -50,7 +50,7 @@ def test_a_megabyte_of_hostile_text_is_read(name: str) -> None:
 
 
 USES = {  # as users' texts meet the patterns
-    "query": query._without_images,
+    "query": query.text_without_images,
     "rationale": rationale.question_of,
     "steps": steps.take_apart,
     "options": candidates.parse_options,
@@ -86,8 +86,11 @@ def test_a_megabyte_of_hostile_text_is_used(name: str) -> None:
 
 
 def test_placeholders_within_a_text_take_no_exponential_time() -> None:
-    assert query._without_images("Compare " + "<image> " * 60 + "now").split() == ["Compare", "now"]
-    assert query._without_images(" <image> <image>\nQ <image> A\n<image> \n<image>") == "Q A"
+    assert query.text_without_images("Compare " + "<image> " * 60 + "now").split() == [
+        "Compare",
+        "now",
+    ]
+    assert query.text_without_images(" <image> <image>\nQ <image> A\n<image> \n<image>") == "Q A"
 
 
 def test_an_instruction_is_cut_out_where_a_sentence_or_line_begins() -> None:

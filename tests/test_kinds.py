@@ -21,7 +21,7 @@ from thresher.types import ModelIdentity
 # kind -> (version, fields that are hashed)
 KINDS: dict[str, tuple[int, str]] = {
     "answer": (1, "model max_new_tokens"),
-    "answer_loss": (2, "model among_images"),
+    "answer_loss": (2, "model among_images image"),
     "answer_switch": (1, "model prior prompt end"),
     "capability": (0, "wording"),
     "choice": (1, "model otherwise"),
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "cross_rows": (1, "fraction seed part"),
     "demonstrations": (2, "knowledge teaches seed bank most_tokens"),
     "embedding": (1, "model layer part"),
+    "entropy": (1, "model"),
     "exact_hash": (1, "algorithm"),
     "gap": (1, "mistake missing_skill"),
     "guard_rows": (1, "held rows seed trust loss skills keep power"),
@@ -48,6 +49,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "other_answers": (1, "rationale most"),
     "part_loss": (1, "model"),
     "pool_column": (1, "signal rows"),
+    "own_answer_gap": (1, "model"),
     "query": (0, "text answers whole end"),
     "rationale": (2, "model instruction max_new_tokens"),
     "row_embedding": (1, "model width"),
@@ -71,6 +73,7 @@ KINDS: dict[str, tuple[int, str]] = {
         "epochs steps learning_rate batch accumulation lora lora_rank lora_alpha warmup schedule "
         "weight_decay seed precision freeze_vision",
     ),
+    "visual_gain": (1, "loss"),
     "written_score": (2, "model capability prompt system max_new_tokens"),
     "written_styles": (2, "model styles prompt system max_new_tokens"),
     "wrong": (1, "rationale"),

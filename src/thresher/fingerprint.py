@@ -2,8 +2,9 @@
 give the same numbers.
 
 Covers the class's `kind`, its `version` and all fields, recursively, but not where the class lives:
-moving or renaming it keeps every stored score. Refuses what it does not know: a lossy guess here
-would make two different signals share a column.
+moving or renaming it keeps every stored score. So does a field that is added later, as long as it
+has the value at which the numbers are those of before: `added = {"field": that value}`. Refuses
+what it does not know: a lossy guess here would make two different signals share a column.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def canonical(value: Any) -> Any:
                 "ClassVar[str]`"
             )
         out = {"kind": kind, "version": getattr(value, "version", 0)}
-        skip = getattr(type(value), "not_identity", ())
+        # A field that came later leaves the identity as it was where it changes nothing.
+        added = getattr(type(value), "added", {})
+        skip = {name for name, before in added.items() if getattr(value, name) == before}
+        skip.update(getattr(type(value), "not_identity", ()))
         out["fields"] = {
             f.name: canonical(getattr(value, f.name))
             for f in dataclasses.fields(value)

@@ -23,6 +23,7 @@ from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.choice import Choice
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.embedding import Embedding
+from thresher.signals.entropy import Entropy
 from thresher.signals.gap import Gap
 from thresher.signals.judge import Judge
 from thresher.signals.knowledge import Knowledge
@@ -31,6 +32,7 @@ from thresher.signals.missing_skill import MissingSkill
 from thresher.signals.mistake import Mistake
 from thresher.signals.one_shot import OneShot
 from thresher.signals.other_answers import OtherAnswers
+from thresher.signals.own_answer_gap import OwnAnswerGap
 from thresher.signals.rationale import Rationale
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
@@ -44,6 +46,7 @@ from thresher.signals.teacher import (
     TeacherWrittenStyles,
 )
 from thresher.signals.teacher_sample import Learned, TeacherSample
+from thresher.signals.visual_gain import VisualGain
 from thresher.signals.written_score import WrittenScore
 from thresher.signals.wrong import Wrong
 from thresher.types import Field, ModelIdentity, Signal
@@ -64,6 +67,7 @@ SIGNALS: list[Signal] = [
     Choice(MODEL),
     Demonstrations(KNOWLEDGE, "P", 0),
     Embedding(MODEL),
+    Entropy(MODEL),
     Gap(MISTAKE, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     Judge(MODEL, OCR),
     KNOWLEDGE,
@@ -73,6 +77,7 @@ SIGNALS: list[Signal] = [
     MISTAKE,
     OneShot(MODEL, Demonstrations(KNOWLEDGE, "P", 0)),
     OTHERS,
+    OwnAnswerGap(MODEL),
     RATIONALE,
     RowSkills(MODEL),
     SampledSwitch(MODEL, RATIONALE, OTHERS, 8),
@@ -84,6 +89,7 @@ SIGNALS: list[Signal] = [
     TeacherStyle(MODEL, STYLES[0], sample=SAMPLE),
     TeacherWrittenScore(MODEL, OCR, sample=SAMPLE),
     TeacherWrittenStyles(MODEL, sample=SAMPLE),
+    VisualGain(LOSS),
     WrittenScore(MODEL, OCR),
     WrittenStyles(MODEL),
     Wrong(RATIONALE),
@@ -96,6 +102,7 @@ FINGERPRINTS = {
     "Choice": "da84061fe3561c5155dc38d8ae6b0b57",
     "Demonstrations": "94f4f0f8cfbf907702f39b8fbb4c0663",
     "Embedding": "99c463cc20d5276e0b27f8d1dc519fde",
+    "Entropy": "0127ca533151e4e9044e4ada2241755e",
     "Gap": "f133585552b6cfecd991cf3d1fea36fb",
     "Judge": "28e39910c0d1b9d82c1a895efec7b868",
     "Knowledge": "7ddd9181d7596e0de19385e6c9d2c7af",
@@ -105,6 +112,7 @@ FINGERPRINTS = {
     "Mistake": "f2aa15cd7a0ace5fc712e32d4c7bcdb8",
     "OneShot": "c893bbf8752564f194f30c493e8ba6aa",
     "OtherAnswers": "77743c7d2f03acfe41a76e49c5564cf2",
+    "OwnAnswerGap": "c209d0b0aa0003c8fc601db40ba5d3ed",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
     "RowSkills": "b6b18ab83bae590021614a4935d5fbf0",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
@@ -116,6 +124,7 @@ FINGERPRINTS = {
     "TeacherStyle": "c981ddce8ee543462166f00a77aa3b4d",
     "TeacherWrittenScore": "e41c7322f346fa10b5e9d25b0625f531",
     "TeacherWrittenStyles": "9cc1e054effd0f270e41aa79f0678ac5",
+    "VisualGain": "5e9b01bd223dbbad8dff75eb502c6d6f",
     "WrittenScore": "f0e6d0dcbd1fe09dabdc8f7be1ee8d0b",
     "WrittenStyles": "6f6d4d1652650eb7183c80de800aaedd",
     "Wrong": "357f9897c745f76d87c2adbdf8ec1fce",
@@ -125,6 +134,16 @@ FINGERPRINTS = {
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda s: type(s).__name__)
 def test_a_signal_keeps_its_fingerprint(signal: Signal) -> None:
     assert fingerprint(signal) == FINGERPRINTS[type(signal).__name__]
+
+
+def test_a_field_that_came_later_keeps_the_columns_of_before() -> None:
+    assert fingerprint(AnswerLoss(MODEL, image=True)) == FINGERPRINTS["AnswerLoss"]
+    others = {
+        fingerprint(AnswerLoss(MODEL, image=False)),
+        fingerprint(AnswerLoss(MODEL, among_images=True)),
+        fingerprint(AnswerLoss(MODEL, among_images=True, image=False)),
+    }
+    assert len(others) == 3 and FINGERPRINTS["AnswerLoss"] not in others
 
 
 def test_every_signal_is_held_to_it() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,35 @@ import torch
 
 from tests.backends.hf.random_rows import Pictures, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
+from tests.text_pools import record, write_pool
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, load
-from thresher.backends import resolve
+from thresher.backends import ModelHandle, resolve
+from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.outputs import Outputs, spread
+from thresher.engine import Means
+from thresher.engine.columns import compute_all
 from thresher.errors import CapabilityError, ConfigError
+from thresher.pools import open_pool
 from thresher.signals import Embedding
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import PARTS, Part
+from thresher.signals.entropy import Entropy
+from thresher.signals.own_answer_gap import OwnAnswerGap
 from thresher.signals.vectors import WIDTH, as_bytes, from_bytes, project
-from thresher.types import ImageRef, ModelIdentity, Sample, SampleSource, Scored
+from thresher.signals.visual_gain import VisualGain
+from thresher.storage.columns import Store
+from thresher.types import (
+    DIGEST,
+    Columns,
+    ImageRef,
+    ModelIdentity,
+    Sample,
+    SampleSource,
+    Scored,
+    Turn,
+)
 
 MODEL = ModelIdentity("sha256:0", "tiny", "float32", "pil")
 
@@ -42,6 +64,7 @@ def asked(
     """Fields [rows] and errors of each signal, asked in one pass."""
     got: list[dict[int, tuple[dict[str, Any], str]]] = [{} for _ in signals]
     for pieces in signals[0].batch_rows(signals, rows, None, backend, Pictures()):
+        assert len(pieces) == len(signals)
         for mine, signal, piece in zip(got, signals, pieces, strict=True):
             for j, i in enumerate(piece.index.tolist()):
                 assert i not in mine
@@ -107,12 +130,110 @@ def test_embeddings_are_the_means_of_the_models_states(
             assert not found[part][i, width:].any()
 
 
+def test_entropy_and_gap_are_those_of_the_models_probabilities(
+    tiny: Loaded, backend: HFBackend
+) -> None:
+    rows = [*some_rows(6, seed=4), ask("what is there here", "three cats")]
+    (loss, entropy, gap), errors = asked(
+        [AnswerLoss(MODEL), Entropy(MODEL), OwnAnswerGap(MODEL)], rows, backend
+    )
+    assert not any(map(any, errors))
+    for i, row in enumerate(rows):
+        images = images_of(row, Pictures().load_image)
+        known = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+        with torch.no_grad():
+            table = tiny.model(**known["inputs"]).logits[0].double().log_softmax(-1)
+        at = np.array(known["answer_positions"]) - 1
+        logp = table[at].numpy()
+        nll = [-known["logprobs"][p + 1] for p in at.tolist()]
+        assert loss["nll"][i] == pytest.approx(np.mean(nll), abs=1e-4)
+        assert entropy["entropy"][i] == pytest.approx(
+            -(np.exp(logp) * logp).sum(1).mean(), abs=2e-4
+        )
+        assert gap["gap"][i] == pytest.approx(np.mean(nll + logp.max(1)), abs=1e-4)
+    assert (gap["gap"] >= 0).all()
+
+
+@pytest.mark.parametrize("words", ["What is there?", "How many cats are red?"])
+def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> None:
+    question = ask(words, "x", "1")
+    block = backend.prepare([conversation(question)], range(1), Pictures(), False)
+    (row,) = block.rows
+    start = int(row.answers[0])
+
+    def gap(token: int) -> float:
+        given = replace(row, ids=np.append(row.ids[:start], token), answers=np.array([start]))
+        (found,) = backend.forward.batch([given], features, Outputs(spread=True))
+        assert not isinstance(found, str)
+        return found.own_gap if token < backend.forward.vocabulary else np.nan
+
+    features = backend.features(block)
+    shown = backend.forward.image_token_id
+    gaps = [gap(t) for t in range(8, 200) if t != shown]
+    assert min(gaps) >= 0 and len(set(gaps)) > 100
+    logits = torch.arange(40.0).reshape(4, 10) ** 0.5
+    own, other = spread(logits, torch.full((4,), 9))[1], spread(logits, torch.zeros(4).long())[1]
+    assert own.tolist() == [0] * 4 and (other > 0).all()
+
+
+def test_the_loss_without_images_is_that_of_a_conversation_without_them(
+    tiny: Loaded, backend: HFBackend
+) -> None:
+    rows = [
+        ask("what is there", "red cats", "1"),
+        ask("are there many cats here", "yes", "1", "2", system="be brief"),
+        Sample(
+            "2",
+            (
+                Turn("user", "what is on <image> and there"),
+                Turn("assistant", "a mat"),
+                Turn("user", "what colour\n<image>"),
+                Turn("assistant", "blue"),
+            ),
+            (ImageRef(path="3", size=1), ImageRef(path="4", size=1)),
+        ),
+    ]
+    bare = [
+        ["what is there"],
+        ["are there many cats here"],
+        ["what is on and there", "what colour"],
+    ]
+    signal = AnswerLoss(MODEL, image=False)
+    ((column,), (errors,)) = asked([signal], rows, backend)
+    (plain, *_), _ = asked([AnswerLoss(MODEL)], rows, backend)
+    assert not any(errors)
+    for i, (row, questions) in enumerate(zip(rows, bare, strict=True)):
+        said = iter(questions)
+        turns = tuple(Turn("user", next(said)) if t.role == "user" else t for t in row.turns)
+        known = reference_rows(tiny.processor, tiny.model, messages_of(Sample("", turns)), [])
+        assert column["nll"][i] == pytest.approx(known["nll"], abs=1e-4), row
+        assert column["tokens"][i] == known["tokens"] == plain["tokens"][i]
+        assert abs(column["nll"][i] - plain["nll"][i]) > 1e-4, "the image is seen"
+
+
+def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
+    shown = (Turn("user", "draw a cat"), Turn("assistant", "here <image>"))
+    drawn = Sample("1", shown, (ImageRef(path="1", size=1),))
+    empty = Sample("2", (Turn("user", "<image>\nwhat"), Turn("assistant", "")), drawn.images)
+    rows = [ask("what", "red"), drawn, ask("what", "red", "1"), empty]
+    pieces = list(AnswerLoss(MODEL, image=False).rows(rows, None, backend, Pictures()))
+    nll, told = np.zeros(4), [""] * 4
+    for piece in pieces:
+        nll[piece.index] = piece.values["nll"]
+        for i, error in zip(piece.index.tolist(), piece.errors, strict=True):
+            told[i] = error
+    assert np.isnan(nll[0]) and np.isfinite(nll[2]) and told[0] == told[2] == ""
+    assert "inside an answer" in told[1] and "no answer token" in told[3]
+
+
 def test_company_changes_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither other rows of the batch nor other signals of the pass."""
     signals = [
         AnswerLoss(MODEL),
         Embedding(MODEL, 0.5, "question"),
         Embedding(MODEL, 1.0, "answer"),
+        Entropy(MODEL),
+        OwnAnswerGap(MODEL),
     ]
     rows = some_rows(24, seed=7)
     want, errors = asked(signals, rows, backend)
@@ -137,7 +258,8 @@ def test_a_row_is_read_once(backend: HFBackend) -> None:
     before = backend.forward.passes
     list(AnswerLoss(MODEL).rows(rows, None, backend, Pictures()))
     one = backend.forward.passes - before
-    asked([AnswerLoss(MODEL), *(Embedding(MODEL, 0.5, part) for part in PARTS)], rows, backend)
+    parts = [Embedding(MODEL, 0.5, part) for part in PARTS]
+    asked([AnswerLoss(MODEL), *parts, Entropy(MODEL), OwnAnswerGap(MODEL)], rows, backend)
     assert backend.forward.passes - before == 2 * one
 
 
@@ -169,6 +291,70 @@ def test_a_row_without_images_has_no_image_vector_and_a_bad_row_says_why(
 
 
 # ---------------------------------------------------------------- without a model of each family
+
+
+def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
+    pool = open_pool(write_pool(tmp_path / "pool.json", [record(i) for i in range(30)]))
+    asked_for: list[dict[str, Any]] = []
+
+    class Backend(FakeBackend):
+        def read(self, *given: Any, **wanted: Any) -> Iterator[Scored]:
+            asked_for.append(wanted)
+            return super().read(*given, **wanted)
+
+    backend = Backend()
+    handle = ModelHandle("fake", IDENTITY, lambda: backend)
+    means = Means(Store(tmp_path / "store"), 0, handle)
+    loss, question = AnswerLoss(IDENTITY), Embedding(IDENTITY)
+    every = {
+        "loss": loss,
+        "question": question,
+        "answer": Embedding(IDENTITY, part="answer"),
+        "entropy": Entropy(IDENTITY),
+        "gap": OwnAnswerGap(IDENTITY),
+    }
+    known = compute_all({"loss": loss}, pool, means)["loss"].values["nll"]
+    assert backend.scored == 30 and not asked_for  # the plain call of a backend
+    first = compute_all({"loss": loss, "question": question}, pool, means)
+    assert backend.scored == 60 and not asked_for[-1]["loss"]
+    assert asked_for[-1]["states"] == [(0.5, "question")]
+    last = compute_all(every, pool, means)
+    assert backend.scored == 90
+    wanted = {k: v for k, v in asked_for[-1].items() if k != "among_images"}
+    assert wanted == {"loss": False, "spread": True, "states": [(0.5, "answer")]}
+    assert np.array_equal(last["loss"].values["nll"], known)
+    vectors = [Embedding.array(x["question"].values) for x in (first, last)]
+    assert np.array_equal(*vectors) and vectors[0].shape == (30, 256)
+    compute_all(every, pool, means)
+    assert backend.scored == 90
+
+
+def test_the_gain_of_an_image_is_the_difference_of_two_losses() -> None:
+    gain = VisualGain(AnswerLoss(MODEL, among_images=True))
+    assert gain.inputs() == {"loss": gain.loss, "without_image": AnswerLoss(MODEL, image=False)}
+    nll = {"loss": [1.0, 2.0, 0.5], "without_image": [3.0, 1.5, np.nan]}
+    columns = Columns(
+        np.zeros(3, DIGEST),
+        np.zeros(3, np.uint64),
+        np.zeros(3, np.int32),
+        ("",),
+        {name: {"nll": np.array(x, np.float32)} for name, x in nll.items()},
+    )
+    assert gain.pool(columns)["gain"].tolist() == pytest.approx([2.0, -0.5, np.nan], nan_ok=True)
+    assert gain.pool(columns)["gain"].dtype == np.float32
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_masked_tokens_and_many_logits_have_an_entropy(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.tensor([[0.0, 0.0, -torch.inf, 0.0, 0.0], [50.0, -60.0, 0.0, 1.0, 2.0]])
+    want = spread(logits, torch.tensor([0, 1]))
+    assert want[0].tolist() == pytest.approx([np.log(4), 0], abs=1e-6)
+    assert want[1].tolist() == [0, 110]
+    monkeypatch.setattr("thresher.backends.hf.outputs.CHUNK", 5 * rows)
+    for column, other in zip(want, spread(logits, torch.tensor([0, 1])), strict=True):
+        assert column.tobytes() == other.tobytes()
 
 
 def test_states_that_are_no_numbers_are_an_error_of_that_row_only() -> None:

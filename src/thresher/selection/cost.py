@@ -176,7 +176,7 @@ def _seconds_asked(
     seconds: dict[Hashable, float] = {}
     for _ in range(2):  # once to warm up, once to measure
         for together, group in groups.items():
-            if all(isinstance(signal, AnswerLoss) for signal in group):
+            if all(isinstance(signal, AnswerLoss) and signal.image for signal in group):
                 continue
             began = time.perf_counter()
             for _ in group[0].batch_rows(group, samples, None, backend, pool):

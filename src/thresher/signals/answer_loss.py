@@ -7,14 +7,16 @@ prompt, image, template and end-of-turn tokens are masked. PPL = exp(NLL).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from thresher.signals.reading import Reading, ReadTogether
+from thresher.signals.query import text_without_images
+from thresher.signals.reading import Reading, ReadTogether, finite
 from thresher.types import (
+    IMAGE_PLACEHOLDER,
     AnyModel,
     Capability,
     Columns,
@@ -22,9 +24,8 @@ from thresher.types import (
     Sample,
     SampleSource,
     Scored,
+    Turn,
 )
-
-NOT_FINITE = "the loss is not a finite number"
 
 
 class LogprobBackend(Protocol):
@@ -48,18 +49,21 @@ class AnswerLoss(ReadTogether):
     zero-shot loss that is to be compared with a one-shot loss must see the same image tokens:
     `one_shot.zero_shot` sets this where it matters.
     """
+    image: bool = True
+    """False: the loss of the same answer without the row's images, see `VisualGain`."""
 
     kind: ClassVar[str] = "answer_loss"
     version: ClassVar[int] = 2
+    added: ClassVar[Mapping[str, Any]] = {"image": True}
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
             "nll",
             "float32",
             "nats per answer token, mean over all answer tokens of the row, >= 0; lower = better "
-            "known",
+            "known; NaN: image=False, and the row has no image",
         ),
-        Field("tokens", "int32", "number of answer tokens, >= 1"),
+        Field("tokens", "int32", "number of answer tokens, >= 1; 0 where nll is NaN"),
         Field(
             "greedy_match",
             "bool",
@@ -68,6 +72,9 @@ class AnswerLoss(ReadTogether):
         ),
     )
 
+    def batch_key(self) -> Hashable:
+        return (*super().batch_key(), self.image)  # type: ignore[misc]
+
     def rows(
         self,
         samples: Sequence[Sample],
@@ -75,11 +82,52 @@ class AnswerLoss(ReadTogether):
         backend: LogprobBackend,  # type: ignore[override]
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        return backend.answer_loss(samples, pool, self.among_images)
+        if self.image:
+            return backend.answer_loss(samples, pool, self.among_images)
+        return self._without_images(samples, backend, pool)
+
+    def batch_rows(
+        self,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: Any,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        if self.image:
+            return super().batch_rows(signals, samples, inputs, backend, pool)
+        assert len(signals) == 1, "nothing else is read without the images"
+        return ([piece] for piece in self._without_images(samples, backend, pool))
+
+    def _without_images(
+        self, samples: Sequence[Sample], backend: LogprobBackend, pool: SampleSource
+    ) -> Iterator[Scored]:
+        """The other tokens, and the template, as if the conversation had no image."""
+        bare = {i: without_images(sample) for i, sample in enumerate(samples) if sample.images}
+        index = np.array([i for i, row in bare.items() if isinstance(row, Sample)], np.int64)
+        rest = np.setdiff1d(np.arange(len(samples)), index)
+        if len(rest):
+            blank = np.zeros(len(rest), np.int32)
+            yield Scored(
+                rest,
+                {"nll": blank + np.float32(np.nan), "tokens": blank, "greedy_match": blank > 0},
+                [str(bare.get(i, "")) for i in rest.tolist()],
+            )
+        rows = [row for row in bare.values() if isinstance(row, Sample)]
+        for piece in backend.answer_loss(rows, pool, False) if rows else ():
+            yield Scored(index[piece.index], piece.values, piece.errors)
 
     def reading(self) -> Reading:
         return Reading(loss=True)
 
     def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
-        odd = ~np.isfinite(found["nll"])
-        return {f.name: found[f.name] for f in self.fields}, [NOT_FINITE * o for o in odd.tolist()]
+        _, errors = finite({"nll": found["nll"]}, "the loss")
+        return {f.name: found[f.name] for f in self.fields}, errors
+
+
+def without_images(sample: Sample) -> Sample | str:
+    """The row with its images left out, or why that is impossible."""
+    if any(t.role == "assistant" and IMAGE_PLACEHOLDER in t.text for t in sample.turns):
+        return "an image stands inside an answer: without it the answer would be another one"
+    turns = tuple(Turn(t.role, text_without_images(t.text)) for t in sample.turns)
+    return Sample(sample.id, turns, (), sample.source, sample.problem, sample.media)

@@ -37,6 +37,7 @@ __all__ = [
     "body",
     "derived",
     "shares",
+    "text_without_images",
     "written",
 ]
 
@@ -83,11 +84,11 @@ def body(sample: Sample) -> str:
     question = ""
     for turn in sample.turns:
         if turn.role == "user":
-            asked = _without_images(turn.text)
+            asked = text_without_images(turn.text)
             question = f"{question}\n{asked}" if question else asked
         elif turn.role == "assistant":
             front = question if question.startswith("Hint:") else f"Question: {question}"
-            exchanges.append(f"{front} Answer: {_without_images(turn.text)}")
+            exchanges.append(f"{front} Answer: {text_without_images(turn.text)}")
             question = ""
     return "\n".join(exchanges)
 
@@ -114,7 +115,7 @@ def written(sample: Sample, system: str, query: str) -> Sample:
     )
 
 
-def _without_images(text: str) -> str:
+def text_without_images(text: str) -> str:
     """The text, its placeholders gone: the images stand before the body."""
     if IMAGE_PLACEHOLDER not in text:
         return text

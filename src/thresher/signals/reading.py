@@ -108,3 +108,9 @@ class ReadTogether:
                 errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
                 out.append(Scored(piece.index, values, errors))
             yield out
+
+
+def finite(values: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The values, and an error for each row in which one of them is not a finite number."""
+    odd = ~np.all([np.isfinite(column) for column in values.values()], axis=0)
+    return values, [f"{what} is not a finite number" if o else "" for o in odd.tolist()]

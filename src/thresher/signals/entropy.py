@@ -1,0 +1,39 @@
+"""How undecided a model is where it has to give the answer: a column of the pass that gives the
+loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thresher.signals.reading import Reading, ReadTogether, finite
+from thresher.types import AnyModel, Capability, Field
+
+
+@dataclass(frozen=True)
+class Entropy(ReadTogether):
+    """Of the model's distribution over the next token, before each answer token of the given answer
+    (teacher-forced). Higher: less decided. It does not depend on whether the answer is right."""
+
+    model: AnyModel
+
+    kind: ClassVar[str] = "entropy"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Capability] = Capability.LOGPROBS
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field(
+            "entropy",
+            "float32",
+            "nats, mean over all answer tokens of the row, 0 … ln(vocabulary); higher = less "
+            "decided",
+        ),
+    )
+
+    def reading(self) -> Reading:
+        return Reading(spread=True)
+
+    def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
+        return finite({"entropy": found["entropy"]}, "the entropy")

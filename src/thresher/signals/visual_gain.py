@@ -1,0 +1,41 @@
+"""How much a row's image helps to give its answer: the loss without it minus the loss with it
+(VisNec, arXiv:2603.01195). Arithmetic on two columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.types import Columns, Field, Signal
+
+
+@dataclass(frozen=True)
+class VisualGain:
+    """Higher: the answer needs the image. Below 0 the image speaks against the given answer, as
+    it does where the answer is wrong or belongs to another image."""
+
+    loss: AnswerLoss
+
+    kind: ClassVar[str] = "visual_gain"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field(
+            "gain",
+            "float32",
+            "nats per answer token, loss without image - loss with image; higher = the image "
+            "matters more, < 0 = it speaks against the answer; NaN: the row has no image",
+        ),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        without = replace(self.loss, image=False, among_images=False)
+        return {"loss": self.loss, "without_image": without}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        gain = inputs["without_image"]["nll"] - inputs["loss"]["nll"]
+        return {"gain": np.asarray(gain, np.float32)}
