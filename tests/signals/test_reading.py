@@ -22,10 +22,11 @@ from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.outputs import Outputs, spread
-from thresher.engine import Means
+from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.errors import CapabilityError, ConfigError
 from thresher.pools import open_pool
+from thresher.request import RunRequest
 from thresher.signals import Embedding
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import PARTS, Part
@@ -304,7 +305,7 @@ def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
 
     backend = Backend()
     handle = ModelHandle("fake", IDENTITY, lambda: backend)
-    means = Means(Store(tmp_path / "store"), 0, handle)
+    given = RunRequest(), RunContext(Store(tmp_path / "store"), handle)
     loss, question = AnswerLoss(IDENTITY), Embedding(IDENTITY)
     every = {
         "loss": loss,
@@ -313,19 +314,19 @@ def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
         "entropy": Entropy(IDENTITY),
         "gap": OwnAnswerGap(IDENTITY),
     }
-    known = compute_all({"loss": loss}, pool, means)["loss"].values["nll"]
+    known = compute_all({"loss": loss}, pool, *given)["loss"].values["nll"]
     assert backend.scored == 30 and not asked_for  # the plain call of a backend
-    first = compute_all({"loss": loss, "question": question}, pool, means)
+    first = compute_all({"loss": loss, "question": question}, pool, *given)
     assert backend.scored == 60 and not asked_for[-1]["loss"]
     assert asked_for[-1]["states"] == [(0.5, "question")]
-    last = compute_all(every, pool, means)
+    last = compute_all(every, pool, *given)
     assert backend.scored == 90
     wanted = {k: v for k, v in asked_for[-1].items() if k != "among_images"}
     assert wanted == {"loss": False, "spread": True, "states": [(0.5, "answer")]}
     assert np.array_equal(last["loss"].values["nll"], known)
     vectors = [Embedding.array(x["question"].values) for x in (first, last)]
     assert np.array_equal(*vectors) and vectors[0].shape == (30, 256)
-    compute_all(every, pool, means)
+    compute_all(every, pool, *given)
     assert backend.scored == 90
 
 
