@@ -1,17 +1,28 @@
-"""The tiny models for the tests of this folder."""
+"""The tiny models for the tests of this folder, and the backends that run them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from tests.backends.hf.opened_backends import borrowed
 from tests.tiny_models import ARCHITECTURES, Loaded, load
+from thresher.backends.hf.backend import HFBackend
 
 
 @pytest.fixture(params=ARCHITECTURES)
 def tiny(request: pytest.FixtureRequest) -> Loaded:
     """Each of the seven architectures in turn. Shared between tests: do not change it."""
     return load(request.param)
+
+
+@pytest.fixture
+def backend(tiny: Loaded) -> Iterator[HFBackend]:
+    """The backend of each architecture in turn; a test may set its attributes."""
+    with borrowed(tiny.name) as found:
+        yield found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ the template's own tokens and the end-of-turn token are not.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -158,6 +159,7 @@ def _expanded(
     return pieces
 
 
+@functools.cache
 def token_bytes(tokenizer: Any, token_id: int) -> bytes:
     """What one token spells, in UTF-8: byte-level (GPT-2 style) or SentencePiece style (with `▁`
     and `<0x0A>`)."""
@@ -172,6 +174,7 @@ def token_bytes(tokenizer: Any, token_id: int) -> bytes:
     return token.replace("▁", " ").encode()
 
 
+@functools.cache
 def _byte_of_letter() -> dict[str, int]:
     """GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100
     on, in order."""
@@ -217,21 +220,15 @@ def answer_positions(
 # ------------------------------------------------------------------------------------------- scores
 
 
-def reference_rows(
-    processor: Any, model: Any, messages: Messages, images: Sequence[Image.Image], *, first: int = 0
+def reference_encoding(
+    processor: Any, messages: Messages, images: Sequence[Image.Image], *, first: int = 0
 ) -> dict[str, Any]:
-    """Score one conversation. Only assistant texts from message `first` on count as answers.
+    """Encode one conversation. Only assistant texts from message `first` on count as answers.
 
     - `input_ids`: list of int, as the official processor gives them; `inputs`: all it gives, as
       tensors of one row
     - `answer_positions`: list of int, ascending; `answer_texts`: what each answer's tokens were
       found from
-    - `logprobs`: float list [len(input_ids)], nats; NaN where there is nothing to predict (the
-      first token)
-    - `argmax`: int list [len(input_ids)], the token that the model would have put there; -1 for the
-      first
-    - `nll`: mean of -logprobs over answer tokens, nats (NaN without any); `tokens`: how many
-    - `greedy_match`: whether every answer token is its argmax (False without any)
     """
     waiting = iter(images)
     filled = [
@@ -252,7 +249,7 @@ def reference_rows(
             filled, tokenize=True, return_dict=True, **_template_settings(processor), **more
         )
 
-    inputs = official(return_tensors="pt").to(model.device)
+    inputs = official(return_tensors="pt")
     noted = official(processor_kwargs={"return_text_replacement_offsets": True})
     ids: list[int] = inputs["input_ids"][0].tolist()
     assert _row(noted["input_ids"]) == ids
@@ -266,7 +263,29 @@ def reference_rows(
         else []
     )
     positions = answer_positions(processor.tokenizer, ids, _expanded(rendered, spans, replaced))
+    return {
+        "inputs": inputs,
+        "input_ids": ids,
+        "answer_positions": positions,
+        "answer_texts": [rendered[a:b] for a, b in spans],
+    }
 
+
+def reference_rows(
+    processor: Any, model: Any, messages: Messages, images: Sequence[Image.Image], *, first: int = 0
+) -> dict[str, Any]:
+    """Score one conversation: what `reference_encoding` gives, and
+
+    - `logprobs`: float list [len(input_ids)], nats; NaN where there is nothing to predict (the
+      first token)
+    - `argmax`: int list [len(input_ids)], the token that the model would have put there; -1 for the
+      first
+    - `nll`: mean of -logprobs over answer tokens, nats (NaN without any); `tokens`: how many
+    - `greedy_match`: whether every answer token is its argmax (False without any)
+    """
+    encoded = reference_encoding(processor, messages, images, first=first)
+    inputs, ids, positions = (encoded[k] for k in ("inputs", "input_ids", "answer_positions"))
+    inputs = inputs.to(model.device)
     with torch.no_grad():
         logits = model(**_as_dtype(inputs, model.dtype)).logits[0].float()
     table = torch.log_softmax(logits, dim=-1).double()
@@ -277,10 +296,8 @@ def reference_rows(
         logprobs.append(float(table[position - 1, ids[position]]) if predictable else math.nan)
         argmax.append(int(table[position - 1].argmax()))
     return {
+        **encoded,
         "inputs": inputs,
-        "input_ids": ids,
-        "answer_positions": positions,
-        "answer_texts": [rendered[a:b] for a, b in spans],
         "logprobs": logprobs,
         "argmax": argmax,
         "nll": -sum(logprobs[p] for p in positions) / len(positions) if positions else math.nan,

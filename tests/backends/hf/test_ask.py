@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.backends.hf.opened_backends import borrowed, opened
 from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, reference_rows, render
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
@@ -48,12 +50,13 @@ def model(request: pytest.FixtureRequest) -> Loaded:
 @pytest.fixture(scope="module")
 def judge(model: Loaded) -> HFBackend:
     """Shared between tests: what they change, they change back."""
-    return resolve(str(model.folder)).open()
+    return opened(model.name)
 
 
 @pytest.fixture
-def qwen() -> HFBackend:
-    return resolve(str(build("qwen2_5_vl"))).open()
+def qwen() -> Iterator[HFBackend]:
+    with borrowed("qwen2_5_vl") as backend:
+        yield backend
 
 
 def judged(n: int, seed: int) -> list[Sample]:
@@ -198,7 +201,7 @@ def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[
     assert backend.asks == "packed"
     rows = judged(5, seed=8)
     packed = asked(backend, rows, FEW)
-    wide = asked(resolve(str(build(BOTH_WAYS))).open(), rows, FEW)
+    wide = asked(opened(BOTH_WAYS), rows, FEW)
     assert np.abs(packed - wide).max() > 1e-2, "the window does something"
     tiny = Loaded(BOTH_WAYS, folder, load(BOTH_WAYS).processor, backend.forward.model)
     want = [reference(tiny, rows[1], q, a) for q in FEW for a in q.answers]
@@ -215,10 +218,7 @@ def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
         raise ValueError("layers of kinds ['recurrent'] take no mask")
 
     rows = judged(8, seed=9)
-    want = {
-        name: asked(resolve(str(build(name))).open(), rows, FEW)
-        for name in ("qwen2_5_vl", "mllama")
-    }
+    want = {name: asked(opened(name), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
     monkeypatch.setattr(ask_module, "mask", no_mask)
     for name, way in (("qwen2_5_vl", "batched"), ("mllama", "full")):
         backend = resolve(str(build(name))).open()
@@ -228,7 +228,7 @@ def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "mllama"])
 def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = resolve(str(build(name))).open()
+    backend = opened(name)
     rows = judged(8, seed=12)
     want = asked(backend, rows, FEW)
     monkeypatch.setattr(ask_module, "LONGEST_PACK", 130)
@@ -370,7 +370,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(
     rows = [
         derived(ask("What?", "A cat.", "1"), SYSTEM),
         derived(ask("What?", "A cat.", "broken"), SYSTEM),
-        derived(ask("word " * 20000, "Yes."), SYSTEM),
+        derived(ask("word " * 5000, "Yes."), SYSTEM),
         derived(ask(f"What? {control}", "Yes."), SYSTEM),
         Sample("0", (Turn("user", "<image>\nQuestion: What? Answer: No."),), ()),
     ]

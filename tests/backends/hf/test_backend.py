@@ -15,7 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
-from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
+from tests.backends.hf.slow_reference import (
+    messages_of,
+    reference_encoding,
+    reference_one_shot,
+    reference_rows,
+)
 from tests.tiny_models import Loaded, build, picture
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
@@ -25,12 +30,6 @@ from thresher.backends.hf.forward import Row
 from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ModelError
 from thresher.types import Sample, Turn
-
-
-@pytest.fixture
-def backend(tiny: Loaded) -> HFBackend:
-    return resolve(str(tiny.folder)).open()
-
 
 # ---------------------------------------------------------------------------- against the reference
 
@@ -91,7 +90,7 @@ def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -
     pictures = Pictures()
     for row in some_rows(30, seed=2):
         images = [pictures.load_image(ref) for ref in row.images]
-        want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+        want = reference_encoding(tiny.processor, messages_of(row), images)
         block = backend.prepare([conversation(row)], range(1), pictures, False)
         assert block.rows[0].ids.tolist() == want["input_ids"]
         assert block.rows[0].answers.tolist() == want["answer_positions"]

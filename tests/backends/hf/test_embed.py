@@ -12,15 +12,9 @@ import torch
 from tests.backends.hf.random_rows import Pictures, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
 from tests.tiny_models import Loaded
-from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.duplicates.embedding import PARTS
 from thresher.types import ImageRef, Sample
-
-
-@pytest.fixture
-def backend(tiny: Loaded) -> HFBackend:
-    return resolve(str(tiny.folder)).open()
 
 
 def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:

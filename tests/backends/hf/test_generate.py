@@ -3,7 +3,6 @@ batched or alone."""
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, render
 from tests.tiny_models import Loaded
-from thresher.backends import resolve
 from thresher.backends.hf import generate
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import Conversation, asked, conversation
@@ -23,23 +21,6 @@ from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, Scored, Turn
 
 NEW = 6
-
-
-@functools.cache
-def opened(folder: str) -> HFBackend:
-    backend: HFBackend = resolve(folder).open()
-    return backend
-
-
-@pytest.fixture
-def backend(tiny: Loaded) -> Iterator[HFBackend]:
-    """One backend an architecture for the whole file: opening checks itself, which takes longer
-    than most tests here."""
-    found = opened(str(tiny.folder))
-    forward = found.forward
-    kept = (forward.batch_tokens, forward.reuses_prefix, forward.workers)
-    yield found
-    forward.batch_tokens, forward.reuses_prefix, forward.workers = kept
 
 
 def question_of(sample: Sample) -> Sample:
