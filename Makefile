@@ -17,8 +17,10 @@ check: venv  ## style, types, who may import whom
 
 # One OpenMP thread: on a busy machine more of them spin and make torch many times slower.
 test: export OMP_NUM_THREADS := 1
+# Workers and the processes that tests start share the compiled modules, whatever the shell says.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: check  ## what a change must pass: `check`, then the tests; pytest's closing line comes last
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: venv  ## tests that take long, one after the other

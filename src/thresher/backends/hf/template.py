@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from jinja2 import Template, nodes
 from jinja2.runtime import Macro
@@ -38,6 +39,7 @@ MOST_STEPS = 2_000_000  # of one rendering: loop steps, its strings in KiB, and 
 A_CALL = 20  # steps, by the time that a macro takes
 MOST_CHARACTERS = 2**24  # of one string
 _NAME = "thresher_watch"
+T = TypeVar("T", bound=NodeTransformer)
 _DIGITS = re.compile(r"\d+")
 _STRIPS = ("strip", "lstrip", "rstrip")
 _TYPE_TESTS = frozenset(
@@ -115,8 +117,6 @@ class ChatTemplate:
     the messages."""
 
     def __init__(self, processor: Any, arguments: Mapping[str, Any]) -> None:
-        from transformers.utils.chat_template_utils import _compile_jinja_template
-
         self._processor = processor
         self._arguments = dict(arguments)
         self._source: str = processor.chat_template
@@ -132,10 +132,7 @@ class ChatTemplate:
             **arguments,
         }
         try:
-            # of an empty template: compiling the real one would work out its constants, whatever
-            # their size
-            self._environment = _compile_jinja_template("").environment
-            self._counting = self._compiled(_Counting())
+            self._counting, _ = _compiled(self._source, _Counting)
         except Exception as e:
             raise ModelError(f"The model's chat template is no valid Jinja template: {e}") from e
         self._watching: Template | None = None
@@ -165,8 +162,7 @@ class ChatTemplate:
         if not self._ours:
             return True
         if self._watching is None:
-            transformer = _Watching()
-            self._watching = self._compiled(transformer)
+            self._watching, transformer = _compiled(self._source, _Watching)
             self._ours &= not transformer.unknown
         watch = _Watch()
         try:
@@ -175,12 +171,6 @@ class ChatTemplate:
         except Exception:  # noqa: BLE001
             return True
         return watch.looked or not self._ours or string != self.render(messages)
-
-    def _compiled(self, transformer: NodeTransformer) -> Template:
-        tree = transformer.visit(self._environment.parse(self._source))
-        return Template.from_code(
-            self._environment, self._environment.compile(tree), self._environment.make_globals({})
-        )
 
     def _is_ours(self) -> bool:
         """Whether our rendering is the processor's. Raises ModelError for a template that does not
@@ -202,6 +192,19 @@ class ChatTemplate:
         except Exception:  # noqa: BLE001 - then it is the processor that says why, row by row
             return False
         return bool(ours == theirs)
+
+
+@lru_cache(maxsize=16)
+def _compiled(source: str, transformer: type[T]) -> tuple[Template, T]:
+    """The template with the additions of `transformer`, and the transformer after its visit."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    # of an empty template: compiling the real one would work out its constants, whatever their size
+    environment = _compile_jinja_template("").environment
+    visitor = transformer()
+    tree = visitor.visit(environment.parse(source))
+    code = environment.compile(tree)
+    return Template.from_code(environment, code, environment.make_globals({})), visitor
 
 
 class _Watch:
