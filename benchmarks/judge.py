@@ -130,7 +130,7 @@ def more_words() -> Iterator[None]:
 
 def open_model(name: str, size: tiny_models.Size, folder: Path) -> HFBackend:
     with more_words():
-        tiny_models._BUILDERS[name](folder, size)
+        tiny_models.MODELS[name].write(folder, size)
     if name == "qwen2_5_vl":  # photographs keep their size, as they do in the published models
         file = folder / "processor_config.json"
         settings = json.loads(file.read_text())

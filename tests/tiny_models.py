@@ -62,19 +62,6 @@ from thresher.backends.hf.processor import image_only, load_processor
 
 Size = Literal["tiny", "small"]
 
-ARCHITECTURES: tuple[str, ...] = (
-    "qwen2_5_vl",
-    "qwen3_vl",
-    "llava",
-    "llava_onevision",
-    "mllama",
-    "smolvlm",
-    "internvl",
-)
-BOTH_WAYS = "gemma3"  # image tokens see each other in both directions
-NO_IMAGES = "text_only"  # a language model without eyes: must be refused
-SMALL: tuple[str, ...] = ("qwen2_5_vl", "llava")
-
 
 # ----------------------------------------------------------------------------- building and caching
 
@@ -93,10 +80,10 @@ def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
     A change of this file or of transformers' version gives a new folder. Safe for processes that
     build at one time.
     """
-    if name not in _BUILDERS or (size == "small" and name not in SMALL):
-        raise ValueError(
-            f"no {size} model {name!r}; tiny: {(*ARCHITECTURES, NO_IMAGES)}, small: {SMALL}"
-        )
+    model = MODELS.get(name)
+    if model is None or (size == "small" and not model.small):
+        small = [n for n, m in MODELS.items() if m.small]
+        raise ValueError(f"no {size} model {name!r}; tiny: {list(MODELS)}, small: {small}")
     key = hashlib.sha256(Path(__file__).read_bytes() + tf.__version__.encode()).hexdigest()[:12]
     folder = (cache_folder() if out is None else Path(out)) / key / f"{name}-{size}"
     if folder.is_dir():
@@ -106,7 +93,7 @@ def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
     try:
         with torch.random.fork_rng(devices=[]), _quiet():
             torch.manual_seed(0)
-            _BUILDERS[name](half_built, size)
+            model.write(half_built, size)
         try:
             half_built.rename(folder)
         except OSError:
@@ -1010,14 +997,32 @@ def _text_only(out: Path, size: Size) -> None:
     tokenizer.save_pretrained(out)
 
 
-_BUILDERS: dict[str, Callable[[Path, Size], None]] = {
-    "qwen2_5_vl": _qwen2_5_vl,
-    "qwen3_vl": _qwen3_vl,
-    "llava": _llava,
-    "llava_onevision": _llava_onevision,
-    "mllama": _mllama,
-    "smolvlm": _smolvlm,
-    "internvl": _internvl,
-    BOTH_WAYS: _gemma3,
-    NO_IMAGES: _text_only,
+# ---------------------------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    write: Callable[[Path, Size], None]
+    """Writes the model folder."""
+    small: bool = False
+    """Whether there is a larger one for benchmarks."""
+    both_ways: bool = False
+    """Image tokens see each other in both directions."""
+    images: bool = True
+    """False: a language model without eyes, which must be refused."""
+
+
+MODELS = {
+    "qwen2_5_vl": TinyModel(_qwen2_5_vl, small=True),
+    "qwen3_vl": TinyModel(_qwen3_vl),
+    "llava": TinyModel(_llava, small=True),
+    "llava_onevision": TinyModel(_llava_onevision),
+    "mllama": TinyModel(_mllama),
+    "smolvlm": TinyModel(_smolvlm),
+    "internvl": TinyModel(_internvl),
+    "gemma3": TinyModel(_gemma3, both_ways=True),
+    "text_only": TinyModel(_text_only, images=False),
 }
+ARCHITECTURES = tuple(n for n, m in MODELS.items() if m.images and not m.both_ways)
+(BOTH_WAYS,) = (n for n, m in MODELS.items() if m.both_ways)
+(NO_IMAGES,) = (n for n, m in MODELS.items() if not m.images)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.cli.test_targeted import AIMED, Command, command  # noqa: F401 - the fixture
+from tests.cli.targeted_commands import AIMED, Command
 from tests.openai_server import Plan, Server, serving
 from tests.text_pools import record, write_pool
 from tests.validation_sets import validation
@@ -18,13 +18,13 @@ from tests.validation_sets import validation
 SERVED = (*AIMED[:4], *AIMED[6:])  # without --model pupil
 
 
-def selected(command: Command, server: Server, *words: str) -> tuple[int, str, str]:  # noqa: F811
+def selected(command: Command, server: Server, *words: str) -> tuple[int, str, str]:
     write_pool(Path("pool.json"), [record(i) for i in range(20)])
     write_pool(Path("val.json"), validation(6))
     return command(*SERVED, "--backend", "openai", "--url", server.url, "--out", "a", *words)
 
 
-def test_student_and_teacher_behind_a_server(command: Command) -> None:  # noqa: F811
+def test_student_and_teacher_behind_a_server(command: Command) -> None:
     with serving(Plan()) as server:
         code, out, err = selected(command, server, "--teacher", f"{server.url}#scripted")
     assert code == 0, err
@@ -42,7 +42,7 @@ def test_student_and_teacher_behind_a_server(command: Command) -> None:  # noqa:
     )
 
 
-def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Command) -> None:  # noqa: F811
+def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Command) -> None:
     with serving(Plan(logprobs=False)) as server:
         code, _, err = selected(command, server)
         assert code == 2 and "--set switch=sample:8" in err and err.count("Error:") == 1
@@ -51,13 +51,13 @@ def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Comma
     assert "validation rationale: 6 wanted, 0 scored, 6 reused" in out  # what was paid for is kept
 
 
-def test_hidden_states_cannot_be_had_from_a_server(command: Command) -> None:  # noqa: F811
+def test_hidden_states_cannot_be_had_from_a_server(command: Command) -> None:
     with serving(Plan()) as server:
         code, _, err = selected(command, server, "--set", "retrieval=embedding")
     assert code == 2 and "--set retrieval=bm25" in err
 
 
-def test_a_served_student_cannot_be_trained_between_rounds(command: Command) -> None:  # noqa: F811
+def test_a_served_student_cannot_be_trained_between_rounds(command: Command) -> None:
     with serving(Plan()) as server:
         code, _, err = selected(command, server, "--rounds", "2")
         assert code == 2 and "behind a server" in err and not server.asked

@@ -4,7 +4,6 @@ and teacher."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,9 @@ pytest.importorskip("bm25s")
 pytest.importorskip("rensa")
 
 import thresher.backends
+from tests.cli.targeted_commands import AIMED, BASE, Command
 from tests.text_pools import record, write_pool
 from tests.validation_sets import Rules, validation
-from thresher import cli
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
-    write_pool(tmp_path / "pool.json", [record(i) for i in range(60)])
-    write_pool(tmp_path / "val.json", validation(18))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(words))
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
 
 
 @pytest.fixture
@@ -53,10 +31,6 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Rules]:
 
     monkeypatch.setattr(thresher.backends, "resolve", resolve)
     return made
-
-
-BASE = ("select", "pool.json", "--method", "error_driven", "--model", "pupil", "--budget", "9")
-AIMED = (*BASE, "--validation", "val.json")
 
 
 def test_a_whole_selection_and_its_replay(command: Command, rules: dict[str, Rules]) -> None:

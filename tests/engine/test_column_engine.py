@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.test_fused import Judge, Question, identity
+from tests.engine.judge_panel import Judge, Question, identity
 from tests.text_pools import Loss, Model, Pair, Partner, Words, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import (

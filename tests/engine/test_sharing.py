@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests import runs as run
-from tests.engine.test_fused import Judge, Panel
+from tests.engine.judge_panel import Judge, Panel
 from tests.runs import compute
 from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer

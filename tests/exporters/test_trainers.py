@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.exporters.pools_by_format import EMBED, make_images, start
+from tests.exporters.trainer_rows import ROWS, qa
 from thresher.exporters import export
 from thresher.exporters.options import Options
 from thresher.pools import Pool, open_pool
@@ -25,28 +26,6 @@ def _quiet() -> Any:
     datasets.enable_progress_bars()
 
 
-def qa(question: str, answer: str = "A") -> list[dict[str, str]]:
-    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-
-
-ROWS: list[dict[str, Any]] = [
-    {"id": 1, "image": "a.png", "score": 1, "conversations": qa("<image>\nQ")},
-    {
-        "id": "two",
-        "image": ["a.png", "sub/b.jpg"],
-        "score": 0.5,
-        "conversations": qa("<image><image>Q"),
-    },
-    {
-        "conversations": [
-            {"from": "system", "value": "S"},
-            *qa("text only"),
-            *qa("again", "größe 🎈"),
-        ],
-        "meta": {"a": [1]},
-    },
-    {"id": None, "image": "c.gif", "conversations": qa("no placeholder"), "meta": "text"},
-]
 ODD: list[dict[str, Any]] = [
     {"id": "\ud800", "conversations": qa("\ud800", "lone surrogate")},
     {

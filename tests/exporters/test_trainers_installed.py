@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.exporters.pools_by_format import make_images, start
-from tests.exporters.test_trainers import ROWS
+from tests.exporters.trainer_rows import ROWS
 from thresher.exporters import export
 from thresher.exporters.options import Options
 from thresher.pools import Pool

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import row
+from tests.llava_rows import row
 from tests.runs import compute
 from thresher.errors import ImageError, PoolError
 from thresher.pools import image_table, open_pool

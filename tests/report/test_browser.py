@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.report.comparisons import compare_json
 from tests.report.image_pools import (
     METHODS,
     chosen,
@@ -22,7 +23,6 @@ from tests.report.image_pools import (
     record,
     selected,
 )
-from tests.report.test_compare_report import told
 from thresher import report
 from thresher.pools import Pool
 from thresher.report import diff_report
@@ -74,7 +74,7 @@ def pages(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     a, b = (load(folder / name, pool) for name in ("clipper", "length"))
     out["diff"] = diff_report.write(difference(a, b), folder / "diff.html")
     (folder / "compare").mkdir()
-    (folder / "compare" / "compare.json").write_text(json.dumps(told()))
+    (folder / "compare" / "compare.json").write_text(json.dumps(compare_json()))
     out["compare"] = report.write(folder / "compare")
     return out
 

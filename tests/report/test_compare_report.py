@@ -5,82 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.report.comparisons import compare_json
 from thresher import report
 from thresher.errors import ConfigError
 from thresher.report import compare_report
 
 
-def told(
-    kind: str = "no gain",
-    difference: float = 0.4,
-    full: bool = True,
-    budgets: tuple[str, ...] = ("5%", "10%"),
-) -> dict[str, Any]:
-    """A compare.json as `thresher compare` writes it: clipper and random, three seeds."""
-    cells = []
-    for seed in range(3):
-        for i, budget in enumerate(budgets):
-            for name, gain in (("random", 0.0), ("clipper", difference / 100)):
-                cells.append(
-                    {
-                        "method": name,
-                        "budget": budget,
-                        "rows": 100 * (i + 1),
-                        "seed": seed,
-                        "accuracy": 0.5 + 0.1 * i + gain + 0.01 * seed,
-                        "macro": 0.5,
-                        "seconds_selection": 60.0 * (name != "random"),
-                        "seconds_training": 100.0 * (i + 1),
-                    }
-                )
-        if full:
-            cells.append(
-                {
-                    "method": "full",
-                    "budget": "100%",
-                    "rows": 2000,
-                    "seed": seed,
-                    "accuracy": 0.8,
-                    "macro": 0.8,
-                    "seconds_selection": 0.0,
-                    "seconds_training": 2000.0,
-                }
-            )
-    verdicts = [
-        {
-            "method": "clipper",
-            "budget": budget,
-            "rows": 100 * (i + 1),
-            "kind": kind,
-            "verdict": f"{kind} over random <i>({difference:+.1f})",
-            "difference": difference,
-            "interval": [difference - 2, difference + 2],
-            "mean": 51.0 + 10 * i,
-            "mean_interval": [49.0 + 10 * i, 53.0 + 10 * i],
-            "random": 51.0,
-            "percent_of_full": 63.7,
-            "seconds_selection": 60.0,
-            "seconds_training": 100.0 * (i + 1),
-            "seconds_saved": 1900.0 - 100 * i if full else None,
-        }
-        for i, budget in enumerate(budgets)
-    ]
-    return {
-        "cells": cells,
-        "verdicts": verdicts,
-        "notes": ["a <note>"],
-        "pool": "p.json",
-        "eval_rows": 1234,
-        "seeds": 3,
-    }
-
-
 def test_the_report_of_a_comparison(tmp_path: Path) -> None:
-    (tmp_path / "compare.json").write_text(json.dumps(told()))
+    (tmp_path / "compare.json").write_text(json.dumps(compare_json()))
     page = report.write(tmp_path).read_text()  # recognised by compare.json
     assert "No gain over random was found" in page and "1,234 questions" in page
     assert page.count('<svg class="chart"') == 3
@@ -100,15 +35,15 @@ def test_the_report_of_a_comparison(tmp_path: Path) -> None:
 
 
 def test_a_gain_is_the_headline(tmp_path: Path) -> None:
-    page = compare_report.build(told("beats", 6.0))
+    page = compare_report.build(compare_json("beats", 6.0))
     assert '<h1 id="h-verdict">clipper beats random</h1>' in page
-    mixed = told("beats", 6.0)
+    mixed = compare_json("beats", 6.0)
     mixed["verdicts"][0]["kind"] = "no gain"
     assert "clipper beats random in 1 of 2 comparisons" in compare_report.build(mixed)
 
 
 def test_without_the_full_pool_no_saving_is_claimed() -> None:
-    page = compare_report.build(told(full=False))
+    page = compare_report.build(compare_json(full=False))
     assert "Cost against saving" not in page and "full pool, " not in page
     assert page.count('<svg class="chart"') == 2
 
@@ -126,7 +61,7 @@ def test_what_is_no_comparison_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("methods", [1, 5, 9])
 def test_many_methods(methods: int) -> None:
-    many = told()
+    many = compare_json()
     cells = [c for c in many["cells"] if c["method"] == "clipper"]
     verdicts = many["verdicts"]
     for i in range(1, methods):

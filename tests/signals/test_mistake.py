@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 
 from tests.methods.planted_columns import digests
+from tests.signals.given_columns import TEACHER, Given
 from thresher.errors import CapabilityError
 from thresher.signals.answer_switch import AnswerSwitch, margin
 from thresher.signals.case import LETTERS, Case, make_case
 from thresher.signals.mistake import Mistake, switch_step
 from thresher.signals.query import Query
 from thresher.signals.sampled_switch import SampledSwitch, named
-from thresher.types import Columns, ModelIdentity, Sample, Scored, Signal, Turn, seeded_ties
-
-TEACHER = ModelIdentity("t", "t", "float32", "pil")
+from thresher.types import Columns, Sample, Scored, Turn, seeded_ties
 
 
 @pytest.mark.parametrize(
@@ -42,18 +41,6 @@ TEACHER = ModelIdentity("t", "t", "float32", "pil")
 )
 def test_the_switch_rule(margins: list[float], delta: float, lam: int, step: int | None) -> None:
     assert switch_step(margins, delta, lam) == step
-
-
-@dataclass(frozen=True)
-class Given:
-    name: str
-
-    kind = "given"
-    version = 1
-    fields = ()
-
-    def inputs(self) -> dict[str, Signal]:
-        return {}
 
 
 RATIONALE = "1. It has four legs.\n2. It barks.\n3. So it is a dog.\nAnswer: dog"

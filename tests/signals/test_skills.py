@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.methods.planted_columns import digests
-from tests.signals.test_mistake import TEACHER, Given
+from tests.signals.given_columns import TEACHER, Given
 from thresher.signals.gap import Gap
 from thresher.signals.missing_skill import MissingSkill
 from thresher.signals.other_answers import OtherAnswers

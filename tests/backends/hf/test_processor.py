@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import AutoProcessor
 from transformers.processing_utils import ProcessorMixin
 
 from tests import tiny_models
-from tests.tiny_models import ARCHITECTURES, NO_IMAGES, Loaded, build, load, picture
+from tests.tiny_models import ARCHITECTURES, MODELS, NO_IMAGES, Loaded, build, load, picture
 from thresher.backends.hf import processor as module
 from thresher.backends.hf.processor import image_only, load_processor, torchvision_works
 from thresher.errors import MissingExtra, ModelError
@@ -298,15 +299,15 @@ def test_two_processes_may_build_the_same_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process finishes first: its folder stays, ours goes, and both get the same answer."""
-    real = tiny_models._BUILDERS["llava"]
+    real = MODELS["llava"]
     others: list[Path] = []
 
     def slower(out: Path, size: tiny_models.Size) -> None:
-        monkeypatch.setitem(tiny_models._BUILDERS, "llava", real)
+        monkeypatch.setitem(MODELS, "llava", real)
         others.append(build("llava", tmp_path))
-        real(out, size)
+        real.write(out, size)
 
-    monkeypatch.setitem(tiny_models._BUILDERS, "llava", slower)
+    monkeypatch.setitem(MODELS, "llava", replace(real, write=slower))
     assert [build("llava", tmp_path)] == others
     assert [p.name for p in others[0].parent.iterdir()] == [others[0].name]
 

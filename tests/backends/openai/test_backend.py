@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock
 import numpy as np
 import pytest
 
-from tests.backends.openai.conftest import SCORE, SURE, Images, collect, rows
+from tests.backends.openai.asked_rows import SCORE, SURE, Images, collect, rows
 from tests.openai_server import WAYS, Plan, Scripted, serving
 from thresher.backends import resolve
 from thresher.backends.openai.options import ServerOptions

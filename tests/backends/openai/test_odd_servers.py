@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.openai.conftest import SCORE, Images, collect, rows
+from tests.backends.openai.asked_rows import SCORE, Images, collect, rows
 from tests.backends.openai.odd_server import (
     Answer,
     OddServer,

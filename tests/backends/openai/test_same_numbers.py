@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.backends.openai.conftest import collect
+from tests.backends.openai.asked_rows import collect
 from tests.openai_server import Plan, serving
 from thresher.backends import resolve
 from thresher.pools import open_pool
