@@ -3,7 +3,6 @@ it builds, and there is one table of tiny models."""
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,8 +53,6 @@ def test_models_are_built_in_one_place() -> None:
     made = {
         file.relative_to(ROOT).as_posix()
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.Call)
-        and re.search(r"For(ConditionalGeneration|CausalLM)$", ast.unparse(node.func))
+        if re.search(r"For(ConditionalGeneration|CausalLM)\(", file.read_text("utf-8"))
     }
     assert made == {"tests/tiny_models.py"}
