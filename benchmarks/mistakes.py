@@ -6,7 +6,7 @@ teacher, the rule decides. The teacher is the toy world's rules, which read ever
 oracle); beside it the random and the last step, and the built-in model as a teacher. Then: tokens
 that the built-in model processes as rationales grow, once read on and once anew.
 
-    python benchmarks/mistakes.py [--cases N] [--no-model] [--json FILE] [--seed N]
+    python -m benchmarks.mistakes [--cases N] [--no-model] [--json FILE] [--seed N]
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tools.demo_model.rationales import FACT_KINDS, Rationale, false_rationale
+from tools.demo_model.teacher import Known, handle
 
 from thresher.backends import ModelHandle, resolve
 from thresher.demo.llava_rows import Row, write_rows
 from thresher.demo.questions import sample_question
-from thresher.demo.rationales import FACT_KINDS, Rationale, false_rationale
 from thresher.demo.styles import phrase
-from thresher.demo.teacher import Known, handle
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.engine.graph import target_signals_of

@@ -9,7 +9,7 @@ of the evaluation split; the pool has other scenes again. The teacher is the toy
 oracle that reads every step and knows what each row asks for. Every arm trains the student by the
 same recipe on the same number of rows.
 
-    python benchmarks/proof_errors.py [--rows N] [--budget K] [--seeds S] [--json FILE] [--work DIR]
+    python -m benchmarks.proof_errors [--rows N] [--budget K] [--seeds S] [--json FILE] [--work DIR]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tools.demo_model.teacher import handle, read_labels
 
 from thresher.backends import resolve
 from thresher.demo.house_style import in_house_style
@@ -33,7 +34,6 @@ from thresher.demo.pool import make_pool
 from thresher.demo.questions import KINDS, sample_question
 from thresher.demo.scenes import Split
 from thresher.demo.styles import phrase
-from thresher.demo.teacher import handle, read_labels
 from thresher.engine import RunContext
 from thresher.evaluation import evaluate
 from thresher.methods import load

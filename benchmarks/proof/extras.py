@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from benchmarks.proof import setup
 from benchmarks.proof.asking import Ask
+from tools.demo_model.measure_model import measure
 
 from thresher.backends import resolve
-from thresher.demo.measure_model import measure
 from thresher.demo.questions import KINDS
 from thresher.pools import Pool, open_pool
 from thresher.storage.columns import Store

@@ -19,10 +19,10 @@ from benchmarks.label_teacher import label_teacher  # noqa: E402
 from benchmarks.proof import setup  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
 from benchmarks.proof.oracles import oracles  # noqa: E402
+from tools.demo_model.teacher import handle, read_labels  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Job, compare, job  # noqa: E402
-from thresher.demo.teacher import handle, read_labels  # noqa: E402
 from thresher.engine import RunContext  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402

@@ -117,7 +117,9 @@ def test_no_scene_is_in_two_parts(made: dict[str, Path], tmp_path: Path) -> None
 def test_scenes_of_pretraining_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     from random import Random
 
-    from thresher.demo import curriculum, practice, scenes
+    from tools.demo_model import curriculum, practice
+
+    from thresher.demo import scenes
 
     shown: list[Scene] = []
     real = scenes.sample_in_split

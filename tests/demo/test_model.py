@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tools.demo_model.chat import CHAT_TEMPLATE
+from tools.demo_model.curriculum import Round
+from tools.demo_model.measure_model import measure
+from tools.demo_model.training import IGNORED, encode, pixels
 from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -17,10 +21,6 @@ from transformers import (
 )
 
 from thresher.demo import MODEL_FOLDER
-from thresher.demo.chat import CHAT_TEMPLATE
-from thresher.demo.curriculum import Round
-from thresher.demo.measure_model import measure
-from thresher.demo.training import IGNORED, encode, pixels
 
 IMAGE = {"type": "image"}
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tools.demo_model.judge_step import judge
+from tools.demo_model.rationales import FACT_KINDS, answer_on, false_rationale, true_rationale
+from tools.demo_model.teacher import SKILLS, SceneTeacher, handle, read_labels, read_scene
 
 from thresher.demo.evaluation import make_evaluation
-from thresher.demo.judge_step import judge
 from thresher.demo.pool import make_pool
 from thresher.demo.questions import KINDS, Question, ask, sample_question
-from thresher.demo.rationales import FACT_KINDS, answer_on, false_rationale, true_rationale
 from thresher.demo.scenes import Scene, Thing, grid_scene
-from thresher.demo.teacher import SKILLS, SceneTeacher, handle, read_labels, read_scene
 from thresher.pools import open_pool
 from thresher.signals.case import make_case
 from thresher.signals.query import Query

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tools.demo_model.chat import BOS, CHAT_TEMPLATE, END, IMAGE, IMAGE_TOKENS, PAD, SPECIAL_TOKENS
 from transformers import (
     LlamaConfig,
     LlavaConfig,
@@ -19,7 +20,6 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from thresher.demo.chat import BOS, CHAT_TEMPLATE, END, IMAGE, IMAGE_TOKENS, PAD, SPECIAL_TOKENS
 from thresher.demo.render import CELL, SIDE
 
 

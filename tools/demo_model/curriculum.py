@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
+from tools.demo_model.english import SENTENCES
 
 from thresher.demo import scenes
 from thresher.demo.captions import caption
-from thresher.demo.english import SENTENCES
 from thresher.demo.noise import wrong_answer
 from thresher.demo.plain_text import text_turn
 from thresher.demo.questions import Question, ask, sample_question

@@ -10,12 +10,12 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tools.demo_model.curriculum import any_scene
+from tools.demo_model.training import Schedule, pixels
 from transformers import LlavaForConditionalGeneration
 
-from thresher.demo.curriculum import any_scene
 from thresher.demo.render import render
 from thresher.demo.scenes import DIGITS, LARGE_COLOURS, LETTERS, MAX_BAR, SHAPES, Large, Scene
-from thresher.demo.training import Schedule, pixels
 
 COLOUR_LABELS = ("none", *LARGE_COLOURS)
 THING_LABELS = ("none", "bar", *SHAPES, "rectangle", *LETTERS, *DIGITS)

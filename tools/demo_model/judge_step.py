@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tools.demo_model.rationales import counted
+
 from thresher.demo.questions import plural
-from thresher.demo.rationales import counted
 from thresher.demo.scenes import COLOURS, COLUMNS, LARGE_COLOURS, LARGE_SHAPES, ROWS, SHAPES, Scene
 
 _COLOUR = "|".join(dict.fromkeys((*COLOURS, *LARGE_COLOURS)))

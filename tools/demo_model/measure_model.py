@@ -1,5 +1,5 @@
 """Measures whether the demo model uses its picture and a demonstration: `python -m
-thresher.demo.measure_model`.
+tools.demo_model.measure_model`.
 
 Queries and demonstrations come from evaluation scenes in the pool's wordings, neither of which the
 model was trained on. NLL is the mean over queries of nats per answer token; greedy accuracy is
@@ -15,12 +15,12 @@ from random import Random
 
 import numpy as np
 import torch
+from tools.demo_model.curriculum import Conversation, one_round, same_kind_question, sample_format
+from tools.demo_model.training import Encoded, answer_losses, encode
 from transformers import AutoTokenizer, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from thresher.demo import MODEL_FOLDER
-from thresher.demo.curriculum import Conversation, one_round, same_kind_question, sample_format
 from thresher.demo.questions import KINDS, sample_question
-from thresher.demo.training import Encoded, answer_losses, encode
 
 CONDITIONS = {
     "none": "(a) no demonstration",

@@ -7,8 +7,7 @@ They use pretraining scenes and none of the pool's wordings, as everything in cu
 from dataclasses import replace
 from random import Random
 
-from thresher.demo import scenes
-from thresher.demo.curriculum import (
+from tools.demo_model.curriculum import (
     KIND_WEIGHTS,
     Conversation,
     Round,
@@ -17,6 +16,8 @@ from thresher.demo.curriculum import (
     sample_format,
     weighted,
 )
+
+from thresher.demo import scenes
 from thresher.demo.questions import ask, sample_question
 from thresher.demo.render import render
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tools.demo_model.judge_step import judge
 
 from thresher.backends import ModelHandle
-from thresher.demo.judge_step import judge
 from thresher.demo.scenes import (
     COLOURS,
     DIGITS,

@@ -1,4 +1,4 @@
-"""Trains the demo model from nothing: `python -m thresher.demo.train_model --out DIR`.
+"""Trains the demo model from nothing: `python -m tools.demo_model.train_model --out DIR`.
 
 Stages: tokenizer, vision tower on patch labels, language model on captions and questions,
 demonstration-query pairs; then two stages that each start from the saved folder, so that they can
@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, LlavaForConditionalGeneration, LlavaProcessor
-
-from thresher.demo.architecture import build_model, build_processor, train_tokenizer
-from thresher.demo.curriculum import (
+from tools.demo_model.architecture import build_model, build_processor, train_tokenizer
+from tools.demo_model.curriculum import (
     corpus,
     language_conversation,
     pair_stage_conversation,
     refinement_conversation,
 )
-from thresher.demo.encoder_stage import train_encoder
-from thresher.demo.practice import practice_conversation
-from thresher.demo.training import Schedule, train_stage
+from tools.demo_model.encoder_stage import train_encoder
+from tools.demo_model.practice import practice_conversation
+from tools.demo_model.training import Schedule, train_stage
+from transformers import GenerationConfig, LlavaForConditionalGeneration, LlavaProcessor
 
 _ENCODER = Schedule(steps=700, rate=2e-3, batch=128, warmup=0.1)
 _LANGUAGE = Schedule(steps=950, rate=2e-3, floor=0.25)

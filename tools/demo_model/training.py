@@ -10,11 +10,10 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tools.demo_model.chat import BOS, IMAGE, assistant_text, expand_images, user_text
+from tools.demo_model.curriculum import Conversation
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
-
-from thresher.demo.chat import BOS, IMAGE, assistant_text, expand_images, user_text
-from thresher.demo.curriculum import Conversation
 
 IGNORED = -100
 
