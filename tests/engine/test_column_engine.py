@@ -14,6 +14,7 @@ from tests.engine.judge_panel import Judge, Question, identity
 from tests.text_pools import Loss, Model, Pair, Partner, Words, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import (
+    CacheQuery,
     ColumnEngine,
     RowColumn,
     RunContext,
@@ -21,13 +22,12 @@ from thresher.engine import (
     ScoringRequest,
     create_engine,
 )
-from thresher.engine.table import ColumnTable
 from thresher.errors import StoreError
 from thresher.pools import Pool, open_pool
 from thresher.pools.view import PoolView
 from thresher.request import RunRequest
 from thresher.storage.columns import Store
-from thresher.types import ImageRef, RowSignal, Sample, Signal, digests_to_array
+from thresher.types import ImageRef, Sample, Signal, digests_to_array
 
 LOSS = Loss(IDENTITY)
 PAIR = Pair(IDENTITY, Partner(LOSS))
@@ -74,23 +74,15 @@ class Remembers:
         self.columns: dict[str, RowColumn] = {}
         self.found: list[str] = []
 
-    def get(
-        self, signal: RowSignal, fingerprint: str, eligible: np.ndarray, table: ColumnTable
-    ) -> RowColumn | None:
-        if fingerprint in self.columns:
-            self.found.append(signal.kind)
-        return self.columns.get(fingerprint)
+    def get(self, query: CacheQuery) -> RowColumn | None:
+        if query.fingerprint in self.columns:
+            self.found.append(query.signal.kind)
+        return self.columns.get(query.fingerprint)
 
-    def put(
-        self,
-        signal: RowSignal,
-        fingerprint: str,
-        eligible: np.ndarray,
-        table: ColumnTable,
-        column: RowColumn,
-    ) -> None:
-        assert eligible.all() and all(inner in table for inner in signal.inputs().values())
-        self.columns[fingerprint] = column
+    def put(self, query: CacheQuery, column: RowColumn) -> None:
+        assert query.eligible.all()
+        assert all(inner in query.table for inner in query.signal.inputs().values())
+        self.columns[query.fingerprint] = column
 
 
 def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -> None:

@@ -18,6 +18,7 @@ from one engine to the next.
 """
 
 from thresher.engine.column_engine import (
+    CacheQuery,
     ColumnCache,
     ColumnEngine,
     RowColumn,
@@ -30,6 +31,7 @@ from thresher.engine.scoring_request import ScoringRequest, SignalRun
 
 __all__ = [
     "AUTO_LIMIT",
+    "CacheQuery",
     "ColumnCache",
     "ColumnEngine",
     "RowColumn",

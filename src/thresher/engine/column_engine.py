@@ -51,29 +51,23 @@ class RowColumn:
     run: SignalRun
 
 
+@dataclass(frozen=True, eq=False)
+class CacheQuery:
+    """A row signal, and what its column depends on."""
+
+    signal: RowSignal  # as declared
+    fingerprint: str  # of the signal as the store knows it
+    eligible: np.ndarray  # bool [n], by position
+    table: ColumnTable  # holds the signal's inputs
+
+
 class ColumnCache(Protocol):
     """Columns of row signals that are kept in memory from one engine to the next."""
 
-    def get(
-        self, signal: RowSignal, fingerprint: str, eligible: np.ndarray, table: ColumnTable
-    ) -> RowColumn | None:
-        """The column, if it holds for these rows and inputs.
+    def get(self, query: CacheQuery) -> RowColumn | None:
+        """The column, if it holds for these rows and inputs."""
 
-        Arguments:
-            signal: as declared.
-            fingerprint: of the signal as the store knows it.
-            eligible: bool [n], by position.
-            table: holds the signal's inputs.
-        """
-
-    def put(
-        self,
-        signal: RowSignal,
-        fingerprint: str,
-        eligible: np.ndarray,
-        table: ColumnTable,
-        column: RowColumn,
-    ) -> None:
+    def put(self, query: CacheQuery, column: RowColumn) -> None:
         """Keep a column that was computed for these rows and inputs."""
 
 
@@ -221,15 +215,15 @@ class ColumnEngine:
         began = time.monotonic()
         eligible = self.eligible.mask.copy()  # [n] bool
         resolved = self.models.resolve(signal, self.table, eligible)
-        fp = fingerprint(resolved)
-        cache, column = self._cache, None
-        if cache is not None and (column := cache.get(signal, fp, eligible, self.table)):
+        query = CacheQuery(signal, fingerprint(resolved), eligible, self.table)
+        cache = self._cache
+        if cache is not None and (column := cache.get(query)):
             run = replace(column.run, label=label, scored=0, elsewhere=0)
         else:
             column = self._load_or_score(signal, label)
             run = column.run
             if cache is not None:
-                cache.put(signal, fp, eligible, self.table, column)
+                cache.put(query, column)
         self.runs.append(replace(run, seconds=time.monotonic() - began))
         self.models.record_training(resolved, label)
         self.eligible.exclude(column.failed, label, column.errors)

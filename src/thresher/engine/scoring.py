@@ -24,7 +24,7 @@ from thresher.engine.models import Models
 from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.engine.sharing import WorkQueue
 from thresher.engine.table import ColumnTable
-from thresher.types import Capability, ModelIdentity, Sample, Scored
+from thresher.types import Capability, ModelIdentity, Scored
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
@@ -56,21 +56,16 @@ class Scorer(Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False)
 class LocalScorer:
     """Scores in this process, sharing the rows with others that work on the same store."""
 
-    def __init__(
-        self,
-        pool: PoolView,
-        request: RunRequest,
-        context: RunContext,
-        models: Models,
-        table: ColumnTable,
-        eligible: EligibleRows,
-    ) -> None:
-        self.pool, self.context, self.models = pool, context, models
-        self.force = request.force
-        self.table, self.eligible = table, eligible
+    pool: PoolView
+    request: RunRequest
+    context: RunContext
+    models: Models
+    table: ColumnTable
+    eligible: EligibleRows
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         scored: list[ScoredKeys] = []
@@ -111,17 +106,15 @@ class _Pass:
         self, scorer: LocalScorer, requests: list[ScoringRequest], entries: np.ndarray
     ) -> None:
         first = requests[0]
-        numbering, context = scorer.table.numbering, scorer.context
-        self.pool, self.store, self.progress = scorer.pool, context.store, context.progress
-        self.models, self.eligible = scorer.models, scorer.eligible
+        self.scorer, self.store = scorer, scorer.context.store
+        self.progress = scorer.context.progress
         self.requests, self.signals = requests, [r.signal for r in requests]
-        self.force = scorer.force
         self.total = len(first.keys)  # of the column, stored ones included
         more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
         self.label = first.label + more
 
-        rows = numbering.pool_rows[first.first[entries]]  # [e] int64
-        order = image_order(self.pool, rows, first.keys[entries])  # [e] int64
+        rows = scorer.table.numbering.pool_rows[first.first[entries]]  # [e] int64
+        order = image_order(scorer.pool, rows, first.keys[entries])  # [e] int64
         entries = entries[order]
         self.pool_rows = rows[order]  # [e] int64
         self.keys = first.keys[entries]  # [e] DIGEST
@@ -143,11 +136,11 @@ class _Pass:
         self.displayed = False  # whether the progress bar is displayed
 
     def run(self) -> list[ScoredKeys]:
-        self.eligible.check(self.failures)  # before a model is opened
+        self.scorer.eligible.check(self.failures)  # before a model is opened
         for signal in self.signals:
             self.store.register(signal)
         labels = [r.label for r in self.requests]
-        self.early_check = None if self.force else EarlyCheck(self.signals, labels)
+        self.early_check = None if self.scorer.request.force else EarlyCheck(self.signals, labels)
         columns = [(r.fingerprint, r.signal.fields) for r in self.requests]
         self.queue = WorkQueue(self.store, columns, self.keys, self.retried, self._waiting)
         model = model_of(self.signals[0])
@@ -157,11 +150,11 @@ class _Pass:
             with self.queue:
                 local.score(
                     self.signals,
-                    self._samples,
+                    lambda entries: self.scorer.pool.samples(self.pool_rows[entries]),
                     self._next_block,
                     self.inputs,
                     lambda: self.backend,
-                    self.pool,
+                    self.scorer.pool,
                     self._keep,
                     None if self.progress is None else self.progress.advance,
                     flush_seconds=SERVED_FLUSH_SECONDS if served else local.FLUSH_SECONDS,
@@ -169,15 +162,12 @@ class _Pass:
         finally:
             if self.displayed and self.progress is not None:
                 self.progress.finish()
-            self.models.collect_notes()
+            self.scorer.models.collect_notes()
             seconds = time.monotonic() - began - self.waited
             for fp, _ in columns:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))
         here, elsewhere = self.keys[self.queue.scored_here], self.keys[self.queue.elsewhere]
         return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
-
-    def _samples(self, entries: np.ndarray) -> Sequence[Sample]:
-        return self.pool.samples(self.pool_rows[entries])
 
     def _next_block(self, flush: Callable[[], None]) -> np.ndarray | None:
         """The entries to score next, int64 [b]; None at the end."""
@@ -190,7 +180,7 @@ class _Pass:
     def _ready(self) -> None:
         """Open the model and display the progress, before rows are claimed."""
         if self.signals[0].needs is not Capability.NONE:
-            self.backend = self.models.open(model_of(self.signals[0]))
+            self.backend = self.scorer.models.open(model_of(self.signals[0]))
         if not self.displayed and self.progress is not None:
             done = self.total - int((~self.queue.done).sum())
             self.progress.start(self.label, self.total, done)
@@ -225,4 +215,4 @@ class _Pass:
             # a row fails once: with its first error
             if error := next(filter(None, of_row), ""):
                 self.failures[error] += int(self.copies[entries[i]])
-        self.eligible.check(self.failures)
+        self.scorer.eligible.check(self.failures)

@@ -198,14 +198,16 @@ def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
     return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
 
 
+@dataclass
 class _Limit:
     """How many rows of the whole pool may fail (an `engine.eligible.FailureLimit`).
 
     `before`: errors of rows that failed earlier.
     """
 
-    def __init__(self, allowed: int, rows: int, before: Counter[str]) -> None:
-        self.allowed, self.rows, self.before = allowed, rows, before
+    allowed: int
+    rows: int
+    before: Counter[str]
 
     def check(self, reasons: Counter[str], scored: bool = True) -> None:
         reasons = self.before + reasons

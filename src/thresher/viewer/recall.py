@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.engine import (
+    CacheQuery,
     ColumnEngine,
     RowColumn,
     RunContext,
@@ -97,15 +98,15 @@ class Recall:
         )
 
 
+@dataclass(frozen=True)
 class NoScorer:
-    """Scores nothing. `of`: put before the label of what is missing."""
+    """Scores nothing. `prefix`: put before the label of what is missing."""
 
-    def __init__(self, of: str) -> None:
-        self.of = of
+    prefix: str
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         first = requests[0]
-        raise NotStored(self.of + first.label, first.rows_missing, int(first.copies.sum()))
+        raise NotStored(self.prefix + first.label, first.rows_missing, int(first.copies.sum()))
 
 
 class MemoryCache:
@@ -114,30 +115,22 @@ class MemoryCache:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}  # by memo key
 
-    def get(
-        self, signal: RowSignal, fingerprint: str, eligible: np.ndarray, table: ColumnTable
-    ) -> RowColumn | None:
-        known = self.entries.get(memo_key(signal))
-        if known is None or known.fingerprint != fingerprint:
+    def get(self, query: CacheQuery) -> RowColumn | None:
+        known = self.entries.get(memo_key(query.signal))
+        if known is None or known.fingerprint != query.fingerprint:
             return None
-        inputs = _inputs(signal, table)
-        if (eligible & ~known.asked).any() or known.inputs.keys() != inputs.keys():
+        inputs, rows = _inputs(query.signal, query.table), query.eligible
+        if (rows & ~known.asked).any() or known.inputs.keys() != inputs.keys():
             return None
         same = all(
-            a is known.inputs[k] or _same(a, known.inputs[k], eligible) for k, a in inputs.items()
+            a is known.inputs[k] or _same(a, known.inputs[k], rows) for k, a in inputs.items()
         )
         return known.column if same else None
 
-    def put(
-        self,
-        signal: RowSignal,
-        fingerprint: str,
-        eligible: np.ndarray,
-        table: ColumnTable,
-        column: RowColumn,
-    ) -> None:
-        entry = Entry(fingerprint, eligible, _inputs(signal, table), column)
-        self.entries[memo_key(signal)] = entry
+    def put(self, query: CacheQuery, column: RowColumn) -> None:
+        inputs = _inputs(query.signal, query.table)
+        entry = Entry(query.fingerprint, query.eligible, inputs, column)
+        self.entries[memo_key(query.signal)] = entry
 
 
 def _inputs(signal: RowSignal, table: ColumnTable) -> dict[tuple[str, str], np.ndarray]:
