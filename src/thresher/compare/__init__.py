@@ -19,9 +19,9 @@ depends on is the same.
     plan       what a comparison would cost                                         touches nothing
 """
 
+from thresher.compare.cell_files import Result, answers_of, chosen_rows, is_made, read_cell
 from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, job
-from thresher.compare.kept import Result, answers_of, chosen_rows, is_made, read_cell
-from thresher.compare.running import Evaluate, Evaluated, check_leaks, compare
+from thresher.compare.run import Evaluate, Evaluated, check_leaks, compare
 from thresher.compare.table import Comparison, Line
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thresher.compare.kept import Result
+from thresher.compare.cell_files import Result
 from thresher.console.formatting import pluralize
 from thresher.stats.verdict import Interval, Verdict
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 import numpy as np
 
+from thresher.compare.cell_files import Result
 from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
-from thresher.compare.kept import Result
 from thresher.compare.table import Comparison, Line
 from thresher.errors import StoreError
 from thresher.stats.verdict import compare_to_random, mean_over_seeds

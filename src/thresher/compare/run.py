@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from thresher.compare.cell_files import Result, discard, keep, read_cell, work_folder
 from thresher.compare.cells import FULL, Cell, Job
-from thresher.compare.files import write
-from thresher.compare.judging import judge_cells
-from thresher.compare.kept import Result, discard, keep, read_cell, work_folder
+from thresher.compare.output import write
+from thresher.compare.summary import judge_cells
 from thresher.compare.table import Comparison
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
