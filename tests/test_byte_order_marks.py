@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from thresher.evaluation.lmms import read as read_lmms
+from thresher.evaluation.lmms import read_results as read_lmms
 from thresher.exporters.llamafactory import _read_dataset_info
 from thresher.pools import open_pool
 from thresher.selection.config import read as read_config

@@ -45,7 +45,7 @@ from benchmarks.proof.report import collect  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
-from thresher.compare import Comparison, Job, chosen_rows, compare, job, read_cell  # noqa: E402
+from thresher.compare import Comparison, Job, chosen_rows, compare, make_job, read_cell  # noqa: E402
 from thresher.demo.llava_rows import Row, write_rows  # noqa: E402
 from thresher.demo.questions import KINDS  # noqa: E402
 from thresher.demo.styles import phrase  # noqa: E402
@@ -110,7 +110,7 @@ def against_random(
     """The methods and random at 10%, three seeds. `rate`: another learning rate than the proof's;
     `judges`: methods whose judge is the labels."""
     pool, questions, store, model = development(out, name)
-    asked = job(
+    asked = make_job(
         pool,
         questions,
         methods={"random": load("random"), **methods},
@@ -128,7 +128,7 @@ def against_random(
         RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
         out / "room" / name,
         evaluate=Ask(False),
-        say=print,
+        report=print,
     )
     return asked, made
 

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.proof.oracles import Labels
 
 from thresher.answers.normalise import normalise
-from thresher.compare import Job, Result, answers_of, chosen_rows, read_cell
+from thresher.compare import Job, Result, chosen_rows, read_answers, read_cell
 from thresher.stats.verdict import Interval, Verdict, compare_to_random, mean_over_seeds
 
 Key = tuple[str, str]  # method, budget
@@ -108,7 +108,7 @@ def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[di
         known = (
             result,
             np.nan_to_num(scores),
-            answers_of(out, cell),
+            read_answers(out, cell),
             chosen_rows(out, cell, job.pool),
         )
         found.setdefault((cell.method, cell.budget), []).append(known)

@@ -22,7 +22,7 @@ from benchmarks.proof.oracles import oracles  # noqa: E402
 from tools.demo_model.teacher import handle, read_labels  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
-from thresher.compare import Job, compare, job  # noqa: E402
+from thresher.compare import Job, compare, make_job  # noqa: E402
 from thresher.engine import RunContext  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
@@ -33,7 +33,7 @@ from thresher.types import Budget  # noqa: E402
 def job_of(
     pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, model: ModelHandle
 ) -> Job:
-    return job(
+    return make_job(
         pool,
         questions,
         methods=setup.methods_of(stage, oracles(pool)),
@@ -78,7 +78,7 @@ def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, mode
         RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
         out / "pools" / pool_name,
         evaluate=Ask(stage.score == "both"),
-        say=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
+        report=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
     )
 
 

@@ -212,7 +212,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
     from benchmarks.proof.asking import Ask
 
     from thresher.backends import resolve
-    from thresher.compare import compare, job
+    from thresher.compare import compare, make_job
     from thresher.engine import RunContext
     from thresher.storage.columns import Store
     from thresher.training.registry import make_trainer
@@ -223,7 +223,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
     pool, questions = setup.open_world(setup.world_folder(tmp_path, sizes), "scarce")
     chosen = {"oracle": oracles(pool)["oracle: balanced, clean"]}
     comparison = compare(
-        job(
+        make_job(
             pool,
             questions,
             methods=chosen,

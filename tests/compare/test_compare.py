@@ -27,7 +27,15 @@ from tests.validation_sets import validation
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.cli import main
 from thresher.cli.compare import load, show, show_plan
-from thresher.compare import Comparison, Job, answers_of, check_leaks, chosen_rows, compare, job
+from thresher.compare import (
+    Comparison,
+    Job,
+    check_leaks,
+    chosen_rows,
+    compare,
+    make_job,
+    read_answers,
+)
 from thresher.compare import plan as compare_plan
 from thresher.doctor import find_problems
 from thresher.engine import RunContext
@@ -90,7 +98,7 @@ class Bench:
             "seeds": 3,
             **more,
         }
-        return job(self.pool, self.test, model=Model().handle, **told)
+        return make_job(self.pool, self.test, model=Model().handle, **told)
 
     def run(self, job: Job | None = None, **more: Any) -> Comparison:
         return compare(
@@ -105,7 +113,7 @@ class Bench:
 def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, gain=0.07)
     said: list[str] = []
-    comparison = bench.run(say=said.append)
+    comparison = bench.run(report=said.append)
     assert len(said) == 9 and said[0] == "1 of 9: random 10%, seed 0"
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert len(written["cells"]) == 9 and all(set(cell) >= KEYS for cell in written["cells"])
@@ -145,7 +153,9 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
     prepared = bench.job()
     for cell in prepared.cells():
         rows = chosen_rows(tmp_path / "out", cell, bench.pool)
-        assert len(rows) == cell.rows and len(answers_of(tmp_path / "out", cell)) == len(bench.test)
+        assert len(rows) == cell.rows and len(read_answers(tmp_path / "out", cell)) == len(
+            bench.test
+        )
         told = next(
             c
             for c in bench.training.calls()
@@ -156,7 +166,7 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
     turned = open_pool(
         write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))])
     )
-    again = job(
+    again = make_job(
         turned,
         bench.test,
         methods={"highest_loss": HighestLoss()},
@@ -213,20 +223,20 @@ def test_another_pool_or_test_makes_new_cells(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     prints = [{c.fingerprint for c in bench.job().cells()}]
     pool = open_pool(write_pool(tmp_path / "more.json", [record(i) for i in range(301)]))
-    bigger = job(
+    bigger = make_job(
         pool, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
     )
     prints.append({c.fingerprint for c in bigger.cells()})
     turned = open_pool(
         write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(10_000, 11_500))])
     )
-    other = job(
+    other = make_job(
         bench.pool, turned, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
     )
     # per-row scores are in the order of the file
     prints.append({c.fingerprint for c in other.cells()})
     same = open_pool(write_pool(tmp_path / "same.json", [record(i) for i in reversed(range(300))]))
-    reordered = job(
+    reordered = make_job(
         same, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
     )
     # the order of the pool does not matter
@@ -283,7 +293,7 @@ def test_what_the_selections_say_is_kept_and_shown_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = Bench(tmp_path)
-    made = job(
+    made = make_job(
         bench.pool,
         bench.test,
         methods={"highest_loss": HighestLoss()},
@@ -312,7 +322,7 @@ def test_two_at_once_in_one_folder_make_every_cell_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     said: list[str] = []
     with ThreadPoolExecutor(2) as both:
-        first, second = both.map(lambda _: bench.run(say=said.append), range(2))
+        first, second = both.map(lambda _: bench.run(report=said.append), range(2))
     assert len(bench.training.calls()) == len(said) == 9
     assert first.to_json() == second.to_json()
 
@@ -358,7 +368,7 @@ def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:
             return super()._open()
 
     slow = Slow()
-    made = job(
+    made = make_job(
         bench.pool,
         bench.test,
         methods={"highest_loss": HighestLoss()},
@@ -459,7 +469,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     # highest_loss scores the pool once for both seeds, mllm_selector once for each of two seed
     # models of 10 rows
-    assert (p.to_make, p.to_score, p.seed_rows, p.answers) == (8, 900, 20, 8 * 1500)
+    assert (p.unfinished, p.to_score, p.seed_rows, p.answers) == (8, 900, 20, 8 * 1500)
     assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
     show_plan(p)
     assert (
@@ -471,7 +481,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     bench.run(made)
     done = compare_plan.plan(made, RunContext(store), tmp_path / "out")
-    assert (done.to_make, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
+    assert (done.unfinished, done.to_score, done.training_rows, done.hours) == (0, 0, 0, None)
     assert [c.done for c in done.cells] == [2, 2, 2, 2]
     show_plan(done)
     assert "nothing is left to do" in capsys.readouterr().out
@@ -552,7 +562,9 @@ def test_compare_and_doctor_find_the_same_leaks(
     assert seen.rows["eval-leak"].tolist() == [2]
     assert any("Only exact copies" in text for text in seen.notes) is not extra
     bench = Bench(tmp_path)
-    prepared = job(pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle)
+    prepared = make_job(
+        pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle
+    )
     with pytest.raises(
         PoolError,
         match=r"1 row of the pool repeats .* \(1 exact\): row 2 repeats "

@@ -14,8 +14,8 @@ from PIL import Image
 from tests.evaluation.planted_model import Planted
 from thresher.answers.candidates import expected
 from thresher.errors import ConfigError, StoreError, TooManyFailures
-from thresher.evaluation import Evaluation, check, evaluate
-from thresher.evaluation.report import check_out, write
+from thresher.evaluation import Evaluation, check_rows, evaluate
+from thresher.evaluation.report import check_output, write_evaluation
 from thresher.pools import open_pool
 from thresher.pools.pool import Pool
 from thresher.storage.columns import Store
@@ -267,22 +267,22 @@ def test_missing_images_are_known_before_a_model_is_opened(make: Any, store: Sto
 
 
 def test_rows_that_cannot_be_asked_are_known_without_a_model(make: Any) -> None:
-    check(make())
+    check_rows(make())
     rows = records()
     for row in rows[:5]:
         row["conversations"] = row["conversations"][:1]
     with pytest.raises(TooManyFailures, match=r"5 of 40 .*no assistant turn.*--on-missing exclude"):
-        check(make(rows))
-    check(make(rows), on_missing="exclude")
+        check_rows(make(rows))
+    check_rows(make(rows), on_missing="exclude")
     with pytest.raises(ConfigError, match="--score choices"):
-        check(make(), score="choices")
+        check_rows(make(), score="choices")
 
 
 def test_when_every_row_fails_no_advice_is_given_that_cannot_help(make: Any) -> None:
     rows = [{**row, "image": "gone.png"} for row in records()[:36]]
     for on_missing in ("auto", "exclude"):
         with pytest.raises(TooManyFailures, match=r"None of the 36 rows.*gone\.png") as caught:
-            check(make(rows), on_missing=on_missing)  # type: ignore[arg-type]
+            check_rows(make(rows), on_missing=on_missing)  # type: ignore[arg-type]
         assert "--on-missing" not in str(caught.value)
 
 
@@ -343,8 +343,8 @@ def test_the_files(make: Any, store: Store, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     found = evaluate(always("Yes").handle(), make(), store=store)
-    file = check_out(tmp_path / "deep" / "result.json")
-    write(found.to_json(), found.rows, file)
+    file = check_output(tmp_path / "deep" / "result.json")
+    write_evaluation(found.to_json(), found.rows, file)
     content = json.loads(file.read_text())
     assert content["accuracy"] == 0.25 and content["n"] == 40 and len(content["interval"]) == 2
     assert set(content["by"]) == {"one", "two"} and content["by"]["one"]["n"] == 24
@@ -358,6 +358,6 @@ def test_the_files(make: Any, store: Store, tmp_path: Path) -> None:
 
 def test_out_must_be_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.json"):
-        check_out(tmp_path)
+        check_output(tmp_path)
     with pytest.raises(ConfigError, match=r"\.json"):
-        check_out(tmp_path / "result.txt")
+        check_output(tmp_path / "result.txt")

@@ -42,7 +42,7 @@ def test_without_it_the_message_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pipx install lmms-eval"):
-        lmms.command()
+        lmms.find_command()
 
 
 def test_its_results_are_read(
@@ -52,7 +52,7 @@ def test_its_results_are_read(
     (tmp_path / "model" / "config.json").write_text("{}")
     given = lmms.model_arguments("m", tmp_path / "model", "qwen2_5_vl", None)
     assert given == ["--model", "qwen2_5_vl", "--model_args", f"pretrained={tmp_path / 'model'}"]
-    found = lmms.run(given, "mme,ai2d", tmp_path / "out")
+    found = lmms.run_tasks(given, "mme,ai2d", tmp_path / "out")
     assert found == {t: {"acc": 0.5, "anls": 0.25} for t in ("mme", "ai2d")}
     assert capfd.readouterr().out == ""
 
@@ -61,7 +61,7 @@ def test_a_second_run_reads_its_own_results(installed: Path, tmp_path: Path) -> 
     old = tmp_path / "out" / "other" / "9_results.json"
     old.parent.mkdir(parents=True)
     old.write_text('{"results": {"stale": {"acc,none": 1.0}}}')
-    assert list(lmms.run(["--model", "llava_hf"], "mme", tmp_path / "out")) == ["mme"]
+    assert list(lmms.run_tasks(["--model", "llava_hf"], "mme", tmp_path / "out")) == ["mme"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_second_run_reads_its_own_results(installed: Path, tmp_path: Path) -> 
 )
 def test_when_it_fails(installed: Path, tmp_path: Path, task: str, message: str) -> None:
     with pytest.raises(lmms.LmmsEvalFailed, match=message):
-        lmms.run(["--model", "llava_hf"], task, tmp_path / "out")
+        lmms.run_tasks(["--model", "llava_hf"], task, tmp_path / "out")
 
 
 def test_what_it_cannot_be_told(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def compare(
     )
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
-    from thresher.compare import job as prepare
+    from thresher.compare import make_job as prepare
     from thresher.console.progress import stderr_progress
     from thresher.duplicates import only_exact_note
     from thresher.engine import RunContext
@@ -244,7 +244,7 @@ def compare(
         out,
         evaluate=partial(evaluate, score=job.score, on_missing=told.on_missing),  # type: ignore[arg-type]
         keep_models=keep_models,
-        say=lambda text: typer.echo(f"Cell {text}", err=True),
+        report=lambda text: typer.echo(f"Cell {text}", err=True),
     )
     if problem := try_to_write(out):
         note(problem)
@@ -283,11 +283,11 @@ def _check_questions(test: Pool, score: str, on_missing: str) -> None:
     """What cannot be evaluated is said before the first cell is trained. Raises ConfigError,
     TooManyFailures."""
     from thresher.errors import TooManyFailures
-    from thresher.evaluation import check
+    from thresher.evaluation import check_rows
 
     try:
         # checked above
-        check(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]
+        check_rows(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]
     except TooManyFailures as e:
         raise TooManyFailures(f"--eval {test.path}: {e}") from None
 
@@ -403,13 +403,13 @@ def show_plan(plan: ComparePlan) -> None:
             p.method, p.budget, f"{p.rows:,}", f"{p.seeds}", f"{p.done}", f"{p.training_rows:,}"
         )
     console.print(cells)
-    if not plan.to_make:
+    if not plan.unfinished:
         say(console, "All cells are finished: nothing is left to do.")
         return
     seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
     say(
         console,
-        f"{plan.to_make} cells to make: {plan.training_rows:,} rows to train on{seed}, at most "
+        f"{plan.unfinished} cells to make: {plan.training_rows:,} rows to train on{seed}, at most "
         f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
     )
     if plan.hours is None:

@@ -97,7 +97,7 @@ def evaluate(
     if model is None:
         raise no_model("thresher evaluate")
     told = o.told(context, model=model)
-    file = report.check_out(out) if out is not None else None
+    file = report.check_output(out) if out is not None else None
     kept = Store(told.store or default_store())
     kept.check()
     handle = the_model(told, kept)
@@ -111,16 +111,16 @@ def evaluate(
         content = found.to_json()
         show(found)
         if file is not None:
-            report.write(content, found.rows, file)
+            report.write_evaluation(content, found.rows, file)
     if lmms_eval is not None:
         from thresher.evaluation import lmms
 
         folder = file.with_suffix(".lmms_eval") if file is not None else Path("lmms_eval")
         content.setdefault("model", handle.name)
-        content["lmms_eval"] = lmms.run(arguments, lmms_eval, folder)
+        content["lmms_eval"] = lmms.run_tasks(arguments, lmms_eval, folder)
         _show_tasks(content["lmms_eval"])
         if file is not None:
-            report.write(content, found.rows if found is not None else None, file)
+            report.write_evaluation(content, found.rows if found is not None else None, file)
     if file is not None:
         beside = f" and {file.with_suffix('.parquet')}" if found is not None else ""
         typer.echo(f"Written: {file}{beside}")
@@ -163,7 +163,7 @@ def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
     from thresher.backends.identity import BUILT_IN as FOLDER
     from thresher.evaluation import lmms
 
-    lmms.command()
+    lmms.find_command()
     path = FOLDER if handle.name == "demo" else Path(handle.name).expanduser()
     return lmms.model_arguments(
         handle.name, path if path.exists() else None, handle.identity.architecture, adapter

@@ -1,27 +1,25 @@
-"""The proof: is a method's subset worth more than a random one? Select, train, evaluate, for every
-method, budget and seed.
+"""Is a method's subset better than a random one? Select, train, evaluate, for every method, budget
+and
+seed.
 
-A *cell* is one method at one budget under one seed. `random` is always among the methods; `full` is
-the whole pool, trained once a seed. A finished cell is kept, and never computed again while what it
-depends on is the same.
+A *cell* is one method at one budget with one seed. `random` is always among the methods; `full` is
+the whole pool, trained once per seed. A finished cell is kept, and not computed again while its
+inputs are the same.
 
-    cells      what is compared with what, and what a cell's fingerprint covers     touches nothing
-    kept       the files of a finished cell
-        reads and writes `out/cells`
-    running    select, train and evaluate the cells that are missing
-        writes into `out` and the store
-    judging    from cells to a table and verdicts (statistics: `thresher.stats.verdict`)
-        touches nothing
-    table      the table of methods and budgets                                     touches nothing
-    files      compare.json and compare.svg
-        writes into `out`
-    plot       the chart as SVG                                                     touches nothing
-    plan       what a comparison would cost                                         touches nothing
+    cells       the cells of a comparison and their fingerprints    no files
+    cell_files  the files of a finished cell                        reads and writes `out/cells`
+    run         select, train and evaluate the missing cells        writes into `out` and the store
+    summary     from cells to a table and verdicts                  no files
+                (statistics: `thresher.stats.verdict`)
+    table       the table of methods and budgets                    no files
+    output      compare.json and compare.svg                        writes into `out`
+    plot        the chart as SVG                                    no files
+    plan        the cost of a comparison                            no files
 """
 
-from thresher.compare.cell_files import Result, answers_of, chosen_rows, is_made, read_cell
-from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, job
-from thresher.compare.run import Evaluate, Evaluated, check_leaks, compare
+from thresher.compare.cell_files import Result, chosen_rows, is_finished, read_answers, read_cell
+from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, make_job
+from thresher.compare.run import Evaluate, EvaluationResult, check_leaks, compare
 from thresher.compare.table import Comparison, Line
 
 __all__ = [
@@ -31,15 +29,15 @@ __all__ = [
     "Comparison",
     "Equal",
     "Evaluate",
-    "Evaluated",
+    "EvaluationResult",
     "Job",
     "Line",
     "Result",
-    "answers_of",
     "check_leaks",
     "chosen_rows",
     "compare",
-    "is_made",
-    "job",
+    "is_finished",
+    "make_job",
+    "read_answers",
     "read_cell",
 ]

@@ -1,13 +1,15 @@
-"""The files of a finished cell. Reads and writes the folder `cells` of a comparison, nothing else:
+"""The files of a finished cell. Reads and writes the folder `cells` of a comparison:
 
     cells/<fingerprint>.npz      scores float32 [N] of the evaluation rows (NaN: failed), image
-                                 int64 [N]; chosen int64 [k], the
-                                 subset as places in the pool's canonical order
-    cells/<fingerprint>.parquet  what the model said of each evaluation row
+                                 int64 [N]; chosen int64 [k], the subset as ranks in the pool's
+                                 canonical order
+    cells/<fingerprint>.parquet  the model's answer to each evaluation row
     cells/<fingerprint>.json     its row of compare.json; written last
-    cells/<fingerprint>/         while it is being made, with its model (kept with `keep_models`)
+    cells/<fingerprint>/         while it is being computed, with its model (kept with
+        `keep_models`)
 
-Where the JSON file stands, all three are complete. It may lack keys that came later (`notes`).
+If the JSON file exists, all three are complete. Files of earlier versions may lack newer keys
+(`notes`).
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ if TYPE_CHECKING:
 
     from thresher.pools import Pool
 
-# by numpy.load
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
-REPEATED = ("id", "digest", "expected")  # columns of an evaluation that say the same in every cell
+# raised by numpy.load for damaged files
+READ_ERRORS = (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
+SHARED_COLUMNS = (
+    "id",
+    "digest",
+    "expected",
+)  # columns of an evaluation that are equal in every cell
 
 
 @dataclass(frozen=True)
@@ -46,21 +52,25 @@ class Result:
     seed: int
     accuracy: float  # 0 to 1
     macro: float
-    seconds_selection: float  # from nothing: scores and models that were reused count in full
+    seconds_selection: float  # with an empty store: reused scores and models count in full
     seconds_training: float
-    notes: tuple[str, ...] = ()  # of the selection, in words
+    notes: tuple[str, ...] = ()  # of the selection
 
 
 def work_folder(out: Path, cell: Cell) -> Path:
-    """Where a cell is being made."""
+    """The folder in which a cell is being computed."""
     return out / "cells" / cell.fingerprint
 
 
-def keep(
+def write_cell(
     out: Path, cell: Cell, result: Result, table: pa.Table, chosen: np.ndarray, pool: Pool
 ) -> None:
-    """Write a finished cell. `table`: the evaluation's rows; `chosen`: int64 [k], rows of `pool`,
-    best first.
+    """Write a finished cell.
+
+    Arguments:
+        result: its row of compare.json.
+        table: the evaluation's rows.
+        chosen: int64 [k], rows of `pool`, best first.
 
     Raises StoreError (disk full).
     """
@@ -78,33 +88,34 @@ def keep(
         chosen=pool.rank[chosen],
     )
     pq.write_table(
-        table.drop_columns([c for c in REPEATED if c in table.column_names]), work / "rows.parquet"
+        table.drop_columns([c for c in SHARED_COLUMNS if c in table.column_names]),
+        work / "rows.parquet",
     )
     final = work.with_suffix(".json")
-    for made in (work / "rows.npz", work / "rows.parquet"):
-        fsync(made)
-        os.replace(made, final.with_suffix(made.suffix))
+    for written in (work / "rows.npz", work / "rows.parquet"):
+        fsync(written)
+        os.replace(written, final.with_suffix(written.suffix))
     names = [final.with_suffix(suffix).name for suffix in (".npz", ".parquet")]
     write_bytes(final, seal({**asdict(result), FILES: file_digests(final.parent, names)}))
 
 
 def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | None:
     """(result, scores [N], image [N]) of a finished cell, or None. Raises CorruptFile."""
-    path = _checked(out, cell)
+    path = _checked_path(out, cell)
     if path is None:
         return None
     try:
         content = unseal(path.read_bytes(), required=False)
         content.pop(FILES, None)
-        # the budget is shown as it is written now: 10% and 300 may be the same rows
-        now = {"budget": cell.budget, "notes": tuple(content.get("notes", ()))}
+        # the budget as the user wrote it now: 10% and 300 may be the same number of rows
+        current = {"budget": cell.budget, "notes": tuple(content.get("notes", ()))}
         with np.load(path.with_suffix(".npz")) as arrays:
-            return Result(**{**content, **now}), arrays["scores"], arrays["image"]
-    except UNREADABLE as e:
+            return Result(**{**content, **current}), arrays["scores"], arrays["image"]
+    except READ_ERRORS as e:
         raise CorruptFile(f"{path.with_suffix('.npz')}: {e}") from e
 
 
-def is_made(out: Path, cell: Cell) -> bool:
+def is_finished(out: Path, cell: Cell) -> bool:
     """Whether a cell is finished and undamaged."""
     try:
         return read_cell(out, cell) is not None
@@ -112,19 +123,18 @@ def is_made(out: Path, cell: Cell) -> bool:
         return False
 
 
-def discard(out: Path, cell: Cell) -> None:
-    """Remove the files of a finished cell, so that it is made anew. Raises OSError."""
+def delete_cell(out: Path, cell: Cell) -> None:
+    """Delete the files of a finished cell, so that it is computed again. Raises OSError."""
     path = out / "cells" / f"{cell.fingerprint}.json"
     for suffix in (".json", ".npz", ".parquet"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _checked(out: Path, cell: Cell) -> Path | None:
-    """The JSON file of a finished cell whose files are what was written; None where there is none.
-    Raises CorruptFile.
+def _checked_path(out: Path, cell: Cell) -> Path | None:
+    """The JSON file of a finished cell with intact files; None if there is none. Raises
+    CorruptFile.
 
-    Cells of earlier versions carry no checksums: their files are found damaged only when they are
-    read.
+    Cells of earlier versions have no checksums: damage is found only when their files are read.
     """
     path = out / "cells" / f"{cell.fingerprint}.json"
     try:
@@ -139,32 +149,34 @@ def _checked(out: Path, cell: Cell) -> Path | None:
         with np.load(path.with_suffix(".npz")) as arrays:
             for name in ("scores", "image", "chosen"):
                 arrays[name]
-    except UNREADABLE as e:
+    except READ_ERRORS as e:
         raise CorruptFile(f"{path.parent}: {e}") from e
     return path
 
 
 def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
-    """The subset of a finished cell: rows of `pool`, int64 [k], best first."""
+    """The subset of a finished cell: rows of `pool`, int64 [k], best first. Raises StoreError."""
     path = out / "cells" / f"{cell.fingerprint}.npz"
     try:
         with np.load(path) as arrays:
             return pool.order[arrays["chosen"]]
-    except UNREADABLE as e:
+    except READ_ERRORS as e:
         raise StoreError(
-            f"{path} is damaged ({e}). Run the comparison again: the cell is made anew."
+            f"{path} is damaged ({e}). Run the comparison again: the cell is computed again."
         ) from e
 
 
-def answers_of(out: Path, cell: Cell) -> pa.Table:
-    """What the model of a finished cell said: the evaluation's rows, without the columns that
-    repeat in every cell."""
+def read_answers(out: Path, cell: Cell) -> pa.Table:
+    """The answers of a finished cell's model: the evaluation's rows, without the columns that are
+    equal in
+    every cell. Raises StoreError.
+    """
     import pyarrow.parquet as pq
 
     path = out / "cells" / f"{cell.fingerprint}.parquet"
     try:
         return pq.read_table(path)
-    except (OSError, ValueError) as e:  # Arrow's errors are of these kinds
+    except (OSError, ValueError) as e:  # Arrow's errors are subclasses
         raise StoreError(
-            f"{path} is damaged ({e}). Run the comparison again: the cell is made anew."
+            f"{path} is damaged ({e}). Run the comparison again: the cell is computed again."
         ) from e

@@ -1,8 +1,8 @@
-"""What is compared with what, and what makes a cell this cell: pool, test, method, settings, rows,
-seed, model and recipe.
+"""The cells of a comparison, and what a cell's fingerprint covers: pool, evaluation set, method,
+settings, rows, seed, model and recipe.
 
-A cell's fingerprint covers all that its numbers depend on, never where things lie. Touches no file;
-`job` refuses what cannot be compared.
+The fingerprint covers everything that a cell's numbers depend on, but no paths. Touches no files;
+`make_job` rejects impossible comparisons.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from thresher.engine import RunContext
     from thresher.pools import Pool
 
-VERSION = 2  # of what a cell means
+VERSION = 2  # raised when the meaning of a cell changes
 FULL, RANDOM = "full", "random"
 Equal = Literal["epochs", "steps"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training. `rows`: asked for, of the whole pool for `full`."""
+    """One training. `rows`: the requested number; of the whole pool for `full`."""
 
     method: str
     budget: str
@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """What is compared with what. `methods`: name -> method, `random` first; see `job`."""
+    """The inputs of a comparison. `methods`: name -> method, `random` first; see `make_job`."""
 
     pool: Pool
     test: Pool
@@ -60,36 +60,36 @@ class Job:
     recipe: Recipe
     full: bool
     equal: Equal
-    score: str  # part of a cell's identity; `evaluate` does it
-    usable: np.ndarray  # int64, the rows of the pool that can be trained on
+    score: str  # of `evaluate`; part of a cell's identity
+    usable: np.ndarray  # int64 [u], rows of the pool that can be trained on
     # method -> role -> its further model
     roles: Mapping[str, Mapping[str, ModelHandle]] = field(default_factory=dict)
-    target: Pool | None = None  # the validation set that methods may aim at
-    request: RunRequest = field(default_factory=RunRequest)  # how rows that fail are treated
+    target: Pool | None = None  # the validation set, for methods that use one
+    request: RunRequest = field(default_factory=RunRequest)  # what to do about rows that fail
 
     def context_of(self, name: str, context: RunContext) -> RunContext:
-        """The context of a method: with the models that it asks."""
+        """The context of a method: with its own models."""
         return dataclasses.replace(context, model=self.model, roles=self.roles.get(name, {}))
 
     def cells(self) -> list[Cell]:
-        """Seed by seed, so that an unfinished comparison has whole seeds."""
+        """All cells, seed by seed, so that an unfinished comparison has complete seeds."""
         pool, test = (
             _pool_identity(self.pool, ordered=False),
             _pool_identity(self.test, ordered=True),
         )
         out = []
         for seed in range(self.seeds):
-            kinds = [
+            combinations = [
                 (name, b.text, b.rows(len(self.pool)))
                 for b in self.budgets
                 for name in self.methods
             ]
             if self.full:
-                kinds.append((FULL, "100%", len(self.usable)))
-            for name, budget, rows in kinds:
+                combinations.append((FULL, "100%", len(self.usable)))
+            for name, budget, rows in combinations:
                 recipe = dataclasses.replace(self.recipe, seed=seed, steps=self._steps())
                 settings = {} if name == FULL else settings_of(self.methods[name])
-                what = (
+                identity = (
                     VERSION,
                     name,
                     settings,
@@ -102,23 +102,30 @@ class Job:
                     self.score,
                 )
                 out.append(
-                    Cell(name, budget, rows, seed, fingerprint(what + self._further(name)), recipe)
+                    Cell(
+                        name,
+                        budget,
+                        rows,
+                        seed,
+                        fingerprint(identity + self._other_dependencies(name)),
+                        recipe,
+                    )
                 )
         return out
 
-    def _further(self, name: str) -> tuple[Any, ...]:
-        """What else a method's cells depend on: its further models, and the set that it aims at."""
+    def _other_dependencies(self, name: str) -> tuple[Any, ...]:
+        """The method's further models and its validation set, if any."""
         roles = {role: handle.identity for role, handle in self.roles.get(name, {}).items()}
-        aimed = self.target_of(name)
-        target = "" if aimed is None else _pool_identity(aimed, ordered=False)
+        validation = self.target_of(name)
+        target = "" if validation is None else _pool_identity(validation, ordered=False)
         return (roles, target) if roles or target else ()
 
     def target_of(self, name: str) -> Pool | None:
-        """The validation set, for a method that aims at one."""
+        """The validation set, for a method that uses one."""
         return self.target if name in self.methods and aims(self.methods[name]) else None
 
     def _steps(self) -> int | None:
-        """`equal=steps`: all cells train for as many steps as the full pool needs."""
+        """With `equal="steps"`, the steps that the full pool needs."""
         if self.equal == "epochs" or self.recipe.steps is not None:
             return self.recipe.steps
         return math.ceil(
@@ -126,7 +133,7 @@ class Job:
         )
 
 
-def job(
+def make_job(
     pool: Pool,
     test: Pool,
     *,
@@ -142,16 +149,33 @@ def job(
     target: Pool | None = None,
     request: RunRequest | None = None,
 ) -> Job:
-    """A comparison, checked. Raises ConfigError for what cannot be compared."""
+    """A validated comparison.
+
+    Arguments:
+        pool: the rows to select from.
+        test: the evaluation set.
+        methods: name -> method.
+        budgets: in rows or percent of the pool.
+        seeds: number of seeds.
+        model: the base model.
+        recipe: how to train; None: the default.
+        full: also train on the full pool.
+        equal: "epochs": every subset is trained for the same epochs; "steps": for the same steps.
+        score: how the evaluation scores answers.
+        roles: method -> role -> further model.
+        target: the validation set, for methods that use one.
+
+    Raises ConfigError.
+    """
     if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: at least 1; 3 or more are needed to know the spread.")
+        raise ConfigError(f"--seeds {seeds}: expected at least 1; the spread needs 3 or more.")
     if equal not in ("epochs", "steps"):
         raise ConfigError(
             f"--equal {equal}: expected epochs (the same passes over each subset) or steps."
         )
     if not budgets:
         raise ConfigError("--budgets: at least one is needed, such as 10%.")
-    sizes = [_rows(b, len(pool)) for b in budgets]
+    sizes = [_budget_rows(b, len(pool)) for b in budgets]
     if len(set(sizes)) < len(sizes):
         raise ConfigError(
             f"--budgets {','.join(b.text for b in budgets)}: two of them are the same number of "
@@ -159,26 +183,27 @@ def job(
         )
     if FULL in methods:
         raise ConfigError(
-            "--methods: `full` is not a method; the full pool is compared with unless --no-full "
-            "says otherwise."
+            "--methods: `full` is not a method; the full pool is included unless --no-full is "
+            "given."
         )
-    aimless = [name for name, m in methods.items() if target is None and aims(m)]
-    if aimless:
+    without_target = [name for name, m in methods.items() if target is None and aims(m)]
+    if without_target:
         raise ConfigError(
-            f"--methods: {aimless[0]} looks for what the model gets wrong on a validation set: "
+            f"--methods: {without_target[0]} looks for what the model gets wrong on a validation "
+            f"set: "
             "give one with --validation."
         )
     usable = np.ones(len(pool), bool)
     usable[list(pool.problems)] = False
     usable &= ~pool.facts["missing_images"]
-    every: dict[str, Method] = {RANDOM: methods.get(RANDOM, Random()), **methods}
+    all_methods: dict[str, Method] = {RANDOM: methods.get(RANDOM, Random()), **methods}
     ordered = tuple(
         b for _, b in sorted(zip(sizes, budgets, strict=True), key=lambda pair: pair[0])
     )
     return Job(
         pool,
         test,
-        every,
+        all_methods,
         ordered,
         seeds,
         model,
@@ -194,13 +219,12 @@ def job(
 
 
 def settings_of(method: Method) -> dict[str, str]:
-    """All settings as text, defaults included."""
+    """All settings as text, including defaults."""
     return {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
 
 
 def _pool_identity(pool: Pool, *, ordered: bool) -> str:
-    """What of a pool matters: the records and their sources; for the rows of `scores` also their
-    order in the file."""
+    """A hash of the pool's records and sources; with `ordered`, also of their order in the file."""
     rows = np.arange(len(pool)) if ordered else pool.order
     h = hashlib.sha256()
     names = [name.encode("utf-8", "surrogatepass") for name in pool.source_names]
@@ -211,8 +235,8 @@ def _pool_identity(pool: Pool, *, ordered: bool) -> str:
     return "sha256:" + h.hexdigest()
 
 
-def _rows(budget: Budget, n: int) -> int:
-    """Rows of a pool of n. Raises ConfigError, with the option as it is called here."""
+def _budget_rows(budget: Budget, n: int) -> int:
+    """The number of rows for a pool of n. Raises ConfigError that names --budgets."""
     if budget.text.strip().lower().endswith("tok"):
         raise ConfigError(
             f"--budgets {budget.text}: budgets in tokens cannot be compared yet. Give shares such "
@@ -221,9 +245,9 @@ def _rows(budget: Budget, n: int) -> int:
     try:
         return budget.rows(n)
     except ConfigError as e:
-        told = str(e).replace("--budget ", "--budgets ", 1)
+        message = str(e).replace("--budget ", "--budgets ", 1)
         raise ConfigError(
-            told.replace(
+            message.replace(
                 ", a number of rows such as 20000, or tokens such as 20Mtok",
                 " or a number of rows such as 20000",
             )

@@ -1,4 +1,4 @@
-"""compare.json and compare.svg, written into the folder of a comparison; touches nothing else."""
+"""Writes compare.json and compare.svg into the folder of a comparison."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from thresher.compare.table import Comparison
 from thresher.storage.atomic import write_bytes
 
 
-def write(comparison: Comparison, out: Path) -> None:
-    """compare.svg and compare.json. Raises StoreError (disk full)."""
+def write_comparison(comparison: Comparison, out: Path) -> None:
+    """Write compare.svg and compare.json. Raises StoreError (disk full)."""
     write_bytes(out / "compare.svg", plot(comparison.lines).encode())
     write_bytes(
         out / "compare.json",

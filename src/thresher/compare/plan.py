@@ -1,5 +1,6 @@
-"""What a comparison would cost, before it is paid: cells to make, rows to train on, rows to score,
-and about how long.
+"""The cost of a comparison before it runs: cells to compute, rows to train on, rows to score, and
+the
+approximate time.
 
 Opens the model only to measure it on 64 rows (`probe`). Writes nothing.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thresher.compare import FULL, Cell, Job, is_made
+from thresher.compare import FULL, Cell, Job, is_finished
 from thresher.selection.cost import PROBE_ROWS
 from thresher.selection.plan import plan as plan_selection
 from thresher.selection.saving import TRAINING_PASSES
@@ -20,77 +21,87 @@ from thresher.types import Budget
 if TYPE_CHECKING:
     from thresher.engine import RunContext
 
-ANSWER_PASSES = 2.0  # answering a question against scoring a pool row: short answers, batched
+ANSWER_PASSES = 2.0  # cost of answering a question relative to scoring a pool row
 
 
 @dataclass(frozen=True)
 class CellsPlan:
-    """One method at one budget."""
+    """One method at one budget, over all seeds."""
 
     method: str
     budget: str
     rows: int
     seeds: int
-    done: int  # cells that are finished
-    training_rows: int  # of those to be made: rows x passes
+    done: int  # finished cells
+    training_rows: int  # of unfinished cells: rows x epochs
 
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """Sums over all cells that are not finished; `hours` None: nothing was measured."""
+    """Totals over all unfinished cells; `hours` is None if nothing was measured."""
 
     cells: tuple[CellsPlan, ...]
-    to_make: int
-    to_score: int  # rows through the model for selecting, at most
-    seed_rows: int  # rows that methods train models of their own on
+    unfinished: int
+    to_score: int  # rows to score for selections, at most
+    seed_rows: int  # rows that methods train their own models on
     training_rows: int
     answers: int
     hours: float | None
 
 
 def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) -> ComparePlan:
-    """Raises what planning a selection raises."""
+    """Plan a comparison.
+
+    Arguments:
+        context: the store, models and progress.
+        out: the folder of the comparison.
+        probe: measure the model's speed.
+
+    Raises what planning a selection raises.
+    """
     cells = job.cells()
-    missing = [c for c in cells if not is_made(Path(out), c)]
-    kinds: dict[tuple[str, str], list[Cell]] = {}
+    missing = [c for c in cells if not is_finished(Path(out), c)]
+    by_line: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        kinds.setdefault((cell.method, cell.budget), []).append(cell)
-    parts = []
-    for (method, budget), group in kinds.items():
-        due = [c for c in group if c in missing]
-        parts.append(
+        by_line.setdefault((cell.method, cell.budget), []).append(cell)
+    cell_plans = []
+    for (method, budget), group in by_line.items():
+        unfinished = [c for c in group if c in missing]
+        cell_plans.append(
             CellsPlan(
                 method,
                 budget,
                 group[0].rows,
                 len(group),
-                len(group) - len(due),
-                sum(map(_rows_seen, due)),
+                len(group) - len(unfinished),
+                sum(map(_training_rows, unfinished)),
             )
         )
-    to_score, seed_rows = _selecting(job, missing, context)
-    training = sum(p.training_rows for p in parts)
+    to_score, seed_rows = _scoring_and_training_rows(job, missing, context)
+    training = sum(p.training_rows for p in cell_plans)
     answers = len(missing) * len(job.test)
     hours = None
     if probe and missing:
         hours = (
-            _seconds_a_row(job)
+            _seconds_per_row(job)
             * (TRAINING_PASSES * (training + seed_rows) + to_score + ANSWER_PASSES * answers)
             / 3600
         )
-    return ComparePlan(tuple(parts), len(missing), to_score, seed_rows, training, answers, hours)
+    return ComparePlan(
+        tuple(cell_plans), len(missing), to_score, seed_rows, training, answers, hours
+    )
 
 
-def _rows_seen(cell: Cell) -> int:
-    """By one training."""
+def _training_rows(cell: Cell) -> int:
+    """Rows that one training reads, over all its epochs."""
     r = cell.recipe
     return (
         r.steps * r.batch * r.accumulation if r.steps is not None else round(r.epochs * cell.rows)
     )
 
 
-def _selecting(job: Job, missing: list[Cell], context: RunContext) -> tuple[int, int]:
-    """(rows to score, rows to train seed models on); what several cells share counts once."""
+def _scoring_and_training_rows(job: Job, missing: list[Cell], context: RunContext) -> tuple[int, int]:
+    """(rows to score, rows to train the methods' own models on); what several cells share counts once."""
     scores: dict[tuple[str, int], int] = {}
     models: dict[str, int] = {}
     for cell in missing:
@@ -107,7 +118,7 @@ def _selecting(job: Job, missing: list[Cell], context: RunContext) -> tuple[int,
     return sum(scores.values()), sum(models.values())
 
 
-def _seconds_a_row(job: Job) -> float:
+def _seconds_per_row(job: Job) -> float:
     rows = job.usable[:: max(len(job.usable) // PROBE_ROWS, 1)][:PROBE_ROWS]
     measured = job.model.open().probe(job.pool.samples(rows), job.pool)
     return float(measured.seconds) / len(rows)

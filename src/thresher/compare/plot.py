@@ -1,8 +1,7 @@
-"""The picture of a comparison as one SVG file: accuracy by budget above, the difference from random
+"""The chart of a comparison as an SVG file: accuracy by budget above, the difference from random
 below.
 
-It opens in any browser and in a README. Dots are means over seeds, bars 95% intervals; what crosses
-the zero line below is no gain.
+Dots are means over seeds, bars 95% intervals; a bar that crosses the zero line below is no gain.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ COLOURS = (
     "#E69F00",
     "#7A5195",
     "#8C564B",
-)  # told apart by all eyes
+)  # colour-blind safe
 GREY, INK = "#888888", "#222222"
 DASHED = {"stroke": INK, "stroke-dasharray": "5 4"}
 WIDTH, LEFT, RIGHT, TOP = 760, 62, 190, 34

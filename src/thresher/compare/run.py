@@ -1,8 +1,8 @@
-"""Make the cells that are missing, one after the other: select, train, evaluate, keep; then judge
-all of them.
+"""Computes the missing cells one after the other (select, train, evaluate), then summarises all of
+them.
 
-Training and evaluation are injected. What a killed cell had scored, trained or answered is taken up
-by the store and by `fit`. Writes into `out` and the store only.
+Training and evaluation are injected. A killed cell resumes from the store and the training's
+checkpoints. Writes into `out` and the store only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.compare.cell_files import Result, discard, keep, read_cell, work_folder
+from thresher.compare.cell_files import Result, delete_cell, read_cell, work_folder, write_cell
 from thresher.compare.cells import FULL, Cell, Job
-from thresher.compare.output import write
-from thresher.compare.summary import judge_cells
+from thresher.compare.output import write_comparison
+from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from thresher.storage.columns import Store
 
 
-class Evaluated(Protocol):
-    """What is read of the answer of `evaluation.evaluate`."""
+class EvaluationResult(Protocol):
+    """The part of `evaluation.Evaluation` that is used here."""
 
     @property
     def accuracy(self) -> float: ...  # 0 to 1
@@ -55,11 +55,11 @@ class Evaluated(Protocol):
 
 
 class Evaluate(Protocol):
-    """`evaluation.evaluate`, with what of its settings is fixed for a comparison."""
+    """`evaluation.evaluate`, with the settings of a comparison applied."""
 
     def __call__(
         self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None
-    ) -> Evaluated: ...
+    ) -> EvaluationResult: ...
 
 
 def compare(
@@ -69,68 +69,80 @@ def compare(
     *,
     evaluate: Evaluate,
     keep_models: bool = False,
-    say: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Comparison:
-    """Make the cells that are not there, and judge. Writes compare.json and compare.svg into `out`.
+    """Compute the missing cells and summarise. Writes compare.json and compare.svg into `out`.
 
-    One comparison at a time in `out`: another one waits. `say`: is told of each cell as it begins.
+    One comparison at a time in `out`: another one waits.
+
+    Arguments:
+        job: the comparison.
+        context: the store, models, trainer and progress.
+        out: the folder of the comparison.
+        evaluate: evaluates a model.
+        keep_models: keep the trained models.
+        report: called with a message when a cell begins.
+
     Raises what selecting, training and evaluating raise.
     """
     out = check_folder(out)
     (out / "cells").mkdir(exist_ok=True)
     with folder_lock(out, "makes cells of a comparison here", context.progress):
         remove_stale(out / "cells", locked=True)
-        return _compare(_Kitchen(job, context, out, evaluate, keep_models), say)
+        return _run_missing_cells(_CellRunner(job, context, out, evaluate, keep_models), report)
 
 
-def _compare(kitchen: _Kitchen, say: Callable[[str], None] | None) -> Comparison:
-    job, out = kitchen.job, kitchen.out
+def _run_missing_cells(runner: _CellRunner, report: Callable[[str], None] | None) -> Comparison:
+    job, out = runner.job, runner.out
     cells = job.cells()
-    missing = [c for c in cells if not _is_made(out, c, say)]
+    missing = [c for c in cells if not _is_finished(out, c, report)]
     if missing:
-        check_leaks(job, kitchen.context)
-    if not kitchen.keep_models:
-        for cell in cells:  # of a run that was killed after its cell was finished
+        check_leaks(job, runner.context)
+    if not runner.keep_models:
+        for cell in cells:  # left over from a run that was killed after finishing its cell
             if cell not in missing:
                 shutil.rmtree(work_folder(out, cell), ignore_errors=True)
     for i, cell in enumerate(missing):
-        if say is not None:
-            say(f"{i + 1} of {len(missing)}: {cell.method} {cell.budget}, seed {cell.seed}")
-        kitchen.make(cell)
-    done = [(c, found) for c in cells if (found := read_cell(out, c)) is not None]
-    assert len(done) == len(cells), "a finished cell vanished"
-    comparison = judge_cells(job, done)
-    write(comparison, out)
+        if report is not None:
+            report(f"{i + 1} of {len(missing)}: {cell.method} {cell.budget}, seed {cell.seed}")
+        runner.run_cell(cell)
+    finished = [(c, cell_data) for c in cells if (cell_data := read_cell(out, c)) is not None]
+    assert len(finished) == len(cells), "a finished cell vanished"
+    comparison = summarise_cells(job, finished)
+    write_comparison(comparison, out)
     return comparison
 
 
-def _is_made(out: Path, cell: Cell, say: Callable[[str], None] | None) -> bool:
-    """Whether a cell is finished. One whose files are damaged is removed and counts as missing."""
+def _is_finished(out: Path, cell: Cell, report: Callable[[str], None] | None) -> bool:
+    """Whether a cell is finished. A damaged one is deleted and counts as missing."""
     try:
         return read_cell(out, cell) is not None
     except CorruptFile as e:
-        if say is not None:
-            say(f"{cell.method} {cell.budget}, seed {cell.seed} is damaged and is made anew ({e})")
-        discard(out, cell)
+        if report is not None:
+            report(
+                f"{cell.method} {cell.budget}, seed {cell.seed} is damaged and is computed again "
+                f"({e})"
+            )
+        delete_cell(out, cell)
         return False
 
 
 @dataclass(frozen=True)
 class _Chosen:
     rows: np.ndarray  # int64 [k], of the pool
-    seconds: float = 0.0  # that choosing them takes from nothing
+    seconds: float = 0.0  # of the selection, with an empty store
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Kitchen:
+class _CellRunner:
     job: Job
     context: RunContext
     out: Path
     evaluate: Evaluate
     keep_models: bool
 
-    def make(self, cell: Cell) -> None:
+    def run_cell(self, cell: Cell) -> None:
         job, model, work = self.job, self.job.model, work_folder(self.out, cell)
         context, progress, trainer = self.context, self.context.progress, self.context.trainer
         assert trainer is not None, "a comparison trains models"
@@ -160,7 +172,7 @@ class _Kitchen:
             round(float(fitted.seconds), 3),
             chosen.notes,
         )
-        keep(self.out, cell, result, table, chosen.rows, job.pool)
+        write_cell(self.out, cell, result, table, chosen.rows, job.pool)
         if not self.keep_models:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -202,11 +214,11 @@ def check_leaks(job: Job, context: RunContext) -> None:
         instead=remedy,
         near=None,
     )
-    if job.target is not None and any(_aims(job, context, name) for name in job.methods):
+    if job.target is not None and any(_needs_validation(job, context, name) for name in job.methods):
         leaks(job.pool, job.target, "refuse", context.progress, instead=remedy, near=None)
         names = ("validation set", "evaluation")
         leaks(job.target, job.test, "refuse", context.progress, names=names, instead="", near=None)
 
 
-def _aims(job: Job, context: RunContext, method: str) -> bool:
+def _needs_validation(job: Job, context: RunContext, method: str) -> bool:
     return needs_target(job.methods[method], job.context_of(method, context))

@@ -1,7 +1,7 @@
-"""From finished cells to the table: means, intervals and verdicts, over the evaluation rows that
-every model answered.
+"""Means, intervals and verdicts from finished cells, over the evaluation rows that every model
+answered.
 
-Arithmetic only; the statistics are in `thresher.stats.verdict`. Touches no file.
+Arithmetic only; the statistics are in `thresher.stats.verdict`. Touches no files.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from thresher.errors import StoreError
 from thresher.stats.verdict import compare_to_random, mean_over_seeds
 
 
-def judge_cells(
-    job: Job, done: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]]
+def summarise_cells(
+    job: Job, finished: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]]
 ) -> Comparison:
-    """The comparison. `done`: each cell with what `read_cell` gives. Raises StoreError where no row
-    can be judged by."""
+    """The comparison.
+
+    `finished`: each cell with the result of `read_cell`. Raises StoreError if no row was answered
+    by all
+    models.
+    """
     arms: dict[tuple[str, str], list[tuple[Result, np.ndarray]]] = {}
-    answered = np.logical_and.reduce([np.isfinite(rows) for _, (_, rows, _) in done])
+    answered = np.logical_and.reduce([np.isfinite(rows) for _, (_, rows, _) in finished])
     notes = []
     if not answered.all():
         notes.append(
@@ -35,13 +39,15 @@ def judge_cells(
         raise StoreError(
             "No row of --eval was answered under every model, so nothing can be compared."
         )
-    image = done[0][1][2][answered]
-    for cell, (result, rows, _) in done:
+    image = finished[0][1][2][answered]
+    for cell, (result, rows, _) in finished:
         arms.setdefault((cell.method, cell.budget), []).append((result, rows[answered]))
     scores = {key: np.stack([s for _, s in arm]) for key, arm in arms.items()}
-    whole = scores.get((FULL, "100%"))
-    whole_seconds = (
-        _mean([r.seconds_training for r, _ in arms[FULL, "100%"]]) if whole is not None else None
+    full_scores = scores.get((FULL, "100%"))
+    full_seconds = (
+        _mean([r.seconds_training for r, _ in arms[FULL, "100%"]])
+        if full_scores is not None
+        else None
     )
     lines = []
     for (method, budget), arm in arms.items():
@@ -49,17 +55,19 @@ def judge_cells(
         verdict = None
         if method not in (RANDOM, FULL):
             verdict = compare_to_random(
-                scores[method, budget], scores[RANDOM, budget], image, whole
+                scores[method, budget], scores[RANDOM, budget], image, full_scores
             )
         share = (
             None
-            if whole is None or not whole.mean()
-            else 100 * float(scores[method, budget].mean() / whole.mean())
+            if full_scores is None or not full_scores.mean()
+            else 100 * float(scores[method, budget].mean() / full_scores.mean())
         )
         training = _mean([r.seconds_training for r in results])
         size = round(_mean([r.rows for r in results]))
         if verdict is not None and size != round(_mean([r.rows for r, _ in arms[RANDOM, budget]])):
-            notes.append(f"{method} gave {size:,} rows at {budget}, not as many as random had.")
+            notes.append(
+                f"{method} selected {size:,} rows at {budget}, a different number than random."
+            )
         lines.append(
             Line(
                 method,
@@ -70,20 +78,21 @@ def judge_cells(
                 verdict,
                 _mean([r.seconds_selection for r in results]),
                 training,
-                None if whole_seconds is None or method == FULL else whole_seconds - training,
+                None if full_seconds is None or method == FULL else full_seconds - training,
             )
         )
-    judged = [x for x in lines if x.verdict is not None]
+    compared = [x for x in lines if x.verdict is not None]
     if job.seeds == 1:
         notes.append(
             "One seed: the spread over seeds is assumed, not measured. Give --seeds 3 or more."
         )
-    if len(judged) > 4:
+    if len(compared) > 4:
         notes.append(
-            f"{len(judged)} verdicts at 95%: about 1 in 20 would call a mere random draw better "
-            "or worse."
+            f"{len(compared)} verdicts at 95%: about 1 in 20 calls a purely random subset better "
+            f"or "
+            "worse."
         )
-    about = {
+    metadata = {
         "pool": str(job.pool.path),
         "eval": str(job.test.path),
         "model": {"name": job.model.name, "identity": asdict(job.model.identity)},
@@ -93,7 +102,7 @@ def judge_cells(
         "eval_rows": int(answered.sum()),
         "settings": {name: settings_of(m) for name, m in job.methods.items()},
     }
-    return Comparison([r for _, (r, _, _) in done], lines, notes, about)
+    return Comparison([r for _, (r, _, _) in finished], lines, notes, metadata)
 
 
 def _mean(values: Sequence[float]) -> float:

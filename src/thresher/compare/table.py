@@ -1,4 +1,4 @@
-"""What a comparison says: all cells, a line for each method and budget, notes. Touches nothing."""
+"""The result of a comparison: all cells, a line per method and budget, notes."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ class Line:
     verdict: Verdict | None  # None for random and full
     seconds_selection: float  # mean over seeds
     seconds_training: float
-    seconds_saved: float | None  # of training, against the full pool; None without it
+    seconds_saved: float | None  # of training, compared with the full pool; None without it
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All cells, and what they say."""
+    """All cells and their summary."""
 
     cells: list[Result]
     lines: list[Line]
-    notes: list[str]  # of the judging; those of the selections stand in the cells
+    notes: list[str]  # of the summary; notes of the selections are in the cells
     about: dict[str, Any]
 
     def selection_notes(self) -> list[str]:
-        """What the selections had to say: each note once, with how many cells of which methods it
-        is from."""
-        said: dict[str, list[Result]] = {}
+        """The notes of the selections, each once, with the number of cells and their methods."""
+        cells_by_note: dict[str, list[Result]] = {}
         for cell in self.cells:
             for note in cell.notes:
-                said.setdefault(note, []).append(cell)
-        return [f"{_whose(cells)}: {note}" for note, cells in said.items()]
+                cells_by_note.setdefault(note, []).append(cell)
+        return [f"{_describe_cells(cells)}: {note}" for note, cells in cells_by_note.items()]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +75,6 @@ class Comparison:
         }
 
 
-def _whose(cells: list[Result]) -> str:
+def _describe_cells(cells: list[Result]) -> str:
     methods = ", ".join(dict.fromkeys(c.method for c in cells))
     return f"{pluralize(len(cells), 'cell')} of {methods}"

@@ -1,8 +1,8 @@
 """How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each
-with its interval.
+with
+a confidence interval.
 
-The names below are loaded on first use, so that the rules for comparing answers (`metrics`,
-`normalise`, `reading`), which signals use too, load nothing heavy.
+The names below are imported on first use, because they need pyarrow and the engine.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thresher.evaluation.evaluator import SCORES, check, evaluate
+    from thresher.evaluation.evaluator import SCORES, check_rows, evaluate
     from thresher.evaluation.report import Evaluation, Group
 
-__all__ = ["SCORES", "Evaluation", "Group", "check", "evaluate"]
+__all__ = ["SCORES", "Evaluation", "Group", "check_rows", "evaluate"]
 
-_HOME = dict.fromkeys(("SCORES", "check", "evaluate"), "evaluator") | dict.fromkeys(
+_HOME = dict.fromkeys(("SCORES", "check_rows", "evaluate"), "evaluator") | dict.fromkeys(
     ("Evaluation", "Group"), "report"
 )
 

@@ -1,9 +1,10 @@
-"""One model on one set of questions: each row is asked to choose or to answer, and what it says is
-scored.
+"""Evaluates one model on one set of questions: it chooses among candidates or generates an answer,
+and
+the answer is scored.
 
-What is asked of the model are two ordinary row signals (`Answer`, `Choice`), so answers are stored
-as they come, a stopped evaluation goes on where it was, and another `by` costs nothing. Ties pool,
-store and signals together; writes answers into the store only.
+The model runs as two ordinary row signals (`Answer`, `Choice`), so answers are stored as they are
+generated, an interrupted evaluation resumes where it left off, and another `by` needs no model.
+Writes answers into the store only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from thresher.answers.normalise import normalise
 from thresher.answers.parsing import strip_reasoning
 from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, commonest
 from thresher.errors import ConfigError, TooManyFailures, did_you_mean
-from thresher.evaluation.groups import groups
+from thresher.evaluation.groups import group_names
 from thresher.evaluation.report import Evaluation, summarise
 from thresher.request import OnMissing, RunRequest
 from thresher.signals.answer import Answer
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 Score = Literal["auto", "generate", "choice"]
 SCORES = ("auto", "generate", "choice")
-MOST_ANSWERS = 32  # different answers of a set that can still be a list of candidates
+MAX_CANDIDATES = 32  # distinct answers that can still serve as candidates
 CHUNK = 8192
 
 
@@ -56,34 +57,47 @@ def evaluate(
     on_missing: OnMissing = "auto",
     retry_errors: bool = False,
 ) -> Evaluation:
-    """Ask `model` the last question of every row of `pool`.
+    """Evaluate `model` on the last question of every row of `pool`.
 
-    `score`: auto asks rows whose candidates are recognised (see `signals/candidates.py`) to choose
-    and the others to answer; generate has all answered; choice has all choose, rows without
-    candidates of their own among all answers of such rows in the pool, if these are at most 32.
-    `on_missing`: auto tolerates failed rows up to 5% of the pool, exclude any number, refuse none.
+    Arguments:
+        model: the model.
+        pool: the questions with their expected answers.
+        score: "auto": rows with recognised candidates (`answers/candidates.py`) are scored by
+            likelihood, the others by generated answers; "generate": all by generated answers;
+            "choice": all by likelihood, rows without candidates among all answers of such rows
+                in the
+            pool, if these are at most 32.
+        by: the field that groups rows; "source": the pool's sources.
+        store: where answers are stored.
+        progress: displays the rows done.
+        max_new_tokens: limit of a generated answer.
+        on_missing: "auto" tolerates failed rows up to 5% of the pool, "exclude" any number,
+            "refuse"
+            none.
+        retry_errors: try rows again whose failure is stored.
+
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     if max_new_tokens < 1:
         raise ConfigError(
             f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1."
         )
-    began = time.monotonic()
-    names = groups(pool, by)
-    asked, limit, otherwise = _questions(pool, score, on_missing)
-    usable = asked.usable
+    started = time.monotonic()
+    names = group_names(pool, by)
+    questions, limit, closed_set = _questions(pool, score, on_missing)
+    usable = questions.usable
     if score == "auto":
-        choosing = np.array([asked.offered[r] is not None for r in usable.tolist()], bool)
+        is_choice = np.array([questions.offered[r] is not None for r in usable.tolist()], bool)
     else:
-        choosing = np.full(len(usable), score == "choice")
+        is_choice = np.full(len(usable), score == "choice")
     request = RunRequest(retry_errors=retry_errors)
-    # the model is opened once, however many signals ask it
+    # the model is opened once, for all signals
     context = RunContext(store, replace(model, open=cache(model.open)), progress=progress)
     jobs: list[tuple[str, np.ndarray, RowSignal]] = [
-        ("choice", usable[choosing], Choice(model.identity, otherwise)),
-        ("generate", usable[~choosing], Answer(model.identity, max_new_tokens)),
+        ("choice", usable[is_choice], Choice(model.identity, closed_set)),
+        ("generate", usable[~is_choice], Answer(model.identity, max_new_tokens)),
     ]
-    told: dict[int, _Told] = {}
+    answers: dict[int, _Answer] = {}
     scored_now = 0
     for name, rows, signal in jobs:
         if not len(rows):
@@ -95,18 +109,18 @@ def evaluate(
         scored_now += sum(run.scored for run in engine.runs)
         pool_rows, eligible = engine.numbering.pool_rows, engine.eligible
         for position in np.flatnonzero(eligible.mask).tolist():
-            told[int(pool_rows[position])] = _Told(
+            answers[int(pool_rows[position])] = _Answer(
                 name, {f: a[position] for f, a in values.items()}
             )
         for failed in eligible.failed:
-            asked.errors.update(
+            questions.errors.update(
                 zip(pool_rows[failed.positions].tolist(), failed.errors, strict=True)
             )
-        limit.before = Counter(asked.errors.values())
+        limit.before = Counter(questions.errors.values())
 
-    table = _table(pool, asked, names, told)
-    cut = sum(t.scored == "generate" and not t.values["finished"] for t in told.values())
-    about = {
+    table = _table(pool, questions, names, answers)
+    cut = sum(t.scored == "generate" and not t.values["finished"] for t in answers.values())
+    metadata = {
         "model": model.name,
         "identity": asdict(model.identity),
         "data": str(pool.path),
@@ -114,13 +128,16 @@ def evaluate(
         "grouped_by": by,
         "max_new_tokens": max_new_tokens,
     }
-    seconds = time.monotonic() - began
-    return summarise(table, asked.cluster, cut=cut, asked=scored_now, seconds=seconds, about=about)
+    seconds = time.monotonic() - started
+    return summarise(
+        table, questions.cluster, cut=cut, asked=scored_now, seconds=seconds, about=metadata
+    )
 
 
-def check(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
-    """Raises what `evaluate` would raise of these rows before it opens a model: for runs that spend
-    much before they ask.
+def check_rows(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
+    """Raises what `evaluate` would raise for these rows before it opens a model: for commands that
+    train or
+    select first.
 
     ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an
     answer).
@@ -128,39 +145,43 @@ def check(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") ->
     _questions(pool, score, on_missing)
 
 
-# ------------------------------------------------------------------------------------ what is asked
+# ---------------------------------------------------------------------------------------- questions
 
 
 def _questions(
     pool: Pool, score: str, on_missing: OnMissing
-) -> tuple[_Asked, _Limit, tuple[str, ...]]:
-    """The rows as questions, how many of them may fail, and what rows without candidates choose
-    among."""
+) -> tuple[_Questions, _Limit, tuple[str, ...]]:
+    """The rows as questions, the limit of failures, and the candidates of rows without candidates
+    of their
+    own.
+    """
     if score not in SCORES:
         raise ConfigError(
             f"--score {score}: expected one of "
             f"{', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}"
         )
-    asked = _Asked(pool)
+    questions = _Questions(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
-    limit = _Limit(allowed, len(pool), Counter(asked.errors.values()))
+    limit = _Limit(allowed, len(pool), Counter(questions.errors.values()))
     limit.check(Counter(), scored=False)
-    return asked, limit, _closed_set(asked, asked.usable) if score == "choice" else ()
+    return questions, limit, _closed_set(questions, questions.usable) if score == "choice" else ()
 
 
-class _Asked:
-    """The rows of a pool as questions: what is expected, what is offered, which image, and which
-    rows nobody can answer."""
+class _Questions:
+    """The rows of a pool as questions: expected answers, candidates, images, and rows that cannot
+    be
+    answered.
+    """
 
     def __init__(self, pool: Pool) -> None:
         n = len(pool)
         self.expected = [""] * n
         self.offered: list[Candidates | None] = [None] * n
         self.errors: dict[int, str] = dict(pool.problems)
-        self.cluster = np.arange(n)  # rows with the same images have the same number
-        gone = np.flatnonzero(pool.facts["missing_images"])
-        for row, why in zip(gone.tolist(), pool.missing_image_reasons(gone), strict=True):
-            self.errors.setdefault(row, why)
+        self.cluster = np.arange(n)  # equal for rows with the same images
+        missing = np.flatnonzero(pool.facts["missing_images"])
+        for row, reason in zip(missing.tolist(), pool.missing_image_reasons(missing), strict=True):
+            self.errors.setdefault(row, reason)
         first: dict[tuple[str, ...], int] = {}
         for start in range(0, n, CHUNK):
             rows = np.arange(start, min(start + CHUNK, n))
@@ -181,19 +202,23 @@ class _Asked:
             )
 
 
-def _closed_set(asked: _Asked, usable: np.ndarray) -> tuple[str, ...]:
-    """The different answers of rows that offer no candidates, each in its commonest form, by name.
-    Raises ConfigError."""
+def _closed_set(questions: _Questions, usable: np.ndarray) -> tuple[str, ...]:
+    """The distinct answers of rows without candidates, each in its most frequent form, sorted.
+    Raises
+    ConfigError.
+    """
     forms: dict[str, Counter[str]] = {}
     for row in usable.tolist():
-        if asked.offered[row] is None:
-            forms.setdefault(normalise(asked.expected[row]), Counter())[asked.expected[row]] += 1
-    if len(forms) > MOST_ANSWERS or len(forms) == 1:
+        if questions.offered[row] is None:
+            forms.setdefault(normalise(questions.expected[row]), Counter())[
+                questions.expected[row]
+            ] += 1
+    if len(forms) > MAX_CANDIDATES or len(forms) == 1:
         rows = sum(c.total() for c in forms.values())
         raise ConfigError(
-            f"--score choice: {rows:,} rows offer no candidates to choose from, and have "
-            f"{len(forms):,} different answers; 2 to {MOST_ANSWERS} could be a list of "
-            "candidates. Give --score auto, or generate."
+            f"--score choice: {rows:,} rows have no candidates, and {len(forms):,} distinct "
+            f"answers; 2 to {MAX_CANDIDATES} answers can serve as candidates. Give --score auto, "
+            "or generate."
         )
     return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
 
@@ -215,15 +240,15 @@ class _Limit:
         if gone >= self.rows:
             raise TooManyFailures(
                 f"None of the {self.rows:,} rows can be evaluated: {commonest(reasons)}. Is the "
-                "image folder the right one, and does every row end with an answer? `thresher "
-                "doctor` says what is wrong with the file."
+                "image folder correct, and does every row end with an answer? `thresher doctor` "
+                "finds problems of the file."
             )
         if gone > self.allowed:
             raise TooManyFailures(
                 f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most "
-                f"{self.allowed:,} may fail. Commonest reasons: {commonest(reasons)}. An accuracy "
-                "of the rest would mislead; to have it anyway, give --on-missing exclude. What "
-                "was answered is stored."
+                f"{self.allowed:,} may fail. Most common reasons: {commonest(reasons)}. The "
+                "accuracy of the others would be misleading; to compute it anyway, give "
+                "--on-missing exclude. Answers so far are stored."
             )
 
 
@@ -231,74 +256,84 @@ class _Limit:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the model said of one row: the fields of `Choice` or `Answer`."""
+class _Answer:
+    """The model's answer to one row: the fields of `Choice` or `Answer`."""
 
     scored: str
     values: dict[str, Any]
 
 
-def _conclusion(text: str) -> str:
-    """A text without the train of thought in it; one that holds none stays as it is."""
-    bare = strip_reasoning(text)
-    return text if bare == text.strip() else bare
+def _without_reasoning(text: str) -> str:
+    """A text without the reasoning in it; unchanged if it has none."""
+    stripped = strip_reasoning(text)
+    return text if stripped == text.strip() else stripped
 
 
-def _table(pool: Pool, asked: _Asked, names: Sequence[str], told: dict[int, _Told]) -> pa.Table:
-    """One row a row of the pool, in its order."""
+def _table(
+    pool: Pool, questions: _Questions, names: Sequence[str], answers: dict[int, _Answer]
+) -> pa.Table:
+    """One row per row of the pool, in its order."""
     n = len(pool)
     columns: dict[str, list[Any]] = {
         name: [None] * n
         for name in ("scored", "answer", "said", "correct", "anls", "relaxed", "margin", "finished")
     }
-    # test sets repeat few answers many times
-    memo: dict[tuple[str, str], tuple[bool, float, bool]] = {}
-    for row, t in told.items():
-        said, wanted, offered = str(t.values["text"]), asked.expected[row], asked.offered[row]
-        answer = said
-        if t.scored == "generate":
-            answer, wanted = _conclusion(said), _conclusion(wanted) or wanted
-            answer = answer if offered is None else match_candidate(answer, offered)
-        marks = memo.get((answer, wanted))
-        if marks is None:
-            marks = (
-                exact_match(answer, wanted),
-                anls(answer, wanted),
-                relaxed_accuracy(answer, wanted),
-            )
-            memo[answer, wanted] = marks
-        columns["scored"][row], columns["answer"][row], columns["said"][row] = (
-            t.scored,
-            answer,
-            said,
+    # test sets have few distinct answers
+    cache: dict[tuple[str, str], tuple[bool, float, bool]] = {}
+    for row, given in answers.items():
+        text, expected, offered = (
+            str(given.values["text"]),
+            questions.expected[row],
+            questions.offered[row],
         )
-        columns["correct"][row], columns["anls"][row], columns["relaxed"][row] = marks
-        if t.scored == "choice":
-            columns["margin"][row] = float(t.values["margin"])
+        answer = text
+        if given.scored == "generate":
+            answer, expected = _without_reasoning(text), _without_reasoning(expected) or expected
+            answer = answer if offered is None else match_candidate(answer, offered)
+        scores = cache.get((answer, expected))
+        if scores is None:
+            scores = (
+                exact_match(answer, expected),
+                anls(answer, expected),
+                relaxed_accuracy(answer, expected),
+            )
+            cache[answer, expected] = scores
+        columns["scored"][row], columns["answer"][row], columns["said"][row] = (
+            given.scored,
+            answer,
+            text,
+        )
+        columns["correct"][row], columns["anls"][row], columns["relaxed"][row] = scores
+        if given.scored == "choice":
+            columns["margin"][row] = float(given.values["margin"])
         else:
-            columns["finished"][row] = bool(t.values["finished"])
-    every = np.arange(n)
+            columns["finished"][row] = bool(given.values["finished"])
+    all_rows = np.arange(n)
     return pa.table(
         {
-            "row": pa.array(every, pa.int64()),
-            "id": pa.array(pool.ids(every), pa.string()),
+            "row": pa.array(all_rows, pa.int64()),
+            "id": pa.array(pool.ids(all_rows), pa.string()),
             "digest": pa.array([d.hex() for d in digests_to_bytes(pool.digest)], pa.string()),
             "group": pa.array(list(names), pa.string()),
             "scored": pa.array(columns["scored"], pa.string()),
-            "expected": pa.array([_text(t) for t in asked.expected], pa.string()),
-            "answer": pa.array([_text(t) for t in columns["answer"]], pa.string()),
-            "said": pa.array([_text(t) for t in columns["said"]], pa.string()),
+            "expected": pa.array(
+                [_encodable_text(given) for given in questions.expected], pa.string()
+            ),
+            "answer": pa.array(
+                [_encodable_text(given) for given in columns["answer"]], pa.string()
+            ),
+            "said": pa.array([_encodable_text(given) for given in columns["said"]], pa.string()),
             "correct": pa.array(columns["correct"], pa.bool_()),
             "anls": pa.array(columns["anls"], pa.float64()),
             "relaxed": pa.array(columns["relaxed"], pa.bool_()),
             "margin": pa.array(columns["margin"], pa.float32()),
             "finished": pa.array(columns["finished"], pa.bool_()),
-            "image": pa.array(asked.cluster, pa.int64()),
-            "error": pa.array([asked.errors.get(r, "") for r in range(n)], pa.string()),
+            "image": pa.array(questions.cluster, pa.int64()),
+            "error": pa.array([questions.errors.get(r, "") for r in range(n)], pa.string()),
         }
     )
 
 
-def _text(text: str | None) -> str | None:
-    """Text that parquet can hold: lone surrogates are written out."""
+def _encodable_text(text: str | None) -> str | None:
+    """Text that parquet can store: lone surrogates are escaped."""
     return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The groups that an evaluation is split by: the pool's sources, or any field of its records."""
+"""The groups of an evaluation: the pool's sources, or the values of a field of its records."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 BY_SOURCE = "source"
-NONE = "(none)"
+NO_GROUP = "(none)"
 
 
-def groups(pool: Pool, by: str) -> list[str]:
-    """A name for each row of the pool. Raises ConfigError where no record has the field `by`.
+def group_names(pool: Pool, by: str) -> list[str]:
+    """The group of each row of the pool.
 
-    `source` is the pool's own idea of it (data_source, else source, else the file's name); values
-    that are not text are written as JSON; records without the field, or unreadable ones, are
-    "(none)".
+    `source` is the pool's source (data_source, else source, else the file's name); values other
+    than
+    text are written as JSON; records without the field, and unreadable ones, are "(none)".
+
+    Raises ConfigError if no record has the field `by`.
     """
     if by == BY_SOURCE:
-        names = np.array([name or NONE for name in pool.source_names], dtype=object)
+        names = np.array([name or NO_GROUP for name in pool.source_names], dtype=object)
         return [str(name) for name in names[pool.source]]
     out: list[str] = []
     seen: dict[str, None] = {}
@@ -35,18 +37,18 @@ def groups(pool: Pool, by: str) -> list[str]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            out.append(NONE)
+            out.append(NO_GROUP)
             continue
         seen.update(dict.fromkeys(record))
         value = record.get(by)
         out.append(
-            NONE
+            NO_GROUP
             if value is None or value == ""
             else value
             if isinstance(value, str)
             else json.dumps(value)
         )
-    if all(name == NONE for name in out):
+    if all(name == NO_GROUP for name in out):
         known = [k for k in seen if k not in ("conversations", "image")]
         raise ConfigError(
             f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: "

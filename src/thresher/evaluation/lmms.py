@@ -1,9 +1,10 @@
-"""Public benchmarks through lmms-eval, in a process of its own: it pins other versions of torch and
+"""Public benchmarks with lmms-eval, in a process of its own: it pins other versions of torch and
 transformers.
 
-Finds the command `lmms-eval` (or the module, where it is installed beside us), runs it on the same
-model and reads the results file that it writes. Touches the folder it is given; everything
-lmms-eval prints goes to stderr.
+Finds the command `lmms-eval` (or the module, if it is installed in this environment), runs it on
+the
+same model and reads its results file. Writes into the given folder; the output of lmms-eval goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -29,38 +30,43 @@ ADAPTERS = {
     "qwen2_5_vl": "qwen2_5_vl",
     "qwen3_vl": "qwen3_vl",
 }
-"""config.json's model_type -> what lmms-eval calls its code for it."""
+"""model_type of config.json -> lmms-eval's name for the model class."""
 
 
 class LmmsEvalFailed(ThresherError):
-    """lmms-eval ended badly or wrote no results."""
+    """lmms-eval failed or wrote no results."""
 
 
-def command() -> list[str]:
-    """How to call lmms-eval here. Raises MissingExtra where it is not installed."""
+def find_command() -> list[str]:
+    """The command line of lmms-eval. Raises MissingExtra if it is not installed."""
     if found := shutil.which("lmms-eval"):
         return [found]
     if importlib.util.find_spec("lmms_eval") is not None:
         return [sys.executable, "-m", "lmms_eval"]
     raise MissingExtra(
         "--lmms-eval needs lmms-eval, which is not installed. It pins other versions of torch and "
-        "transformers than thresher, so give it an environment of its own whose command is on the "
-        "PATH: pipx install lmms-eval"
+        "transformers than thresher, so install it in an environment of its own, with the command "
+        "on the PATH: pipx install lmms-eval"
     )
 
 
 def model_arguments(
     model: str, folder: Path | None, architecture: str, adapter: str | None
 ) -> list[str]:
-    """`--model … --model_args …` for a folder or (`folder` None) a hub id. Raises ConfigError,
-    ModelError.
+    """`--model … --model_args …` for lmms-eval.
 
-    `adapter`: what lmms-eval calls the model's code; None = known from the architecture.
+    Arguments:
+        model: the model's name: a hub id, if `folder` is None.
+        folder: the model's folder.
+        architecture: the `model_type` of its config.json.
+        adapter: lmms-eval's name for the model class; None: derived from the architecture.
+
+    Raises ConfigError, ModelError.
     """
     if adapter is None and architecture not in ADAPTERS:
         raise ConfigError(
-            f"--lmms-eval: it is not known what lmms-eval calls a {architecture!r} model. Name it "
-            f"with --lmms-eval-model; known here: {', '.join(sorted(ADAPTERS))}."
+            f"--lmms-eval: lmms-eval's model class for {architecture!r} is unknown. Give it with "
+            f"--lmms-eval-model; known: {', '.join(sorted(ADAPTERS))}."
         )
     if folder is not None and not (folder / "config.json").is_file():
         raise ModelError(
@@ -70,22 +76,26 @@ def model_arguments(
     where = f"pretrained={folder.resolve() if folder is not None else name}"
     if "," in where:
         raise ConfigError(
-            f"--lmms-eval: the path {where.removeprefix('pretrained=')} holds a comma, which "
-            "lmms-eval splits at."
+            f"--lmms-eval: the path {where.removeprefix('pretrained=')} contains a comma, at which "
+            "lmms-eval splits it."
         )
     if folder is None and revision:
         where += f",revision={revision}"
     return ["--model", adapter or ADAPTERS[architecture], "--model_args", where]
 
 
-def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
-    """Run `tasks` (comma-separated) with `model_arguments`; task -> metric -> value. `out`: a
-    folder for its files.
+def run_tasks(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
+    """Run `tasks` and return task -> metric -> value.
+
+    Arguments:
+        model: from `model_arguments`.
+        tasks: names, comma-separated.
+        out: a folder for lmms-eval's files.
 
     Raises MissingExtra, LmmsEvalFailed.
     """
     call = [
-        *command(),
+        *find_command(),
         *model,
         "--tasks",
         tasks,
@@ -105,16 +115,16 @@ def run(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:
         ) from e
     if code:
         raise LmmsEvalFailed(
-            f"lmms-eval ended with code {code}. Its own message is above; the call was: "
+            f"lmms-eval exited with code {code}. Its message is above; the command was: "
             f"{' '.join(call)}"
         )
     new = sorted(set(out.rglob("*results.json")) - before, key=lambda p: p.stat().st_mtime)
     if not new:
-        raise LmmsEvalFailed(f"lmms-eval wrote no results into {out}. Its own message is above.")
-    return read(new[-1])
+        raise LmmsEvalFailed(f"lmms-eval wrote no results into {out}. Its message is above.")
+    return read_results(new[-1])
 
 
-def read(path: Path) -> dict[str, dict[str, float]]:
+def read_results(path: Path) -> dict[str, dict[str, float]]:
     """The numbers of a results file: task -> metric -> value. Raises LmmsEvalFailed."""
     try:
         content: Any = parse_json(path.read_text(encoding="utf-8-sig"))

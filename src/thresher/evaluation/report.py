@@ -1,11 +1,12 @@
-"""What an evaluation found, in numbers: overall, macro, by group, each with its interval; as JSON,
-and row by row as parquet.
+"""The results of an evaluation: overall, macro, by group, each with its confidence interval; as
+JSON,
+and per row as parquet.
 
     FILE.json      {"accuracy", "macro", "n", "interval": [lo, hi], "by": {group: {…}}, …}
-    FILE.parquet   a row for every row of the data: expected and given answer, whether right, or why
-                   it failed
+    FILE.parquet   one row per row of the data: expected and given answer, whether it is correct, or
+                   why it failed
 
-Aggregation is pure; `write` touches the two files.
+Aggregation is pure; `write_evaluation` writes the two files.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ INTERVALS = (
 
 @dataclass(frozen=True)
 class Group:
-    """One group's numbers; `accuracy` in [0, 1]."""
+    """The results of one group; accuracies and ANLS in [0, 1]."""
 
     accuracy: float
     n: int
@@ -47,7 +48,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`n` rows were answered and are in all numbers; `failed` rows were not and are in none."""
+    """The results. All numbers are over the `n` answered rows; the `failed` rows are in none of
+    them.
+    """
 
     accuracy: float
     macro: float
@@ -59,12 +62,12 @@ class Evaluation:
     anls: float
     relaxed: float
     failed: int
-    failures: Counter[str]  # why -> rows
-    scored: dict[str, int]  # "choice" and "generate" -> rows answered that way
-    cut: int  # generated answers that did not end by themselves
-    asked: int  # answers that the model gave now; the others were in the store
+    failures: Counter[str]  # reason -> rows
+    scored: dict[str, int]  # "choice" and "generate" -> rows scored that way
+    cut: int  # generated answers that reached the token limit
+    asked: int  # answers that the model gave in this run; the others were stored
     seconds: float
-    # what was asked of which model, for the JSON
+    # metadata for the JSON: model, data, options
     about: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,42 +98,49 @@ def summarise(
     seconds: float,
     about: dict[str, Any],
 ) -> Evaluation:
-    """`rows`: columns group, scored, error, correct, anls, relaxed (null where error); `cluster`:
-    int [n], one a row.
+    """Aggregate the rows' scores.
 
-    Groups come by name. Raises StoreError when no row was answered.
+    Arguments:
+        rows: columns group, scored, error, correct, anls, relaxed (null for rows with an error).
+        cluster: int [n], equal for rows with the same images.
+        cut: generated answers that reached the token limit.
+        asked: answers that the model gave in this run.
+        seconds: duration.
+        about: metadata for the JSON.
+
+    Groups are sorted by name. Raises StoreError if no row was answered.
     """
     error = np.array(rows["error"].to_pylist(), dtype=object)
-    good = np.flatnonzero(error == "")
+    answered = np.flatnonzero(error == "")
     failures = Counter(e for e in error.tolist() if e)
-    if not len(good):
+    if not len(answered):
         raise StoreError(f"No row could be evaluated. {failures.most_common(1)}")
     names, code = np.unique(
         np.array(rows["group"].to_pylist(), dtype=object).astype(str), return_inverse=True
     )
     columns = {
-        name: np.array([float(v) for v in rows[name].take(pa.array(good)).to_pylist()])
+        name: np.array([float(v) for v in rows[name].take(pa.array(answered)).to_pylist()])
         for name in ("correct", "anls", "relaxed")
     }
-    correct, group, cluster = columns["correct"], code[good], cluster[good]
+    correct, group, cluster = columns["correct"], code[answered], cluster[answered]
     by: dict[str, Group] = {}
     for g, name in enumerate(names.tolist()):
-        here = np.flatnonzero(group == g)
-        failed = int((code == g).sum()) - len(here)
-        if len(here):
+        members = np.flatnonzero(group == g)
+        failed = int((code == g).sum()) - len(members)
+        if len(members):
             by[name] = Group(
-                float(correct[here].mean()),
-                len(here),
-                interval(correct[here], cluster[here]),
-                float(columns["anls"][here].mean()),
-                float(columns["relaxed"][here].mean()),
+                float(correct[members].mean()),
+                len(members),
+                interval(correct[members], cluster[members]),
+                float(columns["anls"][members].mean()),
+                float(columns["relaxed"][members].mean()),
                 failed,
             )
-    how = Counter(rows["scored"].take(pa.array(good)).to_pylist())
+    scored_by = Counter(rows["scored"].take(pa.array(answered)).to_pylist())
     return Evaluation(
         accuracy=float(correct.mean()),
         macro=float(np.mean([g.accuracy for g in by.values()])),
-        n=len(good),
+        n=len(answered),
         interval=interval(correct, cluster),
         by=by,
         rows=rows,
@@ -139,7 +149,7 @@ def summarise(
         relaxed=float(columns["relaxed"].mean()),
         failed=int(failures.total()),
         failures=failures,
-        scored={name: how[name] for name in ("choice", "generate") if how[name]},
+        scored={name: scored_by[name] for name in ("choice", "generate") if scored_by[name]},
         cut=cut,
         asked=asked,
         seconds=seconds,
@@ -147,15 +157,16 @@ def summarise(
     )
 
 
-def check_out(out: str | Path) -> Path:
-    """The JSON file to write, checked before anything is spent. Raises ConfigError."""
+def check_output(out: str | Path) -> Path:
+    """The JSON file to write, checked before any work is done. Raises ConfigError."""
     path = Path(out)
     return check_file(path, suffixes=(".json",), beside=(path.with_suffix(".parquet").name,))
 
 
-def write(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
-    """The JSON file and, with rows, the parquet beside it. Both are written aside before either is
-    replaced.
+def write_evaluation(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
+    """Write the JSON file and, with `rows`, the parquet file beside it; neither is replaced before
+    both are
+    complete.
 
     Raises StoreError (disk full, no permission).
     """
@@ -165,13 +176,13 @@ def write(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
             folder_lock(out.parent, "writes an evaluation there"),
             contextlib.ExitStack() as renames,
         ):
-            # left in reverse order: first the parquet takes its place, then the JSON
+            # renamed in reverse order: the parquet file first, then the JSON
             renames.enter_context(atomic_write(out)).write_text(
                 text, encoding="utf-8", errors="backslashreplace"
             )
             if rows is not None:
-                aside = renames.enter_context(atomic_write(out.with_suffix(".parquet")))
-                pq.write_table(rows, aside, compression="zstd")
+                temporary = renames.enter_context(atomic_write(out.with_suffix(".parquet")))
+                pq.write_table(rows, temporary, compression="zstd")
     except OSError as e:
         raise StoreError(
             f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again."
