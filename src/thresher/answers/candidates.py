@@ -49,13 +49,13 @@ def expected(sample: Sample) -> str:
 
 def question(sample: Sample) -> str:
     """The user turn before the expected answer; "" if there is none."""
-    asked = ""
+    latest = ""
     found = ""
     for turn in sample.turns:
         if turn.role == "user":
-            asked = turn.text
+            latest = turn.text
         elif turn.role == "assistant":
-            found, asked = asked, ""
+            found, latest = latest, ""
     return found
 
 

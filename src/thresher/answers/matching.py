@@ -31,9 +31,9 @@ def match_candidate(text: str, offered: Candidates) -> str:
     if plain in forms:
         return offered.texts[forms.index(plain)]
     if offered.letters:
-        says = [normalise(o) for o in offered.options]
-        if says.count(plain) == 1:
-            return offered.texts[says.index(plain)]
+        option_texts = [normalise(o) for o in offered.options]
+        if option_texts.count(plain) == 1:
+            return offered.texts[option_texts.index(plain)]
         if (index := parse_option(text, offered.letters)) is not None:
             return offered.texts[index]
     elif (

@@ -44,12 +44,12 @@ def relaxed_accuracy(answer: str, expected: str) -> bool:
     >>> relaxed_accuracy("Red", "red"), relaxed_accuracy("12%", "0.12")
     (True, True)
     """
-    given, wanted = number(answer), number(expected)
-    if given is None or wanted is None:
+    answer_number, expected_number = number(answer), number(expected)
+    if answer_number is None or expected_number is None:
         return exact_match(answer, expected)
-    if wanted == 0:
-        return given == 0
-    return abs(given - wanted) <= TOLERANCE * abs(wanted) * (1 + 1e-12)
+    if expected_number == 0:
+        return answer_number == 0
+    return abs(answer_number - expected_number) <= TOLERANCE * abs(expected_number) * (1 + 1e-12)
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -60,8 +60,8 @@ def edit_distance(a: str, b: str) -> int:
     steps = np.arange(len(b) + 1)
     row = steps.copy()
     for c in a:
-        here = np.empty_like(row)
-        here[0] = row[0] + 1
-        here[1:] = np.minimum(row[1:] + 1, row[:-1] + (letters != ord(c)))
-        row = np.minimum.accumulate(here - steps) + steps  # insertions, from left to right
+        next_row = np.empty_like(row)
+        next_row[0] = row[0] + 1
+        next_row[1:] = np.minimum(row[1:] + 1, row[:-1] + (letters != ord(c)))
+        row = np.minimum.accumulate(next_row - steps) + steps  # insertions, from left to right
     return int(row[-1])

@@ -103,8 +103,8 @@ class _Axis(svg.Linear):
     """A vertical axis with round ticks and some room beyond the values."""
 
     def __init__(self, low: float, high: float, top: float, height: float) -> None:
-        room = max(high - low, 1.0) * 0.08
-        self.low, self.high, self.top = low - room, high + room, top
+        margin = max(high - low, 1.0) * 0.08
+        self.low, self.high, self.top = low - margin, high + margin, top
         super().__init__(self.low, self.high, top + height, top)
 
     def draw(self, title: str) -> list[str]:

@@ -119,14 +119,14 @@ class Findings:
         )
 
     def _finding(self, kind: str) -> Finding:
-        severity, what, action = describe_kind(kind)
+        severity, description, action = describe_kind(kind)
         rows, detail = self.rows[kind], self.detail.get(kind)
         first = rows[:EXAMPLES].tolist()
         examples = tuple(
             Example(r, i, detail(r) if detail else "")
             for r, i in zip(first, self.pool.ids(first), strict=True)
         )
-        return Finding(kind, severity, len(rows), self.images[kind], what, action, examples)
+        return Finding(kind, severity, len(rows), self.images[kind], description, action, examples)
 
 
 def _combine_details(

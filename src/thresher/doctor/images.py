@@ -149,8 +149,8 @@ def _check_image(pool: Pool, number: int, first: int, near: bool) -> ImageReport
     path = index.image_path[number]
     name = "embedded image" if embedded else printable(path)
     if not embedded and (reason := unsafe_path_reason(path)):
-        kind, _, words = reason.partition(": ")
-        return ImageReport({kind: f"{name}: {words}"})
+        kind, _, explanation = reason.partition(": ")
+        return ImageReport({kind: f"{name}: {explanation}"})
     if not embedded and index.image_size[number] < 0:
         return ImageReport({"missing-image": name + _alternative_note(pool, path)})
     data = b""

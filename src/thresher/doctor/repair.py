@@ -69,9 +69,9 @@ def check_target(pool: Pool, path: Path) -> Path:
             "webdataset or parquet instead."
         )
     if path.is_dir() or not path.parent.is_dir():
-        why = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise ConfigError(
-            f"--fix {path} cannot be written: {why}. Give a file in a folder that exists."
+            f"--fix {path} cannot be written: {reason}. Give a file in a folder that exists."
         )
     log = path.with_name(path.name + ".changes.jsonl")
     check_file(path, "--fix", beside=(log.name,))
@@ -172,7 +172,7 @@ def _records(
                 ],
             )
             continue
-        yield fixed, [_change(row, ids[row], "repaired", what) for what in repairs]
+        yield fixed, [_change(row, ids[row], "repaired", repair) for repair in repairs]
 
 
 def _replace_markers(record: dict[str, Any], sample: Sample) -> list[str]:
@@ -184,9 +184,9 @@ def _replace_markers(record: dict[str, Any], sample: Sample) -> list[str]:
     return [f"marker-read: the markers of {len(paths)} images became {IMAGE_PLACEHOLDER}"]
 
 
-def _change(row: int, id_: str, done: str, why: str) -> Change:
-    kind, _, what = why.partition(": ")
-    return {"row": row, "id": id_, "done": done, "kind": kind, "what": what}
+def _change(row: int, id_: str, action: str, reason: str) -> Change:
+    kind, _, detail = reason.partition(": ")
+    return {"row": row, "id": id_, "done": action, "kind": kind, "what": detail}
 
 
 def _repair_texts(record: dict[str, Any]) -> list[str]:
@@ -201,13 +201,13 @@ def _repair_texts(record: dict[str, Any]) -> list[str]:
             repairs.append(f"bad-value: the number {text} became text")
         if not isinstance(text, str):
             continue
-        for kind, fixed, what in (
+        for kind, fixed, description in (
             ("nul-byte", _without_nul(text), "NUL characters removed"),
             ("crlf", text.replace("\r\n", "\n"), "Windows line ends became line breaks"),
             ("invalid-text", _replace_surrogates(text), "invalid characters became U+FFFD"),
         ):
             if fixed != text:
-                repairs.append(f"{kind}: {what}")
+                repairs.append(f"{kind}: {description}")
         turn["value"] = _replace_surrogates(_without_nul(text).replace("\r\n", "\n"))
     return list(dict.fromkeys(repairs))
 

@@ -31,7 +31,7 @@ def candidate_pairs(
 
     Returns int64 [p, 2], smaller index first, sorted.
     """
-    kept = []
+    matches = []
     for band in bands:
         by_key = np.lexsort((order, band))
         key = band[by_key]
@@ -44,16 +44,16 @@ def candidate_pairs(
             if not len(equal_keys):
                 break
             found.append(np.stack([by_key[equal_keys], by_key[equal_keys + step]], axis=1))
-        far = np.flatnonzero(np.arange(n) - first > NEIGHBOURS)
-        if len(far):
-            found.append(np.stack([by_key[first[far]], by_key[far]], axis=1))
+        distant = np.flatnonzero(np.arange(n) - first > NEIGHBOURS)
+        if len(distant):
+            found.append(np.stack([by_key[first[distant]], by_key[distant]], axis=1))
         for candidates in found:
             for i in range(0, len(candidates), CHUNK):
                 chunk = candidates[i : i + CHUNK]
                 matching = chunk[same(chunk[:, 0], chunk[:, 1])]
                 if len(matching):
-                    kept.append(matching)
-    return merge_pairs(kept)
+                    matches.append(matching)
+    return merge_pairs(matches)
 
 
 def hash_rows(rows: np.ndarray) -> np.ndarray:

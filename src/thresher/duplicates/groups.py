@@ -46,8 +46,8 @@ def near_groups(texts: Values, images: Values, threshold: float = THRESHOLD) -> 
         threshold: minimum similarity of the texts, 0..1.
     """
     questions, answers = text.from_bytes(texts["question"]), text.from_bytes(texts["answer"])
-    whole = hash_rows(questions) ^ (hash_rows(answers) * np.uint64(0x9E3779B97F4A7C15))
-    _, first, text_of = np.unique(whole, return_index=True, return_inverse=True)
+    text_hash = hash_rows(questions) ^ (hash_rows(answers) * np.uint64(0x9E3779B97F4A7C15))
+    _, first, text_of = np.unique(text_hash, return_index=True, return_inverse=True)
     text_label = text.connected_components(
         len(first), near_texts(questions[first], answers[first], threshold=threshold)
     )[text_of.reshape(-1)]
@@ -69,15 +69,17 @@ def _image_labels(images: Values) -> np.ndarray:
         np.frombuffer(bytes.fromhex(images["others"][r]), image.PERCEPTUAL)
         for r in several.tolist()
     ]
-    every = np.concatenate(marks + further)
-    if not len(every):
+    all_marks = np.concatenate(marks + further)
+    if not len(all_marks):
         return np.zeros(len(count), np.uint64)
     _, first, inverse = np.unique(
-        hash_rows(every.view(np.uint8).reshape(len(every), width)),
+        hash_rows(all_marks.view(np.uint8).reshape(len(all_marks), width)),
         return_index=True,
         return_inverse=True,
     )
-    label = text.connected_components(len(first), near_images(every[first]))[inverse.reshape(-1)]
+    label = text.connected_components(len(first), near_images(all_marks[first]))[
+        inverse.reshape(-1)
+    ]
     out = np.zeros(len(count), np.uint64)
     out[rows] = label[: len(rows)].astype(np.uint64) + np.uint64(1)
     offset = len(rows)

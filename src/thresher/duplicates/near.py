@@ -57,12 +57,12 @@ def near_images(marks: np.ndarray) -> np.ndarray:
         yield coarse(marks["thumbnail"], 16)
 
     def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        near = (
+        is_similar = (
             np.minimum(np.bitwise_count(phash[a] ^ phash[b]), np.bitwise_count(dhash[a] ^ dhash[b]))
             <= MAX_BITS
         )
-        near[near] = image.are_similar(marks[a[near]], marks[b[near]])
-        return near
+        is_similar[is_similar] = image.are_similar(marks[a[is_similar]], marks[b[is_similar]])
+        return is_similar
 
     return candidate_pairs(bands(), _brightness(marks["thumbnail"]), same)
 

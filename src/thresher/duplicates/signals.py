@@ -205,17 +205,17 @@ class ExactHash:
     def rows(
         self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
     ) -> Iterator[Scored]:
-        for start, seen in iter_image_signatures(samples, pool, image.content_signature):
-            good = [signatures if isinstance(signatures, list) else [] for signatures in seen]
+        for start, by_row in iter_image_signatures(samples, pool, image.content_signature):
+            readable = [signatures if isinstance(signatures, list) else [] for signatures in by_row]
             values = {
                 "exact": np.array(
                     [exact_text_hash(s) for s in samples[start : start + CHUNK_ROWS]], "S16"
                 ),
-                "images": np.array([len(g) for g in good], np.int32),
-                "content": np.array([combined_content_hash(g) for g in good], "S16"),
+                "images": np.array([len(g) for g in readable], np.int32),
+                "content": np.array([combined_content_hash(g) for g in readable], "S16"),
             }
-            errors = [signatures if isinstance(signatures, str) else "" for signatures in seen]
-            yield Scored(np.arange(start, start + len(seen)), values, errors)
+            errors = [signatures if isinstance(signatures, str) else "" for signatures in by_row]
+            yield Scored(np.arange(start, start + len(by_row)), values, errors)
 
 
 def _score_chunks(

@@ -236,16 +236,16 @@ class _Limit:
 
     def check(self, reasons: Counter[str], scored: bool = True) -> None:
         reasons = self.before + reasons
-        gone = reasons.total()
-        if gone >= self.rows:
+        failed = reasons.total()
+        if failed >= self.rows:
             raise TooManyFailures(
                 f"None of the {self.rows:,} rows can be evaluated: {commonest(reasons)}. Is the "
                 "image folder correct, and does every row end with an answer? `thresher doctor` "
                 "finds problems of the file."
             )
-        if gone > self.allowed:
+        if failed > self.allowed:
             raise TooManyFailures(
-                f"{gone:,} of {self.rows:,} rows cannot be evaluated, and at most "
+                f"{failed:,} of {self.rows:,} rows cannot be evaluated, and at most "
                 f"{self.allowed:,} may fail. Most common reasons: {commonest(reasons)}. The "
                 "accuracy of the others would be misleading; to compute it anyway, give "
                 "--on-missing exclude. Answers so far are stored."

@@ -30,7 +30,7 @@ def group_names(pool: Pool, by: str) -> list[str]:
         names = np.array([name or NO_GROUP for name in pool.source_names], dtype=object)
         return [str(name) for name in names[pool.source]]
     out: list[str] = []
-    seen: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for raw in pool.raw(range(len(pool))):
         try:
             record = parse_json(raw)
@@ -39,7 +39,7 @@ def group_names(pool: Pool, by: str) -> list[str]:
         if not isinstance(record, dict):
             out.append(NO_GROUP)
             continue
-        seen.update(dict.fromkeys(record))
+        keys.update(dict.fromkeys(record))
         value = record.get(by)
         out.append(
             NO_GROUP
@@ -49,7 +49,7 @@ def group_names(pool: Pool, by: str) -> list[str]:
             else json.dumps(value)
         )
     if all(name == NO_GROUP for name in out):
-        known = [k for k in seen if k not in ("conversations", "image")]
+        known = [k for k in keys if k not in ("conversations", "image")]
         raise ConfigError(
             f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: "
             f"source, {', '.join(known)}."

@@ -73,15 +73,16 @@ def model_arguments(
             f"--lmms-eval: {model} is an adapter; lmms-eval needs a whole model. Merge it first."
         )
     name, _, revision = model.partition("@")
-    where = f"pretrained={folder.resolve() if folder is not None else name}"
-    if "," in where:
+    source = f"pretrained={folder.resolve() if folder is not None else name}"
+    if "," in source:
         raise ConfigError(
-            f"--lmms-eval: the path {where.removeprefix('pretrained=')} contains a comma, at which "
+            f"--lmms-eval: the path {source.removeprefix('pretrained=')} contains a comma, at "
+            f"which "
             "lmms-eval splits it."
         )
     if folder is None and revision:
-        where += f",revision={revision}"
-    return ["--model", adapter or ADAPTERS[architecture], "--model_args", where]
+        source += f",revision={revision}"
+    return ["--model", adapter or ADAPTERS[architecture], "--model_args", source]
 
 
 def run_tasks(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:

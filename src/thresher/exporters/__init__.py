@@ -68,8 +68,8 @@ def export(
         raise ConfigError(
             f"There is no format {name!r}. Known: {known}.{did_you_mean(name, list(FORMATS))}"
         )
-    wanted = np.sort(np.fromiter((int(r) for r in rows), np.int64))
-    check(pool, wanted, path)
+    sorted_rows = np.sort(np.fromiter((int(r) for r in rows), np.int64))
+    check(pool, sorted_rows, path)
     use_declared = format is None and declared(pool)
     plain = options.plain and raw.fits(pool, name, path)
     if not use_declared and not plain and name not in FORMATS:
@@ -79,12 +79,12 @@ def export(
         if use_declared:
             from thresher.exporters.llamafactory import export_as_declared
 
-            return export_as_declared(pool, wanted, path)
+            return export_as_declared(pool, sorted_rows, path)
         if plain:
-            return raw.export(pool, wanted, path, name)
+            return raw.export(pool, sorted_rows, path, name)
         module, _, function = FORMATS[name].partition(":")
         write: Write = getattr(importlib.import_module(module), function)
-        return write(pool, wanted, path, name, options)
+        return write(pool, sorted_rows, path, name, options)
 
 
 def declared(pool: Pool) -> bool:

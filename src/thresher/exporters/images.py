@@ -88,11 +88,11 @@ class ExportImages:
         """Notes for the user about the images."""
         out: list[str] = []
         if self.written:
-            where = "the current folder" if str(self.base) == "." else self.base
+            base = "the current folder" if str(self.base) == "." else self.base
             start = (
                 ""
                 if self.absolute or self.options.relative_to
-                else (f"; image paths start from {where}")
+                else (f"; image paths start from {base}")
             )
             out.append(
                 f"{len(self.written):,} embedded images are written to {self.folder}{start}."

@@ -55,8 +55,8 @@ class Rows:
     def loss_notes(self, format: str) -> tuple[str, ...]:
         """Notes on what was lost, most frequent first."""
         return tuple(
-            f"{format}: {what} ({n:,} row{'s' if n > 1 else ''})"
-            for what, n in self.lost.most_common()
+            f"{format}: {loss} ({n:,} row{'s' if n > 1 else ''})"
+            for loss, n in self.lost.most_common()
         )
 
     def _row(self, number: int) -> Row:

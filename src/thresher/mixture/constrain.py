@@ -119,11 +119,11 @@ def _reselect(
             selected = members[:0] if reselected is None else members[reselected.rows]
             if reselected is not None:
                 _overwrite(reason, reselected, members)
-                least = int(limits.low[g] - limits.given[g])
-                if len(selected) < least:  # the method found too few for the quota
+                minimum = int(limits.low[g] - limits.given[g])
+                if len(selected) < minimum:  # the method found too few for the quota
                     others = np.setdiff1d(members, selected)
                     others = others[np.argsort(columns.ties[others], kind="stable")][
-                        : least - len(selected)
+                        : minimum - len(selected)
                     ]
                     notes.append(
                         f"{len(others):,} rows were sampled at random for a quota: the method "

@@ -143,22 +143,23 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
     """
     low, high = np.zeros(len(groups), np.int64), available.astype(np.int64).copy()
     for i, quota in enumerate(groups.quotas):
-        least, most = quota.rows(budget)
-        if least > available[i]:
+        minimum, maximum = quota.rows(budget)
+        if minimum > available[i]:
             raise ConfigError(
                 f"--quota {quota.text} cannot be met: it requires at least "
-                f"{_describe_bound(quota.low, least, budget)} and {int(available[i]):,} are "
+                f"{_describe_bound(quota.low, minimum, budget)} and {int(available[i]):,} are "
                 "available. Lower it, or the budget."
             )
-        if most is not None:
-            if given[i] > most:
+        if maximum is not None:
+            if given[i] > maximum:
                 raise ConfigError(
                     f"--quota {quota.text} cannot be met: it allows "
-                    f"{_describe_bound(quota.high, most, budget)} and {int(given[i]):,} are always "
+                    f"{_describe_bound(quota.high, maximum, budget)} and {int(given[i]):,} are "
+                    f"always "
                     "taken (--keep, --unscorable). Raise it, or keep fewer."
                 )
-            high[i] = min(most, int(available[i]))
-        low[i] = least
+            high[i] = min(maximum, int(available[i]))
+        low[i] = minimum
     needed = np.maximum(low, given)
     if needed.sum() > budget:
         raise ConfigError(

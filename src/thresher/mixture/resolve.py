@@ -94,20 +94,20 @@ class ResolvedMixture:
             return self._choose(method, columns, considered, unscorable, self.budget)
         self.counts.use_measured(columns, considered)
         tokens = self.counts.tokens
-        most = len(considered) + self._outside_keep(considered, unscorable)
-        most += (
+        max_rows = len(considered) + self._outside_keep(considered, unscorable)
+        max_rows += (
             0 if self.request.unscorable in (None, "drop") else int((~self.keep[unscorable]).sum())
         )
         guess = estimate_rows(
             self.counts, considered if len(considered) else np.arange(len(self.pool))
         )
         token_budget = self.counts.budget
-        least = max(int(self.keep.sum()), 1)
+        min_rows = max(int(self.keep.sum()), 1)
         found = largest_selection(
-            lambda k: self._choose(method, columns, considered, unscorable, max(k, least)),
+            lambda k: self._choose(method, columns, considered, unscorable, max(k, min_rows)),
             lambda chosen: float(tokens[chosen.rows].sum()),
             token_budget.amount,
-            most,
+            max_rows,
             guess,
         )
         n_tokens = float(tokens[found.rows].sum())
@@ -133,8 +133,8 @@ class ResolvedMixture:
 
         `n_unscorable`: number of unscorable rows.
         """
-        beside = int((self.keep & ~self.within).sum())
-        return beside + (n_unscorable if self.request.unscorable in ("keep", "random") else 0)
+        kept_outside = int((self.keep & ~self.within).sum())
+        return kept_outside + (n_unscorable if self.request.unscorable in ("keep", "random") else 0)
 
     def plan_notes(self, n_unscorable: int) -> list[str]:
         """Notes for a plan. `n_unscorable`: number of unscorable rows."""
@@ -154,9 +154,10 @@ class ResolvedMixture:
             # the rest has none
             for quota, rows in zip(self.groups.quotas, available, strict=False):
                 low, high = quota.rows(min(self.budget, int(possible.sum())))
-                most = "any number" if high is None else f"at most {high:,}"
+                maximum = "any number" if high is None else f"at most {high:,}"
                 notes.append(
-                    f"--quota {quota.text}: at least {low:,} and {most} of the {int(rows):,} rows "
+                    f"--quota {quota.text}: at least {low:,} and {maximum} of the {int(rows):,} "
+                    f"rows "
                     "there."
                 )
         if n_unscorable:
@@ -169,9 +170,9 @@ class ResolvedMixture:
         return notes
 
     def _outside_keep(self, considered: np.ndarray, unscorable: np.ndarray) -> int:
-        seen = np.zeros(len(self.pool), bool)
-        seen[considered] = True
-        return int((self.keep & ~seen).sum())
+        is_considered = np.zeros(len(self.pool), bool)
+        is_considered[considered] = True
+        return int((self.keep & ~is_considered).sum())
 
     def _choose(
         self,
@@ -186,9 +187,9 @@ class ResolvedMixture:
             return self._over_pool(method(columns, min(total, len(columns))), considered)
         if not len(columns):
             method = _select_nothing
-        seen = np.zeros(len(self.pool), bool)
-        seen[considered] = True
-        kept_outside = np.flatnonzero(self.keep & ~seen)
+        is_considered = np.zeros(len(self.pool), bool)
+        is_considered[considered] = True
+        kept_outside = np.flatnonzero(self.keep & ~is_considered)
         unscored = (
             unscorable[~self.keep[unscorable]]
             if m.unscorable in ("keep", "random")
@@ -270,8 +271,8 @@ def resolve_mixture(
     keep = np.zeros(n, bool)
     if request.keep is not None:
         keep = cache.rows_in_file(request.keep, "--keep", pool)
-        if (bad := keep & pool.unreadable).any():
-            row = int(np.flatnonzero(bad)[0])
+        if (unreadable := keep & pool.unreadable).any():
+            row = int(np.flatnonzero(unreadable)[0])
             raise ConfigError(
                 f"--keep {request.keep}: row {row} cannot be read at all: {pool.problems[row]}."
             )

@@ -141,15 +141,15 @@ def _parquet_names(path: Path, label: str) -> Iterator[Name]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        why = str(error).rstrip(".")
-        raise ConfigError(f"{label} is not a parquet file that can be read: {why}.") from error
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"{label} is not a parquet file that can be read: {reason}.") from error
     written_by_us = MARK.items() <= (table.schema.metadata or {}).items()
     readable = ("digest", "row", "id") if written_by_us else ("id",)
     columns = {c: table[c].to_pylist() for c in readable if c in table.column_names}
     if not columns:
         own = [c for c in ("row", "digest") if c in table.column_names]
-        why = f" (its column {own[0]} counts only in a table that thresher wrote)" if own else ""
-        raise ConfigError(f"{label} has no column id{why}.")
+        reason = f" (its column {own[0]} counts only in a table that thresher wrote)" if own else ""
+        raise ConfigError(f"{label} has no column id{reason}.")
     for i in range(table.num_rows):
         digest, row, id_ = (
             columns[c][i] if c in columns else None for c in ("digest", "row", "id")
@@ -157,7 +157,7 @@ def _parquet_names(path: Path, label: str) -> Iterator[Name]:
         yield (None if digest is None else str(digest), None if row is None else int(row), _id(id_))
 
 
-def _name_of_value(value: Any, label: str, where: str) -> Name:
+def _name_of_value(value: Any, label: str, location: str) -> Name:
     if isinstance(value, dict):
         id_ = value.get("id")
         if value.keys() in _LINES or WRITER in value or value.keys() <= {"row", "digest"}:
@@ -171,7 +171,8 @@ def _name_of_value(value: Any, label: str, where: str) -> Name:
     elif isinstance(value, (str, int, float)):
         return (None, None, _id(value))
     raise ConfigError(
-        f"{label}, {where}: expected an id or an object with an id. Rows without one are named by "
+        f"{label}, {location}: expected an id or an object with an id. Rows without one are named "
+        f"by "
         "number, in a text file with lines such as row:17."
     )
 

@@ -38,11 +38,11 @@ def check_mixture(request: RunRequest) -> None:
         raise ConfigError(
             f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic."
         )
-    least, what = THRESHOLDS[request.dedup]
-    if not least <= given <= 1:
+    minimum, meaning = THRESHOLDS[request.dedup]
+    if not minimum <= given <= 1:
         raise ConfigError(
-            f"--dedup-threshold {given:g}: with --dedup {request.dedup} it is {what}, from "
-            f"{least:g} to 1."
+            f"--dedup-threshold {given:g}: with --dedup {request.dedup} it is {meaning}, from "
+            f"{minimum:g} to 1."
         )
 
 
@@ -84,16 +84,16 @@ class Quota:
         (5, 5)
         """
         if self.low is not None and self.low == self.high:
-            both = math.floor(self.low.exact(budget) + Fraction(1, 2))
-            return both, both
+            exact = math.floor(self.low.exact(budget) + Fraction(1, 2))
+            return exact, exact
         low = 0 if self.low is None else math.ceil(self.low.exact(budget))
         high = None if self.high is None else math.floor(self.high.exact(budget))
         if high is not None and low > high:
             parts = " and ".join(
-                f"{which} {bound} of {budget:,} = {float(bound.exact(budget)):g}"
+                f"{side} {bound} of {budget:,} = {float(bound.exact(budget)):g}"
                 if bound.percent
-                else f"{which} {bound}"
-                for which, bound in (("at least", self.low), ("at most", self.high))
+                else f"{side} {bound}"
+                for side, bound in (("at least", self.low), ("at most", self.high))
                 if bound is not None
             )
             raise ConfigError(
@@ -116,8 +116,8 @@ def parse_quota(text: str) -> Quota:
         raise ConfigError(f"--quota {text}: {expected}")
     first, dots, last = range_.partition("..")
     if not dots:
-        both = _bound(first, text)
-        return Quota(text, group, both, both)
+        exact = _bound(first, text)
+        return Quota(text, group, exact, exact)
     if not first.strip() and not last.strip():
         raise ConfigError(f"--quota {text}: a range without an end. {expected}")
     low = _bound(first, text) if first.strip() else None

@@ -128,7 +128,11 @@ def estimate_rows(counts: TokenCounts, rows: np.ndarray) -> int:
 
 
 def largest_selection(
-    choose: Callable[[int], _T], tokens: Callable[[_T], float], amount: int, most: int, guess: int
+    choose: Callable[[int], _T],
+    tokens: Callable[[_T], float],
+    amount: int,
+    max_rows: int,
+    guess: int,
 ) -> _T:
     """`choose(k)` for the largest k found by bisection with at most `amount` tokens.
 
@@ -154,33 +158,33 @@ def largest_selection(
             errors.append((k, error))
             return None
 
-    def search(good: int, best: _T | None, bad: int, k: int) -> _T | None:
+    def search(fitting: int, best: _T | None, too_large: int, k: int) -> _T | None:
         step = max(guess // 64, 1)
-        while bad - good > 1:
-            if not good < k < bad:
-                k = (good + bad) // 2
+        while too_large - fitting > 1:
+            if not fitting < k < too_large:
+                k = (fitting + too_large) // 2
             found = allowed(k)
             if found is not None and tokens(found) <= amount:
-                good, best = k, found
+                fitting, best = k, found
                 k = k + step  # near the guess first, then bisect
             else:
-                bad = k
+                too_large = k
                 k = k - step
             step *= 2
         return best
 
-    best = search(0, None, most + 1, min(max(guess, 1), most))
+    best = search(0, None, max_rows + 1, min(max(guess, 1), max_rows))
     if best is None and errors:  # too few rows for a quota?
-        low, high = errors[0][0], most
-        if low == most or allowed(most) is None:
+        low, high = errors[0][0], max_rows
+        if low == max_rows or allowed(max_rows) is None:
             raise errors[0][1]
         while high - low > 1:
             k = (low + high) // 2
             low, high = (k, high) if allowed(k) is None else (low, k)
-        least = choose(high)
-        if tokens(least) > amount:
+        smallest = choose(high)
+        if tokens(smallest) > amount:
             raise errors[0][1]
-        best = search(high, least, most + 1, high + 1)
+        best = search(high, smallest, max_rows + 1, high + 1)
     if best is None:
         raise ConfigError(
             f"A budget of {amount:,} tokens is less than the first row that the method would "

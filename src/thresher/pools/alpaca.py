@@ -19,7 +19,7 @@ COLUMNS = {
 
 def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
     """The record in the LLaVA layout. `columns`: role -> field name, as in `dataset_info.json`."""
-    named = {what: columns.get(what, "") for what in COLUMNS}
+    named = {role: columns.get(role, "") for role in COLUMNS}
     if named["prompt"] not in record and named["response"] not in record:
         # another format's record: no conversation
         return {k: v for k, v in record.items() if k != "conversations"}
@@ -33,8 +33,12 @@ def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) ->
             ]
         else:
             turns.append(pair)
-    asked = [record.get(named["prompt"]), record.get(named["query"])]
-    question = "\n".join(t for t in asked if isinstance(t, str) and t) if any(asked) else asked[0]
+    questions = [record.get(named["prompt"]), record.get(named["query"])]
+    question = (
+        "\n".join(t for t in questions if isinstance(t, str) and t)
+        if any(questions)
+        else questions[0]
+    )
     turns += [
         {"role": "user", "content": question},
         {"role": "assistant", "content": record.get(named["response"])},

@@ -96,12 +96,12 @@ class ParquetReader(_TableReader):
         try:
             self.underlying = file  # keep a reference: it is closed when unreferenced
             self.file = pq.ParquetFile(file)
-            about = self.file.metadata
-            sizes = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+            metadata = self.file.metadata
+            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         except (pa.ArrowException, OSError, ValueError) as error:
-            why = str(error).rstrip(".")
+            reason = str(error).rstrip(".")
             raise PoolError(
-                f"{name} is damaged or not a parquet file: {why}. Download or write it "
+                f"{name} is damaged or not a parquet file: {reason}. Download or write it "
                 "again, or give its true --format."
             ) from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))

@@ -40,17 +40,16 @@ _BASE64_SIGNATURES = (
 
 
 def parse_image(value: Any) -> str | bytes | None:
-    """A path (or address) or the bytes of one image, however a record says it; None where it says
-    neither.
+    """A path (or address) or the bytes of one image, in any form that records use; None for
+    anything else.
 
-    Known: a path; `data:image/png;base64,…`; base64 alone, where it decodes to an image;
-    `file:///…`; bytes; `{"bytes": …, "path": …}` (bytes win; they may be base64 text); `{"url":
-    …}`.
+    Accepted: a path; `data:image/png;base64,…`; plain base64 that decodes to an image; `file:///…`;
+    bytes; `{"bytes": …, "path": …}` (bytes take precedence; they may be base64 text); `{"url": …}`.
 
-    >>> parse_image("a.jpg"), parse_image({"bytes": None, "path": "b.jpg"}), parse_image(7)
-    ('a.jpg', 'b.jpg', None)
-    >>> parse_image("data:image/png;base64,QUI=")
-    b'AB'
+    >>> parse_image("a.jpg"), parse_image("data:image/png;base64,QUI=")
+    ('a.jpg', b'AB')
+    >>> parse_image({"bytes": None, "path": "b.jpg"}), parse_image(7)
+    ('b.jpg', None)
     """
     if isinstance(value, str):
         if value[:5].lower() == "data:":
@@ -76,12 +75,12 @@ def parse_image(value: Any) -> str | bytes | None:
 
 
 def looks_like_base64(text: str) -> bool:
-    """Whether a text is an image as base64 without `data:image/…;base64,` in front, as far as its
-    beginning says.
+    """Whether the beginning of a text looks like an image in base64 without `data:image/…;base64,`.
 
-    >>> (looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4),
-    ...     looks_like_base64("/9j/a.jpg"))
-    (True, False)
+    >>> looks_like_base64("/9j/4AAQSkZJRgABAQAAAQABAAD/" + "2wBDAAgGBgcGBQgHBwcJ" * 4)
+    True
+    >>> looks_like_base64("/9j/a.jpg")
+    False
     """
     if len(text) < MIN_BASE64_LENGTH:
         return False

@@ -21,7 +21,7 @@ class FileSpec:
     # the source of rows that name none; of all rows where `named`; "": by the names of all files
     source: str
     folder: str  # where its relative image paths start: a resolved local folder, or an address
-    format: str | None = None  # a name of readers.FORMATS; None: told from the content
+    format: str | None = None  # a name of readers.FORMATS; None: detected
     columns: str = ""  # JSON of the entry of a dataset_info.json
     sampling: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling

@@ -59,10 +59,10 @@ def file_stamp(path: str) -> list[Any]:
     if is_remote(path):
         fs, inner = open_filesystem(path)
         try:
-            about = fs.info(inner)
+            info = fs.info(inner)
         except Exception as error:
             raise _unreadable_remote(path, error) from error
-        kept = (
+        keys = (
             "size",
             "ETag",
             "etag",
@@ -73,7 +73,7 @@ def file_stamp(path: str) -> list[Any]:
             "created",
             "updated",
         )
-        return [f"{k}={about[k]}" for k in kept if about.get(k) is not None]
+        return [f"{k}={info[k]}" for k in keys if info.get(k) is not None]
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -121,19 +121,21 @@ def read_state(path: str) -> FileState:
 def read_open_state(file: BinaryIO) -> FileState:
     """As `read_state`, for an open local file. Raises PoolError if it cannot be read."""
     descriptor = file.fileno()
-    about = Stamp.of(os.fstat(descriptor))
-    if about.wait():
-        time.sleep(min(about.wait(), hashing.TICK / 1e9))
+    stamp = Stamp.of(os.fstat(descriptor))
+    if stamp.wait():
+        time.sleep(min(stamp.wait(), hashing.TICK / 1e9))
     try:
-        if about.size <= MAX_WHOLE_HASH:
-            whole = hashing.hash_descriptor(descriptor).digest
+        if stamp.size <= MAX_WHOLE_HASH:
+            digest = hashing.hash_descriptor(descriptor).digest
         else:
-            whole = hashing.hash_blocks(descriptor, about.size, HASHED_BLOCKS, _BLOCK)
+            digest = hashing.hash_blocks(descriptor, stamp.size, HASHED_BLOCKS, _BLOCK)
     except OSError as error:
         raise PoolError(f"{file.name} cannot be read: {error.strerror or error}.") from error
     # -1: a later write may not change the stamp, so compare the content next time
-    told = about._replace(ctime_ns=-1) if about.wait() else about
-    return FileState(list(told), whole.hex(), hashing.hash_blocks(descriptor, about.size).hex())
+    stored_stamp = stamp._replace(ctime_ns=-1) if stamp.wait() else stamp
+    return FileState(
+        list(stored_stamp), digest.hex(), hashing.hash_blocks(descriptor, stamp.size).hex()
+    )
 
 
 def _hash_sample(path: str) -> str:

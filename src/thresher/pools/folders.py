@@ -82,11 +82,11 @@ def folder_files(
     there is
     nothing to read.
     """
-    held = sorted(os.listdir(name))
+    entries = sorted(os.listdir(name))
     # an output folder of `select`: read its subset, not its tables
-    if "run.yaml" in held and "selection.parquet" in held:
-        subset = [f for f in held if f.startswith("subset.")]
-        if subset and (described := _subset_with_dataset_info(name, held, images, locate)):
+    if "run.yaml" in entries and "selection.parquet" in entries:
+        subset = [f for f in entries if f.startswith("subset.")]
+        if subset and (described := _subset_with_dataset_info(name, entries, images, locate)):
             return described
         if subset:
             return [
@@ -94,34 +94,40 @@ def folder_files(
                 for f in subset
                 for s in resolve_file(os.path.join(name, f), images, format, locate)
             ]
-    if whole := _self_describing_files(name, held, images, locate):
-        return whole
-    files, others = _pool_and_other_files(name, held)
+    if described_files := _self_describing_files(name, entries, images, locate):
+        return described_files
+    files, others = _pool_and_other_files(name, entries)
     deep = not files
     if deep:
         files, others = _files_below(name)
         files = [f for f in files if not _is_selection_table(os.path.join(name, f))]
     if not files:
-        there = f" It holds {summarize_names(others)}: unpack or convert them." if others else ""
+        other_files = (
+            f" It holds {summarize_names(others)}: unpack or convert them." if others else ""
+        )
         raise PoolError(
-            f"{name} is a folder with no file of a known format ({', '.join(SUFFIXES)}).{there} "
+            f"{name} is a folder with no file of a known format "
+            f"({', '.join(SUFFIXES)}).{other_files} "
             "Give the file itself, or another folder."
         )
     notes = []
     declared = _declared_splits(name)
-    files, left = training_files(files, declared)
-    if left:
-        what = (
-            "is a test or validation split" if len(left) == 1 else ("are test or validation splits")
+    files, held_out = training_files(files, declared)
+    if held_out:
+        description = (
+            "is a test or validation split"
+            if len(held_out) == 1
+            else ("are test or validation splits")
         )
         notes.append(
-            f"{name}: {summarize_names(left)} {what}, not read. Give its own path to read it."
+            f"{name}: {summarize_names(held_out)} {description}, not read. Give its own path to "
+            f"read it."
         )
     elif all((declared.get(f) or split_of(f)) in HELD_OUT for f in files):
         notes.append(f"{name} contains only test or validation splits; they are read.")
     if others:
         notes.append(f"{name}: ignored files of other kinds: {summarize_names(others)}.")
-    if not deep and (under := _subfolders_with_files(name, held)):
+    if not deep and (under := _subfolders_with_files(name, entries)):
         notes.append(
             f"{name}: files in its folders {summarize_names(under)} are not read, because it has "
             f"files of "
@@ -151,7 +157,7 @@ def resolve_file(
     return [FileSpec(uri, "", images or local_folder(name), format)]
 
 
-def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
+def held_out_files(spec: str, splits: Sequence[str]) -> tuple[list[str], str]:
     """The files of a folder to read as evaluation data, and their split; `spec` itself and "" if it
     has no
     such split.
@@ -164,15 +170,15 @@ def held_out_files(spec: str, wanted: Sequence[str]) -> tuple[list[str], str]:
     """
     if not os.path.isdir(spec):
         return [spec], ""
-    held = sorted(os.listdir(spec))
-    if "dataset_dict.json" in held:
-        files = [f for f in held if os.path.isdir(os.path.join(spec, f))]
-    elif "dataset_info.json" in held or "state.json" in held or "run.yaml" in held:
+    entries = sorted(os.listdir(spec))
+    if "dataset_dict.json" in entries:
+        files = [f for f in entries if os.path.isdir(os.path.join(spec, f))]
+    elif "dataset_info.json" in entries or "state.json" in entries or "run.yaml" in entries:
         return [spec], ""
     else:
-        files = _pool_and_other_files(spec, held)[0] or _files_below(spec)[0]
+        files = _pool_and_other_files(spec, entries)[0] or _files_below(spec)[0]
     declared = _declared_splits(spec)
-    for split in wanted:
+    for split in splits:
         found = [f for f in files if (declared.get(f) or split_of(f)) == split]
         if found and len(found) < len(files):
             return [os.path.join(spec, f) for f in found], split
@@ -184,7 +190,7 @@ def _declared_splits(name: str) -> dict[str, str]:
     try:
         with open(os.path.join(name, "README.md"), encoding="utf-8-sig", errors="replace") as file:
             text = file.read(_MAX_README_CHARS)
-        about = (
+        metadata = (
             parse_yaml(text.split("\n---", 1)[0].removeprefix("---"))
             if text.startswith("---\n")
             else None
@@ -192,7 +198,7 @@ def _declared_splits(name: str) -> dict[str, str]:
     except (OSError, ParseError):
         return {}
     out: dict[str, str] = {}
-    configs = about.get("configs") if isinstance(about, dict) else None
+    configs = metadata.get("configs") if isinstance(metadata, dict) else None
     for config in configs if isinstance(configs, list) else []:
         listed = config.get("data_files") if isinstance(config, dict) else None
         for entry in listed if isinstance(listed, list) else []:
@@ -216,53 +222,53 @@ def _declared_splits(name: str) -> dict[str, str]:
 
 
 def _subset_with_dataset_info(
-    name: str, held: list[str], images: str | None, locate: Locate
+    name: str, names: list[str], images: str | None, locate: Locate
 ) -> list[FileSpec]:
     """The subset of a selection, if a dataset_info.json in its folder declares its fields."""
-    if "dataset_info.json" not in held:
+    if "dataset_info.json" not in names:
         return []
     info = os.path.join(name, "dataset_info.json")
     try:
         with open(info, encoding="utf-8-sig") as file:
             entries = parse_json(file.read(listings.MAX_LISTING_BYTES))
     except (OSError, ValueError):
-        return []  # somebody else's file: the subset is read by its content
+        return []  # not written by thresher: the subset is read by its content
     found: list[FileSpec] = []
-    for entry, about in entries.items() if isinstance(entries, dict) else ():
-        target = about.get("file_name") if isinstance(about, dict) else None
-        if target in held and str(target).startswith("subset."):
+    for entry, description in entries.items() if isinstance(entries, dict) else ():
+        target = description.get("file_name") if isinstance(description, dict) else None
+        if target in names and str(target).startswith("subset."):
             with listings.guard_recursion(info):
                 found += listings.read_dataset_info(info, images, locate, entry)
     return found
 
 
 def _self_describing_files(
-    name: str, held: Sequence[str], images: str | None, locate: Locate
+    name: str, names: Sequence[str], images: str | None, locate: Locate
 ) -> list[FileSpec] | None:
     """The files of a folder with metadata of `datasets` or LLaMA-Factory; None for any other."""
-    if "state.json" in held or "dataset_dict.json" in held:
+    if "state.json" in names or "dataset_dict.json" in names:
         return hub.saved_dataset_files(name, images)
-    if "dataset_info.json" not in held:
+    if "dataset_info.json" not in names:
         return None
     info = os.path.join(name, "dataset_info.json")
-    about = listings.datasets_library_info(info)
-    if about is None:
+    description = listings.datasets_library_info(info)
+    if description is None:
         with listings.guard_recursion(info):
             return listings.read_dataset_info(info, images, locate)
     return (
-        hub.cached_dataset_files(name, about, images)
-        if any(f.endswith(".arrow") for f in held)
+        hub.cached_dataset_files(name, description, images)
+        if any(f.endswith(".arrow") for f in names)
         else None
     )
 
 
 def _pool_and_other_files(
-    name: str, held: Sequence[str], prefix: str = ""
+    name: str, names: Sequence[str], prefix: str = ""
 ) -> tuple[list[str], list[str]]:
     """(pool files, files of other kinds that may have been intended) among the entries of a
     folder."""
     files, others = [], []
-    for base in held:
+    for base in names:
         if (
             base.startswith(".")
             or base in _DESCRIPTIONS
@@ -289,27 +295,29 @@ def _files_below(name: str) -> tuple[list[str], list[str]]:
     files: list[str] = []
     others: list[str] = []
     seen = {os.path.realpath(name)}
-    for where, folders, held in os.walk(name, followlinks=True):
-        below = os.path.relpath(where, name)
+    for path, folders, names in os.walk(name, followlinks=True):
+        below = os.path.relpath(path, name)
         prefix = "" if below == "." else below + "/"
-        if prefix and _is_datasets_folder(held):
+        if prefix and _is_datasets_folder(names):
             files.append(below)
             folders.clear()
             continue
         folders[:] = sorted(
             f
             for f in folders
-            if not f.startswith(".") and _is_new_folder(os.path.join(where, f), seen)
+            if not f.startswith(".") and _is_new_folder(os.path.join(path, f), seen)
         )
-        found, other = _pool_and_other_files(where, held, prefix)
+        found, other = _pool_and_other_files(path, names, prefix)
         files += found
         others += other
     return sorted(files), sorted(others)
 
 
-def _is_datasets_folder(held: Sequence[str]) -> bool:
-    described = "state.json" in held or "dataset_dict.json" in held or "dataset_info.json" in held
-    return described and ("dataset_dict.json" in held or any(f.endswith(".arrow") for f in held))
+def _is_datasets_folder(names: Sequence[str]) -> bool:
+    described = (
+        "state.json" in names or "dataset_dict.json" in names or "dataset_info.json" in names
+    )
+    return described and ("dataset_dict.json" in names or any(f.endswith(".arrow") for f in names))
 
 
 def _is_new_folder(path: str, seen: set[str]) -> bool:
@@ -321,10 +329,10 @@ def _is_new_folder(path: str, seen: set[str]) -> bool:
     return True
 
 
-def _subfolders_with_files(name: str, held: Sequence[str]) -> list[str]:
+def _subfolders_with_files(name: str, names: Sequence[str]) -> list[str]:
     return [
         f"{f}/"
-        for f in held
+        for f in names
         if not f.startswith(".") and any(_are_pool_files(os.path.join(name, f)))
     ]
 
@@ -342,7 +350,7 @@ def _are_pool_files(path: str) -> Iterator[bool]:
 
 def _is_selection_table(path: str) -> bool:
     """Whether `select` wrote the file beside a subset, so that it is not a pool."""
-    where, base = os.path.split(path)
+    folder, base = os.path.split(path)
     return not base.startswith("subset.") and os.path.isfile(
-        os.path.join(where, "selection.parquet")
+        os.path.join(folder, "selection.parquet")
     )

@@ -49,19 +49,19 @@ def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
     return [FileSpec(os.path.abspath(p), name, root, "datasets") for p in paths]
 
 
-def cached_dataset_files(folder: str, about: dict[str, Any], images: str | None) -> list[FileSpec]:
+def cached_dataset_files(folder: str, info: dict[str, Any], images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder of the datasets cache.
 
-    `about`: its dataset_info.json. Raises PoolError if it is unclear which split to read.
+    `info`: its dataset_info.json. Raises PoolError if it is unclear which split to read.
     """
-    held = sorted(
+    arrow_files = sorted(
         f
         for f in os.listdir(folder)
         if f.endswith(".arrow") and not f.startswith(("cache-", "tmp", "."))
     )
-    listed = about.get("splits")
+    listed = info.get("splits")
     splits: dict[str, list[str]] = {}
-    for file in held:  # NAME-SPLIT.arrow, NAME-SPLIT-00000-of-00002.arrow
+    for file in arrow_files:  # NAME-SPLIT.arrow, NAME-SPLIT-00000-of-00002.arrow
         stem = re.sub(r"-\d+-of-\d+$", "", file.removesuffix(".arrow"))
         names = sorted(map(str, listed), key=len, reverse=True) if isinstance(listed, dict) else []
         split = next(
@@ -76,8 +76,8 @@ def cached_dataset_files(folder: str, about: dict[str, Any], images: str | None)
             f"{paths}."
         )
     name = str(
-        about.get("dataset_name")
-        or about.get("builder_name")
+        info.get("dataset_name")
+        or info.get("builder_name")
         or os.path.basename(os.path.abspath(folder))
     )
     root, note = images or os.path.realpath(folder), _splits_note(folder, split, list(splits))

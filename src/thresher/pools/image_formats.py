@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-HEAD = 512  # bytes that tell the format, or what else a file is
+HEAD = 512  # bytes needed to detect a format
 
 # Pillow's name of a format -> its plugin, and the extensions that say the same, the usual one
 # first.

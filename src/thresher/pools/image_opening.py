@@ -46,9 +46,9 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
         image: ImageFile = factory(file, "")
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError) as error:
         if form in _WEAK_SIGNATURES:
-            why = f"it begins like {form} and its header is none"
+            reason = f"it begins like {form} and its header is none"
             raise ImageError(
-                f"{name}: not an image that is read here: {why}", kind="not-an-image"
+                f"{name}: not an image that is read here: {reason}", kind="not-an-image"
             ) from None
         raise ImageError(f"{name}: broken image: {form} with a damaged header: {error}") from error
     return image

@@ -55,7 +55,7 @@ class ImageTable:
 
     size: np.ndarray  # int64 [m]: bytes; -1 = no such file, or a path that may not be read
     mtime: np.ndarray  # int64 [m], ns
-    ctime: np.ndarray  # int64 [m], ns; -1: the stamp does not tell a later write apart
+    ctime: np.ndarray  # int64 [m], ns; -1: a later write may leave the stamp unchanged
     inode: np.ndarray  # int64 [m]
     digest: np.ndarray  # DIGEST [m]: SHA-256 of the bytes; zeros where they were not read
 

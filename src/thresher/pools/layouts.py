@@ -129,23 +129,25 @@ def restore_extra_fields(record: dict[str, Any]) -> dict[str, Any]:
 def describe_layouts() -> str:
     """The layouts in words, for a message."""
     return "; ".join(
-        f"{name}: {look}" for name, (look, _) in LAYOUTS.items() if name != "llamafactory"
+        f"{name}: {example}" for name, (example, _) in LAYOUTS.items() if name != "llamafactory"
     )
 
 
 def _restoring_extra_fields(convert: Convert) -> Convert:
     def restored(record: Mapping[str, Any]) -> dict[str, Any]:
         if EXTRA in record:
-            whole = restore_extra_fields(dict(record))
+            full_record = restore_extra_fields(dict(record))
             if (
-                "conversations" in whole and "messages" in record and "messages" not in whole
+                "conversations" in full_record
+                and "messages" in record
+                and "messages" not in full_record
             ):  # the turns that did not fit the columns
-                turns = whole.pop("conversations")
+                turns = full_record.pop("conversations")
                 return {
-                    **convert({**whole, "messages": record["messages"]}),
+                    **convert({**full_record, "messages": record["messages"]}),
                     "conversations": turns,
                 }
-            return convert(whole)
+            return convert(full_record)
         return convert(record)
 
     return restored
@@ -156,18 +158,18 @@ def _convert_single_conversation(
 ) -> dict[str, Any]:
     """The record converted by `convert`, if it holds exactly one conversation."""
     if "messages" in record or "texts" in record or layout == "alpaca":
-        held = [
+        present = [
             key
             for key in _CONVERSATION_KEYS
             if isinstance(record.get(key), (list, dict)) and record[key]
         ]
-        if len(held) > 1 and len(names := recognise_layouts(record, "")) > 1:
-            both = " and ".join(f"`{key}`" for key in held)
+        if len(present) > 1 and len(names := recognise_layouts(record, "")) > 1:
+            keys = " and ".join(f"`{key}`" for key in present)
             unclear = llava.AmbiguousTurns(
-                f"a conversation in each of {both}; say which with --format {' or '.join(names)}"
+                f"a conversation in each of {keys}; say which with --format {' or '.join(names)}"
             )
             return {**record, "conversations": unclear}
-        if held and layout == "alpaca":
+        if present and layout == "alpaca":
             return sharegpt.to_llava(record)  # as in a file with only such records
     return convert(record)
 

@@ -80,12 +80,12 @@ def guard_recursion(path: str) -> Iterator[None]:
     contains
     itself, at any depth.
     """
-    here = path if files.is_remote(path) else os.path.realpath(path)
-    if here in _open_listings.get():
+    listing = path if files.is_remote(path) else os.path.realpath(path)
+    if listing in _open_listings.get():
         raise PoolError(
             f"{path} contains itself, directly or through another listing. Remove that entry."
         )
-    token = _open_listings.set((*_open_listings.get(), here))
+    token = _open_listings.set((*_open_listings.get(), listing))
     try:
         yield
     finally:
@@ -124,13 +124,13 @@ def _refuse_internvl_meta(content: Mapping[Any, Any], path: str) -> None:
     }
     if not entries or len(entries) < len(content):
         return
-    name, about = next(iter(entries.items()))
-    root = about.get("root")
+    name, entry = next(iter(entries.items()))
+    root = entry.get("root")
     images = f" --images {printable(root)}" if isinstance(root, str) and root else ""
     raise PoolError(
         f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds "
         "no records. Open the files themselves, such as "
-        f"{printable(str(name))}={printable(about['annotation'])}{images} (several: separated by "
+        f"{printable(str(name))}={printable(entry['annotation'])}{images} (several: separated by "
         f"commas, "
         "or as a mixture: a YAML file with `datasets:`)."
     )
@@ -151,27 +151,29 @@ def read_mixture(
         raise PoolError(f"{path}: seed is {printable(repr(seed))}; expected a whole number.")
     out: list[FileSpec] = []
     for number, entry in enumerate(content["datasets"]):
-        where = f"{path}, entry {number + 1} of datasets"
+        position = f"{path}, entry {number + 1} of datasets"
         if isinstance(entry, str):
             entry = {"json_path": entry}
         if not isinstance(entry, dict):
             raise PoolError(
-                f"{where}: {printable(repr(entry))}; expected {{json_path: FILE, "
+                f"{position}: {printable(repr(entry))}; expected {{json_path: FILE, "
                 "sampling_strategy: "
                 "all}."
             )
         unknown = [printable(str(k)) for k in entry if k not in _KEYS]
         if unknown:
             raise PoolError(
-                f"{where}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}."
+                f"{position}: unknown {', '.join(unknown[:8])}; known: {', '.join(_KEYS)}."
             )
         target = entry.get("json_path") or entry.get("path")
         if not isinstance(target, str):
-            raise PoolError(f"{where} has no json_path (a file, a pattern or base/{{a,b}}.json).")
+            raise PoolError(
+                f"{position} has no json_path (a file, a pattern or base/{{a,b}}.json)."
+            )
         strategy = str(entry.get("sampling_strategy") or "all").replace(" ", "")
         if not STRATEGY.fullmatch(strategy):
             raise PoolError(
-                f"{where}: sampling_strategy {printable(strategy)!r}; expected all, first:10%, "
+                f"{position}: sampling_strategy {printable(strategy)!r}; expected all, first:10%, "
                 "first:500, end:500 or random:20%."
             )
         given_format = entry.get("format")
@@ -183,7 +185,7 @@ def read_mixture(
             if not files.is_remote(folder):
                 if not os.path.isdir(folder):
                     raise PoolError(
-                        f"{where}: the image folder {printable(folder)} does not exist."
+                        f"{position}: the image folder {printable(folder)} does not exist."
                     )
                 folder = os.path.realpath(folder)
         name = entry.get("source") or entry.get("name")
@@ -193,7 +195,7 @@ def read_mixture(
             if strategy != "all":
                 if source.sampling:
                     raise PoolError(
-                        f"{where} is itself a mixture that samples; give its strategy in one of "
+                        f"{position} is itself a mixture that samples; give its strategy in one of "
                         "the two."
                     )
                 source = replace(source, sampling=strategy, seed=seed, entry=number)
@@ -233,31 +235,32 @@ def read_dataset_info(
             f"{', '.join(map(printable, list(content)[:40]))}.{did_you_mean(entry, list(content))}"
         )
     out: list[FileSpec] = []
-    for name, about in content.items():
-        if (entry and name != entry) or not isinstance(about, dict):
+    for name, description in content.items():
+        if (entry and name != entry) or not isinstance(description, dict):
             continue
-        file = about.get("file_name")
-        if not isinstance(file, str) or about.get("ranking"):
+        file = description.get("file_name")
+        if not isinstance(file, str) or description.get("ranking"):
             if entry:
-                what = (
+                reason = (
                     "ranks answers, which is not instruction tuning"
-                    if about.get("ranking")
+                    if description.get("ranking")
                     else "has no local file_name"
                 )
-                raise PoolError(f"{path}: entry {printable(name)!r} {what}.")
+                raise PoolError(f"{path}: entry {printable(name)!r} {reason}.")
             continue
         target = _resolve_beside(path, file)
         if not entry and not files.is_remote(target) and not os.path.exists(target):
             continue  # LLaMA-Factory's own list names many files that few users have
         columns = json.dumps(
-            {k: about[k] for k in ("formatting", "columns", "tags") if k in about}, sort_keys=True
+            {k: description[k] for k in ("formatting", "columns", "tags") if k in description},
+            sort_keys=True,
         )
         for source in locate(target, images or local_folder(path), None):
             out.append(replace(source, source=name, columns=columns))
     if not out:
-        held = f"It has {', '.join(map(printable, list(content)[:8]))}." if content else ""
+        names = f"It has {', '.join(map(printable, list(content)[:8]))}." if content else ""
         raise PoolError(
-            f"{path} names no existing file: expected entries with a file_name that exists. {held}"
+            f"{path} names no existing file: expected entries with a file_name that exists. {names}"
         )
     if not entry and (note := held_out_entries_note(list(dict.fromkeys(s.source for s in out)))):
         out[0] = replace(out[0], note=f"{path}: {note}")

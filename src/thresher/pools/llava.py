@@ -94,14 +94,14 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     conversations = record.get("conversations")
     if not isinstance(conversations, list) or not conversations:
         if isinstance(conversations, AmbiguousTurns):
-            what = str(conversations)
+            reason = str(conversations)
         elif "conversations" in record:
-            what = "`conversations` is " + (
+            reason = "`conversations` is " + (
                 "an empty list" if conversations == [] else _describe_type(conversations)
             )
         else:
-            what = "no `conversations`"
-        return _unreadable(f"unreadable: {what}", raw, _record_source(record))
+            reason = "no `conversations`"
+        return _unreadable(f"unreadable: {reason}", raw, _record_source(record))
 
     roles: list[str] = []
     texts: list[str] = []
@@ -313,11 +313,11 @@ def _parse_images(given: Any) -> tuple[list[str | bytes], str, tuple[str, ...]]:
             continue
         unread += _media_identities("image", [value])
         if not problem:
-            what = _describe_type(value)
+            description = _describe_type(value)
             if isinstance(value, str):
-                what = "a data: address" if value[:5].lower() == "data:" else "base64 text"
-                what += " that cannot be decoded"
-            problem = f"bad-image: an image is {what} instead of a path"
+                description = "a data: address" if value[:5].lower() == "data:" else "base64 text"
+                description += " that cannot be decoded"
+            problem = f"bad-image: an image is {description} instead of a path"
     return images, problem, tuple(unread)
 
 

@@ -56,8 +56,8 @@ def _locate_spec(spec: str, images: str | None, format: str | None) -> list[File
     if len(spec) > MAX_PATH_LENGTH and "," not in spec:
         raise PoolError(f"{printable(spec)} is not a path: it has {len(spec):,} characters.")
     spec = spec.removeprefix("file://")
-    one = _exists(spec) or _is_one_named_path(spec)
-    if not one and "," in spec:
+    is_single = _exists(spec) or _is_one_named_path(spec)
+    if not is_single and "," in spec:
         parts = _split_commas(spec)
         if len(parts) > 1 and all(_NAMED_PATH.fullmatch(p) or _may_be_path(p) for p in parts):
             return [s for p in parts for s in _locate_named(p, images, format)]
@@ -125,25 +125,26 @@ def expand_pattern(pattern: str) -> list[str]:
     PoolError if nothing matches.
     """
     out: list[str] = []
-    for one in expand_braces(pattern):
-        if files.is_remote(one):
-            if not glob.has_magic(one):
-                out.append(one)
+    for expanded in expand_braces(pattern):
+        if files.is_remote(expanded):
+            if not glob.has_magic(expanded):
+                out.append(expanded)
                 continue
-            fs, inner = files.open_filesystem(one)
+            fs, inner = files.open_filesystem(expanded)
             try:
                 found = sorted(fs.unstrip_protocol(p) for p in fs.glob(inner))
             except Exception as error:  # stores raise errors of their own
-                raise PoolError(f"{one} cannot be listed: {error}.") from error
+                raise PoolError(f"{expanded} cannot be listed: {error}.") from error
         else:
             found = (
-                sorted(glob.glob(one, recursive=True))
-                if glob.has_magic(one) and not os.path.exists(one)
-                else [one]
+                sorted(glob.glob(expanded, recursive=True))
+                if glob.has_magic(expanded) and not os.path.exists(expanded)
+                else [expanded]
             )
         if not found:
             raise PoolError(
-                f"No file matches {one}. Quote the pattern, and give it from the folder you are in."
+                f"No file matches {expanded}. Quote the pattern, and give it from the folder you "
+                f"are in."
             )
         out += found
     return out

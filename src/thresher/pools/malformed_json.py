@@ -19,7 +19,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _REPR = re.compile(rb"\[?\s*\{\s*'")
 
 
-def describe_text(text: bytes, whole: bool) -> str:
+def describe_text(text: bytes, is_complete: bool) -> str:
     """What a text that is neither a list nor lines of records is, and how to fix it; "" if unknown.
 
     Arguments:
@@ -42,7 +42,7 @@ def describe_text(text: bytes, whole: bool) -> str:
             r"has CR line endings (classic Mac OS). Convert it: tr '\r' '\n' < IN > "
             r"OUT.jsonl"
         )
-    if whole:
+    if is_complete:
         try:
             return describe_object(parse_json(text))
         except ParseError:
@@ -54,7 +54,7 @@ def describe_text(text: bytes, whole: bool) -> str:
         )
     found = _LIST.match(text.lstrip())
     key = found[1].decode("utf-8", "replace") if found else ""
-    if key and key not in CONVERSATION_KEYS and not whole:
+    if key and key not in CONVERSATION_KEYS and not is_complete:
         return _describe_nested_list(key)
     return ""
 
@@ -114,15 +114,16 @@ def _describe_table_by_columns(value: dict[str, Any]) -> str:
 
 
 def _describe_nested_list(key: str, many: int = 0, below: str = "") -> str:
-    held = f"a list of {many:,} objects" if many else "a list of objects"
+    content = f"a list of {many:,} objects" if many else "a list of objects"
     keys = [key, below] if below else [key]
     path = "".join(
         f".{k}" if re.fullmatch(r"[A-Za-z_]\w*", k, re.ASCII) else f".[{json.dumps(k)}]"
         for k in keys
     )
     return (
-        f"is one top-level object whose key {printable('.'.join(keys))!r} holds {held}. Save that "
-        f"list alone: jq '{path}' IN > OUT.json"
+        f"is one top-level object whose key {printable('.'.join(keys))!r} holds {content}. Save "
+        f"that "
+        f"list only: jq '{path}' IN > OUT.json"
     )
 
 

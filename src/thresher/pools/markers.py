@@ -66,9 +66,11 @@ def resolve_markers(
     # BBCode, not a marker
     bulletin = any("[/img]" in text.lower() for text in texts if "[" in text)
     certain = [m for text in texts for m in _TOKEN.findall(text)]
-    words = [m for text in texts for m in _WORD.findall(text) if not (bulletin and m[0] == "[")]
+    word_markers = [
+        m for text in texts for m in _WORD.findall(text) if not (bulletin and m[0] == "[")
+    ]
     edges = [a or b for text in texts for a, b in _EDGE.findall(text)]
-    tokens = certain + words + [e for e in edges if e == "<img>"]
+    tokens = certain + word_markers + [e for e in edges if e == "<img>"]
     if (
         tokens
         and len(tokens) == len(images)
@@ -127,10 +129,10 @@ def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
     found = [m for text in texts for m in _OBJECT.findall(text)]
     if not found:
         return texts, ""
-    held = objects if isinstance(objects, dict) else {}
+    fields = objects if isinstance(objects, dict) else {}
     queues: dict[str, list[str]] = {}
     for tag, key in (("<ref-object>", "ref"), ("<bbox>", "bbox")):
-        values = held.get(key)
+        values = fields.get(key)
         values = values if isinstance(values, list) else []
         if found.count(tag) != len(values):
             problem = (
@@ -190,8 +192,11 @@ def _replace_tokens(text: str, bulletin: bool) -> str:
 
 
 def _count_mismatch(token: str, tokens: int, images: int) -> str:
-    held = f"{images} image{'' if images == 1 else 's'}"
-    return f"media-marker: {tokens} x {token[:40]} (another model's token for an image) but {held}"
+    image_count = f"{images} image{'' if images == 1 else 's'}"
+    return (
+        f"media-marker: {tokens} x {token[:40]} (another model's token for an image) but "
+        f"{image_count}"
+    )
 
 
 def _box(value: Any) -> str:

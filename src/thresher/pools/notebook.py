@@ -55,7 +55,7 @@ def pool_view(pool: DescribedPool) -> NotebookView:
     if missing.any():
         notes.append(f"{pluralize(int(missing.sum()))}: an image that does not exist")
     notes += pool.notes
-    rows, why = rows_or_reason(lambda: _example_cards(pool))
+    rows, reason = rows_or_reason(lambda: _example_cards(pool))
     lead = (
         f"{pool.format}, images in {pool.images_folder}" if images else f"{pool.format}, no images"
     )
@@ -74,7 +74,7 @@ def pool_view(pool: DescribedPool) -> NotebookView:
         shorten_notes(notes),
         caption,
         tuple(rows),
-        why,
+        reason,
     )
 
 
@@ -90,9 +90,9 @@ def _example_cards(pool: DescribedPool) -> list[Card]:
         else []
     )
     found = list(dict.fromkeys(found))[:ROWS]
-    bad = order[pool.index.problem[order] >= 0]
-    if len(bad) and not any(pool.index.problem[row] >= 0 for row in found):
-        found[-1] = int(bad[0])
+    with_problem = order[pool.index.problem[order] >= 0]
+    if len(with_problem) and not any(pool.index.problem[row] >= 0 for row in found):
+        found[-1] = int(with_problem[0])
     rows = np.array(found, np.int64)
     return plain_cards(pool, rows, pool.samples(rows), IMAGES, THUMBNAIL_BYTES)
 
@@ -101,7 +101,7 @@ def rows_or_reason(make: Callable[[], list[Card]]) -> tuple[list[Card], str]:
     """The rows, or why they cannot be displayed (the counts do not need the pool's files)."""
     try:
         return [_shorten_card(card) for card in make()], ""
-    except Exception as error:  # noqa: BLE001 - a pool whose file is gone can still be counted
+    except Exception as error:  # noqa: BLE001 - the counts do not need the files
         return [], f"The rows cannot be displayed: {error}"[:TEXT]
 
 
@@ -126,10 +126,10 @@ def _largest_sources(pool: DescribedPool) -> list[int]:
     return [i for i in np.argsort(-counts, kind="stable")[:SOURCES].tolist() if counts[i]]
 
 
-def source_shares(pool: DescribedPool, kept: np.ndarray | None) -> tuple[Share, ...]:
+def source_shares(pool: DescribedPool, selected: np.ndarray | None) -> tuple[Share, ...]:
     """The largest sources, and all others in one line; () if there is only one.
 
-    `kept`: int [sources], selected rows of each source; None: not displayed.
+    `selected`: int [sources], selected rows of each source; None: not displayed.
     """
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:
@@ -140,14 +140,16 @@ def source_shares(pool: DescribedPool, kept: np.ndarray | None) -> tuple[Share, 
     if len(rest):
         labelled.append((f"{len(rest):,} smaller", rest.tolist()))
     before = np.array([counts[members].sum() for _, members in labelled])
-    after = None if kept is None else np.array([kept[members].sum() for _, members in labelled])
+    after = (
+        None if selected is None else np.array([selected[members].sum() for _, members in labelled])
+    )
     parts = [(before, len(pool))] + ([] if after is None else [(after, int(after.sum()))])
-    top = max(rows.max() / max(whole, 1) for rows, whole in parts) or 1.0
+    top = max(rows.max() / max(total, 1) for rows, total in parts) or 1.0
     return tuple(
         Share(
             name,
-            tuple(float(100 * rows[i] / max(whole, 1) / top) for rows, whole in parts),
-            tuple(format_percent(int(rows[i]), whole) for rows, whole in parts),
+            tuple(float(100 * rows[i] / max(total, 1) / top) for rows, total in parts),
+            tuple(format_percent(int(rows[i]), total) for rows, total in parts),
         )
         for i, (name, _) in enumerate(labelled)
     )

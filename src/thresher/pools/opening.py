@@ -155,9 +155,9 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
         return str(images).rstrip("/")
     folder = Path(images)
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+        problem = "is not a folder" if folder.exists() else "does not exist"
         raise PoolError(
-            f"The image folder {folder} {what}. Give the folder that the image paths in {name} "
+            f"The image folder {folder} {problem}. Give the folder that the image paths in {name} "
             "start from (--images)."
         )
     return os.path.realpath(folder)

@@ -58,8 +58,8 @@ class Pool:
         self.stamps = [k.stamp for k in states]  # change when the files do
         self.trust_paths = trust_paths  # images are identified by path and size
         self.pool_files = tuple(
-            PoolFile(s.uri, columns=s.columns, **json.loads(told))
-            for s, told in zip(sources, index.parts, strict=True)
+            PoolFile(s.uri, columns=s.columns, **json.loads(container_and_layout))
+            for s, container_and_layout in zip(sources, index.parts, strict=True)
         )
         self.format = _common_format(
             [p.format for p in self.pool_files]
@@ -158,8 +158,10 @@ class Pool:
         no method can use them.
         """
         # -1: no problem
-        bad = np.array([t.startswith("unreadable") for t in self.index.problem_texts] + [False])
-        rows: np.ndarray = bad[self.index.problem]
+        is_unreadable = np.array(
+            [t.startswith("unreadable") for t in self.index.problem_texts] + [False]
+        )
+        rows: np.ndarray = is_unreadable[self.index.problem]
         return rows
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
@@ -241,11 +243,11 @@ class Pool:
         Known from the index: no record is read.
         """
         i = self.index
-        wanted = np.asarray(rows, np.int64)  # [r]
-        start = np.where(wanted > 0, i.image_end[wanted - 1], 0)  # [r], into image_ref
+        requested = np.asarray(rows, np.int64)  # [r]
+        start = np.where(requested > 0, i.image_end[requested - 1], 0)  # [r], into image_ref
         return [
             self._image_identity(int(i.image_ref[reference])) if reference < end else ""
-            for reference, end in zip(start.tolist(), i.image_end[wanted].tolist(), strict=True)
+            for reference, end in zip(start.tolist(), i.image_end[requested].tolist(), strict=True)
         ]
 
     def _image_identity(self, number: int) -> str:

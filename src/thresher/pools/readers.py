@@ -20,7 +20,7 @@ from thresher.pools.paths import printable
 from thresher.pools.records import Record, Span, sniff
 
 CONTAINERS = ("json", "jsonl", "parquet", "arrow", "tar")
-# what --format takes -> (container, layout); "" = told from the content
+# value of --format -> (container, layout); "" = detected from the content
 FORMATS: dict[str, tuple[str, str]] = {
     **{name: ("", name) for name in LAYOUTS if name != "llamafactory"},
     **{
@@ -35,7 +35,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "mixture": ("", ""),
     "llamafactory": ("", ""),
 }
-LAYOUT_SAMPLE = 200  # records that tell the layout
+LAYOUT_SAMPLE = 200  # records used to detect the layout
 
 
 class RecordReader(Protocol):

@@ -76,25 +76,25 @@ def sniff(file: BinaryIO, name: str) -> str:
     """
     file.seek(0)
     head = file.read(BLOCK)
-    whole = len(head) < BLOCK
-    for magic, what in _MAGIC.items():
+    is_complete = len(head) < BLOCK
+    for magic, description in _MAGIC.items():
         if head.startswith(magic):
-            raise PoolError(f"{name} is {what}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
+            raise PoolError(f"{name} is {description}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
     text = head.removeprefix(_BOM).lstrip()
     if not text:
         raise PoolError(f"{name} is empty: {EXPECTED}.")
     if text[:1] == b"[":
         return "json"
     lines = [line for line in text.split(b"\n") if line.strip()]
-    complete = lines if whole else lines[:-1]
+    complete = lines if is_complete else lines[:-1]
     first = _parse_or_none(complete[0]) if complete else None
     if isinstance(first, dict):
         if len(lines) == 1 and (shape := malformed_json.describe_object(first)):
             raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
         return "jsonl"
-    if shape := malformed_json.describe_text(text, whole):
+    if shape := malformed_json.describe_text(text, is_complete):
         raise PoolError(f"{name} {shape}. ({EXPECTED[0].upper()}{EXPECTED[1:]}.)")
-    if not _is_one_object(text, whole) and any(
+    if not _is_one_object(text, is_complete) and any(
         isinstance(_parse_or_none(line), dict) for line in complete[:1000]
     ):
         return "jsonl"  # its first line is broken
@@ -114,7 +114,7 @@ def sniff(file: BinaryIO, name: str) -> str:
             f"object{named}? {EXPECTED}. "
             "If a key of that object holds the records, save only that list."
         )
-    value = _parse_or_none(text) if whole else None
+    value = _parse_or_none(text) if is_complete else None
     if value is not None:
         raise PoolError(
             f"{name} holds a single {_TYPE_NAMES.get(type(value), 'value')} at the top level: "
@@ -123,16 +123,16 @@ def sniff(file: BinaryIO, name: str) -> str:
     raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
 
 
-def _is_one_object(text: bytes, whole: bool) -> bool:
-    """Whether the text is one JSON value over several lines, as far as it can be seen (`whole`: to
-    its
-    end).
-    """
+def _is_one_object(text: bytes, is_complete: bool) -> bool:
+    """Whether the text is one JSON value over several lines, as far as it can be seen
+    (`is_complete`: to its end)."""
     decoded = text.decode("utf-8", "replace")
     try:
         _, stop = json.JSONDecoder(strict=False).raw_decode(decoded)
     except json.JSONDecodeError as error:
-        return not whole and error.pos > decoded.rfind("\n")  # valid up to the end of the block
+        return not is_complete and error.pos > decoded.rfind(
+            "\n"
+        )  # valid up to the end of the block
     except (ValueError, RecursionError):
         return False
     return "\n" in decoded[:stop]
@@ -229,21 +229,21 @@ def _json_lines(file: BinaryIO, span: Span) -> Iterator[Record]:
         record = _without_comma(line)
         if record:
             start = offset + line.index(record[:1])
-            value, why = None, ""
+            value, reason = None, ""
             try:
                 if too_deep(record):
-                    why = TOO_DEEP
+                    reason = TOO_DEEP
                 else:
                     value = decode(record.decode("utf-8", "surrogateescape"))
             except RecursionError:
-                why = TOO_DEEP
+                reason = TOO_DEEP
             except ValueError as error:
-                why = _reason(error, record)
+                reason = _reason(error, record)
             yield Record(
                 start,
                 len(record),
                 value,
-                f"unreadable: line {number} is not valid JSON: {why}" if why else "",
+                f"unreadable: line {number} is not valid JSON: {reason}" if reason else "",
             )
         offset += size
 
@@ -337,10 +337,12 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
             control = str(error).startswith("Invalid control character")
             # or a number with thousands of digits
             if control or not isinstance(error, json.JSONDecodeError):
-                held = "a raw control character inside a string" if control else json_reason(error)
+                content = (
+                    "a raw control character inside a string" if control else json_reason(error)
+                )
                 try:
                     _, stop = lenient(window.text, position)
-                    problem = f"unreadable: record {count + 1} holds {held}"
+                    problem = f"unreadable: record {count + 1} holds {content}"
                     after = _NEXT.match(window.text, stop)
                 except (ValueError, RecursionError):
                     after = None
@@ -410,28 +412,29 @@ def _broken_record_error(
     name: str,
 ) -> PoolError:
     """What is wrong with the record at `position`, after `count` good ones."""
-    where = f"record {count + 1}, which starts at byte {offset}"
+    location = f"record {count + 1}, which starts at byte {offset}"
     text = window.text
     if isinstance(error, RecursionError):
         return PoolError(
-            f"{name}: {where}, is {TOO_DEEP} and does not end within the file or "
+            f"{name}: {location}, is {TOO_DEEP} and does not end within the file or "
             f"{MAX_RECORD >> 20} MB."
         )
     if not window.end:
         return PoolError(
-            f"{name}: {where}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a quote "
+            f"{name}: {location}, does not end within {MAX_RECORD >> 20} MB; {EXPECTED}. Is a "
+            f"quote "
             "or bracket missing?"
         )
     if malformed_json.is_repr(text[position : position + 100].encode("utf-8", "replace")):
         return PoolError(
-            f"{name}: {where}, is Python's own notation of a dict (single quotes), which is not "
+            f"{name}: {location}, is Python's own notation of a dict (single quotes), which is not "
             "JSON. Read the file with ast.literal_eval and write it with json.dump."
         )
     error_position = getattr(error, "pos", None)
     # decoded, but neither a comma nor a bracket follows (or a number too long for an int)
     if error_position is None:
         if error is not None:
-            return PoolError(f"{name} is not valid JSON: {where}: {error}.")
+            return PoolError(f"{name} is not valid JSON: {location}: {error}.")
         _, stop = json.JSONDecoder(strict=False).raw_decode(text, position)
         stop += len(text[stop:]) - len(text[stop:].lstrip())
         error_offset = offset + window.bytes_in(position, stop)
@@ -448,19 +451,20 @@ def _broken_record_error(
     if position >= len(text):
         return _cut_off_error(name, count, f"the list does not end with ] (byte {offset})")
     if str(error).startswith("Unterminated string") or len(text) - error_position < 6:
-        return _cut_off_error(name, count, f"{where}, is not complete")
+        return _cut_off_error(name, count, f"{location}, is not complete")
     error_offset = offset + window.bytes_in(position, error_position)
-    near = text[max(error_position - 20, position) : error_position + 20]
+    context = text[max(error_position - 20, position) : error_position + 20]
     return PoolError(
         f"{name} is not valid JSON at byte {error_offset}: {getattr(error, 'msg', error)} in "
-        f"{where}, "
-        f"near {near!r}. Repair that record, or save the pool as JSONL, where one invalid line "
+        f"{location}, "
+        f"near {context!r}. Repair that record, or save the pool as JSONL, where one invalid line "
         "does not affect the others."
     )
 
 
-def _cut_off_error(name: str, good: int, detail: str) -> PoolError:
+def _cut_off_error(name: str, complete: int, detail: str) -> PoolError:
     return PoolError(
-        f"{name} is cut off: {good:,} complete records, then {detail}. Download or write the file "
+        f"{name} is cut off: {complete:,} complete records, then {detail}. Download or write the "
+        f"file "
         "again."
     )

@@ -30,18 +30,18 @@ def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarr
     >>> sample_indices("first:25%", 10, 0).tolist(), sample_indices("end:2", 10, 0).tolist()
     ([0, 1, 2], [8, 9])
     """
-    which, _, amount = strategy.partition(":")
-    if which == "all":
+    kind, _, amount = strategy.partition(":")
+    if kind == "all":
         return np.arange(n)
     k = int(amount) if not amount.endswith("%") else -int(-Fraction(amount[:-1]) * n // 100)
     k = min(k, n)
-    if which == "first":
+    if kind == "first":
         return np.arange(k)
-    if which == "end":
+    if kind == "end":
         return np.arange(n - k, n)
     key = hashlib.sha256(f"{seed}\0{salt}".encode("utf-8", "surrogatepass")).digest()
-    drawn = np.random.default_rng(int.from_bytes(key[:16], "little")).permutation(n)[:k]
-    return np.sort(drawn)
+    sampled = np.random.default_rng(int.from_bytes(key[:16], "little")).permutation(n)[:k]
+    return np.sort(sampled)
 
 
 def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:

@@ -1,7 +1,7 @@
 """LLaVA and ShareGPT: `{"conversations" | "messages": […], "image" | "images": …, "system": "…",
 "tools": "…"}`.
 
-One set of rules for both, so that a row means the same in whichever file it is.
+One set of rules for both, so that a row has the same meaning in either file.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-r"""A missing image that is there under another spelling of its path: another case, NFC or NFD, `\`,
-`%20`, spaces around.
+"""Finds a missing image under another spelling of its path: upper or lower case, NFC or NFD,
+backslash
+for slash, percent-encoding, surrounding spaces.
 
 Used in messages only: a path is never replaced by another. Lists each folder on the path once.
 """
@@ -63,10 +64,10 @@ class SpellingFinder:
             known = self._listed.get(folder)
             if known is None:
                 try:
-                    held = sorted(os.listdir(folder), reverse=True)
+                    entries = sorted(os.listdir(folder), reverse=True)
                 except OSError:
-                    held = []
-                known = {_normalized(name): name for name in held}
+                    entries = []
+                known = {_normalized(name): name for name in entries}
                 self._listed[folder] = known
                 if len(self._listed) > _MAX_LISTINGS:
                     self._listed.popitem(last=False)
@@ -79,19 +80,19 @@ def _normalized(name: str) -> str:
 
 def _difference(given: str, real: str) -> str:
     """How two spellings of one path differ, in words."""
-    words = []
+    differences = []
     if "\\" in given:
-        words.append("the separator is / and not \\")
+        differences.append("the separator is / and not \\")
         given = given.replace("\\", "/")
     if given != real and unquote(given) != given and "%" in given:
-        words.append("the path is percent-encoded (%20 and the like)")
+        differences.append("the path is percent-encoded (%20 and the like)")
         given = unquote(given)
     if given != given.strip():
-        words.append("there are spaces around the path")
+        differences.append("there are spaces around the path")
         given = given.strip()
     nfc = unicodedata.normalize("NFC", given), unicodedata.normalize("NFC", real)
     if given != real and (given, real) != nfc:
-        words.append("accents are written in another Unicode form (NFC or NFD)")
+        differences.append("accents are written in another Unicode form (NFC or NFD)")
     if nfc[0] != nfc[1] and nfc[0].casefold() == nfc[1].casefold():
-        words.append("upper and lower case differ")
-    return ", ".join(words) or "it is spelled in another way"
+        differences.append("upper and lower case differ")
+    return ", ".join(differences) or "it is spelled in another way"

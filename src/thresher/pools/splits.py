@@ -71,22 +71,23 @@ def mixed_splits_note(paths: Sequence[str]) -> str:
         os.path.commonpath(paths) if len(paths) > 1 and not any("://" in p for p in paths) else ""
     )
     names = [p[len(common) :].lstrip("/") if common else p for p in paths]
-    left = [n for n in names if split_of(n) in HELD_OUT]
-    if not left or len(left) == len(names):
+    held_out = [n for n in names if split_of(n) in HELD_OUT]
+    if not held_out or len(held_out) == len(names):
         return ""
     return (
         f"Test or validation splits are in the pool, because the pattern matches them: "
-        f"{summarize_names(left)}."
+        f"{summarize_names(held_out)}."
     )
 
 
 def held_out_entries_note(names: Sequence[str]) -> str:
     """A note if some, but not all, entries of a list of data sets look like held-out splits."""
-    left = [n for n in names if split_of(n) in HELD_OUT]
-    if not left or len(left) == len(names):
+    held_out = [n for n in names if split_of(n) in HELD_OUT]
+    if not held_out or len(held_out) == len(names):
         return ""
     return (
-        f"The entries {summarize_names(left)} look like test or validation splits and are in the "
+        f"The entries {summarize_names(held_out)} look like test or validation splits and are in "
+        f"the "
         f"pool; "
         "#NAME takes one entry."
     )

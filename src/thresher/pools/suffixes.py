@@ -2,8 +2,7 @@
 
 from thresher.pools.image_formats import EXTENSIONS
 
-# Those of images that may not be readable among them: the doctor says what is wrong with such a
-# file.
+# Includes formats that are not supported: the doctor reports such files.
 IMAGE_SUFFIXES = EXTENSIONS | {
     "img",
     "image",

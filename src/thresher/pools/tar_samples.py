@@ -83,7 +83,7 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
         "audio": [],
     }
     key = split_member_name(members[0].name)[1] if members else ""
-    seen: dict[str, bytes | None] = {}
+    contents: dict[str, bytes | None] = {}
     problem = ""
     for member in members:
         suffix = split_member_name(member.name)[3]
@@ -96,18 +96,18 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
                 f"{printable(member.name)} is a link, which holds no data: make the tar with "
                 "--dereference --hard-dereference"
             )
-        if member.name in seen:
-            if seen[member.name] != member.content:
+        if member.name in contents:
+            if contents[member.name] != member.content:
                 problem = problem or (
                     f"{printable(member.name)} is in the tar twice, with different content"
                 )
             passed.append("duplicate members")
             continue
-        seen[member.name] = member.content
+        contents[member.name] = member.content
         kinds[kind].append(member)
-    if not seen:
+    if not contents:
         return TarSample(key, None, "", tuple(passed))
-    key = _key(key, list(seen))
+    key = _key(key, list(contents))
     if problem:
         return TarSample(key, None, f"unreadable: {problem}", tuple(passed))
     record, problem = _record(kinds["record"], key, passed)
@@ -224,11 +224,12 @@ def _ordered_images(
         missing = [name for name, member in zip(names, matches, strict=True) if member is None]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            what = f"{printable(missing[0])}{more}"
+            description = f"{printable(missing[0])}{more}"
             return (
                 [],
                 (
-                    f"the json of sample {printable(key)} names {what}, which is not among its "
+                    f"the json of sample {printable(key)} names {description}, which is not among "
+                    f"its "
                     f"members"
                 ),
                 (),
@@ -239,12 +240,12 @@ def _ordered_images(
         )
         return [m.content or b"" for m in ordered], "", ()
     if names and len(names) != len(members):
-        held = f"{len(members)} image{'' if len(members) == 1 else 's'}"
+        count = f"{len(members)} image{'' if len(members) == 1 else 's'}"
         return (
             [],
             (
                 f"the json of sample {printable(key)} names {len(names)} images and the tar holds "
-                f"{held}"
+                f"{count}"
             ),
             (),
         )
@@ -327,14 +328,14 @@ def _find_member(name: str, members: list[Member]) -> Member | None:
     """
     base = name.replace("\\", "/").rpartition("/")[2]
     for lower in (False, True):
-        for wanted in dict.fromkeys((name, base)):
+        for candidate in dict.fromkeys((name, base)):
             for form in range(2 if _is_numbered(name) else 4):
                 for member in members:
                     _, stem, middle, suffix = split_member_name(member.name)
                     own = member.name.rpartition("/")[2]
                     forms = (member.name, own, own[len(stem) + 1 :], middle or f"{stem}.{suffix}")
                     if forms[form] and (forms[form].lower() if lower else forms[form]) == (
-                        wanted.lower() if lower else wanted
+                        candidate.lower() if lower else candidate
                     ):
                         return member
     return None

@@ -54,9 +54,9 @@ def describe_unsupported(head: bytes) -> str:
     >>> describe_unsupported(b"version https://git-lfs.github.com/spec/v1")
     'a Git LFS pointer in place of the file: run `git lfs pull` there'
     """
-    for magic, words in _MAGIC:
+    for magic, description in _MAGIC:
         if head.startswith(magic):
-            return words
+            return description
     if found := frozenset(brands(head)):
         if found & _HEIC:
             return f"a HEIC image (as iPhones write them): {_CONVERT}"

@@ -92,9 +92,9 @@ class TarReader:
             samples += 1
             if found.unordered:
                 unordered.append(found.unordered)
-            held = (found.value or {}).get("image") or (found.value or {}).get("images")
-            with_images += bool(held)
-            without += not held and not found.problem
+            images = (found.value or {}).get("image") or (found.value or {}).get("images")
+            with_images += bool(images)
+            without += not images and not found.problem
             yield Record(group.start, group.length, found.value, found.problem)
         if not samples:
             raise PoolError(
@@ -142,7 +142,7 @@ class TarReader:
     def _headers(self) -> Iterator[_Header]:
         size = os.fstat(self.file.fileno()).st_size
         self.file.seek(0)
-        seen = 0
+        members = 0
         try:
             with tarfile.open(fileobj=self.file, mode="r:") as tar:
                 for info in tar:
@@ -152,23 +152,25 @@ class TarReader:
                     length = info.size if info.isreg() else 0
                     if info.offset_data + length > size:
                         raise tarfile.ReadError("unexpected end of data")
-                    seen += 1
+                    members += 1
                     yield _Header(info.name, info.offset, info.offset_data, length)
                 end = tar.offset
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise PoolError(
-                f"{self.name} is cut off or damaged after {seen:,} members: {error}. Download or "
+                f"{self.name} is cut off or damaged after {members:,} members: {error}. Download "
+                f"or "
                 "write the file again."
             ) from error
-        self._check_end(end, seen)
+        self._check_end(end, members)
 
-    def _check_end(self, end: int, seen: int) -> None:
+    def _check_end(self, end: int, members: int) -> None:
         """Raises PoolError if the end of the tar, at byte `end`, is invalid."""
         after = os.pread(self.file.fileno(), _BLOCK, end)
         if after.strip(b"\0"):
-            what = "cut off" if len(after) < _BLOCK else "damaged"
+            problem = "cut off" if len(after) < _BLOCK else "damaged"
             raise PoolError(
-                f"{self.name} is {what} at byte {end}, after {seen:,} members: expected a tar "
+                f"{self.name} is {problem} at byte {end}, after {members:,} members: expected a "
+                f"tar "
                 "header. Download or write the file again."
             )
         if not after:
@@ -179,25 +181,27 @@ class TarReader:
                 )
             ]
             return
-        at = end
-        while block := os.pread(self.file.fileno(), 1 << 20, at):
+        position = end
+        while block := os.pread(self.file.fileno(), 1 << 20, position):
             if block.strip(b"\0"):
-                at += len(block) - len(block.lstrip(b"\0"))
-                header = os.pread(self.file.fileno(), _BLOCK, at // _BLOCK * _BLOCK)
+                position += len(block) - len(block.lstrip(b"\0"))
+                header = os.pread(self.file.fileno(), _BLOCK, position // _BLOCK * _BLOCK)
                 if header[257:262] == b"ustar":
                     raise PoolError(
                         f"{self.name} continues after its end-of-archive mark, at byte "
-                        f"{at // _BLOCK * _BLOCK}: tars were joined with cat. Give the single "
+                        f"{position // _BLOCK * _BLOCK}: tars were joined with cat. Give the "
+                        f"single "
                         "tars, or join them with tar --concatenate."
                     )
                 self._about = [
                     (
-                        f"{self.name} holds bytes after its end-of-archive mark, at byte {at}: not "
+                        f"{self.name} holds bytes after its end-of-archive mark, at byte "
+                        f"{position}: not "
                         "read."
                     )
                 ]
                 return
-            at += len(block)
+            position += len(block)
 
     def _scan(self) -> list[_Group]:
         """The samples, in order. Raises PoolError: cut off, damaged, or most samples are
@@ -209,7 +213,7 @@ class TarReader:
         repeated = 0
         scattered: set[int] = set()
         for members in self._neighbours():
-            for key, part, whole in self._samples(members):
+            for key, part, consecutive in self._samples(members):
                 extensions = frozenset(m.name.rpartition("/")[2].partition(".")[2] for m in part)
                 known = first.get(key)
                 # the rest of an earlier sample
@@ -221,7 +225,7 @@ class TarReader:
                     first[key] = (known[0], known[1] | extensions)
                     continue
                 repeated += known is not None
-                if not whole:
+                if not consecutive:
                     scattered.add(len(groups))
                 first[key] = (len(groups), extensions if known is None else known[1] | extensions)
                 last = part[-1]
@@ -239,11 +243,11 @@ class TarReader:
                 f"not neighbours; these samples cannot be read. {_SORT}"
             )
         if repeated:
-            what = (
+            subject = (
                 "1 sample has the key" if repeated == 1 else (f"{repeated:,} samples have the keys")
             )
             self._about.append(
-                f"{self.name}: {what} of an earlier one; each becomes a row of its own."
+                f"{self.name}: {subject} of an earlier one; each becomes a row of its own."
             )
         self._check_folders({key: extensions for key, (_, extensions) in first.items()})
         return [g._replace(scattered=True) if i in scattered else g for i, g in enumerate(groups)]
@@ -256,15 +260,16 @@ class TarReader:
         of_stem: dict[str, list[str]] = {}
         for key in keys:
             of_stem.setdefault(key.rpartition("/")[2], []).append(key)
-        apart = [
+        split_keys = [
             k
             for k in of_stem.values()
             if len(k) > 1 and _split_across_folders([keys[one] for one in k])
         ]
-        if 2 * len(apart) >= len(of_stem) and apart:
-            one, other = (f"{key}.{min(keys[key])}" for key in apart[0][:2])
+        if 2 * len(split_keys) >= len(of_stem) and split_keys:
+            one, other = (f"{key}.{min(keys[key])}" for key in split_keys[0][:2])
             raise PoolError(
-                f"{self.name}: the members of {len(apart):,} of {len(of_stem):,} samples are in "
+                f"{self.name}: the members of {len(split_keys):,} of {len(of_stem):,} samples are "
+                f"in "
                 f"different folders ({readable(one)}, {readable(other)}). WebDataset wants them "
                 "side by side under one name: 0.png, 0.txt."
             )
@@ -274,11 +279,11 @@ class TarReader:
         run: list[_Header] = []
         before = ("", "")
         for header in self._headers():
-            here = split_member_name(header.name)[:2]
-            if run and here != before:
+            stem = split_member_name(header.name)[:2]
+            if run and stem != before:
                 yield run
                 run = []
-            before = here
+            before = stem
             run.append(header)
         if run:
             yield run
@@ -297,19 +302,25 @@ class TarReader:
         if len(numbers) < 2 or "" in numbers or not self._dotted(members, numbers):
             yield key, members, True
             return
-        for middle, at in numbers.items():
-            yield f"{key}.{middle}", [members[i] for i in at], at[-1] - at[0] == len(at) - 1
+        for middle, positions in numbers.items():
+            yield (
+                f"{key}.{middle}",
+                [members[i] for i in positions],
+                positions[-1] - positions[0] == len(positions) - 1,
+            )
 
     def _dotted(self, members: list[_Header], numbers: dict[str, list[int]]) -> bool:
         """Whether the parts of a run are samples by themselves: most have a record or text, and an
         image if any
         has one.
         """
-        kinds = [{self._kind(members[i]) for i in at} for at in numbers.values()]
-        images = any("image" in held for held in kinds)
-        texts = "record" if any("record" in held for held in kinds) else "text"
-        whole = sum(texts in held and ("image" in held or not images) for held in kinds)
-        return whole >= 2 and 2 * whole >= len(kinds)
+        kinds = [{self._kind(members[i]) for i in positions} for positions in numbers.values()]
+        images = any("image" in part_kinds for part_kinds in kinds)
+        texts = "record" if any("record" in part_kinds for part_kinds in kinds) else "text"
+        complete = sum(
+            texts in part_kinds and ("image" in part_kinds or not images) for part_kinds in kinds
+        )
+        return complete >= 2 and 2 * complete >= len(kinds)
 
     def _kind(self, member: _Header) -> str:
         suffix = split_member_name(member.name)[3]
@@ -349,8 +360,8 @@ def _split_across_folders(groups: list[frozenset[str]]) -> bool:
     """Whether groups in several folders form a sample only together: none is complete, all together
     are.
     """
-    whole = any(_has_text(group) and _has_image(group) for group in groups)
-    return not whole and any(map(_has_text, groups)) and any(map(_has_image, groups))
+    complete = any(_has_text(group) and _has_image(group) for group in groups)
+    return not complete and any(map(_has_text, groups)) and any(map(_has_image, groups))
 
 
 def _has_text(extensions: frozenset[str]) -> bool:
@@ -382,4 +393,4 @@ def _format_counts(passed: Counter[str]) -> str:
     """`.npy (12), .cls (3)`, most frequent first."""
     ordered = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(ordered) - 8} other kinds" if len(ordered) > 8 else ""
-    return ", ".join(f"{readable(what)} ({n:,})" for what, n in ordered[:8]) + more
+    return ", ".join(f"{readable(name)} ({n:,})" for name, n in ordered[:8]) + more

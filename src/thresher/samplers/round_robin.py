@@ -262,26 +262,25 @@ class _Pool:
         self._next[c, block] = best[count:]
         return best[:count]
 
-    def _top(self, rows: np.ndarray, score: np.ndarray, least: int, most: int) -> np.ndarray:
+    def _top(self, rows: np.ndarray, score: np.ndarray, min_rows: int, max_rows: int) -> np.ndarray:
         """The free rows with the highest scores, best first, ties by `ties` (official: by row
         number).
 
-        Returns `least` to `most` rows, or all if there are fewer than `least`. `rows` must be
-        ascending.
-        """
-        floor = _floor(score, least)
+        Returns `min_rows` to `max_rows` rows, or all if there are fewer than `min_rows`. `rows`
+        must be ascending."""
+        floor = _floor(score, min_rows)
         index = (score > NEVER if floor == NEVER else score >= floor).nonzero()[0]
         index = index[self.free[rows[index]]]  # another group may have given it in this turn
-        if len(index) < least and floor != NEVER:
+        if len(index) < min_rows and floor != NEVER:
             index = (score > NEVER).nonzero()[0]
             index = index[self.free[rows[index]]]
         rows, score = rows[index], score[index]
-        if most < len(rows):
+        if max_rows < len(rows):
             edge = score.copy()
-            edge.partition(len(edge) - most)
-            cut = edge[len(edge) - most]
+            edge.partition(len(edge) - max_rows)
+            cut = edge[len(edge) - max_rows]
             above, equal = (score > cut).nonzero()[0], (score == cut).nonzero()[0]
-            short = most - len(above)
+            short = max_rows - len(above)
             if not self.official and short < len(equal):
                 equal = equal[np.argpartition(self.ties[rows[equal]], short - 1)]
             keep = np.concatenate((above, equal[:short]))

@@ -95,7 +95,7 @@ def describe_unusable(pool: TrainingRows, reasons: dict[int, str]) -> list[Unusa
 
 def all_failed_error(unusable: Sequence[UnusableRow]) -> TooManyFailures:
     reasons = Counter(u.error for u in unusable).most_common(3)
-    summary = "; ".join(f"{why} ({n:,})" for why, n in reasons)
+    summary = "; ".join(f"{reason} ({n:,})" for reason, n in reasons)
     return TooManyFailures(
         f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {summary}. Check "
         "--images, and run `thresher doctor` on the file."
@@ -165,7 +165,7 @@ class Batches:
         if new:
             conversations = [conversation(sample) for sample in self._pool.samples(new)]
             block = self._backend.prepare(conversations, range(len(new)), self._pool, False)
-            self.errors.update({new[i]: why for i, why in block.errors.items()})
+            self.errors.update({new[i]: reason for i, reason in block.errors.items()})
             encoded_now = {
                 new[i]: (row, self._ends.targets(row))
                 for i, row in zip(block.index, block.rows, strict=True)

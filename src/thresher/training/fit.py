@@ -227,10 +227,10 @@ def train_backend(
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
     """SHA-256 over the sorted digests of the rows, in hexadecimal: independent of order and
     file."""
-    whole = hashlib.sha256()
+    state = hashlib.sha256()
     for digest in sorted(digests_to_bytes(pool.digest[rows])):
-        whole.update(digest)
-    return whole.hexdigest()
+        state.update(digest)
+    return state.hexdigest()
 
 
 def _bf16(recipe: Recipe, device: str) -> bool:

@@ -193,7 +193,7 @@ def processing_files(where: str, revision: str | None) -> Path:
 
     found = cached_file(where, "config.json", revision=revision, local_files_only=True)
     if found is None:
-        raise ModelError(f"The downloaded files of {where} are gone. Run again.")
+        raise ModelError(f"The downloaded files of {where} are missing. Run again.")
     return Path(found).parent
 
 

@@ -68,7 +68,7 @@ class Recipe:
                 # 1 and 1.0 are the same recipe
                 object.__setattr__(self, name, float(getattr(self, name)))
         _check_above("--epochs", self.epochs, 0)
-        _check_whole("--steps", self.steps if self.steps is not None else 1, 1)
+        _check_integer("--steps", self.steps if self.steps is not None else 1, 1)
         if self.learning_rate is not None:
             _check_above("--lr", self.learning_rate, 0)
             if self.learning_rate > 1:
@@ -76,11 +76,11 @@ class Recipe:
                     f"--lr {self.learning_rate:g}: expected a learning rate of at most 1, such "
                     "as 2e-4."
                 )
-        _check_whole("--batch", self.batch, 1)
-        _check_whole("--accumulation", self.accumulation, 1)
-        _check_whole("lora_rank", self.lora_rank, 1)
-        _check_whole("lora_alpha", self.lora_alpha, 1)
-        _check_whole("--seed", self.seed, 0)
+        _check_integer("--batch", self.batch, 1)
+        _check_integer("--accumulation", self.accumulation, 1)
+        _check_integer("lora_rank", self.lora_rank, 1)
+        _check_integer("lora_alpha", self.lora_alpha, 1)
+        _check_integer("--seed", self.seed, 0)
         if not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"warmup {self.warmup:g}: expected a share of the steps, from 0 to below 1."
@@ -118,14 +118,14 @@ class Recipe:
         return [stream[start : start + self.batch] for start in range(0, total, self.batch)]
 
 
-def _check_above(flag: str, value: float, least: float) -> None:
-    if not (math.isfinite(value) and value > least):
-        raise ConfigError(f"{flag} {value:g}: expected a number above {least:g}.")
+def _check_above(flag: str, value: float, minimum: float) -> None:
+    if not (math.isfinite(value) and value > minimum):
+        raise ConfigError(f"{flag} {value:g}: expected a number above {minimum:g}.")
 
 
-def _check_whole(flag: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{flag} {value}: expected a whole number, at least {least}.")
+def _check_integer(flag: str, value: int, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ConfigError(f"{flag} {value}: expected a whole number, at least {minimum}.")
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:

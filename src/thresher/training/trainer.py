@@ -182,7 +182,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
                     list(saved["losses"]),
                     float(saved["seconds"]),
                 )
-                self.batches.errors.update({int(row): why for row, why in saved["bad"].items()})
+                self.batches.errors.update(
+                    {int(row): reason for row, reason in saved["bad"].items()}
+                )
                 self.batches.encoded = saved["good"]
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
                 self._notify(f"The checkpoint {folder} is damaged ({e}) and is not used.")
@@ -217,7 +219,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
             "losses": self.trainer.losses,
             "seconds": self.seconds,
             "good": self.batches.encoded,
-            "bad": {str(row): why for row, why in list(self.batches.errors.items())},
+            "bad": {str(row): reason for row, reason in list(self.batches.errors.items())},
             FILES: file_digests(checkpoint, names),
         }
         with atomic_write(checkpoint / PROGRESS_FILE) as temporary:
@@ -283,12 +285,12 @@ def train(
         trainer = AnswerTrainer(teacher, batches, model, config, lora, backend.encoder.processor)
         trainer.add_callback(checkpoints)
         start = checkpoints.resume(trainer)
-        done = len(trainer.losses)
+        steps_before = len(trainer.losses)
         if progress is not None:
             progress.start(
                 "training",
                 batches.requested(0, len(batches)),
-                batches.requested(0, done * recipe.accumulation),
+                batches.requested(0, steps_before * recipe.accumulation),
             )
         try:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -302,14 +304,14 @@ def train(
             ) from e
         # safetensors raises SafetensorError for a full disk
         except (OSError, SafetensorError) as e:
-            why = getattr(e, "strerror", None) or e
+            reason = getattr(e, "strerror", None) or e
             raise StoreError(
-                f"A checkpoint could not be written to {folder}: {why}. Make room and run again."
+                f"A checkpoint could not be written to {folder}: {reason}. Make room and run again."
             ) from e
         finally:
             if progress is not None:
                 progress.finish()
-    return trainer.model.eval(), trainer, len(trainer.losses) - done, checkpoints.seconds
+    return trainer.model.eval(), trainer, len(trainer.losses) - steps_before, checkpoints.seconds
 
 
 def _config(
