@@ -389,7 +389,7 @@ import sys
 from pathlib import Path
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.text_pools import HighestLoss, Model
-from thresher.compare import compare, job
+from thresher.compare import compare, make_job
 from thresher.engine import RunContext
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
@@ -399,7 +399,7 @@ from thresher.types import Budget
 folder = Path(sys.argv[1])
 training = FakeTraining(folder / "trainings", seconds=0.03)
 evaluation = FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=0.03)
-made = job(
+made = make_job(
     open_pool(folder / "pool.json"), open_pool(folder / "test.json"),
     methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
     budgets=[Budget("10%")], seeds=3, model=Model().handle,

@@ -164,7 +164,7 @@ def test_choice_of_all_rows_uses_the_answers_of_the_set(make: Any, store: Store)
 def test_choice_refuses_open_answers(make: Any, store: Store) -> None:
     rows = [record(i, "What?", f"answer number {i}", "0.png") for i in range(40)]
     model = always("x")
-    with pytest.raises(ConfigError, match=r"40 rows .*40 different answers.*--score auto"):
+    with pytest.raises(ConfigError, match=r"40 rows .*40 distinct answers.*--score auto"):
         evaluate(model.handle(), make(rows), score="choice", store=store)
     assert model.opened == 0
 

@@ -60,7 +60,7 @@ from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
 from thresher.console.progress import LineProgress
 from thresher.storage.columns import Store
-from thresher.training.registry import trainer
+from thresher.training.registry import make_trainer
 from thresher.types import Budget
 
 folder, base = Path(sys.argv[1]), sys.argv[2]
@@ -68,7 +68,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 out = run.select(
     open_pool(folder / "pool.json"), MllmSelector(seed_fraction=0.5), Budget("30%"), model=resolve(base, device="cpu"),
-    store=Store(folder / "store"), trainer=trainer(device="cpu"), progress=LineProgress(),
+    store=Store(folder / "store"), trainer=make_trainer(device="cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
 """  # noqa: E501
