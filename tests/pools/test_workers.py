@@ -12,7 +12,6 @@ import pytest
 
 from thresher.errors import PoolError
 from thresher.pools import Pool, open_pool, records, workers
-from thresher.pools.records import Span
 from thresher.pools.text_column import TextColumn
 
 
@@ -152,14 +151,3 @@ def test_a_cut_falls_between_records_and_not_between_turns(
             records.find_record_start(opened, "json", at) for at in range(1, file.stat().st_size)
         }
     assert found - {-1} == starts - {min(starts)}
-
-
-@pytest.mark.parametrize(("lines", "container"), [(True, "jsonl"), (False, "json")])
-def test_a_worker_process_returns_its_block(tmp_path: Path, lines: bool, container: str) -> None:
-    """The others hide a worker that always fails: the first process then reads the file."""
-    file = saved(tmp_path, ROWS, lines)
-    pool_file = open_pool(file).pool_files[0]
-    assert pool_file.container == container
-    process = workers._start(pool_file, "p", str(tmp_path), "", Span())
-    block = workers._result(process)
-    assert block is not None and len(block) == len(ROWS)
