@@ -100,8 +100,11 @@ def _training_rows(cell: Cell) -> int:
     )
 
 
-def _scoring_and_training_rows(job: Job, missing: list[Cell], context: RunContext) -> tuple[int, int]:
-    """(rows to score, rows to train the methods' own models on); what several cells share counts once."""
+def _scoring_and_training_rows(
+    job: Job, missing: list[Cell], context: RunContext
+) -> tuple[int, int]:
+    """(rows to score, rows to train the methods' own models on); what several cells share counts
+    once."""
     scores: dict[tuple[str, int], int] = {}
     models: dict[str, int] = {}
     for cell in missing:

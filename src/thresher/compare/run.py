@@ -214,7 +214,9 @@ def check_leaks(job: Job, context: RunContext) -> None:
         instead=remedy,
         near=None,
     )
-    if job.target is not None and any(_needs_validation(job, context, name) for name in job.methods):
+    if job.target is not None and any(
+        _needs_validation(job, context, name) for name in job.methods
+    ):
         leaks(job.pool, job.target, "refuse", context.progress, instead=remedy, near=None)
         names = ("validation set", "evaluation")
         leaks(job.target, job.test, "refuse", context.progress, names=names, instead="", near=None)
