@@ -25,6 +25,7 @@ from thresher.mixture.tokens import TokenBudget, TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
 from thresher.selection import folder as output
+from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, MethodContext, Sample, Selection
 
@@ -483,7 +484,7 @@ def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
     assert told["quota"] == ["source0=15"] and told["filter"] == ["length < 15"]
     assert {name: told[name] for name in ("quota", "filter")} == out.recipe.request.mixture
-    table = output.signals_table(tmp_path / "out")
+    table = signals_table(tmp_path / "out")
     short = pool.facts["answer_words"] < 15
     assert [v is not None for v in table["loss.nll"].to_pylist()] == short.tolist()
 

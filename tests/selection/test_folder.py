@@ -24,6 +24,7 @@ from thresher.request import RunRequest
 from thresher.selection import config
 from thresher.selection import folder as output
 from thresher.selection.result import Outcome
+from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
 from thresher.storage.writable import check_folder
 from thresher.types import Budget, Sample
@@ -288,7 +289,7 @@ def clipped(pool: Pool, tmp_path: Path, model: Model) -> Path:
 
 def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     out = clipped(pool, tmp_path, Model(broken_17))
-    table = output.signals_table(out)
+    table = signals_table(out)
     assert table["row"].to_pylist() == list(range(120)) and table["id"][5].as_py() == "r5"
     assert {
         "loss.nll",
@@ -316,20 +317,20 @@ def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: 
     data = parts[0].read_bytes()
     parts[0].unlink()
     with pytest.raises(StoreError, match="no longer in the store"):
-        output.signals_table(out)
+        signals_table(out)
     parts[0].write_bytes(data)
-    output.signals_table(out)
+    signals_table(out)
 
     run_yaml["signals"][0]["fingerprint"] = "0" * 32
     text = (out / "run.yaml").read_text()
     (out / "run.yaml").write_text(yaml.safe_dump(run_yaml))
     with pytest.raises(StoreError, match="in another way"):
-        output.signals_table(out)
+        signals_table(out)
     (out / "run.yaml").write_text(text)
 
     write_pool(tmp_path / "pool.json", [record(i) for i in range(121)])
     with pytest.raises(PoolError, match="has changed since the selection"):
-        output.signals_table(out)
+        signals_table(out)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])

@@ -22,6 +22,7 @@ from thresher.exporters import export
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection.result import Outcome
+from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
 from thresher.types import Budget, digests_to_bytes
 
@@ -97,7 +98,7 @@ def test_a_mixture_from_two_image_folders_is_found_again(first: Pool, tmp_path: 
     assert subset.name == "subset.json" and again.samples(range(10)) == pool.samples(
         np.sort(outcome.rows)
     )
-    assert output.signals_table(tmp_path / "out")["digest"].to_pylist() == [
+    assert signals_table(tmp_path / "out")["digest"].to_pylist() == [
         d.hex() for d in digests_to_bytes(pool.digest)
     ]
 
@@ -111,12 +112,12 @@ def test_patterns_and_forced_formats_open_again_from_any_folder(
     selected(open_pool("w/*.tar"), tmp_path / "out")
     monkeypatch.chdir("/")
     assert output.read(tmp_path / "out")["pool"]["files"] == 2
-    assert output.signals_table(tmp_path / "out").num_rows == 30
+    assert signals_table(tmp_path / "out").num_rows == 30
     both = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
     both["conversations"] = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "B"}]
     (tmp_path / "both.json").write_text(json.dumps([both] * 12))
     selected(open_pool(tmp_path / "both.json", format="messages"), tmp_path / "out2")
-    assert output.signals_table(tmp_path / "out2").num_rows == 12
+    assert signals_table(tmp_path / "out2").num_rows == 12
 
 
 def test_a_pool_is_never_overwritten_by_its_selection(first: Pool, tmp_path: Path) -> None:

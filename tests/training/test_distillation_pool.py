@@ -28,6 +28,7 @@ from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
 from thresher.selection import folder as output
 from thresher.selection.result import Outcome
+from thresher.selection.signals_table import signals_table
 from thresher.signals.capabilities import STYLES
 from thresher.signals.query import Query
 from thresher.signals.teacher_sample import Learned, TeacherSample
@@ -291,7 +292,7 @@ def test_the_plan_of_the_recipe(tmp_path: Path, store: Store, training: FakeTrai
     after = plan(pool, method, Budget("20%"), Model().handle, store, roles=roles)
     assert after.to_score == 0 and after.trainings == ()
     output.write(out, pool, None, tmp_path / "out")
-    table = output.signals_table(tmp_path / "out")
+    table = signals_table(tmp_path / "out")
     assert np.isfinite(table["teacher_score_humanities.score"].to_numpy()).sum() == 30
     assert re.fullmatch("[0-9a-f]{32}", out.trainings[0].fingerprint)
 

@@ -23,6 +23,7 @@ from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection.result import Outcome
+from thresher.selection.signals_table import signals_table
 from thresher.selection.summary import cost_lines
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
@@ -200,14 +201,14 @@ def test_a_selection_is_written_and_its_scores_are_read_back(
     assert output.read(tmp_path / "out")["trained_models"] == [
         {"label": "necessity", "fingerprint": out.trainings[0].fingerprint, "rows": 4}
     ]
-    table = output.signals_table(tmp_path / "out")
+    table = signals_table(tmp_path / "out")
     necessity = table["necessity.nll"].to_numpy()
     assert np.allclose(necessity[out.rows], out.reason["necessity"])
     assert table["seed_rows.chosen"].to_numpy().sum() == 4
     for part in (store.root / "columns").glob("*/part-*.parquet"):
         part.unlink()
     with pytest.raises(StoreError, match="no longer in the store"):
-        output.signals_table(tmp_path / "out")
+        signals_table(tmp_path / "out")
     assert len(training.calls()) == 1
 
 

@@ -175,7 +175,8 @@ def check_not_another(request: RunRequest, method: Method) -> None:
     scored."""
     from dataclasses import fields
 
-    from thresher.selection.folder import plain_settings, refuse_another
+    from thresher.selection.folder import refuse_another
+    from thresher.selection.record import plain_settings
 
     given = request.to_mapping()
     given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]

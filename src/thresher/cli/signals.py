@@ -25,14 +25,14 @@ def signals(
 
     from thresher.console.progress import stderr_progress
     from thresher.errors import StoreError
-    from thresher.selection import folder as output
+    from thresher.selection.signals_table import signals_table
     from thresher.selection.summary import say, stdout
     from thresher.storage.atomic import atomic_write
     from thresher.storage.lock import folder_lock
     from thresher.storage.writable import check_file
 
     path = check_file(out, suffixes=(".parquet",))
-    table = output.signals_table(folder)
+    table = signals_table(folder)
     try:
         with (
             folder_lock(path.parent, "writes there", stderr_progress()),

@@ -1,0 +1,134 @@
+"""The files of a selection, written into a new folder: subset, reasons, failures, findings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thresher.exporters.llamafactory import INFO
+from thresher.mixture.row_lists import MARK
+from thresher.selection.result import Outcome
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+
+
+def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[str]:
+    from thresher import exporters
+
+    name = "subset" + exporters.default(pool)[1]
+    described = exporters.declared(pool)
+    if described and (out / INFO).is_file():  # its other entries stay
+        shutil.copyfile(out / INFO, folder / INFO)
+    exporters.export(pool, np.sort(outcome.rows), folder / name)
+    return [name, INFO] if described else [name]
+
+
+def write_selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    columns = row_columns(pool, outcome.rows)
+    columns["rank"] = pa.array(np.arange(len(outcome.rows), dtype=np.int64))
+    for name, values in outcome.reason.items():
+        columns[name] = plain_column(values)
+    pq.write_table(
+        pa.table(columns, metadata=MARK), folder / "selection.parquet", compression="zstd"
+    )
+    return "selection.parquet"
+
+
+def write_evidence(outcome: Outcome, folder: Path) -> str:
+    """row int64, rank int64 (null: dropped), then each reason: what a report or a comparison of
+    selections needs later."""
+    order = np.argsort(outcome.considered, kind="stable")
+    seen = outcome.considered[order]
+    rank = np.full(len(seen), -1, np.int64)
+    rank[np.searchsorted(seen, outcome.rows)] = np.arange(len(outcome.rows))
+    columns = {"row": pa.array(seen), "rank": pa.array(rank, mask=rank < 0)}
+    for name, values in outcome.evidence.items():
+        columns[name] = plain_column(values[order])
+    pq.write_table(
+        pa.table(columns, metadata=MARK), folder / "evidence.parquet", compression="zstd"
+    )
+    return "evidence.parquet"
+
+
+def write_duplicates(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    """row, id, digest, duplicate_group: the rows that --dedup left out and the row that stands for
+    each; sorted by row."""
+    assert outcome.copies is not None
+    columns = row_columns(pool, outcome.copies[:, 0]) | {
+        "duplicate_group": pa.array(outcome.copies[:, 1])
+    }
+    pq.write_table(
+        pa.table(columns, metadata=MARK), folder / "duplicates.parquet", compression="zstd"
+    )
+    return "duplicates.parquet"
+
+
+def write_failures(outcome: Outcome, folder: Path) -> str:
+    with open(folder / "failures.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
+        for failure in outcome.failures:
+            f.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
+    return "failures.jsonl"
+
+
+def write_findings(outcome: Outcome, folder: Path) -> list[str]:
+    """The findings in a validation set. A line of errors.jsonl: the record's own fields, its id,
+    question and images."""
+    from thresher.pools import open_pool
+    from thresher.signals.case import plain_question
+
+    findings, validation = outcome.findings, outcome.recipe.validation
+    assert findings is not None and validation is not None
+    target = open_pool(*validation, cache=outcome.recipe.store / "pools")
+    told = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
+    (folder / "errors.json").write_text(
+        json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    with open(folder / "errors.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
+        for record in findings.rows:
+            sample = target.sample(int(record["row"]))
+            where = [image.path for image in sample.images]
+            line = {
+                **record,
+                "id": target.ids([int(record["row"])])[0],
+                "question": plain_question(sample),
+                "images": where,
+            }
+            f.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return ["errors.json", "errors.jsonl"]
+
+
+def row_columns(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:
+    raw = np.ascontiguousarray(pool.digest[rows]).tobytes().hex()
+    return {
+        "row": pa.array(np.asarray(rows, dtype=np.int64)),
+        "id": pa.array(map(_storable, pool.ids(rows)), pa.string()),
+        "digest": pa.array([raw[i : i + 64] for i in range(0, len(raw), 64)], pa.string()),
+    }
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate is escaped, as JSON does it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def plain_column(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
+    """An array as a column that any tool reads: bytes become hexadecimal text; null where not
+    known."""
+    values = np.asarray(values)
+    mask = None if known is None else ~known
+    if values.dtype.kind == "S":
+        width = 2 * values.dtype.itemsize
+        raw = np.ascontiguousarray(values).tobytes().hex()
+        texts = [raw[i : i + width] for i in range(0, len(raw), width)]
+        return pa.array([t if t.strip("0") else "" for t in texts], pa.string(), mask=mask)
+    if values.dtype.kind in "OU":
+        return pa.array([_storable(str(v)) for v in values], pa.string(), mask=mask)
+    return pa.array(values, mask=mask)

@@ -1,0 +1,188 @@
+"""The record of a run: the content of run.yaml, and what of it decides about the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thresher._version import __version__
+from thresher.fingerprint import fingerprint
+from thresher.pools.locate import absolute_spec
+from thresher.selection import paths as run_paths
+from thresher.selection.result import Outcome, Recipe
+
+if TYPE_CHECKING:
+    from thresher.pools import Pool
+    from thresher.request import RunRequest
+
+NO_PART_OF_A_REQUEST = frozenset(
+    {
+        "out",
+        "store",
+        "device",
+        "batch_tokens",
+        "retry_errors",
+        "trust_remote_code",
+        "max_requests",
+        "max_cost",
+    }
+    | {"price_in", "price_out", "concurrency", "timeout", "api_key_env"}
+)  # keys of a config that change no row
+DEFAULTS = {
+    "on_missing": "auto",
+    "backend": "hf",
+    "dtype": "auto",
+    "on_leak": "refuse",
+    "rounds": 1,
+}
+PLAIN = (bool, int, float, str, type(None))
+
+
+def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> dict[str, Any]:
+    """What was asked for, as the command line would say it: values by the names of `RunRequest`."""
+    given: dict[str, Any] = {
+        "pool": str(pool.path)
+        if len(pool.file_specs) == 1 and Path(pool.path).exists()
+        else pool.spec,
+        "method": recipe.method,
+        "budget": recipe.budget,
+        "seed": recipe.request.seed,
+        "store": str(recipe.store),
+        "on_missing": recipe.request.on_missing,
+    }
+    # else the request says whether a folder was given
+    if pool.images is not None and request is None:
+        given["images"] = (
+            str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
+        )
+    if recipe.model is not None:
+        given["model"] = recipe.model
+    if recipe.validation is not None:
+        given["validation"], given["validation_images"] = recipe.validation
+    given |= recipe.request.mixture
+    if request is not None:
+        given |= request.to_mapping()
+    if absolute_spec(str(given["pool"])) != pool.spec:
+        given["pool"] = pool.spec  # it was opened from another folder than this
+    # all of them, so that a later default does not change a replay
+    given["settings"] = plain_settings(recipe.settings)
+    return given
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's settings as YAML holds them."""
+    return {k: "none" if v is None else v for k, v in settings.items() if isinstance(v, PLAIN)}
+
+
+def run_record(
+    outcome: Outcome, pool: Pool, request: RunRequest | None, out: Path
+) -> dict[str, Any]:
+    """The content of run.yaml."""
+    recipe = outcome.recipe
+    given = config_section(pool, recipe, request)
+    stored = run_paths.portable(given, out, tuple(recipe.roles))
+    return {
+        "thresher": __version__,
+        run_paths.PATHS_KEY: run_paths.RULE,
+        "config": stored,
+        "pool": {
+            "path": pool.spec,
+            "images": pool.images,
+            "format": pool.format,
+            "read_as": pool.given_format,
+            "trust_paths": pool.trust_paths,
+            "files": len(pool.file_specs),
+            "bytes": pool.total_bytes,
+            "rows": len(pool),
+        },
+        "method": {
+            "name": recipe.method,
+            "seed": recipe.request.seed,
+            "settings": plain_settings(recipe.settings),
+        },
+        "model": None
+        if recipe.identity is None
+        else {
+            "name": recipe.model,
+            "fingerprint": fingerprint(recipe.identity),
+            "identity": asdict(recipe.identity),
+        },
+        "roles": {
+            role: {"name": name, "fingerprint": fingerprint(identity), "identity": asdict(identity)}
+            for role, (name, identity) in recipe.roles.items()
+        },
+        "store": os.path.realpath(recipe.store),
+        "signals": [
+            {
+                "label": s.label,
+                "signal": s.name,
+                "fingerprint": s.fingerprint,
+                "wanted": s.wanted,
+                "failed": s.failed,
+            }
+            for s in outcome.signals
+        ],
+        "trained_models": [
+            {"label": t.label, "fingerprint": t.fingerprint, "rows": t.rows}
+            for t in outcome.trainings
+        ],
+        "counts": {
+            "pool": len(pool),
+            "usable": len(outcome.considered),
+            "left_out": outcome.excluded,
+            "budget": outcome.budget,
+            "selected": len(outcome.rows),
+        },
+        "notes": list(outcome.notes),
+        "versions": _versions(bool(outcome.signals)),
+    }
+
+
+def _versions(model_used: bool) -> dict[str, str]:
+    out = {"python": "{}.{}.{}".format(*sys.version_info[:3])}
+    for name in ("numpy", "pyarrow", *(("torch", "transformers") if model_used else ())):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def comparable_request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """What of a run's config decides about the result, in one spelling: as text, with absolute
+    paths, without defaults."""
+    config = run_paths.located_config(config, out)
+    plain: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in NO_PART_OF_A_REQUEST or value in (None, [], (), False, DEFAULTS.get(key)):
+            continue
+        if key in run_paths.POOLS:
+            plain[key] = absolute_spec(str(value))
+        elif key in run_paths.PATHS:
+            plain[key] = (
+                str(value)
+                if "://" in str(value)
+                else os.path.realpath(os.path.expanduser(str(value)))
+            )
+        elif key == "settings":
+            plain |= {f"setting {k}": _setting(v) for k, v in value.items()}
+        else:
+            plain[key] = [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value)
+    if plain.get("url"):  # --backend openai --url URL --model NAME is --model URL#NAME
+        plain.pop("backend", None)
+        plain["model"] = f"{plain.pop('url')}#{plain.get('model', '')}"
+    if os.path.isdir(str(plain.get("model", ""))):
+        plain["model"] = os.path.realpath(plain["model"])
+    return plain
+
+
+def _setting(value: Any) -> str:
+    text = (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+    return os.path.realpath(text) if os.sep in text and os.path.exists(text) else text

@@ -1,0 +1,101 @@
+"""All columns that a selection used, as one table for the whole pool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from thresher._version import __version__
+from thresher.engine import RunContext
+from thresher.engine.columns import compute_all
+from thresher.engine.graph import signals_of, with_inputs
+from thresher.errors import PoolError, StoreError
+from thresher.fingerprint import fingerprint
+from thresher.mixture import resolve_mixture
+from thresher.selection.config import stored_request
+from thresher.selection.files import plain_column, row_columns
+from thresher.selection.folder import read
+from thresher.storage.columns import Store
+from thresher.training.registry import Trainer
+from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
+
+if TYPE_CHECKING:
+    pass
+
+
+def signals_table(out: str | Path) -> pa.Table:
+    """Every column that the selection in `out` used, for the whole pool, in pool order.
+
+    Columns: row, id, digest, then `<signal>.<field>` (null where the row failed) and
+    `<signal>.error` ("" = fine). Opens no model. Raises ConfigError (not a selection), PoolError
+    (the pool changed) or StoreError (scores are gone).
+    """
+    from thresher import methods
+    from thresher.backends import ModelHandle
+    from thresher.methods.settings import as_text
+    from thresher.pools import open_pool
+
+    run = read(out)
+    store = Store(run["store"])
+    told = run["pool"]
+    cache, trust = store.root / "pools", told.get("trust_paths", False)
+    pool = open_pool(
+        told["path"], told["images"], cache=cache, format=told.get("read_as"), trust_paths=trust
+    )
+    if len(pool) != told["rows"] or pool.total_bytes != told["bytes"]:
+        raise PoolError(
+            f"{pool.path} has changed since the selection in {out} was made "
+            f"({run['pool']['rows']:,} rows then, {len(pool):,} now). Select again, or put the "
+            "old file back."
+        )
+    settings = {k: as_text(v) for k, v in run["method"]["settings"].items()}
+    method = methods.load(run["method"]["name"], settings)
+
+    def handle(noted: dict[str, Any]) -> ModelHandle:
+        return ModelHandle(
+            noted["name"], ModelIdentity(**noted["identity"]), open=lambda: _gone(store, out)
+        )
+
+    model = None if run["model"] is None else handle(run["model"])
+    roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
+    asked = stored_request(run["config"])
+    request = replace(asked, seed=run["method"]["seed"], on_missing="exclude", retry_errors=False)
+    gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
+    context = RunContext(store, model, roles, gone)
+    resolved = resolve_mixture(pool, Budget(request.budget), request, context)
+    signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
+    then = {s["fingerprint"] for s in run["signals"]}
+    for name, signal in signals.items():
+        if (
+            isinstance(signal, RowSignal)
+            and not _of_a_trained_model(signal)
+            and fingerprint(signal) not in then
+        ):
+            raise StoreError(
+                f"This version of thresher ({__version__}) computes {name} in another way than "
+                f"the one that made {out} ({run['thresher']}). Select again."
+            )
+    columns = compute_all(signals, pool, request, context, resolved.within)
+    table = row_columns(pool, np.arange(len(pool)))
+    for name, column in columns.items():
+        for field, values in column.values.items():
+            table[f"{name}.{field}"] = plain_column(values, column.known)
+        table[f"{name}.error"] = pa.array(column.errors.tolist(), pa.string())
+    return pa.table(table)
+
+
+def _of_a_trained_model(signal: RowSignal) -> bool:
+    """Whether the store knows the signal by the rows that its model was trained on: not known
+    before they are drawn."""
+    return any(model_inputs(value) for value in vars(signal).values())
+
+
+def _gone(store: Store, out: str | Path) -> Any:
+    raise StoreError(
+        f"Scores that the selection in {out} used are no longer in the store {store.root}. Select "
+        "again."
+    )
