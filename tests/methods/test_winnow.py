@@ -188,6 +188,15 @@ def test_seed_models_are_cross_fitted():
     assert fitted.second.model.rows == CrossRows(0.05, 3, 1)
 
 
+@pytest.mark.parametrize(("apart", "said"), [(0.0, True), (4.0, False)])
+def test_losses_without_two_humps_are_said(apart, said):
+    rng = np.random.default_rng(0)
+    leaf = np.repeat(np.arange(20), 30)
+    loss = rng.normal(2, 0.3, 600) + apart * (rng.random(600) < 0.3)
+    notes = Winnow(guard="off").select(columns(np.abs(loss), leaf), 60).notes
+    assert any("two humps" in note for note in notes) == said
+
+
 def test_no_rows():
     out = Winnow(guard="on").select(columns([], [], guard=verdict(0, 0, 0, True)), 5)
     assert out.rows.tolist() == [] and out.notes == ()

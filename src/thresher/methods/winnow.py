@@ -26,6 +26,7 @@ from thresher.signals.embedding import Embedding
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import Skills
+from thresher.stats.bimodality import TWO_HUMPED, separation
 from thresher.training.recipe import Recipe
 from thresher.types import (
     Columns,
@@ -36,7 +37,8 @@ from thresher.types import (
     TrainedModel,
 )
 
-FEW = 0.1  # share of rows above which a failed assumption is worth a note
+FEW = 0.1  # share of rows in small skills above which they are worth a note
+TWO_HUMPS = 0.5  # share of rows in skills of two-humped losses below which that is worth one
 SEED_FRACTION = 0.05  # of the rows, for each of two seed models
 GUARD_ROWS = 1000  # that each of the guard's models is trained on, at most
 BARS = 15  # groups of skills in the report
@@ -138,7 +140,7 @@ class Winnow:
         }
         if self.trust == "seed":
             reason["seed_loss"] = trust.astype(np.float32)
-        notes = _notes(strata, leaf)
+        notes = _notes(strata, leaf, trust)
         if not self._guarded() or not len(loss):
             return Selection(strata.rows, reason, tuple(notes))
         verdict = {name: values[0] for name, values in columns["guard"].items()}
@@ -211,7 +213,7 @@ def _guard_note(verdict: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(strata: TrustedStrata, leaf: np.ndarray) -> list[str]:
+def _notes(strata: TrustedStrata, leaf: np.ndarray, trust: np.ndarray) -> list[str]:
     n, rows = len(leaf), strata.rows
     notes = []
     small = int((strata.size[leaf] < LEAST_ROWS).sum())
@@ -220,6 +222,16 @@ def _notes(strata: TrustedStrata, leaf: np.ndarray) -> list[str]:
             f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
             "nothing: they are drawn at random. Fewer leaves (--set leaves=N) make larger skills."
         )
+    found = separation(trust, leaf)
+    judged = strata.size * np.isfinite(found)
+    if judged.sum():
+        humped = float(judged[np.nan_to_num(found) > TWO_HUMPED].sum() / judged.sum())
+        if humped < TWO_HUMPS:
+            notes.append(
+                f"In skills that hold {humped:.0%} of the rows the losses form two humps, as right "
+                "and wrong rows do; in the others they do not. So hardly any row is wrong, or the "
+                "loss does not show which: leaving out the surprising half has little to gain."
+            )
     fillers = int((~strata.trusted[rows]).sum())
     if fillers:
         notes.append(

@@ -1,0 +1,41 @@
+"""Do values form two humps? The share of their variance that lies between the two halves of the
+best cut (Otsu's criterion)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TWO_HUMPED = 0.8
+"""Separation above which values are said to form two humps. A normal sample of 30 has 0.66 ± 0.05,
+a uniform one 0.75."""
+
+
+def separation(values: np.ndarray, group: np.ndarray, least: int = 10) -> np.ndarray:
+    """Variance between the two parts of the cut that maximises it, divided by the variance, of each
+    group: float64 [groups], 0 … 1. NaN for groups of fewer than `least` rows, and of equal values.
+
+    Arguments:
+        values: finite [n].
+        group: int [n], >= 0.
+        least: rows, at least 2.
+
+    >>> separation(np.array([0.0, 0, 0, 1, 1, 1]), np.zeros(6, int), 2).round(3).tolist()
+    [1.0]
+    """
+    size = np.bincount(group) if len(group) else np.zeros(0, np.int64)
+    order = np.lexsort((values, group))
+    ordered, of = np.asarray(values, np.float64)[order], group[order]
+    mean = np.bincount(group, values, len(size)) / np.maximum(size, 1)
+    centred = ordered - mean[of]
+    start = np.cumsum(size) - size
+    running = np.cumsum(centred)  # of all groups: each group's own sums to about 0
+    before = np.where(start > 0, running[np.maximum(start, 1) - 1] if len(running) else 0.0, 0.0)
+    left = running - before[of]  # sum of the rows up to this one
+    k = np.arange(len(order)) - start[of] + 1
+    m = size[of]
+    between = np.where(k < m, left**2 / (k * np.maximum(m - k, 1)), 0.0)
+    best, square = np.zeros(len(size)), np.zeros(len(size))
+    np.maximum.at(best, of, between)
+    np.add.at(square, of, centred**2)
+    known = (size >= least) & (square > 0)
+    return np.where(known, np.minimum(best * size / np.where(known, square, 1), 1.0), np.nan)
