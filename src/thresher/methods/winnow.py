@@ -126,7 +126,7 @@ class Winnow:
             columns.ties,
             keep=self.keep,
             power=self.power,
-            difficulty=loss,
+            difficulty=None if trust is loss else loss,
         )
         reason = {
             "loss": loss,
@@ -222,7 +222,7 @@ def _notes(strata: TrustedStrata, leaf: np.ndarray, trust: np.ndarray) -> list[s
             f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
             "nothing: they are drawn at random. Fewer leaves (--set leaves=N) make larger skills."
         )
-    found = separation(trust, leaf)
+    found = separation(trust, leaf, order=strata.by_loss)
     judged = strata.size * np.isfinite(found)
     if judged.sum():
         humped = float(judged[np.nan_to_num(found) > TWO_HUMPED].sum() / judged.sum())

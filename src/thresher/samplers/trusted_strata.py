@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.samplers.apportionment import largest_remainder
+from thresher.samplers.ordering import inverse_permutation, order_by, stable_order
 from thresher.samplers.stratified import rank_within
 
 LEAST_ROWS = 6
@@ -26,12 +27,14 @@ class TrustedStrata:
     rows: int64 [k], trusted rows first, each kind in `ties` order.
     trusted: bool [n].
     rank: int64 [n], place of the row's loss in its group, 0 = lowest.
+    by_loss: int64 [n], the rows by group and rank.
     size, quota: int64 [groups], rows of each group and rows taken.
     """
 
     rows: np.ndarray
     trusted: np.ndarray
     rank: np.ndarray
+    by_loss: np.ndarray
     size: np.ndarray
     quota: np.ndarray
 
@@ -66,7 +69,9 @@ def trusted_strata(
     """
     n = len(loss)
     size = np.bincount(group) if n else np.zeros(0, np.int64)
-    by_loss = np.lexsort((ties, loss, group))
+    by_tie = np.argsort(ties)
+    tie_rank = inverse_permutation(by_tie)
+    by_loss = order_by(group, inverse_permutation(by_tie[stable_order(loss[by_tie])]))
     rank = rank_within(group, by_loss)
     rows_of = size[group]
     trusted = ((rank + 0.5) / np.maximum(rows_of, 1) < keep) | (rows_of < LEAST_ROWS)
@@ -79,10 +84,10 @@ def trusted_strata(
     weight = size * typical**power
     quota = largest_remainder(min(k, int(capacity.sum())), weight, capacity)
     quota += largest_remainder(min(k, n) - int(quota.sum()), weight, size - quota)
-    order = np.lexsort((ties, np.where(trusted, 0, rank), ~trusted, group))
+    order = order_by(group, np.where(trusted, tie_rank, n + rank))
     taken = np.flatnonzero(rank_within(group, order) < quota[group])
     rows = taken[np.lexsort((ties[taken], ~trusted[taken]))]
-    return TrustedStrata(rows.astype(np.int64), trusted, rank, size, quota)
+    return TrustedStrata(rows.astype(np.int64), trusted, rank, by_loss, size, quota)
 
 
 def _medians(values: np.ndarray, order: np.ndarray, count: np.ndarray) -> np.ndarray:
