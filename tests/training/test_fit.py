@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
-from thresher.backends.hf.teach import Teacher
+from thresher.backends.hf.training_loss import Teacher
 from thresher.errors import (
     ConfigError,
     MissingExtra,

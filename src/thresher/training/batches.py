@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thresher.backends.hf.blocks import ImageKey
     from thresher.backends.hf.forward import Row
     from thresher.backends.hf.images import Prepared
-    from thresher.backends.hf.teach import EndOfTurn, Targets
+    from thresher.backends.hf.training_loss import EndOfTurn, Targets
 
 CACHE_BYTES = 2**30  # of encoded rows and images, cached between epochs
 MAX_FAILURES_WITHOUT_SUCCESS = 256  # stop when this many rows failed and none succeeded

@@ -188,7 +188,7 @@ def train_backend(
         usable_rows: from `batches.split_usable`.
         unusable: from `batches.split_usable`.
     """
-    from thresher.backends.hf.teach import Teacher
+    from thresher.backends.hf.training_loss import Teacher
     from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
 

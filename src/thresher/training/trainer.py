@@ -29,7 +29,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from thresher.backends.hf.backend import HFBackend
-from thresher.backends.hf.teach import Teacher
+from thresher.backends.hf.training_loss import Teacher
 from thresher.console.progress import Progress
 from thresher.errors import ModelError, StoreError
 from thresher.storage.atomic import atomic_write

@@ -23,9 +23,9 @@ from tests.backends.hf.slow_reference import (
 )
 from tests.tiny_models import Loaded, build, picture
 from thresher.backends import resolve
+from thresher.backends.hf.answer_ends import Ends
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.forward import Row
 from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ModelError

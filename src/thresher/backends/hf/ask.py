@@ -2,7 +2,7 @@
 encoding of image and body.
 
 "packed": trunk and queries are one sequence with an explicit mask and explicit positions
-(`tree.py`); rows of one padded length share a pass. "batched": the trunk is encoded once into keys
+(`trie.py`); rows of one padded length share a pass. "batched": the trunk is encoded once into keys
 and values, and the queries run behind it as a batch. "full": each query with its whole prompt.
 Which one a model gets is decided when it is opened, by trying: the first of the three that gives
 what "full" gives. (A row whose pack would be very long is not packed.) Only wanted outputs pass the
@@ -25,7 +25,7 @@ from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row, _stack
 from thresher.backends.hf.traits import stop_tokens
-from thresher.backends.hf.tree import chains, places, sight
+from thresher.backends.hf.trie import chains, places, sight
 from thresher.errors import ModelError
 from thresher.types import Query, Sample, SampleSource, Scored
 

@@ -24,7 +24,7 @@ import numpy as np
 from thresher.backends.hf.conversation import Conversation, Message
 from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
 from thresher.backends.hf.template import Unrenderable
-from thresher.backends.hf.tree import Leaf, Tree, grow
+from thresher.backends.hf.trie import Leaf, Tree, grow
 from thresher.errors import ConfigError
 from thresher.types import Query
 

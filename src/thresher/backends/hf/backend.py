@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from thresher.backends.hf.ask import ask
+from thresher.backends.hf.ask_incremental import ask_growing, grows
 from thresher.backends.hf.blocks import Block, BlockPipeline
 from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import after_demonstration, conversation
@@ -25,7 +26,6 @@ from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import ImagePreparer
 from thresher.backends.hf.outputs import LOSS
 from thresher.backends.hf.read import finite, read, score
-from thresher.backends.hf.steps import ask_growing, grows
 from thresher.console.peak_memory import peak_bytes
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
 

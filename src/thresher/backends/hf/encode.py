@@ -20,7 +20,7 @@ from typing import Any
 
 from thresher.backends.hf.conversation import Conversation
 from thresher.backends.hf.template import MARK, ChatTemplate, Unrenderable
-from thresher.backends.hf.tree import Tree
+from thresher.backends.hf.trie import Tree
 from thresher.errors import ModelError
 
 

@@ -24,12 +24,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from thresher.backends.hf.ends import Ends
+from thresher.backends.hf.answer_ends import Ends
 from thresher.backends.hf.images import Features, Vision
 from thresher.backends.hf.outputs import LOSS, Loss, Outputs, spread
 from thresher.backends.hf.states import LayerStates, means
 from thresher.backends.hf.traits import cache_argument
-from thresher.backends.hf.tree import Tree
+from thresher.backends.hf.trie import Tree
 
 STEP = 8  # padded lengths are multiples of this
 LEAST_ROWS = 8  # rows of the smallest matrix product

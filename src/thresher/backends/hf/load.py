@@ -21,7 +21,7 @@ from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
-from thresher.backends.hf.typed import TypedForward
+from thresher.backends.hf.token_types import TypedForward
 from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn

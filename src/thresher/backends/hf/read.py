@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.backends.hf.answer_ends import Ends
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.ends import Ends
 from thresher.backends.hf.outputs import Loss, Outputs
 from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Sample, SampleSource, Scored

@@ -11,7 +11,7 @@ from tests.tiny_models import ARCHITECTURES, build
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.teach import EndOfTurn, Teacher
+from thresher.backends.hf.training_loss import EndOfTurn, Teacher
 from thresher.pools import Pool
 
 ENDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thresher.backends.hf.ends import Ends
+from thresher.backends.hf.answer_ends import Ends
 
 STOPS = frozenset({2, 9})
 # answers 6 7 and 8; a line break (3) before the second end

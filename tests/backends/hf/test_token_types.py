@@ -9,7 +9,7 @@ from tests.backends.hf.slow_reference import messages_of, reference_one_shot, re
 from tests.tiny_models import BOTH_WAYS, Loaded, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
-from thresher.backends.hf.typed import TypedForward
+from thresher.backends.hf.token_types import TypedForward
 from thresher.types import Sample, Turn
 
 ROWS = [

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from thresher.backends.hf.tree import Leaf, chains, grow, places, sight
+from thresher.backends.hf.trie import Leaf, chains, grow, places, sight
 
 TRUNK = 5
 
