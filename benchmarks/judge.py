@@ -31,9 +31,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from thresher.backends.hf.threads import quiet_threads  # noqa: E402
+from thresher.backends.hf.threads import limit_idle_threads  # noqa: E402
 
-quiet_threads()  # before torch
+limit_idle_threads()  # before torch
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -213,15 +213,15 @@ def measure(
         )
         samples = rows_of(kind, n, max(1, 576 // per_image) if per_image > 100 else 1)
     rows = [derived(s, SYSTEM) for s in samples]
-    way = backend.asks
+    way = backend.query_mode
 
     def in_full() -> np.ndarray:
         """One question after the other, each over all rows."""
-        backend.forward.asks = "full"
+        backend.forward.query_mode = "full"
         try:
             return np.hstack([asked(backend, few, pool, [q]) for q in QUERIES])
         finally:
-            backend.forward.asks = way
+            backend.forward.query_mode = way
 
     few = rows[: max(n // 4, 4)]
     for warm in (

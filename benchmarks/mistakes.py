@@ -110,7 +110,7 @@ def growth(steps: Sequence[int]) -> list[dict[str, int]]:
     for n in steps:
         pieces = [f"\n{k}. There is a red circle at the top left." for k in range(10, 10 + n)]
         before = backend.forward.tokens
-        list(backend.ask_growing([row], [pieces], query, None))
+        list(backend.ask_incrementally([row], [pieces], query, None))
         grown = backend.forward.tokens - before
         longer = [
             Sample(str(t), (Turn("user", row.turns[0].text + "".join(pieces[:t])),))

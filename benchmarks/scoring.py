@@ -24,10 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from thresher.backends.hf.threads import quiet_threads  # noqa: E402
+from thresher.backends.hf.threads import limit_idle_threads  # noqa: E402
 
 # before torch: OpenMP threads that spin would slow the loop down many times on a busy machine
-quiet_threads()
+limit_idle_threads()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

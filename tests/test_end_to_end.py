@@ -62,7 +62,7 @@ tokens = None
 if left[0]:
     tokens = 512
     local.score.__kwdefaults__["flush_rows"] = 16
-    backend.HAND_ON_SECONDS = 0.0
+    backend.YIELD_SECONDS = 0.0
     rename = os.replace
 
     def replace(a, b):

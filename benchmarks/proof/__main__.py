@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from thresher.backends.hf.threads import quiet_threads
+from thresher.backends.hf.threads import limit_idle_threads
 
-quiet_threads()
+limit_idle_threads()
 
 from benchmarks.proof import extras, setup  # noqa: E402
 from benchmarks.proof.report import write_report  # noqa: E402

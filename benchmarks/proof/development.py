@@ -30,9 +30,9 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from thresher.backends.hf.threads import quiet_threads
+from thresher.backends.hf.threads import limit_idle_threads
 
-quiet_threads()
+limit_idle_threads()
 
 import numpy as np  # noqa: E402
 from benchmarks.label_teacher import label_teacher  # noqa: E402

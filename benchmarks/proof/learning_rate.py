@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from thresher.backends.hf.threads import quiet_threads
+from thresher.backends.hf.threads import limit_idle_threads
 
-quiet_threads()
+limit_idle_threads()
 
 import numpy as np  # noqa: E402
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from thresher.backends.hf.threads import quiet_threads
+from thresher.backends.hf.threads import limit_idle_threads
 
-quiet_threads()
+limit_idle_threads()
 
 from benchmarks.label_teacher import label_teacher  # noqa: E402
 from benchmarks.proof import setup  # noqa: E402

@@ -135,7 +135,7 @@ def test_the_teacher_finds_the_false_step_and_names_skills(tmp_path: Path) -> No
     text = f"1. {told[0]}\n2. {told[1]}\nAnswer: nothing"
     case = make_case(sample, text.replace("a orange", "an orange"), "nothing", ["a", "b"], 0.6)
     assert case is not None
-    (piece,) = teacher.ask_growing(
+    (piece,) = teacher.ask_incrementally(
         [case.sample], [case.pieces], Query("?", ("A", "B", "C", "D")), pool
     )
     right = piece.values["logprob"][0, :, case.right]

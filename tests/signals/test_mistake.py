@@ -104,7 +104,7 @@ class Reader:
     """Believes the right option until it has read `fooled_by`; counts what it was asked."""
 
     fooled_by: str
-    grows: bool = False
+    can_ask_incrementally: bool = False
     asked: list[str] = field(default_factory=list)
 
     def line(self, text: str, options: Sequence[str]) -> np.ndarray:
@@ -125,7 +125,7 @@ class Reader:
             table = self.line(samples[i].turns[0].text, options)[None]
             yield Scored(np.array([i]), {"logprob": table.astype(np.float32)}, [""])
 
-    def ask_growing(
+    def ask_incrementally(
         self, samples: Sequence[Sample], pieces: Sequence[Sequence[str]], query: Query, pool: Any
     ) -> Iterator[Scored]:
         for i, sample in enumerate(samples):

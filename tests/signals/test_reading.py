@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.backends.hf.random_rows import Pictures, ask, some_rows
+from tests.backends.hf.random_rows import Images, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
 from tests.text_pools import record, write_pool
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, load
@@ -21,7 +21,7 @@ from thresher.backends import ModelHandle, resolve
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.outputs import Outputs, spread
+from thresher.backends.hf.outputs import Outputs, entropy_and_gap
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.errors import CapabilityError, ConfigError
@@ -64,7 +64,7 @@ def asked(
 ) -> tuple[list[dict[str, np.ndarray]], list[list[str]]]:
     """Fields [rows] and errors of each signal, asked in one pass."""
     got: list[dict[int, tuple[dict[str, Any], str]]] = [{} for _ in signals]
-    for pieces in signals[0].batch_rows(signals, rows, None, backend, Pictures()):
+    for pieces in signals[0].batch_rows(signals, rows, None, backend, Images()):
         assert len(pieces) == len(signals)
         for mine, signal, piece in zip(got, signals, pieces, strict=True):
             for j, i in enumerate(piece.index.tolist()):
@@ -83,7 +83,7 @@ def slow(tiny: Loaded, backend: HFBackend, row: Sample) -> tuple[dict[str, Any],
     """The official processor and one plain pass: what `reference_rows` knows, and the hidden states
     by depth, [tokens, width] each."""
     known = reference_rows(
-        tiny.processor, tiny.model, messages_of(row), images_of(row, Pictures().load_image)
+        tiny.processor, tiny.model, messages_of(row), images_of(row, Images().load_image)
     )
     with torch.no_grad():
         states = list(tiny.model(**known["inputs"], output_hidden_states=True).hidden_states)
@@ -140,7 +140,7 @@ def test_entropy_and_gap_are_those_of_the_models_probabilities(
     )
     assert not any(map(any, errors))
     for i, row in enumerate(rows):
-        images = images_of(row, Pictures().load_image)
+        images = images_of(row, Images().load_image)
         known = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
         with torch.no_grad():
             table = tiny.model(**known["inputs"]).logits[0].double().log_softmax(-1)
@@ -158,13 +158,13 @@ def test_entropy_and_gap_are_those_of_the_models_probabilities(
 @pytest.mark.parametrize("words", ["What is there?", "How many cats are red?"])
 def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> None:
     question = ask(words, "x", "1")
-    block = backend.prepare([conversation(question)], range(1), Pictures(), False)
+    block = backend.prepare([conversation(question)], range(1), Images(), False)
     (row,) = block.rows
     start = int(row.answers[0])
 
     def gap(token: int) -> float:
         given = replace(row, ids=np.append(row.ids[:start], token), answers=np.array([start]))
-        (found,) = backend.forward.batch([given], features, Outputs(spread=True))
+        (found,) = backend.forward.batch([given], features, Outputs(entropy_and_gap=True))
         assert not isinstance(found, str)
         return found.own_gap if token < backend.forward.vocabulary else np.nan
 
@@ -173,7 +173,10 @@ def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> No
     gaps = [gap(t) for t in range(8, 200) if t != shown]
     assert min(gaps) >= 0 and len(set(gaps)) > 100
     logits = torch.arange(40.0).reshape(4, 10) ** 0.5
-    own, other = spread(logits, torch.full((4,), 9))[1], spread(logits, torch.zeros(4).long())[1]
+    own, other = (
+        entropy_and_gap(logits, torch.full((4,), 9))[1],
+        entropy_and_gap(logits, torch.zeros(4).long())[1],
+    )
     assert own.tolist() == [0] * 4 and (other > 0).all()
 
 
@@ -217,7 +220,7 @@ def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
     drawn = Sample("1", shown, (ImageRef(path="1", size=1),))
     empty = Sample("2", (Turn("user", "<image>\nwhat"), Turn("assistant", "")), drawn.images)
     rows = [ask("what", "red"), drawn, ask("what", "red", "1"), empty]
-    pieces = list(AnswerLoss(MODEL, image=False).rows(rows, None, backend, Pictures()))
+    pieces = list(AnswerLoss(MODEL, image=False).rows(rows, None, backend, Images()))
     nll, told = np.zeros(4), [""] * 4
     for piece in pieces:
         nll[piece.index] = piece.values["nll"]
@@ -257,7 +260,7 @@ def test_a_row_is_read_once(backend: HFBackend) -> None:
     rows = some_rows(6, seed=2)
     asked([AnswerLoss(MODEL)], rows, backend)
     before = backend.forward.passes
-    list(AnswerLoss(MODEL).rows(rows, None, backend, Pictures()))
+    list(AnswerLoss(MODEL).rows(rows, None, backend, Images()))
     one = backend.forward.passes - before
     parts = [Embedding(MODEL, 0.5, part) for part in PARTS]
     asked([AnswerLoss(MODEL), *parts, Entropy(MODEL), OwnAnswerGap(MODEL)], rows, backend)
@@ -350,11 +353,11 @@ def test_masked_tokens_and_many_logits_have_an_entropy(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits = torch.tensor([[0.0, 0.0, -torch.inf, 0.0, 0.0], [50.0, -60.0, 0.0, 1.0, 2.0]])
-    want = spread(logits, torch.tensor([0, 1]))
+    want = entropy_and_gap(logits, torch.tensor([0, 1]))
     assert want[0].tolist() == pytest.approx([np.log(4), 0], abs=1e-6)
     assert want[1].tolist() == [0, 110]
     monkeypatch.setattr("thresher.backends.hf.outputs.CHUNK", 5 * rows)
-    for column, other in zip(want, spread(logits, torch.tensor([0, 1])), strict=True):
+    for column, other in zip(want, entropy_and_gap(logits, torch.tensor([0, 1])), strict=True):
         assert column.tobytes() == other.tobytes()
 
 

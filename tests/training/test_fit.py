@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
-from thresher.backends.hf.training_loss import Teacher
+from thresher.backends.hf.training_loss import AnswerLossFn
 from thresher.errors import (
     ConfigError,
     MissingExtra,
@@ -337,8 +337,8 @@ def test_a_full_disk_is_the_users_and_no_bug(
 def test_a_training_that_breaks_down_says_so(
     lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Teacher.loss
-    monkeypatch.setattr(Teacher, "loss", lambda self, *args: real(self, *args) * float("nan"))
+    real = AnswerLossFn.loss
+    monkeypatch.setattr(AnswerLossFn, "loss", lambda self, *args: real(self, *args) * float("nan"))
     with pytest.raises(ModelError, match=r"nan after 0 steps.*Give a lower --lr"):
         fit(
             str(build("llava")),

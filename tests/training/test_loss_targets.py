@@ -11,7 +11,7 @@ from tests.tiny_models import ARCHITECTURES, build
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.training_loss import EndOfTurn, Teacher
+from thresher.backends.hf.training_loss import AnswerLossFn, EndOfTurn
 from thresher.pools import Pool
 
 ENDS = {
@@ -39,7 +39,7 @@ def test_each_turn_is_its_answer_and_its_end(named: tuple[str, HFBackend], lesso
     ends = EndOfTurn(backend.encoder)
     tokenizer = backend.encoder.tokenizer
     assert ends.token is not None and tokenizer.convert_ids_to_tokens(ends.token) == ENDS[name]
-    assert ends.written == (name != "llava")
+    assert ends.in_template == (name != "llava")
     samples = lessons.samples(range(10))
     block = backend.prepare([conversation(s) for s in samples], range(10), lessons, False)
     assert not block.errors
@@ -49,8 +49,8 @@ def test_each_turn_is_its_answer_and_its_end(named: tuple[str, HFBackend], lesso
         text = tokenizer.decode(want.token.tolist(), skip_special_tokens=False)
         told = [part.strip() for part in text.split(ENDS[name])]
         assert told == [*answers, ""], f"{told} for {answers}"
-        assert (np.diff(want.where) > 0).all()
-        inside = want.where[want.where + 1 < len(row.ids)]
+        assert (np.diff(want.position) > 0).all()
+        inside = want.position[want.position + 1 < len(row.ids)]
         same = row.ids[inside + 1] == want.token[: len(inside)]
         allowed = len(answers) if name == "llava" else 0
         assert (~same).sum() <= allowed, (
@@ -70,15 +70,15 @@ def test_the_loss_is_the_scored_loss_plus_the_ends(
     for scored in backend.answer_loss(samples, lessons):
         nll[scored.index], tokens[scored.index] = scored.values["nll"], scored.values["tokens"]
     block = backend.prepare([conversation(s) for s in samples], rows, lessons, False)
-    teacher = Teacher(backend)
+    teacher = AnswerLossFn(backend)
     with torch.no_grad():
         answers_only = [teacher.ends.targets(r) for r in block.rows]
         for row, want in zip(block.rows, answers_only, strict=True):
-            keep = np.isin(want.where, row.answers - 1) & (
-                want.token == row.ids[np.minimum(want.where + 1, len(row.ids) - 1)]
+            keep = np.isin(want.position, row.answer_positions - 1) & (
+                want.token == row.ids[np.minimum(want.position + 1, len(row.ids) - 1)]
             )
             object.__setattr__(want, "token", want.token[keep])
-            object.__setattr__(want, "where", want.where[keep])
+            object.__setattr__(want, "position", want.position[keep])
         got = teacher.loss(backend.forward.model, block.rows, answers_only, block.images)
         whole = teacher.loss(
             backend.forward.model,

@@ -116,13 +116,13 @@ def handle(known: Mapping[str, Known]) -> ModelHandle:
 class SceneTeacher:
     """`read`: steps that were read, for the account of costs."""
 
-    grows = True
+    can_ask_incrementally = True
 
     def __init__(self, known: Mapping[str, Known]) -> None:
         self.known = known
         self.read = 0
 
-    def ask_growing(
+    def ask_incrementally(
         self,
         samples: Sequence[Sample],
         pieces: Sequence[Sequence[str]],

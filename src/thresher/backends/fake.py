@@ -59,7 +59,7 @@ class FakeBackend:
     """
 
     reuses_prefix = True
-    asks = "packed"
+    query_mode = "packed"
 
     def __init__(
         self,

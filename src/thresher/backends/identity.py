@@ -73,11 +73,11 @@ def handle(
     """A model that was found, as a run wants it. Raises ConfigError for a device that is not
     there."""
     from thresher.backends.hf.image_tokens import image_tokens
-    from thresher.backends.hf.load import load, pick_device, pick_dtype
+    from thresher.backends.hf.load import load, resolve_device, resolve_dtype
     from thresher.backends.hf.processor import torchvision_works
 
-    device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
+    device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
     pixels = "torchvision" if torchvision_works() else "pil"
     identity = ModelIdentity(found.weights, str(found.config["model_type"]), dtype, pixels)
     return ModelHandle(
@@ -101,9 +101,9 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
     """What `spec` (and `typed`: see `backends.resolve`) means here and now. Raises NotAModel, and
     ModelError where its files are broken.
     """
-    from thresher.backends.hf.threads import quiet_threads
+    from thresher.backends.hf.threads import limit_idle_threads
 
-    quiet_threads()  # before transformers is imported
+    limit_idle_threads()  # before transformers is imported
     typed = typed or f"--model {spec}"
     if spec == "demo":
         folder: Path | None = BUILT_IN

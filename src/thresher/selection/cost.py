@@ -122,7 +122,7 @@ def price(
             basis = f"measured on {n} rows"
             each = measured.tokens / n, measured.seconds / n
             asked = any(isinstance(signal, AskedTogether) for signal in shared)
-            asks = str(getattr(backend, "asks", "") or "") if asked else ""
+            asks = str(getattr(backend, "query_mode", "") or "") if asked else ""
             return Price(*each, measured.peak_bytes, basis, reuses, behind, together, written, asks)
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)

@@ -6,7 +6,8 @@ favours the right answer, then the student's steps one after the other, and is a
 after each. Options carry letters, so that an answer is one token and a server can be asked as well.
 Which step is the mistake is arithmetic on these numbers (`mistake.py`).
 
-A backend with `grows` reads the growing text once; any other is asked anew with each longer text.
+A backend that `can_ask_incrementally` reads the growing text once; any other is asked again with
+each longer text.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class GrowingBackend(AskBackend, Protocol):
     """A backend that may read a growing text once."""
 
     @property
-    def grows(self) -> bool: ...
-    def ask_growing(
+    def can_ask_incrementally(self) -> bool: ...
+    def ask_incrementally(
         self,
         samples: Sequence[Sample],
         pieces: Sequence[Sequence[str]],
@@ -74,7 +75,7 @@ class AnswerSwitch(AsksCases):
         if not cases:
             return
         query = Query(self.end, tuple(LETTERS[: max(len(c.options) for c in cases)]))
-        grown = _growing if getattr(backend, "grows", False) else _anew
+        grown = _growing if getattr(backend, "can_ask_incrementally", False) else _anew
         for piece in _or_say(grown(cases, query, backend, pool)):
             margins, errors = [], []
             for i, table, error in zip(
@@ -118,7 +119,9 @@ def _or_say(pieces: Iterator[Scored]) -> Iterator[Scored]:
 def _growing(
     cases: Sequence[Case], query: Query, backend: GrowingBackend, pool: SampleSource
 ) -> Iterator[Scored]:
-    return backend.ask_growing([c.sample for c in cases], [c.pieces for c in cases], query, pool)
+    return backend.ask_incrementally(
+        [c.sample for c in cases], [c.pieces for c in cases], query, pool
+    )
 
 
 def _anew(

@@ -23,8 +23,8 @@ from thresher.types import TrainingRows
 if TYPE_CHECKING:
     from thresher.backends.hf.backend import HFBackend
     from thresher.backends.hf.blocks import ImageKey
-    from thresher.backends.hf.forward import Row
-    from thresher.backends.hf.images import Prepared
+    from thresher.backends.hf.forward import EncodedRow
+    from thresher.backends.hf.images import PreparedImage
     from thresher.backends.hf.training_loss import EndOfTurn, Targets
 
 CACHE_BYTES = 2**30  # of encoded rows and images, cached between epochs
@@ -44,9 +44,9 @@ class UnusableRow:
 class Batch:
     """Encoded rows of one forward pass; `requested`: how many rows it should have had."""
 
-    rows: list[Row]
+    rows: list[EncodedRow]
     targets: list[Targets]
-    images: dict[ImageKey, Prepared]
+    images: dict[ImageKey, PreparedImage]
     requested: int
 
     @property
@@ -123,8 +123,8 @@ class Batches:
         self._rows, self._plan = rows, plan
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._pending: dict[int, Future[Batch]] = {}
-        self._cached: dict[int, tuple[Row, Targets]] = {}
-        self._images: dict[ImageKey, Prepared] = {}
+        self._cached: dict[int, tuple[EncodedRow, Targets]] = {}
+        self._images: dict[ImageKey, PreparedImage] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -160,8 +160,8 @@ class Batches:
         new = [
             r for r in dict.fromkeys(requested) if r not in self._cached and r not in self.errors
         ]
-        encoded_now: dict[int, tuple[Row, Targets]] = {}
-        images: dict[ImageKey, Prepared] = {}
+        encoded_now: dict[int, tuple[EncodedRow, Targets]] = {}
+        images: dict[ImageKey, PreparedImage] = {}
         if new:
             conversations = [conversation(sample) for sample in self._pool.samples(new)]
             block = self._backend.prepare(conversations, range(len(new)), self._pool, False)
@@ -191,10 +191,12 @@ class Batches:
         )
 
     def _cache(
-        self, encoded_now: dict[int, tuple[Row, Targets]], images: dict[ImageKey, Prepared]
+        self,
+        encoded_now: dict[int, tuple[EncodedRow, Targets]],
+        images: dict[ImageKey, PreparedImage],
     ) -> None:
         size = sum(
-            row.ids.nbytes + row.answers.nbytes + t.where.nbytes * 2
+            row.ids.nbytes + row.answer_positions.nbytes + t.position.nbytes * 2
             for row, t in encoded_now.values()
         )
         size += sum(_image_bytes(p) for key, p in images.items() if key not in self._images)
@@ -204,5 +206,5 @@ class Batches:
             self._images.update(images)
 
 
-def _image_bytes(image: Prepared) -> int:
+def _image_bytes(image: PreparedImage) -> int:
     return sum(value.nbytes for value in image.inputs.values())

@@ -104,9 +104,9 @@ def fit(
     TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
     """
     require("train", "Training")
-    from thresher.backends.hf.load import pick_device
+    from thresher.backends.hf.load import resolve_device
 
-    device = pick_device(device)
+    device = resolve_device(device)
     found = find(base, trust_remote_code, cache)
     usable_rows, unusable = split_usable(pool, rows)
     requested = np.arange(len(pool)) if rows is None else np.asarray(rows, np.int64)
@@ -188,7 +188,7 @@ def train_backend(
         usable_rows: from `batches.split_usable`.
         unusable: from `batches.split_usable`.
     """
-    from thresher.backends.hf.training_loss import Teacher
+    from thresher.backends.hf.training_loss import AnswerLossFn
     from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
 
@@ -198,7 +198,7 @@ def train_backend(
     lora = lora_config(model, recipe) if recipe.lora else None
     if not recipe.lora:
         train_all(model, recipe)
-    teacher = Teacher(backend)
+    teacher = AnswerLossFn(backend)
     batches = Batches(backend, teacher.ends, pool, usable_rows, recipe.batches(len(usable_rows)))
     try:
         trained_model, trainer, steps, seconds = train(

@@ -29,7 +29,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from thresher.backends.hf.backend import HFBackend
-from thresher.backends.hf.training_loss import Teacher
+from thresher.backends.hf.training_loss import AnswerLossFn
 from thresher.console.progress import Progress
 from thresher.errors import ModelError, StoreError
 from thresher.storage.atomic import atomic_write
@@ -53,7 +53,13 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
     def __init__(
-        self, teacher: Teacher, batches: Batches, model: Any, config: Any, lora: Any, processor: Any
+        self,
+        teacher: AnswerLossFn,
+        batches: Batches,
+        model: Any,
+        config: Any,
+        lora: Any,
+        processor: Any,
     ) -> None:
         numbers = Dataset.from_dict({"batch": list(range(len(batches)))})
         super().__init__(
@@ -247,7 +253,7 @@ def _step_number(checkpoint: Path) -> int:
 def train(
     backend: HFBackend,
     batches: Batches,
-    teacher: Teacher,
+    teacher: AnswerLossFn,
     recipe: Recipe,
     rate: float,
     lora: Any,

@@ -40,14 +40,14 @@ WORDS = [
 ]
 
 
-class Pictures:
-    """A pool of pictures by number; counts how often each is asked for."""
+class Images:
+    """A pool of synthetic images by number; counts how often each is loaded."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, int] = {}
+        self.loads: dict[str, int] = {}
 
     def load_image(self, ref: ImageRef) -> Image.Image:
-        self.asked[ref.path] = self.asked.get(ref.path, 0) + 1
+        self.loads[ref.path] = self.loads.get(ref.path, 0) + 1
         if ref.path == "broken":
             raise ImageError("broken: truncated image file")
         rng = random.Random(ref.path)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.backends.hf.opened_backends import borrowed, opened
-from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
+from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, reference_rows, render
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
 from thresher.backends import resolve
@@ -63,10 +63,10 @@ def judged(n: int, seed: int) -> list[Sample]:
     return [derived(row, SYSTEM if i % 3 else "") for i, row in enumerate(some_rows(n, seed))]
 
 
-def asked(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...]) -> np.ndarray:
+def logprobs(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...]) -> np.ndarray:
     width = sum(len(q.answers) for q in queries)
     out = np.full((len(rows), width), np.nan, np.float32)
-    for piece in backend.ask(rows, queries, Pictures()):
+    for piece in backend.ask(rows, queries, Images()):
         assert not any(piece.errors), piece.errors
         assert np.isnan(out[piece.index]).all()
         out[piece.index] = piece.values["logprob"]
@@ -86,22 +86,22 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
     said: list[dict[str, Any]] = [
         {"role": "assistant", "content": [{"type": "text", "text": answer}]}
     ]
-    images = [Pictures().load_image(ref) for ref in row.images]
+    images = [Images().load_image(ref) for ref in row.images]
     if "[{'type'" in prompt or render(tiny.processor, messages + said).startswith(prompt):
         got = reference_rows(
             tiny.processor, tiny.model, messages + said, images, first=len(messages)
         )
-        ids, places, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
+        ids, position_ids, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
         if not query.whole:
-            return float(logprobs[places[0]])
-        last = places[-1] + 1
+            return float(logprobs[position_ids[0]])
+        last = position_ids[-1] + 1
         control = (
             tiny.processor.tokenizer.added_tokens_decoder.get(ids[last])
             if last < len(ids)
             else None
         )
         ends = query.end and control is not None and control.special
-        return float(sum(logprobs[p] for p in places) + (logprobs[last] if ends else 0))
+        return float(sum(logprobs[p] for p in position_ids) + (logprobs[last] if ends else 0))
     # the template writes a turn otherwise than its invitation to answer: the answer stands right
     # behind the invitation
     tokenizer = tiny.processor.tokenizer
@@ -129,13 +129,13 @@ def _date(tiny: Loaded) -> dict[str, str]:
 
 
 def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) -> None:
-    assert judge.asks == "packed"
+    assert judge.query_mode == "packed"
     rows = [
         derived(ask("Which is red?", "The second.", "1", "2"), SYSTEM),
         derived(some_rows(9, 3)[5], SYSTEM),
         derived(ask("What is two and two?", "Four.\n"), ""),
     ]
-    got = asked(judge, rows, FEW)
+    got = logprobs(judge, rows, FEW)
     every = [(q, a) for q in FEW for a in q.answers]
     for i, row in enumerate(rows):
         some = range(i, len(every), 3) if i else range(len(every))
@@ -146,7 +146,7 @@ def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) 
 
 def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> None:
     row = derived(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
-    got = asked(judge, [row], MMSSR)[0]
+    got = logprobs(judge, [row], MMSSR)[0]
     for k in (0, 4, 9, 13):
         want = reference(model, row, MMSSR[k], MMSSR[k].answers[k % 6])
         assert got[6 * k + k % 6] == pytest.approx(want, abs=1e-4)
@@ -157,30 +157,30 @@ def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> No
 
 def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = judged(8, seed=5)
-    packed = asked(judge, rows, FEW)
+    packed = logprobs(judge, rows, FEW)
     for way in ("full", "batched") if judge.reuses_prefix else ("full",):
         monkeypatch.setattr(judge.forward, "asks", way)
-        np.testing.assert_allclose(asked(judge, rows, FEW), packed, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(logprobs(judge, rows, FEW), packed, atol=1e-4, rtol=0)
 
 
 def test_a_row_does_not_depend_on_its_company(
     judge: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = judged(10, seed=6)
-    together = asked(judge, rows, FEW)
+    together = logprobs(judge, rows, FEW)
     monkeypatch.setattr(judge.forward, "batch_tokens", 300)
-    np.testing.assert_array_equal(asked(judge, rows, FEW), together)
+    np.testing.assert_array_equal(logprobs(judge, rows, FEW), together)
     np.testing.assert_array_equal(
-        np.vstack([asked(judge, [row], FEW) for row in rows[::-1]])[::-1], together
+        np.vstack([logprobs(judge, [row], FEW) for row in rows[::-1]])[::-1], together
     )
 
 
 def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
     rows = judged(6, seed=7)
-    together = asked(qwen, rows, FEW)
+    together = logprobs(qwen, rows, FEW)
     at = 0
     for query in FEW:
-        alone = asked(qwen, rows, (query,))
+        alone = logprobs(qwen, rows, (query,))
         np.testing.assert_allclose(
             alone, together[:, at : at + len(query.answers)], atol=1e-5, rtol=0
         )
@@ -198,10 +198,10 @@ def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[
     config["text_config"] |= {"sliding_window": 12, "layer_types": layers}
     (folder / "config.json").write_text(json.dumps(config))
     backend = resolve(str(folder)).open()
-    assert backend.asks == "packed"
+    assert backend.query_mode == "packed"
     rows = judged(5, seed=8)
-    packed = asked(backend, rows, FEW)
-    wide = asked(opened(BOTH_WAYS), rows, FEW)
+    packed = logprobs(backend, rows, FEW)
+    wide = logprobs(opened(BOTH_WAYS), rows, FEW)
     assert np.abs(packed - wide).max() > 1e-2, "the window does something"
     tiny = Loaded(BOTH_WAYS, folder, load(BOTH_WAYS).processor, backend.forward.model)
     want = [reference(tiny, rows[1], q, a) for q in FEW for a in q.answers]
@@ -218,33 +218,33 @@ def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
         raise ValueError("layers of kinds ['recurrent'] take no mask")
 
     rows = judged(8, seed=9)
-    want = {name: asked(opened(name), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
+    want = {name: logprobs(opened(name), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
     monkeypatch.setattr(ask_module, "mask", no_mask)
     for name, way in (("qwen2_5_vl", "batched"), ("mllama", "full")):
         backend = resolve(str(build(name))).open()
-        assert backend.asks == way
-        np.testing.assert_allclose(asked(backend, rows, FEW), want[name], atol=1e-4, rtol=0)
+        assert backend.query_mode == way
+        np.testing.assert_allclose(logprobs(backend, rows, FEW), want[name], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "mllama"])
 def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = opened(name)
     rows = judged(8, seed=12)
-    want = asked(backend, rows, FEW)
-    monkeypatch.setattr(ask_module, "LONGEST_PACK", 130)
+    want = logprobs(backend, rows, FEW)
+    monkeypatch.setattr(ask_module, "MAX_PACKED_TOKENS", 130)
     packed: list[int] = []
-    real = ask_module.places
+    real = ask_module.position_ids
     monkeypatch.setattr(
         ask_module, "places", lambda t, tree, w: packed.append(w) or real(t, tree, w)
     )
-    np.testing.assert_allclose(asked(backend, rows, FEW), want, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(logprobs(backend, rows, FEW), want, atol=1e-4, rtol=0)
     assert 0 < len(packed) < len(rows) and max(packed) <= 130
 
 
 def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = ask_module.sight
+    real = ask_module.attention_mask
 
     def all_see_all(trunk: int, tree: Any, width: int, together: Any = None) -> np.ndarray:
         out = real(trunk, tree, width, together)
@@ -252,14 +252,14 @@ def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
         return out
 
     monkeypatch.setattr(ask_module, "sight", all_see_all)
-    assert resolve(str(build("llava"))).open().asks == "batched"
+    assert resolve(str(build("llava"))).open().query_mode == "batched"
 
 
 def test_memory_that_runs_out_halves_the_batch(
     qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [derived(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
-    want, real, sizes = asked(qwen, rows, FEW), ask_module._wanted, []
+    want, real, sizes = logprobs(qwen, rows, FEW), ask_module._target_logprobs, []
 
     def small_memory(forward: Any, some: list[Any], features: Any, packed: bool) -> Any:
         sizes.append(len(some))
@@ -267,8 +267,8 @@ def test_memory_that_runs_out_halves_the_batch(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(forward, some, features, packed)
 
-    monkeypatch.setattr(ask_module, "_wanted", small_memory)
-    np.testing.assert_array_equal(asked(qwen, rows, FEW), want)
+    monkeypatch.setattr(ask_module, "_target_logprobs", small_memory)
+    np.testing.assert_array_equal(logprobs(qwen, rows, FEW), want)
     assert max(sizes) > 2
 
 
@@ -305,27 +305,27 @@ def test_known_tokens_are_those_of_the_whole_prompts(model: Loaded, judge: HFBac
         Sample("0", (Turn("system", SYSTEM), Turn("user", f"Question: How? Answer: It is so{end}")))
         for end in ENDS
     ]
-    talks = [conversation(row) for row in rows]
+    conversations = [conversation(row) for row in rows]
     stops = stop_tokens(judge.forward.model, judge.encoder)
     encoder = AskEncoder(judge.encoder, judge.prompt_encoder, MMSSR, stops)
-    quick = encoder.encode(talks)
+    quick = encoder.encode(conversations)
     assert all(p.groups is not None and len(p.groups) == 2 for p in encoder._plans.values())
     for plan in encoder._plans.values():
         plan.groups = None
-    slow = encoder.encode(talks)
+    slow = encoder.encode(conversations)
     for end, a, b in zip(ENDS, quick, slow, strict=True):
         assert not isinstance(a, str) and not isinstance(b, str), (end, a, b)
-        assert a.tree is not None and b.tree is not None
+        assert a.trie is not None and b.trie is not None
         assert _prompts(a) == _prompts(b), repr(end)
 
 
 def _prompts(text: Any) -> list[tuple[list[int], int]]:
     """The whole prompt and the wanted token, for each wanted one."""
     out = []
-    for where, token in zip(text.tree.where.tolist(), text.tree.token.tolist(), strict=True):
-        path = np.flatnonzero(text.tree.sees[where]) if where >= 0 else np.zeros(0, np.int64)
+    for where, token in zip(text.trie.source.tolist(), text.trie.target.tolist(), strict=True):
+        path = np.flatnonzero(text.trie.attends[where]) if where >= 0 else np.zeros(0, np.int64)
         cut = len(text.ids) + where + 1 if where < 0 else len(text.ids)
-        out.append((text.ids[:cut] + text.tree.ids[path].tolist(), token))
+        out.append((text.ids[:cut] + text.trie.ids[path].tolist(), token))
     return out
 
 
@@ -334,32 +334,34 @@ def test_a_row_tokenises_one_prompt_a_group(
 ) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
-    talks = [conversation(derived(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)]
-    encoder.encode(talks[:4])
+    conversations = [
+        conversation(derived(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)
+    ]
+    encoder.encode(conversations[:4])
     real, counted = encoder._tokens, []
-    monkeypatch.setattr(encoder, "_tokens", lambda s, o: counted.append(len(s)) or real(s, o))
-    encoder.encode(talks[4:])
+    monkeypatch.setattr(encoder, "_tokenize", lambda s, o: counted.append(len(s)) or real(s, o))
+    encoder.encode(conversations[4:])
     assert sum(counted) == 2 * 36
 
 
 def test_where_the_known_tokens_do_not_fit_the_whole_prompts_are_tokenised(qwen: HFBackend) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
-    talk = conversation(derived(ask("What is it?", "A cat."), SYSTEM))
-    (want,) = encoder.encode([talk])
+    conv = conversation(derived(ask("What is it?", "A cat."), SYSTEM))
+    (want,) = encoder.encode([conv])
     for plan in encoder._plans.values():
         assert plan.groups is not None
-        plan.checks_left, plan.groups[1].known[0] = 0, -1
+        plan.checks_left, plan.groups[1].known_suffix[0] = 0, -1
         plan.groups[1].tails[0] = plan.groups[1].tails[1]
-    (got,) = encoder.encode([talk])
+    (got,) = encoder.encode([conv])
     assert _prompts(got) == _prompts(want)
 
 
 def test_answers_with_one_first_token_are_refused(qwen: HFBackend) -> None:
     rows = judged(3, seed=10)
     with pytest.raises(ConfigError, match="'1' and '10' begin with the same token"):
-        asked(qwen, rows, (Query("\nHow many?", ("1", "2", "10")),))
-    asked(qwen, rows, (Query("\nHow many?", ("1", "2", "10"), whole=True),))
+        logprobs(qwen, rows, (Query("\nHow many?", ("1", "2", "10")),))
+    logprobs(qwen, rows, (Query("\nHow many?", ("1", "2", "10"), whole=True),))
 
 
 def test_a_row_that_cannot_be_asked_fails_alone(
@@ -375,7 +377,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(
         Sample("0", (Turn("user", "<image>\nQuestion: What? Answer: No."),), ()),
     ]
     values, errors = {}, {}
-    for piece in judge.ask(rows, FEW, Pictures()):
+    for piece in judge.ask(rows, FEW, Images()):
         errors |= {int(i): e for i, e in zip(piece.index, piece.errors, strict=True) if e}
         values |= {int(i): v for i, v in zip(piece.index, piece.values["logprob"], strict=True)}
     assert sorted(errors) == [1, 2, 3, 4] and sorted(values) == list(range(5))
@@ -385,19 +387,19 @@ def test_a_row_that_cannot_be_asked_fails_alone(
         and control in errors[3]
         and "images" in errors[4]
     )
-    np.testing.assert_array_equal(values[0], asked(judge, rows[:1], FEW)[0])
+    np.testing.assert_array_equal(values[0], logprobs(judge, rows[:1], FEW)[0])
 
 
 def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
     row = derived(ask("What is it?", "A cat.", "1"), SYSTEM)
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
-    packed = qwen.prepare([conversation(row)], range(1), Pictures(), False, encoder).rows[0]
-    qwen.context = packed.longest
-    assert len(packed.packed) > qwen.context
-    asked(qwen, [row], MMSSR)
+    packed = qwen.prepare([conversation(row)], range(1), Images(), False, encoder).rows[0]
+    qwen.context = packed.longest_prompt
+    assert len(packed.packed_ids) > qwen.context
+    logprobs(qwen, [row], MMSSR)
     qwen.context -= 1
-    (piece,) = qwen.ask([row], MMSSR, Pictures())
+    (piece,) = qwen.ask([row], MMSSR, Images())
     assert piece.errors[0].startswith("too long:")
 
 
@@ -408,13 +410,13 @@ def test_a_judge_through_the_backend(judge: HFBackend) -> None:
         *(Judge(IDENTITY, c) for c in CAPABILITIES[:3]),
         *(Style(IDENTITY, s) for s in STYLES),
     ]
-    for pieces in Judge.batch_rows(signals, samples, None, judge, Pictures()):
+    for pieces in Judge.batch_rows(signals, samples, None, judge, Images()):
         assert len(pieces) == len(signals) and not any(e for p in pieces for e in p.errors)
         for piece in pieces[:3]:
             assert (piece.values["mass"] > 0).all() and (piece.values["mass"] < 1).all()
             assert (piece.values["score"] > 0).all() and (piece.values["score"] < 5).all()
         assert np.any([p.values["chosen"] for p in pieces[3:]], axis=0).all()
-    alone, errors = collect(signals[1].rows(samples, None, judge, Pictures()), 5)
+    alone, errors = collect(signals[1].rows(samples, None, judge, Images()), 5)
     assert not errors and alone["best"].dtype == np.int32
 
 

@@ -25,7 +25,7 @@ def growing(
     backend: HFBackend, samples: list[Sample], pieces: list[list[str]]
 ) -> dict[int, np.ndarray]:
     out: dict[int, np.ndarray] = {}
-    for piece in backend.ask_growing(samples, pieces, QUERY, None):  # type: ignore[arg-type]
+    for piece in backend.ask_incrementally(samples, pieces, QUERY, None):  # type: ignore[arg-type]
         assert not any(piece.errors)
         for i, table in zip(piece.index.tolist(), piece.values["logprob"], strict=True):
             out[i] = table[: len(pieces[i]) + 1]
@@ -47,7 +47,7 @@ def backend(request: pytest.FixtureRequest) -> HFBackend:
 
 
 def test_the_numbers_are_those_of_asking_anew(backend: HFBackend) -> None:
-    assert backend.grows
+    assert backend.can_ask_incrementally
     samples = [
         row("What is it?\nOptions:\n(A) a cat\n(B) a dog\n(C) a bird"),
         row("How many?\n(A) 1\n(B) 2\n(C) 3"),
@@ -89,7 +89,7 @@ def test_an_image_or_a_text_too_long_is_the_rows_error(backend: HFBackend) -> No
     kept, backend.context = backend.context, 500
     try:
         piece = next(
-            iter(backend.ask_growing([row("short"), long], [["\na"], ["\nb"]], QUERY, None))
+            iter(backend.ask_incrementally([row("short"), long], [["\na"], ["\nb"]], QUERY, None))
         )  # type: ignore[arg-type]
     finally:
         backend.context = kept

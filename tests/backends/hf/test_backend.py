@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
+from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import (
     messages_of,
     reference_encoding,
@@ -23,10 +23,10 @@ from tests.backends.hf.slow_reference import (
 )
 from tests.tiny_models import Loaded, build, picture
 from thresher.backends import resolve
-from thresher.backends.hf.answer_ends import Ends
+from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.forward import Row
+from thresher.backends.hf.forward import EncodedRow
 from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ModelError
 from thresher.types import Sample, Turn
@@ -35,11 +35,11 @@ from thresher.types import Sample, Turn
 
 
 def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None:
-    rows, pictures = some_rows(40, seed=1), Pictures()
-    values, errors = collect(backend.answer_loss(rows, pictures), len(rows))
+    rows, image_source = some_rows(40, seed=1), Images()
+    values, errors = collect(backend.answer_loss(rows, image_source), len(rows))
     assert not errors
     for i, row in enumerate(rows):
-        images = [pictures.load_image(ref) for ref in row.images]
+        images = [image_source.load_image(ref) for ref in row.images]
         want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
         assert values["tokens"][i] == want["tokens"], row
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), row
@@ -61,16 +61,16 @@ def test_an_answer_that_the_model_only_begins_with_is_no_match(
 ) -> None:
     """The model's own next token as the answer: a match only if the token that it would say then
     ends an answer."""
-    pictures = Pictures()
+    image_source = Images()
     row = Sample('"a"', (Turn("user", question), Turn("assistant", "x")), ())
-    (made,) = backend.prepare([conversation(row)], range(1), pictures, False).rows
-    start = int(made.answers[0])
+    (made,) = backend.prepare([conversation(row)], range(1), image_source, False).rows
+    start = int(made.answer_positions[0])
     words = [t for t in range(backend.forward.vocabulary) if t != backend.forward.image_token_id]
 
-    def matches(token: int, ends: Ends | None) -> Row:
-        return Row(np.append(made.ids[:start], token), np.array([start]), (), ends=ends)
+    def matches(token: int, ends: AnswerEnds | None) -> EncodedRow:
+        return EncodedRow(np.append(made.ids[:start], token), np.array([start]), (), ends=ends)
 
-    def matching(rows: list[Row]) -> list[int]:
+    def matching(rows: list[EncodedRow]) -> list[int]:
         return [
             i
             for batch, part in backend.forward.losses(rows, {})
@@ -78,22 +78,27 @@ def test_an_answer_that_the_model_only_begins_with_is_no_match(
             if x.greedy_match
         ]
 
-    (said,) = matching([matches(t, None) for t in words])
-    (then,) = matching([matches(words[said], Ends(((start,),), frozenset({t}))) for t in words])
-    other = frozenset(words) - {words[then]}
+    (predicted,) = matching([matches(t, None) for t in words])
+    (following,) = matching(
+        [matches(words[predicted], AnswerEnds(((start,),), frozenset({t}))) for t in words]
+    )
+    other = frozenset(words) - {words[following]}
     assert matching(
-        [matches(words[said], Ends(((start,),), stops)) for stops in (other, frozenset(words))]
+        [
+            matches(words[predicted], AnswerEnds(((start,),), stops))
+            for stops in (other, frozenset(words))
+        ]
     ) == [1]
 
 
 def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -> None:
-    pictures = Pictures()
+    image_source = Images()
     for row in some_rows(30, seed=2):
-        images = [pictures.load_image(ref) for ref in row.images]
+        images = [image_source.load_image(ref) for ref in row.images]
         want = reference_encoding(tiny.processor, messages_of(row), images)
-        block = backend.prepare([conversation(row)], range(1), pictures, False)
+        block = backend.prepare([conversation(row)], range(1), image_source, False)
         assert block.rows[0].ids.tolist() == want["input_ids"]
-        assert block.rows[0].answers.tolist() == want["answer_positions"]
+        assert block.rows[0].answer_positions.tolist() == want["answer_positions"]
 
 
 @pytest.mark.parametrize("reuse", [True, False])
@@ -105,22 +110,22 @@ def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: boo
             "always run"
         )
     backend.forward.reuses_prefix = reuse
-    queries, pictures = some_rows(24, seed=3), Pictures()
+    queries, image_source = some_rows(24, seed=3), Images()
     demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
     # encodes a lone image otherwise: see test_a_lone_image_is_encoded_as_in_company
     if tiny.name == "llava_onevision":
         queries = [q for q in queries if len(q.images) != 0]
         demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
-    values, errors = collect(backend.one_shot(queries, demos, pictures), len(queries))
+    values, errors = collect(backend.one_shot(queries, demos, image_source), len(queries))
     assert not errors
     for i, (query, demo) in enumerate(zip(queries, demos, strict=True)):
         want = reference_one_shot(
             tiny.processor,
             tiny.model,
             messages_of(demo),
-            [pictures.load_image(ref) for ref in demo.images],
+            [image_source.load_image(ref) for ref in demo.images],
             messages_of(query),
-            [pictures.load_image(ref) for ref in query.images],
+            [image_source.load_image(ref) for ref in query.images],
         )
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), (demo, query)
 
@@ -133,10 +138,10 @@ def test_reuse_and_whole_sequences_agree(backend: HFBackend) -> None:
         )
     queries, demos = some_rows(40, seed=5), some_rows(5, seed=6) * 8
     before = backend.forward.tokens
-    fast, _ = collect(backend.one_shot(queries, demos, Pictures()), 40)
+    fast, _ = collect(backend.one_shot(queries, demos, Images()), 40)
     reused = backend.forward.tokens - before
     backend.forward.reuses_prefix = False
-    slow, _ = collect(backend.one_shot(queries, demos, Pictures()), 40)
+    slow, _ = collect(backend.one_shot(queries, demos, Images()), 40)
     np.testing.assert_allclose(fast["nll"], slow["nll"], atol=1e-4, rtol=0)
     assert reused < backend.forward.tokens - before - reused, "the demonstrations were not reused"
 
@@ -148,11 +153,11 @@ def test_only_mllama_runs_whole_sequences(tiny: Loaded, backend: HFBackend) -> N
 def test_a_lone_image_is_encoded_as_in_company(tiny: Loaded, backend: HFBackend) -> None:
     """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the
     same ones."""
-    row, pictures = ask("What?", "A cat.", "1"), Pictures()
-    alone = backend.prepare([conversation(row)], range(1), pictures, False).rows[0]
-    company = backend.prepare([conversation(row)], range(1), pictures, True).rows[0]
+    row, image_source = ask("What?", "A cat.", "1"), Images()
+    alone = backend.prepare([conversation(row)], range(1), image_source, False).rows[0]
+    company = backend.prepare([conversation(row)], range(1), image_source, True).rows[0]
     two = backend.prepare(
-        [conversation(ask("What?", "A cat.", "1", "1"))], range(1), pictures, False
+        [conversation(ask("What?", "A cat.", "1", "1"))], range(1), image_source, False
     ).rows[0]
     count = [int((r.ids == backend.encoder.image_token_id).sum()) for r in (alone, company, two)]
     assert count[2] == 2 * count[1]
@@ -167,8 +172,8 @@ def test_batch_size_order_and_block_change_no_bit(
 ) -> None:
     rows, demos = some_rows(60, seed=7), some_rows(6, seed=8) * 10
     backend.forward.batch_tokens = 4096
-    want = collect(backend.answer_loss(rows, Pictures()), 60)[0]["nll"]
-    want_one = collect(backend.one_shot(rows, demos, Pictures()), 60)[0]["nll"]
+    want = collect(backend.answer_loss(rows, Images()), 60)[0]["nll"]
+    want_one = collect(backend.one_shot(rows, demos, Images()), 60)[0]["nll"]
     assert len(np.unique(want)) > 50
     order = list(range(60))
     random.Random(0).shuffle(order)
@@ -176,10 +181,11 @@ def test_batch_size_order_and_block_change_no_bit(
         backend.forward.batch_tokens = tokens
         monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         monkeypatch.setattr("thresher.backends.hf.blocks.PIXEL_BUDGET", pixels)
-        got = collect(backend.answer_loss([rows[i] for i in order], Pictures()), 60)[0]["nll"]
+        got = collect(backend.answer_loss([rows[i] for i in order], Images()), 60)[0]["nll"]
         assert got.tobytes() == want[order].tobytes()
         got = collect(
-            backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Pictures()), 60
+            backend.one_shot([rows[i] for i in order], [demos[i] for i in order], Images()),
+            60,
         )[0]["nll"]
         assert got.tobytes() == want_one[order].tobytes()
 
@@ -187,9 +193,9 @@ def test_batch_size_order_and_block_change_no_bit(
 def test_two_cores_change_no_bit(backend: HFBackend) -> None:
     rows = some_rows(40, seed=9)
     backend.forward.batch_tokens = 256
-    want = collect(backend.answer_loss(rows, Pictures()), 40)[0]["nll"]
+    want = collect(backend.answer_loss(rows, Images()), 40)[0]["nll"]
     backend.forward.workers = 2
-    assert collect(backend.answer_loss(rows, Pictures()), 40)[0]["nll"].tobytes() == want.tobytes()
+    assert collect(backend.answer_loss(rows, Images()), 40)[0]["nll"].tobytes() == want.tobytes()
 
 
 # ------------------------------------------------------------------------ nothing is computed twice
@@ -198,13 +204,16 @@ def test_two_cores_change_no_bit(backend: HFBackend) -> None:
 def test_an_image_passes_the_tower_once_for_all_its_rows(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, pictures = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)], Pictures()
+    rows, image_source = (
+        [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)],
+        Images(),
+    )
     vision, passed = backend.forward.vision, []
     assert vision is not None
     real = vision.features
     monkeypatch.setattr(vision, "features", lambda images: passed.extend(images) or real(images))
-    collect(backend.answer_loss(rows, pictures), 30)
-    assert pictures.asked == {"0": 1, "1": 1, "2": 1}
+    collect(backend.answer_loss(rows, image_source), 30)
+    assert image_source.loads == {"0": 1, "1": 1, "2": 1}
     assert len(passed) == 3
 
 
@@ -223,21 +232,21 @@ def test_rows_that_cannot_be_scored_say_why_and_harm_nobody(backend: HFBackend) 
         Sample("0", (Turn("user", "<image>\nWhat?"), Turn("assistant", "No.")), ()),
         ask("What\x00?", "No."),
     ]
-    values, errors = collect(backend.answer_loss(rows, Pictures()), len(rows))
+    values, errors = collect(backend.answer_loss(rows, Images()), len(rows))
     assert sorted(errors) == [1, 2, 3, 4, 5, 6]
     assert "truncated" in errors[1]
     assert control in errors[2]
     assert "no answer token" in errors[3]
     assert "too long" in errors[4] and "context" in errors[4]
     assert "images" in errors[5]
-    alone, _ = collect(backend.answer_loss([good], Pictures()), 1)
+    alone, _ = collect(backend.answer_loss([good], Images()), 1)
     assert values["nll"][0] == alone["nll"][0]
 
 
 def test_a_demonstration_that_cannot_be_encoded_fails_its_queries_only(backend: HFBackend) -> None:
     queries = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "2")]
     demos = [ask("Who?", "A dog.", "broken"), ask("Who?", "A dog.", "3")]
-    values, errors = collect(backend.one_shot(queries, demos, Pictures()), 2)
+    values, errors = collect(backend.one_shot(queries, demos, Images()), 2)
     assert list(errors) == [0] and np.isfinite(values["nll"][1])
 
 
@@ -245,47 +254,47 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ask("What is it?", f"Answer {i}.") for i in range(6)]
-    want = collect(backend.answer_loss(rows, Pictures()), 6)[0]["nll"]
-    real, sizes = backend.forward._batch, []
+    want = collect(backend.answer_loss(rows, Images()), 6)[0]["nll"]
+    real, sizes = backend.forward._batch_losses, []
 
-    def small_memory(some: list[Row], *given: Any) -> Iterator[Any]:
+    def small_memory(some: list[EncodedRow], *given: Any) -> Iterator[Any]:
         sizes.append(len(some))
         if len(some) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(some, *given)
 
-    monkeypatch.setattr(backend.forward, "_batch", small_memory)
-    values, errors = collect(backend.answer_loss(rows, Pictures()), 6)
+    monkeypatch.setattr(backend.forward, "_batch_losses", small_memory)
+    values, errors = collect(backend.answer_loss(rows, Images()), 6)
     assert not errors and max(sizes) > 3 and values["nll"].tobytes() == want.tobytes()
 
-    def no_memory(some: list[Row], *given: Any) -> Iterator[Any]:
+    def no_memory(some: list[EncodedRow], *given: Any) -> Iterator[Any]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(backend.forward, "_batch", no_memory)
-    _, errors = collect(backend.answer_loss(rows[:3], Pictures()), 3)
+    monkeypatch.setattr(backend.forward, "_batch_losses", no_memory)
+    _, errors = collect(backend.answer_loss(rows[:3], Images()), 3)
     assert len(errors) == 3 and all("out of memory" in e for e in errors.values())
 
 
 def test_a_fault_of_ours_is_not_taken_for_memory(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fault(some: list[Row], *given: Any) -> Iterator[Any]:
+    def fault(some: list[EncodedRow], *given: Any) -> Iterator[Any]:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(backend.forward, "_batch", fault)
+    monkeypatch.setattr(backend.forward, "_batch_losses", fault)
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        list(backend.answer_loss([ask("What?", "A cat.")], Pictures()))
+        list(backend.answer_loss([ask("What?", "A cat.")], Images()))
 
 
 def test_memory_that_runs_out_anywhere_halves_and_goes_on(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the vision tower and while a demonstration is encoded, too."""
-    monkeypatch.setattr(Pictures, "load_image", lambda self, ref: picture(64, 64, int(ref.path)))
+    monkeypatch.setattr(Images, "load_image", lambda self, ref: picture(64, 64, int(ref.path)))
     rows = [ask(f"Question {i}?", "Yes.", str(i % 6)) for i in range(12)]
     demos = [rows[0]] * 12
-    want = collect(backend.answer_loss(rows, Pictures()), 12)[0]["nll"]
-    want_one = collect(backend.one_shot(rows, demos, Pictures()), 12)[0]["nll"]
+    want = collect(backend.answer_loss(rows, Images()), 12)[0]["nll"]
+    want_one = collect(backend.one_shot(rows, demos, Images()), 12)[0]["nll"]
     vision = backend.forward.vision
     assert vision is not None
     real, tried = vision.features, []
@@ -297,7 +306,7 @@ def test_memory_that_runs_out_anywhere_halves_and_goes_on(
         return real(images)
 
     monkeypatch.setattr(vision, "features", two_at_most)
-    values, errors = collect(backend.answer_loss(rows, Pictures()), 12)
+    values, errors = collect(backend.answer_loss(rows, Images()), 12)
     assert not errors and max(tried) > 2 and values["nll"].tobytes() == want.tobytes()
     monkeypatch.setattr(vision, "features", real)
 
@@ -305,9 +314,9 @@ def test_memory_that_runs_out_anywhere_halves_and_goes_on(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(backend.forward, "prefixes", never)
-    backend._demonstrations.known.clear()
+    backend._demonstrations.encoded.clear()
     # whole sequences instead
-    values, errors = collect(backend.one_shot(rows, demos, Pictures()), 12)
+    values, errors = collect(backend.one_shot(rows, demos, Images()), 12)
     assert not errors
     np.testing.assert_allclose(values["nll"], want_one, atol=1e-4, rtol=0)
 
@@ -323,7 +332,7 @@ def test_an_image_that_does_not_fit_fails_its_rows_only(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(vision, "features", never)
-    values, errors = collect(backend.answer_loss(rows, Pictures()), 3)
+    values, errors = collect(backend.answer_loss(rows, Images()), 3)
     assert sorted(errors) == [0, 2] and "image alone" in errors[0] and np.isfinite(values["nll"][1])
 
 
@@ -331,17 +340,17 @@ def test_one_shortage_of_memory_does_not_shrink_all_later_batches(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ask("What is it?", f"Answer {i % 10}.") for i in range(300)]
-    real = backend.forward._batch
+    real = backend.forward._batch_losses
 
-    def room_for_16(some: list[Row], *given: Any) -> Iterator[Any]:
+    def room_for_16(some: list[EncodedRow], *given: Any) -> Iterator[Any]:
         if len(some) > 16:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(some, *given)
 
-    monkeypatch.setattr(backend.forward, "_batch", room_for_16)
+    monkeypatch.setattr(backend.forward, "_batch_losses", room_for_16)
     monkeypatch.setattr("gc.collect", lambda: 0)
-    collect(backend.answer_loss(rows, Pictures()), 300)
-    row = backend.prepare([conversation(rows[0])], range(1), Pictures(), False).rows[0]
+    collect(backend.answer_loss(rows, Images()), 300)
+    row = backend.prepare([conversation(rows[0])], range(1), Images(), False).rows[0]
     assert backend.forward.batch_tokens >= 8 * sum(row.shape[:2])
 
 
@@ -349,10 +358,10 @@ def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, demos = some_rows(30, seed=5), some_rows(6, seed=6) * 5
-    want = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
+    want = collect(backend.one_shot(queries, demos, Images()), 30)[0]["nll"]
     monkeypatch.setattr("thresher.backends.hf.backend.PREFIX_BYTES", 1)
     monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", 7)
-    got = collect(backend.one_shot(queries, demos, Pictures()), 30)[0]["nll"]
+    got = collect(backend.one_shot(queries, demos, Images()), 30)[0]["nll"]
     np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
 
 

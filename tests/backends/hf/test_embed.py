@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.backends.hf.random_rows import Pictures, ask, some_rows
+from tests.backends.hf.random_rows import Images, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
 from tests.tiny_models import Loaded
 from thresher.backends.hf.backend import HFBackend
@@ -20,7 +20,7 @@ from thresher.types import ImageRef, Sample
 def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:
     """float32 [rows, 3, hidden size]."""
     out: dict[int, np.ndarray] = {}
-    for piece in backend.embed_rows(rows, Pictures()):
+    for piece in backend.embed_rows(rows, Images()):
         assert not any(piece.errors)
         for j, i in enumerate(piece.index.tolist()):
             assert i not in out
@@ -30,8 +30,8 @@ def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:
 
 def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
     """The official processor, one plain pass, and the means."""
-    pictures = images_of(row, Pictures().load_image)
-    told = reference_rows(tiny.processor, tiny.model, messages_of(row), pictures)
+    image_source = images_of(row, Images().load_image)
+    told = reference_rows(tiny.processor, tiny.model, messages_of(row), image_source)
     with torch.no_grad():
         states = tiny.model(**told["inputs"], output_hidden_states=True).hidden_states[-1][0]
     ids, answers = np.array(told["input_ids"]), told["answer_positions"]
@@ -87,6 +87,6 @@ def test_a_row_that_cannot_be_read_says_why(backend: HFBackend) -> None:
     bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
     rows = [ask("what", "red", "1"), bad, ask("what", "", "1")]
     told = {}
-    for piece in backend.embed_rows(rows, Pictures()):
+    for piece in backend.embed_rows(rows, Images()):
         told.update(zip(piece.index.tolist(), piece.errors, strict=True))
     assert told[0] == "" and "broken" in told[1] and "answer" in told[2]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.backends.hf.random_rows import Pictures, ask, collect, some_rows
+from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, render
 from tests.tiny_models import Loaded
 from thresher.backends.hf import generate
 from thresher.backends.hf.backend import HFBackend
-from thresher.backends.hf.conversation import Conversation, asked, conversation
+from thresher.backends.hf.conversation import Conversation, conversation, prompt_of
 from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, Scored, Turn
 
@@ -33,7 +33,7 @@ def question_of(sample: Sample) -> Sample:
     return Sample("0", tuple(turns), sample.images)
 
 
-def official_inputs(tiny: Loaded, sample: Sample, pictures: Pictures) -> Any:
+def official_inputs(tiny: Loaded, sample: Sample, image_source: Images) -> Any:
     messages = messages_of(sample)
     # Llama-3.2 takes a system turn as plain text
     if "[{'type'" in render(tiny.processor, messages):
@@ -42,7 +42,7 @@ def official_inputs(tiny: Loaded, sample: Sample, pictures: Pictures) -> Any:
     text = tiny.processor.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **date
     )
-    images = [pictures.load_image(ref) for ref in sample.images]
+    images = [image_source.load_image(ref) for ref in sample.images]
     bos = tiny.processor.tokenizer.bos_token
     special = not (bos and text.startswith(bos))
     return tiny.processor(
@@ -55,11 +55,11 @@ def official_inputs(tiny: Loaded, sample: Sample, pictures: Pictures) -> Any:
 
 @torch.inference_mode()
 def official_answer(
-    tiny: Loaded, sample: Sample, pictures: Pictures, stops: list[int]
+    tiny: Loaded, sample: Sample, image_source: Images, stops: list[int]
 ) -> tuple[list[int], float]:
     """Greedy tokens without the end token, and the smallest lead of the chosen token over the next
     one."""
-    inputs = official_inputs(tiny, sample, pictures)
+    inputs = official_inputs(tiny, sample, image_source)
     out = tiny.model.generate(
         **inputs,
         do_sample=False,
@@ -78,7 +78,7 @@ def official_answer(
 def generated(
     backend: HFBackend, rows: list[Sample], pool: Any = None
 ) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    return collect(backend.generate(rows, pool or Pictures(), NEW), len(rows))
+    return collect(backend.generate(rows, pool or Images(), NEW), len(rows))
 
 
 # --------------------------------------------------------------------------------------------- text
@@ -86,13 +86,13 @@ def generated(
 
 def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
     """Against transformers' `generate` with the official processor, one row at a time."""
-    rows, pictures = some_rows(16, seed=21), Pictures()
+    rows, image_source = some_rows(16, seed=21), Images()
     stops = sorted(stop_tokens(backend.forward.model, backend.encoder))
     values, errors = generated(backend, rows)
     assert not errors
     sure = 0
     for i, row in enumerate(rows):
-        want, lead = official_answer(tiny, question_of(row), pictures, stops)
+        want, lead = official_answer(tiny, question_of(row), image_source, stops)
         if lead < 1e-4:  # rounding may decide: nothing to compare
             continue
         sure += 1
@@ -177,7 +177,7 @@ def token_ids(backend: HFBackend, rows: list[Sample]) -> list[list[int]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generate, "_scored", spy)
-        list(backend.generate(rows, Pictures(), NEW))
+        list(backend.generate(rows, Images(), NEW))
     return [found[i] for i in range(len(rows))]
 
 
@@ -203,16 +203,16 @@ def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBack
         chat("A mat, blue things.", "Yes."),
         chat("A cat.", "Yes.", Turn("user", "Really?")),
     ]
-    prompts = backend.prompt_encoder.encode([asked(r) for r in rows])
+    prompts = backend.prompt_encoder.encode([prompt_of(r) for r in rows])
     ids = [p.ids for p in prompts]  # type: ignore[union-attr]
     assert ids[0] == ids[1] == ids[3] != ids[2]
 
 
 def test_images_are_seen_once(backend: HFBackend) -> None:
-    pictures = Pictures()
+    image_source = Images()
     rows = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)]
-    generated(backend, rows, pictures)
-    assert pictures.asked == {"0": 1, "1": 1, "2": 1}
+    generated(backend, rows, image_source)
+    assert image_source.loads == {"0": 1, "1": 1, "2": 1}
 
 
 def test_failures_are_data(backend: HFBackend) -> None:
@@ -233,7 +233,7 @@ def test_out_of_memory_halves_the_batch(
 ) -> None:
     rows = [ask("What is it?", "Yes.", str(i % 4)) for i in range(6)]
     want, _ = generated(backend, rows)
-    real = type(backend.forward)._position_ids
+    real = type(backend.forward).position_ids
 
     def small(self: Any, some: Any, start: int, width: int) -> Any:
         if len(some) > 4:
@@ -285,17 +285,17 @@ def plain_scores(
     """Each candidate as a row of its own, one plain pass without any cache: the sum over its tokens
     and its end token."""
     out = []
-    pictures = Pictures()
+    image_source = Images()
     for text in OPTIONS:
         turns = [*question_of(row).turns, Turn("assistant", text)]
 
         whole = conversation(Sample("0", tuple(turns), row.images))
-        conv = Conversation(whole.messages, whole.images, counted=len(turns) - 1)
-        block = backend.prepare([conv], range(1), pictures, False)
+        conv = Conversation(whole.messages, whole.images, scored_from=len(turns) - 1)
+        block = backend.prepare([conv], range(1), image_source, False)
         encoded = block.rows[0]
-        end = int(encoded.answers[-1]) + 1
+        end = int(encoded.answer_positions[-1]) + 1
         if end < len(encoded.ids) and int(encoded.ids[end]) in stops:
-            encoded.answers = np.append(encoded.answers, end)
+            encoded.answer_positions = np.append(encoded.answer_positions, end)
         [(_, [loss])] = list(backend.forward.losses(block.rows, backend.features(block)))
         out.append(-loss.nll * loss.tokens)  # type: ignore[union-attr]
     return out
@@ -304,7 +304,7 @@ def plain_scores(
 def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> None:
     rows = some_rows(10, seed=26)
     stops = stop_tokens(backend.forward.model, backend.encoder)
-    values, errors = collect(backend.choice(rows, [OPTIONS] * 10, Pictures()), 10)
+    values, errors = collect(backend.choice(rows, [OPTIONS] * 10, Images()), 10)
     assert not errors
     for i, row in enumerate(rows):
         scores = plain_scores(backend, tiny, row, stops)
@@ -318,12 +318,12 @@ def test_choice_does_not_depend_on_company(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = some_rows(14, seed=27)
-    want, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
+    want, _ = collect(backend.choice(rows, [OPTIONS] * 14, Images()), 14)
     # 7: candidates of a row fall into different blocks
     for tokens, block in ((96, 2048), (4096, 7)):
         backend.forward.batch_tokens = tokens
         monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
-        got, _ = collect(backend.choice(rows, [OPTIONS] * 14, Pictures()), 14)
+        got, _ = collect(backend.choice(rows, [OPTIONS] * 14, Images()), 14)
         assert got["margin"].tobytes() == want["margin"].tobytes()
         assert got["picked"].tolist() == want["picked"].tolist()
 
@@ -334,10 +334,10 @@ def test_choice_encodes_a_prompt_once(tiny: Loaded, backend: HFBackend) -> None:
         for i in range(6)
     ]
     before = backend.forward.tokens
-    collect(backend.choice(rows, [OPTIONS] * 6, Pictures()), 6)
+    collect(backend.choice(rows, [OPTIONS] * 6, Images()), 6)
     shared = backend.forward.tokens - before
     backend.forward.reuses_prefix = False
-    collect(backend.choice(rows, [OPTIONS] * 6, Pictures()), 6)
+    collect(backend.choice(rows, [OPTIONS] * 6, Images()), 6)
     whole = backend.forward.tokens - before - shared
     assert (shared < whole * 0.7) == (tiny.name != "mllama")
 
@@ -346,13 +346,13 @@ def test_choice_failures_are_data(backend: HFBackend) -> None:
     rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "broken"), ask("What?", "Yes.")]
     control = backend.encoder.tokenizer.eos_token
     given = [OPTIONS, OPTIONS, ("Yes.", f"No {control}")]
-    values, errors = collect(backend.choice(rows, given, Pictures()), 3)
+    values, errors = collect(backend.choice(rows, given, Images()), 3)
     assert sorted(errors) == [1, 2] and "truncated" in errors[1] and control in errors[2]
     assert np.isfinite(values["margin"][0])
 
 
 def pieces(backend: HFBackend, rows: list[Sample]) -> Iterator[int]:
-    yield from (len(p.index) for p in backend.generate(rows, Pictures(), NEW))
+    yield from (len(p.index) for p in backend.generate(rows, Images(), NEW))
 
 
 def test_answers_come_batch_by_batch(backend: HFBackend) -> None:

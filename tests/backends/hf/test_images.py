@@ -10,7 +10,7 @@ from transformers.utils import ModelOutput
 
 from tests.tiny_models import load
 from thresher.backends.hf.encode import Encoder
-from thresher.backends.hf.images import Features, ImagePreparer, Vision
+from thresher.backends.hf.images import ImageFeatures, ImagePreparer, Vision
 
 
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl", "qwen3_vl"])
@@ -38,6 +38,6 @@ def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
 def test_before_any_image_was_seen_there_is_a_plain_output() -> None:
     model = load("llava").model
     output = Vision(model, model.device, model.dtype).as_encoder_output(
-        [Features(torch.zeros(4, 8))]
+        [ImageFeatures(torch.zeros(4, 8))]
     )["image"]
     assert isinstance(output, ModelOutput) and len(output.to_tuple()) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from tests.tiny_models import ARCHITECTURES, build
 from thresher.backends.hf.conversation import Conversation, Message
-from thresher.backends.hf.encode import Encoder, PromptEncoder, Text, template_arguments
+from thresher.backends.hf.encode import EncodedText, Encoder, PromptEncoder, template_arguments
 from thresher.backends.hf.processor import load_processor
 from thresher.backends.hf.template import ChatTemplate
 from thresher.errors import ModelError
@@ -143,12 +143,12 @@ TEXTS = (
 )
 
 
-def conversation(*texts: str, system: str = "", counted: int = 0) -> Conversation:
+def conversation(*texts: str, system: str = "", scored_from: int = 0) -> Conversation:
     """A question with an image, then answers and questions in turn."""
     front = (Message("system", (system,)),) if system else ()
     body = [Message("assistant" if k % 2 else "user", (t,)) for k, t in enumerate(texts)]
     body[0] = Message("user", (None, *body[0].parts))
-    return Conversation((*front, *body), (ImageRef(path="a", size=1),), counted)
+    return Conversation((*front, *body), (ImageRef(path="a", size=1),), scored_from)
 
 
 def pool(seed: int, n: int = 20) -> list[Conversation]:
@@ -178,8 +178,10 @@ def official(processor: Any, conv: Conversation) -> str:
     )
 
 
-def key(text: Text | str) -> Any:
-    return text if isinstance(text, str) else (text.ids, text.holes, text.answers)
+def key(text: EncodedText | str) -> Any:
+    return (
+        text if isinstance(text, str) else (text.ids, text.image_positions, text.answer_positions)
+    )
 
 
 def alone_and_in_company(processor: Any, rows: Sequence[Conversation]) -> list[Any]:
@@ -211,31 +213,38 @@ def test_a_row_does_not_depend_on_its_company(name: str) -> None:
 @pytest.mark.parametrize("name", READS)
 def test_a_template_that_reads_texts_is_noticed(name: str) -> None:
     encoder = Encoder(processor_with(READS[name]))
-    assert not encoder.proven(conversation("a", "b"))
+    assert not encoder.is_text_independent(conversation("a", "b"))
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_template_that_only_writes_texts_is_proven(name: str) -> None:
+def test_a_template_that_only_writes_texts_is_text_independent(name: str) -> None:
     encoder = Encoder(processor_with(PLAIN[name]))
-    assert encoder.proven(conversation("a", "b"))
-    assert encoder.proven(conversation("a", "b", "c", "d"))
+    assert encoder.is_text_independent(conversation("a", "b"))
+    assert encoder.is_text_independent(conversation("a", "b", "c", "d"))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_real_templates_are_proven_and_rendered_as_the_processor_renders(name: str) -> None:
+def test_the_real_templates_are_text_independent_and_rendered_as_the_processor_renders(
+    name: str,
+) -> None:
     processor, _ = load_processor(build(name))
     encoder, prompts = Encoder(processor), PromptEncoder(processor)
-    assert encoder.proven(conversation("a", "b")) and prompts.proven(conversation("a"))
+    assert encoder.is_text_independent(conversation("a", "b")) and prompts.is_text_independent(
+        conversation("a")
+    )
     for row in pool(1):
-        assert encoder._render(row)[0] == official(processor, row)
+        assert encoder.render(row)[0] == official(processor, row)
 
 
 @pytest.mark.parametrize("answer", ["Yes.", "<think>\nIt may be.\n</think>\n\nNo."])
 def test_what_a_template_cuts_is_no_answer_token(answer: str) -> None:
     processor = processor_with(READS["thoughts cut by split"])
     text = Encoder(processor).encode([conversation("Is it?", answer)])[0]
-    assert isinstance(text, Text)
-    assert processor.tokenizer.decode([text.ids[p] for p in text.answers]) == answer.split("\n")[-1]
+    assert isinstance(text, EncodedText)
+    assert (
+        processor.tokenizer.decode([text.ids[p] for p in text.answer_positions])
+        == answer.split("\n")[-1]
+    )
 
 
 def test_marks_around_the_answer_where_the_answer_changes_other_words() -> None:
@@ -248,9 +257,9 @@ def test_marks_around_the_answer_where_the_answer_changes_other_words() -> None:
     ]
     texts = Encoder(processor).encode(rows)
     for row, text in zip(rows, texts, strict=True):
-        assert isinstance(text, Text)
+        assert isinstance(text, EncodedText)
         assert (
-            processor.tokenizer.decode([text.ids[p] for p in text.answers])
+            processor.tokenizer.decode([text.ids[p] for p in text.answer_positions])
             == row.messages[-1].parts[0]
         )
 
@@ -323,7 +332,7 @@ def test_a_row_that_makes_a_template_run_on_fails_alone() -> None:
     texts = encoder.encode(
         [conversation("A dog?", "No."), conversation("A cat?", "Yes."), conversation("It?", "No.")]
     )
-    assert [isinstance(t, Text) for t in texts] == [True, False, True]
+    assert [isinstance(t, EncodedText) for t in texts] == [True, False, True]
     assert "steps" in str(texts[1])
 
 
@@ -331,5 +340,5 @@ def test_a_row_that_makes_a_template_run_on_fails_alone() -> None:
     "template", ["{%- for m in messages -%}", ("{{ messages | no_such_filter }}"), "{{ 1 +* }}"]
 )
 def test_what_is_no_template_is_said(template: str) -> None:
-    with pytest.raises(ModelError, match="no valid Jinja template"):
+    with pytest.raises(ModelError, match="not valid Jinja"):
         Encoder(processor_with(template))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backends.hf.random_rows import Pictures, ask, collect
+from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
 from tests.tiny_models import BOTH_WAYS, Loaded, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
-from thresher.backends.hf.token_types import TypedForward
+from thresher.backends.hf.token_types import TokenTypeForward
 from thresher.types import Sample, Turn
 
 ROWS = [
@@ -35,17 +35,17 @@ def backend(gemma: Loaded) -> HFBackend:
 
 
 def test_losses_are_the_references(gemma: Loaded, backend: HFBackend) -> None:
-    assert isinstance(backend.forward, TypedForward) and not backend.reuses_prefix
-    pictures = Pictures()
-    values, errors = collect(backend.answer_loss(ROWS * 3, pictures), 12)
-    one, more_errors = collect(backend.one_shot(ROWS, [ROWS[0]] * 4, pictures), 4)
+    assert isinstance(backend.forward, TokenTypeForward) and not backend.reuses_prefix
+    image_source = Images()
+    values, errors = collect(backend.answer_loss(ROWS * 3, image_source), 12)
+    one, more_errors = collect(backend.one_shot(ROWS, [ROWS[0]] * 4, image_source), 4)
     assert not errors and not more_errors
     for i, row in enumerate(ROWS):
-        images = [pictures.load_image(ref) for ref in row.images]
+        images = [image_source.load_image(ref) for ref in row.images]
         want = reference_rows(gemma.processor, gemma.model, messages_of(row), images)
         assert values["tokens"][i] == want["tokens"]
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4)
-        shown = [pictures.load_image(ref) for ref in ROWS[0].images]
+        shown = [image_source.load_image(ref) for ref in ROWS[0].images]
         after = reference_one_shot(
             gemma.processor, gemma.model, messages_of(ROWS[0]), shown, messages_of(row), images
         )
@@ -55,9 +55,9 @@ def test_losses_are_the_references(gemma: Loaded, backend: HFBackend) -> None:
 def test_the_image_tokens_do_see_each_other(
     gemma: Loaded, backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    want, _ = collect(backend.answer_loss(ROWS, Pictures()), 4)
+    want, _ = collect(backend.answer_loss(ROWS, Images()), 4)
     monkeypatch.setattr(backend.forward, "soft_token_id", -1)
-    causal, _ = collect(backend.answer_loss(ROWS, Pictures()), 4)
+    causal, _ = collect(backend.answer_loss(ROWS, Images()), 4)
     assert abs(want["nll"][0] - causal["nll"][0]) > 1e-4 and want["nll"][1] == pytest.approx(
         causal["nll"][1], abs=1e-6
     )
@@ -65,8 +65,8 @@ def test_the_image_tokens_do_see_each_other(
 
 def test_generated_text_is_the_same_batched_and_single(backend: HFBackend) -> None:
     rows = ROWS[:3] * 2
-    batched, errors = collect(backend.generate(rows, Pictures(), 6), 6)
+    batched, errors = collect(backend.generate(rows, Images(), 6), 6)
     assert not errors
     for i, row in enumerate(rows):
-        single, _ = collect(backend.generate([row], Pictures(), 6), 1)
+        single, _ = collect(backend.generate([row], Images(), 6), 1)
         assert single["text"][0] == batched["text"][i]

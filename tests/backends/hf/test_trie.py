@@ -1,5 +1,5 @@
-"""A tree of prompts is the prompts: every wanted token follows its own prompt, sees it and nothing
-else."""
+"""A trie of prompts represents them exactly: every target follows its own prompt, and attends to it
+only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from thresher.backends.hf.trie import Leaf, chains, grow, places, sight
+from thresher.backends.hf.trie import Leaf, attention_mask, build_trie, paths, position_ids
 
 TRUNK = 5
 
@@ -23,46 +23,50 @@ def random_leaves(seed: int) -> list[Leaf]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_each_wanted_token_sees_exactly_its_own_prompt(seed: int) -> None:
+def test_each_target_attends_to_exactly_its_own_prompt(seed: int) -> None:
     leaves = random_leaves(seed)
-    tree = grow(leaves)
-    width = TRUNK + len(tree.ids) + 3
-    sees, stands = sight(TRUNK, tree, width), places(TRUNK, tree, width)
-    packed = np.concatenate([np.arange(100, 100 + TRUNK), tree.ids])
-    given: dict[int, list[tuple[tuple[int, ...], int]]] = {i: [] for i in range(len(leaves))}
-    for where, token, answer in zip(tree.where, tree.token, tree.answer, strict=True):
-        seen = np.flatnonzero(sees[TRUNK + where])
-        assert stands[seen].tolist() == list(range(len(seen))), (
-            "positions go up by one along a prompt"
+    trie = build_trie(leaves)
+    width = TRUNK + len(trie.ids) + 3
+    mask, positions = attention_mask(TRUNK, trie, width), position_ids(TRUNK, trie, width)
+    packed = np.concatenate([np.arange(100, 100 + TRUNK), trie.ids])
+    found_by_answer: dict[int, list[tuple[tuple[int, ...], int]]] = {
+        i: [] for i in range(len(leaves))
+    }
+    for source, target, answer in zip(trie.source, trie.target, trie.answer, strict=True):
+        visible = np.flatnonzero(mask[TRUNK + source])
+        assert positions[visible].tolist() == list(range(len(visible))), (
+            "positions increase by one along a prompt"
         )
-        given[int(answer)].append((tuple(packed[seen][TRUNK:].tolist()), int(token)))
+        found_by_answer[int(answer)].append((tuple(packed[visible][TRUNK:].tolist()), int(target)))
     for i, leaf in enumerate(leaves):
-        assert given[i] == [(leaf.ids[:k], leaf.ids[k]) for k in range(leaf.first, len(leaf.ids))]
-    assert len(set(zip(tree.parent.tolist(), tree.ids.tolist(), strict=True))) == len(tree.ids), (
-        "no token twice"
+        assert found_by_answer[i] == [
+            (leaf.ids[:k], leaf.ids[k]) for k in range(leaf.first, len(leaf.ids))
+        ]
+    assert len(set(zip(trie.parent.tolist(), trie.ids.tolist(), strict=True))) == len(trie.ids), (
+        "no node twice"
     )
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_chains_give_every_wanted_token_once_after_the_same_prompt(seed: int) -> None:
+def test_paths_compute_every_target_once_after_the_same_prompt(seed: int) -> None:
     leaves = random_leaves(seed)
-    tree = grow(leaves)
+    trie = build_trie(leaves)
     found: list[tuple[int, tuple[int, ...], int]] = []
-    for ids, bare, which in chains(tree):
-        assert len(bare.ids) == 0 and (bare.token == tree.token[which]).all()
-        for where, token, k in zip(
-            bare.where.tolist(), bare.token.tolist(), which.tolist(), strict=True
+    for ids, outputs, which in paths(trie):
+        assert len(outputs.ids) == 0 and (outputs.target == trie.target[which]).all()
+        for source, target, k in zip(
+            outputs.source.tolist(), outputs.target.tolist(), which.tolist(), strict=True
         ):
-            found.append((k, tuple(ids[: len(ids) + where + 1].tolist()), token))
-    assert sorted(k for k, _, _ in found) == list(range(len(tree.where)))
-    for k, prompt, token in found:
-        leaf = leaves[int(tree.answer[k])]
-        assert leaf.ids[: len(prompt)] == prompt and leaf.ids[len(prompt)] == token
+            found.append((k, tuple(ids[: len(ids) + source + 1].tolist()), target))
+    assert sorted(k for k, _, _ in found) == list(range(len(trie.source)))
+    for k, prompt, target in found:
+        leaf = leaves[int(trie.answer[k])]
+        assert leaf.ids[: len(prompt)] == prompt and leaf.ids[len(prompt)] == target
 
 
-def test_runs_of_one_number_see_each_other_and_padding_sees_something() -> None:
-    tree = grow([Leaf((1, 2), 1)])
-    sees = sight(4, tree, 8, np.array([0, 1, 1, 2]))
-    assert sees[1, 2] and not sees[2, 3] and not sees[0, 1]
-    assert sees.any(axis=1).all()
-    assert tree.height == 1 and grow([Leaf((7,), 0)]).height == 0
+def test_bidirectional_groups_attend_to_each_other_and_padding_attends_to_something() -> None:
+    trie = build_trie([Leaf((1, 2), 1)])
+    mask = attention_mask(4, trie, 8, np.array([0, 1, 1, 2]))
+    assert mask[1, 2] and not mask[2, 3] and not mask[0, 1]
+    assert mask.any(axis=1).all()
+    assert trie.height == 1 and build_trie([Leaf((7,), 0)]).height == 0

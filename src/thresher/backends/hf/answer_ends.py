@@ -1,5 +1,5 @@
-"""Whether greedy decoding would stop behind an answer: a model that goes on has said something
-longer."""
+"""Whether greedy decoding would end an answer where it ends: a model that continues would have
+given a longer answer."""
 
 from __future__ import annotations
 
@@ -7,47 +7,61 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# the end token stands at most this many tokens behind the answer's last one, behind white space
-CLOSE = 4
+# tokens between an answer and the token that ends the turn, such as white space
+MAX_GAP = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """Of each answer of a row, the positions whose next token decides: the answer's last one, and
-    what the template writes between it and the end of the turn. `stops`: tokens that end an
-    answer."""
+class AnswerEnds:
+    """Where the predictions of a row decide whether its answers end.
+
+    positions: for each answer, the position of its last token and of what the template writes
+        between it and the end of the turn.
+    stop_ids: ids of the tokens that end an answer.
+    """
 
     positions: tuple[tuple[int, ...], ...]
-    stops: frozenset[int]
+    stop_ids: frozenset[int]
 
     @classmethod
-    def of(cls, ids: np.ndarray, answers: np.ndarray, stops: frozenset[int]) -> Ends:
-        """ids: int64 [tokens]. answers: positions of the answer tokens, int64 [m >= 1],
-        ascending."""
+    def find(cls, ids: np.ndarray, answers: np.ndarray, stop_ids: frozenset[int]) -> AnswerEnds:
+        """Locate the ends of a row's answers.
+
+        ids: int64 [tokens], token ids of the row.
+        answers: int64 [m >= 1], positions of the answer tokens, ascending.
+        stop_ids: ids of the tokens that end an answer.
+        """
         last = answers[np.append(answers[1:] != answers[:-1] + 1, True)]
-        return cls(tuple(_until_the_end(ids, at, stops) for at in last.tolist()), stops)
+        return cls(tuple(_up_to_stop(ids, p, stop_ids) for p in last.tolist()), stop_ids)
 
     @property
-    def flat(self) -> list[int]:
-        return [p for some in self.positions for p in some]
+    def flat_positions(self) -> list[int]:
+        """The positions of all answers, in order."""
+        return [p for positions in self.positions for p in positions]
 
-    def met(self, ids: np.ndarray, said: dict[int, int]) -> bool:
-        """said: of each of `flat`, the token that the model finds likeliest behind it."""
-        return all(self._met(some, ids, said) for some in self.positions)
+    def reached(self, ids: np.ndarray, predicted: dict[int, int]) -> bool:
+        """Whether greedy decoding ends every answer.
 
-    def _met(self, positions: tuple[int, ...], ids: np.ndarray, said: dict[int, int]) -> bool:
+        ids: int64 [tokens], token ids of the row.
+        predicted: for each of `flat_positions`, the likeliest next token id.
+        """
+        return all(self._reached(positions, ids, predicted) for positions in self.positions)
+
+    def _reached(
+        self, positions: tuple[int, ...], ids: np.ndarray, predicted: dict[int, int]
+    ) -> bool:
         for p in positions:
-            if said[p] in self.stops:
+            if predicted[p] in self.stop_ids:
                 return True
-            if p + 1 >= len(ids) or said[p] != ids[p + 1]:
+            if p + 1 >= len(ids) or predicted[p] != ids[p + 1]:
                 return False
         return False
 
 
-def _until_the_end(ids: np.ndarray, at: int, stops: frozenset[int]) -> tuple[int, ...]:
-    """From the answer's last token to the one before the end token; the answer's last token alone
-    where none is near."""
-    for k in range(at + 1, min(at + 1 + CLOSE, len(ids))):
-        if int(ids[k]) in stops:
-            return tuple(range(at, k))
-    return (at,)
+def _up_to_stop(ids: np.ndarray, last: int, stop_ids: frozenset[int]) -> tuple[int, ...]:
+    """From the answer's last token to the one before the stop token; only the answer's last token
+    if no stop token follows within `MAX_GAP` tokens."""
+    for k in range(last + 1, min(last + 1 + MAX_GAP, len(ids))):
+        if int(ids[k]) in stop_ids:
+            return tuple(range(last, k))
+    return (last,)

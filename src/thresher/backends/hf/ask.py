@@ -1,259 +1,305 @@
-"""Many questions about a row at the cost of about one pass: all queries and answers behind one
-encoding of image and body.
+"""Log-probabilities of the answers to many queries about a row, at the cost of about one pass: the
+image and the conversation are encoded once.
 
-"packed": trunk and queries are one sequence with an explicit mask and explicit positions
-(`trie.py`); rows of one padded length share a pass. "batched": the trunk is encoded once into keys
-and values, and the queries run behind it as a batch. "full": each query with its whole prompt.
-Which one a model gets is decided when it is opened, by trying: the first of the three that gives
-what "full" gives. (A row whose pack would be very long is not packed.) Only wanted outputs pass the
-vocabulary's matrix.
+"packed": the trunk (what all prompts of a row share) and all queries are one sequence with an
+explicit attention mask and explicit positions (`trie.py`); rows of one padded length share a pass.
+"batched": the trunk is encoded once into keys and values, and the queries run after it as a batch.
+"full": each query runs with its whole prompt. When a model is opened, `ask_check.py` picks the
+first of the three that gives the numbers of "full". (Rows whose packed sequence would be very long
+are not packed.) Logits are computed only at the positions that predict an answer token.
 
-The rules of `forward.py` hold, so a row's numbers do not depend on its company. They do depend, by
-rounding only, on which queries are asked together.
+The rules of `forward.py` apply, so a row's numbers do not depend on the other rows of its batch.
+They do depend, by rounding only, on which queries are asked together.
+
+Shapes in comments: B rows of the batch, T padded tokens, V vocabulary, K positions whose logits are
+computed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
-from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row, _stack
+from thresher.backends.hf.forward import (
+    MAX_LOGIT_VALUES,
+    MIN_GEMM_ROWS,
+    EncodedRow,
+    Forward,
+    QueryMode,
+    stack_prefixes,
+)
 from thresher.backends.hf.traits import stop_tokens
-from thresher.backends.hf.trie import chains, places, sight
+from thresher.backends.hf.trie import attention_mask, paths, position_ids
 from thresher.errors import ModelError
 from thresher.types import Query, Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
-    from thresher.backends.hf.images import Features
+    from thresher.backends.hf.images import ImageFeatures
 
-Way = Literal["packed", "batched", "full"]
-HAND_ON_SECONDS = 1.0
-LONGEST_PACK = 8192  # tokens; the mask of a longer one would take more memory than it saves work
+YIELD_SECONDS = 1.0
+# tokens; the mask of a longer sequence would cost more memory than packing saves time
+MAX_PACKED_TOKENS = 8192
 NOT_FINITE = "the likelihood of an answer is not a finite number"
 
 Result = np.ndarray | str
-"""float64 [answers] of a row, in nats; or why there is none."""
+"""float64 log-probabilities of a row, in nats; or the row's error."""
 
 
 def ask(
     pipeline: BlockPipeline, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
 ) -> Iterator[Scored]:
-    """Field: logprob float32 [m, all answers], queries in order. Pieces about once a second. Raises
-    ModelError, ConfigError."""
-    forward, way = pipeline.forward, pipeline.forward.asks
-    if way is None:
+    """Log-probability of every answer of every query, for each sample.
+
+    samples: each ends with a user turn, to which a query's text is appended.
+    queries: asked of every sample.
+    pool: where images are loaded from.
+
+    Yields, about once a second, `logprob`: float32 [m, answers of all queries], in nats, queries in
+    order. Raises ModelError, and ConfigError where answers cannot be told apart.
+    """
+    forward, mode = pipeline.forward, pipeline.forward.query_mode
+    if mode is None:
         raise ModelError(
-            "This model cannot judge rows: its own processor writes a question's prompt otherwise "
-            "than thresher does. Take another model as the judge, and please report this one's "
-            "name."
+            "This model cannot judge rows: its own processor formats the prompt of a question "
+            "differently from thresher. Use another model as the judge, and please report this "
+            "model's name."
         )
-    stops = stop_tokens(forward.model, pipeline.encoder)
-    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
+    stop_ids = stop_tokens(forward.model, pipeline.encoder)
+    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stop_ids)
     for block in pipeline.blocks(samples, conversation, pool, False, encoder):
         features = pipeline.features(block)
         ready: list[tuple[int, Result]] = list(block.errors.items())
         since = time.monotonic()
-        for part in answers(forward, block.rows, features, way):
+        for part in answer_logprobs(forward, block.rows, features, mode):
             ready += [(block.index[j], result) for j, result in part]
-            if time.monotonic() - since > HAND_ON_SECONDS:
-                yield _scored(ready, encoder.answers)
+            if time.monotonic() - since > YIELD_SECONDS:
+                yield _scored(ready, encoder.n_answers)
                 ready, since = [], time.monotonic()
         if ready:
-            yield _scored(ready, encoder.answers)
+            yield _scored(ready, encoder.n_answers)
 
 
-def _scored(found: Sequence[tuple[int, Result]], width: int) -> Scored:
-    table = np.full((len(found), width), np.nan, np.float32)
+def _scored(results: Sequence[tuple[int, Result]], n_answers: int) -> Scored:
+    table = np.full((len(results), n_answers), np.nan, np.float32)  # (rows, answers)
     errors = []
-    for j, (_, result) in enumerate(found):
+    for j, (_, result) in enumerate(results):
         if isinstance(result, str):
             errors.append(result)
             continue
         table[j] = result
         errors.append("" if np.isfinite(result).all() else NOT_FINITE)
-    return Scored(np.array([i for i, _ in found], np.int64), {"logprob": table}, errors)
+    return Scored(np.array([i for i, _ in results], np.int64), {"logprob": table}, errors)
 
 
-def answers(
-    forward: Forward, rows: list[Row], features: dict[Any, Features], way: Way
+def answer_logprobs(
+    forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures], mode: QueryMode
 ) -> Iterator[list[tuple[int, Result]]]:
-    """(position, result) of each row, part by part. Rows have a tree."""
-    apart: Way = "batched" if forward.reuses_prefix else "full"
-    long = [way == "packed" and r.shape[1] > LONGEST_PACK for r in rows]
-    for each, index in (
-        (way, [i for i, is_long in enumerate(long) if not is_long]),
-        (apart, [i for i, is_long in enumerate(long) if is_long]),
+    """(index into `rows`, log-probability of each answer) part by part; every row has a trie."""
+    unpacked: QueryMode = "batched" if forward.reuses_prefix else "full"
+    too_long = [mode == "packed" and r.shape[1] > MAX_PACKED_TOKENS for r in rows]
+    for row_mode, index in (
+        (mode, [i for i, long in enumerate(too_long) if not long]),
+        (unpacked, [i for i, long in enumerate(too_long) if long]),
     ):
-        for batch, results in _run(forward, [rows[i] for i in index], features, each):
+        for batch, results in _run(forward, [rows[i] for i in index], features, row_mode):
             yield [
-                (index[j], _by_answer(rows[index[j]], result))
+                (index[j], _sum_by_answer(rows[index[j]], result))
                 for j, result in zip(batch, results, strict=True)
             ]
 
 
 def _run(
-    forward: Forward, rows: list[Row], features: dict[Any, Features], way: Way
+    forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures], mode: QueryMode
 ) -> Iterator[tuple[list[int], list[Result]]]:
-    """Positions of some rows and what was wanted of each, batch by batch."""
-    if way == "batched":  # trunks of exactly one length are encoded together
-        batches = list(forward.cut(rows, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES))
+    """Indices into `rows` and the log-probabilities of their tries' targets, batch by batch."""
+    if mode == "batched":  # trunks of the same length are encoded together
+        batches = list(
+            forward.make_batches(rows, lambda r: (0, len(r.ids), len(r.images)), MAX_LOGIT_VALUES)
+        )
     else:
-        batches = list(forward.cut(rows, lambda r: r.shape, LOGIT_VALUES // forward.vocabulary))
+        batches = list(
+            forward.make_batches(rows, lambda r: r.shape, MAX_LOGIT_VALUES // forward.vocabulary)
+        )
 
     def job(batch: list[int]) -> list[Result]:
-        some = [rows[i] for i in batch]
-        if way == "packed":
-            return forward.halving(lambda part: list(_wanted(forward, part, features, True)), some)
-        return _apart(forward, some, features, way == "batched")
+        batch_rows = [rows[i] for i in batch]
+        if mode == "packed":
+            return forward.split_on_oom(
+                lambda part: list(_target_logprobs(forward, part, features, True)), batch_rows
+            )
+        return _run_paths(forward, batch_rows, features, mode == "batched")
 
-    yield from zip(batches, forward.run(job, batches), strict=True)
-
-
-def _by_answer(row: Row, got: Result) -> Result:
-    """The wanted log-probabilities, summed over each answer's tokens."""
-    assert row.tree is not None
-    return got if isinstance(got, str) else np.bincount(row.tree.answer, got, row.tree.answers)
+    yield from zip(batches, forward.parallel_map(job, batches), strict=True)
 
 
-def _apart(
-    forward: Forward, rows: list[Row], features: dict[Any, Features], reuse: bool
+def _sum_by_answer(row: EncodedRow, result: Result) -> Result:
+    """float64 [answers]: the log-probabilities of a row's targets, summed over each answer."""
+    assert row.trie is not None
+    if isinstance(result, str):
+        return result
+    return np.bincount(row.trie.answer, result, row.trie.n_answers)
+
+
+def _run_paths(
+    forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures], reuse: bool
 ) -> list[Result]:
-    """Each path of each row's tree by itself; `reuse`: behind keys and values of its trunk, but for
-    the trunk's last token, whose output is wanted."""
+    """Log-probabilities of each row's targets, float64 [targets], every path of its trie by itself.
+
+    reuse: continue from the keys and values of the trunk, except for its last token, whose logits
+        are needed.
+    """
     out: list[Result] = []
-    paths: list[Row] = []
-    # of each path: its row, which of the row's wanted it gives
-    mine: list[tuple[int, np.ndarray]] = []
+    path_rows: list[EncodedRow] = []
+    owners: list[tuple[int, np.ndarray]] = []  # of each path: its row, which targets it computes
     prefixes: list[Any] = [None] * len(rows)
-    if reuse and len(rows[0].ids) > LEAST_ROWS:
-        trunks = [Row(r.ids[:-1], r.answers, r.images, r.grids) for r in rows]
-        prefixes = forward.halving(lambda some: list(forward.prefixes(some, features)), trunks)
+    if reuse and len(rows[0].ids) > MIN_GEMM_ROWS:
+        trunks = [EncodedRow(r.ids[:-1], r.answer_positions, r.images, r.grids) for r in rows]
+        prefixes = forward.split_on_oom(lambda part: list(forward.prefixes(part, features)), trunks)
     for j, row in enumerate(rows):
-        assert row.tree is not None
+        assert row.trie is not None
         if isinstance(prefixes[j], str):
             out.append(prefixes[j])
             continue
-        out.append(np.full(len(row.tree.where), np.nan))
-        for ids, bare, which in chains(row.tree):
-            whole = np.concatenate([row.ids, ids])
-            paths.append(
-                Row(whole, len(whole) + bare.outputs, row.images, row.grids, prefixes[j], bare)
+        out.append(np.full(len(row.trie.source), np.nan))
+        for path_ids, outputs, targets in paths(row.trie):
+            ids = np.concatenate([row.ids, path_ids])  # (trunk + path,)
+            path_rows.append(
+                EncodedRow(
+                    ids,
+                    len(ids) + outputs.output_nodes,
+                    row.images,
+                    row.grids,
+                    prefixes[j],
+                    outputs,
+                )
             )
-            mine.append((j, which))
-    for batch in forward.cut(paths, lambda r: r.shape, LOGIT_VALUES // forward.vocabulary):
-        some = [paths[i] for i in batch]
-        done = forward.halving(lambda part: list(_wanted(forward, part, features, False)), some)
-        for i, got in zip(batch, done, strict=True):
-            j, which = mine[i]
-            result = out[j]
-            if isinstance(got, str):
-                out[j] = got
-            elif not isinstance(result, str):
-                result[which] = got
+            owners.append((j, targets))
+    for batch in forward.make_batches(
+        path_rows, lambda r: r.shape, MAX_LOGIT_VALUES // forward.vocabulary
+    ):
+        results = forward.split_on_oom(
+            lambda part: list(_target_logprobs(forward, part, features, False)),
+            [path_rows[i] for i in batch],
+        )
+        for i, result in zip(batch, results, strict=True):
+            j, targets = owners[i]
+            table = out[j]
+            if isinstance(result, str):
+                out[j] = result
+            elif not isinstance(table, str):
+                table[targets] = result
     return out
 
 
 @torch.inference_mode()
-def _wanted(
-    forward: Forward, rows: list[Row], features: dict[Any, Features], packed: bool
+def _target_logprobs(
+    forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures], packed: bool
 ) -> Iterator[np.ndarray]:
-    """The wanted log-probabilities of rows of one shape, float64 [w] each, in one pass. Not
-    `packed`: no row has nodes."""
-    start, width, _ = rows[0].shape
+    """Log-probabilities of each row's targets, float64 [targets], of rows of equal shape, in one
+    pass.
+
+    packed: the rows' tries have nodes; otherwise none has.
+    """
+    start, width, _ = rows[0].shape  # T = width
     device = forward.device
-    ids = np.full((len(rows), width), forward.pad, np.int64)
-    keep = np.zeros((len(rows), width), bool)
-    line: list[np.ndarray] = []  # of each wanted value: its line among the kept outputs
-    token: list[np.ndarray] = []
-    kept = 0
+    ids = np.full((len(rows), width), forward.pad, np.int64)  # (B, T)
+    needed = np.zeros((len(rows), width), bool)  # (B, T)
+    lines: list[np.ndarray] = []  # of each target: its line among the needed logits
+    targets: list[np.ndarray] = []  # its token id
+    n_needed = 0
     for j, row in enumerate(rows):
-        tree = row.tree
-        assert tree is not None and (packed or not len(tree.ids))
-        trunk, outputs = len(row.ids) - start, tree.outputs
-        ids[j, : trunk + len(tree.ids)] = row.packed[start:]
-        keep[j, trunk + outputs] = True
-        line.append(kept + np.searchsorted(outputs, tree.where))
-        token.append(tree.token)
-        kept += len(outputs)
-    wanted = keep.copy()
-    if kept < LEAST_ROWS:  # a few positions more, whose logits are thrown away
-        wanted.reshape(-1)[:LEAST_ROWS] = True
-    tokens = torch.from_numpy(ids).to(device)
-    extra = forward._images(rows, features, width)
+        trie = row.trie
+        assert trie is not None and (packed or not len(trie.ids))
+        trunk, outputs = len(row.ids) - start, trie.output_nodes
+        ids[j, : trunk + len(trie.ids)] = row.packed_ids[start:]
+        needed[j, trunk + outputs] = True
+        lines.append(n_needed + np.searchsorted(outputs, trie.source))
+        targets.append(trie.target)
+        n_needed += len(outputs)
+    computed = needed.copy()  # (B, T)
+    if n_needed < MIN_GEMM_ROWS:  # a few positions more, whose logits are discarded
+        computed.reshape(-1)[:MIN_GEMM_ROWS] = True
+    tokens = torch.from_numpy(ids).to(device)  # (B, T)
+    extra = forward.image_inputs(rows, features, width)
     if packed:
-        extra["attention_mask"] = mask(forward, rows, width)
+        extra["attention_mask"] = additive_mask(forward, rows, width)
         positions = _packed_positions(forward, rows, width)
     else:
-        positions = forward._position_ids(rows, start, width)
+        positions = forward.position_ids(rows, start, width)
     if start:
-        extra[forward.cache_argument] = _stack([r.prefix for r in rows if r.prefix])
+        extra["past_key_values"] = stack_prefixes([r.prefix for r in rows if r.prefix])
     logits = forward.model(
         input_ids=tokens,
         position_ids=positions,
         use_cache=start > 0,
-        logits_to_keep=torch.from_numpy(wanted).to(device),
+        logits_to_keep=torch.from_numpy(computed).to(device),
         **extra,
-    ).logits
-    forward._count(tokens)
-    if kept < LEAST_ROWS:
-        logits = logits[torch.from_numpy(keep[wanted]).to(device)]
-    logits = logits.float()
-    at = torch.from_numpy(np.concatenate(line)).to(device)
-    what = torch.from_numpy(np.concatenate(token)).to(device)
-    values = (logits[at, what] - logits.logsumexp(-1)[at]).double().cpu().numpy()
+    ).logits  # (K, V): one line per position in `computed`
+    forward.count_pass(tokens)
+    if n_needed < MIN_GEMM_ROWS:
+        logits = logits[torch.from_numpy(needed[computed]).to(device)]
+    logits = logits.float()  # (needed, V)
+    line = torch.from_numpy(np.concatenate(lines)).to(device)  # (targets of all rows,)
+    target = torch.from_numpy(np.concatenate(targets)).to(device)  # (targets of all rows,)
+    logprobs = (logits[line, target] - logits.logsumexp(-1)[line]).double().cpu().numpy()
     begin = 0
-    for some in token:
-        yield values[begin : begin + len(some)]
-        begin += len(some)
+    for row_targets in targets:
+        yield logprobs[begin : begin + len(row_targets)]
+        begin += len(row_targets)
 
 
-def _packed_positions(forward: Forward, rows: list[Row], width: int) -> torch.Tensor:
-    """[B, width], or [3, B, width] for multimodal rotary positions: each token's position in its
-    own prompt."""
-    index = np.stack([places(len(r.ids), r.tree, width) for r in rows if r.tree is not None])
-    where = torch.from_numpy(index).to(forward.device)
+def _packed_positions(forward: Forward, rows: list[EncodedRow], width: int) -> torch.Tensor:
+    """Each token's position in its own prompt: int64 (B, T), or (3, B, T) for multimodal rotary
+    positions."""
+    index = np.stack(
+        [position_ids(len(r.ids), r.trie, width) for r in rows if r.trie is not None]
+    )  # (B, T)
+    positions = torch.from_numpy(index).to(forward.device)
     if forward.rope_index is None:
-        return where
-    plain = forward._position_ids(rows, 0, int(index.max()) + 1)
-    return plain.gather(2, where.expand(3, *where.shape))
+        return positions
+    sequential = forward.position_ids(rows, 0, int(index.max()) + 1)  # (3, B, longest prompt)
+    return sequential.gather(2, positions.expand(3, *positions.shape))
 
 
-def mask(forward: Forward, rows: list[Row], width: int) -> Any:
-    """What is added to the attention scores, [B, 1, width, width]; a dict of two where layers
-    differ in what they see.
+def additive_mask(forward: Forward, rows: list[EncodedRow], width: int) -> Any:
+    """The mask that is added to the attention scores, (B, 1, T, T); a dict with one mask per kind
+    of layer where layers differ.
 
-    Raises ValueError for layers that are neither full nor sliding attention: their rows cannot be
+    Raises ValueError for layers with neither full nor sliding attention: their rows cannot be
     packed.
     """
-    trees = [r.tree for r in rows if r.tree is not None]
-    sees = np.stack(
+    tries = [r.trie for r in rows if r.trie is not None]
+    attends = np.stack(
         [
-            sight(len(r.ids), t, width, forward.both_ways(r))
-            for r, t in zip(rows, trees, strict=True)
+            attention_mask(len(r.ids), t, width, forward.bidirectional_groups(r))
+            for r, t in zip(rows, tries, strict=True)
         ]
-    )
-    kinds, window = windows(forward.model.config)
+    )  # (B, T, T)
+    kinds, window = attention_kinds(forward.model.config)
     if not kinds <= {"full_attention", "attention", "sliding_attention"}:
         raise ValueError(f"layers of kinds {sorted(kinds)} take no mask")
     if "sliding_attention" not in kinds:
-        return _added(forward, sees)
-    at = np.stack([places(len(r.ids), t, width) for r, t in zip(rows, trees, strict=True)])
-    near = _added(forward, sees & (at[:, :, None] - at[:, None, :] < window))
+        return _to_additive(forward, attends)
+    positions = np.stack(
+        [position_ids(len(r.ids), t, width) for r, t in zip(rows, tries, strict=True)]
+    )  # (B, T)
+    distance = positions[:, :, None] - positions[:, None, :]  # (B, T, T)
+    sliding = _to_additive(forward, attends & (distance < window))
     if kinds == {"sliding_attention"}:
-        return near
-    return {"full_attention": _added(forward, sees), "sliding_attention": near}
+        return sliding
+    return {"full_attention": _to_additive(forward, attends), "sliding_attention": sliding}
 
 
-def windows(config: Any) -> tuple[set[str], int]:
-    """The kinds of attention of a language model's layers, and the tokens that a sliding one sees
-    (0: none slides)."""
+def attention_kinds(config: Any) -> tuple[set[str], int]:
+    """The kinds of attention layers of a language model, and the window of the sliding ones in
+    tokens (0: there are none)."""
     text = config.get_text_config(decoder=True)
     window = getattr(text, "sliding_window", None) or 0
     kinds = getattr(text, "layer_types", None)
@@ -263,8 +309,9 @@ def windows(config: Any) -> tuple[set[str], int]:
     return {"sliding_attention" if slides else "full_attention"}, window
 
 
-def _added(forward: Forward, sees: np.ndarray) -> torch.Tensor:
+def _to_additive(forward: Forward, attends: np.ndarray) -> torch.Tensor:
+    """(B, 1, T, T) in the model's dtype: 0 where `attends`, else the most negative number."""
     dtype = forward.model.dtype
-    hidden = torch.from_numpy(~sees).to(forward.device)
+    hidden = torch.from_numpy(~attends).to(forward.device)
     out = torch.zeros(hidden.shape, dtype=dtype, device=forward.device)
     return out.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]

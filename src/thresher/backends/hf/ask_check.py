@@ -1,5 +1,5 @@
-"""Which way of asking several queries of one row is exact for a model: tried once, when it is
-opened (see `ask.py`)."""
+"""Which way of running several queries about one row is exact for a model (see `ask.py`): measured
+once, when the model is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.backends.hf.ask import Way, answers
+from thresher.backends.hf.ask import answer_logprobs
 from thresher.backends.hf.ask_encode import AskEncoder
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.traits import stop_tokens
@@ -15,8 +15,10 @@ from thresher.types import Query, Sample, SampleSource
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
+    from thresher.backends.hf.forward import EncodedRow, QueryMode
+    from thresher.backends.hf.images import ImageFeatures
 
-QUERIES = (
+TEST_QUERIES = (
     Query("\nHow good is it, from 0 to 5?", ("0", "5")),
     Query("\nHow hard is it, from 0 to 5?", ("0", "5")),
     Query("\nWhat kind is it?", ("short description", "yes/no"), whole=True, end=False),
@@ -24,56 +26,63 @@ QUERIES = (
 )
 
 
-def best_way(
-    pipeline: BlockPipeline, row: Sample, official: list[int], pool: SampleSource, tolerance: float
-) -> Way | None:
-    """The first of packed, batched and full that gives what separate full passes give, within
-    `tolerance` nats.
+def fastest_exact_mode(
+    pipeline: BlockPipeline,
+    row: Sample,
+    official_ids: list[int],
+    pool: SampleSource,
+    tolerance: float,
+) -> QueryMode | None:
+    """The first of packed, batched and full that gives the numbers of separate full passes.
 
-    `row`: one user turn with an image; `official`: its ids by the model's own processor, the
-    invitation to answer included. None where our own prompt does not begin with those, or the
-    queries cannot be written.
+    row: one user turn with an image.
+    official_ids: its token ids by the model's own processor, generation prompt included.
+    pool: where the image is loaded from.
+    tolerance: largest allowed difference of a log-probability, in nats.
+
+    None if our own prompt does not begin with `official_ids`, or the queries cannot be encoded.
     """
-    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
-    alone = Sample(row.id, row.turns[:1], row.images)
-    found = _asked(pipeline, alone, (Query("", ("0", "5")),), pool, stops)
-    prepared = _asked(pipeline, alone, QUERIES, pool, stops)
-    if found is None or prepared is None or found[0].ids[: len(official)].tolist() != official:
+    stop_ids = stop_tokens(pipeline.forward.model, pipeline.encoder)
+    empty_query = _encode(pipeline, row, (Query("", ("0", "5")),), pool, stop_ids)
+    encoded = _encode(pipeline, row, TEST_QUERIES, pool, stop_ids)
+    if empty_query is None or encoded is None:
         return None
-    asked, features = prepared
-    want = _tried(pipeline, asked, features, "full")
-    for way in _ways(pipeline):
+    if empty_query[0].ids[: len(official_ids)].tolist() != official_ids:
+        return None
+    expected = _logprobs(pipeline, *encoded, "full")
+    modes: tuple[QueryMode, ...] = ("packed", "batched") if pipeline.reuses_prefix else ("packed",)
+    for mode in modes:
         try:
-            got = _tried(pipeline, asked, features, way)
-        # whatever this architecture does not take, another way does without
+            found = _logprobs(pipeline, *encoded, mode)
+        # whatever this architecture does not support, another mode avoids
         except Exception:  # noqa: BLE001
             continue
-        if want is not None and got is not None and np.allclose(got, want, atol=tolerance, rtol=0):
-            return way
+        if (
+            expected is not None
+            and found is not None
+            and np.allclose(found, expected, atol=tolerance, rtol=0)
+        ):
+            return mode
     return "full"
 
 
-def _ways(pipeline: BlockPipeline) -> tuple[Way, ...]:
-    return ("packed", "batched") if pipeline.reuses_prefix else ("packed",)
-
-
-def _asked(
+def _encode(
     pipeline: BlockPipeline,
     row: Sample,
     queries: tuple[Query, ...],
     pool: SampleSource,
-    stops: frozenset[int],
-) -> tuple[Any, dict[Any, Any]] | None:
-    """The encoded row and its images' features; None where the queries cannot be written for this
-    model."""
-    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stops)
+    stop_ids: frozenset[int],
+) -> tuple[EncodedRow, dict[Any, ImageFeatures]] | None:
+    """The encoded row and its images' features; None if the queries cannot be encoded."""
+    encoder = AskEncoder(pipeline.encoder, pipeline.prompt_encoder, queries, stop_ids)
     block = pipeline.prepare([conversation(row)], range(1), pool, False, encoder)
     features = pipeline.features(block)
     return (block.rows[0], features) if block.rows else None
 
 
-def _tried(
-    pipeline: BlockPipeline, row: Any, features: dict[Any, Any], way: Way
+def _logprobs(
+    pipeline: BlockPipeline, row: EncodedRow, features: dict[Any, ImageFeatures], mode: QueryMode
 ) -> np.ndarray | None:
-    got = next(answers(pipeline.forward, [row], features, way))[0][1]
-    return None if isinstance(got, str) else got
+    """float64 [answers], in nats; None where the row does not fit into memory."""
+    result = next(answer_logprobs(pipeline.forward, [row], features, mode))[0][1]
+    return None if isinstance(result, str) else result

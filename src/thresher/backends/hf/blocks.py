@@ -1,9 +1,9 @@
-"""Blocks: rows on their way into the model. Images decoded and cut, texts tokenised, vision
-features made.
+"""Blocks of rows on their way into the model: images are decoded and processed, texts tokenised,
+vision features computed.
 
-While the model runs on one block, a background thread prepares the next. Each image of a block
-passes the vision tower once, however many rows show it. What a row's numbers are may not depend on
-its block (see `forward.py`), so blocks may be cut by memory alone.
+While the model runs on one block, a background thread prepares the next. Each image of a block runs
+through the vision tower once, however many rows show it. A row's numbers do not depend on its block
+(see `forward.py`), so block sizes are chosen by memory alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.backends.hf.conversation import Conversation
-from thresher.backends.hf.encode import Encoder, PromptEncoder, Text
-from thresher.backends.hf.forward import Forward, Row, cores
-from thresher.backends.hf.images import Features, ImagePreparer, Prepared
+from thresher.backends.hf.encode import EncodedText, Encoder, PromptEncoder
+from thresher.backends.hf.forward import EncodedRow, Forward, available_cores
+from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage
 from thresher.errors import ImageError
 from thresher.types import ImageRef, SampleSource
 
@@ -26,27 +26,41 @@ if TYPE_CHECKING:
     from thresher.backends.hf.ask_encode import AskEncoder
 
 BLOCK_ROWS = 1024
-BLOCK_FEATURES = 2**30  # bytes of vision features held at once, on the device
-BLOCK_PIXELS = 2**30  # bytes of cut images held at once for one block, in main memory
-FIRST_IMAGES = 8  # images of the first blocks, until it is known what an image takes
-PIXEL_BUDGET = 2**23  # input values through the vision tower at once
+BLOCK_FEATURE_BYTES = 2**30  # vision features of a block, on the device
+BLOCK_IMAGE_BYTES = 2**30  # processed images of a block, in main memory
+INITIAL_BLOCK_IMAGES = 8  # images of a block, until it is known how much memory an image takes
+PIXEL_BUDGET = 2**23  # input values that run through the vision tower at once
+GUESSED_IMAGE_TOKENS = 1024
 
-ImageKey = tuple[str, bool]  # identity, encoded as among several
+ImageKey = tuple[str, bool]
+"""(identity of the image, whether it is prepared as one of several images)."""
 
 
 @dataclass(slots=True)
 class Block:
-    """A block ready for the model: `rows[j]` belongs to sample `index[j]`; `errors`: the samples
-    that fell out, and why."""
+    """A block ready for the model.
+
+    index: for each of `rows`, its index into the samples.
+    rows: the rows that could be encoded.
+    errors: index of every other sample -> why it could not be encoded.
+    images: the images of the rows.
+    """
 
     index: list[int]
-    rows: list[Row]
+    rows: list[EncodedRow]
     errors: dict[int, str]
-    images: dict[ImageKey, Prepared]
+    images: dict[ImageKey, PreparedImage]
 
 
 class BlockPipeline:
-    """A model with its processor: prepares blocks of rows, and gives their images' features."""
+    """A model with its processor: prepares blocks of rows, and computes their images' features.
+
+    forward: runs the model.
+    encoder: conversations to token ids.
+    preparer: images to tensors.
+    context: most tokens of a row.
+    shrinks_images: whether the model gives an image fewer tokens in a conversation of several.
+    """
 
     def __init__(
         self,
@@ -57,110 +71,127 @@ class BlockPipeline:
         shrinks_images: bool,
     ) -> None:
         self.forward = forward
-        # an image gets fewer tokens in a conversation of several
         self.shrinks_images = shrinks_images
         self.encoder = encoder
         self.prompt_encoder = PromptEncoder(encoder.processor)
         self.preparer = preparer
-        self.context = context  # most tokens a row may have
-        self._most_images = FIRST_IMAGES  # of a block
-        self._image_bytes = [0, 0]  # the most that an image took so far: cut, and as features
-        # decode and cut images beside the model
-        self._readers = ThreadPoolExecutor(max(1, min(8, cores() - 1)))
+        self.context = context
+        self._max_block_images = INITIAL_BLOCK_IMAGES
+        self._max_image_bytes = 0  # most bytes of a processed image so far
+        self._max_feature_bytes = 0  # most bytes of an image's features so far
+        # decode and process images while the model runs
+        self._image_threads = ThreadPoolExecutor(max(1, min(8, available_cores() - 1)))
 
     @property
     def feature_tokens(self) -> int:
-        """The most tokens that an image took so far (a guess before the first)."""
+        """Most tokens of an image so far (a guess before the first)."""
         hidden = self.forward.model.config.get_text_config(decoder=True).hidden_size
-        return self._image_bytes[1] // (hidden * self.forward.model.dtype.itemsize) or 1024
+        token_bytes = hidden * self.forward.model.dtype.itemsize
+        return self._max_feature_bytes // token_bytes or GUESSED_IMAGE_TOKENS
 
     @property
     def reuses_prefix(self) -> bool:
-        """Whether one encoding of a demonstration serves all its queries."""
+        """Whether a demonstration is encoded once for all its queries."""
         return self.forward.reuses_prefix
 
     def blocks(
         self,
         items: Sequence[Any],
-        talk: Callable[[Any], Conversation],
+        to_conversation: Callable[[Any], Conversation],
         pool: SampleSource,
-        among: bool,
+        multi_image: bool,
         encoder: Encoder | AskEncoder | None = None,
     ) -> Iterator[Block]:
-        """Prepared blocks of consecutive items, each made while the one before it is being used."""
-        with ThreadPoolExecutor(1) as ahead:
-            at = 0
-            coming: Future[Block] | None = None
-            while at < len(items) or coming is not None:
-                block = coming.result() if coming is not None else None
-                coming = None
-                if at < len(items):
-                    end, conversations = self._cut(items, at, talk)
-                    coming = ahead.submit(
-                        self.prepare, conversations, range(at, end), pool, among, encoder
+        """Blocks of consecutive items, each prepared while the one before it is being used.
+
+        items: samples, or whatever `to_conversation` takes.
+        pool, multi_image, encoder: as in `prepare`.
+        """
+        with ThreadPoolExecutor(1) as executor:
+            start = 0
+            upcoming: Future[Block] | None = None
+            while start < len(items) or upcoming is not None:
+                block = upcoming.result() if upcoming is not None else None
+                upcoming = None
+                if start < len(items):
+                    end, conversations = self._next_block(items, start, to_conversation)
+                    upcoming = executor.submit(
+                        self.prepare, conversations, range(start, end), pool, multi_image, encoder
                     )
-                    at = end
+                    start = end
                 if block is not None:
                     yield block
 
-    def _cut(
-        self, items: Sequence[Any], at: int, talk: Callable[[Any], Conversation]
+    def _next_block(
+        self, items: Sequence[Any], end: int, to_conversation: Callable[[Any], Conversation]
     ) -> tuple[int, list[Conversation]]:
-        """Where the block that begins at `at` ends: rows and the memory of its images' features are
-        bounded."""
-        seen: set[str] = set()
+        """The end and the conversations of the block that starts at `end`, within the limits on
+        rows and images."""
+        images: set[str] = set()
         conversations: list[Conversation] = []
-        while at < len(items) and len(conversations) < BLOCK_ROWS and len(seen) < self._most_images:
-            conversations.append(talk(items[at]))
-            seen.update(ref.identity for ref in conversations[-1].images)
-            at += 1
-        return at, conversations
+        while (
+            end < len(items)
+            and len(conversations) < BLOCK_ROWS
+            and len(images) < self._max_block_images
+        ):
+            conversations.append(to_conversation(items[end]))
+            images.update(ref.identity for ref in conversations[-1].images)
+            end += 1
+        return end, conversations
 
     def prepare(
         self,
         conversations: Sequence[Conversation],
         index: Sequence[int],
         pool: SampleSource,
-        among: bool,
+        multi_image: bool,
         encoder: Encoder | AskEncoder | None = None,
     ) -> Block:
-        """Everything before the model. `among`: encode a single image as one of several, too.
-        `encoder`: not the usual one."""
+        """Encode texts and process images.
+
+        index: for each conversation, its index into the samples.
+        pool: where images are loaded from.
+        multi_image: prepare a single image as one of several, too.
+        encoder: instead of `self.encoder`.
+        """
         errors: dict[int, str] = {}
-        texts: list[tuple[int, Text, list[ImageKey]]] = []
-        wanted: dict[ImageKey, ImageRef] = {}
+        texts: list[tuple[int, EncodedText, list[ImageKey]]] = []
+        refs: dict[ImageKey, ImageRef] = {}
         for i, conv, text in zip(
             index, conversations, (encoder or self.encoder).encode(conversations), strict=True
         ):
             if isinstance(text, str):
                 errors[i] = text
                 continue
-            together = self.shrinks_images and (among or len(conv.images) > 1)
-            keys = [(ref.identity, together) for ref in conv.images]
-            wanted.update(zip(keys, conv.images, strict=True))
+            as_multi_image = self.shrinks_images and (multi_image or len(conv.images) > 1)
+            keys = [(ref.identity, as_multi_image) for ref in conv.images]
+            refs.update(zip(keys, conv.images, strict=True))
             texts.append((i, text, keys))
-        prepared = self._readers.map(
-            lambda item: self._prepare_image(pool, item[0], item[1]), wanted.items()
+        prepared = self._image_threads.map(
+            lambda item: self._prepare_image(pool, item[0], item[1]), refs.items()
         )
-        read = dict(zip(wanted, prepared, strict=True))
-        images = {key: found for key, found in read.items() if not isinstance(found, str)}
-        kept: list[int] = []
-        rows: list[Row] = []
+        results = dict(zip(refs, prepared, strict=True))
+        images = {key: image for key, image in results.items() if not isinstance(image, str)}
+        row_index: list[int] = []
+        rows: list[EncodedRow] = []
         for i, text, keys in texts:
-            if bad := [read[k] for k in keys if k not in images]:
-                errors[i] = str(bad[0])
+            if failed := [results[k] for k in keys if k not in images]:
+                errors[i] = str(failed[0])
                 continue
             row = assemble(text, keys, images)
-            if row.longest > self.context:
+            if row.longest_prompt > self.context:
                 errors[i] = (
-                    f"too long: {row.longest:,} tokens, and the model's context is {self.context:,}"
+                    f"too long: {row.longest_prompt:,} tokens, and the model's context is "
+                    f"{self.context:,}"
                 )
                 continue
-            kept.append(i)
+            row_index.append(i)
             rows.append(row)
-        return Block(kept, rows, errors, images)
+        return Block(row_index, rows, errors, images)
 
-    def _prepare_image(self, pool: SampleSource, key: ImageKey, ref: ImageRef) -> Prepared | str:
+    def _prepare_image(
+        self, pool: SampleSource, key: ImageKey, ref: ImageRef
+    ) -> PreparedImage | str:
         """The image ready for the vision tower, or why it cannot be used."""
         try:
             return self.preparer.prepare(pool.load_image(ref), key[1])
@@ -170,60 +201,67 @@ class BlockPipeline:
         except (ValueError, ZeroDivisionError) as e:
             return f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
 
-    def features(self, block: Block) -> dict[ImageKey, Features]:
-        """Vision features of the block's images; the cut images are let go. Rows whose image does
-        not fit become errors."""
+    def features(self, block: Block) -> dict[ImageKey, ImageFeatures]:
+        """Vision features of the block's images. Frees the processed images; rows whose image does
+        not fit into memory become errors."""
         vision, images, keys = self.forward.vision, list(block.images.values()), list(block.images)
         if not images or vision is None:
             return {}
         batches = vision.batches(images, PIXEL_BUDGET)
-        found: dict[ImageKey, Features | str] = {}
+        results: dict[ImageKey, ImageFeatures | str] = {}
 
-        def job(batch: list[int]) -> list[Features | str]:
-            return self.forward.halving(
-                lambda some: list(vision.features(some)), [images[i] for i in batch]
+        def job(batch: list[int]) -> list[ImageFeatures | str]:
+            return self.forward.split_on_oom(
+                lambda part: list(vision.features(part)), [images[i] for i in batch]
             )
 
-        for batch, got in zip(batches, self.forward.run(job, batches), strict=True):
-            found.update({keys[i]: f for i, f in zip(batch, got, strict=True)})
-        out = {key: f for key, f in found.items() if not isinstance(f, str)}
-        if len(out) < len(found):
-            good = [all(k in out for k in row.images) for row in block.rows]
-            for i, row, fits in zip(block.index, block.rows, good, strict=True):
-                if not fits:
-                    block.errors[i] = next(str(found[k]) for k in row.images if k not in out)
-            block.index = [i for i, fits in zip(block.index, good, strict=True) if fits]
-            block.rows = [row for row, fits in zip(block.rows, good, strict=True) if fits]
-        self._learn(images, list(out.values()))
+        for batch, found in zip(batches, self.forward.parallel_map(job, batches), strict=True):
+            results.update({keys[i]: f for i, f in zip(batch, found, strict=True)})
+        out = {key: f for key, f in results.items() if not isinstance(f, str)}
+        if len(out) < len(results):
+            complete = [all(k in out for k in row.images) for row in block.rows]
+            for i, row, ok in zip(block.index, block.rows, complete, strict=True):
+                if not ok:
+                    block.errors[i] = next(str(results[k]) for k in row.images if k not in out)
+            block.index = [i for i, ok in zip(block.index, complete, strict=True) if ok]
+            block.rows = [row for row, ok in zip(block.rows, complete, strict=True) if ok]
+        self._update_block_images(images, list(out.values()))
         block.images = {}
         return out
 
-    def _learn(self, images: Sequence[Prepared], features: Sequence[Features]) -> None:
-        """From what images took, how many a block may have."""
-        self._image_bytes = [
-            max([self._image_bytes[0], *(p.nbytes for p in images)]),
-            max([self._image_bytes[1], *(f.nbytes for f in features)]),
-        ]
-        cut, made = self._image_bytes
-        self._most_images = max(1, min(BLOCK_PIXELS // max(cut, 1), BLOCK_FEATURES // max(made, 1)))
+    def _update_block_images(
+        self, images: Sequence[PreparedImage], features: Sequence[ImageFeatures]
+    ) -> None:
+        """Set how many images a block may have, from the largest so far."""
+        self._max_image_bytes = max([self._max_image_bytes, *(p.nbytes for p in images)])
+        self._max_feature_bytes = max([self._max_feature_bytes, *(f.nbytes for f in features)])
+        self._max_block_images = max(
+            1,
+            min(
+                BLOCK_IMAGE_BYTES // max(self._max_image_bytes, 1),
+                BLOCK_FEATURE_BYTES // max(self._max_feature_bytes, 1),
+            ),
+        )
 
 
-def assemble(text: Text, keys: Sequence[ImageKey], images: dict[ImageKey, Prepared]) -> Row:
-    """The row's final ids: each placeholder replaced by its image's expansion, answer positions
-    moved along."""
+def assemble(
+    text: EncodedText, keys: Sequence[ImageKey], images: dict[ImageKey, PreparedImage]
+) -> EncodedRow:
+    """The row's final ids: each placeholder replaced by its image's tokens, and answer positions
+    shifted accordingly."""
     ids: list[int] = []
-    answers = np.array(text.answers, np.int64)
-    moved = answers.copy()
+    positions = np.array(text.answer_positions, np.int64)
+    shifted = positions.copy()
     grids = []
-    at = 0
-    for hole, key in zip(text.holes, keys, strict=True):
+    start = 0
+    for placeholder, key in zip(text.image_positions, keys, strict=True):
         image = images[key]
-        ids += text.ids[at:hole] + image.expansion
-        moved += np.where(answers > hole, len(image.expansion) - 1, 0)
-        at = hole + 1
+        ids += text.ids[start:placeholder] + image.expansion
+        shifted += np.where(positions > placeholder, len(image.expansion) - 1, 0)
+        start = placeholder + 1
         if image.grid is not None:
             grids.append(image.grid)
-    ids += text.ids[at:]
-    if text.tree is not None:
-        moved = len(ids) + text.tree.outputs
-    return Row(np.array(ids, np.int64), moved, tuple(keys), tuple(grids), tree=text.tree)
+    ids += text.ids[start:]
+    if text.trie is not None:
+        shifted = len(ids) + text.trie.output_nodes
+    return EncodedRow(np.array(ids, np.int64), shifted, tuple(keys), tuple(grids), trie=text.trie)

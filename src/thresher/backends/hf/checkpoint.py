@@ -1,9 +1,9 @@
-"""Opening the weights of a model folder or hub id, and saying in one sentence why they cannot be
-opened.
+"""Load the weights of a model folder or hub id, and explain in one sentence why they cannot be
+loaded.
 
-transformers raises whatever the reader of a checkpoint raises: an ImportError where a quantised
-model or an attention kernel needs a package, an OSError, a KeyError, an assertion. All of them are
-faults of the files or of the environment.
+transformers passes on whatever the checkpoint's reader raises: an ImportError where a quantised
+model or an attention kernel needs a package, an OSError, a KeyError, an AssertionError. All of them
+are faults of the files or of the environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from thresher.errors import MissingExtra, ModelError
 
-# What `attn_implementation` may name, and the package that brings it; a name with a slash is
+# Values of `attn_implementation`, and the package that provides each; a name with a slash is
 # fetched by `kernels`.
 _IN_TORCH = ("eager", "sdpa", "flex_attention")
 _ATTENTION_PACKAGES = {
@@ -47,7 +47,10 @@ def open_weights(
     """The model and transformers' loading info.
 
     where: a folder or hub id.
-    typed: what the user typed, for messages.
+    revision: the commit of a hub id.
+    dtype: a torch dtype.
+    trust_remote_code: whether the model's own Python code may run.
+    typed: how the user named the model, for messages.
 
     Raises MissingExtra where a package is needed that is not installed, else ModelError.
     """
@@ -83,7 +86,7 @@ def check_quantisation(config: dict[str, Any], typed: str) -> None:
 
     method = _quantisation(config)
     known = sorted(AUTO_QUANTIZATION_CONFIG_MAPPING)
-    # bitsandbytes stands in transformers' table once for each of its widths
+    # transformers' table has bitsandbytes only by width, such as bitsandbytes_4bit
     if method and method not in (*known, "bitsandbytes"):
         raise ModelError(
             f"{typed} is quantised by {method!r} (quant_method in its config.json), which the "
@@ -93,8 +96,7 @@ def check_quantisation(config: dict[str, Any], typed: str) -> None:
 
 
 def _quantisation(config: dict[str, Any]) -> str:
-    """The method that a config.json, or the part of it that is about the text, names; "" where it
-    is not quantised."""
+    """The quantisation method in a config.json or its text config; "" if it is not quantised."""
     for part in (config, config.get("text_config")):
         settings = part.get("quantization_config") if isinstance(part, dict) else None
         if isinstance(settings, dict) and settings.get("quant_method"):
@@ -103,14 +105,17 @@ def _quantisation(config: dict[str, Any]) -> str:
 
 
 def check_index(folder: Path, typed: str) -> None:
-    """Raises ModelError for an index of weights that names files outside `folder`, or cannot be
-    read."""
+    """Raises ModelError for a weight index that names files outside `folder`, or cannot be read."""
     for index in sorted(folder.glob("*.index.json")):
         shards(index, typed)
 
 
 def shards(index: Path, typed: str) -> list[Path]:
-    """The files that an index of weights names, each once, sorted by name."""
+    """The files that a weight index names, without repetition, sorted by name. Raises ModelError.
+
+    index: such as model.safetensors.index.json.
+    typed: how the user named the model, for messages.
+    """
     try:
         named = json.loads(index.read_text("utf-8"))["weight_map"].values()
         names = sorted(set(named))
@@ -137,7 +142,12 @@ def shards(index: Path, typed: str) -> list[Path]:
 def missing_package(
     typed: str, where: str, revision: str | None, error: ImportError
 ) -> MissingExtra:
-    """The message for a model that needs a package which is not installed, or is too old."""
+    """The error for a model that needs a package that is not installed, or is too old.
+
+    typed: how the user named the model, for messages.
+    where, revision: its folder or hub id, and the commit of the latter.
+    error: what transformers raised.
+    """
     config = _config(where, revision)
     method = _quantisation(config)
     kernel = next((name for name in _kernels(config) if name not in _IN_TORCH), "")
@@ -161,7 +171,7 @@ def missing_package(
 
 
 def _kernels(config: dict[str, Any]) -> list[str]:
-    """The attention kernels that a config.json names, those of its parts included."""
+    """The attention kernels that a config.json and its sub-configs name."""
     found: list[str] = []
     for key, value in config.items():
         if key in _ATTENTION_KEYS:
@@ -172,7 +182,7 @@ def _kernels(config: dict[str, Any]) -> list[str]:
 
 
 def _config(where: str, revision: str | None) -> dict[str, Any]:
-    """config.json of a folder or hub id that was opened before, {} where it cannot be read."""
+    """config.json of a folder or a downloaded hub id; {} if it cannot be read."""
     from transformers.utils import cached_file
 
     try:
@@ -184,7 +194,7 @@ def _config(where: str, revision: str | None) -> dict[str, Any]:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's text without its full stop, or the name of its class."""
+    """The first line of an error's message without its full stop, or the name of its class."""
     lines = [x.strip() for x in str(error).splitlines() if x.strip()]
     if not lines:
         return type(error).__name__

@@ -1,11 +1,10 @@
-"""The likeliest of a row's candidate answers: the log-probability of each as the row's last answer,
-under teacher forcing.
+"""The most likely of a row's candidate answers: the log-probability of each as the row's last
+answer, under teacher forcing.
 
-A candidate counts with all its tokens and, where the chat template ends an answer with an end
-token, with that token
-too: without it "1" would always beat "10". Log-probabilities are summed, not averaged: it is the
-probability of saying exactly this. The prompt of a row's candidates is encoded once where the
-architecture allows that exactly.
+All tokens of a candidate count and, where the chat template ends an answer with a stop token, that
+token too: without it, "1" would always beat "10". Log-probabilities are summed, not averaged: the
+sum is the log-probability of exactly this answer. The prompt of a row's candidates is encoded once
+where the architecture allows that exactly.
 """
 
 from __future__ import annotations
@@ -17,20 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.backends.hf.conversation import Conversation, answered
-from thresher.backends.hf.forward import LEAST_ROWS, LOGIT_VALUES, Forward, Row
+from thresher.backends.hf.conversation import with_answer
+from thresher.backends.hf.forward import (
+    MAX_LOGIT_VALUES,
+    MIN_GEMM_ROWS,
+    EncodedRow,
+    Forward,
+)
 from thresher.backends.hf.outputs import Loss
 from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
-    from thresher.backends.hf.images import Features
+    from thresher.backends.hf.images import ImageFeatures
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    row: int  # position in the samples given
+    sample_index: int
     sample: Sample
     candidate: str
 
@@ -41,20 +45,26 @@ def choice(
     candidates: Sequence[Sequence[str]],
     pool: SampleSource,
 ) -> Iterator[Scored]:
-    """Fields: picked int32 (position in the row's candidates; the first of equals), margin float32
-    (nats to the next)."""
-    assert all(candidates), "a row without candidates cannot be asked to choose"
+    """The most likely candidate answer of each sample.
+
+    candidates: for each sample, at least one text to put in place of its last answer.
+    pool: where images are loaded from.
+
+    Yields `picked` int32, index into the sample's candidates (the first of equal ones), and
+    `margin` float32, its log-probability minus that of the second, in nats (inf for a single one).
+    """
+    assert all(candidates), "choice needs at least one candidate for every row"
     pairs = [
         _Pair(i, s, c)
-        for i, (s, given) in enumerate(zip(samples, candidates, strict=True))
-        for c in given
+        for i, (s, texts) in enumerate(zip(samples, candidates, strict=True))
+        for c in texts
     ]
-    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
-    # row -> position in `pairs` -> log-probability, or what went wrong
-    found: dict[int, dict[int, float | str]] = {}
-    for block in pipeline.blocks(pairs, _talk, pool, False):
+    stop_ids = stop_tokens(pipeline.forward.model, pipeline.encoder)
+    # sample index -> index into `pairs` -> log-probability or error
+    results: dict[int, dict[int, float | str]] = {}
+    for block in pipeline.blocks(pairs, lambda p: with_answer(p.sample, p.candidate), pool, False):
         for row in block.rows:
-            _count_the_end(row, stops)
+            _include_stop_token(row, stop_ids)
         features = pipeline.features(block)
         failed: list[tuple[int, Loss | str]] = list(block.errors.items())
         parts = (
@@ -62,27 +72,23 @@ def choice(
             for part in _losses(pipeline.forward, block.rows, features)
         )
         for part in itertools.chain([failed], parts):
-            touched: dict[int, None] = {}  # in order
-            for at, loss in part:
-                i = pairs[at].row
+            touched: dict[int, None] = {}  # samples, in order
+            for pair_index, loss in part:
+                i = pairs[pair_index].sample_index
                 touched[i] = None
                 score = loss if isinstance(loss, str) else -loss.nll * loss.tokens
-                found.setdefault(i, {})[at] = score
-            done = [i for i in touched if len(found[i]) == len(candidates[i])]
-            if done:
-                yield _scored(
-                    done, [[score for _, score in sorted(found.pop(i).items())] for i in done]
-                )
+                results.setdefault(i, {})[pair_index] = score
+            complete = [i for i in touched if len(results[i]) == len(candidates[i])]
+            if complete:
+                scores = [[s for _, s in sorted(results.pop(i).items())] for i in complete]
+                yield _scored(complete, scores)
 
 
-def _talk(pair: _Pair) -> Conversation:
-    return answered(pair.sample, pair.candidate)
-
-
-def _count_the_end(row: Row, stops: frozenset[int]) -> None:
-    behind = int(row.answers[-1]) + 1
-    if behind < len(row.ids) and int(row.ids[behind]) in stops:
-        row.answers = np.append(row.answers, behind)
+def _include_stop_token(row: EncodedRow, stop_ids: frozenset[int]) -> None:
+    """Count the token after the last answer, if it is a stop token."""
+    following = int(row.answer_positions[-1]) + 1
+    if following < len(row.ids) and int(row.ids[following]) in stop_ids:
+        row.answer_positions = np.append(row.answer_positions, following)
 
 
 def _scored(index: list[int], scores: list[list[float | str]]) -> Scored:
@@ -90,76 +96,80 @@ def _scored(index: list[int], scores: list[list[float | str]]) -> Scored:
     margin = np.zeros(len(index), np.float32)
     errors = []
     for j, row in enumerate(scores):
-        bad = [s for s in row if isinstance(s, str)]
-        good = np.array([s for s in row if not isinstance(s, str)])
-        if bad:
-            errors.append(bad[0])
-        elif not np.isfinite(good).all():
+        failures = [s for s in row if isinstance(s, str)]
+        logprobs = np.array([s for s in row if not isinstance(s, str)])  # (candidates,)
+        if failures:
+            errors.append(failures[0])
+        elif not np.isfinite(logprobs).all():
             errors.append("the likelihood of a candidate is not a finite number")
         else:
             errors.append("")
-            picked[j] = int(good.argmax())
-            best = np.sort(good)[::-1]
+            picked[j] = int(logprobs.argmax())
+            best = np.sort(logprobs)[::-1]
             margin[j] = best[0] - best[1] if len(best) > 1 else np.inf
     return Scored(np.array(index, np.int64), {"picked": picked, "margin": margin}, errors)
 
 
 def _losses(
-    forward: Forward, rows: list[Row], features: dict[Any, Features]
+    forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures]
 ) -> Iterator[list[tuple[int, Loss | str]]]:
-    """(position, loss) of each row, part by part; rows that begin with the same prompt share its
+    """(index into `rows`, loss or error) part by part; rows with the same prompt share its
     encoding.
 
     Where the prompt ends depends on the row alone, so that its numbers do not depend on the other
     candidates.
     """
     # a prompt (its ids and images) -> the rows that begin with it
-    shared: dict[Any, list[int]] = {}
-    alone: list[int] = []
+    by_prompt: dict[Any, list[int]] = {}
+    whole: list[int] = []  # rows that cannot share a prompt
     for i, row in enumerate(rows):
         # the prompt's last token runs with the candidate: it predicts the first token
-        end = int(row.answers[0]) - 1
+        end = int(row.answer_positions[0]) - 1
         if (
             not forward.reuses_prefix
-            or end < LEAST_ROWS
+            or end < MIN_GEMM_ROWS
             or (row.ids[end:] == forward.image_token_id).any()
         ):
-            alone.append(i)
+            whole.append(i)
         else:
-            shared.setdefault((row.ids[:end].tobytes(), row.images, row.grids), []).append(i)
-    for part, losses in forward.losses([rows[i] for i in alone], features):
-        yield [(alone[k], loss) for k, loss in zip(part, losses, strict=True)]
+            by_prompt.setdefault((row.ids[:end].tobytes(), row.images, row.grids), []).append(i)
+    for part, losses in forward.losses([rows[i] for i in whole], features):
+        yield [(whole[k], loss) for k, loss in zip(part, losses, strict=True)]
 
-    groups = list(shared.values())
+    groups = list(by_prompt.values())
     prompts = [_prompt(rows[group[0]]) for group in groups]
-    batches = list(forward.cut(prompts, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES))
+    batches = list(
+        forward.make_batches(prompts, lambda r: (0, len(r.ids), len(r.images)), MAX_LOGIT_VALUES)
+    )
 
     def job(batch: list[int]) -> list[tuple[int, Loss | str]]:
-        """Prompts of one length, and all candidates behind them."""
-        prefixes = forward.halving(
+        """Encode prompts of the same length, then run all their candidates."""
+        prefixes = forward.split_on_oom(
             lambda part: list(forward.prefixes(part, features)), [prompts[g] for g in batch]
         )
-        done: list[tuple[int, Loss | str]] = []
+        out: list[tuple[int, Loss | str]] = []
         ready: list[int] = []
         for g, prefix in zip(batch, prefixes, strict=True):
             if isinstance(prefix, str):
-                done += [(i, prefix) for i in groups[g]]
+                out += [(i, prefix) for i in groups[g]]
                 continue
             ready += groups[g]
             for i in groups[g]:
                 rows[i].prefix = prefix
         running = [rows[i] for i in ready]
-        most = LOGIT_VALUES // forward.vocabulary
-        for part in forward.cut(running, lambda r: r.shape, most):
-            losses = forward.batch([running[k] for k in part], features)
-            done += [(ready[k], loss) for k, loss in zip(part, losses, strict=True)]
+        for part in forward.make_batches(
+            running, lambda r: r.shape, MAX_LOGIT_VALUES // forward.vocabulary
+        ):
+            losses = forward.batch_losses([running[k] for k in part], features)
+            out += [(ready[k], loss) for k, loss in zip(part, losses, strict=True)]
         for row in running:
             row.prefix = None  # frees the keys and values
-        return done
+        return out
 
-    yield from forward.run(job, batches)
+    yield from forward.parallel_map(job, batches)
 
 
-def _prompt(row: Row) -> Row:
-    """All but the prompt's last token and the answer."""
-    return Row(row.ids[: int(row.answers[0]) - 1], row.answers, row.images, row.grids)
+def _prompt(row: EncodedRow) -> EncodedRow:
+    """The row without the prompt's last token and the answer."""
+    end = int(row.answer_positions[0]) - 1
+    return EncodedRow(row.ids[:end], row.answer_positions, row.images, row.grids)

@@ -7,32 +7,32 @@ from dataclasses import dataclass
 
 from thresher.types import IMAGE_PLACEHOLDER, ImageRef, Sample, Turn
 
-Part = str | None  # text, or None for an image
+ContentPart = str | None  # text, or None for an image
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     role: str
-    parts: tuple[Part, ...]
+    parts: tuple[ContentPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`counted`: the message from which on assistant texts count as answers (what stands before is
-    a demonstration)."""
+    """scored_from: index of the first message whose assistant texts count as answers; messages
+    before it are a demonstration or a prompt."""
 
     messages: tuple[Message, ...]
     images: tuple[ImageRef, ...]
-    counted: int = 0
+    scored_from: int = 0
 
     @property
     def shape(self) -> tuple[tuple[str, tuple[bool, ...]], ...]:
-        """Roles and the order of texts and images: all that a chat template may depend on apart
-        from the texts."""
+        """Roles and the order of texts and images: everything that a chat template may depend on
+        apart from the texts."""
         return tuple((m.role, tuple(p is None for p in m.parts)) for m in self.messages)
 
 
-def split_parts(text: str) -> tuple[Part, ...]:
+def split_parts(text: str) -> tuple[ContentPart, ...]:
     """Text around `<image>` placeholders; one newline that only separates a placeholder from the
     text is dropped.
 
@@ -41,7 +41,7 @@ def split_parts(text: str) -> tuple[Part, ...]:
     >>> split_parts("Compare <image> and <image>")
     ('Compare ', None, ' and ', None)
     """
-    parts: list[Part] = []
+    parts: list[ContentPart] = []
     pieces = text.split(IMAGE_PLACEHOLDER)
     for i, piece in enumerate(pieces):
         if i > 0:
@@ -59,36 +59,36 @@ def _messages(turns: tuple[Turn, ...]) -> tuple[Message, ...]:
 
 
 def conversation(sample: Sample) -> Conversation:
+    """The whole sample; all its answers count."""
     return Conversation(_messages(sample.turns), sample.images)
 
 
-def last_answer(sample: Sample) -> int:
-    """The turn that an evaluation asks for: the last assistant turn. Raises ValueError when there
-    is none."""
-    for at in range(len(sample.turns) - 1, -1, -1):
-        if sample.turns[at].role == "assistant":
-            return at
+def last_answer_index(sample: Sample) -> int:
+    """Index of the last assistant turn, which an evaluation asks for. Raises ValueError if there is
+    none."""
+    for i in range(len(sample.turns) - 1, -1, -1):
+        if sample.turns[i].role == "assistant":
+            return i
     raise ValueError("no assistant turn: there is no answer to ask for")
 
 
-def asked(sample: Sample) -> Conversation:
-    """All that stands before the last answer, the images of it included."""
-    before = sample.turns[: last_answer(sample)]
-    shown = sum(t.text.count(IMAGE_PLACEHOLDER) for t in before)
-    return Conversation(_messages(before), sample.images[:shown], counted=len(before))
+def prompt_of(sample: Sample) -> Conversation:
+    """Everything before the last answer, with its images."""
+    turns = sample.turns[: last_answer_index(sample)]
+    n_images = sum(t.text.count(IMAGE_PLACEHOLDER) for t in turns)
+    return Conversation(_messages(turns), sample.images[:n_images], scored_from=len(turns))
 
 
-def answered(sample: Sample, answer: str) -> Conversation:
-    """`asked`, with `answer` for the last answer; only it counts."""
-    question = asked(sample)
+def with_answer(sample: Sample, answer: str) -> Conversation:
+    """`prompt_of(sample)` followed by `answer`, the only answer that counts."""
+    prompt = prompt_of(sample)
     return Conversation(
-        (*question.messages, Message("assistant", (answer,))), question.images, question.counted
+        (*prompt.messages, Message("assistant", (answer,))), prompt.images, prompt.scored_from
     )
 
 
 def after_demonstration(demonstration: Sample, query: Sample) -> Conversation:
-    """The query's turns after the finished demonstration, as one conversation; only the query's
-    answers count.
+    """The demonstration followed by the query, as one conversation; only the query's answers count.
 
     A chat template takes one system turn, at the front: the query's own if it has one, else the
     demonstration's. User turns that the demonstration leaves unanswered are left out.
@@ -101,10 +101,10 @@ def after_demonstration(demonstration: Sample, query: Sample) -> Conversation:
     ]
     shown = tuple(t for t in shown if t.role != "system")
     front = tuple(system) + shown
-    asked = tuple(t for t in query.turns if t.role != "system")
-    kept = sum(t.text.count(IMAGE_PLACEHOLDER) for t in shown)
+    query_turns = tuple(t for t in query.turns if t.role != "system")
+    n_images = sum(t.text.count(IMAGE_PLACEHOLDER) for t in shown)
     return Conversation(
-        _messages(front) + _messages(asked),
-        demonstration.images[:kept] + query.images,
-        counted=len(front),
+        _messages(front) + _messages(query_turns),
+        demonstration.images[:n_images] + query.images,
+        scored_from=len(front),
     )

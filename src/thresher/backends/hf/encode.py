@@ -1,12 +1,12 @@
-"""Conversations to token ids, with the answer tokens known exactly, for any chat template.
+"""Conversations to token ids, with the exact answer tokens, for any chat template.
 
-A template is rendered once per conversation shape with marks in place of the texts; the pieces
-between the marks are the template's own words, so the character span of every answer is known
-without searching. That is done only where the template is known not to read the texts of this shape
-(see `template.py`); every other row is rendered by itself, so that what is written for a row never
-depends on the rows before it. The whole string is tokenised at once (a token may straddle the
-border between template and answer: it then counts as an answer token) with each image as its one
-placeholder token, which the image's own expansion replaces later.
+A template is rendered once per conversation shape, with placeholders in place of the texts. What it
+writes between the placeholders is its own, so the character span of every answer is known without
+searching. This shortcut is used only where the template is known not to read the texts of the shape
+(see `template.py`). Every other row is rendered by itself, so that the rendering of a row never
+depends on the rows before it. The whole string is tokenised at once (a token may span the border
+between template and answer: it then counts as an answer token), with one placeholder token per
+image, which is later replaced by the image's tokens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from thresher.backends.hf.conversation import Conversation
-from thresher.backends.hf.template import MARK, ChatTemplate, Unrenderable
-from thresher.backends.hf.trie import Tree
+from thresher.backends.hf.template import MARK, ChatTemplate, RenderError
+from thresher.backends.hf.trie import Trie
 from thresher.errors import ModelError
 
 
 def template_arguments(processor: Any) -> dict[str, str]:
-    """Llama-3.2's template writes today's date into the prompt; a fixed one keeps scores comparable
-    over days."""
+    """Further arguments of a processor's chat template: Llama-3.2's writes today's date into the
+    prompt, and a fixed one keeps scores comparable from day to day."""
     return {"date_string": "26 Jul 2024"} if "date_string" in str(processor.chat_template) else {}
 
 
@@ -35,29 +35,38 @@ _LEFT, _RIGHT = "\u2003\n", "\n\u2002"  # white space that no template writes, p
 
 
 @dataclass(slots=True)
-class Text:
-    """A tokenised conversation. `holes`: positions of image placeholders; `answers`: positions of
-    counted answer tokens.
+class EncodedText:
+    """A tokenised conversation.
 
-    `tree`: what follows `ids` where several prompts begin with them.
+    ids: token ids, with one placeholder token per image.
+    image_positions: positions of the placeholders.
+    answer_positions: positions of the answer tokens that count.
+    trie: what follows `ids`, where several prompts begin with them.
     """
 
     ids: list[int]
-    holes: list[int]
-    answers: list[int]
-    tree: Tree | None = None
+    image_positions: list[int]
+    answer_positions: list[int]
+    trie: Trie | None = None
 
 
 @dataclass(slots=True)
 class _Skeleton:
-    """What a template writes around the texts of one conversation shape."""
+    """What a template writes around the texts of one conversation shape.
 
-    literals: list[str]  # one more than there are texts
-    trims: list[tuple[bool, bool]]  # does the template strip this text's left and right white space
+    literals: before, between and after the texts: one more than there are texts.
+    strips: for each text, whether the template strips white space from its left and right end.
+    """
+
+    literals: list[str]
+    strips: list[tuple[bool, bool]]
 
 
 class Encoder:
-    invites = False  # the template's invitation to answer is written last
+    """Encodes whole conversations. Raises ModelError for a slow tokenizer or a template without
+    images."""
+
+    add_generation_prompt = False
 
     def __init__(self, processor: Any) -> None:
         tokenizer = processor.tokenizer
@@ -71,47 +80,48 @@ class Encoder:
         self.image_token: str = processor.image_token
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
         arguments: dict[str, Any] = dict(template_arguments(processor))
-        if self.invites:
+        if self.add_generation_prompt:
             arguments["add_generation_prompt"] = True
         self._template = ChatTemplate(processor, arguments)
         self._system_as_string = self._takes_system_as_string()
         self._check_content()
         self._skeletons: dict[Any, _Skeleton | None] = {}
         special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
-        self._control = re.compile(
+        self._special_token = re.compile(
             "|".join(re.escape(t) for t in sorted(special, key=len, reverse=True)) or "(?!)"
         )
 
-    def encode(self, conversations: Sequence[Conversation]) -> list[Text | str]:
-        """A Text, or why the row cannot be encoded, for each conversation."""
-        out: list[Text | str] = [""] * len(conversations)
+    def encode(self, conversations: Sequence[Conversation]) -> list[EncodedText | str]:
+        """Each conversation as token ids, or why the row cannot be encoded."""
+        out: list[EncodedText | str] = [""] * len(conversations)
         strings: list[str] = []
         spans: list[list[tuple[int, int]]] = []
         index: list[int] = []
         for i, conv in enumerate(conversations):
             try:
-                string, answer_spans = self._render(conv)
-            except Unrenderable as why:
-                out[i] = str(why)
+                string, answer_spans = self.render(conv)
+            except RenderError as error:
+                out[i] = str(error)
                 continue
             strings.append(string)
             spans.append(answer_spans)
             index.append(i)
-        # transformers' own rule: a template that writes the begin token itself must not get a
-        # second one
+        # transformers' own rule: a template that writes the BOS token itself must not get a second
         bos = self.tokenizer.bos_token
         for with_bos, group in itertools.groupby(
             range(len(strings)), key=lambda j: bool(bos) and strings[j].startswith(bos)
         ):
             rows = list(group)
-            got = self.tokenizer(
+            encoding = self.tokenizer(
                 [strings[j] for j in rows],
                 add_special_tokens=not with_bos,
                 return_offsets_mapping=True,
                 return_attention_mask=False,
                 verbose=False,
             )
-            for j, ids, offsets in zip(rows, got["input_ids"], got["offset_mapping"], strict=True):
+            for j, ids, offsets in zip(
+                rows, encoding["input_ids"], encoding["offset_mapping"], strict=True
+            ):
                 out[index[j]] = self._locate(conversations[index[j]], ids, offsets, spans[j])
         return out
 
@@ -121,10 +131,11 @@ class Encoder:
         ids: list[int],
         offsets: list[tuple[int, int]],
         spans: list[tuple[int, int]],
-    ) -> Text | str:
-        holes = self._holes(conv, ids)
-        if isinstance(holes, str):
-            return holes
+    ) -> EncodedText | str:
+        """Token positions of images and answers, from the tokens' and answers' character spans."""
+        image_positions = self._image_positions(conv, ids)
+        if isinstance(image_positions, str):
+            return image_positions
         ends = [b for _, b in offsets]
         starts = [a for a, _ in offsets]
         answers: list[int] = []
@@ -132,60 +143,61 @@ class Encoder:
             first, last = bisect_right(ends, a), bisect_left(starts, b)
             answers += [p for p in range(first, last) if ends[p] > starts[p] and p > 0]
         return (
-            Text(ids, holes, answers)
+            EncodedText(ids, image_positions, answers)
             if answers
             else ("no answer token: every assistant turn is empty")
         )
 
-    def _holes(self, conv: Conversation, ids: list[int]) -> list[int] | str:
-        """Positions of the image placeholders, or what is wrong with them."""
-        holes = [p for p, t in enumerate(ids) if t == self.image_token_id]
-        if len(holes) != len(conv.images):
+    def _image_positions(self, conv: Conversation, ids: list[int]) -> list[int] | str:
+        """Positions of the image placeholders, or an error if their number is wrong."""
+        positions = [p for p, t in enumerate(ids) if t == self.image_token_id]
+        if len(positions) != len(conv.images):
             return (
-                f"the chat template shows {len(holes)} images where the row has {len(conv.images)}"
+                f"the chat template shows {len(positions)} images where the row has "
+                f"{len(conv.images)}"
             )
-        return holes
+        return positions
 
     # ------------------------------------------------------------------------------------ rendering
 
-    def _render(self, conv: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """The conversation as one string, and the character span of each counted answer."""
+    def render(self, conv: Conversation) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation as one string, and the character span of each answer that counts. Raises
+        RenderError."""
         texts = [p for m in conv.messages for p in m.parts if p is not None]
         for text in texts:
-            if hit := self._control.search(text):
-                raise Unrenderable(f"the text holds the model's control token {hit[0]!r}")
+            if hit := self._special_token.search(text):
+                raise RenderError(f"the text contains the model's control token {hit[0]!r}")
             if MARK in text or "\x00" in text:
-                raise Unrenderable(
-                    "the text holds a NUL or a private-use character (U+E000) that cannot be "
+                raise RenderError(
+                    "the text contains a NUL or a private-use character (U+E000) that cannot be "
                     "encoded"
                 )
-        skeleton = self._known(conv)
-        # stripping a blank text may go on to its neighbour
+        skeleton = self._skeleton_of(conv)
+        # stripping a blank text may continue into its neighbour
         if skeleton is None or not all(map(str.strip, texts)):
-            return self._align(conv, self._apply(conv, None))
+            return self._align(conv, self._apply_template(conv, None))
         return _fill(conv, skeleton)
 
-    def proven(self, conv: Conversation) -> bool:
-        """Whether conversations of this shape differ in what their texts say only, wherever the
-        template writes them."""
-        return self._known(conv) is not None
+    def is_text_independent(self, conv: Conversation) -> bool:
+        """Whether the renderings of conversations of this shape differ only in their texts."""
+        return self._skeleton_of(conv) is not None
 
-    def _known(self, conv: Conversation) -> _Skeleton | None:
+    def _skeleton_of(self, conv: Conversation) -> _Skeleton | None:
         shape = conv.shape
         if shape not in self._skeletons:
-            self._skeletons[shape] = self._skeleton(conv)
+            self._skeletons[shape] = self._derive_skeleton(conv)
         return self._skeletons[shape]
 
     def _messages(self, conv: Conversation, texts: Sequence[str] | None) -> list[dict[str, Any]]:
-        """What the chat template takes, with `texts` in place of the conversation's own if
+        """The messages for the chat template, with `texts` in place of the conversation's own if
         given."""
-        replaced = iter(texts) if texts is not None else None
+        replacements = iter(texts) if texts is not None else None
         messages: list[dict[str, Any]] = []
         for m in conv.messages:
             content = [
                 {"type": "image"}
                 if p is None
-                else {"type": "text", "text": next(replaced) if replaced else p}
+                else {"type": "text", "text": next(replacements) if replacements else p}
                 for p in m.parts
             ]
             if m.role == "system" and self._system_as_string:
@@ -196,23 +208,22 @@ class Encoder:
                 messages.append({"role": m.role, "content": content})
         return messages
 
-    def _apply(self, conv: Conversation, texts: Sequence[str] | None) -> str:
+    def _apply_template(self, conv: Conversation, texts: Sequence[str] | None) -> str:
         return self._template.render(self._messages(conv, texts))
 
     def _takes_system_as_string(self) -> bool:
-        """Whether the template wants a system turn's content as a text, not as a list of parts
-        (Llama-3.2-Vision)."""
+        """Whether the template expects the content of a system turn as a string instead of a list
+        of parts (Llama-3.2-Vision)."""
         user = {"role": "user", "content": [{"type": "text", "text": "Is it red?"}]}
-        parts: list[dict[str, Any]] = [
+        as_parts: list[dict[str, Any]] = [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
             user,
         ]
-        plain: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}, user]
-        return self._misreads(parts) and not self._misreads(plain)
+        as_string: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}, user]
+        return self._misreads(as_parts) and not self._misreads(as_string)
 
     def _check_content(self) -> None:
-        """Raises ModelError for a template that takes plain texts only: it has no place for an
-        image."""
+        """Raises ModelError for a template that takes strings only: it cannot place an image."""
         parts: list[dict[str, Any]] = [
             {"role": "user", "content": [{"type": "text", "text": "Is it red?"}]}
         ]
@@ -220,83 +231,84 @@ class Encoder:
             [{"role": "user", "content": "Is it red?"}]
         ):
             raise ModelError(
-                "The model's chat template takes plain texts, not texts and images, as that of a "
-                "language model without images does. Copy the chat_template.jinja of the model "
-                "that it was tuned from into its folder."
+                "The model's chat template takes plain texts, not texts and images, like that of a "
+                "language model without images. Copy the chat_template.jinja of the model that it "
+                "was fine-tuned from into its folder."
             )
 
     def _misreads(self, messages: list[dict[str, Any]]) -> bool:
-        """Whether the template refuses these turns, or writes a list of parts as Python prints
-        it."""
+        """Whether the template refuses these messages, or writes a list of parts as its Python
+        repr."""
         try:
             return "{'type': 'text'" in self._template.render(messages)
-        except Unrenderable:
+        except RenderError:
             return True
 
-    def _skeleton(self, conv: Conversation) -> _Skeleton | None:
-        """None where the template reads the texts, or does not write each of them once."""
+    def _derive_skeleton(self, conv: Conversation) -> _Skeleton | None:
+        """None where the template reads the texts, or does not write each of them exactly once."""
         n = sum(p is not None for m in conv.messages for p in m.parts)
         marks = [f"{MARK}{i}\ue001" for i in range(n)]
-        bare = _MARK.split(self._apply(conv, marks))
+        bare = _MARK.split(self._apply_template(conv, marks))
         if bare[1::2] != [str(i) for i in range(n)] or self._template.reads_texts(
             self._messages(conv, marks)
         ):
             return None
-        wide = _MARK.split(self._apply(conv, [_LEFT + mark + _RIGHT for mark in marks]))
+        # rendered again with white space around each mark: what is missing was stripped
+        wide = _MARK.split(self._apply_template(conv, [_LEFT + m + _RIGHT for m in marks]))
         if wide[1::2] != bare[1::2]:
             return None
-        left, right = [True] * n, [True] * n
+        strips_left, strips_right = [True] * n, [True] * n
         for i, (literal, spaced) in enumerate(zip(bare[0::2], wide[0::2], strict=True)):
             kept = [
-                (behind, before)
-                for behind in ((False, True) if i > 0 else (False,))  # of the text that ends here
-                for before in ((False, True) if i < n else (False,))  # of the text that begins here
-                if spaced == (_RIGHT if behind else "") + literal + (_LEFT if before else "")
+                (after, before)
+                for after in ((False, True) if i > 0 else (False,))  # the text that ends here
+                for before in ((False, True) if i < n else (False,))  # the text that begins here
+                if spaced == (_RIGHT if after else "") + literal + (_LEFT if before else "")
             ]
             if len(kept) != 1:
                 return None
             if i > 0:
-                right[i - 1] = not kept[0][0]
+                strips_right[i - 1] = not kept[0][0]
             if i < n:
-                left[i] = not kept[0][1]
-        return _Skeleton(bare[0::2], list(zip(left, right, strict=True)))
+                strips_left[i] = not kept[0][1]
+        return _Skeleton(bare[0::2], list(zip(strips_left, strips_right, strict=True)))
 
-    def _align(self, conv: Conversation, real: str) -> tuple[str, list[tuple[int, int]]]:
-        """Answer spans in a real rendering, for templates that read the texts.
+    def _align(self, conv: Conversation, rendering: str) -> tuple[str, list[tuple[int, int]]]:
+        """Answer spans in the actual rendering, for templates that read the texts.
 
-        Only the answers are marked; where that changes what the template writes elsewhere, marks
-        are put around the answers' own texts. Empty answers have no span.
+        Only the answers are replaced by marks; where that changes what the template writes
+        elsewhere, marks are put around the answers' own texts. Empty answers have no span.
         """
-        counted = _counted(conv)
-        if not any(counted):
-            return real, []
+        scored = _scored_texts(conv)
+        if not any(scored):
+            return rendering, []
         texts = [p for m in conv.messages for p in m.parts if p is not None]
-        instead = [
-            f"{MARK}{i}\ue001" if counts else text
-            for i, (text, counts) in enumerate(zip(texts, counted, strict=True))
+        replaced = [
+            f"{MARK}{i}\ue001" if is_scored else text
+            for i, (text, is_scored) in enumerate(zip(texts, scored, strict=True))
         ]
-        spans = _between(_MARK.split(self._apply(conv, instead))[0::2], real)
-        if spans is None or len(spans) != sum(counted):
-            around = [
-                f"{MARK}{i}\ue001{text}{MARK}{i}\ue001" if counts else text
-                for i, (text, counts) in enumerate(zip(texts, counted, strict=True))
+        spans = _gaps(_MARK.split(self._apply_template(conv, replaced))[0::2], rendering)
+        if spans is None or len(spans) != sum(scored):
+            surrounded = [
+                f"{MARK}{i}\ue001{text}{MARK}{i}\ue001" if is_scored else text
+                for i, (text, is_scored) in enumerate(zip(texts, scored, strict=True))
             ]
-            pieces = _MARK.split(self._apply(conv, around))
-            ends = [k for k, counts in enumerate(counted) if counts for _ in range(2)]
-            if "".join(pieces[0::2]) != real or pieces[1::2] != [str(k) for k in ends]:
-                raise Unrenderable(
+            pieces = _MARK.split(self._apply_template(conv, surrounded))
+            expected = [str(k) for k, is_scored in enumerate(scored) if is_scored for _ in range(2)]
+            if "".join(pieces[0::2]) != rendering or pieces[1::2] != expected:
+                raise RenderError(
                     "the model's chat template moves text about, so that answers cannot be located"
                 )
-            at = list(itertools.accumulate(map(len, pieces[0::2])))
-            spans = list(zip(at[0:-1:2], at[1:-1:2], strict=True))
-        return real, [(a, b) for a, b in spans if a < b]
+            borders = list(itertools.accumulate(map(len, pieces[0::2])))
+            spans = list(zip(borders[0:-1:2], borders[1:-1:2], strict=True))
+        return rendering, [(a, b) for a, b in spans if a < b]
 
 
 class PromptEncoder(Encoder):
-    """Encodes conversations as prompts: no answers are looked for, and the template's invitation to
-    answer stands last."""
+    """Encodes conversations as prompts: without answers, and with the template's generation prompt
+    at the end."""
 
-    invites = True
+    add_generation_prompt = True
 
     def _locate(
         self,
@@ -304,35 +316,35 @@ class PromptEncoder(Encoder):
         ids: list[int],
         offsets: list[tuple[int, int]],
         spans: list[tuple[int, int]],
-    ) -> Text | str:
-        holes = self._holes(conv, ids)
-        return holes if isinstance(holes, str) else Text(ids, holes, [])
+    ) -> EncodedText | str:
+        positions = self._image_positions(conv, ids)
+        return positions if isinstance(positions, str) else EncodedText(ids, positions, [])
 
 
-def _between(pieces: Sequence[str], text: str) -> list[tuple[int, int]] | None:
-    """Where `text` has something between consecutive `pieces`; None where it does not consist of
-    them in this order."""
+def _gaps(pieces: Sequence[str], text: str) -> list[tuple[int, int]] | None:
+    """The spans of `text` between consecutive `pieces`; None if `text` does not consist of them in
+    this order."""
     first, *inner, last = pieces if len(pieces) > 1 else [*pieces, ""]
     if not text.startswith(first) or len(pieces) < 2:
         return None
     spans = []
-    at = len(first)
+    start = len(first)
     for piece in inner:
-        found = text.find(piece, at)
+        found = text.find(piece, start)
         if found < 0:
             return None
-        spans.append((at, found))
-        at = found + len(piece)
+        spans.append((start, found))
+        start = found + len(piece)
     end = len(text) - len(last)
-    if end < at or not text.endswith(last):
+    if end < start or not text.endswith(last):
         return None
-    return [*spans, (at, end)]
+    return [*spans, (start, end)]
 
 
-def _counted(conv: Conversation) -> list[bool]:
-    """For each text of the conversation: is it an answer that counts?"""
+def _scored_texts(conv: Conversation) -> list[bool]:
+    """For each text of the conversation, whether it is an answer that counts."""
     return [
-        m.role == "assistant" and k >= conv.counted
+        m.role == "assistant" and k >= conv.scored_from
         for k, m in enumerate(conv.messages)
         for p in m.parts
         if p is not None
@@ -340,17 +352,18 @@ def _counted(conv: Conversation) -> list[bool]:
 
 
 def _fill(conv: Conversation, skeleton: _Skeleton) -> tuple[str, list[tuple[int, int]]]:
+    """The skeleton with the conversation's texts, and the spans of the answers that count."""
     pieces = [skeleton.literals[0]]
     spans = []
-    at = len(pieces[0])
+    start = len(pieces[0])
     texts = (p for m in conv.messages for p in m.parts if p is not None)
-    for text, counts, (left, right), literal in zip(
-        texts, _counted(conv), skeleton.trims, skeleton.literals[1:], strict=True
+    for text, is_scored, (strip_left, strip_right), literal in zip(
+        texts, _scored_texts(conv), skeleton.strips, skeleton.literals[1:], strict=True
     ):
-        text = text.lstrip() if left else text
-        text = text.rstrip() if right else text
-        if counts and text:
-            spans.append((at, at + len(text)))
+        text = text.lstrip() if strip_left else text
+        text = text.rstrip() if strip_right else text
+        if is_scored and text:
+            spans.append((start, start + len(text)))
         pieces += (text, literal)
-        at += len(text) + len(literal)
+        start += len(text) + len(literal)
     return "".join(pieces), spans

@@ -1,14 +1,17 @@
-"""Forward passes in canonical shapes: rows padded to their own length rounded up, and never to a
+"""Forward passes in canonical shapes: each row is padded to its own length rounded up, never to a
 neighbour's.
 
-A row's numbers must not depend on which rows share its batch, or another batch size, a resumed run
-or a shuffled file would give another subset. Four rules make fp32 on a CPU bit-exact under that
-(measured; the tests check it): rows of one padded length go together; padding stands at the right,
-so that no attention mask is needed under causal attention; and no matrix product has fewer than 8
-rows (below that the BLAS takes another path), and none is split over threads.
+A row's numbers must not depend on which rows share its batch: otherwise another batch size, a
+resumed run or a shuffled file would select another subset. Four rules make fp32 on a CPU bit-exact
+(measured; the tests check it): only rows of the same padded length share a batch; padding is on the
+right, so causal attention needs no attention mask; no matrix product has fewer than 8 rows (below
+that, BLAS uses another kernel); and no matrix product is split over threads.
 
-`Forward` handles models that take precomputed image features; `mllama.py` changes what differs for
-cross-attention.
+`Forward` handles models that take precomputed image features; `mllama.py` and `token_types.py`
+override what differs for cross-attention and for bidirectional image tokens.
+
+Shapes in comments: B rows of the batch, T padded tokens, V vocabulary, K positions whose logits are
+computed.
 """
 
 from __future__ import annotations
@@ -24,22 +27,29 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from thresher.backends.hf.answer_ends import Ends
-from thresher.backends.hf.images import Features, Vision
-from thresher.backends.hf.outputs import LOSS, Loss, Outputs, spread
-from thresher.backends.hf.states import LayerStates, means
-from thresher.backends.hf.traits import cache_argument
-from thresher.backends.hf.trie import Tree
+from thresher.backends.hf.answer_ends import AnswerEnds
+from thresher.backends.hf.images import ImageFeatures, Vision
+from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap
+from thresher.backends.hf.states import LayerStates, mean_states
+from thresher.backends.hf.trie import Trie
 
-STEP = 8  # padded lengths are multiples of this
-LEAST_ROWS = 8  # rows of the smallest matrix product
-LOGIT_VALUES = 2**27  # answer tokens x vocabulary in one batch: 512 MB in fp32
+PAD_MULTIPLE = 8  # padded lengths are multiples of this
+MIN_GEMM_ROWS = 8  # rows of the smallest matrix product
+MAX_LOGIT_VALUES = 2**27  # answer tokens x vocabulary in one batch: 512 MB in fp32
+MAX_CACHED_POSITIONS = 4096
+
+QueryMode = Literal["packed", "batched", "full"]
+"""How several queries about a row run; see `ask.py`."""
 
 
 @dataclass(slots=True)
 class Prefix:
-    """The keys and values of an encoded demonstration, one pair [heads, length, width] a layer;
-    `images`: how many it holds."""
+    """The keys and values of an encoded beginning of a row.
+
+    length: tokens.
+    images: images among these tokens.
+    layers: per layer, keys and values, each [heads, length, head_dim].
+    """
 
     length: int
     images: int
@@ -47,55 +57,64 @@ class Prefix:
 
 
 @dataclass(slots=True)
-class Row:
-    """An encoded row. `ids`: all tokens, images expanded, int64. `answers`: positions of the tokens
-    whose loss counts.
+class EncodedRow:
+    """A row as model input.
 
-    `images`: the images of `ids` in order, as keys of the block's features; `grids`: their (t, h,
-    w) if the model needs them.
-    `prefix`: the encoded beginning of `ids`, if only the tokens after it are to run.
-    `tree`: what follows `ids` where several prompts begin with them; then `answers` are the
-    positions whose output is wanted.
-    `ends`: where `greedy_match` looks for the end of each answer; None: it looks at the answers
-    only.
+    ids: int64 [tokens], token ids, image placeholders expanded.
+    answer_positions: int64 [m], ascending positions of the tokens whose loss counts; where there is
+        a `trie`, the positions of the packed sequence whose logits are needed.
+    images: the images in order, as keys of the block's features.
+    grids: (t, h, w) of each image, for models that need it.
+    prefix: an encoded beginning of `ids`; only the tokens after it run.
+    trie: the tokens after `ids`, where several prompts begin with `ids`.
+    ends: where `greedy_match` looks for the end of each answer; None: ends are not checked.
     """
 
     ids: np.ndarray
-    answers: np.ndarray
+    answer_positions: np.ndarray
     images: tuple[Any, ...]
     grids: tuple[tuple[int, int, int], ...] = ()
     prefix: Prefix | None = None
-    tree: Tree | None = None
-    ends: Ends | None = None
+    trie: Trie | None = None
+    ends: AnswerEnds | None = None
 
     @property
     def start(self) -> int:
+        """Position of the first token to run."""
         return self.prefix.length if self.prefix else 0
 
     @property
-    def packed(self) -> np.ndarray:
-        """All tokens: `ids`, then the tree's."""
-        return np.concatenate([self.ids, self.tree.ids]) if self.tree else self.ids
+    def packed_ids(self) -> np.ndarray:
+        """int64: `ids`, then those of the trie."""
+        return np.concatenate([self.ids, self.trie.ids]) if self.trie else self.ids
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest prompt: what must fit the model's context."""
-        return len(self.ids) + (self.tree.height if self.tree else 0)
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt, which has to fit into the model's context."""
+        return len(self.ids) + (self.trie.height if self.trie else 0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows of one shape may share a batch: tokens already encoded, padded tokens to run,
-        images."""
-        branches = len(self.tree.ids) if self.tree else 0
-        return self.start, padded(len(self.ids) + branches - self.start), len(self.images)
+        """(tokens in the prefix, padded tokens to run, images). Rows of equal shape may share a
+        batch."""
+        nodes = len(self.trie.ids) if self.trie else 0
+        return self.start, pad_length(len(self.ids) + nodes - self.start), len(self.images)
 
 
 class Forward:
-    reuses_prefix = True
-    # how several queries of a row are run; None: not at all, their prompts differ from the model's
-    # own; see `ask.py`
-    asks: Literal["packed", "batched", "full"] | None = None
-    tokens_apart = 0  # what an image holds in memory beside the tokens of its row, in tokens
+    """Runs a model over encoded rows.
+
+    model: a transformers model in eval mode.
+    vision: its vision tower; None for a model without images.
+    image_token_id: id of the placeholder token of an image.
+    batch_tokens: padded tokens per batch; lowered when memory runs out.
+    """
+
+    reuses_prefix = True  # whether rows may continue from a `Prefix`
+    # None: not at all, because our prompts differ from those of the model's processor
+    query_mode: QueryMode | None = None
+    # memory that an image takes beside the tokens of its row, in tokens
+    extra_tokens_per_image = 0
 
     def __init__(
         self, model: Any, vision: Vision | None, image_token_id: int, batch_tokens: int
@@ -105,7 +124,6 @@ class Forward:
         self.image_token_id = image_token_id
         self.batch_tokens = batch_tokens
         self.device = model.device
-        self.cache_argument = cache_argument(model)
         text = model.config.get_text_config(decoder=True)
         self.vocabulary: int = text.vocab_size
         pad = getattr(text, "pad_token_id", None)
@@ -116,49 +134,56 @@ class Forward:
         )
         base = getattr(model, "model", model)
         self.rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
-        self.soft_token_id = image_token_id  # of the tokens that stand for an image
-        self._positions: dict[Any, torch.Tensor] = {}
+        # id of an image's own tokens; in some models not the placeholder
+        self.soft_token_id = image_token_id
+        self._position_cache: dict[Any, torch.Tensor] = {}
         self.passes = 0
         self.tokens = 0
         self.workers = 1
         self._layers: LayerStates | None = None
         if self.device.type == "cpu":
-            self.workers = cores()
+            self.workers = available_cores()
             torch.set_num_threads(1)
 
     @torch.inference_mode()
-    def prefixes(self, rows: Sequence[Row], features: dict[Any, Features]) -> list[Prefix]:
-        """Encode rows (demonstrations) into keys and values; only rows of exactly one length go
-        through together."""
+    def prefixes(
+        self, rows: Sequence[EncodedRow], features: dict[Any, ImageFeatures]
+    ) -> list[Prefix]:
+        """Encode whole rows into keys and values. Only rows of the same length share a batch,
+        because a cache must not contain padding."""
         out: list[Prefix | None] = [None] * len(rows)
-        for batch in self.cut(rows, lambda r: (0, len(r.ids), len(r.images)), LOGIT_VALUES):
+        for batch in self.make_batches(
+            rows, lambda r: (0, len(r.ids), len(r.images)), MAX_LOGIT_VALUES
+        ):
             for i, prefix in zip(
-                batch, self._prefixes([rows[i] for i in batch], features), strict=True
+                batch, self._batch_prefixes([rows[i] for i in batch], features), strict=True
             ):
                 out[i] = prefix
         return out  # type: ignore[return-value]
 
-    def _prefixes(self, rows: list[Row], features: dict[Any, Features]) -> list[Prefix]:
+    def _batch_prefixes(
+        self, rows: list[EncodedRow], features: dict[Any, ImageFeatures]
+    ) -> list[Prefix]:
         from transformers import DynamicCache
 
         cache = DynamicCache(config=self.model.config)
         length = len(rows[0].ids)
-        ids = torch.from_numpy(np.stack([r.ids for r in rows])).to(self.device)
+        ids = torch.from_numpy(np.stack([r.ids for r in rows])).to(self.device)  # (B, length)
         self.model(
             input_ids=ids,
-            position_ids=self._position_ids(rows, 0, length),
+            position_ids=self.position_ids(rows, 0, length),
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
-            **{self.cache_argument: cache},
-            **self._images(rows, features),
+            **self.image_inputs(rows, features),
         )
-        self._count(ids)
+        self.count_pass(ids)
         return [
-            # a copy: a view would keep the whole batch alive for as long as one of its prefixes is
-            # held
+            # a copy: a view would keep the whole batch in memory as long as one of its prefixes
             Prefix(
                 length,
                 len(r.images),
+                # each (heads, length, head_dim)
                 [(layer.keys[j].clone(), layer.values[j].clone()) for layer in cache.layers],
             )
             for j, r in enumerate(rows)
@@ -166,71 +191,91 @@ class Forward:
 
     @property
     def layers(self) -> LayerStates:
-        """Where hidden states are taken. Raises CapabilityError where they cannot be."""
+        """The hidden states of the model's layers. Raises CapabilityError where they cannot be
+        read."""
         if self._layers is None:
             self._layers = LayerStates(self.model)
         return self._layers
 
     def losses(
-        self, rows: Sequence[Row], features: dict[Any, Features], outputs: Outputs = LOSS
+        self,
+        rows: Sequence[EncodedRow],
+        features: dict[Any, ImageFeatures],
+        outputs: Outputs = LOSS,
     ) -> Iterator[tuple[list[int], list[Loss | str]]]:
-        """Positions of some rows and their losses (or why there is none), batch by batch.
+        """Losses batch by batch: indices into `rows`, and for each its loss or an error.
 
-        Where a row has a prefix, only the tokens after it run. `outputs`: what is wanted; states
-        only of rows without a prefix.
+        outputs: what to compute; states only for rows without a prefix.
         """
-        batches = list(self.cut(rows, lambda r: r.shape, LOGIT_VALUES // self.vocabulary))
-        results = self.run(
-            lambda batch: self.batch([rows[i] for i in batch], features, outputs), batches
+        batches = list(
+            self.make_batches(rows, lambda r: r.shape, MAX_LOGIT_VALUES // self.vocabulary)
+        )
+        results = self.parallel_map(
+            lambda batch: self.batch_losses([rows[i] for i in batch], features, outputs), batches
         )
         yield from zip(batches, results, strict=True)
 
-    def cut(
-        self, rows: Sequence[Row], shape: Callable[[Row], tuple[int, int, int]], answers: int
+    def make_batches(
+        self,
+        rows: Sequence[EncodedRow],
+        shape: Callable[[EncodedRow], tuple[int, int, int]],
+        max_answer_tokens: int,
     ) -> Iterator[list[int]]:
-        """Positions of rows of one shape, in batches of at most `batch_tokens` padded tokens and
-        `answers` answer tokens."""
+        """Group rows of equal shape into batches of at most `batch_tokens` padded tokens.
+
+        shape: gives a row's (encoded tokens, tokens to run, images).
+        max_answer_tokens: most answer tokens of a batch.
+
+        Yields indices into `rows`, shortest shapes first.
+        """
         groups: dict[tuple[int, int, int], list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(shape(row), []).append(i)
         for key in sorted(groups):
             batch: list[int] = []
-            n_answers = 0
-            most = max(self.batch_tokens // self._cost(key), 1)
+            answer_tokens = 0
+            max_rows = max(self.batch_tokens // self._memory_tokens(key), 1)
             for i in groups[key]:
-                if batch and (len(batch) >= most or n_answers + len(rows[i].answers) > answers):
+                n = len(rows[i].answer_positions)
+                if batch and (len(batch) >= max_rows or answer_tokens + n > max_answer_tokens):
                     yield batch
-                    batch, n_answers = [], 0
+                    batch, answer_tokens = [], 0
                 batch.append(i)
-                n_answers += len(rows[i].answers)
+                answer_tokens += n
             yield batch
 
-    def _cost(self, shape: tuple[int, int, int]) -> int:
-        """Tokens that a row of this shape holds in memory: encoded already, to run, and of images
-        apart from the text."""
-        return max(shape[0] + shape[1] + shape[2] * self.tokens_apart, 1)
+    def _memory_tokens(self, shape: tuple[int, int, int]) -> int:
+        """Tokens that a row of this shape keeps in memory: encoded, to run, and of its images."""
+        return max(shape[0] + shape[1] + shape[2] * self.extra_tokens_per_image, 1)
 
-    def run(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-        """`job` over `items`, in order; on a CPU one batch a core, each on one thread.
+    def parallel_map(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+        """`job` of every item, in order; on a CPU one item per core, each on a single thread.
 
         Splitting a matrix product over threads would make its rounding depend on its size;
-        splitting the batches does not.
+        running several batches side by side does not.
         """
         if self.workers == 1 or len(items) < 2:
             yield from map(job, items)
             return
-        with ThreadPoolExecutor(self.workers) as cores:
-            yield from cores.map(job, items)
+        with ThreadPoolExecutor(self.workers) as executor:
+            yield from executor.map(job, items)
 
-    def batch(
-        self, rows: list[Row], features: dict[Any, Features], outputs: Outputs = LOSS
+    def batch_losses(
+        self,
+        rows: list[EncodedRow],
+        features: dict[Any, ImageFeatures],
+        outputs: Outputs = LOSS,
     ) -> list[Loss | str]:
-        """Losses of rows of one shape in one pass, or in halves of it when memory runs out."""
-        return self.halving(lambda some: list(self._batch(some, features, outputs)), rows)
+        """Losses of rows of equal shape in one pass, or in parts of it when memory runs out."""
+        return self.split_on_oom(
+            lambda part: list(self._batch_losses(part, features, outputs)), rows
+        )
 
-    def halving(self, job: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
-        """`job(items)`, one result each; when memory runs out, `job` of the halves. What does not
-        fit alone gets a str."""
+    def split_on_oom(self, job: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[Any]:
+        """`job(items)`, a list with one result per item; on out-of-memory, `job` of each half.
+
+        The result of an item that does not fit by itself is an error message (str).
+        """
         try:
             return job(items)
         except (torch.OutOfMemoryError, RuntimeError) as e:
@@ -240,174 +285,187 @@ class Forward:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         first = items[0]
-        if isinstance(
-            first,
-            Row,
-            # what failed is too much; batches that are cut already may fail again, but teach no
-            # more
-        ):
-            self.batch_tokens = max(
-                64, min(self.batch_tokens, len(items) * self._cost(first.shape) // 2)
-            )
+        if isinstance(first, EncodedRow):
+            # Lower the limit for later batches to half of what failed. Batches made before may
+            # fail too, but do not lower it further.
+            failed_tokens = len(items) * self._memory_tokens(first.shape)
+            self.batch_tokens = max(64, min(self.batch_tokens, failed_tokens // 2))
         if len(items) == 1:
             what = (
                 f"this row alone ({len(first.ids):,} tokens)"
-                if isinstance(first, Row)
+                if isinstance(first, EncodedRow)
                 else "this image alone"
             )
             return [f"out of memory: {what} does not fit on {self.device}"]
         half = len(items) // 2
-        return self.halving(job, items[:half]) + self.halving(job, items[half:])
+        return self.split_on_oom(job, items[:half]) + self.split_on_oom(job, items[half:])
 
     @torch.inference_mode()
-    def _batch(
-        self, rows: list[Row], features: dict[Any, Features], outputs: Outputs
+    def _batch_losses(
+        self, rows: list[EncodedRow], features: dict[Any, ImageFeatures], outputs: Outputs
     ) -> Iterator[Loss]:
-        start, width, _ = rows[0].shape
-        assert not (start and outputs.states), "the states of a prefix are not kept"
-        ids = np.full((len(rows), width), self.pad, np.int64)
+        start, width, _ = rows[0].shape  # T = width
+        assert not (start and outputs.states), "a prefix has no hidden states"
+        ids = np.full((len(rows), width), self.pad, np.int64)  # (B, T)
         for j, r in enumerate(rows):
             ids[j, : len(r.ids) - start] = r.ids[start:]
-        tokens = torch.from_numpy(ids).to(self.device)
-        given = {
+        tokens = torch.from_numpy(ids).to(self.device)  # (B, T)
+        inputs = {
             "input_ids": tokens,
-            "position_ids": self._position_ids(rows, start, width),
+            "position_ids": self.position_ids(rows, start, width),
             "use_cache": start > 0,
-            **self._images(rows, features),
+            **self.image_inputs(rows, features),
         }
         if start:
-            given[self.cache_argument] = _stack([r.prefix for r in rows if r.prefix])
+            inputs["past_key_values"] = stack_prefixes([r.prefix for r in rows if r.prefix])
         depths = {depth for depth, _ in outputs.states}
-        states: dict[int, torch.Tensor] = {}
-        found: list[Loss] = []
-        with self.layers.kept(states, depths, not outputs.logits) if depths else nullcontext():
+        states: dict[int, torch.Tensor] = {}  # depth -> (B, T, hidden size)
+        losses: list[Loss] = []
+        with self.layers.collect(states, depths, not outputs.logits) if depths else nullcontext():
             if outputs.logits:
-                found = list(self._losses(rows, ids, given, outputs.spread))
-            else:  # without the vocabulary's matrix
-                getattr(self.model, "model", self.model)(**given)
-        self._count(tokens)
-        found = found or [Loss(float("nan"), len(r.answers), False) for r in rows]
+                losses = list(self._losses(rows, ids, inputs, outputs.spread))
+            else:  # without the language model head
+                getattr(self.model, "model", self.model)(**inputs)
+        self.count_pass(tokens)
+        losses = losses or [Loss(float("nan"), len(r.answer_positions), False) for r in rows]
         if depths:
-            mean = means(rows, states, outputs.states, self.soft_token_id)
-            for loss, of_row in zip(found, mean, strict=True):
-                loss.states = of_row
-        yield from found
+            row_states = mean_states(rows, states, outputs.states, self.soft_token_id)
+            for loss, mean in zip(losses, row_states, strict=True):
+                loss.states = mean
+        yield from losses
 
     def _losses(
-        self, rows: list[Row], ids: np.ndarray, given: dict[str, Any], wants_spread: bool
+        self, rows: list[EncodedRow], ids: np.ndarray, inputs: dict[str, Any], spread: bool
     ) -> Iterator[Loss]:
-        """`ids`: int64 [rows, tokens to run], padded. `given`: what the model is called with."""
+        """Run the model and compute each row's loss.
+
+        ids: int64 (B, T), padded.
+        inputs: keyword arguments of the model.
+        spread: also compute entropy and own_gap.
+        """
         start = rows[0].start
-        keep = np.zeros(ids.shape, bool)
+        predicts_answer = np.zeros(ids.shape, bool)  # (B, T)
         for j, r in enumerate(rows):
-            keep[j, r.answers - start - 1] = True
-        targets = ids[:, 1:][keep[:, :-1]]
-        used = keep.copy()
+            predicts_answer[j, r.answer_positions - start - 1] = True
+        targets = ids[:, 1:][predicts_answer[:, :-1]]  # (answer tokens,)
+        needed = predicts_answer.copy()  # (B, T)
         for j, r in enumerate(rows):
             if r.ends is not None:
-                used[j, np.array(r.ends.flat) - start] = True
-        wanted = used.copy()
-        if used.sum() < LEAST_ROWS:  # a few positions more, whose logits are thrown away
-            wanted.reshape(-1)[:LEAST_ROWS] = True
-        logits = self.model(logits_to_keep=torch.from_numpy(wanted).to(self.device), **given).logits
-        if used.sum() < LEAST_ROWS:
-            logits = logits[torch.from_numpy(used[wanted]).to(self.device)]
-        said = np.zeros(used.shape, np.int64)
-        said[used] = logits.argmax(-1).cpu().numpy()
-        if used.sum() > len(targets):
-            logits = logits[torch.from_numpy(keep[used]).to(self.device)]
-        logits = logits.float()
-        target = torch.from_numpy(targets).to(self.device)
+                needed[j, np.array(r.ends.flat_positions) - start] = True
+        computed = needed.copy()  # (B, T)
+        if needed.sum() < MIN_GEMM_ROWS:  # a few positions more, whose logits are discarded
+            computed.reshape(-1)[:MIN_GEMM_ROWS] = True
+        keep = torch.from_numpy(computed).to(self.device)
+        logits = self.model(logits_to_keep=keep, **inputs).logits  # (K, V)
+        if needed.sum() < MIN_GEMM_ROWS:
+            logits = logits[torch.from_numpy(needed[computed]).to(self.device)]
+        predicted = np.zeros(needed.shape, np.int64)  # (B, T): the likeliest next token
+        predicted[needed] = logits.argmax(-1).cpu().numpy()
+        if needed.sum() > len(targets):
+            logits = logits[torch.from_numpy(predicts_answer[needed]).to(self.device)]
+        logits = logits.float()  # (answer tokens, V)
+        target = torch.from_numpy(targets).to(self.device)  # (answer tokens,)
         nll = (
             (logits.logsumexp(-1) - logits.gather(-1, target[:, None]).squeeze(-1))
             .double()
             .cpu()
             .numpy()
-        )
-        hit = said[keep] == targets
-        entropy, gap = spread(logits, target) if wants_spread else (nll * np.nan,) * 2
-        at = 0
+        )  # (answer tokens,)
+        correct = predicted[predicts_answer] == targets  # (answer tokens,)
+        entropy, gap = entropy_and_gap(logits, target) if spread else (nll * np.nan,) * 2
+        begin = 0
         for j, r in enumerate(rows):
-            n = len(r.answers)
-            mine = slice(at, at + n)
-            match = bool(hit[mine].all())
+            n = len(r.answer_positions)
+            row = slice(begin, begin + n)
+            match = bool(correct[row].all())
             if match and r.ends is not None:
-                match = r.ends.met(r.ids, {p: int(said[j, p - start]) for p in r.ends.flat})
+                next_ids = {p: int(predicted[j, p - start]) for p in r.ends.flat_positions}
+                match = r.ends.reached(r.ids, next_ids)
             yield Loss(
-                float(nll[mine].sum() / n),
+                float(nll[row].sum() / n),
                 n,
                 match,
-                float(entropy[mine].sum() / n),
-                float(gap[mine].sum() / n),
+                float(entropy[row].sum() / n),
+                float(gap[row].sum() / n),
             )
-            at += n
+            begin += n
 
-    # ---------------------------------------------------------------- what a model needs beside ids
+    # ------------------------------------------------------- inputs of the model beside the ids
 
-    def _images(
-        self, rows: Sequence[Row], features: dict[Any, Features], width: int | None = None
+    def image_inputs(
+        self,
+        rows: Sequence[EncodedRow],
+        features: dict[Any, ImageFeatures],
+        width: int | None = None,
     ) -> dict[str, Any]:
-        """The features of the images that stand after the rows' prefixes. `width`: of the batch, if
-        not the rows' padded one."""
-        shown = [
+        """Keyword arguments of the model for the images after the rows' prefixes.
+
+        width: tokens of the batch, if it is not the rows' padded length.
+        """
+        new = [
             features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]
         ]
         return (
-            {"mm_encoder_outputs": self.vision.as_encoder_output(shown)}
-            if shown and self.vision
+            {"mm_encoder_outputs": self.vision.as_encoder_output(new)}
+            if new and self.vision
             else {}
         )
 
-    def _position_ids(self, rows: Sequence[Row], start: int, width: int) -> torch.Tensor:
-        """[B, width], or [3, B, width] for multimodal rotary positions, of tokens start … start +
-        width."""
+    def position_ids(self, rows: Sequence[EncodedRow], start: int, width: int) -> torch.Tensor:
+        """Positions start … start + width: int64 (B, width), or (3, B, width) for multimodal rotary
+        positions."""
         if self.rope_index is None:
             return torch.arange(start, start + width, device=self.device)[None].expand(
                 len(rows), width
             )
         return torch.stack(
-            [self._rope(r, start + width)[:, start : start + width] for r in rows], dim=1
+            [self._rope_positions(r, start + width)[:, start : start + width] for r in rows], dim=1
         ).to(self.device)
 
-    def _rope(self, row: Row, width: int) -> torch.Tensor:
-        """Multimodal rotary positions of a row [3, >= width]; rows with images at the same places
-        share them."""
-        where = np.flatnonzero(row.ids == self.image_token_id)
-        key = (where.tobytes(), row.grids)
-        known = self._positions.get(key)
-        if known is None or known.shape[1] < width:
-            room = padded(max(width, len(row.ids)) * 2)
-            ids = torch.full((1, room), self.pad)
-            ids[0, where] = self.image_token_id
+    def _rope_positions(self, row: EncodedRow, width: int) -> torch.Tensor:
+        """Multimodal rotary positions of a row, int64 (3, >= width); cached by where its images
+        are."""
+        image_tokens = np.flatnonzero(row.ids == self.image_token_id)
+        key = (image_tokens.tobytes(), row.grids)
+        positions = self._position_cache.get(key)
+        if positions is None or positions.shape[1] < width:
+            length = pad_length(max(width, len(row.ids)) * 2)
+            ids = torch.full((1, length), self.pad)
+            ids[0, image_tokens] = self.image_token_id
             assert self.rope_index is not None
-            known = self.rope_index(
+            positions = self.rope_index(
                 ids,
                 mm_token_type_ids=(ids == self.image_token_id).int(),
                 image_grid_thw=torch.tensor(row.grids) if row.grids else None,
             )[0][:, 0]
-            if len(self._positions) > 4096:
-                self._positions.clear()
-            self._positions[key] = known
-        return known
+            if len(self._position_cache) > MAX_CACHED_POSITIONS:
+                self._position_cache.clear()
+            self._position_cache[key] = positions
+        return positions
 
-    def both_ways(self, row: Row) -> np.ndarray | None:
-        """int64 [ids]: tokens of one number > 0 see each other in both directions. None: every
-        token sees earlier ones only."""
+    def bidirectional_groups(self, row: EncodedRow) -> np.ndarray | None:
+        """int64 [tokens]: tokens with the same number > 0 attend to each other in both directions.
+        None: attention is causal everywhere."""
         return None
 
-    def _later(self, rows: Sequence[Row], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """What of `extra` (`_images` of the prompts) each further token needs beside the cache;
-        batch first."""
+    def decode_inputs(
+        self, rows: Sequence[EncodedRow], prompt_inputs: dict[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """Further keyword arguments of the model for each generated token, batch dimension first.
+
+        prompt_inputs: `image_inputs` of the prompts.
+        """
         return {}
 
-    def _count(self, ids: torch.Tensor) -> None:
+    def count_pass(self, ids: torch.Tensor) -> None:
+        """Count a forward pass over these input ids, padding included."""
         self.passes += 1
         self.tokens += ids.numel()
 
 
-def _stack(prefixes: Sequence[Prefix]) -> Any:
-    """A cache whose row j is prefix j; equal prefixes share memory where all rows have the same
-    one."""
+def stack_prefixes(prefixes: Sequence[Prefix]) -> Any:
+    """A `DynamicCache` whose batch entry j is `prefixes[j]`, keys and values (B, heads, length,
+    head_dim). If all are the same object, its memory is shared."""
     from transformers import DynamicCache
 
     if all(p is prefixes[0] for p in prefixes):
@@ -426,18 +484,20 @@ def _stack(prefixes: Sequence[Prefix]) -> Any:
     return DynamicCache(layers)
 
 
-def cores() -> int:
-    """How many batches may run side by side on a CPU: OMP_NUM_THREADS if the user set it, else the
-    cores we may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
+def available_cores() -> int:
+    """Batches to run side by side on a CPU: OMP_NUM_THREADS if it is set, else the cores of this
+    process's affinity mask."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdigit() and int(setting) > 0 else len(os.sched_getaffinity(0))
 
 
-def padded(length: int) -> int:
-    return -(-length // STEP) * STEP
+def pad_length(length: int) -> int:
+    """`length` rounded up to a multiple of `PAD_MULTIPLE`."""
+    return -(-length // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory ran out, on a GPU or on the CPU."""
     return (
         isinstance(error, torch.OutOfMemoryError)
         or "not enough memory" in str(error)

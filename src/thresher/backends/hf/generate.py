@@ -1,11 +1,14 @@
-"""Greedy answers, many rows at once: the prompt up to a row's last answer, then token after token
-on a key-value cache.
+"""Greedy answers, many rows at once: the prompt up to a row's last answer, then one token after the
+other with a key-value cache.
 
-A row's text may not depend on which rows share its batch. So the rules of `forward.py` hold here
-too: prompts of one padded length go together, padding stands at the right and is hidden from the
-new tokens by a mask that is always there, and on a CPU no matrix product has fewer than 8 rows. A
-model whose layers cannot skip padding (sliding windows, recurrent states) gets prompts of exactly
-one length instead.
+A row's text must not depend on which rows share its batch, so the rules of `forward.py` apply:
+prompts of the same padded length share a batch, padding is on the right and hidden from new tokens
+by a mask that is always present, and on a CPU no matrix product has fewer than 8 rows. Models whose
+layers cannot skip padding (sliding windows, recurrent states) get prompts of exactly the same
+length instead.
+
+Shapes in comments: N rows, B lines of the running batch (those rows that are not finished, then
+copies of the first line), T padded tokens of the prompt, M new tokens at most, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from thresher.backends.hf.conversation import asked
+from thresher.backends.hf.conversation import prompt_of
 from thresher.backends.hf.encode import Encoder
-from thresher.backends.hf.forward import LEAST_ROWS, Forward, Row, padded
+from thresher.backends.hf.forward import MIN_GEMM_ROWS, EncodedRow, Forward, pad_length
 from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
-    from thresher.backends.hf.images import Features
+    from thresher.backends.hf.images import ImageFeatures
 
 
 @dataclass(slots=True)
-class Written:
-    """`tokens` without the one that ended it; `finished`: the model ended it by itself."""
+class GeneratedAnswer:
+    """tokens: ids, without the stop token. finished: whether the model stopped by itself."""
 
     tokens: list[int]
     finished: bool
@@ -39,160 +42,179 @@ class Written:
 def generate(
     pipeline: BlockPipeline, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
 ) -> Iterator[Scored]:
-    """Fields: text (str, ends stripped), tokens int32, finished bool. Pieces come as batches are
-    done."""
-    stops = stop_tokens(pipeline.forward.model, pipeline.encoder)
-    writer = _Writer(pipeline.forward, stops, pipeline.context, max_new_tokens)
-    for block in pipeline.blocks(samples, asked, pool, False, pipeline.prompt_encoder):
+    """The model's own answer in place of each sample's last answer.
+
+    pool: where images are loaded from.
+    max_new_tokens: most tokens of an answer.
+
+    Yields, batch by batch, `text` (str, stripped), `tokens` int32 (their number) and `finished`
+    bool (whether the model stopped by itself).
+    """
+    stop_ids = stop_tokens(pipeline.forward.model, pipeline.encoder)
+    generator = _Generator(pipeline.forward, stop_ids, pipeline.context, max_new_tokens)
+    for block in pipeline.blocks(samples, prompt_of, pool, False, pipeline.prompt_encoder):
         features = pipeline.features(block)
         if block.errors:
             yield _scored(list(block.errors), list(block.errors.values()), pipeline.encoder)
-        for batch, answers in writer.write(block.rows, features):
+        for batch, answers in generator.generate(block.rows, features):
             yield _scored([block.index[i] for i in batch], answers, pipeline.encoder)
 
 
-def _scored(index: list[int], answers: Sequence[Written | str], encoder: Encoder) -> Scored:
-    blank = Written([], False)
-    good = [blank if isinstance(a, str) else a for a in answers]
-    texts = encoder.tokenizer.batch_decode([a.tokens for a in good], skip_special_tokens=True)
+def _scored(index: list[int], answers: Sequence[GeneratedAnswer | str], encoder: Encoder) -> Scored:
+    empty = GeneratedAnswer([], False)
+    generated = [empty if isinstance(a, str) else a for a in answers]
+    texts = encoder.tokenizer.batch_decode([a.tokens for a in generated], skip_special_tokens=True)
     values = {
         "text": np.array([t.strip() for t in texts], dtype=object),
-        "tokens": np.array([len(a.tokens) for a in good], np.int32),
-        "finished": np.array([a.finished for a in good], bool),
+        "tokens": np.array([len(a.tokens) for a in generated], np.int32),
+        "finished": np.array([a.finished for a in generated], bool),
     }
     return Scored(
         np.array(index, np.int64), values, [a if isinstance(a, str) else "" for a in answers]
     )
 
 
-class _Writer:
-    def __init__(self, forward: Forward, stops: frozenset[int], context: int, most: int) -> None:
+class _Generator:
+    def __init__(
+        self, forward: Forward, stop_ids: frozenset[int], context: int, max_new_tokens: int
+    ) -> None:
         self.forward = forward
-        self.stops = torch.tensor(sorted(stops), dtype=torch.long, device=forward.device)
+        self.stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.long, device=forward.device)
         self.context = context
-        self.most = most
-        self.exact = not skips_padding(forward.model.config)
-        self.least = LEAST_ROWS if forward.device.type == "cpu" else 1
+        self.max_new_tokens = max_new_tokens
+        self.unpadded = not skips_padding(forward.model.config)  # prompts of the same length only
+        self.min_lines = MIN_GEMM_ROWS if forward.device.type == "cpu" else 1
 
-    def write(
-        self, rows: Sequence[Row], features: dict[Any, Features]
-    ) -> Iterator[tuple[list[int], list[Written | str]]]:
-        """(positions in `rows`, their answers), one batch after the other."""
+    def generate(
+        self, rows: Sequence[EncodedRow], features: dict[Any, ImageFeatures]
+    ) -> Iterator[tuple[list[int], list[GeneratedAnswer | str]]]:
+        """Batch by batch: indices into `rows`, and for each its answer or an error."""
         batches = list(
-            self.forward.cut(rows, lambda r: (self.most, self._width(r), len(r.images)), 1)
+            self.forward.make_batches(
+                rows, lambda r: (self.max_new_tokens, self._width(r), len(r.images)), 1
+            )
         )
 
-        def job(batch: list[int]) -> list[Written | str]:
-            return self.forward.halving(
-                lambda some: self._batch(some, features), [rows[i] for i in batch]
+        def job(batch: list[int]) -> list[GeneratedAnswer | str]:
+            return self.forward.split_on_oom(
+                lambda part: self._batch(part, features), [rows[i] for i in batch]
             )
 
-        yield from zip(batches, self.forward.run(job, batches), strict=True)
+        yield from zip(batches, self.forward.parallel_map(job, batches), strict=True)
 
-    def _width(self, row: Row) -> int:
-        return len(row.ids) if self.exact else padded(len(row.ids))
+    def _width(self, row: EncodedRow) -> int:
+        return len(row.ids) if self.unpadded else pad_length(len(row.ids))
 
     @torch.inference_mode()
-    def _batch(self, rows: list[Row], features: dict[Any, Features]) -> list[Written | str]:
+    def _batch(
+        self, rows: list[EncodedRow], features: dict[Any, ImageFeatures]
+    ) -> list[GeneratedAnswer | str]:
         forward, device = self.forward, self.forward.device
         width, n = self._width(rows[0]), len(rows)
-        logits, cache, later = self._prompts(rows, width, features)
-        lengths = torch.tensor([len(r.ids) for r in rows], device=device)
-        # tokens that each row may still get
-        left = (self.context - lengths).clamp(min=1, max=self.most)
-        positions = self._positions(rows, width)
-        mask = self._mask(lengths, width)
+        logits, cache, decode_inputs = self._prefill(rows, width, features)  # logits (N, V)
+        lengths = torch.tensor([len(r.ids) for r in rows], device=device)  # (N,)
+        # most new tokens of each row, so that it stays within the context
+        limits = (self.context - lengths).clamp(min=1, max=self.max_new_tokens)  # (N,)
+        positions = self._positions(rows, width)  # (N, M) or (3, N, M)
+        mask = self._mask(lengths, width)  # (N, 1, 1, T + M)
 
-        written = torch.full((n, self.most), -1, dtype=torch.long, device=device)
-        ended = torch.zeros(n, dtype=torch.bool, device=device)
-        open_rows = torch.ones(n, dtype=torch.bool, device=device)
-        alive, real = (
-            torch.arange(n, device=device),
-            n,
-        )  # the row of each line of the running batch; then copies of line 0
-        for step in range(self.most):
-            token = logits.float().argmax(-1)
-            rows_now, token_now = alive[:real], token[:real]
-            ends = torch.isin(token_now, self.stops) & open_rows[rows_now]
-            goes_on = open_rows[rows_now] & ~ends
-            ended[rows_now] |= ends
-            written[rows_now, step] = torch.where(goes_on, token_now, -1)
-            goes_on &= step + 1 < left[rows_now]
-            open_rows[rows_now] = goes_on
-            going = int(goes_on.sum())
-            if going == 0:
+        generated = torch.full((n, self.max_new_tokens), -1, dtype=torch.long, device=device)
+        finished = torch.zeros(n, dtype=torch.bool, device=device)  # (N,) by a stop token
+        active = torch.ones(n, dtype=torch.bool, device=device)  # (N,)
+        row_of_line = torch.arange(n, device=device)  # (B,)
+        n_real = n  # lines that are not copies
+        for step in range(self.max_new_tokens):
+            token = logits.float().argmax(-1)  # (B,)
+            rows_now, token_now = row_of_line[:n_real], token[:n_real]
+            stops = torch.isin(token_now, self.stop_ids) & active[rows_now]
+            continues = active[rows_now] & ~stops
+            finished[rows_now] |= stops
+            generated[rows_now, step] = torch.where(continues, token_now, -1)
+            continues &= step + 1 < limits[rows_now]
+            active[rows_now] = continues
+            n_active = int(continues.sum())
+            if n_active == 0:
                 break
-            if len(alive) < self.least or (going <= real // 2 and real > self.least):
-                lines = goes_on.nonzero().squeeze(1)
-                real = going
-                lines = torch.cat([lines, lines[:1].expand(max(self.least - going, 0))])
+            too_few = len(row_of_line) < self.min_lines
+            if too_few or (n_active <= n_real // 2 and n_real > self.min_lines):
+                # drop finished rows, and fill up with copies of the first line
+                lines = continues.nonzero().squeeze(1)
+                n_real = n_active
+                copies = lines[:1].expand(max(self.min_lines - n_active, 0))
+                lines = torch.cat([lines, copies])
                 cache.batch_select_indices(lines)
-                alive, token = alive[lines], token[lines]
-                later = {name: value[lines] for name, value in later.items()}
+                row_of_line, token = row_of_line[lines], token[lines]
+                decode_inputs = {name: value[lines] for name, value in decode_inputs.items()}
             logits = forward.model(
-                input_ids=token[:, None],
-                position_ids=positions[..., alive, step : step + 1],
-                attention_mask=None if mask is None else mask[alive, :, :, : width + step + 1],
+                input_ids=token[:, None],  # (B, 1)
+                position_ids=positions[..., row_of_line, step : step + 1],  # (B, 1) or (3, B, 1)
+                attention_mask=(
+                    None if mask is None else mask[row_of_line, :, :, : width + step + 1]
+                ),
+                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-                **{forward.cache_argument: cache},
-                **later,
-            ).logits[:, -1]
-            forward._count(token)
-        found, over = written.cpu().tolist(), ended.cpu().tolist()
-        return [Written([t for t in row if t >= 0], over[i]) for i, row in enumerate(found)]
+                **decode_inputs,
+            ).logits[:, -1]  # (B, V)
+            forward.count_pass(token)
+        token_lists, finished_list = generated.cpu().tolist(), finished.cpu().tolist()
+        return [
+            GeneratedAnswer([t for t in tokens if t >= 0], finished_list[i])
+            for i, tokens in enumerate(token_lists)
+        ]
 
-    def _prompts(
-        self, rows: list[Row], width: int, features: dict[Any, Features]
+    def _prefill(
+        self, rows: list[EncodedRow], width: int, features: dict[Any, ImageFeatures]
     ) -> tuple[torch.Tensor, Any, dict[str, torch.Tensor]]:
-        """Logits of each row's first new token [B, V], the cache of the prompts, and what later
-        tokens need."""
+        """Logits of each row's first new token (N, V), the cache of the prompts, and what every
+        later pass needs."""
         from transformers import DynamicCache
 
         forward = self.forward
-        ids = np.full((len(rows), width), forward.pad, np.int64)
-        keep = np.zeros((len(rows), width), bool)
+        ids = np.full((len(rows), width), forward.pad, np.int64)  # (N, T)
+        needed = np.zeros((len(rows), width), bool)  # (N, T): each prompt's last token
         for j, r in enumerate(rows):
             ids[j, : len(r.ids)] = r.ids
-            keep[j, len(r.ids) - 1] = True
-        wanted = keep.copy()
-        if len(rows) < self.least:  # a few positions more, whose logits are thrown away
-            wanted.reshape(-1)[: self.least] = True
+            needed[j, len(r.ids) - 1] = True
+        computed = needed.copy()
+        if len(rows) < self.min_lines:  # a few positions more, whose logits are discarded
+            computed.reshape(-1)[: self.min_lines] = True
         tokens = torch.from_numpy(ids).to(forward.device)
-        extra = forward._images(rows, features, width)
+        extra = forward.image_inputs(rows, features, width)
         cache = DynamicCache(config=forward.model.config)
         logits = forward.model(
             input_ids=tokens,
-            position_ids=forward._position_ids(rows, 0, width),
+            position_ids=forward.position_ids(rows, 0, width),
+            past_key_values=cache,
             use_cache=True,
-            logits_to_keep=torch.from_numpy(wanted).to(forward.device),
-            **{forward.cache_argument: cache},
+            logits_to_keep=torch.from_numpy(computed).to(forward.device),
             **extra,
-        ).logits
-        forward._count(tokens)
+        ).logits  # (computed, V)
+        forward.count_pass(tokens)
         return (
-            logits[torch.from_numpy(keep[wanted]).to(forward.device)],
+            logits[torch.from_numpy(needed[computed]).to(forward.device)],
             cache,
-            forward._later(rows, extra),
+            forward.decode_inputs(rows, extra),
         )
 
-    def _positions(self, rows: list[Row], width: int) -> torch.Tensor:
-        """[B, most] or [3, B, most]: where each row's new tokens stand, right behind its prompt."""
-        whole = self.forward._position_ids(rows, 0, width + self.most)
-        each = [whole[..., j, len(r.ids) : len(r.ids) + self.most] for j, r in enumerate(rows)]
-        return torch.stack(each, dim=-2)
+    def _positions(self, rows: list[EncodedRow], width: int) -> torch.Tensor:
+        """Positions of each row's new tokens, directly after its prompt: int64 (N, M) or (3, N,
+        M)."""
+        most = self.max_new_tokens
+        whole = self.forward.position_ids(rows, 0, width + most)  # (N, T + M) or (3, N, T + M)
+        new = [whole[..., j, len(r.ids) : len(r.ids) + most] for j, r in enumerate(rows)]
+        return torch.stack(new, dim=-2)
 
     def _mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor | None:
-        """[B, 1, 1, width + most], added to the attention of new tokens: the padding behind each
-        prompt is hidden.
+        """(N, 1, 1, T + M), added to the attention scores of new tokens: hides the padding after
+        each prompt.
 
-        Always there, also where no row of the batch is padded: with and without a mask rounding may
-        differ.
+        Present even if no row of the batch is padded: rounding may differ with and without a mask.
         """
-        if self.exact:
+        if self.unpadded:
             return None
-        column = torch.arange(width + self.most, device=lengths.device)
-        hidden = (column >= lengths[:, None]) & (column < width)
+        column = torch.arange(width + self.max_new_tokens, device=lengths.device)
+        hidden = (column >= lengths[:, None]) & (column < width)  # (N, T + M)
         dtype = self.forward.model.dtype
         mask = torch.zeros(hidden.shape, dtype=dtype, device=lengths.device)
         return mask.masked_fill(hidden, torch.finfo(dtype).min)[:, None, None]

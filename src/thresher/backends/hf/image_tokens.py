@@ -1,4 +1,4 @@
-"""How many tokens pictures take of a model's prompt, by its own processor. Loads no weights."""
+"""How many tokens images take in a model's prompt, by its own processor. Loads no weights."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from thresher.backends.hf.processor import load_processor
 
 
 def image_tokens(
-    where: str, revision: str | None, trust_remote_code: bool, images: Sequence[Any]
+    name: str, revision: str | None, trust_remote_code: bool, images: Sequence[Any]
 ) -> list[int]:
-    """Tokens of each picture (RGB `PIL.Image`); those that the processor refuses are left out.
+    """Tokens of each image.
 
-    Empty for a model whose pictures are no tokens of the prompt (Llama-3.2-Vision). Raises
+    name, revision: the model's folder or hub id, and the commit of the latter.
+    trust_remote_code: whether the model's own Python code may run.
+    images: RGB `PIL.Image`; those that the processor refuses are left out.
+
+    Empty for a model whose images are not tokens of the prompt (Llama-3.2-Vision). Raises
     ModelError, MissingExtra.
     """
-    processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
+    processor, _ = load_processor(name, revision=revision, trust_remote_code=trust_remote_code)
     preparer = ImagePreparer(processor, processor.image_token)
     out = []
     for image in images:

@@ -1,9 +1,9 @@
-"""Images for a multimodal LLM: pixels, the tokens that stand for them, and their vision features,
-each computed once an image.
+"""Images for a multimodal LLM: pixels, the placeholder tokens in the prompt, and vision features,
+each computed once per image.
 
 `ImagePreparer` runs on the CPU in background threads; `Vision` runs the vision tower. Images are
-batched only with images of the same tensor shapes, so that an image's features do not depend on its
-company.
+batched only with images of the same tensor shapes, so that an image's features do not depend on the
+other images of its batch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 @dataclass(slots=True)
-class Prepared:
-    """One image before the vision tower. `expansion`: the token ids that replace its
-    placeholder."""
+class PreparedImage:
+    """An image before the vision tower.
+
+    inputs: the tensors that the image processor gives, such as `pixel_values`.
+    expansion: the token ids that replace its placeholder.
+    grid: (t, h, w) in patches, for models with multimodal rotary positions.
+    multi_image: prepared as in a conversation of several images.
+    """
 
     inputs: dict[str, torch.Tensor]
     expansion: list[int]
-    # (t, h, w) in patches, for models with multimodal rotary positions
     grid: tuple[int, int, int] | None
-    among: bool
+    multi_image: bool
 
     @property
     def nbytes(self) -> int:
@@ -34,9 +38,9 @@ class Prepared:
 
 
 @dataclass(slots=True)
-class Features:
-    """One image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per
-    deep-stacked layer."""
+class ImageFeatures:
+    """An image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per
+    DeepStack layer."""
 
     main: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
@@ -57,31 +61,41 @@ _TEXT_KEYS = (
 
 
 class ImagePreparer:
+    """processor: of the model. image_token: its image placeholder, as text."""
+
     def __init__(self, processor: Any, image_token: str) -> None:
         self.processor = processor
         self.image_token = image_token
 
-    def prepare(self, image: Any, among: bool) -> Prepared:
-        """`among`: as in a conversation of several images (the image is shown twice and the first
-        copy is kept)."""
-        copies = 2 if among else 1
+    def prepare(self, image: Any, multi_image: bool) -> PreparedImage:
+        """Run the image processor.
+
+        image: RGB `PIL.Image`.
+        multi_image: as in a conversation of several images: the processor gets the image twice, and
+            the first copy is kept.
+
+        Raises ValueError, ZeroDivisionError for a shape that the processor refuses.
+        """
+        copies = 2 if multi_image else 1
         out = self.processor(
             text=[self.image_token * copies],
             images=[[image] * copies],
             return_tensors="pt",
             add_special_tokens=False,
         )
-        # Mllama's processor insists on one, behind the image
+        # Mllama's processor adds a BOS token after the image
         bos = self.processor.tokenizer.bos_token_id
         ids = [i for i in out["input_ids"][0].tolist() if i != bos]
         inputs = {
             k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)
         }
-        if among:
+        if multi_image:
             ids = ids[: len(ids) // 2]
             inputs = {k: _first_half(v) for k, v in inputs.items()}
         grid = inputs.get("image_grid_thw")
-        return Prepared(inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, among)
+        return PreparedImage(
+            inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, multi_image
+        )
 
 
 def _first_half(tensor: torch.Tensor) -> torch.Tensor:
@@ -93,40 +107,40 @@ def _first_half(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Vision:
-    """Runs `model.get_image_features` over many images at once and takes the result apart again."""
+    """Runs `model.get_image_features` over several images and splits the result by image."""
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model
         self.device = device
         self.dtype = dtype
-        # whether the model's own features come as a list of images (else as one tensor)
+        # whether the model returns its features as a list of images (else as one tensor)
         self.listed = True
-        self.output: type = BaseModelOutputWithPooling  # what the model's own features come in
-        wanted = inspect.signature(model.get_image_features).parameters
-        self.accepts = {name for name in wanted if name not in ("self", "kwargs")}
+        self.output: type = BaseModelOutputWithPooling  # the class of what the model returns
+        parameters = inspect.signature(model.get_image_features).parameters
+        self.accepts = {name for name in parameters if name not in ("self", "kwargs")}
         self.takes_batch_num_images = "batch_num_images" in self.accepts
 
-    def batches(self, images: Sequence[Prepared], pixel_budget: int) -> list[list[int]]:
-        """Positions of images that go through the tower together: equal shapes, about
-        `pixel_budget` input values at most."""
+    def batches(self, images: Sequence[PreparedImage], pixel_budget: int) -> list[list[int]]:
+        """Indices of images that may run together: equal shapes, about `pixel_budget` input values
+        at most."""
         out: list[list[int]] = []
         groups: dict[Any, list[int]] = {}
         for i, image in enumerate(images):
-            key = (image.among, tuple((k, tuple(v.shape)) for k, v in image.inputs.items()))
+            key = (image.multi_image, tuple((k, tuple(v.shape)) for k, v in image.inputs.items()))
             groups.setdefault(key, []).append(i)
-        for rows in groups.values():
-            size = sum(v.numel() for v in images[rows[0]].inputs.values())
-            step = max(1, pixel_budget // max(size, 1))
-            out += [rows[at : at + step] for at in range(0, len(rows), step)]
+        for group in groups.values():
+            values = sum(v.numel() for v in images[group[0]].inputs.values())
+            step = max(1, pixel_budget // max(values, 1))
+            out += [group[i : i + step] for i in range(0, len(group), step)]
         return out
 
     @torch.inference_mode()
-    def features(self, images: Sequence[Prepared]) -> list[Features]:
-        """Features of images of equal shapes."""
+    def features(self, images: Sequence[PreparedImage]) -> list[ImageFeatures]:
+        """Features of images of equal shapes, without gradients."""
         return self.encode(images)
 
-    def encode(self, images: Sequence[Prepared]) -> list[Features]:
-        """`features` as a part of a graph: gradients reach the weights that want them."""
+    def encode(self, images: Sequence[PreparedImage]) -> list[ImageFeatures]:
+        """`features` with gradients to the weights that require them."""
         n = len(images)
         inputs: dict[str, Any] = {}
         for name in images[0].inputs:
@@ -136,18 +150,21 @@ class Vision:
                 )
                 inputs[name] = value.to(self.dtype) if value.is_floating_point() else value
         if self.takes_batch_num_images:
-            inputs["batch_num_images"] = torch.tensor([max(n, 2)] if images[0].among else [1] * n)
-        got = self.model.get_image_features(**inputs, return_dict=True)
-        pooled = got.pooler_output
-        self.output = type(got)
+            inputs["batch_num_images"] = torch.tensor(
+                [max(n, 2)] if images[0].multi_image else [1] * n
+            )
+        output = self.model.get_image_features(**inputs, return_dict=True)
+        pooled = output.pooler_output
+        self.output = type(output)
         self.listed = not isinstance(pooled, torch.Tensor)
-        main = _per_image(pooled, n)
-        deep = [_per_image(layer, n) for layer in getattr(got, "deepstack_features", None) or []]
-        return [Features(main[i], tuple(layer[i] for layer in deep)) for i in range(n)]
+        main = _per_image(pooled, n)  # n of [tokens, hidden]
+        layers = getattr(output, "deepstack_features", None) or []
+        deep = [_per_image(layer, n) for layer in layers]
+        return [ImageFeatures(main[i], tuple(layer[i] for layer in deep)) for i in range(n)]
 
-    def as_encoder_output(self, features: Sequence[Features]) -> dict[str, Any]:
-        """What `model(mm_encoder_outputs=…)` takes: the features of a batch's images, in the order
-        of their placeholders."""
+    def as_encoder_output(self, features: Sequence[ImageFeatures]) -> dict[str, Any]:
+        """The value of `model(mm_encoder_outputs=…)`: the features of a batch's images, in the
+        order of their placeholders."""
         main = [f.main for f in features]
         # An instance of the model's own output class: transformers calls its methods (`to_tuple`
         # since 5.24).
@@ -162,6 +179,7 @@ class Vision:
 
 
 def _per_image(pooled: Any, n: int) -> list[torch.Tensor]:
+    """[tokens, hidden] of each of `n` images, from a list or from one tensor."""
     parts = list(pooled) if not isinstance(pooled, torch.Tensor) else list(pooled.chunk(n))
     if len(parts) != n:
         parts = list(torch.cat([p.reshape(-1, p.shape[-1]) for p in parts]).chunk(n))

@@ -1,5 +1,5 @@
-"""From a model folder or hub id to a backend that has proved itself: device, dtype, processor,
-weights, self-check."""
+"""From a model folder or hub id to a checked backend: device, dtype, processor, weights,
+self-check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from thresher.backends.hf.ask_check import best_way
+from thresher.backends.hf.ask_check import fastest_exact_mode
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.checkpoint import missing_package, open_weights
 from thresher.backends.hf.checkpoint import reason as first_line
@@ -21,7 +21,7 @@ from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
-from thresher.backends.hf.token_types import TypedForward
+from thresher.backends.hf.token_types import TokenTypeForward
 from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
 from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn
@@ -42,11 +42,19 @@ def load(
     adapters: Sequence[Path] = (),
     typed: str | None = None,
 ) -> HFBackend:
-    """`where`: a folder or hub id; `adapters`: folders of LoRA adapters, merged into the weights
-    one after the other;
-    `typed`: as in `backends.resolve`.
+    """Load a model and check that thresher's fast path gives the model's own numbers.
 
-    Raises ModelError where the model cannot be loaded or its fast path is not exact.
+    where: a folder or hub id.
+    revision: the commit of a hub id.
+    device: a torch device, such as cuda or cpu.
+    dtype: name of a torch dtype, such as bfloat16.
+    batch_tokens: padded tokens per batch; None: by device.
+    trust_remote_code: whether the model's own Python code may run.
+    adapters: folders of LoRA adapters, merged into the weights one after the other.
+    typed: how the user named the model, for messages; None: `--model WHERE`.
+
+    Raises ModelError where the model cannot be loaded or its fast path is not exact, and
+    MissingExtra where a package is missing.
     """
     import transformers
 
@@ -61,11 +69,11 @@ def load(
         trust_remote_code=trust_remote_code,
         typed=typed,
     )
-    lacking = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
-    if lacking:  # transformers would fill them with random numbers, and only log it
+    missing = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
+    if missing:  # transformers would initialise them at random, and only log it
         raise ModelError(
-            f"{typed}: the weights lack {len(lacking)} of the model's tensors, or hold them in "
-            f"another shape (first: {sorted(lacking)[0]}). Download or save the model again."
+            f"{typed}: the weights lack {len(missing)} of the model's tensors, or have them in "
+            f"another shape (first: {sorted(missing)[0]}). Download or save the model again."
         )
     for folder in adapters:
         model = _merge(model, folder)
@@ -75,7 +83,7 @@ def load(
         raise ModelError(
             f"{typed} does not fit on {device}. Give --device cpu or a smaller model."
         ) from e
-    except ValueError as e:  # a quantised model that stays where it was loaded
+    except ValueError as e:  # a quantised model cannot be moved
         raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
     encoder = Encoder(processor)
     preparer = ImagePreparer(processor, encoder.image_token)
@@ -94,8 +102,10 @@ def load(
     elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(
         model, "get_image_features"
     ):
-        kind = TypedForward if "token_type_ids" in _parameters(model.forward) else Forward
-        forward = kind(
+        forward_class = (
+            TokenTypeForward if "token_type_ids" in _parameters(model.forward) else Forward
+        )
+        forward = forward_class(
             model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens
         )
     else:
@@ -115,7 +125,7 @@ def load(
 
 
 def _merge(model: Any, folder: Path) -> Any:
-    """The model with the adapters of `folder` added to its weights. Raises MissingExtra,
+    """The model with the LoRA adapters of `folder` merged into its weights. Raises MissingExtra,
     ModelError."""
     try:
         from peft import PeftModel
@@ -131,12 +141,12 @@ def _merge(model: Any, folder: Path) -> Any:
             return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as e:
         raise ModelError(
-            f"The LoRA adapters in {folder} cannot be put on their base: {first_line(e)}"
+            f"The LoRA adapters in {folder} cannot be merged into their base: {first_line(e)}"
         ) from e
 
 
-def pick_device(device: str) -> str:
-    """`auto` -> cuda, mps or cpu. Raises ConfigError for a device that is not there."""
+def resolve_device(device: str) -> str:
+    """`auto` -> cuda, mps or cpu. Raises ConfigError for a device that is not available."""
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -150,8 +160,8 @@ def pick_device(device: str) -> str:
     return device
 
 
-def pick_dtype(dtype: str, device: str) -> str:
-    """`auto` -> bfloat16 on a GPU that has it, float16 on one that has not, float32 on a CPU."""
+def resolve_dtype(dtype: str, device: str) -> str:
+    """`auto` -> bfloat16 on a GPU that supports it, float16 on others, float32 on a CPU."""
     if dtype != "auto":
         return dtype
     if device.startswith("cuda"):
@@ -169,8 +179,7 @@ def _parameters(function: Any) -> set[str]:
 
 
 class _ProbePool:
-    """A pool of two planted images, so that a model is checked before the user's rows are spent on
-    it."""
+    """A pool of two synthetic images, to check a model before it scores the user's rows."""
 
     def load_image(self, ref: ImageRef) -> Image.Image:
         if ref.path not in ("a", "b"):
@@ -191,10 +200,10 @@ def _row(image: str, question: str, answer: str) -> Sample:
 
 @torch.inference_mode()
 def _check(backend: HFBackend, processor: Any, typed: str) -> None:
-    """Compare the fast path with the model's own processor and one plain pass. Raises ModelError
-    where they differ.
+    """Compare the fast path with the model's own processor and one ordinary forward pass. Raises
+    ModelError where they differ.
 
-    Where only the reuse of demonstrations is not exact, it is switched off: whole sequences run
+    If only the reuse of demonstrations is not exact, it is switched off: whole sequences run
     instead.
     """
     pool = _ProbePool()
@@ -206,35 +215,36 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
             raise ModelError(
                 f"{typed} cannot encode a plain question and answer: {block.errors[0]}"
             )
-        plain = _official_inputs(processor, row, pool)
-        ids = plain["input_ids"][0].numpy()
+        official = _official_inputs(processor, row, pool)
+        ids = official["input_ids"][0].numpy()  # (tokens,)
         if not np.array_equal(ids, block.rows[0].ids):
             raise ModelError(
                 f"{typed}: thresher's encoding differs from the model's own processor "
-                f"({len(block.rows[0].ids)} against {len(ids)} tokens). Please report the model's "
-                "name."
+                f"({len(block.rows[0].ids)} instead of {len(ids)} tokens). Please report the "
+                "model's name."
             )
-        got = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
-        want = _plain_loss(backend, plain, block.rows[0].answers)
-        if isinstance(got, str) or abs(got.nll - want) > tolerance:
+        loss = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
+        expected = _official_loss(backend, official, block.rows[0].answer_positions)
+        if isinstance(loss, str) or abs(loss.nll - expected) > tolerance:
             raise ModelError(
                 f"{typed}: reusing image features changes the loss "
-                f"({got if isinstance(got, str) else got.nll} against {want}). Please report the "
-                "model's name."
+                f"({loss if isinstance(loss, str) else loss.nll} instead of {expected}). Please "
+                "report the model's name."
             )
     if backend.reuses_prefix and not _reuse_is_exact(backend, pool, rows[0], tolerance):
         backend.forward.reuses_prefix = False
-    body = _row("a", "Question: What colour is it? Answer: Red.", "Yes.")
-    asked = Sample(body.id, body.turns[:1], body.images)
-    plain = _official_inputs(processor, asked, pool, add_generation_prompt=True)
-    backend.forward.asks = best_way(backend, asked, plain["input_ids"][0].tolist(), pool, tolerance)
+    row = _row("a", "Question: What colour is it? Answer: Red.", "Yes.")
+    prompt = Sample(row.id, row.turns[:1], row.images)
+    official = _official_inputs(processor, prompt, pool, add_generation_prompt=True)
+    official_ids = official["input_ids"][0].tolist()
+    backend.forward.query_mode = fastest_exact_mode(backend, prompt, official_ids, pool, tolerance)
 
 
 def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, tolerance: float) -> bool:
     queries = [_row("b", "How many are there?", "Three."), _row("", "Is fire hot?", "Yes.")]
     try:
         fast = _one_shot(backend, queries, demo, pool)
-    # whatever this architecture's cache cannot do, whole sequences can
+    # whatever this architecture's cache does not support, whole sequences avoid
     except Exception:  # noqa: BLE001
         return False
     backend.forward.reuses_prefix = False
@@ -275,14 +285,15 @@ def _official_inputs(
     )
 
 
-def _plain_loss(backend: HFBackend, inputs: Any, answers: np.ndarray) -> float:
+def _official_loss(backend: HFBackend, inputs: Any, answer_positions: np.ndarray) -> float:
+    """Mean negative log-likelihood of the answer tokens in one ordinary forward pass, in nats."""
     model = backend.forward.model
     moved = {
         k: v.to(model.device, model.dtype if v.is_floating_point() else None)
         for k, v in inputs.items()
         if isinstance(v, torch.Tensor)
     }
-    logits = model(**moved).logits[0].float()
-    at = torch.from_numpy(answers).to(model.device)
-    logp = logits[at - 1].log_softmax(-1)
-    return float(-logp.gather(-1, moved["input_ids"][0][at][:, None]).mean())
+    logits = model(**moved).logits[0].float()  # (tokens, vocabulary)
+    positions = torch.from_numpy(answer_positions).to(model.device)  # (answer tokens,)
+    logprobs = logits[positions - 1].log_softmax(-1)  # (answer tokens, vocabulary)
+    return float(-logprobs.gather(-1, moved["input_ids"][0][positions][:, None]).mean())

@@ -2,12 +2,13 @@
 
 Where torchvision works this is plain `AutoProcessor`. Without it `AutoProcessor` fails for every
 model that also takes videos, because all video processors of transformers need torchvision;
-thresher scores images only, so the same processor class is loaded with its video slot left empty
-and its image processor in the PIL version. The two image versions resize a little differently (up
-to 0.03 a pixel), hence the second return value, which is part of a score's identity.
+thresher scores images only, so the same processor class is loaded without its video processor and
+with the PIL version of its image processor. The two versions of an image processor resize a little
+differently (up to 0.03 per pixel), hence the second return value, which is part of a score's
+identity.
 
-Touches files of the model folder (or the hub), never weights. Relies on one private method of
-transformers, `ProcessorMixin._get_arguments_from_pretrained`; a test guards it.
+Reads files of the model folder (or the hub), never weights. Relies on one private method of
+transformers, `ProcessorMixin._get_arguments_from_pretrained`; a test checks that it is there.
 """
 
 from __future__ import annotations
@@ -31,15 +32,19 @@ def load_processor(
 ) -> tuple[Any, Pixels]:
     """The processor of a model folder or hub id, and which library resizes its images.
 
-    Raises ModelError when it is not a multimodal model's processor: unreadable, no tokenizer, no
+    folder_or_id: a model folder or hub id.
+    revision: the commit of a hub id.
+    trust_remote_code: whether the model's own Python code may run.
+
+    Raises ModelError if it is not a multimodal model's processor: unreadable, no tokenizer, no
     image processor, no chat template, or its own code is needed and `trust_remote_code` is off.
-    Raises MissingExtra when the processor needs a package that is not installed.
+    Raises MissingExtra if the processor needs a package that is not installed.
     """
     name = str(folder_or_id)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ModelError(
-            f"{name} has no config.json, so it is not a model folder. Give the folder that holds "
-            "config.json, the tokenizer and the weights."
+            f"{name} has no config.json, so it is not a model folder. Give the folder that "
+            "contains config.json, the tokenizer and the weights."
         )
     if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
         raise ModelError(
@@ -54,7 +59,7 @@ def load_processor(
         ) from e
     except ModelError:
         raise
-    except Exception as e:  # whatever a reader of these files raises is a fault of the files
+    except Exception as e:  # whatever the reader of these files raises, the files are at fault
         raise ModelError(
             f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model "
             "in the transformers format is expected: config.json, a tokenizer, an image processor "
@@ -67,7 +72,7 @@ def load_processor(
 
 @functools.cache
 def image_only(processor_class: type) -> type:
-    """`processor_class` without its video processor; the class itself when it has none.
+    """A subclass of `processor_class` without its video processor; the class itself if it has none.
 
     The subclass keeps the name, because a saved processor names its class.
     """
@@ -88,7 +93,7 @@ def image_only(processor_class: type) -> type:
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
             parts = list(super()._get_arguments_from_pretrained(*args, **kwargs))
-            parts.insert(position, None)  # __init__ takes its parts by position
+            parts.insert(position, None)  # __init__ takes them by position
             return parts
 
     ImageOnly.__name__ = ImageOnly.__qualname__ = processor_class.__name__
@@ -97,7 +102,7 @@ def image_only(processor_class: type) -> type:
 
 @functools.cache
 def torchvision_works() -> bool:
-    """Whether torchvision can be used. Raises ModelError when it is installed but broken:
+    """Whether torchvision can be used. Raises ModelError if it is installed but broken, because
     transformers would use it."""
     from transformers.utils import is_torchvision_available
 
@@ -108,7 +113,7 @@ def torchvision_works() -> bool:
     except (ImportError, OSError, RuntimeError) as e:
         raise ModelError(
             f"torchvision is installed but does not work ({_first_line(e)}). Install the version "
-            "that belongs to your torch, or uninstall it: thresher does not need it."
+            "that matches your torch, or uninstall it: thresher does not need it."
         ) from e
     return True
 
@@ -127,7 +132,7 @@ def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     processor_class = _named_class(name, revision)
     if processor_class is None and type(config) in PROCESSOR_MAPPING:
         processor_class = PROCESSOR_MAPPING[type(config)]
-    if processor_class is None and trust_remote_code:  # the model brings its own processor code
+    if processor_class is None and trust_remote_code:  # the model has its own processor code
         return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
     if processor_class is None:
         raise ModelError(
@@ -140,9 +145,9 @@ def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
 
 
 def _named_class(name: str, revision: str | None) -> type | None:
-    """The processor class that the model's files name, as AutoProcessor looks for it.
+    """The processor class that the model's files name, found as AutoProcessor finds it.
 
-    A llava config, for one, can come with the LLaVA or the Pixtral processor.
+    A llava config, for example, can come with the LLaVA or the Pixtral processor.
     """
     from transformers.models.auto.processing_auto import processor_class_from_name
     from transformers.utils import cached_file
@@ -170,8 +175,7 @@ def _check(name: str, processor: Any) -> None:
             f"{name} gives a {type(processor).__name__}, which has no tokenizer together with an "
             "image processor. Give a vision-language model, for example Qwen2.5-VL or LLaVA."
         )
-    # Without its files a tokenizer class may start empty, in silence, and read every text as
-    # nothing.
+    # Without its files a tokenizer may be created empty, without an error, and give no tokens.
     if not processor.tokenizer("Is it red? Yes.", add_special_tokens=False)["input_ids"]:
         raise ModelError(
             f"The tokenizer of {name} turns text into no tokens at all: its files "
@@ -180,11 +184,10 @@ def _check(name: str, processor: Any) -> None:
 
 
 def _chat_template(name: str, processor: Any) -> str:
-    """The processor's own template; where it has none the tokenizer's, which fine-tuning leaves in
-    tokenizer_config.json.
+    """The processor's own template, or else the tokenizer's, where fine-tuning may leave it
+    (tokenizer_config.json).
 
-    Of several named ones the default, which is what transformers takes for a conversation without
-    tools.
+    Of several named ones, the default, as transformers does for a conversation without tools.
     """
     for given, place in (
         (getattr(processor, "chat_template", None), "its processor"),
@@ -196,13 +199,13 @@ def _chat_template(name: str, processor: Any) -> str:
             except (TypeError, KeyError) as e:
                 raise ModelError(
                     f"{name}: the list of chat templates of {place} has entries without name or "
-                    "template."
+                    "template. Save them again with a current version of transformers."
                 ) from e
         if isinstance(given, dict) and given:
             if "default" not in given:
                 names = ", ".join(sorted(map(str, given)))
                 raise ModelError(
-                    f"{name} has chat templates of several names ({names}), and none is called "
+                    f"{name} has several named chat templates ({names}), and none is called "
                     "default. Copy the one to use to chat_template.jinja in the model's folder."
                 )
             given = given["default"]
@@ -213,9 +216,9 @@ def _chat_template(name: str, processor: Any) -> str:
         if given:
             return str(given)
     raise ModelError(
-        f"{name} has no chat template, so its conversations cannot be written as it was trained "
-        "to read them. Use the instruction-tuned version of the model, or add a "
-        "chat_template.jinja to the folder."
+        f"{name} has no chat template, so conversations cannot be formatted as in its training. "
+        "Use the instruction-tuned version of the model, or add a chat_template.jinja to the "
+        "folder."
     )
 
 

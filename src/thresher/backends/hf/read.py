@@ -1,6 +1,6 @@
-"""Reading rows: one pass over each, teacher-forced, and everything that is wanted of it.
+"""One teacher-forced forward pass per row, and everything that is computed from it.
 
-`answer_loss`, `one_shot` and `embed_rows` are readings that ask for a part of it.
+`answer_loss`, `one_shot` and `embed_rows` use a part of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.backends.hf.answer_ends import Ends
+from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.outputs import Loss, Outputs
 from thresher.backends.hf.traits import stop_tokens
@@ -20,10 +20,10 @@ from thresher.types import Sample, SampleSource, Scored
 
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import Block, BlockPipeline, ImageKey
-    from thresher.backends.hf.images import Features
+    from thresher.backends.hf.images import ImageFeatures
 
-HAND_ON_SECONDS = 1.0
-NOT_A_LOSS = "the loss is not a finite number"
+YIELD_SECONDS = 1.0
+NOT_FINITE = "the loss is not a finite number"
 
 
 def read(
@@ -38,19 +38,19 @@ def read(
 ) -> Iterator[Scored]:
     """See `HFBackend.read`."""
     forward = pipeline.forward
-    depths = tuple((forward.layers.at(layer), part) for layer, part in states)
+    depths = tuple((forward.layers.depth_of(layer), part) for layer, part in states)
     outputs = Outputs(loss, spread, depths)
-    stops = stop_tokens(forward.model, pipeline.encoder) if loss else frozenset()
+    stop_ids = stop_tokens(forward.model, pipeline.encoder) if loss else frozenset()
     for block in pipeline.blocks(samples, conversation, pool, among_images):
-        for row in block.rows if stops else ():
-            row.ends = Ends.of(row.ids, row.answers, stops)
+        for row in block.rows if stop_ids else ():
+            row.ends = AnswerEnds.find(row.ids, row.answer_positions, stop_ids)
         yield from score(pipeline, block, pipeline.features(block), outputs)
 
 
 def score(
     pipeline: BlockPipeline,
     block: Block,
-    features: Mapping[ImageKey, Features],
+    features: Mapping[ImageKey, ImageFeatures],
     outputs: Outputs,
 ) -> Iterator[Scored]:
     """The block's results, about once a second, so that little is lost when the run is killed."""
@@ -58,23 +58,23 @@ def score(
     since = time.monotonic()
     for batch, losses in pipeline.forward.losses(block.rows, dict(features), outputs):
         ready.update(zip((block.index[i] for i in batch), losses, strict=True))
-        if time.monotonic() - since > HAND_ON_SECONDS:
+        if time.monotonic() - since > YIELD_SECONDS:
             yield _scored(pipeline, ready, outputs)
             ready, since = {}, time.monotonic()
     if ready:
         yield _scored(pipeline, ready, outputs)
 
 
-def finite(piece: Scored) -> Scored:
-    """The piece with an error for each row whose loss is not a finite number."""
-    odd = ~np.isfinite(piece.values["nll"])
-    errors = [e or (NOT_A_LOSS if o else "") for e, o in zip(piece.errors, odd, strict=True)]
-    return replace(piece, errors=errors)
+def require_finite(scored: Scored) -> Scored:
+    """`scored` with an error for each row whose loss is not a finite number."""
+    bad = ~np.isfinite(scored.values["nll"])
+    errors = [e or (NOT_FINITE if b else "") for e, b in zip(scored.errors, bad, strict=True)]
+    return replace(scored, errors=errors)
 
 
-def _scored(pipeline: BlockPipeline, found: dict[int, Loss | str], outputs: Outputs) -> Scored:
-    index = np.array(sorted(found), dtype=np.int64)
-    ordered = [found[i] for i in index.tolist()]
+def _scored(pipeline: BlockPipeline, results: dict[int, Loss | str], outputs: Outputs) -> Scored:
+    index = np.array(sorted(results), dtype=np.int64)
+    ordered = [results[i] for i in index.tolist()]
     losses = [Loss(float("nan"), 0, False) if isinstance(x, str) else x for x in ordered]
     values: dict[str, np.ndarray] = {}
     if outputs.loss:
@@ -86,6 +86,6 @@ def _scored(pipeline: BlockPipeline, found: dict[int, Loss | str], outputs: Outp
         values["own_gap"] = np.array([x.own_gap for x in losses], np.float32)
     if outputs.states:
         width = pipeline.forward.layers.width
-        blank = np.zeros((len(outputs.states), width), np.float32)
-        values["states"] = np.stack([blank if x.states is None else x.states for x in losses])
+        empty = np.zeros((len(outputs.states), width), np.float32)
+        values["states"] = np.stack([empty if x.states is None else x.states for x in losses])
     return Scored(index, values, [x if isinstance(x, str) else "" for x in ordered])

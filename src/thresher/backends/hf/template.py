@@ -1,23 +1,23 @@
-"""A model's chat template, rendered within limits, and whether what it does depends on the texts
-that it is given.
+"""A model's chat template, rendered within limits, and whether its control flow depends on the
+texts of the messages (taint tracking).
 
 Rendering uses transformers' own Jinja environment and gives the string that
-`processor.apply_chat_template` gives; this is compared once, when the template is opened. Where the
+`processor.apply_chat_template` gives; this is compared once, when the template is loaded. If the
 two differ (a processor with Python code of its own), the processor renders, and nothing is assumed
 about it.
 
-Both additions are made to the syntax tree of the template, so that they hold whatever the template
-is: `_Counting` charges every loop step, call and string, and `_Watching` sends every expression
-that could read a text (comparisons, conditions, indexing, filters, calls …) through a method of
-`_Watch`, which notes when a marked text passes. A rendering in which none passed took its way
-without looking at the texts: other texts in their places come out in the same places, unchanged or
+Both are done by rewriting the template's syntax tree, so that they work for any template:
+`_EnforceLimits` charges every loop step, call and string, and `_TrackReads` passes every value that
+an expression could read (comparisons, conditions, indexing, filters, calls …) to a method of
+`_Monitor`, which records when it is a marked text. If a rendering read no marked text, its control
+flow did not depend on the texts: other texts appear in the same places of the output, unchanged or
 with white space stripped from their ends. (Texts of white space only are not covered: stripping one
-of those may go on to its neighbour.)
+of those may continue into its neighbour.)
 
-Relies on one private function of transformers, `_compile_jinja_template`; a test guards it.
+Relies on one private function of transformers, `_compile_jinja_template`; a test checks that it is
+there.
 
-Past 400 lines because what is followed through a template, and what ends following it, must be read
-together.
+Longer than 400 lines because what marks a text as read, and what does not, must be seen together.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from jinja2.visitor import NodeTransformer
 
 from thresher.errors import ModelError
 
-MARK = "\ue000"  # begins the mark that stands for a text; no row's text holds it
-MOST_STEPS = 2_000_000  # of one rendering: loop steps, its strings in KiB, and its calls
-A_CALL = 20  # steps, by the time that a macro takes
-MOST_CHARACTERS = 2**24  # of one string
-_NAME = "thresher_watch"
+MARK = "\ue000"  # begins a mark that replaces a text; rows whose text contains it are refused
+MAX_STEPS = 2_000_000  # of one rendering: loop steps, KiB of strings, and calls
+STEPS_PER_CALL = 20  # measured: a macro takes as long as this many loop steps
+MAX_CHARACTERS = 2**24  # of one string
+_NAME = "thresher_monitor"
 T = TypeVar("T", bound=NodeTransformer)
 _DIGITS = re.compile(r"\d+")
-_STRIPS = ("strip", "lstrip", "rstrip")
+_STRIP_METHODS = ("strip", "lstrip", "rstrip")
 _TYPE_TESTS = frozenset(
     (
         "defined",
@@ -57,10 +57,10 @@ _TYPE_TESTS = frozenset(
     )
     + ("boolean", "callable")
 )
-_OF_STRUCTURE = ("list", "first", "last", "length", "count", "reverse")
-_BY_ATTRIBUTE = ("selectattr", "rejectattr")
-# Every other node (filter blocks, includes, recursive loops …) is taken to read the texts.
-_KNOWN = (
+_STRUCTURE_FILTERS = ("list", "first", "last", "length", "count", "reverse")
+_ATTRIBUTE_FILTERS = ("selectattr", "rejectattr")
+# Every other node (filter blocks, includes, recursive loops …) is assumed to read the texts.
+_SUPPORTED_NODES = (
     *(
         nodes.Template,
         nodes.Output,
@@ -103,18 +103,22 @@ _KNOWN = (
 )
 
 
-class Unrenderable(Exception):
-    """Why a conversation cannot be written as the chat template writes it; becomes the row's
-    error."""
+class RenderError(Exception):
+    """A conversation cannot be rendered; the message becomes the row's error."""
 
 
-class Endless(Unrenderable):
-    """The template takes more steps, or writes more, than any real one does."""
+class RenderLimitExceeded(RenderError):
+    """The template takes more steps, or writes more text, than any real one."""
 
 
 class ChatTemplate:
-    """processor: of a model, with a `chat_template`. arguments: variables of the template beside
-    the messages."""
+    """Renders a processor's `chat_template`.
+
+    processor: of a model.
+    arguments: variables of the template beside the messages.
+
+    Raises ModelError for a template that is not valid Jinja or does not terminate.
+    """
 
     def __init__(self, processor: Any, arguments: Mapping[str, Any]) -> None:
         self._processor = processor
@@ -132,49 +136,53 @@ class ChatTemplate:
             **arguments,
         }
         try:
-            self._counting, _ = _compiled(self._source, _Counting)
+            self._limited, _ = _compile(self._source, _EnforceLimits)
         except Exception as e:
-            raise ModelError(f"The model's chat template is no valid Jinja template: {e}") from e
-        self._watching: Template | None = None
-        self._ours = True
-        self._ours = self._is_ours()
+            raise ModelError(f"The model's chat template is not valid Jinja: {e}") from e
+        self._tracked: Template | None = None
+        self._matches_processor = True
+        self._matches_processor = self._check_processor()
 
     def render(self, messages: list[dict[str, Any]]) -> str:
         """The conversation as one string. Raises Unrenderable."""
         try:
-            if self._ours:
-                return self._counting.render(
-                    {**self._variables, "messages": messages, _NAME: _Watch()}
+            if self._matches_processor:
+                return self._limited.render(
+                    {**self._variables, "messages": messages, _NAME: _Monitor()}
                 )
             return str(
                 self._processor.apply_chat_template(messages, tokenize=False, **self._arguments)
             )
-        except Endless:
+        except RenderLimitExceeded:
             raise
-        except Exception as e:  # templates raise their own errors for turns that they do not allow
-            raise Unrenderable(
+        except Exception as e:  # templates raise errors of their own for turns they do not allow
+            raise RenderError(
                 f"the model's chat template refuses these turns: {e or type(e).__name__}"
             ) from e
 
     def reads_texts(self, messages: list[dict[str, Any]]) -> bool:
-        """Whether what is written for these turns may depend on their texts; `messages` hold marks
-        in place of texts."""
-        if not self._ours:
+        """Whether the rendering of these messages may depend on their texts.
+
+        messages: with marks in place of texts.
+        """
+        if not self._matches_processor:
             return True
-        if self._watching is None:
-            self._watching, transformer = _compiled(self._source, _Watching)
-            self._ours &= not transformer.unknown
-        watch = _Watch()
+        if self._tracked is None:
+            self._tracked, transformer = _compile(self._source, _TrackReads)
+            self._matches_processor &= not transformer.unsupported
+        monitor = _Monitor()
         try:
-            string = self._watching.render({**self._variables, "messages": messages, _NAME: watch})
-        # whatever the watched template does not take, the plain one says
+            string = self._tracked.render({**self._variables, "messages": messages, _NAME: monitor})
+        # whatever the rewritten template does not support: `render` will report it
         except Exception:  # noqa: BLE001
             return True
-        return watch.looked or not self._ours or string != self.render(messages)
+        return (
+            monitor.tainted_read or not self._matches_processor or string != self.render(messages)
+        )
 
-    def _is_ours(self) -> bool:
-        """Whether our rendering is the processor's. Raises ModelError for a template that does not
-        come to an end."""
+    def _check_processor(self) -> bool:
+        """Whether our rendering equals the processor's. Raises ModelError for a template that does
+        not terminate."""
         parts = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
         turns = [
             {"role": "user", "content": parts},
@@ -182,24 +190,24 @@ class ChatTemplate:
         ]
         try:
             ours = self.render(turns)
-        except Endless as e:
+        except RenderLimitExceeded as e:
             raise ModelError(f"The model cannot be used: {e}") from e
-        except Unrenderable:
+        except RenderError:
             # the processor renders with the same template, and would refuse these turns too
             return True
         try:
             theirs = self._processor.apply_chat_template(turns, tokenize=False, **self._arguments)
-        except Exception:  # noqa: BLE001 - then it is the processor that says why, row by row
+        except Exception:  # noqa: BLE001 - the processor will then report it, row by row
             return False
         return bool(ours == theirs)
 
 
 @lru_cache(maxsize=16)
-def _compiled(source: str, transformer: type[T]) -> tuple[Template, T]:
-    """The template with the additions of `transformer`, and the transformer after its visit."""
+def _compile(source: str, transformer: type[T]) -> tuple[Template, T]:
+    """The template rewritten by `transformer`, and the transformer after its visit."""
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    # of an empty template: compiling the real one would work out its constants, whatever their size
+    # for an empty template: compiling the real one would fold its constants, whatever their size
     environment = _compile_jinja_template("").environment
     visitor = transformer()
     tree = visitor.visit(environment.parse(source))
@@ -207,133 +215,138 @@ def _compiled(source: str, transformer: type[T]) -> tuple[Template, T]:
     return Template.from_code(environment, code, environment.make_globals({})), visitor
 
 
-class _Watch:
-    """What a rendering did so far. `looked`: it read a marked text; `steps`: see MOST_STEPS."""
+class _Monitor:
+    """The state of one rendering. Methods return the value that they are given (`multiply` and
+    `power`: the result).
+
+    tainted_read: whether a marked text was read.
+    steps: see MAX_STEPS.
+    """
 
     def __init__(self) -> None:
-        self.looked = False
+        self.tainted_read = False
         self.steps = 0
 
     # --------------------------------------------------------------------------------------- limits
 
-    def count(self, steps: int) -> None:
+    def charge(self, steps: int) -> None:
         self.steps += steps
-        if self.steps > MOST_STEPS:
-            raise Endless(
-                f"its chat template comes to no end (more than {MOST_STEPS:,} steps for one "
+        if self.steps > MAX_STEPS:
+            raise RenderLimitExceeded(
+                f"its chat template does not terminate (more than {MAX_STEPS:,} steps for one "
                 "conversation)."
             )
 
-    def loop(self, items: Any) -> Any:
+    def charge_loop(self, items: Any) -> Any:
         try:
             n = len(items)
         except TypeError:
-            return self._counted(items)
-        self.count(n)
+            return self._charge_items(items)
+        self.charge(n)
         return items
 
-    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
+    def _charge_items(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
-            self.count(1)
+            self.charge(1)
             yield item
 
-    def function(self, callee: Any) -> Any:
-        self.count(A_CALL)
+    def charge_call(self, callee: Any) -> Any:
+        self.charge(STEPS_PER_CALL)
         return callee
 
-    def sized(self, value: Any) -> Any:
+    def check_size(self, value: Any) -> Any:
         if isinstance(value, str):
-            if len(value) > MOST_CHARACTERS:
-                raise Endless(
-                    f"its chat template writes a text of more than {MOST_CHARACTERS:,} characters."
+            if len(value) > MAX_CHARACTERS:
+                raise RenderLimitExceeded(
+                    f"its chat template writes a text of more than {MAX_CHARACTERS:,} characters."
                 )
-            self.count(len(value) >> 10)
+            self.charge(len(value) >> 10)
         # such as the width of a padded text
-        elif isinstance(value, int) and value > MOST_CHARACTERS:
-            raise Endless(f"its chat template counts to more than {MOST_CHARACTERS:,}.")
+        elif isinstance(value, int) and value > MAX_CHARACTERS:
+            raise RenderLimitExceeded(f"its chat template counts to more than {MAX_CHARACTERS:,}.")
         return value
 
-    def times(self, left: Any, right: Any) -> Any:
+    def multiply(self, left: Any, right: Any) -> Any:
         for text, n in ((left, right), (right, left)):
             if isinstance(text, (str, list, tuple)) and isinstance(n, int):
-                self.sized(len(text) * n)
+                self.check_size(len(text) * n)
         return left * right
 
     def power(self, left: Any, right: Any) -> Any:
-        self.sized(abs(left) + 1)
-        self.sized(right * 1024)
+        self.check_size(abs(left) + 1)
+        self.check_size(right * 1024)
         return left**right
 
-    def formatted(self, text: Any) -> Any:
-        """A format may ask for any width."""
+    def check_format(self, text: Any) -> Any:
+        """A format string may contain any width."""
         for digits in _DIGITS.findall(text) if isinstance(text, str) else ():
-            self.sized(int(digits[:12]))
+            self.check_size(int(digits[:12]))
         return text
 
     # ---------------------------------------------------------------------------------------- texts
 
-    def look(self, value: Any) -> Any:
-        """The value is read, whatever it contains."""
+    def read(self, value: Any) -> Any:
+        """The whole value is read."""
         if isinstance(value, Iterator):
             value = list(value)
-        self.looked |= _marked(value)
+        self.tainted_read |= _is_tainted(value)
         return value
 
-    def string(self, value: Any) -> Any:
-        """The value is read if it is a text: its truth, its characters. Of a list only its length,
-        of a dict its keys."""
-        self.looked |= isinstance(value, str) and MARK in value
+    def read_if_text(self, value: Any) -> Any:
+        """The value's truth, length or attributes are read: of a text that depends on its
+        characters, of a list or dict it does not depend on the texts inside."""
+        self.tainted_read |= isinstance(value, str) and MARK in value
         return value
 
-    def container(self, value: Any) -> Any:
-        """Something is looked for in it."""
-        return value if isinstance(value, Mapping) else self.look(value)
+    def read_container(self, value: Any) -> Any:
+        """The value is searched: a text or list is read, a dict only by its keys."""
+        return value if isinstance(value, Mapping) else self.read(value)
 
-    def written(self, value: Any) -> Any:
-        """A text goes into the output as it is, a list as Python writes it."""
+    def output(self, value: Any) -> Any:
+        """The value is written to the output: a text as it is, a list as its Python repr."""
         if not isinstance(value, str):
-            value = self.look(value)
+            value = self.read(value)
         return value
 
-    def joined(self, items: Any) -> Any:
-        """Its items are written one after the other."""
-        self.string(items)
-        return items if isinstance(items, str) else [self.written(item) for item in items]
+    def output_items(self, items: Any) -> Any:
+        """The items are written to the output one after the other."""
+        self.read_if_text(items)
+        return items if isinstance(items, str) else [self.output(item) for item in items]
 
-    def method(self, value: Any, name: str, arguments: bool) -> Any:
-        """A method of the value is called."""
-        if arguments or name not in _STRIPS:
-            self.string(value)
+    def call_method(self, value: Any, name: str, arguments: bool) -> Any:
+        """A method of the value is called; `arguments`: with arguments."""
+        if arguments or name not in _STRIP_METHODS:
+            self.read_if_text(value)
         return value
 
-    def macro(self, callee: Any) -> Any:
-        """It is called with texts that it does not read itself."""
-        self.looked |= not (
+    def call_macro(self, callee: Any) -> Any:
+        """The callee gets texts, and is known not to read them if it is a macro or a namespace."""
+        self.tainted_read |= not (
             isinstance(callee, Macro)
             or (isinstance(callee, type) and issubclass(callee, Namespace))
         )
-        return self.function(callee)
+        return self.charge_call(callee)
 
-    def attribute(self, items: Any, name: str) -> Any:
+    def read_attribute(self, items: Any, name: str) -> Any:
         """One attribute of each item is read."""
         items = items if isinstance(items, str) else list(items)
         for item in items:
-            self.looked |= _marked(item.get(name) if isinstance(item, Mapping) else item)
+            self.tainted_read |= _is_tainted(item.get(name) if isinstance(item, Mapping) else item)
         return items
 
 
-def _marked(value: Any) -> bool:
+def _is_tainted(value: Any) -> bool:
     if isinstance(value, str):
         return MARK in value
     if isinstance(value, Mapping):
-        return any(_marked(k) or _marked(v) for k, v in value.items())
+        return any(_is_tainted(k) or _is_tainted(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return any(map(_marked, value))
+        return any(map(_is_tainted, value))
     return isinstance(value, Iterator)
 
 
-def _through(method: str, *arguments: Any) -> nodes.Call:
-    """A call of a method of the rendering's `_Watch`."""
+def _monitored(method: str, *arguments: Any) -> nodes.Call:
+    """A call of a method of the rendering's `_Monitor`."""
     return nodes.Call(
         nodes.Getattr(nodes.Name(_NAME, "load"), method, "load"),
         [a if isinstance(a, nodes.Node) else nodes.Const(a) for a in arguments],
@@ -341,72 +354,77 @@ def _through(method: str, *arguments: Any) -> nodes.Call:
     )
 
 
-class _Counting(NodeTransformer):
-    """Loops, calls and strings are charged."""
+class _EnforceLimits(NodeTransformer):
+    """Charges loops, calls and strings."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
-        node.iter = _through("loop", node.iter)
+        node.iter = _monitored("charge_loop", node.iter)
         return node
 
-    def _given(self, node: Any) -> None:
-        node.args = [_through("sized", a) for a in node.args]
+    def _limit_arguments(self, node: Any) -> None:
+        node.args = [_monitored("check_size", a) for a in node.args]
         for keyword in node.kwargs:
-            keyword.value = _through("sized", keyword.value)
+            keyword.value = _monitored("check_size", keyword.value)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         self.generic_visit(node)
-        self._given(node)
+        self._limit_arguments(node)
         if isinstance(node.node, nodes.Getattr) and node.node.attr in ("format", "format_map"):
-            node.node.node = _through("formatted", node.node.node)
+            node.node.node = _monitored("check_format", node.node.node)
         if not isinstance(node.node, nodes.ExtensionAttribute):
-            node.node = _through("function", node.node)
+            node.node = _monitored("charge_call", node.node)
         return node
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
         self.generic_visit(node)
-        self._given(node)
+        self._limit_arguments(node)
         if node.node is not None:
-            node.node = _through("formatted" if node.name == "format" else "sized", node.node)
+            node.node = _monitored(
+                "check_format" if node.name == "format" else "check_size", node.node
+            )
         return node
 
     def visit_Mul(self, node: nodes.Mul) -> nodes.Node:
         self.generic_visit(node)
-        return _through("sized", _through("times", node.left, node.right))
+        return _monitored("check_size", _monitored("multiply", node.left, node.right))
 
     def visit_Pow(self, node: nodes.Pow) -> nodes.Node:
         self.generic_visit(node)
-        return _through("power", node.left, node.right)
+        return _monitored("power", node.left, node.right)
 
     def visit_Mod(self, node: nodes.Mod) -> nodes.Node:
         self.generic_visit(node)
-        node.left = _through("formatted", node.left)
-        return _through("sized", node)
+        node.left = _monitored("check_format", node.left)
+        return _monitored("check_size", node)
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
         node.nodes = [
-            x if isinstance(x, nodes.TemplateData) else _through("sized", x) for x in node.nodes
+            x if isinstance(x, nodes.TemplateData) else _monitored("check_size", x)
+            for x in node.nodes
         ]
         return node
 
-    def _sized(self, node: nodes.Expr) -> nodes.Node:
+    def _limit_result(self, node: nodes.Expr) -> nodes.Node:
         self.generic_visit(node)
-        return _through("sized", node)
+        return _monitored("check_size", node)
 
-    visit_Concat = visit_Add = _sized
+    visit_Concat = visit_Add = _limit_result
 
 
-class _Watching(NodeTransformer):
-    """Every expression that may read a text goes through a `_Watch`. `unknown`: the template has a
-    node of another kind."""
+class _TrackReads(NodeTransformer):
+    """Passes every value that an expression may read to a `_Monitor`.
+
+    unsupported: whether the template has a node that this class does not handle.
+    """
 
     def __init__(self) -> None:
-        self.unknown = False
+        self.unsupported = False
         self._macros: set[str] = set()
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
-        self.unknown |= not isinstance(node, _KNOWN)
+        self.unsupported |= not isinstance(node, _SUPPORTED_NODES)
         return super().visit(node, *args, **kwargs)
 
     def visit_Template(self, node: nodes.Template) -> nodes.Node:
@@ -414,111 +432,111 @@ class _Watching(NodeTransformer):
         return self.generic_visit(node)
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.unknown |= node.recursive
+        self.unsupported |= node.recursive
         self.generic_visit(node)
-        node.iter = _through("loop", _through("string", node.iter))
+        node.iter = _monitored("charge_loop", _monitored("read_if_text", node.iter))
         if node.test is not None:
-            node.test = _through("string", node.test)
+            node.test = _monitored("read_if_text", node.test)
         return node
 
-    def _tested(self, node: Any) -> nodes.Node:
+    def _condition(self, node: Any) -> nodes.Node:
         self.generic_visit(node)
-        node.test = _through("string", node.test)
+        node.test = _monitored("read_if_text", node.test)
         return node
 
-    visit_If = visit_CondExpr = _tested
+    visit_If = visit_CondExpr = _condition
 
-    def _either(self, node: Any) -> nodes.Node:
-        """`a or b`: the truth of a is read, and one of the two is the value."""
+    def _left_condition(self, node: Any) -> nodes.Node:
+        """`a or b`: the truth of a is read; the value is one of the two."""
         self.generic_visit(node)
-        node.left = _through("string", node.left)
+        node.left = _monitored("read_if_text", node.left)
         return node
 
-    visit_And = visit_Or = _either
+    visit_And = visit_Or = _left_condition
 
     def visit_Not(self, node: nodes.Not) -> nodes.Node:
         self.generic_visit(node)
-        node.node = _through("string", node.node)
+        node.node = _monitored("read_if_text", node.node)
         return node
 
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:
-        self.unknown |= node.filter is not None
+        self.unsupported |= node.filter is not None
         return self.generic_visit(node)
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
         node.nodes = [
-            x if isinstance(x, nodes.TemplateData) else _through("written", x) for x in node.nodes
+            x if isinstance(x, nodes.TemplateData) else _monitored("output", x) for x in node.nodes
         ]
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [_through("written", x) for x in node.nodes]
+        node.nodes = [_monitored("output", x) for x in node.nodes]
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        node.expr = _through("look", node.expr)
+        node.expr = _monitored("read", node.expr)
         for operand in node.ops:
-            operand.expr = _through(
-                "container" if operand.op in ("in", "notin") else "look", operand.expr
+            operand.expr = _monitored(
+                "read_container" if operand.op in ("in", "notin") else "read", operand.expr
             )
         return node
 
-    def _read(self, node: Any) -> nodes.Node:
+    def _operands(self, node: Any) -> nodes.Node:
         self.generic_visit(node)
-        node.left, node.right = _through("look", node.left), _through("look", node.right)
+        node.left, node.right = _monitored("read", node.left), _monitored("read", node.right)
         return node
 
-    visit_Mul = visit_Mod = visit_Sub = visit_Div = visit_FloorDiv = visit_Pow = _read
+    visit_Mul = visit_Mod = visit_Sub = visit_Div = visit_FloorDiv = visit_Pow = _operands
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
         self.generic_visit(node)
-        node.key = _through("look", node.key)
+        node.key = _monitored("read", node.key)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        node.node = _through("string", node.node)
+        node.node = _monitored("read_if_text", node.node)
         if not isinstance(node.arg, nodes.Slice):
-            node.arg = _through("look", node.arg)
+            node.arg = _monitored("read", node.arg)
         return node
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
         self.generic_visit(node)
-        node.node = _through("string", node.node)
+        node.node = _monitored("read_if_text", node.node)
         return node
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         callee = node.node
-        flows = isinstance(callee, nodes.Name) and callee.name in self._macros
+        passes_through = isinstance(callee, nodes.Name) and callee.name in self._macros
         plain = not (node.args or node.kwargs or node.dyn_args or node.dyn_kwargs)
         if isinstance(callee, nodes.Getattr):
-            callee.node = _through("method", self.visit(callee.node), callee.attr, not plain)
+            callee.node = _monitored("call_method", self.visit(callee.node), callee.attr, not plain)
         else:
             node.node = self.visit(callee)
         node.args = [self.visit(a) for a in node.args]
         node.kwargs = [self.visit(a) for a in node.kwargs]
-        self.unknown |= node.dyn_args is not None or node.dyn_kwargs is not None
-        if not flows:
-            node.args = [_through("look", a) for a in node.args]
+        self.unsupported |= node.dyn_args is not None or node.dyn_kwargs is not None
+        if not passes_through:
+            node.args = [_monitored("read", a) for a in node.args]
             for keyword in node.kwargs:
-                keyword.value = _through("look", keyword.value)
+                keyword.value = _monitored("read", keyword.value)
         if not isinstance(callee, nodes.ExtensionAttribute):
-            node.node = _through("macro" if flows else "function", node.node)
+            node.node = _monitored("call_macro" if passes_through else "charge_call", node.node)
         return node
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
         self.generic_visit(node)
         if node.name not in _TYPE_TESTS:
-            node.node = _through("look", node.node)
-            node.args = [_through("look", a) for a in node.args]
+            node.node = _monitored("read", node.node)
+            node.args = [_monitored("read", a) for a in node.args]
         return node
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
         name = node.name
-        self.unknown |= (
+        self.unsupported |= (
             node.node is None or node.dyn_args is not None or node.dyn_kwargs is not None
         )
         self.generic_visit(node)
@@ -527,23 +545,25 @@ class _Watching(NodeTransformer):
         if node.node is None:
             return node
         if name in ("trim", "string", "safe") and plain:
-            node.node = _through("written", node.node)
-        elif name in _OF_STRUCTURE and plain:
-            node.node = _through("string", node.node)
+            node.node = _monitored("output", node.node)
+        elif name in _STRUCTURE_FILTERS and plain:
+            node.node = _monitored("read_if_text", node.node)
         elif name == "join" and not node.kwargs and len(node.args) <= 1:
-            node.node = _through("joined", node.node)
+            node.node = _monitored("output_items", node.node)
         elif name == "map" and not node.args and [k.key for k in node.kwargs] == ["attribute"]:
-            node.node = _through("string", node.node)
+            node.node = _monitored("read_if_text", node.node)
         elif name in ("default", "d") and not node.kwargs and len(node.args) == 1:
-            pass  # one of the two, by whether the first is defined
+            pass  # one of the two, depending only on whether the first is defined
         elif (
-            name in _BY_ATTRIBUTE and isinstance(first, nodes.Const) and "." not in str(first.value)
+            name in _ATTRIBUTE_FILTERS
+            and isinstance(first, nodes.Const)
+            and "." not in str(first.value)
         ):
-            node.node = _through("attribute", node.node, first.value)
-            node.args = [first, *(_through("look", a) for a in node.args[1:])]
+            node.node = _monitored("read_attribute", node.node, first.value)
+            node.args = [first, *(_monitored("read", a) for a in node.args[1:])]
         else:
-            node.node = _through("look", node.node)
-            node.args = [_through("look", a) for a in node.args]
+            node.node = _monitored("read", node.node)
+            node.args = [_monitored("read", a) for a in node.args]
             for keyword in node.kwargs:
-                keyword.value = _through("look", keyword.value)
+                keyword.value = _monitored("read", keyword.value)
         return node

@@ -1,12 +1,12 @@
-"""Environment of the numerical libraries; must be set before torch is imported, so this file
-imports nothing heavy."""
+"""Environment variables of the numerical libraries. They must be set before torch is imported, so
+this module imports nothing heavy."""
 
 from __future__ import annotations
 
 import os
 
 
-def quiet_threads() -> None:
-    """Idle OpenMP threads that spin make a busy machine many times slower."""
+def limit_idle_threads() -> None:
+    """Stop idle OpenMP threads from spinning, which slows down a busy machine many times."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""Facts about a loaded model that several kinds of questions depend on. Reads configs only."""
+"""Properties of a loaded model that several capabilities depend on. Reads configurations only."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import inspect
 from typing import Any
 
 from thresher.backends.hf.conversation import Conversation, Message
-from thresher.backends.hf.encode import Encoder, Text
+from thresher.backends.hf.encode import EncodedText, Encoder
 
 
 def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
-    """What ends an answer: the end tokens of the model's generation config and tokenizer, and the
-    token that the chat template writes right behind an answer if that is a control token (a tuned
-    model may know no other end)."""
+    """Ids of the tokens that end an answer: the EOS tokens of the model's generation config and
+    tokenizer, and the token that the chat template writes directly after an answer if it is a
+    control token (a fine-tuned model may have learned no other)."""
     tokenizer = encoder.tokenizer
-    given = getattr(model.generation_config, "eos_token_id", None)
-    stops = set(given if isinstance(given, (list, tuple)) else [given])
-    stops.add(tokenizer.eos_token_id)
-    plain = Conversation((Message("user", ("Is it red?",)), Message("assistant", ("Yes",))), ())
-    text = encoder.encode([plain])[0]
-    if isinstance(text, Text):
-        stops.update(
-            token for token in text.ids[text.answers[-1] + 1 :][:1] if is_control(tokenizer, token)
-        )
-    return frozenset(token for token in stops if token is not None)
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    stop_ids = set(configured if isinstance(configured, (list, tuple)) else [configured])
+    stop_ids.add(tokenizer.eos_token_id)
+    example = Conversation((Message("user", ("Is it red?",)), Message("assistant", ("Yes",))), ())
+    text = encoder.encode([example])[0]
+    if isinstance(text, EncodedText):
+        following = text.ids[text.answer_positions[-1] + 1 :][:1]
+        stop_ids.update(token for token in following if is_control(tokenizer, token))
+    return frozenset(token for token in stop_ids if token is not None)
 
 
 def is_control(tokenizer: Any, token: int) -> bool:
+    """Whether a token id is a special token of the tokenizer."""
     added = tokenizer.added_tokens_decoder.get(token)
     return added is not None and bool(added.special)
 

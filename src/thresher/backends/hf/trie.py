@@ -1,9 +1,9 @@
-"""Many prompts that begin alike as one sequence: a trunk of tokens, then a tree of what follows it,
-each shared token once.
+"""Many prompts with a common beginning as one sequence: the trunk (the tokens that all prompts
+share), followed by a trie of the remaining tokens, in which every shared token occurs once.
 
-A token of the tree sees the trunk and its own ancestors and stands where it would stand in its own
-prompt, so that one pass gives what a pass for each prompt gives. Masks and positions only; no
-model.
+A node attends to the trunk, its ancestors and itself, and has the position that it would have in
+its own prompt, so one pass gives the same outputs as one pass per prompt. Masks and positions only;
+no model.
 """
 
 from __future__ import annotations
@@ -16,32 +16,39 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One answer of one prompt as tokens behind the trunk: `ids[first:]` are the answer's counted
-    tokens."""
+    """One answer to one prompt, as the tokens after the trunk.
+
+    ids: token ids of the rest of the prompt and of the answer.
+    first: index in `ids` of the first token whose log-probability counts.
+    """
 
     ids: tuple[int, ...]
     first: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tree:
-    """`ids`, `parent` and `depth`: int64 [t]; a child of the trunk's last token has parent -1 and
-    depth 1.
+class Trie:
+    """The tokens after a trunk, parents before children, and the log-probabilities to compute.
 
-    `where`, `token`, `answer`: int64 [w], the wanted log-probabilities: of `token` after node
-    `where` (-1: after the trunk's last token, -2: after the one before it, …), summed over each of
-    the `answers`.
+    ids: int64 [nodes], token ids.
+    parent: int64 [nodes], the parent node; -1 for a child of the trunk's last token.
+    depth: int64 [nodes], 1 for a child of the trunk's last token.
+    source: int64 [targets], the node whose output predicts `target`; -1 is the trunk's last token,
+        -2 the one before it, and so on.
+    target: int64 [targets], the token ids whose log-probabilities are computed.
+    answer: int64 [targets], the answer to whose sum each log-probability is added.
+    n_answers: number of answers.
+    attends: bool [nodes, nodes], whether node i attends to node j (itself or an ancestor).
     """
 
     ids: np.ndarray
     parent: np.ndarray
     depth: np.ndarray
-    where: np.ndarray
-    token: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
     answer: np.ndarray
-    answers: int
-    sees: np.ndarray = field(repr=False)
-    """bool [t, t]: node i sees node j (itself or an ancestor)."""
+    n_answers: int
+    attends: np.ndarray = field(repr=False)
 
     @property
     def height(self) -> int:
@@ -49,106 +56,118 @@ class Tree:
         return int(self.depth.max(initial=0))
 
     @property
-    def outputs(self) -> np.ndarray:
-        """Distinct nodes whose output is wanted, rising."""
-        return np.unique(self.where)
+    def output_nodes(self) -> np.ndarray:
+        """int64, ascending: the distinct values of `source`, whose logits are needed."""
+        return np.unique(self.source)
 
 
-def grow(leaves: Sequence[Leaf]) -> Tree:
-    """The tree of these leaves, `answer` i for `leaves[i]`. An answer's last token is only
-    predicted, never run."""
-    nodes: dict[tuple[int, int], int] = {}
+def build_trie(leaves: Sequence[Leaf]) -> Trie:
+    """The trie of `leaves`; `leaves[i]` is answer i.
+
+    The last token of an answer is predicted, but never an input.
+    """
+    nodes: dict[tuple[int, int], int] = {}  # (parent, token id) -> node
     ids: list[int] = []
     parents: list[int] = []
-    wanted: list[tuple[int, int, int]] = []
+    targets: list[tuple[int, int, int]] = []  # (source, target, answer)
     for i, leaf in enumerate(leaves):
-        at = -1
+        node = -1
         for k, token in enumerate(leaf.ids):
             if k >= leaf.first:
-                wanted.append((at, token, i))
+                targets.append((node, token, i))
             if k == len(leaf.ids) - 1:
                 break
-            if (at, token) not in nodes:
-                nodes[at, token] = len(ids)
+            if (node, token) not in nodes:
+                nodes[node, token] = len(ids)
                 ids.append(token)
-                parents.append(at)
-            at = nodes[at, token]
-    return _tree(
+                parents.append(node)
+            node = nodes[node, token]
+    depth = np.ones(len(ids), np.int64)
+    attends = np.eye(len(ids), dtype=bool)
+    for node, parent in enumerate(parents):  # a parent comes before its children
+        if parent >= 0:
+            depth[node] = depth[parent] + 1
+            attends[node] |= attends[parent]
+    source, target, answer = np.array(targets, np.int64).reshape(-1, 3).T
+    return Trie(
         np.array(ids, np.int64),
         np.array(parents, np.int64),
-        np.array(wanted, np.int64),
+        depth,
+        source.copy(),
+        target.copy(),
+        answer.copy(),
         len(leaves),
+        attends,
     )
 
 
-def _tree(ids: np.ndarray, parent: np.ndarray, wanted: np.ndarray, answers: int) -> Tree:
-    t = len(ids)
-    depth = np.ones(t, np.int64)
-    sees = np.eye(t, dtype=bool)
-    for i, up in enumerate(parent.tolist()):  # a parent stands before its children
-        if up >= 0:
-            depth[i] = depth[up] + 1
-            sees[i] |= sees[up]
-    where, token, answer = wanted.reshape(-1, 3).T
-    return Tree(ids, parent, depth, where.copy(), token.copy(), answer.copy(), answers, sees)
+def paths(trie: Trie) -> list[tuple[np.ndarray, Trie, np.ndarray]]:
+    """Every path from the trunk to a leaf, for models that run one prompt at a time.
 
-
-def chains(tree: Tree) -> list[tuple[np.ndarray, Tree, np.ndarray]]:
-    """Each path to a leaf by itself: its ids; a tree without nodes behind trunk + path; which of
-    the wanted it gives.
-
-    Every wanted log-probability is given by exactly one path.
+    Returns (ids, outputs, targets) for each path. ids: int64 [path], its tokens after the trunk.
+    outputs: a trie without nodes, whose `source` counts backwards from the end of trunk + path.
+    targets: int64, which targets of `trie` the path computes; each is computed by one path only.
     """
-    is_leaf = np.ones(len(tree.ids), bool)
-    is_leaf[tree.parent[tree.parent >= 0]] = False
-    given = np.zeros(len(tree.where), bool)
+    is_leaf = np.ones(len(trie.ids), bool)
+    is_leaf[trie.parent[trie.parent >= 0]] = False
+    assigned = np.zeros(len(trie.source), bool)
     out = []
     empty = np.zeros(0, np.int64)
     for leaf in np.flatnonzero(is_leaf).tolist() or [-1]:
-        path = np.flatnonzero(tree.sees[leaf]) if leaf >= 0 else empty
-        mine = np.flatnonzero(~given & ((tree.where < 0) | np.isin(tree.where, path)))
-        if not len(mine):
+        path = np.flatnonzero(trie.attends[leaf]) if leaf >= 0 else empty
+        members = np.flatnonzero(~assigned & ((trie.source < 0) | np.isin(trie.source, path)))
+        if not len(members):
             continue
-        given[mine] = True
-        where = tree.where[mine]
-        deep = np.where(
-            where < 0, where + 1, tree.depth[np.maximum(where, 0)] if len(tree.ids) else 0
+        assigned[members] = True
+        source = trie.source[members]
+        depth = np.where(
+            source < 0, source + 1, trie.depth[np.maximum(source, 0)] if len(trie.ids) else 0
         )
-        bare = Tree(
+        outputs = Trie(
             empty,
             empty,
             empty,
-            deep - 1 - len(path),
-            tree.token[mine],
-            np.arange(len(mine)),
-            len(mine),
+            depth - 1 - len(path),
+            trie.target[members],
+            np.arange(len(members)),
+            len(members),
             np.zeros((0, 0), bool),
         )
-        out.append((tree.ids[path], bare, mine))
+        out.append((trie.ids[path], outputs, members))
     return out
 
 
-def places(trunk: int, tree: Tree, width: int) -> np.ndarray:
-    """int64 [width]: where each token of the packed sequence stands in its own prompt; 0 for
-    padding."""
+def position_ids(trunk: int, trie: Trie, width: int) -> np.ndarray:
+    """int64 [width]: the position of each token of the packed sequence in its own prompt.
+
+    trunk: tokens of the trunk.
+    width: tokens of the packed sequence with padding; padding has position 0.
+    """
     out = np.zeros(width, np.int64)
     out[:trunk] = np.arange(trunk)
-    out[trunk : trunk + len(tree.ids)] = trunk - 1 + tree.depth
+    out[trunk : trunk + len(trie.ids)] = trunk - 1 + trie.depth
     return out
 
 
-def sight(trunk: int, tree: Tree, width: int, together: np.ndarray | None = None) -> np.ndarray:
-    """bool [width, width]: which token (row) sees which (column). Padding sees the trunk, so that
-    it stays finite.
+def attention_mask(
+    trunk: int, trie: Trie, width: int, bidirectional: np.ndarray | None = None
+) -> np.ndarray:
+    """bool [width, width]: whether token i of the packed sequence attends to token j.
 
-    `together`: int64 [trunk], tokens of one number > 0 see each other in both directions (images of
-    some models).
+    Padding attends to the trunk, so that no softmax is over nothing.
+
+    trunk: tokens of the trunk.
+    width: tokens of the packed sequence with padding.
+    bidirectional: int64 [trunk] or None; tokens of the trunk with the same number > 0 attend to
+        each other in both directions (the image tokens of some models).
     """
     out = np.zeros((width, width), bool)
     out[:trunk, :trunk] = np.tri(trunk, dtype=bool)
-    if together is not None:
-        out[:trunk, :trunk] |= (together[:, None] == together) & (together[:, None] > 0)
+    if bidirectional is not None:
+        out[:trunk, :trunk] |= (bidirectional[:, None] == bidirectional) & (
+            bidirectional[:, None] > 0
+        )
     out[trunk:, :trunk] = True
-    end = trunk + len(tree.ids)
-    out[trunk:end, trunk:end] = tree.sees
+    end = trunk + len(trie.ids)
+    out[trunk:end, trunk:end] = trie.attends
     return out

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from thresher.backends.hf.conversation import Conversation, asked, conversation
+from thresher.backends.hf.conversation import Conversation, conversation, prompt_of
 from thresher.types import ImageRef, Sample, Turn
 
 Messages = list[dict[str, Any]]
@@ -15,7 +15,9 @@ Messages = list[dict[str, Any]]
 def prompt(sample: Sample) -> Conversation:
     """All that stands before the sample's last answer; all of it where there is no answer."""
     return (
-        asked(sample) if any(t.role == "assistant" for t in sample.turns) else conversation(sample)
+        prompt_of(sample)
+        if any(t.role == "assistant" for t in sample.turns)
+        else conversation(sample)
     )
 
 
