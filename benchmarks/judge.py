@@ -45,7 +45,7 @@ from thresher.backends import resolve  # noqa: E402
 from thresher.backends.hf.backend import HFBackend  # noqa: E402
 from thresher.backends.hf.conversation import conversation  # noqa: E402
 from thresher.backends.hf.encode import template_arguments  # noqa: E402
-from thresher.backends.hf.forward import cores  # noqa: E402
+from thresher.backends.hf.forward import available_cores  # noqa: E402
 from thresher.signals.capabilities import CAPABILITIES, STYLES  # noqa: E402
 from thresher.signals.judge import SYSTEM, Judge  # noqa: E402
 from thresher.signals.query import Query, derived  # noqa: E402
@@ -236,7 +236,9 @@ def measure(
         seconds, got = timed(lambda: asked(backend, rows, pool, QUERIES))
         ours.append(seconds)
     full, want = timed(in_full)
-    loop = min(official(backend, rows[:official_rows], pool, t) for t in {1: None, cores(): None})
+    loop = min(
+        official(backend, rows[:official_rows], pool, t) for t in {1: None, available_cores(): None}
+    )
     worst = float(np.abs(got[: len(few)] - want).max())
     if worst > 1e-3:
         raise SystemExit(
@@ -266,8 +268,8 @@ def _tokens(backend: HFBackend, sample: Sample, row: Sample, pool: Pictures) -> 
     encoder = AskEncoder(backend.encoder, backend.prompt_encoder, QUERIES, frozenset())
     packed = backend.prepare([conversation(row)], range(1), pool, False, encoder).rows[0]
     plain = backend.prepare([conversation(sample)], range(1), pool, False).rows[0]
-    assert packed.tree is not None
-    return {"row_tokens": len(plain.ids), "query_tokens": len(packed.tree.ids)}
+    assert packed.trie is not None
+    return {"row_tokens": len(plain.ids), "query_tokens": len(packed.trie.ids)}
 
 
 def main() -> None:
@@ -299,7 +301,7 @@ def main() -> None:
                     results.append(measure(name, backend, kind, n, loop_rows, 3))
                     print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     table = Table(
-        title=f"15 questions a row, {cores()} cores, {platform.machine()}, torch "
+        title=f"15 questions a row, {available_cores()} cores, {platform.machine()}, torch "
         f"{torch.__version__}, fp32"
     )
     for column in (

@@ -38,7 +38,7 @@ from thresher.backends import resolve  # noqa: E402
 from thresher.backends.hf.backend import HFBackend  # noqa: E402
 from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation  # noqa: E402
 from thresher.backends.hf.encode import template_arguments  # noqa: E402
-from thresher.backends.hf.forward import cores  # noqa: E402
+from thresher.backends.hf.forward import available_cores  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
 from thresher.types import Sample, Scored  # noqa: E402
 
@@ -53,7 +53,7 @@ def obvious_losses(
     answers = [
         backend.prepare([c], range(1), pool, backend.shrinks_images and len(c.images) > 1)
         .rows[0]
-        .answers
+        .answer_positions
         for c in conversations
     ]
     processor, model = backend.encoder.processor, backend.forward.model
@@ -99,7 +99,7 @@ def timed(pieces: Iterator[Scored], n: int) -> tuple[float, np.ndarray]:
 
 def matmul_speed() -> float:
     """fp32 multiply-adds a second of one large matrix product on all cores."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     best = 1e9
     for _ in range(5):
@@ -127,7 +127,7 @@ def multiply_adds(backend: HFBackend, samples: Sequence[Sample], pool: Pool) -> 
     )
     block = backend.prepare([conversation(s) for s in samples], range(len(samples)), pool, False)
     tokens = sum(len(r.ids) for r in block.rows)
-    answers = sum(len(r.answers) for r in block.rows)
+    answers = sum(len(r.answer_positions) for r in block.rows)
     image_tokens = sum(
         int((r.ids == backend.encoder.image_token_id).sum()) for r in block.rows
     ) / max(len(block.rows), 1)
@@ -170,7 +170,7 @@ def measure(
         loop_seconds, loop_nll = min(
             (
                 obvious_losses(backend, [talk[i] for i in some], pool, threads)
-                for threads in (1, cores())
+                for threads in (1, available_cores())
             ),
             key=lambda x: x[0],
         )
@@ -231,7 +231,7 @@ def main() -> None:
                 loop_rows // 4 if slow else loop_rows,
             )
     table = Table(
-        title=f"Scoring on {file.name}, {cores()} cores, {platform.machine()}, torch "
+        title=f"Scoring on {file.name}, {available_cores()} cores, {platform.machine()}, torch "
         f"{torch.__version__}, fp32"
     )
     for column in (

@@ -240,7 +240,7 @@ def test_out_of_memory_halves_the_batch(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, some, start, width)
 
-    monkeypatch.setattr(type(backend.forward), "_position_ids", small)
+    monkeypatch.setattr(type(backend.forward), "position_ids", small)
     got, errors = generated(backend, rows)
     assert not errors and got["text"].tolist() == want["text"].tolist()
 

@@ -234,7 +234,7 @@ def _target_logprobs(
     else:
         positions = forward.position_ids(rows, start, width)
     if start:
-        extra["past_key_values"] = stack_prefixes([r.prefix for r in rows if r.prefix])
+        extra[forward.cache_argument] = stack_prefixes([r.prefix for r in rows if r.prefix])
     logits = forward.model(
         input_ids=tokens,
         position_ids=positions,

@@ -184,9 +184,9 @@ def _next_token_logprobs(
     logits = forward.model(
         input_ids=tokens,
         position_ids=forward.position_ids([row], start, width),
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=torch.from_numpy(computed).to(forward.device),
+        **{forward.cache_argument: cache},
     ).logits  # (computed, vocabulary)
     forward.count_pass(tokens)
     line = logits[torch.from_numpy(needed[computed]).to(forward.device)].float()[0]  # (vocabulary,)

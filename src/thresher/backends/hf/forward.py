@@ -31,6 +31,7 @@ from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.images import ImageFeatures, Vision
 from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap
 from thresher.backends.hf.states import LayerStates, mean_states
+from thresher.backends.hf.traits import cache_argument
 from thresher.backends.hf.trie import Trie
 
 PAD_MULTIPLE = 8  # padded lengths are multiples of this
@@ -124,6 +125,7 @@ class Forward:
         self.image_token_id = image_token_id
         self.batch_tokens = batch_tokens
         self.device = model.device
+        self.cache_argument = cache_argument(model)
         text = model.config.get_text_config(decoder=True)
         self.vocabulary: int = text.vocab_size
         pad = getattr(text, "pad_token_id", None)
@@ -172,9 +174,9 @@ class Forward:
         self.model(
             input_ids=ids,
             position_ids=self.position_ids(rows, 0, length),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self.cache_argument: cache},
             **self.image_inputs(rows, features),
         )
         self.count_pass(ids)
@@ -317,7 +319,7 @@ class Forward:
             **self.image_inputs(rows, features),
         }
         if start:
-            inputs["past_key_values"] = stack_prefixes([r.prefix for r in rows if r.prefix])
+            inputs[self.cache_argument] = stack_prefixes([r.prefix for r in rows if r.prefix])
         depths = {depth for depth, _ in outputs.states}
         states: dict[int, torch.Tensor] = {}  # depth -> (B, T, hidden size)
         losses: list[Loss] = []

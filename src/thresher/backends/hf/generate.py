@@ -151,9 +151,9 @@ class _Generator:
                 attention_mask=(
                     None if mask is None else mask[row_of_line, :, :, : width + step + 1]
                 ),
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{forward.cache_argument: cache},
                 **decode_inputs,
             ).logits[:, -1]  # (B, V)
             forward.count_pass(token)
@@ -185,9 +185,9 @@ class _Generator:
         logits = forward.model(
             input_ids=tokens,
             position_ids=forward.position_ids(rows, 0, width),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=torch.from_numpy(computed).to(forward.device),
+            **{forward.cache_argument: cache},
             **extra,
         ).logits  # (computed, V)
         forward.count_pass(tokens)

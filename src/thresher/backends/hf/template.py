@@ -144,7 +144,7 @@ class ChatTemplate:
         self._matches_processor = self._check_processor()
 
     def render(self, messages: list[dict[str, Any]]) -> str:
-        """The conversation as one string. Raises Unrenderable."""
+        """The conversation as one string. Raises RenderError."""
         try:
             if self._matches_processor:
                 return self._limited.render(
