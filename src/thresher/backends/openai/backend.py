@@ -16,11 +16,11 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.answers import Written, first_tokens, likeliest, written
 from thresher.backends.openai.client import Client
+from thresher.backends.openai.completions import Written, first_tokens, likeliest, written
+from thresher.backends.openai.image_uris import Pictures
 from thresher.backends.openai.messages import messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
-from thresher.backends.openai.pictures import Pictures
 from thresher.backends.openai.rows import Done, Health, ask_rows
 from thresher.errors import CapabilityError
 from thresher.types import Sample, SampleSource, Scored

@@ -4,7 +4,7 @@ itself.
 What comes of a response: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an answer
 that cannot be read), sent again after a wait; `Refused` (400, 413, 422: this request will never
 work), the failure of its row; anything else stops the run with a ServerError that says what to do.
-A stand-in (`stand_in.py`) tells whether a failure is the row's.
+A stand-in (`probe_request.py`) tells whether a failure is the row's.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_any, stop_when_event_set
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.answers import choices
+from thresher.backends.openai.completions import choices
 from thresher.backends.openai.dialect import Dialect
-from thresher.backends.openai.faults import NoLogprobs, Refused, Transient
+from thresher.backends.openai.failures import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
-from thresher.backends.openai.stand_in import stand_in
-from thresher.backends.openai.transport import Reply, Transport
-from thresher.backends.openai.waiting import (
+from thresher.backends.openai.probe_request import stand_in
+from thresher.backends.openai.retries import (
     LONGEST_ASKED,
     StopWhenSame,
     StopWhenSilent,
     retry_after,
     waits,
 )
-from thresher.backends.openai.words import (
+from thresher.backends.openai.server_text import (
     Unreadable,
     named_parameters,
     one_line,
@@ -45,6 +44,7 @@ from thresher.backends.openai.words import (
     without_key,
     words,
 )
+from thresher.backends.openai.transport import Reply, Transport
 from thresher.errors import CapabilityError, CapReached, ServerError
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from thresher.backends.openai.faults import Refused
+from thresher.backends.openai.failures import Refused
 
 TOP = 20
 FEWER = (10, 5, 3)  # likeliest tokens to ask for, where a server names no limit

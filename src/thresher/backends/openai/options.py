@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from thresher.backends.openai.spending import Account
+from thresher.backends.openai.account import Account
 from thresher.errors import ConfigError
 
 KEY_VARIABLE = "OPENAI_API_KEY"

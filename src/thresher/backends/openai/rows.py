@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.backends.openai.faults import Refused, TimedOut, Transient
+from thresher.backends.openai.failures import Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapReached, ImageError, ServerError
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import httpx
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.faults import TimedOut, Transient
-from thresher.backends.openai.words import one_line
+from thresher.backends.openai.failures import TimedOut, Transient
+from thresher.backends.openai.server_text import one_line
 from thresher.errors import ServerError
 
 CONNECT_SECONDS = 10.0

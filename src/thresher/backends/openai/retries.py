@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from tenacity import RetryCallState, wait_random_exponential
 from tenacity.stop import stop_base
 
-from thresher.backends.openai.faults import TimedOut, Transient
+from thresher.backends.openai.failures import TimedOut, Transient
 
 # seconds, where the server says nothing: 12 tries then wait about half a minute in all
 LONGEST = 8.0

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.tiny_models import picture
-from thresher.backends.openai.pictures import Pictures, data_uri
+from thresher.backends.openai.image_uris import Pictures, data_uri
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from thresher.backends.openai.image_uris import data_uri
 from thresher.backends.openai.messages import Messages
-from thresher.backends.openai.pictures import data_uri
 
 TEXT = "Say yes."
 SIDE = 256  # pixels

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from tenacity import Future, RetryCallState, Retrying
 
-from thresher.backends.openai.faults import TimedOut, Transient
-from thresher.backends.openai.waiting import LONGEST, TIMEOUTS, StopWhenSilent, retry_after, waits
+from thresher.backends.openai.failures import TimedOut, Transient
+from thresher.backends.openai.retries import LONGEST, TIMEOUTS, StopWhenSilent, retry_after, waits
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 

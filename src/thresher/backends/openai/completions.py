@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from thresher.backends.openai.faults import NoLogprobs, Refused
-from thresher.backends.openai.words import clean, one_line
+from thresher.backends.openai.failures import NoLogprobs, Refused
+from thresher.backends.openai.server_text import clean, one_line
 
 Likeliest = dict[str, float]
 """Token as text -> its log-probability in nats; of tokens that look the same, the likelier

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thresher.backends.openai.answers import first_tokens, likeliest, written
+from thresher.backends.openai.completions import first_tokens, likeliest, written
 from thresher.backends.openai.dialect import Dialect
-from thresher.backends.openai.faults import NoLogprobs, Refused
+from thresher.backends.openai.failures import NoLogprobs, Refused
 
 
 def completion(
