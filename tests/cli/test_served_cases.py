@@ -103,7 +103,7 @@ ROWS, PROSE, WORDS, SAME, REST = (
         ((WORDS, "lpvaluenull"), (), 0, "Kept 4 of 10"),
         ((SAME, "temp1"), (), 0, "requests go without it"),
         ((REST, "redirect"), (), 0, "Kept 4 of 10"),
-        ((REST, "reasoning"), WRITTEN, 1, "the answer holds the model's reasoning"),
+        ((REST, "reasoning"), WRITTEN, 1, "the answer consists of the model's reasoning"),
     ],
     indirect=["mock"],
     ids=lambda value: value[1] if isinstance(value, tuple) and len(value) == 2 else "",

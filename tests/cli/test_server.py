@@ -85,10 +85,10 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") 
         ),
         (
             ["--backend", "openai", "--url", f"http://me:{SECRET}@host/v1", "--model", "m"],
-            "Take it out",
+            "Remove it",
         ),
-        (["--model", f"http://me:{SECRET}@host/v1#m"], "Take it out"),
-        (["--set", f"teacher=http://{SECRET}@host/v1#m"], "Take it out"),
+        (["--model", f"http://me:{SECRET}@host/v1#m"], "Remove it"),
+        (["--set", f"teacher=http://{SECRET}@host/v1#m"], "Remove it"),
     ],
 )
 def test_wrong_combinations(

@@ -48,7 +48,7 @@ def test_refused_urls_do_not_show_what_they_hold(typed: str) -> None:
 
 def test_which_hosts_are_here() -> None:
     here = [
-        parse(f"http://{h}:1/v1").is_here
+        parse(f"http://{h}:1/v1").is_local
         for h in ("127.0.0.1", "localhost", "[::1]", "127.3.4.5", "example.com", "10.0.0.1")
     ]
     assert here == [True, True, True, True, False, False]

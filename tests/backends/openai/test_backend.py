@@ -118,7 +118,7 @@ def test_a_server_that_does_not_draw_is_noticed(
     )
     _, backend = opened()
     collect(backend.sample(rows(30), images, 2, 0.7, 8, 1), 30)
-    assert len(backend.notes) == 1 and "does it draw?" in backend.notes[0]
+    assert len(backend.notes) == 1 and "does it sample?" in backend.notes[0]
 
 
 # ----------------------------------------------------------------------------------------- failures
@@ -277,7 +277,7 @@ def test_keys(
     caplog.set_level(logging.DEBUG)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server, without = opened(key=KEY)
-    with pytest.raises(ServerError, match=r"wants a key\. Put it into OPENAI_API_KEY"):
+    with pytest.raises(ServerError, match=r"needs a key\. Put it into OPENAI_API_KEY"):
         list(without.ask(rows(9), [SCORE], images))
     assert len(server.asked) == 1
     monkeypatch.setenv("OPENAI_API_KEY", "wrong-" + KEY)
@@ -337,7 +337,7 @@ def test_servers_that_name_fewer_tokens(
     assert np.isneginf(values["logprob"]).any() and np.isfinite(values["logprob"]).any()
     assert (
         backend.notes == [n.getMessage() for n in caplog.records]
-        and "5 likeliest tokens" in backend.notes[0]
+        and "5 most likely tokens" in backend.notes[0]
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thresher.backends.openai.completions import first_tokens, likeliest, written
+from thresher.backends.openai.completions import first_token_logprobs, read_texts, read_top_logprobs
 from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.failures import NoLogprobs, Refused
 
@@ -26,25 +26,29 @@ def completion(
 
 
 def test_an_answer_is_its_token_or_its_token_behind_a_space() -> None:
-    found = likeliest(
+    found = read_top_logprobs(
         completion(
             [("5", -0.25), (" 4", -1.0), ("4", -2.0), ("▁3", -3.0), ("Ġ2", -4.0), ("1", -9999.0)]
         )
     )
-    got = first_tokens(["0", "1", "2", "3", "4", "5"], found)
+    got = first_token_logprobs(["0", "1", "2", "3", "4", "5"], found)
     assert got.dtype == np.float32
     assert got.tolist() == [-np.inf, -np.inf, -4.0, -3.0, -2.0, -0.25]
 
 
 def test_a_longer_answer_counts_by_its_longest_beginning() -> None:
-    found = likeliest(
+    found = read_top_logprobs(
         completion([("cons", -1.0), ("c", -2.0), ("consistently", -3.0), ("", -4.0), (" ", -5.0)])
     )
-    assert first_tokens(["consistent", "cat", "other"], found).tolist() == [-1.0, -2.0, -np.inf]
+    assert first_token_logprobs(["consistent", "cat", "other"], found).tolist() == [
+        -1.0,
+        -2.0,
+        -np.inf,
+    ]
 
 
 def test_equal_looks_count_once_by_the_likelier() -> None:
-    assert likeliest(completion([("Yes", -3.0), ("Yes", -1.0)])) == {"Yes": -1.0}
+    assert read_top_logprobs(completion([("Yes", -3.0), ("Yes", -1.0)])) == {"Yes": -1.0}
 
 
 @pytest.mark.parametrize(
@@ -61,28 +65,28 @@ def test_absent_logprobs(logprobs: Any) -> None:
     response = completion([], "5")
     response["choices"][0]["logprobs"] = logprobs
     with pytest.raises(NoLogprobs):
-        likeliest(response)
+        read_top_logprobs(response)
 
 
 def test_texts() -> None:
-    assert [(w.text, w.tokens, w.finished) for w in written(completion([], " A cat.\n"))] == [
+    assert [(w.text, w.tokens, w.finished) for w in read_texts(completion([], " A cat.\n"))] == [
         ("A cat.", 2, True)
     ]
-    assert not written(completion([], "A", "length"))[0].finished
+    assert not read_texts(completion([], "A", "length"))[0].finished
     assert (
-        written(
+        read_texts(
             completion([], content=[{"type": "text", "text": "A "}, {"type": "text", "text": "b"}])
         )[0].text
         == "A b"
     )
     assert (
-        written({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]})[0].tokens
+        read_texts({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]})[0].tokens
         == 0
     )
     with pytest.raises(Refused, match="filter"):
-        written(completion([], "", "content_filter"))
+        read_texts(completion([], "", "content_filter"))
     with pytest.raises(Refused, match="reasoning"):
-        written(completion([], "", "length", reasoning_content="Let me think"))
+        read_texts(completion([], "", "length", reasoning_content="Let me think"))
 
 
 VLLM = "Requested sample logprobs of 20, which is greater than max allowed: 5"
@@ -93,10 +97,10 @@ OPENAI = "Invalid value for 'top_logprobs': must be less than or equal to 8."
 def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
     dialect = Dialect()
     sent = dialect.body("m", [], 1, {}, True)
-    assert dialect.learn(sent, Refused(refusal)) and dialect.top == top and len(dialect.notes) == 1
+    assert dialect.adapt(sent, Refused(refusal)) and dialect.top == top and len(dialect.notes) == 1
     # another thread sent the same before
-    assert dialect.learn(sent, Refused(refusal)) and len(dialect.notes) == 1
-    assert not dialect.learn(
+    assert dialect.adapt(sent, Refused(refusal)) and len(dialect.notes) == 1
+    assert not dialect.adapt(
         dialect.body("m", [], 1, {}, True), Refused("logprobs are not supported with this model")
     )
 
@@ -111,11 +115,11 @@ def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
 )
 def test_the_other_name_of_the_length(refusal: str) -> None:
     dialect = Dialect()
-    assert dialect.learn(dialect.body("m", [], 7, {}, False), Refused(refusal))
+    assert dialect.adapt(dialect.body("m", [], 7, {}, False), Refused(refusal))
     body = dialect.body("m", [], 7, {}, False)
     assert body["max_completion_tokens"] == 7 and "max_tokens" not in body
     # not to and fro
-    assert not dialect.learn(
+    assert not dialect.adapt(
         body, Refused("max_completion_tokens is not supported, use max_tokens")
     )
 
@@ -132,5 +136,5 @@ def test_the_other_name_of_the_length(refusal: str) -> None:
 )
 def test_other_refusals_change_nothing(refusal: str) -> None:
     dialect = Dialect()
-    assert not dialect.learn(dialect.body("m", [], 1, {}, True), Refused(refusal))
+    assert not dialect.adapt(dialect.body("m", [], 1, {}, True), Refused(refusal))
     assert dialect == Dialect()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.tiny_models import picture
-from thresher.backends.openai.image_uris import Pictures, data_uri
+from thresher.backends.openai.image_uris import ImageURIs, data_uri
 from thresher.errors import ImageError
 from thresher.types import ImageRef, Sample
 
@@ -69,24 +69,24 @@ class Counting:
 
 def test_an_image_of_many_rows_is_encoded_once() -> None:
     pool = Counting()
-    pictures = Pictures(pool, 1024)
+    image_uris = ImageURIs(pool, 1024)
     with ThreadPoolExecutor(8) as threads:
-        uris = list(threads.map(lambda i: pictures.uri(ImageRef(path="ab"[i % 2])), range(40)))
+        uris = list(threads.map(lambda i: image_uris.uri(ImageRef(path="ab"[i % 2])), range(40)))
     assert sorted(pool.read) == ["a", "b"] and len(dict.fromkeys(uris)) == 2
 
 
 def test_a_broken_image_is_everybodys_error() -> None:
-    pictures = Pictures(Counting(), 1024)
+    image_uris = ImageURIs(Counting(), 1024)
     for _ in range(2):
         with pytest.raises(ImageError, match="not an image"):
-            pictures.uri(ImageRef(path="bad"))
+            image_uris.uri(ImageRef(path="bad"))
 
 
 def test_few_are_kept() -> None:
     pool = Counting()
-    pictures = Pictures(pool, 1024)
+    image_uris = ImageURIs(pool, 1024)
     for i in range(80):
-        pictures.uri(ImageRef(path=f"{i}"))
-    pictures.uri(ImageRef(path="79"))
-    pictures.uri(ImageRef(path="0"))
+        image_uris.uri(ImageRef(path=f"{i}"))
+    image_uris.uri(ImageRef(path="79"))
+    image_uris.uri(ImageRef(path="0"))
     assert pool.read == [*(f"{i}" for i in range(80)), "0"]

@@ -180,7 +180,7 @@ def test_an_outage_stops_the_run_and_blames_no_row(images: Images, after: int) -
         ((200, b"<!doctype html><title>Open WebUI</title>"), "Open WebUI"),
         ((200, {"choices": [], "usage": None}), "no choices"),
         ((200, {"choices": None}), "no list of choices"),
-        ((200, ["m"]), "no chat completion"),
+        ((200, ["m"]), "not a chat completion"),
         (
             (200, {"choices": [{"error": {"message": "upstream reset"}, "message": {}}]}),
             "upstream reset",
@@ -509,7 +509,7 @@ def test_a_dripping_answer_ends_at_the_timeout(images: Images, pieces: list[byte
 
 
 def test_an_endless_answer_has_an_end(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thresher.backends.openai.transport.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("thresher.backends.openai.transport.MAX_BYTES", 1 << 20)
     with (
         answering(always(200, b" " * (2 << 20))) as server,
         pytest.raises(ServerError, match="larger than 1 MiB"),
@@ -558,9 +558,9 @@ def test_faults_of_tls_are_said_at_once(images: Images, certificate: ssl.SSLCont
 
     with sending([], 0, lambda s: certificate.wrap_socket(s, server_side=True)) as port:
         assert "certificate cannot be trusted: self" in stopped(f"https://127.0.0.1:{port}/v1")
-        assert "Give https:// in place of http://" in stopped(f"http://127.0.0.1:{port}/v1")
+        assert "Give https:// instead of http://" in stopped(f"http://127.0.0.1:{port}/v1")
     with answering(lambda _: ok()) as plain:
-        assert "Is it http:// in place of https://?" in stopped(
+        assert "Should it be http:// instead of https://?" in stopped(
             plain.url.replace("http:", "https:")
         )
     with sending([b"+OK POP3 ready\r\n\r\n"], 0) as port:

@@ -8,7 +8,13 @@ import pytest
 from tenacity import Future, RetryCallState, Retrying
 
 from thresher.backends.openai.failures import TimedOut, Transient
-from thresher.backends.openai.retries import LONGEST, TIMEOUTS, StopWhenSilent, retry_after, waits
+from thresher.backends.openai.retries import (
+    MAX_TIMEOUTS,
+    MAX_WAIT,
+    StopOnTimeouts,
+    retry_after,
+    wait_strategy,
+)
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -43,30 +49,30 @@ def state(error: Exception, tries: int) -> RetryCallState:
 
 
 def test_waits_grow_by_chance_and_end() -> None:
-    wait = waits(0.5)
-    for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (12, LONGEST)):
-        drawn = [wait(state(Transient("HTTP 503", load=True), tries)) for _ in range(200)]
+    wait = wait_strategy(0.5)
+    for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (12, MAX_WAIT)):
+        drawn = [wait(state(Transient("HTTP 503", overloaded=True), tries)) for _ in range(200)]
         assert min(drawn) >= 0 and most / 2 < max(drawn) <= most
         assert len(dict.fromkeys(drawn)) > 100
 
 
 def test_the_server_is_waited_for_as_long_as_it_asks() -> None:
-    drawn = [waits(0.5)(state(Transient("HTTP 429", after=20.0), 3)) for _ in range(50)]
+    drawn = [wait_strategy(0.5)(state(Transient("HTTP 429", after=20.0), 3)) for _ in range(50)]
     assert min(drawn) >= 20.0 and max(drawn) <= 23.0
 
 
 def test_a_server_that_never_spoke_is_given_up_after_few_timeouts() -> None:
     answered = False
-    stop = StopWhenSilent(lambda: answered)
+    stop = StopOnTimeouts(lambda: answered)
     late, busy = (
-        TimedOut("no complete answer within 2 s", load=True),
-        Transient("HTTP 503", load=True),
+        TimedOut("no complete answer within 2 s", overloaded=True),
+        Transient("HTTP 503", overloaded=True),
     )
-    assert [stop(state(late, t)) for t in range(1, TIMEOUTS + 1)] == [False] * (TIMEOUTS - 1) + [
-        True
-    ]
-    assert [StopWhenSilent(lambda: False)(state(busy, t)) for t in range(1, 9)] == [False] * 8
-    stop = StopWhenSilent(lambda: answered)
+    assert [stop(state(late, t)) for t in range(1, MAX_TIMEOUTS + 1)] == [False] * (
+        MAX_TIMEOUTS - 1
+    ) + [True]
+    assert [StopOnTimeouts(lambda: False)(state(busy, t)) for t in range(1, 9)] == [False] * 8
+    stop = StopOnTimeouts(lambda: answered)
     assert not any(stop(state(error, 1)) for error in (late, late, busy, late, late))
     answered = True
     assert not any(stop(state(late, t)) for t in range(1, 9))

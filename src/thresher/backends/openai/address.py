@@ -1,8 +1,6 @@
-"""Where a server is and which of its models is meant, from what a user typed; and the key, from the
-environment only.
+"""A server's URL and model name from what the user typed, and the API key from the environment.
 
-No message of this file shows a key, a password, or anything that could be one. Reads the
-environment.
+No message of this module shows a key, a password, or anything that could be one.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from thresher.errors import ConfigError
 
 @dataclass(frozen=True)
 class Address:
-    """`base`: the URL without a slash at its end, such as http://127.0.0.1:8000/v1. `model`: ""
-    where none was named."""
+    """base: the URL without a trailing slash, such as http://127.0.0.1:8000/v1. model: "" if none
+    is named."""
 
     base: str
     model: str
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the server is on this machine."""
         host = urlsplit(self.base).hostname or ""
         if host == "localhost":
@@ -38,8 +36,9 @@ class Address:
 
 
 def parse(spec: str) -> Address:
-    """`http://host:port/v1#NAME`, or without `#NAME`. A URL without a path gets /v1. Raises
-    ConfigError.
+    """Parse `http://host:port/v1#NAME`, or the same without `#NAME`.
+
+    A URL without a path gets /v1. Raises ConfigError.
 
     >>> parse("http://127.0.0.1:8000#org/name@1")
     Address(base='http://127.0.0.1:8000/v1', model='org/name@1')
@@ -54,13 +53,13 @@ def parse(spec: str) -> Address:
         ) from None
     if "@" in parts.netloc:
         raise ConfigError(
-            f"The server's URL holds a user name or password (before the @ of {host}). Take it "
-            f"out: a key comes from the environment variable {KEY_VARIABLE}, or from the one that "
-            "--api-key-env names."
+            f"The server's URL contains a user name or password (before the @ of {host}). "
+            f"Remove it: a key comes from the environment variable {KEY_VARIABLE}, or from the "
+            "one that --api-key-env names."
         )
     if parts.query:
         raise ConfigError(
-            f"The URL of the server {host} has a query (what stands behind the ?). Take it out: "
+            f"The URL of the server {host} has a query (the part after the ?). Remove it: "
             "only the URL up to /v1 is needed, and a key comes from the environment variable "
             f"{KEY_VARIABLE}."
         )
@@ -76,26 +75,28 @@ def parse(spec: str) -> Address:
 
 
 def read_key(variable: str | None) -> str | None:
-    """The key; None where no variable was named and OPENAI_API_KEY is not set. Raises ConfigError,
-    which never shows it.
+    """Read the API key.
 
-    `variable` itself is not shown either: people paste the key where its name belongs.
+    variable: name of the environment variable; None: OPENAI_API_KEY.
+
+    Returns None if no variable is named and OPENAI_API_KEY is not set. Raises ConfigError, which
+    never shows the key, nor `variable`: people paste the key where its name belongs.
     """
     if variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise ConfigError(
-            "--api-key-env takes the name of an environment variable, such as MY_KEY, and what "
-            "was given is no such name (it is not shown here, in case it is the key itself)."
+            "--api-key-env takes the name of an environment variable, such as MY_KEY. What was "
+            "given is not such a name (it is not shown here, in case it is the key itself)."
         )
     key = os.environ.get(variable or KEY_VARIABLE, "").strip()
     if not key and variable is not None:
         raise ConfigError(
             "The environment variable that --api-key-env names is not set or empty (its name is "
             "not shown here, in case it is the key itself). Put the key there, or leave the "
-            "option out for a server that asks for none."
+            "option out for a server that needs none."
         )
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
         raise ConfigError(
             f"The key in {'the variable that --api-key-env names' if variable else KEY_VARIABLE} "
-            "holds white space or other characters that no key has. Copy it again."
+            "contains white space or other characters that no key has. Copy it again."
         )
     return key or None

@@ -1,8 +1,8 @@
-"""A model behind a server, as signals see it: questions with their answers' probabilities, and
-generated texts.
+"""A model behind a server as a backend: probabilities of the answers to questions, and generated
+texts.
 
-What needs the probability of a text that the model did not write itself (the loss of a given
-answer) cannot be asked of chat completions and is refused before anything is sent.
+Chat completions cannot give the probability of a text that the model did not generate (the loss of
+a given answer); such requests are refused before anything is sent.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ import numpy as np
 
 from thresher.backends.openai.address import Address
 from thresher.backends.openai.client import Client
-from thresher.backends.openai.completions import Written, first_tokens, likeliest, written
-from thresher.backends.openai.image_uris import Pictures
+from thresher.backends.openai.completions import (
+    GeneratedText,
+    first_token_logprobs,
+    read_texts,
+    read_top_logprobs,
+)
+from thresher.backends.openai.image_uris import ImageURIs
 from thresher.backends.openai.messages import messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
-from thresher.backends.openai.rows import Done, Health, ask_rows
+from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
 from thresher.errors import CapabilityError
 from thresher.types import Sample, SampleSource, Scored
 
-EQUAL_ROWS = 20  # rows whose draws are all equal, before it is said
+EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is told
 _WEIGHTS = (
     "Methods that ask questions work with a server (mmssr, the teacher of error_driven); methods "
-    "that need losses or train the model want its weights: --model with a folder or a hub id."
+    "that need losses or train the model need its weights: --model with a folder or a hub id."
 )
-Sending = Callable[[], None]
+BeforeSend = Callable[[], None]
 log = logging.getLogger(__name__)
 
 
-class Asked(Protocol):
-    """What is read of a query (`signals.query.Query`)."""
+class QueryLike(Protocol):
+    """The part of `thresher.types.Query` that is used here."""
 
     @property
     def text(self) -> str: ...
@@ -46,53 +51,62 @@ class Asked(Protocol):
 
 
 class OpenAIBackend:
-    """`notes`: what the user should know of the server, in words. Raises ConfigError for a key that
-    cannot be one."""
+    """One model of one server.
+
+    address: the server and the model.
+    key: API key; None: requests have none.
+    options: of the run.
+    """
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.client = Client(address, key, options)
         self.options = options
-        self._health = Health(address.base)
-        self._several = True  # the server heeds `n`
-        self._said = 0
-        # whether draws of a row were seen to differ; rows whose draws were equal
-        self._draws, self._equal = False, 0
+        self._health = ServerHealth(address.base)
+        self._supports_n = True  # whether the server supports `n`
+        self._logged_notes = 0
+        # whether it is known if the server samples; rows whose samples were all equal
+        self._sampling_checked, self._equal_rows = False, 0
 
     @property
     def notes(self) -> list[str]:
+        """What the user should know about the server, as messages."""
         return list(self.client.dialect.notes)
 
     # ------------------------------------------------------------------------- what a server can do
 
     def ask(
-        self, samples: Sequence[Sample], queries: Sequence[Asked], pool: SampleSource
+        self, samples: Sequence[Sample], queries: Sequence[QueryLike], pool: SampleSource
     ) -> Iterator[Scored]:
-        """`samples[i]`: (optional system turn and) a user turn at the end; query q is that turn
-        with `q.text` behind it.
+        """Log-probability of the first token of every answer of every query.
 
-        Values {"logprob": float32 [m, sum(len(q.answers))]} in nats, queries in order: of each
-        answer's first token at the first position of the model's answer. The server names its
-        likeliest tokens (20, or as many as it allows): an answer that is not among them gets -inf,
-        and is at most as likely as the last of them. One request a query. Raises CapabilityError
-        for whole answers, and where the server gives no log-probabilities.
+        samples: each ends with a user turn, to which a query's text is appended.
+        queries: asked of every sample, one request each.
+        pool: where images are loaded from.
+
+        Yields `logprob` float32 [m, answers of all queries] in nats, queries in order. The server
+        reports its most likely tokens only (20, or as many as it allows): an answer that is not
+        among them gets -inf. Raises CapabilityError for whole answers, and if the server gives no
+        log-probabilities.
         """
         if any(q.whole for q in queries):
-            self._cannot(
+            self._unsupported(
                 "give the probability of answers of several tokens, only of their first one",
                 "Let the model write these answers: for mmssr's styles, --set style=generate (of "
                 "a teacher, --set teacher_answers=generate).",
             )
         width = sum(len(q.answers) for q in queries)
-        pictures = Pictures(pool, self.options.image_side)
+        image_uris = ImageURIs(pool, self.options.image_side)
         settings = {"temperature": 0}
 
-        def row(i: int, sending: Sending, stop: threading.Event) -> np.ndarray:
+        def row(i: int, sending: BeforeSend, stop: threading.Event) -> np.ndarray:
             found = []
             for q in queries:
-                talk = messages(question(samples[i], q.text), pictures.uri)
+                chat_messages = messages(question(samples[i], q.text), image_uris.uri)
                 sending()
-                top = self.client.chat(talk, 1, settings, likeliest, stop, top=True)
-                found.append(first_tokens(q.answers, top))
+                top = self.client.chat(
+                    chat_messages, 1, settings, read_top_logprobs, stop, top=True
+                )
+                found.append(first_token_logprobs(q.answers, top))
             return np.concatenate(found)
 
         blank = np.full(width, np.nan, np.float32)
@@ -105,18 +119,20 @@ class OpenAIBackend:
     ) -> Iterator[Scored]:
         """The model's own answer in place of each row's last answer, decoded greedily.
 
-        Fields: text (str, ends stripped), tokens int32 (as the server counts them, which may
-        include the end token; 0: it does not say), finished bool (the model ended by itself).
+        Yields `text` (str, stripped), `tokens` int32 (as the server counts them, perhaps with the
+        stop token; 0: not reported) and `finished` bool (whether the model stopped by itself).
         """
-        pictures = Pictures(pool, self.options.image_side)
+        image_uris = ImageURIs(pool, self.options.image_side)
 
-        def row(i: int, sending: Sending, stop: threading.Event) -> Written:
-            talk = messages(prompt(samples[i]), pictures.uri)
+        def row(i: int, sending: BeforeSend, stop: threading.Event) -> GeneratedText:
+            chat_messages = messages(prompt(samples[i]), image_uris.uri)
             sending()
-            return self.client.chat(talk, max_new_tokens, {"temperature": 0}, written, stop)[0]
+            return self.client.chat(
+                chat_messages, max_new_tokens, {"temperature": 0}, read_texts, stop
+            )[0]
 
         for done in self._rows(len(samples), 1, row):
-            good = [Written("", 0, False) if d.error else d.value for d in done]
+            good = [GeneratedText("", 0, False) if d.error else d.value for d in done]
             values = {
                 "text": np.array([w.text for w in good], dtype=object),
                 "tokens": np.array([w.tokens for w in good], np.int32),
@@ -133,20 +149,23 @@ class OpenAIBackend:
         max_new_tokens: int,
         seed: int,
     ) -> Iterator[Scored]:
-        """`n` answers drawn at `temperature` in place of each row's last answer: fields text_0 …
-        text_{n-1} (str).
+        """Sampled answers in place of each row's last answer.
 
-        Each row has a seed of its own, made of `seed` and its digest; whether a server heeds it is
-        the server's affair. One request a row where the server gives `n` answers at once, else one
-        an answer.
+        n: answers per row.
+        temperature: of the sampling.
+        max_new_tokens: most tokens of an answer.
+        seed: each row's seed is derived from it and the row's digest; not every server uses it.
+
+        Yields text_0 … text_{n-1} (str). One request per row if the server supports `n`, else one
+        per answer.
         """
-        pictures = Pictures(pool, self.options.image_side)
+        image_uris = ImageURIs(pool, self.options.image_side)
 
-        def row(i: int, sending: Sending, stop: threading.Event) -> list[str]:
-            talk = messages(prompt(samples[i]), pictures.uri)
+        def row(i: int, sending: BeforeSend, stop: threading.Event) -> list[str]:
+            chat_messages = messages(prompt(samples[i]), image_uris.uri)
             texts: list[str] = []
             while len(texts) < n:
-                many = n - len(texts) if self._several else 1
+                many = n - len(texts) if self._supports_n else 1
                 drawn = _seed(seed, samples[i], len(texts))
                 settings: dict[str, Any] = {
                     "temperature": temperature,
@@ -154,9 +173,9 @@ class OpenAIBackend:
                     **({"n": many} if many > 1 else {}),
                 }
                 sending()
-                got = self.client.chat(talk, max_new_tokens, settings, written, stop)
+                got = self.client.chat(chat_messages, max_new_tokens, settings, read_texts, stop)
                 if len(got) < many:
-                    self._several = False
+                    self._supports_n = False
                 texts += [w.text for w in got]
             return texts[:n]
 
@@ -169,44 +188,44 @@ class OpenAIBackend:
             )
 
     def _note_equal_draws(self, drawn: Sequence[list[str]], n: int, temperature: float) -> None:
-        """Say it once when the server seems not to draw at all (`transformers serve` heeds the
-        temperature of some models only)."""
-        if n < 2 or temperature <= 0 or self._draws:
+        """Add a note if the server seems not to sample at all (`transformers serve` uses the
+        temperature for some models only)."""
+        if n < 2 or temperature <= 0 or self._sampling_checked:
             return
-        self._equal += sum(len(dict.fromkeys(texts)) == 1 for texts in drawn)
-        self._draws = any(len(dict.fromkeys(texts)) > 1 for texts in drawn)
-        if not self._draws and self._equal >= EQUAL_ROWS:
-            self._draws = True
+        self._equal_rows += sum(len(dict.fromkeys(texts)) == 1 for texts in drawn)
+        self._sampling_checked = any(len(dict.fromkeys(texts)) > 1 for texts in drawn)
+        if not self._sampling_checked and self._equal_rows >= EQUAL_DRAWS_ROWS:
+            self._sampling_checked = True
             self.client.dialect.notes.append(
-                f"The server gave each of {self._equal} rows the same text {n} times at "
-                f"temperature {temperature:g}: does it draw?"
+                f"The server gave each of {self._equal_rows} rows the same text {n} times at "
+                f"temperature {temperature:g}: does it sample?"
             )
 
-    # ------------------------------------------------------------------------------- what it cannot
+    # --------------------------------------------------------------------- unsupported capabilities
 
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> NoReturn:
         """Raises CapabilityError."""
-        self._cannot("give the loss of answers that it did not write")
+        self._unsupported("give the loss of answers that it did not generate")
 
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
     ) -> NoReturn:
         """Raises CapabilityError."""
-        self._cannot("give the loss of answers that it did not write")
+        self._unsupported("give the loss of answers that it did not generate")
 
     def choice(
         self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
     ) -> NoReturn:
         """Raises CapabilityError."""
-        self._cannot(
+        self._unsupported(
             "compare the probabilities of whole candidates",
             "Let it write its answers (evaluate: --score generate), or give its weights: --model "
             "with a folder or a hub id.",
         )
 
-    def _cannot(self, what: str, instead: str = _WEIGHTS) -> NoReturn:
+    def _unsupported(self, what: str, instead: str = _WEIGHTS) -> NoReturn:
         raise CapabilityError(
             f"The model {self.client.address.model!r} is behind a server, and chat completions "
             f"cannot {what}. {instead} Nothing was sent."
@@ -214,21 +233,21 @@ class OpenAIBackend:
 
     # ----------------------------------------------------------------------------------------- rows
 
-    def _rows(self, count: int, requests: int, row: Any) -> Iterator[list[Done]]:
+    def _rows(self, count: int, requests: int, row: Any) -> Iterator[list[RowResult]]:
         for done in ask_rows(count, requests, row, self.options, self._health):
-            for text in self.client.dialect.notes[self._said :]:
+            for text in self.client.dialect.notes[self._logged_notes :]:
                 log.warning("%s", text)
-                self._said += 1
+                self._logged_notes += 1
             if done:
                 yield done
 
 
-def _scored(done: Sequence[Done], values: dict[str, np.ndarray]) -> Scored:
+def _scored(done: Sequence[RowResult], values: dict[str, np.ndarray]) -> Scored:
     return Scored(np.array([d.row for d in done], np.int64), values, [d.error for d in done])
 
 
 def _seed(seed: int, sample: Sample, already: int) -> int:
-    """31 bits, as every server takes."""
+    """A seed of 31 bits, which every server accepts."""
     return (
         int.from_bytes(
             hashlib.sha256(b"%d|%d|" % (seed, already) + sample.digest).digest()[:4], "big"

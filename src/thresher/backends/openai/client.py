@@ -1,10 +1,10 @@
-"""One request to a server, sent until it is answered, refused, or given up. Keeps the key to
-itself.
+"""One request to a server, sent until it is answered, refused, or given up. No message contains the
+key.
 
-What comes of a response: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an answer
-that cannot be read), sent again after a wait; `Refused` (400, 413, 422: this request will never
-work), the failure of its row; anything else stops the run with a ServerError that says what to do.
-A stand-in (`probe_request.py`) tells whether a failure is the row's.
+A response is one of: an answer; `Transient` (429, 5xx, a timeout, a lost connection, an unreadable
+answer), sent again after a wait; `Refused` (400, 413, 422: this request will never work), an error
+of its row; anything else stops the run with a ServerError that says what to do. A probe request
+(`probe_request.py`) tells whether the row or the server is at fault.
 """
 
 from __future__ import annotations
@@ -23,46 +23,47 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_any, stop_when_event_set
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.completions import choices
+from thresher.backends.openai.completions import read_choices
 from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.failures import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
-from thresher.backends.openai.probe_request import stand_in
+from thresher.backends.openai.probe_request import probe_messages
 from thresher.backends.openai.retries import (
-    LONGEST_ASKED,
-    StopWhenSame,
-    StopWhenSilent,
+    MAX_RETRY_AFTER,
+    StopOnEqualFailures,
+    StopOnTimeouts,
     retry_after,
-    waits,
+    wait_strategy,
 )
 from thresher.backends.openai.server_text import (
-    Unreadable,
-    named_parameters,
+    NotJSON,
+    body_message,
+    message_in,
     one_line,
+    parameters_in,
     parse,
-    said_in,
-    without_key,
-    words,
+    redact_key,
 )
 from thresher.backends.openai.transport import Reply, Transport
 from thresher.errors import CapabilityError, CapReached, ServerError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-ABSENT = 3  # answers without log-probabilities before it is believed that there are none
-# rows that failed in one way by themselves, before others that do are given up sooner
-ROW_FAULTS = 2
-# before any answer, after which a stand-in is asked whether everything is refused
-EQUAL_REFUSALS = 3
-# passes, says nothing about the request
-_LOAD = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
-_ROW = (400, 413, 415, 422)  # about this request, not about all
-_KEPT = "What came so far is stored; run the same command again to go on."
+# answers without log-probabilities, after which the server is assumed not to give any
+MAX_ABSENT_LOGPROBS = 3
+# rows that were at fault with one reason; further ones with that reason are given up sooner
+KNOWN_ROW_FAULTS = 2
+# equal refusals before any answer, after which a probe tells whether everything is refused
+REFUSALS_BEFORE_PROBE = 3
+# temporary; says nothing about the request
+_OVERLOAD_CODES = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+_ROW_CODES = (400, 413, 415, 422)  # about this request, not about all
+_RESUME = "Results so far are stored; run the same command again to continue."
 
 
 @dataclass(frozen=True)
 class _Call(Generic[T]):
-    """One chat completion that is wanted."""
+    """One chat completion. Fields as the arguments of `Client.chat`."""
 
     messages: Any
     length: int
@@ -72,49 +73,53 @@ class _Call(Generic[T]):
 
 
 class Client:
-    """One model of one server. Safe to use from several threads. Raises ConfigError for a key that
-    cannot be one."""
+    """One model of one server. Safe to use from several threads.
+
+    address: the server and the model.
+    key: API key; None: requests have none.
+    options: of the run.
+    """
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.address, self.options, self.dialect = address, options, Dialect()
         self._key = key
         self._transport = Transport(address, key, options.timeout, options.concurrency)
-        self._warned = False  # it was said that no request has been answered yet
+        self._warned = False  # that no request has been answered yet
         self._last_answer = 0.0  # time of the last usable answer; 0: none so far
-        self._refusals: Counter[str] = Counter()  # kinds, while nothing has been answered
-        # reason -> rows that failed so while others were answered
+        self._refusals: Counter[str] = Counter()  # by kind, while nothing has been answered
+        # reason -> rows that failed with it while others were answered
         self._row_faults: Counter[str] = Counter()
         self._seen_logprobs = False
-        self._absent = 0
+        self._absent_logprobs = 0
         self._lock = threading.Lock()
-        self._one_stand_in = threading.Lock()
+        self._probe_lock = threading.Lock()
 
     def close(self) -> None:
-        """Let go of its connections."""
+        """Close its connections."""
         self._transport.close()
 
-    # -------------------------------------------------------------------------------- the two calls
+    # ------------------------------------------------------------------------------------- requests
 
     def models(self) -> list[str]:
-        """The names of the models that the server has. Raises ServerError."""
+        """The names of the server's models. Raises ServerError."""
         try:
             reply = self._transport.send("GET", "/models", None)
             if reply.code == 200:
                 return _model_names(parse(reply.body))
             if reply.code not in (404, 405, 501):
-                self._raise_for(reply.code, words(reply.body, self._key), (), reply)
-            said = f"HTTP {reply.code}: {words(reply.body, self._key)}"
+                self._raise_for_status(reply.code, body_message(reply.body, self._key), (), reply)
+            message = f"HTTP {reply.code}: {body_message(reply.body, self._key)}"
         except Transient as error:
             raise ServerError(
                 f"The server {self.address.base} could not be asked for its models: {error.reason}."
             ) from None
         except Refused as refusal:
-            said = str(refusal)
+            message = str(refusal)
         except ValueError:
-            said = f"it answers {words(reply.body, self._key)}"
+            message = f"it answers {body_message(reply.body, self._key)}"
         raise ServerError(
-            f"The server {self.address.base} does not say which models it has ({said}). Name one: "
-            "--model NAME, or #NAME behind the URL."
+            f"The server {self.address.base} does not say which models it has ({message}). "
+            "Name one: --model NAME, or #NAME after the URL."
         )
 
     def chat(
@@ -127,13 +132,17 @@ class Client:
         *,
         top: bool = False,
     ) -> T:
-        """One chat completion of at most `length` new tokens. `top`: with the likeliest first
-        tokens.
+        """Request one chat completion.
 
-        `read(response)` makes the result and may raise Transient (the answer is not usable: ask
-        again) or Refused. Once `stop` is set nothing is sent again. Raises Transient when all tries
-        failed, Refused, CapReached, ServerError and, where a server gives no log-probabilities at
-        all, CapabilityError.
+        messages: of the request.
+        length: most new tokens.
+        settings: further parameters: temperature, n, seed.
+        read: makes the result from a response; may raise Transient (unusable: ask again), Refused.
+        stop: once it is set, nothing is sent again.
+        top: request the log-probabilities of the most likely first tokens.
+
+        Raises Transient if all tries failed, Refused, CapReached, ServerError, and CapabilityError
+        if the server gives no log-probabilities at all.
         """
         call = _Call(messages, length, settings, read, top)
         sent = 0
@@ -147,91 +156,91 @@ class Client:
             stop=stop_any(
                 stop_after_attempt(self.options.tries),
                 stop_when_event_set(stop),
-                StopWhenSame(self._is_row_fault),
-                StopWhenSilent(lambda: self._last_answer > 0),
+                StopOnEqualFailures(self._is_row_fault),
+                StopOnTimeouts(lambda: self._last_answer > 0),
             ),
-            wait=waits(self.options.backoff),
+            wait=wait_strategy(self.options.backoff),
             retry=retry_if_exception_type(Transient),
             sleep=sleep_using_event(stop),
-            before_sleep=self._say_that_it_waits,
+            before_sleep=self._warn_before_wait,
             reraise=True,
         )
         try:
             return tries(once)
         except Refused as refusal:
-            self._weigh(call, refusal, stop)
+            self._check_refusal(call, refusal, stop)
             raise
         except Transient as error:
             error.tries = sent
-            if stop.is_set() or not self._answers_others(call, error, stop):
+            if stop.is_set() or not self._server_works(call, error, stop):
                 raise
             try:
-                return once()  # it answers: was it down until just now, or does it fail this row?
+                return once()  # it works: was it down until now, or does it fail on this row?
             except Transient as last:
                 last.tries, last.row_at_fault = sent, not stop.is_set()
                 with self._lock:
                     self._row_faults[last.reason] += last.row_at_fault
                 raise
 
-    # ---------------------------------------------------------------------------- whose fault it is
+    # ----------------------------------------------------------- is the row or the server at fault?
 
     def _is_row_fault(self, reason: str) -> bool:
         with self._lock:
-            return self._row_faults[reason] >= ROW_FAULTS
+            return self._row_faults[reason] >= KNOWN_ROW_FAULTS
 
-    def _answers_others(self, call: _Call[T], error: Transient, stop: threading.Event) -> bool:
-        """Whether the server answers anybody else now: another row's request, or the stand-in."""
+    def _server_works(self, call: _Call[T], error: Transient, stop: threading.Event) -> bool:
+        """Whether the server answers anything else now: another row's request, or the probe."""
         if isinstance(error, NoLogprobs):
             return True
         if not error.reached:
             return False
         since = time.monotonic()
-        with self._one_stand_in:
-            if self._last_answer > since:  # while this one waited for its turn
+        with self._probe_lock:
+            if self._last_answer > since:  # while this thread waited for the lock
                 return True
             try:
-                return self._ask_stand_in(call, stop)
+                return self._send_probe(call, stop)
             except (Refused, Transient):
                 return False
 
-    def _weigh(self, call: _Call[T], refusal: Refused, stop: threading.Event) -> None:
-        """Raises ServerError where the server refuses everything. Sets `refusal.of_all` while that
-        is not known."""
-        with self._one_stand_in:
+    def _check_refusal(self, call: _Call[T], refusal: Refused, stop: threading.Event) -> None:
+        """Raises ServerError if the server refuses everything. Sets `refusal.maybe_all` while that
+        is unknown."""
+        with self._probe_lock:
             if self._last_answer:
                 return
-            refusal.of_all = True
+            refusal.maybe_all = True
             self._refusals[refusal.kind] += 1
-            if self._refusals[refusal.kind] < EQUAL_REFUSALS or stop.is_set():
+            if self._refusals[refusal.kind] < REFUSALS_BEFORE_PROBE or stop.is_set():
                 return
             try:
-                if self._ask_stand_in(call, stop):
-                    refusal.of_all = False
+                if self._send_probe(call, stop):
+                    refusal.maybe_all = False
             except Transient:
                 return
             except Refused as other:
                 raise ServerError(
-                    f"The server {self.address.base} refuses every request: {other.words}. No row "
-                    "has been answered, and none was stored as a failure. Change what it refuses, "
-                    "or ask another server or model."
+                    f"The server {self.address.base} refuses every request: {other.message}. "
+                    "No row has been answered, and none was stored as a failure. Change what it refuses, "
+                    "or use another server or model."
                 ) from None
 
-    def _ask_stand_in(self, call: _Call[T], stop: threading.Event) -> bool:
-        """Whether it is answered; False where --max-requests has no room for it. Raises Refused,
-        Transient."""
+    def _send_probe(self, call: _Call[T], stop: threading.Event) -> bool:
+        """Whether the probe is answered; False if --max-requests has no room for it. Raises
+        Refused, Transient."""
         try:
-            self._attempt(replace(call, messages=stand_in(call.messages)), stop, again=True)
+            self._attempt(replace(call, messages=probe_messages(call.messages)), stop, again=True)
         except CapReached:
             return False
         return True
 
-    def _say_that_it_waits(self, state: RetryCallState) -> None:
-        """Once, at the first request that fails while the server has answered none: a wrong URL
-        should not look like work."""
+    def _warn_before_wait(self, state: RetryCallState) -> None:
+        """Warn once, at the first request that fails while none has been answered: a wrong URL
+        should not look like progress."""
         error = None if state.outcome is None else state.outcome.exception()
         if (
             self._warned or self._last_answer or isinstance(error, NoLogprobs)
-        ):  # absent log-probabilities are named soon
+        ):  # absent log-probabilities are reported soon
             return
         self._warned = True
         log.warning(
@@ -244,7 +253,7 @@ class Client:
     # --------------------------------------------------------------------------------- one response
 
     def _attempt(self, call: _Call[T], stop: threading.Event, *, again: bool) -> T:
-        """Sent once, and once more for each thing that a refusal teaches."""
+        """Send the request, and again after every adaptation of the dialect."""
         while True:
             if again and stop.is_set():
                 raise Transient("stopped")
@@ -261,30 +270,34 @@ class Client:
                     )
                 )
             except Refused as refusal:
-                if self._learns(body, refusal):
+                if self._adapt(body, refusal):
                     continue
-                named = " ".join((*refusal.named, refusal.words))
-                if call.top and "logprobs" in named and not self._seen_logprobs:
+                parameters = " ".join((*refusal.parameters, refusal.message))
+                if call.top and "logprobs" in parameters and not self._seen_logprobs:
                     raise CapabilityError(
                         self._no_logprobs(f"refuses to give any ({refusal})")
                     ) from None
                 raise
             self._count(response)
-            found = self._checked(response, call)
+            found = self._read_result(response, call)
             self._last_answer = time.monotonic()
             return found
 
     def _read(self, reply: Reply) -> dict[str, Any]:
-        """The response, if it is an answer."""
+        """The parsed response, if it is an answer. Raises Transient, Refused, ServerError."""
         if reply.code != 200:
-            self._raise_for(reply.code, words(reply.body, self._key), _named(reply), reply)
+            self._raise_for_status(
+                reply.code, body_message(reply.body, self._key), _parameter_values(reply), reply
+            )
         try:
             found = parse(reply.body)
-        except Unreadable as fault:
+        except NotJSON as fault:
             if reply.body.lstrip()[:1] in (b"{", b"[", b""):
-                raise Transient(f"the answer is {fault}", load="whole" in str(fault)) from None
+                raise Transient(
+                    f"the answer is {fault}", overloaded="complete" in str(fault)
+                ) from None
             raise Transient(
-                f"the answer is no JSON: {words(reply.body, self._key)}", reason_given=True
+                f"the answer is not JSON: {body_message(reply.body, self._key)}", reason_given=True
             ) from None
         if (
             isinstance(found, dict)
@@ -298,36 +311,43 @@ class Client:
             inner = found["error"] if isinstance(found.get("error"), dict) else found
             code = inner.get("code", inner.get("status"))
             known = code if isinstance(code, int) and 400 <= code < 600 else 500
-            self._raise_for(known, words(reply.body, self._key), named_parameters(found), reply)
+            self._raise_for_status(
+                known, body_message(reply.body, self._key), parameters_in(found), reply
+            )
         raise Transient(
-            f"the answer is no chat completion: {words(reply.body, self._key)}", reason_given=True
+            f"the answer is not a chat completion: {body_message(reply.body, self._key)}",
+            reason_given=True,
         )
 
-    def _raise_for(self, code: int, said: str, named: tuple[str, ...], reply: Reply) -> None:
-        """What follows from an error with this code. It may stand in an answer with HTTP 200."""
+    def _raise_for_status(
+        self, code: int, message: str, parameters: tuple[str, ...], reply: Reply
+    ) -> None:
+        """Raise the exception for an error code, which may be inside a response with HTTP 200."""
         where = (
             f"HTTP {code}"
             if reply.code == code
             else (f"an error in an answer with HTTP {reply.code}")
         )
-        told = f"{where}: {said}" if said else where
+        detail = f"{where}: {message}" if message else where
         if code == 429 and "insufficient_quota" in reply.body.decode("utf-8", "replace"):
             raise ServerError(
-                f"The server {self.address.base} says that the quota of this key is used up "
-                f"({told}). {_KEPT}"
+                f"The server {self.address.base} reports that the quota of this key is used up "
+                f"({detail}). {_RESUME}"
             )
-        if code in _LOAD or code >= 500:
-            after = _after(reply)
-            if after is not None and after > LONGEST_ASKED:
+        if code in _OVERLOAD_CODES or code >= 500:
+            after = _requested_wait(reply)
+            if after is not None and after > MAX_RETRY_AFTER:
                 raise ServerError(
                     f"The server {self.address.base} asks to wait {after:,.0f} seconds before the "
-                    f"next request ({told}). {_KEPT}"
+                    f"next request ({detail}). {_RESUME}"
                 )
-            # inside an answer, 502 is no gateway's word
-            load = code in (_LOAD if reply.code == code else (429, 503))
-            raise Transient(told, after, load=load, reason_given=_is_specific(said))
-        if code in _ROW:
-            raise Refused(f"the server refuses it ({where}): {said}", said, named)
+            # inside a response, 502 is not a gateway's error
+            overloaded = code in (_OVERLOAD_CODES if reply.code == code else (429, 503))
+            raise Transient(
+                detail, after, overloaded=overloaded, reason_given=_is_specific(message)
+            )
+        if code in _ROW_CODES:
+            raise Refused(f"the server refuses it ({where}): {message}", message, parameters)
         if code in (401, 403):
             variable = (
                 "the variable that --api-key-env names"
@@ -340,15 +360,15 @@ class Client:
                 )
                 what = f"refuses the key in {variable}{model}"
             else:
-                what = f"wants a key. Put it into {variable}"
-            raise ServerError(f"The server {self.address.base} {what} ({told}). {_KEPT}")
+                what = f"needs a key. Put it into {variable}"
+            raise ServerError(f"The server {self.address.base} {what} ({detail}). {_RESUME}")
         if code == 404:
             raise ServerError(
                 f"The server {self.address.base} has no model {self.address.model!r}, or no chat "
-                f"completions at this URL ({told}). Its models are listed at "
+                f"completions at this URL ({detail}). Its models are listed at "
                 f"{self.address.base}/models."
             )
-        raise ServerError(f"The server {self.address.base} answers {told}. {_KEPT}")
+        raise ServerError(f"The server {self.address.base} answers {detail}. {_RESUME}")
 
     def _count(self, response: dict[str, Any]) -> None:
         usage = response.get("usage")
@@ -359,53 +379,55 @@ class Client:
         )
         known = [n for n in numbers if isinstance(n, int) and n >= 0]
         if len(known) == 2:
-            self.options.account.pay(*known)
+            self.options.account.add_tokens(*known)
         elif self.options.max_cost is not None:
             raise ServerError(
-                f"The server {self.address.base} does not say how many tokens an answer took, so "
-                "--max-cost cannot be kept. Use --max-requests."
+                f"The server {self.address.base} does not report how many tokens an answer took, "
+                "so --max-cost cannot be enforced. Use --max-requests."
             )
 
-    def _learns(self, body: dict[str, Any], refusal: Refused) -> bool:
+    def _adapt(self, body: dict[str, Any], refusal: Refused) -> bool:
         with self._lock:
-            return self.dialect.learn(body, refusal)
+            return self.dialect.adapt(body, refusal)
 
-    def _checked(self, response: dict[str, Any], call: _Call[T]) -> T:
+    def _read_result(self, response: dict[str, Any], call: _Call[T]) -> T:
         try:
             self._refuse_failed_choice(response)
             result = call.read(response)
         except NoLogprobs:
             with self._lock:
-                self._absent += 1
-                if not self._seen_logprobs and self._absent >= ABSENT:
+                self._absent_logprobs += 1
+                if not self._seen_logprobs and self._absent_logprobs >= MAX_ABSENT_LOGPROBS:
                     raise CapabilityError(self._no_logprobs("does not give any")) from None
             raise
         except (ValueError, RecursionError) as error:
-            said = one_line(without_key(str(error), self._key))
-            raise Transient(said or "the answer is no chat completion", reason_given=True) from None
+            message = one_line(redact_key(str(error), self._key))
+            raise Transient(
+                message or "the answer is not a chat completion", reason_given=True
+            ) from None
         if call.top:
             self._seen_logprobs = True
         return result
 
     def _refuse_failed_choice(self, response: dict[str, Any]) -> None:
-        """Some servers put the error of one choice into it. Raises Transient."""
-        for choice in choices(response):
+        """Raises Transient for a choice that contains an error, as some servers send it."""
+        for choice in read_choices(response):
             if choice.get("error"):
-                said = one_line(without_key(said_in(choice["error"]), self._key))
-                raise Transient(f"an error in the answer: {said}", reason_given=True)
+                message = one_line(redact_key(message_in(choice["error"]), self._key))
+                raise Transient(f"an error in the answer: {message}", reason_given=True)
 
     def _no_logprobs(self, what: str) -> str:
         return (
             f"Log-probabilities of answers are needed, and the server {self.address.base} {what}. "
-            "Nothing was put in their place. Ask a server that gives them (vLLM and SGLang do), "
-            "or, where the method has this setting (mmssr), let the model write its answers: "
+            "Nothing was used in their place. Use a server that gives them (vLLM and SGLang do), "
+            "or, if the method has this setting (mmssr), let the model write its answers: "
             "--set score=generate."
         )
 
 
-def _is_specific(said: str) -> bool:
-    """Whether the words say more than the code does."""
-    return said.casefold().strip(" .!") not in (
+def _is_specific(message: str) -> bool:
+    """Whether the message says more than the status code."""
+    return message.casefold().strip(" .!") not in (
         "",
         "internal server error",
         "500 internal server error",
@@ -415,7 +437,7 @@ def _is_specific(said: str) -> bool:
 
 
 def _model_names(found: Any) -> list[str]:
-    """Of an answer to /models. Raises ValueError for one of another shape."""
+    """The names in a response of /models. Raises ValueError for any other response."""
     listed = found.get("data") if isinstance(found, dict) else None
     if not isinstance(listed, list) or not all(
         isinstance(m, dict) and isinstance(m.get("id"), str) for m in listed
@@ -424,15 +446,15 @@ def _model_names(found: Any) -> list[str]:
     return [one_line(m["id"]) for m in listed]
 
 
-def _named(reply: Reply) -> tuple[str, ...]:
+def _parameter_values(reply: Reply) -> tuple[str, ...]:
     try:
-        return named_parameters(parse(reply.body))
-    except Unreadable:
+        return parameters_in(parse(reply.body))
+    except NotJSON:
         return ()
 
 
-def _after(reply: Reply) -> float | None:
-    """Seconds that the server asks to wait."""
+def _requested_wait(reply: Reply) -> float | None:
+    """Seconds that the server asks to wait, or None."""
     thousandths = retry_after(reply.headers.get("Retry-After-Ms"))
     if thousandths is not None:
         return thousandths / 1000

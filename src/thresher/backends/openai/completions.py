@@ -1,7 +1,6 @@
-"""What a chat completion says: the likeliest first tokens, or texts. Pure.
+"""Reading a chat completion: the most likely first tokens, or texts. Pure functions.
 
-A response is read without trust: what is no chat completion raises ValueError with a reason in
-words.
+Responses are not trusted: what is not a chat completion raises ValueError with a readable reason.
 """
 
 from __future__ import annotations
@@ -14,37 +13,39 @@ from typing import Any
 import numpy as np
 
 from thresher.backends.openai.failures import NoLogprobs, Refused
-from thresher.backends.openai.server_text import clean, one_line
+from thresher.backends.openai.server_text import one_line, replace_surrogates
 
-Likeliest = dict[str, float]
-"""Token as text -> its log-probability in nats; of tokens that look the same, the likelier
-one's."""
+TopLogprobs = dict[str, float]
+"""Token as text -> its log-probability in nats; the highest of tokens with the same text."""
 
-_SPACES = " \u2581\u0120"  # a space, and how SentencePiece and byte-level vocabularies write one
-_NEVER = -9000.0  # OpenAI's way to say "very unlikely" is -9999
+_SPACES = " \u2581\u0120"  # a space, and its forms in SentencePiece and byte-level vocabularies
+_NEGLIGIBLE = -9000.0  # nats; OpenAI reports -9999 for very unlikely tokens
 _ROUNDED = 1e-3  # nats by which a rounded log-probability may be above 0
 _MOST_TOKENS = 2**31 - 1
 _REASONING = ("reasoning_content", "reasoning")  # vLLM, SGLang and hosted APIs; vLLM since 0.12
 
 
 @dataclass(frozen=True)
-class Written:
-    """A generated text. `tokens`: as the server counts them, 0 where it does not. `finished`: the
-    model ended it itself."""
+class GeneratedText:
+    """A generated text.
+
+    tokens: as the server counts them; 0 if it does not.
+    finished: whether the model ended it by itself.
+    """
 
     text: str
     tokens: int
     finished: bool
 
 
-def choices(response: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices of a response, at least one. Raises ValueError, and Refused for one that holds no
-    answer."""
+def read_choices(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices of a response, at least one. Raises ValueError, and Refused for a response
+    without an answer."""
     found = response.get("choices")
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
-        raise ValueError("the answer is no chat completion: it has no list of choices")
+        raise ValueError("the response is not a chat completion: it has no list of choices")
     if not found:
-        raise ValueError("the answer has no choices")
+        raise ValueError("the response has no choices")
     for choice in found:
         _check(choice)
     return found
@@ -60,24 +61,24 @@ def _check(choice: dict[str, Any]) -> None:
         raise Refused(f"the model refuses to answer: {one_line(str(message['refusal']))}")
     if any(message.get(name) for name in _REASONING):
         raise Refused(
-            "the answer holds the model's reasoning and no text: switch reasoning off in the "
+            "the answer consists of the model's reasoning only: switch reasoning off in the "
             "server, or allow more new tokens"
         )
 
 
-def likeliest(response: dict[str, Any]) -> Likeliest:
-    """The likeliest tokens at the first position of the answer. Raises NoLogprobs where there are
+def read_top_logprobs(response: dict[str, Any]) -> TopLogprobs:
+    """The most likely tokens at the first position of the answer. Raises NoLogprobs if there are
     none."""
-    found = choices(response)[0].get("logprobs")
+    found = read_choices(response)[0].get("logprobs")
     content = found.get("content") if isinstance(found, dict) else None
     first = content[0] if isinstance(content, list) and content else None
-    named = first.get("top_logprobs") if isinstance(first, dict) else None
-    if not isinstance(named, list) or not named:
-        raise NoLogprobs("the answer came without log-probabilities")
-    out: Likeliest = {}
-    for entry in [*named, first]:
+    parameters = first.get("top_logprobs") if isinstance(first, dict) else None
+    if not isinstance(parameters, list) or not parameters:
+        raise NoLogprobs("the answer has no log-probabilities")
+    out: TopLogprobs = {}
+    for entry in [*parameters, first]:
         if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
-            raise ValueError("one of the likeliest tokens has no text")
+            raise ValueError("one of the most likely tokens has no text")
         value = _logprob(entry.get("logprob"))
         out[entry["token"]] = max(out.get(entry["token"], -math.inf), value)
     return out
@@ -88,25 +89,25 @@ def _logprob(value: Any) -> float:
     if value is None:
         return -math.inf
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"a log-probability is no number: {one_line(str(value), 40)}")
+        raise ValueError(f"a log-probability is not a number: {one_line(str(value), 40)}")
     if value > _ROUNDED:
         raise ValueError(f"a log-probability is above 0: {value:g}")
-    return min(float(value), 0.0) if value > _NEVER else -math.inf
+    return min(float(value), 0.0) if value > _NEGLIGIBLE else -math.inf
 
 
-def first_tokens(answers: Sequence[str], found: Likeliest) -> np.ndarray:
-    """Log-probability of each answer's first token, float32 [m]; -inf where it is not among those
-    found.
+def first_token_logprobs(answers: Sequence[str], found: TopLogprobs) -> np.ndarray:
+    """Log-probability of each answer's first token, float32 [m], in nats; -inf if it is not among
+    the tokens found.
 
-    Which token an answer begins with is the tokenizer's affair, which a server does not show. Taken
-    is the token that is the answer; else the one that is the answer behind a space; else the
-    longest one that the answer begins with.
+    Which token an answer begins with depends on the tokenizer, which a server does not show. The
+    first that exists of these is used: the token that is the answer; the one that is the answer
+    after a space; the longest one with which the answer begins.
 
     >>> found = {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}
     >>> first_tokens(["Yes", "No", "Maybe", "42"], found).tolist()
     [-0.5, -1.5, -inf, -3.0]
     """
-    bare: Likeliest = {}
+    bare: TopLogprobs = {}
     for token, value in found.items():
         text = token.lstrip(_SPACES)
         bare[text] = max(bare.get(text, -math.inf), value)
@@ -121,10 +122,10 @@ def first_tokens(answers: Sequence[str], found: Likeliest) -> np.ndarray:
     return out
 
 
-def written(response: dict[str, Any]) -> list[Written]:
-    """The texts of a response, white space at their ends removed. Raises Refused for one that holds
-    no answer."""
-    found = choices(response)
+def read_texts(response: dict[str, Any]) -> list[GeneratedText]:
+    """The texts of a response, stripped. Raises ValueError, and Refused for a response without an
+    answer."""
+    found = read_choices(response)
     usage = response.get("usage")
     spent = usage.get("completion_tokens") if isinstance(usage, dict) and len(found) == 1 else None
     tokens = spent if isinstance(spent, int) and 0 <= spent <= _MOST_TOKENS else 0
@@ -132,9 +133,13 @@ def written(response: dict[str, Any]) -> list[Written]:
     for choice in found:
         message = choice.get("message")
         if not isinstance(message, dict):
-            raise ValueError("a choice of the answer has no message")
+            raise ValueError("a choice of the response has no message")
         finished = choice.get("finish_reason") in ("stop", "eos", "eos_token")
-        out.append(Written(clean(_text(message.get("content"))).strip(), int(tokens), finished))
+        out.append(
+            GeneratedText(
+                replace_surrogates(_text(message.get("content"))).strip(), int(tokens), finished
+            )
+        )
     return out
 
 
@@ -144,4 +149,4 @@ def _text(content: Any) -> str:
     if isinstance(content, list):  # text parts, as in a request
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         return "".join(part for part in parts if isinstance(part, str))
-    raise ValueError("the answer's content is no text")
+    raise ValueError("the content of the answer is not a text")

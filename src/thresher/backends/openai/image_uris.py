@@ -1,8 +1,8 @@
-"""Images as data URIs: small ones as PNG, without loss; others as JPEG, made smaller to a stated
-longest side.
+"""Images as data URIs: small ones as PNG (lossless), others as JPEG, reduced to a given longest
+side.
 
-The choice depends on the picture alone, so a row sends the same bytes in any run. Pixels come
-through the pool, which turns them as EXIF says and makes them RGB.
+The choice depends on the image alone, so a row sends the same bytes in any run. The pool gives RGB
+images, rotated according to EXIF.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from typing import Any
 from thresher.backends.openai.options import JPEG_QUALITY, PNG_PIXELS
 from thresher.types import ImageRef, SampleSource
 
-KEPT = 64  # images encoded last: rows of one image are asked one after the other
+MAX_CACHED = 64  # the images used last: rows of one image are requested one after the other
 
 
 def data_uri(image: Any, side: int) -> str:
-    """An RGB `PIL.Image` as it is sent: nothing of it is longer than `side` pixels."""
+    """An image as it is sent.
+
+    image: RGB `PIL.Image`.
+    side: longest side in pixels; larger images are reduced to it.
+    """
     from PIL import Image
 
     longest = max(image.size)
@@ -38,30 +42,30 @@ def data_uri(image: Any, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
-class Pictures:
-    """Data URIs of a pool's images, the last ones kept. Safe to use from several threads; each
-    image is encoded once."""
+class ImageURIs:
+    """Data URIs of a pool's images, with a cache of the last ones. Safe to use from several
+    threads; an image that several threads need is encoded once."""
 
     def __init__(self, pool: SampleSource, side: int) -> None:
         self.pool, self.side = pool, side
-        self._kept: OrderedDict[str, Future[str]] = OrderedDict()
+        self._uris: OrderedDict[str, Future[str]] = OrderedDict()
         self._lock = threading.Lock()
 
     def uri(self, ref: ImageRef) -> str:
-        """Raises ImageError."""
+        """The image's data URI. Raises ImageError."""
         with self._lock:
-            known = self._kept.get(ref.identity)
-            made = known if known is not None else Future[str]()
-            if known is None:
-                self._kept[ref.identity] = made
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
+            cached = self._uris.get(ref.identity)
+            future = cached if cached is not None else Future[str]()
+            if cached is None:
+                self._uris[ref.identity] = future
+                while len(self._uris) > MAX_CACHED:
+                    self._uris.popitem(last=False)
             else:
-                self._kept.move_to_end(ref.identity)
-        if known is None:
+                self._uris.move_to_end(ref.identity)
+        if cached is None:
             try:
-                made.set_result(data_uri(self.pool.load_image(ref), self.side))
-            # handed to every row that waits for this image; raised below
+                future.set_result(data_uri(self.pool.load_image(ref), self.side))
+            # passed on to every thread that waits for this image; raised below
             except Exception as error:  # noqa: BLE001
-                made.set_exception(error)
-        return made.result()
+                future.set_exception(error)
+        return future.result()

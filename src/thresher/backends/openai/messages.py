@@ -1,5 +1,5 @@
-"""A conversation as the messages of a chat completion: texts, and images as data URIs where the
-placeholders stand. Pure."""
+"""A conversation as the messages of a chat completion: texts, and images as data URIs in place of
+the placeholders. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Messages = list[dict[str, Any]]
 
 
 def prompt(sample: Sample) -> Conversation:
-    """All that stands before the sample's last answer; all of it where there is no answer."""
+    """Everything before the sample's last answer; the whole sample if it has no answer."""
     return (
         prompt_of(sample)
         if any(t.role == "assistant" for t in sample.turns)
@@ -22,22 +22,28 @@ def prompt(sample: Sample) -> Conversation:
 
 
 def question(sample: Sample, text: str) -> Conversation:
-    """The sample, whose last turn is the user's, with `text` at its end. Raises ValueError for
-    another last turn."""
+    """The sample with `text` appended to its last turn, which must be a user turn. Raises
+    ValueError."""
     *before, last = sample.turns
     if last.role != "user":
         raise ValueError(
-            f"a sample that is asked about ends with a user turn, not with {last.role!r}"
+            f"a query needs a sample that ends with a user turn, not with {last.role!r}"
         )
     return conversation(Sample(sample.id, (*before, Turn("user", last.text + text)), sample.images))
 
 
-def messages(talk: Conversation, uri: Callable[[ImageRef], str]) -> Messages:
-    """Messages in order. One without an image has plain text as its content, which every server
-    takes. Raises what `uri` does."""
-    images = iter(talk.images)
+def messages(conv: Conversation, uri: Callable[[ImageRef], str]) -> Messages:
+    """The messages in order.
+
+    conv: a conversation.
+    uri: gives an image's data URI.
+
+    The content of a message without images is a string, which every server accepts. Raises what
+    `uri` raises.
+    """
+    images = iter(conv.images)
     out: Messages = []
-    for message in talk.messages:
+    for message in conv.messages:
         if None not in message.parts:
             out.append(
                 {

@@ -1,5 +1,5 @@
-"""How a server is asked: limits, prices, patience, picture size. Light: nothing of HTTP is imported
-here."""
+"""Options for requests to a server: limits, prices, timeouts, image size. Imports nothing of
+HTTP."""
 
 from __future__ import annotations
 
@@ -9,51 +9,50 @@ from thresher.backends.openai.account import Account
 from thresher.errors import ConfigError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-PNG_PIXELS = 256 * 256  # an image of at most so many pixels is sent without loss
+PNG_PIXELS = 256 * 256  # images of at most this many pixels are sent lossless
 JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What the user may set. Raises ConfigError for a value out of range, named as the command line
-    names it.
+    """The options of one run, for all its models. Raises ConfigError for a value out of range.
 
-    One object serves a whole run, whatever models it asks: its `account` holds what the run has
-    sent and spent.
+    account: what the run has sent and spent so far.
     """
 
     concurrency: int = 8
-    """Rows asked at the same time."""
+    """Rows requested at the same time."""
     timeout: float = 120.0
-    """Seconds for one answer."""
+    """Seconds for one complete answer."""
     tries: int = 12
-    """Times that a request is sent before its row is given up."""
+    """How often a request is sent before its row is given up."""
     backoff: float = 0.5
-    """Seconds: the wait before try k is drawn from 0 … backoff · 2^k, at most 8."""
+    """Seconds: the wait before try k is uniform in 0 … backoff · 2^k, at most 8."""
     image_side: int = 1024
-    """Longest side in pixels of an image as it is sent; larger ones are made smaller, smaller ones
-    are left."""
+    """Longest side in pixels of an image as it is sent; larger ones are reduced to it."""
     max_requests: int | None = None
-    """Requests of this run, repeated ones included."""
+    """Limit on the requests of this run, retries included."""
     max_cost: float | None = None
-    """Of this run, in the currency of the prices."""
+    """Limit on the cost of this run, in the currency of the prices."""
     price_in: float | None = None
-    """Of a million prompt tokens."""
+    """Price of a million prompt tokens."""
     price_out: float | None = None
-    """Of a million answer tokens."""
+    """Price of a million answer tokens."""
     api_key_env: str | None = None
-    """The environment variable that holds the key; None: OPENAI_API_KEY, and no key where it is not
+    """Environment variable that contains the key; None: OPENAI_API_KEY, and no key if that is not
     set."""
     account: Account = field(default_factory=Account, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for flag, value, least in (
+        for flag, value, min_length in (
             ("--concurrency", self.concurrency, 1),
             ("--image-side", self.image_side, 16),
             ("--max-requests", self.max_requests, 1),
         ):
-            if value is not None and value < least:
-                raise ConfigError(f"{flag} {value}: expected a whole number, at least {least}.")
+            if value is not None and value < min_length:
+                raise ConfigError(
+                    f"{flag} {value}: expected a whole number, at least {min_length}."
+                )
         if not self.timeout > 0:
             raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0.")
         prices = (("--price-in", self.price_in), ("--price-out", self.price_out))
@@ -81,12 +80,12 @@ class ServerOptions:
 
     @property
     def pixels(self) -> str:
-        """How an image is sent, in words: it changes the numbers, so it is part of the model's
+        """How images are sent, as text: it changes the numbers, so it is part of the model's
         identity."""
         return f"jpeg{JPEG_QUALITY}<={self.image_side}px,png<={PNG_PIXELS}pixels"
 
     def cost(self) -> float | None:
-        """Of the run so far; None without prices."""
+        """Cost of the run so far; None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
         return (
@@ -94,7 +93,7 @@ class ServerOptions:
         ) / 1e6
 
     def bill(self) -> str:
-        """What the run has sent so far, in words.
+        """What the run has sent so far, for messages.
 
         >>> ServerOptions().bill()
         '0 requests sent, 0 tokens in, 0 out'

@@ -1,8 +1,8 @@
-"""A request whose row nobody can blame: one plain picture where the row has pictures, and a word of
-text.
+"""A request that any working model answers: a short text and, if the row has images, one plain
+image.
 
-Sent with the settings of a row's request when that row failed, it tells whether the server fails
-the row or everything.
+Sent with the settings of a row's request after that row failed, it tells whether the server fails
+that row or every request.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ TEXT = "Say yes."
 SIDE = 256  # pixels
 
 
-def stand_in(messages: Messages) -> Messages:
-    """The conversation of a row, its system turn kept, with plain contents and no earlier
-    answers."""
+def probe_messages(messages: Messages) -> Messages:
+    """A row's messages reduced to the system turn and one trivial user turn."""
     has_image = any(isinstance(m["content"], list) for m in messages)
     content: Any = TEXT
     if has_image:

@@ -1,5 +1,5 @@
-"""From a server's URL to a handle: which model, its identity, and how to open it. Sends nothing
-where a model is named."""
+"""From a server's URL to a model handle: its name, its identity, and how to open it. Sends nothing
+if a model is named."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ ARCHITECTURE = "openai"
 
 
 def resolve(spec: str, options: ServerOptions) -> ModelHandle:
-    """`http://host:port/v1#NAME`; without `#NAME` the server is asked, and must have one model
-    only.
+    """The model behind a server.
 
-    The identity is the name and how images are sent: neither the URL nor the key. Two servers that
-    call different weights by one name share their scores. Raises ConfigError, ServerError.
+    spec: `http://host:port/v1#NAME`; without `#NAME` the server must have exactly one model.
+    options: of the run.
+
+    The identity consists of the model's name and of how images are sent, not of the URL or the key:
+    two servers that use one name for different weights share their scores. Raises ConfigError,
+    ServerError.
     """
     address = parse(spec)
-    read_key(options.api_key_env)  # a wrong one shows before anything is spent
+    read_key(options.api_key_env)  # reports a wrong one before anything is spent
     if not address.model:
         address = Address(address.base, _only_model(address, options))
     identity = ModelIdentity(f"api:{address.model}", ARCHITECTURE, "server", options.pixels)
@@ -58,5 +61,5 @@ def _only_model(address: Address, options: ServerOptions) -> str:
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise ConfigError(
         f"The server {address.base} has {len(names)} models. Name one with --model, or as #NAME "
-        f"behind the URL: {shown}."
+        f"after the URL: {shown}."
     )

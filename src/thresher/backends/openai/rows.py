@@ -1,9 +1,10 @@
-"""Rows asked side by side, each by one worker that sends its requests one after the other.
+"""Rows requested concurrently, each by one worker thread that sends its requests one after the
+other.
 
-One worker a row: a row is complete early, little is under way when the run is stopped, and a server
-that caches prefixes finds the row's prompt there again from its second question on. The first row
-goes alone, until the server has answered once. Knows nothing of HTTP; workers are daemon threads,
-so that a hanging server cannot hold up the end of the process.
+One worker per row: rows are complete early, little is unfinished when the run is stopped, and a
+server that caches prefixes finds the row's prompt again from its second question on. The first row
+runs alone, until the server has answered once. Independent of HTTP. Workers are daemon threads, so
+that a hanging server cannot delay the end of the process.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from thresher.backends.openai.failures import Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapReached, ImageError, ServerError
 
-UNANSWERED = 8  # rows given up one after the other, before the server is held to be down
-UNREACHABLE = 3  # the same, where not even a connection came about
-AGAIN = 2  # times that a row is asked anew that was given up while the server answered nobody
-PATIENCE = 0.5  # seconds for workers to end, all together
+MAX_GIVEN_UP = 8  # consecutive rows given up, after which the server is considered down
+MAX_UNREACHABLE = 3  # the same, for rows without even a connection
+MAX_REQUEUES = 2  # how often a row is requested again that was given up while the server was down
+JOIN_SECONDS = 0.5  # seconds to wait for all workers together
 
 
 @dataclass(frozen=True)
-class Done:
-    """One row: its `value`, or why there is none."""
+class RowResult:
+    """The value of one row, or its error."""
 
     row: int
     value: Any = None
@@ -37,32 +38,34 @@ class Done:
 
 
 @dataclass
-class Health:
-    """What is known of a server, for the life of a backend."""
+class ServerHealth:
+    """Whether a server works, during the lifetime of a backend."""
 
     server: str = ""  # its URL
     answered: bool = False
 
     def is_down(self, given_up: int, unreachable: int, concurrency: int) -> bool:
-        """After so many rows in a row in vain, and so many of them without a connection.
+        """Whether the server is considered down.
 
-        Before each of them is given up, a stand-in has been asked in vain (`Client.chat`).
+        given_up: consecutive rows given up; each after a failed probe request (`Client.chat`).
+        unreachable: consecutive rows without a connection.
+        concurrency: rows requested at the same time.
         """
         if not self.answered:
             return given_up > 0
-        return given_up >= max(UNANSWERED, concurrency) or unreachable >= UNREACHABLE
+        return given_up >= max(MAX_GIVEN_UP, concurrency) or unreachable >= MAX_UNREACHABLE
 
 
-Ask = Callable[[int, Callable[[], None], threading.Event], Any]
+AskRow = Callable[[int, Callable[[], None], threading.Event], Any]
 """(row, to be called before each of its requests, stop) -> the row's value."""
 
 
-class _Unanswered:
-    """Rows without an answer of which it is not known whether they, or the server, are at fault."""
+class _Undecided:
+    """Failed rows of which it is not known yet whether they or the server are at fault."""
 
     def __init__(self) -> None:
         self.given_up: list[tuple[int, Transient]] = []
-        self.refused: list[Done] = []  # before the server has answered anything
+        self.refused: list[RowResult] = []  # before the server has answered anything
         self._times: Counter[int] = Counter()
 
     def give_up(self, row: int, error: Transient) -> None:
@@ -71,20 +74,20 @@ class _Unanswered:
 
     @property
     def unreachable(self) -> int:
-        """How many of the last ones found no server at all."""
+        """How many of the last rows had no connection."""
         return sum(
             1
             for _ in itertools.takewhile(lambda held: not held[1].reached, reversed(self.given_up))
         )
 
-    def release(self) -> tuple[list[int], list[Done]]:
-        """Now that the server answers: the rows to ask anew, and those that have failed by
-        themselves."""
-        again = [row for row, _ in self.given_up if self._times[row] <= AGAIN]
+    def release(self) -> tuple[list[int], list[RowResult]]:
+        """Called when the server answers again: the rows to request again, and those that failed
+        too often."""
+        again = [row for row, _ in self.given_up if self._times[row] <= MAX_REQUEUES]
         failed = [
-            Done(row, None, _given_up(error))
+            RowResult(row, None, _given_up(error))
             for row, error in self.given_up
-            if self._times[row] > AGAIN
+            if self._times[row] > MAX_REQUEUES
         ]
         failed += self.refused
         self.given_up, self.refused = [], []
@@ -92,51 +95,56 @@ class _Unanswered:
 
 
 def ask_rows(
-    count: int, requests: int, ask: Ask, options: ServerOptions, health: Health
-) -> Iterator[list[Done]]:
-    """Rows 0 … count-1, `requests` each, in the order in which they end, as soon as they are there.
+    count: int, requests: int, ask: AskRow, options: ServerOptions, health: ServerHealth
+) -> Iterator[list[RowResult]]:
+    """Run all rows and yield results as soon as they are complete.
 
-    Rows that the server refuses, or fails while it answers others, come with the reason. Raises,
-    after what is there was
-    yielded: CapReached; ServerError when the server answers nobody; and what a worker raises. A row
-    that was stopped half-way is not yielded: it was not answered.
+    count: rows, numbered from 0.
+    requests: of each row.
+    ask: computes a row's value.
+    options: of the run.
+    health: of the server.
+
+    Rows that the server refuses, or fails while it answers others, have an error. Raises, after all
+    results were yielded: CapReached; ServerError if the server answers nothing; and what a worker
+    raises. A row that was stopped half-way is not yielded.
     """
     workers = _Workers(ask, options)
     left: deque[int] = deque(range(count))
-    unanswered = _Unanswered()
-    under_way = yielded = 0
+    unanswered = _Undecided()
+    running = yielded = 0
     full = False
     fatal: BaseException | None = None
     try:
         while fatal is None:
             width = options.concurrency if health.answered else 1
-            while not full and left and under_way < width:
+            while not full and left and running < width:
                 full = not options.account.admit(
                     requests, options.max_requests, options.cost(), options.max_cost
                 )
                 if not full:
-                    workers.give(left.popleft(), requests)
-                    under_way += 1
-            if not under_way:
+                    workers.submit(left.popleft(), requests)
+                    running += 1
+            if not running:
                 break
-            ready: list[Done] = []
-            for row, value, error in workers.ended(wait=True):
-                under_way -= 1
+            ready: list[RowResult] = []
+            for row, value, error in workers.results(wait=True):
+                running -= 1
                 if error is None:
-                    ready.append(Done(row, value))
-                elif isinstance(error, Refused) and error.of_all:
-                    unanswered.refused.append(Done(row, None, str(error)))
+                    ready.append(RowResult(row, value))
+                elif isinstance(error, Refused) and error.maybe_all:
+                    unanswered.refused.append(RowResult(row, None, str(error)))
                 elif isinstance(error, Refused | ImageError):
-                    ready.append(Done(row, None, str(error)))
+                    ready.append(RowResult(row, None, str(error)))
                 elif isinstance(error, Transient) and error.row_at_fault:
-                    ready.append(Done(row, None, _given_up(error)))
+                    ready.append(RowResult(row, None, _given_up(error)))
                 elif isinstance(error, Transient):
                     unanswered.give_up(row, error)
                 elif isinstance(error, CapReached):
                     full = True
                 else:
                     fatal = fatal or error
-                if error is None or _shows_life(error, health):
+                if error is None or _server_answered(error, health):
                     health.answered = True
                     again, failed = unanswered.release()
                     left.extend(again)
@@ -144,7 +152,7 @@ def ask_rows(
             if health.is_down(
                 len(unanswered.given_up), unanswered.unreachable, options.concurrency
             ):
-                fatal = fatal or _down(unanswered.given_up, health)
+                fatal = fatal or _server_down(unanswered.given_up, health)
             if ready:
                 yielded += len(ready)
                 yield ready
@@ -155,9 +163,9 @@ def ask_rows(
             yielded += len(unanswered.refused)
             yield unanswered.refused
         if unanswered.given_up and not full:
-            raise _down(unanswered.given_up, health)
+            raise _server_down(unanswered.given_up, health)
         if full and yielded < count:
-            raise CapReached(_capped(options, requests))
+            raise CapReached(_cap_message(options, requests))
     except KeyboardInterrupt:
         yield workers.answered()
         raise
@@ -165,11 +173,11 @@ def ask_rows(
         workers.stop()
 
 
-def _shows_life(error: BaseException, health: Health) -> bool:
-    """Whether the server answered something else while this row failed. A refusal alone is no sign
-    of a working model."""
+def _server_answered(error: BaseException, health: ServerHealth) -> bool:
+    """Whether the server answered something else while this row failed. A refusal alone does not
+    show that the model works."""
     if isinstance(error, Refused):
-        return not error.of_all and not health.answered
+        return not error.maybe_all and not health.answered
     return isinstance(error, Transient) and error.row_at_fault
 
 
@@ -177,10 +185,10 @@ def _given_up(error: Transient) -> str:
     return f"given up after {error.tries} {'try' if error.tries == 1 else 'tries'}: {error.reason}"
 
 
-def _down(given_up: Sequence[tuple[int, Transient]], health: Health) -> ServerError:
+def _server_down(given_up: Sequence[tuple[int, Transient]], health: ServerHealth) -> ServerError:
     what = "the first row was" if len(given_up) == 1 else f"the last {len(given_up)} rows were"
     last = given_up[-1][1]
-    kept = "Nothing was stored as a failure; what came before is stored."
+    kept = "Nothing was stored as a failure; earlier results are stored."
     again = "Run the same command again when the server is back."
     if not health.answered:
         right = "" if last.reason_given else "Is the URL right, and is the server running? "
@@ -192,12 +200,12 @@ def _down(given_up: Sequence[tuple[int, Transient]], health: Health) -> ServerEr
     )
 
 
-def _capped(options: ServerOptions, requests: int) -> str:
+def _cap_message(options: ServerOptions, requests: int) -> str:
     # the same command would never get on
     if options.max_requests is not None and requests > options.max_requests:
         return (
-            f"--max-requests {options.max_requests:,} does not suffice for one row, which takes "
-            f"{requests:,}. Allow it more. So far: {options.bill()}; what came is stored."
+            f"--max-requests {options.max_requests:,} is not enough for one row, which takes "
+            f"{requests:,}. Raise it. So far: {options.bill()}; results are stored."
         )
     caps = []
     if options.max_requests is not None:
@@ -205,15 +213,15 @@ def _capped(options: ServerOptions, requests: int) -> str:
     if options.max_cost is not None:
         caps.append(f"--max-cost {options.max_cost:g}")
     return (
-        f"Stopped at {' or '.join(caps)}: {options.bill()}. What came is stored. Run the same "
-        "command again to go on (each run may use as much again), or allow it more."
+        f"Stopped at {' or '.join(caps)}: {options.bill()}. Results are stored. Run the same "
+        "command again to continue (each run may use as much again), or raise the limit."
     )
 
 
 class _Workers:
-    """Daemon threads, started as they are needed."""
+    """A pool of daemon threads, started as they are needed."""
 
-    def __init__(self, ask: Ask, options: ServerOptions) -> None:
+    def __init__(self, ask: AskRow, options: ServerOptions) -> None:
         self._ask, self._options = ask, options
         self._tasks: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = (
@@ -223,7 +231,7 @@ class _Workers:
         self._threads: list[threading.Thread] = []
         self._open = 0
 
-    def give(self, row: int, requests: int) -> None:
+    def submit(self, row: int, requests: int) -> None:
         self._open += 1
         if len(self._threads) < min(self._open, self._options.concurrency):
             name = f"thresher-request-{len(self._threads) + 1}"
@@ -231,8 +239,8 @@ class _Workers:
             self._threads[-1].start()
         self._tasks.put((row, requests))
 
-    def ended(self, *, wait: bool) -> list[tuple[int, Any, BaseException | None]]:
-        """Rows that ended since the last call; at least one where `wait`."""
+    def results(self, *, wait: bool) -> list[tuple[int, Any, BaseException | None]]:
+        """Results since the last call; with `wait`, at least one."""
         out = [self._results.get()] if wait else []
         while True:
             try:
@@ -241,18 +249,20 @@ class _Workers:
                 self._open -= len(out)
                 return out
 
-    def answered(self) -> list[Done]:
-        """Rows that were answered since then: paid for, so not to be lost on the way out."""
-        return [Done(row, value) for row, value, error in self.ended(wait=False) if error is None]
+    def answered(self) -> list[RowResult]:
+        """Rows answered since the last call. They are paid for, so they are kept when a run
+        stops."""
+        return [
+            RowResult(row, value) for row, value, error in self.results(wait=False) if error is None
+        ]
 
     def stop(self) -> None:
-        """No worker sends anything from now on but what it is sending. Those that wait for work
-        have ended after this; for the others nobody waits longer than PATIENCE: a thread that is
-        still there when Python ends can abort the process."""
+        """Stop all workers: none sends another request. Waits at most JOIN_SECONDS for those that
+        are sending; a thread that is running when Python exits can abort the process."""
         self._stop.set()
         for _ in self._threads:
             self._tasks.put(None)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + JOIN_SECONDS
         for thread in self._threads:
             thread.join(max(end - time.monotonic(), 0.0))
 
@@ -271,7 +281,7 @@ class _Workers:
 
         try:
             return row, self._ask(row, sending, self._stop), None
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 - passed to the consuming thread
             return row, None, error
         finally:
-            self._options.account.leave(requests - sent)
+            self._options.account.finish_row(requests - sent)

@@ -1,7 +1,7 @@
-"""What a server says, read without trust: JSON of any shape, HTML, streams of events and plain text
-as one short line.
+"""The body of an untrusted response as one short line: JSON of any shape, HTML, event streams,
+plain text.
 
-Pure. Nothing that a server sends ends in an exception other than `Unreadable`.
+Pure functions. Nothing that a server sends raises an exception other than `NotJSON`.
 """
 
 from __future__ import annotations
@@ -11,115 +11,126 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-SHOWN = 300  # characters of what a server says that are shown
-_READ = 20_000  # characters of a text that are looked at
-_KEY_PART = 5  # characters of the key that are enough to hide a word
-_SAYING = ("error", "errors", "message", "detail", "msg", "error_description", "reason", "title")
-_NAMING = ("param", "parameter", "loc", "field")
+MAX_SHOWN = 300  # characters of a server's message
+_MAX_READ = 20_000  # characters of a text that are read
+_KEY_PART_LENGTH = 5  # a word with this many characters of the key in a row is hidden
+_MESSAGE_FIELDS = (
+    "error",
+    "errors",
+    "message",
+    "detail",
+    "msg",
+    "error_description",
+    "reason",
+    "title",
+)
+_PARAMETER_FIELDS = ("param", "parameter", "loc", "field")
 
 
-class Unreadable(ValueError):
-    """A body that is no JSON. The text says what it is instead."""
+class NotJSON(ValueError):
+    """A body that is not JSON. The message says what it is instead."""
 
 
 def parse(body: bytes) -> Any:
-    """The JSON value in `body`. Raises Unreadable."""
+    """The JSON value in `body`. Raises NotJSON."""
     try:
         return json.loads(body, parse_int=_integer)
     except RecursionError:
-        raise Unreadable("JSON that is nested too deeply") from None
+        raise NotJSON("JSON that is nested too deeply") from None
     except ValueError:
-        raise Unreadable("no whole JSON") from None
+        raise NotJSON("not complete JSON") from None
 
 
 def _integer(text: str) -> int | float:
-    """An integer of more than 18 digits as a float, which may be infinite: no array holds it
-    exactly."""
+    """An integer of more than 18 digits as a float, which may be infinite: no NumPy integer can
+    store it."""
     return int(text) if len(text) <= 18 else float(text)
 
 
-def clean(text: str) -> str:
-    """A text without lone surrogates, which no file or terminal takes."""
+def replace_surrogates(text: str) -> str:
+    """A text with lone surrogates replaced, which cannot be written to a file or terminal."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def one_line(text: str, most: int = SHOWN) -> str:
-    """A text on one line: printable characters only, at most `most` of them."""
-    text = clean(text[:_READ])
+def one_line(text: str, most: int = MAX_SHOWN) -> str:
+    """A text on one line: at most `most` printable characters."""
+    text = replace_surrogates(text[:_MAX_READ])
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= most else text[:most] + " …"
 
 
-def without_key(text: str, key: str | None) -> str:
-    """The text, every word that repeats a part of the key replaced: some servers show its beginning
-    or its end."""
+def redact_key(text: str, key: str | None) -> str:
+    """The text with every word hidden that contains a part of the key: some servers show its
+    beginning or its end."""
     if not key:
         return text
     text = text.replace(key, "[key]")
-    parts = [key[i : i + _KEY_PART] for i in range(max(len(key) - _KEY_PART + 1, 0))]
+    parts = [key[i : i + _KEY_PART_LENGTH] for i in range(max(len(key) - _KEY_PART_LENGTH + 1, 0))]
     return re.sub(
         r"\S+", lambda word: "[key]" if any(p in word[0] for p in parts) else word[0], text
     )
 
 
-def words(body: bytes, key: str | None = None) -> str:
-    """What the server says in `body`, on one line, without the key and a final full stop; "" for an
-    empty body."""
+def body_message(body: bytes, key: str | None = None) -> str:
+    """The message of a response, on one line, without the key and a final full stop.
+
+    body: of the response; "" is returned for an empty one.
+    key: API key to hide.
+    """
     try:
         found = parse(body)
-    except Unreadable:
-        said = _of_text(body.decode("utf-8", "replace")[:_READ])
+    except NotJSON:
+        message = _summary(body.decode("utf-8", "replace")[:_MAX_READ])
     else:
-        said = said_in(found)
-    return one_line(without_key(said, key)).rstrip(". ")
+        message = message_in(found)
+    return one_line(redact_key(message, key)).rstrip(". ")
 
 
-def said_in(found: Any) -> str:
+def message_in(found: Any) -> str:
     """The message in a JSON value: of an error object, a list of faults, or the value itself.
 
-    >>> said_in([{"error": {"code": 429, "message": "Quota exceeded"}}])
+    >>> message_in([{"error": {"code": 429, "message": "Quota exceeded"}}])
     'Quota exceeded'
-    >>> said_in({"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]})
+    >>> message_in({"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]})
     'body.seed: Extra inputs are not permitted'
     """
     try:
-        return " ".join(_sayings(found)) or json.dumps(found, ensure_ascii=False)
+        return " ".join(_messages(found)) or json.dumps(found, ensure_ascii=False)
     except RecursionError:
         return "JSON that is nested too deeply"
 
 
-def _sayings(found: Any) -> Iterator[str]:
+def _messages(found: Any) -> Iterator[str]:
     if isinstance(found, str):
         yield from (found,) if found.strip() else ()
     elif isinstance(found, list):
         for entry in found[:5]:
-            yield from _sayings(entry)
+            yield from _messages(entry)
     elif isinstance(found, dict):
-        said: list[str] = []
-        for name in _SAYING:
-            if not said and found.get(name):
-                said = list(_sayings(found[name]))
+        message: list[str] = []
+        for name in _MESSAGE_FIELDS:
+            if not message and found.get(name):
+                message = list(_messages(found[name]))
         loc = found.get("loc")
-        if said and isinstance(loc, list):
-            said[0] = (
-                f"{'.'.join(str(part) for part in loc if isinstance(part, (str, int)))}: {said[0]}"
-            )
-        yield from said
-        upstream = found.get("metadata")  # OpenRouter: what the server behind this one said
-        if said and isinstance(upstream, dict) and isinstance(upstream.get("raw"), str):
+        if message and isinstance(loc, list):
+            path = ".".join(str(part) for part in loc if isinstance(part, (str, int)))
+            message[0] = f"{path}: {message[0]}"
+        yield from message
+        upstream = found.get("metadata")  # OpenRouter: the message of the server behind it
+        if message and isinstance(upstream, dict) and isinstance(upstream.get("raw"), str):
             yield f"({upstream['raw']})"
 
 
-def named_parameters(found: Any) -> tuple[str, ...]:
+def parameters_in(found: Any) -> tuple[str, ...]:
     """The parameters that an error names in a field for that (`param`, `loc`), outermost first:
     ("messages", "content").
 
-    >>> named_parameters({"error": {"message": "no", "param": "temperature"}})
+    >>> parameters_in({"error": {"message": "no", "param": "temperature"}})
     ('temperature',)
     """
     out: dict[str, None] = {}
     try:
-        for value in _named(found):
+        for value in _parameter_values(found):
             for part in value if isinstance(value, list) else re.split(r"[.\[\]]+", value):
                 if isinstance(part, str) and part and part != "body" and not part.isdigit():
                     out[part] = None
@@ -128,22 +139,21 @@ def named_parameters(found: Any) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _named(found: Any) -> Iterator[Any]:
+def _parameter_values(found: Any) -> Iterator[Any]:
     if isinstance(found, list):
         for entry in found[:5]:
-            yield from _named(entry)
+            yield from _parameter_values(entry)
     elif isinstance(found, dict):
-        for name in _NAMING:
+        for name in _PARAMETER_FIELDS:
             if isinstance(found.get(name), (str, list)):
                 yield found[name]
-        for name in (*_SAYING, "message"):
+        for name in (*_MESSAGE_FIELDS, "message"):
             if isinstance(found.get(name), (dict, list)):
-                yield from _named(found[name])
+                yield from _parameter_values(found[name])
 
 
-def _of_text(text: str) -> str:
-    """Of a page its title or its text, of a stream of events its first one, of anything else
-    itself."""
+def _summary(text: str) -> str:
+    """The title or text of an HTML page, the beginning of an event stream, or the text itself."""
     bare = text.lstrip("\ufeff \r\n\t")
     if bare.startswith("data:") or bare.startswith("event:"):
         return f"a stream of events: {bare}"

@@ -1,10 +1,10 @@
-"""One request and its answer over HTTP, with a limit on the time and the size of the whole answer.
+"""One HTTP request and its response, with limits on the time and size of the whole response.
 
-httpx limits the wait for each piece of an answer; a server that sends a byte now and then would be
-waited for without end. So requests run in one event loop, in a thread of its own, where the whole
-exchange can be cancelled at its time.
+The timeouts of httpx apply to each read; a server that sends a byte now and then would never time
+out. So requests run in an event loop in its own thread, where the whole exchange can be cancelled.
 
-Follows redirects to the same host only, with method and body unchanged: the key goes nowhere else.
+Follows redirects to the same host only, with method and body unchanged, so that the key is sent
+nowhere else.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from thresher.backends.openai.server_text import one_line
 from thresher.errors import ServerError
 
 CONNECT_SECONDS = 10.0
-MOST_BYTES = 64 * 2**20
-MOST_REDIRECTS = 5
+MAX_BYTES = 64 * 2**20
+MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 307, 308)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, read to its end. `headers`: names in any case."""
+    """A complete response."""
 
     code: int
     headers: httpx.Headers
@@ -49,15 +49,22 @@ class Transport:
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, timeout)),
             limits=httpx.Limits(max_connections=connections),
-            trust_env=not address.is_here,  # a proxy from the environment is for hosts elsewhere
+            trust_env=not address.is_local,  # a proxy from the environment is for remote hosts
         )
-        self._moved: dict[str, str] = {}  # URL -> where the server said that it is
+        self._redirects: dict[str, str] = {}  # URL -> where the server redirected it
         self._answered = False
         self.close = weakref.finalize(self, _close, self._http)
         self.close.atexit = False
 
     def send(self, method: str, path: str, content: bytes | None) -> Reply:
-        """Raises Transient, and ServerError for a fault that waiting does not cure."""
+        """Send one request.
+
+        method: GET or POST.
+        path: appended to the server's URL.
+        content: JSON body, or None.
+
+        Raises Transient, and ServerError for a fault that a retry cannot fix.
+        """
         asked = asyncio.run_coroutine_threadsafe(
             self._send(method, self.address.base + path, content), _loop()
         )
@@ -72,32 +79,39 @@ class Transport:
     # --------------------------------------------------------------------------------- one exchange
 
     async def _send(self, method: str, url: str, content: bytes | None) -> Reply:
-        target = self._moved.get(url, url)
+        target = self._redirects.get(url, url)
         try:
             async with asyncio.timeout(self.timeout):
-                for _ in range(MOST_REDIRECTS):
+                for _ in range(MAX_REDIRECTS):
                     reply = await self._exchange(method, target, content)
                     if not 300 <= reply.code < 400:
                         break
                     target = self._next(target, reply)
                 else:
                     raise ServerError(
-                        f"The server {self.address.base} redirects without end, at last to "
-                        f"{target}."
+                        f"The server {self.address.base} redirects without end, last to {target}."
                     )
         except TimeoutError:
-            raise TimedOut(f"no complete answer within {self.timeout:g} s", load=True) from None
+            raise TimedOut(
+                f"no complete answer within {self.timeout:g} s", overloaded=True
+            ) from None
         except (httpx.ConnectTimeout, httpx.PoolTimeout):
-            raise Transient("no connection came about in time", reached=False, load=True) from None
+            raise Transient(
+                "no connection within the timeout", reached=False, overloaded=True
+            ) from None
         except httpx.ConnectError as error:
             self._refuse_tls_faults(error)
             self._refuse_unknown_host(error)
-            raise Transient("the server cannot be reached", reached=False, load=True) from None
-        except httpx.HTTPError as error:  # a connection lost half-way, a protocol error
+            raise Transient(
+                "the server cannot be reached", reached=False, overloaded=True
+            ) from None
+        except httpx.HTTPError as error:  # a lost connection, a protocol error
             await self._refuse_other_protocols(error)
-            raise Transient(f"the connection broke ({type(error).__name__})", load=True) from None
+            raise Transient(
+                f"the connection broke ({type(error).__name__})", overloaded=True
+            ) from None
         if target != url:
-            self._moved[url] = target
+            self._redirects[url] = target
         return reply
 
     async def _exchange(self, method: str, url: str, content: bytes | None) -> Reply:
@@ -106,12 +120,12 @@ class Transport:
             body = bytearray()
             async for piece in response.aiter_bytes():
                 body += piece
-                if len(body) > MOST_BYTES:
-                    raise Transient(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+                if len(body) > MAX_BYTES:
+                    raise Transient(f"the answer is larger than {MAX_BYTES >> 20} MiB")
             return Reply(response.status_code, response.headers, bytes(body))
 
     def _next(self, url: str, reply: Reply) -> str:
-        """Where a redirect leads, if that is the same host. Raises ServerError."""
+        """The target of a redirect, if it is on the same host. Raises ServerError."""
         where = one_line(reply.headers.get("Location", ""))
         here = httpx.URL(url)
         try:
@@ -129,14 +143,14 @@ class Transport:
                 "/chat/completions"
             )
             raise ServerError(
-                f"The server {self.address.base} sends requests on to {shown} (HTTP "
-                f"{reply.code}). That is another server, and the key is not sent there unasked. "
-                "If it is the right one, give its URL: --url "
+                f"The server {self.address.base} redirects to {shown} (HTTP {reply.code}). That is "
+                "another server, and the key is not sent there automatically. If it is the right "
+                "one, give its URL: --url "
                 f"{shown.removesuffix('/chat/completions/').removesuffix('/models')}"
             )
         return str(there)
 
-    # ----------------------------------------------------------------------------- faults that stay
+    # ----------------------------------------------------------------------------- permanent faults
 
     def _refuse_tls_faults(self, error: Exception) -> None:
         fault = next((e for e in _causes(error) if isinstance(e, ssl.SSLError)), None)
@@ -154,11 +168,11 @@ class Transport:
             None,
         ):
             what = f"it does not speak TLS there ({_reason(fault)})"
-            do = "Is it http:// in place of https://?"
+            do = "Should it be http:// instead of https://?"
         else:
             what, do = _reason(fault), "Look at the server's TLS settings"
         raise ServerError(
-            f"The server {self.address.base} cannot be asked over https: {what}. {do}"
+            f"The server {self.address.base} cannot be reached over https: {what}. {do}"
         ) from None
 
     def _refuse_unknown_host(self, error: Exception) -> None:
@@ -170,13 +184,13 @@ class Transport:
             ) from None
 
     async def _refuse_other_protocols(self, error: Exception) -> None:
-        """What a port that was never answered from speaks, if it is not HTTP."""
+        """Raises ServerError if the port has never answered and does not speak HTTP."""
         if self._answered:
             return
         if self.address.base.startswith("http://") and await self._speaks_tls():
             raise ServerError(
-                f"The server {self.address.base} speaks TLS at this port. Give https:// in place "
-                "of http://."
+                f"The server {self.address.base} speaks TLS at this port. Give https:// instead of "
+                "http://."
             ) from None
         if isinstance(error, httpx.RemoteProtocolError) and "illegal" in str(error).lower():
             raise ServerError(
@@ -199,7 +213,7 @@ class Transport:
 
 
 def _same_server(here: httpx.URL, there: httpx.URL) -> bool:
-    """The same scheme, host and port, or https in place of http on the usual ports."""
+    """The same scheme, host and port, or https instead of http on the default ports."""
     if (there.scheme, there.host, there.port) == (here.scheme, here.host, here.port):
         return True
     upgraded = (here.scheme, there.scheme) == ("http", "https")
@@ -223,8 +237,7 @@ _running: asyncio.AbstractEventLoop | None = None
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """The loop of all transports of this process; its thread does not hold up the end of the
-    process."""
+    """The event loop of all transports of this process, in a daemon thread."""
     global _running
     with _lock:
         if _running is None:
