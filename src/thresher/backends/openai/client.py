@@ -221,8 +221,8 @@ class Client:
             except Refused as other:
                 raise ServerError(
                     f"The server {self.address.base} refuses every request: {other.message}. "
-                    "No row has been answered, and none was stored as a failure. Change what it refuses, "
-                    "or use another server or model."
+                    "No row has been answered, and none was stored as a failure. Change what it "
+                    "refuses, or use another server or model."
                 ) from None
 
     def _send_probe(self, call: _Call[T], stop: threading.Event) -> bool:

@@ -102,7 +102,7 @@ class Dialect:
         True
         >>> d.length
         'max_completion_tokens'
-        >>> refusal = Refused("Extra inputs are not permitted", named=("seed",))
+        >>> refusal = Refused("Extra inputs are not permitted", parameters=("seed",))
         >>> d.adapt({"max_completion_tokens": 1, "seed": 7}, refusal)
         True
         >>> d.omitted
