@@ -104,7 +104,7 @@ def first_token_logprobs(answers: Sequence[str], found: TopLogprobs) -> np.ndarr
     after a space; the longest one with which the answer begins.
 
     >>> found = {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}
-    >>> first_tokens(["Yes", "No", "Maybe", "42"], found).tolist()
+    >>> first_token_logprobs(["Yes", "No", "Maybe", "42"], found).tolist()
     [-0.5, -1.5, -inf, -3.0]
     """
     bare: TopLogprobs = {}
