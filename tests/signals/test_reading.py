@@ -131,9 +131,7 @@ def test_embeddings_are_the_means_of_the_models_states(
             assert not found[part][i, width:].any()
 
 
-def test_entropy_and_gap_are_those_of_the_models_probabilities(
-    tiny: Loaded, backend: HFBackend
-) -> None:
+def test_spreads_are_those_of_the_models_probabilities(tiny: Loaded, backend: HFBackend) -> None:
     rows = [*some_rows(6, seed=4), ask("what is there here", "three cats")]
     (loss, entropy, gap), errors = asked(
         [AnswerLoss(MODEL), Entropy(MODEL), OwnAnswerGap(MODEL)], rows, backend
@@ -160,11 +158,13 @@ def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> No
     question = ask(words, "x", "1")
     block = backend.prepare([conversation(question)], range(1), Images(), False)
     (row,) = block.rows
-    start = int(row.answers[0])
+    start = int(row.answer_positions[0])
 
     def gap(token: int) -> float:
-        given = replace(row, ids=np.append(row.ids[:start], token), answers=np.array([start]))
-        (found,) = backend.forward.batch([given], features, Outputs(entropy_and_gap=True))
+        given = replace(
+            row, ids=np.append(row.ids[:start], token), answer_positions=np.array([start])
+        )
+        (found,) = backend.forward.batch_losses([given], features, Outputs(spread=True))
         assert not isinstance(found, str)
         return found.own_gap if token < backend.forward.vocabulary else np.nan
 

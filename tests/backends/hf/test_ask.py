@@ -159,7 +159,7 @@ def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPa
     rows = judged(8, seed=5)
     packed = logprobs(judge, rows, FEW)
     for way in ("full", "batched") if judge.reuses_prefix else ("full",):
-        monkeypatch.setattr(judge.forward, "asks", way)
+        monkeypatch.setattr(judge.forward, "query_mode", way)
         np.testing.assert_allclose(logprobs(judge, rows, FEW), packed, atol=1e-4, rtol=0)
 
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
 
     rows = judged(8, seed=9)
     want = {name: logprobs(opened(name), rows, FEW) for name in ("qwen2_5_vl", "mllama")}
-    monkeypatch.setattr(ask_module, "mask", no_mask)
+    monkeypatch.setattr(ask_module, "additive_mask", no_mask)
     for name, way in (("qwen2_5_vl", "batched"), ("mllama", "full")):
         backend = resolve(str(build(name))).open()
         assert backend.query_mode == way
@@ -235,7 +235,7 @@ def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatc
     packed: list[int] = []
     real = ask_module.position_ids
     monkeypatch.setattr(
-        ask_module, "places", lambda t, tree, w: packed.append(w) or real(t, tree, w)
+        ask_module, "position_ids", lambda t, tree, w: packed.append(w) or real(t, tree, w)
     )
     np.testing.assert_allclose(logprobs(backend, rows, FEW), want, atol=1e-4, rtol=0)
     assert 0 < len(packed) < len(rows) and max(packed) <= 130
@@ -251,7 +251,7 @@ def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
         out[trunk:, trunk:] = True
         return out
 
-    monkeypatch.setattr(ask_module, "sight", all_see_all)
+    monkeypatch.setattr(ask_module, "attention_mask", all_see_all)
     assert resolve(str(build("llava"))).open().query_mode == "batched"
 
 
