@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from thresher.backends.hf.threads import quiet_threads  # noqa: E402
+from thresher.backends.hf.threads import limit_idle_threads  # noqa: E402
 
-quiet_threads()
+limit_idle_threads()
 
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
