@@ -331,6 +331,25 @@ def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
     assert np.array_equal(*vectors) and vectors[0].shape == (30, 256)
     compute_all(every, pool, *given)
     assert backend.scored == 90
+    anew = RunRequest(), RunContext(Store(tmp_path / "another"), handle)
+    again = compute_all(every, pool, *anew)
+    assert backend.scored == 120, "one pass gives all five"
+    for name, column in again.items():
+        for key, values in column.values.items():
+            assert values.tobytes() == last[name].values[key].tobytes()
+
+
+def test_only_readings_of_the_same_tokens_share_a_pass() -> None:
+    same = [AnswerLoss(MODEL), Embedding(MODEL, 0.25), Entropy(MODEL), OwnAnswerGap(MODEL)]
+    assert len({signal.batch_key() for signal in same}) == 1
+    other = replace(MODEL, weights="sha256:1")
+    others = [
+        AnswerLoss(MODEL, image=False),
+        AnswerLoss(MODEL, among_images=True),
+        AnswerLoss(other),
+        AnswerLoss(MODEL),
+    ]
+    assert len({signal.batch_key() for signal in others}) == 4
 
 
 def test_the_gain_of_an_image_is_the_difference_of_two_losses() -> None:

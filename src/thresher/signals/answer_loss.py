@@ -7,7 +7,7 @@ prompt, image, template and end-of-turn tokens are masked. PPL = exp(NLL).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -71,9 +71,6 @@ class AnswerLoss(ReadTogether):
             "tokens before it",
         ),
     )
-
-    def batch_key(self) -> Hashable:
-        return (*super().batch_key(), self.image)  # type: ignore[misc]
 
     def rows(
         self,

@@ -57,12 +57,13 @@ class ReadTogether:
 
     model: AnyModel
     among_images: bool = False
+    image: bool = True
 
     def inputs(self) -> Mapping[str, Signal]:
         return model_inputs(self.model)
 
     def batch_key(self) -> Hashable:
-        return ("read", self.model, self.among_images)
+        return ("read", self.model, self.among_images, self.image)
 
     def rows(
         self,
