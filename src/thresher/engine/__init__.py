@@ -7,6 +7,7 @@ Inputs come first and each distinct signal once. All arrays are in the pool's ca
     eligible         which rows are left, and when too many failed    touches nothing
     table            the columns so far                               touches nothing
     scoring_request  what the store holds of a signal                 reads the store
+    cache            columns kept in memory, if a cache is given      touches nothing
     pool_columns     columns of a whole set of rows that are stored   reads and writes the store
     models           one is open at a time                            writes trained models
     scoring          asks models for what is missing                  writes scores
@@ -17,13 +18,8 @@ process, another for a cluster; the viewer's scores nothing. A `ColumnCache` kee
 from one engine to the next.
 """
 
-from thresher.engine.column_engine import (
-    CacheQuery,
-    ColumnCache,
-    ColumnEngine,
-    RowColumn,
-    create_engine,
-)
+from thresher.engine.cache import CacheQuery, ColumnCache, RowColumn
+from thresher.engine.column_engine import ColumnEngine, create_engine
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import AUTO_LIMIT, commonest
 from thresher.engine.scoring import ScoredKeys, Scorer

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.engine.cache import CacheQuery, ColumnCache, RowColumn
 from thresher.engine.checks import check_values
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows, FailureLimit
@@ -39,36 +40,6 @@ from thresher.types import (
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
     from thresher.request import RunRequest
-
-
-@dataclass(frozen=True, eq=False)
-class RowColumn:
-    """A row signal's column: its values, the rows that failed, and what it cost."""
-
-    fields: Fields
-    failed: np.ndarray  # int64 [f]: positions of rows that could not be scored
-    errors: list[str]  # why, one for each
-    run: SignalRun
-
-
-@dataclass(frozen=True, eq=False)
-class CacheQuery:
-    """A row signal, and what its column depends on."""
-
-    signal: RowSignal  # as declared
-    fingerprint: str  # of the signal as the store knows it
-    eligible: np.ndarray  # bool [n], by position
-    table: ColumnTable  # holds the signal's inputs
-
-
-class ColumnCache(Protocol):
-    """Columns of row signals that are kept in memory from one engine to the next."""
-
-    def get(self, query: CacheQuery) -> RowColumn | None:
-        """The column, if it holds for these rows and inputs."""
-
-    def put(self, query: CacheQuery, column: RowColumn) -> None:
-        """Keep a column that was computed for these rows and inputs."""
 
 
 class ColumnEngine:
