@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,11 +17,17 @@ import yaml
 
 from tests.openai_server import WAYS, Plan, Server, serving
 from tests.text_pools import record, write_pool
+from tests.warm_process import WarmProcess, WarmServer
 
 KEY = "sk-5up3rs3cr3t-0123456789"
 CONCURRENCY = 16
 COMMAND = """
-import sys
+import os, warnings
+
+log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+os.dup2(log, 1)
+os.dup2(log, 2)
+warnings.simplefilter("error")
 from thresher import methods
 from thresher.engine import local
 
@@ -38,32 +42,18 @@ main()
 class Runs:
     """A folder with a pool of `rows` text rows, and commands on it."""
 
-    def __init__(self, folder: Path, server: Server, rows: int) -> None:
-        self.folder, self.server = folder, server
+    def __init__(self, warm: WarmServer, folder: Path, server: Server, rows: int) -> None:
+        self.warm, self.folder, self.server = warm, folder, server
         write_pool(folder / "pool.json", [record(i) for i in range(rows)])
         self.log = folder / "log.txt"
 
-    def start(self, *words: str, command: str = "select") -> subprocess.Popen[bytes]:
+    def start(self, *words: str, command: str = "select") -> WarmProcess:
         out = ("--out", "out") if command == "select" else ()
         served = () if "--set" in words else ("--backend", "openai", "--url", self.server.url)
         given = ["pool.json", "--method", "asked", "--budget", "50%", *out, *served, *words]
         env = {k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
-        root = Path(__file__).parents[2]
-        paths = os.pathsep.join([str(root / "src"), str(root)])
-        env |= {
-            "THRESHER_STORE": "store",
-            "PYTHONPATH": paths,
-            "THE_KEY": KEY,
-            "PYTHONWARNINGS": "error",
-        }
-        with open(self.log, "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-c", COMMAND, command, *given],
-                cwd=self.folder,
-                env=env,
-                stdout=log,
-                stderr=log,
-            )
+        env |= {"THRESHER_STORE": "store", "THE_KEY": KEY}
+        return self.warm.start(COMMAND, command, *given, cwd=self.folder, env=env)
 
     def said(self) -> str:
         """All that commands have printed so far."""
@@ -82,9 +72,9 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Any]:
+def runs(tmp_path: Path, warm: WarmServer) -> Iterator[Any]:
     with serving(Plan(key=KEY)) as server:
-        yield lambda rows, **plan: _behave(Runs(tmp_path, server, rows), plan)
+        yield lambda rows, **plan: _behave(Runs(warm, tmp_path, server, rows), plan)
 
 
 def _behave(made: Runs, plan: dict[str, Any]) -> Runs:
@@ -142,25 +132,10 @@ def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int
     )
 
     replay = made.folder / "replay"
-    command = [
-        sys.executable,
-        "-c",
-        COMMAND,
-        "select",
-        "--config",
-        "out/run.yaml",
-        "--out",
-        str(replay),
-    ]
-    paths = os.pathsep.join(
-        [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[2])]
-    )
-    subprocess.run(
-        command,
-        cwd=made.folder,
-        env={**os.environ, "PYTHONPATH": paths, "THE_KEY": KEY},
-        check=True,
-    )
+    words = ("select", "--config", "out/run.yaml", "--out", replay)
+    env = {**os.environ, "THE_KEY": KEY}
+    done = made.warm.run(*words, code=COMMAND, cwd=made.folder, env=env)
+    assert done.returncode == 0, made.said()
     assert (replay / "subset.json").read_bytes() == (
         made.folder / "out" / "subset.json"
     ).read_bytes()
