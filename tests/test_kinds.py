@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "entropy": (1, "model"),
     "exact_hash": (1, "algorithm"),
     "gap": (1, "mistake missing_skill"),
-    "guard_rows": (1, "held rows seed trust loss skills keep power"),
+    "guard_rows": (1, "held rows seed trust loss skills keep power gain"),
     "guard_verdict": (1, "held selected random"),
     "held_out": (1, "seed most"),
     "image_count": (1, ""),

@@ -74,6 +74,9 @@ def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarr
             "words": np.array([f"word{k}" for k in leaf.tolist()], object),
             "parent_words": np.array([f"group{k % 2}" for k in leaf.tolist()], object),
         },
+        "gain": {
+            "gain": np.where(length % 5 > 0, nll * (length % 3 - 0.5), np.nan).astype(np.float32)
+        },
         "trust": {"nll": (nll * (1 + length % 2)).astype(np.float32)},
         "guard": {
             "rows": np.full(len(leaf), 40, np.int32),

@@ -56,7 +56,7 @@ VARIANTS = [
     ("mmssr", {"score": "generate", "style": "generate"}),
     ("winnow", {"keep": "0.3", "power": "0"}),
     ("winnow", {"keep": "1", "leaves": "9", "layer": "1"}),
-    ("winnow", {"guard": "off"}),
+    ("winnow", {"image_gain": "true", "guard": "off"}),
     ("winnow", {"trust": "seed", "guard": "on"}),
 ]
 every = pytest.mark.parametrize(

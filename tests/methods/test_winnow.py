@@ -117,6 +117,17 @@ def test_trust_by_the_seed_models_loss_and_difficulty_by_the_own():
     assert out.reason["loss_rank"][:6].tolist() == [1, 4, 5, 6, 2, 3]
 
 
+def test_image_gain_is_a_further_condition():
+    gain = np.array([1, -1, 0, 1, 1, 1, np.nan, -1, 1, 1], np.float32)
+    out = Winnow(guard="off", image_gain=True).select(columns(gain={"gain": gain}), 4)
+    assert np.flatnonzero(out.reason["trusted"]).tolist() == [3, 6, 8, 9]
+    assert sorted(out.rows.tolist()) == [3, 6, 8, 9]
+    assert any("likelier in 67% of the rows" in note for note in out.notes)
+    assert "the image does not make the answer likelier" in explained(out).why(1).text
+    unread = Winnow(guard="off", image_gain=True).select(columns(gain={"gain": -gain}), 4)
+    assert any("unable to read these images" in note for note in unread.notes)
+
+
 def test_the_guard_lets_a_selection_pass():
     given = columns(guard=verdict(10, 9, 8, True))
     out = Winnow(guard="on").select(given, 5)

@@ -11,6 +11,7 @@ from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
 from thresher.signals.guard import LEVEL, GuardRows, GuardVerdict, HeldOut, sign_test
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import Skills
+from thresher.signals.visual_gain import VisualGain
 from thresher.types import Columns, ModelIdentity, PartSignal, digests_to_array, seeded_ties
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
@@ -45,6 +46,7 @@ def test_no_model_sees_a_held_out_row_or_a_copy_of_one(copies):
         "trust": {"nll": rng.gamma(1, 1, n)},
         "loss": {"nll": rng.gamma(1, 1, n)},
         "skills": {"leaf": rng.integers(0, 20, n)},
+        "gain": {"gain": np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n))},
     }
     given = columns(n, copies, **values)
     chosen = np.asarray(values["held"]["chosen"])
@@ -52,11 +54,13 @@ def test_no_model_sees_a_held_out_row_or_a_copy_of_one(copies):
     for rows in (
         GuardRows(held, 40, 0),
         GuardRows(held, 40, 0, LOSS, LOSS, skills),
+        GuardRows(held, 40, 0, LOSS, LOSS, skills, gain=VisualGain(LOSS)),
     ):
         assert rows.inputs().keys() <= values.keys()
         drawn = rows.pool(given)["chosen"]
         assert drawn.sum() == 40
         assert not np.isin(given.digest[drawn], given.digest[chosen]).any()
+    assert not (values["gain"]["gain"][drawn] <= 0).any()
 
 
 def test_random_rows_are_those_of_random():

@@ -26,6 +26,7 @@ from thresher.signals.embedding import Embedding
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import Skills
+from thresher.signals.visual_gain import VisualGain
 from thresher.stats.bimodality import TWO_HUMPED, separation
 from thresher.training.recipe import Recipe
 from thresher.types import (
@@ -61,6 +62,9 @@ class Winnow:
     )
     layer: float = setting(
         0.5, "depth of the hidden states that skills are made of, 0 (first layer) to 1 (last)"
+    )
+    image_gain: bool = setting(
+        False, "trust only rows whose answer the image makes likelier; one more pass a row"
     )
     trust: Literal["base", "seed"] = setting(
         "base",
@@ -100,10 +104,13 @@ class Winnow:
         trust: Signal = loss
         if self.trust == "seed":
             trust = named["trust"] = _cross_fitted(model, seed)
+        gain = None
+        if self.image_gain:
+            gain = named["gain"] = VisualGain(loss)
         if self._guarded():
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
-            ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power)
+            ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power, gain)
             under = [
                 PartLoss(TrainedModel(model, recipe, drawn), held)
                 for drawn in (ours, GuardRows(held, rows, seed))
@@ -117,6 +124,7 @@ class Winnow:
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         loss = np.asarray(columns["loss"]["nll"], np.float32)
         trust = np.asarray(columns["trust"]["nll"]) if self.trust == "seed" else loss
+        gain = np.asarray(columns["gain"]["gain"]) if self.image_gain else None
         skills = columns["skills"]
         leaf = np.asarray(skills["leaf"], np.int64)
         strata = trusted_strata(
@@ -127,6 +135,7 @@ class Winnow:
             keep=self.keep,
             power=self.power,
             difficulty=None if trust is loss else loss,
+            allowed=None if gain is None else ~(gain <= 0),  # unknown without an image: allowed
         )
         reason = {
             "loss": loss,
@@ -140,7 +149,9 @@ class Winnow:
         }
         if self.trust == "seed":
             reason["seed_loss"] = trust.astype(np.float32)
-        notes = _notes(strata, leaf, trust)
+        if gain is not None:
+            reason["image_gain"] = gain
+        notes = _notes(strata, leaf, trust, gain)
         if not self._guarded() or not len(loss):
             return Selection(strata.rows, reason, tuple(notes))
         verdict = {name: values[0] for name, values in columns["guard"].items()}
@@ -213,7 +224,9 @@ def _guard_note(verdict: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(strata: TrustedStrata, leaf: np.ndarray, trust: np.ndarray) -> list[str]:
+def _notes(
+    strata: TrustedStrata, leaf: np.ndarray, trust: np.ndarray, gain: np.ndarray | None
+) -> list[str]:
     n, rows = len(leaf), strata.rows
     notes = []
     small = int((strata.size[leaf] < LEAST_ROWS).sum())
@@ -222,6 +235,14 @@ def _notes(strata: TrustedStrata, leaf: np.ndarray, trust: np.ndarray) -> list[s
             f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
             "nothing: they are drawn at random. Fewer leaves (--set leaves=N) make larger skills."
         )
+    if gain is not None and np.isfinite(gain).any():
+        helped = float((gain > 0).sum() / np.isfinite(gain).sum())
+        notes.append(f"The image makes the answer likelier in {helped:.0%} of the rows with one.")
+        if helped < 0.5:
+            notes.append(
+                "That is less than half: the model seems unable to read these images, so a high "
+                "loss may mean hard and not wrong. Try --set trust=seed, and leave the guard on."
+            )
     found = separation(trust, leaf, order=strata.by_loss)
     judged = strata.size * np.isfinite(found)
     if judged.sum():
@@ -286,8 +307,11 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
         if r["trusted"][i]:
             kind = "random sample of trusted rows" if kept[i] else "trusted, not drawn"
             return Why(kind, f"{place}, so it is trusted; {share}, drawn at random")
+        reason = "surprising for its skill, perhaps wrong"
+        if "image_gain" in r and float(r["image_gain"][i]) <= 0:
+            reason = "the image does not make the answer likelier"
         kind = "not trusted, taken to fill the budget" if kept[i] else "not trusted"
-        return Why(kind, f"{place}; not trusted: surprising for its skill, perhaps wrong; {share}")
+        return Why(kind, f"{place}; not trusted: {reason}; {share}")
 
     return why
 

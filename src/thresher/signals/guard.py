@@ -59,6 +59,8 @@ class GuardRows:
     skills: Signal | None = None
     keep: float = 0.5
     power: float = 0.5
+    gain: Signal | None = None
+    """With a field `gain`: rows are trusted only where it is above 0 or not known."""
 
     kind: ClassVar[str] = "guard_rows"
     version: ClassVar[int] = 1
@@ -72,6 +74,7 @@ class GuardRows:
             "trust": self.trust,
             "loss": self.loss,
             "skills": self.skills,
+            "gain": self.gain,
         }
         return {name: signal for name, signal in given.items() if signal is not None}
 
@@ -89,6 +92,7 @@ class GuardRows:
                 ties,
                 keep=self.keep,
                 power=self.power,
+                allowed=None if self.gain is None else ~(inputs["gain"]["gain"][free] <= 0),
                 difficulty=np.asarray(inputs["loss"]["nll"])[free],
             ).rows
         chosen = np.zeros(len(inputs), bool)
