@@ -135,7 +135,7 @@ def test_a_selection_shows_what_its_report_would(pool: Pool, tmp_path: Path, nam
     assert make_cards(in_memory, rows) == make_cards(read, rows), (
         "the same reasons without a folder"
     )
-    assert np.array_equal(in_memory.lot, read.lot)
+    assert np.array_equal(in_memory.sampling_keys, read.sampling_keys)
 
 
 def test_rows_that_could_not_be_used_are_said(tmp_path: Path) -> None:

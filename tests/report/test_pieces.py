@@ -11,17 +11,19 @@ import pytest
 
 from tests.report.image_pools import picture_pool, record, selected
 from thresher.methods.explanation import percentile
-from thresher.report import chart, figures, tally
+from thresher.report import breakdown, chart, figures
 from thresher.report.chart import Series
 from thresher.report.curves import Curve, Point, curves
-from thresher.report.folder import Made, load
+from thresher.report.folder import LoadedSelection, load
 from thresher.report.gallery import gallery
 from thresher.report.health import remarks
 from thresher.report.radar import radar
 from thresher.report.words import explainer
 
 
-def made(tmp_path: Path, name: str, rows: int = 120, budget: str = "30%", **settings: str) -> Made:
+def made(
+    tmp_path: Path, name: str, rows: int = 120, budget: str = "30%", **settings: str
+) -> LoadedSelection:
     pool = picture_pool(tmp_path / "pool", [record(i) for i in range(rows)])
     return load(selected(pool, name, tmp_path / "out", budget, **settings), pool)
 
@@ -110,7 +112,7 @@ def test_a_cut_is_shown_only_where_the_kept_rows_are_one_stretch() -> None:
 
 def test_shares_of_a_panel(tmp_path: Path) -> None:
     selection = made(tmp_path, "length")
-    panel = next(p for p in tally.panels(selection) if p.title == "Source")
+    panel = next(p for p in breakdown.panels(selection) if p.title == "Source")
     assert sum(p.pool for p in panel.parts) == 120 and sum(p.kept for p in panel.parts) == 36
     assert sum(panel.kept_share(p) for p in panel.parts) == pytest.approx(100)
     assert panel.rate(panel.parts[0]) == pytest.approx(
@@ -121,8 +123,8 @@ def test_shares_of_a_panel(tmp_path: Path) -> None:
 def test_styles_of_a_large_pool_are_estimated_and_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tally, "STYLE_ROWS", 20)
-    panel = tally.styles(made(tmp_path, "random"))
+    monkeypatch.setattr(breakdown, "STYLE_ROWS", 20)
+    panel = breakdown.styles(made(tmp_path, "random"))
     assert (panel.of_pool, panel.of_kept) == (20, 20) and "Estimated from 20 rows" in panel.note
     assert panel.rate(panel.parts[0]) is None
 
@@ -198,7 +200,7 @@ def test_mllm_selectors_words(tmp_path: Path) -> None:
 
 def test_a_known_name_with_other_columns_falls_back(tmp_path: Path) -> None:
     selection = made(tmp_path, "perplexity")
-    stripped = Made(**{**vars(selection), "reasons": {}})
+    stripped = LoadedSelection(**{**vars(selection), "reasons": {}})
     assert explainer(stripped)(0).text
 
 
@@ -223,7 +225,7 @@ def test_a_long_name_of_a_source_is_cut_and_all_rows_are_called_all(tmp_path: Pa
         one["conversations"][1]["value"] = "short" if i % 2 else "a much longer answer"
     pool = picture_pool(tmp_path / "pool", records)
     selection = load(selected(pool, "length", tmp_path / "out", "6"), pool)
-    (source,) = [p for p in tally.panels(selection) if p.title == "Source"]
+    (source,) = [p for p in breakdown.panels(selection) if p.title == "Source"]
     assert [len(part.label) for part in source.parts] == [60, 60]
     (lost,) = [r.text for r in remarks(selection) if "No row was kept" in r.text]
     assert names[1][:59] + "… (6 rows)" in lost

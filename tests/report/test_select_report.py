@@ -344,7 +344,7 @@ def test_a_report_that_fails_loses_nothing(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("no picture")
 
-    monkeypatch.setattr("thresher.report.select_report.picture", fail)
+    monkeypatch.setattr("thresher.report.select_report.method_section", fail)
     words = [
         "select",
         str(pool.path),

@@ -15,10 +15,10 @@ from tests.report.image_pools import picture_pool, record
 from thresher.methods import METHODS
 from thresher.methods.explanation import Counts, Evidence, Explanation, by_one_number
 from thresher.pools import Pool
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import Gallery
 from thresher.report.health import remarks
-from thresher.report.picture import picture
+from thresher.report.method_section import method_section
 from thresher.report.words import explainer
 
 EFFECTS = (-3.0, -0.25, -0.0049, -1e-9, 0.0, 1e-9, 0.0049, 0.25, 3.0, np.nan)
@@ -35,13 +35,13 @@ def made(
     reasons: dict[str, Any],
     kept: np.ndarray,
     settings: dict[str, Any] | None = None,
-) -> Made:
+) -> LoadedSelection:
     n = len(kept)
     rank = np.where(kept, np.cumsum(kept) - 1, -1)
     run = {"method": {"name": method, "seed": 0, "settings": settings or {}}, "notes": []}
     arrays = {name: np.asarray(values) for name, values in reasons.items()}
     lot = np.arange(len(pool), dtype=np.uint64)
-    return Made(Path(), run, pool, np.arange(n), rank, arrays, [], lot)
+    return LoadedSelection(Path(), run, pool, np.arange(n), rank, arrays, [], lot)
 
 
 @pytest.mark.parametrize("prefer", ["most_helped", "least_helped", "none"])
@@ -152,7 +152,7 @@ def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> No
 
     some = made(pool, "random", {}, np.arange(100) < 30)
     failures = [Failure(i, "", "", "pool", "no such image") for i in range(failed)]
-    text = remarks(Made(**{**vars(some), "failures": failures}))[0].text
+    text = remarks(LoadedSelection(**{**vars(some), "failures": failures}))[0].text
     assert text.startswith(
         "1 of 200 rows could not be used and was"
         if failed == 1
@@ -191,7 +191,7 @@ def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     selection = made(pool, "plug_in", reasons, kept, {"least": 19.5})
     assert explainer(selection)(29).text == "surprise 29, above 96% of the rows; above 19.5 is kept"
     assert explainer(selection)(3).kind == "outside the cut"
-    drawn = picture(selection)
+    drawn = method_section(selection)
     assert drawn.lead == "What a plug-in says." and [p.title for p in drawn.panels] == ["By topic"]
     # not drawn by the plug-in, so by its kind
     assert [f.title for f in drawn.figures] == ["Surprise"]
@@ -202,4 +202,4 @@ def test_a_plug_in_that_is_gone_is_explained_by_its_numbers(pool: Pool) -> None:
         pool, "no_longer_installed", {"surprise": np.arange(30.0)}, np.arange(30) >= 20
     )
     assert explainer(selection)(29).text.startswith("rank 10 of 10; surprise 29")
-    assert [f.title for f in picture(selection).figures] == ["Surprise"]
+    assert [f.title for f in method_section(selection).figures] == ["Surprise"]

@@ -19,7 +19,7 @@ from tests.viewer.sessions import cannot_open
 from thresher.backends import ModelHandle
 from thresher.methods import load
 from thresher.pools import open_pool
-from thresher.report.picture import picture
+from thresher.report.method_section import method_section
 from thresher.request import RunRequest
 from thresher.selection import folder as output
 from thresher.storage.columns import Store
@@ -81,7 +81,7 @@ def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
     )
     assert shown.outcome.rows.tolist() == again.rows.tolist() and shown.outcome.notes == again.notes
     assert shown.outcome.findings == again.findings
-    panels = {p.title: p for p in picture(shown.made).panels}
+    panels = {p.title: p for p in method_section(shown.made).panels}
     # those of now, not of the folder
     assert sum(p.kept for p in panels["Missing skills"].parts) == 30
     assert "Missing skills" in render.plots(shown)

@@ -36,11 +36,11 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
 
 
 def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
-    """As `write`; "" when it worked, else what to tell the user. Raises nothing but an
+    """As `write`; "" when it worked, else the message for the user. Raises nothing but an
     interrupt."""
     try:
         write(folder, pool)
-    # the selection is complete: no fault of its picture may fail the command
+    # the selection is complete: no error of its report may fail the command
     except Exception as error:  # noqa: BLE001
         why = (str(error) or type(error).__name__).rstrip(".")
         return (

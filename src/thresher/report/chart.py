@@ -116,7 +116,7 @@ def distribution(
             if label:
                 words.append(svg.text(at + shift, TOP + 10, label, anchor, "cutlabel"))
     out += words  # last, so that no line crosses them
-    return picture(out, alt)
+    return finish(out, alt)
 
 
 def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
@@ -145,7 +145,7 @@ def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
     for series, gap in lines:
         points = [(x(a), y(b)) for a, b in zip(at, gap, strict=True)]
         out.append(svg.path(points, f"line {series.css}"))
-    return picture(out, alt)
+    return finish(out, alt)
 
 
 def columns(
@@ -173,7 +173,7 @@ def columns(
             out.append(svg.rect(left, at, bar, HEIGHT - BOTTOM - at, f"bar {css}", title))
         if i % every == 0:
             out.append(below_axis(middle, label))
-    return picture(out, alt)
+    return finish(out, alt)
 
 
 def finite(values: np.ndarray) -> np.ndarray:
@@ -222,7 +222,7 @@ def across(y: float, css: str) -> str:
     return svg.line(LEFT, y, WIDTH - RIGHT, y, css)
 
 
-def picture(parts: Sequence[str], alt: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
+def finish(parts: Sequence[str], alt: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
     """The chart. `alt`: a sentence for those who cannot see it."""
     return svg.document(parts, width, height, {"class": "chart", "role": "img", "aria-label": alt})
 

@@ -79,7 +79,7 @@ KNOWN: dict[str, Meaning] = {
 
 
 def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
-    """What the column `name` is; a name that is not known stands for itself."""
+    """What the column `name` is; an unknown name is its own title."""
     if name == "length":
         return Meaning(
             "Answer length", "characters" if settings.get("unit") == "chars" else "words"

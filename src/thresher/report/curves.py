@@ -80,4 +80,4 @@ def curves(
                 out.append(svg.line(x, y(p.low), x, y(p.high), f"whisker hue {curve.css}"))
             out += [svg.circle(x, y(dot), 2.2, f"dot hue {curve.css}") for dot in p.dots]
             out.append(svg.circle(x, y(p.mean), 4, f"mean hue {curve.css}"))
-    return chart.picture(out, alt)
+    return chart.finish(out, alt)

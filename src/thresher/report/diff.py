@@ -17,7 +17,7 @@ from thresher.html import NotebookView, render_notebook_view
 from thresher.pools.notebook import SOURCES
 from thresher.report.chart import finite
 from thresher.report.columns import constant, is_number, meaning
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 from thresher.types import digests_to_bytes
 
 
@@ -58,8 +58,8 @@ class Difference:
     """`rows_*`: int64 pool rows, of A's pool for `only_a` and `both`, of B's for `only_b`; best
     rank first."""
 
-    a: Made
-    b: Made
+    a: LoadedSelection
+    b: LoadedSelection
     same_pool: bool
     only_a: np.ndarray
     both: np.ndarray
@@ -115,7 +115,7 @@ class Difference:
         }
 
 
-def difference(a: Made, b: Made) -> Difference:
+def difference(a: LoadedSelection, b: LoadedSelection) -> Difference:
     """Compare two selections."""
     rows_a, rows_b = a.kept_rows, b.kept_rows
     same = _same_pool(a, b)
@@ -141,36 +141,36 @@ def difference(a: Made, b: Made) -> Difference:
     )
 
 
-def label(made: Made, other: Made) -> str:
-    """What tells the two apart: method, budget and seed, or else the folder."""
+def label(made: LoadedSelection, other: LoadedSelection) -> str:
+    """What distinguishes the two: method, budget and seed, or else the folder."""
 
-    def name(m: Made) -> str:
+    def name(m: LoadedSelection) -> str:
         return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
 
     return name(made) if name(made) != name(other) else str(made.folder)
 
 
-def values_of(made: Made, name: str, rows: np.ndarray) -> np.ndarray:
+def values_of(made: LoadedSelection, name: str, rows: np.ndarray) -> np.ndarray:
     """The reason `name` of these pool rows, float64, without rows that the method did not see."""
     at = np.searchsorted(made.rows, rows)
     at = at[(at < len(made.rows)) & (made.rows[np.minimum(at, len(made.rows) - 1)] == rows)]
     return finite(made.reasons[name][at])
 
 
-def numbers(made: Made) -> list[str]:
+def numbers(made: LoadedSelection) -> list[str]:
     """The names of its reasons that are numbers and differ between rows."""
     return [
         name for name, values in made.reasons.items() if is_number(values) and not constant(values)
     ]
 
 
-def _same_pool(a: Made, b: Made) -> bool:
+def _same_pool(a: LoadedSelection, b: LoadedSelection) -> bool:
     if a.pool is b.pool:
         return True
     return len(a.pool) == len(b.pool) and bool(np.array_equal(a.pool.digest, b.pool.digest))
 
 
-def _keys(made: Made, rows: np.ndarray) -> list[tuple[bytes, int]]:
+def _keys(made: LoadedSelection, rows: np.ndarray) -> list[tuple[bytes, int]]:
     """(digest, its how manieth copy among these rows)."""
     seen: dict[bytes, int] = {}
     out = []
@@ -181,7 +181,7 @@ def _keys(made: Made, rows: np.ndarray) -> list[tuple[bytes, int]]:
 
 
 def _sources(
-    a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray
+    a: LoadedSelection, b: LoadedSelection, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray
 ) -> tuple[Counts, ...]:
     counts: dict[str, list[int]] = {}
     for i, (made, rows) in enumerate(((a, only_a), (a, both), (b, only_b))):
@@ -193,7 +193,12 @@ def _sources(
 
 
 def _scores(
-    a: Made, b: Made, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray, same: bool
+    a: LoadedSelection,
+    b: LoadedSelection,
+    only_a: np.ndarray,
+    both: np.ndarray,
+    only_b: np.ndarray,
+    same: bool,
 ) -> tuple[Score, ...]:
     out = []
     for of, made in (("A", a), ("B", b)):
@@ -214,7 +219,7 @@ def _scores(
     return tuple(out)
 
 
-def _equal(a: Made, b: Made, name: str) -> bool:
+def _equal(a: LoadedSelection, b: LoadedSelection, name: str) -> bool:
     return np.array_equal(a.rows, b.rows) and np.array_equal(
         np.asarray(a.reasons[name], np.float64),
         np.asarray(b.reasons[name], np.float64),
@@ -226,7 +231,7 @@ def _median(values: np.ndarray) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _about(made: Made) -> dict[str, Any]:
+def _about(made: LoadedSelection) -> dict[str, Any]:
     return {
         "folder": str(made.folder),
         "method": made.method,

@@ -11,12 +11,12 @@ import numpy as np
 from thresher.console.formatting import tick_text
 from thresher.html import Card
 from thresher.report import chart, page
+from thresher.report.breakdown import draw
 from thresher.report.chart import Figure, Series, distribution
 from thresher.report.columns import meaning
 from thresher.report.diff import Counts, Difference, label, numbers, values_of
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import make_cards
-from thresher.report.tally import draw
 from thresher.report.words import explainer
 
 ROWS = 36  # of each part
@@ -29,7 +29,7 @@ def write(difference: Difference, path: Path) -> Path:
 
 
 def build(d: Difference, rows: int = ROWS) -> str:
-    """The page. `rows`: examples of each part, best rank first, then by lot."""
+    """The page. `rows`: examples of each part, best rank first, then at random."""
     a, b = label(d.a, d.b), label(d.b, d.a)
     n = len(d.only_a) + len(d.both) + len(d.only_b)
     groups = [
@@ -120,7 +120,9 @@ def figures(d: Difference, a: str, b: str) -> list[Figure]:
     return out
 
 
-def _cards(d: Difference, made: Made, rows: np.ndarray, other: Made, most: int) -> list[Card]:
+def _cards(
+    d: Difference, made: LoadedSelection, rows: np.ndarray, other: LoadedSelection, most: int
+) -> list[Card]:
     best = rows[: most // 2]
     some = np.r_[best, draw(made, np.setdiff1d(rows, best), most - len(best))].astype(np.int64)
     cards = make_cards(made, some)

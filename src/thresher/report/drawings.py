@@ -16,17 +16,25 @@ from thresher.methods.explanation import (
     MeanScores,
     Multiples,
 )
-from thresher.report import chart, tally
+from thresher.report import breakdown, chart
+from thresher.report.breakdown import Panel, Part
 from thresher.report.chart import Figure, Series, distribution, finite
 from thresher.report.columns import meaning
-from thresher.report.figures import KEPT, POOL, RANDOM, one, quantiles, random_draw, tally_of
-from thresher.report.folder import Made
+from thresher.report.figures import (
+    KEPT,
+    POOL,
+    RANDOM,
+    column_breakdown,
+    one,
+    quantiles,
+    random_draw,
+)
+from thresher.report.folder import LoadedSelection
 from thresher.report.radar import radar
-from thresher.report.tally import Panel, Part
 from thresher.samplers import ks_distance
 
 
-def draw(made: Made, drawing: Drawing) -> list[Figure | Panel]:
+def draw(made: LoadedSelection, drawing: Drawing) -> list[Figure | Panel]:
     """The drawing of this selection; [] where its columns hold nothing to draw."""
     match drawing:
         case Histogram():
@@ -58,7 +66,7 @@ def draw(made: Made, drawing: Drawing) -> list[Figure | Panel]:
             ]
 
 
-def _distributions(made: Made, drawing: Distributions) -> list[Figure]:
+def _distributions(made: LoadedSelection, drawing: Distributions) -> list[Figure]:
     kept, sample = made.kept, random_draw(made)
     names = drawing.columns
     panels = []
@@ -114,7 +122,7 @@ def _distributions(made: Made, drawing: Distributions) -> list[Figure]:
     return figures
 
 
-def _multiples(made: Made, drawing: Multiples) -> list[Figure]:
+def _multiples(made: LoadedSelection, drawing: Multiples) -> list[Figure]:
     """Small multiples on one scale, of the values that have rows."""
     values, subset, kept = made.reasons[drawing.column], made.reasons[drawing.by], made.kept
     words = drawing.labels
@@ -150,7 +158,7 @@ def _multiples(made: Made, drawing: Multiples) -> list[Figure]:
     return out
 
 
-def _group_shares(made: Made, drawing: GroupShares) -> list[Figure]:
+def _group_shares(made: LoadedSelection, drawing: GroupShares) -> list[Figure]:
     kept, group, values = made.kept, made.reasons[drawing.group], made.reasons[drawing.value]
     numbers = np.unique(group[group >= 0])
     if not len(numbers):
@@ -170,7 +178,7 @@ def _group_shares(made: Made, drawing: GroupShares) -> list[Figure]:
     return [Figure("Kept rows by group", svg, drawing.caption, (KEPT,), tuple(rows))]
 
 
-def _mean_scores(made: Made, drawing: MeanScores) -> list[Figure]:
+def _mean_scores(made: LoadedSelection, drawing: MeanScores) -> list[Figure]:
     """For which capabilities the kept rows are worth more than the pool is; from three columns of
     scores on."""
     kept, r = made.kept, made.reasons
@@ -197,14 +205,14 @@ def _mean_scores(made: Made, drawing: MeanScores) -> list[Figure]:
     return [Figure("Capabilities", svg, drawing.caption, (POOL, KEPT), tuple(rows))]
 
 
-def _counts(made: Made, drawing: Counts) -> list[Panel]:
+def _counts(made: LoadedSelection, drawing: Counts) -> list[Panel]:
     title = drawing.title or meaning(drawing.column, made.settings).title
     if not drawing.kept_only:
-        return [replace(tally_of(made, drawing.column), title=title)]
+        return [replace(column_breakdown(made, drawing.column), title=title)]
     values = made.reasons[drawing.column][made.kept]
     if not len(values):
         return []
-    counted = tally.by_text(title, values, np.ones(len(values), bool))
+    counted = breakdown.by_text(title, values, np.ones(len(values), bool))
     parts = tuple(Part(p.label.replace("_", " "), 0, p.kept) for p in counted.parts)
     return [
         Panel(title, parts, 0, len(values), "Of the kept rows.", paired=False, heads=("", "Kept"))

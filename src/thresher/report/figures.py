@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from thresher.console.formatting import tick_text
-from thresher.report import chart, tally
+from thresher.report import breakdown, chart
+from thresher.report.breakdown import Panel
 from thresher.report.chart import Figure, Series, distribution, finite
 from thresher.report.columns import meaning
-from thresher.report.folder import Made
-from thresher.report.tally import Panel
+from thresher.report.folder import LoadedSelection
 
 POOL, KEPT, RANDOM = (
     ("pool", "pool"),
@@ -24,15 +24,15 @@ POOL, KEPT, RANDOM = (
 )
 
 
-def tally_of(made: Made, name: str) -> Panel:
+def column_breakdown(made: LoadedSelection, name: str) -> Panel:
     """Counts by a text or truth value of the rows that the method saw."""
     values = made.reasons[name]
     if values.dtype.kind == "b":
         values = np.where(values, "yes", "no")
-    return tally.by_text(meaning(name, made.settings).title, values, made.kept)
+    return breakdown.by_text(meaning(name, made.settings).title, values, made.kept)
 
 
-def one(made: Made, name: str) -> list[Figure]:
+def one(made: LoadedSelection, name: str) -> list[Figure]:
     """The distribution of one number, with the cut where the kept rows are one stretch of it."""
     values, kept = made.reasons[name], made.kept
     what = meaning(name, made.settings)
@@ -69,9 +69,9 @@ def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
     return [end for end, beyond in ((low, outside <= low), (high, outside >= high)) if beyond.any()]
 
 
-def random_draw(made: Made) -> np.ndarray:
+def random_draw(made: LoadedSelection) -> np.ndarray:
     """Positions [k] of a seeded random sample of the same size as were kept."""
-    order = np.argsort(made.lot[made.rows], kind="stable")
+    order = np.argsort(made.sampling_keys[made.rows], kind="stable")
     return order[: int(made.kept.sum())]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Made:
+class LoadedSelection:
     """A selection and everything that explains it. `c`: rows that the method saw."""
 
     folder: Path
@@ -38,7 +38,7 @@ class Made:
     reasons: dict[str, np.ndarray]  # name -> [c]; float, int, bool, or object holding str
     failures: list[Failure]
     # uint64 [pool rows]: a seeded hash of each row; samples are drawn smallest first
-    lot: np.ndarray
+    sampling_keys: np.ndarray
 
     @property
     def kept(self) -> np.ndarray:
@@ -75,7 +75,7 @@ class Made:
         return [str(text) for text in self.run.get("notes") or []]
 
 
-def load(folder: str | Path, pool: Pool | None = None) -> Made:
+def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
     """Read the selection in `folder`. Raises ConfigError (not a selection, no evidence) and
     PoolError (another pool)."""
     folder = Path(folder)
@@ -88,7 +88,7 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
     _check_same(folder, pool, rows)
     names = [name for name in table.column_names if name not in ("row", "rank")]
     reasons = {name: _array(table[name]) for name in names}
-    return Made(
+    return LoadedSelection(
         folder,
         run,
         pool,
@@ -100,7 +100,7 @@ def load(folder: str | Path, pool: Pool | None = None) -> Made:
     )
 
 
-def of_outcome(outcome: Outcome, pool: Pool) -> Made:
+def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
     """The same of a selection that is still in memory: no folder, and of run.yaml the method and
     the notes only."""
     recipe, seed = outcome.recipe, outcome.recipe.request.seed
@@ -115,7 +115,7 @@ def of_outcome(outcome: Outcome, pool: Pool) -> Made:
     }
     reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}
     keys = sampling_keys(pool, seed)
-    return Made(Path(), run, pool, rows, rank, reasons, outcome.failures, keys)
+    return LoadedSelection(Path(), run, pool, rows, rank, reasons, outcome.failures, keys)
 
 
 def sampling_keys(pool: Pool, seed: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 and the reason.
 
 Reads records and images of the pool. Bounded: a number of rows, characters of text, images a row,
-and bytes of pictures in all; what is left out is said where it is missing. Texts are passed on as
+and bytes of images in all; a note says what is left out. Texts are passed on as
 text: the template escapes them.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 from thresher.console.formatting import number_text
 from thresher.html import Card
 from thresher.pools.cards import IMAGES, plain_cards
+from thresher.report.breakdown import draw
 from thresher.report.columns import Meaning, meaning
-from thresher.report.folder import Made
-from thresher.report.tally import draw
+from thresher.report.folder import LoadedSelection
 from thresher.report.words import Explain, explainer
 from thresher.types import Sample
 
@@ -69,7 +69,7 @@ class Gallery:
         return f"A random sample of {len(self.dropped):,} of {self.dropped_rows:,} rows."
 
 
-def gallery(made: Made, rows: int = ROWS) -> Gallery:
+def gallery(made: LoadedSelection, rows: int = ROWS) -> Gallery:
     """A sample of both sides, the same for the same selection."""
     kept_rows = made.kept_rows
     best = kept_rows[: min(BEST, rows // 4 or 1)]
@@ -92,7 +92,7 @@ def gallery(made: Made, rows: int = ROWS) -> Gallery:
 
 
 def make_cards(
-    made: Made,
+    made: LoadedSelection,
     rows: np.ndarray,
     failed: dict[int, str] | None = None,
     images: int = IMAGES,
@@ -100,7 +100,7 @@ def make_cards(
 ) -> list[Card]:
     """Cards of these pool rows, in this order. `failed`: pool row -> why it could not be used.
 
-    `images`: pictures of a row, at most; `picture_bytes`: of all of them (None: PICTURE_BYTES).
+    `images`: images of a row, at most; `picture_bytes`: of all of them (None: PICTURE_BYTES).
     """
     explain = explainer(made)
     samples = made.pool.samples(rows)
@@ -113,7 +113,7 @@ def make_cards(
     ]
 
 
-def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
+def _spread(made: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
     """A seeded draw in which every one of up to 16 sources has a row or two."""
     if len(rows) <= most:
         return draw(made, rows, max(most, 1))
@@ -124,11 +124,11 @@ def _spread(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
         first = [draw(made, rows[source == name], 2) for name in names]
     sure = np.concatenate([*first, np.zeros(0, np.int64)]).astype(np.int64)
     drawn = np.r_[sure, draw(made, rows[~np.isin(rows, sure)], most - len(sure))]
-    return drawn[np.argsort(made.lot[drawn], kind="stable")]
+    return drawn[np.argsort(made.sampling_keys[drawn], kind="stable")]
 
 
 def explained(
-    made: Made, explain: Explain, at: int, card: Card, sample: Sample, error: str
+    made: LoadedSelection, explain: Explain, at: int, card: Card, sample: Sample, error: str
 ) -> Card:
     """The card with what became of the row and why. `at`: its place in `made.rows`, -1: the method
     did not see it."""
@@ -148,7 +148,7 @@ def explained(
     )
 
 
-def _scores(made: Made, at: int) -> list[tuple[str, str]]:
+def _scores(made: LoadedSelection, at: int) -> list[tuple[str, str]]:
     """Every reason of a row; of many scores of one kind, the highest."""
     out, many = [], []
     for name, values in made.reasons.items():

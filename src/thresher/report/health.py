@@ -13,7 +13,7 @@ import numpy as np
 
 from thresher.console.formatting import pluralize, truncate
 from thresher.report.columns import constant, meaning
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 from thresher.selection.summary import failure_kinds
 
 MOST_NAMES = 6
@@ -28,7 +28,7 @@ class Remark:
     detail: tuple[str, ...] = ()
 
 
-def remarks(made: Made) -> list[Remark]:
+def remarks(made: LoadedSelection) -> list[Remark]:
     """Warnings first."""
     found = [
         *_failures(made),
@@ -41,7 +41,7 @@ def remarks(made: Made) -> list[Remark]:
     return [r for r in found if r.level == "warning"] + [r for r in found if r.level != "warning"]
 
 
-def _failures(made: Made) -> list[Remark]:
+def _failures(made: LoadedSelection) -> list[Remark]:
     if not made.failures:
         return []
     n = len(made.pool)
@@ -59,7 +59,7 @@ def _failures(made: Made) -> list[Remark]:
     return [Remark("warning", text, tuple(lines))]
 
 
-def _unusable(made: Made) -> list[Remark]:
+def _unusable(made: LoadedSelection) -> list[Remark]:
     """Kept rows that no trainer can take: only methods that ask no model keep such rows."""
     kept = set(made.kept_rows.tolist())
     problems = [text for row, text in made.pool.problems.items() if row in kept]
@@ -86,7 +86,7 @@ def _unusable(made: Made) -> list[Remark]:
     return out
 
 
-def _constant(made: Made) -> list[Remark]:
+def _constant(made: LoadedSelection) -> list[Remark]:
     names = [
         meaning(n, made.settings).title
         for n, v in made.reasons.items()
@@ -103,7 +103,7 @@ def _constant(made: Made) -> list[Remark]:
     return [Remark("warning", text)]
 
 
-def _duplicates(made: Made) -> list[Remark]:
+def _duplicates(made: LoadedSelection) -> list[Remark]:
     out = []
     order, kept = made.pool.order, made.in_pool
     in_pool, in_kept = (
@@ -128,7 +128,7 @@ def _copies(digest: np.ndarray) -> int:
     return int((digest[1:] == digest[:-1]).sum())
 
 
-def _lost(made: Made) -> list[Remark]:
+def _lost(made: LoadedSelection) -> list[Remark]:
     names = made.pool.source_names
     before = np.bincount(made.pool.source, minlength=len(names))
     after = np.bincount(made.pool.source[made.kept_rows], minlength=len(names))
@@ -143,6 +143,6 @@ def _lost(made: Made) -> list[Remark]:
     return [Remark("warning", f"No row was kept of {what.lower()}: {said}{more}.")]
 
 
-def _notes(made: Made) -> list[Remark]:
+def _notes(made: LoadedSelection) -> list[Remark]:
     said_above = f"{len(made.failures):,} of {pluralize(len(made.pool))} could not be used"
     return [Remark("note", text) for text in made.notes if not text.startswith(said_above)]

@@ -21,9 +21,9 @@ from thresher.pools.notebook import (
     shorten_notes,
     source_shares,
 )
+from thresher.report.breakdown import draw
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
-from thresher.report.tally import draw
 from thresher.selection.summary import failure_kinds
 
 if TYPE_CHECKING:

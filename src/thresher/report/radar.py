@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from thresher import svg
 from thresher.console.formatting import tick_text
-from thresher.report.chart import picture
+from thresher.report.chart import finish
 
 
 def radar(
@@ -44,4 +44,4 @@ def radar(
     for i, (css, values) in enumerate(groups):
         out.append(ring(values, f"line {css}{' filled' if i == 0 else ''}"))
     out.append(svg.text(cx, height - 6, f"rim: {tick_text(top)} {unit}", "middle", "axis"))
-    return picture(out, alt, width, height)
+    return finish(out, alt, width, height)

@@ -17,11 +17,11 @@ import yaml
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
 from thresher.report import page
-from thresher.report.folder import Made, load
+from thresher.report.breakdown import panels
+from thresher.report.folder import LoadedSelection, load
 from thresher.report.gallery import ROWS, gallery
 from thresher.report.health import Remark, remarks
-from thresher.report.picture import picture
-from thresher.report.tally import panels
+from thresher.report.method_section import method_section
 from thresher.selection.saving import Saving, of_run, percent
 from thresher.storage.columns import Store
 
@@ -44,7 +44,7 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
     return page.publish(Path(folder) / "report.html", build(made))
 
 
-def build(made: Made, rows: int = ROWS) -> str:
+def build(made: LoadedSelection, rows: int = ROWS) -> str:
     """The page. `rows`: shown of the kept, and of the dropped."""
     k, n = len(made.kept_rows), len(made.pool)
     every, found = panels(made), remarks(made)
@@ -62,7 +62,7 @@ def build(made: Made, rows: int = ROWS) -> str:
             "panels": told,
             "top": max((p.top for p in told), default=100.0),
             "plain": plain,
-            "picture": picture(made),
+            "section": method_section(made),
             "gallery": gallery(made, rows),
             "command": command(made.run["config"]),
             "replay": shlex.join(
@@ -73,7 +73,7 @@ def build(made: Made, rows: int = ROWS) -> str:
     )
 
 
-def tiles(made: Made, found: list[Remark]) -> list[Tile]:
+def tiles(made: LoadedSelection, found: list[Remark]) -> list[Tile]:
     """The headline's figures."""
     facts, kept = made.pool.facts, made.kept_rows
     k, n = len(kept), len(made.pool)
@@ -89,7 +89,7 @@ def tiles(made: Made, found: list[Remark]) -> list[Tile]:
     return [t for t in out if t.value != "-"]
 
 
-def _saving(made: Made) -> list[Tile]:
+def _saving(made: LoadedSelection) -> list[Tile]:
     """What selecting cost, what it saves in each epoch, and when that pays off."""
     root = Path(str(made.run.get("store", "")))
     store = Store(root) if made.run.get("store") and root.is_dir() else None

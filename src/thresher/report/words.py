@@ -14,17 +14,17 @@ from thresher.errors import ConfigError
 from thresher.methods import method_class
 from thresher.methods.explanation import Evidence, Explanation, Why, percentile, standing
 from thresher.report.columns import constant, is_number, meaning
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 
-Explain = Callable[[int], Why]  # of a position in `Made.rows`
+Explain = Callable[[int], Why]  # of a position in `LoadedSelection.rows`
 
 
-def explainer(made: Made) -> Explain:
+def explainer(made: LoadedSelection) -> Explain:
     """What says why a row was kept or not."""
     return explanation(made).why or by_reasons(made)
 
 
-def explanation(made: Made) -> Explanation:
+def explanation(made: LoadedSelection) -> Explanation:
     """What the method of this selection says; nothing where it does not explain itself, or is no
     longer installed."""
     try:
@@ -39,7 +39,7 @@ def explanation(made: Made) -> Explanation:
     return found
 
 
-def _findings(made: Made) -> dict[str, Any]:
+def _findings(made: LoadedSelection) -> dict[str, Any]:
     if "findings" in made.run:  # of a selection that was not written yet
         return dict(made.run["findings"])
     try:
@@ -49,7 +49,7 @@ def _findings(made: Made) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def by_reasons(made: Made) -> Explain:
+def by_reasons(made: LoadedSelection) -> Explain:
     kept = made.kept
     numbers = {n: v for n, v in made.reasons.items() if is_number(v) and not constant(v)}
     above = {name: percentile(values) for name, values in numbers.items()}

@@ -38,12 +38,6 @@ class ProbeResult(Protocol):
     def peak_bytes(self) -> int | None: ...
 
 
-class Probing(Protocol):
-    """A backend that can be measured."""
-
-    def probe(self, samples: Sequence[Sample], pool: SampleSource) -> ProbeResult: ...
-
-
 @dataclass(frozen=True)
 class Price:
     """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is

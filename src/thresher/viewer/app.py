@@ -1,4 +1,4 @@
-"""The routes: one page, fragments of it, pictures, and the changes that the page's script asks for.
+"""The routes: one page, fragments of it, images, and the changes that the page's script asks for.
 Starlette.
 
 HTML is rendered here by the report's templates, with everything a pool says escaped; the script
@@ -59,7 +59,7 @@ class Viewer:
     def __init__(self, session: Session, keys: Keys) -> None:
         self.session, self.keys = session, keys
         self.browser, self.thumbnails = Browser(session.pool), Thumbnails(session.pool)
-        self.drawn = (-1, "")  # number of what is shown, its plots
+        self.drawn = (-1, "")  # number of the selection on display, its plots
 
     def routes(self) -> list[Route]:
         return [
@@ -135,7 +135,7 @@ class Viewer:
             )
 
     def row(self, request: Request) -> Response:
-        """A record as it stands in the file, as text."""
+        """A record as it is in the file, as text."""
         row = request.path_params["row"]
         try:
             if row >= len(self.session.pool):

@@ -44,7 +44,7 @@ class Query:
 
     @classmethod
     def of(cls, told: Mapping[str, str]) -> Query:
-        """Out of what a request says; what makes no sense is as if it was not said."""
+        """From the parameters of a request; invalid ones count as absent."""
         show, page = told.get("show", "all"), told.get("page", "0")
         return cls(
             show if show in SHOW else "all",
@@ -115,7 +115,7 @@ class Browser:
                 got = rows[page * PAGE : (page + 1) * PAGE]
                 return Page(got, page, len(rows), len(rows), len(rows), time.monotonic() - began)
             scan = self._scan(shown, query, rows)
-            wanted = (query.page + 1) * PAGE + 1  # one more tells that there is another page
+            wanted = (query.page + 1) * PAGE + 1  # one more shows that there is another page
             self._look(shown, query, scan, wanted if not more else len(rows), began)
             page = min(query.page, max(-(-len(scan.found) // PAGE) - 1, 0))
             got = np.array(scan.found[page * PAGE : (page + 1) * PAGE], np.int64)
@@ -143,7 +143,7 @@ class Browser:
         return scan
 
     def _look(self, shown: Shown, query: Query, scan: Scan, wanted: int, began: float) -> None:
-        """Go on until `wanted` rows are found, all are looked at, or time is up."""
+        """Search on until `wanted` rows are found, all rows are searched, or the time is over."""
         words = query.words.lower().split()
         while len(scan.found) < wanted and scan.at < len(scan.rows):
             rows = scan.rows[scan.at : scan.at + CHUNK]

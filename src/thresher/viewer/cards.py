@@ -1,4 +1,4 @@
-"""Rows as the page shows them: the report's cards, with pictures by address, and what a person
+"""Rows as the page shows them: the report's cards, with images by URL, and what a person
 decided about the row.
 
 Pictures are asked for by row and number, never by a path; each is made small once. Reads records
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from thresher.types import Sample
 
 CACHE_BYTES = 64_000_000
-AT_ONCE = 3  # pictures decoded at the same time: a large one takes 300 MB
+AT_ONCE = 3  # images decoded at the same time: a large one takes 300 MB
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def items(shown: Shown, rows: np.ndarray, sign: Callable[[str], str]) -> list[It
         rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True
     ):
         mark = "pinned" if shown.keep[row] else "banned" if shown.drop[row] else ""
-        out.append(Item(_told(shown, row, at, _with_pictures(card, sample, sign), sample), mark))
+        out.append(Item(_told(shown, row, at, _with_images(card, sample, sign), sample), mark))
     return out
 
 
@@ -76,7 +76,7 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
     )
 
 
-def _with_pictures(card: Card, sample: Sample, sign: Callable[[str], str]) -> Card:
+def _with_images(card: Card, sample: Sample, sign: Callable[[str], str]) -> Card:
     shown = tuple(
         Thumbnail((ref.path or "embedded image")[-120:], sign(f"/image/{card.row}/{i}"))
         for i, ref in enumerate(sample.images[:IMAGES])

@@ -21,9 +21,9 @@ from thresher.errors import ThresherError
 from thresher.html import environment as page_environment
 from thresher.html import printable
 from thresher.methods.settings import settings_of
+from thresher.report.breakdown import panels
 from thresher.report.health import remarks
-from thresher.report.picture import picture
-from thresher.report.tally import panels
+from thresher.report.method_section import method_section
 from thresher.text import parse_json
 from thresher.viewer.browse import PAGE, SHOW
 
@@ -251,7 +251,7 @@ def said_of(found: Page) -> str:
 
 
 def plots(shown: Shown) -> str:
-    """Warnings, pool against subset, and the method's own picture."""
+    """Warnings, pool against subset, and the section on the method."""
     made = shown.made
     every = panels(made)
     told = [p for p in every if len(p.parts) > 1]
@@ -262,7 +262,7 @@ def plots(shown: Shown) -> str:
         panels=told,
         top=max((p.top for p in told), default=100.0) or 1.0,
         plain=[f"{p.title.lower()}: {p.parts[0].label}" for p in every if len(p.parts) == 1],
-        picture=picture(made),
+        section=method_section(made),
     )
 
 
@@ -273,7 +273,7 @@ def record(raw: bytes) -> str:
     try:
         text = json.dumps(parse_json(text), indent=2, ensure_ascii=False)
     except ValueError:
-        pass  # damaged: as it stands
+        pass  # damaged: unchanged
     more = f"\n… cut here; {len(text):,} characters in all" if len(text) > MOST_TEXT else ""
     return printable(text[:MOST_TEXT] + more)
 

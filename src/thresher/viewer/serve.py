@@ -33,7 +33,7 @@ def listen(port: int) -> socket.socket:
 
 
 def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Open the selection in `folder` and serve it until Ctrl-C. `say`: tells the user a line.
+    """Open the selection in `folder` and serve it until Ctrl-C. `say`: shows the user a line.
 
     Raises MissingExtra, ConfigError, PoolError, StoreError.
     """

@@ -81,7 +81,7 @@ class Session:
         self._target: Pool | None = None
         self._leaked: tuple[np.ndarray, str] | None = None
         saved = folders.load(self.folder, self.pool)
-        self.saved = saved.in_pool  # bool [n]: kept by the selection as it stands in the folder
+        self.saved = saved.in_pool  # bool [n]: kept by the selection in the folder
         self.first = first = Ask.of(self.run)
         self.fixed = ""  # why nothing can be chosen again here; "" where it can
         self.shown = Shown(
@@ -304,7 +304,7 @@ class Session:
     def _file(
         self, mask: np.ndarray, name: str, first: str | None, folder: Path | None
     ) -> str | None:
-        """The file that names the rows: of `folder`, else the viewer's, which stands for the run's
+        """The file that names the rows: of `folder`, else the viewer's, which replaces the run's
         own `first` once there is one."""
         if not mask.any():
             return None

@@ -1,5 +1,5 @@
-"""A selection as it is shown: a snapshot that later changes leave alone. What is costly is made
-when it is first asked for.
+"""A selection as it is displayed: a snapshot that later changes do not affect. What is expensive is
+computed on first use.
 
 Reads the pool. Safe to use from several threads.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from thresher.methods.settings import as_text
 from thresher.report.columns import constant, is_number, meaning
-from thresher.report.folder import Made, sampling_keys
+from thresher.report.folder import LoadedSelection, sampling_keys
 from thresher.report.words import Explain, explainer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KINDS_FROM = 400  # rows of each side whose reasons are looked at for the list o
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for, as text: what the command line would be told."""
+    """A requested selection, as text: the values of the command line's options."""
 
     method: str
     settings: Mapping[str, str]
@@ -39,7 +39,7 @@ class Ask:
 
     @classmethod
     def of(cls, run: Mapping[str, Any]) -> Ask:
-        """What a run.yaml tells."""
+        """The request that a run.yaml records."""
         told = run["method"]
         settings = {name: as_text(value) for name, value in (told.get("settings") or {}).items()}
         return cls(str(told["name"]), settings, str(run["config"]["budget"]), int(told["seed"]))
@@ -57,7 +57,7 @@ class Shown:
         run: Mapping[str, Any],
         folder: Path,
         *,
-        made: Made | None = None,
+        made: LoadedSelection | None = None,
         outcome: Outcome | None = None,
         pool: Pool,
         seconds: float = 0.0,
@@ -93,14 +93,14 @@ class Shown:
         return self._made.notes if self._made is not None else []
 
     @property
-    def made(self) -> Made:
+    def made(self) -> LoadedSelection:
         """As a report reads it."""
         with self._lock:
             if self._made is None:
-                self._made = self._as_made()
+                self._made = self._as_loaded()
             return self._made
 
-    def _as_made(self) -> Made:
+    def _as_loaded(self) -> LoadedSelection:
         outcome = self.outcome
         assert outcome is not None
         order = np.argsort(outcome.considered)
@@ -119,9 +119,11 @@ class Shown:
         if outcome.findings is not None:
             told["findings"] = outcome.findings.summary
         reasons = {name: np.asarray(values)[order] for name, values in outcome.evidence.items()}
-        lot = sampling_keys(self.pool, self.ask.seed)
+        keys = sampling_keys(self.pool, self.ask.seed)
         run = {**self._run, **told}
-        return Made(self._folder, run, self.pool, rows, rank[rows], reasons, outcome.failures, lot)
+        return LoadedSelection(
+            self._folder, run, self.pool, rows, rank[rows], reasons, outcome.failures, keys
+        )
 
     @property
     def explain(self) -> Explain:

@@ -278,7 +278,7 @@
     else if (button.id === "undo") decide("/undo", {});
     else if (button.classList.contains("copy")) copy(button);
   });
-  document.addEventListener("error", (event) => { // a picture that cannot be read
+  document.addEventListener("error", (event) => { // an image that cannot be read
     const image = event.target;
     if (!(image instanceof HTMLImageElement)) return;
     const text = document.createElement("p");

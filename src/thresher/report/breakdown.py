@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.console.formatting import truncate
-from thresher.report.folder import Made
+from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths
 
@@ -62,7 +62,7 @@ class Panel:
         return max((max(self.pool_share(p), self.kept_share(p)) for p in self.parts), default=0.0)
 
 
-def panels(made: Made) -> list[Panel]:
+def panels(made: LoadedSelection) -> list[Panel]:
     """By source, answer length, answer style, images and turns; also those with a single bar."""
     pool, kept = made.pool, made.in_pool
     facts = pool.facts
@@ -91,7 +91,7 @@ def _small(values: np.ndarray, noun: str, most: int = 4) -> list[tuple[str, np.n
     return [(name, mask) for name, mask in out if mask.any()]
 
 
-def styles(made: Made) -> Panel:
+def styles(made: LoadedSelection) -> Panel:
     """By the style of the longest answer; of samples where there are more than STYLE_ROWS rows."""
     kept_rows = made.kept_rows
     pool_rows = draw(made, np.arange(len(made.pool)), STYLE_ROWS)
@@ -132,15 +132,15 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
 
 
 def is_free_text(values: np.ndarray) -> bool:
-    """Whether the commonest texts stand for so few rows that counting them says nothing."""
+    """Whether the most frequent texts cover so few rows that counting them says nothing."""
     _, counts = np.unique(values.astype(str), return_counts=True)
     return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(
         values
     )
 
 
-def draw(made: Made, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of these pool rows by the seeded lot: the same rows in any file order."""
+def draw(made: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of these pool rows at random: the same rows in any file order."""
     if len(rows) <= most:
         return np.asarray(rows)
-    return np.asarray(rows)[np.argsort(made.lot[rows], kind="stable")[:most]]
+    return np.asarray(rows)[np.argsort(made.sampling_keys[rows], kind="stable")[:most]]
