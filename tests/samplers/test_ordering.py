@@ -1,12 +1,24 @@
-"""Orderings are stable, in whatever way they are computed."""
+"""SortCache: stable whatever way they are found, and cached by content only."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from thresher.samplers import ks_distance
-from thresher.samplers.ordering import inverse_permutation, order_by
+from thresher.samplers import ks_distance, match_distribution, ordering
+from thresher.samplers.ordering import (
+    SortCache,
+    cached,
+    inverse_permutation,
+    order_by,
+    stable_order,
+    use_cache,
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "MIN_ROWS", 0)
 
 
 def test_order_by_is_lexsort() -> None:
@@ -26,6 +38,83 @@ def test_order_by_holds_where_it_does_not_fit_63_bits() -> None:
 def test_inverse_permutation() -> None:
     order = np.random.default_rng(2).permutation(40)
     assert inverse_permutation(order)[order].tolist() == list(range(40))
+
+
+def test_an_order_is_found_once_and_by_content() -> None:
+    made: list[int] = []
+
+    def make() -> np.ndarray:
+        made.append(1)
+        return np.zeros(1)
+
+    a = np.arange(5.0)
+    for name, array in (
+        ("x", a),
+        ("x", a.copy()),
+        ("x", a.astype(np.float32)),
+        ("y", a),
+        ("x", a[::-1]),
+        ("x", a),
+    ):
+        cached(name, (array,), make)
+    assert len(made) == 6  # nobody remembers outside of the block
+    made.clear()
+    with use_cache(SortCache()):
+        for name, array in (
+            ("x", a),
+            ("x", a.copy()),
+            ("x", a.astype(np.float32)),
+            ("y", a),
+            ("x", a[::-1]),
+            ("x", a),
+        ):
+            cached(name, (array,), make)
+        assert len(made) == 4
+        a[0] = 9.0
+        cached("x", (a,), make)
+        assert len(made) == 5
+    cached("x", (a,), make)
+    assert len(made) == 6
+
+
+def test_a_memory_is_bounded() -> None:
+    memory = SortCache()
+    with use_cache(memory):
+        for i in range(3 * ordering.MAX_ENTRIES):
+            stable_order(np.arange(20) * i)
+    assert len(memory._entries) == ordering.MAX_ENTRIES
+
+
+def test_what_is_remembered_changes_no_result() -> None:
+    rng = np.random.default_rng(3)
+    memory = SortCache()
+    for trial in range(60):
+        n, decimals = int(rng.integers(1, 200)), int(rng.integers(0, 3))
+        values, also = (np.round(rng.gamma(2, 1, n), decimals).astype(np.float32) for _ in range(2))
+        ties = (
+            rng.integers(0, 2**63, n).astype(np.uint64)
+            if trial % 3
+            else rng.integers(0, 4, n).astype(np.uint64)
+        )
+        told = {
+            "bins": int(rng.integers(1, 20)),
+            "preference": np.round(rng.normal(size=n), decimals) if trial % 4 else None,
+            "also": also if trial % 2 else None,
+            "balance": rng.integers(0, 3, n) if trial % 5 == 0 else None,
+            "block": (1, 8)[trial % 2],
+        }
+        for k in rng.integers(0, n + 2, 3).tolist():
+            plain = match_distribution(values, k, ties, **told)
+            with use_cache(memory):
+                again = match_distribution(values, k, ties, **told)
+            assert (
+                plain.rows.tolist() == again.rows.tolist()
+                and plain.bin.tolist() == again.bin.tolist()
+            )
+            assert plain.preferred.tolist() == again.preferred.tolist()
+        subset = rng.choice(values, max(n // 3, 1))
+        with use_cache(memory):
+            assert ks_distance(values, subset) == ks_distance(values, subset)
 
 
 def test_ks_distance_is_the_largest_gap_at_any_value() -> None:

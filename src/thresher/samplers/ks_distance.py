@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from thresher.samplers.ordering import cached
+
 
 def ks_distance(pool: np.ndarray, subset: np.ndarray) -> float:
     """Kolmogorov-Smirnov distance, 0..1: the largest gap between the two empirical CDFs.
@@ -19,7 +21,7 @@ def ks_distance(pool: np.ndarray, subset: np.ndarray) -> float:
     >>> ks_distance(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0]))
     0.5
     """
-    pool_sorted, below = _below(pool)
+    pool_sorted, below = cached("ks", (pool,), lambda: _below(pool))
     subset, below_subset = _below(subset)
     in_pool = np.abs(
         below / len(pool) - np.searchsorted(subset, pool_sorted, side="right") / len(subset)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.samplers.apportionment import cumulative_apportionment, water_fill
-from thresher.samplers.ordering import inverse_permutation, order_by, stable_order
+from thresher.samplers.ordering import cached, inverse_permutation, order_by, stable_order
 from thresher.samplers.quantile_bins import quantile_bins
 from thresher.samplers.stratified import rank_within
 
@@ -66,17 +66,18 @@ def match_distribution(
     k = min(max(k, 0), n)
     # From here on rows are in ties order and every sort is stable, so ties need no second key.
     order = stable_order(ties)
-    bin_ = quantile_bins(values[order], bins)
-    by_value = np.argsort(values[order], kind="stable")
-    also_rank = None
-    if also is not None:
-        _, also_rank = np.unique(also[order], return_inverse=True)  # can be reversed exactly
-    quota = cumulative_apportionment(k, np.bincount(bin_)) if n else np.zeros(0, np.int64)
-    cell, cell_quota = bin_.astype(np.int64), quota
+    arrays = (values, ties) if also is None else (values, ties, also)
+    prepared = cached(
+        f"match {bins}",
+        arrays,
+        lambda: _prepare(values[order], bins, None if also is None else also[order]),
+    )
+    quota = cumulative_apportionment(k, np.bincount(prepared.bin)) if n else np.zeros(0, np.int64)
+    cell, cell_quota, by_value = prepared.bin.astype(np.int64), quota, prepared.by_value
     if balance is not None:
-        cell, cell_quota = _balanced(bin_, quota, balance[order])
+        cell, cell_quota = _balanced(prepared.bin, quota, balance[order])
         by_value = order_by(cell, inverse_permutation(by_value))
-    line = _sort_cells(cell, by_value, also_rank, cell_quota, bins, block)
+    line = _sort_cells(cell, by_value, prepared.also, cell_quota, bins, block)
     in_block, begin, end = _blocks(cell, cell_quota, line, block)
 
     preferred = np.zeros(n, bool)
@@ -84,7 +85,11 @@ def match_distribution(
     if preference is not None:
         # rounded on the running number of slots, so that the share holds over any run of blocks
         n_preferred = np.floor(end * share + 0.5) - np.floor(begin * share + 0.5)
-        preference_rank = inverse_permutation(np.argsort(-preference[order], kind="stable"))
+        preference_rank = cached(
+            "against",
+            (preference, ties),
+            lambda: inverse_permutation(np.argsort(-preference[order], kind="stable")),
+        )
         preferred = (
             rank_within(in_block, order_by(in_block, preference_rank)) < n_preferred[in_block]
         )
@@ -95,7 +100,23 @@ def match_distribution(
     rows = order[np.r_[first, np.flatnonzero(taken & ~preferred)]]
 
     inverse = inverse_permutation(order)
-    return MatchedSample(rows, preferred[inverse], bin_[inverse])
+    return MatchedSample(rows, preferred[inverse], prepared.bin[inverse])
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The part that does not depend on k. Arrays [n], in ties order, read-only."""
+
+    bin: np.ndarray
+    by_value: np.ndarray  # all positions, smallest value first
+    also: np.ndarray | None  # the rank of the second value among its distinct values
+
+
+def _prepare(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Prepared:
+    rank = None
+    if also is not None:
+        _, rank = np.unique(also, return_inverse=True)  # ranks can be reversed exactly
+    return _Prepared(quantile_bins(values, bins), np.argsort(values, kind="stable"), rank)
 
 
 def _sort_cells(
