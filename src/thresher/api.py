@@ -3,21 +3,21 @@ and written like the command does."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 
 from thresher.errors import ConfigError
 from thresher.pools.paths import printable
-from thresher.request import RunRequest
-from thresher.selection.config import default_store
-from thresher.types import Budget
+from thresher.request import RunRequest, docs_of
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
-    from thresher.request import Dedup, OnLeak, OnMissing, Unscorable
     from thresher.selection.result import Outcome
 
 
@@ -69,108 +69,74 @@ class Chosen:
         return Path(folder)
 
 
-def select(
-    pool: Pool | str | Path,
-    method: str = "clipper",
-    budget: str = "30%",
-    *,
-    images: str | Path | None = None,
-    model: str | None = None,
-    settings: Mapping[str, str] | None = None,
-    seed: int = 0,
-    store: str | Path | None = None,
-    on_missing: OnMissing = "auto",
-    quota: tuple[str, ...] = (),
-    keep: str | None = None,
-    drop: str | None = None,
-    filter: tuple[str, ...] = (),
-    dedup: Dedup | None = None,
-    dedup_threshold: float | None = None,
-    unscorable: Unscorable | None = None,
-    validation: str | Path | None = None,
-    validation_images: str | Path | None = None,
-    on_leak: OnLeak = "refuse",
-    rounds: int = 1,
-    force: bool = False,
-) -> Chosen:
+P = ParamSpec("P")
+DEFAULTS = {"method": "clipper", "budget": "30%"}
+
+
+def takes_request(
+    make: Callable[Concatenate[str, P], RunRequest],
+) -> Callable[
+    [Callable[[Pool | str | Path, RunRequest], Chosen]],
+    Callable[Concatenate[Pool | str | Path, P], Chosen],
+]:
+    """Give a function of a pool and a request the arguments of the request itself, with their
+    documentation: one for each of its fields."""
+
+    def decorate(
+        function: Callable[[Pool | str | Path, RunRequest], Chosen],
+    ) -> Callable[Concatenate[Pool | str | Path, P], Chosen]:
+        def call(pool: Pool | str | Path, *args: P.args, **kwargs: P.kwargs) -> Chosen:
+            text = os.fspath(pool) if isinstance(pool, (str, Path)) else pool.spec
+            request = make(text, *args, **kwargs)
+            unset = {name: text for name, text in DEFAULTS.items() if not getattr(request, name)}
+            return function(pool, replace(request, **unset))  # type: ignore[arg-type]
+
+        functools.update_wrapper(call, function)
+        hints = get_type_hints(make)
+        parameters = [
+            p.replace(default=DEFAULTS.get(name, p.default), annotation=hints[name])
+            for name, p in inspect.signature(make).parameters.items()
+        ]
+        parameters[0] = parameters[0].replace(default=inspect.Parameter.empty)
+        documented = docs_of(make) if isinstance(make, type) else {}
+        lines = [f"    {name}: {' '.join(text.split())}" for name, text in documented.items()]
+        call.__doc__ = "\n".join([f"{inspect.getdoc(function)}\n", "Arguments:", *lines])
+        call.__signature__ = inspect.Signature(parameters, return_annotation=Chosen)  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]  # the pool may be named, too
+
+    return decorate
+
+
+@takes_request(RunRequest)
+def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     """Choose the rows of a pool worth training on.
 
-    `pool`: a file, or what `open_pool` gave. `model`: a folder, a hub id or `demo`; needed only
-    by methods that ask one. Scores are stored and reused as
-    by the command. `quota` to `unscorable`: docs/mixture.md.
-    `validation`, `on_leak` and `rounds` are for methods that aim at what the model gets wrong.
-    `force`: go on with scores that mean nothing (a judge that gives no probability to its answers).
-    Raises the errors of `thresher.errors`.
+    The pool is what is written for POOL in the command, or what `open_pool` gave. Scores are stored
+    and reused as by the command. Raises the errors of `thresher.errors`.
 
     >>> import thresher
     >>> chosen = thresher.select("train.json", "clipper", "30%", images="images",
     ...     model="demo")  # doctest: +SKIP
     >>> chosen.write("out/clipper30")  # doctest: +SKIP
     """
-    from thresher.backends import resolve
-    from thresher.engine import RunContext
-    from thresher.methods import load
-    from thresher.methods.needs import asks_the_model, models_of, needs
-    from thresher.pools import open_pool
     from thresher.selection import iterate as in_rounds
-    from thresher.selection.requirements import check_extras
+    from thresher.selection.config import check_request
+    from thresher.selection.opening import prepare
     from thresher.selection.result import require_rows
-    from thresher.selection.task import SelectionTask
-    from thresher.storage.columns import Store
 
-    columns = Store(str(store or default_store()))
-    chosen = load(method, dict(settings or {}))
-    asks = asks_the_model(chosen) or dedup == "semantic"
-    if asks and model is None:
-        raise ConfigError(
-            f"The method {chosen.name} works with a model, and none was named. Give model= a "
-            "folder or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct; model='demo' is the built-in "
-            "model: tiny, for trying things out."
-        )
-    check_extras(chosen, model=model, asks=asks, dedup=dedup, rounds=rounds)
-    columns.check(writes=bool(needs(chosen)))
-    folder = None if images is None else str(images)
-    if isinstance(pool, (str, Path)):
-        pool = open_pool(pool, images, cache=columns.root / "pools")
-    elif images is not None:
-        raise ConfigError("images= belongs to open_pool: this pool is open already.")
-    else:
-        folder = pool.images
-    known = columns.root / "models"
-    handle = resolve(model, cache=known) if asks and model is not None else None
-    further = models_of(chosen)
-    target = None
-    if validation is not None:
-        cache = columns.root / "pools"
-        target = open_pool(validation, validation_images, cache=cache, trust_paths=pool.trust_paths)
-    request = RunRequest(
-        pool.spec,
-        method,
-        budget,
-        images=folder,
-        trust_paths=pool.trust_paths,
-        settings=dict(settings or {}),
-        model=model if handle else None,
-        seed=seed,
-        store=str(columns.root),
-        on_missing=on_missing,
-        force=force,
-        validation=None if target is None else str(validation),
-        validation_images=None if target is None else str(target.images_folder),
-        on_leak=None if target is None else on_leak,
-        rounds=None if target is None else rounds,
-        quota=quota,
-        keep=keep,
-        drop=drop,
-        filter=filter,
-        dedup=dedup,
-        dedup_threshold=dedup_threshold,
-        unscorable=unscorable,
-    )
-    roles = {
-        role: resolve(spec, cache=known, typed=f"{role}={spec}") for role, spec in further.items()
-    }
-    task = SelectionTask(pool, chosen, Budget(budget), request, target)
-    outcome = in_rounds.select(task, RunContext(columns, handle, roles))
+    opened = None
+    if not isinstance(pool, (str, Path)):
+        if request.images is not None:
+            raise ConfigError("images= belongs to open_pool: this pool is open already.")
+        opened = pool
+        request = replace(request, images=pool.images, trust_paths=pool.trust_paths)
+    check_request(request)
+    job = prepare(request, _warn, out=False, pool=opened, progress=False)
+    task = job.task
+    outcome = in_rounds.select(task, job.context)
     require_rows(outcome)
-    return Chosen(outcome, pool, request)
+    return Chosen(outcome, task.pool, task.request)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RECIPE_PANEL = "Training"
 
 
+@o.takes_request("compare")
 def compare(
     context: typer.Context,
     pool: Annotated[
@@ -52,8 +53,6 @@ def compare(
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", help="Repetitions, each with its own seed.")
     ] = 3,
-    images: o.Images = None,
-    trust_paths: o.TrustPaths = None,
     eval_images: Annotated[
         str | None,
         typer.Option(
@@ -135,15 +134,6 @@ def compare(
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = False,
-    validation: o.Validation = None,
-    validation_images: o.ValidationImages = None,
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_tokens: o.BatchTokens = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    store: o.StorePath = None,
-    on_missing: o.OnMissing = None,
 ) -> None:
     """Test whether a method beats random on your data: train on each subset, evaluate, compare with
     intervals.
@@ -152,14 +142,6 @@ def compare(
     budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
-    from thresher.cli.prepare import (
-        TEST,
-        VALIDATION,
-        open_the_pool,
-        the_model,
-        the_roles,
-        trainer_for,
-    )
     from thresher.compare import check_leaks
     from thresher.compare import compare as run
     from thresher.compare import make_job as prepare
@@ -170,6 +152,14 @@ def compare(
     from thresher.extras import require
     from thresher.methods.needs import aims, no_model
     from thresher.selection.config import default_store
+    from thresher.selection.opening import (
+        TEST,
+        VALIDATION,
+        open_the_pool,
+        the_model,
+        the_roles,
+        trainer_for,
+    )
     from thresher.selection.requirements import check_extras
     from thresher.storage.columns import Store
     from thresher.training.recipe import Recipe
@@ -183,13 +173,13 @@ def compare(
         accumulation=accumulation,
         lora=not all_weights,
     )
-    if model is None:
+    told = o.told(context, settings=None)  # settings are METHOD.KEY here
+    if told.model is None:
         raise no_model("thresher compare")
     require("train", "thresher compare")
     for one in chosen.values():
-        check_extras(one, model=model, asks=True, dedup=None)
-    told = o.told(context, model=model, settings=None)  # settings are METHOD.KEY here
-    kept = Store(store or default_store())
+        check_extras(one, model=told.model, asks=True, dedup=None)
+    kept = Store(told.store or default_store())
     kept.check()
     handle = the_model(told, kept)
     assert handle is not None
@@ -200,8 +190,8 @@ def compare(
             "may be behind a server.)"
         )
     job = prepare(
-        open_the_pool(pool, images, kept, trust_paths=bool(trust_paths)),
-        open_the_pool(test, eval_images, kept, trust_paths=bool(trust_paths), splits=TEST),
+        open_the_pool(pool, told.images, kept, note, trust_paths=told.trust_paths),
+        open_the_pool(test, eval_images, kept, note, trust_paths=told.trust_paths, splits=TEST),
         methods=chosen,
         budgets=[Budget(text.strip()) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
@@ -215,16 +205,22 @@ def compare(
             for name, method in chosen.items()
         },
         target=None
-        if validation is None
+        if told.validation is None
         else open_the_pool(
-            validation, validation_images, kept, trust_paths=bool(trust_paths), splits=VALIDATION
+            told.validation,
+            told.validation_images,
+            kept,
+            note,
+            trust_paths=told.trust_paths,
+            splits=VALIDATION,
         ),
         request=told,
     )
     run_context = RunContext(kept, trainer=trainer_for(told, kept), progress=stderr_progress())
-    if validation is not None and not any(map(aims, chosen.values())):
+    if told.validation is not None and not any(map(aims, chosen.values())):
         note(
-            f"none of the methods aims at a validation set; --validation {validation} is not used."
+            "none of the methods aims at a validation set; "
+            f"--validation {told.validation} is not used."
         )
     _check_questions(job.test, job.score, told.on_missing)
     if unchecked := only_exact_note():

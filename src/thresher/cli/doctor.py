@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.cli import options as o
+from thresher.cli.guard import note
 from thresher.errors import PoolError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def doctor(
         str,
         typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False),
     ],
-    images: o.Images = None,
+    images: Annotated[str | None, o.option("images")] = None,
     evals: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,23 +66,23 @@ def doctor(
             show_default=False,
         ),
     ] = None,
-    format: o.Format = None,
-    trust_paths: o.TrustPaths = None,
-    store: o.StorePath = None,
+    format: Annotated[str | None, o.option("format")] = None,
+    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
+    store: Annotated[str | None, o.option("store")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Find problems in a pool: images, conversations, duplicates, leakage. Exit 1 if a run would
     lose rows."""
-    from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import stderr_progress
     from thresher.doctor import CONTEXT, find_problems, repair
     from thresher.doctor.repair import check_target
     from thresher.selection.config import default_store
+    from thresher.selection.opening import TEST, open_the_pool
     from thresher.storage.columns import Store
 
     kept = Store(store or default_store())
     try:
-        opened = open_the_pool(pool, images, kept, format, bool(trust_paths))
+        opened = open_the_pool(pool, images, kept, note, format, bool(trust_paths))
     except PoolError as error:
         if as_json:  # whoever reads JSON gets JSON, also of a file that is no pool at all
             typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))
@@ -91,10 +92,14 @@ def doctor(
         check_target(opened, Path(fix))  # before minutes are spent on images
     others = []
     for name in evals or []:
-        other = open_the_pool(name, eval_images, kept, trust_paths=bool(trust_paths), splits=TEST)
+        other = open_the_pool(
+            name, eval_images, kept, note, trust_paths=bool(trust_paths), splits=TEST
+        )
         if eval_images is None and images is not None and other.facts["missing_images"].any():
             # one folder often serves both
-            beside = open_the_pool(name, images, kept, trust_paths=bool(trust_paths), splits=TEST)
+            beside = open_the_pool(
+                name, images, kept, note, trust_paths=bool(trust_paths), splits=TEST
+            )
             if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = beside
         others.append((name, other))

@@ -27,8 +27,8 @@ def evaluate(
             "--data", metavar="TEST", help="The test set, in any pool format.", show_default=False
         ),
     ] = None,
-    images: o.Images = None,
-    trust_paths: o.TrustPaths = None,
+    images: Annotated[str | None, o.option("images")] = None,
+    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     score: Annotated[
         str,
         typer.Option(
@@ -72,24 +72,24 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_tokens: o.BatchTokens = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    store: o.StorePath = None,
-    on_missing: o.OnMissing = None,
-    retry_errors: o.RetryErrors = None,
+    model: Annotated[str | None, o.option("model")] = None,
+    device: Annotated[str | None, o.option("device")] = None,
+    dtype: Annotated[str | None, o.option("dtype")] = None,
+    batch_tokens: Annotated[int | None, o.option("batch_tokens")] = None,
+    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
+    store: Annotated[str | None, o.option("store")] = None,
+    on_missing: Annotated[str | None, o.option("on_missing")] = None,
+    retry_errors: Annotated[bool | None, o.option("retry_errors")] = None,
 ) -> None:
     """Ask a model the questions of a test set and score its answers.
 
     Answers are stored as they come: a stopped evaluation goes on where it was.
     """
-    from thresher.cli.prepare import the_model
     from thresher.errors import ConfigError
     from thresher.evaluation import report
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
+    from thresher.selection.opening import the_model
     from thresher.storage.columns import Store
 
     if data is None and lmms_eval is None:
@@ -136,11 +136,11 @@ def _ask(
     by: str,
     max_new_tokens: int,
 ) -> Evaluation:
-    from thresher.cli.prepare import TEST, open_the_pool
     from thresher.console.progress import stderr_progress
     from thresher.evaluation import evaluate as run
+    from thresher.selection.opening import TEST, open_the_pool
 
-    pool = open_the_pool(data, images, store, trust_paths=told.trust_paths, splits=TEST)
+    pool = open_the_pool(data, images, store, note, trust_paths=told.trust_paths, splits=TEST)
     progress = stderr_progress()
     try:
         return run(

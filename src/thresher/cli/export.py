@@ -60,7 +60,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    trust_paths: o.TrustPaths = None,
+    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     embed: Annotated[
         bool,
         typer.Option("--embed-images", help="Put image bytes into the records: parquet, messages."),

@@ -11,35 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.cli import options as o
+from thresher.cli.guard import note
 
 if TYPE_CHECKING:
     from thresher.request import RunRequest
     from thresher.selection.plan import Plan, SignalPlan
 
 
+@o.takes_request("plan")
 def plan(
     context: typer.Context,
-    pool: o.Pool = None,
-    images: o.Images = None,
-    format: o.Format = None,
-    trust_paths: o.TrustPaths = None,
-    method: o.Method = None,
-    budget: o.BudgetText = None,
-    settings: o.Settings = None,
-    seed: o.Seed = None,
     teacher: o.Teacher = None,
-    validation: o.Validation = None,
-    validation_images: o.ValidationImages = None,
-    on_leak: o.OnLeak = None,
-    rounds: o.Rounds = None,
     config: o.Config = None,
-    quota: o.Quota = None,
-    keep: o.Keep = None,
-    drop: o.Drop = None,
-    filter: o.Filter = None,
-    dedup: o.Dedup = None,
-    dedup_threshold: o.DedupThreshold = None,
-    unscorable: o.Unscorable = None,
     probe: Annotated[
         bool,
         typer.Option(
@@ -48,31 +31,13 @@ def plan(
         ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_tokens: o.BatchTokens = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    backend: o.Backend = None,
-    url: o.Url = None,
-    max_requests: o.MaxRequests = None,
-    max_cost: o.MaxCost = None,
-    price_in: o.PriceIn = None,
-    price_out: o.PriceOut = None,
-    concurrency: o.Concurrency = None,
-    timeout: o.Timeout = None,
-    api_key_env: o.ApiKeyEnv = None,
-    image_side: o.ImageSide = None,
-    store: o.StorePath = None,
-    on_missing: o.OnMissing = None,
-    retry_errors: o.RetryErrors = None,
 ) -> None:
     """Estimate what select with the same options would score and cost. Stores nothing."""
-    from thresher.cli.prepare import prepare
+    from thresher.selection.opening import prepare
     from thresher.selection.plan import plan as make
 
     told = o.told(context)
-    job = prepare(told, out=False, options=o.roles_by_option(context))
+    job = prepare(told, note, out=False, options=o.roles_by_option(context))
     made = make(job.task, job.context, probe=probe)
     bill = estimated(made, told)
     if as_json:

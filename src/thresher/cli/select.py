@@ -14,59 +14,18 @@ from thresher.cli.guard import Interrupted, note
 from thresher.errors import CapReached
 
 if TYPE_CHECKING:
-    from thresher.cli.prepare import Job
+    from thresher.selection.opening import Job
 
 
+@o.takes_request("select")
 def select(
     context: typer.Context,
-    pool: o.Pool = None,
-    images: o.Images = None,
-    format: o.Format = None,
-    trust_paths: o.TrustPaths = None,
-    method: o.Method = None,
-    budget: o.BudgetText = None,
-    settings: o.Settings = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False),
-    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace the selection of another request in the folder."),
     ] = False,
-    seed: o.Seed = None,
     teacher: o.Teacher = None,
-    validation: o.Validation = None,
-    validation_images: o.ValidationImages = None,
-    on_leak: o.OnLeak = None,
-    rounds: o.Rounds = None,
     config: o.Config = None,
-    quota: o.Quota = None,
-    keep: o.Keep = None,
-    drop: o.Drop = None,
-    filter: o.Filter = None,
-    dedup: o.Dedup = None,
-    dedup_threshold: o.DedupThreshold = None,
-    unscorable: o.Unscorable = None,
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_tokens: o.BatchTokens = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    backend: o.Backend = None,
-    url: o.Url = None,
-    max_requests: o.MaxRequests = None,
-    max_cost: o.MaxCost = None,
-    price_in: o.PriceIn = None,
-    price_out: o.PriceOut = None,
-    concurrency: o.Concurrency = None,
-    timeout: o.Timeout = None,
-    api_key_env: o.ApiKeyEnv = None,
-    image_side: o.ImageSide = None,
-    store: o.StorePath = None,
-    on_missing: o.OnMissing = None,
-    retry_errors: o.RetryErrors = None,
-    force: o.Force = None,
 ) -> None:
     """Choose the rows worth training on and write them to a folder.
 
@@ -74,11 +33,11 @@ def select(
 
     Another budget, method or seed reuses the stored scores.
     """
-    from thresher.cli.prepare import prepare
     from thresher.console.progress import stderr_progress
+    from thresher.selection.opening import prepare
 
     job = prepare(
-        o.told(context), out=True, options=o.roles_by_option(context), overwrite=overwrite
+        o.told(context), note, out=True, options=o.roles_by_option(context), overwrite=overwrite
     )
     task, request = job.task, job.task.request
     assert request.out is not None  # prepare asks for it

@@ -27,9 +27,9 @@ def train(
         str,
         typer.Option("--out", "-o", metavar="DIR", help="The folder to write.", show_default=False),
     ],
-    images: o.Images = None,
-    trust_paths: o.TrustPaths = None,
-    model: o.Model = None,
+    images: Annotated[str | None, o.option("images")] = None,
+    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
+    model: Annotated[str | None, o.option("model")] = None,
     epochs: Annotated[
         float,
         typer.Option(
@@ -100,9 +100,9 @@ def train(
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = "auto",
-    device: o.Device = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    store: o.StorePath = None,
+    device: Annotated[str | None, o.option("device")] = None,
+    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
+    store: Annotated[str | None, o.option("store")] = None,
 ) -> None:
     """Fine-tune a model on the rows of a file: LoRA by default, loss on the answers only.
 
@@ -123,12 +123,12 @@ def train(
         precision=precision,  # type: ignore[arg-type]  # checked by Recipe
     )
     from thresher.cli.guard import note
-    from thresher.cli.prepare import open_the_pool
     from thresher.console.progress import stderr_progress
     from thresher.errors import CapabilityError
     from thresher.extras import require
     from thresher.methods.needs import no_model
     from thresher.selection.config import check_device, default_store
+    from thresher.selection.opening import open_the_pool
     from thresher.storage.columns import Store
 
     require("train", "thresher train")
@@ -145,7 +145,7 @@ def train(
     kept = Store(store or default_store())
     trained = fit(
         model,
-        open_the_pool(subset, images, kept, trust_paths=bool(trust_paths)),
+        open_the_pool(subset, images, kept, note, trust_paths=bool(trust_paths)),
         None,
         recipe,
         Path(out),

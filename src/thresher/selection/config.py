@@ -9,7 +9,6 @@ user's own file start where the command runs. Reads YAML files only.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,15 +16,16 @@ from typing import Any
 
 from thresher.errors import ConfigError, did_you_mean
 from thresher.mixture import check_mixture
-from thresher.request import SERVER, RunRequest
+from thresher.request import SERVER, RunRequest, fields_of
 from thresher.text import ParseError, parse_yaml
 
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """The values that a config file gives, checked for names and types. Raises ConfigError."""
+def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, Any]:
+    """The values that a config file gives, checked for names and types of the fields of `request`.
+    Raises ConfigError."""
     from thresher.selection.paths import located
 
     try:
@@ -45,7 +45,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"--config {path}: expected lines of `key: value` such as `method: clipper`."
         )
     return {
-        str(key): _checked(f"--config {path}", str(key), value)
+        str(key): _checked(f"--config {path}", str(key), value, request)
         for key, value in given.items()
         if value is not None
     }
@@ -53,38 +53,38 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def stored_request(section: Mapping[str, Any]) -> RunRequest:
     """The request behind the `config` section of a run.yaml; keys of other versions are ignored."""
-    known = {f.name for f in dataclasses.fields(RunRequest)}
+    known = fields_of(RunRequest)
     values = {k: v for k, v in section.items() if k in known and v is not None}
     return RunRequest(**{k: _checked("run.yaml", k, v) for k, v in values.items()})
 
 
-def _checked(where: str, key: str, value: Any) -> Any:
+def _checked(where: str, key: str, value: Any, request: type[RunRequest] = RunRequest) -> Any:
     """One value from a file in its field's type."""
-    known = {f.name: str(f.type) for f in dataclasses.fields(RunRequest)}
+    known = fields_of(request)
     if key not in known:
         raise ConfigError(
             f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: "
             f"{', '.join(known)}."
         )
-    kind = known[key]
-    if key == "settings":
+    kind = known[key].type
+    if kind is dict:
         if not isinstance(value, dict) or any(isinstance(v, (dict, list)) for v in value.values()):
-            raise ConfigError(f"{where}: settings must be lines of `key: value`, one a setting.")
+            raise ConfigError(f"{where}: {key} must be lines of `key: value`, one a setting.")
         return {str(k): _text(v) for k, v in value.items()}
-    if kind.startswith("tuple"):
+    if kind is tuple:
         words = value if isinstance(value, list) else [value]
         if any(isinstance(v, (dict, list)) for v in words):
             raise ConfigError(f"{where}: {key} must be a list of texts, not {value!r}.")
         return tuple(_text(v) for v in words)
-    if kind.startswith("bool"):
+    if kind is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: {key} must be true or false, not {value!r}.")
         return value
-    if kind.startswith("int"):
+    if kind is int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ConfigError(f"{where}: {key} must be a whole number, not {value!r}.")
         return value
-    if kind.startswith("float"):
+    if kind is float:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise ConfigError(f"{where}: {key} must be a number, not {value!r}.")
         return float(value)
@@ -120,7 +120,11 @@ def parse_settings(words: list[str]) -> dict[str, str]:
     return out
 
 
-def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunRequest:
+def combine(
+    file: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    request: type[RunRequest] = RunRequest,
+) -> RunRequest:
     """File values, overridden by the flags that were given (a flag that is None was not); settings
     are joined by key.
 
@@ -141,7 +145,13 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunRequest:
     if "backend" in given and given["backend"] != file.get("backend", "hf"):
         # nor another backend's model and limits
         file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}
-    config = RunRequest(**{**file, **given, "settings": settings})
+    config = request(**{**file, **given, "settings": settings})
+    check_request(config)
+    return config
+
+
+def check_request(config: RunRequest) -> None:
+    """Raises ConfigError for values that are out of range or do not go together."""
     check_mixture(config)  # before anything is opened
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
@@ -153,7 +163,6 @@ def combine(file: Mapping[str, Any], flags: Mapping[str, Any]) -> RunRequest:
         raise ConfigError(f"--rounds {config.rounds}: expected a whole number, at least 1.")
     if config.seed < 0:
         raise ConfigError(f"--seed {config.seed}: expected 0 or more.")
-    return config
 
 
 def check_server(config: RunRequest) -> None:
@@ -184,7 +193,7 @@ def check_server(config: RunRequest) -> None:
             "leave --url out."
         )
     elif not named:
-        given = [f"--{k.replace('_', '-')}" for k in SERVER if getattr(config, k) is not None]
+        given = [fields_of(RunRequest)[k].flag for k in SERVER if getattr(config, k) is not None]
         if given:
             verb = "is" if len(given) == 1 else "are"
             raise ConfigError(

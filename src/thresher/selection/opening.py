@@ -2,6 +2,7 @@
 spent on a wrong command.
 
 Opens pools and resolves models; scores nothing and writes nothing but the output folder itself.
+`say` receives what the user should know but need not act on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from thresher.cli.guard import note
 from thresher.errors import CapabilityError, ConfigError
 from thresher.request import SERVER, RunRequest
 from thresher.selection.config import default_store, require
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thresher.storage.columns import Store
     from thresher.training.registry import Trainer
 
+Say = Callable[[str], None]
 TEST = ("test", "validation")  # splits of evaluation data, the one to take first
 VALIDATION = ("validation", "test")
 
@@ -39,11 +40,19 @@ class Job:
 
 
 def prepare(
-    request: RunRequest, *, out: bool, options: Collection[str] = (), overwrite: bool = False
+    request: RunRequest,
+    say: Say,
+    *,
+    out: bool,
+    options: Collection[str] = (),
+    overwrite: bool = False,
+    pool: Pool | None = None,
+    progress: bool = True,
 ) -> Job:
     """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`:
     roles that were given with an option of their own (--teacher) instead of --set. `overwrite`:
-    another selection in the folder may be replaced.
+    another selection in the folder may be replaced. `pool`: opened already. `progress`: reading is
+    reported on stderr.
     """
     require(request, "pool", "method", "budget", *(["out"] if out else []))
     server = server_options(request)
@@ -54,7 +63,7 @@ def prepare(
 
     method = load(request.method, request.settings)
     if not aims(method):
-        request = _without_validation(method, request)
+        request = _without_validation(method, request, say)
     elif request.validation is None:
         raise ConfigError(
             f"--method {method.name} looks for what the model gets wrong on a validation set of "
@@ -78,7 +87,16 @@ def prepare(
     store.check(
         writes=bool(needs(method)) or request.dedup is not None
     )  # a method that asks no model keeps nothing but a cache
-    pool = open_the_pool(request.pool, request.images, store, request.format, request.trust_paths)
+    if pool is None:
+        pool = open_the_pool(
+            request.pool,
+            request.images,
+            store,
+            say,
+            request.format,
+            request.trust_paths,
+            progress=progress,
+        )
     target = None
     if request.validation is not None:
         trust = request.trust_paths
@@ -86,17 +104,19 @@ def prepare(
             request.validation,
             request.validation_images,
             store,
+            say,
             trust_paths=trust,
             splits=VALIDATION,
+            progress=progress,
         )
     if out and request.out:
         check_out(request.out, pool)
     if not asks and request.model is not None:
-        note(f"{method.name} asks no model; --model {request.model} is not used.")
+        say(f"{method.name} asks no model; --model {request.model} is not used.")
         request = replace(request, model=None)
     if not asks:
         if request.backend != "hf":
-            note(f"{method.name} asks no model; --backend {request.backend} is not used.")
+            say(f"{method.name} asks no model; --backend {request.backend} is not used.")
         further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
         # limits hold for its other models
@@ -134,7 +154,7 @@ def trainer_for(request: RunRequest, store: Store) -> Trainer:
     )
 
 
-def _without_validation(method: Method, request: RunRequest) -> RunRequest:
+def _without_validation(method: Method, request: RunRequest, say: Say) -> RunRequest:
     """A validation set that the method does not use is said, and forgotten."""
     if request.rounds is not None and request.rounds > 1:
         raise ConfigError(
@@ -142,7 +162,7 @@ def _without_validation(method: Method, request: RunRequest) -> RunRequest:
             "error_driven."
         )
     if request.validation is not None:
-        note(
+        say(
             f"{method.name} aims at no validation set; --validation {request.validation} is not "
             "used."
         )
@@ -188,9 +208,11 @@ def open_the_pool(
     path: str,
     images: str | None,
     store: Store,
+    say: Say,
     format: str | None = None,
     trust_paths: bool = False,
     splits: Sequence[str] = (),
+    progress: bool = True,
 ) -> Pool:
     """The pool, from the cache beside the store when it was opened before. Raises PoolError,
     ConfigError (`format`).
@@ -202,14 +224,22 @@ def open_the_pool(
     from thresher.pools import open_pool
     from thresher.pools.folders import held_out_files
 
-    reading = ReadProgress(path)
+    reading = ReadProgress(path) if progress else None
     cache = store.root / "pools"
     files, split = held_out_files(path, splits) if splits else ([path], "")
     if split:
-        note(f"{path}: its {split} split is read.")
-    pool = open_pool(files, images, cache, reading, format, trust_paths, reading.images)
+        say(f"{path}: its {split} split is read.")
+    pool = open_pool(
+        files,
+        images,
+        cache,
+        reading,
+        format,
+        trust_paths,
+        None if reading is None else reading.images,
+    )
     for text in pool.notes:
-        note(text)
+        say(text)
     return pool
 
 

@@ -1,0 +1,37 @@
+"""What is asked of a run.
+
+    run_request   the request: a field for each option, with its documentation
+    fields        reads the fields of a request class, for what is generated from them
+
+Touches nothing.
+"""
+
+from thresher.request.fields import Option, RequestField, docs_of, fields_of, help_of
+from thresher.request.run_request import (
+    MIXTURE,
+    SERVER,
+    Backend,
+    Dedup,
+    Dtype,
+    OnLeak,
+    OnMissing,
+    RunRequest,
+    Unscorable,
+)
+
+__all__ = [
+    "MIXTURE",
+    "SERVER",
+    "Backend",
+    "Dedup",
+    "Dtype",
+    "OnLeak",
+    "OnMissing",
+    "Option",
+    "RequestField",
+    "RunRequest",
+    "Unscorable",
+    "docs_of",
+    "fields_of",
+    "help_of",
+]

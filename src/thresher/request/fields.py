@@ -1,0 +1,107 @@
+"""The fields of a request, read off its class: name, type, default, and the docstring below each.
+
+The command line, the YAML keys and the Python API are generated from them, also for a subclass that
+adds fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+_FIELDS: dict[type, dict[str, RequestField]] = {}  # of classes that were read
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a field is an option of the command line: metadata of its type (`Annotated`).
+
+    metavar: the placeholder for its value in --help.
+    panel: the heading in --help that it is listed under; "": the first one.
+    flag: its name; "": that of the field, with hyphens.
+    short: a second name of one letter, such as "-m".
+    commands: the commands that have it.
+    """
+
+    metavar: str = ""
+    panel: str = ""
+    flag: str = ""
+    short: str = ""
+    commands: tuple[str, ...] = ("select", "plan")
+
+
+@dataclass(frozen=True)
+class RequestField:
+    """One field. `type` is str, int, float, bool, tuple (of texts) or dict (of texts)."""
+
+    name: str
+    type: type
+    choices: tuple[str, ...]
+    default: Any
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """The name of its option, such as `--on-missing`."""
+        return self.option.flag or "--" + self.name.replace("_", "-")
+
+
+def fields_of(cls: type) -> dict[str, RequestField]:
+    """The fields of a request class by name, in the order of their definition."""
+    if cls not in _FIELDS:
+        _FIELDS[cls] = _fields(cls)
+    return _FIELDS[cls]
+
+
+def _fields(cls: type) -> dict[str, RequestField]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    out = {}
+    for f in dataclasses.fields(cls):
+        hint, option = hints[f.name], Option()
+        if get_origin(hint) is Annotated:
+            hint, option = get_args(hint)[0], get_args(hint)[1]
+        if get_origin(hint) in (typing.Union, types.UnionType):
+            (hint,) = (a for a in get_args(hint) if a is not type(None))
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        kind = str if choices else get_origin(hint) or hint
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        kind = kind if kind in (str, int, float, bool, tuple) else dict
+        out[f.name] = RequestField(f.name, kind, choices, default, option)
+    return out
+
+
+def docs_of(cls: type) -> dict[str, str]:
+    """The docstring below each field, without line breaks inside its paragraphs. The first
+    paragraph is the help text of the option."""
+    out: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        try:
+            source = inspect.getsource(base)
+        except OSError:  # installed without sources: there are no help texts
+            continue
+        (definition,) = ast.parse(textwrap.dedent(source)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in zip(definition.body, definition.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                text = inspect.cleandoc(str(below.value.value))
+                paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
+                out[field.target.id] = "\n\n".join(paragraphs)
+    return out
+
+
+def help_of(cls: type, name: str) -> str:
+    """The help text of a field's option."""
+    return docs_of(cls).get(name, "").partition("\n\n")[0]

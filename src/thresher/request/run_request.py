@@ -1,0 +1,189 @@
+"""What is asked of a run: one frozen `RunRequest`, from the command line, a YAML file or the Python
+API.
+
+Reading and checking it is in `selection.config`. Nothing here is resolved: paths are text, a model
+is a name, a budget is what was typed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from thresher.errors import ConfigError, did_you_mean
+from thresher.request.fields import Option, fields_of
+
+OnMissing = Literal["auto", "exclude", "refuse"]
+OnLeak = Literal["refuse", "drop"]
+Dedup = Literal["exact", "near", "semantic"]
+Unscorable = Literal["keep", "drop", "random"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["hf", "openai"]
+ALL = ("select", "plan", "compare")
+MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
+SERVERS, MIXTURES = "Model behind a server", "Mixture"
+Texts = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """All that `select` and `plan` need. Paths are as the user wrote them: relative ones start
+    where the command runs.
+
+    The docstring below a field is the documentation of the option, its first paragraph the help
+    text of the command line.
+    """
+
+    pool: Annotated[str, Option("POOL")] = field(default="", kw_only=False)
+    """The pool: a file, folder, pattern, mixture YAML, address, or name=path,name=path."""
+    images: Annotated[str | None, Option("DIR", commands=ALL)] = None
+    """Folder that relative image paths start from (default: the pool's folder)."""
+    format: Annotated[str | None, Option("F")] = None
+    """Read the pool as this format (default: detected from its content)."""
+    method: Annotated[str, Option("NAME", short="-m")] = field(default="", kw_only=False)
+    """Selection method; `thresher methods` lists them."""
+    budget: Annotated[str, Option("B", short="-b")] = field(default="", kw_only=False)
+    """How much to keep: 30%, a number of rows, or tokens (20Mtok)."""
+    settings: Annotated[Texts, Option("KEY=VALUE", flag="--set", short="-s")] = field(
+        default_factory=dict
+    )
+    """A setting of the method, or several: -s a=1 b=2. Quote values that contain spaces.
+
+    The method's own parameters, as text; the method parses them by type.
+    """
+    model: Annotated[str | None, Option("MODEL", MODEL, commands=ALL)] = None
+    """A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).
+
+    With `backend: openai`: the server's name of it; None: the server's only one.
+    """
+    backend: Annotated[Backend, Option("NAME", SERVERS)] = "hf"
+    """hf (local weights) or openai (an OpenAI-compatible server). Default: hf."""
+    url: Annotated[str | None, Option("URL", SERVERS)] = None
+    """With --backend openai: the server's address, such as http://127.0.0.1:8000/v1.
+
+    Never with a key: that comes from the environment only.
+    """
+    max_requests: Annotated[int | None, Option("N", SERVERS)] = None
+    """Stop before sending more requests than this."""
+    max_cost: Annotated[float | None, Option("X", SERVERS)] = None
+    """Stop before spending more than this; needs both prices.
+
+    In the currency of the two prices.
+    """
+    price_in: Annotated[float | None, Option("X", SERVERS)] = None
+    """Price per million prompt tokens."""
+    price_out: Annotated[float | None, Option("X", SERVERS)] = None
+    """Price per million generated tokens."""
+    concurrency: Annotated[int | None, Option("N", SERVERS)] = None
+    """Rows sent at the same time (default: 8)."""
+    timeout: Annotated[float | None, Option("S", SERVERS)] = None
+    """Seconds to wait for one answer (default: 120)."""
+    api_key_env: Annotated[str | None, Option("NAME", SERVERS)] = None
+    """Environment variable with the key (default: OPENAI_API_KEY)."""
+    image_side: Annotated[int | None, Option("PX", SERVERS)] = None
+    """Longest side, in pixels, of the images sent (default: 1024).
+
+    Part of a score's identity.
+    """
+    validation: Annotated[str | None, Option("FILE", TARGET, commands=ALL)] = None
+    """Questions of the target task, for methods that target the model's errors."""
+    validation_images: Annotated[str | None, Option("DIR", TARGET, commands=ALL)] = None
+    """Folder that its relative image paths start from (default: its own folder)."""
+    on_leak: Annotated[OnLeak | None, Option("WHAT", TARGET)] = None
+    """Rows of the pool that repeat validation questions: refuse, or drop them (default: refuse)."""
+    rounds: Annotated[int | None, Option("N", TARGET)] = None
+    """Select a part, train on it, find the remaining errors, and repeat (default: 1)."""
+    quota: Annotated[tuple[str, ...], Option("GROUP=RANGE", MIXTURES)] = ()
+    """Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%.
+    Repeatable.
+
+    See docs/mixture.md.
+    """
+    keep: Annotated[str | None, Option("FILE", MIXTURES)] = None
+    """Rows that are always kept: ids, or a selection.parquet."""
+    drop: Annotated[str | None, Option("FILE", MIXTURES)] = None
+    """Rows that are never kept."""
+    filter: Annotated[tuple[str, ...], Option("EXPR", MIXTURES)] = ()
+    """Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all must
+    hold."""
+    dedup: Annotated[Dedup | None, Option("HOW", MIXTURES)] = None
+    """Consider only one row of each group of duplicates: exact, near, or semantic (asks the
+    model)."""
+    dedup_threshold: Annotated[float | None, Option("X", MIXTURES)] = None
+    """Least similarity of duplicates (default: 0.8 for near, 0.95 for semantic)."""
+    unscorable: Annotated[Unscorable | None, Option("WHAT", MIXTURES)] = None
+    """Rows that no model here can score (videos, audio, too long): keep, drop, or random."""
+    seed: Annotated[int, Option("N")] = 0
+    """Random seed; breaks ties (default: 0).
+
+    Another seed reuses all scores that do not depend on it.
+    """
+    store: Annotated[str | None, Option("PATH", RUN, commands=ALL)] = None
+    """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
+    on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ALL)] = "auto"
+    """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse (default: auto)."""
+    trust_paths: Annotated[bool, Option(commands=ALL)] = False
+    """Identify images by path and size, not by content: faster, but an overwritten image keeps its
+    old scores.
+
+    Rows then have other digests, and scores of their own.
+    """
+    retry_errors: Annotated[bool, Option("", RUN)] = False
+    """Score rows again whose stored result is an error."""
+    force: Annotated[bool, Option("", RUN, commands=("select",))] = False
+    """Go on with scores that mean nothing (a judge that gives no probability to its answers)."""
+    device: Annotated[str, Option("NAME", MODEL, commands=ALL)] = "auto"
+    """cpu, cuda, cuda:1, mps (default: the best available)."""
+    dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ALL)] = "auto"
+    """auto, float32, bfloat16 or float16 (default: auto).
+
+    Part of a score's identity.
+    """
+    batch_tokens: Annotated[int | None, Option("N", MODEL, commands=ALL)] = None
+    """Tokens per forward pass; results do not depend on it (default: by device).
+
+    Not part of a score's identity.
+    """
+    trust_remote_code: Annotated[bool, Option("", MODEL, commands=ALL)] = False
+    """Run Python code that comes with the model.
+
+    Taken from the command line only, never from a file.
+    """
+    out: Annotated[str | None, Option("DIR", short="-o", commands=("select",))] = None
+    """The folder to write."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value that is none of its field's choices."""
+        for f in fields_of(type(self)).values():
+            value = getattr(self, f.name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, f.name, os.fspath(value))
+            if f.choices and value is not None and value not in f.choices:
+                raise ConfigError(
+                    f"{f.flag} {value}: expected one of "
+                    f"{', '.join(f.choices)}.{did_you_mean(str(value), list(f.choices))}"
+                )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, in the order of the fields, without those that are unset: the `config`
+        section of run.yaml."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["settings"] = dict(self.settings)
+        values |= {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
+        return {k: v for k, v in values.items() if v is not None and v != []}
+
+    @property
+    def mixture(self) -> dict[str, Any]:
+        """As `to_mapping`, only the options of the mixture."""
+        return {k: v for k, v in self.to_mapping().items() if k in MIXTURE}
+
+
+SERVER = tuple(  # what only a server uses
+    f.name
+    for f in fields_of(RunRequest).values()
+    if f.option.panel == SERVERS and f.name != "backend"
+)
+MIXTURE = tuple(f.name for f in fields_of(RunRequest).values() if f.option.panel == MIXTURES)
