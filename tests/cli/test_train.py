@@ -69,7 +69,7 @@ def test_it_trains_and_says_so(train: Train, tmp_path: Path) -> None:
     again = train(*words)
     assert again.code == 0 and "holds this training already" in again.out
     other = train(*words, "--seed", "1")
-    assert other.code == 2 and "holds another trained model" in other.err
+    assert other.code == 2 and "contains another trained model" in other.err
 
 
 def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_details_say_what_exactly(tmp_path, make_row):
     assert findings["near-duplicate"].examples[0].detail == "nearly row 18"
     assert findings["animated-image"].examples[0].detail == "moves.gif: 2 frames"
     assert "symbolic link" in findings["unsafe-path"].examples[2].detail
-    assert findings["image-extension"].examples[0].detail == "claims.jpg holds GIF"
+    assert findings["image-extension"].examples[0].detail == "claims.jpg contains GIF"
     assert findings["duplicate-image"].examples[0].detail == "copy.png is good.png"
     assert findings["duplicate-row"].examples[0].detail == "same as row 0"
     assert findings["duplicate-id"].examples[0].detail == "same id as row 0"

@@ -86,7 +86,7 @@ def test_quotas_hold_for_any_method(tmp_path: Path, store: Store, method: Any) -
     count = sources(pool, out.rows)
     assert len(out.rows) == 90 and len(np.unique(out.rows)) == 90
     assert 45 <= count["source0"] <= 54 and count["source1"] <= 10
-    assert any("Quotas moved rows" in note for note in out.notes)
+    assert any("Quotas changed the numbers of rows" in note for note in out.notes)
     taken = dict(zip(out.rows.tolist(), out.reason["taken_by"].tolist(), strict=True))
     assert set(taken.values()) <= {"method", "quota"} and "quota" in taken.values()
 

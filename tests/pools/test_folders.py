@@ -143,7 +143,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
         *(f"in/{i}.npz" for i in range(2)),
     )
     assert "other kinds: .csv (9), .npz (2)" in open_pool(many).notes[0]
-    with pytest.raises(PoolError, match=r"It holds a\.csv, b\.zip: unpack or convert them"):
+    with pytest.raises(PoolError, match=r"It contains a\.csv, b\.zip: unpack or convert them"):
         open_pool(write(tmp_path / "none", "a.csv", "b.zip", "README.md"))
     deep = open_pool(write(tmp_path / "deep", "a.jsonl", "more/b.jsonl", "images/x.png"))
     assert ids(deep) == ["a.jsonl"] and "files in its folders more/ are not read" in deep.notes[0]

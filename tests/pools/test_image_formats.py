@@ -353,7 +353,7 @@ def test_a_file_under_another_spelling_is_named(
     assert re.search(words, details[0]) and "the file is there as" in details[0]
     notes = diagnose(pool, near=False, workers=1).notes
     assert (
-        notes[0].startswith("1 of 2 missing images are there under another spelling")
+        notes[0].startswith("1 of 2 missing images exist under another spelling")
         and len(notes) == 1
     )
     assert (

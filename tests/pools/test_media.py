@@ -11,7 +11,9 @@ import pytest
 
 from thresher.doctor import diagnose
 from thresher.duplicates.stage import representatives
+from thresher.engine import RunContext
 from thresher.pools import llava, open_pool
+from thresher.request import RunRequest
 from thresher.storage.columns import Store
 from thresher.types import digests_to_bytes
 
@@ -67,7 +69,9 @@ def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(
     rows = [ROWS[kind](i) for i in (0, 1, 1)] + [{"conversations": TURNS}] * 2
     pool = open_pool(write(tmp_path / "p.jsonl", rows))
     everything, nothing = np.ones(5, bool), np.zeros(5, bool)
-    result = representatives(pool, how, everything, nothing, Store(tmp_path / "store"))
+    result = representatives(
+        pool, everything, nothing, RunRequest(dedup=how), RunContext(Store(tmp_path / "store"))
+    )
     assert result.kept.tolist()[:3] == [True] * 3 and result.kept[3:].sum() == 1
     assert "duplicate-row" not in {f.kind for f in diagnose(pool).findings if f.rows != 1}
 
@@ -99,6 +103,10 @@ def test_the_given_case(tmp_path: Path, name: str) -> None:
         pytest.skip("../shared/cases is not beside this checkout")
     pool = open_pool(CASE / name)
     result = representatives(
-        pool, "exact", np.ones(8, bool), np.zeros(8, bool), Store(tmp_path / "store")
+        pool,
+        np.ones(8, bool),
+        np.zeros(8, bool),
+        RunRequest(dedup="exact"),
+        RunContext(Store(tmp_path / "store")),
     )
     assert result.kept.all() and len(set(digests_to_bytes(pool.digest))) == 8

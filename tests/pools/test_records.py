@@ -187,7 +187,7 @@ def test_raw_control_character_costs_one_row_of_a_list_not_the_file(tmp_path):
     found = read(write(tmp_path, b"[" + line(GOOD) + b',{"id": "a\tb"},' + line(GOOD) + b"]"))
     assert [r.problem for r in found] == [
         "",
-        ("unreadable: record 2 holds a raw control character inside a string"),
+        ("unreadable: record 2 contains a raw control character inside a string"),
         "",
     ]
 

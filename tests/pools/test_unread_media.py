@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from thresher.duplicates.stage import representatives
+from thresher.engine import RunContext
 from thresher.pools import open_pool
+from thresher.request import RunRequest
 from thresher.storage.columns import Store
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
@@ -102,7 +104,9 @@ def test_rows_with_a_problem_are_nobodys_copy(tmp_path: Path) -> None:
     import numpy as np
 
     every = np.ones(5, bool)
-    found = representatives(pool, "exact", every, ~every, Store(tmp_path / "store"))
+    found = representatives(
+        pool, every, ~every, RunRequest(dedup="exact"), RunContext(Store(tmp_path / "store"))
+    )
     assert found.kept.sum() == 4 and found.kept[:3].all()
 
 

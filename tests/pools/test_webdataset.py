@@ -321,7 +321,7 @@ def test_a_sample_whose_image_is_absent_is_no_text_only_row(tmp_path: Path) -> N
     pool = open_pool(
         tar(tmp_path / "d.tar", ("5.json", record()), ("6.png", image(1)), ("6.json", record()))
     )
-    assert not pool.problems and "1 of 2 samples hold no image and are text-only rows" in notes(
+    assert not pool.problems and "1 of 2 samples have no image and are text-only rows" in notes(
         pool
     )
     pool = open_pool(

@@ -169,7 +169,7 @@ def test_a_finished_folder_is_reused_and_another_training_refused(
     )
     assert (tmp_path / "m" / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     for rows, recipe in ((np.arange(31), FEW), (np.arange(30), Recipe(steps=2))):
-        with pytest.raises(ConfigError, match="holds another trained model"):
+        with pytest.raises(ConfigError, match="contains another trained model"):
             fit(base, lessons, rows, recipe, tmp_path / "m", device="cpu")
     told = json.loads((tmp_path / "m" / "training.json").read_text())
     assert told["rows"]["fingerprint"] == rows_fingerprint(lessons, np.arange(30))

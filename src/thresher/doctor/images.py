@@ -100,7 +100,7 @@ def check_images(
     respelled = sum(pool.spellings.find(pool.index.image_path[i]) != "" for i in missing)
     if respelled:
         findings.notes.append(
-            f"{respelled:,} of {len(missing):,} missing images are there under another spelling "
+            f"{respelled:,} of {len(missing):,} missing images exist under another spelling "
             "of their path: --fix FILE writes a copy of the pool with the paths as they are on "
             "disk."
         )
@@ -182,7 +182,7 @@ def _signature(rgb: Any) -> image_signatures.ImageSignature | None:
 def _extension(path: str, name: str, form: str) -> dict[str, str]:
     extension = PurePosixPath(path).suffix.lower()[1:]
     return (
-        {"image-extension": f"{name} holds {form}"}
+        {"image-extension": f"{name} contains {form}"}
         if extension and not extension_matches(form, extension)
         else {}
     )

@@ -65,7 +65,7 @@ def check_target(pool: Pool, path: Path) -> Path:
         )
     if pool.index.embedded.any():
         raise ConfigError(
-            f"--fix {path}: {pool.path} embeds images, which JSON cannot hold. Export it to "
+            f"--fix {path}: {pool.path} embeds images, which JSON cannot contain. Export it to "
             "webdataset or parquet instead."
         )
     if path.is_dir() or not path.parent.is_dir():

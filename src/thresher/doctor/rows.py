@@ -80,7 +80,7 @@ def check_texts(pool: Pool, findings: Findings, context: int, progress: Progress
 
 
 def _duplicate_rows(pool: Pool, findings: Findings) -> None:
-    # rows with a problem may lack the part in which they differ
+    # rows with a problem may differ in a part that could not be read
     order = pool.order[pool.index.problem[pool.order] < 0]
     digest = pool.digest[order]
     first = np.r_[True, digest[1:] != digest[:-1]] if len(order) else np.zeros(0, np.bool_)

@@ -175,7 +175,7 @@ def _signature_groups(
     threshold: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pool rows with signatures, int64 [m]; their group labels, int64 [m])."""
-    # Where the optional packages are installed, exact and near share their columns; the groups are
+    # If the optional packages are installed, exact and near share their columns; the groups are
     # the same either way.
     signals: dict[str, Signal] = {"exact_hash": ExactHash()}
     if how == "near" or not missing_modules("duplicates"):

@@ -177,4 +177,4 @@ def _moved_note(groups: Groups, before: np.ndarray, after: np.ndarray) -> str:
         if a != b
     ]
     displayed = changed[:12] + ([f"and {len(changed) - 12} more"] if len(changed) > 12 else [])
-    return f"Quotas moved rows from where the method took them: {', '.join(displayed)}."
+    return f"Quotas changed the numbers of rows that the method selected: {', '.join(displayed)}."

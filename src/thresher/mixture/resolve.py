@@ -88,7 +88,7 @@ class ResolvedMixture:
             method: the method.
             columns: c rows.
             considered: int64 [c], the pool rows of `columns`.
-            aside: int64 [a], unscorable pool rows in a seeded order.
+            unscorable: int64 [a], unscorable pool rows in a seeded order.
         """
         if self.counts is None:
             return self._choose(method, columns, considered, unscorable, self.budget)
@@ -129,7 +129,7 @@ class ResolvedMixture:
         return replace(self, keep=keep, within=within)
 
     def n_outside_method(self, n_unscorable: int) -> int:
-        """Number of rows that can be taken besides those that the method sees.
+        """Number of rows that can be selected besides those that the method scores.
 
         `n_unscorable`: number of unscorable rows.
         """

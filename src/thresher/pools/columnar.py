@@ -66,7 +66,7 @@ class _TableReader(ABC):
         return []
 
 
-_UNDECODABLE = "unreadable: the row holds text that is not valid UTF-8"
+_UNDECODABLE = "unreadable: the row has text that is not valid UTF-8"
 
 
 def row_as_json(value: Any) -> bytes:

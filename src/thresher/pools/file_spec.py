@@ -20,13 +20,13 @@ class FileSpec:
     uri: str  # absolute local path, or an address
     # the source of rows that name none; of all rows where `named`; "": by the names of all files
     source: str
-    folder: str  # where its relative image paths start: a resolved local folder, or an address
+    folder: str  # folder of its relative image paths: a resolved local folder, or an address
     format: str | None = None  # a name of readers.FORMATS; None: detected
     columns: str = ""  # JSON of the entry of a dataset_info.json
     sampling: str = ""  # a sampling strategy of a mixture ("" = all)
     seed: int = 0  # of its random sampling
     entry: int = 0  # among the entries of the mixture: two random ones draw differently
-    # whether the user gave the source's name, which goes before what records say
+    # whether the user gave the source's name, which overrides the records
     source_given: bool = False
     note: str = ""  # what was left out when the file was located, for the user
 

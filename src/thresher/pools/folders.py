@@ -27,7 +27,7 @@ from thresher.text import ParseError, parse_json, parse_yaml
 
 # of `datasets`
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json")
-# What a pool's folder may hold beside its files without being meant as rows: images, documents,
+# Files that a pool's folder may contain besides pool files without a note: images, documents,
 # code.
 _IGNORED_SUFFIXES = EXTENSIONS | frozenset(
     (
@@ -72,7 +72,7 @@ _IGNORED_TEXT_FILES = re.compile(
     r"(?:readme|licen[cs]e|requirements|notice|citation|changelog|authors)", re.IGNORECASE
 )
 _MAX_README_CHARS = 1 << 20  # characters of a README.md
-_MAX_LISTED_ENTRIES = 500  # entries of a subfolder, to say that files in it are not read
+_MAX_LISTED_ENTRIES = 500  # entries of a subfolder that are checked for pool files, for a note
 
 
 def folder_files(
@@ -103,7 +103,7 @@ def folder_files(
         files = [f for f in files if not _is_selection_table(os.path.join(name, f))]
     if not files:
         other_files = (
-            f" It holds {summarize_names(others)}: unpack or convert them." if others else ""
+            f" It contains {summarize_names(others)}: unpack or convert them." if others else ""
         )
         raise PoolError(
             f"{name} is a folder with no file of a known format "

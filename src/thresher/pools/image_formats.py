@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 HEAD = 512  # bytes needed to detect a format
 
-# Pillow's name of a format -> its plugin, and the extensions that say the same, the usual one
+# Pillow's name of a format -> its plugin and the extensions of the format, the usual one
 # first.
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "PNG": ("PngImagePlugin", ("png", "apng")),

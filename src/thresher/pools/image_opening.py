@@ -46,7 +46,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
         image: ImageFile = factory(file, "")
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError) as error:
         if form in _WEAK_SIGNATURES:
-            reason = f"it begins like {form} and its header is none"
+            reason = f"it begins like {form} but has no valid header"
             raise ImageError(
                 f"{name}: not an image that is read here: {reason}", kind="not-an-image"
             ) from None

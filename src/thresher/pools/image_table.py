@@ -57,7 +57,7 @@ class ImageTable:
     mtime: np.ndarray  # int64 [m], ns
     ctime: np.ndarray  # int64 [m], ns; -1: a later write may leave the stamp unchanged
     inode: np.ndarray  # int64 [m]
-    digest: np.ndarray  # DIGEST [m]: SHA-256 of the bytes; zeros where they were not read
+    digest: np.ndarray  # DIGEST [m]: SHA-256 of the bytes; zeros if they were not read
 
     @property
     def stamps(self) -> np.ndarray:

@@ -193,7 +193,9 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
             return rgb, image.format or ""
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:  # a frame or tile larger than the header says
+    except (
+        Image.DecompressionBombError
+    ) as error:  # a frame or tile larger than declared in the header
         raise ImageError(f"{name}: too many pixels: {error}", kind="huge-image") from None
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
     except Exception as error:

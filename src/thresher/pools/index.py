@@ -70,8 +70,8 @@ class Index:
     image_mtime: np.ndarray
     image_ctime: np.ndarray  # int64 [m]
     image_inode: np.ndarray  # int64 [m]
-    image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros where it was not read
-    embedded: np.ndarray  # bool [m]: the record holds the image's bytes
+    image_digest: np.ndarray  # DIGEST [m]: SHA-256 of the file; zeros if it was not read
+    embedded: np.ndarray  # bool [m]: the record contains the image's bytes
     remarks: TextColumn  # notes on the files for the user
 
     @property

@@ -22,7 +22,7 @@ from thresher.text import parse_json
 
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-_CONVERSATION_KEYS = ("conversations", "messages", "texts")  # fields that hold a conversation
+_CONVERSATION_KEYS = ("conversations", "messages", "texts")  # fields with a conversation
 # a JSON object of the fields that had no column of their own (what our parquet exports write)
 EXTRA = "extra_json"
 
@@ -52,7 +52,7 @@ def recognise_layouts(record: Any, kind: str) -> tuple[str, ...]:
     turns = record.get("conversations")
     if isinstance(turns, (list, dict)) and turns:
         if EXTRA in record:
-            return ("llava",)  # an export of ours
+            return ("llava",)  # an export of thresher's
         first = turns[0] if isinstance(turns, list) else turns
         has_role_key = isinstance(first, dict) and "role" in first and "from" not in first
         has_system = any(isinstance(record.get(k), str) and record[k] for k in ("system", "tools"))

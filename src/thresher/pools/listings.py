@@ -128,7 +128,7 @@ def _refuse_internvl_meta(content: Mapping[Any, Any], path: str) -> None:
     root = entry.get("root")
     images = f" --images {printable(root)}" if isinstance(root, str) and root else ""
     raise PoolError(
-        f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and holds "
+        f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and contains "
         "no records. Open the files themselves, such as "
         f"{printable(str(name))}={printable(entry['annotation'])}{images} (several: separated by "
         f"commas, "

@@ -384,7 +384,7 @@ def _describe_non_text(value: Any) -> str:
                 and isinstance(part.get("type"), str)
                 and part["type"] not in chat.PARTS
             ):
-                return f"a turn holds a part of type {part['type'][:40]!r}, which is not read"
+                return f"a turn has a part of type {part['type'][:40]!r}, which is not read"
     return f"a turn's value is {_describe_type(value)} instead of text"
 
 

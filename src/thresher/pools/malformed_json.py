@@ -28,7 +28,7 @@ def describe_text(text: bytes, is_complete: bool) -> str:
     """
     if is_repr(text):
         return (
-            "holds Python's own notation of dicts (single quotes), which is not JSON. Read each "
+            "contains Python dict literals (single quotes), which are not JSON. Read each "
             "line with ast.literal_eval and write it with json.dumps"
         )
     if text.startswith(LFS_POINTER):

@@ -156,7 +156,7 @@ def _resolve_named(
     found = [image for image in named if image]
     if len(found) < len(named):
         return ResolvedMarkers(
-            texts, images, problem="media-marker: an <img> in the text holds no path"
+            texts, images, problem="media-marker: an <img> in the text has no path"
         )
     if images and images != found:
         return ResolvedMarkers(

@@ -109,8 +109,8 @@ def detect_layout(rows: RecordReader, name: str, container: str, format: str | N
         names = recognise_layouts(record.value, container)
         if len(names) > 1:
             raise PoolError(
-                f"{name} is ambiguous: its records hold the conversations of several formats "
-                f"({', '.join(names)}); keys found: {describe_keys(record.value)}. Say which with "
+                f"{name} is ambiguous: its records have the conversations of several formats "
+                f"({', '.join(names)}); keys found: {describe_keys(record.value)}. Choose one with "
                 "--format."
             )
         if names:

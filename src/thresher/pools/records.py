@@ -105,19 +105,19 @@ def sniff(file: BinaryIO, name: str) -> str:
         named = f" (its first key is {key[1].decode('utf-8', 'replace')!r})" if key else ""
         if len(lines) == 1:
             raise PoolError(
-                f"{name} holds one line that is not valid JSON{named}: {_parse_error(lines[0])}. "
+                f"{name} has one line that is not valid JSON{named}: {_parse_error(lines[0])}. "
                 f"Is "
                 f"the file cut off? {EXPECTED[0].upper()}{EXPECTED[1:]}."
             )
         raise PoolError(
             f"{name} starts with {{ and no line is a record by itself: a single top-level "
             f"object{named}? {EXPECTED}. "
-            "If a key of that object holds the records, save only that list."
+            "If a key of that object contains the records, save only that list."
         )
     value = _parse_or_none(text) if is_complete else None
     if value is not None:
         raise PoolError(
-            f"{name} holds a single {_TYPE_NAMES.get(type(value), 'value')} at the top level: "
+            f"{name} contains a single {_TYPE_NAMES.get(type(value), 'value')} at the top level: "
             f"{EXPECTED}."
         )
     raise PoolError(f"{name} is neither JSON nor JSONL: it starts with {text[:24]!r}; {EXPECTED}.")
@@ -342,7 +342,7 @@ def _json_list(file: BinaryIO, name: str, span: Span) -> Iterator[Record]:
                 )
                 try:
                     _, stop = lenient(window.text, position)
-                    problem = f"unreadable: record {count + 1} holds {content}"
+                    problem = f"unreadable: record {count + 1} contains {content}"
                     after = _NEXT.match(window.text, stop)
                 except (ValueError, RecursionError):
                     after = None

@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"0*(0|[1-9]\d*)(?!\d)")
 
 
 class Member(NamedTuple):
-    """`content` is None for a link, which holds no data."""
+    """`content` is None for a link, which has no data."""
 
     name: str  # its whole path in the tar
     content: bytes | None
@@ -44,7 +44,7 @@ class TarSample:
     key: str
     value: dict[str, Any] | None
     problem: str = ""  # "unreadable: …", "" = none
-    passed_over: tuple[str, ...] = ()  # what was not used, as its suffix or in words
+    passed_over: tuple[str, ...] = ()  # members that were not used, as a suffix or a description
     unordered: tuple[str, ...] = ()  # several images whose names give no order
 
 
@@ -93,7 +93,7 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
             continue
         if member.content is None:
             problem = problem or (
-                f"{printable(member.name)} is a link, which holds no data: make the tar with "
+                f"{printable(member.name)} is a link, which has no data: make the tar with "
                 "--dereference --hard-dereference"
             )
         if member.name in contents:
@@ -244,7 +244,7 @@ def _ordered_images(
         return (
             [],
             (
-                f"the json of sample {printable(key)} names {len(names)} images and the tar holds "
+                f"the json of sample {printable(key)} names {len(names)} images and the tar has "
                 f"{count}"
             ),
             (),

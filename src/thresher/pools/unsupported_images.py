@@ -64,7 +64,7 @@ def describe_unsupported(head: bytes) -> str:
     if head[:4] == b"RIFF":
         return "an AVI video" if head[8:12] == b"AVI " else "a RIFF file with no image in it"
     if not head.strip(b"\0"):
-        return f"nothing but zero bytes: {_DOWNLOAD}"
+        return f"only zero bytes: {_DOWNLOAD}"
     text = _decode_text(head)
     return _describe_text(text) if text else f"no known format ({NAMES} are read)"
 

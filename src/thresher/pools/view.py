@@ -28,10 +28,10 @@ class PoolView(TrainingRows, Protocol):
         """bool [n]: records that are no sample at all."""
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """The identity of each row's first image; "" where it has none."""
+        """The identity of each row's first image; "" if it has none."""
 
     def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """Why each row's first missing image is missing; "" where none is."""
+        """Why each row's first missing image is missing; "" if none is."""
 
 
 class DescribedPool(PoolView, Protocol):

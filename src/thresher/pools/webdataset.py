@@ -133,7 +133,7 @@ class TarReader:
             )
         if with_images and without:
             yield (
-                f"{self.name}: {without:,} of {with_images + without:,} samples hold no image and "
+                f"{self.name}: {without:,} of {with_images + without:,} samples have no image and "
                 "are text-only rows."
             )
 
@@ -235,7 +235,7 @@ class TarReader:
             key = readable(groups[min(scattered)].key)
             raise PoolError(
                 f"{self.name}: the members of {len(scattered):,} of {len(groups):,} samples are "
-                f"not neighbours (the first is {key}), as WebDataset wants them. {_SORT}"
+                f"not neighbours (the first is {key}), as WebDataset requires. {_SORT}"
             )
         if scattered:
             self._about.append(

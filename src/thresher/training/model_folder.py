@@ -55,11 +55,13 @@ def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | No
             content = _describe_other_training(record)
         elif (out / RECORD).exists():
             content = f"a model whose record, {RECORD}, is damaged"
-        raise ConfigError(f"--out {out} holds {content}. Give another folder, or delete this one.")
+        raise ConfigError(
+            f"--out {out} contains {content}. Give another folder, or delete this one."
+        )
     started = _started_identity(out)
     if started is not None and started != identity:
         raise ConfigError(
-            f"--out {out} holds another unfinished training (its rows, base or recipe differ). "
+            f"--out {out} contains another unfinished training (its rows, base or recipe differ). "
             f"Repeat that command to finish it, give another folder, or delete {out / WORK_FOLDER}."
         )
     return None
