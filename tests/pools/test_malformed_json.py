@@ -31,8 +31,8 @@ LONG = [record(i, note="x" * 400_000) for i in range(4)]  # more than one block
 NAMED = {
     "CR": ("\r".join(map(json.dumps, ROWS)), "CR line endings.* tr "),
     "CR, messages": ("\r".join(map(json.dumps, MESSAGES)) + "\r", "CR line endings"),
-    "repr": ("\n".join(map(repr, ROWS)), "Python dict literals.*ast.literal_eval"),
-    "repr list": (repr(MESSAGES), "Python dict literals.*ast.literal_eval"),
+    "repr": ("\n".join(map(repr, ROWS)), "Python dict literals?.*ast.literal_eval"),
+    "repr list": (repr(MESSAGES), "Python dict literals?.*ast.literal_eval"),
     "pretty": ("\n".join(json.dumps(r, indent=2) for r in ROWS), "concatenated.*jq -c"),
     "pretty, tight": (
         "".join(json.dumps(r, indent=4) for r in MESSAGES),

@@ -427,7 +427,7 @@ def _broken_record_error(
         )
     if malformed_json.is_repr(text[position : position + 100].encode("utf-8", "replace")):
         return PoolError(
-            f"{name}: {location}, is Python's own notation of a dict (single quotes), which is not "
+            f"{name}: {location}, is a Python dict literal (single quotes), which is not "
             "JSON. Read the file with ast.literal_eval and write it with json.dump."
         )
     error_position = getattr(error, "pos", None)
