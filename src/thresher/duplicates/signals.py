@@ -39,8 +39,33 @@ _UNREAD_MEDIA = (
 )
 
 
+class _ScoredTogether:
+    """`TextMinhash` and `ImageHash` are scored together: a row is parsed once for both."""
+
+    def inputs(self) -> Mapping[str, Signal]:
+        return {}
+
+    def batch_key(self) -> Hashable:
+        return BATCH_KEY
+
+    def batch_rows(
+        self,
+        signals: Sequence[Any],
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: Any,
+        pool: SampleSource,
+    ) -> Iterator[list[Scored]]:
+        return _score_chunks(signals, samples, pool)
+
+    def rows(
+        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
+    ) -> Iterator[Scored]:
+        return (one for (one,) in _score_chunks([self], samples, pool))
+
+
 @dataclass(frozen=True)
-class TextMinhash:
+class TextMinhash(_ScoredTogether):
     """MinHash signatures of question and answer, and a hash of the normalised conversation."""
 
     permutations: int = text.PERMUTATIONS
@@ -65,28 +90,6 @@ class TextMinhash:
         Field("answer", f"S{text.SIGNATURE}", "the same of all assistant turns"),
     )
 
-    def inputs(self) -> Mapping[str, Signal]:
-        return {}
-
-    def batch_key(self) -> Hashable:
-        """Scored together with `ImageHash`: a row is parsed once for both."""
-        return BATCH_KEY
-
-    def batch_rows(
-        self,
-        signals: Sequence[Any],
-        samples: Sequence[Sample],
-        inputs: Columns | None,
-        backend: Any,
-        pool: SampleSource,
-    ) -> Iterator[list[Scored]]:
-        return _score_chunks(signals, samples, pool)
-
-    def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
-    ) -> Iterator[Scored]:
-        return (one for (one,) in _score_chunks([self], samples, pool))
-
     def scored(self, samples: Sequence[Sample], start: int) -> Scored:
         """Score `samples`, whose first row has index `start`."""
         values = {
@@ -101,7 +104,7 @@ class TextMinhash:
 
 
 @dataclass(frozen=True)
-class ImageHash:
+class ImageHash(_ScoredTogether):
     """Perceptual signatures of a row's images. A row without images has a value; an unreadable
     image fails.
     """
@@ -129,28 +132,6 @@ class ImageHash:
             'the same of the other images, in hexadecimal; "" where there are none',
         ),
     )
-
-    def inputs(self) -> Mapping[str, Signal]:
-        return {}
-
-    def batch_key(self) -> Hashable:
-        """Scored together with `TextMinhash`: a row is parsed once for both."""
-        return BATCH_KEY
-
-    def batch_rows(
-        self,
-        signals: Sequence[Any],
-        samples: Sequence[Sample],
-        inputs: Columns | None,
-        backend: Any,
-        pool: SampleSource,
-    ) -> Iterator[list[Scored]]:
-        return _score_chunks(signals, samples, pool)
-
-    def rows(
-        self, samples: Sequence[Sample], inputs: Columns | None, backend: Any, pool: SampleSource
-    ) -> Iterator[Scored]:
-        return (one for (one,) in _score_chunks([self], samples, pool))
 
     def scored(
         self, signatures_by_row: Sequence[list[image.ImageSignature] | str], start: int
