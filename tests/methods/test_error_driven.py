@@ -95,9 +95,9 @@ def test_what_is_found_is_told_row_by_row() -> None:
         for r in records
     )
     assert "8 of 12 validation rows wrong (67%)" in found.notes[0]
-    assert any("In 4 of 8 wrong rows no step changes" in n for n in found.notes)
+    assert any("In 4 of 8 wrong rows no step switches" in n for n in found.notes)
     assert any("10 of 70 rows of the pool have no skill" in n for n in found.notes)
-    assert not any("fair draw" in n or "student judged" in n for n in found.notes)
+    assert not any("random sample" in n or "student judged" in n for n in found.notes)
 
 
 def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
@@ -110,7 +110,7 @@ def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
     full = choose({}, pool(40, kinds), few, 25)
     assert len(full.rows) == 25 and (full.reason["validation_row"][full.rows[:10]] >= 0).all()
     assert (full.reason["validation_row"][full.rows[10:]] == -1).all()
-    assert any("15 of 25 rows are a fair draw" in n for n in full.notes)
+    assert any("15 of 25 rows are a random sample" in n for n in full.notes)
     bare = choose({"fill": "none"}, pool(40, kinds), few, 25)
     assert bare.rows.tolist() == full.rows[:10].tolist()
 
@@ -148,7 +148,7 @@ def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
     right.values["mistake"]["chosen"][:] = False  # type: ignore[index]
     found = choose({}, pool(), right, 5)
     assert len(found.rows) == 5 and found.findings.summary["wrong"] == 0
-    assert any("nothing to aim at" in n for n in found.notes)
+    assert any("no error to select rows for" in n for n in found.notes)
 
 
 def test_random_rows_need_neither_models_nor_a_validation_set() -> None:

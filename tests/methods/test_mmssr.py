@@ -8,7 +8,7 @@ from tests.methods.planted_columns import digests, sample_columns
 from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import NO_STYLE, Mmssr
-from thresher.methods.mmssr_notes import told
+from thresher.methods.mmssr_notes import taken_notes
 from thresher.methods.needs import asks_the_model, models_of, needs
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
@@ -266,7 +266,7 @@ def test_what_runs_out_is_said():
     out = select(Mmssr(capabilities="ocr,humanities"), columns, 3)
     assert sorted(out.rows.tolist()) == [0, 1, 2]
     assert any(
-        note.startswith("humanities ran out after 1 row: no row that is left scores above 0.")
+        note.startswith("humanities ran out after 1 row: no remaining row scores above 0.")
         for note in out.notes
     )
     assert not any(note.startswith("No row") for note in out.notes)
@@ -293,7 +293,7 @@ def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
 
 
 def test_nobody_above_the_threshold_is_said():
-    assert told(
+    assert taken_notes(
         round_robin([np.zeros(3)], np.ones((3, 1), bool), 2, np.arange(3, dtype=np.uint64)),
         ("a",),
         2,

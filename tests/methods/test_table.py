@@ -74,7 +74,7 @@ def test_table_of_settings():
 def test_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'clipper'"):
         load("cliper")
-    with pytest.raises(ConfigError, match="There are: random, stratified"):
+    with pytest.raises(ConfigError, match="Available: random, stratified"):
         load("zzz")
 
 

@@ -1,4 +1,4 @@
-"""The methods by name, in one explicit table, and nothing registered by import.
+"""The methods by name, in one explicit table; importing a module registers nothing.
 
 A method is one file: a frozen dataclass whose fields are its settings, `signals` that names the
 columns it needs, and `select` that does arithmetic on them. Other packages add methods through the
@@ -35,20 +35,23 @@ PLUG_INS = "thresher.methods"
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """One row of `thresher methods`."""
+    """One row of `thresher methods`.
+
+    needs: what its signals need of a backend; empty: no model.
+    settings: what `--set` may change.
+    paper: "" for a baseline.
+    """
 
     name: str
     summary: str
     needs: tuple[Capability, ...]
-    """() = no model."""
     settings: tuple[Setting, ...]
     paper: str
-    """"" = a baseline without one."""
 
 
 def available() -> dict[str, str]:
-    """name -> "module:Class": ours first, then plug-ins by name. A plug-in cannot take the name of
-    one of ours."""
+    """name -> "module:Class": the built-in methods, then plug-ins by name. A plug-in cannot replace
+    a built-in method."""
     found = dict(METHODS)
     for point in sorted(entry_points(group=PLUG_INS), key=lambda p: p.name):
         found.setdefault(point.name, point.value)
@@ -56,12 +59,12 @@ def available() -> dict[str, str]:
 
 
 def method_class(name: str) -> type[Any]:
-    """The class behind a name. Raises ConfigError for an unknown one, with the nearest known."""
+    """The class of a method. Raises ConfigError for an unknown name, with the closest known one."""
     table = available()
     if name not in table:
         raise ConfigError(
-            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} There "
-            f"are: {', '.join(table)}. `thresher methods` says what each needs."
+            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} "
+            f"Available: {', '.join(table)}. `thresher methods` lists what each needs."
         )
     module, _, attribute = table[name].partition(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)
@@ -69,7 +72,13 @@ def method_class(name: str) -> type[Any]:
 
 
 def load(name: str, settings: Mapping[str, str] | None = None) -> Method:
-    """The method with the settings as the user typed them. Raises ConfigError."""
+    """Create a method.
+
+    name: of the method.
+    settings: name -> value as the user types it after `--set`.
+
+    Raises ConfigError.
+    """
     cls = method_class(name)
     method: Method = cls(**parse(cls, settings or {}, name))
     return method

@@ -1,20 +1,20 @@
-"""CLIPPER: a coreset that mirrors the pool's perplexity, from a zero-shot and two one-shot passes;
-no training.
+"""CLIPPER: a coreset with the pool's distribution of perplexity, from a zero-shot and two one-shot
+passes; no training.
 
-Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: this is our reading of the
-paper; docs/methods/clipper.md says what the authors state, what we chose and what was measured.
+Xiao An, Jiaxing Sun, Ting Hu, Wei He, arXiv:2603.28058. No public code: implemented from
+the paper; docs/methods/clipper.md says what the authors state, what we chose and what was measured.
 Pure arithmetic on stored columns.
 
     nll           NLL0, zero-shot
     nll_one_shot  mean over the one-shot passes
-    effect        NLL0 - that mean; positive = demonstrations helped
-    knowledge     P (the model knows the answer) or W (the data must teach it)
+    effect        NLL0 - that mean; positive: demonstrations helped
+    knowledge     P (parametric: the model knows the answer) or W (the data must teach it)
 
-Differs from the plain reading of METHODS: bins get their rows by a rounded running total instead of
-the largest remainder, and by default (`mirror=both`) the zero-shot perplexity is mirrored too. The
-mean effect of a coreset that mirrors NLL0 and the one-shot mean is the pool's, by arithmetic: then
-the preference only decides among neighbours. `mirror=one_shot` gives it its way, and the zero-shot
-distribution moves.
+Differs from a literal implementation of the paper: bins get their rows by cumulative apportionment
+instead of the largest remainder, and by default (`mirror=both`) the distribution of the zero-shot
+perplexity is matched too. A coreset that matches both NLL0 and the one-shot mean has the pool's
+mean effect, by arithmetic, so the preference decides only between similar rows. `mirror=one_shot`
+leaves the preference free, and the zero-shot distribution shifts.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from thresher.signals.one_shot import OneShot, zero_shot
 from thresher.types import Columns, MethodContext, Selection, Signal
 
 ONE_SHOT_BLOCK = 8
-"""Places over which the preference chooses when only the one-shot NLL is mirrored. A whole bin
-mirrors worse than a random draw does once thousands of rows are taken; eight places are nearly as
-free and stay far below it."""
+"""Neighbouring rows among which the preference chooses when only the one-shot NLL is matched. Over
+a whole bin, the match is worse than that of a random sample once thousands of rows are taken; over
+eight rows, the preference is nearly as free and the match stays far better."""
 
 
 SUBSETS = {
@@ -65,8 +65,8 @@ SUBSETS = {
 
 @dataclass(frozen=True)
 class Clipper:
-    """The budget over P and W, inside each over bins of `nll_one_shot`, inside a bin part preferred
-    and part drawn.
+    """Divides the budget over P and W, then over bins of `nll_one_shot`; within a bin, some rows
+    are taken by preference and the rest at random.
 
     Best first: the rows taken by preference (`critical`), most preferred first, then the others in
     the order of a seeded hash.
@@ -74,40 +74,41 @@ class Clipper:
 
     prefer: Literal["most_helped", "least_helped", "none"] = setting(
         "most_helped",
-        "rows taken for how they respond to demonstrations: those with the largest or the "
-        "smallest effect",
+        "which rows to prefer: those that a demonstration helps most or least",
     )
     prefer_share: float = setting(
-        0.5, "part of each bin's rows taken by preference, 0 to 1; the rest is drawn"
+        0.5, "share of each bin's rows taken by preference, 0 to 1; the rest at random"
     )
     knowledge_ratio: float | None = setting(
         None,
-        "share of the budget for rows the model knows already (P), 0 to 1; none: the pool's own "
-        "share",
+        "share of the budget for rows whose answer the model knows (P), 0 to 1; none: as in the "
+        "pool",
     )
     mirror: Literal["both", "one_shot"] = setting(
         "both",
-        "keep the distribution of both perplexities, or of the one-shot one only, which leaves "
-        "the preference free",
+        "match the distribution of both perplexities, or of the one-shot perplexity only, which "
+        "leaves the preference free",
     )
     balance: Literal["none", "source"] = setting(
         "none",
-        "source: inside each bin the same number of rows from every source, as far as it has them",
+        "source: take equally many rows from every source within a bin, as far as it has them",
     )
     bins: int = setting(
-        20, "bins of log-perplexity in P and in W, at most; fewer where few rows are taken"
+        20, "most bins of log-perplexity in P and in W; fewer if few rows are taken"
     )
     bank: int = setting(
-        32, "demonstrations of each kind in each half; more costs cache, fewer is less diverse"
+        32,
+        "demonstrations of each kind in each half; more need more memory, fewer are less diverse",
     )
     long_answer: int = setting(
-        32, "answers of more tokens than this are judged by perplexity, not by exact match"
+        32,
+        "answers of more tokens count as known by their perplexity instead of by exact match",
     )
 
     name: ClassVar[str] = "clipper"
     paper: ClassVar[str] = "An et al., CLIPPER, arXiv:2603.28058"
     summary: ClassVar[str] = (
-        "Mirrors the pool's perplexity; prefers rows that demonstrations help; no training."
+        "Matches the pool's perplexity; prefers rows that demonstrations help; no training."
     )
 
     def __post_init__(self) -> None:
@@ -151,7 +152,8 @@ class Clipper:
             bare = int((~probed).sum())
             have = "has" if bare == 1 else "have"
             notes.append(
-                f"{pluralize(bare)} {have} no demonstration, so the zero-shot perplexity stands in."
+                f"{pluralize(bare)} {have} no demonstration: the zero-shot perplexity is used "
+                "instead."
             )
         long = sum(without_room(columns, kind) for kind in "pw")
         if long:
@@ -201,8 +203,7 @@ class Clipper:
     def _budgets(
         self, known: np.ndarray, budget: int, notes: list[str]
     ) -> list[tuple[str, np.ndarray, int]]:
-        """("P" or "W", rows of the pool int64 [m], how many to take), both kinds, even when
-        empty."""
+        """("P" or "W", rows of the pool int64 [m], number to take) for both kinds."""
         groups = [np.flatnonzero(known), np.flatnonzero(~known)]
         size = np.array([len(g) for g in groups])
         weights = (
@@ -223,7 +224,7 @@ class Clipper:
                 if asked > q + 1:
                     notes.append(
                         f"knowledge_ratio asks for {asked:,} {kind} rows and the pool has {g:,}: "
-                        "the rest is passed on."
+                        "the rest goes to the other kind."
                     )
         return [(kind, g, int(q)) for kind, g, q in zip("PW", groups, quota, strict=True)]
 
@@ -237,8 +238,8 @@ class Clipper:
         wanted: np.ndarray,
     ) -> MatchedSample:
         both = self.mirror == "both"
-        # with two numbers to mirror, more bins than half the root of the rows to take leave too
-        # little for the second
+        # With two numbers to match, more bins than half the square root of the rows to take leave
+        # too few rows per bin for the second.
         bins = min(self.bins, int(np.ceil(np.sqrt(quota) / 2))) if both else self.bins
         return match_distribution(
             perplexity[group],
@@ -274,7 +275,7 @@ class Clipper:
 
 
 def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
-    """Mean of the one-shot NLLs that exist (finite), float32 [n]; NaN where none does."""
+    """Mean of the finite one-shot NLLs of each row, float32 [n]; NaN where none is finite."""
     stacked = np.stack([np.asarray(p, np.float64) for p in passes])
     there = np.isfinite(stacked)
     count = there.sum(0)
@@ -283,14 +284,14 @@ def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
 
 
 def without_room(columns: Columns, kind: str) -> int:
-    """Rows that have a demonstration of `kind` ("p" or "w") but do not fit the model's context
-    together with it."""
+    """Number of rows that have a demonstration of `kind` ("p" or "w") but do not fit into the
+    model's context together with it."""
     has = np.asarray(columns[f"demonstration_{kind}"]["digest"], "S32") != b""
     return int((has & np.isnan(columns[f"one_shot_{kind}"]["nll"])).sum())
 
 
 def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
-    """How well the kept rows mirror both perplexities, in words: measured, not promised."""
+    """How well the kept rows match both perplexity distributions, as a note."""
     zero, one = ks_distance(nll, nll[kept]), ks_distance(perplexity, perplexity[kept])
     return (
         f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, "
@@ -328,7 +329,9 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 
 
 def change_of_loss(effect: float) -> str:
-    """What a demonstration does to a row's loss. `effect`: nats per token, > 0 = the loss falls.
+    """What a demonstration does to a row's loss, in words.
+
+    effect: nats per token; positive: the loss falls.
 
     >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]
     ['a demonstration lowers its loss by 0.25 nats per token',
@@ -347,7 +350,10 @@ def change_of_loss(effect: float) -> str:
 
 
 def preference(effect: float, least: bool) -> str:
-    """How a row that was preferred compares with its bin. `least`: rows helped least are preferred.
+    """How a preferred row compares with its bin, in words.
+
+    effect: nats per token; positive: a demonstration helps.
+    least: whether rows that are helped least are preferred.
 
     >>> preference(0.25, False), preference(-0.25, False)
     ('among the most helped of its bin', 'among the least harmed of its bin')

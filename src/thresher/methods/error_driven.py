@@ -1,14 +1,14 @@
-"""Error-driven tuning: find what the student cannot do, and fetch the rows that teach it.
+"""Error-driven tuning: find what the student cannot do, and retrieve the rows that teach it.
 
-Barry Menglong Yao, Qifan Wang, Lifu Huang, arXiv:2412.15652 (ACL 2025). No public code: this is our
-reading of the paper; docs/methods/error_driven.md says what the authors state and what we chose.
-Arithmetic on columns of two sets of rows.
+Barry Menglong Yao, Qifan Wang, Lifu Huang, arXiv:2412.15652 (ACL 2025). No public code:
+implemented from the paper; docs/methods/error_driven.md says what the authors state and what we
+chose. Arithmetic on the columns of two sets of rows.
 
     validation set   rationale (student) -> wrong ones -> answer switch (teacher) -> mistaken step
                      -> missing skill (teacher)
     pool             skills of each row (teacher, once)
-    selection        each wrong row searches the pool for its missing skill; in rounds, each takes
-                     its best free row
+    selection        the pool is searched for the missing skill of each wrong row; in each round,
+                     every search takes its best row that is not taken yet
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ from thresher.types import (
 
 TEACHER = "teacher"  # the role, and the setting that names its model
 SKILLS_SHOWN = 12  # in the report
-ENOUGH = 10  # validation rows without a right answer that are worth a remark
+MIN_ROWS_FOR_NOTE = 10  # validation rows from which "all are wrong" is worth a note
 
 
 @dataclass(frozen=True)
 class ErrorDriven:
-    """Rows that need the skills which the student was seen to lack. Best first: in the order they
-    were fetched."""
+    """Takes rows that need the skills that the student lacks.
+
+    Best first: in the order in which they were retrieved.
+    """
 
     teacher: str | None = setting(
         None,
@@ -64,37 +66,37 @@ class ErrorDriven:
         role=True,
     )
     delta: float = setting(
-        0.1, "δ: by how much the wrong answer must be likelier than the right one"
+        0.1, "δ: by how much the wrong answer must be more probable than the right one"
     )
-    lam: int = setting(1, "λ: for how many further steps it must stay so")
-    prior: float = setting(0.6, "probability of the right answer that the teacher is told at first")
-    max_skills: int = setting(3, "skills that the teacher names for a row of the pool, at most")
+    lam: int = setting(1, "λ: for how many further steps this must hold")
+    prior: float = setting(0.6, "probability of the right answer stated in the teacher's prompt")
+    max_skills: int = setting(3, "most skills that the teacher names for a row of the pool")
     retrieval: Literal["bm25", "embedding"] = setting(
         "bm25",
-        "search by words (BM25), or by meaning (the teacher's own hidden states; needs its "
+        "search by words (bm25) or by meaning (embedding: the teacher's hidden states; needs its "
         "weights)",
     )
     identify: Literal["switch", "random", "last"] = setting(
         "switch",
-        "the mistaken step: where the teacher's answer switches, one drawn at random, or the last",
+        "the mistaken step: where the teacher's answer switches, a random one, or the last",
     )
     query: Literal["skill", "step"] = setting(
-        "skill", "search for the missing skill, or for the mistaken step's words"
+        "skill", "search for the missing skill, or for the text of the mistaken step"
     )
     target: Literal["errors", "random"] = setting(
-        "errors", "random: a fair draw from the pool, for comparison"
+        "errors", "random: a random sample of the pool, for comparison"
     )
     switch: str = setting(
         "logprobs",
-        "logprobs, or sample:M (the teacher answers M times a step, for servers without "
-        "log-probabilities)",
+        "how the switch is measured: logprobs, or sample:M (M sampled answers per step, for "
+        "servers without log-probabilities)",
     )
     ask: Literal["numbered", "plain"] = setting(
-        "numbered", "how the student is asked to reason: in numbered steps, or just step by step"
+        "numbered", "prompt for the student: numbered steps, or plain step-by-step reasoning"
     )
-    max_new_tokens: int = setting(256, "tokens of a rationale, at most")
+    max_new_tokens: int = setting(256, "most tokens of a rationale")
     fill: Literal["random", "none"] = setting(
-        "random", "what becomes of budget that no search can use"
+        "random", "how to use budget that no search can use: random rows, or none"
     )
 
     name: ClassVar[str] = "error_driven"
@@ -172,17 +174,18 @@ class ErrorDriven:
     # ------------------------------------------------------------------------------------ selection
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
-        """Without a validation set there is nothing to aim at: raises ConfigError unless `target`
-        is random."""
+        """Raises ConfigError without a validation set, unless the setting `target` is random."""
         n = len(columns)
         k = min(budget, n)
         if self.target == "random":
             rows = np.argsort(columns.ties, kind="stable")[:k].astype(np.int64)
-            return Selection(rows, {}, ("target=random: the rows are a fair draw from the pool.",))
+            return Selection(
+                rows, {}, ("target=random: the rows are a random sample of the pool.",)
+            )
         if target is None:
             raise ConfigError(
-                "--method error_driven looks for what the model gets wrong on a validation set: "
-                "give one with --validation FILE (and --validation-images DIR)."
+                "--method error_driven needs a validation set, on which it looks for the model's "
+                "errors: give one with --validation FILE (and --validation-images DIR)."
             )
         asking = np.flatnonzero(np.asarray(target["gap"]["skills"], object) != "")
         queries = [str(q) for q in target["gap"]["skills"][asking]]
@@ -220,33 +223,33 @@ class ErrorDriven:
         if self.teacher is None:
             notes.append("No teacher was named: the student judged its own mistakes.")
         if not wrong:
-            notes.append("So there is nothing to aim at.")
-        if wrong == rows >= ENOUGH:
+            notes.append("So there is no error to select rows for.")
+        if wrong == rows >= MIN_ROWS_FOR_NOTE:
             notes.append(
-                "Not one is right: the model may be unable to answer in written steps at all, and "
+                "None is right: the model may be unable to reason in written steps at all, and "
                 "then its mistakes say little about the task. Look at errors.jsonl, or try --set "
                 "ask=plain."
             )
         if told["unanswered"]:
             notes.append(
-                f"{told['unanswered']:,} wrong rows show no reasoning at all: nothing was "
+                f"{told['unanswered']:,} wrong rows contain no reasoning: nothing was "
                 "searched for them."
             )
         if told["never_switched"]:
             notes.append(
-                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step changes the "
-                "teacher's mind: the last step stands for the mistake."
+                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step switches "
+                "the teacher's answer: the last step is taken as the mistake."
             )
         if told["without_skill"]:
             notes.append(
-                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher wrote no skill "
-                "that can be read: the mistaken step's own words were searched for."
+                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher named no "
+                "readable skill: the text of the mistaken step was searched for."
             )
         bare = int((np.asarray(columns["row_skills"]["skills"], object) == "").sum())
         if bare:
             notes.append(
-                f"{bare:,} of {len(columns):,} rows of the pool have no skill that can be read: "
-                "no search finds them."
+                f"{bare:,} of {len(columns):,} rows of the pool have no readable skill: no search "
+                "finds them."
             )
         if told["waiting"]:
             notes.append(
@@ -256,12 +259,12 @@ class ErrorDriven:
         if told["found_nothing"]:
             notes.append(
                 f"For {told['found_nothing']:,} of {wrong:,} mistakes the search found no row "
-                "that was still free."
+                "that was not taken yet."
             )
         if kept > fetched:
             notes.append(
-                f"{kept - fetched:,} of {kept:,} rows are a fair draw: the searches found no more "
-                f"than {fetched:,}."
+                f"{kept - fetched:,} of {kept:,} rows are a random sample: the searches found only "
+                f"{fetched:,}."
             )
         return notes
 
@@ -292,8 +295,8 @@ def _share(part: int, whole: int) -> str:
 def _reasons(
     columns: Columns, target: Columns, asking: np.ndarray, found: Retrieved
 ) -> dict[str, np.ndarray]:
-    """For each row of the pool which validation row fetched it, with which search and how well it
-    fits; -1, "" and NaN: none."""
+    """For each row of the pool, the validation row that retrieved it, its search and score; -1, ""
+    and NaN where there is none."""
     n = len(columns)
     by = asking[found.query]
     of = np.full(n, -1, np.int64)
@@ -316,9 +319,12 @@ def _reasons(
 
 
 def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool) -> Findings:
-    """What was found in the validation set: counts, and a record of every wrong row. `wanted`: rows
-    that each one fetched;
-    `waiting`: searches that the budget did not reach.
+    """Counts of the validation set, and a record of every wrong row.
+
+    target: columns of the validation set.
+    wanted: int64 [validation rows], rows of the pool that each retrieved.
+    waiting: searches that the budget did not reach.
+    switches: whether the mistaken step is where the teacher's answer switches.
     """
     told, mistake, gap = target["rationale"], target["mistake"], target["gap"]
     wrong = np.flatnonzero(~np.asarray(told["right"], bool))

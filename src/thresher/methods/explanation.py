@@ -1,5 +1,5 @@
-"""How a method explains a selection: a row's reasons in words, and what the report draws. Plain
-values; draws nothing."""
+"""How a method explains a selection: a row's reasons in words, and which charts the report shows.
+Plain values; this module draws nothing."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Why:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A selection as `explain` gets it; it may have been made by an older version, with other
-    reasons or settings.
+    """The argument of `explain`: a selection, perhaps made by an older version with other reasons
+    or settings.
 
     reasons: name -> array [n] over the rows that the method saw.
     kept: bool [n].
-    settings: of the method, as run.yaml has them.
-    findings: summary of what was found in a target set; empty without one.
+    settings: of the method, as in run.yaml.
+    findings: summary of a target set's findings; empty without one.
     """
 
     reasons: Mapping[str, np.ndarray]
@@ -42,18 +42,18 @@ class Evidence:
     _cache: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def has(self, *names: str) -> bool:
-        """Whether all these reasons are there."""
+        """Whether all these reasons exist."""
         return all(name in self.reasons for name in names)
 
     def standing(self, name: str, i: int) -> str:
-        """Where row `i` stands among all rows by the reason `name`, such as "above 37% of the
-        rows"; "" if not known."""
+        """The rank of row `i` by the reason `name`, such as "above 37% of the rows"; "" if the
+        value is unknown."""
         return standing(
             float(self._cached(f"percentile {name}", lambda: percentile(self.reasons[name]))[i])
         )
 
     def tied(self, name: str, i: int) -> bool:
-        """Whether kept and other rows have the value of row `i`, so that the seed decided."""
+        """Whether both kept and other rows have the value of row `i`, so that the seed decided."""
         values = self.reasons[name]
         both = self._cached(
             f"tied {name}",
@@ -67,29 +67,29 @@ class Evidence:
         return self._cache[key]
 
 
-# ------------------------------------------------------------------------------------ what is drawn
+# ------------------------------------------------------------------------------------------- charts
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The distribution of one number in the pool and among the kept rows, with the cut where there
-    is one."""
+    """The distribution of one number in the pool and among the kept rows, with the threshold if
+    there is one."""
 
     column: str
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """Numbers of one unit on one scale: pool, kept rows and a random sample; of the last also how
-    far from the pool."""
+    """Several numbers of the same unit on one scale: pool, kept rows and a random sample, with
+    their distances from the pool."""
 
     columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Multiples:
-    """A number in the pool and among the kept rows, a chart for each value of `by` on one scale.
-    labels: value -> words."""
+    """A number in the pool and among the kept rows, with one chart for each value of `by`, on one
+    scale. labels: value -> title."""
 
     column: str
     by: str
@@ -98,10 +98,14 @@ class Multiples:
 
 @dataclass(frozen=True)
 class GroupShares:
-    """The share of each group of rows that was kept. group: whole numbers, below 0 = in no group.
+    """The share of each group of rows that was kept.
 
-    value, value_name: the number that makes the groups, and its name with the unit.
-    axis: title of the groups' axis. alt: the chart in a sentence. caption: below it.
+    group: reason with the group's index; negative: no group.
+    value: reason with the number that defines the groups.
+    value_name: its name, with the unit.
+    axis: title of the groups' axis.
+    alt: the chart in a sentence.
+    caption: text below the chart.
     """
 
     group: str
@@ -114,8 +118,13 @@ class GroupShares:
 
 @dataclass(frozen=True)
 class MeanScores:
-    """A radar of mean scores, pool and kept rows. prefix: of the columns of scores; taken_for:
-    column with the rest of a name."""
+    """A radar chart of mean scores, pool and kept rows.
+
+    prefix: of the names of the reasons with scores.
+    taken_for: reason with the name, without prefix, of the score that a row was kept for.
+    alt: the chart in a sentence.
+    caption: text below the chart.
+    """
 
     prefix: str
     taken_for: str
@@ -125,8 +134,11 @@ class MeanScores:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by a text or truth value. title: "" = that of the column; kept_only: of the kept rows,
-    without the pool."""
+    """Counts of the rows by a text or boolean.
+
+    title: "": that of the column.
+    kept_only: without the pool.
+    """
 
     column: str
     title: str = ""
@@ -135,8 +147,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Bars:
-    """A table of two counts a label. paired: the second is a part of the first. rate: title of that
-    share."""
+    """A table with two counts per label.
+
+    parts: (label, first count, second count).
+    totals: of the counts.
+    heads: titles of the counts.
+    note: text below the table.
+    paired: whether the second count is a part of the first.
+    rate: title of that share.
+    """
 
     title: str
     parts: tuple[tuple[str, int, int], ...]
@@ -152,14 +171,13 @@ Drawing = Histogram | Distributions | Multiples | GroupShares | MeanScores | Cou
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` gives; whatever is left out is explained by the names and values of the
-    reasons.
+    """The result of `explain`. What is left out falls back to the names and values of the reasons.
 
-    why: position of a row in the evidence -> why it was kept or not.
-    lead: a sentence or two above the drawings.
-    drawings: in their order.
-    drawn: reasons that the drawings show, so that they get no drawing of their own.
-    hidden: reasons that get no drawing in any case.
+    why: index of a row in the evidence -> why it was kept or not.
+    lead: a sentence or two above the charts.
+    drawings: the charts, in order.
+    drawn: reasons that these charts show, so that they get no chart of their own.
+    hidden: reasons that never get a chart.
     """
 
     why: Callable[[int], Why] | None = None
@@ -173,7 +191,7 @@ class Explanation:
 
 
 def percentile(values: np.ndarray) -> np.ndarray:
-    """Percent of the rows with a smaller value, float64 [n]; NaN where the value is."""
+    """Percentage of the rows with a smaller value, float64 [n]; NaN where the value is NaN."""
     out = np.full(len(values), np.nan)
     known = np.flatnonzero(~np.isnan(values.astype(np.float64)))
     ordered = np.sort(values[known])
@@ -182,9 +200,11 @@ def percentile(values: np.ndarray) -> np.ndarray:
 
 
 def standing(percent: float) -> str:
-    """Where a value stands among all rows, from the percent of rows with a smaller one.
+    """The rank of a value among all rows, in words.
 
-    Rounded down: no row is above all rows. "" where the value is not known.
+    percent: of the rows with a smaller value; rounded down, so that no row is above all rows.
+
+    "" if `percent` is NaN.
 
     >>> [standing(p) for p in (0.0, 0.4, 37.9)]
     ['no row is lower', 'above less than 1% of the rows', 'above 37% of the rows']
@@ -199,18 +219,22 @@ def standing(percent: float) -> str:
 
 
 def joined(*parts: str) -> str:
-    """The parts that are not empty, with commas."""
+    """The non-empty parts, separated by commas."""
     return ", ".join(part for part in parts if part)
 
 
 def by_one_number(
     evidence: Evidence, name: str, what: str, unit: str, rule: str
 ) -> Callable[[int], Why] | None:
-    """For methods that keep one end, or the middle, of a single number; None where the reason
-    `name` is not there.
+    """`Explanation.why` for methods that keep one end, or the middle, of a single number.
 
-    name: the reason. what: its name in words. unit: "" for none. rule: "the longest answers are
-    kept".
+    evidence: the selection.
+    name: the reason with the number.
+    what: its name in words.
+    unit: "" for none.
+    rule: what is kept, such as "the longest answers are kept".
+
+    None if the reason does not exist.
     """
     if not evidence.has(name):
         return None
@@ -218,7 +242,7 @@ def by_one_number(
 
     def why(i: int) -> Why:
         if np.isnan(float(values[i])):
-            return Why("no score", f"{what} is not known")
+            return Why("no score", f"{what} is unknown")
         value = f"{what} {number_text(values[i], unit)}"
         if evidence.tied(name, i):
             return Why(

@@ -1,4 +1,4 @@
-"""The rows with the longest answers: a baseline that is hard to beat where evaluation rewards long
+"""The rows with the longest answers: a strong baseline where the evaluation rewards long
 answers."""
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class LongestAnswers:
-    """Longest answers first; equally long ones by a seeded hash of the row. Best first: longest
-    first."""
+    """Takes the rows with the longest answers; ties in the order of a seeded hash.
+
+    Best first: longest first.
+    """
 
     unit: Literal["words", "chars"] = setting(
         "words", "words: separated by whitespace; chars: characters"

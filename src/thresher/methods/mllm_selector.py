@@ -1,14 +1,13 @@
-"""MLLM-Selector: train a seed model on a few rows, then take what that model still finds hard, in
-groups.
+"""MLLM-Selector: train a seed model on a few rows, then sample rows by their loss under that model.
 
-Yiwei Ma et al., arXiv:2503.20502. No public code: this is our reading of the paper;
+Yiwei Ma et al., arXiv:2503.20502. No public code: implemented from the paper;
 docs/methods/mllm_selector.md says what the authors state, what we chose and what was measured. Pure
 arithmetic on stored columns; the seed model is trained by the run, because the necessity is a loss
 under a `TrainedModel`.
 
-    n1 seed rows             uniform draw; the seed model M_s is the given model fine-tuned on them
-    necessity                NLL of the answer under M_s, nats per token; higher = more needed
-    S_final                  seed rows + rows sampled in groups of necessity
+    n1 seed rows             random sample; the seed model M_s is the given model fine-tuned on it
+    necessity                NLL of the answer under M_s, nats per token; higher: more needed
+    S_final                  seed rows + rows sampled from groups by necessity
 """
 
 from __future__ import annotations
@@ -32,37 +31,36 @@ from thresher.types import Columns, MethodContext, Selection, Signal, TrainedMod
 
 @dataclass(frozen=True)
 class MllmSelector:
-    """Seed rows, and the rest out of groups by necessity under the seed model.
+    """Takes the seed rows, and samples the rest from groups by necessity under the seed model.
 
-    Best first: by necessity under the seed model, which has seen the seed rows, so these tend to
-    come last.
+    Best first: by necessity under the seed model, which was trained on the seed rows, so these tend
+    to come last.
     """
 
     seed_fraction: float = setting(
-        0.05, "part of the pool that the seed model is trained on; never over budget / 3"
+        0.05, "share of the pool that the seed model is trained on; at most budget / 3 rows"
     )
     alpha: float = setting(
         2.0,
-        "how much more the groups of high necessity give; 0: all the same; very large: top rows",
+        "how much more rows groups of high necessity give; 0: all equal; very large: the top rows",
     )
-    groups: int = setting(10, "groups of equal size by necessity")
+    groups: int = setting(10, "number of groups of equal size by necessity")
     max_percentile: float = setting(
-        99.5, "rows of higher necessity are held back as suspected noise; 100: none"
+        99.5, "rows above this percentile of necessity are held back as suspected noise; 100: none"
     )
     balance: Literal["source", "none"] = setting(
         "source",
-        "source: inside each group the same number of rows from every source, as far as it has "
-        "them",
+        "source: take equally many rows from every source within a group, as far as it has them",
     )
-    epochs: float = setting(1.0, "passes of the seed model's training over its rows")
+    epochs: float = setting(1.0, "epochs of the seed model's training")
     learning_rate: float | None = setting(
-        None, "of the seed model's training; none: the trainer's default"
+        None, "learning rate of the seed model's training; none: the trainer's default"
     )
 
     name: ClassVar[str] = "mllm_selector"
     paper: ClassVar[str] = "Ma et al., MLLM-Selector, arXiv:2503.20502"
     summary: ClassVar[str] = (
-        "Trains a seed model on a few rows; takes what it finds hard, in groups, over all sources."
+        "Trains a seed model on a few rows; takes rows that it finds hard, from all sources."
     )
 
     def __post_init__(self) -> None:
@@ -89,8 +87,8 @@ class MllmSelector:
             )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        """At most a third of the selection is seed rows, so a small budget has a seed model of its
-        own."""
+        """At most a third of the selection is seed rows, so the seed model of a small budget is
+        trained on fewer rows."""
         most = None if context.budget is None else context.budget // 3
         rows = SeedRows(self.seed_fraction, context.seed, most)
         recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=context.seed)
@@ -131,7 +129,7 @@ class MllmSelector:
             ]
             kept = np.r_[kept, back]
             notes.append(
-                f"{len(back):,} of the rows held back are taken all the same: there are no others "
+                f"{len(back):,} of the rows held back are taken nevertheless: no other rows are "
                 "left."
             )
         kept = kept[argsort_descending(necessity[kept], columns.ties[kept])]
@@ -169,7 +167,7 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 
     def why(i: int) -> Why:
         value = float(r["necessity"][i])
-        loss = "loss under the seed model not known"
+        loss = "loss under the seed model unknown"
         if np.isfinite(value):
             loss = f"loss {value:.2f} nats per token under the seed model"
         loss_among = joined(loss, evidence.standing("necessity", i))

@@ -1,20 +1,19 @@
-"""mmSSR: what capabilities a row trains and in which style it asks, and a sampler that serves all
-of them in turns.
+"""mmSSR: which capabilities a row trains and in which style it asks, and a round-robin sampler over
+both.
 
 Lyu et al., "Cream of the Crop", arXiv:2503.13383; official code Apache-2.0. docs/methods/mmssr.md
-has the prompts, the ways in and every difference. Pure arithmetic on stored columns; models are
-trained by the run.
+has the prompts, the configurations and every difference. Pure arithmetic on stored columns; models
+are trained by the run.
 
-    judge             a model used as it is answers the questions about every row
-    scorer, styler    models that were trained for the questions do
-    teacher           is asked about a sample of the pool; scorer and styler are trained on its
-                      answers and then asked about
-                      every row; a fifth of the sample is held out to measure how well they agree
-                      with the teacher
+    judge             an untrained model answers the questions about every row
+    scorer, styler    models that were trained for these questions answer them
+    teacher           answers the questions about a sample of the pool; scorer and styler are
+                      trained on its answers and then answer for every row; a fifth of the sample
+                      is held out to measure how well they agree with the teacher
 
-Differs from the official code: the capabilities have a fixed order, one that has no row left is
-dropped, scores are expectations and hence have few ties, ties are broken by a seeded hash, all
-questions about a row are one pass.
+Differs from the official code: the capabilities have a fixed order, a capability without remaining
+rows is dropped, scores are expectations and hence have few ties, ties are broken by a seeded hash,
+all questions about a row share one pass.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import numpy as np
 
 from thresher.errors import ConfigError, did_you_mean
 from thresher.methods.explanation import Counts, Evidence, Explanation, MeanScores
-from thresher.methods.mmssr_notes import agreement, explain_rows, health, told
+from thresher.methods.mmssr_notes import agreement, explain_rows, health, taken_notes
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
@@ -63,12 +62,12 @@ ALIASES = {
     "stem": "stem_knowledge",
 }
 NO_STYLE = "no known style"
-USELESS = 0.5  # an expected score of at most this much rounds to 0, "not helpful"
+NOT_HELPFUL = 0.5  # an expected score up to this rounds to 0, "not helpful"
 
 
 @dataclass(frozen=True)
 class Mmssr:
-    """The capabilities take turns; in a turn the groups (style and source) give their best rows,
+    """Capabilities take turns; in a turn, each group of rows (style and source) gives its best row,
     smallest group first.
 
     Best first: in the order in which rows are taken.
@@ -76,7 +75,7 @@ class Mmssr:
 
     judge: str = setting(
         "model",
-        "who answers: model (that of --model, as it is), or another folder, hub id or URL",
+        "who answers the questions: model (that of --model), or another folder, hub id or URL",
         role=True,
     )
     scorer: str | None = setting(
@@ -87,66 +86,68 @@ class Mmssr:
     )
     teacher: str | None = setting(
         None,
-        "a strong model (folder, hub id, URL) from whose answers on a sample scorer and styler "
-        "are trained",
+        "a strong model (folder, hub id, URL); scorer and styler are trained on its answers about "
+        "a sample",
         role=True,
     )
     teacher_fraction: float = setting(
-        0.02, "part of the pool that the teacher is asked about, at most 0.15"
+        0.02, "share of the pool that the teacher answers for, at most 0.15"
     )
     teacher_answers: Literal["likelihood", "generate"] = setting(
         "likelihood",
-        "how the teacher's answers are read; generate: as it writes them, without "
+        "how the teacher answers: by likelihood, or as generated text, which needs no "
         "log-probabilities",
     )
     capabilities: str = setting(
         "all", "names separated by commas; all: the built-in ones and those of capability_file"
     )
     weights: str | None = setting(
-        None, "larger turns for some, as name:2,name:0.5; 1 for the others"
+        None, "rows per turn relative to the other capabilities, as name:2,name:0.5"
     )
     capability_file: str | None = setting(
-        None, "a YAML file of further capabilities: name: definition"
+        None, "a YAML file with further capabilities, as name: definition"
     )
     group_by: Literal["style+source", "style"] = setting(
-        "style+source", "what makes a group of rows"
+        "style+source", "what defines a group of rows"
     )
     threshold: float | None = setting(
         None,
-        "only rows with a higher score are taken for a capability, 0 to 5; none: 0, which for "
-        "expected scores is 0.5",
+        "a capability takes only rows with a higher score, 0 to 5; none: 0, or 0.5 for expected "
+        "scores",
     )
     score: Literal["expected", "argmax", "generate"] = setting(
         "expected",
-        "expected: mean over the answers 0 to 5; argmax: the likeliest; generate: as written",
+        "expected: mean over the answers 0 to 5; argmax: the most likely; generate: as generated",
     )
     style: Literal["auto", "likelihood", "generate"] = setting(
-        "auto", "how styles are read; auto: as written where a styler is given, else by likelihood"
+        "auto", "how styles are read; auto: generated if a styler is given, else by likelihood"
     )
     compat: Literal["none", "official"] = setting(
         "none", "official: ties and multi-style rows as in the authors' code"
     )
     train: Literal["lora", "full"] = setting(
-        "lora", "what the trainings of scorer and styler change: adapters, or all"
+        "lora", "how scorer and styler are trained: LoRA adapters, or all weights"
     )
-    epochs: float = setting(1.0, "passes of these trainings; small samples need more")
+    epochs: float = setting(1.0, "epochs of these trainings; small samples need more")
     steps: int | None = setting(
-        None, "optimiser steps of each, whatever the number of lessons; none: by epochs"
+        None, "optimiser steps of each training, instead of epochs; none: by epochs"
     )
-    learning_rate: float | None = setting(None, "of these trainings; none: the trainer's default")
+    learning_rate: float | None = setting(
+        None, "learning rate of these trainings; none: the trainer's default"
+    )
 
     name: ClassVar[str] = "mmssr"
     paper: ClassVar[str] = "Lyu et al., Cream of the Crop (mmSSR), arXiv:2503.13383"
     summary: ClassVar[str] = (
-        "Scores 14 capabilities and names styles; serves every capability and style in turns."
+        "Scores 14 capabilities and names styles; takes rows for each capability and style in turn."
     )
 
     def __post_init__(self) -> None:
-        self._check_ways_in()
+        self._check_roles()
         if not 0 < self.teacher_fraction <= 0.15:
             raise ConfigError(
                 f"--set teacher_fraction={self.teacher_fraction}: above 0 and at most 0.15, such "
-                "as 0.02. A teacher that is to be asked about more of the pool can be its judge: "
+                "as 0.02. For a larger share of the pool, use the teacher as the judge: "
                 "--set judge=…"
             )
         if self.threshold is not None and not 0 <= self.threshold < 5:
@@ -161,25 +162,25 @@ class Mmssr:
             raise ConfigError(
                 f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none."
             )
-        self._weight(self._asked())  # unknown names are refused now
+        self._weight(self._capabilities())  # raises ConfigError for unknown names
 
-    def _check_ways_in(self) -> None:
-        ways = {
+    def _check_roles(self) -> None:
+        configurations = {
             "judge": self.judge != "model",
             "scorer and styler": self.scorer is not None or self.styler is not None,
             "teacher": self.teacher is not None,
         }
-        given = [way for way, is_given in ways.items() if is_given]
+        given = [name for name, is_given in configurations.items() if is_given]
         if len(given) > 1:
             raise ConfigError(
                 f"--method mmssr was given {' and '.join(given)}. Give one: judge (a model as it "
                 "is), scorer and styler (trained models), or teacher (they are trained from its "
                 "answers)."
             )
-        for mine, other in (("scorer", "styler"), ("styler", "scorer")):
-            if getattr(self, mine) is not None and getattr(self, other) is None:
+        for role, other in (("scorer", "styler"), ("styler", "scorer")):
+            if getattr(self, role) is not None and getattr(self, other) is None:
                 raise ConfigError(
-                    f"--set {mine}={getattr(self, mine)}: a {other} is needed, too. Add --set "
+                    f"--set {role}={getattr(self, role)}: a {other} is needed as well. Add --set "
                     f"{other}=PATH; it may be the same model."
                 )
         for name in ("judge", "scorer", "styler", "teacher"):
@@ -188,11 +189,11 @@ class Mmssr:
                     f"--set {name}=: a folder, a hub id or a server's URL is expected."
                 )
 
-    # -------------------------------------------------------------------------------- what is asked
+    # ------------------------------------------------------------------------------------- signals
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        """`score_NAME` a capability, `style_0` … or `styles`; with a teacher also `teacher_…` and
-        `sample`."""
+        """`score_NAME` for each capability, `style_0` … or `styles`; with a teacher also
+        `teacher_…` and `sample`."""
         models, seed = context.roles, context.seed
         if self.teacher is None:
             if self.scorer is not None:
@@ -222,8 +223,8 @@ class Mmssr:
         return found
 
     def _writes_styles(self, styler: AnyModel) -> bool:
-        """A trained styler writes lists, and a server cannot give the likelihood of a whole
-        style."""
+        """Whether styles are generated: a trained styler writes lists, and a server cannot give the
+        likelihood of a whole style."""
         served = isinstance(styler, ModelIdentity) and styler.served
         return self.style == "generate" or (
             self.style == "auto" and (self.styler is not None or served)
@@ -231,7 +232,7 @@ class Mmssr:
 
     def _columns(self, scorer: AnyModel, styler: AnyModel) -> dict[str, Signal]:
         found: dict[str, Signal] = {}
-        for c in self._asked():
+        for c in self._capabilities():
             found[f"score_{c.name}"] = (
                 WrittenScore(scorer, c) if self.score == "generate" else Judge(scorer, c)
             )
@@ -241,7 +242,7 @@ class Mmssr:
             if isinstance(styler, ModelIdentity) and styler.served:
                 raise ConfigError(
                     "--set style=likelihood: a model behind a server cannot give the probability "
-                    "of a whole style. Leave style out: then it writes its styles."
+                    "of a whole style. Leave style out: styles are then generated."
                 )
             found.update({f"style_{k}": Style(styler, style) for k, style in enumerate(STYLES)})
         return found
@@ -254,7 +255,7 @@ class Mmssr:
     ]:
         scores: dict[str, TeacherJudge | TeacherWrittenScore] = {}
         written = self.teacher_answers == "generate"
-        for c in self._asked():
+        for c in self._capabilities():
             ask = TeacherWrittenScore if written else TeacherJudge
             scores[f"score_{c.name}"] = ask(teacher, c, sample=sample)
         if written or teacher.served:
@@ -263,9 +264,9 @@ class Mmssr:
             f"style_{k}": TeacherStyle(teacher, s, sample=sample) for k, s in enumerate(STYLES)
         }
 
-    def _asked(self) -> tuple[Capability, ...]:
-        """The capabilities, in the order of their turns: the built-in order, then the file's,
-        whatever order was typed."""
+    def _capabilities(self) -> tuple[Capability, ...]:
+        """The capabilities in the order of their turns: the built-in order, then the file's,
+        however the setting orders them."""
         own = (
             read_capabilities(Path(self.capability_file).expanduser())
             if self.capability_file is not None
@@ -275,30 +276,31 @@ class Mmssr:
         if self.capabilities.strip() == "all":
             return tuple(known.values())
         wanted = [
-            self._named(name, list(known), "capabilities") for name in self.capabilities.split(",")
+            self._resolve_name(name, list(known), "capabilities")
+            for name in self.capabilities.split(",")
         ]
         twice = sorted({name for name in wanted if wanted.count(name) > 1})
         if twice:
             raise ConfigError(f"--set capabilities={self.capabilities}: {twice[0]} is named twice.")
         return tuple(c for name, c in known.items() if name in wanted)
 
-    def _named(self, typed: str, known: list[str], key: str) -> str:
-        name = typed.strip()
+    def _resolve_name(self, text: str, known: list[str], key: str) -> str:
+        name = text.strip()
         if name not in known:  # a capability of one's own may be called "ocr"
             name = ALIASES.get(name, name)
         if name not in known:
             raise ConfigError(
                 f"--set {key}={getattr(self, key)}: there is no capability "
-                f"{name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
+                f"{name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}."
             )
         return name
 
-    def _weight(self, asked: tuple[Capability, ...]) -> list[float]:
-        weight = {c.name: 1.0 for c in asked}
-        weighed: list[str] = []
+    def _weight(self, capabilities: tuple[Capability, ...]) -> list[float]:
+        weight = {c.name: 1.0 for c in capabilities}
+        seen: list[str] = []
         for part in (self.weights or "").split(",") if self.weights else []:
             name, colon, text = part.partition(":")
-            name = self._named(name, list(weight), "weights")
+            name = self._resolve_name(name, list(weight), "weights")
             try:
                 value = float(text) if colon else math.nan
             except ValueError:
@@ -308,26 +310,26 @@ class Mmssr:
                     f"--set weights={self.weights}: {part.strip()!r} should be name:number, above "
                     "0."
                 )
-            if name in weighed:
+            if name in seen:
                 raise ConfigError(f"--set weights={self.weights}: {name} is named twice.")
-            weighed.append(name)
+            seen.append(name)
             weight[name] = value
         return list(weight.values())
 
-    # -------------------------------------------------------------------------------- what is taken
+    # ------------------------------------------------------------------------------------ selection
 
     @property
-    def least(self) -> float:
-        """The score above which a row may be taken. An expected score is never 0: half a point is
-        what rounds to it."""
+    def min_score(self) -> float:
+        """The score above which a row may be taken. An expected score is never exactly 0; up to 0.5
+        it rounds to 0."""
         if self.threshold is not None:
             return self.threshold
-        return USELESS if self.score == "expected" and self.compat == "none" else 0.0
+        return NOT_HELPFUL if self.score == "expected" and self.compat == "none" else 0.0
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
-        asked = self._asked()
+        capabilities = self._capabilities()
         field = "best" if self.score == "argmax" else "score"
-        scores = [np.asarray(columns[f"score_{c.name}"][field], np.float32) for c in asked]
+        scores = [np.asarray(columns[f"score_{c.name}"][field], np.float32) for c in capabilities]
         bits = self._bits(columns, "")
         styles = np.stack(
             [(bits >> k & 1).astype(bool) for k in range(len(STYLES))] + [bits == 0], axis=1
@@ -341,23 +343,31 @@ class Mmssr:
             columns.ties,
             source=columns.source if by_source else None,
             names=(names, columns.source_names if by_source else ("",)),
-            threshold=self.least,
-            weights=self._weight(asked),
+            threshold=self.min_score,
+            weights=self._weight(capabilities),
             official=self.compat == "official",
         )
-        capabilities = tuple(c.name for c in asked)
-        notes = health(columns, capabilities, bits)
+        capability_names = tuple(c.name for c in capabilities)
+        notes = health(columns, capability_names, bits)
         if self.teacher is not None:
-            notes += agreement(columns, capabilities, scores, bits, self._bits(columns, "teacher_"))
-        notes += told(
-            taken, capabilities, budget, self.least, any_score=bool(np.isfinite(scores).any())
+            notes += agreement(
+                columns, capability_names, scores, bits, self._bits(columns, "teacher_")
+            )
+        notes += taken_notes(
+            taken,
+            capability_names,
+            budget,
+            self.min_score,
+            any_score=bool(np.isfinite(scores).any()),
         )
         return Selection(
-            taken.rows, self._reason(columns, asked, scores, styles, names, taken), tuple(notes)
+            taken.rows,
+            self._reason(columns, capabilities, scores, styles, names, taken),
+            tuple(notes),
         )
 
     def _bits(self, columns: Columns, prefix: str) -> np.ndarray:
-        """Bit k: the row has style k; int32 [n]."""
+        """int32 [n]; bit k: the row has style k."""
         if f"{prefix}styles" in columns.values:
             return taught_bits([columns[f"{prefix}styles"]])
         return taught_bits([columns[f"{prefix}style_{k}"] for k in range(len(STYLES))])
@@ -365,35 +375,40 @@ class Mmssr:
     def _reason(
         self,
         columns: Columns,
-        asked: tuple[Capability, ...],
+        capabilities: tuple[Capability, ...],
         scores: list[np.ndarray],
         styles: np.ndarray,
         names: tuple[str, ...],
         taken: RoundRobin,
     ) -> dict[str, np.ndarray]:
-        """`capability`, `style`: whose turn and which group took the row ("" and its first style
-        where none did). `score`: by that capability, else its highest. `round`: of the turns, -1
-        where not taken."""
+        """The reasons, each [n].
+
+        capability: that took the row, or "".
+        style: of the group that gave the row, or its first style.
+        score: of that capability, or the row's highest.
+        round: of the turns; -1: not taken.
+        """
         n = len(columns)
         table = np.stack(scores, axis=1)
         best = np.where(np.isnan(table), -np.inf, table).max(axis=1, initial=-np.inf)
-        at = np.arange(n)
-        own = table[at, np.maximum(taken.capability, 0)] if n else best
+        own = table[np.arange(n), np.maximum(taken.capability, 0)] if n else best
         style = np.where(taken.style >= 0, taken.style, styles.argmax(axis=1))
         reason = {
-            "capability": np.array([*(c.name for c in asked), ""])[taken.capability],
+            "capability": np.array([*(c.name for c in capabilities), ""])[taken.capability],
             "score": np.where(
                 taken.capability >= 0, own, np.where(np.isfinite(best), best, np.nan)
             ).astype(np.float32),
             "style": np.array(names)[style],
             "round": taken.round,
         }
-        reason.update({f"score_{c.name}": score for c, score in zip(asked, scores, strict=True)})
+        reason.update(
+            {f"score_{c.name}": score for c, score in zip(capabilities, scores, strict=True)}
+        )
         if self.teacher is not None:
             sample = columns["sample"]
             part = np.asarray(sample["chosen"], np.int64) + np.asarray(sample["held_out"], np.int64)
             reason["teacher_sample"] = np.array(["", "learned", "held out"])[part]
-            for c in asked:
+            for c in capabilities:
                 reason[f"teacher_{c.name}"] = taught_score(columns[f"teacher_score_{c.name}"])
         return reason
 

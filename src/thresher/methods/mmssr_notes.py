@@ -1,7 +1,7 @@
-"""What a user should know of an mmSSR selection: whether the judge judged, how far scorer and
-teacher agree, what ran out.
+"""Notes on an mmSSR selection: whether the judge gave usable answers, how well scorer and teacher
+agree, which capabilities ran out of rows.
 
-Sentences made of numbers; pure functions of columns.
+Pure functions of columns.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from thresher.signals.lessons import taught_score
 from thresher.stats.correlation import f1, spearman
 from thresher.types import Columns
 
-# mean rank correlation with the teacher under which a scorer has not learned enough to be used
-# silently
-POOR = 0.3
+# mean rank correlation with the teacher below which the user is warned about the scorer
+LOW_AGREEMENT = 0.3
 
 
-def told(
+def taken_notes(
     taken: RoundRobin,
     capabilities: tuple[str, ...],
     budget: int,
@@ -39,7 +38,15 @@ def told(
     *,
     any_score: bool = True,
 ) -> list[str]:
-    """Who took how many rows, who ran out, and why there are fewer rows than the budget."""
+    """How many rows each capability took, which ran out, and why there are fewer rows than the
+    budget.
+
+    taken: the result of the sampler.
+    capabilities: their names.
+    budget: rows to take.
+    threshold: score above which a row may be taken.
+    any_score: whether any row has a score.
+    """
     notes = []
     count = np.bincount(taken.capability[taken.rows], minlength=len(capabilities))
     if len(capabilities) > 1:
@@ -47,7 +54,7 @@ def told(
             f"{name} {k:,}" for name, k in zip(capabilities, count.tolist(), strict=True)
         )
         notes.append(f"Rows by the capability that took them: {each}.")
-    if not any_score:  # `health` has said so, and no threshold would change it
+    if not any_score:  # `health` reports it, and no threshold would change it
         return notes
     if not len(taken.rows):
         return [
@@ -56,7 +63,7 @@ def told(
                 "would find some."
             )
         ]
-    if len(taken.rows) < budget:  # all have run out: one sentence says so
+    if len(taken.rows) < budget:  # all have run out: one note covers it
         notes.append(
             f"All {pluralize(len(taken.rows))} that score above {threshold:g} in one of the "
             f"capabilities were taken; the budget is {budget:,}. A lower threshold, or more "
@@ -67,21 +74,24 @@ def told(
     if none:
         notes.append(
             f"No row scores above {threshold:g} in {', '.join(none)}; the other capabilities "
-            "share what they leave of the budget."
+            "share the rest of the budget."
         )
     for c, had in taken.dropped:
         if had:
             notes.append(
-                f"{capabilities[c]} ran out after {pluralize(had)}: no row that is left scores "
-                f"above {threshold:g}. It was dropped, and the others share what is left of the "
-                "budget."
+                f"{capabilities[c]} ran out after {pluralize(had)}: no remaining row scores above "
+                f"{threshold:g}. It was dropped, and the others share the rest of the budget."
             )
     return notes
 
 
 def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) -> list[str]:
-    """Constant scores, low probability on the valid answers, answers that are none. `bits`: int32
-    [n], the styles."""
+    """Warnings about constant scores, low probability of the valid answers, and invalid answers.
+
+    columns: of the pool.
+    capabilities: their names.
+    bits: int32 [n], the styles.
+    """
     if not len(columns):
         return []
     each = {name: columns[f"score_{name}"] for name in capabilities}
@@ -124,8 +134,14 @@ def agreement(
     bits: np.ndarray,
     taught: np.ndarray,
 ) -> list[str]:
-    """With the teacher, on the rows that were held out. `bits`, `taught`: int32 [n], the styler's
-    and the teacher's styles."""
+    """Agreement with the teacher on the held-out rows.
+
+    columns: of the pool.
+    capabilities: their names.
+    scores: float32 [n] of each.
+    bits: int32 [n], the styler's styles.
+    taught: int32 [n], the teacher's styles.
+    """
     held = np.flatnonzero(columns["sample"]["held_out"])
     by_capability, by_style = [], []
     for name, score in zip(capabilities, scores, strict=True):
@@ -134,7 +150,7 @@ def agreement(
         )
     for k, style in enumerate(STYLES):
         by_style.append((style, f1(bits[held] >> k & 1 == 1, taught[held] >> k & 1 == 1)))
-    mean, each, without = _summed(by_capability)
+    mean, each, without = _summarize(by_capability)
     notes = []
     if each:
         notes.append(
@@ -143,21 +159,22 @@ def agreement(
         )
     if without:
         notes.append(
-            "Without a correlation, because scorer or teacher gives all rows held out one score: "
+            "Without a correlation, because scorer or teacher gives all held-out rows the same "
+            "score: "
             f"{', '.join(without)}."
         )
-    if each and mean < POOR:
+    if each and mean < LOW_AGREEMENT:
         notes.append(
-            f"The scorer agrees little with its teacher (below {POOR}): give a larger "
+            f"The scorer agrees little with its teacher (below {LOW_AGREEMENT}): give a larger "
             "teacher_fraction, more epochs, or a larger --model before relying on this selection."
         )
-    mean, each, _ = _summed(by_style)
+    mean, each, _ = _summarize(by_style)
     if each:
-        notes.append(f"Styler and teacher on the rows held out: F1 {mean:.2f} on average ({each}).")
+        notes.append(f"Styler and teacher on the held-out rows: F1 {mean:.2f} on average ({each}).")
     return notes
 
 
-def _summed(values: list[tuple[str, float]]) -> tuple[float, str, list[str]]:
+def _summarize(values: list[tuple[str, float]]) -> tuple[float, str, list[str]]:
     """(mean, "name 0.81, name 0.40", names without a value), the mean over those with a value."""
     known = [(name, v) for name, v in values if math.isfinite(v)]
     mean = sum(v for _, v in known) / len(known) if known else math.nan
@@ -173,17 +190,17 @@ def explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 
     def why(i: int) -> Why:
         score = float(r["score"][i])
-        said = "no score above the threshold"
+        score_text = "no score above the threshold"
         if not np.isnan(score):
-            said = joined(f"score {number_text(score)} of 5", evidence.standing("score", i))
+            score_text = joined(f"score {number_text(score)} of 5", evidence.standing("score", i))
         style = f"; style: {r['style'][i]}" if "style" in r and r["style"][i] else ""
         if kept[i]:
             skill = str(r["capability"][i]).replace("_", " ") or "no capability"
             turn = (
                 f" in turn {int(r['round'][i]) + 1}" if "round" in r and r["round"][i] >= 0 else ""
             )
-            return Why(f"for {skill}", f"taken for {skill}{turn}: {said}{style}")
-        best = said if np.isnan(score) else f"best {said}"
+            return Why(f"for {skill}", f"taken for {skill}{turn}: {score_text}{style}")
+        best = score_text if np.isnan(score) else f"best {score_text}"
         return Why(
             "enough similar rows kept", f"enough rows of its groups were kept; {best}{style}"
         )

@@ -1,5 +1,5 @@
-"""What a method needs (models, training, a target set, extras), read off its signals: nobody
-declares it twice."""
+"""What a method needs (models, training, a target set, extras), derived from its signals, so that
+no method declares it twice."""
 
 from __future__ import annotations
 
@@ -19,31 +19,29 @@ from thresher.types import (
 
 
 def no_model(what: str) -> ConfigError:
-    """The error for something that works with a model, where none was named. No model is taken by
-    default."""
+    """The error for something that needs a model when none is named; there is no default model."""
     return ConfigError(
-        f"{what} works with a model, and none was named. Give --model with a folder or a hub id "
+        f"{what} needs a model, and none was named. Give --model with a folder or a hub id "
         "such as Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for "
-        "trying things out; what it says of your rows is of no use for another model."
+        "trying things out; its scores are of no use for another model."
     )
 
 
 def require_model(context: MethodContext, method: str) -> ModelIdentity:
-    """The context's model, or a ConfigError that says how to name one."""
+    """The context's model. Raises ConfigError, which says how to name one."""
     if context.model is None:
         raise no_model(f"--method {method}")
     return context.model
 
 
 def needs(method: Method) -> tuple[Capability, ...]:
-    """Capabilities that its row signals, and what these are computed from, ask of a backend; () =
-    needs no model."""
+    """Capabilities of a backend that its row signals and their inputs need; empty: no model."""
     found = [getattr(signal, "needs", Capability.NONE) for signal in _all_signals(method)]
     return tuple(dict.fromkeys(need for need in found if need is not Capability.NONE))
 
 
 def models_of(method: Method) -> dict[str, str]:
-    """Role -> folder, hub id or URL of each further model that the method asks with these
+    """Role -> folder, hub id or URL of each further model that the method uses with these
     settings."""
     given = _models_given(method)
     if not given:
@@ -53,13 +51,13 @@ def models_of(method: Method) -> dict[str, str]:
 
 
 def asks_the_model(method: Method) -> bool:
-    """Whether `--model` itself is asked or trained: a method all of whose models are named by role
-    does without."""
+    """Whether the model of `--model` is used or trained; a method whose models are all named by
+    role does not need it."""
     return ModelIdentity.unresolved("model") in _models(method)
 
 
 def trains(method: Method) -> bool:
-    """Whether the method has a model trained before it can score rows."""
+    """Whether the method trains a model before it can score rows."""
     return any(
         isinstance(value, TrainedModel)
         for signal in _all_signals(method)
@@ -68,16 +66,15 @@ def trains(method: Method) -> bool:
 
 
 def aims(method: Method) -> bool:
-    """Whether the method, with these settings, aims at a target set: a validation set must be
-    given."""
+    """Whether the method, with these settings, needs a target set (a validation set)."""
     return any(
         isinstance(signal, OfTarget) for signal in method.signals(_unresolved(method)).values()
     )
 
 
 def extras_of(method: Method) -> tuple[str, ...]:
-    """Extras of thresher that the method's signals declare (besides those that any model needs to
-    run or train)."""
+    """Optional dependencies that the method's signals declare (beyond those that any model
+    needs)."""
     named = method.signals(_unresolved(method)).values()
     declared = [
         *_all_signals(method),

@@ -1,4 +1,4 @@
-"""The rows whose answers the model finds most, least or middlingly surprising."""
+"""The rows whose answers have the highest, a middle, or the lowest perplexity under the model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class Perplexity:
-    """By the NLL of the answer, which orders rows as the perplexity exp(NLL) does. Equal values: by
+    """Orders rows by the NLL of the answer, and so by the perplexity exp(NLL); ties in the order of
     a seeded hash.
 
-    Best first: top = most surprising first, bottom = least surprising first, middle = nearest to
-    the median rank first.
+    Best first: top: highest first; bottom: lowest first; middle: nearest to the median rank first.
     """
 
     where: Literal["top", "middle", "bottom"] = setting(
-        "middle", "top: the most surprising answers; bottom: the least; middle: around the median"
+        "middle", "top: the highest perplexity; bottom: the lowest; middle: around the median"
     )
 
     name: ClassVar[str] = "perplexity"

@@ -1,4 +1,4 @@
-"""A uniform draw: what every other method has to beat."""
+"""A random sample: what every other method has to beat."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class Random:
-    """The first rows in the order of a seeded hash of the row.
+    """Takes the first rows in the order of a seeded hash of the row.
 
-    Not the generator's draw: hashed, a larger budget contains a smaller one, and a row added to the
-    pool displaces at most one. Best first: all rows are equally good; the order is the hash's, so
-    any beginning of the list is itself a random subset.
+    Unlike with a random generator, a larger budget contains a smaller one, and a row added to the
+    pool displaces at most one. Best first: all rows are equally good; the order is that of the
+    hash, so any beginning of the list is itself a random sample.
     """
 
     name: ClassVar[str] = "random"
     paper: ClassVar[str] = ""
-    summary: ClassVar[str] = "A uniform draw."
+    summary: ClassVar[str] = "A random sample."
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}

@@ -1,5 +1,4 @@
-"""A method's own settings, as the user types them (`--set key=value`) and as `thresher methods`
-lists them.
+"""A method's own settings: parsed from `--set key=value`, and listed by `thresher methods`.
 
 A method is a frozen dataclass and its fields are its settings. Types allowed: int, float, bool,
 str, Literal of texts, and `X | None` (written `none`). Anything else, and any unknown name, is an
@@ -22,30 +21,30 @@ from thresher.errors import ConfigError, did_you_mean
 def setting(default: Any, help: str, *, role: bool = False) -> Any:
     """A dataclass field that is a setting of a method.
 
-    default: its value where the user gives none.
-    help: a sentence that `thresher methods` shows.
-    role: the value names a further model (a folder, a hub id, a server's URL); the field's name is
-    its role.
-        None and "model" stand for the model named with `--model`.
+    default: its value if the user gives none.
+    help: a sentence for `thresher methods`.
+    role: whether the value names a further model (a folder, a hub id, a server's URL), with the
+        field's name as its role; None and "model" mean the model of `--model`.
     """
     return dataclasses.field(default=default, metadata={"help": help, "role": role})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of a method's settings table."""
+    """One row of a method's settings table.
+
+    type: "a number", "a whole number", "true or false", "text", or the choices joined by |.
+    default: as the user would type it.
+    """
 
     name: str
     type: str
-    """As the user should think of it: "number", "whole number", "yes or no", "text", or the choices
-    joined by |."""
     default: str
-    """As the user would type it."""
     help: str
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
-    """The settings of a method class, in the order it states them."""
+    """The settings of a method class, in the order of its fields."""
     hints = typing.get_type_hints(cls)
     return tuple(
         Setting(
@@ -56,8 +55,15 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
 
 
 def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
-    """Typed values by field name. Raises ConfigError for an unknown name or a value of the wrong
-    type."""
+    """Parse the values of settings.
+
+    cls: the method's class.
+    given: name -> value as the user types it.
+    method: the method's name, for messages.
+
+    Returns name -> value of the field's type. Raises ConfigError for an unknown name or a value of
+    the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     values: dict[str, Any] = {}
@@ -78,7 +84,7 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as the user would type it: `parse` reads it back."""
+    """A value as the user would type it; the inverse of `parse`."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -87,7 +93,7 @@ def as_text(value: Any) -> str:
 
 
 def _options(hint: Any) -> tuple[Any, bool]:
-    """The type without None, and whether None is allowed."""
+    """The type of a field without None, and whether None is allowed."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [a for a in typing.get_args(hint) if a is not type(None)]
         assert len(rest) == 1, f"a setting has one type, or one and None: {hint}"
@@ -96,7 +102,7 @@ def _options(hint: Any) -> tuple[Any, bool]:
 
 
 def _value(hint: Any, text: str) -> Any:
-    """Raises ValueError when `text` is not of the type."""
+    """Raises ValueError if `text` is not a value of the type."""
     kind, optional = _options(hint)
     if optional and text.lower() == "none":
         return None
@@ -124,7 +130,7 @@ def _value(hint: Any, text: str) -> Any:
 def _describe(hint: Any) -> str:
     kind, optional = _options(hint)
     if typing.get_origin(kind) is typing.Literal:
-        said = " | ".join(str(a) for a in typing.get_args(kind))
+        text = " | ".join(str(a) for a in typing.get_args(kind))
     else:
-        said = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    return said + (" | none" if optional else "")
+        text = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    return text + (" | none" if optional else "")

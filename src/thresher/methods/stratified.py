@@ -1,4 +1,4 @@
-"""A uniform draw from every source."""
+"""A random sample of every source."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from thresher.types import Columns, MethodContext, Selection, Signal
 
 @dataclass(frozen=True)
 class Stratified:
-    """Each source keeps its share, or all sources give the same number; inside a source a uniform
-    draw.
+    """Each source keeps its share, or all sources give the same number of rows; within a source, a
+    random sample.
 
-    Best first: inside a source all rows are equally good; the list is in the order of a seeded
-    hash.
+    Best first: all rows of a source are equally good; the order is that of a seeded hash.
     """
 
     by: Literal["proportional", "equal"] = setting(
@@ -31,7 +30,7 @@ class Stratified:
 
     name: ClassVar[str] = "stratified"
     paper: ClassVar[str] = ""
-    summary: ClassVar[str] = "A uniform draw from every source, in proportion or in equal parts."
+    summary: ClassVar[str] = "A random sample of every source, in proportion or in equal parts."
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         return {}
@@ -53,7 +52,7 @@ class Stratified:
                     f" and {len(short) - 5} more" if len(short) > 5 else ""
                 )
                 notes.append(
-                    f"Given whole, because they have fewer rows than an equal part: {shown}."
+                    f"Taken completely, because they have fewer rows than an equal part: {shown}."
                 )
         names = np.array(columns.source_names) if columns.source_names else np.array([""])
         return Selection(rows, {"source": names[columns.source]}, tuple(notes))

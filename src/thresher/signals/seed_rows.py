@@ -1,4 +1,4 @@
-"""A uniform draw of rows to train a model on before anything is known of the pool (MLLM-Selector's
+"""A random sample of rows to train a model on before anything is known of the pool (MLLM-Selector's
 seed rows)."""
 
 from __future__ import annotations
