@@ -18,8 +18,8 @@ from thresher.demo.scenes import Scene, Thing, grid_scene
 from thresher.pools import open_pool
 from thresher.signals.case import make_case
 from thresher.signals.query import Query
+from thresher.signals.reasoning import take_apart
 from thresher.signals.row_skills import RowSkills
-from thresher.signals.steps import take_apart
 
 SCENE = grid_scene(
     [Thing(0, 0, "circle", "red"), Thing(1, 1, "circle", "blue"), Thing(2, 2, "square", "red")]

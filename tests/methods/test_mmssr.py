@@ -12,8 +12,8 @@ from thresher.methods.mmssr_notes import taken_notes
 from thresher.methods.needs import asks_the_model, models_of, needs
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
+from thresher.signals.distillation import ScoreLessons, StyleLessons
 from thresher.signals.judge import Judge
-from thresher.signals.lessons import ScoreLessons, StyleLessons
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
     TeacherJudge,

@@ -11,8 +11,8 @@ from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
 from thresher.signals.capabilities import CAPABILITIES
+from thresher.signals.distillation import ScoreLessons
 from thresher.signals.judge import Judge
-from thresher.signals.lessons import ScoreLessons
 from thresher.signals.teacher import TeacherJudge
 from thresher.signals.teacher_sample import TeacherSample
 from thresher.stats.correlation import spearman

@@ -34,10 +34,10 @@ from thresher.signals.missing_skill import MissingSkill
 from thresher.signals.mistake import Mistake
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.rationale import NUMBERED, PLAIN, Rationale
+from thresher.signals.reasoning import take_apart
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.skill_vector import SkillVector, decoded
-from thresher.signals.steps import take_apart
 from thresher.types import (
     Columns,
     Findings,

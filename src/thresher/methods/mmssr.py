@@ -33,8 +33,8 @@ from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES, Capability, read_capabilities
+from thresher.signals.distillation import ScoreLessons, StyleLessons, taught_bits, taught_score
 from thresher.signals.judge import Judge
-from thresher.signals.lessons import ScoreLessons, StyleLessons, taught_bits, taught_score
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
     TeacherJudge,

@@ -15,6 +15,7 @@ from thresher.console.formatting import number_text, pluralize
 from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
+from thresher.signals.distillation import taught_score
 from thresher.signals.health import (
     LOW_MASS,
     chosen_warnings,
@@ -22,7 +23,6 @@ from thresher.signals.health import (
     style_warnings,
     warnings,
 )
-from thresher.signals.lessons import taught_score
 from thresher.stats.correlation import f1, spearman
 from thresher.types import Columns
 

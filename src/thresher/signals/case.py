@@ -18,11 +18,11 @@ import numpy as np
 
 from thresher.answers.candidates import candidates, expected, question
 from thresher.answers.normalise import normalise
-from thresher.signals.fill import fill
 from thresher.signals.other_answers import LONGEST
 from thresher.signals.prompts import read
 from thresher.signals.rationale import question_of
-from thresher.signals.steps import stated_answer, take_apart
+from thresher.signals.reasoning import stated_answer, take_apart
+from thresher.signals.template import fill
 from thresher.signals.wrong import Wrong
 from thresher.types import IMAGE_PLACEHOLDER, Columns, Field, Sample, Scored, Signal, Turn
 

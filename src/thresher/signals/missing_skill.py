@@ -16,9 +16,9 @@ import numpy as np
 
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.case import plain_question
-from thresher.signals.fill import fill
 from thresher.signals.prompts import read
 from thresher.signals.skill_text import read_skills
+from thresher.signals.template import fill
 from thresher.types import (
     Capability,
     Columns,

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from thresher.signals.steps import take_apart
+from thresher.signals.reasoning import take_apart
 from thresher.types import Columns, Field, Signal, digests_to_bytes
 
 How = Literal["switch", "random", "last"]

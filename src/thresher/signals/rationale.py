@@ -21,7 +21,7 @@ from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import exact_match
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.prompts import read
-from thresher.signals.steps import final_answer, stated_answer, take_apart
+from thresher.signals.reasoning import final_answer, stated_answer, take_apart
 from thresher.types import (
     AnyModel,
     Capability,

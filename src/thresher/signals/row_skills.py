@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.signals.answer import GenerateBackend
-from thresher.signals.fill import fill
 from thresher.signals.prompts import read
 from thresher.signals.query import derived
 from thresher.signals.skill_text import read_skills
+from thresher.signals.template import fill
 from thresher.types import (
     Capability,
     Columns,

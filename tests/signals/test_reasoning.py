@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from thresher.signals.rationale import prompted, question_of
+from thresher.signals.reasoning import stated_answer, take_apart
 from thresher.signals.skill_text import read_skills
-from thresher.signals.steps import stated_answer, take_apart
 from thresher.types import ImageRef, Sample, Turn
 
 CASES = {
