@@ -48,7 +48,7 @@ from thresher.backends.hf.encode import template_arguments  # noqa: E402
 from thresher.backends.hf.forward import available_cores  # noqa: E402
 from thresher.signals.capabilities import CAPABILITIES, STYLES  # noqa: E402
 from thresher.signals.judge import SYSTEM, Judge  # noqa: E402
-from thresher.signals.query import Query, derived  # noqa: E402
+from thresher.signals.query import Query, judge_prompt  # noqa: E402
 from thresher.signals.style import Style  # noqa: E402
 from thresher.types import ImageRef, ModelIdentity, Sample, Scored, Turn  # noqa: E402
 
@@ -212,7 +212,7 @@ def measure(
             backend.preparer.prepare(pool.load_image(samples[0].images[0]), False).expansion
         )
         samples = rows_of(kind, n, max(1, 576 // per_image) if per_image > 100 else 1)
-    rows = [derived(s, SYSTEM) for s in samples]
+    rows = [judge_prompt(s, SYSTEM) for s in samples]
     way = backend.query_mode
 
     def in_full() -> np.ndarray:

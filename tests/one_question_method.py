@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.methods.settings import setting
-from thresher.signals.query import AskBackend, Query, derived
+from thresher.signals.query import AskBackend, Query, judge_prompt
 from thresher.types import (
     Capability,
     Columns,
@@ -47,7 +47,7 @@ class Score:
         backend: AskBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        for piece in backend.ask([derived(s, "") for s in samples], [QUERY], pool):
+        for piece in backend.ask([judge_prompt(s, "") for s in samples], [QUERY], pool):
             p = np.exp(piece.values["logprob"].astype(np.float64))
             score = (p * np.arange(6)).sum(axis=1) / p.sum(axis=1)
             yield Scored(piece.index, {"score": score.astype(np.float32)}, piece.errors)

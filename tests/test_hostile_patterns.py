@@ -13,7 +13,7 @@ from thresher.exporters import raw
 from thresher.pools import markers
 from thresher.pools.embedded import parse_image
 from thresher.pools.paths import unsafe_path_reason
-from thresher.signals import query, rationale, steps
+from thresher.signals import query, rationale, reasoning
 
 SEEDS = [
     " ",
@@ -51,8 +51,8 @@ def test_a_megabyte_of_hostile_text_is_read(name: str) -> None:
 
 USES = {  # as users' texts meet the patterns
     "query": query.text_without_images,
-    "rationale": rationale.question_of,
-    "steps": steps.take_apart,
+    "rationale": rationale.strip_answer_instruction,
+    "steps": reasoning.split_reasoning,
     "options": candidates.parse_options,
     "number": parsing.parse_rating,
     "option": lambda text: parsing.parse_option(text, "AB"),
@@ -95,7 +95,7 @@ def test_placeholders_within_a_text_take_no_exponential_time() -> None:
 
 def test_an_instruction_is_cut_out_where_a_sentence_or_line_begins() -> None:
     assert (
-        rationale.question_of("Is it? Answer with yes or no. Why?\n\n please answer using a word")
+        rationale.strip_answer_instruction("Is it? Answer with yes or no. Why?\n\n please answer using a word")
         == "Is it? Why?"
     )
-    assert rationale.question_of("I answer in the affirmative") == "I answer in the affirmative"
+    assert rationale.strip_answer_instruction("I answer in the affirmative") == "I answer in the affirmative"

@@ -205,7 +205,7 @@ class TrainedModel:
     base: ModelIdentity
     recipe: Any  # a frozen dataclass: `training.Recipe`
     rows: Signal  # a pool signal with a bool field `chosen`, True for the rows to train on
-    lessons: Lessons | None = None
+    lessons: DistillationExamples | None = None
 
     @property
     def architecture(self) -> str:
@@ -243,7 +243,7 @@ def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
     }
 
 
-class Lessons(Protocol):
+class DistillationExamples(Protocol):
     """Makes training examples from a pool's rows and their columns. A frozen dataclass."""
 
     def inputs(self) -> Mapping[str, Signal]:

@@ -18,7 +18,7 @@ from thresher.demo.scenes import Scene, Thing, grid_scene
 from thresher.pools import open_pool
 from thresher.signals.case import make_case
 from thresher.signals.query import Query
-from thresher.signals.reasoning import take_apart
+from thresher.signals.reasoning import split_reasoning
 from thresher.signals.row_skills import RowSkills
 
 SCENE = grid_scene(
@@ -51,7 +51,7 @@ def test_a_true_rationale_is_true_and_a_false_one_has_one_first_false_step(kind:
         judged = [judge(step, question.scene) for step in false.steps]
         assert [j is not None and j.true for j in judged].index(False) == false.false_step
         assert false.answer != question.answer
-        found = take_apart(false.text)
+        found = split_reasoning(false.text)
         assert found.steps == false.steps and found.answer == false.answer
     assert made >= 5
 
@@ -59,7 +59,7 @@ def test_a_true_rationale_is_true_and_a_false_one_has_one_first_false_step(kind:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_world_s_own_evidence_is_read_as_true(kind: str) -> None:
     for question in questions(kind, 25):
-        for step in take_apart(f"{question.evidence} So the answer is x.").steps:
+        for step in split_reasoning(f"{question.evidence} So the answer is x.").steps:
             judged = judge(step, question.scene)
             assert (judged is None) == (not question.evidence or step.startswith("I look for")), (
                 step

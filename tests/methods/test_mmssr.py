@@ -12,7 +12,7 @@ from thresher.methods.mmssr_notes import taken_notes
 from thresher.methods.needs import asks_the_model, models_of, needs
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
-from thresher.signals.distillation import ScoreLessons, StyleLessons
+from thresher.signals.distillation import ScoreExamples, StyleExamples
 from thresher.signals.judge import Judge
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
@@ -138,10 +138,10 @@ def test_a_teacher_is_asked_about_a_sample_and_learned_from():
         MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50)
     )
     assert not whole["style_0"].model.recipe.lora and whole["style_0"].model.recipe.steps == 300
-    assert scorer.lessons == ScoreLessons(
+    assert scorer.lessons == ScoreExamples(
         tuple(signals[f"teacher_score_{n}"] for n in ("humanities", OCR))
     )
-    assert isinstance(styler.lessons, StyleLessons) and styler.lessons.one_by_one
+    assert isinstance(styler.lessons, StyleExamples) and styler.lessons.one_by_one
     assert signals["score_humanities"].model == scorer
     assert set(signals["score_humanities"].inputs()) == {
         "trained_on",

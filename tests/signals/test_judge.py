@@ -15,7 +15,7 @@ from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.signals.capabilities import CAPABILITIES, STYLES, Capability, read_capabilities
 from thresher.signals.judge import SYSTEM, Judge
-from thresher.signals.query import Query, body, derived
+from thresher.signals.query import Query, format_exchanges, judge_prompt
 from thresher.signals.style import Style, WrittenStyles, style_bits, style_names
 from thresher.types import ImageRef, Sample, SampleSource, Scored, Turn
 
@@ -54,21 +54,26 @@ def only(pieces: Iterator[Scored]) -> Scored:
 
 def test_exchanges_are_written_as_the_official_code_does() -> None:
     row = sample("<image>\nWhat is it?", "A cat.", "Sure?\n", "Yes.", images=1)
-    assert body(row) == "Question: What is it? Answer: A cat.\nQuestion: Sure?\n Answer: Yes."
+    assert (
+        format_exchanges(row)
+        == "Question: What is it? Answer: A cat.\nQuestion: Sure?\n Answer: Yes."
+    )
     for hint in ("Hint: choose one.\nWhich?", "<image>\nHint: choose one.\nWhich?"):
-        assert body(sample(hint, "B", images=1)) == "Hint: choose one.\nWhich? Answer: B"
+        assert (
+            format_exchanges(sample(hint, "B", images=1)) == "Hint: choose one.\nWhich? Answer: B"
+        )
 
 
 def test_letters_of_the_text_are_not_eaten() -> None:
     """`.strip('Question: ')` of the official code takes letters off the ends."""
-    assert body(sample("Questions on tennis", "none")) == (
+    assert format_exchanges(sample("Questions on tennis", "none")) == (
         "Question: Questions on tennis Answer: none"
     )
 
 
 def test_images_stand_first_and_once() -> None:
     row = sample("Compare <image> and <image>.", "Same", "And <image>\n?", "No <image>", images=4)
-    out = derived(row, SYSTEM)
+    out = judge_prompt(row, SYSTEM)
     assert out.turns[0] == Turn("system", SYSTEM) and out.images == row.images
     assert out.turns[1].text == "<image>\n" * 4 + (
         "Question: Compare and . Answer: Same\nQuestion: And ? Answer: No"
@@ -76,14 +81,16 @@ def test_images_stand_first_and_once() -> None:
 
 
 def test_rows_of_any_form_have_a_body() -> None:
-    assert body(sample("", "Yes.")) == "Question:  Answer: Yes."
+    assert format_exchanges(sample("", "Yes.")) == "Question:  Answer: Yes."
     told = Sample(
         "1",
         (Turn("system", "Be brief."), Turn("user", "a"), Turn("user", "b"), Turn("assistant", "c")),
     )
-    assert body(told) == "Question: a\nb Answer: c"
-    assert body(Sample("1", (*told.turns, Turn("user", "never answered")))) == body(told)
-    assert [t.role for t in derived(told, "").turns] == ["user"]
+    assert format_exchanges(told) == "Question: a\nb Answer: c"
+    assert format_exchanges(
+        Sample("1", (*told.turns, Turn("user", "never answered")))
+    ) == format_exchanges(told)
+    assert [t.role for t in judge_prompt(told, "").turns] == ["user"]
 
 
 # ------------------------------------------------------------------------------------------- scores
@@ -237,7 +244,7 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "holds no names"),
+        ("", "has no names"),
         ("a: [", "is not YAML"),
         ("Gauge Reading: x", "'Gauge Reading'"),
         ("gauge: ''", "definition of one line"),
@@ -248,7 +255,7 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
             "gauge twice",
         ),
         ("{}", "is empty"),
-        ("- name: a", "holds no names"),
+        ("- name: a", "has no names"),
     ],
 )
 def test_a_bad_file_of_capabilities_is_told(tmp_path: Path, text: str, says: str) -> None:

@@ -18,7 +18,7 @@ from thresher.signals.answer_switch import AnswerSwitch, margin
 from thresher.signals.case import LETTERS, Case, make_case
 from thresher.signals.mistake import Mistake, switch_step
 from thresher.signals.query import Query
-from thresher.signals.sampled_switch import SampledSwitch, named
+from thresher.signals.sampled_switch import SampledSwitch, named_option
 from thresher.types import Columns, Sample, Scored, Turn, seeded_ties
 
 
@@ -222,7 +222,7 @@ def test_sampled_answers_stand_for_probabilities_where_the_user_chose_it() -> No
 def test_letters_are_read_strictly() -> None:
     case = Case(row(0), ("red", "blue"), 0, 1, ())
     assert [
-        named(t, case)
+        named_option(t, case)
         for t in ("B", "(b)", "Option A.", "Answer: B", "C", "Because", "I think B", "")
     ] == [
         1,

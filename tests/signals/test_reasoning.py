@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from thresher.signals.rationale import prompted, question_of
-from thresher.signals.reasoning import stated_answer, take_apart
+from thresher.signals.rationale import strip_answer_instruction, with_instruction
+from thresher.signals.reasoning import split_reasoning, stated_answer
 from thresher.signals.skill_text import read_skills
 from thresher.types import ImageRef, Sample, Turn
 
@@ -59,7 +59,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_steps_and_answer(name: str) -> None:
     text, steps, answer = CASES[name]
-    found = take_apart(text)
+    found = split_reasoning(text)
     assert (found.steps, found.answer) == (steps, answer)
 
 
@@ -85,7 +85,7 @@ def test_a_row_s_own_answer_may_be_stated_or_bare() -> None:
     ],
 )
 def test_an_order_to_answer_briefly_is_taken_out(asked: str, kept: str) -> None:
-    assert question_of(asked) == kept
+    assert strip_answer_instruction(asked) == kept
 
 
 def test_the_student_is_asked_the_last_question_with_all_that_stands_before_it() -> None:
@@ -96,7 +96,7 @@ def test_the_student_is_asked_the_last_question_with_all_that_stands_before_it()
         Turn("user", "Which colour?\nAnswer with one word."),
         Turn("assistant", "Red."),
     )
-    row = prompted(Sample("7", turns, (ImageRef("a.png"),)), "\nThink.")
+    row = with_instruction(Sample("7", turns, (ImageRef("a.png"),)), "\nThink.")
     assert [t.text for t in row.turns] == [
         "Be kind.",
         "<image>\nHow many?",

@@ -11,7 +11,7 @@ from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
 from thresher.signals.capabilities import CAPABILITIES
-from thresher.signals.distillation import ScoreLessons
+from thresher.signals.distillation import ScoreExamples
 from thresher.signals.judge import Judge
 from thresher.signals.teacher import TeacherJudge
 from thresher.signals.teacher_sample import TeacherSample
@@ -26,7 +26,7 @@ OURS = (CAPABILITIES[0], CAPABILITIES[13])
 
 def taught(pool, scores):
     """The pool's rows as lessons; `scores`: [rows, 2], what the teacher says."""
-    lessons = ScoreLessons(
+    lessons = ScoreExamples(
         tuple(TeacherJudge(TEACHER, c, sample=TeacherSample(1.0, 0)) for c in OURS)
     )
     values = {

@@ -34,7 +34,7 @@ from thresher.signals.missing_skill import MissingSkill
 from thresher.signals.mistake import Mistake
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.rationale import NUMBERED, PLAIN, Rationale
-from thresher.signals.reasoning import take_apart
+from thresher.signals.reasoning import split_reasoning
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.skill_vector import SkillVector, decoded
@@ -335,7 +335,7 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         skill = str(gap["skills"][i])
         errors[skill] += 1
         fetched[skill] += int(wanted[i])
-        reasoning = take_apart(str(told["text"][i]))
+        reasoning = split_reasoning(str(told["text"][i]))
         rows.append(
             {
                 "row": int(target["row"]["row"][i]),

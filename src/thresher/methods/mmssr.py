@@ -33,7 +33,12 @@ from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES, Capability, read_capabilities
-from thresher.signals.distillation import ScoreLessons, StyleLessons, taught_bits, taught_score
+from thresher.signals.distillation import (
+    ScoreExamples,
+    StyleExamples,
+    teacher_score,
+    teacher_styles,
+)
 from thresher.signals.judge import Judge
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
@@ -48,7 +53,7 @@ from thresher.training.recipe import Recipe
 from thresher.types import (
     AnyModel,
     Columns,
-    Lessons,
+    DistillationExamples,
     MethodContext,
     ModelIdentity,
     Selection,
@@ -211,11 +216,11 @@ class Mmssr:
             seed=seed,
         )
 
-        def trained(lessons: Lessons) -> TrainedModel:
+        def trained(lessons: DistillationExamples) -> TrainedModel:
             return TrainedModel(base, recipe, Learned(sample), lessons)
 
-        scorer = trained(ScoreLessons(tuple(scores.values())))
-        styler = trained(StyleLessons(tuple(styles.values()), one_by_one=self.style != "generate"))  # type: ignore[arg-type]
+        scorer = trained(ScoreExamples(tuple(scores.values())))
+        styler = trained(StyleExamples(tuple(styles.values()), one_by_one=self.style != "generate"))  # type: ignore[arg-type]
         found: dict[str, Signal] = {"sample": sample}
         found.update({f"teacher_{name}": signal for name, signal in scores.items()})
         found.update({f"teacher_{name}": signal for name, signal in styles.items()})
@@ -369,8 +374,8 @@ class Mmssr:
     def _bits(self, columns: Columns, prefix: str) -> np.ndarray:
         """int32 [n]; bit k: the row has style k."""
         if f"{prefix}styles" in columns.values:
-            return taught_bits([columns[f"{prefix}styles"]])
-        return taught_bits([columns[f"{prefix}style_{k}"] for k in range(len(STYLES))])
+            return teacher_styles([columns[f"{prefix}styles"]])
+        return teacher_styles([columns[f"{prefix}style_{k}"] for k in range(len(STYLES))])
 
     def _reason(
         self,
@@ -409,7 +414,7 @@ class Mmssr:
             part = np.asarray(sample["chosen"], np.int64) + np.asarray(sample["held_out"], np.int64)
             reason["teacher_sample"] = np.array(["", "learned", "held out"])[part]
             for c in capabilities:
-                reason[f"teacher_{c.name}"] = taught_score(columns[f"teacher_score_{c.name}"])
+                reason[f"teacher_{c.name}"] = teacher_score(columns[f"teacher_score_{c.name}"])
         return reason
 
     @classmethod

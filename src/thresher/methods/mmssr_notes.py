@@ -15,7 +15,7 @@ from thresher.console.formatting import number_text, pluralize
 from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
-from thresher.signals.distillation import taught_score
+from thresher.signals.distillation import teacher_score
 from thresher.signals.health import (
     LOW_MASS,
     chosen_warnings,
@@ -146,7 +146,7 @@ def agreement(
     by_capability, by_style = [], []
     for name, score in zip(capabilities, scores, strict=True):
         by_capability.append(
-            (name, spearman(score[held], taught_score(columns[f"teacher_score_{name}"])[held]))
+            (name, spearman(score[held], teacher_score(columns[f"teacher_score_{name}"])[held]))
         )
     for k, style in enumerate(STYLES):
         by_style.append((style, f1(bits[held] >> k & 1 == 1, taught[held] >> k & 1 == 1)))

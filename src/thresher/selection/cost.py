@@ -18,7 +18,7 @@ import numpy as np
 from thresher.engine import ColumnEngine
 from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.query import AskedTogether
+from thresher.signals.query import QuerySignalBase
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
 
 PROBE_ROWS = 64
@@ -115,7 +115,7 @@ def price(
             written = _seconds_written(backend, due, samples, pool)
             basis = f"measured on {n} rows"
             each = measured.tokens / n, measured.seconds / n
-            asked = any(isinstance(signal, AskedTogether) for signal in shared)
+            asked = any(isinstance(signal, QuerySignalBase) for signal in shared)
             asks = str(getattr(backend, "query_mode", "") or "") if asked else ""
             return Price(*each, measured.peak_bytes, basis, reuses, behind, together, written, asks)
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)

@@ -1,7 +1,7 @@
-"""What a model says by itself: its greedy answer in place of a row's last answer.
+"""The model's own greedy answer in place of a row's last answer.
 
-The prompt is the conversation up to that answer (earlier answers stand as in the file) with the
-template's invitation to answer. What the file's own answer is does not matter here.
+The prompt is the conversation before that answer (earlier answers as in the file) with the
+template's generation prompt. The file's own last answer is not used.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ class GenerateBackend(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """Greedy decoding, one prompt a row."""
+    """Greedy decoding, one prompt per row."""
 
     model: ModelIdentity
     max_new_tokens: int = 32
-    """Where an answer is cut that does not end by itself."""
+    """Most tokens; longer answers are cut."""
 
     kind: ClassVar[str] = "answer"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", "the model's answer, white space at its ends removed; may be empty"),
-        Field("tokens", "int32", "tokens of the answer without the one that ended it, >= 0"),
+        Field("text", "str", "the model's answer, stripped; may be empty"),
+        Field("tokens", "int32", "tokens of the answer without the stop token, >= 0"),
         Field(
             "finished",
             "bool",
-            "the model ended the answer itself; false: it was cut at max_new_tokens or at the "
-            "context",
+            "the model stopped by itself; false: cut at max_new_tokens or at the context",
         ),
     )
 

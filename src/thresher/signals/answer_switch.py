@@ -1,10 +1,10 @@
-"""When a reader's mind changes: the probability of the wrong answer against the right one after
-each step of a rationale.
+"""The teacher's probability of the wrong answer relative to the right one, after each step of a
+rationale.
 
-Yao et al., arXiv:2412.15652, step 2. The teacher does not see the picture. It is told a prior that
-favours the right answer, then the student's steps one after the other, and is asked for the answer
-after each. Options carry letters, so that an answer is one token and a server can be asked as well.
-Which step is the mistake is arithmetic on these numbers (`mistake.py`).
+Yao et al., arXiv:2412.15652, step 2. The teacher does not see the image. Its prompt has a prior
+that favours the right answer, then the student's steps one after the other; it is asked for the
+answer after each step. Options have letters, so that an answer is one token and a server can be
+used as well. Which step is the mistake is arithmetic on these numbers (`mistake.py`).
 
 A backend that `can_ask_incrementally` reads the growing text once; any other is asked again with
 each longer text.
@@ -19,13 +19,22 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from thresher.errors import CapabilityError
-from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
+from thresher.signals.case import (
+    END,
+    LETTERS,
+    PROMPT,
+    Case,
+    SwitchSignal,
+    cases_of,
+    margins_json,
+    with_steps,
+)
 from thresher.signals.query import AskBackend, Query
 from thresher.types import Capability, Columns, ModelIdentity, Sample, SampleSource, Scored, Signal
 
 
-class GrowingBackend(AskBackend, Protocol):
-    """A backend that may read a growing text once."""
+class IncrementalBackend(AskBackend, Protocol):
+    """A backend that may read a growing text incrementally."""
 
     @property
     def can_ask_incrementally(self) -> bool: ...
@@ -36,14 +45,14 @@ class GrowingBackend(AskBackend, Protocol):
         query: Query,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        """`ask` for each row's turn with 0, 1, … of its pieces behind: logprob float32 [m, most
+        """`ask` for each row's turn followed by its first 0, 1, … pieces: logprob float32 [m, most
         pieces + 1, answers]."""
 
 
 @dataclass(frozen=True)
-class AnswerSwitch(AsksCases):
-    """Asked of the rows that the student answered wrongly; one whose answer cannot be an option
-    gets `[]`."""
+class AnswerSwitch(SwitchSignal):
+    """Computed for the rows that the student answered wrongly; `[]` if its answer cannot be an
+    option."""
 
     model: ModelIdentity
     """The teacher."""
@@ -52,7 +61,7 @@ class AnswerSwitch(AsksCases):
     others: Signal
     """Field `answers`: further candidates of questions that offer none."""
     prior: float = 0.6
-    """Probability that the prompt gives the right answer, 0 … 1."""
+    """Probability of the right answer that the prompt states, 0 … 1."""
     prompt: str = PROMPT
     end: str = END
 
@@ -64,19 +73,23 @@ class AnswerSwitch(AsksCases):
         self,
         samples: Sequence[Sample],
         inputs: Columns | None,
-        backend: GrowingBackend,
+        backend: IncrementalBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
-        asked, unasked = cases_of(samples, inputs, self.prior, self.prompt)
-        yield unasked
-        rows = np.array(list(asked), np.int64)
-        cases = list(asked.values())
+        cases_by_row, skipped = cases_of(samples, inputs, self.prior, self.prompt)
+        yield skipped
+        rows = np.array(list(cases_by_row), np.int64)
+        cases = list(cases_by_row.values())
         if not cases:
             return
         query = Query(self.end, tuple(LETTERS[: max(len(c.options) for c in cases)]))
-        grown = _growing if getattr(backend, "can_ask_incrementally", False) else _anew
-        for piece in _or_say(grown(cases, query, backend, pool)):
+        ask = (
+            _ask_incrementally
+            if getattr(backend, "can_ask_incrementally", False)
+            else _ask_each_prompt
+        )
+        for piece in _suggest_sampling(ask(cases, query, backend, pool)):
             margins, errors = [], []
             for i, table, error in zip(
                 piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True
@@ -90,14 +103,17 @@ class AnswerSwitch(AsksCases):
                     if np.isfinite(found).all()
                     else ("the teacher gives no probability to any option")
                 )
-                margins.append("[]" if bad else as_json(found))
+                margins.append("[]" if bad else margins_json(found))
                 errors.append(bad)
             yield Scored(rows[piece.index], {"margins": np.array(margins, object)}, errors)
 
 
 def margin(logprob: np.ndarray, right: int, wrong: int) -> np.ndarray:
-    """float [t, options] in nats -> p(wrong) - p(right) among the options, [t]; NaN where no option
-    has a probability."""
+    """p(wrong) - p(right) among the options, float64 [t]; NaN where no option has a probability.
+
+    logprob: float [t, options], in nats.
+    right, wrong: indices of options.
+    """
     top = logprob.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         p = np.exp(logprob.astype(np.float64) - top)
@@ -105,40 +121,39 @@ def margin(logprob: np.ndarray, right: int, wrong: int) -> np.ndarray:
     return np.asarray(p[:, wrong] - p[:, right])
 
 
-def _or_say(pieces: Iterator[Scored]) -> Iterator[Scored]:
-    """A server without log-probabilities: what can be done is said, and nothing else is done
-    instead."""
+def _suggest_sampling(pieces: Iterator[Scored]) -> Iterator[Scored]:
+    """Add to the error of a server without log-probabilities which setting works instead."""
     try:
         yield from pieces
     except CapabilityError as e:
         raise CapabilityError(
-            f"{e} The teacher can be sampled instead, say 8 times a step: --set switch=sample:8."
+            f"{e} Sample the teacher's answers instead, such as 8 per step: --set switch=sample:8."
         ) from e
 
 
-def _growing(
-    cases: Sequence[Case], query: Query, backend: GrowingBackend, pool: SampleSource
+def _ask_incrementally(
+    cases: Sequence[Case], query: Query, backend: IncrementalBackend, pool: SampleSource
 ) -> Iterator[Scored]:
     return backend.ask_incrementally(
         [c.sample for c in cases], [c.pieces for c in cases], query, pool
     )
 
 
-def _anew(
+def _ask_each_prompt(
     cases: Sequence[Case], query: Query, backend: AskBackend, pool: SampleSource
 ) -> Iterator[Scored]:
-    """The same from a backend that only answers whole prompts: one for each step."""
+    """The same with one whole prompt per step."""
     flat = [(i, t) for i, c in enumerate(cases) for t in range(len(c.pieces) + 1)]
-    asked = [longer(cases[i], t) for i, t in flat]
+    asked = [with_steps(cases[i], t) for i, t in flat]
     tables = [np.full((len(c.pieces) + 1, len(query.answers)), np.nan, np.float32) for c in cases]
     left = [len(t) for t in tables]
     errors = [""] * len(cases)
     for piece in backend.ask(asked, [query], pool):
         done = []
-        for at, line, error in zip(
+        for j, line, error in zip(
             piece.index.tolist(), piece.values["logprob"], piece.errors, strict=True
         ):
-            i, t = flat[at]
+            i, t = flat[j]
             tables[i][t] = line
             errors[i] = errors[i] or error
             left[i] -= 1

@@ -1,8 +1,5 @@
 """The capabilities that a row may train and the styles in which it may ask: mmSSR's 14 and 9, and
-the user's own.
-
-Pure names and texts; a file of the user's own capabilities is read here, and nothing else is
-touched.
+the user's own from a file.
 """
 
 from __future__ import annotations
@@ -19,17 +16,17 @@ from thresher.text import ParseError, parse_yaml
 
 @dataclass(frozen=True)
 class Capability:
-    """A capability of a multimodal LLM. Its column's identity is `wording`, the only part that a
-    judge reads."""
+    """A capability of a multimodal LLM. Only `wording` is part of a column's identity: a judge
+    reads nothing else."""
 
     kind: ClassVar[str] = "capability"
 
     name: str
-    """Lower-case letters, digits and underscores; what users type."""
+    """Lower-case letters, digits and underscores, as users type it."""
     definition: str
-    """One line for people; a user's own capability has it in its wording, too."""
+    """One line for people; for a user's own capability it is part of the wording as well."""
     wording: str = ""
-    """How the judge is told of it; "": `name (definition)`, underscores as spaces."""
+    """Its name in the judge's prompt; "": `name (definition)`, underscores as spaces."""
 
     not_identity: ClassVar[tuple[str, ...]] = ("name", "definition")
 
@@ -45,9 +42,7 @@ def _official(wording: str, definition: str) -> Capability:
 
 
 CAPABILITIES: tuple[Capability, ...] = (
-    _official(
-        "object spatial understanding", "where objects are, and how they stand to each other"
-    ),
+    _official("object spatial understanding", "where objects are, and how they are arranged"),
     _official("attribute identification", "colour, shape, size, material and state of an object"),
     _official("logical deduction", "conclusions drawn step by step from what is shown or said"),
     _official("scene understanding", "what place or situation the whole picture shows"),
@@ -70,7 +65,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     _official("data understanding", "charts, tables, diagrams and the figures in them"),
     _official("optical character recognition", "reading text in the picture"),
 )
-"""In mmSSR's order, which is the order in which the sampler serves them."""
+"""In mmSSR's order, in which they take turns."""
 
 STYLES: tuple[str, ...] = (
     "multi-choice",
@@ -83,16 +78,17 @@ STYLES: tuple[str, ...] = (
     "chain-of-thought (step-by-step)",
     "specified style",
 )
-"""Interaction styles, worded and ordered as the official query names them."""
+"""Interaction styles, in the words and order of the official query."""
 
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
 def read_capabilities(file: Path) -> tuple[Capability, ...]:
-    """The user's own capabilities: a YAML map of name to definition, or a list of maps with `name`
-    and `definition`.
+    """Read the user's own capabilities.
 
-    Raises ConfigError for anything else, for a name used twice and for one of the built-in names.
+    file: a YAML map of name to definition, or a list of maps with `name` and `definition`.
+
+    Raises ConfigError for anything else, for a name used twice and for a built-in name.
     """
     import yaml
 
@@ -104,10 +100,11 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
     except (UnicodeDecodeError, ParseError, yaml.YAMLError) as e:
         raise ConfigError(f"The capabilities file {file} is not YAML: {e}.") from e
-    wanted = (
-        "Give a map, one line a capability, such as `gauge_reading: reading a value off a dial`."
+    expected = (
+        "Give a map with one line per capability, such as `gauge_reading: reading a value off a "
+        "dial`."
     )
-    if twice_in_map:  # YAML itself would take the last one in silence
+    if twice_in_map:  # YAML itself would silently use the last one
         raise ConfigError(
             f"The capabilities file {file} names {twice_in_map} twice. Give each its own name."
         )
@@ -118,7 +115,7 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     ):
         pairs = [(x["name"], x["definition"]) for x in given]
     else:
-        raise ConfigError(f"The capabilities file {file} holds no names with definitions. {wanted}")
+        raise ConfigError(f"The capabilities file {file} has no names with definitions. {expected}")
     found: dict[str, Capability] = {}
     built_in = {c.name for c in CAPABILITIES}
     for name, definition in pairs:
@@ -129,21 +126,21 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
             )
         if not isinstance(definition, str) or not definition.strip() or "\n" in definition.strip():
             raise ConfigError(
-                f"The capabilities file {file}: {name} needs a definition of one line. {wanted}"
+                f"The capabilities file {file}: {name} needs a definition of one line. {expected}"
             )
         if name in found or name in built_in:
-            twice = "twice" if name in found else "as the built-in one is named"
+            twice = "twice" if name in found else "like a built-in one"
             raise ConfigError(
                 f"The capabilities file {file} names {name} {twice}. Give each its own name."
             )
         found[name] = Capability(name, definition.strip())
     if not found:
-        raise ConfigError(f"The capabilities file {file} is empty. {wanted}")
+        raise ConfigError(f"The capabilities file {file} is empty. {expected}")
     return tuple(found.values())
 
 
 def _repeated(node: Any) -> str:
-    """The first key that a YAML map at the top holds twice; "" where none is."""
+    """The first repeated key of a YAML map at the top level; "" if there is none."""
     import yaml
 
     keys = (

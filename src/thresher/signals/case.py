@@ -1,9 +1,8 @@
-"""A wrong rationale as a teacher gets it: what is asked, under which letters, step by step; and
-what the signals share that ask.
+"""The teacher's prompt for a wrong rationale, and what the signals that use it have in common.
 
-Yao et al., arXiv:2412.15652, step 2. The prompt holds the question, the options (the row's own, or
-the two answers and further ones in a mixed order) and a prior that favours the right answer; the
-student's steps follow it. No picture, no model.
+Yao et al., arXiv:2412.15652, step 2. The prompt contains the question, the options with letters
+(the row's own, or the two answers and further ones, shuffled) and a prior that favours the right
+answer; the student's steps follow it. Without the image; needs no model.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ import numpy as np
 
 from thresher.answers.candidates import candidates, expected, question
 from thresher.answers.normalise import normalise
-from thresher.signals.other_answers import LONGEST
+from thresher.signals.other_answers import MAX_CHARACTERS
 from thresher.signals.prompts import read
-from thresher.signals.rationale import question_of
-from thresher.signals.reasoning import stated_answer, take_apart
-from thresher.signals.template import fill
+from thresher.signals.rationale import strip_answer_instruction
+from thresher.signals.reasoning import split_reasoning, stated_answer
+from thresher.signals.template import render_template
 from thresher.signals.wrong import Wrong
 from thresher.types import IMAGE_PLACEHOLDER, Columns, Field, Sample, Scored, Signal, Turn
 
 PROMPT = read("error_switch")
 END = read("error_switch_end")
 LETTERS = "ABCDEFGHIJKL"
-MOST_OPTIONS = 4  # of a question that offers none itself
+MAX_OPTIONS = 4  # of a question without options of its own
 
 
-class AsksCases:
-    """What `AnswerSwitch` and `SampledSwitch` have in common: asked of the rows that the student
+class SwitchSignal:
+    """Base class of `AnswerSwitch` and `SampledSwitch`, computed for the rows that the student
     answered wrongly."""
 
     rationale: Signal
@@ -49,8 +48,8 @@ class AsksCases:
         Field(
             "margins",
             "str",
-            "JSON list: p(wrong) - p(right) among the options, -1 … 1, before any step and after "
-            "each; []: it could not be asked",
+            "JSON list: p(wrong) - p(right) among the options, -1 … 1, before the first step and "
+            "after each; []: the answer cannot be an option",
         ),
     )
 
@@ -64,8 +63,13 @@ class AsksCases:
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong rationale as the teacher gets it. `right`, `wrong`: positions in `options`;
-    `pieces`: the steps' texts."""
+    """The prompt for one wrong rationale.
+
+    sample: a user turn with question, options and prior.
+    options: their texts.
+    right, wrong: indices into `options`.
+    pieces: the texts of the steps, to append to the user turn.
+    """
 
     sample: Sample
     options: tuple[str, ...]
@@ -77,15 +81,15 @@ class Case:
 def cases_of(
     samples: Sequence[Sample], inputs: Columns, prior: float, prompt: str
 ) -> tuple[dict[int, Case], Scored]:
-    """position -> case of the rows that make one, and the result of the others."""
-    told, others = inputs["rationale"], inputs["others"]["answers"]
-    asked: dict[int, Case] = {}
+    """Index -> case of the rows that have one, and the result for the other rows."""
+    rationales, others = inputs["rationale"], inputs["others"]["answers"]
+    cases: dict[int, Case] = {}
     rest: list[int] = []
     for i, sample in enumerate(samples):
         case = make_case(
             sample,
-            str(told["text"][i]),
-            str(told["answer"][i]),
+            str(rationales["text"][i]),
+            str(rationales["answer"][i]),
             json.loads(others[i]),
             prior,
             prompt,
@@ -93,8 +97,8 @@ def cases_of(
         if case is None:
             rest.append(i)
         else:
-            asked[i] = case
-    return asked, Scored(
+            cases[i] = case
+    return cases, Scored(
         np.array(rest, np.int64),
         {"margins": np.array(["[]"] * len(rest), object)},
         [""] * len(rest),
@@ -109,32 +113,40 @@ def make_case(
     prior: float,
     prompt: str = PROMPT,
 ) -> Case | None:
-    """None: the student gave no answer that could be an option."""
-    steps = take_apart(rationale).steps
+    """The case of one row; None if the student's answer cannot be an option.
+
+    sample: the row.
+    rationale: the student's text.
+    answer: the student's answer.
+    others: further options for a question without options of its own.
+    prior: probability of the right answer that the prompt states.
+    prompt: a template with {question}, {options}, {right} and {prior}.
+    """
+    steps = split_reasoning(rationale).steps
     if not answer.strip() or not steps:
         return None
     offered = candidates(sample)
-    wanted = expected(sample)
-    answer = answer[:LONGEST]
+    right_answer = expected(sample)
+    answer = answer[:MAX_CHARACTERS]
     if offered is not None:
         texts = [
             o or t for o, t in zip(offered.options or offered.texts, offered.texts, strict=True)
         ]
-        right = _place(wanted, offered.texts)
+        right = _index_of(right_answer, offered.texts)
         if right is None:
             return None
         wrong = offered.texts.index(answer) if answer in offered.texts else len(texts)
         texts = [*texts, answer][: max(len(texts), wrong + 1)]
     else:
-        wanted = stated_answer(wanted)[:LONGEST]
-        forms = [normalise(wanted), normalise(answer)]
+        right_answer = stated_answer(right_answer)[:MAX_CHARACTERS]
+        forms = [normalise(right_answer), normalise(answer)]
         more = [a for a in others if normalise(a) not in forms]
-        mixed = [wanted, answer, *more[: MOST_OPTIONS - 2]]
+        shuffled = [right_answer, answer, *more[: MAX_OPTIONS - 2]]
         order = sorted(
-            range(len(mixed)),
-            key=lambda k: hashlib.sha256(sample.digest + mixed[k].encode()).digest(),
+            range(len(shuffled)),
+            key=lambda k: hashlib.sha256(sample.digest + shuffled[k].encode()).digest(),
         )
-        texts = [mixed[k] for k in order]
+        texts = [shuffled[k] for k in order]
         right, wrong = order.index(0), order.index(1)
     if len(texts) > len(LETTERS):
         kept = sorted({right, wrong, *range(len(LETTERS) - 2)})
@@ -145,12 +157,12 @@ def make_case(
         "right": LETTERS[right],
         "prior": f"{100 * prior:g}",
     }
-    turn = Turn("user", fill(prompt, values))
+    turn = Turn("user", render_template(prompt, values))
     pieces = tuple(f"\n{k + 1}. {step}" for k, step in enumerate(steps))
     return Case(Sample(sample.id, (turn,), (), sample.source), tuple(texts), right, wrong, pieces)
 
 
-def _place(answer: str, texts: Sequence[str]) -> int | None:
+def _index_of(answer: str, texts: Sequence[str]) -> int | None:
     forms = [normalise(t) for t in texts]
     if answer in texts:
         return list(texts).index(answer)
@@ -159,15 +171,15 @@ def _place(answer: str, texts: Sequence[str]) -> int | None:
 
 def plain_question(sample: Sample) -> str:
     """The row's last question, without image placeholders and answer instructions."""
-    return question_of(question(sample).replace(IMAGE_PLACEHOLDER, " ")).strip()
+    return strip_answer_instruction(question(sample).replace(IMAGE_PLACEHOLDER, " ")).strip()
 
 
-def as_json(margins: np.ndarray) -> str:
+def margins_json(margins: np.ndarray) -> str:
     return json.dumps([round(float(m), 6) for m in margins])
 
 
-def longer(case: Case, steps: int) -> Sample:
-    """The prompt with so many steps in it."""
+def with_steps(case: Case, steps: int) -> Sample:
+    """The case's prompt followed by its first `steps` steps."""
     turn = case.sample.turns[-1]
     text = turn.text + "".join(case.pieces[:steps])
     return Sample(case.sample.id, (Turn("user", text),), (), case.sample.source)

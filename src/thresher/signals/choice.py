@@ -1,9 +1,8 @@
-"""Which of a row's candidate answers a model finds likeliest: multiple choice and yes/no without
-any generated text.
+"""The most likely of a row's candidate answers: multiple choice and yes/no without generated text.
 
-The candidates come from the row itself (`candidates.py`) or, where it offers none, from
-`otherwise`. The candidate with the largest summed log-probability is picked, the first among
-equals.
+The candidates come from the row itself (`answers/candidates.py`) or, if it has none, from
+`otherwise`. The candidate with the largest summed log-probability is picked; of equal ones, the
+first.
 """
 
 from __future__ import annotations
@@ -33,29 +32,29 @@ class ChoiceBackend(Protocol):
     def choice(
         self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
     ) -> Iterator[Scored]:
-        """Fields: picked int32 (position in the row's candidates), margin float32. Every row has a
-        candidate."""
+        """Yields `picked` int32, index into the row's candidates (at least one), and `margin`
+        float32."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One prompt a row, then each candidate behind it."""
+    """One prompt per row, followed by each candidate."""
 
     model: ModelIdentity
     otherwise: tuple[str, ...] = ()
-    """Candidates of rows that offer none themselves; without them such rows fail."""
+    """Candidates of rows without candidates of their own; without them, such rows fail."""
 
     kind: ClassVar[str] = "choice"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", "the likeliest candidate"),
+        Field("text", "str", "the most likely candidate"),
         Field(
             "margin",
             "float32",
-            "nats by which it is likelier than the next one, >= 0; inf: there was only one",
+            "its log-probability minus that of the second, nats, >= 0; inf: there was only one",
         ),
-        Field("candidates", "int32", "how many there were, >= 1"),
+        Field("candidates", "int32", "number of candidates, >= 1"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -74,7 +73,7 @@ class Choice:
             offered.append(self.otherwise if found is None else found.texts)
         without = np.array([i for i, texts in enumerate(offered) if not texts], np.int64)
         if len(without):
-            errors = ["the question shows no candidates to choose from"] * len(without)
+            errors = ["the question has no candidates to choose from"] * len(without)
             yield self._scored(
                 without, [""] * len(without), np.zeros(len(without)), [0] * len(without), errors
             )
@@ -83,13 +82,13 @@ class Choice:
             return
         given = [offered[i] for i in index.tolist()]
         for piece in backend.choice([samples[i] for i in index.tolist()], given, pool):
-            mine = [given[i] for i in piece.index.tolist()]
-            texts = [c[int(k)] for c, k in zip(mine, piece.values["picked"], strict=True)]
+            row_candidates = [given[i] for i in piece.index.tolist()]
+            texts = [c[int(k)] for c, k in zip(row_candidates, piece.values["picked"], strict=True)]
             yield self._scored(
                 index[piece.index],
                 texts,
                 piece.values["margin"],
-                [len(c) for c in mine],
+                [len(c) for c in row_candidates],
                 piece.errors,
             )
 

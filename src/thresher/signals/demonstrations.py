@@ -1,23 +1,23 @@
-"""Which row is shown to the model before each row: CLIPPER's four subsets and their banks of
-demonstrations (docs/methods/clipper.md).
+"""The demonstration for each row: CLIPPER's four subsets and their banks of demonstrations
+(docs/methods/clipper.md).
 
-P and W rows are each split in two halves. In the first half-pass half 0 demonstrates and half 1 is
-asked; in the second the roles swap. So every row is a query once, its demonstration is always of
-the other half, and no row (nor an exact copy of it) ever demonstrates itself.
+P and W rows are each split into two halves. In the first pass, half 0 gives the demonstrations and
+half 1 the queries; in the second, the roles are swapped. So every row is a query once, its
+demonstration is always from the other half, and no row (nor an exact copy) demonstrates itself.
 
-Everything is decided by seeded hashes of digests and nothing by position or by drawing, so that the
-answer does not depend on the pool's order and changes little when the pool grows, because every
-changed (row, demonstration) pair is a forward pass to pay for:
-- half: one bit of a hash. Nobody moves when rows are added; exact duplicates are together, and so
-  never show each other.
+Everything is decided by seeded hashes of digests, and nothing by position or a random generator, so
+that the result does not depend on the pool's order and changes little when the pool grows: every
+changed (row, demonstration) pair costs a forward pass.
+- half: one bit of a hash. No row changes its half when rows are added; exact duplicates are in the
+  same half, and so never demonstrate each other.
 - bank of a (kind, half): the rows with the smallest hashes among those whose answers are short
   (`most_tokens`), because a demonstration is read before every one of its queries and must leave
-  room for them. Where too few are short, the shortest others fill the bank. A pool that grows by a
+  room for them. If too few are short, the shortest others fill the bank. A pool that grows by a
   tenth replaces about a tenth of a bank.
 - a query's demonstration: the bank row with the highest hash of the pair (rendezvous hashing), so
-  that when a bank row is replaced only the queries that had it, and the few that prefer the new
-  one, change. Each bank row gets about as many queries.
-A small bank is what makes a demonstration's cache worth keeping: it serves n / (2 * bank) queries.
+  that when a bank row is replaced, only its queries and the few that now hash to the new one
+  change. Each bank row gets about equally many queries.
+A small bank makes it worthwhile to cache a demonstration: it serves n / (2 * bank) queries.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Demonstrations:
     knowledge: Knowledge
     """Field `parametric`: True = P, False = W. Its loss says how long each row's answers are."""
     teaches: Literal["P", "W"]
-    """What the demonstrations hold: parameter or world knowledge. The queries are all rows."""
+    """The kind of the demonstrations: parametric or world knowledge. The queries are all rows."""
     seed: int
     bank: int = 32
-    """Demonstrations per kind and half, at most."""
+    """Most demonstrations per kind and half."""
     most_tokens: int = 512
-    """Rows whose answers have more tokens than this, all turns together, demonstrate only where
-    shorter ones are too few."""
+    """Rows whose answers have more tokens in total are demonstrations only if there are too few
+    shorter ones."""
 
     kind: ClassVar[str] = "demonstrations"
     version: ClassVar[int] = 2  # 2: short answers first
@@ -56,12 +56,12 @@ class Demonstrations:
         Field(
             "digest",
             "S32",
-            "digest of the row shown before this one; b'' if the other half has no row of the kind",
+            "digest of this row's demonstration; b'' if the other half has no row of the kind",
         ),
         Field(
             "half",
             "int32",
-            "0: demonstrates in the first half-pass; 1: is asked in it; the same for both kinds",
+            "0: demonstration in the first pass; 1: query in it; the same for both kinds",
         ),
     )
 
@@ -74,31 +74,34 @@ class Demonstrations:
         half = halves(digest, self.seed)
         of_kind = np.asarray(inputs["knowledge"]["parametric"], bool) == (self.teaches == "P")
         tokens = np.asarray(inputs["loss"]["tokens"])
-        shown = np.zeros(len(digest), DIGEST)
-        for asked in (0, 1):
-            may_show = np.flatnonzero(of_kind & (half != asked))
-            candidates, first = np.unique(digest[may_show], return_index=True)
-            bank = self._bank(candidates, tokens[may_show[first]])
-            rows = np.flatnonzero(half == asked)
+        demonstration = np.zeros(len(digest), DIGEST)
+        for query_half in (0, 1):
+            eligible = np.flatnonzero(of_kind & (half != query_half))
+            candidates, first = np.unique(digest[eligible], return_index=True)
+            bank = self._bank(candidates, tokens[eligible[first]])
+            rows = np.flatnonzero(half == query_half)
             if len(bank):
-                shown[rows] = bank[self._choose(digest[rows], bank)]
-        return {"digest": shown, "half": half}
+                demonstration[rows] = bank[self._choose(digest[rows], bank)]
+        return {"digest": demonstration, "half": half}
 
     def _bank(self, candidates: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The demonstrations among different digests [m] with answers of `tokens` [m] tokens:
-        [min(m, bank)]."""
-        # the short are all alike here: the hash decides among them
+        """The digests of the demonstrations, [min(m, bank)].
+
+        candidates: distinct digests [m].
+        tokens: int [m], of their answers.
+        """
+        # short answers are equal here: the hash decides among them
         too_long = np.maximum(tokens, self.most_tokens)
         order = np.lexsort((_hash(candidates, f"bank {self.seed}"), too_long))
         return candidates[order[: self.bank]]
 
     def _choose(self, queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
         """Index into `bank` for each query, int64 [m]."""
-        asks = _hash(queries, f"query {self.seed}")
-        shows = _hash(bank, f"shown {self.seed}")
+        query_hash = _hash(queries, f"query {self.seed}")
+        bank_hash = _hash(bank, f"shown {self.seed}")
         out = np.empty(len(queries), np.int64)
         for start in range(0, len(queries), CHUNK):
-            pair = asks[start : start + CHUNK, None] ^ shows[None, :]
+            pair = query_hash[start : start + CHUNK, None] ^ bank_hash[None, :]
             out[start : start + CHUNK] = np.argmax(_mix(pair), axis=1)
         return out
 

@@ -1,7 +1,7 @@
-"""What is searched for on behalf of each wrong row: the missing skill, or the mistaken step's own
-words (the paper's ablation).
+"""The search query for each wrong row: the missing skill, or the text of the mistaken step (the
+paper's ablation).
 
-Where the teacher wrote no skill the step stands in, and is marked. Arithmetic on columns.
+If the teacher named no skill, the step is used instead, and marked. Arithmetic on columns.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Gap:
     mistake: Signal
     """Fields `step`, `text`."""
     missing_skill: Signal | None
-    """Field `skill`; None: search by the step's words."""
+    """Field `skill`; None: search by the text of the step."""
 
     kind: ClassVar[str] = "gap"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("skills", "str", 'what is searched for; "": nothing is missing here'),
-        Field("fallback", "bool", "the teacher wrote no skill, the mistaken step stands in"),
+        Field("skills", "str", 'the search query; "": nothing is missing'),
+        Field("fallback", "bool", "the teacher named no skill: the mistaken step is used"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:

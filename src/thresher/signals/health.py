@@ -1,8 +1,7 @@
-"""Is a judge judging? Numbers over its columns, and the sentences that tell a user when it is not.
-Pure numpy.
+"""Warnings about a judge that gives no usable answers, computed from its columns. Pure numpy.
 
-A model that was not tuned to answer 0 … 5 still gives a score; only the probability that it puts on
-the six answers, and whether rows differ at all, say that the score means little.
+A model that was not trained to answer 0 … 5 still gives a score; only its probability of the six
+answers, and whether rows differ at all, show that the score means little.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 LOW_MASS = 0.5
-"""Mean probability on the valid answers under which a judge is said not to answer."""
+"""Mean probability of the valid answers below which the user is warned."""
 
 FLAT = 1e-3
-"""Standard deviation of a score (of 0 … 5) under which a column is called constant."""
+"""Standard deviation of a score (0 … 5) below which a column counts as constant."""
 
 
 def warnings(
@@ -23,12 +22,12 @@ def warnings(
     masses: Mapping[str, np.ndarray],
     known: frozenset[str] = frozenset(),
 ) -> list[str]:
-    """What a user should know of a judge's columns, one sentence a fault, each capability named
-    with its number.
+    """Warnings about a judge's columns, one sentence per problem.
 
-    `scores`: float [n] each (0 … 5); `masses`: float [n] each (0 … 1), of those scores that are
-    expectations.
-    `known`: capabilities whose lack of any score is said elsewhere.
+    scores: capability -> float [n], 0 … 5.
+    masses: capability -> float [n], 0 … 1: probability of the valid answers, for scores that are
+        expectations.
+    known: capabilities whose lack of any score is reported elsewhere.
     """
     none, same, low = [], [], []
     answers = doubtful = rows = 0
@@ -70,8 +69,11 @@ def warnings(
 
 
 def parse_warnings(parsed: Mapping[str, np.ndarray], texts: Mapping[str, np.ndarray]) -> list[str]:
-    """What a user should know of written scores, by capability: `parsed` bool [n], `texts` what was
-    written, str [n]."""
+    """Warnings about generated scores.
+
+    parsed: capability -> bool [n].
+    texts: capability -> str [n], the generated texts.
+    """
     bad = {name: int((~good).sum()) for name, good in parsed.items()}
     if not any(bad.values()):
         return []
@@ -102,7 +104,7 @@ def _capabilities(count: int) -> str:
 
 
 def style_warnings(parsed: np.ndarray) -> list[str]:
-    """What a user should know of written styles: `parsed` bool [n]."""
+    """Warnings about generated styles. parsed: bool [n]."""
     n, bad = len(parsed), int((~parsed).sum())
     if not bad:
         return []
@@ -114,7 +116,7 @@ def style_warnings(parsed: np.ndarray) -> list[str]:
 
 
 def chosen_warnings(names: tuple[str, ...], chosen: np.ndarray) -> list[str]:
-    """What a user should know of styles by likelihood: `chosen` bool [n, styles]."""
+    """Warnings about styles by likelihood. chosen: bool [n, styles]."""
     n = len(chosen)
     if n < 2:
         return []

@@ -1,10 +1,10 @@
-"""How much a row helps to train one capability, in a model's judgement, 0 to 5 (mmSSR,
+"""How much a row helps to train one capability according to a model, 0 to 5 (mmSSR,
 arXiv:2503.13383).
 
-The judge reads the row as exchanges and is asked one question; no text is generated. The score is
-the expectation over the probabilities of the answers 0 … 5 at the first answer token, so it has few
-ties; `best` is the answer that greedy decoding would give. One signal a capability: all
-capabilities and styles of one model are asked in one pass a row.
+The judge's prompt has the row's exchanges and one question; no text is generated. The score is the
+expectation over the probabilities of the answers 0 … 5 at the first answer token, so it has few
+ties; `best` is the most likely of them. One signal per capability; all capabilities and styles of a
+model share one pass per row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from thresher.signals.capabilities import Capability
 from thresher.signals.prompts import read
-from thresher.signals.query import AskedTogether, Query, shares
+from thresher.signals.query import Query, QuerySignalBase, relative_probabilities
 from thresher.types import AnyModel, Field
 from thresher.types import Capability as Need
 
@@ -25,13 +25,13 @@ ANSWERS = ("0", "1", "2", "3", "4", "5")
 SYSTEM = read("mmssr_system")
 QUERY = read("mmssr_capability")
 NO_MASS = 0.01
-"""Mean probability on the six answers under which a judge is said to give none of them."""
+"""Mean probability of the six answers below which the judge counts as giving none of them."""
 NO_ANSWER = "the judge gives no finite probability to any answer 0 to 5"
 
 
 @dataclass(frozen=True)
-class Judge(AskedTogether):
-    """One question a row. Higher `score`: the row helps more."""
+class Judge(QuerySignalBase):
+    """One question per row. Higher `score`: the row helps more."""
 
     model: AnyModel
     capability: Capability
@@ -48,7 +48,7 @@ class Judge(AskedTogether):
             "float32",
             "expected answer, sum of k * p(k) / mass, 0 … 5; higher = helps more",
         ),
-        Field("best", "int32", "the likeliest of the answers 0 … 5, the smallest of equals"),
+        Field("best", "int32", "the most likely of the answers 0 … 5; of equal ones, the smallest"),
         Field(
             "mass",
             "float32",
@@ -60,22 +60,25 @@ class Judge(AskedTogether):
         return Query(self.prompt.replace("{capability}", self.capability.wording), ANSWERS)
 
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-        """float64 [m, 6] in nats -> the fields, and "" or what is wrong with each row."""
-        safe, p, odd = shares(logprob)
+        """The fields, and each row's error or "".
+
+        logprob: float64 [m, 6], in nats.
+        """
+        safe, p, invalid = relative_probabilities(logprob)
         score = (p * np.arange(len(ANSWERS))).sum(axis=1) / p.sum(axis=1)
         mass = np.exp(safe).sum(axis=1)
         values = {
-            "score": np.where(odd, np.nan, score).astype(np.float32),
+            "score": np.where(invalid, np.nan, score).astype(np.float32),
             "best": safe.argmax(axis=1).astype(np.int32),
-            "mass": np.where(odd, 0.0, np.minimum(mass, 1.0)).astype(np.float32),
+            "mass": np.where(invalid, 0.0, np.minimum(mass, 1.0)).astype(np.float32),
         }
-        return values, [NO_ANSWER if o else "" for o in odd.tolist()]
+        return values, [NO_ANSWER if bad else "" for bad in invalid.tolist()]
 
     def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
-        """A judge that puts next to no probability on its six answers answers something else."""
-        told = np.asarray(errors, object)
-        mass = np.where(told == NO_ANSWER, 0.0, np.asarray(values["mass"], np.float64))
-        mass = mass[((told == "") | (told == NO_ANSWER)) & np.isfinite(mass)]
+        """An error if the judge gives almost no probability to its six answers, else ""."""
+        row_errors = np.asarray(errors, object)
+        mass = np.where(row_errors == NO_ANSWER, 0.0, np.asarray(values["mass"], np.float64))
+        mass = mass[((row_errors == "") | (row_errors == NO_ANSWER)) & np.isfinite(mass)]
         if not len(mass) or mass.mean() >= NO_MASS:
             return ""
         return (

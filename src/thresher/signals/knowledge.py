@@ -1,8 +1,8 @@
-"""Which rows the model holds already: CLIPPER's parameter knowledge (P) against world knowledge
+"""Which answers the model knows already: CLIPPER's parametric knowledge (P) and world knowledge
 (W).
 
-A row is P if greedy decoding would have given exactly its answer. Long answers never match to the
-letter, so there a row is P if the model finds it likelier than it finds the pool's middle row.
+A row is P if greedy decoding gives exactly its answer. Long answers never match exactly, so such a
+row is P if its loss is below the pool's median.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from thresher.types import Columns, Field, Signal
 class Knowledge:
     """P or W, from a zero-shot loss.
 
-    The median is over the NLL of all rows that were scored, long and short ("the pool's median" in
-    METHODS), and a long answer must be strictly below it. So a pool of long answers splits in half;
-    when a pool grows, long answers near the median may change side, short ones never.
+    The median is over the NLL of all scored rows, long and short, and a long answer must be
+    strictly below it. So a pool of long answers is split in half; when a pool grows, long answers
+    near the median may change, short ones never.
     """
 
     loss: Signal
     """Fields `nll`, `tokens`, `greedy_match`."""
     long_answer: int = 32
-    """Answers of more tokens than this are long."""
+    """Answers with more tokens are long."""
 
     kind: ClassVar[str] = "knowledge"
     version: ClassVar[int] = 1

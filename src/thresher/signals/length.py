@@ -1,4 +1,4 @@
-"""How long a row's answers are. Known from reading the pool: no model, nothing stored."""
+"""The length of a row's answers. Known from reading the pool: no model, nothing stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thresher.types import Field, Signal
 
 @dataclass(frozen=True)
 class Length:
-    """Length of all assistant turns of a row together."""
+    """Total length of a row's assistant turns."""
 
     unit: Literal["words", "chars"] = "words"
     """words: separated by whitespace (a text without spaces, such as Chinese, is one word); chars:

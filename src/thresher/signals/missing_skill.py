@@ -1,9 +1,9 @@
-"""The one skill whose lack explains a mistaken step, in a teacher's words. Yao et al.,
-arXiv:2412.15652, step 3.
+"""The skill whose lack explains a mistaken step, named by a teacher. Yao et al., arXiv:2412.15652,
+step 3.
 
-The teacher reads the question, both answers, the steps before the mistake and the mistaken step,
-behind in-context examples (`prompts/error_skill.txt`). It sees no picture, as when the mistake was
-found. Only rows with a mistake are asked.
+The teacher's prompt has in-context examples, the question, both answers, the steps before the
+mistake and the mistaken step (`prompts/error_skill.txt`); it has no image, as when the mistake was
+located. Computed only for rows with a mistake.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thresher.signals.answer import GenerateBackend
 from thresher.signals.case import plain_question
 from thresher.signals.prompts import read
 from thresher.signals.skill_text import read_skills
-from thresher.signals.template import fill
+from thresher.signals.template import render_template
 from thresher.types import (
     Capability,
     Columns,
@@ -32,7 +32,7 @@ from thresher.types import (
 )
 
 PROMPT = read("error_skill")
-LONGEST = 400  # characters of an answer in the prompt
+MAX_CHARACTERS = 400  # characters of an answer in the prompt
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class MissingSkill:
         Field(
             "skill",
             "str",
-            'the skill, lower case; "": nothing is missing, or the teacher wrote no skill',
+            'the skill, lower case; "": nothing is missing, or the teacher named none',
         ),
-        Field("said", "str", "what the teacher wrote"),
+        Field("said", "str", "the teacher's text"),
     )
 
     @property
@@ -81,27 +81,27 @@ class MissingSkill:
         pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
-        asked = [self._prompt(samples[i], inputs, i) for i in range(len(samples))]
-        for piece in backend.generate(asked, pool, self.max_new_tokens):
-            said = piece.values["text"]
-            skills = [next(iter(read_skills(first_line(str(t)), 1)), "") for t in said]
+        prompts = [self._prompt(samples[i], inputs, i) for i in range(len(samples))]
+        for piece in backend.generate(prompts, pool, self.max_new_tokens):
+            texts = piece.values["text"]
+            skills = [next(iter(read_skills(first_line(str(t)), 1)), "") for t in texts]
             yield Scored(
-                piece.index, {"skill": np.array(skills, object), "said": said}, piece.errors
+                piece.index, {"skill": np.array(skills, object), "said": texts}, piece.errors
             )
 
     def _prompt(self, sample: Sample, inputs: Columns, i: int) -> Sample:
-        told, mistake = inputs["rationale"], inputs["mistake"]
+        rationales, mistake = inputs["rationale"], inputs["mistake"]
         values = {
             "question": plain_question(sample),
-            "right": str(told["expected"][i])[:LONGEST],
-            "answer": str(told["answer"][i])[:LONGEST],
+            "right": str(rationales["expected"][i])[:MAX_CHARACTERS],
+            "answer": str(rationales["answer"][i])[:MAX_CHARACTERS],
             "before": str(mistake["before"][i]).replace("\n", " ") or "(none)",
             "mistake": str(mistake["text"][i]),
         }
-        turns = (Turn("user", fill(self.prompt, values)), Turn("assistant", "-"))
+        turns = (Turn("user", render_template(self.prompt, values)), Turn("assistant", "-"))
         return Sample(sample.id, turns, (), sample.source)
 
 
 def first_line(text: str) -> str:
-    """A teacher may go on with an example of its own."""
+    """The first non-empty line; a teacher may continue with an example of its own."""
     return next((line for line in text.split("\n") if line.strip()), "")

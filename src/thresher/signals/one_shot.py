@@ -1,13 +1,12 @@
 """The loss of a row's answers after one demonstration, in context: CLIPPER's second stage.
 
 The demonstration is a finished conversation with its own images; the row follows it in the same
-conversation. Only the row's own answer tokens are counted. A demonstration's encoding serves all
-its queries where the architecture allows that exactly; the backend decides, and both ways give the
-same numbers.
+conversation. Only the row's own answer tokens count. A demonstration is encoded once for all its
+queries if the architecture allows that exactly; the backend decides, and the numbers are the same.
 
 A pair that does not fit the model's context has no loss (NaN), like a row without a demonstration.
-It is no failure of the row, which may fit by itself: that a row alone is too long is the zero-shot
-loss's finding.
+It is not an error of the row, which may fit by itself: that a row alone is too long is an error of
+the zero-shot loss.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from thresher.types import (
     digests_to_bytes,
 )
 
-SHRINKS_IMAGES_IN_COMPANY = ("llava_onevision",)
+MULTI_IMAGE_SHRINKING = ("llava_onevision",)
 """Architectures (config.json's model_type) that give an image fewer tokens when the conversation
 has several."""
 
 
 TOO_LONG = "too long:"
-"""How a backend's error begins when the conversation, demonstration included, does not fit the
+"""Beginning of a backend's error if the conversation, demonstration included, does not fit into the
 model's context."""
 
 
 def zero_shot(model: ModelIdentity) -> AnswerLoss:
-    """The zero-shot loss that a one-shot loss of the same model may be compared with: same image
-    tokens in both."""
-    return AnswerLoss(model, among_images=model.architecture in SHRINKS_IMAGES_IN_COMPANY)
+    """The zero-shot loss to compare with a one-shot loss of the same model: both use the same image
+    tokens."""
+    return AnswerLoss(model, among_images=model.architecture in MULTI_IMAGE_SHRINKING)
 
 
 class OneShotBackend(Protocol):
@@ -59,9 +58,10 @@ class OneShotBackend(Protocol):
 class OneShot:
     """NLL(answer | demonstration, question). The store's key is the pair (row, demonstration).
 
-    `demonstration` is a pool signal whose field `digest` names each row's demonstration (b"" =
-    none: nll is NaN). It is not part of the identity, because the pair is the key: another seed or
-    a grown pool pays only for pairs never seen.
+    demonstration: a pool signal whose field `digest` is that of each row's demonstration (b"":
+    none,
+        nll is NaN). It is not part of the identity, because the pair is the key: with another seed
+        or a grown pool, only new pairs are computed.
     """
 
     model: ModelIdentity

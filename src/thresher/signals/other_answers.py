@@ -1,7 +1,7 @@
-"""The answers that a task asks for most, as further candidates of questions that offer none: of
-each source its commonest.
+"""The most common answers of each source, as further candidates for questions without candidates of
+their own.
 
-Arithmetic on the expected answers of a set of rows; which model was asked does not matter.
+Arithmetic on the expected answers of a set of rows, independent of the model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from thresher.answers.normalise import normalise
 from thresher.types import Columns, Field, Signal
 
-LONGEST = 80  # characters of an answer that can be an option
+MAX_CHARACTERS = 80  # characters of an answer that can be an option
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class OtherAnswers:
         Field(
             "answers",
             "str",
-            "JSON list of the source's commonest answers, commonest first; equals once, short "
-            "ones only",
+            "JSON list of the source's most common short answers, most common first, without "
+            "repetition",
         ),
     )
 
@@ -46,7 +46,7 @@ class OtherAnswers:
         for source, answer in zip(
             inputs.source.tolist(), inputs["rationale"]["expected"].tolist(), strict=True
         ):
-            if len(answer) <= LONGEST and (plain := normalise(answer)):
+            if len(answer) <= MAX_CHARACTERS and (plain := normalise(answer)):
                 counts.setdefault(source, Counter())[plain] += 1
                 shown[source, plain] = min(answer, shown.get((source, plain), answer))
         commonest: dict[int, str] = {}

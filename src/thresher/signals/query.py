@@ -1,10 +1,9 @@
-"""Questions that a model is asked about a row, several of one row together: the query, the prompt's
-body, the shared pass.
+"""Questions about a row, several of which share one pass of the model.
 
-The row itself is the prompt's body, written out as exchanges; a query follows it inside the same
-user turn. Signals whose `batch_key()` is equal share body and system turn, so a backend encodes
-image and body once and runs all queries on that. `AskedTogether` is the frame of such a signal
-(`judge`, `style`): it says what it asks and how it reads the answers.
+The prompt has the row itself, formatted as exchanges, followed by a query in the same user turn.
+Signals with equal `batch_key()` have the same prompt but for the query, so a backend encodes image
+and exchanges once for all queries. `QuerySignalBase` is the base class of such signals (`judge`,
+`style`), which define the query and how its answers are read.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from thresher.types import (
 
 __all__ = [
     "AskBackend",
-    "AskedSignal",
-    "AskedTogether",
     "Query",
+    "QuerySignal",
+    "QuerySignalBase",
     "ask_batch",
-    "body",
-    "derived",
-    "shares",
+    "format_exchanges",
+    "generation_prompt",
+    "judge_prompt",
+    "relative_probabilities",
     "text_without_images",
-    "written",
 ]
 
 
@@ -48,16 +47,19 @@ class AskBackend(Protocol):
     def ask(
         self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
     ) -> Iterator[Scored]:
-        """`samples[i]`: an optional system turn and ONE user turn, whose text is the body.
+        """Log-probabilities of the answers to several queries.
 
-        The prompt of query q is that turn with `body + q.text`, then the template's invitation to
-        answer. Yields values {"logprob": float32 [m, sum(len(q.answers))]} in nats under the full
-        vocabulary, queries in order.
+        samples: each an optional system turn and one user turn.
+        queries: the text of each is appended to the user turn, followed by the template's
+            generation prompt.
+
+        Yields `logprob`: float32 [m, answers of all queries], in nats under the full vocabulary,
+        queries in order.
         """
 
 
-class AskedSignal(Protocol):
-    """A signal that is one query of a row and a reading of its answers' log-probabilities."""
+class QuerySignal(Protocol):
+    """A signal that is computed from the log-probabilities of the answers to one query."""
 
     @property
     def system(self) -> str: ...
@@ -65,27 +67,30 @@ class AskedSignal(Protocol):
     def query(self) -> Query: ...
 
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-        """float [m, answers] -> field name -> array [m], and "" or what is wrong with each row."""
+        """The fields, each [m], and each row's error or "".
+
+        logprob: float [m, answers], in nats.
+        """
 
 
 _LEADING = re.compile(rf"\A(?:{IMAGE_PLACEHOLDER}\s*)+")
-# linear: a run of spaces is tried once
+# linear time: each run of spaces is tried once
 _INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")
 
 
-def body(sample: Sample) -> str:
-    """The row as exchanges: `Question: {human} Answer: {gpt}`, joined by newlines, without image
-    placeholders.
+def format_exchanges(sample: Sample) -> str:
+    """The row as `Question: {user} Answer: {assistant}` exchanges, joined by newlines, without
+    image placeholders.
 
-    A human turn that begins with `Hint:` gets no `Question: ` (the official code's exception).
-    System turns and a human turn that nothing answers are left out.
+    A user turn that begins with `Hint:` gets no `Question: ` (as in the official code). System
+    turns and an unanswered user turn are left out.
     """
     exchanges: list[str] = []
     question = ""
     for turn in sample.turns:
         if turn.role == "user":
-            asked = text_without_images(turn.text)
-            question = f"{question}\n{asked}" if question else asked
+            text = text_without_images(turn.text)
+            question = f"{question}\n{text}" if question else text
         elif turn.role == "assistant":
             front = question if question.startswith("Hint:") else f"Question: {question}"
             exchanges.append(f"{front} Answer: {text_without_images(turn.text)}")
@@ -93,17 +98,18 @@ def body(sample: Sample) -> str:
     return "\n".join(exchanges)
 
 
-def derived(sample: Sample, system: str) -> Sample:
-    """The row as a judge sees it: a system turn (if any) and one user turn, all images first, then
-    the body."""
-    text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + body(sample)
+def judge_prompt(sample: Sample, system: str) -> Sample:
+    """The judge's prompt without a query: a system turn (unless `system` is empty) and one user
+    turn with all images, then the exchanges."""
+    text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + format_exchanges(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
     return Sample(sample.id, turns, sample.images, sample.source, sample.problem, sample.media)
 
 
-def written(sample: Sample, system: str, query: str) -> Sample:
-    """The judge's view of the row with the query in its user turn, and an answer to be written."""
-    row = derived(sample, system)
+def generation_prompt(sample: Sample, system: str, query: str) -> Sample:
+    """`judge_prompt` with the query at the end of the user turn, and an empty answer to
+    generate."""
+    row = judge_prompt(sample, system)
     user = Turn("user", row.turns[-1].text + query)
     return Sample(
         row.id,
@@ -116,14 +122,14 @@ def written(sample: Sample, system: str, query: str) -> Sample:
 
 
 def text_without_images(text: str) -> str:
-    """The text, its placeholders gone: the images stand before the body."""
+    """The text without image placeholders."""
     if IMAGE_PLACEHOLDER not in text:
         return text
     front = text.lstrip()
     if front.startswith(IMAGE_PLACEHOLDER):
         text = _LEADING.sub("", front)
     end = len(text)
-    before = len(text.rstrip())  # of a last placeholder, if one stands there
+    before = len(text.rstrip())  # end of a final placeholder, if there is one
     while text.endswith(IMAGE_PLACEHOLDER, 0, before):
         end = before - len(IMAGE_PLACEHOLDER)
         while end and text[end - 1].isspace():
@@ -135,34 +141,37 @@ def text_without_images(text: str) -> str:
 def ask_batch(
     signals: Sequence[Any], samples: Sequence[Sample], backend: AskBackend, pool: SampleSource
 ) -> Iterator[list[Scored]]:
-    """One pass for `AskedSignal`s of one model and one system turn: lists of one Scored a signal,
-    with the same index.
+    """One pass for several signals.
 
-    Signals that ask the same query (the interaction styles do) share its answer.
+    signals: `QuerySignal`s of one model with the same system turn; those with the same query (the
+        interaction styles) share its answers.
+    samples: the rows.
+    pool: where images are loaded from.
+
+    Yields lists with one Scored per signal, all with the same index.
     """
     systems = {s.system: None for s in signals}
-    assert len(systems) == 1, "signals that are asked together must have one system turn"
+    assert len(systems) == 1, "signals that share a pass must have the same system turn"
     queries = list({s.query(): None for s in signals})  # distinct, in order
     ends = np.cumsum([len(q.answers) for q in queries])
     where = {
         q: slice(end - len(q.answers), end) for q, end in zip(queries, ends.tolist(), strict=True)
     }
-    rows = [derived(sample, next(iter(systems))) for sample in samples]
+    rows = [judge_prompt(sample, next(iter(systems))) for sample in samples]
     for piece in backend.ask(rows, queries, pool):
         logprob = np.asarray(piece.values["logprob"], np.float64)
         scored = []
         for signal in signals:
-            values, odd = signal.read(logprob[:, where[signal.query()]])
-            errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
+            values, own_errors = signal.read(logprob[:, where[signal.query()]])
+            errors = [e or own for e, own in zip(piece.errors, own_errors, strict=True)]
             scored.append(Scored(piece.index, values, errors))
         yield scored
 
 
-class AskedTogether:
-    """What every `AskedSignal` has: it is asked in one pass with all others of its model and system
-    turn.
+class QuerySignalBase:
+    """Base class of `QuerySignal`s: those with the same model and system turn share a pass.
 
-    No dataclass, so that it adds nothing to the identity of a signal.
+    Not a dataclass, so that it adds nothing to the identity of a signal.
     """
 
     model: AnyModel
@@ -197,10 +206,15 @@ class AskedTogether:
         return ask_batch(signals, samples, backend, pool)
 
 
-def shares(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """float64 [m, answers] in nats -> (the same, zeros where `odd`; probabilities over the largest
-    of their row, each 0 … 1; odd: bool [m], a row without any finite probability or with NaN)."""
+def relative_probabilities(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities relative to the largest of each row, robust to invalid rows.
+
+    logprob: float64 [m, answers], in nats.
+
+    Returns (`logprob` with zeros in invalid rows; relative probabilities [m, answers], 0 … 1;
+    invalid: bool [m], rows with NaN or without a finite value).
+    """
     top = logprob.max(axis=1, initial=-np.inf)
-    odd = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
-    safe = np.where(odd[:, None], 0.0, logprob)
-    return safe, np.exp(safe - safe.max(axis=1, keepdims=True)), odd
+    invalid = ~np.isfinite(top) | np.isnan(logprob).any(axis=1)
+    safe = np.where(invalid[:, None], 0.0, logprob)
+    return safe, np.exp(safe - safe.max(axis=1, keepdims=True)), invalid

@@ -1,10 +1,9 @@
-"""What a model reasons and answers when it is asked to think step by step, and whether that is
-right: error collection.
+"""A model's step-by-step reasoning and answer, and whether the answer is right: error collection.
 
-Barry Menglong Yao et al., arXiv:2412.15652, step 1. The prompt is the row up to its last answer
-with an instruction behind the question; instructions that ask for a bare answer are taken out,
-since they would forbid the reasoning. An answer is right where it equals the row's own once both
-are normalised as `thresher evaluate` does.
+Barry Menglong Yao et al., arXiv:2412.15652, step 1. The prompt is the row before its last answer,
+with an instruction after the question; instructions that ask for a bare answer are removed, since
+they would forbid the reasoning. An answer is right if it equals the row's own after both are
+normalised as `thresher evaluate` does.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import exact_match
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.prompts import read
-from thresher.signals.reasoning import final_answer, stated_answer, take_apart
+from thresher.signals.reasoning import final_answer, split_reasoning, stated_answer
 from thresher.types import (
     AnyModel,
     Capability,
@@ -42,34 +41,34 @@ _BARE_ANSWER = re.compile(
     r"(?:only )?(?:a|one|the|yes)\b",
     re.IGNORECASE,
 )
-_REST = re.compile(r"[^\n.]*\.?")  # of its sentence
+_REST = re.compile(r"[^\n.]*\.?")  # the rest of its sentence
 
 
 @dataclass(frozen=True)
 class Rationale:
-    """Greedy decoding, one prompt a row."""
+    """Greedy decoding, one prompt per row."""
 
     model: AnyModel
     instruction: str = NUMBERED
-    """Stands behind the question."""
+    """Follows the question."""
     max_new_tokens: int = 256
-    """Where a rationale is cut that does not end by itself."""
+    """Most tokens; longer rationales are cut."""
 
     kind: ClassVar[str] = "rationale"
     version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", "the reasoning as the model wrote it"),
+        Field("text", "str", "the reasoning as generated"),
         Field(
             "answer",
             "str",
-            "its final answer; of a row that offers candidates the one it means, if clear; "
+            "the final answer; if the row has candidates, the one that is meant, if clear; "
             '"": cut off',
         ),
         Field("expected", "str", "the row's own answer"),
-        Field("steps", "int32", "steps before the answer, >= 0; 0: nothing was written"),
-        Field("right", "bool", "answer and expected are equal once normalised"),
-        Field("finished", "bool", "the model ended by itself; false: it was cut at max_new_tokens"),
+        Field("steps", "int32", "steps before the answer, >= 0; 0: no reasoning"),
+        Field("right", "bool", "answer and expected are equal after normalisation"),
+        Field("finished", "bool", "the model stopped by itself; false: cut at max_new_tokens"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -82,44 +81,48 @@ class Rationale:
         backend: GenerateBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        asked = [prompted(sample, self.instruction) for sample in samples]
-        for piece in backend.generate(asked, pool, self.max_new_tokens):
+        prompts = [with_instruction(sample, self.instruction) for sample in samples]
+        for piece in backend.generate(prompts, pool, self.max_new_tokens):
             pieces = zip(
                 piece.index.tolist(), piece.values["text"], piece.values["finished"], strict=True
             )
-            told = [_read(samples[i], str(text), bool(finished)) for i, text, finished in pieces]
+            results = [_read(samples[i], str(text), bool(finished)) for i, text, finished in pieces]
             values = {
                 "text": piece.values["text"],
-                "answer": np.array([t[0] for t in told], object),
-                "expected": np.array([t[1] for t in told], object),
-                "steps": np.array([t[2] for t in told], np.int32),
-                "right": np.array([t[3] for t in told], bool),
+                "answer": np.array([t[0] for t in results], object),
+                "expected": np.array([t[1] for t in results], object),
+                "steps": np.array([t[2] for t in results], np.int32),
+                "right": np.array([t[3] for t in results], bool),
                 "finished": piece.values["finished"],
             }
             yield Scored(piece.index, values, piece.errors)
 
 
-def prompted(sample: Sample, instruction: str) -> Sample:
-    """The row with `instruction` behind its last question, asked for the answer to it.
+def with_instruction(sample: Sample, instruction: str) -> Sample:
+    """The row with an instruction after its last question, and a placeholder for the answer.
+
+    sample: the row.
+    instruction: follows the question, of which instructions for a bare answer are removed.
 
     >>> turns = Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")
     >>> row = Sample("1", turns)
-    >>> prompted(row, "\\nThink.").turns[0].text
+    >>> with_instruction(row, "\\nThink.").turns[0].text
     'Is it red?\\nThink.'
     """
     turns = list(sample.turns)
     last = max((i for i, t in enumerate(turns) if t.role == "assistant"), default=len(turns))
     before = turns[:last]
-    for at in range(len(before) - 1, -1, -1):
-        if before[at].role == "user":
-            before[at] = replace(before[at], text=question_of(before[at].text) + instruction)
+    for i in range(len(before) - 1, -1, -1):
+        if before[i].role == "user":
+            text = strip_answer_instruction(before[i].text) + instruction
+            before[i] = replace(before[i], text=text)
             break
-    # what stands there is not looked at
+    # the text of the last answer is not used
     return replace(sample, turns=(*before, Turn("assistant", "-")))
 
 
-def question_of(text: str) -> str:
-    """A question without an instruction to answer in a word, a letter or a sentence."""
+def strip_answer_instruction(text: str) -> str:
+    """A question without instructions to answer in a word, a letter or a sentence."""
     kept, end = [], 0
     for found in _BARE_ANSWER.finditer(text):
         start = found.start()
@@ -139,10 +142,10 @@ def question_of(text: str) -> str:
 
 
 def _read(sample: Sample, text: str, finished: bool) -> tuple[str, str, int, bool]:
-    """answer, expected answer, steps, right."""
-    found = replace(take_apart(text), answer=final_answer(text, finished))
-    wanted = stated_answer(expected(sample))
+    """(answer, expected answer, number of steps, whether it is right)."""
+    found = replace(split_reasoning(text), answer=final_answer(text, finished))
+    expected_answer = stated_answer(expected(sample))
     offered = candidates(sample)
     answer = found.answer if offered is None else match_candidate(found.answer, offered)
-    right = exact_match(answer, wanted) or exact_match(answer, expected(sample))
-    return answer, wanted, len(found.steps), right
+    right = exact_match(answer, expected_answer) or exact_match(answer, expected(sample))
+    return answer, expected_answer, len(found.steps), right

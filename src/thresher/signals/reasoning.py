@@ -1,10 +1,9 @@
-"""A model's written reasoning, taken apart: its steps in order, and its final answer. Pure text;
-nothing is guessed twice.
+"""Split a model's reasoning into its steps and its final answer. Pure functions of texts.
 
 Recognised, in this order: a numbered list (`1.`, `2)`, `(3)`, `Step 4:`; also within one line), a
 bulleted list, several lines, several sentences. The part that states the final answer ("Answer: B",
-"So the answer is red.") is the answer, not a step. A text of nothing but an answer is one step:
-itself. The rules are part of `Rationale`'s identity through its version.
+"So the answer is red.") is the answer, not a step. A text that consists of an answer only is one
+step: itself. The rules are part of `Rationale`'s identity through its version.
 """
 
 from __future__ import annotations
@@ -25,37 +24,38 @@ _ANSWER = re.compile(
     r"(?:\b(?:final|correct|right)\s+(?:answer|option|choice)|\banswer)\b\**\s*(?:\([^)]*\)\s*)?(?:is\b|[:=])\s*:?\s*\**\s*(?=\S)",
     re.IGNORECASE,
 )
-_END = 200  # characters of a sentence in which its last words are looked for
+_END = 200  # characters at the end of a sentence that are searched for an abbreviation
 _EMPHASIS = re.compile(r"\*\*|__|`")
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """`steps`: at least one unless the text is empty, markers and white space at the ends removed;
-    `answer`: may be ""."""
+    """steps: at least one unless the text is empty; stripped, without markers. answer: may be
+    ""."""
 
     steps: tuple[str, ...]
     answer: str
 
 
-def take_apart(text: str) -> Reasoning:
-    r"""
-    >>> take_apart("1. The cross is red.\n2. The circle is left of it.\nAnswer: left")
+def split_reasoning(text: str) -> Reasoning:
+    r"""Split a text into steps and answer.
+
+    >>> split_reasoning("1. The cross is red.\n2. The circle is left of it.\nAnswer: left")
     Reasoning(steps=('The cross is red.', 'The circle is left of it.'), answer='left')
-    >>> take_apart("I see circles at the top left. So the answer is 1.")
+    >>> split_reasoning("I see circles at the top left. So the answer is 1.")
     Reasoning(steps=('I see circles at the top left.',), answer='1')
-    >>> take_apart("red")
+    >>> split_reasoning("red")
     Reasoning(steps=('red',), answer='red')
     """
     plain = _EMPHASIS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     if not plain:
         return Reasoning((), "")
     pieces = _pieces(plain)
-    for at in range(len(pieces) - 1, -1, -1):
-        found = list(_ANSWER.finditer(pieces[at]))
+    for i in range(len(pieces) - 1, -1, -1):
+        found = list(_ANSWER.finditer(pieces[i]))
         if found:
-            answer = _bare(pieces[at][found[-1].end() :].split("\n")[0])
-            steps = tuple(pieces[:at] or pieces[at + 1 :])  # some say the answer first
+            answer = _bare(pieces[i][found[-1].end() :].split("\n")[0])
+            steps = tuple(pieces[:i] or pieces[i + 1 :])  # some texts begin with the answer
             return Reasoning(steps or (plain,), answer)
     if len(pieces) == 1:
         return Reasoning((pieces[0],), _bare(pieces[0]))
@@ -63,8 +63,10 @@ def take_apart(text: str) -> Reasoning:
 
 
 def final_answer(text: str, finished: bool) -> str:
-    r"""The answer of a model's own text, "" where it was cut off before one was stated in full (not
-    `finished`).
+    r"""The answer in a model's text; "" if the text was cut off before the answer.
+
+    text: as generated.
+    finished: whether the model stopped by itself.
 
     >>> [final_answer("I see 3 dogs.\nAnswer: 3", finished) for finished in (True, False)]
     ['3', '']
@@ -73,21 +75,20 @@ def final_answer(text: str, finished: bool) -> str:
     >>> final_answer("<think>2? 3?</think>3", True), final_answer("<think>2?", True)
     ('3', '')
     """
-    said = strip_reasoning(text)
+    answer_text = strip_reasoning(text)
     if not finished:
-        said = said.rpartition("\n")[0]
-        return take_apart(said).answer if _ANSWER.search(said) else ""
-    return take_apart(said).answer
+        answer_text = answer_text.rpartition("\n")[0]
+        return split_reasoning(answer_text).answer if _ANSWER.search(answer_text) else ""
+    return split_reasoning(answer_text).answer
 
 
 def stated_answer(text: str) -> str:
-    """The answer that a text states as such ("So the answer is red."), else the text itself, its
-    ends stripped.
+    """The answer that a text states ("So the answer is red."), else the text itself, stripped.
 
     >>> stated_answer("I look. So the answer is red."), stated_answer(" Red ")
     ('red', 'Red')
     """
-    return take_apart(text).answer if _ANSWER.search(text) else text.strip()
+    return split_reasoning(text).answer if _ANSWER.search(text) else text.strip()
 
 
 def _pieces(plain: str) -> list[str]:
@@ -104,8 +105,8 @@ def _pieces(plain: str) -> list[str]:
 
 
 def _listed(lines: list[str], marker: re.Pattern[str]) -> list[str]:
-    """Items of a list; a line without a marker goes on with the item before it, unless it states
-    the answer."""
+    """Items of a list; a line without a marker continues the item before it, unless it states the
+    answer."""
     out: list[str] = []
     inside = False
     for line in lines:
@@ -123,7 +124,7 @@ def _listed(lines: list[str], marker: re.Pattern[str]) -> list[str]:
 
 
 def _inline(plain: str) -> list[str]:
-    """`1. … 2. … 3. …` within running text: the numbers must count up from 1."""
+    """`1. … 2. … 3. …` within running text, numbered from 1."""
     run: list[re.Match[str]] = []
     for m in _NUMBERED_INLINE.finditer(plain):
         if int(m[1]) == len(run) + 1:

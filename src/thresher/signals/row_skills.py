@@ -1,5 +1,5 @@
-"""The skills that each row of a pool takes, in a teacher's words, asked once a row and kept. Yao et
-al., arXiv:2412.15652.
+"""The skills that each row of a pool needs, named by a teacher once per row. Yao et al.,
+arXiv:2412.15652.
 
 The teacher sees the row's images, its question and its answer.
 """
@@ -14,9 +14,9 @@ import numpy as np
 
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.prompts import read
-from thresher.signals.query import derived
+from thresher.signals.query import judge_prompt
 from thresher.signals.skill_text import read_skills
-from thresher.signals.template import fill
+from thresher.signals.template import render_template
 from thresher.types import (
     Capability,
     Columns,
@@ -30,7 +30,7 @@ from thresher.types import (
 )
 
 PROMPT = read("error_row_skills")
-TOKENS_A_SKILL = 16
+TOKENS_PER_SKILL = 16
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RowSkills:
     model: ModelIdentity
     """The teacher."""
     most: int = 3
-    """Skills of a row, >= 1."""
+    """Most skills of a row, >= 1."""
     prompt: str = PROMPT
     """Follows the row."""
 
@@ -46,8 +46,8 @@ class RowSkills:
     version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("skills", "str", 'skills, a line each, lower case; "": the teacher wrote none'),
-        Field("count", "int32", "how many, 0 … most"),
+        Field("skills", "str", 'skills, one per line, lower case; "": the teacher named none'),
+        Field("count", "int32", "number of skills, 0 … most"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -60,8 +60,8 @@ class RowSkills:
         backend: GenerateBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        asked = [self._prompt(sample) for sample in samples]
-        for piece in backend.generate(asked, pool, TOKENS_A_SKILL * self.most):
+        prompts = [self._prompt(sample) for sample in samples]
+        for piece in backend.generate(prompts, pool, TOKENS_PER_SKILL * self.most):
             found = [read_skills(str(t), self.most) for t in piece.values["text"]]
             values = {
                 "skills": np.array(["\n".join(f) for f in found], object),
@@ -70,6 +70,6 @@ class RowSkills:
             yield Scored(piece.index, values, piece.errors)
 
     def _prompt(self, sample: Sample) -> Sample:
-        row = derived(sample, "")
-        text = row.turns[-1].text + fill(self.prompt, {"most": self.most})
+        row = judge_prompt(sample, "")
+        text = row.turns[-1].text + render_template(self.prompt, {"most": self.most})
         return replace(row, turns=(Turn("user", text), Turn("assistant", "-")))

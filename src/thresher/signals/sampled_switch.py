@@ -1,7 +1,7 @@
-"""`AnswerSwitch` for servers that give no log-probabilities: the teacher answers m times after each
-step, and the shares of its answers stand for probabilities.
+"""`AnswerSwitch` for servers without log-probabilities: probabilities are estimated from m sampled
+answers after each step.
 
-Coarse: a share moves in steps of 1/m, and answers that name no option count for none. Only where
+Coarse: estimates are multiples of 1/m, and answers that name no option count for none. Used only if
 the user chose it.
 """
 
@@ -15,7 +15,16 @@ import numpy as np
 
 from thresher.answers.parsing import parse_option
 from thresher.errors import CapabilityError
-from thresher.signals.case import END, LETTERS, PROMPT, AsksCases, Case, as_json, cases_of, longer
+from thresher.signals.case import (
+    END,
+    LETTERS,
+    PROMPT,
+    Case,
+    SwitchSignal,
+    cases_of,
+    margins_json,
+    with_steps,
+)
 from thresher.types import (
     Capability,
     Columns,
@@ -38,18 +47,18 @@ class SampleBackend(Protocol):
         max_new_tokens: int,
         seed: int,
     ) -> Iterator[Scored]:
-        """`n` answers of each row drawn at `temperature`: fields text_0 … text_{n-1} (str)."""
+        """`n` answers of each row sampled at `temperature`: yields text_0 … text_{n-1} (str)."""
 
 
 @dataclass(frozen=True)
-class SampledSwitch(AsksCases):
-    """Rows and prompts as `AnswerSwitch` has them."""
+class SampledSwitch(SwitchSignal):
+    """Rows and prompts as in `AnswerSwitch`."""
 
     model: ModelIdentity
     rationale: Signal
     others: Signal
     draws: int
-    """m, answers drawn after each step, >= 1."""
+    """m, answers sampled after each step, >= 1."""
     seed: int = 0
     prior: float = 0.6
     prompt: str = PROMPT
@@ -70,13 +79,13 @@ class SampledSwitch(AsksCases):
         assert inputs is not None
         if not hasattr(backend, "sample"):
             raise CapabilityError(
-                f"switch=sample:{self.draws} draws answers from a server, and the teacher's "
-                "weights are here, which give the probabilities themselves. Leave the setting "
-                "out: --set switch=logprobs."
+                f"switch=sample:{self.draws} samples answers from a server, but the teacher runs "
+                "here and gives the probabilities themselves. Leave the setting out, or give "
+                "--set switch=logprobs."
             )
-        asked, unasked = cases_of(samples, inputs, self.prior, self.prompt)
-        yield unasked
-        rows, cases = list(asked), list(asked.values())
+        cases_by_row, skipped = cases_of(samples, inputs, self.prior, self.prompt)
+        yield skipped
+        rows, cases = list(cases_by_row), list(cases_by_row.values())
         flat = [(i, t) for i, c in enumerate(cases) for t in range(len(c.pieces) + 1)]
         prompts = [self._prompt(cases[i], t) for i, t in flat]
         shares = [np.zeros((len(c.pieces) + 1, len(c.options))) for c in cases]
@@ -87,28 +96,30 @@ class SampledSwitch(AsksCases):
             if prompts
             else ()
         ):
-            for k, (at, error) in enumerate(zip(piece.index.tolist(), piece.errors, strict=True)):
-                i, t = flat[at]
+            for k, (j, error) in enumerate(zip(piece.index.tolist(), piece.errors, strict=True)):
+                i, t = flat[j]
                 errors[i] = errors[i] or error
                 for d in range(self.draws):
-                    option = named(str(piece.values[f"text_{d}"][k]), cases[i])
+                    option = named_option(str(piece.values[f"text_{d}"][k]), cases[i])
                     if option is not None:
                         shares[i][t, option] += 1 / self.draws
                 left[i] -= 1
                 if not left[i]:
-                    found = as_json(shares[i][:, cases[i].wrong] - shares[i][:, cases[i].right])
+                    found = margins_json(
+                        shares[i][:, cases[i].wrong] - shares[i][:, cases[i].right]
+                    )
                     values = {"margins": np.array(["[]" if errors[i] else found], object)}
                     yield Scored(np.array([rows[i]], np.int64), values, [errors[i]])
 
     def _prompt(self, case: Case, steps: int) -> Sample:
-        sample = longer(case, steps)
+        sample = with_steps(case, steps)
         turn = sample.turns[0]
-        # what stands there is not looked at
+        # the text of the last answer is not used
         turns = (Turn("user", turn.text + self.end), Turn("assistant", "-"))
         return Sample(sample.id, turns, (), sample.source)
 
 
-def named(text: str, case: Case) -> int | None:
-    """The option whose letter a text gives as its answer, None where it names none or it is not
-    clear which."""
+def named_option(text: str, case: Case) -> int | None:
+    """The option whose letter a text gives as its answer; None if it names none or it is
+    unclear."""
     return parse_option(text, LETTERS[: len(case.options)])

@@ -1,4 +1,4 @@
-"""A random sample of rows to train a model on before anything is known of the pool (MLLM-Selector's
+"""A random sample of rows to train a model on before the pool is scored (MLLM-Selector's
 seed rows)."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SeedRows:
     """0 < fraction <= 1, of the rows that can be used."""
     seed: int
     most: int | None = None
-    """Rows; None = no limit."""
+    """Most rows; None: no limit."""
 
     kind: ClassVar[str] = "seed_rows"
     version: ClassVar[int] = 1

@@ -1,8 +1,8 @@
-"""Skills out of what a teacher wrote: short phrases, one a line, in one form. Pure text; what is no
-skill is left out.
+"""Parse skills from a teacher's text: short phrases, one per line, normalised. What is not a skill
+is left out.
 
-A skill is a phrase of 1 to 12 words. Markers ("1.", "-", "Skill:") and a full stop are taken off,
-case and white space made one.
+A skill is a phrase of 1 to 12 words. Markers ("1.", "-", "Skill:") and a full stop are removed,
+case and white space are normalised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EMPTY = ("no", "yes", "none", "n/a", "no skill", "nothing", "unknown", "null")
 
 
 def read_skills(text: str, most: int) -> tuple[str, ...]:
-    r"""At most `most` different skills, in order; () where the text holds none.
+    r"""The first `most` distinct skills in a text.
 
     >>> read_skills("1. Counting objects.\n2. Reading  digits\n- counting objects", 3)
     ('counting objects', 'reading digits')

@@ -1,7 +1,7 @@
-"""What a row's skills mean to a model, as a vector: for retrieval by meaning instead of by words.
+"""The embedding of a row's skills, for retrieval by meaning instead of by words.
 
-A text's vector is kept as text (base64 of little-endian float16), because a column holds one value
-a row. Equal texts are embedded once a call.
+A vector is stored as text (base64 of little-endian float16), because a column has one value per
+row. Equal texts are embedded once per call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thresher.types import (
     Signal,
 )
 
-TEXTS_AT_ONCE = 256
+CHUNK_TEXTS = 256
 
 
 class EmbedBackend(Protocol):
@@ -61,37 +61,38 @@ class SkillVector:
         assert inputs is not None
         if not hasattr(backend, "embed"):
             raise CapabilityError(
-                "retrieval=embedding reads the teacher's hidden states, which a server does not "
-                "give. Search by words: --set retrieval=bm25, or give a teacher's weights."
+                "retrieval=embedding needs the teacher's hidden states, which a server does not "
+                "give. Search by words (--set retrieval=bm25), or give a teacher with weights."
             )
         texts = [str(t) for t in inputs["text"]["skills"]]
         rows: dict[str, list[int]] = {}
         for i, text in enumerate(texts):
             rows.setdefault(text, []).append(i)
         distinct = list(rows)
-        for start in range(0, len(distinct), TEXTS_AT_ONCE):
-            some = distinct[start : start + TEXTS_AT_ONCE]
-            asked = [t for t in some if t]
+        for start in range(0, len(distinct), CHUNK_TEXTS):
+            chunk = distinct[start : start + CHUNK_TEXTS]
+            nonempty = [t for t in chunk if t]
             found = dict(
-                zip(asked, backend.embed([t.replace("\n", "; ") for t in asked]), strict=True)
+                zip(nonempty, backend.embed([t.replace("\n", "; ") for t in nonempty]), strict=True)
             )
-            index = [i for t in some for i in rows[t]]
+            index = [i for t in chunk for i in rows[t]]
             vectors, errors = [], []
-            for t in some:
-                got = found.get(t, "")
-                bad = got if isinstance(got, str) else ""
-                vectors += [""] if isinstance(got, str) else [encoded(got)]
+            for t in chunk:
+                result = found.get(t, "")
+                error = result if isinstance(result, str) else ""
+                vectors += [""] if isinstance(result, str) else [encoded(result)]
                 vectors += vectors[-1:] * (len(rows[t]) - 1)
-                errors += [bad] * len(rows[t])
+                errors += [error] * len(rows[t])
             yield Scored(np.array(index, np.int64), {"vector": np.array(vectors, object)}, errors)
 
 
 def encoded(vector: np.ndarray) -> str:
+    """float [d] -> base64 text."""
     return base64.b64encode(vector.astype("<f2").tobytes()).decode()
 
 
 def decoded(texts: np.ndarray) -> np.ndarray:
-    """Texts [n] -> float32 [n, d]; rows of zeros where there is no text."""
+    """base64 texts [n] -> float32 [n, d]; zeros for an empty text."""
     found = [np.frombuffer(base64.b64decode(t), "<f2") for t in texts.tolist()]
     width = max((len(v) for v in found), default=0)
     out = np.zeros((len(found), width), np.float32)

@@ -1,18 +1,17 @@
-"""In which interaction styles a row asks (multi-label): mmSSR's nine, from a styler's likelihoods
-or from the list it writes.
+"""The interaction styles of a row (multi-label): mmSSR's nine, from a styler's likelihoods or from
+a generated list.
 
-By likelihood (`Style`, one signal a style): the summed log-probability that the styler's answer
-begins with the style's name. Summed, not averaged over tokens: the nine are alternatives shown in
-the prompt, so sums are probabilities that can be compared and shared out, while a mean would favour
-long names, whose last tokens are certain once begun. No end token counts, since a list of several
-styles goes on after the first.
-Rule: a style is chosen when its share of the nine probabilities is at least one ninth, what a
-styler that knows nothing would give it. So every row has at least one style.
+By likelihood (`Style`, one signal per style): the summed log-probability that the styler's answer
+begins with the style's name. Summed, not averaged over tokens: the nine are alternatives in the
+prompt, so sums are comparable probabilities, while a mean would favour long names, whose last
+tokens are certain after the first ones. The stop token does not count, since a list of several
+styles continues after the first. A style is chosen if its share of the nine probabilities is at
+least one ninth, that of a styler that knows nothing. So every row has at least one style.
 
-By writing (`WrittenStyles`, one generation a row): a list as the official styler writes it,
-separated by commas. A row of which no part is a known style is counted as unparsable; it is not a
-failure. A styler that was trained to write lists puts nearly all probability on the first style of
-its list: for it, and for servers without log-probabilities, this is the better way.
+By generation (`WrittenStyles`, one generation per row): a list separated by commas, as the official
+styler gives it. A row whose list contains no known style is counted as unparsable; it is not a
+failure. A styler that was trained on lists puts nearly all probability on the first style of its
+list: for it, and for servers without log-probabilities, generation works better.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import STYLES
 from thresher.signals.judge import SYSTEM
 from thresher.signals.prompts import read
-from thresher.signals.query import AskedTogether, Query, shares, written
+from thresher.signals.query import Query, QuerySignalBase, generation_prompt, relative_probabilities
 from thresher.types import (
     AnyModel,
     Columns,
@@ -47,8 +46,8 @@ UNPARSABLE = "unparsable"
 
 
 @dataclass(frozen=True)
-class Style(AskedTogether):
-    """One style's likelihood. The other styles are part of the question, hence of the identity."""
+class Style(QuerySignalBase):
+    """One style's likelihood. The other styles are part of the question, and so of the identity."""
 
     model: AnyModel
     style: str
@@ -77,19 +76,23 @@ class Style(AskedTogether):
         assert self.style in self.styles, f"{self.style!r} is none of the styles {self.styles}"
 
     def query(self) -> Query:
-        return Query(filled(self.prompt, self.styles), self.styles, whole=True, end=False)
+        return Query(with_styles(self.prompt, self.styles), self.styles, whole=True, end=False)
 
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
-        """float64 [m, styles] in nats -> the fields, and "" or what is wrong with each row."""
-        safe, p, odd = shares(logprob)
-        mine = self.styles.index(self.style)
+        """The fields, and each row's error or "".
+
+        logprob: float64 [m, styles], in nats.
+        """
+        safe, p, invalid = relative_probabilities(logprob)
+        k = self.styles.index(self.style)
         values = {
-            "logprob": np.where(odd, np.nan, safe[:, mine]).astype(np.float32),
-            # equal shares: all are
-            "chosen": (p[:, mine] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~odd,
+            "logprob": np.where(invalid, np.nan, safe[:, k]).astype(np.float32),
+            # if all shares are equal, all styles are chosen
+            "chosen": (p[:, k] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~invalid,
         }
         return values, [
-            "the styler gives no finite probability to any style" if o else "" for o in odd.tolist()
+            "the styler gives no finite probability to any style" if o else ""
+            for o in invalid.tolist()
         ]
 
 
@@ -107,7 +110,7 @@ class WrittenStyles:
     version: ClassVar[int] = 2
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", "what the styler wrote"),
+        Field("text", "str", "the generated text"),
         Field("styles", "int32", "bit k: style k of `styles` is in the list; 0: unparsable"),
         Field("parsed", "bool", "at least one style was recognised"),
     )
@@ -122,9 +125,9 @@ class WrittenStyles:
         backend: GenerateBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        query = filled(self.prompt, self.styles)
-        asked = [written(sample, self.system, query) for sample in samples]
-        for piece in backend.generate(asked, pool, self.max_new_tokens):
+        query = with_styles(self.prompt, self.styles)
+        prompts = [generation_prompt(sample, self.system, query) for sample in samples]
+        for piece in backend.generate(prompts, pool, self.max_new_tokens):
             bits = np.array(
                 [style_bits(str(text), self.styles) for text in piece.values["text"]], np.int32
             )
@@ -132,16 +135,17 @@ class WrittenStyles:
             yield Scored(piece.index, values, list(piece.errors))
 
 
-def filled(prompt: str, styles: Sequence[str]) -> str:
+def with_styles(prompt: str, styles: Sequence[str]) -> str:
+    """The prompt with `{styles}` replaced by their names."""
     return prompt.replace("{styles}", ", ".join(styles))
 
 
 def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
-    """The styles of a written list, bit k for `styles[k]`; 0 when none is recognised.
+    """The styles in a generated list: bit k for `styles[k]`; 0 if none is recognised.
 
-    Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and
-    "Styles:" in front do not matter, unknown parts are passed over. A train of thought is no list;
-    all styles together are the question repeated.
+    Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and a
+    leading "Styles:" are ignored, as are unknown parts. Reasoning is not a list; a list of all
+    styles is a repetition of the question.
 
     >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
     True
@@ -149,10 +153,10 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     ...     style_bits("Styles: comparison") == 64)
     (0, 0, True)
     """
-    place = {_plain(style): k for k, style in enumerate(styles)}
+    bit_of = {_plain(style): k for k, style in enumerate(styles)}
     bits = 0
     for part in strip_reasoning(text).replace("\n", ",").split(","):
-        k = place.get(_plain(part))
+        k = bit_of.get(_plain(part))
         if k is not None:
             bits |= 1 << k
     return 0 if len(styles) > 1 and bits == (1 << len(styles)) - 1 else bits

@@ -1,6 +1,6 @@
-"""A teacher's answers: the judge's and the styler's questions, asked of the rows of a sample only.
+"""A teacher's answers to the judge's and the styler's questions, for the rows of a sample only.
 
-The sample is not part of the identity: a row that two samples share is asked about once. Everything
+The sample is not part of the identity: a row that is in two samples is computed once. Everything
 else is as in `judge`, `style` and `written_score`.
 """
 
@@ -17,8 +17,8 @@ from thresher.signals.written_score import WrittenScore
 from thresher.types import Signal
 
 
-class _OfASample:
-    """What the four have in common: asked of the rows of `sample`, known without it."""
+class _SampledSignal:
+    """Base class: computed for the rows of `sample`, which is not part of the identity."""
 
     sample: TeacherSample
 
@@ -34,7 +34,7 @@ class _OfASample:
 
 
 @dataclass(frozen=True)
-class TeacherJudge(_OfASample, Judge):
+class TeacherJudge(_SampledSignal, Judge):
     """One capability's score, by likelihood."""
 
     sample: TeacherSample = field(kw_only=True)
@@ -46,7 +46,7 @@ class TeacherJudge(_OfASample, Judge):
 
 
 @dataclass(frozen=True)
-class TeacherStyle(_OfASample, Style):
+class TeacherStyle(_SampledSignal, Style):
     """One style, by likelihood."""
 
     sample: TeacherSample = field(kw_only=True)
@@ -58,8 +58,8 @@ class TeacherStyle(_OfASample, Style):
 
 
 @dataclass(frozen=True)
-class TeacherWrittenScore(_OfASample, WrittenScore):
-    """One capability's score, as the teacher writes it."""
+class TeacherWrittenScore(_SampledSignal, WrittenScore):
+    """One capability's score, as generated text."""
 
     sample: TeacherSample = field(kw_only=True)
 
@@ -67,8 +67,8 @@ class TeacherWrittenScore(_OfASample, WrittenScore):
 
 
 @dataclass(frozen=True)
-class TeacherWrittenStyles(_OfASample, WrittenStyles):
-    """All styles, as the teacher lists them."""
+class TeacherWrittenStyles(_SampledSignal, WrittenStyles):
+    """All styles, as a generated list."""
 
     sample: TeacherSample = field(kw_only=True)
 

@@ -1,9 +1,9 @@
-"""Which rows a teacher is asked about, and which of those the models that learn from it never see.
-Pool signals, pure numpy.
+"""The rows that a teacher answers for, and those of them that are held out from training. Pool
+signals, pure numpy.
 
-The sample is stratified: sources in alphabetical order, the rows of each in the order of a seeded
-hash, and of that long list rows at even distances. So every source gives its share, rounded up or
-down, and the same rows in another file order give the same sample.
+The sample is stratified (systematic sampling): sources in alphabetical order, the rows of each in
+the order of a seeded hash, and of that list rows at even distances. So every source gives its
+share, rounded up or down, and the same rows in another file order give the same sample.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 
 from thresher.types import Columns, Field, Signal, seeded_ties
 
-LEAST = 10
-"""Rows in a sample, as far as the pool has them: fewer cannot be split into rows to learn from and
-rows to check with."""
+MIN_ROWS = 10
+"""Fewest rows of a sample, as far as the pool has them: fewer cannot be split into training and
+held-out rows."""
 
 HELD_OUT = 5
-"""One in so many rows of the sample is kept from training, to measure agreement on."""
+"""One in this many rows of the sample is held out from training, to measure agreement."""
 
 
 @dataclass(frozen=True)
 class TeacherSample:
-    """`fraction` of the pool, rounded, at least `LEAST` rows."""
+    """`fraction` of the pool, rounded, at least `MIN_ROWS` rows."""
 
     fraction: float
     """0 < fraction <= 1, of the rows that can be used."""
@@ -35,8 +35,8 @@ class TeacherSample:
     kind: ClassVar[str] = "teacher_sample"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("chosen", "bool", "the teacher is asked about this row"),
-        Field("held_out", "bool", "it is, and nothing is trained on its answer"),
+        Field("chosen", "bool", "the teacher answers for this row"),
+        Field("held_out", "bool", "it does, and nothing is trained on the answer"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -44,11 +44,11 @@ class TeacherSample:
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         n = len(inputs)
-        count = min(max(round(self.fraction * n), LEAST), n)
+        count = min(max(round(self.fraction * n), MIN_ROWS), n)
         names = sorted(range(len(inputs.source_names)), key=lambda i: inputs.source_names[i])
-        place = np.empty(len(names), np.int64)
-        place[names] = np.arange(len(names))
-        order = np.lexsort((seeded_ties(inputs.digest, self.seed), place[inputs.source]))
+        rank = np.empty(len(names), np.int64)
+        rank[names] = np.arange(len(names))
+        order = np.lexsort((seeded_ties(inputs.digest, self.seed), rank[inputs.source]))
         steps = np.arange(n + 1) * count // max(n, 1)
         taken = order[np.diff(steps) > 0]  # count rows at even distances
         chosen, held = np.zeros(n, bool), np.zeros(n, bool)
@@ -59,15 +59,15 @@ class TeacherSample:
 
 @dataclass(frozen=True)
 class Learned:
-    """The rows of a teacher's sample that models are trained on: those not held out, nor copies of
-    one that is."""
+    """The rows of a teacher's sample that models are trained on: those that are neither held out
+    nor copies of a held-out row."""
 
     sample: TeacherSample
 
     kind: ClassVar[str] = "learned"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("chosen", "bool", "models learn the teacher's answers on this row"),
+        Field("chosen", "bool", "models are trained on the teacher's answers for this row"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:

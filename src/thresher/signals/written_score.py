@@ -1,9 +1,9 @@
-"""How much a row helps to train one capability, as a model writes it: for servers that give no
+"""How much a row helps to train one capability, as a generated number: for servers without
 log-probabilities.
 
-The same question as `Judge`, answered by a short greedy generation, as the official mmSSR program
-asks it. Whole numbers only, so ties are massive; one generation a capability and row. A text from
-which no rating can be read for certain has no score; it is counted and said, and never a 0.
+The same question as `Judge`, answered by a short greedy generation, as in the official mmSSR code.
+Integers only, so there are many ties; one generation per capability and row. A text without a clear
+rating has no score; it is counted and reported, and never a 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thresher.answers.parsing import parse_rating
 from thresher.signals.answer import GenerateBackend
 from thresher.signals.capabilities import Capability
 from thresher.signals.judge import QUERY, SYSTEM
-from thresher.signals.query import written
+from thresher.signals.query import generation_prompt
 from thresher.types import (
     AnyModel,
     Columns,
@@ -34,23 +34,21 @@ from thresher.types import Capability as Need
 
 @dataclass(frozen=True)
 class WrittenScore:
-    """One generation a row. Higher `score`: the row helps more."""
+    """One generation per row. Higher `score`: the row helps more."""
 
     model: AnyModel
     capability: Capability
     prompt: str = QUERY
     system: str = SYSTEM
     max_new_tokens: int = 48
-    """Enough for a judge that repeats the question before its number."""
+    """Enough for a judge that repeats the question before the number."""
 
     kind: ClassVar[str] = "written_score"
     version: ClassVar[int] = 2
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", "what the judge wrote"),
-        Field(
-            "score", "float32", "the rating 0 … 5 in it; NaN: none is clear; higher = helps more"
-        ),
+        Field("text", "str", "the generated text"),
+        Field("score", "float32", "the rating 0 … 5 in it; NaN: unclear; higher = helps more"),
         Field("parsed", "bool", "a rating 0 … 5 is clear"),
     )
 
@@ -65,19 +63,21 @@ class WrittenScore:
         pool: SampleSource,
     ) -> Iterator[Scored]:
         query = self.prompt.replace("{capability}", self.capability.wording)
-        asked = [written(sample, self.system, query) for sample in samples]
-        for piece in backend.generate(asked, pool, self.max_new_tokens):
-            told = zip(piece.values["text"], piece.values["finished"], strict=True)
+        prompts = [generation_prompt(sample, self.system, query) for sample in samples]
+        for piece in backend.generate(prompts, pool, self.max_new_tokens):
+            results = zip(piece.values["text"], piece.values["finished"], strict=True)
             score = np.array(
-                [score_of(str(text), bool(finished)) for text, finished in told], np.float32
+                [score_of(str(text), bool(finished)) for text, finished in results], np.float32
             )
             values = {"text": piece.values["text"], "score": score, "parsed": ~np.isnan(score)}
             yield Scored(piece.index, values, list(piece.errors))
 
 
 def score_of(text: str, finished: bool = True) -> float:
-    """The rating that a judge wrote, 0 … 5; NaN when none is clear
-    (`answers.parsing.parse_rating`).
+    """The rating in a judge's text, 0 … 5; NaN if it is unclear (`answers.parsing.parse_rating`).
+
+    text: as generated.
+    finished: whether the judge stopped by itself.
 
     >>> score_of("4"), score_of("I rate it 3/5.")
     (4.0, 3.0)

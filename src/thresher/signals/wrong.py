@@ -1,4 +1,4 @@
-"""The rows that a model answered wrongly: those that a teacher is asked about. Arithmetic on a
+"""The rows that a model answered wrongly, which a teacher then analyses. Arithmetic on a
 rationale's columns."""
 
 from __future__ import annotations

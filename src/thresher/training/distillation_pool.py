@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.types import DIGEST, Columns, ImageRef, Lessons, Sample, digests_to_array
+from thresher.types import DIGEST, Columns, DistillationExamples, ImageRef, Sample, digests_to_array
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
@@ -33,7 +33,7 @@ class DistillationPool:
     """
 
     def __init__(
-        self, pool: PoolView, rows: np.ndarray, examples_of: Lessons, columns: Columns
+        self, pool: PoolView, rows: np.ndarray, examples_of: DistillationExamples, columns: Columns
     ) -> None:
         assert len(columns) == len(rows)
         self._pool, self._rows, self._make_examples, self._columns = (

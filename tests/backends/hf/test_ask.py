@@ -27,7 +27,7 @@ from thresher.backends.hf.traits import stop_tokens
 from thresher.errors import ConfigError, ModelError
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.judge import SYSTEM, Judge
-from thresher.signals.query import Query, derived
+from thresher.signals.query import Query, judge_prompt
 from thresher.signals.style import Style
 from thresher.types import Sample, Turn
 
@@ -60,7 +60,7 @@ def qwen() -> Iterator[HFBackend]:
 
 
 def judged(n: int, seed: int) -> list[Sample]:
-    return [derived(row, SYSTEM if i % 3 else "") for i, row in enumerate(some_rows(n, seed))]
+    return [judge_prompt(row, SYSTEM if i % 3 else "") for i, row in enumerate(some_rows(n, seed))]
 
 
 def logprobs(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...]) -> np.ndarray:
@@ -131,9 +131,9 @@ def _date(tiny: Loaded) -> dict[str, str]:
 def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) -> None:
     assert judge.query_mode == "packed"
     rows = [
-        derived(ask("Which is red?", "The second.", "1", "2"), SYSTEM),
-        derived(some_rows(9, 3)[5], SYSTEM),
-        derived(ask("What is two and two?", "Four.\n"), ""),
+        judge_prompt(ask("Which is red?", "The second.", "1", "2"), SYSTEM),
+        judge_prompt(some_rows(9, 3)[5], SYSTEM),
+        judge_prompt(ask("What is two and two?", "Four.\n"), ""),
     ]
     got = logprobs(judge, rows, FEW)
     every = [(q, a) for q in FEW for a in q.answers]
@@ -145,7 +145,7 @@ def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) 
 
 
 def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> None:
-    row = derived(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
+    row = judge_prompt(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
     got = logprobs(judge, [row], MMSSR)[0]
     for k in (0, 4, 9, 13):
         want = reference(model, row, MMSSR[k], MMSSR[k].answers[k % 6])
@@ -258,7 +258,7 @@ def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
 def test_memory_that_runs_out_halves_the_batch(
     qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [derived(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
+    rows = [judge_prompt(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
     want, real, sizes = logprobs(qwen, rows, FEW), ask_module._target_logprobs, []
 
     def small_memory(forward: Any, some: list[Any], features: Any, packed: bool) -> Any:
@@ -335,7 +335,7 @@ def test_a_row_tokenises_one_prompt_a_group(
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
     conversations = [
-        conversation(derived(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)
+        conversation(judge_prompt(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)
     ]
     encoder.encode(conversations[:4])
     real, counted = encoder._tokens, []
@@ -347,7 +347,7 @@ def test_a_row_tokenises_one_prompt_a_group(
 def test_where_the_known_tokens_do_not_fit_the_whole_prompts_are_tokenised(qwen: HFBackend) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
-    conv = conversation(derived(ask("What is it?", "A cat."), SYSTEM))
+    conv = conversation(judge_prompt(ask("What is it?", "A cat."), SYSTEM))
     (want,) = encoder.encode([conv])
     for plan in encoder._plans.values():
         assert plan.groups is not None
@@ -370,10 +370,10 @@ def test_a_row_that_cannot_be_asked_fails_alone(
     monkeypatch.setattr(judge, "context", 4096)
     control = judge.encoder.tokenizer.eos_token
     rows = [
-        derived(ask("What?", "A cat.", "1"), SYSTEM),
-        derived(ask("What?", "A cat.", "broken"), SYSTEM),
-        derived(ask("word " * 5000, "Yes."), SYSTEM),
-        derived(ask(f"What? {control}", "Yes."), SYSTEM),
+        judge_prompt(ask("What?", "A cat.", "1"), SYSTEM),
+        judge_prompt(ask("What?", "A cat.", "broken"), SYSTEM),
+        judge_prompt(ask("word " * 5000, "Yes."), SYSTEM),
+        judge_prompt(ask(f"What? {control}", "Yes."), SYSTEM),
         Sample("0", (Turn("user", "<image>\nQuestion: What? Answer: No."),), ()),
     ]
     values, errors = {}, {}
@@ -391,7 +391,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(
 
 
 def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
-    row = derived(ask("What is it?", "A cat.", "1"), SYSTEM)
+    row = judge_prompt(ask("What is it?", "A cat.", "1"), SYSTEM)
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
     packed = qwen.prepare([conversation(row)], range(1), Images(), False, encoder).rows[0]

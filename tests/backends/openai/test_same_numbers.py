@@ -11,7 +11,7 @@ from tests.backends.openai.asked_rows import collect
 from tests.openai_server import Plan, serving
 from thresher.backends import resolve
 from thresher.pools import open_pool
-from thresher.signals.query import Query, derived
+from thresher.signals.query import Query, judge_prompt
 
 QUERIES = (
     Query("\nIs the answer right? Answer yes or no.", ("Yes", "No", "yes", "no")),
@@ -26,7 +26,7 @@ def pool(tiny_pool: Path) -> object:
 
 def test_ask_and_generate(pool: object) -> None:
     rows = [s for s in pool.samples(range(len(pool))) if s.images]  # type: ignore[attr-defined, arg-type]
-    samples = [derived(s, "") for s in rows]
+    samples = [judge_prompt(s, "") for s in rows]
     here = resolve("demo").open()
     want, none = collect(here.ask(samples, QUERIES, pool), len(samples))
     texts, _ = collect(here.generate(rows, pool, 12), len(rows))

@@ -1,5 +1,4 @@
-"""Texts that models are asked, one file each. They stand in fields of signals, so a changed text is
-another column."""
+"""Prompts, one file each. They are fields of signals, so a changed text means another column."""
 
 from __future__ import annotations
 
