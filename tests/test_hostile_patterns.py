@@ -95,7 +95,12 @@ def test_placeholders_within_a_text_take_no_exponential_time() -> None:
 
 def test_an_instruction_is_cut_out_where_a_sentence_or_line_begins() -> None:
     assert (
-        rationale.strip_answer_instruction("Is it? Answer with yes or no. Why?\n\n please answer using a word")
+        rationale.strip_answer_instruction(
+            "Is it? Answer with yes or no. Why?\n\n please answer using a word"
+        )
         == "Is it? Why?"
     )
-    assert rationale.strip_answer_instruction("I answer in the affirmative") == "I answer in the affirmative"
+    assert (
+        rationale.strip_answer_instruction("I answer in the affirmative")
+        == "I answer in the affirmative"
+    )

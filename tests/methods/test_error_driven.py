@@ -96,7 +96,7 @@ def test_what_is_found_is_told_row_by_row() -> None:
     )
     assert "8 of 12 validation rows wrong (67%)" in found.notes[0]
     assert any("In 4 of 8 wrong rows no step switches" in n for n in found.notes)
-    assert any("10 of 70 rows of the pool have no skill" in n for n in found.notes)
+    assert any("10 of 70 rows of the pool have no readable skill" in n for n in found.notes)
     assert not any("random sample" in n or "student judged" in n for n in found.notes)
 
 
@@ -120,7 +120,7 @@ def test_a_budget_that_ends_before_all_had_a_turn_is_said_and_is_no_failed_searc
     told = found.findings.summary
     assert (told["waiting"], told["found_nothing"]) == (5, 0)
     assert any("5 of 8 mistakes got no row: the budget is smaller" in n for n in found.notes)
-    assert not any("still free" in n for n in found.notes)
+    assert not any("not taken yet" in n for n in found.notes)
     lost = target_columns()
     lost.values["gap"]["skills"][np.flatnonzero(lost["mistake"]["chosen"])[0]] = "unheard"  # type: ignore[index]
     told = choose({}, pool(), lost, 3).findings.summary
@@ -134,10 +134,10 @@ def test_a_larger_budget_holds_a_smaller_one() -> None:
 
 def test_a_student_that_gets_nothing_right_is_doubted() -> None:
     lost = target_columns()
-    assert not any("Not one is right" in n for n in choose({}, pool(), lost, 5).notes)
+    assert not any("None is right" in n for n in choose({}, pool(), lost, 5).notes)
     lost.values["rationale"]["right"][:] = False  # type: ignore[index]
     assert any(
-        "Not one is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes
+        "None is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes
     )
 
 

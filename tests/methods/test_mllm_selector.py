@@ -135,7 +135,7 @@ def test_held_rows_come_back_only_when_nothing_else_is_left(planted):
     back = out.rows[held[out.rows]]
     assert len(out.rows) == 1950 and len(back) == held.sum() - 50
     assert necessity[back].max() <= np.sort(necessity[held])[: len(back)].max()
-    assert any("rows held back are taken all the same" in note for note in out.notes)
+    assert any("rows held back are taken nevertheless" in note for note in out.notes)
 
 
 # --------------------------------------------------------------------------------- what it asks for

@@ -187,8 +187,8 @@ def test_capabilities_of_the_users_own(tmp_path):
         ({"judge": "a", "teacher": "b"}, "was given judge and teacher. Give one"),
         ({"judge": "a", "scorer": "b", "styler": "c"}, "was given judge and scorer and styler"),
         ({"scorer": "b", "styler": "c", "teacher": "d"}, "was given scorer and styler and teacher"),
-        ({"scorer": "b"}, "a styler is needed, too. Add --set styler=PATH"),
-        ({"styler": "b"}, "a scorer is needed, too"),
+        ({"scorer": "b"}, "a styler is needed as well. Add --set styler=PATH"),
+        ({"styler": "b"}, "a scorer is needed as well"),
         ({"teacher": ""}, "a folder, a hub id or a server's URL"),
         ({"teacher": "a", "teacher_fraction": "0.2"}, "at most 0.15"),
         ({"teacher_fraction": "0"}, "above 0 and at most 0.15"),
@@ -363,7 +363,7 @@ def test_agreement_is_told_on_held_out_rows_only():
     assert (
         "on 15 rows held out from training: Spearman correlation 1.00 on average (humanities 1.00)"
     ) in notes
-    assert f"gives all rows held out one score: {OCR}." in notes
+    assert f"gives all held-out rows the same score: {OCR}." in notes
     assert "F1 0.50 on average (multi-choice 0.00, coordinate 1.00)" in notes
     assert out.reason["teacher_sample"][[0, 1, 35]].tolist() == ["held out", "learned", ""]
     assert out.reason["teacher_humanities"][1] == right[1] and np.isnan(
@@ -408,4 +408,4 @@ def test_a_capability_of_ones_own_goes_before_a_short_name_of_a_built_in_one(tmp
     file = tmp_path / "own.yaml"
     file.write_text("ocr: reading a page of my own archive\n")
     method = Mmssr(capability_file=str(file), capabilities="ocr,stem")
-    assert [c.name for c in method._asked()] == ["stem_knowledge", "ocr"]
+    assert [c.name for c in method._capabilities()] == ["stem_knowledge", "ocr"]

@@ -1,6 +1,6 @@
-"""Models behind small capabilities. `resolve` turns what a user types after `--model` into a
-handle: a name, an identity, a way to open it. The identity is known without loading weights, so
-that a run with nothing left to score opens nothing.
+"""Models behind small protocols. `resolve` turns the value of `--model` into a handle: a name, an
+identity, a way to open it. The identity is known without loading weights, so that a run with
+nothing left to score opens no model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ def resolve(
     server: ServerOptions | None = None,
     typed: str | None = None,
 ) -> ModelHandle:
-    """A folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins one), `demo`, the
-    built-in model, or a
-    server: `http://host:8000/v1#NAME`.
+    """Resolve a model without loading it.
 
-    `cache`: a folder that may remember the hash of a model folder's files. `server`: how a server
-    is asked; one object for all models of a run, so that its caps hold for them together. `typed`:
-    what the user typed, for messages, such as `--set judge=PATH`; None: `--model SPEC`. Raises
-    NotAModel, ModelError, ConfigError (`device`).
+    spec: a folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins a commit),
+        `demo` (the built-in model), or a server: `http://host:8000/v1#NAME`.
+    device: auto, or a torch device.
+    dtype: auto, or the name of a torch dtype.
+    batch_tokens: padded tokens per batch; None: by device.
+    trust_remote_code: whether the model's own Python code may run.
+    cache: folder in which the hashes of a model's files are cached.
+    server: options for servers; one object for all models of a run, so that its limits hold for
+        them together.
+    typed: how the user named the model, for messages, such as `--set judge=PATH`; None: `--model
+        SPEC`.
+
+    Raises NotAModel, ModelError, ConfigError (`device`).
     """
     if spec.lower().startswith(("http://", "https://")):
         from thresher.backends.openai.options import ServerOptions

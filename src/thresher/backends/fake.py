@@ -1,8 +1,7 @@
-"""A backend without a model, for tests: every number is a hash of what was asked, so any process
+"""A backend without a model, for tests: every number is a hash of the request, so every process
 gives the same.
 
-Can be slow (`seconds_per_row`), can fail on chosen rows, and can write down what it was asked
-(`log`). Touches that log file only.
+It can be slow (`seconds_per_row`), fail on chosen rows, and log its rows to a file (`log`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ IDENTITY = ModelIdentity(weights="fake:1", architecture="fake", dtype="float32",
 
 @dataclass(frozen=True)
 class Measured:
-    """See `plan.ProbeResult`."""
+    """As `hf.backend.Probe`."""
 
     seconds: float
     tokens: int
@@ -36,7 +35,7 @@ def never(sample: Sample) -> str:
 
 
 def by_hash(sample: Sample, query: Query) -> Sequence[float]:
-    """A log-probability for each answer: about 0.9 of the probability spread over them by a hash of
+    """A log-probability for each answer: a total probability of about 0.9, divided by a hash of
     row, query and answer."""
     weight = np.array(
         [_nats(query.text.encode(), sample.digest + a.encode()) + 1e-3 for a in query.answers]
@@ -45,17 +44,20 @@ def by_hash(sample: Sample, query: Query) -> Sequence[float]:
 
 
 def no_text(sample: Sample) -> str:
-    """Nothing is written."""
+    """Generates nothing."""
     return ""
 
 
 class FakeBackend:
-    """`fails(sample)`: "" or the error of that row. `piece`: rows per `Scored`. `scored`: rows
-    asked of this object.
+    """fails: gives the error of a row, or "".
+    seconds_per_row: how long a row takes.
+    piece: rows per `Scored`.
+    log: file that gets a line (the digest) for every row, even if the process is killed right
+    after.
+    answers: gives the log-probabilities of a query's answers.
+    writes: gives the generated text of a row.
 
-    `log`: a file that gets a line (the digest) for every row, also when the process is killed right
-    after. `answers(sample, query)`: log-probabilities of the query's answers; `writes(sample)`:
-    what `generate` gives for it.
+    `scored` counts the rows.
     """
 
     reuses_prefix = True
@@ -78,8 +80,7 @@ class FakeBackend:
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
     ) -> Iterator[Scored]:
-        """nll in 0 … 8, skewed to the small; tokens = words of the answers; greedy_match below 0.2
-        nats."""
+        """nll in 0 … 8, mostly small; tokens: words of the answers; greedy_match: nll < 0.2."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             nll = np.array([_nats(b"loss", s.digest) for s in part], np.float32)
@@ -116,12 +117,12 @@ class FakeBackend:
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
     ) -> Iterator[Scored]:
-        """nll: the zero-shot one, changed by up to half either way by the pair."""
+        """nll: the zero-shot one, changed by up to 50% by a hash of the pair."""
         for index in self._pieces(samples):
             nll = []
             for i in index:
-                one, shown = samples[i].digest, demonstrations[i].digest
-                nll.append(_nats(b"loss", one) * (0.5 + _unit(b"pair", one + shown)))
+                query, demo = samples[i].digest, demonstrations[i].digest
+                nll.append(_nats(b"loss", query) * (0.5 + _unit(b"pair", query + demo)))
             yield Scored(
                 index, {"nll": np.array(nll, np.float32)}, [self.fails(samples[i]) for i in index]
             )
@@ -129,7 +130,7 @@ class FakeBackend:
     def ask(
         self, samples: Sequence[Sample], queries: Sequence[Query], pool: SampleSource
     ) -> Iterator[Scored]:
-        """logprob [m, all answers]: what `answers` says."""
+        """logprob [m, answers of all queries]: of `answers`."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             table = [[x for q in queries for x in self.answers(s, q)] for s in part]
@@ -140,7 +141,7 @@ class FakeBackend:
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
     ) -> Iterator[Scored]:
-        """text: what `writes` says, cut to `max_new_tokens` words."""
+        """text: of `writes`, cut to `max_new_tokens` words."""
         for index in self._pieces(samples):
             part = [samples[i] for i in index]
             words = [self.writes(s).split() for s in part]
@@ -168,7 +169,7 @@ class FakeBackend:
         return Measured(0.01 * len(samples), 10 * len(samples), 1 << 20)
 
     def _pieces(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
-        """Positions, last piece first: a caller that relies on order must notice."""
+        """Indices, last piece first, so that a caller that relies on the order fails."""
         starts = range(0, len(samples), self.piece)
         for start in reversed(starts):
             index = np.arange(start, min(start + self.piece, len(samples)))

@@ -1,4 +1,4 @@
-"""`ModelHandle`: a model that is known by name and identity, and not loaded yet."""
+"""`ModelHandle`: a model with name and identity that is not loaded yet."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from thresher.types import ModelIdentity
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """`open()` loads the model and gives its backend; it is called only when rows are to be
-    scored."""
+    """open: loads the model and returns its backend; called only when there are rows to score."""
 
     name: str
     identity: ModelIdentity
     open: Callable[[], Any]
     image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
-    """Tokens that images take, by the model's processor alone (`hf.image_tokens`); None: cannot be
-    known without asking."""
+    """Tokens of images, by the model's processor alone (`hf.image_tokens`); None: not known before
+    a request."""

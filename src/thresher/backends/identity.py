@@ -1,9 +1,9 @@
-"""What a model is, before it is loaded: content hash of a folder, or pinned commit of a hub
-repository; of a folder with LoRA adapters, the hash of the adapters together with what their base
-is.
+"""The identity of a model before it is loaded: content hash of a folder, or pinned commit of a hub
+repository; for a folder with LoRA adapters, the hash of the adapters and the identity of their
+base.
 
-Reads configuration and hashes weights; loads no weights. The hashes of the files are cached as
-those of images are, by path, size, times and inode, and spot-checked (`content.py`).
+Reads configurations and hashes weights, but loads none. File hashes are cached like those of
+images, by path, size, times and inode, and spot-checked (`storage/hashing.py`).
 """
 
 from __future__ import annotations
@@ -28,22 +28,29 @@ _SMALL = (".json", ".jinja", ".txt", ".model", ".py")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_TOLD = ("training.json", "failures.jsonl")  # how a model came about: no part of what it is
+# records of a model's training; not part of its identity
+_TRAINING_RECORDS = ("training.json", "failures.jsonl")
 ADAPTER = "adapter_config.json"
 TEMPLATES = "additional_chat_templates"  # a folder of named chat templates
-# of an adapter's configuration: change no number
-_PLACES = ("base_model_name_or_path", "revision", "inference_mode")
+# keys of an adapter's configuration that change no number
+_LOCATION_KEYS = ("base_model_name_or_path", "revision", "inference_mode")
 
 
 @dataclass(frozen=True)
 class Found:
-    """`where`: folder or hub id of the whole model; `adapters`: folders to be put on it, in this
-    order."""
+    """A model's files.
+
+    where: folder or hub id of the whole model.
+    revision: pinned commit of a hub id.
+    config: its config.json.
+    weights: as in `ModelIdentity`.
+    adapters: folders of LoRA adapters to merge into it, in this order.
+    """
 
     where: str
     revision: str | None
     config: dict[str, Any]
-    weights: str  # as in ModelIdentity
+    weights: str
     adapters: tuple[Path, ...] = ()
 
 
@@ -56,7 +63,7 @@ def identify(
     cache: Path | None,
     typed: str | None = None,
 ) -> ModelHandle:
-    """`typed`: as in `backends.resolve`."""
+    """The handle of a model that runs in this process; arguments as in `backends.resolve`."""
     found = find(spec, trust_remote_code, cache, typed)
     return handle(spec, found, device, dtype, batch_tokens, trust_remote_code, typed)
 
@@ -70,8 +77,7 @@ def handle(
     trust_remote_code: bool,
     typed: str | None = None,
 ) -> ModelHandle:
-    """A model that was found, as a run wants it. Raises ConfigError for a device that is not
-    there."""
+    """The handle of a found model. Raises ConfigError for a device that is not available."""
     from thresher.backends.hf.image_tokens import image_tokens
     from thresher.backends.hf.load import load, resolve_device, resolve_dtype
     from thresher.backends.hf.processor import torchvision_works
@@ -98,8 +104,9 @@ def handle(
 
 
 def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | None = None) -> Found:
-    """What `spec` (and `typed`: see `backends.resolve`) means here and now. Raises NotAModel, and
-    ModelError where its files are broken.
+    """Find a model's files; arguments as in `backends.resolve`.
+
+    Raises NotAModel, and ModelError if its files are damaged.
     """
     from thresher.backends.hf.threads import limit_idle_threads
 
@@ -119,8 +126,8 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
         config = _read_config(typed, folder)
         found = Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache, typed))
     elif _HUB_ID.fullmatch(spec):
-        where, _, wanted = spec.partition("@")
-        revision, config = _pin(typed, where, wanted or None)
+        where, _, requested = spec.partition("@")
+        revision, config = _pin(typed, where, requested or None)
         found = Found(where, revision, config, f"hub:{where}@{revision}")
     else:
         raise NotAModel(
@@ -132,7 +139,7 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
 
 
 def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path | None) -> Found:
-    """The base that the adapters name, with them on top."""
+    """The base model that LoRA adapters name, with these adapters."""
     try:
         config = json.loads((folder / ADAPTER).read_text("utf-8"))
         base = config["base_model_name_or_path"]
@@ -153,40 +160,44 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         raise ModelError(f"{typed}: {ADAPTER} names the folder itself as the base of its adapters.")
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ModelError(
-            f"{typed} is a LoRA adapter of {base}, and that folder is gone. Put it back, or write "
-            f"its new place into {folder / ADAPTER} (base_model_name_or_path)."
+            f"{typed} is a LoRA adapter of {base}, which does not exist. Restore it, or write its "
+            f"new location into {folder / ADAPTER} (base_model_name_or_path)."
         )
     pinned = config.get("revision")
     name = f"{base}@{pinned}" if pinned and not Path(base).is_dir() else base
     try:
-        under = find(name, trust_remote_code, cache, f"The base {name}")
+        base_model = find(name, trust_remote_code, cache, f"The base {name}")
     except ModelError as e:
         raise ModelError(f"{typed} is a LoRA adapter of {name}, which cannot be used. {e}") from e
-    _check_base(typed, folder, under.weights)
-    whole = hashlib.sha256(under.weights.encode())
+    _check_base(typed, folder, base_model.weights)
+    whole = hashlib.sha256(base_model.weights.encode())
     whole.update(
-        json.dumps({k: v for k, v in config.items() if k not in _PLACES}, sort_keys=True).encode()
+        json.dumps(
+            {k: v for k, v in config.items() if k not in _LOCATION_KEYS}, sort_keys=True
+        ).encode()
     )
     whole.update(_digests([weights], cache, typed)[0])
     return Found(
-        under.where,
-        under.revision,
-        under.config,
+        base_model.where,
+        base_model.revision,
+        base_model.config,
         "sha256:" + whole.hexdigest(),
-        (*under.adapters, folder),
+        (*base_model.adapters, folder),
     )
 
 
 def _check_base(typed: str, folder: Path, weights: str) -> None:
-    """Adapters that we trained know what their base was."""
+    """Raises ModelError if adapters trained by thresher name a base whose files have changed."""
     try:
-        trained_on = json.loads((folder / _TOLD[0]).read_text("utf-8"))["base"]["weights"]
+        trained_on = json.loads((folder / _TRAINING_RECORDS[0]).read_text("utf-8"))["base"][
+            "weights"
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return  # trained elsewhere
     if trained_on != weights:
         raise ModelError(
-            f"{typed} was trained on another base than the one that stands there now (its files "
-            "have changed). Put the old base back, or train again."
+            f"{typed} was trained on another base than the one that is there now (its files have "
+            "changed). Restore the old base, or train again."
         )
 
 
@@ -218,7 +229,7 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
     if "auto_map" in config:
         if not trust_remote_code:
             raise NotAModel(
-                f"{typed} brings its own Python code. Read it, then give --trust-remote-code to "
+                f"{typed} has its own Python code. Read it, then give --trust-remote-code to "
                 "run it."
             )
         return
@@ -230,8 +241,8 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
     if config["model_type"] not in KNOWN and config["model_type"] not in CONFIG_MAPPING_NAMES:
         raise NotAModel(
             f"{typed} is a {config['model_type']!r} model, which the installed transformers "
-            f"({version('transformers')}) does not know. If the model is newer than that, update "
-            "it: pip install -U transformers. Else look at model_type in its config.json."
+            f"({version('transformers')}) does not know. If the model is newer, update it: "
+            "pip install -U transformers. Otherwise check model_type in its config.json."
         )
     if config["model_type"] not in KNOWN:
         raise NotAModel(
@@ -241,8 +252,7 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
 
 
 def _pin(typed: str, repository: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """The commit that a hub id means now (or, offline, the newest one downloaded) and its
-    config.json."""
+    """The current commit of a hub id (offline: the newest downloaded one) and its config.json."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -280,7 +290,7 @@ def _pin(typed: str, repository: str, revision: str | None) -> tuple[str, dict[s
 
 
 def _hash_folder(folder: Path, cache: Path | None, typed: str) -> str:
-    """SHA-256 over names and contents of the files that matter, in name order."""
+    """SHA-256 over names and contents of the files that transformers reads, in order of names."""
     whole = hashlib.sha256()
     files = _files(folder, typed)
     for p, digest in zip(files, _digests(files, cache, typed), strict=True):
@@ -294,12 +304,12 @@ def _hash_folder(folder: Path, cache: Path | None, typed: str) -> str:
 
 
 def _files(folder: Path, typed: str) -> list[Path]:
-    """What transformers reads of a model folder: its own files, named chat templates, and what an
-    index names."""
+    """The files of a model folder that transformers reads: configuration, tokenizer, weights, named
+    chat templates, and what a weight index names."""
     top = [
         p
         for p in folder.iterdir()
-        if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TOLD
+        if p.is_file() and p.suffix in (*_SMALL, *_WEIGHTS) and p.name not in _TRAINING_RECORDS
     ]
     named = [
         p for index in folder.glob("*.index.json") for p in shards(index, typed) if p.is_file()
