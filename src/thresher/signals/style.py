@@ -42,7 +42,6 @@ from thresher.types import (
 from thresher.types import Capability as Need
 
 QUERY = read("mmssr_style")
-UNPARSABLE = "unparsable"
 
 
 @dataclass(frozen=True)
