@@ -155,7 +155,7 @@ class NotFrozen:
         (WithoutRequireModel, "require_model"),
         (NotNested, "must contain"),
         (ExplainsTooMuch, "does not give: score"),
-        (NeedsItsReasons, "must do without reason 'nll'"),
+        (NeedsItsReasons, "must work without reason 'nll'"),
         (NotFrozen, "frozen dataclass"),
     ],
 )

@@ -1,5 +1,5 @@
-"""What an author of a plug-in needs in tests: `check_method` applies the rules that the built-in
-methods are held to."""
+"""Test helpers for authors of plug-ins: `check_method` applies the conformance checks of the
+built-in methods."""
 
 from thresher.testing.columns import planted_columns
 from thresher.testing.method_checks import check_method

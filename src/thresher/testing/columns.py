@@ -1,5 +1,4 @@
-"""Columns with made-up values for any signals: what a method's `select` is tested on where no model
-runs."""
+"""Columns with synthetic values for any signals, to test a method's `select` without a model."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from thresher.types import Columns, Field, Signal, digests_to_array, seeded_ties
 
 
 def planted_columns(signals: Mapping[str, Signal], n: int, seed: int = 0) -> Columns:
-    """Columns of `n` rows in three sources, a value in every field of every signal.
+    """Columns of `n` rows from three sources, with values for every field of every signal.
 
-    signals: by the names under which the method finds them.
+    signals: name -> signal, as `Method.signals` returns them.
     n: rows, at least 0.
-    seed: of the values and of the ties; other values, the same digests.
+    seed: of values and ties; the digests are the same for every seed.
     """
     digest = np.sort(digests_to_array([hashlib.sha256(b"row %d" % i).digest() for i in range(n)]))
     rng = np.random.default_rng(seed)
@@ -29,7 +28,7 @@ def planted_columns(signals: Mapping[str, Signal], n: int, seed: int = 0) -> Col
 
 
 def _values(f: Field, n: int, rng: np.random.Generator) -> np.ndarray:
-    """[n] of the field's dtype: floats above 0 with a long tail, small whole numbers, truth values,
+    """[n] of the field's dtype: positive floats with a long tail, small integers, booleans, or
     short texts."""
     dtype = np.dtype(object if f.dtype in ("str", "text") else f.dtype)
     if dtype.kind == "f":

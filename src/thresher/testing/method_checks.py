@@ -1,5 +1,4 @@
-"""Conformance checks of a method, for the built-in ones and for those of plug-ins. Raises
-AssertionError; runs no model."""
+"""Conformance checks for methods, built-in and of plug-ins. Raise AssertionError; run no model."""
 
 from __future__ import annotations
 
@@ -41,23 +40,24 @@ def check_method(
     nested: bool = False,
     other_process: bool = True,
 ) -> None:
-    """Check that a method keeps the rules that all methods of thresher keep.
+    """Check that a method follows the rules of all thresher methods.
 
-    The settings are refused where they make no sense; the signals have an identity; `select` reads
-    no other columns, changes none, gives unique rows within the budget and one reason a row; the
-    same rows are chosen from the rows in another order and in another process with another hash
-    seed; `explain`, where there is one, explains every row.
+    Invalid settings raise ConfigError; signals have an identity; `select` reads no other columns,
+    changes none, and returns unique rows within the budget and reasons for every row; it selects
+    the same rows for another order of the rows, and in another process with another hash seed;
+    `explain`, if there is one, explains every row.
 
-    cls: the class, a frozen dataclass. Its name must lead to it from its module.
+    cls: the class, a frozen dataclass that can be pickled.
     settings: as the user types them (`--set key=value`); None: the defaults.
-    columns: of at least 20 rows, with the fields of the method's signals; None: made-up values
-    (`planted_columns`).
-    target: the same of the target set, for a method that aims at one.
-    fills_budget: exactly as many rows as asked for; False: a method may find fewer.
-    nested: the method promises that a larger budget contains a smaller one.
-    other_process: also compare with a process of its own; about half a second.
+    columns: of at least 20 rows, with the fields of the method's signals; None: synthetic values
+        (`planted_columns`).
+    target: the same for the target set, for a method that uses one.
+    fills_budget: whether the method has to return exactly as many rows as requested; False: it may
+        return fewer.
+    nested: whether a larger budget has to contain a smaller one.
+    other_process: also run in another process; takes about half a second.
 
-    Raises AssertionError with what is wrong.
+    Raises AssertionError, which says what is wrong.
     """
     _check_class(cls)
     _check_settings(cls)
@@ -65,7 +65,7 @@ def check_method(
     again = cls(
         **parse(cls, {s.name: as_text(getattr(method, s.name)) for s in settings_of(cls)}, cls.name)
     )
-    assert again == method, "settings written as text must read back as the same method"
+    assert again == method, "settings formatted as text must parse to the same method"
     of_pool, of_target = _check_signals(method)
     if columns is None:
         columns = planted_columns(of_pool, 200)
@@ -74,30 +74,30 @@ def check_method(
         target = dataclasses.replace(
             target, values={**target.values, "row": {"row": np.arange(20)}}
         )
-    given = _only(columns, of_pool)
-    n = len(given)
+    columns = _only(columns, of_pool)
+    n = len(columns)
     for k in (0, 1, n // 3, n, n + 9):
-        _check_selection(_untouched(method, given, k, target), n, k, fills_budget)
-    few = given.take(np.arange(2))
+        _check_selection(_select_read_only(method, columns, k, target), n, k, fills_budget)
+    few = columns.take(np.arange(2))
     _check_selection(method.select(few, 1, target), 2, 1, fills_budget)
     k = n // 3
-    selection = method.select(given, k, target)
+    selection = method.select(columns, k, target)
     rows = selection.rows
     if hasattr(cls, "explain"):
         _check_explanation(method, selection, n)
     order = np.random.default_rng(0).permutation(n)
-    shuffled = method.select(given.take(order), k, target).rows
+    shuffled = method.select(columns.take(order), k, target).rows
     assert order[shuffled].tolist() == rows.tolist(), (
         "another order of the rows gives another selection"
     )
     if nested:
         for smaller in (1, k // 2):
-            less = method.select(given, smaller, target).rows
+            less = method.select(columns, smaller, target).rows
             assert set(less.tolist()) <= set(rows.tolist()), (
                 f"a budget of {k} must contain that of {smaller}"
             )
     if other_process:
-        assert _in_another_process(method, given, k, target) == rows.tolist(), (
+        assert _in_another_process(method, columns, k, target) == rows.tolist(), (
             "another process with another hash seed gives another selection: is a set iterated, "
             "or a global seed used?"
         )
@@ -113,29 +113,29 @@ def _check_class(cls: Any) -> None:
     )
     missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     assert not missing, f"settings without a default: {', '.join(missing)}"
-    asked = list(inspect.signature(cls.select).parameters)
-    assert asked[:4] == ["self", "columns", "budget", "target"], (
-        f"select takes columns, budget, target; not {asked}"
+    parameters = list(inspect.signature(cls.select).parameters)
+    assert parameters[:4] == ["self", "columns", "budget", "target"], (
+        f"select takes columns, budget, target; not {parameters}"
     )
 
 
 def _check_settings(cls: type[Any]) -> None:
-    _refused(cls, {"no_such_setting": "x"})
+    _check_refused(cls, {"no_such_setting": "x"})
     assert cls(**parse(cls, {s.name: s.default for s in settings_of(cls)}, cls.name)) == cls(), (
-        "the defaults written as text must read back as the defaults"
+        "the defaults formatted as text must parse to the defaults"
     )
     for s in settings_of(cls):
         assert s.help, f"setting {s.name!r} has no help: use thresher.methods.settings.setting"
         if not s.type.startswith("text"):
-            _refused(cls, {s.name: "no such value"})
+            _check_refused(cls, {s.name: "no such value"})
 
 
-def _refused(cls: type[Any], settings: Mapping[str, str]) -> None:
+def _check_refused(cls: type[Any], settings: Mapping[str, str]) -> None:
     try:
         parse(cls, settings, cls.name)
     except ConfigError:
         return
-    raise AssertionError(f"settings {dict(settings)} must be refused with ConfigError")
+    raise AssertionError(f"settings {dict(settings)} must raise ConfigError")
 
 
 def _check_signals(method: Any) -> tuple[dict[str, Signal], dict[str, Signal]]:
@@ -164,7 +164,7 @@ def _check_signals(method: Any) -> tuple[dict[str, Signal], dict[str, Signal]]:
 
 
 def _only(columns: Columns, signals: Mapping[str, Signal]) -> Columns:
-    """The columns of the signals and nothing else, which `select` must do with."""
+    """The columns of the signals only, which have to be enough for `select`."""
     values = {
         name: {f.name: columns[name][f.name] for f in signal.fields if f.name in columns[name]}
         for name, signal in signals.items()
@@ -172,8 +172,8 @@ def _only(columns: Columns, signals: Mapping[str, Signal]) -> Columns:
     return dataclasses.replace(columns, values=values)
 
 
-def _untouched(method: Any, columns: Columns, k: int, target: Columns | None) -> Selection:
-    """A selection from arrays that cannot be written to."""
+def _select_read_only(method: Any, columns: Columns, k: int, target: Columns | None) -> Selection:
+    """A selection from read-only arrays."""
     frozen = columns.take(np.arange(len(columns)))
     for array in (
         frozen.digest,
@@ -188,7 +188,7 @@ def _untouched(method: Any, columns: Columns, k: int, target: Columns | None) ->
         raise AssertionError(f"select reads a column that no signal names: {error}") from error
     except ValueError as error:
         if "read-only" in str(error):
-            raise AssertionError("select must not change the columns that it is given") from error
+            raise AssertionError("select must not change its columns") from error
         raise
     return selection
 
@@ -202,13 +202,13 @@ def _check_selection(selection: Selection, n: int, k: int, fills_budget: bool) -
     assert not len(rows) or (rows.min() >= 0 and rows.max() < n), (
         "a selected row is not among the columns"
     )
-    wanted = min(k, n)
-    assert len(rows) == wanted if fills_budget else len(rows) <= wanted, (
+    expected = min(k, n)
+    assert len(rows) == expected if fills_budget else len(rows) <= expected, (
         f"{len(rows)} of {n} rows for a budget of {k}"
     )
     for name, array in selection.reason.items():
         assert np.shape(array) == (n,), (
-            f"reason {name!r} has shape {np.shape(array)}; one value a row is needed, ({n},)"
+            f"reason {name!r} has shape {np.shape(array)}; one value per row is needed, ({n},)"
         )
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
         assert plain, f"reason {name!r} is {array.dtype}: numbers, truth values or text are needed"
@@ -225,13 +225,13 @@ def _check_explanation(method: Any, selection: Selection, n: int) -> None:
         assert why is None or (why.kind and why.text), f"row {i} has no explanation"
     missing = (found.drawn | found.hidden) - selection.reason.keys()
     assert not missing, (
-        f"explain speaks of reasons that select does not give: {', '.join(sorted(missing))}"
+        f"explain names reasons that select does not return: {', '.join(sorted(missing))}"
     )
     try:
         method.explain(Evidence({}, kept, {}))
     except KeyError as error:
         raise AssertionError(
-            f"explain must do without reason {error}: an older selection may lack it"
+            f"explain must work without reason {error}: an older selection may lack it"
         ) from error
 
 
