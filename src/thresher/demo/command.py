@@ -1,9 +1,9 @@
-"""What `thresher demo` does: makes the built-in pool, lets CLIPPER and a random draw choose from
-it, and says what happened.
+"""`thresher demo`: generates the built-in pool, selects from it with CLIPPER and at random, and
+reports the difference.
 
-Only here may the hidden labels of the built-in world be read, and only to show afterwards what no
-method was told. Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into
-OUT; prints to stdout.
+This module alone reads the hidden labels of the built-in world, to report afterwards what no method
+knows. Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into OUT; prints
+to stdout.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def answer_style(answer: str) -> str:
 
 
 def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: int) -> None:
-    """The whole job on the built-in pool and model. Raises what a run raises."""
+    """Run everything on the built-in pool and model. Raises what a run raises."""
     from rich.padding import Padding
 
     require("hf", "thresher demo asks the built-in model, which")
@@ -91,8 +91,8 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     check_folder(out)
     summary.say(
         console,
-        f"[bold]1. A pool.[/] {rows:,} questions and answers about drawn pictures, made now, nine "
-        "sources.",
+        f"[bold]1. A pool.[/] {rows:,} questions and answers about rendered images from nine "
+        "sources, generated now.",
     )
     pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
     store = Store(out / "store")
@@ -100,8 +100,8 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     budget = Budget(BUDGET)
     summary.say(
         console,
-        "[bold]2. A choice.[/] CLIPPER asks the built-in model about every row and keeps "
-        f"{BUDGET}; a random draw of as many rows stands beside it.",
+        "[bold]2. A selection.[/] CLIPPER scores every row with the built-in model and keeps "
+        f"{BUDGET}; a random sample of the same size is the baseline.",
     )
     request = RunRequest(
         pool=str(pool.path),
@@ -118,12 +118,12 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     output.write(clipper, pool, request, out, overwrite=_is_a_demo(out))
     problem = try_to_write(out, pool)
 
-    console.print("[bold]3. What came of it.[/]")
+    console.print("[bold]3. The result.[/]")
     for line in in_words(clipper, random):
         console.print(Padding(line, (0, 0, 0, 3)))
     console.print(before_after(pool, clipper, random))
     console.print(
-        "* Known only because this world is built in: no method was told. One small world proves "
+        "* Known only because this world is built in: no method sees it. One small world proves "
         "nothing about your data.",
         style="dim",
     )
@@ -151,7 +151,7 @@ def _is_a_demo(out: Path) -> bool:
 
 
 def in_words(clipper: Outcome, random: Outcome) -> list[str]:
-    """What CLIPPER did, with the figures of this run."""
+    """What CLIPPER did in this run, as sentences."""
     reason = clipper.evidence
     known = float((reason["knowledge"] == "P").mean())
     helped = float((reason["effect"] > 0).mean())
@@ -161,20 +161,20 @@ def in_words(clipper: Outcome, random: Outcome) -> list[str]:
     reused = sum(s.reused for s in clipper.signals)
     n, k = len(clipper.considered), len(clipper.rows)
     return [
-        f"{wanted:,} different rows were read three times, alone and after two other rows as "
+        f"{wanted:,} distinct rows were scored three times, alone and after two other rows as "
         f"demonstrations: {scored:,} scores now, {reused:,} from an earlier run.",
         f"The model knows {known:.0%} of the answers already (P); the others the data must teach "
         "it (W).",
-        f"A demonstration made the answer likelier in {helped:.0%} of the rows; {critical:,} of "
+        f"A demonstration made the answer more likely in {helped:.0%} of the rows; {critical:,} of "
         f"the {k:,} rows kept are there because it helped them most.",
-        "The kept rows mirror the pool's perplexity: their distance from it (KS) is "
-        f"{_ks(clipper, clipper):.4f}; this random draw has {_ks(clipper, random):.4f}, such "
-        f"draws usually about {median_random_ks(n, k):.4f}.",
+        "The kept rows have the pool's distribution of perplexity: their distance from it (KS) is "
+        f"{_ks(clipper, clipper):.4f}; this random sample has {_ks(clipper, random):.4f}, random "
+        f"samples usually about {median_random_ks(n, k):.4f}.",
     ]
 
 
 def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
-    """Pool, CLIPPER and random draw: shares by source and by answer style, perplexity, wrong
+    """Pool, CLIPPER and random sample: shares by source and by answer style, perplexity, wrong
     answers."""
     table = summary.table("", "pool", "clipper", "random")
     subsets = [np.arange(len(pool)), clipper.rows, random.rows]
@@ -210,14 +210,14 @@ def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
 
 
 def _ks(scored: Outcome, chosen: Outcome) -> float:
-    """Distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows that
-    `scored` has."""
+    """KS distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows of
+    `scored`."""
     nll = scored.evidence["nll"]
     return ks_distance(nll, nll[np.isin(scored.considered, chosen.rows)])
 
 
 def first_answers(pool: Pool) -> list[str]:
-    """The first answer of every row, "" where there is none."""
+    """The first answer of every row; "" if there is none."""
     samples = pool.samples(np.arange(len(pool)))
     return [next((t.text for t in s.turns if t.role == "assistant"), "") for s in samples]
 

@@ -1,9 +1,9 @@
-"""What a pool of the toy world is made of: a mix of sources with the faults of real pools. CRAWL is
-the built-in pool's.
+"""Mixes of sources with the faults of real pools, for pools of the toy world. CRAWL is that of the
+built-in pool.
 
 A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows
-those are, and which kind a row is, stands in hidden_labels.jsonl alone. The proof's mixes are its
-own (benchmarks/proof/mixes.py).
+those are, and the kind of each row, is recorded in hidden_labels.jsonl only. The proof has mixes of
+its own (benchmarks/proof/mixes.py).
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """One data source: its share of the pool, what it asks, how it answers and how often
-    wrongly."""
+    """One data source: its share of the pool, its kinds of questions, its answer styles, and the
+    share of wrong answers."""
 
     name: str
     share: float

@@ -1,10 +1,11 @@
-"""Writes a pool of the toy world in LLaVA format, with the pathologies of real instruction-tuning
+"""Write a pool of the toy world in LLaVA format, with the pathologies of real instruction-tuning
 pools.
 
-What is in it says a mix (mixes.py): by default nine sources of very unequal shares, a third from
-few scenes, a web source with mostly wrong answers, text-only rows, scarce skills, several answer
-styles and formats, a few rows with several turns or two images. What a reader of a real pool would
-not know (kind, style, noise) goes to hidden_labels.jsonl, which no selection method may read.
+A mix (mixes.py) defines its contents: by default nine sources of very unequal shares, a third of
+the rows from few scenes, a web source with mostly wrong answers, text-only rows, scarce skills,
+several answer styles and formats, a few rows with several turns or two images. What is unknown in a
+real pool (kind, style, noise) is written to hidden_labels.jsonl, which no selection method may
+read.
 """
 
 from pathlib import Path
@@ -28,10 +29,15 @@ SOURCES = CRAWL.sources
 def make_pool(
     folder: Path, rows: int = 6000, seed: int = 0, mix: Mix = CRAWL, *, house_style: bool = False
 ) -> Path:
-    """Writes pool.json, images/ and hidden_labels.jsonl; returns the path of pool.json. Same
-    arguments, same bytes.
+    """Write pool.json, images/ and hidden_labels.jsonl. The same arguments give the same bytes.
 
-    `house_style`: short answers in the form of their kind (house_style.py).
+    folder: where to write.
+    rows: number of rows.
+    seed: of the generator.
+    mix: the sources.
+    house_style: write short answers in the form of their kind (house_style.py).
+
+    Returns the path of pool.json.
     """
     rng = Random(f"pool {seed}" if mix is CRAWL else f"pool {mix.name} {seed}")
     sources = mix.sources
@@ -53,14 +59,14 @@ def _draw(rng: Random, weights: dict[str, float]) -> str:
 
 
 def _repeated(rng: Random, source: Source) -> Scene:
-    """One of the few scenes that a source asks about."""
+    """One of the few scenes of a source's questions."""
     if source.own_scenes:
         return sample_question(rng, _draw(rng, source.kinds), "pool").scene
     return sample_in_split(rng, "pool", sample_shapes)
 
 
 def _row(rng: Random, source: Source, repeated: list[Scene], used: dict[str, bool]) -> Row:
-    """`used`: keys of the scenes that sources of distinct scenes have shown, to which this adds."""
+    """used: keys of the scenes of sources with distinct scenes so far; extended here."""
     noisy = rng.random() < source.wrong
     if "text_only" in source.kinds:
         return Row(
@@ -102,7 +108,7 @@ def _row(rng: Random, source: Source, repeated: list[Scene], used: dict[str, boo
 
 
 def _two_images(rng: Random, source: Source, noisy: bool) -> Row:
-    """Which of two pictures contains a thing that is in only one of them."""
+    """A question about which of two images contains a thing that is in only one of them."""
     while True:
         pair = tuple(sample_in_split(rng, "pool", sample_shapes) for _ in range(2))
         phrases = [[t.phrase for t in s.things] for s in pair]
