@@ -450,7 +450,7 @@ def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
     )
     found = find_problems(pool, evals=[("itself", pool)]).diagnosis()
     assert by_kind(found)["missing-image"] == (3, [0, 1, 2]) and found.lost == 3
-    assert any("1 of 1 images are not there" in note and "--images" in note for note in found.notes)
+    assert any("1 of 1 images do not exist" in note and "--images" in note for note in found.notes)
 
 
 # -------------------------------------------------------------------------------------- the command

@@ -107,8 +107,8 @@ def check_images(
     not_found = len(missing) - respelled
     if not_found > MISSING_FOLDER_SHARE * m:
         findings.notes.append(
-            f"{not_found:,} of {m:,} images are not there, so the image folder is probably another "
-            f"one than {pool.images_folder}: give the folder that the image paths start from with "
+            f"{not_found:,} of {m:,} images do not exist: {pool.images_folder} is probably not the "
+            "image folder. Give the folder that the image paths are relative to with "
             "--images."
         )
     _report(pool, findings, "duplicate-image", _same_files(pool, reports))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SEVERITIES = ("error", "warning", "info")  # error: a run that needs a model loses the row
 
-_FAILS = "the row fails where a model is needed"
+_FAILS = "the row fails if a model is needed"
 _TEMPLATE = "scored unchanged, if the chat template allows it"
 
 # kind -> severity, what it is, what a run does

@@ -334,5 +334,5 @@ def _nothing_usable_message(name: str, n: int, block: Block, given_format: str |
         "Expected a list of "
         '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", '
         '"value": …}]}, or one such '
-        f"object a line. {describe_formats()}"
+        f"object per line. {describe_formats()}"
     )

@@ -158,7 +158,7 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise PoolError(
             f"The image folder {folder} {problem}. Give the folder that the image paths in {name} "
-            "start from (--images)."
+            "are relative to (--images)."
         )
     return os.path.realpath(folder)
 

@@ -144,8 +144,8 @@ def describe_keys(record: Any) -> str:
 def describe_formats() -> str:
     """The supported formats, for the message about a file without usable records."""
     return (
-        f"Formats considered: {describe_layouts()}. Give --format NAME if it is one of them under "
-        "another name."
+        f"Formats considered: {describe_layouts()}. Give --format NAME if it is one of them but "
+        "was not recognised."
     )
 
 
