@@ -58,6 +58,7 @@ VARIANTS = [
     ("winnow", {"keep": "1", "leaves": "9", "layer": "1"}),
     ("winnow", {"image_gain": "true", "guard": "off"}),
     ("winnow", {"trust": "seed", "guard": "on"}),
+    ("visnec", {"clusters": "3", "layer": "1"}),
 ]
 every = pytest.mark.parametrize(
     ("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v)

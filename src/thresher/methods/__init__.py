@@ -28,6 +28,7 @@ METHODS: dict[str, str] = {
     "mmssr": "thresher.methods.mmssr:Mmssr",
     "error_driven": "thresher.methods.error_driven:ErrorDriven",
     "winnow": "thresher.methods.winnow:Winnow",
+    "visnec": "thresher.methods.visnec:VisNec",
 }
 
 PLUG_INS = "thresher.methods"

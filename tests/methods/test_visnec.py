@@ -1,0 +1,83 @@
+"""visnec on planted columns: ten rows by hand, and what it asks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.methods.planted_columns import digests
+from thresher.errors import ConfigError
+from thresher.methods import load
+from thresher.methods.explanation import Evidence
+from thresher.methods.visnec import VisNec
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.embedding import Embedding
+from thresher.types import Columns, MethodContext, ModelIdentity, Selection
+
+NAN = np.nan
+#                0    1     2    3    4    5    6    7    8    9
+GAIN = np.array([0.5, 2.0, -1.0, 1.0, 1.0, 0.1, NAN, NAN, NAN, 3.0], np.float32)
+LEAF = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+TIES = np.array([9, 3, 7, 5, 1, 8, 6, 2, 4, 0], np.uint64)
+
+
+def run(budget: int, gain: np.ndarray = GAIN) -> Selection:
+    words = np.array(["red cats", "how many", "where"], object)[LEAF]
+    values = {"gain": {"gain": gain}, "skills": {"leaf": LEAF, "words": words}}
+    n = len(gain)
+    columns = Columns(np.sort(digests(n)), TIES, np.zeros(n, np.int32), ("",), values)
+    return load("visnec").select(columns, budget)
+
+
+def test_ten_rows_by_hand() -> None:
+    """Of 6, 3 and 1 rows at half: 3, 1.5 and 0.5; the larger of equal remainders goes first."""
+    chosen = run(5)
+    assert chosen.rows.tolist() == [7, 1, 4, 8, 3]  # ranks 0/3, 0/6, 1/6, 1/3, 2/6
+    assert chosen.reason["cluster_rank"].tolist() == [4, 1, 6, 3, 2, 5, 3, 1, 2, 1]
+    assert chosen.reason["cluster_rows"].tolist() == [6] * 6 + [3] * 3 + [1]
+
+
+def test_equal_gains_are_taken_by_the_hash_and_a_small_budget_by_the_largest_cluster() -> None:
+    assert run(1).rows.tolist() == [1]
+    assert run(10).rows.tolist()[:3] == [9, 7, 1]
+    assert sorted(run(10).rows.tolist()) == list(range(10))
+    equal = run(5, np.where(np.isnan(GAIN), NAN, 1).astype(np.float32))
+    assert sorted(equal.rows.tolist()) == [1, 3, 4, 7, 8]
+
+
+def test_rows_without_an_image_in_a_mixed_cluster_keep_their_share() -> None:
+    gain = np.where(np.arange(10) % 2 == 0, NAN, GAIN).astype(np.float32)
+    rows = run(6, gain).rows
+    assert np.isnan(gain[rows][LEAF[rows] == 0]).sum() == 2
+
+
+def test_the_share_of_images_that_help_is_told() -> None:
+    assert "likelier in 86% of the rows with one." in run(5).notes[0]
+    assert "hardly reads" not in run(5).notes[0]
+    assert "hardly reads these images" in run(5, -GAIN).notes[0]
+    assert "No row has an image" in run(5, np.full(10, NAN, np.float32)).notes[0]
+
+
+def test_it_asks_for_one_reading_and_one_without_images() -> None:
+    model = ModelIdentity("sha256:0", "llava", "float32", "pil")
+    signals = load("visnec", {"clusters": "7", "layer": "0.25"}).signals(MethodContext(model))
+    gain, skills = signals["gain"], signals["skills"]
+    assert list(gain.inputs().values()) == [AnswerLoss(model), AnswerLoss(model, image=False)]
+    assert skills.inputs()["question"] == Embedding(model, 0.25, "question")
+
+
+@pytest.mark.parametrize("settings", [{"clusters": "0"}, {"layer": "2"}])
+def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load("visnec", settings)
+
+
+def test_reasons_in_words() -> None:
+    chosen = run(5)
+    kept = np.isin(np.arange(10), chosen.rows)
+    told = VisNec.explain(Evidence(chosen.reason, kept))
+    assert told.why is not None
+    assert "+2.00 nats per token likelier, 1 of 6 in its cluster (red cats)" in told.why(1).text
+    assert told.why(2).kind == "the image speaks against the answer"
+    assert told.why(6).text == "not kept by a draw among the rows without an image"
+    assert VisNec.explain(Evidence({}, kept)).lead == ""
