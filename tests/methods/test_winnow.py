@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted_columns import digests
+from tests.methods.planted_columns import columns_of, digests, like_real
 from thresher.engine.graph import walk
 from thresher.errors import ConfigError
 from thresher.methods import load
@@ -211,3 +211,25 @@ def test_losses_without_two_humps_are_said(apart, said):
 def test_no_rows():
     out = Winnow(guard="on").select(columns([], [], guard=verdict(0, 0, 0, True)), 5)
     assert out.rows.tolist() == [] and out.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("clipper", {"mirror": "one_shot"}), ("mllm_selector", {})]
+)
+def test_balance_by_skill_gives_skills_equal_parts(name, settings):
+    """A skill with one row in twenty gets far more than its share, as a source would."""
+    n = 2000
+    nll, one, known = like_real(n, 4)
+    rare = (np.arange(n) % 20 == 0).astype(int)
+    given = columns_of(nll, one, known, length=rare)
+    taken = {
+        balance: given["skills"]["leaf"][
+            load(name, settings | {"balance": balance}).select(given, 300).rows
+        ].mean()
+        for balance in ("none", "skill")
+    }
+    assert taken["none"] < 0.1 and taken["skill"] > 2 * taken["none"]
+    signals = load(name, {"balance": "skill"}).signals(MethodContext(MODEL))
+    of_winnow = Winnow(guard="off").signals(MethodContext(MODEL))
+    assert signals["skills"] == of_winnow["skills"]  # one column for all
+    assert "skills" not in load(name, {"balance": "none"}).signals(MethodContext(MODEL))

@@ -47,6 +47,7 @@ from thresher.samplers import (
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.one_shot import OneShot, zero_shot
+from thresher.signals.skills import balanced_groups, skills_of
 from thresher.types import Columns, MethodContext, Selection, Signal
 
 ONE_SHOT_BLOCK = 8
@@ -89,9 +90,10 @@ class Clipper:
         "match the distribution of both perplexities, or of the one-shot perplexity only, which "
         "leaves the preference free",
     )
-    balance: Literal["none", "source"] = setting(
+    balance: Literal["none", "source", "skill"] = setting(
         "none",
-        "source: take equally many rows from every source within a bin, as far as it has them",
+        "source, skill: take equally many rows from every source or skill within a bin, as far "
+        "as it has them",
     )
     bins: int = setting(
         20, "most bins of log-perplexity in P and in W; fewer if few rows are taken"
@@ -131,7 +133,7 @@ class Clipper:
         knowledge = Knowledge(loss, self.long_answer)
         p = Demonstrations(knowledge, "P", seed, self.bank)
         w = Demonstrations(knowledge, "W", seed, self.bank)
-        return {
+        named: dict[str, Signal] = {
             "loss": loss,
             "knowledge": knowledge,
             "demonstration_p": p,
@@ -139,6 +141,9 @@ class Clipper:
             "one_shot_p": OneShot(model, p),
             "one_shot_w": OneShot(model, w),
         }
+        if self.balance == "skill":
+            named["skills"] = skills_of(model)
+        return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n = len(columns)
@@ -249,7 +254,7 @@ class Clipper:
             preference=None if self.prefer == "none" else wanted[group],
             share=self.prefer_share,
             also=nll[group] if both else None,
-            balance=columns.source[group] if self.balance == "source" else None,
+            balance=balanced_groups(columns, self.balance, group),
             block=1 if both else ONE_SHOT_BLOCK,
         )
 

@@ -25,6 +25,7 @@ from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, weighted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
+from thresher.signals.skills import balanced_groups, skills_of
 from thresher.training.recipe import Recipe
 from thresher.types import Columns, MethodContext, Selection, Signal, TrainedModel
 
@@ -48,9 +49,10 @@ class MllmSelector:
     max_percentile: float = setting(
         99.5, "rows above this percentile of necessity are held back as suspected noise; 100: none"
     )
-    balance: Literal["source", "none"] = setting(
+    balance: Literal["source", "skill", "none"] = setting(
         "source",
-        "source: take equally many rows from every source within a group, as far as it has them",
+        "source, skill: take equally many rows from every source or skill within a group, as far "
+        "as it has them",
     )
     epochs: float = setting(1.0, "epochs of the seed model's training")
     learning_rate: float | None = setting(
@@ -92,8 +94,12 @@ class MllmSelector:
         most = None if context.budget is None else context.budget // 3
         rows = SeedRows(self.seed_fraction, context.seed, most)
         recipe = Recipe(epochs=self.epochs, learning_rate=self.learning_rate, seed=context.seed)
-        trained = TrainedModel(require_model(context, self.name), recipe, rows)
-        return {"seed_rows": rows, "necessity": AnswerLoss(trained)}
+        model = require_model(context, self.name)
+        trained = TrainedModel(model, recipe, rows)
+        named: dict[str, Signal] = {"seed_rows": rows, "necessity": AnswerLoss(trained)}
+        if self.balance == "skill":
+            named["skills"] = skills_of(model)
+        return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n, k = len(columns), min(budget, len(columns))
@@ -111,7 +117,7 @@ class MllmSelector:
             columns.ties[free],
             groups=self.groups,
             alpha=self.alpha,
-            balance=columns.source[free] if self.balance == "source" else None,
+            balance=balanced_groups(columns, self.balance, free),
         )
         group = np.full(n, -1, np.int32)
         group[free] = sampled.group

@@ -22,10 +22,9 @@ from thresher.methods.settings import setting
 from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
-from thresher.signals.embedding import Embedding
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.part_loss import PartLoss
-from thresher.signals.skills import Skills
+from thresher.signals.skills import skills_of
 from thresher.signals.visual_gain import VisualGain
 from thresher.stats.bimodality import TWO_HUMPED, separation
 from thresher.training.recipe import Recipe
@@ -98,8 +97,7 @@ class Winnow:
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_model(context, self.name), context.seed
-        question, answer = (Embedding(model, self.layer, p) for p in ("question", "answer"))
-        loss, skills = AnswerLoss(model), Skills(question, answer, self.leaves)
+        loss, skills = AnswerLoss(model), skills_of(model, self.leaves, self.layer)
         named: dict[str, Signal] = {"loss": loss, "skills": skills}
         trust: Signal = loss
         if self.trust == "seed":

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from thresher.clusters import Tree, distinctive_words, grow_tree, unit_vectors
 from thresher.errors import ConfigError
+from thresher.signals.embedding import Embedding
 from thresher.signals.image_count import ImageCount
 from thresher.signals.vectors import from_bytes
-from thresher.types import IMAGE_PLACEHOLDER, Columns, Field, Sample, Signal
+from thresher.types import IMAGE_PLACEHOLDER, AnyModel, Columns, Field, Sample, Signal
 
 WORD_ROWS = 12  # of a leaf, the most typical ones: what its words are taken from
 WORDS = 4
@@ -75,6 +76,22 @@ class Skills:
             "words": words[tree.leaf],
             "parent_words": parent_words[tree.parent],
         }
+
+
+def skills_of(model: AnyModel, leaves: int | None = None, layer: float = 0.5) -> Skills:
+    """Skills by what the model makes of question and answer at this depth, 0 … 1."""
+    return Skills(Embedding(model, layer, "question"), Embedding(model, layer, "answer"), leaves)
+
+
+def balanced_groups(
+    columns: Columns, balance: Literal["none", "source", "skill"], rows: np.ndarray
+) -> np.ndarray | None:
+    """The groups that a method's `balance` gives equal parts, int [m] for some rows (int64 [m] or
+    bool); None for none. Skills are read from `columns["skills"]`."""
+    if balance == "none":
+        return None
+    group = columns.source if balance == "source" else np.asarray(columns["skills"]["leaf"])
+    return group[rows]
 
 
 def typical_rows(leaf: np.ndarray, typicality: np.ndarray, most: int) -> np.ndarray:
