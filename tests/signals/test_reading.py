@@ -375,7 +375,7 @@ def test_masked_tokens_and_many_logits_have_an_entropy(
     want = entropy_and_gap(logits, torch.tensor([0, 1]))
     assert want[0].tolist() == pytest.approx([np.log(4), 0], abs=1e-6)
     assert want[1].tolist() == [0, 110]
-    monkeypatch.setattr("thresher.backends.hf.outputs.CHUNK", 5 * rows)
+    monkeypatch.setattr("thresher.backends.hf.outputs.CHUNK_LOGITS", 5 * rows)
     for column, other in zip(want, entropy_and_gap(logits, torch.tensor([0, 1])), strict=True):
         assert column.tobytes() == other.tobytes()
 

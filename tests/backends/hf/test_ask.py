@@ -338,7 +338,7 @@ def test_a_row_tokenises_one_prompt_a_group(
         conversation(judge_prompt(ask(f"What is {i}?", "A cat."), SYSTEM)) for i in range(40)
     ]
     encoder.encode(conversations[:4])
-    real, counted = encoder._tokens, []
+    real, counted = encoder._tokenize, []
     monkeypatch.setattr(encoder, "_tokenize", lambda s, o: counted.append(len(s)) or real(s, o))
     encoder.encode(conversations[4:])
     assert sum(counted) == 2 * 36
