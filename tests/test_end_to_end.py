@@ -42,8 +42,8 @@ SLICES = {
 SMALL = 200  # rows of the runs that are repeated
 
 # The job as a process of its own. argv: pool, images, folder, renames before it kills itself (0: it
-# does not).
-# Small batches and parts, and results at once, so that the kill comes in the middle of a column.
+# does not). Small batches and parts, and results at once, so that the kill comes in the middle of a
+# column.
 JOB = """
 import os, signal, sys
 from pathlib import Path

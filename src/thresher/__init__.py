@@ -2,7 +2,8 @@
 
     import thresher
     chosen = thresher.select("train.json", "clipper", "30%", images="images",
-    model="Qwen/Qwen2.5-VL-7B-Instruct") chosen.write("out/clipper30")
+                             model="Qwen/Qwen2.5-VL-7B-Instruct")
+    chosen.write("out/clipper30")
 
 Importing this imports no torch, ray or vllm; each name is loaded when it is first used.
 """

@@ -196,8 +196,7 @@ class TrainedModel:
     With `lessons`, it is trained on the examples these make from the chosen rows, not on the rows
     themselves. Used in a row signal in place of a `ModelIdentity`; the signal includes
     `model_inputs(model)` in its inputs. Before anything is stored it is replaced by a
-    `TrainedIdentity`
-    in which the rows are known.
+    `TrainedIdentity` in which the rows are known.
     """
 
     kind: ClassVar[str] = "model_to_train"
@@ -277,8 +276,7 @@ class Signal(Protocol):
     """A frozen dataclass whose fields are exactly what affects the values.
 
     `kind` names the class in fingerprints and in the store, independent of its module; no two
-    classes
-    share one. `version` is raised when the values change.
+    classes share one. `version` is raised when the values change.
     """
 
     kind: ClassVar[str]
@@ -294,8 +292,7 @@ class FactSignal(Signal, Protocol):
 
     def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Pool facts (`answer_words`, `answer_chars`, `turns`, `images`: [n]) -> field name ->
-        array
-        [n].
+        array [n].
         """
 
 

@@ -1,6 +1,5 @@
 """Is a method's subset better than a random one? Select, train, evaluate, for every method, budget
-and
-seed.
+and seed.
 
 A *cell* is one method at one budget with one seed. `random` is always among the methods; `full` is
 the whole pool, trained once per seed. A finished cell is kept, and not computed again while its

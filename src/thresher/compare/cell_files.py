@@ -168,8 +168,7 @@ def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
 
 def read_answers(out: Path, cell: Cell) -> pa.Table:
     """The answers of a finished cell's model: the evaluation's rows, without the columns that are
-    equal in
-    every cell. Raises StoreError.
+    equal in every cell. Raises StoreError.
     """
     import pyarrow.parquet as pq
 

@@ -1,6 +1,5 @@
 """The cost of a comparison before it runs: cells to compute, rows to train on, rows to score, and
-the
-approximate time.
+the approximate time.
 
 Opens the model only to measure it on 64 rows (`probe`). Writes nothing.
 """

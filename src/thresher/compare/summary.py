@@ -24,8 +24,7 @@ def summarise_cells(
     """The comparison.
 
     `finished`: each cell with the result of `read_cell`. Raises StoreError if no row was answered
-    by all
-    models.
+    by all models.
     """
     arms: dict[tuple[str, str], list[tuple[Result, np.ndarray]]] = {}
     answered = np.logical_and.reduce([np.isfinite(rows) for _, (_, rows, _) in finished])

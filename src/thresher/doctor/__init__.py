@@ -1,6 +1,5 @@
 """What is wrong with a pool, by kind, with examples and what a run does about each; and optionally
-a
-repaired copy.
+a repaired copy.
 
     kinds     every kind of finding: its severity, what it is, what a run does
     findings  collecting them: rows by kind, examples, the diagnosis

@@ -238,8 +238,7 @@ def _alternative_note(pool: Pool, path: str) -> str:
 
 def find_alternatives(pool: Pool, path: str) -> list[str]:
     """Paths of existing files that a missing path may mean, most likely first: another spelling of
-    the
-    path, else the same name with another image extension.
+    the path, else the same name with another image extension.
     """
     if is_remote(pool.image_root):
         return []

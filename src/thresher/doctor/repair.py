@@ -55,8 +55,7 @@ class RepairResult:
 
 def check_target(pool: Pool, path: Path) -> Path:
     """The path of the log for a copy at `path`. Raises ConfigError where `repair` would, before the
-    pool is
-    read.
+    pool is read.
     """
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(
@@ -214,8 +213,7 @@ def _repair_texts(record: dict[str, Any]) -> list[str]:
 
 def _repair_turns(record: dict[str, Any]) -> list[str]:
     """Make user and assistant alternate, from a question to an answer, in place. Does nothing if a
-    role is
-    unknown.
+    role is unknown.
     """
     turns = record["conversations"]
     if not all(isinstance(t, dict) and isinstance(t.get("value"), str) for t in turns):
@@ -269,8 +267,7 @@ class _ImagePaths:
 
     def repair(self, record: dict[str, Any], paths: list[str]) -> list[str]:
         """Repair the record's paths in place. `paths`: the row's paths relative to the pool's image
-        folder, in
-        order.
+        folder, in order.
         """
         repairs, new_paths = [], []
         for path in paths:

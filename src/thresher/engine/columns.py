@@ -1,5 +1,4 @@
-"""Columns over a whole pool, computed where they are not stored, in the
-pool's own order."""
+"""Columns over a whole pool, computed where they are not stored, in the pool's own order."""
 
 from __future__ import annotations
 

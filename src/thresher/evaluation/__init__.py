@@ -1,6 +1,5 @@
 """How well a model answers: exact match, likelihood of candidates, ANLS and relaxed accuracy, each
-with
-a confidence interval.
+with a confidence interval.
 
 The names below are imported on first use, because they need pyarrow and the engine.
 """

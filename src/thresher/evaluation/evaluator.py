@@ -1,6 +1,5 @@
 """Evaluates one model on one set of questions: it chooses among candidates or generates an answer,
-and
-the answer is scored.
+and the answer is scored.
 
 The model runs as two ordinary row signals (`Answer`, `Choice`), so answers are stored as they are
 generated, an interrupted evaluation resumes where it left off, and another `by` needs no model.
@@ -136,8 +135,7 @@ def evaluate(
 
 def check_rows(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
     """Raises what `evaluate` would raise for these rows before it opens a model: for commands that
-    train or
-    select first.
+    train or select first.
 
     ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an
     answer).
@@ -152,8 +150,7 @@ def _questions(
     pool: Pool, score: str, on_missing: OnMissing
 ) -> tuple[_Questions, _Limit, tuple[str, ...]]:
     """The rows as questions, the limit of failures, and the candidates of rows without candidates
-    of their
-    own.
+    of their own.
     """
     if score not in SCORES:
         raise ConfigError(
@@ -169,8 +166,7 @@ def _questions(
 
 class _Questions:
     """The rows of a pool as questions: expected answers, candidates, images, and rows that cannot
-    be
-    answered.
+    be answered.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -204,8 +200,7 @@ class _Questions:
 
 def _closed_set(questions: _Questions, usable: np.ndarray) -> tuple[str, ...]:
     """The distinct answers of rows without candidates, each in its most frequent form, sorted.
-    Raises
-    ConfigError.
+    Raises ConfigError.
     """
     forms: dict[str, Counter[str]] = {}
     for row in usable.tolist():

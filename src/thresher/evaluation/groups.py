@@ -21,8 +21,7 @@ def group_names(pool: Pool, by: str) -> list[str]:
     """The group of each row of the pool.
 
     `source` is the pool's source (data_source, else source, else the file's name); values other
-    than
-    text are written as JSON; records without the field, and unreadable ones, are "(none)".
+    than text are written as JSON; records without the field, and unreadable ones, are "(none)".
 
     Raises ConfigError if no record has the field `by`.
     """

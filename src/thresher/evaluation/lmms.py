@@ -2,9 +2,8 @@
 transformers.
 
 Finds the command `lmms-eval` (or the module, if it is installed in this environment), runs it on
-the
-same model and reads its results file. Writes into the given folder; the output of lmms-eval goes to
-stderr.
+the same model and reads its results file. Writes into the given folder; the output of lmms-eval
+goes to stderr.
 """
 
 from __future__ import annotations

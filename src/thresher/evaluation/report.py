@@ -1,6 +1,5 @@
 """The results of an evaluation: overall, macro, by group, each with its confidence interval; as
-JSON,
-and per row as parquet.
+JSON, and per row as parquet.
 
     FILE.json      {"accuracy", "macro", "n", "interval": [lo, hi], "by": {group: {…}}, …}
     FILE.parquet   one row per row of the data: expected and given answer, whether it is correct, or
@@ -165,8 +164,7 @@ def check_output(out: str | Path) -> Path:
 
 def write_evaluation(content: dict[str, Any], rows: pa.Table | None, out: Path) -> None:
     """Write the JSON file and, with `rows`, the parquet file beside it; neither is replaced before
-    both are
-    complete.
+    both are complete.
 
     Raises StoreError (disk full, no permission).
     """

@@ -1,9 +1,8 @@
 """Byte-for-byte copies of rows of one JSON or JSONL file: nothing is lost or reformatted.
 
 JSON: `[`, the records separated by `,` and a line break, `]`. JSONL: one line each; only line
-breaks
-(and white space around them) between tokens of a pretty-printed record are removed. Memory: one
-record.
+breaks (and white space around them) between tokens of a pretty-printed record are removed. Memory:
+one record.
 """
 
 from __future__ import annotations

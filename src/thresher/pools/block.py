@@ -104,8 +104,7 @@ class BlockImages:
 
     def under_root(self, path: str) -> str:
         """The path below the pool's image folder: an absolute path inside it becomes relative,
-        relative ones
-        get the prefix.
+        relative ones get the prefix.
         """
         if path[:1] == "/":
             for root in self.roots:

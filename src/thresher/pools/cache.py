@@ -1,6 +1,5 @@
 """A parsed pool on disk, so that the second opening is instant: one file of flat arrays, mapped
-into
-memory.
+into memory.
 
 Layout: magic, length of the header (8 bytes), header (JSON: stamp, arrays with dtype, length and
 offset), the arrays, each on a 64-byte boundary, then a CRC-32 of everything before it. Written to a
@@ -85,8 +84,7 @@ def save_index(
 
 def load_index(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[FileState]] | None:
     """The cached index and the states of the files it was read from; None if there is no entry or
-    `stamp`
-    differs. Raises CacheDamaged.
+    `stamp` differs. Raises CacheDamaged.
     """
     try:
         with open(file, "rb") as f:

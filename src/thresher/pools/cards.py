@@ -2,8 +2,7 @@
 images.
 
 Bounded: characters of text, images per row, and bytes of images in total; each place where
-something
-was left out shows it.
+something was left out shows it.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 
 def message(role: str, text: str, max_characters: int = CHARACTERS) -> Message:
     """A turn, shortened to `max_characters`; leading image placeholders are dropped, because the
-    images are
-    displayed.
+    images are displayed.
     """
     name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
     body = _LEADING_PLACEHOLDERS.sub("", text)

@@ -4,8 +4,7 @@ uses.
 Covers `messages` or `conversations` with role/content or from/value, content as text or as a list
 of parts, images in a list of their own or inside the parts, and a `system` text beside the turns.
 Fields with no equivalent in the LLaVA layout keep their names. Pure functions over decoded values;
-a
-value of an unexpected type is passed on unchanged, for `llava.parse` to report as the row's
+a value of an unexpected type is passed on unchanged, for `llava.parse` to report as the row's
 problem.
 """
 
@@ -88,8 +87,7 @@ def to_llava(
 
 class _Media:
     """The media in one row's parts, in order. An image part without content takes the next of the
-    images
-    beside the conversation.
+    images beside the conversation.
     """
 
     def __init__(self, beside: list[Any]) -> None:

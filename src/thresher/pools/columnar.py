@@ -158,8 +158,7 @@ class ArrowReader(_TableReader):
 
     def _batch(self, number: int) -> pa.RecordBatch:
         """A record batch, validated once: an offset outside the file would crash the process.
-        Raises
-        pa.ArrowInvalid.
+        Raises pa.ArrowInvalid.
         """
         if not self.validated[number]:
             for column in self.batches[number].columns:

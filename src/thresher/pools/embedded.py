@@ -98,8 +98,7 @@ def looks_like_base64(text: str) -> bool:
 
 def _is_other_base64(text: str) -> bool:
     """Whether a text is too long without a dot to be a path, and looks like base64 of something
-    other than
-    an image.
+    other than an image.
     """
     return (
         len(text) >= _MAX_PLAIN_PATH
@@ -117,8 +116,7 @@ def data_uri(content: bytes) -> str:
 
 def extension(content: bytes) -> str:
     """The usual extension for these bytes, without the dot: png, jpg, gif, webp, …; "img" for no
-    known
-    image.
+    known image.
     """
     return extension_of(content[:HEAD]) or "img"
 

@@ -1,6 +1,5 @@
 """`FileSpec`: one file of a pool and how to read it. Locating a pool's files returns these; opening
-a
-pool starts from them.
+a pool starts from them.
 """
 
 from __future__ import annotations

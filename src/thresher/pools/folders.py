@@ -2,10 +2,8 @@
 
 The output folder of `select` is read as its subset; a data set that `datasets` saved or cached, as
 its Arrow files. In any other folder all files of a known format are read: those of the folder
-itself
-or, if it has none, all below it. Files of a test or validation split are left out. Lists folders
-and
-reads the small files that describe them.
+itself or, if it has none, all below it. Files of a test or validation split are left out. Lists
+folders and reads the small files that describe them.
 """
 
 from __future__ import annotations
@@ -79,8 +77,7 @@ def folder_files(
     name: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec]:
     """The files of a folder. The first one's `note` says what was left out. Raises PoolError if
-    there is
-    nothing to read.
+    there is nothing to read.
     """
     entries = sorted(os.listdir(name))
     # an output folder of `select`: read its subset, not its tables
@@ -159,14 +156,12 @@ def resolve_file(
 
 def held_out_files(spec: str, splits: Sequence[str]) -> tuple[list[str], str]:
     """The files of a folder to read as evaluation data, and their split; `spec` itself and "" if it
-    has no
-    such split.
+    has no such split.
 
     Arguments:
         spec: a path.
         wanted: "test" and "validation" in order of preference. A folder is divided only if it
-            has other
-            files too.
+            has other files too.
     """
     if not os.path.isdir(spec):
         return [spec], ""
@@ -289,8 +284,7 @@ def _pool_and_other_files(
 
 def _files_below(name: str) -> tuple[list[str], list[str]]:
     """The same for everything below a folder, and the `datasets` folders in it; paths relative to
-    `name`,
-    sorted.
+    `name`, sorted.
     """
     files: list[str] = []
     others: list[str] = []

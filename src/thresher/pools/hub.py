@@ -90,8 +90,7 @@ def cached_dataset_files(folder: str, info: dict[str, Any], images: str | None) 
 
 def _training_split(names: list[str]) -> str:
     """The split to read: `train`, the only training split (`train_sft`), or the only split; "" if
-    that is
-    unclear.
+    that is unclear.
     """
     training = (
         [n for n in names if n == "train"] or [n for n in names if split_of(n) == "train"] or names

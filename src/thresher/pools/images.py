@@ -40,8 +40,7 @@ _TRANSPOSE = {
 
 def open_inside(folder: str, path: str) -> BinaryIO:
     """Open `path` below `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
-    plain
-    file.
+    plain file.
     """
     real = resolve_inside(folder, path)
     try:
@@ -173,8 +172,7 @@ def _changed_message(ref: ImageRef, size: int) -> str:
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
     """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError
-    with
-    `name`.
+    with `name`.
     """
     try:
         with open_image(file, name) as image:
@@ -204,8 +202,7 @@ def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Ima
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode to RGB: transparent pixels over white; 16-bit and float greys scaled to 8
-    bits, not
-    clipped.
+    bits, not clipped.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()

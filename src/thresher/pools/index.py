@@ -2,10 +2,8 @@
 images.
 
 Everything is flat numpy (about 230 bytes per row), so that a pool of millions stays small and can
-be
-cached as it is (`cache.py`). `build_index` reads the pool's files, `add_images` adds what is known
-of
-the images; no image is decoded.
+be cached as it is (`cache.py`). `build_index` reads the pool's files, `add_images` adds what is
+known of the images; no image is decoded.
 """
 
 from __future__ import annotations
@@ -93,8 +91,7 @@ def build_index(
         advance: called with the number of rows read since the last call.
 
     Images are not checked yet: `digest` and `order` are filled in by `add_images`. Raises PoolError
-    if a
-    file is not of a known format.
+    if a file is not of a known format.
     """
     blocks: list[Block] = []
     pool_files: list[PoolFile] = []

@@ -1,13 +1,10 @@
 """Layouts: which fields of a record hold the conversation. One table; the layout of a file is
-detected
-from its first records.
+detected from its first records.
 
 A layout converts a record to the LLaVA layout; containers (JSON, parquet, tar) are independent of
-it
-(`readers.py`). A record's meaning depends on that record only: all chat layouts are read by the
-same
-rules, so that a `system`, `messages` or role that first appears late in a file is read as it would
-be at its beginning. Pure functions over decoded values.
+it (`readers.py`). A record's meaning depends on that record only: all chat layouts are read by the
+same rules, so that a `system`, `messages` or role that first appears late in a file is read as it
+would be at its beginning. Pure functions over decoded values.
 """
 
 from __future__ import annotations

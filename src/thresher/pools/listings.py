@@ -65,8 +65,7 @@ def read_listing(
     path: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec] | None:
     """The files that the listing at `path` names, each resolved by `locate`; None if `path` is a
-    pool
-    itself.
+    pool itself.
 
     Raises PoolError for an invalid listing.
     """
@@ -77,8 +76,7 @@ def read_listing(
 @contextmanager
 def guard_recursion(path: str) -> Iterator[None]:
     """Context in which the entries of the listing at `path` are resolved. Raises PoolError if it
-    contains
-    itself, at any depth.
+    contains itself, at any depth.
     """
     listing = path if files.is_remote(path) else os.path.realpath(path)
     if listing in _open_listings.get():

@@ -68,8 +68,7 @@ def _locate_spec(spec: str, images: str | None, format: str | None) -> list[File
 
 def absolute_spec(spec: str) -> str:
     """`spec` with absolute paths, so that it means the same from any folder; symbolic links in an
-    existing
-    path are resolved.
+    existing path are resolved.
     """
     return map_paths(
         spec,
@@ -121,8 +120,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 def expand_pattern(pattern: str) -> list[str]:
     """The files that a pattern with braces and wildcards matches, sorted; plain names unchanged.
-    Raises
-    PoolError if nothing matches.
+    Raises PoolError if nothing matches.
     """
     out: list[str] = []
     for expanded in expand_braces(pattern):

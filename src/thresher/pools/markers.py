@@ -1,6 +1,5 @@
 """Converts media markers of other tools in the text to `<image>` placeholders, or reports what is
-wrong
-with them.
+wrong with them.
 
     Picture 1: <img>coco/x.jpg</img>      Qwen-VL's first form: the text contains the image's path
     <image1> … <image2>, <image_00>       numbered: each is the image of that number
@@ -106,8 +105,7 @@ def resolve_markers(
 
 def images_by_number(given: dict[Any, Any]) -> list[Any] | None:
     """The images of `{"<image_00>": "a.jpg", "<image_01>": …}` (MiniCPM-V) in order; None for any
-    other
-    object.
+    other object.
     """
     numbers = [_NUMBERED.fullmatch(key) if isinstance(key, str) else None for key in given]
     if not given or not all(numbers):

@@ -45,8 +45,7 @@ def open_pool(
     hashing: Hashing | None = None,
 ) -> Pool:
     """Open a file, folder, pattern, address, mixture, or several of these (`locate.py` documents
-    the
-    syntax).
+    the syntax).
 
     Arguments:
         path: one or several of the above.
@@ -56,12 +55,10 @@ def open_pool(
         format: a name of `readers.FORMATS`, if the content is ambiguous; None: detected.
         trust_paths: identify images by path and size, without reading them; rows get other digests.
         hashing: called with (images hashed, images to hash). Each image is read once, and again
-            after
-            it changed.
+            after it changed.
 
     Raises PoolError: missing, empty, cut off, not a known format, no image folder; ConfigError: no
-    such
-    format.
+    such format.
     """
     check_format(format)
     specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]

@@ -154,8 +154,7 @@ class Pool:
     @cached_property
     def unreadable(self) -> np.ndarray:
         """bool [n]: records that are not a sample at all (invalid JSON, not an object, no
-        conversation);
-        no method can use them.
+        conversation); no method can use them.
         """
         # -1: no problem
         is_unreadable = np.array(
@@ -166,8 +165,7 @@ class Pool:
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The ids of `rows` for display: strings as they are, other values as JSON (7, null), "" if
-        a record
-        has none.
+        a record has none.
         """
         return [_readable_id(self.index.ids[int(row)]) for row in rows]
 
@@ -218,8 +216,7 @@ class Pool:
 
     def image_bytes(self, ref: ImageRef) -> bytes:
         """The unmodified bytes of the image's file. Raises ImageError: outside the image folder,
-        missing,
-        changed.
+        missing, changed.
         """
         from thresher.pools import images
 
@@ -258,8 +255,7 @@ class Pool:
 
     def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """For each of `rows`, why its first missing image is missing: no such file, or a path that
-        may not be
-        read. "" if no image is missing (`facts["missing_images"]`).
+        may not be read. "" if no image is missing (`facts["missing_images"]`).
         """
         i = self.index
         references = np.flatnonzero(i.image_size[i.image_ref] < 0)
@@ -305,8 +301,7 @@ class Pool:
 
     def record(self, row: int) -> dict[str, Any]:
         """The row as a record in the LLaVA layout, whatever its format: `conversations`, `image` (a
-        path,
-        bytes, or a list of them, as in the file) and its other fields.
+        path, bytes, or a list of them, as in the file) and its other fields.
 
         Raises PoolError for an unreadable row.
         """

@@ -1,6 +1,5 @@
 """`PoolFile`: one file of an open pool with its container (JSON, parquet, tar) and the layout of
-its
-records.
+its records.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from thresher.pools import chat
 
 def to_llava(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record in the LLaVA layout; other fields of the first pair (`source`) become the row's
-    unless it
-    has them.
+    unless it has them.
     """
     pairs = record.get("texts")
     if not isinstance(pairs, list):

@@ -1,6 +1,5 @@
 """Opens one file of a pool with the reader for its container, detected from its first bytes, never
-from
-its name.
+from its name.
 
 A reader yields decoded records with their position (two integers), and reads one again from its
 position. What a record means is decided by its layout (`layouts.py`). Reads the given file.
@@ -43,8 +42,7 @@ class RecordReader(Protocol):
 
     def records(self, span: Span | None = None) -> Iterator[Record]:
         """All records in order; an invalid one is a Record with a `problem`. Raises PoolError if
-        the rest of
-        the file cannot be read.
+        the rest of the file cannot be read.
         """
 
     def value(self, offset: int, length: int) -> Any:
@@ -96,8 +94,7 @@ def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
 
 def detect_layout(rows: RecordReader, name: str, container: str, format: str | None = None) -> str:
     """The layout of the first records; "llava" if none is recognised, whose parser then reports
-    what is
-    wrong.
+    what is wrong.
 
     Raises PoolError if a record could have two layouts.
     """

@@ -71,8 +71,7 @@ class Record(NamedTuple):
 
 def sniff(file: BinaryIO, name: str) -> str:
     """Whether the content is "json" (a list) or "jsonl". Raises PoolError for anything else; leaves
-    the
-    file position undefined.
+    the file position undefined.
     """
     file.seek(0)
     head = file.read(BLOCK)
@@ -155,8 +154,7 @@ def _parse_error(line: bytes) -> str:
 
 def _without_comma(line: bytes) -> bytes:
     """A JSONL line without a trailing comma: some tools write a JSON list without its brackets. No
-    JSON
-    value ends with a comma.
+    JSON value ends with a comma.
     """
     line = line.strip(b" \t\r\n")
     return line[:-1].rstrip() if line.endswith(b",") else line
@@ -184,9 +182,9 @@ def find_record_start(file: BinaryIO, kind: str, position: int) -> int:
     `BLOCK` bytes.
 
     Certain for JSONL. In a JSON list it is a guess (a text may contain what looks like a border),
-    so
-    the reader of the preceding span must check that a record starts exactly there. To tell a border
-    between records from one between turns, the key of the file's first record must follow it.
+    so the reader of the preceding span must check that a record starts exactly there. To tell a
+    border between records from one between turns, the key of the file's first record must follow
+    it.
     """
     text = os.pread(file.fileno(), BLOCK, position)
     if kind == "jsonl":

@@ -46,8 +46,7 @@ def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarr
 
 def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:
     """The rows of a file's blocks that `source.sampling` keeps, as one block with the images of
-    these rows
-    only.
+    these rows only.
     """
     n = sum(len(b) for b in blocks)
     rows = sample_indices(

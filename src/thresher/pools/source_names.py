@@ -1,6 +1,5 @@
 """The default source of a file's rows: its name without folder and suffix; shards of one data set
-share
-theirs.
+share theirs.
 
 A number at the end of a name is a shard number if it looks like one (`-00000-of-00004`, `part-3`,
 `shard_12`), is padded with zeros, or the files are numbered consecutively from 0; any other
@@ -142,8 +141,7 @@ def _strip_shard_word(name: str) -> str:
 
 def _is_shard_number(file: _File, match: re.Match[str], others: set[str]) -> bool:
     """Whether the number at the end of a name is a shard number. `others`: the numbers of all files
-    of the
-    series.
+    of the series.
     """
     prefix, separator, digits = file.stem[: match.start()], match[1], match[2]
     if (separator == "." and prefix[-1:].isdigit()) or _VERSION.search(

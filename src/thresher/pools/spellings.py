@@ -1,6 +1,5 @@
 """Finds a missing image under another spelling of its path: upper or lower case, NFC or NFD,
-backslash
-for slash, percent-encoding, surrounding spaces.
+backslash for slash, percent-encoding, surrounding spaces.
 
 Used in messages only: a path is never replaced by another. Lists each folder on the path once.
 """

@@ -1,6 +1,5 @@
 """Combines the members of one WebDataset sample into a record: `000.json`, `000.0.jpg`,
-`000.1.jpg`,
-`000.txt`.
+`000.1.jpg`, `000.txt`.
 
 The `.json` is the record; images are recognised by content, not by suffix. Their order is that of
 the record if it names the members, else that of the numbers in their names, else that of the tar.
@@ -147,8 +146,7 @@ def parse_sample(members: Sequence[Member]) -> TarSample:
 
 def _key(stem: str, names: list[str]) -> str:
     """The stem, with what all members have between it and their suffixes: `v1.5_a` of v1.5_a.jpg
-    and
-    v1.5_a.json.
+    and v1.5_a.json.
     """
     middles = {split_member_name(name)[2] for name in names}
     middle = middles.pop() if len(middles) == 1 and len(names) > 1 else ""

@@ -1,12 +1,9 @@
 """Rows of a WebDataset tar: consecutive members with one key (`000.jpg`, `000.json`, `000.txt`) are
-a
-sample.
+a sample.
 
 The headers of the tar are read first, so that incomplete samples are noticed before any row is
-used.
-`tar_samples.py` interprets the members of a sample. A sample is read again from its byte range,
-which
-is itself a small tar. A gzip tar is decompressed before it gets here (`files.py`).
+used. `tar_samples.py` interprets the members of a sample. A sample is read again from its byte
+range, which is itself a small tar. A gzip tar is decompressed before it gets here (`files.py`).
 """
 
 from __future__ import annotations
@@ -254,8 +251,7 @@ class TarReader:
 
     def _check_folders(self, keys: dict[str, frozenset[str]]) -> None:
         """Raises PoolError if most samples have their members in several folders, such as
-        images/0.png and
-        texts/0.txt.
+        images/0.png and texts/0.txt.
         """
         of_stem: dict[str, list[str]] = {}
         for key in keys:
@@ -290,9 +286,8 @@ class TarReader:
 
     def _samples(self, members: list[_Header]) -> Iterator[tuple[str, list[_Header], bool]]:
         """The samples of a run with one stem: one, unless the keys contain dots (`v1.5_a.jpg`,
-        `v1.5_a.json`,
-        `v1.5_b.jpg`, …), which WebDataset's rule would merge. Each with whether its members are
-        consecutive.
+        `v1.5_a.json`, `v1.5_b.jpg`, …), which WebDataset's rule would merge. Each with whether its
+        members are consecutive.
         """
         folder, stem, _, _ = split_member_name(members[0].name)
         key = f"{folder}/{stem}" if folder else stem
@@ -311,8 +306,7 @@ class TarReader:
 
     def _dotted(self, members: list[_Header], numbers: dict[str, list[int]]) -> bool:
         """Whether the parts of a run are samples by themselves: most have a record or text, and an
-        image if any
-        has one.
+        image if any has one.
         """
         kinds = [{self._kind(members[i]) for i in positions} for positions in numbers.values()]
         images = any("image" in part_kinds for part_kinds in kinds)
@@ -378,8 +372,7 @@ def _has_image(extensions: frozenset[str]) -> bool:
 
 def _is_sample_member(info: tarfile.TarInfo) -> bool:
     """Whether a member may be part of a sample: no folder, no hidden file, nothing that macOS or a
-    tool
-    adds.
+    tool adds.
     """
     base = info.name.rpartition("/")[2]
     stem = base.partition(".")[0]

@@ -1,6 +1,5 @@
 """Reads one large JSON or JSONL file with several processes, each a span of it; the result is that
-of
-one process.
+of one process.
 
 A span starts where a record seems to start (`records.find_record_start`). That is checked: the
 reader of the preceding span must stop exactly there; otherwise, and wherever a span fails, this

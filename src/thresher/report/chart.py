@@ -1,10 +1,10 @@
 """Small SVG charts: distributions, gaps between them, paired columns; `radar` and `curves` have a
 file each.
 
-Text in, SVG text out; colours come from the page's style.
-Every chart has axis titles with units and a sentence for those who cannot see it (`alt`). Shapes
-carry classes (`pool`, `kept`, `random`), never colours, so that one chart serves light, dark and
-print. Sizes are in SVG units; the page scales charts to 300-520 pixels.
+Text in, SVG text out; colours come from the page's style. Every chart has axis titles with units
+and a sentence for those who cannot see it (`alt`). Shapes carry classes (`pool`, `kept`, `random`),
+never colours, so that one chart serves light, dark and print. Sizes are in SVG units; the page
+scales charts to 300-520 pixels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they
 speak of.
 
-Also one that was not written yet (`of_outcome`). Reads only.
-The pool must be the one that was selected from: rows are looked up in it by number.
+Also one that was not written yet (`of_outcome`). Reads only. The pool must be the one that was
+selected from: rows are looked up in it by number.
 """
 
 from __future__ import annotations

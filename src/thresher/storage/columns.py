@@ -65,8 +65,7 @@ class Store:
         """Create the root and test that it is writable, before any work is done.
 
         `writes`: False only checks that the root could be a folder. Raises ConfigError if it cannot
-        be a
-        folder, StoreError if it cannot be written to (permission, full disk).
+        be a folder, StoreError if it cannot be written to (permission, full disk).
         """
         for place in (self.root, *self.root.parents):
             if _exists(place):
@@ -212,12 +211,9 @@ class Store:
             keys: DIGEST [m], any order, repeats allowed.
 
         Returns (values, errors, found): field name -> array [m]; object [m] of str; bool [m]. Where
-        a row
-        is not found or has an error, values are 0 (NaN in float fields). If a key is in several
-        parts, a
-        success wins over an error, a newer error over an older one, and the choice among successes
-        does not
-        depend on the names of parts.
+        a row is not found or has an error, values are 0 (NaN in float fields). If a key is in
+        several parts, a success wins over an error, a newer error over an older one, and the choice
+        among successes does not depend on the names of parts.
 
         Raises StoreError for a part whose columns do not match `fields`.
         """

@@ -1,6 +1,5 @@
 """Distillation examples as training rows: the `TrainingRows` protocol for samples that are built
-from a
-pool's rows and columns.
+from a pool's rows and columns.
 
 Examples are built again whenever they are read; only their digests are kept. Reads the pool, writes
 nothing.

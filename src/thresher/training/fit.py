@@ -100,8 +100,7 @@ def fit(
         checkpoint_every: seconds between checkpoints.
 
     Raises ConfigError (`out`), ModelError (base, or a loss that is not finite), PoolError (no
-    rows),
-    TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
+    rows), TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
     """
     require("train", "Training")
     from thresher.backends.hf.load import resolve_device

@@ -1,6 +1,5 @@
 """Splits the rows of a batch into groups of similar length, so that a CPU computes less padding.
-Pure
-numpy.
+Pure numpy.
 """
 
 from __future__ import annotations

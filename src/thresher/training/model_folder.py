@@ -106,8 +106,7 @@ def move_into_place(
     out: Path, saved: Path, record: dict[str, Any], failures: Sequence[UnusableRow]
 ) -> None:
     """Move the files saved in `saved` (inside `out`) to their place, the record last, and delete
-    the
-    checkpoints. Raises StoreError.
+    the checkpoints. Raises StoreError.
     """
     try:
         if failures:

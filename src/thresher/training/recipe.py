@@ -1,6 +1,5 @@
 """How to train: one frozen `Recipe`, validated when it is created, and values derived from it. No
-side
-effects.
+side effects.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ RATES = {
 @dataclass(frozen=True)
 class Recipe:
     """Hyperparameters of a training. Raises ConfigError for impossible values; messages name the
-    options of
-    `thresher train`.
+    options of `thresher train`.
     """
 
     kind: ClassVar[str] = "training_recipe"
@@ -103,8 +101,7 @@ class Recipe:
         """The batches of the whole training: indices 0 … n-1 of the rows, int64, in order.
 
         Each epoch takes every row once, shuffled with the seed; batches continue across the border
-        of two
-        epochs, so that all but the last are full.
+        of two epochs, so that all but the last are full.
         """
         total = (
             self.steps * self.batch * self.accumulation

@@ -70,8 +70,7 @@ class Fit(Protocol):
 @dataclass(frozen=True)
 class Trainer:
     """How models are trained and opened. `open`: a folder that `fit` wrote -> a handle; nothing is
-    loaded
-    yet.
+    loaded yet.
     """
 
     fit: Fit
@@ -88,8 +87,7 @@ def make_trainer(
     cache: Path | None = None,
 ) -> Trainer:
     """The default: `training.fit`, and `backends.resolve` with these options. Heavy packages are
-    imported
-    on use.
+    imported on use.
     """
 
     def fit(

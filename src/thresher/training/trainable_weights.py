@@ -15,8 +15,7 @@ from thresher.training.recipe import Recipe
 
 def lora_config(model: Any, recipe: Recipe) -> Any:
     """A `peft.LoraConfig` for every linear layer of the language model (and of the vision tower
-    unless it
-    is frozen).
+    unless it is frozen).
 
     The layers are matched by a regular expression that begins with the module's own path, so that
     layers

@@ -3,8 +3,7 @@
 Optimiser, schedule, mixed precision and accumulation are the trainer's. Order, encoding and loss
 are thresher's: an item of the data set is the number of a batch, so that resuming means skipping
 numbers. A checkpoint holds the trained weights only, and is complete once its `progress.json`
-exists,
-which is written last.
+exists, which is written last.
 """
 
 from __future__ import annotations
@@ -152,8 +151,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     """Writes a checkpoint when the last one is `every` seconds old (later if writing takes long),
-    and
-    deletes older ones.
+    and deletes older ones.
 
     `seconds`: of training so far, including earlier runs.
     """
@@ -276,8 +274,7 @@ def train(
 
     Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and the
     seconds of all calls. Raises ModelError (a loss that is not finite, out of memory), StoreError
-    (a
-    checkpoint cannot be written).
+    (a checkpoint cannot be written).
     """
     from thresher.backends.hf.forward import is_out_of_memory
 
