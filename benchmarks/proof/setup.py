@@ -150,27 +150,28 @@ def write_world(
 
 
 def apart(folder: Path, pools: Sequence[str]) -> None:
-    """Takes out of the validation questions those that a pool or the questions repeat: two scenes
-    can be drawn nearly alike."""
-    path = folder / "validation" / "evaluation.json"
-    labels = path.with_name("evaluation_labels.jsonl")
-    mine = open_pool(path)
-    others = [folder / name / "pool.json" for name in pools] + [
-        folder / "questions" / "evaluation.json"
-    ]
-    gone = {
-        leak.row
-        for other in others
-        for leak in find_contamination(mine, open_pool(other), near=True)
-    }
-    if gone:
-        left = [k for k in range(len(mine)) if k not in gone]
-        records, told = (
-            json.loads(path.read_text("utf-8")),
-            labels.read_text("utf-8").splitlines(keepends=True),
-        )
-        path.write_text(json.dumps([records[k] for k in left], indent=1) + "\n", "utf-8")
-        labels.write_text("".join(told[k] for k in left), "utf-8")
+    """Removes rows that repeat a question, since two scenes can be drawn nearly alike: of each pool
+    those that ask what the evaluation asks, of the validation questions those that a pool or the
+    evaluation asks."""
+    questions = folder / "questions" / "evaluation.json"
+    for name in pools:
+        _remove_repeats(folder / name / "pool.json", "hidden_labels.jsonl", [questions])
+    others = [*(folder / name / "pool.json" for name in pools), questions]
+    _remove_repeats(folder / "validation" / "evaluation.json", "evaluation_labels.jsonl", others)
+
+
+def _remove_repeats(path: Path, labels: str, others: Sequence[Path]) -> None:
+    """Removes the rows of `path` that repeat a row of `others`, and their lines in `labels`."""
+    pool = open_pool(path)
+    repeats = {leak.row for other in others for leak in find_contamination(pool, open_pool(other))}
+    if not repeats:
+        return
+    label_path = path.with_name(labels)
+    records = json.loads(path.read_text("utf-8"))
+    lines = label_path.read_text("utf-8").splitlines(keepends=True)
+    kept = [k for k in range(len(records)) if k not in repeats]
+    label_path.write_text("".join(lines[k] for k in kept), "utf-8")
+    path.write_text(json.dumps([records[k] for k in kept], indent=1) + "\n", "utf-8")
 
 
 def world_folder(out: Path, sizes: Sizes) -> Path:
