@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "own_answer_gap": (1, "model"),
     "query": (0, "text answers whole end"),
     "rationale": (2, "model instruction max_new_tokens"),
-    "row_embedding": (1, "model width"),
+    "row_embedding": (2, "model width"),
     "row_skills": (2, "model most prompt"),
     "sampled_switch": (2, "model draws seed prior prompt end temperature"),
     "score_examples": (0, "scores"),

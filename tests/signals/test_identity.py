@@ -21,10 +21,13 @@ from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.answer_switch import AnswerSwitch
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.choice import Choice
+from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.embedding import Embedding
 from thresher.signals.entropy import Entropy
 from thresher.signals.gap import Gap
+from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
+from thresher.signals.image_count import ImageCount
 from thresher.signals.judge import Judge
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.length import Length
@@ -33,11 +36,13 @@ from thresher.signals.mistake import Mistake
 from thresher.signals.one_shot import OneShot
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.own_answer_gap import OwnAnswerGap
+from thresher.signals.part_loss import PartLoss
 from thresher.signals.rationale import Rationale
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.seed_rows import SeedRows
 from thresher.signals.skill_vector import SkillVector
+from thresher.signals.skills import Skills
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
     TeacherJudge,
@@ -59,16 +64,24 @@ OTHERS = OtherAnswers(RATIONALE)
 SWITCH = AnswerSwitch(MODEL, RATIONALE, OTHERS)
 MISTAKE = Mistake(RATIONALE, SWITCH)
 KNOWLEDGE = Knowledge(LOSS)
+CROSS, HELD = CrossRows(0.05, 0, 0), HeldOut(0)
+SKILLS = Skills(Embedding(MODEL), Embedding(MODEL, part="answer"))
 
 SIGNALS: list[Signal] = [
     Answer(MODEL),
     LOSS,
     SWITCH,
     Choice(MODEL),
+    CrossFittedLoss(CROSS, LOSS, LOSS),
+    CROSS,
     Demonstrations(KNOWLEDGE, "P", 0),
     Embedding(MODEL),
     Entropy(MODEL),
     Gap(MISTAKE, MissingSkill(MODEL, RATIONALE, MISTAKE)),
+    GuardRows(HELD, 1000, 0, LOSS, LOSS, SKILLS),
+    GuardVerdict(HELD, LOSS, LOSS),
+    HELD,
+    ImageCount(),
     Judge(MODEL, OCR),
     KNOWLEDGE,
     Learned(SAMPLE),
@@ -78,11 +91,13 @@ SIGNALS: list[Signal] = [
     OneShot(MODEL, Demonstrations(KNOWLEDGE, "P", 0)),
     OTHERS,
     OwnAnswerGap(MODEL),
+    PartLoss(MODEL, HELD),
     RATIONALE,
     RowSkills(MODEL),
     SampledSwitch(MODEL, RATIONALE, OTHERS, 8),
     SeedRows(0.05, 0),
     SkillVector(MODEL, MissingSkill(MODEL, RATIONALE, MISTAKE)),
+    SKILLS,
     Style(MODEL, STYLES[0]),
     TeacherJudge(MODEL, OCR, sample=SAMPLE),
     SAMPLE,
@@ -100,10 +115,16 @@ FINGERPRINTS = {
     "AnswerLoss": "eefe9ce502fb4aea29f94182599a6e3d",
     "AnswerSwitch": "99aa13b7873bd231532443ac56913ac4",
     "Choice": "da84061fe3561c5155dc38d8ae6b0b57",
+    "CrossFittedLoss": "cbbeafeac3b0a4ee602c66f160217897",
+    "CrossRows": "299ec63ffdd059c87d09fcf1d495d72e",
     "Demonstrations": "94f4f0f8cfbf907702f39b8fbb4c0663",
     "Embedding": "99c463cc20d5276e0b27f8d1dc519fde",
     "Entropy": "0127ca533151e4e9044e4ada2241755e",
     "Gap": "f133585552b6cfecd991cf3d1fea36fb",
+    "GuardRows": "c7ac005977a9d1ae81977f8510d58f76",
+    "GuardVerdict": "ac87fc8dea3056626175245f6def2604",
+    "HeldOut": "20f4a5567656bd48498f315e768f7bdf",
+    "ImageCount": "2ac0246601df67b0cc40b1382bd10678",
     "Judge": "28e39910c0d1b9d82c1a895efec7b868",
     "Knowledge": "7ddd9181d7596e0de19385e6c9d2c7af",
     "Learned": "4ed2b5ae325e6aa07bf904071234e539",
@@ -113,11 +134,13 @@ FINGERPRINTS = {
     "OneShot": "c893bbf8752564f194f30c493e8ba6aa",
     "OtherAnswers": "77743c7d2f03acfe41a76e49c5564cf2",
     "OwnAnswerGap": "c209d0b0aa0003c8fc601db40ba5d3ed",
+    "PartLoss": "de0e1575d73bc936942d75dcc53bf299",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
     "RowSkills": "b6b18ab83bae590021614a4935d5fbf0",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
     "SeedRows": "ab4a96b98b179306515165e35c592ea9",
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
+    "Skills": "33da7c8f7cf846d303d83e0e0be5558b",
     "Style": "6dbd9f198e43b9d492601e133dfdaacf",
     "TeacherJudge": "3e87be38e758028feeae1b9b844751bc",
     "TeacherSample": "d21f58db2cecfe07bb042d35c1980375",

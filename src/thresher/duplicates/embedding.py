@@ -43,7 +43,7 @@ class RowEmbedding:
     width: int = WIDTH
 
     kind: ClassVar[str] = "row_embedding"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.EMBED
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
