@@ -126,7 +126,7 @@ def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversat
 def question_conversation(
     rng: Random, turns: int, as_text: bool, split: Split = "pretraining"
 ) -> Conversation:
-    """Several questions about one scene, shown as a picture or told in words."""
+    """Several questions about one scene, shown as an image or described in words."""
     family = rng.choices(_FAMILIES, (6, 2, 1, 1))[0]
     first = sample_question(rng, rng.choice(family), split)
     lowercase = rng.random() < 0.4
@@ -146,8 +146,8 @@ def question_conversation(
         )
         rounds.append(Round(turn.question, turn.answer))
     if as_text:
-        told = f"Scene: {caption(first.scene, places=True)}.\n{rounds[0].question}"
-        return [replace(rounds[0], question=told), *rounds[1:]]
+        described = f"Scene: {caption(first.scene, places=True)}.\n{rounds[0].question}"
+        return [replace(rounds[0], question=described), *rounds[1:]]
     return [replace(rounds[0], picture=render(first.scene, rng)), *rounds[1:]]
 
 

@@ -31,7 +31,7 @@ FACT_KINDS = (
     "digits",
     "letters",
 )
-"""Kinds with rationales: those whose answer follows from facts that can be told one by one."""
+"""Kinds with rationales: those whose answer follows from facts that can be stated one by one."""
 ATTEMPTS = 100
 
 
@@ -53,7 +53,7 @@ def true_rationale(question: Question) -> Rationale:
     """For a question of one of FACT_KINDS on the grid or about bars."""
     answer = answer_on(question, question.scene)
     assert answer == question.answer, (question, answer)
-    return Rationale(tuple(_told(question, question.scene)), answer)
+    return Rationale(tuple(_facts(question, question.scene)), answer)
 
 
 def false_rationale(rng: Random, question: Question) -> Rationale | None:
@@ -67,7 +67,7 @@ def false_rationale(rng: Random, question: Question) -> Rationale | None:
                 return wrong
         scene = _changed(rng, question.scene)
         answer = answer_on(question, scene)
-        steps = tuple(_told(question, scene))
+        steps = tuple(_facts(question, scene))
         if answer is None or answer == true.answer or len(steps) != len(true.steps):
             continue
         differ = [k for k, (a, b) in enumerate(zip(steps, true.steps, strict=True)) if a != b]
@@ -125,12 +125,12 @@ def fact(thing: Thing) -> str:
     return with_articles(f"There is a {thing.phrase} at the {thing.position}.")
 
 
-def _told(question: Question, scene: Scene) -> list[str]:
-    told = [fact(t) for t in scene.things] + [
+def _facts(question: Question, scene: Scene) -> list[str]:
+    facts = [fact(t) for t in scene.things] + [
         f"The {b.colour} bar is {b.height} high." for b in scene.bars
     ]
     end = _conclusion(question, scene)
-    return told + ([end] if end else [])
+    return facts + ([end] if end else [])
 
 
 def _conclusion(question: Question, scene: Scene) -> str:

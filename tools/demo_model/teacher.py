@@ -107,8 +107,8 @@ def read_scene(key: str) -> Scene:
 def handle(known: Mapping[str, Known]) -> ModelHandle:
     """The teacher as a model. What it knows is part of its identity: other labels give other
     answers."""
-    told = sorted((i, k.kinds, tuple(s.key for s in k.scenes)) for i, k in known.items())
-    weights = "rules:" + hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    facts = sorted((i, k.kinds, tuple(s.key for s in k.scenes)) for i, k in known.items())
+    weights = "rules:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     identity = ModelIdentity(weights, "rules", "float32", "none")
     return ModelHandle("the toy world's rules (an oracle)", identity, lambda: SceneTeacher(known))
 
@@ -153,7 +153,7 @@ class SceneTeacher:
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
     ) -> Iterator[Scored]:
-        """The missing skill of a mistake, or the skills of a row: told apart by the prompt."""
+        """The missing skill of a mistake, or the skills of a row: distinguished by the prompt."""
         texts = [
             self._skill(s) if "\nMistaken step:" in s.turns[0].text else self._skills(s)
             for s in samples

@@ -1,4 +1,4 @@
-"""Scenes in words: with places (for training and scenes told as text) or without (the answer to
+"""Scenes in words: with places (for training and scenes described as text) or without (the answer to
 "Describe the picture.")."""
 
 from thresher.demo import scenes

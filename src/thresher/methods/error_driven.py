@@ -215,8 +215,8 @@ class ErrorDriven:
     def _notes(
         self, columns: Columns, target: Columns, findings: Findings, kept: int, fetched: int
     ) -> list[str]:
-        told = findings.summary
-        wrong, rows = told["wrong"], told["rows"]
+        counts = findings.summary
+        wrong, rows = counts["wrong"], counts["rows"]
         notes = [
             (f"The model gets {wrong:,} of {rows:,} validation rows wrong ({_share(wrong, rows)}).")
         ]
@@ -230,19 +230,19 @@ class ErrorDriven:
                 "then its mistakes say little about the task. Look at errors.jsonl, or try --set "
                 "ask=plain."
             )
-        if told["unanswered"]:
+        if counts["unanswered"]:
             notes.append(
-                f"{told['unanswered']:,} wrong rows contain no reasoning: nothing was "
+                f"{counts['unanswered']:,} wrong rows contain no reasoning: nothing was "
                 "searched for them."
             )
-        if told["never_switched"]:
+        if counts["never_switched"]:
             notes.append(
-                f"In {told['never_switched']:,} of {wrong:,} wrong rows no step switches "
+                f"In {counts['never_switched']:,} of {wrong:,} wrong rows no step switches "
                 "the teacher's answer: the last step is taken as the mistake."
             )
-        if told["without_skill"]:
+        if counts["without_skill"]:
             notes.append(
-                f"For {told['without_skill']:,} of {wrong:,} mistakes the teacher named no "
+                f"For {counts['without_skill']:,} of {wrong:,} mistakes the teacher named no "
                 "readable skill: the text of the mistaken step was searched for."
             )
         bare = int((np.asarray(columns["row_skills"]["skills"], object) == "").sum())
@@ -251,14 +251,14 @@ class ErrorDriven:
                 f"{bare:,} of {len(columns):,} rows of the pool have no readable skill: no search "
                 "finds them."
             )
-        if told["waiting"]:
+        if counts["waiting"]:
             notes.append(
-                f"{told['waiting']:,} of {wrong:,} mistakes got no row: the budget is smaller "
+                f"{counts['waiting']:,} of {wrong:,} mistakes got no row: the budget is smaller "
                 "than the number of mistakes, and the searches with the best fit came first."
             )
-        if told["found_nothing"]:
+        if counts["found_nothing"]:
             notes.append(
-                f"For {told['found_nothing']:,} of {wrong:,} mistakes the search found no row "
+                f"For {counts['found_nothing']:,} of {wrong:,} mistakes the search found no row "
                 "that was not taken yet."
             )
         if kept > fetched:
@@ -326,8 +326,8 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
     waiting: searches that the budget did not reach.
     switches: whether the mistaken step is where the teacher's answer switches.
     """
-    told, mistake, gap = target["rationale"], target["mistake"], target["gap"]
-    wrong = np.flatnonzero(~np.asarray(told["right"], bool))
+    rationales, mistake, gap = target["rationale"], target["mistake"], target["gap"]
+    wrong = np.flatnonzero(~np.asarray(rationales["right"], bool))
     rows: list[dict[str, Any]] = []
     errors: Counter[str] = Counter()
     fetched: Counter[str] = Counter()
@@ -335,13 +335,13 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         skill = str(gap["skills"][i])
         errors[skill] += 1
         fetched[skill] += int(wanted[i])
-        reasoning = split_reasoning(str(told["text"][i]))
+        reasoning = split_reasoning(str(rationales["text"][i]))
         rows.append(
             {
                 "row": int(target["row"]["row"][i]),
                 "task": target.source_names[target.source[i]],
-                "expected": str(told["expected"][i]),
-                "answer": str(told["answer"][i]),
+                "expected": str(rationales["expected"][i]),
+                "answer": str(rationales["answer"][i]),
                 "steps": list(reasoning.steps),
                 "mistaken_step": int(mistake["step"][i]),
                 "switched": bool(mistake["switched"][i]),
@@ -352,10 +352,10 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         )
     tasks = []
     for source, name in enumerate(target.source_names):
-        mine = target.source == source
-        if mine.any():
-            bad = int((mine & ~np.asarray(told["right"], bool)).sum())
-            tasks.append({"task": name, "rows": int(mine.sum()), "wrong": bad})
+        in_task = target.source == source
+        if in_task.any():
+            bad = int((in_task & ~np.asarray(rationales["right"], bool)).sum())
+            tasks.append({"task": name, "rows": int(in_task.sum()), "wrong": bad})
     ranked = sorted((s for s in errors if s), key=lambda s: (-errors[s], s))
     chosen = np.asarray(mistake["chosen"], bool)
     summary = {
