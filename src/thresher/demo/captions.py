@@ -1,5 +1,5 @@
-"""Scenes in words: with places (for training and scenes described as text) or without (the answer to
-"Describe the picture.")."""
+"""Scenes in words: with places (for training and scenes described as text) or without (the answer
+to "Describe the picture.")."""
 
 from thresher.demo import scenes
 from thresher.demo.scenes import Scene
