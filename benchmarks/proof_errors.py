@@ -156,7 +156,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
                 SelectionTask(
                     pool,
                     method,
-                    Budget(str(arguments.budget)),
+                    Budget.parse(str(arguments.budget)),
                     RunRequest(rounds=rounds, seed=seed, on_leak="drop"),
                     aim,
                 ),

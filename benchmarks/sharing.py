@@ -33,7 +33,7 @@ pool = open_pool(pool_file)
 handle = ModelHandle("sleeps", IDENTITY, lambda: FakeBackend(seconds_per_row=1 / rate, piece=4))
 print("ready", flush=True)
 sys.stdin.readline()
-task = SelectionTask(pool, load("perplexity", {}), Budget("10%"))
+task = SelectionTask(pool, load("perplexity", {}), Budget.parse("10%"))
 outcome = run.select(task, RunContext(store, handle))
 print([(s.wanted, s.scored, s.elsewhere) for s in outcome.signals])
 """

@@ -75,7 +75,7 @@ class Planted:
 
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
     """A selection folder of this method, from planted columns."""
-    method, budget = load(name), Budget("10%")
+    method, budget = load(name), Budget.parse("10%")
     told = RunRequest(
         pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out)
     )
@@ -186,7 +186,7 @@ def measure(
 
         return work
 
-    task = SelectionTask(pool, load(name), Budget("10%"))
+    task = SelectionTask(pool, load(name), Budget.parse("10%"))
     peer = seconds(lambda: run.select(task, RunContext(store, MODEL)), 1)
     for budget in BUDGETS:
         note(f"choose again, {budget}", again(budget), peer=peer if budget == "10%" else None)

@@ -74,7 +74,7 @@ if left[0]:
     os.replace = replace
 opened = open_pool(pool, images)
 model, kept = resolve("demo", batch_tokens=tokens), store.Store(folder / "store")
-outcome = run.select(opened, load("clipper"), Budget("30%"), model=model, store=kept)
+outcome = run.select(opened, load("clipper"), Budget.parse("30%"), model=model, store=kept)
 output.write(outcome, opened, None, folder / "out")
 print([s.scored for s in outcome.signals])
 """
@@ -151,7 +151,7 @@ def choose(
     return run.select(
         pool,
         load("clipper"),
-        Budget(budget),
+        Budget.parse(budget),
         seed=seed,
         model=model or resolve("demo"),
         store=Store(store),
@@ -276,7 +276,7 @@ def test_one_broken_image_in_a_hundred_is_left_out_and_counted(
 @pytest.mark.slow  # and only on a machine that does nothing else: it compares times
 def test_a_plan_is_right_within_a_factor_of_two(sliced: Slicer, tmp_path: Path) -> None:
     pool = sliced("easy_vqa", 1500).pool()
-    foreseen = plan(pool, load("clipper"), Budget("30%"), resolve("demo"), Store(tmp_path))
+    foreseen = plan(pool, load("clipper"), Budget.parse("30%"), resolve("demo"), Store(tmp_path))
     assert foreseen.hours is not None
     began = time.monotonic()
     choose(pool, tmp_path)

@@ -53,7 +53,7 @@ print("ready", flush=True)
 kept = store.Store(folder / "store")
 pool = open_pool(folder / "pool.json", cache=kept.root / "pools")
 model = Model(kwargs=dict(seconds_per_row=1 / speed if speed else 0, log=folder / "asked", piece={PIECE}))
-outcome = run.select(pool, Nested(), Budget("20%"), model=model.handle, store=kept)
+outcome = run.select(pool, Nested(), Budget.parse("20%"), model=model.handle, store=kept)
 output.write(outcome, pool, None, folder / "out")
 """  # noqa: E501
 

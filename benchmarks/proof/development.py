@@ -114,7 +114,7 @@ def against_random(
         pool,
         questions,
         methods={"random": load("random"), **methods},
-        budgets=[Budget("10%")],
+        budgets=[Budget.parse("10%")],
         seeds=3,
         model=model,
         recipe=setup.RECIPE if rate is None else replace(setup.RECIPE, learning_rate=rate),
@@ -197,7 +197,7 @@ def taught(out: Path, name: str, steps: str) -> None:
     teacher = label_teacher(out / name / "hidden_labels.jsonl")
     make = make_trainer(device="cpu", cache=store.root / "models")
     found = run.select(
-        SelectionTask(pool, load("mmssr", settings), Budget("10%"), RunRequest(force=True)),
+        SelectionTask(pool, load("mmssr", settings), Budget.parse("10%"), RunRequest(force=True)),
         RunContext(store, model, {"teacher": teacher}, make),
     )
     print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")

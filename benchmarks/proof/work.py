@@ -37,7 +37,7 @@ def job_of(
         pool,
         questions,
         methods=setup.methods_of(stage, oracles(pool)),
-        budgets=[Budget(b) for b in stage.budgets],
+        budgets=[Budget.parse(b) for b in stage.budgets],
         seeds=min(sizes.fewer_seeds, sizes.seeds) if stage.few else sizes.seeds,
         model=model,
         recipe=setup.RECIPE,

@@ -19,6 +19,8 @@ command was wrong). Any other exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class ThresherError(Exception):
     """Base class of all errors caused by the user's input or environment."""
@@ -27,9 +29,24 @@ class ThresherError(Exception):
 
 
 class ConfigError(ThresherError):
-    """The command or a setting is wrong: unknown method, unknown key, impossible budget."""
+    """The request is wrong: unknown method, unknown key, impossible budget.
+
+    With `option`, a field of the request, and the `value` that was given, the message is what
+    follows both. The command line writes them as `--budget 0`, Python code as `budget=0`.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, option: str = "", value: object = "") -> None:
+        super().__init__(message)
+        self.message, self.option, self.value = message, option, value
+
+    def __str__(self) -> str:
+        return self.spelled(lambda option, value: f"{option}={value}")
+
+    def spelled(self, spell: Callable[[str, object], str]) -> str:
+        """The message, with option and value as `spell` writes them."""
+        return (spell(self.option, self.value) if self.option else "") + self.message
 
 
 class PoolError(ThresherError):

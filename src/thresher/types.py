@@ -7,10 +7,12 @@ because these are the package's protocols and value types, with next to no logic
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -480,58 +482,108 @@ def seeded_ties(digest: np.ndarray, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to keep: a number of rows, or a percentage of the pool."""
+    """How much to keep, parsed from `text`: one of `Rows`, `Share` and `Tokens`."""
 
     text: str
 
-    _PERCENT: ClassVar[re.Pattern[str]] = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+    @staticmethod
+    def parse(text: str) -> Rows | Share | Tokens:
+        """A budget as a user types it: `30%`, `20000`, `20Mtok` or `20Mtok:total`.
+
+        Raises ConfigError (option `budget`) for anything else, 0, and a share above 100%.
+
+        >>> Budget.parse("12.5%")
+        Share(text='12.5%', fraction=Fraction(1, 8))
+        >>> Budget.parse("1.5Mtok:total")
+        Tokens(text='1.5Mtok:total', amount=1500000, total=True)
+        """
+        text = text.strip()
+        if m := _PERCENT.fullmatch(text):
+            fraction = Fraction(m[1]) / 100
+            if not 0 < fraction <= 1:
+                raise _not_a_budget(text, ": a share must be above 0% and at most 100%.")
+            return Share(text, fraction)
+        if re.fullmatch(r"\d+", text):
+            if not int(text):
+                raise _not_a_budget(text, ": at least one row must be kept.")
+            return Rows(text, int(text))
+        if m := _TOKENS.fullmatch(text):
+            if m[3] not in (None, "total", "answer"):
+                raise _not_a_budget(
+                    text, f": expected :total or :answer after the number, not :{m[3]}."
+                )
+            amount = math.floor(Fraction(m[1]) * _SCALE[m[2].lower()])
+            if amount < 1:
+                raise _not_a_budget(text, ": at least one token must be kept.")
+            return Tokens(text, amount, m[3] == "total")
+        if "tok" in text.lower():
+            raise _not_a_budget(
+                text,
+                " is not a number of tokens. Give answer tokens such as 20Mtok or 500ktok, or all "
+                "tokens with images such as 20Mtok:total.",
+            )
+        raise _not_a_budget(
+            text,
+            " is not a budget. Give a share such as 30%, a number of rows such as 20000, or tokens "
+            f"such as 20Mtok.{_hint(text)}",
+        )
+
+
+@dataclass(frozen=True)
+class Rows(Budget):
+    """A number of rows."""
+
+    count: int
+
+    @classmethod
+    def of(cls, count: int) -> Rows:
+        return cls(str(count), count)
 
     def rows(self, n: int) -> int:
-        """Number of rows for a pool of n rows, rounded down, at least 1.
+        """Number of rows for a pool of n rows: all of them where the pool has fewer."""
+        return min(self.count, n)
 
-        Raises ConfigError for an invalid budget or one above n.
-        """
-        k = self._requested(n)
-        if k > n:
-            raise ConfigError(
-                f"--budget {self.text} asks for more rows than the pool has ({n:,}). Give at most "
-                f"{n}, or a share such as 30%."
-            )
-        return k
 
-    def capped(self, n: int) -> int:
-        """As `rows`, but n if more are requested."""
-        return min(self._requested(n), n)
+@dataclass(frozen=True)
+class Share(Budget):
+    """A share of the pool, exact."""
 
-    def _requested(self, n: int) -> int:
-        text = self.text.strip()
-        if m := self._PERCENT.fullmatch(text):
-            whole, _, decimals = m[1].partition(".")
-            scale = 10 ** len(decimals)
-            share = int(whole + decimals)  # exact integer arithmetic: no binary fractions
-            if not 0 < share <= 100 * scale:
-                raise ConfigError(
-                    f"--budget {self.text}: a share must be above 0% and at most 100%."
-                )
-            return max(n * share // (100 * scale), 1)
-        if re.fullmatch(r"\d+", text):
-            k = int(text)
-            if k == 0:
-                raise ConfigError(f"--budget {self.text}: at least one row must be kept.")
-            return k
-        hint = ""
-        try:
-            value = float(text)
-            if 0 < value < 1:
-                hint = f" Did you mean {value * 100:g}%?"
-            elif value < 0:
-                hint = " It cannot be negative."
-        except ValueError:
-            pass
-        raise ConfigError(
-            f"--budget {self.text} is not a budget. Give a share such as 30%, a number of rows "
-            f"such as 20000, or tokens such as 20Mtok.{hint}"
-        )
+    fraction: Fraction
+
+    def rows(self, n: int) -> int:
+        """Number of rows for a pool of n rows, rounded down, at least 1."""
+        return min(max(math.floor(n * self.fraction), 1), n)
+
+
+@dataclass(frozen=True)
+class Tokens(Budget):
+    """At most `amount` tokens. `total`: of prompts, answers and images; else of answers only."""
+
+    amount: int
+    total: bool
+
+    @property
+    def kind(self) -> str:
+        return "tokens in all" if self.total else "answer tokens"
+
+
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbBgG]?)\s*tok(?:en)?s?\s*(?::\s*(\w+))?")
+_SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+
+
+def _not_a_budget(text: str, message: str) -> ConfigError:
+    return ConfigError(message, option="budget", value=text)
+
+
+def _hint(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return ""
+    if 0 < value < 1:
+        return f" Did you mean {value * 100:g}%?"
+    return " It cannot be negative." if value < 0 else ""
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ def test_random_against_the_balanced_oracle(tmp_path: Path) -> None:
             pool,
             questions,
             methods=chosen,
-            budgets=[Budget("5%")],
+            budgets=[Budget.parse("5%")],
             seeds=3,
             full=False,
             model=resolve("demo", device="cpu"),

@@ -94,7 +94,7 @@ class Bench:
     def job(self, **more: Any) -> Job:
         told = {
             "methods": {"highest_loss": HighestLoss()},
-            "budgets": [Budget("10%")],
+            "budgets": [Budget.parse("10%")],
             "seeds": 3,
             **more,
         }
@@ -170,7 +170,7 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
         turned,
         bench.test,
         methods={"highest_loss": HighestLoss()},
-        budgets=[Budget("10%")],
+        budgets=[Budget.parse("10%")],
         seeds=3,
         model=Model().handle,
     )
@@ -200,7 +200,9 @@ def test_a_finished_cell_is_never_made_again(tmp_path: Path) -> None:
     assert again.to_json() == first.to_json()
     bench.run(bench.job(seeds=4))  # one more seed: three more cells
     assert len(bench.training.calls()) == 12
-    bench.run(bench.job(budgets=[Budget("30"), Budget("20%")]))  # 30 is 10%: the same rows
+    bench.run(
+        bench.job(budgets=[Budget.parse("30"), Budget.parse("20%")])
+    )  # 30 is 10%: the same rows
     assert len(bench.training.calls()) == 12 + 6
     bench.run(bench.job(methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}))
     assert len(bench.training.calls()) == 18 + 3 * 2  # each with a seed model of its own
@@ -224,20 +226,20 @@ def test_another_pool_or_test_makes_new_cells(tmp_path: Path) -> None:
     prints = [{c.fingerprint for c in bench.job().cells()}]
     pool = open_pool(write_pool(tmp_path / "more.json", [record(i) for i in range(301)]))
     bigger = make_job(
-        pool, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+        pool, bench.test, methods={}, budgets=[Budget.parse("30")], seeds=3, model=Model().handle
     )
     prints.append({c.fingerprint for c in bigger.cells()})
     turned = open_pool(
         write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(10_000, 11_500))])
     )
     other = make_job(
-        bench.pool, turned, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+        bench.pool, turned, methods={}, budgets=[Budget.parse("30")], seeds=3, model=Model().handle
     )
     # per-row scores are in the order of the file
     prints.append({c.fingerprint for c in other.cells()})
     same = open_pool(write_pool(tmp_path / "same.json", [record(i) for i in reversed(range(300))]))
     reordered = make_job(
-        same, bench.test, methods={}, budgets=[Budget("30")], seeds=3, model=Model().handle
+        same, bench.test, methods={}, budgets=[Budget.parse("30")], seeds=3, model=Model().handle
     )
     # the order of the pool does not matter
     assert {c.fingerprint for c in reordered.cells()} < prints[0]
@@ -267,7 +269,7 @@ def test_rows_that_no_model_can_take_are_in_no_cell(tmp_path: Path) -> None:
         records[i]["conversations"][0]["value"] = "<image>\nWhat?"
     bench = Bench(tmp_path)
     bench.pool = open_pool(write_pool(tmp_path / "broken.json", records))
-    bench.run(bench.job(budgets=[Budget("97")], seeds=1))
+    bench.run(bench.job(budgets=[Budget.parse("97")], seeds=1))
     assert {(c["rows"], c["sum"]) for c in bench.training.calls()} == {(97, sum(range(3, 100)))}
 
 
@@ -297,7 +299,7 @@ def test_what_the_selections_say_is_kept_and_shown_once(
         bench.pool,
         bench.test,
         methods={"highest_loss": HighestLoss()},
-        budgets=[Budget("10%"), Budget("20%")],
+        budgets=[Budget.parse("10%"), Budget.parse("20%")],
         seeds=2,
         model=Model(fails=lambda s: "too dark" if s.id in ('"r3"', '"r8"') else "").handle,
     )
@@ -372,7 +374,7 @@ def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:
         bench.pool,
         bench.test,
         methods={"highest_loss": HighestLoss()},
-        budgets=[Budget("10%")],
+        budgets=[Budget.parse("10%")],
         seeds=2,
         model=slow.handle,
     )
@@ -402,7 +404,7 @@ evaluation = FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=0.
 made = make_job(
     open_pool(folder / "pool.json"), open_pool(folder / "test.json"),
     methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
-    budgets=[Budget("10%")], seeds=3, model=Model().handle,
+    budgets=[Budget.parse("10%")], seeds=3, model=Model().handle,
 )
 print("ready", flush=True)
 context = RunContext(Store(folder / "store"), trainer=training.trainer)
@@ -493,12 +495,11 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"seeds": 0}, "--seeds 0"),
         ({"equal": "time"}, "--equal time"),
         ({"budgets": []}, "--budgets"),
-        ({"budgets": [Budget("10%"), Budget("30")]}, "same number of rows"),
-        ({"budgets": [Budget("400")]}, "--budgets 400 asks for more rows than the pool has"),
-        ({"budgets": [Budget("1Mtok")]}, "--budgets 1Mtok: budgets in tokens cannot be compared"),
+        ({"budgets": [Budget.parse("10%"), Budget.parse("30")]}, "same number of rows"),
+        ({"budgets": [Budget.parse("400")]}, "budget=400 asks for more rows than the pool has"),
         (
-            {"budgets": [Budget("many")]},
-            ("--budgets many is not a budget. Give a share such as 30% or a number of rows"),
+            {"budgets": [Budget.parse("1Mtok")]},
+            "budget=1Mtok: budgets in tokens cannot be compared",
         ),
         ({"methods": {"full": HighestLoss()}}, "not a method"),
     ],
@@ -563,7 +564,7 @@ def test_compare_and_doctor_find_the_same_leaks(
     assert any("Only exact copies" in text for text in seen.notes) is not extra
     bench = Bench(tmp_path)
     prepared = make_job(
-        pool, other, methods={}, budgets=[Budget("1")], seeds=3, model=Model().handle
+        pool, other, methods={}, budgets=[Budget.parse("1")], seeds=3, model=Model().handle
     )
     with pytest.raises(
         PoolError,
@@ -604,7 +605,7 @@ def test_methods_and_their_settings_on_the_command_line() -> None:
     )
     assert list(got) == ["clipper", "random", "mllm_selector"]
     assert got["mllm_selector"] == MllmSelector(alpha=0) and got["clipper"].bins == 10  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="--methods cliper: there is no such method"):
+    with pytest.raises(ConfigError, match="method=cliper: there is no such method"):
         load("cliper", [])
     with pytest.raises(ConfigError, match=r"expected METHOD\.KEY=VALUE.*clipper\.KEY=0"):
         load("clipper", ["alpha=0"])

@@ -329,11 +329,13 @@ def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, 
 
     store = Store(tmp_path / "store")
     with pytest.raises(TooManyFailures, match="--on-missing exclude"):
-        run.select(pool, HighestLoss(), Budget("5"), store=store, model=Model(cannot_open).handle)
+        run.select(
+            pool, HighestLoss(), Budget.parse("5"), store=store, model=Model(cannot_open).handle
+        )
     out = run.select(
         pool,
         HighestLoss(),
-        Budget("100%"),
+        Budget.parse("100%"),
         store=store,
         model=Model(cannot_open).handle,
         on_missing="exclude",
@@ -564,7 +566,7 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
     out = run.select(
         pool,
         load("perplexity", {}),
-        Budget("100%"),
+        Budget.parse("100%"),
         store=Store(tmp_path / "store"),
         model=resolve("demo", device="cpu"),
         on_missing="exclude",

@@ -215,7 +215,9 @@ SEMANTIC: dict[str, Any] = {"dedup": "semantic"}
 
 def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_path: Path) -> None:
     model = Model()
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, **SEMANTIC)
+    out = run.select(
+        pool, FirstTies(), Budget.parse("100%"), store=store, model=model.handle, **SEMANTIC
+    )
     assert len(out.rows) == 30 and model.scored == 40
     copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
     assert sorted(copies.values()) == [1] * 20 + [2] * 10
@@ -227,10 +229,12 @@ def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_pa
     output.write(out, pool, None, tmp_path / "out")
     assert (tmp_path / "out" / "duplicates.parquet").exists()
     again = Model()
-    run.select(pool, FirstTies(), Budget("5"), store=store, model=again.handle, **SEMANTIC)
+    run.select(pool, FirstTies(), Budget.parse("5"), store=store, model=again.handle, **SEMANTIC)
     assert again.opened == 0  # the column is there
     loose = SEMANTIC | {"dedup_threshold": 0.9999}
-    strict = run.select(pool, FirstTies(), Budget("100%"), store=store, model=again.handle, **loose)
+    strict = run.select(
+        pool, FirstTies(), Budget.parse("100%"), store=store, model=again.handle, **loose
+    )
     assert len(strict.rows) == 40 and again.opened == 0
 
 
@@ -268,30 +272,34 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
     killed = Model()
     killed._open = lambda: Killed(piece=8)  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
-        run.select(pool, FirstTies(), Budget("10"), store=store, model=killed.handle, **SEMANTIC)
-    run.select(pool, FirstTies(), Budget("10"), store=store, model=model.handle, **SEMANTIC)
+        run.select(
+            pool, FirstTies(), Budget.parse("10"), store=store, model=killed.handle, **SEMANTIC
+        )
+    run.select(pool, FirstTies(), Budget.parse("10"), store=store, model=model.handle, **SEMANTIC)
     assert model.scored == 40 - sum(handed_on) < 40
 
 
 def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
     bad = pool.sample(2).digest
     model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, model=model.handle, **SEMANTIC)
+    out = run.select(
+        pool, FirstTies(), Budget.parse("100%"), store=store, model=model.handle, **SEMANTIC
+    )
     assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
     assert any("(1 row that the model cannot process" in note for note in out.notes)
 
 
 def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store) -> None:
     model = Model()
-    p = plan(pool, HighestLoss(), Budget("20"), model.handle, store, **SEMANTIC)
+    p = plan(pool, HighestLoss(), Budget.parse("20"), model.handle, store, **SEMANTIC)
     assert [(s.label, s.signal, s.to_score, s.upper_bound) for s in p.signals] == [
         ("dedup", "row_embedding", 40, False), ("loss", "loss", 40, True),
     ]  # fmt: skip
     assert p.to_score == 80 and p.upper_bound and p.hours is not None and p.hours > 0
     assert any("known only after the model has processed 40 rows" in note for note in p.notes)
     assert not (store.root / "columns").exists()
-    run.select(pool, FirstTies(), Budget("20"), store=store, model=model.handle, **SEMANTIC)
-    p = plan(pool, HighestLoss(), Budget("20"), Model().handle, store, **SEMANTIC)
+    run.select(pool, FirstTies(), Budget.parse("20"), store=store, model=model.handle, **SEMANTIC)
+    p = plan(pool, HighestLoss(), Budget.parse("20"), Model().handle, store, **SEMANTIC)
     assert [(s.label, s.to_score) for s in p.signals] == [
         ("dedup", 0),
         ("loss", 30),

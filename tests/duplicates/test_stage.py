@@ -144,7 +144,7 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
-    out = run.select(pool, FirstTies(), Budget("100%"), store=store, dedup="near")
+    out = run.select(pool, FirstTies(), Budget.parse("100%"), store=store, dedup="near")
     assert len(out.rows) == len(records) - 5
     copies = dict(zip(out.rows.tolist(), out.reason["copies"].tolist(), strict=True))
     group = dict(zip(out.rows.tolist(), out.reason["duplicate_group"].tolist(), strict=True))
@@ -153,7 +153,7 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     gone = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
     assert len(gone) == 5 and {g["row"] for g in gone} == set(range(len(records))) - copies.keys()
     assert {g["duplicate_group"] for g in gone} <= copies.keys()
-    again = run.select(pool, FirstTies(), Budget("100%"), store=store)
+    again = run.select(pool, FirstTies(), Budget.parse("100%"), store=store)
     output.write(again, pool, None, tmp_path / "out", overwrite=True)
     # it would contradict the new selection
     assert not (tmp_path / "out" / "duplicates.parquet").exists()

@@ -33,7 +33,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def select(pool: Pool, store: Store, judge: Judge, questions: str, **more: Any) -> Outcome:
-    return run.select(pool, Panel(questions), Budget("10"), store=store, model=judge.handle, **more)
+    return run.select(
+        pool, Panel(questions), Budget.parse("10"), store=store, model=judge.handle, **more
+    )
 
 
 def test_the_protocol_is_recognised() -> None:
@@ -101,7 +103,12 @@ def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
     main, second = Judge("main"), Judge("second")
     method = Panel("a", second="somewhere")
     outcome = run.select(
-        pool, method, Budget("10"), store=store, model=main.handle, roles={"second": second.handle}
+        pool,
+        method,
+        Budget.parse("10"),
+        store=store,
+        model=main.handle,
+        roles={"second": second.handle},
     )
     assert main.passes == [(("a",), 60)] and second.passes == [(("style",), 60)]
     assert outcome.recipe.roles == {"second": ("second", identity("second"))}
@@ -115,12 +122,14 @@ def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, stor
         and asks_the_model(Panel("a", second="x"))
         and asks_the_model(Panel("a"))
     )
-    outcome = run.select(pool, method, Budget("10"), store=store, roles={"second": second.handle})
+    outcome = run.select(
+        pool, method, Budget.parse("10"), store=store, roles={"second": second.handle}
+    )
     assert len(outcome.rows) == 10
 
 
 def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
-    made = run.plan(pool, Panel("a,b,c"), Budget("10"), Judge().handle, store)
+    made = run.plan(pool, Panel("a,b,c"), Budget.parse("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes) for s in made.signals] == [
         ("a", 60, 60),
         ("b", 60, 0),
@@ -132,9 +141,9 @@ def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
 def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(
     pool: Pool, store: Store
 ) -> None:
-    run.select(pool, Panel("a"), Budget("10"), store=store, model=Judge().handle)
+    run.select(pool, Panel("a"), Budget.parse("10"), store=store, model=Judge().handle)
     grown = open_pool(write_pool(pool.path.with_name("grown.json"), [record(i) for i in range(80)]))
-    made = run.plan(grown, Panel("a,b"), Budget("10"), Judge().handle, store)
+    made = run.plan(grown, Panel("a,b"), Budget.parse("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes, s.asked_with) for s in made.signals] == [
         ("a", 20, 0, "a"),
         ("b", 80, 80, "a"),

@@ -115,9 +115,9 @@ def digests(pool: Pool, outcome: Any) -> list[bytes]:
 
 def test_another_budget_and_seed_compute_nothing(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
-    first = run.select(pool, ByRank(), Budget("10"), store=store)
+    first = run.select(pool, ByRank(), Budget.parse("10"), store=store)
     assert computed == [50] and sum(scored) == 50
-    more = run.select(pool, ByRank(), Budget("20"), store=store, seed=4)
+    more = run.select(pool, ByRank(), Budget.parse("20"), store=store, seed=4)
     assert computed == [50] and sum(scored) == 50
     assert set(first.reason["rank"].tolist()) <= set(more.reason["rank"].tolist())
     assert [r.label for r in more.signals] == []  # its inputs are not even loaded
@@ -130,8 +130,8 @@ def test_values_are_those_of_the_rows_in_any_file_order(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     pool, other = pool_of(tmp_path, numbers), pool_of(tmp_path / "other", numbers[::-1])
     store = Store(tmp_path / "store")
-    a = run.select(pool, ByRank(), Budget("12"), store=store)
-    b = run.select(other, ByRank(), Budget("12"), store=store)
+    a = run.select(pool, ByRank(), Budget.parse("12"), store=store)
+    b = run.select(other, ByRank(), Budget.parse("12"), store=store)
     assert computed == [43]  # one set of rows
     assert digests(pool, a) == digests(other, b)
     words = np.array([len(s.turns[-1].text.split()) for s in pool.samples(a.considered)])
@@ -143,13 +143,13 @@ def test_values_are_those_of_the_rows_in_any_file_order(tmp_path: Path) -> None:
 
 def test_another_set_of_rows_is_another_column(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
-    run.select(pool, ByRank(), Budget("10"), store=store)
-    fewer = run.select(pool, ByRank(), Budget("10"), store=store, filter=("id != r3",))
+    run.select(pool, ByRank(), Budget.parse("10"), store=store)
+    fewer = run.select(pool, ByRank(), Budget.parse("10"), store=store, filter=("id != r3",))
     assert computed == [50, 49] and fewer.evidence["rank"].max() <= 48
     (tmp_path / "grown").mkdir()
-    run.select(pool_of(tmp_path / "grown", range(60)), ByRank(), Budget("10"), store=store)
+    run.select(pool_of(tmp_path / "grown", range(60)), ByRank(), Budget.parse("10"), store=store)
     assert computed == [50, 49, 60] and sum(scored) == 60  # of the inputs new rows only
-    run.select(pool, ByRank(), Budget("11"), store=store, filter=("id != r3",))
+    run.select(pool, ByRank(), Budget.parse("11"), store=store, filter=("id != r3",))
     assert computed == [50, 49, 60]
 
 
@@ -158,15 +158,15 @@ def test_rows_that_fail_in_the_inputs_are_not_of_the_set(tmp_path: Path, failing
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     gone = len(failing.split())
     for budget in ("10", "12"):
-        outcome = run.select(pool, ByRank(failing), Budget(budget), store=store)
+        outcome = run.select(pool, ByRank(failing), Budget.parse(budget), store=store)
         assert outcome.excluded == gone and len(outcome.considered) == 50 - gone
     assert computed == [50 - gone]
 
 
 def test_a_plan_computes_none(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
-    before = run.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
+    before = run.plan(pool, ByRank(), Budget.parse("10"), None, store, probe=False)
     assert before.to_score == 50 and computed == []
-    run.select(pool, ByRank(), Budget("10"), store=store)
-    after = run.plan(pool, ByRank(), Budget("10"), None, store, probe=False)
+    run.select(pool, ByRank(), Budget.parse("10"), store=store)
+    after = run.plan(pool, ByRank(), Budget.parse("10"), None, store, probe=False)
     assert after.to_score == 0 and computed == [50]

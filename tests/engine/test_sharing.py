@@ -46,7 +46,7 @@ pool = open_pool(folder / "pool.json", cache=kept.root / "pools")
 model = Model(kwargs=dict(seconds_per_row=1 / speed, log=folder / f"asked-{number}", piece=4))
 print("ready", flush=True)
 sys.stdin.readline()
-outcome = run.select(pool, HighestLoss(), Budget("20%"), model=model.handle, store=kept)
+outcome = run.select(pool, HighestLoss(), Budget.parse("20%"), model=model.handle, store=kept)
 print(summary.cost_line(outcome))
 print(sorted(outcome.rows.tolist()))
 """
@@ -132,7 +132,7 @@ def test_when_one_dies_the_other_finishes_everything(job: Path, start: Start, nu
     alone = Store(job / "alone")
     model = Model()
     pool = open_pool(job / "pool.json")
-    outcome = run.select(pool, HighestLoss(), Budget("20%"), model=model.handle, store=alone)
+    outcome = run.select(pool, HighestLoss(), Budget.parse("20%"), model=model.handle, store=alone)
     assert said.splitlines()[1] == str(sorted(outcome.rows.tolist()))
     assert len(set(asked(job, 0, 1))) == ROWS
     assert not list((job / "store/claims").glob("*.claim"))
@@ -225,7 +225,7 @@ def test_rows_that_left_meanwhile_do_not_count(tmp_path: Path, copies: int) -> N
             "store": Store(tmp_path / "store"),
             "on_missing": "exclude",
         }
-        a, b = run.select(pool, Panel("a,b"), Budget("10"), **told).signals  # type: ignore[arg-type]
+        a, b = run.select(pool, Panel("a,b"), Budget.parse("10"), **told).signals  # type: ignore[arg-type]
         assert a.wanted == 200 and a.failed > 0 and b.wanted == 200 - a.failed
         assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.wanted, b.wanted])
         assert [s.reused for s in (a, b)] == ([a.wanted, b.wanted] if run_before else [0, 0])

@@ -60,7 +60,7 @@ def described(folder: Path, kind: str, suffix: str) -> Pool:
 
 
 def select(pool: Pool, out: Path) -> list[int]:
-    chosen = run.select(pool, FirstTies(), Budget("3"), store=Store(out.parent / "store"))
+    chosen = run.select(pool, FirstTies(), Budget.parse("3"), store=Store(out.parent / "store"))
     output.write(chosen, pool, None, out, overwrite=True)
     return sorted(chosen.rows.tolist())
 

@@ -21,13 +21,13 @@ from thresher.errors import ConfigError
 from thresher.mixture import check_mixture
 from thresher.mixture.constrain import interleave
 from thresher.mixture.quotas import Bounds, group_targets
-from thresher.mixture.tokens import TokenBudget, TokenCounts
+from thresher.mixture.tokens import TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
 from thresher.selection import folder as output
 from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
-from thresher.types import Budget, Columns, MethodContext, Sample, Selection
+from thresher.types import Budget, Columns, MethodContext, Sample, Selection, Tokens
 
 
 def pool_of(folder: Path, records: list[dict[str, Any]]) -> Pool:
@@ -51,7 +51,7 @@ def select(
     return run.select(
         pool,
         method or FirstTies(),
-        Budget(budget),
+        Budget.parse(budget),
         store=store,
         model=handle,
         **asked,
@@ -73,7 +73,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_mixture_of_nothing_changes_nothing(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(60))
-    plain = run.select(pool, Nested(), Budget("50%"), store=store, model=Model().handle)
+    plain = run.select(pool, Nested(), Budget.parse("50%"), store=store, model=Model().handle)
     asked = select(pool, "50%", store, Nested(), Model())
     assert plain.rows.tolist() == asked.rows.tolist() and plain.reason.keys() == asked.reason.keys()
     assert plain.notes == asked.notes
@@ -95,7 +95,7 @@ def test_a_quota_that_holds_already_leaves_the_selection_alone(
     tmp_path: Path, store: Store
 ) -> None:
     pool = pool_of(tmp_path, texts(300))
-    plain = run.select(pool, HighestLoss(), Budget("90"), store=store, model=Model().handle)
+    plain = run.select(pool, HighestLoss(), Budget.parse("90"), store=store, model=Model().handle)
     out = select(pool, "90", store, HighestLoss(), Model(), quota=("source0=1%..99%",))
     assert out.rows.tolist() == plain.rows.tolist()
 
@@ -237,7 +237,7 @@ def names(folder: Path, lines: list[str], name: str = "rows.txt") -> str:
 
 def test_kept_rows_stay_and_count(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(60))
-    plain = run.select(pool, HighestLoss(), Budget("10"), store=store, model=Model().handle)
+    plain = run.select(pool, HighestLoss(), Budget.parse("10"), store=store, model=Model().handle)
     others = [r for r in range(60) if r not in plain.rows.tolist()][:4]
     keep = names(
         tmp_path, ["# mine", *(f"r{r}" for r in others[:2]), *(f"row:{r}" for r in others[2:])]
@@ -450,7 +450,7 @@ def test_total_tokens_count_prompts_and_images(tmp_path: Path, store: Store) -> 
     with_image = int((pool.facts["images"][out.rows] > 0).sum())
     assert with_image * 576 <= 20_000 < (with_image + 3) * 600
     for text in ("5tokk", "0tok", "20Mtok:half"):
-        with pytest.raises(ConfigError, match="--budget"):
+        with pytest.raises(ConfigError, match="budget="):
             select(pool, text, store)
 
 
@@ -526,7 +526,7 @@ def test_the_models_own_image_tokens_are_used_where_they_can_be_known(
 ) -> None:
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     said = "tokens a word, at least one per 4 characters, "
-    asked = TokenBudget("1ktok:total", 1000, True)
+    asked = Tokens("1ktok:total", 1000, True)
     assumed = TokenCounts(pool, asked)
     assert assumed.how.endswith(f"{said}576 an image (assumed, as LLaVA-1.5 has; models differ)")
     demo = TokenCounts(pool, asked, resolve("demo"))
@@ -535,4 +535,4 @@ def test_the_models_own_image_tokens_are_used_where_they_can_be_known(
     assert gained.tolist() == pytest.approx(
         [567.0 * len(s.images) for s in pool.samples(range(len(pool)))]
     )
-    assert "image" not in TokenCounts(pool, TokenBudget("1ktok", 1000, False), resolve("demo")).how
+    assert "image" not in TokenCounts(pool, Tokens("1ktok", 1000, False), resolve("demo")).how

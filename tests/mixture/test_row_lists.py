@@ -58,7 +58,7 @@ def named(path: Path, pool: Pool) -> list[int]:
 
 
 def select(pool: Pool, folder: Path, budget: str = "3") -> Path:
-    out = run.select(pool, FirstTies(), Budget(budget), store=Store(folder / "store"))
+    out = run.select(pool, FirstTies(), Budget.parse(budget), store=Store(folder / "store"))
     output.write(out, pool, None, folder / "out")
     return folder / "out"
 

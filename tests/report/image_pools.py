@@ -229,7 +229,7 @@ def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: st
     outcome = run.select(
         pool,
         method(name, settings),
-        Budget(budget),
+        Budget.parse(budget),
         model=Model().handle,
         store=Store(work / "store"),
         trainer=FakeTraining(work / "trainings").trainer,

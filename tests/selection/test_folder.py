@@ -44,7 +44,9 @@ def made(
 ) -> Outcome:
     store = Store(tmp_path / "store")
     handle = (model or Model(broken_17)).handle
-    return run.select(pool, method or Nested(), Budget("25%"), model=handle, store=store, **more)
+    return run.select(
+        pool, method or Nested(), Budget.parse("25%"), model=handle, store=store, **more
+    )
 
 
 def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path)
 
 
 def test_without_a_model_the_run_names_none(pool: Pool, tmp_path: Path) -> None:
-    outcome = run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store"))
+    outcome = run.select(pool, FirstTies(), Budget.parse("5"), store=Store(tmp_path / "store"))
     output.write(outcome, pool, None, tmp_path / "out")
     said = output.read(tmp_path / "out")
     # no YAML aliases: people read it
@@ -359,7 +361,7 @@ def test_a_kill_between_two_files_never_leaves_what_looks_complete(
     assert not (out / "run.yaml").exists()
     output.read(out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == whole
-    other = run.select(pool, FirstTies(), Budget("5"), store=Store(tmp_path / "store"))
+    other = run.select(pool, FirstTies(), Budget.parse("5"), store=Store(tmp_path / "store"))
     output.write(other, pool, None, out, overwrite=True)
     assert output.read(out)["counts"]["selected"] == 5
     assert sorted(p.name for p in out.iterdir()) == [

@@ -49,7 +49,7 @@ def first(tmp_path: Path) -> Pool:
 def selected(pool: Pool, out: Path) -> tuple[Path, Outcome]:
     """A selection of ten rows written to `out`: its subset, and what was chosen."""
     outcome = run.select(
-        pool, methods.load("random"), Budget("10"), store=Store(out.parent / "store")
+        pool, methods.load("random"), Budget.parse("10"), store=Store(out.parent / "store")
     )
     output.write(outcome, pool, None, out)
     (subset,) = out.glob("subset.*")

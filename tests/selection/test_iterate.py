@@ -79,7 +79,10 @@ def select(
         "target": target,
     }
     outcome = runs.select_in_rounds(
-        pool, load("error_driven", settings), Budget(more.pop("budget", "12")), **{**given, **more}
+        pool,
+        load("error_driven", settings),
+        Budget.parse(more.pop("budget", "12")),
+        **{**given, **more},
     )
     return outcome, training
 
@@ -210,5 +213,5 @@ def test_what_cannot_go_in_rounds_is_said_before_anything_is_asked(
         select(tmp_path, pool, None)
     with pytest.raises(ConfigError, match="looks at no errors"):
         runs.select_in_rounds(
-            pool, load("random"), Budget("3"), rounds=2, store=Store(tmp_path / "s")
+            pool, load("random"), Budget.parse("3"), rounds=2, store=Store(tmp_path / "s")
         )

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, store: Store) -> None:
     model = Model()
-    p = plan(pool, Nested(), Budget("30%"), model.handle, store)
+    p = plan(pool, Nested(), Budget.parse("30%"), model.handle, store)
     assert [(s.label, s.to_score, s.upper_bound) for s in p.signals] == [
         ("loss", 200, False), ("with_small", 200, True), ("with_large", 200, True),
     ]  # fmt: skip
@@ -52,31 +52,31 @@ def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, sto
     )
     assert p.peak_bytes == 1 << 20 and p.basis == "measured on 64 rows"
     assert not store.root.exists()  # the probe is not stored
-    run.select(pool, Nested(), Budget("30%"), model=model.handle, store=store)
+    run.select(pool, Nested(), Budget.parse("30%"), model=model.handle, store=store)
     assert model.scored == p.passes
 
 
 def test_a_plan_of_a_half_done_job_is_exact_as_far_as_it_can_be(
     pool: Pool, store: Store, tmp_path: Path
 ) -> None:
-    run.select(pool, HighestLoss(), Budget("10"), model=Model().handle, store=store)
-    p = plan(pool, Nested(), Budget("60"), Model().handle, store)
+    run.select(pool, HighestLoss(), Budget.parse("10"), model=Model().handle, store=store)
+    p = plan(pool, Nested(), Budget.parse("60"), Model().handle, store)
     assert [(s.label, s.stored, s.to_score, s.upper_bound) for s in p.signals] == [
         ("loss", 200, 0, False), ("with_small", 0, 200, False), ("with_large", 0, 200, False),
     ]  # fmt: skip
     grown = open_pool(
         write_pool(tmp_path / "grown.json", [record(i) for i in range(230)] + [record(3)])
     )
-    p = plan(grown, HighestLoss(), Budget("10%"), Model().handle, store)
+    p = plan(grown, HighestLoss(), Budget.parse("10%"), Model().handle, store)
     assert [(s.wanted, s.stored, s.to_score) for s in p.signals] == [
         (230, 200, 30)
     ] and p.budget == 23
 
 
 def test_a_finished_job_costs_nothing_and_opens_nothing(pool: Pool, store: Store) -> None:
-    run.select(pool, Nested(), Budget("10"), model=Model().handle, store=store)
+    run.select(pool, Nested(), Budget.parse("10"), model=Model().handle, store=store)
     model = Model()
-    p = plan(pool, Nested(), Budget("40%"), model.handle, store)
+    p = plan(pool, Nested(), Budget.parse("40%"), model.handle, store)
     assert (p.to_score, p.tokens, p.hours, p.upper_bound, model.opened) == (0, 0, 0.0, False, 0)
 
 
@@ -85,7 +85,7 @@ def test_without_a_probe_words_are_counted(pool: Pool, store: Store) -> None:
         """A backend that cannot be measured."""
 
     model = Model()
-    said = plan(pool, HighestLoss(), Budget("10"), model.handle, store, probe=False)
+    said = plan(pool, HighestLoss(), Budget.parse("10"), model.handle, store, probe=False)
     assert model.opened == 0 and said.hours is None and said.peak_bytes is None
     words = sum(5 + 3 * (i % 7 + 1) for i in range(200)) / 200
     assert (
@@ -93,7 +93,7 @@ def test_without_a_probe_words_are_counted(pool: Pool, store: Store) -> None:
         and "1.4 tokens a word" in said.basis
     )
     plain = ModelHandle(name="plain", identity=IDENTITY, open=Plain)
-    assert plan(pool, HighestLoss(), Budget("10"), plain, store).tokens == said.tokens
+    assert plan(pool, HighestLoss(), Budget.parse("10"), plain, store).tokens == said.tokens
 
 
 def test_without_a_shared_prefix_a_demonstration_doubles_the_row(pool: Pool, store: Store) -> None:
@@ -103,7 +103,7 @@ def test_without_a_shared_prefix_a_demonstration_doubles_the_row(pool: Pool, sto
     p = plan(
         pool,
         Nested(),
-        Budget("10"),
+        Budget.parse("10"),
         ModelHandle(name="whole", identity=IDENTITY, open=Whole),
         store,
     )
@@ -111,7 +111,7 @@ def test_without_a_shared_prefix_a_demonstration_doubles_the_row(pool: Pool, sto
 
 
 def test_a_method_without_a_model_costs_nothing(pool: Pool, store: Store) -> None:
-    p = plan(pool, FirstTies(), Budget("10%"), None, store)
+    p = plan(pool, FirstTies(), Budget.parse("10%"), None, store)
     assert (p.signals, p.to_score, p.budget, p.model, p.hours) == ((), 0, 20, None, 0.0)
 
 
@@ -119,7 +119,7 @@ def test_rows_that_cannot_be_used_are_announced(tmp_path: Path, store: Store) ->
     def of(gone: int) -> Any:
         records = [record(i, f"gone{i}.jpg" if i < gone else None) for i in range(100)]
         pool = open_pool(write_pool(tmp_path / f"{gone}.json", records))
-        return plan(pool, HighestLoss(), Budget("98"), Model().handle, store)
+        return plan(pool, HighestLoss(), Budget.parse("98"), Model().handle, store)
 
     assert (of(5).usable_rows, of(5).left_out, of(5).budget) == (95, 5, 95)
     assert any("will be left out" in n for n in of(5).notes) and any(
@@ -130,18 +130,18 @@ def test_rows_that_cannot_be_used_are_announced(tmp_path: Path, store: Store) ->
 
 def test_a_plan_refuses_what_select_refuses(pool: Pool, store: Store) -> None:
     with pytest.raises(ConfigError, match="--model"):
-        plan(pool, HighestLoss(), Budget("10"), None, store)
+        plan(pool, HighestLoss(), Budget.parse("10"), None, store)
     with pytest.raises(ConfigError, match="at most 100%"):
-        plan(pool, HighestLoss(), Budget("150%"), Model().handle, store)
+        plan(pool, HighestLoss(), Budget.parse("150%"), Model().handle, store)
 
 
 def test_a_budget_above_the_pool_is_all_of_it(pool: Pool, store: Store) -> None:
-    p = plan(pool, HighestLoss(), Budget("1000"), Model().handle, store)
+    p = plan(pool, HighestLoss(), Budget.parse("1000"), Model().handle, store)
     assert p.budget == 200 and any("more than the pool has (200 rows)" in n for n in p.notes)
 
 
 def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:
-    p = plan(pool, Nested(), Budget("30%"), Model().handle, store)
+    p = plan(pool, Nested(), Budget.parse("30%"), Model().handle, store)
     said = json.loads(json.dumps(p.to_json()))
     assert (
         said["signals"][0]["label"] == "loss"
@@ -163,7 +163,7 @@ def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(
     p = plan(
         pool,
         Clipper(bank=8),
-        Budget("30%"),
+        Budget.parse("30%"),
         ModelHandle(name="slow", identity=IDENTITY, open=Slow),
         store,
     )

@@ -68,7 +68,7 @@ def select(
     pool: Pool, method: Any, budget: str, store: Store, model: Model | None = None, **more: Any
 ) -> Outcome:
     handle = None if model is None else model.handle
-    return run.select(pool, method, Budget(budget), store=store, model=handle, **more)
+    return run.select(pool, method, Budget.parse(budget), store=store, model=handle, **more)
 
 
 # ----------------------------------------------------------------------------------- what is scored
@@ -367,7 +367,7 @@ def test_on_missing(tmp_path: Path) -> None:
             Model(broken(1)),
             on_missing="exclude",
         )
-    with pytest.raises(ConfigError, match="--on-missing maybe"):
+    with pytest.raises(ConfigError, match="on_missing=maybe"):
         select(pool, HighestLoss(), "10", Store(tmp_path / "x"), Model(), on_missing="maybe")
 
 

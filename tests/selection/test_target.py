@@ -54,7 +54,7 @@ def select(
     return run.select(
         pool,
         method,
-        Budget("12"),
+        Budget.parse("12"),
         store=store,
         model=student.handle,
         roles=roles,
@@ -115,7 +115,7 @@ def test_the_student_may_be_its_own_teacher_and_that_is_said(
     student = Rules("student")
     method = load("error_driven")
     outcome = run.select(
-        pool, method, Budget("12"), store=store, model=student.handle, target=target
+        pool, method, Budget.parse("12"), store=store, model=student.handle, target=target
     )
     assert any("the student judged its own mistakes" in n for n in outcome.notes)
 
@@ -202,7 +202,14 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": teacher.handle}
     made = run.plan(
-        pool, method, Budget("12"), student.handle, store, roles=roles, target=target, probe=False
+        pool,
+        method,
+        Budget.parse("12"),
+        student.handle,
+        store,
+        roles=roles,
+        target=target,
+        probe=False,
     )
     found = {s.label: (s.to_score, s.upper_bound) for s in made.signals}
     assert found == {
@@ -228,7 +235,7 @@ def test_a_plan_measures_what_the_model_has_to_write(
     method = load("error_driven", {"teacher": "teacher"})
     roles = {"teacher": Slow("teacher").handle}
     made = run.plan(
-        pool, method, Budget("12"), Slow("student").handle, store, roles=roles, target=target
+        pool, method, Budget.parse("12"), Slow("student").handle, store, roles=roles, target=target
     )
     seconds = {s.label: 3600 * (s.hours or 0) for s in made.signals}
     assert seconds["row_skills"] > 90 * 0.004 and seconds["validation rationale"] > 24 * 0.004
@@ -261,7 +268,7 @@ def test_what_is_written(pool: Pool, target: Pool, store: Store, tmp_path: Path)
         "even": 12,
         "odd": 12,
     }
-    random = run.select(pool, load("random"), Budget("12"), store=store)
+    random = run.select(pool, load("random"), Budget.parse("12"), store=store)
     # what the new selection does not have must go
     output.write(random, pool, None, tmp_path / "out", overwrite=True)
     assert (

@@ -39,7 +39,7 @@ def select(
     return run.select(
         pool,
         load("winnow", settings),
-        Budget(budget),
+        Budget.parse(budget),
         model=more.pop("model", Model()).handle,
         store=store,
         trainer=training.trainer,
@@ -109,7 +109,7 @@ def test_a_plan_counts_one_pass_and_the_trainings(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool, model = pool_of(tmp_path, 300), Model()
-    args = (pool, load("winnow", {"guard": "on"}), Budget("30%"), model.handle, store)
+    args = (pool, load("winnow", {"guard": "on"}), Budget.parse("30%"), model.handle, store)
     made = run.plan(*args, probe=False)
     own = [p for p in made.signals if not p.label.startswith("guard")]
     assert sum(p.passes for p in own) == 300

@@ -45,7 +45,7 @@ def fit(*args, **kwargs):
     return training.fit(*args, **kwargs)
 
 out = run.select(
-    open_pool(folder / "pool.json"), MllmSelector(), Budget("30%"), model=Model().handle, store=Store(folder / "store"),
+    open_pool(folder / "pool.json"), MllmSelector(), Budget.parse("30%"), model=Model().handle, store=Store(folder / "store"),
     trainer=Trainer(fit, training.open, "cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)
@@ -67,7 +67,7 @@ folder, base = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
 out = run.select(
-    open_pool(folder / "pool.json"), MllmSelector(seed_fraction=0.5), Budget("30%"), model=resolve(base, device="cpu"),
+    open_pool(folder / "pool.json"), MllmSelector(seed_fraction=0.5), Budget.parse("30%"), model=resolve(base, device="cpu"),
     store=Store(folder / "store"), trainer=make_trainer(device="cpu"), progress=LineProgress(),
 )
 print("rows", out.rows.tolist(), flush=True)

@@ -90,8 +90,8 @@ def select(
 ) -> Outcome:
     method = load("mmssr", {**SETTINGS, **more})
     return run.select(
-        pool, method, Budget("20%"), model=Model().handle, store=store, trainer=training.trainer,
-        roles={"teacher": teacher.handle},
+        pool, method, Budget.parse("20%"), model=Model().handle, store=store,
+        trainer=training.trainer, roles={"teacher": teacher.handle},
     )  # fmt: skip
 
 
@@ -283,13 +283,13 @@ def test_the_plan_of_the_recipe(tmp_path: Path, store: Store, training: FakeTrai
     pool = pool_of(tmp_path, 300)
     method = load("mmssr", SETTINGS)
     roles = {"teacher": Teacher().handle}
-    before = plan(pool, method, Budget("20%"), Model().handle, store, roles=roles)
+    before = plan(pool, method, Budget.parse("20%"), Model().handle, store, roles=roles)
     wanted = {s.label: (s.to_score, s.upper_bound) for s in before.signals}
     assert wanted["teacher_score_humanities"] == (30, False)
     # who scores is not known before the teacher has answered
     assert wanted["score_humanities"] == (300, True)
     out = select(pool, store, training, Teacher())
-    after = plan(pool, method, Budget("20%"), Model().handle, store, roles=roles)
+    after = plan(pool, method, Budget.parse("20%"), Model().handle, store, roles=roles)
     assert after.to_score == 0 and after.trainings == ()
     output.write(out, pool, None, tmp_path / "out")
     table = signals_table(tmp_path / "out")

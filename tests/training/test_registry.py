@@ -54,7 +54,7 @@ def select(
     return run.select(
         pool,
         method,
-        Budget(budget),
+        Budget.parse(budget),
         model=model.handle,
         store=store,
         trainer=training.trainer,
@@ -162,18 +162,18 @@ def test_an_unfinished_training_is_taken_up(
     pool = pool_of(tmp_path, 100)
     with pytest.raises(KeyboardInterrupt):
         select(pool, store, Broken(training.log))
-    p = plan(pool, MllmSelector(), Budget("30%"), Model().handle, store)
+    p = plan(pool, MllmSelector(), Budget.parse("30%"), Model().handle, store)
     assert len(p.trainings) == 1
     select(pool, store, training)
     assert len(training.calls()) == 1  # the folder is the same one, where `fit` found its own work
-    assert plan(pool, MllmSelector(), Budget("30%"), Model().handle, store).trainings == ()
+    assert plan(pool, MllmSelector(), Budget.parse("30%"), Model().handle, store).trainings == ()
 
 
 def test_the_plan_says_that_a_model_will_be_trained(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool = pool_of(tmp_path, 400)
-    p = plan(pool, MllmSelector(epochs=2), Budget("30%"), Model().handle, store)
+    p = plan(pool, MllmSelector(epochs=2), Budget.parse("30%"), Model().handle, store)
     (t,) = p.trainings
     assert (t.rows, t.passes) == (20, 2.0)
     assert t.hours == pytest.approx(3 * 2 * 20 * 0.01 / 3600) and p.hours == pytest.approx(
@@ -188,7 +188,7 @@ def test_the_plan_says_that_a_model_will_be_trained(
     assert not store.root.exists()
     out = select(pool, store, training, method=MllmSelector(epochs=2))
     assert p.signals[0].fingerprint == out.signals[0].fingerprint
-    done = plan(pool, MllmSelector(epochs=2), Budget("30%"), Model().handle, store)
+    done = plan(pool, MllmSelector(epochs=2), Budget.parse("30%"), Model().handle, store)
     assert done.trainings == () and done.to_score == 0 and not done.notes
 
 

@@ -57,7 +57,7 @@ def by_run(
     return run.select(
         session.pool,
         load(method, settings),
-        Budget(budget),
+        Budget.parse(budget),
         seed=seed,
         model=handle,
         store=store,

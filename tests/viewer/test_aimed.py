@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     outcome = run.select(
         pool,
         load("error_driven", SETTINGS),
-        Budget("12"),
+        Budget.parse("12"),
         store=Store(tmp_path / "store"),
         model=student.handle,
         roles={"teacher": teacher.handle},
@@ -73,7 +73,7 @@ def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
     again = run.select(
         session.pool,
         load("error_driven", SETTINGS),
-        Budget("30"),
+        Budget.parse("30"),
         store=Store(folder.parent / "store"),
         model=handle,
         roles={"teacher": teacher},

@@ -140,7 +140,10 @@ def test_methods_share_what_is_stored_and_say_what_is_not(tmp_path: Path) -> Non
 def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path / "pool"), Store(tmp_path / "store")
     output.write(
-        run.select(pool, load("length"), Budget("20%"), store=store), pool, None, tmp_path / "out"
+        run.select(pool, load("length"), Budget.parse("20%"), store=store),
+        pool,
+        None,
+        tmp_path / "out",
     )
     session = Session(tmp_path / "out")
     with pytest.raises(NeedsModel, match="asks a model"):
@@ -198,7 +201,7 @@ def test_the_pins_of_a_pool_in_another_order_are_the_same_rows(tmp_path: Path) -
     outcome = run.select(
         pool,
         load("length"),
-        Budget("1"),
+        Budget.parse("1"),
         store=session.store,
         keep=str(session.folder / "view" / "keep.jsonl"),
     )
@@ -218,7 +221,9 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
         drop=str(tmp_path / "bad.txt"),
     )
     first = Session(folder)
-    outcome = run.select(pool, load("length"), Budget("20%"), store=first.store, **told.mixture)
+    outcome = run.select(
+        pool, load("length"), Budget.parse("20%"), store=first.store, **told.mixture
+    )
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(
@@ -238,7 +243,7 @@ def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> N
         quota=("charts=5..8",), filter=("length < 4",), dedup="exact",
     )  # fmt: skip
     store = Session(folder).store
-    outcome = run.select(pool, load("length"), Budget("20%"), store=store, **told.mixture)
+    outcome = run.select(pool, load("length"), Budget.parse("20%"), store=store, **told.mixture)
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
     assert session.shown.outcome is not None

@@ -193,7 +193,7 @@ def compare(
         open_the_pool(pool, told.images, kept, note, trust_paths=told.trust_paths),
         open_the_pool(test, eval_images, kept, note, trust_paths=told.trust_paths, splits=TEST),
         methods=chosen,
-        budgets=[Budget(text.strip()) for text in budgets.split(",") if text.strip()],
+        budgets=[Budget.parse(text) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
         model=handle,
         recipe=recipe,
@@ -268,11 +268,7 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
                 f"{wanted[0]}.KEY={value}.{did_you_mean(method, wanted) if dot else ''}"
             )
         given[method][name] = value
-    try:
-        return {name: load_method(name, given[name]) for name in wanted}
-    except ConfigError as e:
-        # the option as it is called here
-        raise ConfigError(str(e).replace("--method ", "--methods ", 1)) from None
+    return {name: load_method(name, given[name]) for name in wanted}
 
 
 def _check_questions(test: Pool, score: str, on_missing: str) -> None:

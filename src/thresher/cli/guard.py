@@ -20,8 +20,9 @@ from typing import ParamSpec, TextIO
 
 import typer
 
-from thresher.errors import ThresherError
+from thresher.errors import ConfigError, ThresherError
 from thresher.extras import UntestedVersion, untested_versions
+from thresher.request import RunRequest, fields_of
 
 P = ParamSpec("P")
 
@@ -97,6 +98,22 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
+RENAMED = {"compare": {"budget": "--budgets", "method": "--methods"}}  # options of other names
+
+
+def by_flags(error: ThresherError, command: str) -> str:
+    """The message, with the name of the option as the command has it."""
+    if not isinstance(error, ConfigError):
+        return str(error)
+    known = fields_of(RunRequest)
+
+    def spell(option: str, value: object) -> str:
+        flag = known[option].flag if option in known else f"--{option}"
+        return f"{RENAMED.get(command, {}).get(option, flag)} {value}"
+
+    return error.spelled(spell)
+
+
 def surroundings(error: Exception) -> str | None:
     """What is wrong around the command, where that explains the error: a name that is not UTF-8, no
     working directory.
@@ -132,7 +149,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             with untested_as_notes():
                 command(*args, **kwargs)
         except ThresherError as error:
-            fail(str(error))
+            fail(by_flags(error, command.__name__))
             raise typer.Exit(error.exit_code) from None
         except Interrupted as interrupt:
             rows = f"{interrupt.stored:,} row{'' if interrupt.stored == 1 else 's'}"

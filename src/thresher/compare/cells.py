@@ -23,7 +23,7 @@ from thresher.methods.random import Random
 from thresher.methods.settings import as_text
 from thresher.request import RunRequest
 from thresher.training.recipe import Recipe
-from thresher.types import Budget, Method, digests_to_bytes
+from thresher.types import Budget, Method, Rows, Share, Tokens, digests_to_bytes
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -80,7 +80,7 @@ class Job:
         out = []
         for seed in range(self.seeds):
             combinations = [
-                (name, b.text, b.rows(len(self.pool)))
+                (name, b.text, _budget_rows(b, len(self.pool)))
                 for b in self.budgets
                 for name in self.methods
             ]
@@ -236,19 +236,20 @@ def _pool_identity(pool: Pool, *, ordered: bool) -> str:
 
 
 def _budget_rows(budget: Budget, n: int) -> int:
-    """The number of rows for a pool of n. Raises ConfigError that names --budgets."""
-    if budget.text.strip().lower().endswith("tok"):
+    """The number of rows for a pool of n. Raises ConfigError."""
+    if isinstance(budget, Tokens):
         raise ConfigError(
-            f"--budgets {budget.text}: budgets in tokens cannot be compared yet. Give shares such "
-            "as 10%, or numbers of rows."
+            ": budgets in tokens cannot be compared yet. Give shares such as 10%, or numbers of "
+            "rows.",
+            option="budget",
+            value=budget.text,
         )
-    try:
-        return budget.rows(n)
-    except ConfigError as e:
-        message = str(e).replace("--budget ", "--budgets ", 1)
+    assert isinstance(budget, (Rows, Share))
+    if isinstance(budget, Rows) and budget.count > n:
         raise ConfigError(
-            message.replace(
-                ", a number of rows such as 20000, or tokens such as 20Mtok",
-                " or a number of rows such as 20000",
-            )
-        ) from None
+            f" asks for more rows than the pool has ({n:,}). Give at most {n}, or a share such as "
+            "30%.",
+            option="budget",
+            value=budget.text,
+        )
+    return budget.rows(n)

@@ -15,7 +15,7 @@ from thresher.selection.cost import PROBE_ROWS
 from thresher.selection.plan import plan as plan_selection
 from thresher.selection.saving import TRAINING_PASSES
 from thresher.selection.task import SelectionTask
-from thresher.types import Budget
+from thresher.types import Rows
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
@@ -109,7 +109,7 @@ def _scoring_and_training_rows(
     for cell in missing:
         if cell.method == FULL:
             continue
-        method, budget = job.methods[cell.method], Budget(str(cell.rows))
+        method, budget = job.methods[cell.method], Rows.of(cell.rows)
         request, target = replace(job.request, seed=cell.seed), job.target_of(cell.method)
         task = SelectionTask(job.pool, method, budget, request, target)
         p = plan_selection(task, job.context_of(cell.method, context), probe=False)

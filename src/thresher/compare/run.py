@@ -28,7 +28,7 @@ from thresher.storage.atomic import remove_stale
 from thresher.storage.checksums import CorruptFile
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
-from thresher.types import Budget
+from thresher.types import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,7 +186,7 @@ class _CellRunner:
         task = SelectionTask(
             job.pool,
             job.methods[cell.method],
-            Budget(str(cell.rows)),
+            Rows.of(cell.rows),
             request,
             job.target_of(cell.method),
             leaks_checked=True,

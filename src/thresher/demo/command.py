@@ -97,7 +97,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
     store = Store(out / "store")
     model = resolve("demo", cache=store.root / "models")
-    budget = Budget(BUDGET)
+    budget = Budget.parse(BUDGET)
     summary.say(
         console,
         "[bold]2. A selection.[/] CLIPPER scores every row with the built-in model and keeps "

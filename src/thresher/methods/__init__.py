@@ -64,8 +64,10 @@ def method_class(name: str) -> type[Any]:
     table = available()
     if name not in table:
         raise ConfigError(
-            f"--method {name}: there is no such method.{did_you_mean(name, list(table))} "
-            f"Available: {', '.join(table)}. `thresher methods` lists what each needs."
+            f": there is no such method.{did_you_mean(name, list(table))} "
+            f"Available: {', '.join(table)}. `thresher methods` lists what each needs.",
+            option="method",
+            value=name,
         )
     module, _, attribute = table[name].partition(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)

@@ -16,7 +16,8 @@ import numpy as np
 
 from thresher.mixture.columns import PoolColumns
 from thresher.mixture.row_lists import rows_in_file
-from thresher.mixture.tokens import TokenBudget, TokenCounts
+from thresher.mixture.tokens import TokenCounts
+from thresher.types import Tokens
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -43,9 +44,7 @@ class MixtureCache:
         """Columns by name; records are read when one of their fields is requested."""
         return self._columns.setdefault(tuple(names), PoolColumns(pool, names))
 
-    def counts(
-        self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None
-    ) -> TokenCounts:
+    def counts(self, pool: Pool, budget: Tokens, model: ModelHandle | None = None) -> TokenCounts:
         """Estimated tokens of each row. A copy that the caller may update with measured counts."""
         key = (budget.total, None if model is None else model.identity)
         if key not in self._counts:

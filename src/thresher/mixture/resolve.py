@@ -31,10 +31,9 @@ from thresher.mixture.tokens import (
     describe_budget,
     estimate_rows,
     largest_selection,
-    parse_tokens,
 )
 from thresher.samplers import largest_remainder
-from thresher.types import Budget, Columns, Findings, Selection
+from thresher.types import Budget, Columns, Findings, Rows, Selection, Share, Tokens
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
@@ -240,7 +239,7 @@ class ResolvedMixture:
 
 def resolve_mixture(
     pool: Pool,
-    budget: Budget,
+    budget: Rows | Share | Tokens,
     request: RunRequest,
     context: RunContext,
     cache: MixtureCache | None = None,
@@ -265,7 +264,6 @@ def resolve_mixture(
     check_mixture(request)
     cache = cache or MixtureCache()
     n = len(pool)
-    token_budget = parse_tokens(budget.text)
     notes: list[str] = []
     within = np.ones(n, bool)
     keep = np.zeros(n, bool)
@@ -312,10 +310,14 @@ def resolve_mixture(
         assert not (removed & keep).any(), "a row of --keep was removed as a duplicate"
     # a kept row that cannot be used is not scored, and so cannot fail
     within &= ~(keep & _unusable(pool))
-    counts = None if token_budget is None else cache.counts(pool, token_budget, context.model)
+    counts = cache.counts(pool, budget, context.model) if isinstance(budget, Tokens) else None
     possible = within | keep
-    rows = budget.capped(n) if counts is None else estimate_rows(counts, np.flatnonzero(possible))
-    if counts is None and (exceeds_note := budget_exceeds_pool(budget, n)):
+    if counts is not None:
+        rows = estimate_rows(counts, np.flatnonzero(possible))
+    else:
+        assert not isinstance(budget, Tokens)
+        rows = budget.rows(n)
+    if exceeds_note := budget_exceeds_pool(budget, n):
         notes.append(exceeds_note)
     grouped = None
     if quotas:
@@ -336,10 +338,11 @@ def resolve_mixture(
 
 def budget_exceeds_pool(budget: Budget, n: int) -> str:
     """The note for a number of rows above the pool's n; "" for any other budget."""
-    text = budget.text.strip()
-    if not (text.isdecimal() and int(text) > n):
+    if not (isinstance(budget, Rows) and budget.count > n):
         return ""
-    return f"--budget {text} is more than the pool has ({pluralize(n)}): it means all of them."
+    return (
+        f"--budget {budget.count} is more than the pool has ({pluralize(n)}): it means all of them."
+    )
 
 
 def _select_nothing(columns: Columns, k: int) -> Selection:

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from thresher.errors import ConfigError
-from thresher.types import Columns
+from thresher.types import Columns, Tokens
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -32,50 +28,9 @@ if TYPE_CHECKING:
 TOKENS_PER_WORD = 1.4  # English text under common tokenizers
 CHARS_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbBgG]?)\s*tok(?:en)?s?\s*(?::\s*(\w+))?")
-_SCALE = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 SAMPLE_IMAGES = 32  # maximum number of images, sampled by a hash of their paths
 BATCH_ROWS = 4096
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class TokenBudget:
-    """At most `amount` tokens. `total`: of prompts, answers and images; else of answers only."""
-
-    text: str
-    amount: int
-    total: bool
-
-    @property
-    def kind(self) -> str:
-        return "tokens in all" if self.total else "answer tokens"
-
-
-def parse_tokens(text: str) -> TokenBudget | None:
-    """Parse a budget in tokens; None if it is not in tokens. Raises ConfigError.
-
-    >>> parse_tokens("1.5Mtok:total")
-    TokenBudget(text='1.5Mtok:total', amount=1500000, total=True)
-    >>> parse_tokens("30%") is None
-    True
-    """
-    found = _AMOUNT.fullmatch(text.strip())
-    if not found:
-        if "tok" in text.lower():
-            raise ConfigError(
-                f"--budget {text} is not a number of tokens. Give answer tokens such as 20Mtok or "
-                "500ktok, or all tokens with images such as 20Mtok:total."
-            )
-        return None
-    if found[3] not in (None, "total", "answer"):
-        raise ConfigError(
-            f"--budget {text}: expected :total or :answer after the number, not :{found[3]}."
-        )
-    amount = math.floor(Fraction(found[1]) * _SCALE[found[2].lower()])
-    if amount < 1:
-        raise ConfigError(f"--budget {text}: expected at least one token.")
-    return TokenBudget(text, amount, found[3] == "total")
 
 
 def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
@@ -89,7 +44,7 @@ def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
 class TokenCounts:
     """Tokens of each row of a pool, float64 [n], pool order. `how`: the counting method as text."""
 
-    def __init__(self, pool: Pool, budget: TokenBudget, model: ModelHandle | None = None) -> None:
+    def __init__(self, pool: Pool, budget: Tokens, model: ModelHandle | None = None) -> None:
         self.budget = budget
         self.answer = estimate_tokens(pool.facts["answer_words"], pool.facts["answer_chars"])
         self.rest = np.zeros(len(pool))

@@ -163,8 +163,10 @@ class RunRequest:
                 object.__setattr__(self, f.name, os.fspath(value))
             if f.choices and value is not None and value not in f.choices:
                 raise ConfigError(
-                    f"{f.flag} {value}: expected one of "
-                    f"{', '.join(f.choices)}.{did_you_mean(str(value), list(f.choices))}"
+                    f": expected one of {', '.join(f.choices)}."
+                    f"{did_you_mean(str(value), list(f.choices))}",
+                    option=f.name,
+                    value=value,
                 )
 
     def to_mapping(self) -> dict[str, Any]:

@@ -156,13 +156,17 @@ def check_request(config: RunRequest) -> None:
     check_device(config.device)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(
-            f"--batch-tokens {config.batch_tokens}: expected a number of tokens, at least 1."
+            ": expected a number of tokens, at least 1.",
+            option="batch_tokens",
+            value=config.batch_tokens,
         )
     check_server(config)
     if config.rounds is not None and config.rounds < 1:
-        raise ConfigError(f"--rounds {config.rounds}: expected a whole number, at least 1.")
+        raise ConfigError(
+            ": expected a whole number, at least 1.", option="rounds", value=config.rounds
+        )
     if config.seed < 0:
-        raise ConfigError(f"--seed {config.seed}: expected 0 or more.")
+        raise ConfigError(": expected 0 or more.", option="seed", value=config.seed)
 
 
 def check_server(config: RunRequest) -> None:
@@ -206,9 +210,9 @@ def check_device(device: str) -> None:
     """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the
     model is resolved."""
     if not _DEVICE.fullmatch(device):
-        known = ["auto", "cpu", "cuda", "mps"]
+        known = did_you_mean(device, ["auto", "cpu", "cuda", "mps"])
         raise ConfigError(
-            f"--device {device}: expected cpu, cuda, cuda:1 or mps.{did_you_mean(device, known)}"
+            f": expected cpu, cuda, cuda:1 or mps.{known}", option="device", value=device
         )
 
 

@@ -24,7 +24,7 @@ from thresher.selection.result import Outcome
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.training.registry import TrainingRun, trained_identity, trained_model
-from thresher.types import Budget, Findings, TrainedModel
+from thresher.types import Budget, Findings, Rows, Tokens, TrainedModel
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -61,7 +61,11 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
     gone = repeated
     done: list[Outcome] = []
     trainings: list[TrainingRun] = []
-    wanted = task.budget.capped(len(pool))
+    if isinstance(task.budget, Tokens):
+        raise ConfigError(
+            "--rounds divides a number of rows or a share; a budget in tokens cannot be divided."
+        )
+    wanted = task.budget.rows(len(pool))
     current = student
     for number, share in enumerate(shares(wanted, rounds), 1):
         if share == 0:
@@ -75,7 +79,7 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
             # the student itself at first, and it stays that one
             context = replace(context, roles={TEACHER: student, **context.roles})
-        part = replace(task, budget=Budget(str(share)), leaks_checked=True, excluded=gone)
+        part = replace(task, budget=Rows.of(share), leaks_checked=True, excluded=gone)
         outcome = run.select(part, replace(context, model=current))
         nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
         if done and nothing_wrong:
@@ -85,7 +89,7 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
             break
         # from the start: there is nothing to train for, so the budget goes as in a single round
         if nothing_wrong:
-            done.append(run.select(replace(part, budget=Budget(str(wanted))), context))
+            done.append(run.select(replace(part, budget=Rows.of(wanted)), context))
             break
         # a row that failed in the first round stays out, also where a later one could read it
         if not done:

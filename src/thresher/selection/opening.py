@@ -56,8 +56,7 @@ def prepare(
     """
     require(request, "pool", "method", "budget", *(["out"] if out else []))
     server = server_options(request)
-    budget = Budget(request.budget)
-    check_budget(budget)
+    budget = Budget.parse(request.budget)
     from thresher.methods import load
     from thresher.methods.needs import aims, asks_the_model, models_of, needs, no_model
 
@@ -167,19 +166,6 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
             "used."
         )
     return replace(request, validation=None, validation_images=None, on_leak=None, rounds=None)
-
-
-def check_budget(budget: Budget) -> None:
-    """Raises ConfigError for what cannot be a budget of any pool."""
-    if not in_tokens(budget):
-        budget.capped(1)
-
-
-def in_tokens(budget: Budget) -> bool:
-    """Whether the budget counts tokens and not rows. Raises ConfigError."""
-    from thresher.mixture.tokens import parse_tokens
-
-    return parse_tokens(budget.text) is not None
 
 
 def check_out(out: str, pool: Pool) -> None:

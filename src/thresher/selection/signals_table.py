@@ -66,7 +66,7 @@ def signals_table(out: str | Path) -> pa.Table:
     request = replace(asked, seed=run["method"]["seed"], on_missing="exclude", retry_errors=False)
     gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
     context = RunContext(store, model, roles, gone)
-    resolved = resolve_mixture(pool, Budget(request.budget), request, context)
+    resolved = resolve_mixture(pool, Budget.parse(request.budget), request, context)
     signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     for name, signal in signals.items():

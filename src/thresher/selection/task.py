@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thresher.request import RunRequest
-from thresher.types import Budget, Method
+from thresher.types import Method, Rows, Share, Tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ class SelectionTask:
 
     pool: Pool
     method: Method
-    budget: Budget
+    budget: Rows | Share | Tokens
     request: RunRequest = field(default_factory=RunRequest)
     target: Pool | None = None
     """The validation set, opened, for a method that uses one."""

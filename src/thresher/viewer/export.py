@@ -55,7 +55,7 @@ def export(session: Session, where: str) -> Exported:
                 if path is not None:
                     session.pins.write(mask, Path(path))
             method = methods.load(shown.ask.method, shown.ask.settings)
-            target, budget = session.target_of(method), Budget(shown.ask.budget)
+            target, budget = session.target_of(method), Budget.parse(shown.ask.budget)
             context = replace(
                 session.context(method), trainer=Trainer(fit=session.gone, open=session.gone)
             )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from thresher import methods
 from thresher.errors import ConfigError, ThresherError
 from thresher.methods.settings import parse
-from thresher.mixture.tokens import parse_tokens
 from thresher.types import Budget
 from thresher.viewer.recall import NeedsModel
 from thresher.viewer.shown import Ask
@@ -44,7 +43,8 @@ def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = ""
         return Problem("", text, session.command_or_nothing(ask))
     if isinstance(error, ConfigError):
         found = field or _field(ask, text)
-        text = re.sub(r"^--(set |budget )", "", text) if found else text
+        text = error.spelled(lambda _, value: str(value))
+        text = re.sub(r"^--set ", "", text) if found else text
         return Problem(found, text)
     return Problem(field, text)
 
@@ -52,8 +52,7 @@ def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = ""
 def _field(ask: Ask, text: str) -> str:
     """The form field that is wrong; "" where it is none, or all of them together."""
     try:
-        if parse_tokens(ask.budget) is None:
-            Budget(ask.budget).capped(1)
+        Budget.parse(ask.budget)
     except ConfigError:
         return "budget"
     if ask.method not in methods.available():

@@ -253,7 +253,7 @@ class Session:
         for path, mask in ((request.keep, keep), (request.drop, drop)):
             if path is not None:
                 self.mixture_cache.rows[path] = mask
-        method, budget = methods.load(ask.method, ask.settings), Budget(ask.budget)
+        method, budget = methods.load(ask.method, ask.settings), Budget.parse(ask.budget)
         stored = RunContext(self.store)
         resolved = resolve_mixture(self.pool, budget, request, stored, self.mixture_cache)
         prepared = self._prepared(SelectionTask(self.pool, method, budget, request), resolved)
