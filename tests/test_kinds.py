@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "sampled_switch": (2, "model draws seed prior prompt end temperature"),
     "score_examples": (0, "scores"),
     "seed_rows": (1, "fraction seed most"),
-    "skills": (1, "question answer leaves dims iterations"),
+    "skills": (2, "question answer leaves dims iterations"),
     "skill_vector": (1, "model"),
     "style": (1, "model style styles prompt system"),
     "style_examples": (0, "styles one_by_one names prompt system"),

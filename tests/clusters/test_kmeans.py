@@ -94,7 +94,7 @@ def test_chunks_change_nothing(monkeypatch):
 @pytest.mark.parametrize("leaves", [100, 700])
 def test_cells_are_nearly_as_good_as_comparing_all(monkeypatch, leaves):
     vectors, kind = planted(9000, 40, noise=0.5)
-    monkeypatch.setattr(kmeans, "DIRECT", 10**9)
+    monkeypatch.setattr(kmeans, "DIRECT", 10**12)
     direct = spherical_kmeans(vectors, leaves)
     monkeypatch.setattr(kmeans, "DIRECT", 50)
     monkeypatch.setattr(kmeans, "CELL_CLUSTERS", 40)

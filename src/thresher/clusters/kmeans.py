@@ -1,6 +1,6 @@
 """Spherical k-means in exact arithmetic, for a few clusters or tens of thousands.
 
-Above `DIRECT` clusters the rows are first divided into cells, by k-means too, and each cell into
+Above `DIRECT` comparisons the rows are first divided into cells, by k-means too, and each cell into
 its share of the clusters: a row is compared with hundreds of centres instead of thousands, so a
 million rows take seconds an iteration. A row near the border of a cell may then miss a slightly
 nearer centre beyond it.
@@ -16,7 +16,7 @@ from thresher.clusters.vectors import SCALE, fixed_point
 from thresher.samplers.apportionment import largest_remainder
 from thresher.samplers.ordering import order_by
 
-DIRECT = 512  # clusters up to which every row is compared with every centre
+DIRECT = 1 << 29  # rows times clusters up to which every row is compared with every centre
 CELL_CLUSTERS = 256  # clusters of a cell above that, about
 ROUNDS = 8  # in which the first centres are drawn
 _PRODUCTS = 1 << 22  # scores computed at once
@@ -50,7 +50,7 @@ def spherical_kmeans(vectors: np.ndarray, k: int, iterations: int = 15) -> Clust
         empty = np.zeros(0, np.int32)
         return Clustering(empty, vectors[:0], empty)
     k = min(k, n)
-    if k <= DIRECT:
+    if n * k <= DIRECT:
         label, _ = _lloyd(vectors, k, iterations)
     else:
         cell, _ = _lloyd(vectors, -(-k // CELL_CLUSTERS), iterations)

@@ -41,7 +41,7 @@ class Skills:
     """Of k-means, at most."""
 
     kind: ClassVar[str] = "skills"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     fields: ClassVar[tuple[Field, ...]] = (
         Field("leaf", "int32", "number of the row's skill, from 0"),
         Field("parent", "int32", "number of the group of skills that it belongs to, from 0"),
