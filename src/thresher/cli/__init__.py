@@ -28,6 +28,7 @@ from thresher.cli.plan import plan
 from thresher.cli.report import report
 from thresher.cli.select import select
 from thresher.cli.signals import signals
+from thresher.cli.suspects import suspects
 from thresher.cli.train import train
 from thresher.cli.view import view
 
@@ -46,6 +47,7 @@ for command in (
     methods,
     doctor,
     signals,
+    suspects,
     export,
     train,
     evaluate,

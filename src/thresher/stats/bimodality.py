@@ -30,15 +30,45 @@ def separation(
     ordered, of = np.asarray(values, np.float64)[order], group[order]
     mean = np.bincount(group, values, len(size)) / np.maximum(size, 1)
     centred = ordered - mean[of]
-    start = np.cumsum(size) - size
-    running = np.cumsum(centred)  # of all groups: each group's own sums to about 0
-    before = np.where(start > 0, running[np.maximum(start, 1) - 1] if len(running) else 0.0, 0.0)
-    left = running - before[of]  # sum of the rows up to this one
-    k = np.arange(len(order)) - start[of] + 1
-    m = size[of]
-    between = np.where(k < m, left**2 / (k * np.maximum(m - k, 1)), 0.0)
+    between = _between(centred, of, size)
     best, square = np.zeros(len(size)), np.zeros(len(size))
     np.maximum.at(best, of, between)
     np.add.at(square, of, centred**2)
     known = (size >= least) & (square > 0)
     return np.where(known, np.minimum(best * size / np.where(known, square, 1), 1.0), np.nan)
+
+
+def best_cuts(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Rows below the cut that maximises the variance between the two parts, int64 [groups]; of
+    equally good cuts the lowest.
+
+    Arguments:
+        values: finite [n], by group and value, with a mean of 0 in each group.
+        group: int [n], >= 0, rising.
+
+    >>> best_cuts(np.array([-1.0, -1, -1, 3]), np.zeros(4, int)).tolist()
+    [3]
+    """
+    size = np.bincount(group)
+    between = _between(values, group, size)
+    best = np.zeros(len(size))
+    np.maximum.at(best, group, between)
+    cut = size.copy()
+    at = np.flatnonzero(between == best[group])
+    place = at - (np.cumsum(size) - size)[group[at]] + 1
+    np.minimum.at(cut, group[at], place)
+    return cut
+
+
+def _between(centred: np.ndarray, of: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Sum of squares between the two parts of a cut behind each value, over the group's rows.
+
+    `centred`: [n] by group and value, minus the group's mean. `of`: int [n]. `size`: int [groups].
+    """
+    start = np.cumsum(size) - size
+    running = np.cumsum(centred)  # of all groups: each group's own sums to about 0
+    before = np.where(start > 0, running[np.maximum(start, 1) - 1] if len(running) else 0.0, 0.0)
+    left = running - before[of]  # sum of the rows up to this one
+    k = np.arange(len(centred)) - start[of] + 1
+    m = size[of]
+    return np.where(k < m, left**2 / (k * np.maximum(m - k, 1)), 0.0)

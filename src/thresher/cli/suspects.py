@@ -1,0 +1,185 @@
+"""`thresher suspects`: the rows of a pool whose answers are likely wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli import options as o
+from thresher.cli.guard import Interrupted, note
+
+if TYPE_CHECKING:
+    from thresher.doctor.suspects import Suspect, Suspects
+
+LONGEST_TEXT = 60  # characters of a question or an answer in the table
+
+
+def suspects(
+    context: typer.Context,
+    pool: Annotated[
+        str,
+        typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False),
+    ],
+    images: o.Images = None,
+    format: o.Format = None,
+    trust_paths: o.TrustPaths = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write the list to a .jsonl, .csv or .parquet file.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", metavar="X", help="List rows of at least this suspicion, 0 to 1."
+        ),
+    ] = 0.5,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", help="List at most so many rows.", show_default=False),
+    ] = None,
+    show: Annotated[
+        int, typer.Option("--show", metavar="N", min=0, help="Rows shown on the terminal.")
+    ] = 20,
+    answers: Annotated[
+        bool,
+        typer.Option("--answers", help="Ask the model for its own answer to each listed row."),
+    ] = False,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="Longest answer of the model.")
+    ] = 32,
+    image_gain: Annotated[
+        bool,
+        typer.Option(
+            "--image-gain/--no-image-gain",
+            help="Check by a second pass without images whether images speak against the rows.",
+        ),
+    ] = True,
+    leaves: Annotated[
+        int | None,
+        typer.Option(
+            "--leaves",
+            metavar="N",
+            help="Number of skills (default: one for every 30 rows).",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    model: o.Model = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    batch_tokens: o.BatchTokens = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    store: o.StorePath = None,
+    on_missing: o.OnMissing = None,
+    retry_errors: o.RetryErrors = None,
+) -> None:
+    """List the rows whose answers are likely wrong, by skill, the likeliest first.
+
+    A row is suspected where a model finds its answer surprising for its skill, and its image speaks
+    against it. Scores are stored, and shared with select --method winnow.
+    """
+    from thresher.cli.prepare import open_the_pool, the_model
+    from thresher.console.progress import stderr_progress
+    from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
+    from thresher.doctor.suspects import SuspectOptions, find_suspects, suspicion_signals
+    from thresher.engine import RunContext
+    from thresher.errors import ConfigError, StoreError
+    from thresher.methods.needs import no_model
+    from thresher.selection.config import default_store
+    from thresher.storage.columns import Store
+    from thresher.storage.writable import check_file
+
+    chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
+    if model is None:
+        raise no_model("thresher suspects")
+    request = o.told(context)
+    path = check_file(out, suffixes=SUFFIXES) if out is not None else None
+    kept = Store(request.store or default_store())
+    kept.check()
+    handle = the_model(request, kept)
+    assert handle is not None  # the model is given above
+    suspicion_signals(handle.identity, chosen)  # a model behind a server is refused at once
+    opened = open_the_pool(pool, images, kept, format, request.trust_paths)
+    if path is not None and path.exists():
+        sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
+        if any(path.samefile(source) for source in sources):
+            raise ConfigError(f"--out {out} is the pool itself. Give another file.")
+    progress = stderr_progress()
+    try:
+        found = find_suspects(opened, request, RunContext(kept, handle, progress=progress), chosen)
+    except KeyboardInterrupt:
+        raise Interrupted(progress.rows) from None
+    if path is not None:
+        try:
+            write_suspects(found, path)
+        except OSError as e:
+            raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
+    if as_json:
+        typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        return
+    print_suspects(found, show)
+    for text in found.notes:
+        note(text)
+    if path is not None:
+        typer.echo(f"Written: {path}")
+
+
+def print_suspects(found: Suspects, show: int) -> None:
+    """How many there are, and a table of the first ones, grouped by skill."""
+    from rich.markup import escape
+
+    from thresher.console.formatting import format_percent, pluralize
+    from thresher.selection.summary import plain, say, stdout, table
+
+    console = stdout()
+    say(
+        console,
+        f"[bold]{pluralize(found.found)} of {found.judged:,} suspected[/] "
+        f"({format_percent(found.found, found.judged)}) at {found.options.threshold:g} or above, "
+        f"in {pluralize(found.skills, 'skill')} found by {escape(found.model)}; by their "
+        f"suspicions about {found.expected_wrong:,.0f} of them are wrong.",
+    )
+    shown = list(islice(found.rows, show))
+    if not shown:
+        return
+    asked = found.options.answers
+    names = ["question", "given answer", *(["model's answer"] if asked else [])]
+    out = table("row", "suspicion", "loss", "rank", "image gain", *names)
+    for column in out.columns[5:]:
+        column.justify = "left"
+    by_skill: dict[int, list[Suspect]] = {}
+    for row in shown:
+        by_skill.setdefault(row.skill, []).append(row)
+    for skill, rows in by_skill.items():
+        words = plain(rows[0].skill_words) or "no words"
+        out.add_row(f"[bold]{skill + 1}[/]", *[""] * 4, f"[bold]{escape(words)}[/]")
+        for r in rows:
+            texts = [r.question, r.given, *([r.answer or "–"] if asked else [])]
+            out.add_row(
+                f"{r.row:,}",
+                f"{r.suspicion:.2f}",
+                f"{r.nll:.2f}",
+                f"{r.rank}/{r.skill_rows}",
+                "–" if r.gain is None else f"{r.gain:+.2f}",
+                *(escape(_short(plain(text))) for text in texts),
+            )
+    console.print(out)
+    if len(found.rows) > len(shown):
+        rest = len(found.rows) - len(shown)
+        say(console, f"… and {rest:,} more (--show N, or all with --out FILE).", markup=False)
+
+
+def _short(text: str) -> str:
+    """One line of at most `LONGEST_TEXT` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,326 @@
+"""Rows whose answer is likely wrong, by what a model makes of the pool: the likeliest first.
+
+The suspicion of a row is the column `signals.suspicion`; here it becomes a list, with the model's
+own answers on request and notes about what the list is worth. Writes scores into the store only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from thresher.answers.candidates import expected, question
+from thresher.answers.metrics import exact_match
+from thresher.console.formatting import pluralize
+from thresher.engine import ColumnEngine, RunContext, create_engine
+from thresher.errors import CapabilityError, ConfigError
+from thresher.pools import Pool
+from thresher.request import RunRequest
+from thresher.signals.answer import Answer
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.embedding import Embedding
+from thresher.signals.skills import Skills
+from thresher.signals.suspicion import SUSPECTED, UNCHECKED, Suspicion
+from thresher.signals.visual_gain import VisualGain
+from thresher.stats.two_normals import LEAST_ROWS
+from thresher.types import IMAGE_PLACEHOLDER, Columns, ModelIdentity, Signal, digests_to_bytes
+
+THRESHOLD = 0.5
+"""Suspicion from which a row is listed."""
+FEW = 0.1  # share of rows in small skills above which they are worth a note
+_READ_ROWS = 8192  # at once
+WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
+
+
+@dataclass(frozen=True)
+class SuspectOptions:
+    """What is listed.
+
+    threshold: least suspicion of a listed row, 0 … 1; 0 lists all rows.
+    limit: rows listed at most; None: all.
+    answers: generate the model's own answer to the last question of each listed row.
+    image_gain: check suspicions by the rows' images: a second pass, without images.
+    leaves: number of skills; None: one for every 30 rows.
+    max_new_tokens: of a generated answer.
+    """
+
+    threshold: float = THRESHOLD
+    limit: int | None = None
+    answers: bool = False
+    image_gain: bool = True
+    leaves: int | None = None
+    max_new_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(
+                f"--threshold {self.threshold}: a suspicion is from 0 to 1; give for example 0.5."
+            )
+        for name in ("limit", "leaves", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: expected at least 1.")
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One listed row.
+
+    row: of the pool. skill: number. suspicion, hump, agreement, rank, skill_rows: see
+    `signals.suspicion`; nll and gain in nats per token. given, answer: the last answer of the file
+    and the model's ("" and None where it was not asked or failed). agreement and gain are None
+    where unknown, `same` where the model was not asked.
+    """
+
+    row: int
+    id: str
+    digest: str
+    skill: int
+    skill_words: str
+    skill_group: str
+    suspicion: float
+    nll: float
+    rank: int
+    skill_rows: int
+    gain: float | None
+    hump: float
+    agreement: float | None
+    question: str
+    given: str
+    answer: str | None = None
+    same: bool | None = None
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """`rows`: the likeliest first. `judged`: rows with a suspicion. `found`: rows at or above the
+    threshold; more than `rows` only with a limit. `expected_wrong`: sum of their suspicions."""
+
+    path: str
+    model: str
+    pool_rows: int
+    judged: int
+    found: int
+    expected_wrong: float
+    skills: int
+    options: SuspectOptions
+    rows: tuple[Suspect, ...]
+    notes: tuple[str, ...]
+    asked: int  # rows that went through the model now
+
+
+def suspicion_signals(model: ModelIdentity, options: SuspectOptions) -> dict[str, Signal]:
+    """The columns that a list is made of. The same as those of winnow, and so found in its store.
+
+    Raises CapabilityError for a model behind a server.
+    """
+    if model.served:
+        raise CapabilityError(
+            f"Suspects are found in the hidden states of a model, and {model.weights!r} is behind "
+            "a server. Give its weights: --model with a folder or a hub id."
+        )
+    loss = AnswerLoss(model)
+    skills = Skills(
+        Embedding(model, part="question"), Embedding(model, part="answer"), options.leaves
+    )
+    gain = VisualGain(loss) if options.image_gain else None
+    # first what has the embeddings as inputs, so that they are read in the pass of the loss
+    out: dict[str, Signal] = {"loss": loss, "skills": skills}
+    if gain is not None:
+        out["gain"] = gain
+    return out | {"suspicion": Suspicion(loss, skills, gain)}
+
+
+def find_suspects(
+    pool: Pool, request: RunRequest, context: RunContext, options: SuspectOptions
+) -> Suspects:
+    """Score what is not stored, and list the rows of a high suspicion.
+
+    Order: by suspicion in steps of 0.01; of equals those first for whose answer the image does not
+    speak, then by the rank of their loss inside the skill.
+
+    Arguments:
+        pool: the pool.
+        request: how rows that cannot be scored are treated.
+        context: the model and the store.
+        options: what is listed.
+
+    Raises CapabilityError, TooManyFailures, StoreError, and what opening the model raises.
+    """
+    assert context.model is not None, "the command asks for one"
+    # the model is opened once, for scores and answers
+    model = replace(context.model, open=cache(context.model.open))
+    context = replace(context, model=model)
+    signals = suspicion_signals(model.identity, options)
+    engine = create_engine(pool, signals, request, context)
+    columns = engine.columns(signals)
+    rows = engine.eligible.pool_rows  # [e] int64
+    suspicion = columns["suspicion"]["suspicion"]
+    reaches = suspicion >= np.float32(options.threshold)
+    order = suspicion_order(columns)
+    listed = order[reaches[order]][: options.limit]
+    failed = sum(len(f.positions) for f in engine.eligible.failed)
+    engine.close()
+    answers, asked = (
+        _own_answers(pool, rows[listed], request, context, options.max_new_tokens)
+        if options.answers and len(listed)
+        else ({}, 0)
+    )
+    return Suspects(
+        path=str(pool.path),
+        model=model.name,
+        pool_rows=len(pool),
+        judged=len(columns),
+        found=int(reaches.sum()),
+        expected_wrong=float(suspicion[reaches].sum()),
+        skills=len(np.unique(columns["skills"]["leaf"])),
+        options=options,
+        rows=tuple(_suspects(pool, rows, listed, columns, answers)),
+        notes=tuple(_notes(columns, failed, len(pool), options, answers, len(listed))),
+        asked=max((run.scored for run in engine.runs), default=0) + asked,
+    )
+
+
+def suspicion_order(columns: Columns) -> np.ndarray:
+    """The rows of columns named as in `suspicion_signals`, int64 [n], the likeliest wrong first."""
+    found = columns["suspicion"]
+    helped = np.zeros(len(columns), bool)
+    if "gain" in columns.values:
+        helped = np.asarray(columns["gain"]["gain"]) > 0
+    place = found["rank"] / np.maximum(found["rows"], 1)
+    steps = np.round(np.asarray(found["suspicion"], np.float64) * 100)
+    order: np.ndarray = np.lexsort((-place, helped, -steps))
+    return order
+
+
+def _own_answers(
+    pool: Pool, rows: np.ndarray, request: RunRequest, context: RunContext, max_new_tokens: int
+) -> tuple[dict[int, str], int]:
+    """Pool row -> what the model answers to its last question, and how many were asked now. Rows
+    that cannot be answered are absent."""
+    within = np.zeros(len(pool), bool)  # [n]
+    within[rows] = True
+    assert context.model is not None
+    signal = Answer(context.model.identity, max_new_tokens)
+    scoring = replace(request, on_missing="exclude")
+    engine = ColumnEngine(pool, scoring, context, within=within)
+    texts = engine.column(signal, "answers")["text"]  # [n], by position
+    mask = engine.eligible.mask
+    said = zip(engine.eligible.pool_rows.tolist(), texts[mask].tolist(), strict=True)
+    answers = {row: str(text) for row, text in said}
+    engine.close()
+    return answers, sum(run.scored for run in engine.runs)
+
+
+def _suspects(
+    pool: Pool,
+    rows: np.ndarray,
+    listed: np.ndarray,
+    columns: Columns,
+    answers: Mapping[int, str],
+) -> Iterator[Suspect]:
+    """`rows`: int64 [e], pool rows of `columns`. `listed`: int64 [k], which of them."""
+    found, skills = columns["suspicion"], columns["skills"]
+    loss = columns["loss"]["nll"]
+    gain = columns["gain"]["gain"] if "gain" in columns.values else np.full(len(rows), np.nan)
+    ids = pool.ids(rows[listed])
+    digests = digests_to_bytes(pool.digest[rows[listed]])
+    for start in range(0, len(listed), _READ_ROWS):
+        part = listed[start : start + _READ_ROWS]
+        for k, (i, sample) in enumerate(
+            zip(part.tolist(), pool.samples(rows[part]), strict=True), start
+        ):
+            row, given = int(rows[i]), expected(sample)
+            answer = answers.get(row)
+            yield Suspect(
+                row=row,
+                id=ids[k],
+                digest=digests[k].hex(),
+                skill=int(skills["leaf"][i]),
+                skill_words=str(skills["words"][i]),
+                skill_group=str(skills["parent_words"][i]),
+                suspicion=float(found["suspicion"][i]),
+                nll=float(loss[i]),
+                rank=int(found["rank"][i]),
+                skill_rows=int(found["rows"][i]),
+                gain=_known(gain[i]),
+                hump=float(found["hump"][i]),
+                agreement=_known(found["agreement"][i]),
+                question=question(sample).replace(IMAGE_PLACEHOLDER, " ").strip(),
+                given=given,
+                answer=answer,
+                same=None if answer is None else exact_match(answer, given),
+            )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _notes(
+    columns: Columns,
+    failed: int,
+    pool_rows: int,
+    options: SuspectOptions,
+    answers: Mapping[int, str],
+    listed: int,
+) -> list[str]:
+    """What the list is worth."""
+    found, n = columns["suspicion"], len(columns)
+    hump, size, leaf = found["hump"], found["rows"], columns["skills"]["leaf"]
+    notes = []
+    if failed:
+        notes.append(f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged.")
+    small = int((size < LEAST_ROWS).sum())
+    if small > FEW * n:
+        notes.append(
+            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
+            "nothing: they are not suspected. Fewer skills (--leaves N) are larger."
+        )
+    judged = np.bincount(leaf, hump)[leaf] > 0
+    notes.append(
+        f"In skills that hold {judged.mean():.0%} of the rows the losses form two humps; in the "
+        "others no row is suspected."
+        if n
+        else "No row is left."
+    )
+    suspected = hump >= SUSPECTED
+    if "gain" in columns.values:
+        notes += _image_notes(np.asarray(columns["gain"]["gain"]), suspected)
+    elif suspected.any():
+        notes.append(
+            f"Nothing was checked by images (--no-image-gain): no suspicion is above {UNCHECKED}."
+        )
+    if options.answers and len(answers) < listed:
+        notes.append(f"{pluralize(listed - len(answers))} of the list could not be answered.")
+    return notes
+
+
+def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
+    """Whether the images confirm what the losses say."""
+    seen = ~np.isnan(gain)
+    notes = []
+    high, others = gain[seen & suspected], gain[seen & ~suspected]
+    if len(high) and len(others):
+        helped, usual = float((high > 0).mean()), float((others > 0).mean())
+        share = max(1 - helped / usual, 0.0) if usual else 0.0
+        note = (
+            f"The image makes the answer likelier in {helped:.0%} of the rows of the higher humps "
+            f"and in {usual:.0%} of the others, as if {share:.0%} of the former were wrong."
+        )
+        if share < WEAK:
+            note += (
+                " The model's loss does not show which rows are wrong here: hardly any is, or it "
+                "cannot read these images. So no suspicion is high. A model that was tuned on a "
+                "part of the pool may judge it (thresher train)."
+            )
+        notes.append(note)
+    if unchecked := int((suspected & ~seen).sum()):
+        notes.append(
+            f"{pluralize(unchecked)} of the higher humps have no image to check them by: their "
+            f"suspicion is at most {UNCHECKED}."
+        )
+    return notes

@@ -1,0 +1,120 @@
+"""How likely a row's answer is wrong: its loss belongs to the higher of two humps of its skill, and
+images speak against such rows. Arithmetic on columns of a model that saw no label.
+
+Over a whole pool a high loss says "hard" as often as "wrong". Among rows of one skill it says
+"wrong", if the model can judge the skill. Whether it can is checked by what the humps were not made
+from: an image makes a right answer likelier and a wrong one less likely. Where the suspected rows
+are helped by their images as often as the others, their loss is high for another reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.samplers.stratified import rank_within
+from thresher.stats.two_normals import upper_hump
+from thresher.types import Columns, Field, Signal
+
+SUSPECTED = 0.5
+"""Probability of the higher hump from which a row counts as suspected in the check."""
+UNCHECKED = 0.6
+"""In place of the check where there is none: text-only rows, or no gain."""
+PRIOR_ROWS = 20
+"""Rows that a group of skills borrows from the whole pool for its own check."""
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """`suspicion` = `hump` · `agreement`, or `hump` · `UNCHECKED`."""
+
+    loss: Signal
+    """Field `nll`."""
+    skills: Signal
+    """Fields `leaf`, `parent`."""
+    gain: Signal | None = None
+    """Field `gain`, of what the image adds (`VisualGain`); None: nothing is checked."""
+
+    kind: ClassVar[str] = "suspicion"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("suspicion", "float32", "0 to 1, higher = the answer is more likely wrong"),
+        Field(
+            "hump",
+            "float32",
+            "probability that the loss belongs to the higher of two humps of its skill, 0 to 1; 0 "
+            "where the skill has less than 8 rows or one hump",
+        ),
+        Field(
+            "agreement",
+            "float32",
+            "estimated share of wrong rows among the suspected ones of the row's group of skills, "
+            "by their images, 0 to 1; NaN: not checked, the row has no image or the gain is not "
+            "known",
+        ),
+        Field("rank", "int32", "place of the loss in the skill, 1 = lowest"),
+        Field("rows", "int32", "rows of the skill"),
+    )
+
+    def inputs(self) -> Mapping[str, Signal]:
+        out = {"loss": self.loss, "skills": self.skills}
+        return out if self.gain is None else out | {"gain": self.gain}
+
+    def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
+        loss = np.asarray(inputs["loss"]["nll"], np.float64)
+        leaf = np.asarray(inputs["skills"]["leaf"], np.int64)
+        hump = upper_hump(loss, leaf)
+        agreement = np.full(len(loss), np.nan)
+        if self.gain is not None:
+            gain = np.asarray(inputs["gain"]["gain"], np.float64)
+            agreement = image_agreement(hump, gain, np.asarray(inputs["skills"]["parent"]))
+        checked = np.where(np.isnan(agreement), UNCHECKED, agreement)
+        return {
+            "suspicion": (hump * checked).astype(np.float32),
+            "hump": hump.astype(np.float32),
+            "agreement": agreement.astype(np.float32),
+            "rank": (rank_within(leaf, np.lexsort((loss, leaf))) + 1).astype(np.int32),
+            "rows": np.bincount(leaf, minlength=1)[leaf].astype(np.int32),
+        }
+
+
+def image_agreement(hump: np.ndarray, gain: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Share of wrong rows among the suspected ones by what their images say: float64 [n], 0 … 1;
+    NaN for rows without an image.
+
+    If wrong answers are never helped by their image and right ones as often as the rows that are
+    not suspected, a share `w` of wrong rows among the suspected leaves `(1 - w)` times as many that
+    are helped. Groups of few rows lean on the whole.
+
+    Arguments:
+        hump: [n], 0 … 1; suspected from `SUSPECTED` on.
+        gain: [n], higher = the image speaks for the answer; NaN: no image.
+        group: int [n], >= 0.
+
+    >>> helped, not_helped, no = 1.0, -1.0, np.nan
+    >>> gain = np.array([helped, helped, helped, not_helped, not_helped, not_helped, no])
+    >>> image_agreement(np.array([0, 0, 0, 0, 1, 1, 1]), gain, np.zeros(7, int)).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, nan]
+    """
+    seen = ~np.isnan(gain)
+    suspected = seen & (hump >= SUSPECTED)
+    groups = int(group.max(initial=-1)) + 1
+    rates, all_rates = [], []
+    for part in (suspected, seen & ~suspected):
+        rows = np.bincount(group[part], minlength=groups)
+        helped = np.bincount(group[part & (gain > 0)], minlength=groups)
+        rate = float(helped.sum() / max(rows.sum(), 1))
+        all_rates.append(np.array([rate]))
+        rates.append((helped + PRIOR_ROWS * rate) / (rows + PRIOR_ROWS))
+    estimate = np.sqrt(_share_wrong(*rates) * _share_wrong(*all_rates))
+    return np.where(seen, estimate[group], np.nan)
+
+
+def _share_wrong(suspected: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """From the shares of rows that their images help, [groups] each; 0 where no other is helped."""
+    return np.clip(
+        1 - np.divide(suspected, others, out=np.ones_like(others), where=others > 0), 0, 1
+    )
