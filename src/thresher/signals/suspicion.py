@@ -24,7 +24,9 @@ SUSPECTED = 0.5
 UNCHECKED = 0.6
 """In place of the check where there is none: text-only rows, or no gain."""
 PRIOR_ROWS = 20
-"""Rows that a group of skills borrows from the whole pool for its own check."""
+"""Suspected rows that a group of skills borrows from the whole pool for its own check."""
+PRIOR_IN_SKILL = 4
+"""The same of a skill, of rows that are not suspected."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Suspicion:
         agreement = np.full(len(loss), np.nan)
         if self.gain is not None:
             gain = np.asarray(inputs["gain"]["gain"], np.float64)
-            agreement = image_agreement(hump, gain, np.asarray(inputs["skills"]["parent"]))
+            parent = np.asarray(inputs["skills"]["parent"], np.int64)
+            agreement = image_agreement(hump, gain, leaf, parent)
         checked = np.where(np.isnan(agreement), UNCHECKED, agreement)
         return {
             "suspicion": (hump * checked).astype(np.float32),
@@ -81,40 +84,63 @@ class Suspicion:
         }
 
 
-def image_agreement(hump: np.ndarray, gain: np.ndarray, group: np.ndarray) -> np.ndarray:
+def image_agreement(
+    hump: np.ndarray, gain: np.ndarray, leaf: np.ndarray, parent: np.ndarray
+) -> np.ndarray:
     """Share of wrong rows among the suspected ones by what their images say: float64 [n], 0 … 1;
     NaN for rows without an image.
 
-    If wrong answers are never helped by their image and right ones as often as the rows that are
-    not suspected, a share `w` of wrong rows among the suspected leaves `(1 - w)` times as many that
-    are helped. Groups of few rows lean on the whole.
+    If the image never helps a wrong answer and helps a right one as often as the rows of the same
+    skill that are not suspected, a share `w` of wrong rows among the suspected leaves `1 - w` times
+    as many that are helped as these let expect. The result is the geometric mean of the estimates
+    for the row's group of skills and for all rows: a model that can judge hardly any group is not
+    believed where it seems to.
 
     Arguments:
         hump: [n], 0 … 1; suspected from `SUSPECTED` on.
         gain: [n], higher = the image speaks for the answer; NaN: no image.
-        group: int [n], >= 0.
+        leaf, parent: int [n], >= 0, the skill and the group of skills.
 
     >>> helped, not_helped, no = 1.0, -1.0, np.nan
-    >>> gain = np.array([helped, helped, helped, not_helped, not_helped, not_helped, no])
-    >>> image_agreement(np.array([0, 0, 0, 0, 1, 1, 1]), gain, np.zeros(7, int)).tolist()
+    >>> gain = np.array([helped, helped, helped, helped, not_helped, not_helped, no])
+    >>> one = np.zeros(7, int)
+    >>> image_agreement(np.array([0, 0, 0, 0, 1, 1, 1]), gain, one, one).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, nan]
     """
     seen = ~np.isnan(gain)
-    suspected = seen & (hump >= SUSPECTED)
-    groups = int(group.max(initial=-1)) + 1
-    rates, all_rates = [], []
-    for part in (suspected, seen & ~suspected):
-        rows = np.bincount(group[part], minlength=groups)
-        helped = np.bincount(group[part & (gain > 0)], minlength=groups)
-        rate = float(helped.sum() / max(rows.sum(), 1))
-        all_rates.append(np.array([rate]))
-        rates.append((helped + PRIOR_ROWS * rate) / (rows + PRIOR_ROWS))
-    estimate = np.sqrt(_share_wrong(*rates) * _share_wrong(*all_rates))
-    return np.where(seen, estimate[group], np.nan)
+    suspected, helped = seen & (hump >= SUSPECTED), seen & (gain > 0)
+    usual = helped_usually(helped, seen & ~suspected, leaf)
+    whole, wholly = np.zeros(1), np.zeros(1)
+    whole[0], wholly[0] = helped[suspected].sum(), usual[suspected].sum()
+    groups = int(parent.max(initial=-1)) + 1
+    count = np.bincount(parent[suspected & helped], minlength=groups).astype(np.float64)
+    expected = np.bincount(parent[suspected], usual[suspected], groups)
+    rows = max(int(suspected.sum()), 1)  # a group borrows rows like the average suspected one
+    count += PRIOR_ROWS * whole / rows
+    expected += PRIOR_ROWS * wholly / rows
+    estimate = np.sqrt(_share_wrong(count, expected) * _share_wrong(whole, wholly))
+    return np.where(seen, estimate[parent], np.nan)
 
 
-def _share_wrong(suspected: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """From the shares of rows that their images help, [groups] each; 0 where no other is helped."""
-    return np.clip(
-        1 - np.divide(suspected, others, out=np.ones_like(others), where=others > 0), 0, 1
-    )
+def helped_usually(helped: np.ndarray, others: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """Share of rows that their image helps among those of the same skill that are not suspected,
+    float64 [n], 0 … 1.
+
+    Arguments:
+        helped: bool [n].
+        others: bool [n], the rows to count.
+        leaf: int [n], >= 0.
+    """
+    skills = int(leaf.max(initial=-1)) + 1
+    rate = float(helped[others].mean()) if others.any() else 0.0
+    rows = np.bincount(leaf[others], minlength=skills)
+    count = np.bincount(leaf[others & helped], minlength=skills)
+    share: np.ndarray = ((count + PRIOR_IN_SKILL * rate) / (rows + PRIOR_IN_SKILL))[leaf]
+    return share
+
+
+def _share_wrong(helped: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """From numbers of suspected rows that are helped and were expected to be, [groups] each; 0
+    where none was."""
+    part = np.divide(helped, expected, out=np.ones_like(expected), where=expected > 0)
+    return np.clip(1 - part, 0, 1)

@@ -1,0 +1,167 @@
+"""Are the suspected rows wrong? The list of `thresher suspects` against rows known to be wrong.
+
+The pools of the proof's mixes (built-in world, hidden labels) with seeds of their own, and
+easy_vqa's training rows with answers swapped inside a kind (yes/no, shape, colour) in 0, 5, 15 and
+30% of the rows. The model is the built-in one. Means over seeds, and the range.
+
+    python -m benchmarks.suspects [--easy-vqa FOLDER] [--rows N] [--seeds N] [--store DIR]
+
+FOLDER holds train.json and images/. AUC and precision at the planted share are those of the order
+of the list; "listed" are the rows at the default threshold; "said" is the mean suspicion of these,
+which should be their precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from benchmarks.proof.mixes import MIXES
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+
+from thresher.backends import ModelHandle, resolve
+from thresher.demo.command import wrong_answers
+from thresher.demo.pool import make_pool
+from thresher.doctor.suspects import (
+    THRESHOLD,
+    SuspectOptions,
+    suspicion_order,
+    suspicion_signals,
+)
+from thresher.engine import RunContext, create_engine
+from thresher.pools import Pool, open_pool
+from thresher.request import RunRequest
+from thresher.storage.columns import Store
+
+SHARES = (0, 5, 15, 30)  # percent
+YES_NO, SHAPES = ("yes", "no"), ("circle", "rectangle", "triangle")
+COLUMNS = ("loss", "rank", "hump", "order", "at share", "listed", "precision", "said", "recall")
+
+
+def kind_of(answer: str) -> str:
+    """The kind of an answer of easy_vqa."""
+    return "yes/no" if answer in YES_NO else "shape" if answer in SHAPES else "colour"
+
+
+def swapped(folder: Path, out: Path, rows: int, percent: int, seed: int) -> tuple[Pool, np.ndarray]:
+    """A sample of easy_vqa with wrong answers, and which rows have one, bool [n]. The same rows for
+    every share."""
+    rng = Random(f"suspects {seed}")
+    records = rng.sample(json.loads((folder / "train.json").read_text("utf-8")), rows)
+    answers = [r["conversations"][1]["value"] for r in records]
+    by_kind: dict[str, list[str]] = {}
+    for answer in answers:
+        by_kind.setdefault(kind_of(answer), []).append(answer)
+    wrong = np.zeros(rows, bool)
+    for k in rng.sample(range(rows), round(rows * percent / 100)):
+        others = [a for a in by_kind[kind_of(answers[k])] if a != answers[k]]
+        records[k]["conversations"][1]["value"] = rng.choice(others)
+        wrong[k] = True
+    file = out / f"easy-{seed}-{percent}.json"
+    file.write_text(json.dumps(records), "utf-8")
+    return open_pool(file, folder / "images"), wrong
+
+
+def built_in(out: Path, mix: str, rows: int, seed: int) -> tuple[Pool, np.ndarray]:
+    """A pool of the built-in world, and its wrong rows, bool [n]."""
+    pool = open_pool(make_pool(out / f"{mix}-{seed}", rows, seed, MIXES[mix], house_style=True))
+    return pool, wrong_answers(pool)
+
+
+def auc(score: np.ndarray, wrong: np.ndarray) -> float:
+    """Probability that a wrong row has a higher score than a right one."""
+    k = int(wrong.sum())
+    if not 0 < k < len(wrong):
+        return float("nan")
+    return float((rankdata(score)[wrong].sum() - k * (k + 1) / 2) / (k * (len(wrong) - k)))
+
+
+def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> dict[str, float]:
+    """One line of the table, by column."""
+    signals = suspicion_signals(model.identity, SuspectOptions())
+    request = RunRequest(on_missing="refuse")
+    engine = create_engine(pool, signals, request, RunContext(store, model))
+    columns = engine.columns(signals)
+    engine.close()
+    wrong = wrong[engine.eligible.pool_rows]
+    found, n, planted = columns["suspicion"], len(wrong), int(wrong.sum())
+    place = np.empty(n)
+    order = suspicion_order(columns)
+    place[order] = -np.arange(n)
+    rank = found["rank"] / found["rows"]
+    listed = found["suspicion"] >= THRESHOLD
+    none = float("nan")
+    return {
+        "wrong": planted / n,
+        "loss": auc(columns["loss"]["nll"], wrong),
+        "rank": auc(rank, wrong),
+        "hump": auc(found["hump"], wrong),
+        "order": auc(place, wrong),
+        "at share": float(wrong[order[:planted]].mean()) if planted else none,
+        "listed": float(listed.mean()),
+        "precision": float(wrong[listed].mean()) if listed.any() else none,
+        "said": float(found["suspicion"][listed].mean()) if listed.any() else none,
+        "recall": float(wrong[listed].sum() / planted) if planted else none,
+    }
+
+
+def pools(arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, Any]]:
+    """Name -> (pool, wrong rows), one after another."""
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    for mix in MIXES:
+        for seed in seeds:
+            yield mix, built_in(out, mix, arguments.rows, seed)
+    for percent in SHARES if arguments.easy_vqa else ():
+        for seed in seeds:
+            yield (
+                f"easy_vqa, {percent}%",
+                swapped(arguments.easy_vqa, out, arguments.rows, percent, seed),
+            )
+
+
+def cell(values: list[float], percent: bool) -> str:
+    """Mean and range over seeds; nothing where there is none."""
+    known = np.array([v for v in values if not np.isnan(v)])
+    if not len(known):
+        return "–"
+    low, mean, high = known.min(), known.mean(), known.max()
+    if percent:
+        return f"{mean:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+    return f"{mean:.2f} ({low:.2f}–{high:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--easy-vqa", type=Path)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=3)
+    # choices were made on seeds below 11
+    parser.add_argument("--first-seed", type=int, default=11)
+    parser.add_argument("--store", type=Path, help="keep scores here (default: thrown away)")
+    arguments = parser.parse_args()
+    model = resolve("demo")
+    results: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(arguments.store or Path(scratch) / "store")
+        for name, (pool, wrong) in pools(arguments, Path(scratch)):
+            results.setdefault(name, []).append(measure(pool, wrong, model, store))
+            print(name, results[name][-1], flush=True)
+    table = Table(title=f"{arguments.rows:,} rows, {arguments.seeds} seeds: mean (lowest–highest)")
+    for title in ("pool", "wrong", *COLUMNS):
+        table.add_column(title, justify="left" if title == "pool" else "right")
+    for name, found in results.items():
+        cells = [cell([f[c] for f in found], c not in COLUMNS[:4]) for c in ("wrong", *COLUMNS)]
+        table.add_row(name, *cells)
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()
