@@ -1,4 +1,7 @@
-"""A list of suspects as a file: JSON lines, CSV or parquet, by the name's ending."""
+"""A list of suspects as a file: JSON lines, CSV or parquet, by the name's ending.
+
+JSON lines and parquet carry the mark of `mixture.row_lists`, so --drop finds the rows by digest.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from thresher.doctor.suspects import Suspect, Suspects
+from thresher.mixture.row_lists import MARK, WRITER
 from thresher.storage.atomic import atomic_write
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -27,7 +31,8 @@ def write_suspects(found: Suspects, path: Path) -> None:
         if path.suffix == ".jsonl":
             with open(aside, "w", encoding="utf-8", newline="\n") as out:
                 for row in found.rows:
-                    out.write(json.dumps(_record(row), ensure_ascii=False) + "\n")
+                    line = {WRITER: "suspects"} | _record(row)
+                    out.write(json.dumps(line, ensure_ascii=False) + "\n")
         elif path.suffix == ".csv":
             import pyarrow.csv as csv
 
@@ -35,7 +40,8 @@ def write_suspects(found: Suspects, path: Path) -> None:
         else:
             import pyarrow.parquet as pq
 
-            pq.write_table(suspects_table(found), aside, compression="zstd")
+            table = suspects_table(found).replace_schema_metadata(MARK)
+            pq.write_table(table, aside, compression="zstd")
 
 
 def suspects_table(found: Suspects) -> pa.Table:

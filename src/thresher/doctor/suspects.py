@@ -31,6 +31,7 @@ from thresher.types import IMAGE_PLACEHOLDER, Columns, ModelIdentity, Signal, di
 THRESHOLD = 0.5
 """Suspicion from which a row is listed."""
 FEW = 0.1  # share of rows in small skills above which they are worth a note
+COARSE = 20  # skills below which they are said to be mixtures
 _READ_ROWS = 8192  # at once
 WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
 
@@ -274,6 +275,12 @@ def _notes(
     notes = []
     if failed:
         notes.append(f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged.")
+    skills = len(np.unique(leaf))
+    if skills < COARSE:
+        notes.append(
+            f"The pool has only {pluralize(skills, 'skill')}, each a mixture of questions: "
+            "suspicions of a small pool are unreliable."
+        )
     small = int((size < LEAST_ROWS).sum())
     if small > FEW * n:
         notes.append(
@@ -292,7 +299,8 @@ def _notes(
         notes += _image_notes(np.asarray(columns["gain"]["gain"]), suspected)
     elif suspected.any():
         notes.append(
-            f"Nothing was checked by images (--no-image-gain): no suspicion is above {UNCHECKED}."
+            f"Nothing was checked by images (--no-image-gain): no suspicion is above {UNCHECKED}, "
+            "so give a lower --threshold to list rows."
         )
     if options.answers and len(answers) < listed:
         notes.append(f"{pluralize(listed - len(answers))} of the list could not be answered.")
@@ -321,6 +329,6 @@ def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
     if unchecked := int((suspected & ~seen).sum()):
         notes.append(
             f"{pluralize(unchecked)} of the higher humps have no image to check them by: their "
-            f"suspicion is at most {UNCHECKED}."
+            f"suspicion is at most {UNCHECKED}. A lower --threshold lists them."
         )
     return notes

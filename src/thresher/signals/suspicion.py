@@ -21,8 +21,9 @@ from thresher.types import Columns, Field, Signal
 
 SUSPECTED = 0.5
 """Probability of the higher hump from which a row counts as suspected in the check."""
-UNCHECKED = 0.6
-"""In place of the check where there is none: text-only rows, or no gain."""
+UNCHECKED = 0.4
+"""In place of the check where there is none: text-only rows, or no gain. Below one half, because
+losses that are skewed, as those of hard questions are, often pass for two humps."""
 PRIOR_ROWS = 20
 """Suspected rows that a group of skills borrows from the whole pool for its own check."""
 PRIOR_IN_SKILL = 4
@@ -110,14 +111,12 @@ def image_agreement(
     seen = ~np.isnan(gain)
     suspected, helped = seen & (hump >= SUSPECTED), seen & (gain > 0)
     usual = helped_usually(helped, seen & ~suspected, leaf)
-    whole, wholly = np.zeros(1), np.zeros(1)
-    whole[0], wholly[0] = helped[suspected].sum(), usual[suspected].sum()
+    whole = np.array([helped[suspected].sum()], np.float64)
+    wholly = np.array([usual[suspected].sum()])
     groups = int(parent.max(initial=-1)) + 1
-    count = np.bincount(parent[suspected & helped], minlength=groups).astype(np.float64)
-    expected = np.bincount(parent[suspected], usual[suspected], groups)
-    rows = max(int(suspected.sum()), 1)  # a group borrows rows like the average suspected one
-    count += PRIOR_ROWS * whole / rows
-    expected += PRIOR_ROWS * wholly / rows
+    borrowed = PRIOR_ROWS / max(int(suspected.sum()), 1)
+    count = np.bincount(parent[suspected & helped], minlength=groups) + borrowed * whole
+    expected = np.bincount(parent[suspected], usual[suspected], groups) + borrowed * wholly
     estimate = np.sqrt(_share_wrong(count, expected) * _share_wrong(whole, wholly))
     return np.where(seen, estimate[parent], np.nan)
 

@@ -28,7 +28,8 @@ def upper_hump(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> n
 
     It never falls from a value to a higher one of the same group. It is 0 in groups of fewer than
     `LEAST_ROWS` rows and where two humps explain the values no better than one: by the Bayesian
-    information criterion, or because the humps are not `APART`.
+    information criterion, or because the humps are not `APART`. One hump with a long tail is often
+    taken for two.
 
     Arguments:
         values: finite [n].

@@ -1,0 +1,62 @@
+"""Two humps in groups: found where there are two, nothing elsewhere."""
+
+import numpy as np
+import pytest
+
+from thresher.stats.two_normals import LEAST_ROWS, upper_hump
+
+
+def two(rng, low, high, apart):
+    return np.concatenate([rng.normal(0, 1, low), rng.normal(apart, 1, high)])
+
+
+@pytest.mark.parametrize(("low", "high"), [(40, 20), (60, 4), (20, 40)])
+@pytest.mark.parametrize("scale", [0.01, 1, 500])
+def test_two_humps_of_any_share_and_scale(low, high, scale):
+    values = two(np.random.default_rng(0), low, high, 9) * scale + 3 * scale
+    found = upper_hump(values, np.zeros(low + high, int))
+    assert (found[:low] < 0.1).all() and (found[low:] > 0.9).all()
+
+
+@pytest.mark.parametrize("n", [30, 60, 300])
+def test_one_hump_is_not_cut(n):
+    rng = np.random.default_rng(n)
+    group = np.repeat(np.arange(100), n)
+    cut = np.bincount(group, upper_hump(rng.normal(0, 1, 100 * n), group)) > 0
+    assert cut.mean() <= 0.05
+
+
+def test_groups_do_not_affect_each_other_nor_does_the_order():
+    rng = np.random.default_rng(1)
+    parts = [two(rng, 30, 10, 8), rng.normal(0, 1, 25), two(rng, 12, 12, 10) + 100]
+    values = np.concatenate(parts)
+    group = np.repeat([5, 0, 2], [40, 25, 24])
+    together = upper_hump(values, group)
+    alone = np.concatenate([upper_hump(p, np.zeros(len(p), int)) for p in parts])
+    np.testing.assert_allclose(together, alone, atol=1e-9)
+    shuffled = rng.permutation(len(values))
+    np.testing.assert_allclose(
+        upper_hump(values[shuffled], group[shuffled]), together[shuffled], atol=1e-9
+    )
+
+
+def test_it_never_falls_from_a_value_to_a_higher_one():
+    rng = np.random.default_rng(2)  # a narrow low hump inside a wide high one, and the reverse
+    for low, high in (((0, 0.1), (6, 3)), ((0, 3), (9, 0.1))):
+        values = np.concatenate([rng.normal(*low, 50), rng.normal(*high, 50)])
+        found = upper_hump(values, np.zeros(100, int))
+        assert (np.diff(found[np.argsort(values)]) >= 0).all()
+        assert found[values.argmin()] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "group"),
+    [
+        ([], []),
+        ([1.0] * 20, [0] * 20),
+        ([0.0] * (LEAST_ROWS - 2) + [9.0], [0] * (LEAST_ROWS - 1)),
+        (np.arange(9.0), np.arange(9)),
+    ],
+)
+def test_nothing_where_nothing_can_be_said(values, group):
+    assert upper_hump(np.array(values), np.array(group, int)).tolist() == [0.0] * len(values)
