@@ -148,7 +148,7 @@ def test_no_model_no_pool_and_the_pool_as_output(
     path = write_pool(tmp_path / "pool.jsonl", [record(i) for i in range(9)])
     before = path.read_bytes()
     code, _, err = run(capsys, "pool.jsonl", "--store", "store")
-    assert code == 2 and "works with a model" in err
+    assert code == 2 and "needs a model, and none was named" in err
     code, _, err = run(capsys, "none.json", "--store", "store", "--model", "demo")
     assert code == 1 and "none.json" in err
     code, _, err = run(

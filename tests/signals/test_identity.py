@@ -44,6 +44,7 @@ from thresher.signals.seed_rows import SeedRows
 from thresher.signals.skill_vector import SkillVector
 from thresher.signals.skills import Skills
 from thresher.signals.style import Style, WrittenStyles
+from thresher.signals.suspicion import Suspicion
 from thresher.signals.teacher import (
     TeacherJudge,
     TeacherStyle,
@@ -99,6 +100,7 @@ SIGNALS: list[Signal] = [
     SkillVector(MODEL, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     SKILLS,
     Style(MODEL, STYLES[0]),
+    Suspicion(LOSS, SKILLS, VisualGain(LOSS)),
     TeacherJudge(MODEL, OCR, sample=SAMPLE),
     SAMPLE,
     TeacherStyle(MODEL, STYLES[0], sample=SAMPLE),
@@ -142,6 +144,7 @@ FINGERPRINTS = {
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
     "Skills": "70b6bb4efc0d044959891bf16d6788b0",
     "Style": "6dbd9f198e43b9d492601e133dfdaacf",
+    "Suspicion": "fe0ac3ee8593ee8922d93a69345f7b0d",
     "TeacherJudge": "3e87be38e758028feeae1b9b844751bc",
     "TeacherSample": "d21f58db2cecfe07bb042d35c1980375",
     "TeacherStyle": "c981ddce8ee543462166f00a77aa3b4d",

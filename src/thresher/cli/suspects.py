@@ -24,9 +24,9 @@ def suspects(
         str,
         typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False),
     ],
-    images: o.Images = None,
-    format: o.Format = None,
-    trust_paths: o.TrustPaths = None,
+    images: Annotated[str | None, o.option("images")] = None,
+    format: Annotated[str | None, o.option("format")] = None,
+    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -74,21 +74,20 @@ def suspects(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_tokens: o.BatchTokens = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    store: o.StorePath = None,
-    on_missing: o.OnMissing = None,
-    retry_errors: o.RetryErrors = None,
+    model: Annotated[str | None, o.option("model")] = None,
+    device: Annotated[str | None, o.option("device")] = None,
+    dtype: Annotated[str | None, o.option("dtype")] = None,
+    batch_tokens: Annotated[int | None, o.option("batch_tokens")] = None,
+    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
+    store: Annotated[str | None, o.option("store")] = None,
+    on_missing: Annotated[str | None, o.option("on_missing")] = None,
+    retry_errors: Annotated[bool | None, o.option("retry_errors")] = None,
 ) -> None:
     """List the rows whose answers are likely wrong, by skill, the likeliest first.
 
     A row is suspected where a model finds its answer surprising for its skill, and its image speaks
     against it. Scores are stored, and shared with select --method winnow.
     """
-    from thresher.cli.prepare import open_the_pool, the_model
     from thresher.console.progress import stderr_progress
     from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
     from thresher.doctor.suspects import SuspectOptions, find_suspects, suspicion_signals
@@ -96,6 +95,7 @@ def suspects(
     from thresher.errors import ConfigError, StoreError
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
+    from thresher.selection.opening import open_the_pool, the_model
     from thresher.storage.columns import Store
     from thresher.storage.writable import check_file
 
@@ -109,7 +109,7 @@ def suspects(
     handle = the_model(request, kept)
     assert handle is not None  # the model is given above
     suspicion_signals(handle.identity, chosen)  # a model behind a server is refused at once
-    opened = open_the_pool(pool, images, kept, format, request.trust_paths)
+    opened = open_the_pool(pool, images, kept, note, format, request.trust_paths)
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
         if any(path.samefile(source) for source in sources):
