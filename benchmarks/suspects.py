@@ -32,13 +32,12 @@ from thresher.demo.command import wrong_answers
 from thresher.demo.pool import make_pool
 from thresher.doctor.suspects import (
     THRESHOLD,
-    SuspectOptions,
     suspicion_order,
-    suspicion_signals,
 )
 from thresher.engine import RunContext, create_engine
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
+from thresher.signals.suspicion import suspicion_signals
 from thresher.storage.columns import Store
 
 SHARES = (0, 5, 15, 30)  # percent
@@ -86,7 +85,7 @@ def auc(score: np.ndarray, wrong: np.ndarray) -> float:
 
 def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> dict[str, float]:
     """One line of the table, by column."""
-    signals = suspicion_signals(model.identity, SuspectOptions())
+    signals = suspicion_signals(model.identity)
     request = RunRequest(on_missing="refuse")
     engine = create_engine(pool, signals, request, RunContext(store, model))
     columns = engine.columns(signals)

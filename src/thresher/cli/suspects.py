@@ -90,12 +90,13 @@ def suspects(
     """
     from thresher.console.progress import stderr_progress
     from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
-    from thresher.doctor.suspects import SuspectOptions, find_suspects, suspicion_signals
+    from thresher.doctor.suspects import SuspectOptions, find_suspects
     from thresher.engine import RunContext
     from thresher.errors import ConfigError, StoreError
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
     from thresher.selection.opening import open_the_pool, the_model
+    from thresher.signals.suspicion import suspicion_signals
     from thresher.storage.columns import Store
     from thresher.storage.writable import check_file
 
@@ -108,7 +109,7 @@ def suspects(
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model is given above
-    suspicion_signals(handle.identity, chosen)  # a model behind a server is refused at once
+    suspicion_signals(handle.identity)  # a model behind a server is refused at once
     opened = open_the_pool(pool, images, kept, note, format, request.trust_paths)
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]

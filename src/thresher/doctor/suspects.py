@@ -16,17 +16,13 @@ from thresher.answers.candidates import expected, question
 from thresher.answers.metrics import exact_match
 from thresher.console.formatting import pluralize
 from thresher.engine import ColumnEngine, RunContext, create_engine
-from thresher.errors import CapabilityError, ConfigError
+from thresher.errors import ConfigError
 from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.signals.answer import Answer
-from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.embedding import Embedding
-from thresher.signals.skills import Skills
-from thresher.signals.suspicion import SUSPECTED, UNCHECKED, Suspicion
-from thresher.signals.visual_gain import VisualGain
+from thresher.signals.suspicion import SUSPECTED, UNCHECKED, suspicion_signals
 from thresher.stats.two_normals import LEAST_ROWS
-from thresher.types import IMAGE_PLACEHOLDER, Columns, ModelIdentity, Signal, digests_to_bytes
+from thresher.types import IMAGE_PLACEHOLDER, Columns, digests_to_bytes
 
 THRESHOLD = 0.5
 """Suspicion from which a row is listed."""
@@ -113,28 +109,6 @@ class Suspects:
     asked: int  # rows that went through the model now
 
 
-def suspicion_signals(model: ModelIdentity, options: SuspectOptions) -> dict[str, Signal]:
-    """The columns that a list is made of. The same as those of winnow, and so found in its store.
-
-    Raises CapabilityError for a model behind a server.
-    """
-    if model.served:
-        raise CapabilityError(
-            f"Suspects are found in the hidden states of a model, and {model.weights!r} is behind "
-            "a server. Give its weights: --model with a folder or a hub id."
-        )
-    loss = AnswerLoss(model)
-    skills = Skills(
-        Embedding(model, part="question"), Embedding(model, part="answer"), options.leaves
-    )
-    gain = VisualGain(loss) if options.image_gain else None
-    # first what has the embeddings as inputs, so that they are read in the pass of the loss
-    out: dict[str, Signal] = {"loss": loss, "skills": skills}
-    if gain is not None:
-        out["gain"] = gain
-    return out | {"suspicion": Suspicion(loss, skills, gain)}
-
-
 def find_suspects(
     pool: Pool, request: RunRequest, context: RunContext, options: SuspectOptions
 ) -> Suspects:
@@ -155,7 +129,7 @@ def find_suspects(
     # the model is opened once, for scores and answers
     model = replace(context.model, open=cache(context.model.open))
     context = replace(context, model=model)
-    signals = suspicion_signals(model.identity, options)
+    signals = suspicion_signals(model.identity, options.leaves, image_gain=options.image_gain)
     engine = create_engine(pool, signals, request, context)
     columns = engine.columns(signals)
     rows = engine.eligible.pool_rows  # [e] int64

@@ -26,6 +26,7 @@ from thresher.mixture.constrain import (
 from thresher.mixture.filters import matches
 from thresher.mixture.quotas import Groups, bounds, columns_of, groups
 from thresher.mixture.spec import check_mixture, parse_filter, parse_quota
+from thresher.mixture.suspects import suspected_rows
 from thresher.mixture.tokens import (
     TokenCounts,
     describe_budget,
@@ -73,6 +74,7 @@ class ResolvedMixture:
     notes: tuple[str, ...]
     copies: np.ndarray | None = None  # int64 [c, 2]: duplicates left out, and the row kept for each
     compared: np.ndarray | None = None  # bool: rows among which duplicates were searched
+    judged: np.ndarray | None = None  # bool: rows among which suspects were searched
 
     def is_unscorable(self, error: str) -> bool:
         """Whether a row with this error counts for --unscorable rather than as a failure."""
@@ -254,7 +256,7 @@ def resolve_mixture(
         budget: the budget, in rows, percent or tokens.
         request: the mixture options and the seed.
         context: the store of duplicate columns; the model for tokens per image and, with `score`,
-            semantic duplicates.
+            semantic duplicates and suspects.
         cache: of earlier calls for the same pool and store.
         score: whether the model may be run.
 
@@ -291,6 +293,12 @@ def resolve_mixture(
         fails = within & ~matches(rule, columns) & ~keep
         within &= ~fails
         notes.append(f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}.")
+    judged = None
+    if request.drop_suspects is not None and within.any():
+        judged = within.copy()
+        suspects, note = suspected_rows(pool, within & ~keep, within, request, context, score)
+        within &= ~suspects
+        notes.append(note)
     if not within.any():
         raise ConfigError(f"No row is left: {' '.join(notes)}")
     evidence: dict[str, np.ndarray] = {}
@@ -332,7 +340,18 @@ def resolve_mixture(
                 min(rows, int(possible.sum())),
             )
     return ResolvedMixture(
-        request, pool, rows, within, keep, grouped, counts, evidence, tuple(notes), copies, compared
+        request,
+        pool,
+        rows,
+        within,
+        keep,
+        grouped,
+        counts,
+        evidence,
+        tuple(notes),
+        copies,
+        compared,
+        judged,
     )
 
 

@@ -30,6 +30,12 @@ def check_mixture(request: RunRequest) -> None:
         parse_quota(text)
     for text in request.filter:
         parse_filter(text)
+    least = request.drop_suspects
+    if least is not None and not 0 < least <= 1:
+        raise ConfigError(
+            f"--drop-suspects {least:g}: the suspicion from which rows are left out is above 0 and "
+            "at most 1, such as 0.5."
+        )
     given = request.dedup_threshold
     if given is None:
         return

@@ -109,6 +109,9 @@ class RunRequest:
     filter: Annotated[tuple[str, ...], Option("EXPR", MIXTURES)] = ()
     """Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all must
     hold."""
+    drop_suspects: Annotated[float | None, Option("X", MIXTURES)] = None
+    """Leave out rows whose suspicion of a wrong answer is X or more, such as 0.5 (asks the
+    model)."""
     dedup: Annotated[Dedup | None, Option("HOW", MIXTURES)] = None
     """Consider only one row of each group of duplicates: exact, near, or semantic (asks the
     model)."""

@@ -68,15 +68,14 @@ def prepare(
             f"--method {method.name} looks for what the model gets wrong on a validation set of "
             "the target task: give one with --validation FILE (and --validation-images DIR)."
         )
-    semantic = request.dedup == "semantic"
-    asks = asks_the_model(method) or semantic
+    semantic, suspects = request.dedup == "semantic", request.drop_suspects is not None
+    asks = asks_the_model(method) or semantic or suspects
     from thresher.selection.requirements import check_extras
 
     here = request.model if request.backend == "hf" else None
     if asks and here is None and request.backend == "hf":
-        raise no_model(
-            "--dedup semantic" if not asks_the_model(method) else f"--method {method.name}"
-        )
+        first = "--dedup semantic" if semantic else "--drop-suspects"
+        raise no_model(f"--method {method.name}" if asks_the_model(method) else first)
     check_extras(method, model=here, asks=asks, dedup=request.dedup, rounds=request.rounds or 1)
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
@@ -84,7 +83,7 @@ def prepare(
 
     store = Store(request.store or default_store())
     store.check(
-        writes=bool(needs(method)) or request.dedup is not None
+        writes=bool(needs(method)) or request.dedup is not None or suspects
     )  # a method that asks no model keeps nothing but a cache
     if pool is None:
         pool = open_the_pool(
@@ -130,6 +129,10 @@ def prepare(
         from thresher.duplicates.stage import embedding_signal
 
         embedding_signal(model)  # a model behind a server is refused before anything is asked
+    if suspects and model is not None:
+        from thresher.signals.suspicion import suspicion_signals
+
+        suspicion_signals(model.identity)  # the same
     roles = the_roles(
         method, request, store, server, lambda role: typed.get(role, f"--set {role}=")
     )

@@ -180,6 +180,14 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
         aimed += costs_of_it.values()
+    if request.drop_suspects is not None:
+        theirs, costs_of_it = _suspects(pool, resolved, request, context, probe)
+        shared = {p.fingerprint for p in theirs}
+        parts = tuple(p for p in parts if p.fingerprint not in shared)
+        if any(p.to_score for p in theirs):
+            parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
+        parts = (*theirs, *parts)
+        aimed += costs_of_it.values()
     every = [*aimed, *costs.values()]
 
     eligible = engine.eligible
@@ -310,6 +318,19 @@ def _embedding(
         within=resolved.compared,
     )
     return _parts(engine, {"dedup": signal}, probe)
+
+
+def _suspects(
+    pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
+) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+    """What `--drop-suspects` asks of the model before the method asks anything."""
+    from thresher.mixture.suspects import signals_for
+
+    signals = signals_for(context)
+    engine = create_engine(
+        pool, signals, replace(request, retry_errors=False), context, within=resolved.judged
+    )
+    return _parts(engine, signals, probe)
 
 
 def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]:

@@ -15,9 +15,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.errors import CapabilityError
 from thresher.samplers.stratified import rank_within
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.embedding import Embedding
+from thresher.signals.skills import Skills
+from thresher.signals.visual_gain import VisualGain
 from thresher.stats.two_normals import upper_hump
-from thresher.types import Columns, Field, Signal
+from thresher.types import Columns, Field, ModelIdentity, Signal
 
 SUSPECTED = 0.5
 """Probability of the higher hump from which a row counts as suspected in the check."""
@@ -143,3 +148,25 @@ def _share_wrong(helped: np.ndarray, expected: np.ndarray) -> np.ndarray:
     where none was."""
     part = np.divide(helped, expected, out=np.ones_like(expected), where=expected > 0)
     return np.clip(1 - part, 0, 1)
+
+
+def suspicion_signals(
+    model: ModelIdentity, leaves: int | None = None, *, image_gain: bool = True
+) -> dict[str, Signal]:
+    """loss, skills, gain (with `image_gain`) and suspicion, to be computed together. Loss and
+    skills are those of winnow, and so found in its store.
+
+    Raises CapabilityError for a model behind a server.
+    """
+    if model.served:
+        raise CapabilityError(
+            f"Suspects are found in the hidden states of a model, and {model.weights!r} is behind "
+            "a server. Give its weights: --model with a folder or a hub id."
+        )
+    loss = AnswerLoss(model)
+    skills = Skills(Embedding(model, part="question"), Embedding(model, part="answer"), leaves)
+    out: dict[str, Signal] = {"loss": loss, "skills": skills}
+    gain = VisualGain(loss) if image_gain else None
+    if gain is not None:
+        out["gain"] = gain
+    return out | {"suspicion": Suspicion(loss, skills, gain)}
