@@ -14,6 +14,7 @@ import yaml
 from thresher.cli import main
 from thresher.demo.mixes import Mix, Source
 from thresher.demo.pool import make_pool
+from thresher.viewer.session import Session
 
 ROWS = 240
 MIX = Mix(
@@ -80,6 +81,8 @@ def test_plan_then_select_then_again(
     again = tmp_path / "again"
     code, said = run(capsys, "select", "--config", str(out / "run.yaml"), "-o", str(again))
     assert code == 0 and (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
+    session = Session(out)
+    assert session.fixed == "" and set(session.shown.outcome.rows.tolist()) == taken
     code, said = run(capsys, "signals", str(out), "-o", str(tmp_path / "columns.parquet"))
     table = pq.read_table(tmp_path / "columns.parquet")
     (nll,) = (name for name in table.column_names if name.endswith(".nll"))

@@ -254,7 +254,7 @@ class Session:
             if path is not None:
                 self.mixture_cache.rows[path] = mask
         method, budget = methods.load(ask.method, ask.settings), Budget.parse(ask.budget)
-        stored = RunContext(self.store)
+        stored = RunContext(self.store, self._asked_before(request))
         resolved = resolve_mixture(self.pool, budget, request, stored, self.mixture_cache)
         prepared = self._prepared(SelectionTask(self.pool, method, budget, request), resolved)
         with use_cache(self.sort_cache):
@@ -271,6 +271,12 @@ class Session:
             pool=self.pool,
             seconds=seconds,
         )
+
+    def _asked_before(self, request: RunRequest) -> ModelHandle | None:
+        """The model whose stored columns the mixture reads, where it reads any."""
+        main = self.run.get("model")
+        asks = request.dedup == "semantic" or request.drop_suspects is not None
+        return self.handles[main["name"]] if main and asks else None
 
     def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> Prepared:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
