@@ -380,9 +380,9 @@ def test_failures_are_counted_listed_and_left_out(thresher_: Thresher, tmp_path:
 
 
 def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*args: Any, progress: progress.LineProgress, **more: Any) -> None:
-        progress.start("loss", 100, 0)
-        progress.advance(48)
+    def interrupted(task: Any, context: Any) -> None:
+        context.progress.start("loss", 100, 0)
+        context.progress.advance(48)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "select", interrupted)
