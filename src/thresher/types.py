@@ -87,6 +87,29 @@ class Sample:
         return row_digest(h.digest(), [image.identity for image in self.images])
 
 
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row cannot be used: `kind` is for code, `detail` for people.
+
+    Stored and shown as text, "kind: detail"; `parse` reads it back, also from older stores.
+    """
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> RowError:
+        """
+        >>> RowError.parse("too long: 9,000 tokens: more than 4,096")
+        RowError(kind='too long', detail='9,000 tokens: more than 4,096')
+        """
+        kind, _, detail = text.partition(":")
+        return cls(kind, detail.lstrip())
+
+
 def row_digest(texts: bytes, identities: Sequence[str]) -> bytes:
     """Combine the digest of a row's texts with its image identities, 32 bytes.
 

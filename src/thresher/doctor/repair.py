@@ -37,7 +37,7 @@ from thresher.pools.paths import printable
 from thresher.storage.atomic import atomic_write
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_file
-from thresher.types import IMAGE_PLACEHOLDER, Sample
+from thresher.types import IMAGE_PLACEHOLDER, RowError, Sample
 
 Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
 
@@ -132,7 +132,7 @@ def _records(
     for row in range(len(pool)):
         record, sample = pool.record_and_sample(row)
         problem = sample.problem
-        if record is None or problem.startswith("unreadable"):
+        if record is None or RowError.parse(problem).kind == "unreadable":
             yield None, [_change(row, ids[row], "left out", problem)]
             continue
         fixed = copy.deepcopy(record)
@@ -145,7 +145,8 @@ def _records(
             + images.repair(fixed, [ref.path for ref in sample.images])
         )
         parsed = llava.parse(fixed, "", "")
-        reason = "" if parsed.problem.startswith(("video", "audio")) else parsed.problem
+        media = RowError.parse(parsed.problem).kind in ("video", "audio")
+        reason = "" if media else parsed.problem
         reason = reason or images.problem(parsed.images)
         if row in leaks:
             reason = "eval-leak: a question of the evaluation set"

@@ -13,6 +13,7 @@ from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimate_tokens
 from thresher.pools import Pool, files, llava
+from thresher.types import RowError
 
 CONTEXT = 8192  # tokens
 BATCH_ROWS = 4096  # rows at once
@@ -38,7 +39,7 @@ def check_rows(pool: Pool, findings: Findings) -> None:
     index = pool.index
     kinds: dict[str, list[int]] = {}  # problem kind -> codes
     for code, text in enumerate(index.problem_texts):
-        kinds.setdefault(text.partition(":")[0], []).append(code)
+        kinds.setdefault(RowError.parse(text).kind, []).append(code)
     for kind, codes in kinds.items():
         rows = np.flatnonzero(np.isin(index.problem, codes))
         findings.add(kind, rows, lambda row: pool.problems[row].partition(": ")[2])

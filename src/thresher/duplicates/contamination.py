@@ -19,7 +19,7 @@ from thresher.duplicates import image, text
 from thresher.duplicates.near import near_images, near_texts
 from thresher.duplicates.signals import iter_image_signatures
 from thresher.extras import install_command, missing_modules, require
-from thresher.types import Sample
+from thresher.types import RowError, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,7 +123,10 @@ def _units(
             samples = pool.samples(rows)
             for first, by_row in iter_image_signatures(samples, pool, signature):
                 for i, signatures in enumerate(by_row, first):
-                    if isinstance(signatures, str) or samples[i].problem.startswith("unreadable"):
+                    if (
+                        isinstance(signatures, str)
+                        or RowError.parse(samples[i].problem).kind == "unreadable"
+                    ):
                         continue
                     for signature_of_image in signatures:
                         if signature_of_image.mark:

@@ -34,14 +34,14 @@ from thresher.mixture.tokens import (
     largest_selection,
 )
 from thresher.samplers import largest_remainder
-from thresher.types import Budget, Columns, Findings, Rows, Selection, Share, Tokens
+from thresher.types import Budget, Columns, Findings, RowError, Rows, Selection, Share, Tokens
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
     from thresher.pools import Pool
     from thresher.request import RunRequest
 
-UNSCORABLE_ERRORS = ("video:", "audio:", "too long:")  # prefixes of errors of valid rows
+UNSCORABLE_ERRORS = ("video", "audio", "too long")  # kinds of errors of valid rows
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class ResolvedMixture:
 
     def is_unscorable(self, error: str) -> bool:
         """Whether a row with this error counts for --unscorable rather than as a failure."""
-        return self.request.unscorable is not None and error.startswith(UNSCORABLE_ERRORS)
+        kind = RowError.parse(error).kind
+        return self.request.unscorable is not None and kind in UNSCORABLE_ERRORS
 
     def choose(
         self, method: SelectFn, columns: Columns, considered: np.ndarray, unscorable: np.ndarray

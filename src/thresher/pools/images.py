@@ -22,7 +22,7 @@ from thresher.errors import ImageError
 from thresher.pools.files import is_remote, open_filesystem
 from thresher.pools.image_opening import open_image
 from thresher.pools.paths import printable, resolve_inside, unsafe_path_reason
-from thresher.types import CHANGED, ImageRef
+from thresher.types import CHANGED, ImageRef, RowError
 
 IN_MEMORY = 256 << 20  # bytes: larger files are hashed and then decoded from disk
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 image; as RGB that is 300 MB
@@ -144,7 +144,7 @@ def _check_digest(ref: ImageRef, found: str) -> None:
 
 def _fetch(folder: str, ref: ImageRef) -> bytes:
     if reason := unsafe_path_reason(ref.path):
-        raise ImageError(f"{printable(ref.path)}: {reason}", kind=reason.partition(":")[0])
+        raise ImageError(f"{printable(ref.path)}: {reason}", kind=RowError.parse(reason).kind)
     if ref.size < 0:
         raise ImageError(f"{printable(ref.path)}: no such image in {folder}", kind="missing-image")
     fs, inner = open_filesystem(folder)

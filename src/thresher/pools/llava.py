@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from thresher.pools import chat, markers, unread_media
 from thresher.pools.embedded import MIN_BASE64_LENGTH, parse_image
 from thresher.text import too_deep
-from thresher.types import IMAGE_PLACEHOLDER
+from thresher.types import IMAGE_PLACEHOLDER, RowError
 
 # raise it when the same record is read differently: cached pools are then parsed again
 VERSION = 7
@@ -149,7 +149,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         and (numbered := markers.images_by_number(given_images)) is not None
     ):
         images, image_problem, media = _parse_images(numbered)
-        problem = image_problem if problem.startswith("bad-image") else problem
+        problem = image_problem if RowError.parse(problem).kind == "bad-image" else problem
 
     video, audio = False, False
     for kind, key in _MEDIA:
@@ -184,13 +184,13 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
     if may_hold_markers and markers.has_grounding(texts):
         flags |= GROUNDING_TAGS
     for medium in unread_media.find_unread_media(record):
-        if not images and not media and (not problem or problem.startswith("media-marker")):
+        if not images and not media and RowError.parse(problem).kind in ("", "media-marker"):
             problem = medium.problem
         # an additional image beside one that is read is probably a mask: ignored
         if medium.kind != "image" or problem == medium.problem:
             media = (*media, *_media_identities(medium.kind, medium.value))
     if placeholders != len(images):
-        if placeholders == 0 and "user" in roles and not problem.startswith("media-marker"):
+        if placeholders == 0 and "user" in roles and RowError.parse(problem).kind != "media-marker":
             first = roles.index("user")
             texts[first] = (IMAGE_PLACEHOLDER + "\n") * len(images) + texts[first]
             flags |= PLACEHOLDER_ADDED

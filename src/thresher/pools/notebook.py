@@ -17,6 +17,7 @@ import numpy as np
 from thresher.console.formatting import format_percent, pluralize, truncate
 from thresher.html import TEXT, Card, Message, NotebookView, Share
 from thresher.pools.cards import plain_cards
+from thresher.types import RowError
 
 if TYPE_CHECKING:
     from thresher.pools.view import DescribedPool
@@ -47,7 +48,7 @@ def pool_view(pool: DescribedPool) -> NotebookView:
     )
     by_kind: Counter[str] = Counter()
     for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
-        by_kind[text.partition(":")[0]] += int((index.problem == code).sum())
+        by_kind[RowError.parse(text).kind] += int((index.problem == code).sum())
     notes = [
         f"{pluralize(number)}: {kind}"
         for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))

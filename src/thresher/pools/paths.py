@@ -11,6 +11,7 @@ import os
 import re
 
 from thresher.errors import ImageError
+from thresher.types import RowError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://|(?i:data:|file:)")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -46,7 +47,7 @@ def resolve_inside(folder: str, path: str) -> str:
     Raises ImageError if the path is unsafe or a symbolic link leads out of the folder.
     """
     if reason := unsafe_path_reason(path):
-        raise ImageError(f"{printable(path)}: {reason}", kind=reason.partition(":")[0])
+        raise ImageError(f"{printable(path)}: {reason}", kind=RowError.parse(reason).kind)
     try:
         real = os.path.realpath(os.path.join(folder, path))
     except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import RecordReader
 from thresher.pools.spellings import SpellingFinder
 from thresher.samplers.ordering import inverse_permutation
-from thresher.types import DIGEST, ImageRef, Sample, Turn
+from thresher.types import DIGEST, ImageRef, RowError, Sample, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -158,7 +158,7 @@ class Pool:
         """
         # -1: no problem
         is_unreadable = np.array(
-            [t.startswith("unreadable") for t in self.index.problem_texts] + [False]
+            [RowError.parse(t).kind == "unreadable" for t in self.index.problem_texts] + [False]
         )
         rows: np.ndarray = is_unreadable[self.index.problem]
         return rows
@@ -322,7 +322,7 @@ class Pool:
         rows, offset, length, part = self._locate(row)
         code = int(i.problem[row])
         problem = i.problem_texts[code] if code >= 0 else ""
-        broken = problem if problem.startswith("unreadable") else ""
+        broken = problem if RowError.parse(problem).kind == "unreadable" else ""
         record, text = None, ""
         if broken:
             text = pool_index.fallback_text(rows, offset, length)

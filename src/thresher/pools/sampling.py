@@ -16,6 +16,7 @@ import numpy as np
 
 from thresher.pools.block import Block
 from thresher.pools.file_spec import FileSpec
+from thresher.types import RowError
 
 
 def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarray:
@@ -92,6 +93,6 @@ def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:
             out.image_end.append(len(out.image_ref))
         start += len(b)
     out.sources, out.problems = list(sources), list(problems)
-    unreadable = {i for i, text in enumerate(out.problems) if text.startswith("unreadable")}
+    unreadable = {i for i, t in enumerate(out.problems) if RowError.parse(t).kind == "unreadable"}
     out.usable = sum(code not in unreadable for code in out.problem)
     return out

@@ -15,6 +15,7 @@ from thresher.console.formatting import pluralize, truncate
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import LoadedSelection
 from thresher.selection.summary import failure_kinds
+from thresher.types import RowError
 
 MOST_NAMES = 6
 
@@ -66,7 +67,7 @@ def _unusable(made: LoadedSelection) -> list[Remark]:
     missing = int(made.pool.facts["missing_images"][made.kept_rows].sum())
     out = []
     if problems:
-        kinds = Counter(text.partition(":")[0] for text in problems)
+        kinds = Counter(RowError.parse(text).kind for text in problems)
         lines = tuple(
             f"{n:,} × {kind}"
             for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))

@@ -23,6 +23,7 @@ from thresher.types import (
     Columns,
     Field,
     ModelIdentity,
+    RowError,
     Sample,
     SampleSource,
     Scored,
@@ -35,7 +36,7 @@ MULTI_IMAGE_SHRINKING = ("llava_onevision",)
 has several."""
 
 
-TOO_LONG = "too long:"
+TOO_LONG = "too long"  # a kind of error
 """Beginning of a backend's error if the conversation, demonstration included, does not fit into the
 model's context."""
 
@@ -108,7 +109,7 @@ class OneShot:
                 found[wanted[i]] = pool.by_digest(wanted[i])
         queries = [samples[int(i)] for i in index]
         for piece in backend.one_shot(queries, [found[wanted[int(i)]] for i in index], pool):
-            long = np.array([e.startswith(TOO_LONG) for e in piece.errors], dtype=bool)
+            long = np.array([RowError.parse(e).kind == TOO_LONG for e in piece.errors], dtype=bool)
             values = {
                 "nll": np.where(long, np.float32(np.nan), piece.values["nll"]).astype(np.float32)
             }
