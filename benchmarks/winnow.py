@@ -60,7 +60,7 @@ def compared(a: argparse.Namespace, pool_name: str) -> Comparison:
             pool,
             questions,
             methods=methods(a.variants.split(",")),
-            budgets=[Budget(b) for b in a.budgets.split(",")],
+            budgets=[Budget.parse(b) for b in a.budgets.split(",")],
             seeds=a.seeds,
             model=resolve("demo", device="cpu", cache=store.root / "models"),
             recipe=setup.RECIPE,
@@ -129,8 +129,9 @@ def main() -> None:
 of 6,000 rows of the disclosed synthetic world of `make proof`; 900 questions on scenes that are in
 no pool; exact match of generated answers in %. Training: all weights but the vision tower, batch 8,
 learning rate 0.001, one pass. Seeds 0 to {a.seeds - 1}; ± is a 95% interval over seeds, and for
-differences over seeds and questions, paired. The guard is off. The method's settings were chosen on
-development pools of another seed (`docs/methods/winnow.md`), none on these questions.
+differences over seeds and questions, paired. The guard is off. The method's
+defaults are those of a trial on development pools of another seed; none was chosen on these
+questions.
 
 {table(a, found)}
 """,

@@ -498,7 +498,7 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
         ("select POOL -m random -b 30% -o pool.json", ("pool.json", "is a file")),
         ("select --config none.yaml", ("none.yaml", "no such file")),
         ("select POOL --metod random", ("--metod", "--method")),
-        ("selct POOL", ("selct", "Did you mean 'select'?")),
+        ("selct POOL", ("selct", "Did you mean 'select'")),
         ("methods clippr", ("Did you mean 'clipper'?",)),
         ("export nowhere --out x.json", ("nowhere",)),
         ("signals nowhere --out x.parquet", ("nowhere",)),
