@@ -44,8 +44,8 @@ from thresher.types import Budget, ModelIdentity
 from thresher.viewer import render
 from thresher.viewer.browse import Browser, Query
 from thresher.viewer.cards import items
+from thresher.viewer.displayed import SelectionParams
 from thresher.viewer.session import Session
-from thresher.viewer.shown import Ask
 
 BUDGETS = ("1%", "10%", "30%", "70%")
 MODEL = ModelHandle(
@@ -177,12 +177,12 @@ def measure(
     browser, first = Browser(session.pool), session.first
 
     def again(budget: str) -> Callable[[], Any]:
-        return lambda: session.select(Ask(name, first.settings, budget, 0))
+        return lambda: session.select(SelectionParams(name, first.settings, budget, 0))
 
     def page(query: Query) -> Callable[[], Any]:
         def work() -> None:
-            got = browser.page(session.shown, query)
-            render.rows(got, items(session.shown, got.rows, str), False, False)
+            got = browser.page(session.displayed, query)
+            render.rows(got, items(session.displayed, got.rows, str), False, False)
 
         return work
 
@@ -190,17 +190,17 @@ def measure(
     peer = seconds(lambda: run.select(task, RunContext(store, MODEL)), 1)
     for budget in BUDGETS:
         note(f"choose again, {budget}", again(budget), peer=peer if budget == "10%" else None)
-    note("counts, notes, command", lambda: render.changed(session, session.shown, False))
+    note("counts, notes, command", lambda: render.changed(session, session.displayed, False))
     again("20%")()
     note("first page after a choice", page(Query()), 1)
     note("another page", page(Query(page=500)))
     note("page by source and rank", page(Query("kept", "=source_7", sort="rank")), 1)
     note("search for a word", page(Query(words="word77")), 1)
     note("search in vain, until its deadline", page(Query(words="no such words")), 1)
-    looked = browser.page(session.shown, Query(words="nor these")).looked
+    looked = browser.page(session.displayed, Query(words="nor these")).looked
     print(f"{name}: a search in vain looks at {looked:,} rows a request")
-    note("plots", lambda: render.plots(session.shown), 1)
-    dropped = np.flatnonzero(session.shown.state == 1)
+    note("plots", lambda: render.plots(session.displayed), 1)
+    dropped = np.flatnonzero(session.displayed.state == 1)
     note("pin a row", lambda: session.pin(dropped[5:6], "pinned"), 1)
     note("choose again, 10%, one pinned", again("10%"))
     note("ban a row", lambda: session.pin(dropped[9:10], "banned"), 1)

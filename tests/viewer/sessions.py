@@ -94,11 +94,11 @@ class Client:
         return dict(answer.json())
 
     def select(self, budget: str, **settings: str) -> dict[str, Any]:
-        shown = self.session.shown.ask
+        displayed = self.session.displayed.params
         asked = {
-            "method": shown.method,
+            "method": displayed.method,
             "budget": budget,
-            "seed": str(shown.seed),
-            "settings": dict(shown.settings) | settings,
+            "seed": str(displayed.seed),
+            "settings": dict(displayed.settings) | settings,
         }
         return self.change("/select", asked)

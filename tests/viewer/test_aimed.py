@@ -62,9 +62,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
     session = Session(folder)
-    assert session.fixed == "" and session.shown.kept == 12
-    shown = session.select(replace(session.first, budget="30"))
-    assert shown.kept == 30 and shown.outcome is not None
+    assert session.fixed == "" and session.displayed.kept == 12
+    displayed = session.select(replace(session.first, budget="30"))
+    assert displayed.kept == 30 and displayed.outcome is not None
     handle = ModelHandle(
         "student", Rules("student", knows=(0, 3)).handle.identity, open=cannot_open
     )
@@ -79,14 +79,17 @@ def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
         roles={"teacher": teacher},
         target=target,
     )
-    assert shown.outcome.rows.tolist() == again.rows.tolist() and shown.outcome.notes == again.notes
-    assert shown.outcome.findings == again.findings
-    panels = {p.title: p for p in method_section(shown.made).panels}
+    assert (
+        displayed.outcome.rows.tolist() == again.rows.tolist()
+        and displayed.outcome.notes == again.notes
+    )
+    assert displayed.outcome.findings == again.findings
+    panels = {p.title: p for p in method_section(displayed.made).panels}
     # those of now, not of the folder
     assert sum(p.kept for p in panels["Missing skills"].parts) == 30
-    assert "Missing skills" in render.plots(shown)
-    session.pin(np.flatnonzero(shown.state == 1)[:2], "pinned")
-    assert session.shown.kept == 30
+    assert "Missing skills" in render.plots(displayed)
+    session.pin(np.flatnonzero(displayed.state == 1)[:2], "pinned")
+    assert session.displayed.kept == 30
     made = export(session, "more")
     assert made.rows == 30 and (folder.parent / "more" / "errors.jsonl").is_file()
 
@@ -100,7 +103,7 @@ def test_other_models_and_questions_than_were_asked_are_refused(folder: Path) ->
         )
     with pytest.raises(NeedsModel, match=r"validation .* is not stored"):
         session.select(replace(session.first, settings={**session.first.settings, "ask": "plain"}))
-    assert session.shown.kept == 12
+    assert session.displayed.kept == 12
     assert before == sorted(p.name for p in (folder.parent / "store" / "columns").iterdir())
 
 
@@ -108,5 +111,5 @@ def test_rounds_can_be_looked_at(folder: Path) -> None:
     text = (folder / "run.yaml").read_text()
     (folder / "run.yaml").write_text(text.replace("config:\n", "config:\n  rounds: 2\n", 1))
     session = Session(folder)
-    assert "2 rounds" in session.fixed and session.shown.kept == 12
+    assert "2 rounds" in session.fixed and session.displayed.kept == 12
     assert "rounds 2" in session.command(session.first)

@@ -12,8 +12,8 @@ from tests.report.image_pools import HOSTILE, selected
 from tests.viewer.sessions import pool_of
 from thresher.pools import Pool, open_pool
 from thresher.viewer.browse import Browser, Query
+from thresher.viewer.displayed import DisplayedSelection
 from thresher.viewer.session import Session
-from thresher.viewer.shown import Shown
 
 TEXTS = (
     *HOSTILE.values(),
@@ -45,11 +45,11 @@ def opened(folder: Path, ascii_only: bool) -> Session:
 
 def found(session: Session, words: str) -> list[int]:
     browser, rows = Browser(session.pool), []
-    page = browser.page(session.shown, Query(words=words))
+    page = browser.page(session.displayed, Query(words=words))
     while not page.complete:
-        page = browser.page(session.shown, Query(words=words), more=True)
+        page = browser.page(session.displayed, Query(words=words), more=True)
     for number in range(page.pages):
-        rows += browser.page(session.shown, Query(words=words, page=number)).rows.tolist()
+        rows += browser.page(session.displayed, Query(words=words, page=number)).rows.tolist()
     return rows
 
 
@@ -108,26 +108,30 @@ def test_a_search_that_is_waited_for_ends_early(
     session = opened(tmp_path / "pool", True)
     browser = Browser(session.pool)
     browser._waiting = 1
-    page = browser.page(session.shown, Query(words="no such"))
+    page = browser.page(session.displayed, Query(words="no such"))
     assert page.looked == 2 and not page.complete
     browser._waiting = 0
-    assert browser.page(session.shown, Query(words="no such")).complete
+    assert browser.page(session.displayed, Query(words="no such")).complete
 
 
 def test_rows_without_a_number_come_last_in_both_orders(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 40)
     # a quality that every seventh row lacks
     session = Session(selected(pool, "unheard", tmp_path / "out"))
-    shown: Shown = session.shown
+    displayed: DisplayedSelection = session.displayed
     quality = np.full(40, np.nan)
-    quality[shown.made.rows] = shown.made.reasons["quality"]
+    quality[displayed.made.rows] = displayed.made.reasons["quality"]
     missing = int(np.isnan(quality).sum())
     for sort, sign in (("quality", 1), ("-quality", -1)):
-        order = shown.order(sort)
+        order = displayed.order(sort)
         assert (
             sorted(order.tolist()) == list(range(40)) and np.isnan(quality[order[-missing:]]).all()
         )
         assert (np.diff(sign * quality[order[:-missing]]) >= 0).all()
-    assert shown.order("topic").tolist() == shown.order("none such").tolist() == list(range(40))
+    assert (
+        displayed.order("topic").tolist()
+        == displayed.order("none such").tolist()
+        == list(range(40))
+    )
     # what is the same in every row orders nothing
-    assert dict(shown.sortable).keys() == {"quality", "level"}
+    assert dict(displayed.sortable).keys() == {"quality", "level"}

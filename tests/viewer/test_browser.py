@@ -266,7 +266,7 @@ def test_the_export_is_what_the_command_writes(browser: Any, serve: Any, tmp_pat
     page.locator("#where").fill("out")
     page.locator("#export button").click()
     visit.settle()
-    assert "there already" in visit.text("#problem-where")
+    assert "exists already" in visit.text("#problem-where")
     page.locator("#where").fill("mine")
     page.locator("#export button").click()
     page.locator("#exported .done").wait_for()

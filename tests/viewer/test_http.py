@@ -83,10 +83,10 @@ def test_a_mistake_is_told_beside_its_field(
         "seed": "0",
         "settings": {"unit": "words"},
     } | change
-    before = client.session.shown
+    before = client.session.displayed
     got = client.change("/select", asked)
     assert not got["ok"] and got["problem"]["field"] == field and says in got["problem"]["text"]
-    assert client.session.shown is before
+    assert client.session.displayed is before
 
 
 def test_a_setting_out_of_range_is_told_beside_it(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, me
     kept = [json.loads(line)["row"] for line in (mine / "keep.jsonl").read_text().splitlines()]
     assert kept == [2, 5] and (mine / "report.html").is_file()
     again = Session(mine)  # and it can be opened in its turn
-    assert again.shown.kept == 27 and again.pins.drop[90]
+    assert again.displayed.kept == 27 and again.pins.drop[90]
     # a replay of its run.yaml is the same too
     with pytest.raises(SystemExit):
         main(["select", "--config", str(mine / "run.yaml"), "--out", str(tmp_path / "replay")])
@@ -388,12 +388,12 @@ def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, me
     ("where", "says"),
     [
         ("", "name"),
-        ("out", "there already"),
+        ("out", "exists already"),
         ("..", "from the root"),
         ("../else", "from the root"),
         ("a/b", "from the root"),
         ("~no_such_user/x", "from the root"),
-        ("/no/such/place/here", "is no folder"),
+        ("/no/such/place/here", "is not a folder"),
         ("x" * 300, ""),
         ("bad\0name", "name"),
     ],
@@ -439,7 +439,7 @@ def test_with_a_real_model_the_export_is_what_the_command_writes(tmp_path: Path)
     assert not client.session.fixed
     client.change(
         "/pin",
-        {"rows": [int(np.flatnonzero(client.session.shown.state == 1)[0])], "state": "pinned"},
+        {"rows": [int(np.flatnonzero(client.session.displayed.state == 1)[0])], "state": "pinned"},
     )
     assert client.select("45%", prefer="least_helped")["kept"] == 27
     got = client.change("/export", {"where": "mine"})

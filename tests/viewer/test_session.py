@@ -20,9 +20,9 @@ from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
 from thresher.types import Budget
 from thresher.viewer.cards import items
+from thresher.viewer.displayed import SelectionParams
 from thresher.viewer.recall import NeedsModel, NotStored
 from thresher.viewer.session import Session
-from thresher.viewer.shown import Ask
 
 ASKED = {
     "clipper": [
@@ -61,80 +61,89 @@ def test_every_choice_is_that_of_a_run(tmp_path: Path, method: str) -> None:
     session = session_of(tmp_path, method)
     assert not session.fixed
     for budget, settings in ASKED[method]:
-        shown = session.select(Ask(method, settings, budget, 0))
-        assert shown.outcome is not None and shown.kept == len(shown.outcome.rows)
-        same(shown.outcome, by_run(session, method, budget, settings))
+        displayed = session.select(SelectionParams(method, settings, budget, 0))
+        assert displayed.outcome is not None and displayed.kept == len(displayed.outcome.rows)
+        same(displayed.outcome, by_run(session, method, budget, settings))
 
 
 @pytest.mark.parametrize("method", ["clipper", "length", "perplexity"])
 def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method: str) -> None:
     session = session_of(tmp_path, method)
-    shown = session.shown
-    pinned, banned = np.flatnonzero(shown.state == 1)[:3], spare_rows(session)[:2]
+    displayed = session.displayed
+    pinned, banned = np.flatnonzero(displayed.state == 1)[:3], spare_rows(session)[:2]
     session.pin(pinned, "pinned")
-    shown = session.pin(banned, "banned")
-    assert (shown.state[pinned] == 2).all() and (shown.state[banned] == 0).all()
+    displayed = session.pin(banned, "banned")
+    assert (displayed.state[pinned] == 2).all() and (displayed.state[banned] == 0).all()
     mixture = {name: str(session.folder / "view" / f"{name}.jsonl") for name in ("keep", "drop")}
     for budget in ("30%", "12%"):
-        shown = session.select(Ask(method, {}, budget, 0))
-        assert shown.outcome is not None
-        same(shown.outcome, by_run(session, method, budget, {}, **mixture))
+        displayed = session.select(SelectionParams(method, {}, budget, 0))
+        assert displayed.outcome is not None
+        same(displayed.outcome, by_run(session, method, budget, {}, **mixture))
 
 
 def spare_rows(session: Session) -> np.ndarray:
     """Kept rows that no other row is shown as a demonstration."""
     columns = session.prepared[1].columns
-    shown = [
+    displayed = [
         columns[name]["digest"]
         for name in ("demonstration_p", "demonstration_w")
         if name in columns.values
     ]
-    used = np.isin(session.pool.digest, np.concatenate([*shown, np.zeros(0, "S32")]))
-    return np.flatnonzero((session.shown.state == 2) & ~used & ~session.shown.keep)
+    used = np.isin(session.pool.digest, np.concatenate([*displayed, np.zeros(0, "S32")]))
+    return np.flatnonzero((session.displayed.state == 2) & ~used & ~session.displayed.keep)
 
 
 def test_a_ban_that_would_need_the_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     session = session_of(tmp_path, "clipper")
-    before = session.shown
-    shown = session.prepared[1].columns["demonstration_w"]["digest"]
-    row = int(np.flatnonzero(session.pool.digest == shown[0])[0])
+    before = session.displayed
+    displayed = session.prepared[1].columns["demonstration_w"]["digest"]
+    row = int(np.flatnonzero(session.pool.digest == displayed[0])[0])
     with pytest.raises(NotStored, match=r"one_shot_w is not stored for \d+ of 159 rows"):
         session.pin(np.array([row]), "banned")
     assert (
-        session.shown is before
+        session.displayed is before
         and not session.pins.drop.any()
         and not (session.folder / "view").exists()
     )
-    session.select(Ask("random", {}, "10%", 0))
+    session.select(SelectionParams("random", {}, "10%", 0))
     session.pin(np.array([row]), "banned")  # a method that asks no model may
     with pytest.raises(NotStored):
-        session.select(Ask("clipper", {}, "30%", 0))
-    assert session.shown.ask.method == "random"
+        session.select(SelectionParams("clipper", {}, "30%", 0))
+    assert session.displayed.params.method == "random"
 
 
 def test_columns_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of(tmp_path, "clipper")
     monkeypatch.setattr(session.store, "load", None)
     for budget in ("5%", "50%"):
-        session.select(Ask("clipper", {"prefer": "none"}, budget, 0))
+        session.select(SelectionParams("clipper", {"prefer": "none"}, budget, 0))
     session.pin(spare_rows(session)[:1], "banned")  # other rows within: from what is in memory
-    assert session.shown.outcome is not None and len(session.shown.outcome.considered) == 159
-    session.select(Ask("perplexity", {}, "50%", 0))  # another method with a column of the first
+    assert (
+        session.displayed.outcome is not None and len(session.displayed.outcome.considered) == 159
+    )
+    session.select(
+        SelectionParams("perplexity", {}, "50%", 0)
+    )  # another method with a column of the first
 
 
 def test_methods_share_what_is_stored_and_say_what_is_not(tmp_path: Path) -> None:
     session = session_of(tmp_path, "clipper")
-    shown = session.select(Ask("perplexity", {}, "20%", 0))
-    assert shown.outcome is not None
-    same(shown.outcome, by_run(session, "perplexity", "20%", {}))
-    for ask in (Ask("mllm_selector", {}, "20%", 0), Ask("mmssr", {}, "20%", 0)):
+    displayed = session.select(SelectionParams("perplexity", {}, "20%", 0))
+    assert displayed.outcome is not None
+    same(displayed.outcome, by_run(session, "perplexity", "20%", {}))
+    for params in (
+        SelectionParams("mllm_selector", {}, "20%", 0),
+        SelectionParams("mmssr", {}, "20%", 0),
+    ):
         with pytest.raises(NeedsModel):
-            session.select(ask)
+            session.select(params)
     with pytest.raises(NeedsModel, match="validation"):
-        session.select(Ask("error_driven", {}, "20%", 0))
+        session.select(SelectionParams("error_driven", {}, "20%", 0))
     with pytest.raises(NotStored, match="one_shot"):
-        session.select(Ask("clipper", {}, "20%", 1))  # other halves, other demonstrations
-    assert session.shown is shown
+        session.select(
+            SelectionParams("clipper", {}, "20%", 1)
+        )  # other halves, other demonstrations
+    assert session.displayed is displayed
 
 
 def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
@@ -147,28 +156,28 @@ def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
     )
     session = Session(tmp_path / "out")
     with pytest.raises(NeedsModel, match="asks a model"):
-        session.select(Ask("perplexity", {}, "20%", 0))
-    assert session.select(Ask("random", {}, "20%", 3)).kept == 32
+        session.select(SelectionParams("perplexity", {}, "20%", 0))
+    assert session.select(SelectionParams("random", {}, "20%", 3)).kept == 32
 
 
 @pytest.mark.parametrize(
-    ("ask", "says"),
+    ("params", "says"),
     [
-        (Ask("length", {}, "0.3", 0), "30%"),
-        (Ask("length", {}, "0%", 0), "above 0%"),
-        (Ask("length", {"unit": "pages"}, "3%", 0), "unit"),
-        (Ask("length", {"size": "3"}, "3%", 0), "no setting"),
-        (Ask("no_such", {}, "3%", 0), "no such method"),
+        (SelectionParams("length", {}, "0.3", 0), "30%"),
+        (SelectionParams("length", {}, "0%", 0), "above 0%"),
+        (SelectionParams("length", {"unit": "pages"}, "3%", 0), "unit"),
+        (SelectionParams("length", {"size": "3"}, "3%", 0), "no setting"),
+        (SelectionParams("no_such", {}, "3%", 0), "no such method"),
     ],
 )
 def test_a_wrong_wish_says_why_and_leaves_all_as_it_was(
-    tmp_path: Path, ask: Ask, says: str
+    tmp_path: Path, params: SelectionParams, says: str
 ) -> None:
     session = session_of(tmp_path, "length", rows=20)
-    before = session.shown
+    before = session.displayed
     with pytest.raises(ConfigError, match=says):
-        session.select(ask)
-    assert session.shown is before
+        session.select(params)
+    assert session.displayed is before
 
 
 def test_pins_survive_a_restart_and_are_undone(tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ def test_pins_survive_a_restart_and_are_undone(tmp_path: Path) -> None:
     assert np.flatnonzero(again.pins.keep).tolist() == [3] and np.flatnonzero(
         again.pins.drop
     ).tolist() == [4, 9]
-    assert again.shown.state[3] == 2 and again.shown.state[9] == 0
+    assert again.displayed.state[3] == 2 and again.displayed.state[9] == 0
     session.undo()
     assert np.flatnonzero(session.pins.keep).tolist() == [3, 4] and not session.pins.drop.any()
     session.undo()
@@ -189,7 +198,7 @@ def test_pins_survive_a_restart_and_are_undone(tmp_path: Path) -> None:
     assert (
         not again.pins.keep.any()
         and not again.pins.drop.any()
-        and again.shown.kept == session.shown.kept
+        and again.displayed.kept == session.displayed.kept
     )
 
 
@@ -229,8 +238,8 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
     assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(
         session.pins.drop
     ).tolist() == [9]
-    assert session.shown.outcome is not None
-    same(session.shown.outcome, outcome)
+    assert session.displayed.outcome is not None
+    same(session.displayed.outcome, outcome)
     session.pin(np.array([7, 8, 9]), "free")
     assert not Session(folder).pins.keep.any()  # what was taken back stays so
 
@@ -246,23 +255,23 @@ def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> N
     outcome = run.select(pool, load("length"), Budget.parse("20%"), store=store, **told.mixture)
     output.write(outcome, pool, told, folder, overwrite=True)
     session = Session(folder)
-    assert session.shown.outcome is not None
-    same(session.shown.outcome, outcome)
+    assert session.displayed.outcome is not None
+    same(session.displayed.outcome, outcome)
     for budget in ("10%", "20"):
-        shown = session.select(Ask("length", {}, budget, 0))
-        assert shown.outcome is not None
-        same(shown.outcome, by_run(session, "length", budget, {}, **told.mixture))
+        displayed = session.select(SelectionParams("length", {}, budget, 0))
+        assert displayed.outcome is not None
+        same(displayed.outcome, by_run(session, "length", budget, {}, **told.mixture))
     session.pin(np.array([121]), "pinned")  # a copy, now the one that stays
     mixture = told.mixture | {"keep": str(session.folder / "view" / "keep.jsonl")}
-    assert session.shown.outcome is not None
-    same(session.shown.outcome, by_run(session, "length", "20", {}, **mixture))
+    assert session.displayed.outcome is not None
+    same(session.displayed.outcome, by_run(session, "length", "20", {}, **mixture))
 
 
 def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 60)
     folder = selected(pool, "unheard", tmp_path / "out")  # a plug-in that is not installed here
     session = Session(folder)
-    assert "no such method" in session.fixed and session.shown.kept == 18
+    assert "no such method" in session.fixed and session.displayed.kept == 18
     for change in (
         lambda: session.select(session.first),
         lambda: session.pin(np.array([1]), "pinned"),
@@ -273,8 +282,8 @@ def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> N
     for part in Session(folder).store.root.rglob("part-*.parquet"):
         part.unlink()
     session = Session(folder)
-    assert "loss is not stored for 60 of 60 rows" in session.fixed and session.shown.kept == 18
-    assert session.shown.explain(0).text and session.shown.kinds
+    assert "loss is not stored for 60 of 60 rows" in session.fixed and session.displayed.kept == 18
+    assert session.displayed.explain(0).text and session.displayed.kinds
 
 
 def test_another_pool_in_its_place_is_refused(tmp_path: Path) -> None:
@@ -289,22 +298,22 @@ def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: P
     broken = [{"id": "gone", "image": "gone.png", "conversations": said}, {"id": "empty"}]
     pool = pool_of(tmp_path / "pool", 60, broken)
     session = Session(selected(pool, "clipper", tmp_path / "out"))
-    shown = session.shown
-    assert sorted(shown.failed) == [60, 61] and (shown.state[[60, 61]] == 3).all()
-    cards = {item.card.row: item.card for item in items(shown, np.array([60, 61]), str)}
+    displayed = session.displayed
+    assert sorted(displayed.failed) == [60, 61] and (displayed.state[[60, 61]] == 3).all()
+    cards = {item.card.row: item.card for item in items(displayed, np.array([60, 61]), str)}
     assert cards[60].state == cards[61].state == "failed" and "no such image" in cards[60].reason
     with pytest.raises(ConfigError, match="no record"):
         session.pin(np.array([61]), "pinned")
-    shown = session.pin(np.array([60]), "pinned")
-    assert shown.state[60] == 2 and 60 not in shown.failed and shown.outcome is not None
+    displayed = session.pin(np.array([60]), "pinned")
+    assert displayed.state[60] == 2 and 60 not in displayed.failed and displayed.outcome is not None
     mixture = {"keep": str(session.folder / "view" / "keep.jsonl")}
-    same(shown.outcome, by_run(session, "clipper", "30%", {}, **mixture))
-    (item,) = items(shown, np.array([60]), str)
+    same(displayed.outcome, by_run(session, "clipper", "30%", {}, **mixture))
+    (item,) = items(displayed, np.array([60]), str)
     assert (
         item.mark == "pinned"
         and item.card.state == "kept"
         and item.card.reason.startswith("you pinned it")
     )
     session.pin(np.array([60]), "banned")
-    (item,) = items(session.shown, np.array([60]), str)
+    (item,) = items(session.displayed, np.array([60]), str)
     assert item.mark == "banned" and item.card.state == "dropped"

@@ -1,14 +1,14 @@
-"""`thresher view`: a local page to look at a whole pool and to choose again, with columns that are
-there. No model ever runs.
+"""`thresher view`: a local page to browse a whole pool and to select again from stored columns. No
+model ever runs.
 
-    session    one opened selection: what is asked now, the rows that this gives (shown), what was
-               pinned and banned (pins)
-    export     writes it as a selection folder of its own
+    session    one opened selection: its current parameters, the rows they select (displayed), the
+               pinned and banned rows (pins)
+    export     writes it to a selection folder of its own
     recall     columns kept in memory; refuses to score
-    browse     which rows are shown: filters, search, order, pages
-    cards      a row as the page shows it; thumbnails
-    app        the routes          guard    who may ask          serve    the process
+    browse     which rows are displayed: filters, search, order, pages
+    cards      a row as the page displays it; thumbnails
+    app        the routes      guard    access control      serve    the process
 
-Needs the extra `view` (Starlette, uvicorn) for app and serve only. docs/viewer.md says it for
-users.
+Needs the extra `view` (Starlette, uvicorn) for app and serve only. docs/viewer.md is the user's
+guide.
 """

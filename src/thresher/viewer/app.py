@@ -26,11 +26,11 @@ from thresher.text import parse_json
 from thresher.viewer import render
 from thresher.viewer.browse import Browser, Query
 from thresher.viewer.cards import Thumbnails, items
+from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.export import export
 from thresher.viewer.guard import Keys
 from thresher.viewer.problems import Problem, problem_of
 from thresher.viewer.session import Session
-from thresher.viewer.shown import Ask, Shown
 
 STATIC = {
     "viewer.js": "text/javascript",
@@ -83,8 +83,8 @@ class Viewer:
         return HTMLResponse(render.shell())
 
     def page(self, request: Request) -> Response:
-        shown = self.session.shown
-        return Json({"ok": True, **render.page(self.session, shown)})
+        displayed = self.session.displayed
+        return Json({"ok": True, **render.page(self.session, displayed)})
 
     def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -97,13 +97,13 @@ class Viewer:
 
     def rows(self, request: Request) -> Response:
         """Cards of a page, and what may be filtered and ordered by now."""
-        shown, told = self.session.shown, request.query_params
+        displayed, query = self.session.displayed, request.query_params
         try:
-            found = self.browser.page(shown, Query.of(told), more=told.get("more") == "1")
+            found = self.browser.page(displayed, Query.of(query), more=query.get("more") == "1")
             html = render.rows(
                 found,
-                items(shown, found.rows, self.keys.sign),
-                told.get("view") == "table",
+                items(displayed, found.rows, self.keys.sign),
+                query.get("view") == "table",
                 bool(self.session.fixed),
             )
         except ThresherError as error:  # the pool's file was changed under us
@@ -113,22 +113,22 @@ class Viewer:
         return Json(
             {
                 "ok": True,
-                "number": shown.number,
+                "number": displayed.number,
                 "html": html,
-                "said": render.said_of(found),
+                "said": render.count_text(found),
                 "page": found.page,
                 "complete": found.complete,
-                "kinds": shown.kinds,
-                "sorts": shown.sortable,
+                "kinds": displayed.kinds,
+                "sorts": displayed.sortable,
             }
         )
 
     def plots(self, request: Request) -> Response:
-        shown = self.session.shown
+        displayed = self.session.displayed
         try:
-            if self.drawn[0] != shown.number:
-                self.drawn = (shown.number, render.plots(shown))
-            return Json({"ok": True, "number": shown.number, "html": self.drawn[1]})
+            if self.drawn[0] != displayed.number:
+                self.drawn = (displayed.number, render.plots(displayed))
+            return Json({"ok": True, "number": displayed.number, "html": self.drawn[1]})
         except ThresherError as error:
             return Json(
                 {"ok": False, "problem": {"field": "plots", "text": str(error), "command": ""}}
@@ -165,16 +165,16 @@ class Viewer:
 
         async def route(request: Request) -> Response:
             try:
-                told = parse_json(await request.body())
+                body = parse_json(await request.body())
             except ValueError:
-                told = None
+                body = None
             if (
-                not isinstance(told, dict)
+                not isinstance(body, dict)
                 or request.headers.get("content-type") != "application/json"
             ):
                 return PlainTextResponse("Expected a JSON object.\n", 400)
             try:
-                return Json(await run_in_threadpool(change, told))
+                return Json(await run_in_threadpool(change, body))
             except _BadRequest as error:
                 return PlainTextResponse(f"{error}\n", 400)
             except MemoryError:
@@ -188,28 +188,28 @@ class Viewer:
 
         return route
 
-    def select(self, told: dict[str, Any]) -> dict[str, Any]:
-        settings = told.get("settings", {})
+    def select(self, body: dict[str, Any]) -> dict[str, Any]:
+        settings = body.get("settings", {})
         if not isinstance(settings, dict):
             raise _BadRequest("settings: expected an object")
-        seed = _text(told, "seed").strip()
-        ask = Ask(
-            _text(told, "method"),
+        seed = _text(body, "seed").strip()
+        params = SelectionParams(
+            _text(body, "method"),
             {str(name): _text(settings, name) for name in settings},
-            _text(told, "budget").strip(),
+            _text(body, "budget").strip(),
             int(seed) if seed.isdecimal() and len(seed) < 19 else -1,
         )
-        another = ask.method != self.session.shown.ask.method
+        another = params.method != self.session.displayed.params.method
         try:
-            if ask.seed < 0:
+            if params.seed < 0:
                 return _failed(Problem("seed", "The seed must be a whole number, 0 or more."))
-            shown = self.session.select(ask)
+            displayed = self.session.select(params)
         except ThresherError as error:
-            return _failed(problem_of(error, ask, self.session))
-        return self._done(shown, form=another)
+            return _failed(problem_of(error, params, self.session))
+        return self._done(displayed, form=another)
 
-    def pin(self, told: dict[str, Any]) -> dict[str, Any]:
-        rows, state = told.get("rows"), told.get("state")
+    def pin(self, body: dict[str, Any]) -> dict[str, Any]:
+        rows, state = body.get("rows"), body.get("state")
         n = len(self.session.pool)
         good = (
             isinstance(rows, list)
@@ -221,35 +221,45 @@ class Viewer:
         try:
             return self._done(self.session.pin(np.array(rows, np.int64), str(state)))
         except ThresherError as error:
-            return _failed(problem_of(error, self.session.shown.ask, self.session, field="rows"))
+            return _failed(
+                problem_of(error, self.session.displayed.params, self.session, field="rows")
+            )
 
-    def undo(self, told: dict[str, Any]) -> dict[str, Any]:
+    def undo(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
             return self._done(self.session.undo())
         except ThresherError as error:
-            return _failed(problem_of(error, self.session.shown.ask, self.session, field="rows"))
+            return _failed(
+                problem_of(error, self.session.displayed.params, self.session, field="rows")
+            )
 
-    def export(self, told: dict[str, Any]) -> dict[str, Any]:
+    def export(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            made = export(self.session, _text(told, "where"))
+            made = export(self.session, _text(body, "where"))
         except ThresherError as error:
-            return _failed(problem_of(error, self.session.shown.ask, self.session, field="where"))
+            return _failed(
+                problem_of(error, self.session.displayed.params, self.session, field="where")
+            )
         return {
             "ok": True,
             "html": {"exported": render.exported(made)},
             "status": f"Written to {made.folder}.",
         }
 
-    def _done(self, shown: Shown, form: bool = False) -> dict[str, Any]:
-        return {"ok": True, "number": shown.number, **render.changed(self.session, shown, form)}
+    def _done(self, displayed: DisplayedSelection, form: bool = False) -> dict[str, Any]:
+        return {
+            "ok": True,
+            "number": displayed.number,
+            **render.changed(self.session, displayed, form),
+        }
 
 
 class _BadRequest(Exception):
     """What the page's own script never sends."""
 
 
-def _text(told: dict[str, Any], name: str) -> str:
-    value = told.get(name)
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
     if not isinstance(value, str) or len(value) > LONGEST:
         raise _BadRequest(f"{name}: expected a text of at most {LONGEST} characters")
     return value

@@ -1,9 +1,7 @@
-"""Which rows of the pool are shown: what became of them, source, reason, words, order, page. Reads
-texts of the pool.
+"""Filters, sorts and searches the rows of the pool, page by page. Reads texts of the pool.
 
-What can be told from arrays is told for the whole pool at once. Words and reasons are looked up row
-by row, as far as time
-allows: a page then says how many rows were looked at, and the next request goes on from there.
+Filters on arrays apply to the whole pool at once. Words and reasons are looked up row by row, for a
+limited time: a page then gives the number of rows searched, and the next request continues there.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.html import printable
-from thresher.viewer.shown import DROPPED, FAILED, KEPT, LEFT_OUT, Shown
+from thresher.viewer.displayed import DROPPED, FAILED, KEPT, LEFT_OUT, DisplayedSelection
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -43,15 +41,15 @@ class Query:
     page: int = 0
 
     @classmethod
-    def of(cls, told: Mapping[str, str]) -> Query:
+    def of(cls, parameters: Mapping[str, str]) -> Query:
         """From the parameters of a request; invalid ones count as absent."""
-        show, page = told.get("show", "all"), told.get("page", "0")
+        show, page = parameters.get("show", "all"), parameters.get("page", "0")
         return cls(
             show if show in SHOW else "all",
-            told.get("source", ""),
-            told.get("kind", ""),
-            " ".join(told.get("words", "")[:LONGEST].split()),
-            told.get("sort", ""),
+            parameters.get("source", ""),
+            parameters.get("kind", ""),
+            " ".join(parameters.get("words", "")[:LONGEST].split()),
+            parameters.get("sort", ""),
             int(page) if page.isdecimal() and len(page) < 9 else 0,
         )
 
@@ -97,11 +95,11 @@ class Browser:
         self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}
         self._scans: OrderedDict[tuple[int, Query], Scan] = OrderedDict()
         self._lock = threading.Lock()
-        self._waiting = 0  # requests for a page: a search that somebody waits for ends early
+        self._waiting = 0  # requests for a page: the running search ends early for them
         self._count = threading.Lock()
         self._plain = np.array([p.container in ("json", "jsonl") for p in pool.pool_files], bool)
 
-    def page(self, shown: Shown, query: Query, more: bool = False) -> Page:
+    def page(self, displayed: DisplayedSelection, query: Query, more: bool = False) -> Page:
         """`more`: look through further rows although the page is full."""
         with self._count:
             self._waiting += 1
@@ -109,56 +107,61 @@ class Browser:
             with self._count:
                 self._waiting -= 1
             began = time.monotonic()
-            rows = self._fitting(shown, query)
+            rows = self._fitting(displayed, query)
             if not query.words and not query.kind:
                 page = min(query.page, max(-(-len(rows) // PAGE) - 1, 0))
                 got = rows[page * PAGE : (page + 1) * PAGE]
                 return Page(got, page, len(rows), len(rows), len(rows), time.monotonic() - began)
-            scan = self._scan(shown, query, rows)
-            wanted = (query.page + 1) * PAGE + 1  # one more shows that there is another page
-            self._look(shown, query, scan, wanted if not more else len(rows), began)
+            scan = self._scan(displayed, query, rows)
+            needed = (query.page + 1) * PAGE + 1  # one more shows that there is another page
+            self._look(displayed, query, scan, needed if not more else len(rows), began)
             page = min(query.page, max(-(-len(scan.found) // PAGE) - 1, 0))
             got = np.array(scan.found[page * PAGE : (page + 1) * PAGE], np.int64)
             return Page(got, page, len(scan.found), scan.at, len(rows), time.monotonic() - began)
 
-    def _fitting(self, shown: Shown, query: Query) -> np.ndarray:
+    def _fitting(self, displayed: DisplayedSelection, query: Query) -> np.ndarray:
         """Rows that fit all but words and kind, in order."""
-        fits = fitting(shown, query.show)
+        fits = fitting(displayed, query.show)
         if query.source:
             fits = fits & (
                 self.pool.source == self._sources.get(query.source.removeprefix("="), -1)
             )
         rows = np.flatnonzero(fits)
         if query.sort:
-            order = shown.order(query.sort)
+            order = displayed.order(query.sort)
             rows = order[fits[order]]
         return rows
 
-    def _scan(self, shown: Shown, query: Query, rows: np.ndarray) -> Scan:
-        key = (shown.number, Query(query.show, query.source, query.kind, query.words, query.sort))
+    def _scan(self, displayed: DisplayedSelection, query: Query, rows: np.ndarray) -> Scan:
+        key = (
+            displayed.number,
+            Query(query.show, query.source, query.kind, query.words, query.sort),
+        )
         scan = self._scans.setdefault(key, Scan(rows))
         self._scans.move_to_end(key)
         while len(self._scans) > SCANS:
             self._scans.popitem(last=False)
         return scan
 
-    def _look(self, shown: Shown, query: Query, scan: Scan, wanted: int, began: float) -> None:
-        """Search on until `wanted` rows are found, all rows are searched, or the time is over."""
+    def _look(
+        self, displayed: DisplayedSelection, query: Query, scan: Scan, needed: int, began: float
+    ) -> None:
+        """Search on until `wanted` rows are found, all rows are searched, or the time is up."""
         words = query.words.lower().split()
-        while len(scan.found) < wanted and scan.at < len(scan.rows):
+        while len(scan.found) < needed and scan.at < len(scan.rows):
             rows = scan.rows[scan.at : scan.at + CHUNK]
             scan.at += len(rows)
             if query.kind:
-                rows = self._of_kind(shown, rows, query.kind)
-            scan.found += self._saying(rows, words) if words else rows.tolist()
+                rows = self._of_kind(displayed, rows, query.kind)
+            scan.found += self._containing(rows, words) if words else rows.tolist()
             if self._waiting or time.monotonic() - began > SECONDS:
                 return
 
-    def _of_kind(self, shown: Shown, rows: np.ndarray, kind: str) -> np.ndarray:
-        at = shown.place(rows)
-        return rows[[i >= 0 and shown.explain(i).kind == kind for i in at.tolist()]]
+    def _of_kind(self, displayed: DisplayedSelection, rows: np.ndarray, kind: str) -> np.ndarray:
+        at = displayed.place(rows)
+        return rows[[i >= 0 and displayed.explain(i).kind == kind for i in at.tolist()]]
 
-    def _saying(self, rows: np.ndarray, words: list[str]) -> list[int]:
+    def _containing(self, rows: np.ndarray, words: list[str]) -> list[int]:
         """Those of `rows` whose texts, id, number, source or image names hold all the words."""
         plain = rows[self._plain[self.pool.index.part[rows]]]
         barred = {
@@ -169,17 +172,16 @@ class Browser:
         rows = np.array([r for r in rows.tolist() if r not in barred], np.int64)
         out = []
         for row, sample in zip(rows.tolist(), self.pool.samples(rows), strict=True):
-            said = [t.text for t in sample.turns] + [image.path for image in sample.images]
-            text = "\n".join([*said, self._about(row)]).lower()
+            texts = [t.text for t in sample.turns] + [image.path for image in sample.images]
+            text = "\n".join([*texts, self._about(row)]).lower()
             if all(word in text for word in words):
                 out.append(row)
         return out
 
     def _may(self, row: int, raw: bytes, words: list[str]) -> bool:
-        """Whether a JSON record may hold all the words: false only where it surely does not. Spares
-        most rows the parsing."""
-        # escapes hide what is there: \u any character, the others what no word has but for these
-        # three
+        """Whether a JSON record may hold all the words: false only where it certainly does not.
+        Avoids parsing most rows."""
+        # escapes hide characters: \u any of them, the others only these three
         if b"\\u" in raw or any(c in word for word in words for c in '"\\/'):
             return True
         text = raw.decode("utf-8", "replace").lower()
@@ -193,14 +195,14 @@ class Browser:
         )
 
 
-def fitting(shown: Shown, show: str) -> np.ndarray:
+def fitting(displayed: DisplayedSelection, show: str) -> np.ndarray:
     """bool [n]: the rows of one of SHOW."""
     if show == "pinned":
-        return shown.keep
+        return displayed.keep
     if show == "banned":
-        return shown.drop
+        return displayed.drop
     codes = {"kept": KEPT, "dropped": DROPPED, "failed": FAILED, "left out": LEFT_OUT}
     if show not in codes:
-        return np.ones(len(shown.pool), bool)
-    fits = shown.state == codes[show]
-    return fits & ~shown.drop if show == "left out" else fits
+        return np.ones(len(displayed.pool), bool)
+    fits = displayed.state == codes[show]
+    return fits & ~displayed.drop if show == "left out" else fits

@@ -1,8 +1,8 @@
-"""Rows as the page shows them: the report's cards, with images by URL, and what a person
-decided about the row.
+"""Rows as the page displays them: the report's cards, with images by URL, and whether the user
+pinned or banned the row.
 
-Pictures are asked for by row and number, never by a path; each is made small once. Reads records
-and images of the pool.
+Images are requested by row and number, never by a path; each is scaled down once. Reads records and
+images of the pool.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thresher.errors import ImageError
 from thresher.html import Card, Thumbnail
 from thresher.pools.cards import IMAGES, PIXELS, QUALITY, plain_cards
 from thresher.report.gallery import explained
-from thresher.viewer.shown import FAILED, KEPT, Shown
+from thresher.viewer.displayed import FAILED, KEPT, DisplayedSelection
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -38,26 +38,32 @@ class Item:
     mark: str
 
 
-def items(shown: Shown, rows: np.ndarray, sign: Callable[[str], str]) -> list[Item]:
+def items(
+    displayed: DisplayedSelection, rows: np.ndarray, sign: Callable[[str], str]
+) -> list[Item]:
     """The pool rows `rows`, in this order. `sign`: the path of an image -> its address."""
-    samples = shown.pool.samples(rows)
-    plain = plain_cards(shown.pool, rows, samples, max_images=0)
+    samples = displayed.pool.samples(rows)
+    plain = plain_cards(displayed.pool, rows, samples, max_images=0)
     out = []
     for row, at, card, sample in zip(
-        rows.tolist(), shown.place(rows).tolist(), plain, samples, strict=True
+        rows.tolist(), displayed.place(rows).tolist(), plain, samples, strict=True
     ):
-        mark = "pinned" if shown.keep[row] else "banned" if shown.drop[row] else ""
-        out.append(Item(_told(shown, row, at, _with_images(card, sample, sign), sample), mark))
+        mark = "pinned" if displayed.keep[row] else "banned" if displayed.drop[row] else ""
+        out.append(
+            Item(_with_outcome(displayed, row, at, _with_images(card, sample, sign), sample), mark)
+        )
     return out
 
 
-def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
-    if shown.drop[row]:
+def _with_outcome(
+    displayed: DisplayedSelection, row: int, at: int, card: Card, sample: Sample
+) -> Card:
+    if displayed.drop[row]:
         return replace(card, state="dropped", kind="banned", reason="you banned it")
-    state = shown.state[row]
+    state = displayed.state[row]
     if at >= 0:
-        card = explained(shown.made, shown.explain, at, card, sample, "")
-        if shown.keep[row]:
+        card = explained(displayed.made, displayed.explain, at, card, sample, "")
+        if displayed.keep[row]:
             return replace(card, kind="pinned", reason=f"you pinned it ({card.reason})")
         return card
     if state == KEPT:
@@ -66,7 +72,7 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
         )
     if state == FAILED:
         return replace(
-            card, state="failed", kind="could not be used", reason=shown.failed[row][:400]
+            card, state="failed", kind="could not be used", reason=displayed.failed[row][:400]
         )
     why = sample.problem or (
         "left out before scoring: by a filter, as a duplicate, or because it cannot be used"
@@ -77,11 +83,11 @@ def _told(shown: Shown, row: int, at: int, card: Card, sample: Sample) -> Card:
 
 
 def _with_images(card: Card, sample: Sample, sign: Callable[[str], str]) -> Card:
-    shown = tuple(
+    thumbnails = tuple(
         Thumbnail((ref.path or "embedded image")[-120:], sign(f"/image/{card.row}/{i}"))
         for i, ref in enumerate(sample.images[:IMAGES])
     )
-    return replace(card, images=shown, more_images=max(len(sample.images) - IMAGES, 0))
+    return replace(card, images=thumbnails, more_images=max(len(sample.images) - IMAGES, 0))
 
 
 class Thumbnails:

@@ -1,5 +1,5 @@
-"""What is shown, written as a selection folder of its own: by `run.select` and `output.write`, as
-`thresher select` does.
+"""Writes the displayed selection to a selection folder of its own, as `thresher select` does: by
+`run.select` and `output.write`.
 
 Writes one fresh folder and nothing else; a failure leaves nothing behind.
 """
@@ -46,21 +46,24 @@ def export(session: Session, where: str) -> Exported:
     """
     with session.lock:
         session.may_choose()
-        shown, out = session.shown, fresh(session.folder, where)
+        displayed, out = session.displayed, fresh(session.folder, where)
         made = not out.exists()
         try:
             check_folder(out)
-            told = session.request_for(shown.ask, shown.keep, shown.drop, out)
-            for path, mask in ((told.keep, shown.keep), (told.drop, shown.drop)):
+            request = session.request_for(displayed.params, displayed.keep, displayed.drop, out)
+            for path, mask in ((request.keep, displayed.keep), (request.drop, displayed.drop)):
                 if path is not None:
                     session.pins.write(mask, Path(path))
-            method = methods.load(shown.ask.method, shown.ask.settings)
-            target, budget = session.target_of(method), Budget.parse(shown.ask.budget)
+            method = methods.load(displayed.params.method, displayed.params.settings)
+            target, budget = session.target_of(method), Budget.parse(displayed.params.budget)
             context = replace(
-                session.context(method), trainer=Trainer(fit=session.gone, open=session.gone)
+                session.context(method),
+                trainer=Trainer(fit=session.refuse_model, open=session.refuse_model),
             )
-            outcome = run.select(SelectionTask(session.pool, method, budget, told, target), context)
-            output.write(outcome, session.pool, told, out)
+            outcome = run.select(
+                SelectionTask(session.pool, method, budget, request, target), context
+            )
+            output.write(outcome, session.pool, request, out)
         except BaseException:
             for name in (KEEP, DROP):
                 (out / name).unlink(missing_ok=True)
@@ -68,16 +71,16 @@ def export(session: Session, where: str) -> Exported:
                 shutil.rmtree(out, ignore_errors=True)
             raise
     problem = try_to_write(out, session.pool)
-    return Exported(out, len(outcome.rows), command(told.to_mapping()), problem)
+    return Exported(out, len(outcome.rows), command(request.to_mapping()), problem)
 
 
 def fresh(folder: Path, where: str) -> Path:
-    """The folder that a user's words mean; `folder`: the selection that is open. Raises ConfigError
-    where it is there already, or cannot be made.
+    """The folder that a user's text names; `folder`: the selection that is open. Raises ConfigError
+    if it exists already, or cannot be created.
     """
     text = where.strip()
     if not text or "\0" in text:
-        raise ConfigError("Give the new selection a name, such as mine, or a path.")
+        raise ConfigError("Give the new selection a name, such as clipper-20, or a path.")
     named = os.sep not in text and text not in (".", "..")
     out = folder.parent / text if named else Path(os.path.expanduser(text))
     if not named and not out.is_absolute():
@@ -88,10 +91,10 @@ def fresh(folder: Path, where: str) -> Path:
     try:
         if not out.parent.is_dir():
             raise ConfigError(
-                f"{out.parent} is no folder. Give a name, or a path in a folder that exists."
+                f"{out.parent} is not a folder. Give a name, or a path in a folder that exists."
             )
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out} is there already. Give another name: nothing is overwritten.")
+            raise ConfigError(f"{out} exists already. Give another name: nothing is overwritten.")
         out.exists()
     except OSError as error:
         raise ConfigError(f"{text[:60]}: {error.strerror or error}. Give another name.") from error

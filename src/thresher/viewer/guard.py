@@ -1,4 +1,5 @@
-"""Who may ask: every request passes here before any route, and every answer gets security headers.
+"""Access control: every request passes here before any route, and every response gets security
+headers.
 
 Another page in the same browser, another program on this machine, or another host name that
 resolves to it must learn nothing and change nothing:
@@ -59,8 +60,8 @@ def new_token() -> str:
 class Keys:
     """Secrets of one process.
 
-    token: what stands in the printed address and what the page's script sends.
-    signing: what addresses of images are signed with; it never leaves the process.
+    token: part of the printed address; the page's script sends it.
+    signing: signs the addresses of images; never leaves the process.
     """
 
     token: str = field(default_factory=new_token)

@@ -11,8 +11,8 @@ from thresher import methods
 from thresher.errors import ConfigError, ThresherError
 from thresher.methods.settings import parse
 from thresher.types import Budget
+from thresher.viewer.displayed import SelectionParams
 from thresher.viewer.recall import NeedsModel
-from thresher.viewer.shown import Ask
 
 if TYPE_CHECKING:
     from thresher.viewer.session import Session
@@ -30,7 +30,9 @@ class Problem:
     command: str = ""
 
 
-def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = "") -> Problem:
+def problem_of(
+    error: ThresherError, params: SelectionParams, session: Session, field: str = ""
+) -> Problem:
     """`field`: where it is shown if it is not a form field's."""
     text = str(error)
     if session.fixed:
@@ -40,27 +42,27 @@ def problem_of(error: ThresherError, ask: Ask, session: Session, field: str = ""
             " The current selection is unchanged. This command computes what is missing; then "
             "open its folder with thresher view:"
         )
-        return Problem("", text, session.command_or_nothing(ask))
+        return Problem("", text, session.command_or_nothing(params))
     if isinstance(error, ConfigError):
-        found = field or _field(ask, text)
+        found = field or _field(params, text)
         text = error.spelled(lambda _, value: str(value))
         text = re.sub(r"^--set ", "", text) if found else text
         return Problem(found, text)
     return Problem(field, text)
 
 
-def _field(ask: Ask, text: str) -> str:
+def _field(params: SelectionParams, text: str) -> str:
     """The form field that is wrong; "" where it is none, or all of them together."""
     try:
-        Budget.parse(ask.budget)
+        Budget.parse(params.budget)
     except ConfigError:
         return "budget"
-    if ask.method not in methods.available():
+    if params.method not in methods.available():
         return "method"
-    cls = methods.method_class(ask.method)
-    for name, value in ask.settings.items():
+    cls = methods.method_class(params.method)
+    for name, value in params.settings.items():
         try:
-            parse(cls, {name: value}, ask.method)
+            parse(cls, {name: value}, params.method)
         except ConfigError:
             return f"set-{name}"
     if found := _SETTING.search(text):

@@ -43,12 +43,13 @@ class NeedsModel(ThresherError):
 class NotStored(NeedsModel):
     """A column is not there for some rows."""
 
-    def __init__(self, label: str, missing: int, wanted: int) -> None:
+    def __init__(self, label: str, missing: int, requested: int) -> None:
         rows = "row" if missing == 1 else "rows"
         super().__init__(
-            f"{label} is not stored for {missing:,} of {wanted:,} {rows}, and no model runs here."
+            f"{label} is not stored for {missing:,} of {requested:,} {rows}, and no model runs "
+            "here."
         )
-        self.label, self.missing, self.wanted = label, missing, wanted
+        self.label, self.missing, self.requested = label, missing, requested
 
 
 @dataclass(frozen=True, eq=False)

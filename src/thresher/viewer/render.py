@@ -30,11 +30,11 @@ from thresher.viewer.browse import PAGE, SHOW
 if TYPE_CHECKING:
     from thresher.viewer.browse import Page
     from thresher.viewer.cards import Item
+    from thresher.viewer.displayed import DisplayedSelection, SelectionParams
     from thresher.viewer.export import Exported
     from thresher.viewer.session import Session
-    from thresher.viewer.shown import Ask, Shown
 
-SHOWN_AS = {
+FILTER_LABELS = {
     "all": "all rows",
     "kept": "kept",
     "dropped": "not kept",
@@ -80,18 +80,18 @@ def shell() -> str:
     return _render("shell.html.jinja")
 
 
-def page(session: Session, shown: Shown) -> dict[str, Any]:
+def page(session: Session, displayed: DisplayedSelection) -> dict[str, Any]:
     """Everything inside the frame, and what the script needs to know."""
     title = f"{session.folder.name}: {len(session.pool):,} rows"
     return {
         "title": printable(f"{title} · thresher view"),
         "rows": len(session.pool),
-        "kept": shown.kept,
-        "html": _body(session, shown, title),
+        "kept": displayed.kept,
+        "html": _body(session, displayed, title),
     }
 
 
-def _body(session: Session, shown: Shown, title: str) -> str:
+def _body(session: Session, displayed: DisplayedSelection, title: str) -> str:
     names = session.pool.source_names
     sizes = np.bincount(session.pool.source, minlength=len(names))
     largest = np.lexsort((np.arange(len(names)), -sizes))[:MOST_SOURCES].tolist()
@@ -105,57 +105,57 @@ def _body(session: Session, shown: Shown, title: str) -> str:
         title=title,
         version=__version__,
         session=session,
-        shown=shown,
+        displayed=displayed,
         n=len(session.pool),
         pool_name=str(session.run["config"].get("pool", session.run["pool"]["path"])),
         model=session.run["model"]["name"] if session.run.get("model") else "",
         methods=[(name, _summary(name)) for name in _methods(session)],
-        fields=fields(shown.ask),
+        fields=fields(displayed.params),
         sources=sources,
-        show=[(value, SHOWN_AS[value]) for value in SHOW],
-        new_name=_new_name(session, shown.ask),
+        show=[(value, FILTER_LABELS[value]) for value in SHOW],
+        new_name=_new_name(session, displayed.params),
         also=_also(session),
         page_size=PAGE,
-        **_parts(session, shown),
+        **_parts(session, displayed),
     )
 
 
-def changed(session: Session, shown: Shown, form: bool) -> dict[str, Any]:
+def changed(session: Session, displayed: DisplayedSelection, form: bool) -> dict[str, Any]:
     """What the script must put in place after a change. `form`: the settings' fields too (they are
     another method's)."""
-    html = {name: str(text) for name, text in _parts(session, shown).items()}
+    html = {name: str(text) for name, text in _parts(session, displayed).items()}
     if form:
-        html["settings"] = _render("settings.html.jinja", fields=fields(shown.ask))
-    k, n = shown.kept, len(session.pool)
+        html["settings"] = _render("settings.html.jinja", fields=fields(displayed.params))
+    k, n = displayed.kept, len(session.pool)
     return {
         "html": html,
         "status": (
             f"{k:,} of {n:,} rows kept ({format_percent(k, n)}), chosen in "
-            f"{_seconds(shown.seconds)}."
+            f"{_seconds(displayed.seconds)}."
         ),
         "kept": k,
         "ask": {
-            "method": shown.ask.method,
-            "budget": shown.ask.budget,
-            "seed": str(shown.ask.seed),
-            "settings": {f.name: f.value for f in fields(shown.ask)},
+            "method": displayed.params.method,
+            "budget": displayed.params.budget,
+            "seed": str(displayed.params.seed),
+            "settings": {f.name: f.value for f in fields(displayed.params)},
         },
-        "new_name": _new_name(session, shown.ask),
+        "new_name": _new_name(session, displayed.params),
     }
 
 
-def _parts(session: Session, shown: Shown) -> dict[str, Any]:
+def _parts(session: Session, displayed: DisplayedSelection) -> dict[str, Any]:
     """The pieces of the page that follow every change, by the id of their place."""
     from markupsafe import Markup
 
     values = {
-        "tiles": _tiles(session, shown),
-        "notes": shown.notes,
-        "pinned": int(shown.keep.sum()),
-        "banned": int(shown.drop.sum()),
+        "tiles": _tiles(session, displayed),
+        "notes": displayed.notes,
+        "pinned": int(displayed.keep.sum()),
+        "banned": int(displayed.drop.sum()),
         "undoable": len(session.undoable),
         "folder": session.pins.folder,
-        "command": session.command_or_nothing(shown.ask),
+        "command": session.command_or_nothing(displayed.params),
         "fixed": session.fixed,
     }
     names = ("counts", "notes", "pins", "command")
@@ -164,10 +164,10 @@ def _parts(session: Session, shown: Shown) -> dict[str, Any]:
     }
 
 
-def _tiles(session: Session, shown: Shown) -> list[tuple[str, str, str]]:
+def _tiles(session: Session, displayed: DisplayedSelection) -> list[tuple[str, str, str]]:
     """(name, value, detail)."""
-    facts, kept = session.pool.facts, shown.state == 2
-    k, n = shown.kept, len(session.pool)
+    facts, kept = session.pool.facts, displayed.state == 2
+    k, n = displayed.kept, len(session.pool)
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
     images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     more, fewer = int((kept & ~session.saved).sum()), int((session.saved & ~kept).sum())
@@ -185,23 +185,25 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s"
 
 
-def _new_name(session: Session, ask: Ask) -> str:
-    return session.new_name(ask).name
+def _new_name(session: Session, params: SelectionParams) -> str:
+    return session.new_name(params).name
 
 
 def _also(session: Session) -> list[str]:
     """What of the run stays in force whatever is changed here, as it would be typed."""
-    told = session.request.mixture
+    mixture = session.request.mixture
     return [
         f"--{name} {value}"
         for name in ("quota", "filter", "dedup", "unscorable")
-        for value in ([told[name]] if isinstance(told.get(name), str) else told.get(name, []))
+        for value in (
+            [mixture[name]] if isinstance(mixture.get(name), str) else mixture.get(name, [])
+        )
     ]
 
 
 def _methods(session: Session) -> list[str]:
     names = list(methods.available())
-    current = session.shown.ask.method
+    current = session.displayed.params.method
     return names if current in names else [current, *names]
 
 
@@ -212,13 +214,13 @@ def _summary(name: str) -> str:
         return ""  # the selection's method is not installed here, or a plug-in is broken
 
 
-def fields(ask: Ask) -> list[Field]:
+def fields(params: SelectionParams) -> list[Field]:
     """The settings of the method as form fields, with the values that are asked for."""
-    if ask.method not in methods.available():
+    if params.method not in methods.available():
         return []
     out = []
-    for s in settings_of(methods.method_class(ask.method)):
-        value = ask.settings.get(s.name, s.default)
+    for s in settings_of(methods.method_class(params.method)):
+        value = params.settings.get(s.name, s.default)
         plain = {"a whole number": "whole", "a number": "number", "text": "text"}
         if s.type == "true or false":
             out.append(Field(s.name, value.lower(), "choice", ("true", "false"), s.help, s.default))
@@ -243,24 +245,24 @@ def rows(found: Page, items: list[Item], table: bool, fixed: bool) -> str:
     )
 
 
-def said_of(found: Page) -> str:
+def count_text(found: Page) -> str:
     """How many rows fit, in words."""
     if found.complete:
         return f"{found.fit:,} row{'' if found.fit == 1 else 's'}"
     return f"{found.fit:,} so far: searched {found.looked:,} of {found.of:,} rows"
 
 
-def plots(shown: Shown) -> str:
+def plots(displayed: DisplayedSelection) -> str:
     """Warnings, pool against subset, and the section on the method."""
-    made = shown.made
+    made = displayed.made
     every = panels(made)
-    told = [p for p in every if len(p.parts) > 1]
+    varied = [p for p in every if len(p.parts) > 1]
     return _render(
         "plots.html.jinja",
         made=made,
         remarks=remarks(made),
-        panels=told,
-        top=max((p.top for p in told), default=100.0) or 1.0,
+        panels=varied,
+        top=max((p.top for p in varied), default=100.0) or 1.0,
         plain=[f"{p.title.lower()}: {p.parts[0].label}" for p in every if len(p.parts) == 1],
         section=method_section(made),
     )

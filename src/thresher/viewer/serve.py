@@ -55,7 +55,7 @@ def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None
             import webbrowser
 
             webbrowser.open(address)
-        told = uvicorn.Config(
+        config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
@@ -65,7 +65,7 @@ def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(told).run(sockets=[made])
+        uvicorn.Server(config).run(sockets=[made])
     except KeyboardInterrupt:
         return  # the ordinary end
     finally:

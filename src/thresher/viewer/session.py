@@ -1,5 +1,5 @@
-"""One opened selection: what is asked of it now, and the rows that this gives. Chooses again in
-memory; no model ever runs.
+"""One opened selection: the current parameters and the rows they select. Selects again in memory;
+no model ever runs.
 
 What is loaded stays in memory: columns by signal (`recall`), what a mixture reads
 (`mixture.cache`), and the latest `Prepared`. Without them CLIPPER on 100,000 rows takes, of
@@ -9,7 +9,7 @@ budget takes CLIPPER 0.5 s with it and 1.1 s without, `perplexity` 0.07 s and 0.
 
 A change that cannot be made (a wrong setting, a column that is not stored) raises and leaves
 everything as it was. Writes pins. Safe to use from several threads: changes wait for each other,
-what is shown is a snapshot.
+what is displayed is a snapshot.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.types import Budget, Method, ModelIdentity
+from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.pins import DROP, KEEP, Pins
 from thresher.viewer.recall import NeedsModel, Recall
-from thresher.viewer.shown import Ask, Shown
 
 if TYPE_CHECKING:
     from thresher.mixture import ResolvedMixture
@@ -85,9 +85,9 @@ class Session:
         self._leaked: tuple[np.ndarray, str] | None = None
         saved = folders.load(self.folder, self.pool)
         self.saved = saved.in_pool  # bool [n]: kept by the selection in the folder
-        self.first = first = Ask.of(self.run)
+        self.first = first = SelectionParams.of(self.run)
         self.fixed = ""  # why nothing can be chosen again here; "" where it can
-        self.shown = Shown(
+        self.displayed = DisplayedSelection(
             1,
             first,
             self.pins.keep,
@@ -103,7 +103,7 @@ class Session:
                     f"This selection was made in {self.request.rounds} rounds with a training "
                     "after each."
                 )
-            self.shown = self._shown(first, self.pins.keep, self.pins.drop)
+            self.displayed = self._choose(first, self.pins.keep, self.pins.drop)
         except ThresherError as error:
             self.fixed = (
                 f"The rows can be looked at, but not chosen again: {str(error).rstrip('.')}. "
@@ -113,7 +113,7 @@ class Session:
     # -------------------------------------------------------------------------- what was asked then
 
     def _request(self) -> RunRequest:
-        """What the run was told, with paths that hold in any folder."""
+        """The run's request, with absolute paths."""
         made = RunRequest(**configs.read(self.folder / "run.yaml"))
         noted = self.run["pool"]
         return replace(
@@ -135,7 +135,9 @@ class Session:
         and they cannot be opened."""
 
         def handle(noted: Mapping[str, Any]) -> ModelHandle:
-            return ModelHandle(noted["name"], ModelIdentity(**noted["identity"]), open=self.gone)
+            return ModelHandle(
+                noted["name"], ModelIdentity(**noted["identity"]), open=self.refuse_model
+            )
 
         main, roles = self.run.get("model"), self.run.get("roles") or {}
         out = {
@@ -149,8 +151,8 @@ class Session:
             out.setdefault(str(settings.get(role, noted["name"])), handle(noted))
         return out
 
-    def gone(self, *_: Any, **__: Any) -> Any:
-        """Stands where a model would be opened or trained."""
+    def refuse_model(self, *_: Any, **__: Any) -> Any:
+        """Called in place of opening or training a model. Raises StoreError."""
         raise StoreError("Scores that this needs are not in the store, and no model runs here.")
 
     def context(self, method: Method) -> RunContext:
@@ -204,14 +206,14 @@ class Session:
 
     # ------------------------------------------------------------------------------------- choosing
 
-    def select(self, ask: Ask) -> Shown:
-        """Choose again, and show that. Raises ThresherError; then what was shown stays."""
+    def select(self, params: SelectionParams) -> DisplayedSelection:
+        """Select again and display the result. On a ThresherError, the display is unchanged."""
         with self.lock:
             self.may_choose()
-            self.shown = self._shown(ask, self.pins.keep, self.pins.drop)
-            return self.shown
+            self.displayed = self._choose(params, self.pins.keep, self.pins.drop)
+            return self.displayed
 
-    def pin(self, rows: np.ndarray, state: str) -> Shown:
+    def pin(self, rows: np.ndarray, state: str) -> DisplayedSelection:
         """Make rows "pinned", "banned" or "free", on disk and in the selection. Raises
         ThresherError; then nothing changed."""
         with self.lock:
@@ -220,7 +222,7 @@ class Session:
             keep, drop = self.pins.changed(rows, state)
             return self._with_pins(keep, drop, before)
 
-    def undo(self) -> Shown:
+    def undo(self) -> DisplayedSelection:
         """Take back the last change of pins. Raises ConfigError where there is none."""
         with self.lock:
             if not self.undoable:
@@ -228,41 +230,43 @@ class Session:
                     "Nothing to take back: no row was pinned or banned since the viewer was opened."
                 )
             keep, drop = self.undoable[-1]
-            shown = self._with_pins(keep, drop, None)
+            displayed = self._with_pins(keep, drop, None)
             self.undoable.pop()
-            return shown
+            return displayed
 
     def _with_pins(
         self, keep: np.ndarray, drop: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
-    ) -> Shown:
-        shown = self._shown(self.shown.ask, keep, drop)
+    ) -> DisplayedSelection:
+        displayed = self._choose(self.displayed.params, keep, drop)
         self.pins.save(keep, drop)
         if before is not None:
             self.undoable.append(before)
-        self.shown = shown
-        return shown
+        self.displayed = displayed
+        return displayed
 
     def may_choose(self) -> None:
         """Raises ConfigError where nothing can be chosen again here."""
         if self.fixed:
             raise ConfigError(self.fixed)
 
-    def _shown(self, ask: Ask, keep: np.ndarray, drop: np.ndarray) -> Shown:
+    def _choose(
+        self, params: SelectionParams, keep: np.ndarray, drop: np.ndarray
+    ) -> DisplayedSelection:
         began = time.monotonic()
-        request = self.request_for(ask, keep, drop)
+        request = self.request_for(params, keep, drop)
         for path, mask in ((request.keep, keep), (request.drop, drop)):
             if path is not None:
                 self.mixture_cache.rows[path] = mask
-        method, budget = methods.load(ask.method, ask.settings), Budget.parse(ask.budget)
+        method, budget = methods.load(params.method, params.settings), Budget.parse(params.budget)
         stored = RunContext(self.store, self._asked_before(request))
         resolved = resolve_mixture(self.pool, budget, request, stored, self.mixture_cache)
         prepared = self._prepared(SelectionTask(self.pool, method, budget, request), resolved)
         with use_cache(self.sort_cache):
             outcome = prepared.choose(method, budget, resolved)
         seconds = time.monotonic() - began
-        return Shown(
-            self.shown.number + 1,
-            ask,
+        return DisplayedSelection(
+            self.displayed.number + 1,
+            params,
             keep,
             drop,
             self.run,
@@ -327,47 +331,54 @@ class Session:
         )
 
     def request_for(
-        self, ask: Ask, keep: np.ndarray, drop: np.ndarray, out: Path | None = None
+        self, params: SelectionParams, keep: np.ndarray, drop: np.ndarray, out: Path | None = None
     ) -> RunRequest:
-        """What `thresher select` would be asked for this, with these rows kept and dropped by the
-        files in the folder `out` (None: the viewer's)."""
-        method = methods.load(ask.method, ask.settings)
-        settings = {f.name: ask.settings.get(f.name, f.default) for f in settings_of(type(method))}
-        told: dict[str, Any] = {
-            "method": ask.method,
+        """The request of `thresher select` for this, with these rows kept and dropped by the files
+        in the folder `out` (None: the viewer's)."""
+        method = methods.load(params.method, params.settings)
+        settings = {
+            f.name: params.settings.get(f.name, f.default) for f in settings_of(type(method))
+        }
+        changes: dict[str, Any] = {
+            "method": params.method,
             "settings": settings,
-            "budget": ask.budget,
-            "seed": ask.seed,
+            "budget": params.budget,
+            "seed": params.seed,
             "keep": self._file(keep, KEEP, self.request.keep, out),
             "drop": self._file(drop, DROP, self.request.drop, out),
             "out": None if out is None else str(out),
         }
         if not aims(method):
-            told |= {"validation": None, "validation_images": None, "on_leak": None, "rounds": None}
+            changes |= {
+                "validation": None,
+                "validation_images": None,
+                "on_leak": None,
+                "rounds": None,
+            }
         if not asks_the_model(method):
             roles_only = bool(models_of(method))
-            told |= {"model": None, "backend": "hf", "url": None}
-            told |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
-        return replace(self.request, **told)
+            changes |= {"model": None, "backend": "hf", "url": None}
+            changes |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
+        return replace(self.request, **changes)
 
-    def command(self, ask: Ask) -> str:
+    def command(self, params: SelectionParams) -> str:
         """The `thresher select` that gives this with the pins as they are, or computes what it
         lacks. Raises ConfigError."""
-        request = self.request_for(ask, self.pins.keep, self.pins.drop)
-        return command(replace(request, out=str(self.new_name(ask))).to_mapping())
+        request = self.request_for(params, self.pins.keep, self.pins.drop)
+        return command(replace(request, out=str(self.new_name(params))).to_mapping())
 
-    def command_or_nothing(self, ask: Ask) -> str:
+    def command_or_nothing(self, params: SelectionParams) -> str:
         """As `command`; "" where what is asked for is no command at all, such as an unknown
         method."""
         try:
-            return self.command(ask)
+            return self.command(params)
         except ConfigError:
             return ""
 
-    def new_name(self, ask: Ask) -> Path:
+    def new_name(self, params: SelectionParams) -> Path:
         """A folder beside this one that is not there yet: clipper-10, clipper-10-2 …"""
-        size = "".join(c for c in ask.budget.replace(".", "_") if c.isalnum() or c in "_-")
-        stem = f"{ask.method}-{size or 'budget'}"
+        size = "".join(c for c in params.budget.replace(".", "_") if c.isalnum() or c in "_-")
+        stem = f"{params.method}-{size or 'budget'}"
         names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10_000))
         return next(p for p in map(self.folder.parent.joinpath, names) if not p.exists())
 

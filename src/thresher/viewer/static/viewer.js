@@ -134,17 +134,17 @@
   };
   setSlider();
 
-  // ---- choosing again: the newest wish wins, one request at a time
+  // ---- choosing again: the latest parameters win, one request at a time
   let current = null; // what the viewer shows, as it was asked for
   const fields = () => [...document.querySelectorAll("[data-setting]")];
-  const wish = () => ({
+  const readParams = () => ({
     method: id("method").value,
     budget: id("budget").value,
     seed: id("seed").value,
     // fields are those of the method that is shown: another one, not reached yet, starts with its own
     settings: current && id("method").value !== current.method ? {} : Object.fromEntries(fields().map((e) => [e.dataset.setting, e.value])),
   });
-  current = wish();
+  current = readParams();
   id("back").addEventListener("click", () => {
     for (const name of ["method", "budget", "seed"]) id(name).value = current[name];
     for (const field of fields()) field.value = current.settings[field.dataset.setting];
@@ -172,17 +172,17 @@
   slider.addEventListener("input", () => {
     id("budget").value = usable[slider.value] + "%";
     tellSlider();
-    choose(wish());
+    choose(readParams());
   });
   let typing = 0;
   id("ask").addEventListener("input", (event) => {
     if (event.target === slider || event.target === id("method")) return;
     clearTimeout(typing);
     const wait = event.target.tagName === "SELECT" ? 0 : 350;
-    typing = setTimeout(() => { if (event.target === id("budget")) setSlider(); choose(wish()); }, wait);
+    typing = setTimeout(() => { if (event.target === id("budget")) setSlider(); choose(readParams()); }, wait);
   });
-  id("method").addEventListener("change", () => choose({ ...wish(), settings: {} }));
-  id("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); choose(wish()); });
+  id("method").addEventListener("change", () => choose({ ...readParams(), settings: {} }));
+  id("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); choose(readParams()); });
 
   // ---- what follows a choice: rows at once, plots a little later and only when they are looked at
   let stale = true;
@@ -197,10 +197,10 @@
   const draw = async () => {
     if (!stale || id("panel-plots").hidden) return;
     stale = false;
-    const mine = ++drawn;
+    const request = ++drawn;
     id("plots").setAttribute("aria-busy", "true");
     const result = await get("/plots", {});
-    if (mine !== drawn) return;
+    if (request !== drawn) return;
     id("plots").removeAttribute("aria-busy");
     if (result.ok) place(id("plots"), result.html); else showProblem(result.problem);
   };
@@ -218,10 +218,10 @@
     select.value = [...select.options].some((o) => o.value === value) ? value : "";
   };
   const loadRows = async (more) => {
-    const mine = ++loaded;
+    const request = ++loaded;
     id("rows").setAttribute("aria-busy", "true");
     const result = await get("/rows", { ...query, more: more ? 1 : 0 });
-    if (mine !== loaded) return;
+    if (request !== loaded) return;
     id("rows").removeAttribute("aria-busy");
     if (!result.ok) { showProblem(result.problem); return; }
     query.page = result.page;

@@ -29,7 +29,7 @@ KINDS_FROM = 400  # rows of each side whose reasons are looked at for the list o
 
 
 @dataclass(frozen=True)
-class Ask:
+class SelectionParams:
     """A requested selection, as text: the values of the command line's options."""
 
     method: str
@@ -38,20 +38,20 @@ class Ask:
     seed: int
 
     @classmethod
-    def of(cls, run: Mapping[str, Any]) -> Ask:
+    def of(cls, run: Mapping[str, Any]) -> SelectionParams:
         """The request that a run.yaml records."""
-        told = run["method"]
-        settings = {name: as_text(value) for name, value in (told.get("settings") or {}).items()}
-        return cls(str(told["name"]), settings, str(run["config"]["budget"]), int(told["seed"]))
+        method = run["method"]
+        settings = {name: as_text(value) for name, value in (method.get("settings") or {}).items()}
+        return cls(str(method["name"]), settings, str(run["config"]["budget"]), int(method["seed"]))
 
 
-class Shown:
+class DisplayedSelection:
     """A selection of `pool`. Arrays [n] are in pool order and not to be written to."""
 
     def __init__(
         self,
         number: int,
-        ask: Ask,
+        params: SelectionParams,
         keep: np.ndarray,
         drop: np.ndarray,
         run: Mapping[str, Any],
@@ -63,11 +63,17 @@ class Shown:
         seconds: float = 0.0,
     ) -> None:
         """`made` or `outcome` must be given. `keep`, `drop`: bool, pinned and banned. `run`,
-        `folder`: of what was opened.
-        `seconds`: that choosing took. `number` grows with every change.
+        `folder`: of the opened selection. `seconds`: duration of the selection. `number` grows with
+        every change.
         """
         assert made is not None or outcome is not None
-        self.number, self.ask, self.keep, self.drop, self.seconds = number, ask, keep, drop, seconds
+        self.number, self.params, self.keep, self.drop, self.seconds = (
+            number,
+            params,
+            keep,
+            drop,
+            seconds,
+        )
         self.pool, self.outcome = pool, outcome
         self._run, self._folder, self._made = run, folder, made
         self._explain: Explain | None = None
@@ -111,16 +117,16 @@ class Shown:
             name: "none" if value is None else value
             for name, value in outcome.recipe.settings.items()
         }
-        told: dict[str, Any] = {
-            "method": {"name": self.ask.method, "seed": self.ask.seed, "settings": settings},
+        changes: dict[str, Any] = {
+            "method": {"name": self.params.method, "seed": self.params.seed, "settings": settings},
             "notes": list(outcome.notes),
-            "config": {**self._run["config"], "budget": self.ask.budget},
+            "config": {**self._run["config"], "budget": self.params.budget},
         }
         if outcome.findings is not None:
-            told["findings"] = outcome.findings.summary
+            changes["findings"] = outcome.findings.summary
         reasons = {name: np.asarray(values)[order] for name, values in outcome.evidence.items()}
-        keys = sampling_keys(self.pool, self.ask.seed)
-        run = {**self._run, **told}
+        keys = sampling_keys(self.pool, self.params.seed)
+        run = {**self._run, **changes}
         return LoadedSelection(
             self._folder, run, self.pool, rows, rank[rows], reasons, outcome.failures, keys
         )
