@@ -82,7 +82,7 @@ def test_plan_then_select_then_again(
     code, said = run(capsys, "select", "--config", str(out / "run.yaml"), "-o", str(again))
     assert code == 0 and (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
     session = Session(out)
-    assert session.fixed == "" and set(session.shown.outcome.rows.tolist()) == taken
+    assert session.fixed == "" and set(session.displayed.outcome.rows.tolist()) == taken
     code, said = run(capsys, "signals", str(out), "-o", str(tmp_path / "columns.parquet"))
     table = pq.read_table(tmp_path / "columns.parquet")
     (nll,) = (name for name in table.column_names if name.endswith(".nll"))

@@ -35,7 +35,7 @@ def test_the_page_has_every_setting_with_its_help(tmp_path: Path) -> None:
     for word in (
         "prefer_share",
         "knowledge_ratio",
-        "rows taken for how they respond",
+        "rows taken by preference",
         'id="slider"',
         'id="seed"',
     ):
