@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import thresher
@@ -47,6 +49,36 @@ def test_a_path_is_opened_and_mistakes_are_named(tiny_pool: Path, tmp_path: Path
         thresher.select(tiny_pool, "cliper", images=images, store=tmp_path)
     with pytest.raises(AttributeError, match="open_pool"):
         _ = thresher.open_pol  # type: ignore[attr-defined]
+
+
+def test_values_are_those_of_the_command(tiny_pool: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"images": tiny_pool.parent / "images", "store": tmp_path}
+    three = thresher.select(tiny_pool, "random", 3, seed=np.int64(1), **given)
+    text = thresher.select(tiny_pool, "random", "3", seed=1, **given)
+    assert three.request == text.request and three.rows.tolist() == text.rows.tolist()
+    one = thresher.select(tiny_pool, "random", "50%", filter="length > 0", **given)
+    assert one.request.filter == ("length > 0",)
+    with pytest.raises(ConfigError, match="seed must be a whole number, not '1'"):
+        thresher.select(tiny_pool, "random", "3", seed="1", **given)
+    with pytest.raises(ConfigError, match="Did you mean 10%"):
+        thresher.select(tiny_pool, "random", 0.1, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"budgett": "3"}, r"select\(\) .*'budgett'.* Did you mean 'budget'\?"),
+        ({"set": ["a=1"]}, r"Did you mean 'settings'\?"),
+        ({"out": "somewhere"}, r"\.write\(folder\)"),
+    ],
+)
+def test_unknown_keywords_are_refused_with_a_hint(
+    tiny_pool: Path, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        thresher.select(tiny_pool, "random", **given)
+    with pytest.raises(TypeError, match="must be a path or what open_pool gave, not list"):
+        thresher.select([], "random")  # type: ignore[arg-type]
 
 
 def test_a_selection_of_nothing_is_an_error_that_says_why(tiny_pool: Path, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import functools
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, did_you_mean
 from thresher.pools.paths import printable
 from thresher.request import RunRequest, docs_of
 
@@ -86,8 +86,26 @@ def takes_request(
         function: Callable[[Pool | str | Path, RunRequest], Chosen],
     ) -> Callable[Concatenate[Pool | str | Path, P], Chosen]:
         def call(pool: Pool | str | Path, *args: P.args, **kwargs: P.kwargs) -> Chosen:
-            text = os.fspath(pool) if isinstance(pool, (str, Path)) else pool.spec
-            request = make(text, *args, **kwargs)
+            from thresher.selection.config import checked
+
+            if not isinstance(pool, (str, Path)) and not hasattr(pool, "spec"):
+                raise TypeError(
+                    f"{function.__name__}(): the pool must be a path or what open_pool gave, not "
+                    f"{type(pool).__name__}."
+                )
+            try:
+                given = call.__signature__.bind(pool, *args, **kwargs).arguments  # type: ignore[attr-defined]
+            except TypeError as e:
+                hint = _hint(kwargs, list(hints))
+                raise TypeError(f"{function.__name__}() {e}.{hint}") from None
+            given["pool"] = os.fspath(pool) if isinstance(pool, (str, Path)) else pool.spec
+            where = f"{function.__name__}()"
+            values = {
+                name: checked(where, name, value, make) if isinstance(make, type) else value
+                for name, value in given.items()
+                if value is not None
+            }
+            request = make(**values)  # type: ignore[call-arg]
             unset = {name: text for name, text in DEFAULTS.items() if not getattr(request, name)}
             return function(pool, replace(request, **unset))  # type: ignore[arg-type]
 
@@ -96,15 +114,28 @@ def takes_request(
         parameters = [
             p.replace(default=DEFAULTS.get(name, p.default), annotation=hints[name])
             for name, p in inspect.signature(make).parameters.items()
+            if name != "out"
         ]
         parameters[0] = parameters[0].replace(default=inspect.Parameter.empty)
         documented = docs_of(make) if isinstance(make, type) else {}
+        documented.pop("out", None)  # `Chosen.write` takes the folder
         lines = [f"    {name}: {' '.join(text.split())}" for name, text in documented.items()]
         call.__doc__ = "\n".join([f"{inspect.getdoc(function)}\n", "Arguments:", *lines])
         call.__signature__ = inspect.Signature(parameters, return_annotation=Chosen)  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]  # the pool may be named, too
 
     return decorate
+
+
+def _hint(given: Mapping[str, Any], known: list[str]) -> str:
+    """What may have been meant by the first argument that is not known."""
+    wrong = next((name for name in given if name not in known or name == "out"), None)
+    if wrong is None:
+        return ""
+    if wrong == "out":
+        return " Nothing is written yet: call .write(folder) on what is returned."
+    meant = did_you_mean("settings" if wrong == "set" else wrong, known)
+    return f"{meant} A method's own settings go into settings={{…}}."
 
 
 @takes_request(RunRequest)

@@ -77,7 +77,7 @@ def test_ten_rows_by_hand():
     why = explained(out).why
     assert why(1).kind == "random sample of trusted rows"
     assert why(1).text == (
-        "skill 1 (colour 0): loss 0.10 nats per token, the 1st lowest of 6 rows, so it is "
+        "skill 0 (colour 0): loss 0.10 nats per token, the lowest of 6 rows, so it is "
         "trusted; 2 of them are kept, drawn at random"
     )
     assert why(3).kind == "trusted, not drawn"
@@ -115,6 +115,7 @@ def test_trust_by_the_seed_models_loss_and_difficulty_by_the_own():
     assert out.rows.tolist() == [0, 4, 5, 6, 7]
     assert out.reason["seed_loss"].tolist() == trust.tolist()
     assert out.reason["loss_rank"][:6].tolist() == [1, 4, 5, 6, 2, 3]
+    assert "seed model's loss 0.20 nats per token, the 2nd lowest" in explained(out).why(4).text
 
 
 def test_image_gain_is_a_further_condition():
@@ -154,6 +155,7 @@ def test_the_guard_takes_random_rows_instead_and_says_so():
         {"keep": "1.1"},
         {"leaves": "0"},
         {"power": "-1"},
+        {"power": "1000000"},
         {"layer": "2"},
         {"trust": "own"},
         {"guard": "maybe"},
@@ -197,6 +199,21 @@ def test_seed_models_are_cross_fitted():
     assert isinstance(fitted.first, AnswerLoss) and isinstance(fitted.second, PartLoss)
     assert fitted.first.model.rows == fitted.rows == fitted.second.among == CrossRows(0.05, 3, 0)
     assert fitted.second.model.rows == CrossRows(0.05, 3, 1)
+
+
+@pytest.mark.parametrize(("text", "value"), [("false", "off"), ("true", "on"), ("off", "off")])
+def test_on_and_off_as_yaml_reads_them(text, value):
+    assert load("winnow", {"guard": text}) == Winnow(guard=value)
+
+
+def test_notes_give_no_useless_advice():
+    few = Winnow(guard="off").select(columns([1.0, 2.0, 3.0], [0, 0, 0]), 1).notes
+    assert any("drawn at random." in note for note in few)
+    assert not any("Fewer leaves" in note for note in few)
+    no_images = {"gain": np.full(30, np.nan)}
+    given = columns(np.arange(30.0), np.zeros(30, int), gain=no_images)
+    notes = Winnow(guard="off", image_gain=True, keep=1.0).select(given, 5).notes
+    assert notes == ("--set image_gain has no effect: no row has an image.",)
 
 
 @pytest.mark.parametrize(("apart", "said"), [(0.0, True), (4.0, False)])

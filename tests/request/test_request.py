@@ -114,3 +114,12 @@ def test_paths_are_kept_as_text(folder: Path) -> None:
     request = RunRequest("pool.json", images=folder, store=folder)  # type: ignore[arg-type]
     assert request.images == request.store == str(folder)
     assert request.to_mapping()["images"] == str(folder)
+
+
+def test_what_is_no_config_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder. Name a YAML file, such as .*run\.yaml"):
+        read(tmp_path)
+    file = tmp_path / "a.yaml"
+    file.write_text("set: guard=off\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'set'\. Did you mean 'settings'"):
+        read(file)

@@ -13,7 +13,9 @@ from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
+from thresher.selection import folder as output
 from thresher.selection.result import Outcome
+from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
@@ -64,6 +66,17 @@ def test_one_pass_a_row_then_nothing_for_another_budget_and_seed(
     again = select(pool, store, training, "5%", model=model, settings=off, seed=9)
     assert [(r.label, r.scored) for r in again.signals] == [("loss", 0)]  # no vector is loaded
     assert (again.evidence["skill"] == out.evidence["skill"]).all()
+
+
+def test_all_columns_can_be_written_where_skills_were_stored_before(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool, off = pool_of(tmp_path, 60), {"guard": "off"}
+    for budget in ("30%", "50%"):
+        out = select(pool, store, training, budget, settings=off)
+        output.write(out, pool, None, tmp_path / budget)
+        table = signals_table(tmp_path / budget)
+        assert {"loss.nll", "skills.question.vector", "skills.leaf"} <= set(table.schema.names)
 
 
 def test_the_file_order_does_not_matter(

@@ -82,7 +82,7 @@ def test_it_is_trained_once_on_the_seed_rows(
     assert (trained.rows, trained.label) == (20, "necessity") and trained.seconds >= 0.2
     assert (store.root / "models" / trained.fingerprint / "model.json").exists()
     assert out.cost >= trained.seconds
-    assert "A model was trained for necessity: 20 rows, 0.2 s" in cost_lines(out)
+    assert "necessity: a model was trained on 20 rows, 0.2 s" in cost_lines(out)
 
     again = select(pool, store, training)
     assert again.rows.tolist() == out.rows.tolist() and [s.scored for s in again.signals] == [0]

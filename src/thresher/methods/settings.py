@@ -17,6 +17,8 @@ from typing import Any
 
 from thresher.errors import ConfigError, did_you_mean
 
+_SWITCH = {"true": "on", "false": "off"}  # what YAML makes of an unquoted on and off
+
 
 def setting(default: Any, help: str, *, role: bool = False) -> Any:
     """A dataclass field that is a setting of a method.
@@ -107,7 +109,10 @@ def _value(hint: Any, text: str) -> Any:
     if optional and text.lower() == "none":
         return None
     if typing.get_origin(kind) is typing.Literal:
-        if text not in typing.get_args(kind):
+        choices = typing.get_args(kind)
+        if text in _SWITCH and _SWITCH[text] in choices and text not in choices:
+            return _SWITCH[text]
+        if text not in choices:
             raise ValueError(text)
         return text
     if kind is bool:

@@ -41,6 +41,7 @@ FEW = 0.1  # share of rows in small skills above which they are worth a note
 TWO_HUMPS = 0.5  # share of rows in skills of two-humped losses below which that is worth one
 SEED_FRACTION = 0.05  # of the rows, for each of two seed models
 GUARD_ROWS = 1000  # that each of the guard's models is trained on, at most
+MOST_POWER = 10
 BARS = 15  # groups of skills in the report
 _HIDDEN = frozenset({"skill", "skill_words", "loss_rank", "skill_rows", "skill_quota"})
 
@@ -86,14 +87,16 @@ class Winnow:
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise ConfigError(
-                f"--set keep={self.keep}: a share above 0 and at most 1, such as 0.5."
+                f"--set keep={self.keep:g}: expected a share above 0 and at most 1, such as 0.5."
             )
         if self.leaves is not None and self.leaves < 1:
-            raise ConfigError(f"--set leaves={self.leaves}: at least 1, or none.")
-        if self.power < 0:
-            raise ConfigError(f"--set power={self.power}: 0 or more, such as 0.5.")
+            raise ConfigError(f"--set leaves={self.leaves}: expected at least 1, or none.")
+        if not 0 <= self.power <= MOST_POWER:  # beyond, weights would leave the numbers' range
+            raise ConfigError(
+                f"--set power={self.power:g}: expected 0 to {MOST_POWER}, such as 0.5."
+            )
         if not 0 <= self.layer <= 1:
-            raise ConfigError(f"--set layer={self.layer}: from 0 to 1, such as 0.5.")
+            raise ConfigError(f"--set layer={self.layer:g}: expected 0 to 1, such as 0.5.")
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_model(context, self.name), context.seed
@@ -174,8 +177,8 @@ class Winnow:
                 "The guard found random rows better than winnow's selection, so the kept rows are "
                 "a random sample. Skills and losses are shown for information.",
                 (Histogram("loss"), *_bars(evidence)),
-                drawn=frozenset({"loss"}),
-                hidden=_HIDDEN,
+                drawn=frozenset({"loss", "skill_group"} & r.keys()),
+                hidden=_HIDDEN | ({"guard_passed"} & r.keys()),
             )
         untrusted = int((~r["trusted"]).sum())
         lead = (
@@ -189,8 +192,8 @@ class Winnow:
             _explain_rows(evidence),
             lead,
             drawings,
-            drawn=frozenset({"loss"}),
-            hidden=_HIDDEN,
+            drawn=frozenset({"loss", "skill_group"} & r.keys()),
+            hidden=_HIDDEN | ({"guard_passed"} & r.keys()),
         )
 
 
@@ -214,11 +217,11 @@ def _guard_note(verdict: Mapping[str, Any]) -> str:
         "after the random rows"
     )
     if verdict["passed"]:
-        return f"{found}. The selection is not worse, and stands."
+        return f"{found}. The selection is not significantly worse, and stands."
     return (
-        f"{found}. The selection is worse, so random rows are taken instead. The model's loss does "
-        "not tell wrong rows from hard ones here: try --set trust=seed, or --set guard=off to "
-        "select all the same."
+        f"{found}. The selection is significantly worse, so random rows are taken instead. The "
+        "model's loss does not tell wrong rows from hard ones here: try --set trust=seed, or --set "
+        "guard=off to select all the same."
     )
 
 
@@ -231,8 +234,11 @@ def _notes(
     if n and small > FEW * n:
         notes.append(
             f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
-            "nothing: they are drawn at random. Fewer leaves (--set leaves=N) make larger skills."
+            "nothing: they are drawn at random."
+            + (" Fewer leaves (--set leaves=N) make larger skills." if len(strata.size) > 1 else "")
         )
+    if gain is not None and n and not np.isfinite(gain).any():
+        notes.append("--set image_gain has no effect: no row has an image.")
     if gain is not None and np.isfinite(gain).any():
         helped = float((gain > 0).sum() / np.isfinite(gain).sum())
         notes.append(f"The image makes the answer likelier in {helped:.0%} of the rows with one.")
@@ -245,11 +251,14 @@ def _notes(
     judged = strata.size * np.isfinite(found)
     if judged.sum():
         humped = float(judged[np.nan_to_num(found) > TWO_HUMPED].sum() / judged.sum())
-        if humped < TWO_HUMPS:
+        if humped < TWO_HUMPS and not strata.trusted.all():
+            where = (
+                f"Only in skills that hold {humped:.0%} of the rows" if humped else "In no skill"
+            )
             notes.append(
-                f"In skills that hold {humped:.0%} of the rows the losses form two humps, as right "
-                "and wrong rows do; in the others they do not. So hardly any row is wrong, or the "
-                "loss does not show which: leaving out the surprising half has little to gain."
+                f"{where} do the losses form two humps, as those of right and wrong rows do. So "
+                "hardly any row is wrong, or the loss does not show which: leaving out the "
+                "surprising rows has little to gain."
             )
     fillers = int((~strata.trusted[rows]).sum())
     if fillers:
@@ -290,15 +299,18 @@ def _explain_random(evidence: Evidence) -> Callable[[int], Why]:
 
 def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
     r, kept = evidence.reasons, evidence.kept
+    seeds = evidence.has("seed_loss")
 
     def why(i: int) -> Why:
         rows, words = int(r["skill_rows"][i]), str(r["skill_words"][i])
-        skill = f"skill {int(r['skill'][i]) + 1}" + (f" ({words})" if words else "")
+        skill = f"skill {int(r['skill'][i])}" + (f" ({words})" if words else "")
+        rank, quota = int(r["loss_rank"][i]), int(r["skill_quota"][i])
+        ranked, whose = (r["seed_loss"], "seed model's loss") if seeds else (r["loss"], "loss")
         place = (
-            f"{skill}: loss {float(r['loss'][i]):.2f} nats per token, the "
-            f"{_ordinal(int(r['loss_rank'][i]))} lowest of {pluralize(rows)}"
+            f"{skill}: {whose} {float(ranked[i]):.2f} nats per token, the "
+            f"{'' if rank == 1 else _ordinal(rank) + ' '}lowest of {pluralize(rows)}"
         )
-        share = f"{int(r['skill_quota'][i]):,} of them are kept"
+        share = f"{quota:,} of them {'is' if quota == 1 else 'are'} kept"
         if rows < LEAST_ROWS:
             kind = "random sample of a small skill" if kept[i] else "not drawn from a small skill"
             return Why(kind, f"{place}, too few to judge by the loss; {share}, drawn at random")

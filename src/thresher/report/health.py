@@ -94,7 +94,7 @@ def _constant(made: LoadedSelection) -> list[Remark]:
         if constant(v) and n != "source"
     ]
     # all the same is ordinary for these
-    flags = {"Held back as suspected noise", "Taken by preference", "Seed row"}
+    flags = {"Held back as suspected noise", "Taken by preference", "Seed row", "Guard passed"}
     names = [name for name in names if name not in flags]
     if not names:
         return []

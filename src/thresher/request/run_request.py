@@ -52,7 +52,7 @@ class RunRequest:
     )
     """A setting of the method, or several: -s a=1 b=2. Quote values that contain spaces.
 
-    The method's own parameters, as text; the method parses them by type.
+    In Python and in a file: names and values, such as {"keep": 0.3}.
     """
     model: Annotated[str | None, Option("MODEL", MODEL, commands=ALL)] = None
     """A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).

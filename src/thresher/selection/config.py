@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, 
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"--config {path}: there is no such file.") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"--config {path} is a folder. Name a YAML file, such as {Path(path) / 'run.yaml'}."
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"--config {path} cannot be read: {e}.") from e
     try:
@@ -45,7 +50,7 @@ def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, 
             f"--config {path}: expected lines of `key: value` such as `method: clipper`."
         )
     return {
-        str(key): _checked(f"--config {path}", str(key), value, request)
+        str(key): checked(f"--config {path}", str(key), value, request)
         for key, value in given.items()
         if value is not None
     }
@@ -55,25 +60,27 @@ def stored_request(section: Mapping[str, Any]) -> RunRequest:
     """The request behind the `config` section of a run.yaml; keys of other versions are ignored."""
     known = fields_of(RunRequest)
     values = {k: v for k, v in section.items() if k in known and v is not None}
-    return RunRequest(**{k: _checked("run.yaml", k, v) for k, v in values.items()})
+    return RunRequest(**{k: checked("run.yaml", k, v) for k, v in values.items()})
 
 
-def _checked(where: str, key: str, value: Any, request: type[RunRequest] = RunRequest) -> Any:
-    """One value from a file in its field's type."""
+def checked(where: str, key: str, value: Any, request: type[RunRequest] = RunRequest) -> Any:
+    """One value from a file or a keyword of the API in its field's type. Raises ConfigError."""
     known = fields_of(request)
     if key not in known:
+        by_flag = {f.flag.removeprefix("--"): f.name for f in known.values()}
         raise ConfigError(
-            f"{where}: unknown key {key!r}.{did_you_mean(key, list(known))} Known: "
+            f"{where}: unknown key {key!r}."
+            f"{did_you_mean(by_flag.get(key, key), list(known))} Known: "
             f"{', '.join(known)}."
         )
     kind = known[key].type
     if kind is dict:
-        if not isinstance(value, dict) or any(isinstance(v, (dict, list)) for v in value.values()):
+        if not isinstance(value, Mapping) or any(map(_holds_several, value.values())):
             raise ConfigError(f"{where}: {key} must be lines of `key: value`, one a setting.")
         return {str(k): _text(v) for k, v in value.items()}
     if kind is tuple:
-        words = value if isinstance(value, list) else [value]
-        if any(isinstance(v, (dict, list)) for v in words):
+        words = value if isinstance(value, (list, tuple)) else [value]
+        if any(map(_holds_several, words)):
             raise ConfigError(f"{where}: {key} must be a list of texts, not {value!r}.")
         return tuple(_text(v) for v in words)
     if kind is bool:
@@ -81,16 +88,20 @@ def _checked(where: str, key: str, value: Any, request: type[RunRequest] = RunRe
             raise ConfigError(f"{where}: {key} must be true or false, not {value!r}.")
         return value
     if kind is int:
-        if not isinstance(value, int) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise ConfigError(f"{where}: {key} must be a whole number, not {value!r}.")
-        return value
+        return int(value)
     if kind is float:
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise ConfigError(f"{where}: {key} must be a number, not {value!r}.")
         return float(value)
-    if isinstance(value, (dict, list)):
+    if _holds_several(value):
         raise ConfigError(f"{where}: {key} must be one value, not {value!r}.")
     return _text(value)
+
+
+def _holds_several(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple))
 
 
 def _text(value: Any) -> str:

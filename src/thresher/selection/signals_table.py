@@ -12,7 +12,7 @@ import pyarrow as pa
 from thresher._version import __version__
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
-from thresher.engine.graph import signals_of, with_inputs
+from thresher.engine.graph import signals_of, walk, with_inputs
 from thresher.errors import PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.mixture import resolve_mixture
@@ -21,7 +21,7 @@ from thresher.selection.files import plain_column, row_columns
 from thresher.selection.folder import read
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
-from thresher.types import Budget, ModelIdentity, RowSignal, model_inputs
+from thresher.types import Budget, ModelIdentity, RowSignal, StoredPoolSignal, model_inputs
 
 if TYPE_CHECKING:
     pass
@@ -69,6 +69,9 @@ def signals_table(out: str | Path) -> pa.Table:
     resolved = resolve_mixture(pool, Budget.parse(request.budget), request, context)
     signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
+    kept = [s.inputs() for s in signals.values() if isinstance(s, StoredPoolSignal)]
+    # what a stored column was made from is read only where that column is not stored yet
+    then |= {fingerprint(s) for given in kept for s in walk(given) if isinstance(s, RowSignal)}
     for name, signal in signals.items():
         if (
             isinstance(signal, RowSignal)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thresher.console.formatting import format_duration, format_percent
+from thresher.console.formatting import format_duration, format_percent, pluralize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -191,7 +191,7 @@ def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact
     duplicates count once."""
     lines = [
-        f"A model was trained for {t.label}: {t.rows:,} rows, {format_duration(t.seconds)}"
+        f"{t.label}: a model was trained on {pluralize(t.rows)}, {format_duration(t.seconds)}"
         for t in outcome.trainings
     ]
     for same in _alike(outcome.signals):
