@@ -58,7 +58,9 @@ class Winnow:
     )
     leaves: int | None = setting(None, "number of skills; none: one for every 30 rows")
     power: float = setting(
-        0.5, "exponent of a skill's typical loss in its share of the budget; 0: by its rows alone"
+        0.5,
+        "exponent of a skill's typical loss in its share of the budget, 0 to 10; 0: by its "
+        "rows alone",
     )
     layer: float = setting(
         0.5, "depth of the hidden states that skills are made of, 0 (first layer) to 1 (last)"
