@@ -35,7 +35,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import thresher",
         "from thresher import *",
-        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.selection.config, "
+        "import thresher.types, thresher.errors, thresher.fingerprint, thresher.request, "
         "thresher.console.progress",
         "import thresher.methods, thresher.signals, thresher.samplers",
         "import thresher.cli",
