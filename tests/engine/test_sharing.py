@@ -117,7 +117,7 @@ def test_processes_that_start_together_score_every_row_once(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_when_one_dies_the_other_finishes_everything(job: Path, start: Start, number: int) -> None:
-    doomed, other = start(job, 0, 60.0), start(job, 1, 200.0)
+    doomed, other = start(job, 0, 20.0), start(job, 1, 200.0)
     go(doomed)
     deadline = time.monotonic() + 60
     while len(asked(job, 0)) < 8 and time.monotonic() < deadline:
