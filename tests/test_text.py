@@ -125,3 +125,22 @@ def test_ordinary_aliases_and_merge_keys_are_read() -> None:
         "list": [1, 2],
         "again": [[1, 2], [1, 2]],
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "first"),
+    [
+        ("seed: 3\nbudget: 5\nseed: 4\n", 3, 1),
+        ("{a: 1, a: 2}", 1, 1),
+        ("- x: {y: 1}\n- x: {y: 1,\n     y: 2}\n", 3, 2),
+    ],
+)
+def test_a_key_that_is_given_twice_is_an_error(text: str, line: int, first: int) -> None:
+    with pytest.raises(ParseError, match=f"line {line}: the key .* twice, first in line {first}"):
+        parse_yaml(text)
+
+
+def test_merge_keys_and_equal_keys_of_different_mappings_are_read() -> None:
+    text = "base: &b {x: 1}\nother: {<<: *b, y: 2}\nthird: {x: 3}\n"
+    assert parse_yaml(text) == {"base": {"x": 1}, "other": {"x": 1, "y": 2}, "third": {"x": 3}}
+    assert parse_yaml("") is None

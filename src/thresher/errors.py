@@ -106,5 +106,5 @@ def did_you_mean(given: str, known: list[str]) -> str:
     """A hint for a misspelt name: `" Did you mean 'clipper'?"`, or "" if no known name is close."""
     import difflib
 
-    hit = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hit = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f" Did you mean {hit[0]!r}?" if hit else ""

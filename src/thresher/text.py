@@ -117,7 +117,7 @@ _BRACKET_TEXT = re.compile(_BRACKET.pattern.decode("ascii"), re.DOTALL)
 def parse_yaml(text: str) -> Any:
     """Parse a YAML document.
 
-    Raises ParseError: invalid, too long, too deep, or exploding aliases.
+    Raises ParseError: invalid, too long, too deep, exploding aliases, or a key given twice.
     """
     import yaml
 
@@ -126,6 +126,7 @@ def parse_yaml(text: str) -> Any:
         raise ParseError(f"{len(text):,} characters of YAML: at most {MAX_YAML:,} are read")
     try:
         _limit(yaml.parse(text, Loader=loader))
+        _refuse_repeated_keys(yaml.compose(text, Loader=loader))
         return yaml.load(text, Loader=loader)
     except RecursionError:
         raise ParseError(TOO_DEEP) from None
@@ -141,6 +142,33 @@ def parse_yaml(text: str) -> Any:
         raise
     except ValueError as error:  # a date such as 2024-13-45, a number of thousands of digits
         raise ParseError(json_reason(error)) from error
+
+
+def _refuse_repeated_keys(root: Any) -> None:
+    """Raises ParseError where a mapping has a key twice: YAML would silently take the last."""
+    import yaml
+
+    waiting, visited = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in visited or isinstance(node, yaml.ScalarNode):
+            continue
+        visited.add(id(node))
+        if not isinstance(node, yaml.MappingNode):
+            waiting += node.value
+            continue
+        first: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            waiting += [key, value]
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in first:
+                raise ParseError(
+                    f"line {line}: the key {key.value!r} is given twice, first in line "
+                    f"{first[name]}"
+                )
+            first[name] = line
 
 
 def _limit(events: Any) -> None:
