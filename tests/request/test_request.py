@@ -41,7 +41,7 @@ def run(arguments: list[str], capsys: Callable[..., None] | None = None) -> tupl
     @o.takes_request("select", Longer)
     def select(context: typer.Context, config: o.Config = None) -> None:
         """Select."""
-        seen.append(o.told(context, Longer))
+        seen.append(o.request_of(context, Longer))
 
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb"}), seen
 

@@ -197,7 +197,7 @@ def _words(sample: Sample, role: str) -> list[str]:
 
 
 def _part(sample: Sample, part: str) -> list[str]:
-    """What stands for a part of the row: identities of images, words."""
+    """The tokens of a part of the row: identities of images, words."""
     images = [i.identity for i in sample.images]
     question, answer = _words(sample, "user"), _words(sample, "assistant")
     every = {"image": images, "question": question, "answer": answer}

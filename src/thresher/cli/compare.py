@@ -1,5 +1,8 @@
 """`thresher compare`: does a method's subset beat a random one on the user's own data? Select,
-train, evaluate, judge."""
+train, evaluate, judge.
+
+Longer than 400 lines because all options of the command, its checks and its tables are here.
+"""
 
 from __future__ import annotations
 
@@ -173,15 +176,15 @@ def compare(
         accumulation=accumulation,
         lora=not all_weights,
     )
-    told = o.told(context, settings=None)  # settings are METHOD.KEY here
-    if told.model is None:
+    request = o.request_of(context, settings=None)  # settings are METHOD.KEY here
+    if request.model is None:
         raise no_model("thresher compare")
     require("train", "thresher compare")
     for one in chosen.values():
-        check_extras(one, model=told.model, asks=True, dedup=None)
-    kept = Store(told.store or default_store())
+        check_extras(one, model=request.model, asks=True, dedup=None)
+    kept = Store(request.store or default_store())
     kept.check()
-    handle = the_model(told, kept)
+    handle = the_model(request, kept)
     assert handle is not None
     if is_served(handle.identity):
         raise CapabilityError(
@@ -190,8 +193,8 @@ def compare(
             "may be behind a server.)"
         )
     job = prepare(
-        open_the_pool(pool, told.images, kept, note, trust_paths=told.trust_paths),
-        open_the_pool(test, eval_images, kept, note, trust_paths=told.trust_paths, splits=TEST),
+        open_the_pool(pool, request.images, kept, note, trust_paths=request.trust_paths),
+        open_the_pool(test, eval_images, kept, note, trust_paths=request.trust_paths, splits=TEST),
         methods=chosen,
         budgets=[Budget.parse(text) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
@@ -201,28 +204,28 @@ def compare(
         equal=equal,  # type: ignore[arg-type]  # checked by job
         score=_score(score),
         roles={
-            name: the_roles(method, told, kept, option=f"--set {name}.{{}}=".format)
+            name: the_roles(method, request, kept, option=f"--set {name}.{{}}=".format)
             for name, method in chosen.items()
         },
         target=None
-        if told.validation is None
+        if request.validation is None
         else open_the_pool(
-            told.validation,
-            told.validation_images,
+            request.validation,
+            request.validation_images,
             kept,
             note,
-            trust_paths=told.trust_paths,
+            trust_paths=request.trust_paths,
             splits=VALIDATION,
         ),
-        request=told,
+        request=request,
     )
-    run_context = RunContext(kept, trainer=trainer_for(told, kept), progress=stderr_progress())
-    if told.validation is not None and not any(map(aims, chosen.values())):
+    run_context = RunContext(kept, trainer=trainer_for(request, kept), progress=stderr_progress())
+    if request.validation is not None and not any(map(aims, chosen.values())):
         note(
             "none of the methods aims at a validation set; "
-            f"--validation {told.validation} is not used."
+            f"--validation {request.validation} is not used."
         )
-    _check_questions(job.test, job.score, told.on_missing)
+    _check_questions(job.test, job.score, request.on_missing)
     if unchecked := only_exact_note():
         note(unchecked)
     if plan:
@@ -238,7 +241,7 @@ def compare(
         job,
         run_context,
         out,
-        evaluate=partial(evaluate, score=job.score, on_missing=told.on_missing),  # type: ignore[arg-type]
+        evaluate=partial(evaluate, score=job.score, on_missing=request.on_missing),  # type: ignore[arg-type]
         keep_models=keep_models,
         report=lambda text: typer.echo(f"Cell {text}", err=True),
     )

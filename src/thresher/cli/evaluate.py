@@ -96,18 +96,18 @@ def evaluate(
         raise ConfigError("Missing: --data (a file of any format of a pool), or --lmms-eval TASKS.")
     if model is None:
         raise no_model("thresher evaluate")
-    told = o.told(context, model=model)
+    request = o.request_of(context, model=model)
     file = report.check_output(out) if out is not None else None
-    kept = Store(told.store or default_store())
+    kept = Store(request.store or default_store())
     kept.check()
-    handle = the_model(told, kept)
-    assert handle is not None  # told.model is set above
+    handle = the_model(request, kept)
+    assert handle is not None  # request.model is set above
     arguments = _lmms_arguments(handle, lmms_eval_model) if lmms_eval is not None else []
 
     content: dict[str, Any] = {}
     found = None
     if data is not None:
-        found = _ask(told, handle, kept, data, images, score, by, max_new_tokens)
+        found = _ask(request, handle, kept, data, images, score, by, max_new_tokens)
         content = found.to_json()
         show(found)
         if file is not None:
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _ask(
-    told: RunRequest,
+    request: RunRequest,
     handle: ModelHandle,
     store: Store,
     data: str,
@@ -140,7 +140,7 @@ def _ask(
     from thresher.evaluation import evaluate as run
     from thresher.selection.opening import TEST, open_the_pool
 
-    pool = open_the_pool(data, images, store, note, trust_paths=told.trust_paths, splits=TEST)
+    pool = open_the_pool(data, images, store, note, trust_paths=request.trust_paths, splits=TEST)
     progress = stderr_progress()
     try:
         return run(
@@ -151,8 +151,8 @@ def _ask(
             store=store,
             progress=progress,
             max_new_tokens=max_new_tokens,
-            on_missing=told.on_missing,
-            retry_errors=told.retry_errors,
+            on_missing=request.on_missing,
+            retry_errors=request.retry_errors,
         )
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None

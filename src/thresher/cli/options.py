@@ -112,7 +112,7 @@ def roles_by_option(context: typer.Context) -> tuple[str, ...]:
     return ("teacher",) if context.params.get("teacher") is not None else ()
 
 
-def told(
+def request_of(
     context: typer.Context, request: type[RunRequest] = RunRequest, **instead: Any
 ) -> RunRequest:
     """What a command and its --config file ask for together. The command's parameters that have the

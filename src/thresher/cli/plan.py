@@ -36,19 +36,19 @@ def plan(
     from thresher.selection.opening import prepare
     from thresher.selection.plan import plan as make
 
-    told = o.told(context)
-    job = prepare(told, note, out=False, options=o.roles_by_option(context))
+    request = o.request_of(context)
+    job = prepare(request, note, out=False, options=o.roles_by_option(context))
     made = make(job.task, job.context, probe=probe)
-    bill = estimated(made, told)
+    bill = estimated(made, request)
     if as_json:
         said = made.to_json() | ({} if bill is None else {"cost": bill.cost})
         typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
     else:
-        more = [] if bill is None else bill.notes(told)
-        if told.rounds is not None and told.rounds > 1:
+        more = [] if bill is None else bill.notes(request)
+        if request.rounds is not None and request.rounds > 1:
             more.append(
-                f"This is the first of {told.rounds} rounds. Each further round trains the model "
-                "on the rows so far and asks the new one about the validation rows; the columns "
+                f"This is the first of {request.rounds} rounds. Each further round trains the "
+                "model on the rows so far and asks the new one about the validation rows; the columns "
                 "of the pool are those of the first."
             )
         show(made, more)

@@ -37,7 +37,11 @@ def select(
     from thresher.selection.opening import prepare
 
     job = prepare(
-        o.told(context), note, out=True, options=o.roles_by_option(context), overwrite=overwrite
+        o.request_of(context),
+        note,
+        out=True,
+        options=o.roles_by_option(context),
+        overwrite=overwrite,
     )
     task, request = job.task, job.task.request
     assert request.out is not None  # prepare asks for it

@@ -103,7 +103,7 @@ def suspects(
     chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
     if model is None:
         raise no_model("thresher suspects")
-    request = o.told(context)
+    request = o.request_of(context)
     path = check_file(out, suffixes=SUFFIXES) if out is not None else None
     kept = Store(request.store or default_store())
     kept.check()

@@ -9,6 +9,8 @@ chose. Arithmetic on the columns of two sets of rows.
     pool             skills of each row (teacher, once)
     selection        the pool is searched for the missing skill of each wrong row; in each round,
                      every search takes its best row that is not taken yet
+
+Longer than 400 lines because a method is one file: settings, columns, choice and explanation.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ are trained by the run.
 Differs from the official code: the capabilities have a fixed order, a capability without remaining
 rows is dropped, scores are expectations and hence have few ties, ties are broken by a seeded hash,
 all questions about a row share one pass.
+
+Longer than 400 lines because a method is one file: settings, columns, choice and explanation.
 """
 
 from __future__ import annotations

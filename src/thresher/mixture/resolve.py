@@ -2,6 +2,9 @@
 
 Reads the pool's records, files of row lists and, for near duplicates, the store. The arithmetic is
 in `quotas`, `constrain` and `tokens`.
+
+Longer than 400 lines because the order of the steps (filters, lists, copies, quotas) decides what
+each of them counts.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 The file is read in blocks and decoded record by record, so memory use is bounded by the longest
 record (at most `MAX_RECORD` bytes), not by the file. Text is decoded with `surrogateescape`:
-invalid
-UTF-8 becomes lone surrogates, which keeps byte offsets exact. What a record means is decided in
-`llava.py`. Reads one open file.
+invalid UTF-8 becomes lone surrogates, which keeps byte offsets exact. What a record means is
+decided in `llava.py`. Reads one open file.
+
+Longer than 400 lines because lists and lines share the reader of blocks, positions and errors.
 """
 
 from __future__ import annotations

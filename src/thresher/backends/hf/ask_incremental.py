@@ -121,7 +121,9 @@ def _encode(
         elif not np.array_equal(ids, prompts[0]):
             return "the answers do not begin at the same place of the prompt"
     if len(set(answer_ids)) < len(answer_ids):
-        return f"the answers {', '.join(query.answers)} cannot be told apart by their first tokens"
+        return (
+            f"the answers {', '.join(query.answers)} cannot be distinguished by their first tokens"
+        )
     if (longest := max(len(p) for p in prompts)) > pipeline.context:
         return f"too long: {longest:,} tokens, and the model's context is {pipeline.context:,}"
     return _Prompts(prompts, answer_ids)

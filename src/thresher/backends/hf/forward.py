@@ -12,6 +12,9 @@ override what differs for cross-attention and for bidirectional image tokens.
 
 Shapes in comments: B rows of the batch, T padded tokens, V vocabulary, K positions whose logits are
 computed.
+
+Longer than 400 lines because the four rules hold only if every pass, with or without a prefix, is
+cut and padded by the same code.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
 from thresher.errors import CapabilityError
 from thresher.types import Sample, SampleSource, Scored
 
-EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is told
+EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is warned
 _WEIGHTS = (
     "Methods that ask questions work with a server (mmssr, the teacher of error_driven); methods "
     "that need losses or train the model need its weights: --model with a folder or a hub id."

@@ -5,6 +5,9 @@ A response is one of: an answer; `Transient` (429, 5xx, a timeout, a lost connec
 answer), sent again after a wait; `Refused` (400, 413, 422: this request will never work), an error
 of its row; anything else stops the run with a ServerError that says what to do. A probe request
 (`probe_request.py`) tells whether the row or the server is at fault.
+
+Longer than 400 lines because which failure is whose, and what each does to the run, is one
+decision.
 """
 
 from __future__ import annotations
