@@ -48,8 +48,8 @@ def plan(
         if request.rounds is not None and request.rounds > 1:
             more.append(
                 f"This is the first of {request.rounds} rounds. Each further round trains the "
-                "model on the rows so far and asks the new one about the validation rows; the columns "
-                "of the pool are those of the first."
+                "model on the rows so far and asks the new one about the validation rows; the "
+                "columns of the pool are those of the first."
             )
         show(made, more)
 
