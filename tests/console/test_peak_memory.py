@@ -25,7 +25,7 @@ def test_units(maxrss: int, platform: str, wanted: int) -> None:
     assert in_bytes(maxrss, platform) == wanted
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports no peak memory")
 def test_it_grows_by_what_is_held() -> None:
     before = peak_bytes()
     assert before is not None and 5e6 < before < 1e12
