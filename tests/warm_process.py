@@ -172,6 +172,8 @@ def serve(connection: socket.socket) -> None:
                 os.close(fd)
         else:
             connection.close()
+            # as in a terminal, also where the tests run in the background and ignore Ctrl-C
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             become(request, fds)
         connection.send(json.dumps(answer).encode())
 

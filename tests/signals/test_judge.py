@@ -249,7 +249,7 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
         ("Gauge Reading: x", "'Gauge Reading'"),
         ("gauge: ''", "definition of one line"),
         ("humanities: the arts", "built-in"),
-        ("gauge: a dial\ngauge: a scale", "gauge twice"),
+        ("gauge: a dial\ngauge: a scale", "'gauge' is given twice"),
         (
             "- {name: gauge, definition: a dial}\n- {name: gauge, definition: a scale}",
             "gauge twice",

@@ -90,24 +90,16 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
 
     Raises ConfigError for anything else, for a name used twice and for a built-in name.
     """
-    import yaml
-
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        given = parse_yaml(text)
-        twice_in_map = _repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        given = parse_yaml(file.read_text(encoding="utf-8-sig"))
     except OSError as e:
         raise ConfigError(f"The capabilities file {file} cannot be read: {e.strerror or e}.") from e
-    except (UnicodeDecodeError, ParseError, yaml.YAMLError) as e:
+    except (UnicodeDecodeError, ParseError) as e:
         raise ConfigError(f"The capabilities file {file} is not YAML: {e}.") from e
     expected = (
         "Give a map with one line per capability, such as `gauge_reading: reading a value off a "
         "dial`."
     )
-    if twice_in_map:  # YAML itself would silently use the last one
-        raise ConfigError(
-            f"The capabilities file {file} names {twice_in_map} twice. Give each its own name."
-        )
     if isinstance(given, Mapping):
         pairs: list[tuple[Any, Any]] = list(given.items())
     elif isinstance(given, list) and all(
@@ -137,15 +129,3 @@ def read_capabilities(file: Path) -> tuple[Capability, ...]:
     if not found:
         raise ConfigError(f"The capabilities file {file} is empty. {expected}")
     return tuple(found.values())
-
-
-def _repeated(node: Any) -> str:
-    """The first repeated key of a YAML map at the top level; "" if there is none."""
-    import yaml
-
-    keys = (
-        [key.value for key, _ in node.value if isinstance(key.value, str)]
-        if isinstance(node, yaml.MappingNode)
-        else []
-    )
-    return next((key for i, key in enumerate(keys) if key in keys[:i]), "")
