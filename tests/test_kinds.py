@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "gap": (1, "mistake missing_skill"),
     "guard_rows": (1, "held rows seed trust loss skills keep power gain"),
     "guard_verdict": (1, "held selected random"),
-    "held_out": (1, "seed most"),
+    "held_out": (2, "seed most"),
     "image_count": (1, ""),
     "image_hash": (1, "side"),
     "judge": (1, "model capability prompt system"),

@@ -148,6 +148,20 @@ def test_the_guard_takes_random_rows_instead_and_says_so():
     assert "random sample" in found.lead
 
 
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (4, 0), (1, 3)])
+def test_too_few_differing_answers_are_no_verdict(better, worse):
+    out = Winnow(guard="on").select(columns(guard=verdict(10, better, worse, True)), 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8]
+    assert f"and {worse} only after the random rows. Too few answers differ" in out.notes[0]
+
+
+def test_a_skipped_guard_is_said():
+    skipped = verdict(10, 0, 0, True) | {"rows": np.zeros(10, np.int32)}
+    out = Winnow(guard="on").select(columns(guard=skipped), 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8]
+    assert out.notes[0].startswith("The guard is skipped") and "25 distinct rows" in out.notes[0]
+
+
 @pytest.mark.parametrize(
     "given",
     [

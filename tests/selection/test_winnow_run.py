@@ -106,6 +106,23 @@ def test_the_guard_trains_twice_and_its_answer_is_kept(
     assert all(r.scored == 0 for r in again.signals)
 
 
+@pytest.mark.parametrize("distinct", [1, 2, 20])
+def test_the_guard_is_skipped_on_copies_of_few_rows(
+    tmp_path: Path, store: Store, training: FakeTraining, distinct: int
+) -> None:
+    records = [record(i % distinct) | {"id": f"r{i}"} for i in range(40)]
+    pool = open_pool(write_pool(tmp_path / "pool.json", records))
+    on = {"guard": "on"}
+    made = run.plan(
+        pool, load("winnow", on), Budget.parse("30%"), Model().handle, store, probe=False
+    )
+    assert made.trainings == () and not any("trained" in note for note in made.notes)
+    out = select(pool, store, training, settings=on)
+    assert len(out.rows) == 12 and training.calls() == [] and out.trainings == []
+    assert any(note.startswith("The guard is skipped") for note in out.notes)
+    assert not any("The guard trained" in note for note in out.notes)
+
+
 def test_seed_models_are_trained_on_different_rows(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
@@ -128,8 +145,13 @@ def test_a_plan_counts_one_pass_and_the_trainings(
     assert sum(p.passes for p in own) == 300
     guard = [p for p in made.signals if p.label.startswith("guard")]
     assert len(guard) == 2
-    said = " ".join(made.notes)
-    assert "trained first" in said, made.notes
+    assert [(p.wanted, p.upper_bound) for p in guard] == [(60, True), (60, False)]
+    assert [t.rows for t in made.trainings] == [90, 90]
+    (note,) = [note for note in made.notes if "trained" in note]
+    assert note.startswith("2 models will be trained first, each on 90 rows (30.0% of the pool")
+    select(pool, store, training, settings={"guard": "off"})  # scores what the guard reads
+    (note,) = [note for note in run.plan(*args, probe=False).notes if "trained" in note]
+    assert note.startswith("2 models will be trained first, each on 90 rows")
     select(pool, store, training, settings={"guard": "on"})
     done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == ()

@@ -8,7 +8,7 @@ import pytest
 from thresher.fingerprint import fingerprint
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
-from thresher.signals.guard import LEVEL, GuardRows, GuardVerdict, HeldOut, sign_test
+from thresher.signals.guard import LEAST, LEVEL, GuardRows, GuardVerdict, HeldOut, sign_test
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
@@ -26,13 +26,25 @@ def columns(n, copies=1, **values):
 
 
 @pytest.mark.parametrize(
-    ("n", "rows"), [(0, 0), (1, 1), (4, 1), (50, 10), (5000, 1000), (9000, 1000)]
+    ("n", "rows"), [(0, 0), (1, 0), (24, 0), (25, 5), (50, 10), (5000, 1000), (9000, 1000)]
 )
 def test_held_out_rows(n, rows):
     chosen = HeldOut(0).pool(columns(n))["chosen"]
     assert chosen.sum() == rows
     if n == 9000:
         assert (chosen != HeldOut(1).pool(columns(n))["chosen"]).any()
+
+
+@pytest.mark.parametrize(("distinct", "rows"), [(1, 0), (2, 0), (24, 0), (30, 6)])
+def test_of_copies_one_is_held_out(distinct, rows):
+    """A pool of copies of few rows has little to hold out, and something to train on is left."""
+    given = columns(distinct * 20, copies=20)
+    chosen = HeldOut(0).pool(given)["chosen"]
+    assert chosen.sum() == len(np.unique(given.digest[chosen])) == rows
+    drawn = GuardRows(HeldOut(0), 10, 0).pool(columns(distinct * 20, 20, held={"chosen": chosen}))[
+        "chosen"
+    ]
+    assert drawn.sum() == 10
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -96,6 +108,10 @@ def test_the_verdict_counts_held_out_rows_only(better, worse, passed):
         "worse": {worse},
         "passed": {passed},
     }
+
+
+def test_fewer_than_the_least_differing_answers_cannot_refuse():
+    assert sign_test(0, LEAST) < LEVEL <= sign_test(0, LEAST - 1)
 
 
 def test_sign_test_is_exact():

@@ -401,10 +401,11 @@ def show_plan(plan: ComparePlan) -> None:
     if not plan.unfinished:
         say(console, "All cells are finished: nothing is left to do.")
         return
-    seed = f" (and {plan.seed_rows:,} to train seed models on)" if plan.seed_rows else ""
+    own = plan.own_training_rows
+    more = f" (and at most {own:,} to train models on that methods need first)" if own else ""
     say(
         console,
-        f"{plan.unfinished} cells to make: {plan.training_rows:,} rows to train on{seed}, at most "
+        f"{plan.unfinished} cells to make: {plan.training_rows:,} rows to train on{more}, at most "
         f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
     )
     if plan.hours is None:

@@ -42,7 +42,7 @@ class ComparePlan:
     cells: tuple[CellsPlan, ...]
     unfinished: int
     to_score: int  # rows to score for selections, at most
-    seed_rows: int  # rows that methods train their own models on
+    own_training_rows: int  # rows that methods train their own models on, at most
     training_rows: int
     answers: int
     hours: float | None
@@ -76,18 +76,22 @@ def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) 
                 sum(map(_training_rows, unfinished)),
             )
         )
-    to_score, seed_rows = _scoring_and_training_rows(job, missing, context)
+    to_score, own_training_rows = _scoring_and_training_rows(job, missing, context)
     training = sum(p.training_rows for p in cell_plans)
     answers = len(missing) * len(job.test)
     hours = None
     if probe and missing:
         hours = (
             _seconds_per_row(job)
-            * (TRAINING_PASSES * (training + seed_rows) + to_score + ANSWER_PASSES * answers)
+            * (
+                TRAINING_PASSES * (training + own_training_rows)
+                + to_score
+                + ANSWER_PASSES * answers
+            )
             / 3600
         )
     return ComparePlan(
-        tuple(cell_plans), len(missing), to_score, seed_rows, training, answers, hours
+        tuple(cell_plans), len(missing), to_score, own_training_rows, training, answers, hours
     )
 
 
@@ -116,7 +120,7 @@ def _scoring_and_training_rows(
         for s in p.signals:
             key = (s.fingerprint, cell.seed if s.upper_bound else -1)
             scores[key] = max(scores.get(key, 0), s.passes)
-        models |= {t.fingerprint: round(t.rows * t.passes) for t in p.trainings}
+        models |= {t.fingerprint: round((t.rows or 0) * t.passes) for t in p.trainings}
     return sum(scores.values()), sum(models.values())
 
 

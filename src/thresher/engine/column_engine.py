@@ -140,7 +140,7 @@ class ColumnEngine:
         rows = self.eligible.mask  # [n] bool
         if isinstance(signal, PartSignal):
             rows = rows & self.table[signal.among]["chosen"]
-        return make_scoring_request(
+        request = make_scoring_request(
             self.models.resolve(signal, self.table, self.eligible.mask),
             label,
             np.flatnonzero(rows),
@@ -148,6 +148,9 @@ class ColumnEngine:
             self.store,
             self._request.retry_errors,
         )
+        if request.missing.any():
+            self.models.check_can_train(request.signal, label)
+        return request
 
     def close(self) -> None:
         """Release the model that is open."""
@@ -196,7 +199,8 @@ class ColumnEngine:
             if cache is not None:
                 cache.put(query, column)
         self.runs.append(replace(run, seconds=time.monotonic() - began))
-        self.models.record_training(resolved, label)
+        if column.run.wanted:  # else the model was not asked, and need not exist
+            self.models.record_training(resolved, label)
         self.eligible.exclude(column.failed, label, column.errors)
         return column.fields
 

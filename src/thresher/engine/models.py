@@ -63,7 +63,8 @@ class Models:
         """The signal as the store knows it: each model to be trained replaced by its identity.
 
         A model keeps the identity that it gets first, also when rows fail that it is trained on.
-        Raises ConfigError where there is nothing to train on.
+        It may have nothing to be trained on, as long as it is asked about no row
+        (`check_can_train`).
 
         Arguments:
             signal: as declared.
@@ -73,12 +74,12 @@ class Models:
         found = {}
         for name, model in models_to_train(signal).items():
             if model not in self._identities:
-                self._identities[model] = self._identify(model, signal.kind, table, eligible)
+                self._identities[model] = self._identify(model, table, eligible)
             found[name] = self._identities[model]
         return dataclasses.replace(signal, **found) if found else signal  # type: ignore[type-var]
 
     def _identify(
-        self, model: TrainedModel, kind: str, table: ColumnTable, eligible: np.ndarray
+        self, model: TrainedModel, table: ColumnTable, eligible: np.ndarray
     ) -> TrainedIdentity:
         chosen = table[model.rows]["chosen"] & eligible  # [n] bool
         source: TrainingRows = self._pool
@@ -88,13 +89,21 @@ class Models:
             columns = table.columns(model.lessons.inputs()).take(chosen)  # m rows
             source = DistillationPool(self._pool, rows, model.lessons, columns)
             rows, digest = source.order, source.digest
-        if not len(rows):
-            raise ConfigError(
-                f"{kind} needs a model that is trained first, and there is nothing to train it on."
-            )
         identity = trained_identity(model, digest)
         self.training_sets[identity] = TrainingSet(source, rows)
         return identity
+
+    def check_can_train(self, signal: RowSignal, label: str) -> None:
+        """Raises ConfigError where a resolved signal, which is missing for some rows, asks a model
+        that has nothing to be trained on."""
+        identity = model_of(signal)
+        training = (
+            self.training_sets.get(identity) if isinstance(identity, TrainedIdentity) else None
+        )
+        if training is not None and not len(training.rows):
+            raise ConfigError(
+                f"{label} asks a model that is trained first, and there is nothing to train it on."
+            )
 
     def open(self, identity: _Identity = None) -> Any:
         """The backend of this model; None: the main one. The one that was open before is released.

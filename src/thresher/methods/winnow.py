@@ -22,6 +22,7 @@ from thresher.methods.settings import setting
 from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
+from thresher.signals.guard import LEAST as GUARD_LEAST
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import skills_of
@@ -213,13 +214,23 @@ def _cross_fitted(model: ModelIdentity, seed: int) -> CrossFittedLoss:
 def _guard_note(verdict: Mapping[str, Any]) -> str:
     """`verdict`: the fields of `GuardVerdict`."""
     rows, better, worse = (int(verdict[name]) for name in ("rows", "better", "worse"))
+    if not rows:
+        return (
+            "The guard is skipped, and the selection not compared with random rows: that takes at "
+            f"least {5 * GUARD_LEAST} distinct rows, a fifth of which is held out."
+        )
     found = (
         f"The guard trained a model on a small selection and one on random rows: of {rows:,} rows "
         f"held out, {better:,} are answered as given only after the selection and {worse:,} only "
         "after the random rows"
     )
+    if better + worse < GUARD_LEAST:
+        return (
+            f"{found}. Too few answers differ to decide (at least {GUARD_LEAST} must), so the "
+            "selection is taken without a verdict."
+        )
     if verdict["passed"]:
-        return f"{found}. The selection is not significantly worse, and stands."
+        return f"{found}. The selection is not significantly worse, and is taken."
     return (
         f"{found}. The selection is significantly worse, so random rows are taken instead. The "
         "model's loss does not tell wrong rows from hard ones here: try --set trust=seed, or --set "

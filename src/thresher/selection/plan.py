@@ -16,15 +16,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from thresher.console.formatting import format_duration, pluralize
+from thresher.console.formatting import pluralize
 from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, create_engine
 from thresher.engine.graph import (
     memo_key,
-    models_to_train,
     needs_model,
     signals_of,
     target_signals_of,
-    walk,
     with_inputs,
 )
 from thresher.engine.local import ROWS_PER_CALL
@@ -32,14 +30,15 @@ from thresher.fingerprint import fingerprint
 from thresher.mixture import ResolvedMixture, resolve_mixture
 from thresher.request import RunRequest
 from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
-from thresher.selection.saving import TRAINING_PASSES, Saving
+from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
+from thresher.selection.training_plan import TrainingPlan, training_notes, trainings_of
 from thresher.storage.columns import Store
-from thresher.training.registry import is_trained
 from thresher.types import (
     Capability,
     ModelIdentity,
+    PartSignal,
     RowSignal,
     SharedSignal,
     Signal,
@@ -89,16 +88,6 @@ class SignalPlan:
     # label of the first of the signals that are asked about a row together; "": it is asked alone
     asked_with: str = ""
     answer_tokens: int = 0  # of one answer: what a server charges beside `tokens`; estimated
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """One model that would be trained first."""
-
-    fingerprint: str
-    rows: int
-    passes: float  # over these rows
-    hours: float | None  # estimated from scoring; None: nothing was measured
 
 
 @dataclass(frozen=True)
@@ -165,23 +154,22 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         within=resolved.within,
         is_aside=resolved.is_unscorable,
     )
-    parts, costs = _parts(engine, signals, probe)
-    due = any(p.to_score for p in parts)
+    parts, costs, trainings = _parts(engine, signals, probe)
     aimed: list[Price] = []
     if task.target is not None and check(method, task.target, context):
         wanted_of_it = target_signals_of(method, context, request.seed)
         beside = create_engine(task.target, wanted_of_it, request, context)
-        theirs, costs_of_it = _parts(beside, wanted_of_it, probe)
+        theirs, costs_of_it, _ = _parts(beside, wanted_of_it, probe)
         parts = (*(replace(p, label=f"validation {p.label}") for p in theirs), *parts)
         aimed = list(costs_of_it.values())
     if request.dedup == "semantic":
-        theirs, costs_of_it = _embedding(pool, resolved, request, context, probe)
+        theirs, costs_of_it, _ = _embedding(pool, resolved, request, context, probe)
         if any(p.to_score for p in theirs):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
         aimed += costs_of_it.values()
     if request.drop_suspects is not None:
-        theirs, costs_of_it = _suspects(pool, resolved, request, context, probe)
+        theirs, costs_of_it, _ = _suspects(pool, resolved, request, context, probe)
         shared = {p.fingerprint for p in theirs}
         parts = tuple(p for p in parts if p.fingerprint not in shared)
         if any(p.to_score for p in theirs):
@@ -195,29 +183,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     failed = sum(len(f.errors) for f in eligible.failed)
     aside = sum(map(len, eligible.set_aside))
     selected = min(wanted, usable + resolved.n_outside_method(aside))
-    trainings = _trainings(engine, costs) if due else ()
-    notes = [
-        f"A model will be trained first, on {pluralize(t.rows)} ({t.rows / len(pool):.1%} of the "
-        f"pool, {t.passes:g} pass{'es' if t.passes != 1 else ''}"
-        + (
-            ""
-            if t.hours is None
-            else (
-                f", about {format_duration(3600 * t.hours)} if a step costs three times a scored "
-                "row"
-            )
-        )
-        + "). It is kept in the store."
-        for t in trainings
-    ]
-    late = len({m for signal in walk(signals) for m in models_to_train(signal).values()}) - len(
-        engine.models.training_sets
-    )
-    if due and late > 0:
-        notes.append(
-            f"{pluralize(late, 'model')} will be trained first; on how many rows is known once "
-            "those before are scored."
-        )
+    notes = training_notes(trainings, len(pool))
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "
@@ -253,7 +219,9 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         to_score=sum(p.to_score for p in parts),
         passes=sum(p.passes for p in parts),
         tokens=_total([p.tokens for p in parts]),
-        hours=_total([*(p.hours for p in parts), *(t.hours for t in trainings)]),
+        hours=_total(
+            [*(p.hours for p in parts), *(t.hours for t in trainings if t.rows is not None)]
+        ),
         peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
         row_seconds=_row_seconds(context.store, parts, every),
@@ -274,9 +242,11 @@ def _row_seconds(
     return next((seconds for seconds in (*now, *before) if seconds and seconds > 0), None)
 
 
-def _parts(
-    engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool
-) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+_Parts = tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price], tuple[TrainingPlan, ...]]
+
+
+def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> _Parts:
+    """The signals, what a row costs with each model, and the models to train."""
     looked = _look(engine, with_inputs(signals))
     passes = _passes(looked)
     costs = _costs(engine, looked, passes, probe)
@@ -300,12 +270,12 @@ def _parts(
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
     engine.close()
-    return parts, costs
+    return parts, costs, trainings_of(engine, (s for s, _, due, _ in looked.values() if due), costs)
 
 
 def _embedding(
     pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
-) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+) -> _Parts:
     """What `--dedup semantic` asks of the model before the method asks anything."""
     from thresher.duplicates.stage import embedding_signal
 
@@ -322,7 +292,7 @@ def _embedding(
 
 def _suspects(
     pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
-) -> tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price]]:
+) -> _Parts:
     """What `--drop-suspects` asks of the model before the method asks anything."""
     from thresher.mixture.suspects import signals_for
 
@@ -348,8 +318,11 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
                 out[label] = (request.signal, len(request.keys), to_score, False)
                 ready = to_score == 0
             else:
-                rows = int(engine.eligible.mask.sum())
-                out[label] = (signal, rows, rows, True)
+                asked = engine.eligible.mask
+                if isinstance(signal, PartSignal) and known[memo_key(signal.among)]:
+                    asked = asked & engine.table[signal.among]["chosen"]
+                rows = int(asked.sum())
+                out[label] = (signal, rows, rows, rows > 0)
         elif isinstance(signal, StoredPoolSignal):
             ready = engine.stored(signal) is not None  # a plan computes none
         if ready:
@@ -444,26 +417,6 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
     the engine."""
     banks = sum(2 * int(getattr(inner, "bank", 0)) for inner in signal.inputs().values())
     return min(banks * -(-rows // ROWS_PER_CALL), rows)
-
-
-def _trainings(
-    engine: ColumnEngine, costs: Mapping[ModelIdentity | None, Price]
-) -> tuple[TrainingPlan, ...]:
-    """The models that scoring would have to train: those asked for that are not in the store."""
-    out = []
-    for identity, training in engine.models.training_sets.items():
-        if is_trained(engine.store, identity):
-            continue
-        passes = float(getattr(identity.recipe, "epochs", 1.0))
-        cost = costs.get(identity.base)
-        seconds = (
-            None
-            if cost is None or cost.seconds is None
-            else TRAINING_PASSES * passes * len(training.rows) * cost.seconds
-        )
-        hours = None if seconds is None else seconds / 3600
-        out.append(TrainingPlan(fingerprint(identity), len(training.rows), passes, hours))
-    return tuple(out)
 
 
 def _costs(

@@ -16,17 +16,20 @@ from thresher.samplers.trusted_strata import trusted_strata
 from thresher.types import Columns, Field, Signal, seeded_ties
 
 LEVEL = 0.05  # one-sided: how often a selection that is as good as random may be refused
+LEAST = 5  # answers that must differ before any outcome is significant: 1/2^5 is below `LEVEL`
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Random rows that the guard's models are asked about: `most`, at most a fifth of the pool."""
+    """Random rows that the guard's models are asked about: `most`, at most a fifth of the distinct
+    rows. One copy of each row; none where these are fewer than `LEAST`, which could decide
+    nothing."""
 
     seed: int
     most: int = 1000
 
     kind: ClassVar[str] = "held_out"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     fields: ClassVar[tuple[Field, ...]] = (
         Field("chosen", "bool", "the guard's models are asked about this row"),
     )
@@ -35,11 +38,12 @@ class HeldOut:
         return {}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
-        n = len(inputs)
+        digest, first = np.unique(inputs.digest, return_index=True)
         # from the end of the order: `random` and seed rows come from its beginning
-        order = np.argsort(seeded_ties(inputs.digest, self.seed), kind="stable")[::-1]
-        drawn = np.zeros(n, bool)
-        drawn[order[: max(min(self.most, n // 5), min(n, 1))]] = True
+        order = np.argsort(seeded_ties(digest, self.seed), kind="stable")[::-1]
+        count = min(self.most, len(digest) // 5)
+        drawn = np.zeros(len(inputs), bool)
+        drawn[first[order[: count if count >= LEAST else 0]]] = True
         return {"chosen": drawn}
 
 
@@ -113,7 +117,7 @@ class GuardVerdict:
     kind: ClassVar[str] = "guard_verdict"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("rows", "int32", "rows that both models were asked about"),
+        Field("rows", "int32", "rows that both models were asked about; 0: too few distinct rows"),
         Field("better", "int32", "of these, answered as given after the selection only"),
         Field("worse", "int32", "of these, answered as given after the random rows only"),
         Field("passed", "bool", "the selection is not significantly worse"),

@@ -1,0 +1,104 @@
+"""The models that a run would train first: how many, on how many rows, and about how long.
+
+Reads the store's records of trained models. Trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thresher.console.formatting import format_duration, pluralize
+from thresher.engine import ColumnEngine
+from thresher.engine.graph import model_of, models_to_train
+from thresher.fingerprint import fingerprint
+from thresher.selection.cost import Price
+from thresher.selection.saving import TRAINING_PASSES
+from thresher.training.registry import is_trained
+from thresher.types import ModelIdentity, PartSignal, RowSignal, TrainedIdentity, TrainedModel
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One model that would be trained first."""
+
+    fingerprint: str
+    rows: int | None  # None: known once columns are there that are not stored yet
+    passes: float  # over these rows
+    hours: float | None  # estimated from scoring; None: nothing was measured, or rows not known
+    upper_bound: bool = False  # whether it is trained depends on scores that are not there yet
+
+
+def trainings_of(
+    engine: ColumnEngine,
+    to_score: Iterable[RowSignal],
+    costs: Mapping[ModelIdentity | None, Price],
+) -> tuple[TrainingPlan, ...]:
+    """The models to train, each once.
+
+    Arguments:
+        engine: with the columns that are known.
+        to_score: signals that miss rows, resolved where their models are known.
+        costs: what a row costs, by model.
+    """
+    out: dict[str, TrainingPlan] = {}
+    for signal in to_score:
+        models: list[TrainedIdentity | TrainedModel] = list(models_to_train(signal).values())
+        if not models and isinstance(asked := model_of(signal), TrainedIdentity):
+            models = [] if is_trained(engine.store, asked) else [asked]
+        for model in models:
+            rows, passes = _rows(engine, model), float(getattr(model.recipe, "epochs", 1.0))
+            cost = costs.get(model.base)
+            hours = (
+                None
+                if rows is None or cost is None or cost.seconds is None
+                else TRAINING_PASSES * passes * rows * cost.seconds / 3600
+            )
+            unsure = isinstance(signal, PartSignal) and signal.among not in engine.table
+            fp = fingerprint(model)
+            out.setdefault(fp, TrainingPlan(fp, rows, passes, hours, unsure))
+    return tuple(out.values())
+
+
+def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | None:
+    """How many rows the model is trained on; None: not known yet."""
+    if isinstance(model, TrainedIdentity):
+        return len(engine.models.training_sets[model].rows)
+    if model.lessons is not None:
+        return None
+    if model.rows in engine.table:
+        chosen = engine.table[model.rows]["chosen"] & engine.eligible.mask
+        return int(np.count_nonzero(chosen))
+    stated = getattr(model.rows, "rows", None)  # which rows is not known, but how many
+    return min(stated, int(engine.eligible.mask.sum())) if isinstance(stated, int) else None
+
+
+def training_notes(trainings: Sequence[TrainingPlan], pool_rows: int) -> list[str]:
+    """A sentence or two for all models that are trained alike."""
+    alike: dict[tuple[object, ...], list[TrainingPlan]] = {}
+    for t in trainings:
+        alike.setdefault((t.rows, t.passes, t.upper_bound), []).append(t)
+    return [_note(group[0], len(group), pool_rows) for group in alike.values()]
+
+
+def _note(one: TrainingPlan, count: int, pool_rows: int) -> str:
+    each = "" if count == 1 else "each "
+    if one.upper_bound:
+        who = f"At most {pluralize(count, 'model')} will be trained, if the scores call for it"
+    else:
+        who = f"{'A model' if count == 1 else pluralize(count, 'model')} will be trained first"
+    if one.rows is None:
+        return f"{who}; on how many rows is known once those before are scored."
+    passes = f"{one.passes:g} pass{'es' if one.passes != 1 else ''}"
+    time = (
+        ""
+        if one.hours is None
+        else f", about {format_duration(3600 * one.hours)} if a step costs three times a scored row"
+    )
+    kept = "It is" if count == 1 else "They are"
+    return (
+        f"{who}, {each}on {pluralize(one.rows)} ({one.rows / pool_rows:.1%} of the pool, {passes}"
+        f"{time}). {kept} kept in the store."
+    )
