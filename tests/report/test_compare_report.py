@@ -48,8 +48,8 @@ def test_without_the_full_pool_no_saving_is_claimed() -> None:
     assert page.count('<svg class="chart"') == 2
 
 
-def test_what_is_no_comparison_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no"):
+def test_folder_without_comparison_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="contains no compare.json"):
         compare_report.write(tmp_path)
     (tmp_path / "compare.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):

@@ -79,5 +79,5 @@ def test_hostile_text_in_every_field(tmp_path: Path, warm: WarmServer) -> None:
 def test_a_damaged_list_of_failures_is_named_by_its_line(tmp_path: Path) -> None:
     for damage in ("[" * 3_000, '{"row": 1}', "nothing"):
         (tmp_path / "failures.jsonl").write_text(f"\n{damage}\n")
-        with pytest.raises(PoolError, match=r"failures\.jsonl, line 2 is not as thresher wrote it"):
+        with pytest.raises(PoolError, match=r"failures\.jsonl, line 2 is not in thresher's format"):
             read_failures(tmp_path)

@@ -131,9 +131,9 @@ def test_styles_of_a_large_pool_are_estimated_and_said_to_be(
 
 def test_the_random_draw_is_as_large_as_the_selection(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper")
-    draw = figures.random_draw(selection)
+    draw = figures.random_sample(selection)
     assert len(draw) == len(set(draw.tolist())) == 36
-    assert draw.tolist() == figures.random_draw(selection).tolist()
+    assert draw.tolist() == figures.random_sample(selection).tolist()
 
 
 # -------------------------------------------------------------------------------------------- words
@@ -230,10 +230,10 @@ def test_a_long_name_of_a_source_is_cut_and_all_rows_are_called_all(tmp_path: Pa
     (lost,) = [r.text for r in remarks(selection) if "No row was kept" in r.text]
     assert names[1][:59] + "… (6 rows)" in lost
     shown = gallery(selection, 48)
-    assert (shown.said_kept, shown.said_dropped) == ("All 6, best rank first.", "All 6.")
+    assert (shown.kept_caption, shown.dropped_caption) == ("All 6, best rank first.", "All 6.")
     few = gallery(selection, 4)
-    assert few.said_kept == "4 of 6 rows: the best by rank and a random sample of the others."
-    assert few.said_dropped == "A random sample of 4 of 6 rows."
+    assert few.kept_caption == "4 of 6 rows: the best by rank and a random sample of the others."
+    assert few.dropped_caption == "A random sample of 4 of 6 rows."
 
 
 def test_what_the_method_noted_is_passed_on(tmp_path: Path) -> None:

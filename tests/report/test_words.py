@@ -162,7 +162,7 @@ def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> No
 
 @pytest.mark.parametrize(("best", "kept"), [(1, 5), (2, 5), (5, 5), (1, 1), (0, 0)])
 def test_the_gallery_counts(best: int, kept: int) -> None:
-    said = Gallery((), (), kept, 0, best).said_kept
+    said = Gallery((), (), kept, 0, best).kept_caption
     assert "the 1 best" not in said and "All 1," not in said and "All 0" not in said
 
 

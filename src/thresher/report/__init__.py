@@ -1,12 +1,9 @@
-"""Reports for people: what a selection kept and why, what a comparison found, how two selections
-differ.
+"""HTML reports of a selection, of a comparison, and of the difference between two selections.
 
-Each is one HTML file that needs nothing else and loads nothing. Reads selection folders, pools and
-compare.json; writes the one file it is asked for. What a pool says is data: templates escape it,
-and a Content-Security-Policy allows only the style and script that thresher ships.
-
-`write` is for the end of `select`: the selection is safe by then, and a report that fails must not
-take it along.
+Each report is one self-contained HTML file. Reads selection folders, pools and compare.json.
+Templates escape all text of the pool, and a Content-Security-Policy allows only thresher's own
+style and script. `select` calls `try_to_write` last, so that an error in the report cannot fail a
+complete selection.
 """
 
 from __future__ import annotations
@@ -21,10 +18,13 @@ NAME = "report.html"
 
 
 def write(folder: str | Path, pool: Pool | None = None) -> Path:
-    """Write report.html into a folder that `select` or `compare` wrote, and say where it is.
+    """Write report.html into an output folder of `select` or `compare`; returns its path.
 
-    `pool`: the opened pool of the selection; opened anew when None. Raises ConfigError (no such
-    folder), PoolError (the pool is gone or changed), StoreError (not writable).
+    folder: the output folder.
+    pool: the selection's pool; None: opened from the path in run.yaml.
+
+    Raises ConfigError (no such folder), PoolError (the pool is missing or changed), StoreError (not
+    writable).
     """
     if (Path(folder) / "compare.json").is_file():
         from thresher.report.compare_report import write as write_comparison
@@ -36,8 +36,8 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
 
 
 def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
-    """As `write`; "" when it worked, else the message for the user. Raises nothing but an
-    interrupt."""
+    """Like `write`, but returns an error message instead of raising; "" on success. Only an
+    interrupt is raised."""
     try:
         write(folder, pool)
     # the selection is complete: no error of its report may fail the command

@@ -1,7 +1,6 @@
-"""Pool against subset: counts of rows by source, length, style, images and turns. Pure counting on
-what the pool knows.
+"""Counts of pool rows and kept rows by source, answer length, answer style, images and turns.
 
-Reads texts of the pool for the answer style only, of a seeded sample where the pool is large.
+Only the answer style needs the texts of rows; in a large pool it is estimated from a random sample.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths
 
-STYLE_ROWS = 4000  # rows of the pool, and as many of the subset, whose answers are read
+STYLE_ROWS = 4000  # maximum number of pool rows, and of kept rows, whose answers are read
 MOST_TEXTS = 12
 
 
 @dataclass(frozen=True)
 class Part:
-    """One bar. `pool` and `kept` are rows; those of a sample where the panel says so."""
+    """One bar. `pool` and `kept` are numbers of rows (of the sample if the panel is sampled)."""
 
     label: str
     pool: int
@@ -31,8 +30,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Panel:
-    """Bars of one kind. `of_pool`, `of_kept`: rows that make 100%. `paired`: kept rows are among
-    those of `pool`."""
+    """A group of bars. `of_pool`, `of_kept`: numbers of rows that make 100%. `paired`: whether the
+    kept rows are among the counted pool rows."""
 
     title: str
     parts: tuple[Part, ...]
@@ -40,7 +39,7 @@ class Panel:
     of_kept: int
     note: str = ""
     paired: bool = True
-    # the first is "" where there is nothing to compare with
+    # column headers; the first is "" if there are no pool counts
     heads: tuple[str, str] = ("Pool", "Kept")
     rate_head: str = "Kept of these"
 
@@ -53,7 +52,7 @@ class Panel:
         return 100 * part.kept / self.of_kept if self.of_kept else 0.0
 
     def rate(self, part: Part) -> float | None:
-        """Percent of this bar's rows that are kept; None where nothing is known."""
+        """Percent of this bar's rows that are kept; None if unknown."""
         return 100 * part.kept / part.pool if self.paired and part.pool else None
 
     @property
@@ -62,9 +61,9 @@ class Panel:
         return max((max(self.pool_share(p), self.kept_share(p)) for p in self.parts), default=0.0)
 
 
-def panels(made: LoadedSelection) -> list[Panel]:
-    """By source, answer length, answer style, images and turns; also those with a single bar."""
-    pool, kept = made.pool, made.in_pool
+def panels(selection: LoadedSelection) -> list[Panel]:
+    """Panels by source, answer length, answer style, images and turns, single-bar ones included."""
+    pool, kept = selection.pool, selection.in_pool
     facts = pool.facts
     return [
         _panel(
@@ -73,7 +72,7 @@ def panels(made: LoadedSelection) -> list[Panel]:
             kept,
         ),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
-        styles(made),
+        styles(selection),
         _panel("Images per row", _small(facts["images"], "image"), kept),
         _panel("Messages per row", _small(facts["turns"], "message", 9), kept),
     ]
@@ -85,20 +84,21 @@ def _panel(title: str, groups: Sequence[tuple[str, np.ndarray]], kept: np.ndarra
 
 
 def _small(values: np.ndarray, noun: str, most: int = 4) -> list[tuple[str, np.ndarray]]:
-    """Small whole numbers -> classes 0, 1, … and "`most` or more"; only those that occur."""
+    """Groups of small integers: 0, 1, … and "`most` or more"; only those that occur."""
     out = [(f"{i} {noun}{'' if i == 1 else 's'}", values == i) for i in range(most)]
     out.append((f"{most} or more {noun}s", values >= most))
     return [(name, mask) for name, mask in out if mask.any()]
 
 
-def styles(made: LoadedSelection) -> Panel:
-    """By the style of the longest answer; of samples where there are more than STYLE_ROWS rows."""
-    kept_rows = made.kept_rows
-    pool_rows = draw(made, np.arange(len(made.pool)), STYLE_ROWS)
-    some_kept = draw(made, kept_rows, STYLE_ROWS)
+def styles(selection: LoadedSelection) -> Panel:
+    """Panel by style of the longest answer, from random samples if there are more than STYLE_ROWS
+    rows."""
+    kept_rows = selection.kept_rows
+    pool_rows = sample_rows(selection, np.arange(len(selection.pool)), STYLE_ROWS)
+    some_kept = sample_rows(selection, kept_rows, STYLE_ROWS)
     union = np.union1d(pool_rows, some_kept)
-    code = np.full(len(made.pool), -1, np.int16)
-    for row, sample in zip(union.tolist(), made.pool.samples(union), strict=True):
+    code = np.full(len(selection.pool), -1, np.int16)
+    for row, sample in zip(union.tolist(), selection.pool.samples(union), strict=True):
         code[row] = STYLES.index(
             style_of_row([t.text for t in sample.turns if t.role == "assistant"])
         )
@@ -110,7 +110,7 @@ def styles(made: LoadedSelection) -> Panel:
         for name, a, b in zip(STYLES, in_pool, in_kept, strict=True)
         if a or b
     )
-    sampled = n < len(made.pool) or k < len(kept_rows)
+    sampled = n < len(selection.pool) or k < len(kept_rows)
     note = (
         f"Estimated from {n:,} rows of the pool and {k:,} of the kept, sampled at random."
         if sampled
@@ -120,8 +120,11 @@ def styles(made: LoadedSelection) -> Panel:
 
 
 def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
-    """By a text or truth value [c] of every row that the method saw; beyond MOST_TEXTS, the small
-    ones together."""
+    """Panel by a text or boolean value; beyond MOST_TEXTS values the rarest are merged.
+
+    values: [c], one per row that the method saw.
+    kept: bool [c].
+    """
     names, code = np.unique(values.astype(str), return_inverse=True)
     groups = [
         ("none" if not name.strip() else name, mask)
@@ -132,15 +135,15 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
 
 
 def is_free_text(values: np.ndarray) -> bool:
-    """Whether the most frequent texts cover so few rows that counting them says nothing."""
+    """Whether the texts are too diverse to count: the most frequent cover less than 20% of rows."""
     _, counts = np.unique(values.astype(str), return_counts=True)
     return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(
         values
     )
 
 
-def draw(made: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of these pool rows at random: the same rows in any file order."""
+def sample_rows(selection: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
+    """A random sample of at most `most` of the given pool rows, independent of the file order."""
     if len(rows) <= most:
         return np.asarray(rows)
-    return np.asarray(rows)[np.argsort(made.sampling_keys[rows], kind="stable")[:most]]
+    return np.asarray(rows)[np.argsort(selection.sampling_keys[rows], kind="stable")[:most]]

@@ -1,10 +1,9 @@
-"""Small SVG charts: distributions, gaps between them, paired columns; `radar` and `curves` have a
-file each.
+"""Small SVG charts: histograms, differences of distributions, bar charts. `radar` and `curves` are
+separate files.
 
-Text in, SVG text out; colours come from the page's style. Every chart has axis titles with units
-and a sentence for those who cannot see it (`alt`). Shapes carry classes (`pool`, `kept`, `random`),
-never colours, so that one chart serves light, dark and print. Sizes are in SVG units; the page
-scales charts to 300-520 pixels.
+Every chart has axis titles with units and a text alternative (`alt`). Shapes have CSS classes
+(`pool`, `kept`, `random`) instead of colours, so that one chart works in the light and dark themes
+and in print. Sizes are in SVG units; the page scales charts to 300-520 pixels.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ BINS = 36
 
 @dataclass(frozen=True)
 class Series:
-    """Values [m] of one group of rows. `css`: pool, kept, random or dropped. NaN and infinite
-    values are not drawn."""
+    """Values [m] of one group of rows; NaN and infinite values are ignored. `css`: pool, kept,
+    random or dropped."""
 
     name: str
     css: str
@@ -37,31 +36,32 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with what belongs around it."""
+    """A chart with title, caption, legend and table."""
 
     title: str
     svg: Markup
     caption: str = ""
     legend: tuple[tuple[str, str], ...] = ()  # (css, name)
-    numbers: tuple[tuple[str, ...], ...] = ()  # a table, its head first; () = none
+    numbers: tuple[tuple[str, ...], ...] = ()  # a table, header first; () = none
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What small multiples share: the range of values, and the highest share of rows in a bin
+    """The common scale of small multiples: range of values, and largest share of rows in a bin
     (percent)."""
 
     low: float
     high: float
     top: float
-    whole: bool  # values are whole numbers, a bin each
+    whole: bool  # values are integers with a bin each
 
 
 def scale(groups: Sequence[Sequence[Series]], clip: float = 0.5) -> Scale | None:
-    """A scale for panels of several series each; None where there is nothing to draw.
+    """The common scale of several panels; None if there is nothing to plot.
 
-    Long tails are put into the end bins: the range is from the `clip`-th to the (100 - clip)-th
-    percentile of all.
+    groups: the series of each panel.
+    clip: percentile, 0 to 50; the range is from the `clip`-th to the (100 - clip)-th percentile of
+        all values, and the tails are counted in the outermost bins.
     """
     every = [finite(s.values) for panel in groups for s in panel]
     joined = np.concatenate(every) if every else np.zeros(0)
@@ -73,7 +73,7 @@ def scale(groups: Sequence[Sequence[Series]], clip: float = 0.5) -> Scale | None
     else:
         low, high = (float(v) for v in np.percentile(joined, [clip, 100 - clip]))
     if 0 < low < 0.15 * high and joined.min() >= 0:
-        low = 0.0  # what cannot be negative starts at 0, where that costs little room
+        low = 0.0  # start non-negative values at 0 if that takes little space
     if high <= low:
         low, high = low - 0.5, high + 0.5
     scale_ = Scale(low, high, 1.0, whole)
@@ -88,10 +88,13 @@ def distribution(
     alt: str,
     cuts: Sequence[tuple[float, str]] = (),
 ) -> Markup:
-    """Outlines of histograms over each other: share of each group's rows (percent) by value.
+    """Overlaid histograms: share of each series' rows (percent) by value; the first is filled.
 
-    The first series is filled. `axis`: title of the value axis, with its unit. `cuts`: (value,
-    label), drawn dashed.
+    panel: the series.
+    scale: common scale.
+    axis: title of the value axis, with its unit.
+    alt: text alternative.
+    cuts: (value, label) of dashed vertical lines.
     """
     edges = _edges(scale)
     top, ticks_y = ceiling(scale.top)
@@ -115,18 +118,21 @@ def distribution(
             out.append(svg.line(at, TOP, at, HEIGHT - BOTTOM, "cut"))
             if label:
                 words.append(svg.text(at + shift, TOP + 10, label, anchor, "cutlabel"))
-    out += words  # last, so that no line crosses them
+    out += words  # on top of the lines
     return finish(out, alt)
 
 
 def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
-    """How far each series is from the first: difference of the shares of rows at or below a value,
-    in points.
+    """Difference between the cumulative distribution of each series and that of the first, in
+    percentage points; its maximum is the KS distance.
 
-    The largest distance from the zero line is the KS distance, in percent.
+    panel: the series.
+    scale: common scale.
+    axis: title of the value axis, with its unit.
+    alt: text alternative.
     """
     values = finite(panel[0].values)
-    # many places where many rows are, and some everywhere
+    # evaluate densely where there are many rows, and at even distances everywhere
     at = np.r_[
         np.linspace(scale.low, scale.high, 91), np.percentile(values, np.arange(0, 100.1, 0.5))
     ]
@@ -155,8 +161,14 @@ def columns(
     measure: str,
     alt: str,
 ) -> Markup:
-    """Upright bars side by side. `groups`: (css, one height a label); `axis` and `measure` title
-    the two axes."""
+    """A grouped bar chart.
+
+    labels: of the groups of bars.
+    groups: (css class, one height per label).
+    axis: title of the horizontal axis.
+    measure: title of the value axis.
+    alt: text alternative.
+    """
     height = max((float(v) for _, values in groups for v in values), default=0.0)
     top, ticks_y = ceiling(height)
     y = Linear(0.0, top, HEIGHT - BOTTOM, TOP)
@@ -177,7 +189,7 @@ def columns(
 
 
 def finite(values: np.ndarray) -> np.ndarray:
-    """The finite ones, float64."""
+    """The finite values, float64."""
     values = np.asarray(values, np.float64)
     return values[np.isfinite(values)]
 
@@ -202,7 +214,7 @@ def _below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def frame(ticks: Sequence[float], y: Linear, measure: str, axis: str) -> list[str]:
-    """Horizontal grid lines with their values, and the titles of both axes."""
+    """Horizontal grid lines with tick labels, and the titles of both axes."""
     out = []
     for tick in ticks:
         out.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
@@ -213,17 +225,17 @@ def frame(ticks: Sequence[float], y: Linear, measure: str, axis: str) -> list[st
 
 
 def below_axis(x: float, label: str) -> str:
-    """A label of the horizontal axis."""
+    """A tick label of the horizontal axis."""
     return svg.text(x, HEIGHT - BOTTOM + 15, label, "middle")
 
 
 def across(y: float, css: str) -> str:
-    """A horizontal line from edge to edge."""
+    """A horizontal line across the chart."""
     return svg.line(LEFT, y, WIDTH - RIGHT, y, css)
 
 
 def finish(parts: Sequence[str], alt: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
-    """The chart. `alt`: a sentence for those who cannot see it."""
+    """The SVG document of the chart. `alt`: text alternative."""
     return svg.document(parts, width, height, {"class": "chart", "role": "img", "aria-label": alt})
 
 

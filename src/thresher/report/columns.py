@@ -1,5 +1,4 @@
-"""What the columns of reasons mean, in words for people: name, unit, direction. A plain table;
-touches nothing."""
+"""Titles, units and directions of the columns of reasons, for display."""
 
 from __future__ import annotations
 
@@ -12,22 +11,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Meaning:
-    """A column of reasons."""
+    """Display metadata of a column of reasons."""
 
     title: str
     unit: str = ""
     direction: str = ""
-    short: str = ""  # where there is little room; "" = the title
-    drawn: bool = True  # a distribution of it says something
+    short: str = ""  # short name; "" = the title in lower case
+    drawn: bool = True  # whether its distribution is worth plotting
 
     @property
     def brief(self) -> str:
-        """A few words, in lower case."""
+        """A short name in lower case."""
         return self.short or self.title.lower()
 
     @property
     def axis(self) -> str:
-        """As the title of an axis."""
+        """The title of an axis, with the unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
@@ -54,9 +53,7 @@ KNOWN: dict[str, Meaning] = {
         "higher: still hard after the seed rows",
         "necessity",
     ),
-    "knowledge": Meaning(
-        "Knowledge", "", "P: the model knows the answer already; W: the data must teach it"
-    ),
+    "knowledge": Meaning("Knowledge", "", "P: the model already knows the answer; W: it does not"),
     "subset": Meaning("Subset", "", "P or W, and d (demonstrations) or q (queries)"),
     "bin": Meaning("Bin of log-perplexity", "", "0: least surprising", "bin"),
     "critical": Meaning("Taken by preference", short="preferred"),
@@ -79,7 +76,10 @@ KNOWN: dict[str, Meaning] = {
 
 
 def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
-    """What the column `name` is; an unknown name is its own title."""
+    """Metadata of the column `name`; for an unknown name, derived from the name.
+
+    settings: of the method.
+    """
     if name == "length":
         return Meaning(
             "Answer length", "characters" if settings.get("unit") == "chars" else "words"
@@ -95,12 +95,12 @@ def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
 
 
 def is_number(values: np.ndarray) -> bool:
-    """Whether a column is drawn as a distribution; text and truth values are counted."""
+    """Whether a column is numeric, so that its distribution is plotted instead of counts."""
     return values.dtype.kind in "iuf"
 
 
 def constant(values: np.ndarray) -> bool:
-    """Whether all rows have the same value, so that it decides nothing."""
+    """Whether all rows have the same value."""
     if values.dtype.kind == "f":
         values = values[~np.isnan(values)]
     return len(values) > 1 and bool(np.all(values == values[0]))

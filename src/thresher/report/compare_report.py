@@ -1,7 +1,7 @@
-"""report.html of a comparison: verdicts, budget curves with intervals, the table, what selecting
-costs and saves.
+"""report.html of a comparison: verdicts, accuracy by budget with intervals, table, cost and
+savings.
 
-Made from compare.json alone. Reads that file, writes report.html beside it.
+Built from compare.json alone and written beside it.
 """
 
 from __future__ import annotations
@@ -46,28 +46,31 @@ def write(folder: str | Path) -> Path:
     """Write report.html into a folder with compare.json. Raises ConfigError (no such file,
     damaged), StoreError."""
     folder = Path(folder)
-    return page.publish(folder / "report.html", build(read(folder)))
+    return page.write_page(folder / "report.html", build(read(folder)))
 
 
 def read(folder: Path) -> dict[str, Any]:
     """The content of compare.json. Raises ConfigError."""
     path = folder / "compare.json"
     try:
-        told = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{folder} holds no compare.json. Give a folder that `thresher compare` wrote."
+            f"{folder} contains no compare.json. Give an output folder of `thresher compare`."
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(told, dict) or not told.get("cells") or "verdicts" not in told:
+    if not isinstance(content, dict) or not content.get("cells") or "verdicts" not in content:
         raise ConfigError(f"{path} is not a compare.json of thresher: it lacks cells or verdicts.")
-    return told
+    return content
 
 
-def build(told: dict[str, Any]) -> str:
-    """The page."""
-    cells, verdicts = told["cells"], told["verdicts"]
+def build(content: dict[str, Any]) -> str:
+    """Render the page.
+
+    content: the parsed compare.json.
+    """
+    cells, verdicts = content["cells"], content["verdicts"]
     budgets = list(dict.fromkeys(c["budget"] for c in cells if c["method"] != FULL))
     won = [v for v in verdicts if v["kind"] == "beats"]
     if not verdicts:
@@ -81,20 +84,20 @@ def build(told: dict[str, Any]) -> str:
         title = "No gain over random was found"
     about = {
         k: v
-        for k, v in told.items()
+        for k, v in content.items()
         if k not in ("cells", "verdicts", "notes", "selection_notes", "units")
     }
     return page.render(
         "compare.html.jinja",
         {
             "title": title,
-            "told": told,
+            "content": content,
             "seeds": len({c["seed"] for c in cells}),
             "verdicts": verdicts,
             "figures": figures(cells, verdicts, budgets),
             "rows": rows(cells, verdicts, budgets),
-            "notes": told.get("notes") or [],
-            "selection_notes": told.get("selection_notes") or [],
+            "notes": content.get("notes") or [],
+            "selection_notes": content.get("selection_notes") or [],
             "config": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=100),
         },
     )
@@ -103,7 +106,7 @@ def build(told: dict[str, Any]) -> str:
 def figures(
     cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
 ) -> list[Figure]:
-    """Accuracy by budget, the difference from random, and cost against saving."""
+    """Charts of accuracy by budget, difference from random, and cost against savings."""
     methods = [
         RANDOM,
         *dict.fromkeys(c["method"] for c in cells if c["method"] not in (RANDOM, FULL)),
@@ -139,7 +142,7 @@ def figures(
                 "Accuracy of every method by budget.",
                 float(np.mean(full)) if full else None,
             ),
-            "Filled: mean over seeds, with its 95% interval where it was judged. Open: single "
+            "Filled: mean over seeds, with its 95% interval if there is a verdict. Open: single "
             "seeds.",
             legend,
         )
@@ -156,8 +159,8 @@ def figures(
                     None,
                     True,
                 ),
-                "Paired by evaluation row and seed, with 95% intervals. What crosses the zero "
-                "line is no gain.",
+                "Paired by evaluation row and seed, with 95% intervals. An interval that contains "
+                "zero is no gain.",
                 tuple((f"hue {c.css}", c.name) for c in difference),
             )
         )
@@ -170,22 +173,22 @@ def _budget_label(cells: list[dict[str, Any]], budget: str) -> str:
 
 
 def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
-    told = [v for v in verdicts if v.get("seconds_saved") is not None]
-    if not told:
+    timed = [v for v in verdicts if v.get("seconds_saved") is not None]
+    if not timed:
         return []
     unit, seconds = (
-        ("hours", 3600) if max(v["seconds_saved"] for v in told) > 7200 else ("minutes", 60)
+        ("hours", 3600) if max(v["seconds_saved"] for v in timed) > 7200 else ("minutes", 60)
     )
-    labels = [f"{v['method']} {v['budget']}" for v in told]
+    labels = [f"{v['method']} {v['budget']}" for v in timed]
     short = (
         [label if len(label) <= 14 else label[:13] + "…" for label in labels]
         if len(labels) <= 4
         else [str(i + 1) for i in range(len(labels))]
     )
-    paid = [v["seconds_selection"] / seconds for v in told]
-    saved = [max(v["seconds_saved"], 0.0) / seconds for v in told]
+    paid = [v["seconds_selection"] / seconds for v in timed]
+    saved = [max(v["seconds_saved"], 0.0) / seconds for v in timed]
     table: list[tuple[str, ...]] = [("", "selecting", "training saved", "pays off")]
-    for i, (label, v) in enumerate(zip(labels, told, strict=True)):
+    for i, (label, v) in enumerate(zip(labels, timed, strict=True)):
         pays = (
             pays_off(v["seconds_selection"], v["seconds_saved"])
             if v["seconds_saved"] > 0
@@ -200,12 +203,12 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
         [("random", paid), ("kept", saved)],
         "method and budget",
         unit,
-        "Time spent on selecting beside training time saved.",
+        "Time spent on selecting and training time saved.",
     )
     legend = (("b", "spent on selecting"), ("kept", "training saved, against the full pool"))
     caption = (
-        "Selecting counts in full, also where scores were reused. Averages over seeds; one "
-        "training each."
+        "Selecting counts in full, even if scores were reused. Averages over seeds; one training "
+        "each."
     )
     return [Figure("Cost against saving", svg, caption, legend, tuple(table))]
 
@@ -213,7 +216,7 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
 def rows(
     cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
 ) -> list[Row]:
-    """The table, budget by budget, the full pool last."""
+    """The rows of the table, by budget, with the full pool last."""
     judged = {(v["method"], v["budget"]): v for v in verdicts}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:

@@ -1,8 +1,6 @@
-"""A chart of means with intervals over budgets: one line a method. Pure SVG text, in the manner of
-`chart`.
+"""An SVG line chart of means with intervals by budget, one line per method.
 
-Budgets stand at even distances, labelled; methods stand a little beside each other so that
-intervals do not hide.
+Budgets are evenly spaced; methods are offset slightly so that their intervals do not overlap.
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from thresher.report.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one budget. `at`: number of the budget. `low` and `high`: an interval; None
-    where there is none."""
+    """One method at one budget. `at`: index of the budget. `low`, `high`: interval or None."""
 
     at: int
     mean: float
@@ -31,7 +28,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One method. `css`: hue0 to hue7."""
+    """The line of one method. `css`: class of its colour, hue0 to hue7."""
 
     name: str
     css: str
@@ -46,8 +43,15 @@ def curves(
     level: float | None = None,
     zero: bool = False,
 ) -> Markup:
-    """`title`: of the value axis, with its unit. `level`: a dashed line, such as the full pool.
-    `zero`: mark the 0."""
+    """Draw the chart.
+
+    curves: one per method.
+    budgets: labels of the budget axis.
+    title: title of the value axis, with its unit.
+    alt: text alternative.
+    level: value of a dashed line, such as the accuracy with the full pool.
+    zero: whether to mark 0.
+    """
     values = [
         v
         for c in curves

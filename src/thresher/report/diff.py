@@ -1,7 +1,7 @@
-"""Two selections beside each other: what both keep, what only one keeps, by source and by score.
-Pure arithmetic.
+"""Compares two selections: rows in both, rows in only one, by source and by score.
 
-Rows of one pool are matched by their number; rows of two pools by their digest, copies one by one.
+Rows of the same pool are matched by number, rows of different pools by digest (duplicates one to
+one).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from thresher.types import digests_to_bytes
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of one source, or in all."""
+    """Numbers of rows of one source, or of all."""
 
     name: str
     only_a: int
@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Score:
-    """A number that one of the two knew of the rows: medians; None where it knew none of them."""
+    """Medians of a numeric reason over the parts; None if it is unknown for a part."""
 
     of: str  # "A" or "B": whose reason it is
     name: str
@@ -55,8 +55,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """`rows_*`: int64 pool rows, of A's pool for `only_a` and `both`, of B's for `only_b`; best
-    rank first."""
+    """The result of `difference`.
+
+    only_a, both: int64, rows of A's pool, best rank first.
+    only_b: int64, rows of B's pool, best rank first.
+    """
 
     a: LoadedSelection
     b: LoadedSelection
@@ -64,14 +67,14 @@ class Difference:
     only_a: np.ndarray
     both: np.ndarray
     only_b: np.ndarray
-    # rows that two random draws of these sizes would share; None for two pools
+    # expected overlap of two random samples of these sizes; None for two pools
     by_chance: float | None
     sources: tuple[Counts, ...]
     scores: tuple[Score, ...]
 
     @property
     def jaccard(self) -> float:
-        """Rows in both over rows in any, 0 to 1."""
+        """Jaccard index: rows in both over rows in either, 0 to 1."""
         every = len(self.only_a) + len(self.both) + len(self.only_b)
         return len(self.both) / every if every else 1.0
 
@@ -88,7 +91,10 @@ class Difference:
         return render_notebook_view(lambda: _notebook_view(self), self)
 
     def to_json(self, examples: int = 10) -> dict[str, Any]:
-        """Counts, scores, and the first `examples` rows of each part by rank."""
+        """Counts, scores and example rows as plain values.
+
+        examples: number of rows of each part, best rank first.
+        """
         parts = {
             "only_a": (self.a, self.only_a),
             "both": (self.a, self.both),
@@ -141,26 +147,32 @@ def difference(a: LoadedSelection, b: LoadedSelection) -> Difference:
     )
 
 
-def label(made: LoadedSelection, other: LoadedSelection) -> str:
-    """What distinguishes the two: method, budget and seed, or else the folder."""
+def label(selection: LoadedSelection, other: LoadedSelection) -> str:
+    """Label of the first selection: method, budget and seed, or the folder if these are equal."""
 
     def name(m: LoadedSelection) -> str:
         return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
 
-    return name(made) if name(made) != name(other) else str(made.folder)
+    return name(selection) if name(selection) != name(other) else str(selection.folder)
 
 
-def values_of(made: LoadedSelection, name: str, rows: np.ndarray) -> np.ndarray:
-    """The reason `name` of these pool rows, float64, without rows that the method did not see."""
-    at = np.searchsorted(made.rows, rows)
-    at = at[(at < len(made.rows)) & (made.rows[np.minimum(at, len(made.rows) - 1)] == rows)]
-    return finite(made.reasons[name][at])
+def values_of(selection: LoadedSelection, name: str, rows: np.ndarray) -> np.ndarray:
+    """Finite values of the reason `name` for the given pool rows, float64; rows that the method did
+    not see are skipped."""
+    at = np.searchsorted(selection.rows, rows)
+    at = at[
+        (at < len(selection.rows))
+        & (selection.rows[np.minimum(at, len(selection.rows) - 1)] == rows)
+    ]
+    return finite(selection.reasons[name][at])
 
 
-def numbers(made: LoadedSelection) -> list[str]:
-    """The names of its reasons that are numbers and differ between rows."""
+def numbers(selection: LoadedSelection) -> list[str]:
+    """Names of the numeric reasons that are not constant."""
     return [
-        name for name, values in made.reasons.items() if is_number(values) and not constant(values)
+        name
+        for name, values in selection.reasons.items()
+        if is_number(values) and not constant(values)
     ]
 
 
@@ -170,11 +182,11 @@ def _same_pool(a: LoadedSelection, b: LoadedSelection) -> bool:
     return len(a.pool) == len(b.pool) and bool(np.array_equal(a.pool.digest, b.pool.digest))
 
 
-def _keys(made: LoadedSelection, rows: np.ndarray) -> list[tuple[bytes, int]]:
-    """(digest, its how manieth copy among these rows)."""
+def _keys(selection: LoadedSelection, rows: np.ndarray) -> list[tuple[bytes, int]]:
+    """(digest, occurrence number of this digest among the rows, from 0) of each row."""
     seen: dict[bytes, int] = {}
     out = []
-    for digest in digests_to_bytes(made.pool.digest[rows]):
+    for digest in digests_to_bytes(selection.pool.digest[rows]):
         seen[digest] = seen.get(digest, -1) + 1
         out.append((digest, seen[digest]))
     return out
@@ -184,9 +196,11 @@ def _sources(
     a: LoadedSelection, b: LoadedSelection, only_a: np.ndarray, both: np.ndarray, only_b: np.ndarray
 ) -> tuple[Counts, ...]:
     counts: dict[str, list[int]] = {}
-    for i, (made, rows) in enumerate(((a, only_a), (a, both), (b, only_b))):
-        number = np.bincount(made.pool.source[rows], minlength=len(made.pool.source_names))
-        for name, n in zip(made.pool.source_names, number.tolist(), strict=True):
+    for i, (selection, rows) in enumerate(((a, only_a), (a, both), (b, only_b))):
+        number = np.bincount(
+            selection.pool.source[rows], minlength=len(selection.pool.source_names)
+        )
+        for name, n in zip(selection.pool.source_names, number.tolist(), strict=True):
             counts.setdefault(name or "(none)", [0, 0, 0])[i] += n
     ordered = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
     return tuple(Counts(name, *n) for name, n in ordered if sum(n))
@@ -201,8 +215,8 @@ def _scores(
     same: bool,
 ) -> tuple[Score, ...]:
     out = []
-    for of, made in (("A", a), ("B", b)):
-        for name in numbers(made):
+    for of, selection in (("A", a), ("B", b)):
+        for name in numbers(selection):
             if of == "B" and name in a.reasons and same and _equal(a, b, name):
                 continue  # the same column twice
             parts: Mapping[str, np.ndarray | None] = {
@@ -211,10 +225,10 @@ def _scores(
                 "only_b": only_b if same or of == "B" else None,
             }
             medians = [
-                None if rows is None else _median(values_of(made, name, rows))
+                None if rows is None else _median(values_of(selection, name, rows))
                 for rows in parts.values()
             ]
-            what = meaning(name, made.settings)
+            what = meaning(name, selection.settings)
             out.append(Score(of, name, what.title, what.brief, what.unit, *medians))
     return tuple(out)
 
@@ -231,19 +245,19 @@ def _median(values: np.ndarray) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _about(made: LoadedSelection) -> dict[str, Any]:
+def _about(selection: LoadedSelection) -> dict[str, Any]:
     return {
-        "folder": str(made.folder),
-        "method": made.method,
-        "settings": made.settings,
-        "seed": made.seed,
-        "pool": str(made.pool.path),
-        "rows": len(made.kept_rows),
+        "folder": str(selection.folder),
+        "method": selection.method,
+        "settings": selection.settings,
+        "seed": selection.seed,
+        "pool": str(selection.pool.path),
+        "rows": len(selection.kept_rows),
     }
 
 
 def _notebook_view(d: Difference) -> NotebookView:
-    """What a notebook displays of it: what they share, by source and by score."""
+    """The notebook view: overlap, by source and by score."""
     n_a, n_b, both = len(d.only_a) + len(d.both), len(d.only_b) + len(d.both), len(d.both)
     chance = (
         "" if d.by_chance is None else (f"two random samples would share about {d.by_chance:,.0f}")

@@ -1,5 +1,4 @@
-"""The page of `thresher diff A B --out FILE.html`: overlap, sources, scores, and rows that only one
-of the two keeps."""
+"""The page of `thresher diff A B --out FILE.html`: overlap, sources, scores and example rows."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 from thresher.console.formatting import tick_text
 from thresher.html import Card
 from thresher.report import chart, page
-from thresher.report.breakdown import draw
+from thresher.report.breakdown import sample_rows
 from thresher.report.chart import Figure, Series, distribution
 from thresher.report.columns import meaning
 from thresher.report.diff import Counts, Difference, label, numbers, values_of
@@ -19,17 +18,20 @@ from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import make_cards
 from thresher.report.words import explainer
 
-ROWS = 36  # of each part
+ROWS = 36  # examples of each part
 MOST_SOURCES = 20
 
 
 def write(difference: Difference, path: Path) -> Path:
     """Write the page. Raises StoreError."""
-    return page.publish(path, build(difference))
+    return page.write_page(path, build(difference))
 
 
 def build(d: Difference, rows: int = ROWS) -> str:
-    """The page. `rows`: examples of each part, best rank first, then at random."""
+    """Render the page.
+
+    rows: maximum number of examples of each part: the best by rank, then a random sample.
+    """
     a, b = label(d.a, d.b), label(d.b, d.a)
     n = len(d.only_a) + len(d.both) + len(d.only_b)
     groups = [
@@ -38,10 +40,10 @@ def build(d: Difference, rows: int = ROWS) -> str:
         ("both", "In both", d.a, d.both, d.b),
     ]
     cards = [
-        (id_, title, len(kept), _cards(d, made, kept, other, rows))
-        for id_, title, made, kept, other in groups
+        (id_, title, len(kept), _cards(d, selection, kept, other, rows))
+        for id_, title, selection, kept, other in groups
     ]
-    shown = [c for _, _, _, some in cards for c in some]
+    all_cards = [c for _, _, _, some in cards for c in some]
     sources = list(d.sources)[:MOST_SOURCES]
     if len(d.sources) > MOST_SOURCES:
         rest = d.sources[MOST_SOURCES:]
@@ -67,29 +69,28 @@ def build(d: Difference, rows: int = ROWS) -> str:
             or 100.0,
             "figures": figures(d, a, b),
             "groups": cards,
-            "filter_sources": sorted({c.source for c in shown}),
-            "filter_kinds": sorted({c.kind for c in shown}),
+            "filter_sources": sorted({c.source for c in all_cards}),
+            "filter_kinds": sorted({c.kind for c in all_cards}),
         },
     )
 
 
 def figures(d: Difference, a: str, b: str) -> list[Figure]:
-    """Each number that a selection knew: the rows of A against those of B. None for two different
-    pools."""
+    """A histogram per numeric reason: the rows of A and those of B; [] for two different pools."""
     out = []
     rows_a, rows_b = np.r_[d.only_a, d.both], np.r_[d.only_b, d.both]
     if not d.same_pool:
         return []
-    told = [(s.of, s.name) for s in d.scores]
-    for of, made in (("A", d.a), ("B", d.b)):
-        for name in numbers(made):
-            if (of, name) not in told:
+    known = [(s.of, s.name) for s in d.scores]
+    for of, selection in (("A", d.a), ("B", d.b)):
+        for name in numbers(selection):
+            if (of, name) not in known:
                 continue
-            what = meaning(name, made.settings)
+            what = meaning(name, selection.settings)
             panel = [
-                Series("pool", "pool", np.asarray(made.reasons[name], np.float64)),
-                Series("A", "kept", values_of(made, name, rows_a)),
-                Series("B", "random", values_of(made, name, rows_b)),
+                Series("pool", "pool", np.asarray(selection.reasons[name], np.float64)),
+                Series("A", "kept", values_of(selection, name, rows_a)),
+                Series("B", "random", values_of(selection, name, rows_b)),
             ]
             shared = chart.scale([panel])
             if shared is None:
@@ -121,11 +122,13 @@ def figures(d: Difference, a: str, b: str) -> list[Figure]:
 
 
 def _cards(
-    d: Difference, made: LoadedSelection, rows: np.ndarray, other: LoadedSelection, most: int
+    d: Difference, selection: LoadedSelection, rows: np.ndarray, other: LoadedSelection, most: int
 ) -> list[Card]:
     best = rows[: most // 2]
-    some = np.r_[best, draw(made, np.setdiff1d(rows, best), most - len(best))].astype(np.int64)
-    cards = make_cards(made, some)
+    some = np.r_[best, sample_rows(selection, np.setdiff1d(rows, best), most - len(best))].astype(
+        np.int64
+    )
+    cards = make_cards(selection, some)
     if not d.same_pool:
         return cards
     why, place = (
@@ -137,8 +140,8 @@ def _cards(
     for card in cards:
         at = place.get(card.row)
         if at is None:
-            said = f"{name}: could not be used"
+            outcome = f"{name}: could not be used"
         else:
-            said = f"{name}, {'kept' if other.rank[at] >= 0 else 'not kept'}: {why(at).text}"
-        out.append(replace(card, other=said))
+            outcome = f"{name}, {'kept' if other.rank[at] >= 0 else 'not kept'}: {why(at).text}"
+        out.append(replace(card, other=outcome))
     return out

@@ -1,4 +1,4 @@
-"""The drawings that a method's explanation asks for, as figures and panels of the report."""
+"""Turns the drawings of a method's explanation into figures and panels of the report."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from thresher.report.figures import (
     POOL,
     RANDOM,
     column_breakdown,
-    one,
+    histogram,
     quantiles,
-    random_draw,
+    random_sample,
 )
 from thresher.report.folder import LoadedSelection
 from thresher.report.radar import radar
 from thresher.samplers import ks_distance
 
 
-def draw(made: LoadedSelection, drawing: Drawing) -> list[Figure | Panel]:
-    """The drawing of this selection; [] where its columns hold nothing to draw."""
+def draw(selection: LoadedSelection, drawing: Drawing) -> list[Figure | Panel]:
+    """Figures and panels of one drawing; [] if its columns have nothing to plot."""
     match drawing:
         case Histogram():
-            return [*one(made, drawing.column)]
+            return [*histogram(selection, drawing.column)]
         case Distributions():
-            return [*_distributions(made, drawing)]
+            return [*_distributions(selection, drawing)]
         case Multiples():
-            return [*_multiples(made, drawing)]
+            return [*_multiples(selection, drawing)]
         case GroupShares():
-            return [*_group_shares(made, drawing)]
+            return [*_group_shares(selection, drawing)]
         case MeanScores():
-            return [*_mean_scores(made, drawing)]
+            return [*_mean_scores(selection, drawing)]
         case Counts():
-            return [*_counts(made, drawing)]
+            return [*_counts(selection, drawing)]
         case Bars():
             parts = tuple(Part(*part) for part in drawing.parts)
             of_pool, of_kept = drawing.totals
@@ -66,12 +66,12 @@ def draw(made: LoadedSelection, drawing: Drawing) -> list[Figure | Panel]:
             ]
 
 
-def _distributions(made: LoadedSelection, drawing: Distributions) -> list[Figure]:
-    kept, sample = made.kept, random_draw(made)
+def _distributions(selection: LoadedSelection, drawing: Distributions) -> list[Figure]:
+    kept, sample = selection.kept, random_sample(selection)
     names = drawing.columns
     panels = []
     for name in names:
-        v = made.reasons[name]
+        v = selection.reasons[name]
         panels.append(
             [
                 Series("pool", "pool", v),
@@ -84,20 +84,20 @@ def _distributions(made: LoadedSelection, drawing: Distributions) -> list[Figure
     for name, panel in zip(names, panels, strict=True):
         if shared is None:
             continue
-        what = meaning(name, made.settings)
-        near = (
+        what = meaning(name, selection.settings)
+        kept_distance = (
             ks_distance(finite(panel[0].values), finite(panel[1].values))
             if len(finite(panel[1].values))
             else 1.0
         )
-        lot = (
+        random_distance = (
             ks_distance(finite(panel[0].values), finite(panel[2].values))
             if len(finite(panel[2].values))
             else 1.0
         )
         caption = (
-            f"Distance from the pool (KS, 0 = the same distribution): {near:.4f} for the kept "
-            f"rows, {lot:.4f} for this random sample."
+            f"Distance from the pool (KS, 0 = the same distribution): {kept_distance:.4f} for the "
+            f"kept rows, {random_distance:.4f} for this random sample."
         )
         svg = distribution(
             panel,
@@ -107,7 +107,7 @@ def _distributions(made: LoadedSelection, drawing: Distributions) -> list[Figure
         )
         figures.append(Figure(what.title, svg, caption, (POOL, KEPT, RANDOM), quantiles(panel)))
     if shared is not None and panels:
-        what, panel = meaning(names[-1], made.settings), panels[-1]
+        what, panel = meaning(names[-1], selection.settings), panels[-1]
         svg = chart.gaps(
             panel,
             shared,
@@ -122,9 +122,13 @@ def _distributions(made: LoadedSelection, drawing: Distributions) -> list[Figure
     return figures
 
 
-def _multiples(made: LoadedSelection, drawing: Multiples) -> list[Figure]:
-    """Small multiples on one scale, of the values that have rows."""
-    values, subset, kept = made.reasons[drawing.column], made.reasons[drawing.by], made.kept
+def _multiples(selection: LoadedSelection, drawing: Multiples) -> list[Figure]:
+    """Small multiples on one scale, one for each subset that has rows."""
+    values, subset, kept = (
+        selection.reasons[drawing.column],
+        selection.reasons[drawing.by],
+        selection.kept,
+    )
     words = drawing.labels
     words = {
         "P_d": "known, demonstrations",
@@ -141,7 +145,7 @@ def _multiples(made: LoadedSelection, drawing: Multiples) -> list[Figure]:
                 Series("kept", "kept", values[mask & kept]),
             ]
     shared = chart.scale(list(panels.values()))
-    what = meaning(drawing.column, made.settings)
+    what = meaning(drawing.column, selection.settings)
     out = []
     for name, panel in panels.items():
         if shared is None or not len(finite(panel[0].values)):
@@ -158,8 +162,12 @@ def _multiples(made: LoadedSelection, drawing: Multiples) -> list[Figure]:
     return out
 
 
-def _group_shares(made: LoadedSelection, drawing: GroupShares) -> list[Figure]:
-    kept, group, values = made.kept, made.reasons[drawing.group], made.reasons[drawing.value]
+def _group_shares(selection: LoadedSelection, drawing: GroupShares) -> list[Figure]:
+    kept, group, values = (
+        selection.kept,
+        selection.reasons[drawing.group],
+        selection.reasons[drawing.value],
+    )
     numbers = np.unique(group[group >= 0])
     if not len(numbers):
         return []
@@ -178,10 +186,9 @@ def _group_shares(made: LoadedSelection, drawing: GroupShares) -> list[Figure]:
     return [Figure("Kept rows by group", svg, drawing.caption, (KEPT,), tuple(rows))]
 
 
-def _mean_scores(made: LoadedSelection, drawing: MeanScores) -> list[Figure]:
-    """For which capabilities the kept rows are worth more than the pool is; from three columns of
-    scores on."""
-    kept, r = made.kept, made.reasons
+def _mean_scores(selection: LoadedSelection, drawing: MeanScores) -> list[Figure]:
+    """Radar of mean scores by capability, pool and kept rows; [] for fewer than three scores."""
+    kept, r = selection.kept, selection.reasons
     names = [name for name in r if name.startswith(drawing.prefix) and len(finite(r[name]))]
     if len(names) < 3 or not kept.any():
         return []
@@ -205,11 +212,11 @@ def _mean_scores(made: LoadedSelection, drawing: MeanScores) -> list[Figure]:
     return [Figure("Capabilities", svg, drawing.caption, (POOL, KEPT), tuple(rows))]
 
 
-def _counts(made: LoadedSelection, drawing: Counts) -> list[Panel]:
-    title = drawing.title or meaning(drawing.column, made.settings).title
+def _counts(selection: LoadedSelection, drawing: Counts) -> list[Panel]:
+    title = drawing.title or meaning(drawing.column, selection.settings).title
     if not drawing.kept_only:
-        return [replace(column_breakdown(made, drawing.column), title=title)]
-    values = made.reasons[drawing.column][made.kept]
+        return [replace(column_breakdown(selection, drawing.column), title=title)]
+    values = selection.reasons[drawing.column][selection.kept]
     if not len(values):
         return []
     counted = breakdown.by_text(title, values, np.ones(len(values), bool))

@@ -1,8 +1,5 @@
-"""Figures of one column: its distribution with the cut, or its counts; and what figures of several
-columns share.
-
-Drawn from a selection's reasons alone.
-"""
+"""Figures of one column of reasons (histogram with cut-offs, or counts) and helpers for figures of
+several columns."""
 
 from __future__ import annotations
 
@@ -24,18 +21,18 @@ POOL, KEPT, RANDOM = (
 )
 
 
-def column_breakdown(made: LoadedSelection, name: str) -> Panel:
-    """Counts by a text or truth value of the rows that the method saw."""
-    values = made.reasons[name]
+def column_breakdown(selection: LoadedSelection, name: str) -> Panel:
+    """Counts of a text or boolean reason among the rows that the method saw."""
+    values = selection.reasons[name]
     if values.dtype.kind == "b":
         values = np.where(values, "yes", "no")
-    return breakdown.by_text(meaning(name, made.settings).title, values, made.kept)
+    return breakdown.by_text(meaning(name, selection.settings).title, values, selection.kept)
 
 
-def one(made: LoadedSelection, name: str) -> list[Figure]:
-    """The distribution of one number, with the cut where the kept rows are one stretch of it."""
-    values, kept = made.reasons[name], made.kept
-    what = meaning(name, made.settings)
+def histogram(selection: LoadedSelection, name: str) -> list[Figure]:
+    """Histogram of a numeric reason, with cut-offs if the kept rows form one interval."""
+    values, kept = selection.reasons[name], selection.kept
+    what = meaning(name, selection.settings)
     panel = [Series("pool", "pool", values), Series("kept", "kept", values[kept])]
     shared = chart.scale([panel])
     if shared is None:
@@ -44,11 +41,11 @@ def one(made: LoadedSelection, name: str) -> list[Figure]:
     caption = f"{what.direction.capitalize()}." if what.direction else ""
     if edges:
         caption += " Dashed: the cut-off." if len(edges) == 1 else " Dashed: the cut-offs."
-    told = [tick_text(float(f"{value:.3g}")) for value in edges]
+    edge_texts = [tick_text(float(f"{value:.3g}")) for value in edges]
     drawn = [value for value in edges if shared.low <= value <= shared.high]
-    said = f"{'cut' if len(edges) == 1 else 'cuts'} {' and '.join(told)}"
+    label = f"{'cut' if len(edges) == 1 else 'cuts'} {' and '.join(edge_texts)}"
     # one label, beyond the last cut, where no kept row is drawn
-    labels = [(value, said if value == drawn[-1] else "") for value in drawn]
+    labels = [(value, label if value == drawn[-1] else "") for value in drawn]
     if not shared.whole and len(finite(values)):
         caption += " The outermost bars include the half percent beyond them."
     svg = distribution(
@@ -58,8 +55,12 @@ def one(made: LoadedSelection, name: str) -> list[Figure]:
 
 
 def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
-    """Where the kept rows are one stretch of the values: its ends that have dropped rows beyond. []
-    where they are not."""
+    """Ends of the interval of kept values that have dropped rows beyond them; [] if the kept rows
+    do not form one interval.
+
+    values: the reason, [c].
+    kept: bool [c].
+    """
     inside, outside = finite(values[kept]), finite(values[~kept])
     if not len(inside) or not len(outside):
         return []
@@ -69,13 +70,14 @@ def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
     return [end for end, beyond in ((low, outside <= low), (high, outside >= high)) if beyond.any()]
 
 
-def random_draw(made: LoadedSelection) -> np.ndarray:
-    """Positions [k] of a seeded random sample of the same size as were kept."""
-    order = np.argsort(made.sampling_keys[made.rows], kind="stable")
-    return order[: int(made.kept.sum())]
+def random_sample(selection: LoadedSelection) -> np.ndarray:
+    """Positions, int64 [k], of a seeded random sample with as many rows as were kept."""
+    order = np.argsort(selection.sampling_keys[selection.rows], kind="stable")
+    return order[: int(selection.kept.sum())]
 
 
 def quantiles(panel: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
+    """A table of quantiles and mean per series, header first."""
     head = ("", "rows", "5%", "25%", "median", "75%", "95%", "mean")
     rows: list[tuple[str, ...]] = [head]
     for series in panel:

@@ -1,8 +1,7 @@
-"""A selection read back for a report: run.yaml, evidence.parquet, failures.jsonl and the pool they
-speak of.
+"""Loads a selection folder for a report: run.yaml, evidence.parquet, failures.jsonl and the pool.
 
-Also one that was not written yet (`of_outcome`). Reads only. The pool must be the one that was
-selected from: rows are looked up in it by number.
+`of_outcome` does the same for a selection in memory. The pool must be unchanged, since rows are
+looked up by number.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedSelection:
-    """A selection and everything that explains it. `c`: rows that the method saw."""
+    """A selection with its pool and reasons; `c` is the number of rows that the method saw."""
 
     folder: Path
     run: dict[str, Any]  # run.yaml
@@ -37,7 +36,7 @@ class LoadedSelection:
     rank: np.ndarray  # int64 [c], 0 = best; -1 = not kept
     reasons: dict[str, np.ndarray]  # name -> [c]; float, int, bool, or object holding str
     failures: list[Failure]
-    # uint64 [pool rows]: a seeded hash of each row; samples are drawn smallest first
+    # uint64 [pool rows]: a seeded hash of each row; the smallest keys form a random sample
     sampling_keys: np.ndarray
 
     @property
@@ -76,8 +75,13 @@ class LoadedSelection:
 
 
 def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
-    """Read the selection in `folder`. Raises ConfigError (not a selection, no evidence) and
-    PoolError (another pool)."""
+    """Load the selection in `folder`.
+
+    folder: an output folder of `select`.
+    pool: its pool; None: opened from the path in run.yaml.
+
+    Raises ConfigError (not a selection, or no evidence) and PoolError (the pool has changed).
+    """
     folder = Path(folder)
     run = output.read(folder)
     table = _parquet(folder / "evidence.parquet")
@@ -101,8 +105,8 @@ def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
 
 
 def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
-    """The same of a selection that is still in memory: no folder, and of run.yaml the method and
-    the notes only."""
+    """A LoadedSelection of a selection in memory: without a folder, and `run` has only the method
+    and the notes."""
     recipe, seed = outcome.recipe, outcome.recipe.request.seed
     order = np.argsort(outcome.considered, kind="stable")
     rows = outcome.considered[order]
@@ -119,35 +123,36 @@ def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
 
 
 def sampling_keys(pool: Pool, seed: int) -> np.ndarray:
-    """A seeded hash of each row, uint64 [n], the same in any file order: smallest first is a random
-    sample."""
+    """Seeded hashes of the rows, uint64 [n], independent of the file order; the rows with the
+    smallest hashes are a random sample."""
     return seeded_ties(pool.digest[pool.order], seed)[pool.rank]
 
 
 def _words(values: np.ndarray) -> np.ndarray:
-    """Texts as objects holding str, as they come back from a file; numbers and truth values as they
-    are."""
+    """Converts texts to object arrays of str, as loaded from a file; other arrays are unchanged."""
     return np.array([str(v) for v in values], object) if values.dtype.kind in "OU" else values
 
 
 def open_pool_of(run: dict[str, Any]) -> Pool:
-    """The pool that a run.yaml names, from the cache beside its store where it is there. Raises
-    PoolError."""
+    """Open the pool that a run.yaml names, using the cache beside its store if there is one.
+
+    Raises PoolError.
+    """
     from thresher.pools import open_pool
 
     cache = Path(run["store"]) / "pools"
-    told = run["pool"]
+    recorded = run["pool"]
     return open_pool(
-        told["path"],
-        told["images"],
+        recorded["path"],
+        recorded["images"],
         cache=cache if cache.is_dir() else None,
-        format=told.get("read_as"),
-        trust_paths=told.get("trust_paths", False),
+        format=recorded.get("read_as"),
+        trust_paths=recorded.get("trust_paths", False),
     )
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """failures.jsonl, [] without one."""
+    """The failures in failures.jsonl; [] if there is no such file."""
     try:
         text = (folder / "failures.jsonl").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -160,7 +165,7 @@ def read_failures(folder: Path) -> list[Failure]:
             found.append(Failure(**parse_json(line)))
         except (ParseError, TypeError) as error:
             raise PoolError(
-                f"{folder / 'failures.jsonl'}, line {number} is not as thresher wrote it: {error}. "
+                f"{folder / 'failures.jsonl'}, line {number} is not in thresher's format: {error}. "
                 "Run the selection again, or delete the line."
             ) from None
     return found
@@ -171,7 +176,7 @@ def _parquet(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} is not there: the selection was made by an older thresher. Select again; "
+            f"{path} does not exist: the selection was made by an older thresher. Select again; "
             "stored scores are reused."
         ) from None
     except (OSError, pa.ArrowInvalid) as error:

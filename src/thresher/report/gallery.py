@@ -1,9 +1,7 @@
-"""The rows themselves: a seeded sample of kept and of dropped rows, with thumbnails, texts, scores
-and the reason.
+"""A seeded sample of kept and of dropped rows, with thumbnails, texts, scores and the reason.
 
-Reads records and images of the pool. Bounded: a number of rows, characters of text, images a row,
-and bytes of images in all; a note says what is left out. Texts are passed on as
-text: the template escapes them.
+Reads records and images of the pool. The numbers of rows, characters, images per row and total
+image bytes are limited, and truncation is marked. Texts are not escaped here; the template does it.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import numpy as np
 from thresher.console.formatting import number_text
 from thresher.html import Card
 from thresher.pools.cards import IMAGES, plain_cards
-from thresher.report.breakdown import draw
+from thresher.report.breakdown import sample_rows
 from thresher.report.columns import Meaning, meaning
 from thresher.report.folder import LoadedSelection
 from thresher.report.words import Explain, explainer
@@ -24,25 +22,25 @@ from thresher.types import Sample
 ROWS = 96  # kept, and as many dropped
 BEST = 24  # of the kept, the first by rank
 FAILED = 12  # of the dropped, at most, rows that could not be used
-HIGHEST = 3  # of a method's many scores, those that a card shows
-LONG = 160  # characters of a reason that is text
+HIGHEST = 3  # number of a method's many scores that a card shows
+LONG = 160  # maximum characters of a text reason
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards, and what may be filtered by."""
+    """Cards of sampled rows, and the values to filter them by."""
 
     kept: tuple[Card, ...]
     dropped: tuple[Card, ...]
-    kept_rows: int  # in all
+    kept_rows: int  # in the selection, not only in the sample
     dropped_rows: int
-    best: int  # how many of `kept` are the first by rank
+    best: int  # number of `kept` cards that are the best by rank
     sources: tuple[str, ...] = field(default=())
     kinds: tuple[str, ...] = field(default=())
 
     @property
-    def said_kept(self) -> str:
-        """Which of the kept rows are shown."""
+    def kept_caption(self) -> str:
+        """Describes which of the kept rows are in the sample."""
         if not self.kept_rows:
             return "None."
         if self.best == self.kept_rows:
@@ -60,8 +58,8 @@ class Gallery:
         )
 
     @property
-    def said_dropped(self) -> str:
-        """Which of the others are shown."""
+    def dropped_caption(self) -> str:
+        """Describes which of the dropped rows are in the sample."""
         if not self.dropped_rows:
             return "None."
         if len(self.dropped) == self.dropped_rows:
@@ -69,22 +67,27 @@ class Gallery:
         return f"A random sample of {len(self.dropped):,} of {self.dropped_rows:,} rows."
 
 
-def gallery(made: LoadedSelection, rows: int = ROWS) -> Gallery:
-    """A sample of both sides, the same for the same selection."""
-    kept_rows = made.kept_rows
+def gallery(selection: LoadedSelection, rows: int = ROWS) -> Gallery:
+    """A deterministic sample of kept and dropped rows.
+
+    rows: maximum number of rows on each side.
+    """
+    kept_rows = selection.kept_rows
     best = kept_rows[: min(BEST, rows // 4 or 1)]
-    kept = np.r_[best, _spread(made, kept_rows[len(best) :], rows - len(best))]
-    dropped_rows = made.rows[~made.kept]
-    failed = {f.row: f.error for f in made.failures}
-    broken = draw(made, np.array(sorted(failed), np.int64), min(FAILED, rows // 4 or 1))
-    dropped = np.r_[_spread(made, dropped_rows, rows - len(broken)), broken].astype(np.int64)
-    cards = make_cards(made, np.r_[kept, dropped].astype(np.int64), failed)
+    kept = np.r_[best, _sample_sources(selection, kept_rows[len(best) :], rows - len(best))]
+    dropped_rows = selection.rows[~selection.kept]
+    failed = {f.row: f.error for f in selection.failures}
+    broken = sample_rows(selection, np.array(sorted(failed), np.int64), min(FAILED, rows // 4 or 1))
+    dropped = np.r_[_sample_sources(selection, dropped_rows, rows - len(broken)), broken].astype(
+        np.int64
+    )
+    cards = make_cards(selection, np.r_[kept, dropped].astype(np.int64), failed)
     left, right = tuple(cards[: len(kept)]), tuple(cards[len(kept) :])
     return Gallery(
         left,
         right,
         len(kept_rows),
-        len(made.pool) - len(kept_rows),
+        len(selection.pool) - len(kept_rows),
         len(best),
         tuple(sorted({c.source for c in cards})),
         tuple(sorted({c.kind for c in cards})),
@@ -92,51 +95,59 @@ def gallery(made: LoadedSelection, rows: int = ROWS) -> Gallery:
 
 
 def make_cards(
-    made: LoadedSelection,
+    selection: LoadedSelection,
     rows: np.ndarray,
     failed: dict[int, str] | None = None,
     images: int = IMAGES,
-    picture_bytes: int | None = None,
+    max_image_bytes: int | None = None,
 ) -> list[Card]:
-    """Cards of these pool rows, in this order. `failed`: pool row -> why it could not be used.
+    """Cards of the given pool rows, in the same order.
 
-    `images`: images of a row, at most; `picture_bytes`: of all of them (None: PICTURE_BYTES).
+    rows: int64, pool rows.
+    failed: pool row -> why it could not be used.
+    images: maximum number of images per row.
+    max_image_bytes: maximum total size of the thumbnails; None: the default of `plain_cards`.
     """
-    explain = explainer(made)
-    samples = made.pool.samples(rows)
-    plain = plain_cards(made.pool, rows, samples, images, picture_bytes)
-    at = np.searchsorted(made.rows, rows)  # where the method saw the row
-    seen = np.isin(rows, made.rows)
+    explain = explainer(selection)
+    samples = selection.pool.samples(rows)
+    plain = plain_cards(selection.pool, rows, samples, images, max_image_bytes)
+    at = np.searchsorted(selection.rows, rows)
+    seen = np.isin(rows, selection.rows)
     return [
-        explained(made, explain, i if there else -1, card, sample, (failed or {}).get(card.row, ""))
+        explained(
+            selection, explain, i if there else -1, card, sample, (failed or {}).get(card.row, "")
+        )
         for card, sample, i, there in zip(plain, samples, at.tolist(), seen.tolist(), strict=True)
     ]
 
 
-def _spread(made: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
-    """A seeded draw in which every one of up to 16 sources has a row or two."""
+def _sample_sources(selection: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
+    """A seeded random sample that contains two rows of each source, for up to 16 sources."""
     if len(rows) <= most:
-        return draw(made, rows, max(most, 1))
-    source = made.pool.source[rows]
+        return sample_rows(selection, rows, max(most, 1))
+    source = selection.pool.source[rows]
     first: list[np.ndarray] = []
     names = np.unique(source)
     if len(names) <= 16 and most >= 2 * len(names):
-        first = [draw(made, rows[source == name], 2) for name in names]
+        first = [sample_rows(selection, rows[source == name], 2) for name in names]
     sure = np.concatenate([*first, np.zeros(0, np.int64)]).astype(np.int64)
-    drawn = np.r_[sure, draw(made, rows[~np.isin(rows, sure)], most - len(sure))]
-    return drawn[np.argsort(made.sampling_keys[drawn], kind="stable")]
+    drawn = np.r_[sure, sample_rows(selection, rows[~np.isin(rows, sure)], most - len(sure))]
+    return drawn[np.argsort(selection.sampling_keys[drawn], kind="stable")]
 
 
 def explained(
-    made: LoadedSelection, explain: Explain, at: int, card: Card, sample: Sample, error: str
+    selection: LoadedSelection, explain: Explain, at: int, card: Card, sample: Sample, error: str
 ) -> Card:
-    """The card with what became of the row and why. `at`: its place in `made.rows`, -1: the method
-    did not see it."""
+    """The card with the row's state, rank, reason and scores.
+
+    at: position in `selection.rows`; -1: the method did not see the row.
+    error: why the row could not be used, if known.
+    """
     if at < 0:
         reason = (error or sample.problem or "it was left out")[:400]
         return replace(card, state="failed", kind="could not be used", reason=reason)
     why = explain(at)
-    rank = int(made.rank[at]) + 1
+    rank = int(selection.rank[at]) + 1
     state = "kept" if rank else "dropped"
     return replace(
         card,
@@ -144,15 +155,15 @@ def explained(
         rank=rank,
         kind=why.kind,
         reason=why.text,
-        scores=tuple(_scores(made, at)),
+        scores=tuple(_scores(selection, at)),
     )
 
 
-def _scores(made: LoadedSelection, at: int) -> list[tuple[str, str]]:
-    """Every reason of a row; of many scores of one kind, the highest."""
+def _scores(selection: LoadedSelection, at: int) -> list[tuple[str, str]]:
+    """(name, value) of a row's reasons; of the `score_` columns, only the highest."""
     out, many = [], []
-    for name, values in made.reasons.items():
-        what = meaning(name, made.settings)
+    for name, values in selection.reasons.items():
+        what = meaning(name, selection.settings)
         if name.startswith("score_"):
             if not np.isnan(values[at]):
                 many.append((float(values[at]), what.brief.removeprefix("score: ")))

@@ -1,7 +1,7 @@
-"""What a user should know before training on a selection: failures, constant columns, duplicates,
-lost sources, notes.
+"""Warnings and notes about a selection: failures, constant columns, duplicates, sources without a
+kept row.
 
-Reads the selection and what the pool knows from reading; opens no image and no model.
+Uses the selection and the index of the pool; opens no image and no model.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ MOST_NAMES = 6
 
 @dataclass(frozen=True)
 class Remark:
-    """`level`: "warning" (look at it) or "note" (good to know). `detail`: lines below it."""
+    """A warning or note. `level`: "warning" or "note". `detail`: lines below the text."""
 
     level: str
     text: str
     detail: tuple[str, ...] = ()
 
 
-def remarks(made: LoadedSelection) -> list[Remark]:
-    """Warnings first."""
+def remarks(selection: LoadedSelection) -> list[Remark]:
+    """All remarks on a selection, warnings first."""
     found = [
-        *_failures(made),
-        *_unusable(made),
-        *_constant(made),
-        *_duplicates(made),
-        *_lost(made),
-        *_notes(made),
+        *_failures(selection),
+        *_unusable(selection),
+        *_constant(selection),
+        *_duplicates(selection),
+        *_sources_without_rows(selection),
+        *_notes(selection),
     ]
     return [r for r in found if r.level == "warning"] + [r for r in found if r.level != "warning"]
 
 
-def _failures(made: LoadedSelection) -> list[Remark]:
-    if not made.failures:
+def _failures(selection: LoadedSelection) -> list[Remark]:
+    if not selection.failures:
         return []
-    n = len(made.pool)
+    n = len(selection.pool)
     lines = []
-    for kind in failure_kinds(made.failures)[:MOST_NAMES]:
+    for kind in failure_kinds(selection.failures)[:MOST_NAMES]:
         rows = ", ".join(str(f.row) for f in kind[:3]) + (", …" if len(kind) > 3 else "")
         lines.append(f"{len(kind):,} × {kind[0].error[:300]} (row {rows})")
-    m = len(made.failures)
+    m = len(selection.failures)
     left_out = (
         "was left out; failures.jsonl names it"
         if m == 1
@@ -60,11 +60,11 @@ def _failures(made: LoadedSelection) -> list[Remark]:
     return [Remark("warning", text, tuple(lines))]
 
 
-def _unusable(made: LoadedSelection) -> list[Remark]:
-    """Kept rows that no trainer can take: only methods that ask no model keep such rows."""
-    kept = set(made.kept_rows.tolist())
-    problems = [text for row, text in made.pool.problems.items() if row in kept]
-    missing = int(made.pool.facts["missing_images"][made.kept_rows].sum())
+def _unusable(selection: LoadedSelection) -> list[Remark]:
+    """Kept rows that no trainer can use; only methods without a model keep such rows."""
+    kept = set(selection.kept_rows.tolist())
+    problems = [text for row, text in selection.pool.problems.items() if row in kept]
+    missing = int(selection.pool.facts["missing_images"][selection.kept_rows].sum())
     out = []
     if problems:
         kinds = Counter(RowError.parse(text).kind for text in problems)
@@ -87,29 +87,29 @@ def _unusable(made: LoadedSelection) -> list[Remark]:
     return out
 
 
-def _constant(made: LoadedSelection) -> list[Remark]:
+def _constant(selection: LoadedSelection) -> list[Remark]:
     names = [
-        meaning(n, made.settings).title
-        for n, v in made.reasons.items()
+        meaning(n, selection.settings).title
+        for n, v in selection.reasons.items()
         if constant(v) and n != "source"
     ]
-    # all the same is ordinary for these
+    # these flags are often the same for all rows
     flags = {"Held back as suspected noise", "Taken by preference", "Seed row", "Guard passed"}
     names = [name for name in names if name not in flags]
     if not names:
         return []
     have = "has" if len(names) == 1 else "have"
     it = "it" if len(names) == 1 else "they"
-    text = f"{', '.join(names)} {have} the same value in every row, so {it} decided nothing."
+    text = f"{', '.join(names)} {have} the same value in every row, so {it} had no effect."
     return [Remark("warning", text)]
 
 
-def _duplicates(made: LoadedSelection) -> list[Remark]:
+def _duplicates(selection: LoadedSelection) -> list[Remark]:
     out = []
-    order, kept = made.pool.order, made.in_pool
+    order, kept = selection.pool.order, selection.in_pool
     in_pool, in_kept = (
-        _copies(made.pool.digest[order]),
-        _copies(made.pool.digest[order[kept[order]]]),
+        _copies(selection.pool.digest[order]),
+        _copies(selection.pool.digest[order[kept[order]]]),
     )
     if in_pool:
         is_ = "is an exact copy" if in_pool == 1 else "are exact copies"
@@ -125,25 +125,30 @@ def _duplicates(made: LoadedSelection) -> list[Remark]:
 
 
 def _copies(digest: np.ndarray) -> int:
-    """Rows that have the digest of the row before them. `digest` is sorted."""
+    """Number of rows with the same digest as the row before them; `digest` must be sorted."""
     return int((digest[1:] == digest[:-1]).sum())
 
 
-def _lost(made: LoadedSelection) -> list[Remark]:
-    names = made.pool.source_names
-    before = np.bincount(made.pool.source, minlength=len(names))
-    after = np.bincount(made.pool.source[made.kept_rows], minlength=len(names))
-    lost = [i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]]
-    if not lost:
+def _sources_without_rows(selection: LoadedSelection) -> list[Remark]:
+    names = selection.pool.source_names
+    before = np.bincount(selection.pool.source, minlength=len(names))
+    after = np.bincount(selection.pool.source[selection.kept_rows], minlength=len(names))
+    without_rows = [
+        i for i in np.argsort(-before, kind="stable").tolist() if before[i] and not after[i]
+    ]
+    if not without_rows:
         return []
-    said = ", ".join(
-        f"{truncate(names[i]) or '(none)'} ({pluralize(int(before[i]))})" for i in lost[:MOST_NAMES]
+    listed = ", ".join(
+        f"{truncate(names[i]) or '(none)'} ({pluralize(int(before[i]))})"
+        for i in without_rows[:MOST_NAMES]
     )
-    more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
-    what = "One source" if len(lost) == 1 else f"{len(lost):,} sources"
-    return [Remark("warning", f"No row was kept of {what.lower()}: {said}{more}.")]
+    more = f" and {len(without_rows) - MOST_NAMES} more" if len(without_rows) > MOST_NAMES else ""
+    what = "One source" if len(without_rows) == 1 else f"{len(without_rows):,} sources"
+    return [Remark("warning", f"No row was kept of {what.lower()}: {listed}{more}.")]
 
 
-def _notes(made: LoadedSelection) -> list[Remark]:
-    said_above = f"{len(made.failures):,} of {pluralize(len(made.pool))} could not be used"
-    return [Remark("note", text) for text in made.notes if not text.startswith(said_above)]
+def _notes(selection: LoadedSelection) -> list[Remark]:
+    already_shown = (
+        f"{len(selection.failures):,} of {pluralize(len(selection.pool))} could not be used"
+    )
+    return [Remark("note", text) for text in selection.notes if not text.startswith(already_shown)]

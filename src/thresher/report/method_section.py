@@ -1,7 +1,6 @@
-"""The section on the method: what it considered, for the pool and for the kept rows. Only the
-columns of its reasons are read.
+"""The method section of a report: the method's reasons in the pool and among the kept rows.
 
-The drawings of a method's own explanation come first; any other column is drawn by its type.
+The drawings of the method's own `explain` come first; any other reason is plotted by its type.
 """
 
 from __future__ import annotations
@@ -13,48 +12,48 @@ from thresher.report.breakdown import Panel
 from thresher.report.chart import Figure
 from thresher.report.columns import constant, is_number, meaning
 from thresher.report.drawings import draw
-from thresher.report.figures import column_breakdown, one
+from thresher.report.figures import column_breakdown, histogram
 from thresher.report.folder import LoadedSelection
 from thresher.report.words import explanation
 
 
 @dataclass(frozen=True)
 class MethodSection:
-    """The content of the section on the method."""
+    """The content of the method section: lead sentence, charts and bar panels."""
 
     lead: str
     figures: tuple[Figure, ...]
     panels: tuple[Panel, ...]
 
 
-def method_section(made: LoadedSelection) -> MethodSection:
+def method_section(selection: LoadedSelection) -> MethodSection:
     """The section on the selection's method; no figures and no panels if it has no reasons."""
-    told = explanation(made)
-    drawn = [shape for drawing in told.drawings for shape in draw(made, drawing)]
+    explained = explanation(selection)
+    drawn = [shape for drawing in explained.drawings for shape in draw(selection, drawing)]
     figures = [shape for shape in drawn if isinstance(shape, Figure)]
     panels = [shape for shape in drawn if isinstance(shape, Panel)]
     more_figures, more_panels = _columns(
-        made, told.hidden | (told.drawn if figures else frozenset())
+        selection, explained.hidden | (explained.drawn if figures else frozenset())
     )
     return MethodSection(
-        told.lead or _lead(made), (*figures, *more_figures), (*panels, *more_panels)
+        explained.lead or _lead(selection), (*figures, *more_figures), (*panels, *more_panels)
     )
 
 
-def _lead(made: LoadedSelection) -> str:
-    if made.reasons and all(constant(v) for v in made.reasons.values()):
-        names = ", ".join(meaning(name, made.settings).title for name in made.reasons)
+def _lead(selection: LoadedSelection) -> str:
+    if selection.reasons and all(constant(v) for v in selection.reasons.values()):
+        names = ", ".join(meaning(name, selection.settings).title for name in selection.reasons)
         return f"{names}: the same in every row, so there is nothing to plot, and the seed decided."
-    return "What the method knew about each row, in the pool and among the kept rows."
+    return "The method's values for each row, in the pool and among the kept rows."
 
 
-def _columns(made: LoadedSelection, skip: frozenset[str]) -> tuple[list[Figure], list[Panel]]:
+def _columns(selection: LoadedSelection, skip: frozenset[str]) -> tuple[list[Figure], list[Panel]]:
     figures, panels = [], []
-    for name, values in made.reasons.items():
-        if name in skip or constant(values) or not meaning(name, made.settings).drawn:
+    for name, values in selection.reasons.items():
+        if name in skip or constant(values) or not meaning(name, selection.settings).drawn:
             continue
         if is_number(values):
-            figures += one(made, name)
+            figures += histogram(selection, name)
         elif not breakdown.is_free_text(values):
-            panels.append(column_breakdown(made, name))
+            panels.append(column_breakdown(selection, name))
     return figures, panels

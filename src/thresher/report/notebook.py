@@ -1,6 +1,6 @@
-"""How selections show themselves in a notebook: counts, sources, notes and a handful of rows.
+"""HTML of a selection in a notebook: counts, sources, notes and a few example rows.
 
-Reads a handful of records and images, whatever the size of the pool, and stays under 200 KB.
+Reads only a few records and images, whatever the size of the pool, and stays under 200 KB.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from thresher.pools.notebook import (
     shorten_notes,
     source_shares,
 )
-from thresher.report.breakdown import draw
+from thresher.report.breakdown import sample_rows
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
 from thresher.selection.summary import failure_kinds
@@ -35,10 +35,12 @@ KEPT = 4  # of a selection's rows; half of them the best by rank
 
 
 def chosen_html(outcome: Outcome, pool: Pool, settings: Mapping[str, str], what: object) -> str:
-    """A selection that is in memory: what is kept, by what, and rows that were kept and that were
-    not.
+    """HTML of a selection in memory: counts, method, and example rows kept and not kept.
 
-    `settings`: those that the user gave; `what`: named where it cannot be shown.
+    outcome: the selection.
+    pool: its pool.
+    settings: the method settings that the user gave.
+    what: the object to describe if rendering fails.
     """
     return render_notebook_view(lambda: _chosen(outcome, pool, settings), what)
 
@@ -75,10 +77,10 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         f"{pluralize(len(kind))} left out: {kind[0].error}"
         for kind in failure_kinds(outcome.failures)[:2]
     ]
-    said_above = f"{outcome.excluded:,} of {n:,} rows could not be used"
-    notes = why_left_out + [note for note in outcome.notes if not note.startswith(said_above)]
+    already_shown = f"{outcome.excluded:,} of {n:,} rows could not be used"
+    notes = why_left_out + [note for note in outcome.notes if not note.startswith(already_shown)]
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))
-    said = "The best by rank, some other kept rows, and some that were not kept."
+    rows_caption = "The best by rank, some other kept rows, and some that were not kept."
     given = "".join(f" {key}={value}" for key, value in settings.items())
     lead = f"{recipe.method}{given}, budget {recipe.budget}, seed {recipe.request.seed}" + (
         f", model {recipe.model}" if recipe.model else ""
@@ -92,17 +94,19 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         source_shares(pool, kept),
         (),
         shorten_notes(notes),
-        said,
+        rows_caption,
         tuple(rows),
         why,
     )
 
 
 def _kept_and_not(outcome: Outcome, pool: Pool) -> list[Card]:
-    made = of_outcome(outcome, pool)
-    kept = made.kept_rows
+    selection = of_outcome(outcome, pool)
+    kept = selection.kept_rows
     best = kept[: KEPT // 2]
-    others = draw(made, kept[len(best) :], KEPT - len(best))
-    dropped = draw(made, made.rows[~made.kept], ROWS - len(best) - len(others))
+    others = sample_rows(selection, kept[len(best) :], KEPT - len(best))
+    dropped = sample_rows(
+        selection, selection.rows[~selection.kept], ROWS - len(best) - len(others)
+    )
     rows = np.concatenate([best, others, dropped]).astype(np.int64)
-    return make_cards(made, rows, images=IMAGES, picture_bytes=THUMBNAIL_BYTES)
+    return make_cards(selection, rows, images=IMAGES, max_image_bytes=THUMBNAIL_BYTES)

@@ -1,8 +1,7 @@
-"""Templates to one self-contained page: style and script inline, known to its
-Content-Security-Policy by their hashes.
+"""Renders a template to a self-contained HTML page with inline style and script, whose hashes are
+in the Content-Security-Policy.
 
-Jinja2 with autoescape, always; undefined names are errors. Reads the package's own templates and
-writes the one file.
+Jinja2 with autoescape; undefined names are errors.
 """
 
 from __future__ import annotations
@@ -21,7 +20,11 @@ from thresher.storage.lock import folder_lock
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """The whole page."""
+    """Render a page.
+
+    template: file name of the template.
+    values: its variables.
+    """
     style, script = asset("page.css"), asset("page.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src "
@@ -36,8 +39,8 @@ def render(template: str, values: dict[str, Any]) -> str:
     return printable(environment().get_template(template).render({**frame, **values}))
 
 
-def publish(path: Path, text: str) -> Path:
-    """Write `text` to `path`, whole or not at all. Raises StoreError."""
+def write_page(path: Path, text: str) -> Path:
+    """Write `text` to `path` atomically; returns the path. Raises StoreError."""
     with folder_lock(path.parent, "writes there"):
         write_bytes(path, text.encode(), advice="")
     return path

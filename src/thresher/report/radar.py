@@ -1,5 +1,4 @@
-"""A radar: one closed line a group over three or more spokes. Pure SVG text, in the manner of
-`chart`."""
+"""An SVG radar chart: one closed line per group over three or more spokes."""
 
 from __future__ import annotations
 
@@ -17,8 +16,13 @@ from thresher.report.chart import finish
 def radar(
     labels: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], unit: str, alt: str
 ) -> Markup:
-    """A closed line a group over three or more spokes, from 0 in the middle to the largest value at
-    the rim."""
+    """Draw a radar chart from 0 in the centre to the largest value at the rim.
+
+    labels: of the spokes, three or more.
+    groups: (css class, one value per spoke).
+    unit: of the values.
+    alt: text alternative.
+    """
     width, height, radius = 480, 340, 108
     cx, cy = width / 2, height / 2 - 4
     top, ticks = svg.ceiling(max((float(v) for _, values in groups for v in values), default=1.0))

@@ -1,8 +1,6 @@
-"""report.html of a selection: what was kept, what changed, how the method chose, the rows, how to
-repeat it.
+"""report.html of a selection: summary, pool and subset, method section, sample rows, command.
 
-Made from the selection's folder and its pool; the same folder gives the same bytes, whenever and by
-whichever command.
+Built from the selection's folder and its pool. Deterministic: the same folder gives the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure of the headline."""
+    """One number of the summary: name, value and a detail below it."""
 
     name: str
     value: str
@@ -40,48 +38,58 @@ class Tile:
 
 def write(folder: str | Path, pool: Pool | None = None) -> Path:
     """Write report.html into the selection `folder`. Raises ConfigError, PoolError, StoreError."""
-    made = load(folder, pool)
-    return page.publish(Path(folder) / "report.html", build(made))
+    selection = load(folder, pool)
+    return page.write_page(Path(folder) / "report.html", build(selection))
 
 
-def build(made: LoadedSelection, rows: int = ROWS) -> str:
-    """The page. `rows`: shown of the kept, and of the dropped."""
-    k, n = len(made.kept_rows), len(made.pool)
-    every, found = panels(made), remarks(made)
-    told = [p for p in every if len(p.parts) > 1]
+def build(selection: LoadedSelection, rows: int = ROWS) -> str:
+    """Render the page.
+
+    rows: number of kept rows, and of dropped rows, in the sample.
+    """
+    k, n = len(selection.kept_rows), len(selection.pool)
+    every, found = panels(selection), remarks(selection)
+    panels_with_bars = [p for p in every if len(p.parts) > 1]
     plain = [f"{p.title.lower()}: {p.parts[0].label}" for p in every if len(p.parts) == 1]
     return page.render(
         "select.html.jinja",
         {
             "title": f"{k:,} of {n:,} rows kept",
-            "made": made,
+            "selection": selection,
             "share": format_percent(k, n),
-            "pool_name": str(made.run["config"].get("pool", made.run["pool"]["path"])),
-            "tiles": tiles(made, found),
+            "pool_name": str(selection.run["config"].get("pool", selection.run["pool"]["path"])),
+            "tiles": tiles(selection, found),
             "remarks": found,
-            "panels": told,
-            "top": max((p.top for p in told), default=100.0),
+            "panels": panels_with_bars,
+            "top": max((p.top for p in panels_with_bars), default=100.0),
             "plain": plain,
-            "section": method_section(made),
-            "gallery": gallery(made, rows),
-            "command": command(made.run["config"]),
+            "section": method_section(selection),
+            "gallery": gallery(selection, rows),
+            "command": command(selection.run["config"]),
             "replay": shlex.join(
-                ["thresher", "select", "--config", str(made.folder / "run.yaml"), "--out", "again"]
+                [
+                    "thresher",
+                    "select",
+                    "--config",
+                    str(selection.folder / "run.yaml"),
+                    "--out",
+                    "again",
+                ]
             ),
-            "config": yaml.safe_dump(made.run, sort_keys=False, allow_unicode=True, width=100),
+            "config": yaml.safe_dump(selection.run, sort_keys=False, allow_unicode=True, width=100),
         },
     )
 
 
-def tiles(made: LoadedSelection, found: list[Remark]) -> list[Tile]:
-    """The headline's figures."""
-    facts, kept = made.pool.facts, made.kept_rows
-    k, n = len(kept), len(made.pool)
+def tiles(selection: LoadedSelection, found: list[Remark]) -> list[Tile]:
+    """The numbers of the summary."""
+    facts, kept = selection.pool.facts, selection.kept_rows
+    k, n = len(kept), len(selection.pool)
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
     images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     out = [
         Tile("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
-        *_saving(made),
+        *_saving(selection),
         Tile("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
         Tile("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
         _health(found),
@@ -89,11 +97,11 @@ def tiles(made: LoadedSelection, found: list[Remark]) -> list[Tile]:
     return [t for t in out if t.value != "-"]
 
 
-def _saving(made: LoadedSelection) -> list[Tile]:
-    """What selecting cost, what it saves in each epoch, and when that pays off."""
-    root = Path(str(made.run.get("store", "")))
-    store = Store(root) if made.run.get("store") and root.is_dir() else None
-    found = of_run(made.run, store, len(made.pool), len(made.kept_rows))
+def _saving(selection: LoadedSelection) -> list[Tile]:
+    """Cost of the selection, savings per epoch, and when the cost is recovered."""
+    root = Path(str(selection.run.get("store", "")))
+    store = Store(root) if selection.run.get("store") and root.is_dir() else None
+    found = of_run(selection.run, store, len(selection.pool), len(selection.kept_rows))
     return [
         Tile("Saved per epoch", percent(found.share) if found.rows else "nothing", _time(found)),
         Tile("Selecting", found.selecting_words, found.pays_off_words),
@@ -116,7 +124,7 @@ def _health(found: list[Remark]) -> Tile:
 
 
 def command(config: Mapping[str, Any]) -> str:
-    """The `thresher select` that does it again, every setting spelled out."""
+    """The `thresher select` command that repeats the selection, with every setting."""
     words = ["thresher", "select"]
     pool = config.get("pool", "POOL")
     words += [str(p) for p in pool] if isinstance(pool, list) else [str(pool)]

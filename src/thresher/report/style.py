@@ -1,5 +1,4 @@
-"""The style of an answer, from its text alone: what kind of reply a model would learn from it.
-Touches nothing."""
+"""Classifies the style of an answer (yes or no, a number, a sentence, steps, …) by its text."""
 
 from __future__ import annotations
 
@@ -17,14 +16,14 @@ STYLES = (
     "list or steps",
     "code or markup",
 )
-LOOKED_AT = 20_000  # characters; an answer's style does not change after that
+MAX_CHARS = 20_000  # characters of an answer that are inspected
 
 _COORDINATES = re.compile(r"\[\s*-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?){1,}\s*\]|<(box|point|ref|loc)")
 _STEPS = re.compile(r"^[ \t]*([-*•]|\d{1,2}[.)]|step \d+)\s+\S", re.I | re.M)
 
 
 def answer_style(answer: str) -> str:
-    """One of STYLES.
+    """The style of an answer, one of STYLES.
 
     >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.",
     ...     "It is red. So: yes.")]
@@ -34,7 +33,7 @@ def answer_style(answer: str) -> str:
     ...     "```python\\nx = 1\\n```", "")]
     ['coordinates', 'list or steps', 'code or markup', 'word or short phrase']
     """
-    text = answer[:LOOKED_AT].strip()
+    text = answer[:MAX_CHARS].strip()
     bare = text.rstrip(".!").lower()
     if bare in ("yes", "no", "true", "false"):
         return STYLES[0]
@@ -54,6 +53,5 @@ def answer_style(answer: str) -> str:
 
 
 def style_of_row(answers: Sequence[str]) -> str:
-    """The style of a row: that of its longest answer (a long answer is what most of its training
-    tokens are)."""
+    """The style of a row's longest answer, which has most of the row's training tokens."""
     return answer_style(max(answers, key=len, default=""))

@@ -1,5 +1,4 @@
-"""Why a row was kept or not, in words: the method's own where it explains itself, else from its
-reasons alone."""
+"""Why a row was kept or not, in words: from the method's `explain`, else from its reasons."""
 
 from __future__ import annotations
 
@@ -19,50 +18,50 @@ from thresher.report.folder import LoadedSelection
 Explain = Callable[[int], Why]  # of a position in `LoadedSelection.rows`
 
 
-def explainer(made: LoadedSelection) -> Explain:
-    """What says why a row was kept or not."""
-    return explanation(made).why or by_reasons(made)
+def explainer(selection: LoadedSelection) -> Explain:
+    """A function from a row's position in `selection.rows` to the reason in words."""
+    return explanation(selection).why or explain_by_reasons(selection)
 
 
-def explanation(made: LoadedSelection) -> Explanation:
-    """What the method of this selection says; nothing where it does not explain itself, or is no
-    longer installed."""
+def explanation(selection: LoadedSelection) -> Explanation:
+    """The method's explanation; empty if it has no `explain`, or is no longer installed."""
     try:
-        cls = method_class(made.method)
+        cls = method_class(selection.method)
     except ConfigError:
         return Explanation()
     if not hasattr(cls, "explain"):
         return Explanation()
     found: Explanation = cls.explain(
-        Evidence(made.reasons, made.kept, made.settings, _findings(made))
+        Evidence(selection.reasons, selection.kept, selection.settings, _findings(selection))
     )
     return found
 
 
-def _findings(made: LoadedSelection) -> dict[str, Any]:
-    if "findings" in made.run:  # of a selection that was not written yet
-        return dict(made.run["findings"])
+def _findings(selection: LoadedSelection) -> dict[str, Any]:
+    if "findings" in selection.run:  # of a selection that was not written yet
+        return dict(selection.run["findings"])
     try:
-        told = json.loads((made.folder / "errors.json").read_text(encoding="utf-8"))
+        findings = json.loads((selection.folder / "errors.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return findings if isinstance(findings, dict) else {}
 
 
-def by_reasons(made: LoadedSelection) -> Explain:
-    kept = made.kept
-    numbers = {n: v for n, v in made.reasons.items() if is_number(v) and not constant(v)}
+def explain_by_reasons(selection: LoadedSelection) -> Explain:
+    """Explain each row by its rank and the percentiles of its numeric reasons."""
+    kept = selection.kept
+    numbers = {n: v for n, v in selection.reasons.items() if is_number(v) and not constant(v)}
     above = {name: percentile(values) for name, values in numbers.items()}
     total = int(kept.sum())
 
     def why(i: int) -> Why:
         parts = []
         for name, values in numbers.items():
-            what = meaning(name, made.settings)
+            what = meaning(name, selection.settings)
             if not np.isnan(above[name][i]):
                 number = number_text(values[i], what.unit)
                 parts.append(f"{what.title.lower()} {number} ({standing(above[name][i])})")
-        rank = f"rank {int(made.rank[i]) + 1:,} of {total:,}" if kept[i] else ""
+        rank = f"rank {int(selection.rank[i]) + 1:,} of {total:,}" if kept[i] else ""
         return Why(
             "kept" if kept[i] else "not kept",
             "; ".join([*([rank] if rank else []), *parts]) or "no score is known",
