@@ -28,6 +28,7 @@ from thresher.cli.plan import plan
 from thresher.cli.report import report
 from thresher.cli.select import select
 from thresher.cli.signals import signals
+from thresher.cli.store import app as store
 from thresher.cli.suspects import suspects
 from thresher.cli.train import train
 from thresher.cli.view import view
@@ -57,6 +58,7 @@ for command in (
     view,
 ):
     app.command(command.__name__)(guarded(command))
+app.add_typer(store, name="store")
 
 
 @app.callback(invoke_without_command=True)

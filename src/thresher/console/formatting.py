@@ -32,6 +32,20 @@ def format_duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def format_bytes(size: int) -> str:
+    """A size on disk, in units of 1,000.
+
+    >>> [format_bytes(n) for n in (0, 999, 1000, 1_250_000, 38_400_000_000)]
+    ['0 B', '999 B', '1.0 kB', '1.2 MB', '38.4 GB']
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
 def format_percent(part: int, whole: int) -> str:
     """`part` of `whole` as a percentage with one decimal; "-" if `whole` is 0."""
     return f"{100 * part / whole:.1f}%" if whole else "-"

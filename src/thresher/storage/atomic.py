@@ -89,9 +89,30 @@ def remove_stale(folder: Path, *, locked: bool = False) -> None:
     except OSError:
         return
     for name in sorted(names):
-        if _is_orphan(folder / name, locked):
+        if is_orphan(folder / name, locked):
             with contextlib.suppress(OSError):
                 remove(folder / name)
+
+
+def is_orphan(path: Path, locked: bool = False) -> bool:
+    """Whether a temporary file or folder of thresher was left by a dead process. Never raises.
+
+    `locked`: as for `remove_stale`.
+    """
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    if match is None:
+        return False  # created by another program
+    if match[1] is not None:
+        if int(match[2]) == os.getpid() and match[1] == _host_id():
+            return False  # another thread of this process
+        if locked:
+            return True
+        if match[1] == _host_id() and os.name == "posix":
+            return not _is_alive(int(match[2]))
+    try:
+        return time.time() - path.lstat().st_mtime > STALE_AFTER
+    except OSError:
+        return False  # another process deleted it
 
 
 def remove(path: Path) -> None:
@@ -111,23 +132,6 @@ def _host_id() -> str:
         namespace = ""
     key = f"{platform.node()}\0{namespace}".encode("utf-8", "replace")
     return hashlib.sha256(key).hexdigest()[:8]
-
-
-def _is_orphan(path: Path, locked: bool) -> bool:
-    match = _TEMPORARY_NAME.fullmatch(path.name)
-    if match is None:
-        return False  # created by another program
-    if match[1] is not None:
-        if int(match[2]) == os.getpid() and match[1] == _host_id():
-            return False  # another thread of this process
-        if locked:
-            return True
-        if match[1] == _host_id() and os.name == "posix":
-            return not _is_alive(int(match[2]))
-    try:
-        return time.time() - path.lstat().st_mtime > STALE_AFTER
-    except OSError:
-        return False  # another process deleted it
 
 
 def _is_alive(pid: int) -> bool:

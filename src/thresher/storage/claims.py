@@ -17,6 +17,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class Claims:
         self.fingerprints = frozenset(fingerprints)
         self.name = uuid.uuid4().hex
         self.file = self.folder / f"{self.name}.claim"
-        self._own = FileLock(self._lock_path(self.file))
+        self._own = FileLock(_lock_path(self.file))
         self._all = FileLock(self.folder / "all.lock")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._heartbeat, name="thresher-claims", daemon=True)
@@ -71,7 +72,7 @@ class Claims:
         with contextlib.suppress(OSError, StoreError), self.exclusive():
             self.file.unlink(missing_ok=True)
             self._own.release()
-            self._lock_path(self.file).unlink(missing_ok=True)
+            _lock_path(self.file).unlink(missing_ok=True)
         self._own.release()
 
     @contextlib.contextmanager
@@ -127,29 +128,13 @@ class Claims:
                 continue
             except (OSError, ValueError, KeyError, TypeError):  # truncated by a kill
                 columns, host, body, age = self.fingerprints, "", b"", now - _mtime(file)
-            if not self._is_alive(file, host, age):
+            if not _is_alive(file, host, age):
                 with contextlib.suppress(OSError):
                     file.unlink(missing_ok=True)
-                    self._lock_path(file).unlink(missing_ok=True)
+                    _lock_path(file).unlink(missing_ok=True)
             elif columns & self.fingerprints:
                 claims.append(np.frombuffer(body[: len(body) // 32 * 32], DIGEST))
         return claims
-
-    def _is_alive(self, file: Path, host: str, age: float) -> bool:
-        if host and host != _host():
-            return age < DEAD_AFTER
-        lock = FileLock(self._lock_path(file))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return age < STUCK_AFTER
-        except (OSError, NotImplementedError):
-            return age < DEAD_AFTER
-        lock.release()
-        return False
-
-    def _lock_path(self, file: Path) -> Path:
-        return file.with_suffix(".lock")
 
     def _now(self) -> float:
         """The time by the file system's clock, which may differ from ours."""
@@ -163,6 +148,39 @@ class Claims:
         while not self._stop.wait(HEARTBEAT):
             with contextlib.suppress(OSError):
                 os.utime(self.file)
+
+
+def dead_claims(root: Path) -> list[Path]:
+    """Claim and lock files of dead processes in the store `root`. Deletes nothing."""
+    folder, found = root / "claims", []
+    now = time.time()
+    for file in sorted(folder.glob("*.claim")):
+        try:
+            host = json.loads(file.read_bytes().partition(b"\n")[0])["host"]
+        except (OSError, ValueError, KeyError, TypeError):
+            host = ""
+        if not _is_alive(file, host, now - _mtime(file)):
+            found += [path for path in (file, _lock_path(file)) if path.exists()]
+    return found
+
+
+def _is_alive(file: Path, host: str, age: float) -> bool:
+    """Whether the process behind a claim lives; `age`: seconds since its last heartbeat."""
+    if host and host != _host():
+        return age < DEAD_AFTER
+    lock = FileLock(_lock_path(file))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return age < STUCK_AFTER
+    except (OSError, NotImplementedError):
+        return age < DEAD_AFTER
+    lock.release()
+    return False
+
+
+def _lock_path(file: Path) -> Path:
+    return file.with_suffix(".lock")
 
 
 def _mtime(file: Path) -> float:

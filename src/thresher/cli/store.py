@@ -1,0 +1,217 @@
+"""`thresher store`: what is in the store, what it takes, and what can go."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thresher.cli import options as o
+from thresher.cli.guard import guarded, note
+
+if TYPE_CHECKING:
+    from thresher.storage.inventory import StoredColumn
+
+StoreOption = Annotated[str | None, o.option("store")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind", metavar="KIND", help="Only signals of this kind. Repeatable.", show_default=False
+    ),
+]
+
+app = typer.Typer(
+    help="Show, clean up and copy what scores are stored in.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+def ls(store: StoreOption = None, kind: Kinds = None, as_json: AsJson = False) -> None:
+    """List the stored columns: signal, model, rows, size, time of the last write."""
+    from datetime import datetime
+
+    from thresher.console.formatting import format_bytes, pluralize
+    from thresher.selection.summary import stdout, table
+
+    folder = _root(store)
+    found = _columns(folder, kind)
+    if as_json:
+        typer.echo(json.dumps([asdict(c) for c in found], indent=2, ensure_ascii=False))
+        return
+    out = table("column", "signal", "model", "rows", "size", "written")
+    for position in (1, 2):
+        out.columns[position].justify = "left"
+    for c in found:
+        signal = f"{c.kind} {c.version}" if c.kind else "unknown"
+        written = f"{datetime.fromtimestamp(c.written):%Y-%m-%d %H:%M}"
+        size = format_bytes(c.size)
+        out.add_row(c.fingerprint[:8], signal, c.model or "–", f"{c.rows:,}", size, written)
+    if found:
+        stdout().print(out)
+    total = format_bytes(sum(c.size for c in found))
+    typer.echo(f"{pluralize(len(found), 'column')}, {total}, in {folder}")
+
+
+def du(store: StoreOption = None, as_json: AsJson = False) -> None:
+    """Show what the parts of the store take on disk."""
+    from thresher.console.formatting import format_bytes
+    from thresher.selection.summary import stdout, table
+    from thresher.storage import inventory
+
+    folder = _root(store)
+    sizes = inventory.sizes(folder)
+    if as_json:
+        typer.echo(json.dumps(sizes, indent=2))
+        return
+    meaning = {
+        "columns": "scores",
+        "models": "trained models, and hashes of model files",
+        "pools": "caches of parsed pools; made again when they are missing",
+        "other": "claims of running processes, and files of yours",
+    }
+    out = table("part", "size", "what it holds")
+    out.columns[2].justify = "left"
+    for name, size in sizes.items():
+        out.add_row(name, format_bytes(size), meaning[name])
+    out.add_row("[bold]total[/]", f"[bold]{format_bytes(sum(sizes.values()))}[/]", str(folder))
+    stdout().print(out)
+
+
+def gc(
+    store: StoreOption = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(
+            "--older-than",
+            metavar="DAYS",
+            min=0,
+            help="Delete also columns, unfinished trainings and pool caches that were not written "
+            "to for so many days.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
+    ] = False,
+) -> None:
+    """Delete what nothing uses: leftovers of killed processes, damaged parts, columns of earlier
+    versions."""
+    from rich.markup import escape
+
+    from thresher.console.formatting import format_bytes, pluralize
+    from thresher.selection.summary import stdout, table
+    from thresher.signals.versions import versions
+    from thresher.storage import inventory
+    from thresher.storage.atomic import remove
+
+    folder = _root(store)
+    found = inventory.leftovers(folder, versions(), older_than=older_than)
+    if not found:
+        typer.echo(f"Nothing to delete in {folder}.")
+        return
+    out = table("path", "size", "why")
+    out.columns[0].justify = out.columns[2].justify = "left"
+    deleted = freed = 0
+    for item in found:
+        if not dry_run:
+            try:
+                remove(item.path)
+            except OSError as e:
+                note(f"{item.path} could not be deleted: {e.strerror or e}.")
+                continue
+        deleted, freed = deleted + 1, freed + item.size
+        name = escape(str(item.path.relative_to(folder)))
+        out.add_row(name, format_bytes(item.size), item.reason)
+    stdout().print(out)
+    what = "would be deleted" if dry_run else "deleted"
+    typer.echo(f"{pluralize(deleted, 'item')} {what}, {format_bytes(freed)}, in {folder}")
+    if deleted < len(found):
+        raise typer.Exit(1)
+
+
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The tar file to write.")],
+    store: StoreOption = None,
+    kind: Kinds = None,
+) -> None:
+    """Write stored columns to one file, for another machine."""
+    from thresher.console.formatting import format_bytes, pluralize
+    from thresher.errors import ConfigError
+    from thresher.storage.transfer import export_columns
+    from thresher.storage.writable import check_file
+
+    folder = _root(store)
+    found = _columns(folder, kind)
+    if not found:
+        raise ConfigError(f"--store {folder} holds no columns that could be written.")
+    target = check_file(file, "FILE", suffixes=(".tar",))
+    done = export_columns(folder, target, [c.fingerprint for c in found])
+    what = f"{pluralize(done.columns, 'column')} in {pluralize(done.parts, 'part')}"
+    typer.echo(f"Written: {target} ({what}, {format_bytes(done.size)})")
+
+
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file that `thresher store export` wrote.")
+    ],
+    store: StoreOption = None,
+) -> None:
+    """Add the columns of an exported file to the store."""
+    from thresher.console.formatting import format_bytes, pluralize
+    from thresher.errors import ConfigError
+    from thresher.selection.config import default_store
+    from thresher.storage.columns import Store
+    from thresher.storage.transfer import import_columns
+
+    if not Path(file).is_file():
+        raise ConfigError(
+            f"FILE {file} is not a file. Give one that `thresher store export` wrote."
+        )
+    kept = Store(store or default_store())
+    kept.check()
+    done = import_columns(Path(file), kept.root)
+    known = f"; {pluralize(done.known, 'part')} were there already" if done.known else ""
+    what = f"{pluralize(done.parts, 'part')} of {pluralize(done.columns, 'column')}"
+    typer.echo(f"Added to {kept.root}: {what}, {format_bytes(done.size)}{known}")
+
+
+def _root(store: str | None) -> Path:
+    """The store's folder. Raises ConfigError if it does not exist."""
+    from thresher.errors import ConfigError
+    from thresher.selection.config import default_store
+    from thresher.storage.columns import Store
+
+    kept = Store(store or default_store())
+    kept.check(writes=False)
+    if not kept.root.is_dir():
+        raise ConfigError(f"--store {kept.root} does not exist: nothing has been stored there yet.")
+    return kept.root
+
+
+def _columns(root: Path, kinds: list[str] | None) -> list[StoredColumn]:
+    """The columns of these kinds (None: all). Raises ConfigError for a kind that is not stored."""
+    from thresher.errors import ConfigError, did_you_mean
+    from thresher.storage import inventory
+
+    found = inventory.columns(root)
+    stored = sorted({c.kind for c in found if c.kind})
+    for kind in kinds or ():
+        if kind not in stored:
+            known = f" Stored: {', '.join(stored)}." if stored else " Nothing is stored."
+            raise ConfigError(f"--kind {kind}: no such column.{did_you_mean(kind, stored)}{known}")
+    return [c for c in found if not kinds or c.kind in kinds]
+
+
+for function, name in ((ls, "ls"), (du, "du"), (gc, "gc"), (export, "export"), (import_, "import")):
+    app.command(name)(guarded(function))

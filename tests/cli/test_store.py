@@ -1,0 +1,57 @@
+"""`thresher store` as a user runs it: after a selection, and with wrong arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.targeted_commands import Command
+
+SELECT = ("select", "pool.json", "-m", "perplexity", "-b", "10", "--model", "demo")
+
+
+def test_scores_are_listed_copied_to_another_store_and_used_there(
+    command: Command, tmp_path: Path
+) -> None:
+    assert command(*SELECT, "-o", "one")[0] == 0
+    code, listed, _ = command("store", "ls")
+    assert code == 0 and "answer_loss" in listed, listed
+    (column,) = json.loads(command("store", "ls", "--json", "--kind", "answer_loss")[1])
+    assert column["rows"] == 60 and column["model"].startswith("llava float32 ")
+    assert "columns" in command("store", "du")[1]
+    code, said, _ = command("store", "export", "scores.tar")
+    assert code == 0 and said.startswith("Written: scores.tar (1 column in ")
+    code, said, _ = command("store", "import", "scores.tar", "--store", "other")
+    assert code == 0 and " of 1 column, " in said
+    code, said, _ = command(*SELECT, "-o", "two", "--store", "other")
+    assert code == 0 and "60" in said, said
+    assert Path("one/subset.json").read_bytes() == Path("two/subset.json").read_bytes()
+
+
+def test_gc_lists_first_and_then_deletes(command: Command, tmp_path: Path) -> None:
+    assert command(*SELECT, "-o", "one")[0] == 0
+    assert command("store", "gc")[1].startswith("Nothing to delete")
+    (folder,) = (tmp_path / "store" / "columns").iterdir()
+    damaged = folder / "part-0.damaged"
+    damaged.write_bytes(b"x" * 2000)
+    code, said, _ = command("store", "gc", "--dry-run")
+    assert code == 0 and "1 item would be deleted, 2.0 kB" in said and damaged.exists()
+    code, said, _ = command("store", "gc")
+    assert code == 0 and "1 item deleted" in said and not damaged.exists()
+
+
+def test_wrong_arguments_are_explained(command: Command, tmp_path: Path) -> None:
+    assert command("store")[0] == 2
+    code, _, said = command("store", "ls")
+    assert code == 2 and "nothing has been stored there yet" in said
+    assert command(*SELECT, "-o", "one")[0] == 0
+    for words, expected in [
+        (("ls", "--kind", "answer_los"), "Did you mean 'answer_loss'?"),
+        (("export", "scores.zip"), "ends in .tar"),
+        (("import", "absent.tar"), "absent.tar is not a file"),
+        (("import", "pool.json"), "is not a file that `thresher store export` wrote"),
+        (("gc", "--older-than", "-1"), "older-than"),
+        (("lss",), "No such command"),
+    ]:
+        code, _, said = command("store", *words)
+        assert code == 2 and expected in said, (words, said)
