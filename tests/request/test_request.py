@@ -109,6 +109,23 @@ def test_every_field_of_the_request_is_documented_and_of_a_known_type() -> None:
     assert list(inspect.signature(thresher.select).parameters)[:3] == ["pool", "method", "budget"]
 
 
+def test_the_source_of_a_class_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option asks for its help text; reading anew each time took a command a second."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Another(Longer):
+        more: bool = False
+        """Wait longer."""
+
+    read_of: list[type] = []
+    real = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda cls: read_of.append(cls) or real(cls))
+    for _ in range(2):
+        docs = docs_of(Another)
+        assert docs.pop("more") == "Wait longer." and "patience" in docs
+    assert read_of.count(Another) == 1
+
+
 @pytest.mark.parametrize("folder", [Path("a/b"), Path("images")])
 def test_paths_are_kept_as_text(folder: Path) -> None:
     request = RunRequest("pool.json", images=folder, store=folder)  # type: ignore[arg-type]

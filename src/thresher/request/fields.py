@@ -15,7 +15,9 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-_FIELDS: dict[type, dict[str, RequestField]] = {}  # of classes that were read
+# of classes that were read: every option of a command asks
+_FIELDS: dict[type, dict[str, RequestField]] = {}
+_DOCS: dict[type, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ def _fields(cls: type) -> dict[str, RequestField]:
 def docs_of(cls: type) -> dict[str, str]:
     """The docstring below each field, without line breaks inside its paragraphs. The first
     paragraph is the help text of the option."""
+    if cls not in _DOCS:
+        _DOCS[cls] = _docs(cls)
+    return dict(_DOCS[cls])
+
+
+def _docs(cls: type) -> dict[str, str]:
     out: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
