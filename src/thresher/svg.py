@@ -1,8 +1,8 @@
-"""SVG as text: shapes, and the scales that place values on an axis.
+"""Writes SVG: shapes, and linear scales with ticks.
 
-A shape's look is a CSS class (charts of a page, which sets their colours for light, dark and print)
-or a mapping of attributes (files that are opened by themselves). Coordinates are in SVG units,
-written to a tenth.
+The `look` of a shape is a CSS class (for charts in a page, whose style sheet sets the colours) or a
+mapping of attributes (for standalone files). Coordinates are in SVG units, written with one
+decimal.
 """
 
 from __future__ import annotations
@@ -74,24 +74,24 @@ def circle(x: float, y: float, radius: float, look: Look) -> str:
 
 
 def rect(x: float, y: float, width: float, height: float, look: Look, title: str = "") -> str:
-    """`title`: what a pointer that rests on it shows."""
+    """A rectangle. `title`: text of its tooltip."""
     inner = f"<title>{escape(title)}</title>" if title else ""
     return _element("rect", {"x": x, "y": y, "width": width, "height": height}, look, inner)
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", look: Look = "") -> str:
-    """`anchor`: start, middle or end of the text is at `x`."""
+    """A text. `anchor`: whether the start, middle or end of the text is at `x`."""
     return _element("text", {"x": x, "y": y, "text-anchor": anchor}, look, escape(content))
 
 
 def text_upright(x: float, y: float, content: str, look: Look = "") -> str:
-    """Text that reads from bottom to top, its middle at (`x`, `y`)."""
+    """Vertical text from bottom to top, centred at (`x`, `y`)."""
     turned = {"text-anchor": "middle", "transform": f"translate({x:.1f} {y:.1f}) rotate(-90)"}
     return _element("text", turned, look, escape(content))
 
 
 def document(parts: Sequence[str], width: float, height: float, look: Look) -> Markup:
-    """The whole picture. `parts`: what the functions above return, back to front."""
+    """An SVG document. `parts`: shapes, back to front."""
     return Markup(_element("svg", {"viewBox": f"0 0 {width:g} {height:g}"}, look, "".join(parts)))
 
 

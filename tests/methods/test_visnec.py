@@ -52,9 +52,9 @@ def test_rows_without_an_image_in_a_mixed_cluster_keep_their_share() -> None:
 
 
 def test_the_share_of_images_that_help_is_told() -> None:
-    assert "likelier in 86% of the rows with one." in run(5).notes[0]
-    assert "hardly reads" not in run(5).notes[0]
-    assert "hardly reads these images" in run(5, -GAIN).notes[0]
+    assert "more likely in 86% of the rows with an image." in run(5).notes[0]
+    assert "unable to read" not in run(5).notes[0]
+    assert "unable to read these images" in run(5, -GAIN).notes[0]
     assert "No row has an image" in run(5, np.full(10, NAN, np.float32)).notes[0]
 
 
@@ -75,9 +75,12 @@ def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
 def test_reasons_in_words() -> None:
     chosen = run(5)
     kept = np.isin(np.arange(10), chosen.rows)
-    told = VisNec.explain(Evidence(chosen.reason, kept))
-    assert told.why is not None
-    assert "+2.00 nats per token likelier, 1 of 6 in its cluster (red cats)" in told.why(1).text
-    assert told.why(2).kind == "the image speaks against the answer"
-    assert told.why(6).text == "not kept by a draw among the rows without an image"
+    explanation = VisNec.explain(Evidence(chosen.reason, kept))
+    assert explanation.why is not None
+    assert (
+        "visual gain +2.00 nats per token, rank 1 of 6 in its cluster (red cats)"
+        in explanation.why(1).text
+    )
+    assert explanation.why(2).kind == "the image contradicts the answer"
+    assert explanation.why(6).text == "not kept: random sample of the rows without an image"
     assert VisNec.explain(Evidence({}, kept)).lead == ""

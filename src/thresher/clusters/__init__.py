@@ -1,7 +1,7 @@
-"""Clusters of vectors, and the words that set them apart: pure functions, no model and no file.
+"""Clustering of vectors, and the characteristic words of clusters.
 
-All arithmetic that decides is exact (`vectors`), so the same vectors in the same order give the
-same clusters on any number of cores.
+All decisive arithmetic is exact (`vectors`), so the same vectors in the same order give the same
+clusters on any number of cores.
 """
 
 from thresher.clusters.kmeans import Clustering, spherical_kmeans

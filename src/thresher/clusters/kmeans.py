@@ -1,9 +1,9 @@
-"""Spherical k-means in exact arithmetic, for a few clusters or tens of thousands.
+"""Deterministic spherical k-means in exact arithmetic, for a few or tens of thousands of clusters.
 
-Above `DIRECT` comparisons the rows are first divided into cells, by k-means too, and each cell into
-its share of the clusters: a row is compared with hundreds of centres instead of thousands, so a
-million rows take seconds an iteration. A row near the border of a cell may then miss a slightly
-nearer centre beyond it.
+Above `DIRECT` comparisons the rows are first divided into cells, by k-means too, and each cell is
+divided into its share of the clusters. A row is then compared with hundreds of centres instead of
+thousands, so an iteration over a million rows takes seconds. A row near the boundary of a cell may
+miss a slightly nearer centre in another cell.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from thresher.clusters.vectors import SCALE, fixed_point
 from thresher.samplers.apportionment import largest_remainder
 from thresher.samplers.ordering import order_by
 
-DIRECT = 1 << 29  # rows times clusters up to which every row is compared with every centre
-CELL_CLUSTERS = 256  # clusters of a cell above that, about
-ROUNDS = 8  # in which the first centres are drawn
-_PRODUCTS = 1 << 22  # scores computed at once
+DIRECT = 1 << 29  # maximum rows times clusters for comparing every row with every centre
+CELL_CLUSTERS = 256  # approximate number of clusters per cell above that
+ROUNDS = 8  # rounds of the initialisation
+_PRODUCTS = 1 << 22  # scores per block of the computation
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """label: int32 [n], 0 … k - 1, no cluster empty. centres: int16 [k, d], unit vectors.
+    """Result of `spherical_kmeans`; no cluster is empty.
 
-    score: int32 [n], cosine with the row's centre, `SCALE`^2 = 1; 0 for a vector of zeros.
+    label: int32 [n], 0 … k - 1.
+    centres: int16 [k, d], unit vectors in fixed point.
+    score: int32 [n], cosine with the row's centre in units of 1 / `SCALE`^2; 0 for a zero vector.
     """
 
     label: np.ndarray
@@ -35,15 +37,13 @@ class Clustering:
 
 
 def spherical_kmeans(vectors: np.ndarray, k: int, iterations: int = 15) -> Clustering:
-    """At most `k` clusters of unit vectors, the largest first.
-
-    Deterministic, without a seed. Fewer than k where fewer vectors differ.
+    """Cluster unit vectors, largest cluster first. Deterministic, without a seed.
 
     Arguments:
-        vectors: int16 [n, d] from `unit_vectors`; the result depends on the order of the rows, so
-            it must not be the file's.
-        k: number of clusters, >= 1.
-        iterations: reassignments at most; fewer if nothing changes any more.
+        vectors: int16 [n, d] from `unit_vectors`. The result depends on the order of the rows, so
+            the order must not be that of the file.
+        k: maximum number of clusters, >= 1; there are fewer if fewer vectors are distinct.
+        iterations: maximum number of reassignments; stops early on convergence.
     """
     n = len(vectors)
     if n == 0:
@@ -59,7 +59,7 @@ def spherical_kmeans(vectors: np.ndarray, k: int, iterations: int = 15) -> Clust
 
 
 def nearest(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centre of each row, int32 [n], the first of equals; and its score, int32 [n]."""
+    """Nearest centre of each row, int32 [n] (the first if tied), and its score, int32 [n]."""
     label, score = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.int32)
     table = np.ascontiguousarray(centres.T, np.float32)
     step = max(_PRODUCTS // max(len(centres), 1), 1)
@@ -72,7 +72,8 @@ def nearest(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _lloyd(vectors: np.ndarray, k: int, iterations: int) -> tuple[np.ndarray, np.ndarray]:
-    """label: int32 [n]; centres: int16 [<= k, d]. A cluster without rows keeps its centre."""
+    """Lloyd's algorithm: label, int32 [n], and centres, int16 [<= k, d]. A cluster without rows
+    keeps its centre."""
     centres = _first_centres(vectors, k)
     label, _ = nearest(vectors, centres)
     for _ in range(iterations - 1):
@@ -84,7 +85,7 @@ def _lloyd(vectors: np.ndarray, k: int, iterations: int) -> tuple[np.ndarray, np
 
 
 def _means(vectors: np.ndarray, label: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The unit vector of each cluster's sum, int16 [k, d]; `centres` where the sum is zero."""
+    """Normalised sum of each cluster's vectors, int16 [k, d]; its old centre if the sum is zero."""
     order = order_by(label)
     clusters, start = np.unique(label[order], return_index=True)
     total = np.zeros(centres.shape, np.int64)
@@ -94,20 +95,20 @@ def _means(vectors: np.ndarray, label: np.ndarray, centres: np.ndarray) -> np.nd
 
 
 def _first_centres(vectors: np.ndarray, k: int) -> np.ndarray:
-    """Rows as first centres, int16 [<= k, d]: k-means++ in a few rounds instead of k.
+    """Initial centres, int16 [<= k, d]: deterministic k-means++ in a few rounds instead of k.
 
-    A round draws rows at equal steps of the running total of the squared distances to the centres
-    so far: as likely as k-means++ draws them, without a random number.
+    Each round takes rows at equal steps of the cumulative squared distance to the current centres:
+    systematic instead of random sampling with the probabilities of k-means++.
     """
     n = len(vectors)
     chosen = np.unique(np.arange(-(-k // ROUNDS), dtype=np.int64) * n // -(-k // ROUNDS))
     best = nearest(vectors, vectors[chosen])[1]
     for left in range(ROUNDS - 1, 0, -1):
-        wanted = -(-(k - len(chosen)) // left)
+        count = -(-(k - len(chosen)) // left)
         distance = np.cumsum(np.maximum(SCALE**2 - best.astype(np.int64), 0))
-        if wanted <= 0 or distance[-1] == 0:
+        if count <= 0 or distance[-1] == 0:
             break
-        at = (2 * np.arange(wanted, dtype=np.int64) + 1) * distance[-1] // (2 * wanted)
+        at = (2 * np.arange(count, dtype=np.int64) + 1) * distance[-1] // (2 * count)
         new = np.setdiff1d(np.searchsorted(distance, at, side="right"), chosen)
         best = np.maximum(best, nearest(vectors, vectors[new])[1]) if len(new) else best
         chosen = np.concatenate([chosen, new])
@@ -115,7 +116,7 @@ def _first_centres(vectors: np.ndarray, k: int) -> np.ndarray:
 
 
 def _divide(vectors: np.ndarray, cell: np.ndarray, k: int, iterations: int) -> np.ndarray:
-    """Each cell's rows in its share of k clusters, int32 [n]."""
+    """Divide each cell into its share of k clusters; labels, int32 [n]."""
     order = order_by(cell)
     size = np.bincount(cell)
     share = np.maximum(largest_remainder(k, size, size), 1)
@@ -131,7 +132,7 @@ def _divide(vectors: np.ndarray, cell: np.ndarray, k: int, iterations: int) -> n
 
 
 def _ordered(vectors: np.ndarray, label: np.ndarray) -> Clustering:
-    """Without empty clusters, renumbered: the largest first, of equals that of the first row."""
+    """Drop empty clusters and renumber: largest first, ties by their first row."""
     _, first, label, size = np.unique(
         label, return_index=True, return_inverse=True, return_counts=True
     )

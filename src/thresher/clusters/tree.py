@@ -1,4 +1,4 @@
-"""Two levels of clusters: leaves, and parents as clusters of the leaves' centres."""
+"""Two-level clustering: leaves, and parents that are clusters of the leaves' centres."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from thresher.clusters.kmeans import spherical_kmeans
 from thresher.clusters.vectors import SCALE
 from thresher.samplers.apportionment import largest_remainder
 
-LEAF_ROWS = 30  # rows of a leaf on average, where the number of leaves is not given
+LEAF_ROWS = 30  # average rows per leaf if the number of leaves is not given
 
 
 @dataclass(frozen=True)
 class Tree:
-    """leaf, parent: int32 [n], from 0, groups in turn and the largest leaf of each first.
+    """Result of `grow_tree`.
 
-    typicality: float32 [n], the row's cosine with the centre of its leaf, -1 to 1.
+    leaf, parent: int32 [n], numbered from 0, group after group and the largest of each first.
+    typicality: float32 [n], cosine of the row with the centre of its leaf, -1 to 1.
     """
 
     leaf: np.ndarray
@@ -29,19 +30,19 @@ class Tree:
 def grow_tree(
     vectors: np.ndarray, group: np.ndarray, leaves: int | None = None, iterations: int = 15
 ) -> Tree:
-    """Leaves that never hold rows of two groups, about √k parents over the k leaves of a group.
+    """Cluster each group separately into leaves, and the k leaves of a group into about √k parents.
 
     Arguments:
         vectors: int16 [n, d] from `unit_vectors`.
         group: int [n], >= 0, such as whether a row has an image.
-        leaves: of all groups together, divided in proportion to their rows, at least one each;
-            None: one per `LEAF_ROWS` rows.
-        iterations: of k-means, at most.
+        leaves: total number of leaves, divided in proportion to the rows of the groups, at least
+            one each; None: one per `LEAF_ROWS` rows.
+        iterations: maximum number of k-means iterations.
     """
     n = len(vectors)
-    wanted = max(n // LEAF_ROWS, 1) if leaves is None else leaves
+    total = max(n // LEAF_ROWS, 1) if leaves is None else leaves
     size = np.bincount(group) if n else np.zeros(0, np.int64)
-    share = np.maximum(largest_remainder(wanted, size, size), 1)
+    share = np.maximum(largest_remainder(total, size, size), 1)
     leaf, parent = np.zeros(n, np.int32), np.zeros(n, np.int32)
     score = np.zeros(n, np.int32)
     n_leaves = n_parents = 0

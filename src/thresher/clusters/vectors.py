@@ -1,9 +1,9 @@
-"""Unit vectors in fixed point, so that matrix products over them are exact.
+"""Unit vectors in fixed point, so that their matrix products are exact.
 
-A coordinate is a whole number, `SCALE` stands for 1. A product of two such vectors, and by
-Cauchy-Schwarz every partial sum of it, is a whole number below 2^24, which float32 holds exactly.
-Hence any BLAS gives the same product, whatever its number of threads, its block sizes and its order
-of summation; rounding to 1/4000 costs a cosine less than float16 storage does.
+A coordinate is an integer in units of 1 / `SCALE`. The dot product of two such vectors, and by
+Cauchy-Schwarz every partial sum of it, is an integer below 2^24, which float32 represents exactly.
+So any BLAS gives the same product, whatever its number of threads, block sizes and order of
+summation. Rounding to 1/4000 affects a cosine less than float16 storage does.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 SCALE = 4000  # (SCALE + rounding)^2 < 2^24 for up to 36,000 coordinates
-BASIS_ROWS = 1 << 16  # rows that the principal components are computed from
-_BASIS = 1 << 12  # units of 1 in a principal component
-_CHUNK = 1 << 14  # rows converted at once: bounds the memory, changes nothing
+BASIS_ROWS = 1 << 16  # maximum rows from which the principal components are computed
+_BASIS = 1 << 12  # fixed-point scale of principal components
+_CHUNK = 1 << 14  # rows converted at once, to limit memory; does not affect the result
 
 
 def unit_vectors(parts: Sequence[np.ndarray], dims: int = 64) -> np.ndarray:
-    """One unit vector a row from several, int16 [n, min(dims, total width)], `SCALE` = 1.
+    """Combine several vectors per row into one unit vector, int16 [n, min(dims, total width)].
 
-    Each part is scaled to unit length and centred (the states of a language model share a large
-    common direction, which would make everything similar); the parts are joined, reduced to `dims`
-    principal components and scaled to unit length. The components come from the first `BASIS_ROWS`
-    rows: in the order of their digests these are a random sample.
+    Each part is scaled to unit length and centred (hidden states of a language model share a large
+    common direction, which would make all rows similar). The parts are concatenated, reduced to
+    `dims` principal components and scaled to length `SCALE`. The components are computed from the
+    first `BASIS_ROWS` rows; in the order of their digests these are a random sample.
 
     Arguments:
-        parts: float [n, d] each, rows in one order that does not depend on the file's. Zeros: the
+        parts: float [n, d] each, in an order of rows that does not depend on the file. Zeros: the
             row has no such part.
-        dims: width of the result at most, >= 1.
+        dims: maximum width of the result, >= 1.
     """
     n = len(parts[0])
     means = [_mean(part) for part in parts]
@@ -46,7 +46,7 @@ def unit_vectors(parts: Sequence[np.ndarray], dims: int = 64) -> np.ndarray:
 
 
 def fixed_point(vectors: np.ndarray) -> np.ndarray:
-    """float64 [m, d] of any length -> int16 [m, d] of length `SCALE`; zeros stay zeros."""
+    """Scale float64 [m, d] to int16 [m, d] vectors of length `SCALE`; zero vectors stay zero."""
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     return np.rint(vectors * (SCALE / np.where(length > 0, length, 1))).astype(np.int16)
 
@@ -57,7 +57,7 @@ def _chunks(n: int) -> Iterator[slice]:
 
 
 def _mean(part: np.ndarray) -> np.ndarray:
-    """The mean of the part's unit vectors over the rows that have it, int16 [d]."""
+    """Mean of the part's unit vectors over the rows that have the part, int16 [d]."""
     total, count = np.zeros(part.shape[1], np.int64), 0
     for rows in _chunks(len(part)):
         units = fixed_point(np.asarray(part[rows], np.float64))
@@ -67,7 +67,7 @@ def _mean(part: np.ndarray) -> np.ndarray:
 
 
 def _centred(parts: Sequence[np.ndarray], means: Sequence[np.ndarray], rows: slice) -> np.ndarray:
-    """The joined parts of some rows, int16 [m, total width]."""
+    """The centred and concatenated parts of some rows, int16 [m, total width]."""
     out = []
     for part, mean in zip(parts, means, strict=True):
         units = fixed_point(np.asarray(part[rows], np.float64))
@@ -77,10 +77,10 @@ def _centred(parts: Sequence[np.ndarray], means: Sequence[np.ndarray], rows: sli
 
 
 def _principal(sample: np.ndarray, dims: int) -> np.ndarray:
-    """The first principal components in whole numbers, float64 [width, dims].
+    """The first principal components as integers, float64 [width, dims].
 
-    The products are exact (below 2^53). An eigenvector is not, but its last bits, which may depend
-    on the number of threads, are rounded away.
+    The products are exact (below 2^53). Eigenvectors are not, but rounding removes their last bits,
+    which may depend on the number of threads.
     """
     _, vectors = np.linalg.eigh(sample.T @ sample)
     return np.rint(vectors[:, -dims:] * _BASIS)

@@ -1,4 +1,4 @@
-"""The words that set a cluster of texts apart: class-based TF-IDF (c-TF-IDF, Grootendorst,
+"""Characteristic words of clusters of texts: class-based TF-IDF (c-TF-IDF, Grootendorst,
 arXiv:2203.05794)."""
 
 from __future__ import annotations
@@ -9,23 +9,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# A word, or a single sign of a script that puts no spaces between words.
+# A word, or a single character of a script without spaces between words.
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W_]+")
 
 
 def distinctive_words(
     texts: Sequence[str], cluster: np.ndarray, count: int = 4
 ) -> list[tuple[str, ...]]:
-    """The `count` words of highest weight of each cluster, highest first; fewer where a cluster
-    has fewer.
+    """The words with the highest weight in each cluster, highest first.
 
-    The weight of a word is its share of the cluster's words, times the logarithm of 1 + mean words
-    per cluster / occurrences in all clusters. Equal weights: alphabetically.
+    The weight of a word is its frequency in the cluster times log(1 + mean words per cluster /
+    occurrences in all clusters). Ties are in alphabetical order.
 
     Arguments:
         texts: n texts.
         cluster: int [n], >= 0.
-        count: words per cluster, >= 0.
+        count: maximum number of words per cluster, >= 0.
 
     >>> texts = ["what colour is the cat", "what colour is the car", "read the digits", "read it"]
     >>> distinctive_words(texts, np.array([0, 0, 1, 1]), 2)

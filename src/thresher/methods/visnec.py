@@ -1,7 +1,7 @@
-"""VisNec: the rows whose answers need the image most, of every kind of question.
+"""VisNec: keeps the rows whose answers depend most on the image, from every cluster of questions.
 
-arXiv:2603.01195. The gain of a row is the loss of its answer without the image minus that with it;
-docs/methods/visnec.md says what was chosen. Pure arithmetic on stored columns.
+arXiv:2603.01195. The gain of a row is the loss of its answer without the image minus the loss with
+it; docs/methods/visnec.md lists our choices. Pure arithmetic on stored columns.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
 from thresher.types import Columns, MethodContext, Selection, Signal
 
-UNREAD = 0.5  # share of images that help below which the model is said not to read them
+UNREAD = 0.5  # minimum share of images that help; below it a note warns about the model
 
 
 @dataclass(frozen=True)
 class VisNec:
-    """The rows of the highest visual gain in every cluster of questions, which keeps its share.
+    """Takes the same share of every cluster of questions, highest visual gain first.
 
-    Rows without an image have no gain: those of a cluster keep their share, by a seeded draw. Best
-    first: by rank inside the cluster, as a part of its rows.
+    Rows without an image have no gain; the same share of them is sampled at random from each
+    cluster. Best first: by rank inside the cluster, relative to its size.
     """
 
     clusters: int = setting(20, "number of clusters of questions, at least 1")
@@ -41,13 +41,13 @@ class VisNec:
 
     name: ClassVar[str] = "visnec"
     paper: ClassVar[str] = "VisNec, arXiv:2603.01195"
-    summary: ClassVar[str] = "Answers that need the image most, of every kind of question."
+    summary: ClassVar[str] = "Answers that depend most on the image, in every cluster of questions."
 
     def __post_init__(self) -> None:
         if self.clusters < 1:
-            raise ConfigError(f"--set clusters={self.clusters}: at least 1, such as 20.")
+            raise ConfigError(f"--set clusters={self.clusters}: expected at least 1, such as 20.")
         if not 0 <= self.layer <= 1:
-            raise ConfigError(f"--set layer={self.layer}: from 0 to 1, such as 0.5.")
+            raise ConfigError(f"--set layer={self.layer}: expected 0 to 1, such as 0.5.")
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model = require_model(context, self.name)
@@ -91,15 +91,17 @@ class VisNec:
             kept = bool(evidence.kept[i])
             kind = "kept" if kept else "not kept"
             if not np.isfinite(gain[i]):
-                return Why(f"no image, {kind}", f"{kind} by a draw among the rows without an image")
-            place = f"{rank[i]:,} of {rows[i]:,} in its cluster ({words[i]})"
-            says = f"the image makes the answer {gain[i]:+.2f} nats per token likelier"
-            against = "the image speaks against the answer"
-            return Why(against if gain[i] < 0 else f"gain, {kind}", f"{kind}: {says}, {place}")
+                return Why(
+                    f"no image, {kind}", f"{kind}: random sample of the rows without an image"
+                )
+            place = f"rank {rank[i]:,} of {rows[i]:,} in its cluster ({words[i]})"
+            text = f"visual gain {gain[i]:+.2f} nats per token"
+            against = "the image contradicts the answer"
+            return Why(against if gain[i] < 0 else f"gain, {kind}", f"{kind}: {text}, {place}")
 
         lead = (
-            "Kept in every cluster of questions: the rows in which the image makes the answer "
-            "likeliest, compared with the same conversation without it."
+            "In every cluster of questions, the rows with the highest visual gain are kept: the "
+            "loss of the answer without the image minus the loss with it."
         )
         return Explanation(
             why,
@@ -112,9 +114,9 @@ class VisNec:
 
 def _notes(gain: np.ndarray, without: np.ndarray) -> list[str]:
     if without.all():
-        return ["No row has an image: the selection is a random draw of every cluster."]
+        return ["No row has an image: the selection is a random sample of every cluster."]
     helped = float((gain[~without] > 0).mean())
-    note = f"The image makes the answer likelier in {helped:.0%} of the rows with one."
+    note = f"The image makes the answer more likely in {helped:.0%} of the rows with an image."
     if helped < UNREAD:
-        note += " The model hardly reads these images, so the gain says little about the rows."
+        note += " The model seems unable to read these images, so the gain means little."
     return [note]

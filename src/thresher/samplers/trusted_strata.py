@@ -1,10 +1,9 @@
-"""Trusted strata: rows of groups by a loss, the surprising ones of each group only when no others
-are left (winnow's sampling).
+"""winnow's sampling: a stratified sample that takes low-loss rows of each group first.
 
-    trusted     the `keep` part of each group with the lowest loss
-    weight of a group  =  rows · (median difficulty of its trusted rows) ^ power
+    trusted            the `keep` share of each group with the lowest loss
+    weight of a group  rows · (median difficulty of its trusted rows) ^ power
 
-Groups too small for a rank to say anything (`LEAST_ROWS`) are trusted whole.
+All rows of a group with fewer than `LEAST_ROWS` rows are trusted, since ranks mean little there.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ LEAST_ROWS = 6
 class TrustedStrata:
     """Result of `trusted_strata`.
 
-    rows: int64 [k], trusted rows first, each kind in `ties` order.
+    rows: int64 [k], selected rows: trusted ones first, each part in the order of `ties`.
     trusted: bool [n].
-    rank: int64 [n], place of the row's loss in its group, 0 = lowest.
-    by_loss: int64 [n], the rows by group and rank.
-    size, quota: int64 [groups], rows of each group and rows taken.
+    rank: int64 [n], rank of the row's loss in its group, 0 = lowest.
+    by_loss: int64 [n], all rows sorted by group and rank.
+    size, quota: int64 [groups], rows of each group and rows selected from it.
     """
 
     rows: np.ndarray
@@ -50,22 +49,22 @@ def trusted_strata(
     difficulty: np.ndarray | None = None,
     allowed: np.ndarray | None = None,
 ) -> TrustedStrata:
-    """Take `min(k, n)` rows.
+    """Select `min(k, n)` rows.
+
+    Quotas are proportional to the groups' weights. If a group has too few trusted rows, the rest
+    goes to the other groups by weight. Once all trusted rows are taken, untrusted rows follow with
+    the same weights, lowest loss first inside a group.
 
     Arguments:
         loss: finite [n], >= 0.
         group: int [n], >= 0.
-        k: number of rows to take.
-        ties: uint64 [n], distinct; the draw inside a group takes the smallest.
-        keep: part of each group that is trusted, above 0 and at most 1: a row is if
+        k: number of rows to select.
+        ties: uint64 [n], distinct; trusted rows of a group are taken in ascending order of it.
+        keep: share of each group that is trusted, above 0 and at most 1: a row is trusted if
             (rank + 1/2) / rows < keep.
-        power: >= 0, of the median in the weight; 0: groups count by their rows.
+        power: >= 0, exponent of the median difficulty in the weight; 0: weight = rows.
         difficulty: finite [n], >= 0; None: the loss.
-        allowed: bool [n], False: not trusted whatever its loss. None: all.
-
-    What the trusted rows of a group cannot give goes to other groups by their weights; when all
-    trusted rows are taken, untrusted ones follow by the same weights, those of a group from the
-    lowest loss upwards.
+        allowed: bool [n], False: not trusted whatever the loss; None: all are allowed.
     """
     n = len(loss)
     size = np.bincount(group) if n else np.zeros(0, np.int64)
@@ -91,9 +90,11 @@ def trusted_strata(
 
 
 def _medians(values: np.ndarray, order: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The median of some rows of each group, float64 [groups]; 0 for a group without any.
+    """Median of a subset of rows per group, float64 [groups]; 0 for a group without such rows.
 
-    `order`: int64, these rows by group and value. `count`: how many each group has.
+    values: [n].
+    order: int64, the rows of the subset sorted by group and value.
+    count: int64 [groups], rows of the subset in each group.
     """
     ordered = np.append(np.asarray(values[order], np.float64), 0.0)
     start, last = np.cumsum(count) - count, len(ordered) - 1

@@ -1,5 +1,5 @@
-"""A loss under models that were not trained on the row: two seed models, each of which scores what
-the other was trained on."""
+"""Cross-fitted loss: two seed models, each of which scores the rows that the other was trained on,
+so that no row is scored by a model that saw it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from thresher.types import Columns, Field, Signal, seeded_ties
 
 @dataclass(frozen=True)
 class CrossRows:
-    """Disjoint uniform draws: the rows from `part`·m to (`part` + 1)·m in the order of a seeded
-    hash, m = `fraction` of the pool, rounded, at least 1. Copies of a row are drawn with it."""
+    """Disjoint random samples: rows `part`·m to (`part` + 1)·m in the order of a seeded hash, with
+    m = `fraction` of the distinct rows, rounded, at least 1. Duplicates are sampled together."""
 
     fraction: float
-    """0 < fraction <= 1/2, of the rows that can be used."""
+    """Share of the usable rows, 0 < fraction <= 1/2."""
     seed: int
     part: int
     """0 or 1."""
@@ -43,14 +43,14 @@ class CrossRows:
 
 @dataclass(frozen=True)
 class CrossFittedLoss:
-    """`first` for all rows but those that its model was trained on, and `second` for these."""
+    """`second` for the rows that the model of `first` was trained on, `first` for all others."""
 
     rows: Signal
-    """With a bool field `chosen`: what the first model was trained on."""
+    """Bool field `chosen`: the training rows of the first model."""
     first: Signal
-    """With a field `nll`, of all rows."""
+    """Field `nll`, for all rows."""
     second: Signal
-    """With a field `nll`, of the rows that `rows` chooses at least."""
+    """Field `nll`, at least for the training rows of the first model."""
 
     kind: ClassVar[str] = "cross_fitted_loss"
     version: ClassVar[int] = 1

@@ -1,8 +1,8 @@
-"""What a row means to a model: the mean hidden state of a middle layer over a part of the row.
+"""Embeddings of rows: the mean hidden state of a layer over a part of the row.
 
-In a middle layer, rows that ask for the same skill lie close together; in the last one, rows that
-go on with the same word. The question and the answer are apart, because an image has hundreds of
-tokens: in one mean over all of them a question would not be heard.
+In a middle layer, rows that need the same skill are close to each other; in the last layer, rows
+with the same next word. Question, answer and image have separate embeddings, because an image has
+hundreds of tokens and would dominate a mean over all.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ NOT_FINITE = "the model's hidden states are not finite numbers"
 
 @dataclass(frozen=True)
 class Embedding(ReadTogether):
-    """A unit vector a row, read in the same pass as `AnswerLoss`. Similar rows have a high cosine,
-    after the pool's mean is subtracted (all states share a large common direction)."""
+    """A unit vector per row, computed in the same pass as `AnswerLoss`. Similar rows have a high
+    cosine after the pool's mean is subtracted (all states share a large common direction)."""
 
     model: AnyModel
     layer: float = 0.5
-    """Fraction of the model's depth, 0 … 1: 0 the tokens' embeddings, 1 the last states, normed.
-    The layer is `layer * layers`, rounded half up."""
+    """Fraction of the model's depth, 0 … 1: 0 = token embeddings, 1 = last hidden states after the
+    final norm. The layer is `layer * layers`, rounded half up."""
     part: Part = "question"
-    """question: every token before the last answer that is neither an image's nor an answer's, the
-    template's words and a system turn included. answer: the tokens of all answers. image: the
-    tokens that stand for images (Llama-3.2-Vision: one an image). all: all three."""
+    """question: all tokens before the last answer except image and answer tokens, so template
+    tokens and a system turn are included. answer: the tokens of all answers. image: the image
+    tokens (Llama-3.2-Vision: one per image). all: all three."""
 
     kind: ClassVar[str] = "embedding"
     version: ClassVar[int] = 1
@@ -52,7 +52,8 @@ class Embedding(ReadTogether):
     def __post_init__(self) -> None:
         if not 0 <= self.layer <= 1:
             raise ConfigError(
-                f"layer={self.layer} is no fraction of a model's depth. Give a number from 0 to 1."
+                f"layer={self.layer} is not a fraction of the model's depth. Give a number from 0 "
+                "to 1."
             )
         if self.part not in PARTS:
             raise ConfigError(f"part={self.part} is unknown. Give {', '.join(PARTS)}.")
@@ -62,8 +63,10 @@ class Embedding(ReadTogether):
     def array(column: Mapping[str, np.ndarray]) -> np.ndarray:
         """The vectors of a column, float32 [n, 256].
 
-        column: this signal's values as `columns["name"]` gives them. Coordinates beyond a model's
-        own hidden size are 0; of a larger one, 256 are a fixed random projection.
+        column: this signal's values, `columns["name"]`.
+
+        A hidden size below 256 is padded with zeros; a larger one is reduced to 256 by a fixed
+        random projection.
         """
         return from_bytes(column["vector"]).astype(np.float32)
 

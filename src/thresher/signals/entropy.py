@@ -1,5 +1,4 @@
-"""How undecided a model is where it has to give the answer: a column of the pass that gives the
-loss."""
+"""Mean entropy of the predictions at the answer tokens, from the pass of the loss."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from thresher.types import AnyModel, Capability, Field
 
 @dataclass(frozen=True)
 class Entropy(ReadTogether):
-    """Of the model's distribution over the next token, before each answer token of the given answer
-    (teacher-forced). Higher: less decided. It does not depend on whether the answer is right."""
+    """Entropy of the model's next-token distribution at each answer token (teacher-forced). Higher:
+    less certain. It does not depend on whether the answer is right."""
 
     model: AnyModel
 
@@ -28,7 +27,7 @@ class Entropy(ReadTogether):
             "entropy",
             "float32",
             "nats, mean over all answer tokens of the row, 0 … ln(vocabulary); higher = less "
-            "decided",
+            "certain",
         ),
     )
 

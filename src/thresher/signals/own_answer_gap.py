@@ -1,8 +1,8 @@
-"""How much rather a model would say something else: a column of the pass that gives the loss.
+"""How much the model prefers another answer; computed in the pass of the loss.
 
 The loss of a row mixes two things: how hard the question is, and how far the given answer is from
-the model's own. Without the first, rows with a wrong answer stand out: the gap is the loss of the
-given answer minus that of the model's own tokens at the same positions.
+the model's own. The gap removes the first: it is the loss of the given answer minus that of the
+model's most likely tokens at the same positions, so that wrong answers are easier to detect.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from thresher.types import AnyModel, Capability, Field
 
 @dataclass(frozen=True)
 class OwnAnswerGap(ReadTogether):
-    """Log-probability of the model's likeliest token minus that of the given one, before each
-    answer token (teacher-forced: the model sees the given answer up to there, and its own tokens
-    are those at these positions, not an answer that it would write freely)."""
+    """Log-probability of the model's most likely token minus that of the given token, at each
+    answer token. Teacher-forced: the context is the given answer so far, so the model's own tokens
+    are those at the same positions, not a freely generated answer."""
 
     model: AnyModel
 
@@ -33,7 +33,7 @@ class OwnAnswerGap(ReadTogether):
             "gap",
             "float32",
             "nats per answer token, mean over all answer tokens of the row, >= 0; 0: each is the "
-            "model's own; higher = the model disagrees more",
+            "model's most likely token; higher = the model disagrees more",
         ),
     )
 

@@ -1,7 +1,7 @@
-"""Skills of a pool: groups of rows that a model reads alike, found without a label.
+"""Skills of a pool: clusters of rows with similar hidden states, found without labels.
 
-Leaves are clusters of the model's mean states of question and answer; parents are clusters of
-leaves. Rows with and without an image are never in one leaf.
+Leaves are clusters of the model's mean hidden states of question and answer; parents are clusters
+of leaves. Rows with and without an image are never in the same leaf.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from thresher.signals.image_count import ImageCount
 from thresher.signals.vectors import from_bytes
 from thresher.types import IMAGE_PLACEHOLDER, AnyModel, Columns, Field, Sample, Signal
 
-WORD_ROWS = 12  # of a leaf, the most typical ones: what its words are taken from
+WORD_ROWS = 12  # most typical rows of a leaf, from which its words are taken
 WORDS = 4
-_READ_ROWS = 8192  # read at once
+_READ_ROWS = 8192  # rows read at once
 
 
 @dataclass(frozen=True)
 class Skills:
-    """Two levels of clusters, the same for every seed and budget."""
+    """Two levels of clusters, independent of seed and budget."""
 
     question: Signal
-    """An embedding of the row's question, with a field `vector` (`signals.vectors`): zeros where
-    the row has none."""
+    """Embedding of the row's question, with a field `vector` (`signals.vectors`); zeros if the row
+    has none."""
     answer: Signal
-    """The same of its answers."""
+    """Embedding of the row's answers, likewise."""
     leaves: int | None = None
-    """None: one per `clusters.LEAF_ROWS` rows."""
+    """Number of skills; None: one per `clusters.LEAF_ROWS` rows."""
     dims: int = 64
-    """Principal components of the joined parts."""
+    """Principal components of the concatenated embeddings."""
     iterations: int = 15
-    """Of k-means, at most."""
+    """Maximum number of k-means iterations."""
 
     kind: ClassVar[str] = "skills"
     version: ClassVar[int] = 2
     fields: ClassVar[tuple[Field, ...]] = (
         Field("leaf", "int32", "number of the row's skill, from 0"),
-        Field("parent", "int32", "number of the group of skills that it belongs to, from 0"),
+        Field("parent", "int32", "number of the row's group of skills, from 0"),
         Field("typicality", "float32", "cosine with the centre of the skill, -1 to 1"),
-        Field("words", "str", "the words that set the skill apart, the foremost first"),
-        Field("parent_words", "str", "the words that set the group of skills apart"),
+        Field("words", "str", "characteristic words of the skill, highest weight first"),
+        Field("parent_words", "str", "characteristic words of the group of skills"),
     )
 
     def __post_init__(self) -> None:
@@ -79,15 +79,24 @@ class Skills:
 
 
 def skills_of(model: AnyModel, leaves: int | None = None, layer: float = 0.5) -> Skills:
-    """Skills by what the model makes of question and answer at this depth, 0 … 1."""
+    """Skills from the model's hidden states of question and answer.
+
+    model: the model.
+    leaves: number of skills; None: one per 30 rows.
+    layer: depth of the hidden states, 0 (embeddings) to 1 (last layer).
+    """
     return Skills(Embedding(model, layer, "question"), Embedding(model, layer, "answer"), leaves)
 
 
 def balanced_groups(
     columns: Columns, balance: Literal["none", "source", "skill"], rows: np.ndarray
 ) -> np.ndarray | None:
-    """The groups that a method's `balance` gives equal parts, int [m] for some rows (int64 [m] or
-    bool); None for none. Skills are read from `columns["skills"]`."""
+    """The groups to balance over, int [m]; None for `balance` "none".
+
+    columns: of the method; skills are read from `columns["skills"]`.
+    balance: setting of a method.
+    rows: int64 [m] or bool [n], the rows.
+    """
     if balance == "none":
         return None
     group = columns.source if balance == "source" else np.asarray(columns["skills"]["leaf"])
@@ -95,8 +104,8 @@ def balanced_groups(
 
 
 def typical_rows(leaf: np.ndarray, typicality: np.ndarray, most: int) -> np.ndarray:
-    """The `most` rows of each leaf that are nearest its centre, int64, leaf by leaf, the nearest
-    first; of equals the first."""
+    """The `most` rows of each leaf nearest to its centre, int64, leaf by leaf, nearest first; ties
+    in the order of rows."""
     order = np.lexsort((-typicality, leaf))
     start = np.searchsorted(leaf[order], leaf[order])
     rows: np.ndarray = order[np.arange(len(order)) - start < most]
@@ -106,7 +115,7 @@ def typical_rows(leaf: np.ndarray, typicality: np.ndarray, most: int) -> np.ndar
 def _words(
     tree: Tree, samples: Callable[[np.ndarray], Sequence[Sample]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The words of each leaf and of each parent, object [leaves] and [parents]."""
+    """Characteristic words of each leaf and of each parent, object [leaves] and [parents]."""
     rows = typical_rows(tree.leaf, tree.typicality, WORD_ROWS)
     texts: list[str] = []
     for start in range(0, len(rows), _READ_ROWS):
@@ -119,5 +128,5 @@ def _words(
 
 
 def _text(sample: Sample) -> str:
-    said = [turn.text for turn in sample.turns if turn.role != "system"]
-    return "\n".join(said).replace(IMAGE_PLACEHOLDER, " ")
+    texts = [turn.text for turn in sample.turns if turn.role != "system"]
+    return "\n".join(texts).replace(IMAGE_PLACEHOLDER, " ")

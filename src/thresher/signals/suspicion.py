@@ -1,10 +1,10 @@
-"""How likely a row's answer is wrong: its loss belongs to the higher of two humps of its skill, and
-images speak against such rows. Arithmetic on columns of a model that saw no label.
+"""Suspicion: how likely a row's answer is wrong, from its loss within its skill and from its image.
 
-Over a whole pool a high loss says "hard" as often as "wrong". Among rows of one skill it says
-"wrong", if the model can judge the skill. Whether it can is checked by what the humps were not made
-from: an image makes a right answer likelier and a wrong one less likely. Where the suspected rows
-are helped by their images as often as the others, their loss is high for another reason.
+Over a whole pool a high loss means "hard" as often as "wrong". Among rows of one skill it means
+"wrong", if the model can judge the skill. So the losses of each skill are fitted with two
+components; rows of the higher component are suspected. An independent check uses the images: an
+image makes a right answer more likely and a wrong one less likely. If images help the suspected
+rows as often as the others, their loss is high for another reason. No labels are needed.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from thresher.stats.two_normals import upper_hump
 from thresher.types import Columns, Field, ModelIdentity, Signal
 
 SUSPECTED = 0.5
-"""Probability of the higher hump from which a row counts as suspected in the check."""
+"""Minimum probability of the higher component for a row to count as suspected in the check."""
 UNCHECKED = 0.4
-"""In place of the check where there is none: text-only rows, or no gain. Below one half, because
-losses that are skewed, as those of hard questions are, often pass for two humps."""
+"""Value of `agreement` for rows without a check (text-only rows, or no gain). Below one half,
+because skewed losses, such as those of hard questions, are often mistaken for two components."""
 PRIOR_ROWS = 20
-"""Suspected rows that a group of skills borrows from the whole pool for its own check."""
+"""Pseudo-count of suspected rows with which the whole pool enters the estimate of each group of
+skills."""
 PRIOR_IN_SKILL = 4
-"""The same of a skill, of rows that are not suspected."""
+"""Pseudo-count of rows that are not suspected, for the estimate of each skill."""
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """`suspicion` = `hump` · `agreement`, or `hump` · `UNCHECKED`."""
+    """`suspicion` = `hump` · `agreement`, or `hump` · `UNCHECKED` for rows without a check."""
 
     loss: Signal
     """Field `nll`."""
     skills: Signal
     """Fields `leaf`, `parent`."""
     gain: Signal | None = None
-    """Field `gain`, of what the image adds (`VisualGain`); None: nothing is checked."""
+    """Field `gain` (`VisualGain`); None: no check by images."""
 
     kind: ClassVar[str] = "suspicion"
     version: ClassVar[int] = 1
@@ -53,18 +54,18 @@ class Suspicion:
         Field(
             "hump",
             "float32",
-            "probability that the loss belongs to the higher of two humps of its skill, 0 to 1; 0 "
-            "where the skill has less than 8 rows or one hump",
+            "probability that the loss belongs to the higher of two components of its skill, 0 to "
+            "1; 0 if the skill has fewer than 8 rows or only one component",
         ),
         Field(
             "agreement",
             "float32",
-            "estimated share of wrong rows among the suspected ones of the row's group of skills, "
-            "by their images, 0 to 1; NaN: not checked, the row has no image or the gain is not "
-            "known",
+            "share of wrong rows among the suspected ones of the row's group of skills, estimated "
+            "from their images, 0 to 1; NaN: not checked, because the row has no image or the gain "
+            "is unknown",
         ),
-        Field("rank", "int32", "place of the loss in the skill, 1 = lowest"),
-        Field("rows", "int32", "rows of the skill"),
+        Field("rank", "int32", "rank of the loss in the skill, 1 = lowest"),
+        Field("rows", "int32", "number of rows of the skill"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -93,18 +94,18 @@ class Suspicion:
 def image_agreement(
     hump: np.ndarray, gain: np.ndarray, leaf: np.ndarray, parent: np.ndarray
 ) -> np.ndarray:
-    """Share of wrong rows among the suspected ones by what their images say: float64 [n], 0 … 1;
-    NaN for rows without an image.
+    """Share of wrong rows among the suspected ones, estimated from images: float64 [n], 0 … 1; NaN
+    for rows without an image.
 
-    If the image never helps a wrong answer and helps a right one as often as the rows of the same
-    skill that are not suspected, a share `w` of wrong rows among the suspected leaves `1 - w` times
-    as many that are helped as these let expect. The result is the geometric mean of the estimates
-    for the row's group of skills and for all rows: a model that can judge hardly any group is not
-    believed where it seems to.
+    Assumption: an image never helps a wrong answer, and helps a right one as often as in the rows
+    of the same skill that are not suspected. Then, with a share `w` of wrong rows among the
+    suspected, `1 - w` times the expected number of them are helped. The result is the geometric
+    mean of the estimates for the row's group of skills and for the whole pool, so that a single
+    group counts little if the model cannot judge the others.
 
     Arguments:
-        hump: [n], 0 … 1; suspected from `SUSPECTED` on.
-        gain: [n], higher = the image speaks for the answer; NaN: no image.
+        hump: [n], 0 … 1; a row is suspected from `SUSPECTED` on.
+        gain: [n], higher = the image supports the answer; NaN: no image.
         leaf, parent: int [n], >= 0, the skill and the group of skills.
 
     >>> helped, not_helped, no = 1.0, -1.0, np.nan
@@ -127,13 +128,13 @@ def image_agreement(
 
 
 def helped_usually(helped: np.ndarray, others: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-    """Share of rows that their image helps among those of the same skill that are not suspected,
-    float64 [n], 0 … 1.
+    """Share of rows helped by their image among the unsuspected rows of the same skill, float64
+    [n], 0 … 1.
 
     Arguments:
-        helped: bool [n].
-        others: bool [n], the rows to count.
-        leaf: int [n], >= 0.
+        helped: bool [n], the image makes the answer more likely.
+        others: bool [n], the unsuspected rows.
+        leaf: int [n], >= 0, the skill.
     """
     skills = int(leaf.max(initial=-1)) + 1
     rate = float(helped[others].mean()) if others.any() else 0.0
@@ -144,8 +145,8 @@ def helped_usually(helped: np.ndarray, others: np.ndarray, leaf: np.ndarray) -> 
 
 
 def _share_wrong(helped: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """From numbers of suspected rows that are helped and were expected to be, [groups] each; 0
-    where none was."""
+    """Share of wrong rows, 0 … 1, from the observed and expected numbers of suspected rows helped
+    by their image, [groups] each; 0 if none was expected."""
     part = np.divide(helped, expected, out=np.ones_like(expected), where=expected > 0)
     return np.clip(1 - part, 0, 1)
 
@@ -153,15 +154,20 @@ def _share_wrong(helped: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def suspicion_signals(
     model: ModelIdentity, leaves: int | None = None, *, image_gain: bool = True
 ) -> dict[str, Signal]:
-    """loss, skills, gain (with `image_gain`) and suspicion, to be computed together. Loss and
-    skills are those of winnow, and so found in its store.
+    """The signals loss, skills, gain (with `image_gain`) and suspicion. Loss and skills are the
+    same signals as winnow's, so stored columns are shared.
+
+    Arguments:
+        model: its weights must be local.
+        leaves: number of skills; None: one per 30 rows.
+        image_gain: whether to check by images, with a second pass.
 
     Raises CapabilityError for a model behind a server.
     """
     if model.served:
         raise CapabilityError(
-            f"Suspects are found in the hidden states of a model, and {model.weights!r} is behind "
-            "a server. Give its weights: --model with a folder or a hub id."
+            f"Suspects need the hidden states of a model, and {model.weights!r} is behind a "
+            "server. Give its weights: --model with a folder or a hub id."
         )
     loss = AnswerLoss(model)
     skills = Skills(Embedding(model, part="question"), Embedding(model, part="answer"), leaves)

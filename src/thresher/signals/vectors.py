@@ -1,10 +1,10 @@
-"""Vectors as a column's values: a fixed number of half-precision coordinates a row.
+"""Vectors as values of a column: `WIDTH` half-precision coordinates per row.
 
-A vector is stored as `WIDTH` float16: the model's own coordinates if it has no more, else a
-projection by a fixed random sign matrix, which preserves cosines to within about
-(1 - cosine²) / 16 (Achlioptas, PODS 2001). The projection is linear and the same for every pool and
-model of one width, so a row's value depends on nothing but the row: no basis has to be fitted
-first, a grown pool keeps its columns, and the mean of a pool can still be subtracted exactly.
+The model's own coordinates are stored if there are at most `WIDTH`, else a projection by a fixed
+random sign matrix, which preserves cosines to within about (1 - cosine²) / 16 (Achlioptas, PODS
+2001). The projection is linear and the same for every pool and for all models of one width, so a
+row's value depends only on the row: no basis has to be fitted, a grown pool keeps its columns, and
+the mean of a pool can still be subtracted exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 WIDTH = 256
-VECTOR = f"S{2 * WIDTH}"  # dtype of a field that holds one
+VECTOR = f"S{2 * WIDTH}"  # dtype of a field of vectors
 
 
 def project(vectors: np.ndarray, width: int) -> np.ndarray:

@@ -1,6 +1,5 @@
-"""How much a row's image helps to give its answer: the loss without it minus the loss with it
-(VisNec, arXiv:2603.01195). Arithmetic on two columns.
-"""
+"""Visual gain: loss of the answer without the image minus the loss with it (VisNec,
+arXiv:2603.01195)."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ from thresher.types import Columns, Field, Signal
 
 @dataclass(frozen=True)
 class VisualGain:
-    """Higher: the answer needs the image. Below 0 the image speaks against the given answer, as
-    it does where the answer is wrong or belongs to another image."""
+    """Higher: the answer depends more on the image. Below 0: the image contradicts the given
+    answer, for example because the answer is wrong or belongs to another image."""
 
     loss: AnswerLoss
 
@@ -28,7 +27,7 @@ class VisualGain:
             "gain",
             "float32",
             "nats per answer token, loss without image - loss with image; higher = the image "
-            "matters more, < 0 = it speaks against the answer; NaN: the row has no image",
+            "matters more, < 0 = it contradicts the answer; NaN: the row has no image",
         ),
     )
 

@@ -1,26 +1,26 @@
-"""Do values form two humps? The share of their variance that lies between the two halves of the
-best cut (Otsu's criterion)."""
+"""Bimodality of values: share of their variance between the two sides of the best threshold
+(Otsu's criterion)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 TWO_HUMPED = 0.8
-"""Separation above which values are said to form two humps. A normal sample of 30 has 0.66 ± 0.05,
-a uniform one 0.75."""
+"""Separation above which values count as bimodal. A normal sample of 30 has 0.66 ± 0.05, a uniform
+one 0.75."""
 
 
 def separation(
     values: np.ndarray, group: np.ndarray, least: int = 10, order: np.ndarray | None = None
 ) -> np.ndarray:
-    """Variance between the two parts of the cut that maximises it, divided by the variance, of each
-    group: float64 [groups], 0 … 1. NaN for groups of fewer than `least` rows, and of equal values.
+    """Largest between-class variance over all thresholds, divided by the total variance, per group:
+    float64 [groups], 0 … 1; NaN for groups with fewer than `least` rows or without variance.
 
     Arguments:
         values: finite [n].
         group: int [n], >= 0.
-        least: rows, at least 2.
-        order: int64 [n], the rows by group and value, where it is known already.
+        least: minimum number of rows, at least 2.
+        order: int64 [n], the rows sorted by group and value, if already known.
 
     >>> separation(np.array([0.0, 0, 0, 1, 1, 1]), np.zeros(6, int), 2).round(3).tolist()
     [1.0]
@@ -39,12 +39,12 @@ def separation(
 
 
 def best_cuts(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Rows below the cut that maximises the variance between the two parts, int64 [groups]; of
-    equally good cuts the lowest.
+    """Number of rows below the threshold with the largest between-class variance, int64 [groups];
+    the lowest such threshold if tied.
 
     Arguments:
-        values: finite [n], by group and value, with a mean of 0 in each group.
-        group: int [n], >= 0, rising.
+        values: finite [n], sorted by group and value, with a mean of 0 in each group.
+        group: int [n], >= 0, ascending.
 
     >>> best_cuts(np.array([-1.0, -1, -1, 3]), np.zeros(4, int)).tolist()
     [3]
@@ -61,12 +61,14 @@ def best_cuts(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _between(centred: np.ndarray, of: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Sum of squares between the two parts of a cut behind each value, over the group's rows.
+    """Between-class sum of squares of a threshold after each value, divided by the group's rows.
 
-    `centred`: [n] by group and value, minus the group's mean. `of`: int [n]. `size`: int [groups].
+    centred: [n], sorted by group and value, minus the group's mean.
+    of: int [n], group of each value.
+    size: int [groups].
     """
     start = np.cumsum(size) - size
-    running = np.cumsum(centred)  # of all groups: each group's own sums to about 0
+    running = np.cumsum(centred)  # over all groups; the sum of each group is about 0
     before = np.where(start > 0, running[np.maximum(start, 1) - 1] if len(running) else 0.0, 0.0)
     left = running - before[of]  # sum of the rows up to this one
     k = np.arange(len(centred)) - start[of] + 1

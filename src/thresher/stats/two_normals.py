@@ -1,7 +1,8 @@
-"""Which values of a group belong to the higher of two humps: a fit of two normal distributions.
+"""Two-component Gaussian mixtures: probability that a value belongs to the higher component of its
+group.
 
-Expectation-maximisation on all groups at once, from the best cut of each (`bimodality`), so
-without any random start.
+Fitted by expectation-maximisation on all groups at once, starting from the best threshold of each
+(`bimodality`) instead of a random start.
 """
 
 from __future__ import annotations
@@ -11,30 +12,29 @@ import numpy as np
 from thresher.stats.bimodality import best_cuts
 
 LEAST_ROWS = 8
-"""Rows below which a group is not judged."""
+"""Minimum number of rows of a group."""
 APART = 2.0
-"""Ashman's D above which two normal distributions are said to be apart: the distance of their means
-over the root mean square of their standard deviations."""
+"""Ashman's D above which two components count as separate: distance of their means divided by the
+root mean square of their standard deviations."""
 FLOOR = 0.1
-"""Smallest standard deviation of a hump, as a part of that of the group: a few equal values must
-not become a hump of infinite density."""
+"""Minimum standard deviation of a component, relative to that of the group, so that a few equal
+values do not form a component of infinite density."""
 GAIN = 3.0
-"""Parameters that two distributions have more than one; each must gain ln(rows) / 2 nats of
-likelihood (the Bayesian information criterion)."""
+"""Additional parameters of the second component; each must gain ln(rows) / 2 nats of likelihood
+(Bayesian information criterion)."""
 
 
 def upper_hump(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> np.ndarray:
-    """Probability that a value belongs to the higher hump of its group: float64 [n], 0 … 1.
+    """Probability that a value belongs to the higher component of its group: float64 [n], 0 … 1.
 
-    It never falls from a value to a higher one of the same group. It is 0 in groups of fewer than
-    `LEAST_ROWS` rows and where two humps explain the values no better than one: by the Bayesian
-    information criterion, or because the humps are not `APART`. One hump with a long tail is often
-    taken for two.
+    Non-decreasing in the values of a group. It is 0 in groups with fewer than `LEAST_ROWS` rows,
+    and in groups where two components are not better than one by the Bayesian information criterion
+    or are not `APART`. A single mode with a long tail is often mistaken for two.
 
     Arguments:
         values: finite [n].
         group: int [n], >= 0.
-        iterations: at least 1.
+        iterations: of expectation-maximisation, at least 1.
 
     >>> values = np.array([0.1, 0.2, 0.0, 0.1, 0.2, 0.1, 0.0, 0.1, 5.0, 5.5])
     >>> upper_hump(values, np.zeros(10, int)).round(2).tolist()
@@ -77,7 +77,7 @@ def upper_hump(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> n
     apart = (centre[1] - centre[0]) / np.sqrt((sd[0] ** 2 + sd[1] ** 2) / 2)
     known &= (gain > GAIN * np.log(rows)) & (apart > APART)
     upper = np.where(known[of] & (x > centre[0][of]), upper, 0.0)
-    # a wide hump claims also what is lower than the narrow one, and the reverse: rising only
+    # the wider component dominates in both tails: make the probability non-decreasing
     upper = np.maximum.accumulate(upper + 2 * of) - 2 * of
     out = np.empty(n)
     out[order] = upper
