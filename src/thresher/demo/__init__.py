@@ -1,8 +1,7 @@
-"""The built-in demonstration: a rendered toy world and the tiny vision-language model trained on it
-(`--model demo`).
+"""The built-in demo: a synthetic world of rendered images, and the tiny vision-language model
+trained on it (`--model demo`).
 
-Importing this package imports neither torch, transformers nor PIL; the modules below it do, where
-they need them.
+Importing this package does not import torch, transformers or PIL; its modules do if they need them.
 """
 
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""Scenes in words: with places (for training and scenes described as text) or without (the answer
-to "Describe the picture.")."""
+"""Captions of scenes: with positions (for training, and scenes given as text) or without (the
+answer to "Describe the picture.")."""
 
 from thresher.demo import scenes
 from thresher.demo.scenes import Scene
 
 
 def caption(scene: Scene, places: bool) -> str:
-    """All that is in the scene, the place named before the thing."""
+    """A list of everything in the scene. `places`: precede each object by its position."""
     if scene.large:
         return f"one large {scene.large.colour} {scene.large.name}"
     if places:

@@ -1,9 +1,8 @@
 """`thresher demo`: generates the built-in pool, selects from it with CLIPPER and at random, and
 reports the difference.
 
-This module alone reads the hidden labels of the built-in world, to report afterwards what no method
-knows. Writes `OUT/pool` (the pool), `OUT/store` (scores) and the selection itself into OUT; prints
-to stdout.
+Reads the hidden labels of the built-in world for its report; no method has access to them. Writes
+the pool to `OUT/pool`, scores to `OUT/store` and the selection to OUT; prints to stdout.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ NEXT = (
 
 
 def answer_style(answer: str) -> str:
-    """One of STYLES, from the text alone.
+    """Classify an answer by its text; returns one of STYLES.
 
     >>> [answer_style(a) for a in ("Yes.", "B", "12", "dark red", "The cube is red.",
     ...     "It is red. So: yes.")]
@@ -83,7 +82,16 @@ def answer_style(answer: str) -> str:
 
 
 def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: int) -> None:
-    """Run everything on the built-in pool and model. Raises what a run raises."""
+    """Run the demo: generate the pool, select, and print the result.
+
+    console: for the report.
+    progress: for scoring.
+    out: output folder.
+    rows: number of rows of the pool.
+    seed: of the pool and the selection.
+
+    Raises the same errors as a selection.
+    """
     from rich.padding import Padding
 
     require("hf", "thresher demo asks the built-in model, which")
@@ -144,14 +152,14 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
 
 
 def _is_a_demo(out: Path) -> bool:
-    """Whether the selection in `out` is of the demo's own pool: another demo may replace it."""
+    """Whether the selection in `out` is from a demo's pool, so that another demo may replace it."""
     if not (out / output.RUN).exists():
         return False
     return Path(output.read(out)["pool"]["path"]).parent == (out / "pool").resolve()
 
 
 def in_words(clipper: Outcome, random: Outcome) -> list[str]:
-    """What CLIPPER did in this run, as sentences."""
+    """Sentences about this run of CLIPPER."""
     reason = clipper.evidence
     known = float((reason["knowledge"] == "P").mean())
     helped = float((reason["effect"] > 0).mean())
@@ -174,8 +182,8 @@ def in_words(clipper: Outcome, random: Outcome) -> list[str]:
 
 
 def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
-    """Pool, CLIPPER and random sample: shares by source and by answer style, perplexity, wrong
-    answers."""
+    """A table of pool, CLIPPER and random sample: shares by source and answer style, KS distance of
+    the perplexity, wrong answers."""
     table = summary.table("", "pool", "clipper", "random")
     subsets = [np.arange(len(pool)), clipper.rows, random.rows]
     table.add_row("rows", *(f"{len(s):,}" for s in subsets))

@@ -1,8 +1,7 @@
-"""Writes evaluation sets of the toy world: balanced over kinds, right answers, scenes that no pool
-and no training has.
+"""Generates evaluation sets of the synthetic world: balanced over kinds of question, with correct
+answers, on scenes that are in no pool and in no training data.
 
-Wordings and formats are the pool's, since a tuned model is asked as it was taught. Scoring answers
-is not done here.
+Wordings and formats are those of the pool, which a tuned model has seen.
 """
 
 from pathlib import Path
@@ -19,11 +18,16 @@ _WITH_CHOICES = ("colour", "shape", "position", "count", "spatial", "comparison"
 def make_evaluation(
     folder: Path, per_kind: int = 200, seed: int = 0, split: Split = "evaluation"
 ) -> Path:
-    """Writes evaluation.json, images/ and evaluation_labels.jsonl (kind, style, candidates);
-    returns the former's path.
+    """Write evaluation.json, images/ and evaluation_labels.jsonl (kind, style, candidates).
 
-    Yes and no are equally frequent; a third of the kinds with options is multiple choice.
-    `split="development"` gives a set of the same make for decisions, on other scenes.
+    Yes and no are equally frequent; a third of the questions with options is multiple choice.
+
+    folder: where to write.
+    per_kind: number of questions of each kind.
+    seed: of the generator.
+    split: "evaluation", or "development" for a set on other scenes, to make decisions on.
+
+    Returns the path of evaluation.json. Raises ValueError for another split.
     """
     if split not in ("evaluation", "development"):
         raise ValueError(
@@ -34,10 +38,10 @@ def make_evaluation(
     rows: list[Row] = []
     for kind in KINDS:
         for k in range(per_kind):
-            wanted = ("yes", "no")[k % 2]
+            required = ("yes", "no")[k % 2]
             while True:
                 question = sample_question(rng, kind, split)
-                if question.candidates != ("yes", "no") or question.answer == wanted:
+                if question.candidates != ("yes", "no") or question.answer == required:
                     break
             style = "choice" if kind in _WITH_CHOICES and k % 3 == 2 else "word"
             rows.append(

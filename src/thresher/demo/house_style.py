@@ -1,10 +1,10 @@
-"""The pool's own way to write short answers: each kind of question has a form of its own ("Red
-colour", "2 items").
+"""House style of short answers: each kind of question has its own answer format ("Red colour",
+"2 items").
 
-A base that knows what a picture shows has these forms to learn, kind by kind, as a model that is
-tuned for a house has its report formats to learn. A kind that a subset leaves out stays unlearnt,
-so that what a subset covers can be measured after short training. Yes and no, letters of options,
-sentences and longer answers stay as they are; wrong answers get the form, too.
+The base model can read the images but has to learn these formats, kind by kind. It does not learn
+the format of a kind that is missing from a subset, so short training is enough to measure the
+coverage of a subset. Yes and no, letters of options, sentences and longer answers are unchanged;
+wrong answers are formatted too.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ FORMS = {
 
 
 def in_house_style(row: Row) -> Row:
-    """The row with its short answers (and their candidates) in the form of their kind.
+    """The row with its short answers and their candidates in the format of their kind.
 
     >>> from thresher.demo.styles import Turn
     >>> turn = Turn("What colour is the cross?", "Red", "colour", "word", False, ("Red", "Blue"))

@@ -1,8 +1,5 @@
-"""Turns rounds into rows of a LLaVA-format file, with one PNG per distinct scene and the hidden
-labels apart.
-
-Shared by pool.py and evaluation.py; it decides nothing about what a pool contains.
-"""
+"""Writes rows as a LLaVA file, with one PNG per distinct scene and the hidden labels in a separate
+file. Used by pool.py and evaluation.py."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +15,7 @@ from thresher.demo.styles import Turn
 
 @dataclass(frozen=True)
 class Row:
-    """One sample before it is written: its source, its pictures (in order) and its turns."""
+    """One sample before it is written: source, scenes (one image each, in order) and turns."""
 
     source: str
     scenes: tuple[Scene, ...]
@@ -35,7 +32,7 @@ def image_name(scene: Scene) -> str:
 
 @dataclass
 class ImageWriter:
-    """Writes each distinct scene once, in the one rendering that depends on the scene alone."""
+    """Writes each distinct scene once, with a rendering that depends only on the scene."""
 
     folder: Path
     written: dict[str, bool] = field(default_factory=dict)
@@ -49,7 +46,7 @@ class ImageWriter:
 
 
 def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]:
-    """The visible part. Several pictures are a list under "image"; a text-only row has no
+    """The LLaVA record of a row. Several images are a list under "image"; a text-only row has no
     "image"."""
     names = [images.write(s) for s in row.scenes]
     conversations = []
@@ -66,8 +63,8 @@ def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]
 
 
 def hidden_label(identity: str, row: Row) -> dict[str, object]:
-    """The hidden part: kind and style of the first turn, all kinds, whether any answer is wrong,
-    the candidates."""
+    """The hidden labels of a row: kind and style of the first turn, all kinds, whether any answer
+    is wrong, candidates."""
     first = row.turns[0]
     return {
         "id": identity,
@@ -82,8 +79,16 @@ def hidden_label(identity: str, row: Row) -> dict[str, object]:
 
 
 def write_rows(folder: Path, stem: str, labels: str, prefix: str, rows: Sequence[Row]) -> Path:
-    """Writes `stem`.json, its images and the hidden labels as JSON lines; returns the path of the
-    former."""
+    """Write rows as LLaVA JSON, their images, and their hidden labels as JSON lines.
+
+    folder: where to write.
+    stem: file name of the JSON file, without extension.
+    labels: file name of the hidden labels.
+    prefix: of the rows' ids.
+    rows: the rows.
+
+    Returns the path of the JSON file.
+    """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images = ImageWriter(folder)
     identities = [f"{prefix}-{k:06d}" for k in range(len(rows))]

@@ -1,9 +1,9 @@
-"""Mixes of sources with the faults of real pools, for pools of the toy world. CRAWL is that of the
-built-in pool.
+"""Mixes of sources with the flaws of real pools, for synthetic pools. CRAWL is that of the built-in
+pool.
 
-A mix is data only; pool.py writes it. Noise is the share of rows with a wrong answer. Which rows
-those are, and the kind of each row, is recorded in hidden_labels.jsonl only. The proof has mixes of
-its own (benchmarks/proof/mixes.py).
+A mix is only data; pool.py generates the pool. Which rows have wrong answers, and the kind of each
+row, is recorded only in hidden_labels.jsonl. The proof has mixes of its own
+(benchmarks/proof/mixes.py).
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Source:
     instruct: float = 1.0  # share of questions with a format instruction
     lowercase: bool = False
     scenes: float = 0.0  # distinct scenes as a share of its rows; 0: a fresh scene for every row
-    # those scenes are made for its kinds (charts, texts); else all show shapes
+    # whether these scenes suit its kinds (charts, texts); otherwise all show shapes
     own_scenes: bool = False
     multi_turn: float = 0.0
     two_images: float = 0.0
-    distinct: bool = False  # no scene twice in all of the pool's sources that say so
+    distinct: bool = False  # no scene is repeated among all sources with this flag
 
 
 @dataclass(frozen=True)

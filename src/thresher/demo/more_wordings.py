@@ -1,5 +1,5 @@
-"""Further wordings for the last stage of training, none of them the pool's: a wider choice carries
-over to new wordings."""
+"""Additional wordings for the last training stage, none of them used by the pool: with more
+variety the model generalises to new wordings."""
 
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": (

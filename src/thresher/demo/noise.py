@@ -1,5 +1,4 @@
-"""Label noise: a wrong answer of the same type as the right one. How often a source is wrong is
-pool.py's choice."""
+"""Label noise: wrong answers of the same type as the correct ones."""
 
 from random import Random
 
@@ -8,7 +7,7 @@ from thresher.demo.scenes import DIGITS, LETTERS
 
 
 def wrong_answer(rng: Random, question: Question) -> str:
-    """Another answer of the same type, never the right one."""
+    """A random answer of the same type that differs from the correct one."""
     if question.candidates:
         return rng.choice([c for c in question.candidates if c != question.answer])
     if question.kind == "description":

@@ -1,8 +1,6 @@
-"""Questions without a picture: simple facts and sums, for the text-only rows of a pool and for
-pretraining.
+"""Text-only questions: simple facts and sums, for the text-only rows of a pool and for pretraining.
 
-The pool and pretraining ask about different facts in different wordings. Plain English for the
-tokenizer is in english.py.
+The pool and pretraining use different facts and different wordings.
 """
 
 from random import Random
@@ -50,7 +48,13 @@ _PRETRAINING_YES_NO = {
 def text_turn(
     rng: Random, wording: WordingSet, *, instruct: bool = True, noisy: bool = False
 ) -> Turn:
-    """One text-only turn; a noisy one has another answer of the same type."""
+    """A random text-only turn.
+
+    rng: random generator.
+    wording: "pool" or that of pretraining.
+    instruct: add a format instruction.
+    noisy: use a wrong answer of the same type.
+    """
     pool = wording == "pool"
     draw = rng.random()
     style, candidates = "word", _COLOURS

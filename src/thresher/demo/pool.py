@@ -1,11 +1,10 @@
-"""Write a pool of the toy world in LLaVA format, with the pathologies of real instruction-tuning
-pools.
+"""Generates a pool of the synthetic world in LLaVA format, with the flaws of real pools.
 
 A mix (mixes.py) defines its contents: by default nine sources of very unequal shares, a third of
-the rows from few scenes, a web source with mostly wrong answers, text-only rows, scarce skills,
-several answer styles and formats, a few rows with several turns or two images. What is unknown in a
-real pool (kind, style, noise) is written to hidden_labels.jsonl, which no selection method may
-read.
+the rows about few scenes, a web source with mostly wrong answers, text-only rows, scarce skills,
+several answer styles and formats, a few rows with several turns or two images. Labels that a real
+pool does not have (kind, style, noise) are written to hidden_labels.jsonl, which no selection
+method may read.
 """
 
 from pathlib import Path
@@ -35,7 +34,7 @@ def make_pool(
     rows: number of rows.
     seed: of the generator.
     mix: the sources.
-    house_style: write short answers in the form of their kind (house_style.py).
+    house_style: write short answers in the format of their kind (house_style.py).
 
     Returns the path of pool.json.
     """
@@ -43,15 +42,17 @@ def make_pool(
     sources = mix.sources
     counts = [round(rows * s.share) for s in sources]
     counts[0] += rows - sum(counts)
-    made: list[Row] = []
+    generated: list[Row] = []
     used: dict[str, bool] = {}
     for source, count in zip(sources, counts, strict=True):
         repeated = [_repeated(rng, source) for _ in range(max(2, round(count * source.scenes)))]
-        made += [_row(rng, source, repeated if source.scenes else [], used) for _ in range(count)]
-    rng.shuffle(made)
+        generated += [
+            _row(rng, source, repeated if source.scenes else [], used) for _ in range(count)
+        ]
+    rng.shuffle(generated)
     if house_style:
-        made = [in_house_style(row) for row in made]
-    return write_rows(folder, "pool", "hidden_labels.jsonl", "row", made)
+        generated = [in_house_style(row) for row in generated]
+    return write_rows(folder, "pool", "hidden_labels.jsonl", "row", generated)
 
 
 def _draw(rng: Random, weights: dict[str, float]) -> str:
@@ -59,7 +60,7 @@ def _draw(rng: Random, weights: dict[str, float]) -> str:
 
 
 def _repeated(rng: Random, source: Source) -> Scene:
-    """One of the few scenes of a source's questions."""
+    """One of the few scenes that a source with repeated scenes uses."""
     if source.own_scenes:
         return sample_question(rng, _draw(rng, source.kinds), "pool").scene
     return sample_in_split(rng, "pool", sample_shapes)

@@ -1,8 +1,7 @@
-"""The kinds of question about a scene, with the right answer, the evidence for it and the candidate
-answers.
+"""Generates questions about a scene, with the correct answer, its evidence and candidate answers.
 
-A question here is meaning, not text: wording and answer style are applied by styles.py. Text-only
-questions (no picture, no scene) are in plain_text.py, wrong answers in noise.py.
+A question is abstract; styles.py adds wording and answer style. Text-only questions are in
+plain_text.py, wrong answers in noise.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +19,8 @@ POSITIONS = tuple(f"{row} {column}" for row in scenes.ROWS for column in scenes.
 
 @dataclass(frozen=True)
 class Question:
-    """`topic` picks the wording, `slots` fill it; `candidates` is empty where answers are open
-    (text, captions)."""
+    """A question about a scene. `topic` selects the wording and `slots` are its variables;
+    `candidates` is empty for open answers (text, captions)."""
 
     kind: str
     topic: str
@@ -45,8 +44,8 @@ def _unique(things: Sequence[Thing], attribute: str) -> list[Thing]:
 
 
 def _subjects(scene: Scene) -> list[Thing]:
-    """What can be asked about by colour or shape: the shapes on the grid, or the large shape (as a
-    thing)."""
+    """The objects with a colour and shape: the shapes on the grid, or the large shape (as a
+    Thing)."""
     if scene.large:
         return [Thing(0, 0, scene.large.name, scene.large.colour)]
     return [t for t in scene.things if len(t.name) > 1]
@@ -100,7 +99,7 @@ def _existence(rng: Random, scene: Scene) -> Question | None:
         where = next(t for t in subjects if (t.name, t.colour) == (name, colour))
         evidence = _seen(scene, where, where.phrase)
     else:
-        # a shape and a colour that are both in the picture, but not together
+        # a shape and a colour that are both in the image, but not together
         near = rng.random() < 0.6
         name = rng.choice(
             [n for n, _ in present] if near else scenes.LARGE_SHAPES if scene.large else SHAPES
@@ -283,7 +282,7 @@ KINDS: tuple[str, ...] = tuple(k for k in _BUILDERS if k != "description")
 
 
 def ask(rng: Random, kind: str, scene: Scene, attempts: int = 20) -> Question | None:
-    """A question of the kind about the given scene, or None where the scene allows none."""
+    """A random question of the kind about the given scene; None if the scene allows none."""
     for _ in range(attempts):
         question = _BUILDERS[kind][0](rng, scene)
         if question is not None:
@@ -292,7 +291,7 @@ def ask(rng: Random, kind: str, scene: Scene, attempts: int = 20) -> Question | 
 
 
 def sample_question(rng: Random, kind: str, split: Split) -> Question:
-    """A question of the kind about a fresh scene of the split."""
+    """A random question of the kind about a new scene of the split."""
     while True:
         scene = scenes.sample_in_split(rng, split, rng.choice(_BUILDERS[kind][1]))
         question = ask(rng, kind, scene, attempts=4)

@@ -1,8 +1,7 @@
-"""Draws a scene as a 48x48 RGB picture: one grid cell is one 16-pixel patch of the model's vision
+"""Renders a scene as a 48x48 RGB image; one grid cell is one 16-pixel patch of the model's vision
 tower.
 
-Background, small shifts, sizes and pixel noise come from the given generator. No labels are made
-here.
+Background, small shifts, sizes and pixel noise are random, from the given generator.
 """
 
 from random import Random
@@ -22,7 +21,7 @@ _RGB = {
     "purple": (160, 60, 200),
     "orange": (245, 140, 30),
 }
-# two shades of every colour, between which a large shape's colour is drawn
+# two shades of every colour; a large shape's colour is interpolated between them at random
 _LARGE_RGB = {
     "red": ((220, 40, 40), (255, 0, 0)),
     "green": ((40, 180, 60), (0, 255, 0)),
@@ -40,7 +39,10 @@ _FONT = ImageFont.load_default(15)
 
 
 def render(scene: Scene, rng: Random) -> np.ndarray:
-    """The picture as uint8 [48, 48, 3]."""
+    """Render a scene; returns uint8 [48, 48, 3].
+
+    rng: for background, shifts, sizes and noise.
+    """
     light = tuple(rng.randint(228, 255) for _ in range(3))
     image = Image.new("RGB", (SIDE, SIDE), light if scene.large else rng.choice(_BACKGROUNDS))
     draw = ImageDraw.Draw(image)
@@ -63,7 +65,7 @@ def render(scene: Scene, rng: Random) -> np.ndarray:
 
 
 def render_fixed(scene: Scene) -> np.ndarray:
-    """The one rendering of a scene that depends on nothing but the scene."""
+    """Render a scene with randomness derived from the scene, so that the image depends only on it."""
     return render(scene, Random(int.from_bytes(scene.digest()[1:9], "big")))
 
 

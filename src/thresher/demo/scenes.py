@@ -1,8 +1,7 @@
-"""Scenes of the toy world: what is in a picture, how scenes are sampled, and which split a scene
-belongs to.
+"""Scenes of the synthetic world: contents of an image, random sampling of scenes, and their splits.
 
 A scene is a 3x3 grid of coloured shapes or characters, a small bar chart, or one large shape
-anywhere in the picture. A scene's split (pool, pretraining, evaluation, development) is a hash of
+anywhere in the image. A scene's split (pool, pretraining, evaluation, development) is a hash of
 its content, so splits never share a scene. Drawing is in render.py; questions are in questions.py.
 """
 
@@ -59,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Large:
-    """One large shape; the box (left, top, right, bottom) is in sixty-fourths of the picture."""
+    """One large shape; the box (left, top, right, bottom) is in sixty-fourths of the image."""
 
     name: str
     colour: str
@@ -68,7 +67,7 @@ class Large:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: things on the grid, or bars, or one large shape."""
+    """The contents of an image: objects on the grid, or bars, or one large shape."""
 
     things: tuple[Thing, ...] = ()
     bars: tuple[Bar, ...] = ()
@@ -100,7 +99,7 @@ def sample_cells(rng: Random, count: int) -> list[tuple[int, int]]:
 
 
 def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = False) -> Scene:
-    """Shapes on the grid: all different when `distinct`, else drawn from two or three shapes and
+    """Random shapes on the grid: all different if `distinct`, else from two or three shapes and
     colours."""
     count = rng.randint(low, high)
     if distinct:
@@ -118,7 +117,7 @@ def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = Fal
 
 
 def sample_text(rng: Random, alphabet: Sequence[str], length: int = 2) -> Scene:
-    """`length` characters side by side in one row, and up to two shapes elsewhere."""
+    """A random scene with `length` adjacent characters in one row, and up to two shapes elsewhere."""
     row, start, colour = rng.randrange(3), rng.randrange(4 - length), rng.choice(COLOURS)
     things = [Thing(row, start + k, rng.choice(alphabet), colour) for k in range(length)]
     free = [(r, c) for r in range(3) for c in range(3) if r != row]
@@ -135,7 +134,7 @@ def sample_chart(rng: Random) -> Scene:
 
 
 def sample_odd(rng: Random) -> Scene:
-    """Three to five equal things, except that the shape or the colour of one of them differs."""
+    """A random scene of three to five objects, one of which differs in shape or colour."""
     cells = sample_cells(rng, rng.randint(3, 5))
     (shape, other_shape), (colour, other_colour) = rng.sample(SHAPES, 2), rng.sample(COLOURS, 2)
     odd = (other_shape, colour) if rng.random() < 0.5 else (shape, other_colour)
@@ -145,7 +144,7 @@ def sample_odd(rng: Random) -> Scene:
 
 
 def sample_large(rng: Random) -> Scene:
-    """One shape of 10 to 36 sixty-fourths a side, at any place."""
+    """A random scene of one large shape: sides 10 to 36 sixty-fourths of the image, anywhere."""
     name, colour = rng.choice(LARGE_SHAPES), rng.choice(LARGE_COLOURS)
     width = rng.randint(9, 34)
     height = rng.randint(9, 34) if name == "rectangle" else width
@@ -154,7 +153,7 @@ def sample_large(rng: Random) -> Scene:
 
 
 def sample_in_split(rng: Random, split: Split, sampler: Callable[[Random], Scene]) -> Scene:
-    """A scene of the split, by rejection."""
+    """A random scene of the split, by rejection sampling."""
     while True:
         scene = sampler(rng)
         if scene.split == split:

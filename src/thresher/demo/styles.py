@@ -1,8 +1,6 @@
-"""Turns a question into the text of one turn: wording, format instruction, answer style, right or
-wrong answer.
+"""Writes a question as one turn: wording, format instruction, answer style, correct or wrong.
 
-Styles: yesno, word, sentence, steps, choice, description. Which sources use which style is decided
-by the callers.
+Styles: yesno, word, sentence, steps, choice, description.
 """
 
 import re
@@ -23,7 +21,7 @@ _RELATIONS = {
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer as text, with what is hidden from a pool: kind, style, noise."""
+    """One question and its answer as text, with the hidden labels: kind, style, noise."""
 
     question: str
     answer: str
@@ -34,7 +32,7 @@ class Turn:
 
 
 def style_of(question: Question, style: str) -> str:
-    """The style that the question really gets when `style` is asked for."""
+    """The style used for the question if `style` is requested but may not apply."""
     if question.kind == "description":
         return "description"
     yes_no = question.answer in ("yes", "no")
@@ -50,7 +48,7 @@ def capitalised(text: str) -> str:
 
 
 def with_articles(text: str) -> str:
-    """Writes "an orange square": orange is the one name here that begins with a vowel."""
+    """Replace "a orange" by "an orange", the only name here that begins with a vowel."""
     return re.sub(r"\b([Aa]) orange\b", r"\1n orange", text)
 
 
@@ -76,16 +74,24 @@ def phrase(
     lowercase: bool = False,
     wrong: str | None = None,
 ) -> Turn:
-    """One turn. `instruct` adds the format instruction; `lowercase` writes short answers as "red"
-    instead of "Red"."""
+    """Write a question as a turn.
+
+    rng: for wording, options and instruction.
+    question: the question.
+    style: requested answer style, one of STYLES.
+    wording: set of wordings.
+    instruct: add a format instruction.
+    lowercase: write short answers as "red" instead of "Red".
+    wrong: a wrong answer to use; None: the correct one.
+    """
     style = style_of(question, style)
     answer = question.answer if wrong is None else wrong
     text = rng.choice(question_wordings(question.topic, wording)).format(**question.slots)
     candidates: tuple[str, ...] = ()
     if style == "choice":
         others = [c for c in question.candidates if c not in (question.answer, answer)]
-        shown = [question.answer] + ([answer] if wrong is not None else [])
-        options = shown + rng.sample(others, min(4 - len(shown), len(others)))
+        required = [question.answer] + ([answer] if wrong is not None else [])
+        options = required + rng.sample(others, min(4 - len(required), len(others)))
         rng.shuffle(options)
         text += "".join(f"\n{'ABCD'[k]}. {option}" for k, option in enumerate(options))
         candidates = tuple("ABCD"[: len(options)])

@@ -1,8 +1,8 @@
-"""How questions, format instructions and answers are worded: one set for the pool and evaluation,
-one for pretraining.
+"""Wordings of questions, format instructions and answers: one set for the pool and evaluation, one
+for pretraining.
 
-The sets share words, never a whole wording, so that a model's training does not contain the pool's
-questions. Further wordings for the last stage of training are in more_wordings.py.
+The sets share words but no complete wording, so that a model's training does not contain the pool's
+questions. Additional wordings for the last training stage are in more_wordings.py.
 """
 
 from typing import Literal
