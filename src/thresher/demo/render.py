@@ -65,7 +65,7 @@ def render(scene: Scene, rng: Random) -> np.ndarray:
 
 
 def render_fixed(scene: Scene) -> np.ndarray:
-    """Render a scene with randomness derived from the scene, so that the image depends only on it."""
+    """Render a scene with randomness derived from the scene itself."""
     return render(scene, Random(int.from_bytes(scene.digest()[1:9], "big")))
 
 

@@ -117,7 +117,7 @@ def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = Fal
 
 
 def sample_text(rng: Random, alphabet: Sequence[str], length: int = 2) -> Scene:
-    """A random scene with `length` adjacent characters in one row, and up to two shapes elsewhere."""
+    """A random scene: `length` adjacent characters in one row, up to two shapes elsewhere."""
     row, start, colour = rng.randrange(3), rng.randrange(4 - length), rng.choice(COLOURS)
     things = [Thing(row, start + k, rng.choice(alphabet), colour) for k in range(length)]
     free = [(r, c) for r in range(3) for c in range(3) if r != row]
