@@ -214,6 +214,7 @@ class _Words:
     plain: tuple[str, ...] = ()  # words that are given, not learned: the byte tokens of Llama 2
     named: tuple[tuple[str, str], ...] = ()  # attribute of the tokenizer -> special token
     vocab: int = 640
+    learned: tuple[str, ...] = ()  # further texts to train on
 
     def byte_level(self) -> Any:
         """As Qwen and Llama 3 tokenize: any text, in bytes; several newlines, or ".\n", can be one
@@ -227,7 +228,8 @@ class _Words:
             ]
         )
         raw.decoder = decoders.ByteLevel()
-        raw.model = self._train(raw, pre_tokenizers.ByteLevel.alphabet(), (*_SENTENCES, *_LINES))
+        texts = (*_SENTENCES, *_LINES, *self.learned)
+        raw.model = self._train(raw, pre_tokenizers.ByteLevel.alphabet(), texts)
         return self._finish(raw)
 
     def sentencepiece_like(self) -> Any:
@@ -911,9 +913,9 @@ _GEMMA3_WORDS = _Words(
         ("eoi_token", "<end_of_image>"),
         ("image_token", "<image_soft_token>"),
     ),
-    # bytes only: line breaks around an image must not merge with the template's (see
-    # docs/models.md)
-    vocab=8 + 256,
+    # as in Gemma's own vocabulary, up to four line breaks are one token: those that the processor
+    # writes around an image merge with the template's
+    learned=("\n\n\n\n", "\n\n\n") * 30,
 )
 
 # A system turn is put before the first user turn's text, as the hub's template does.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -325,15 +325,14 @@ def _with_query(conv: Conversation, query: Query) -> Conversation:
     *front, user = conv.messages
     last = user.parts[-1]
     parts = (*user.parts, query.text) if last is None else (*user.parts[:-1], last + query.text)
-    return Conversation((*front, Message(user.role, parts)), conv.images, len(conv.messages))
+    messages = (*front, Message(user.role, parts))
+    return replace(conv, messages=messages, scored_from=len(messages))
 
 
 def _with_answer(conv: Conversation, query: Query, answer: str) -> Conversation:
     """`_with_query`, and the answer as the assistant's turn."""
     prompt = _with_query(conv, query)
-    return Conversation(
-        (*prompt.messages, Message("assistant", (answer,))), conv.images, len(prompt.messages)
-    )
+    return replace(prompt, messages=(*prompt.messages, Message("assistant", (answer,))))
 
 
 def _common_length(sequences: Sequence[Sequence[int]]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,28 +155,31 @@ class BlockPipeline:
         encoder: instead of `self.encoder`.
         """
         errors: dict[int, str] = {}
-        texts: list[tuple[int, EncodedText, list[ImageKey]]] = []
+        keys_of: list[list[ImageKey]] = []  # of each conversation
         refs: dict[ImageKey, ImageRef] = {}
-        for i, conv, text in zip(
-            index, conversations, (encoder or self.encoder).encode(conversations), strict=True
-        ):
-            if isinstance(text, str):
-                errors[i] = text
-                continue
+        for conv in conversations:
             as_multi_image = self.shrinks_images and (multi_image or len(conv.images) > 1)
             keys = [(ref.identity, as_multi_image) for ref in conv.images]
             refs.update(zip(keys, conv.images, strict=True))
-            texts.append((i, text, keys))
+            keys_of.append(keys)
         prepared = self._image_threads.map(
             lambda item: self._prepare_image(pool, item[0], item[1]), refs.items()
         )
         results = dict(zip(refs, prepared, strict=True))
         images = {key: image for key, image in results.items() if not isinstance(image, str)}
-        row_index: list[int] = []
-        rows: list[EncodedRow] = []
-        for i, text, keys in texts:
+        complete: list[tuple[int, Conversation, list[ImageKey]]] = []
+        for i, conv, keys in zip(index, conversations, keys_of, strict=True):
             if failed := [results[k] for k in keys if k not in images]:
                 errors[i] = str(failed[0])
+                continue
+            image_texts = tuple(images[k].texts for k in keys)
+            complete.append((i, replace(conv, image_texts=image_texts), keys))
+        texts = (encoder or self.encoder).encode([conv for _, conv, _ in complete])
+        row_index: list[int] = []
+        rows: list[EncodedRow] = []
+        for (i, _, keys), text in zip(complete, texts, strict=True):
+            if isinstance(text, str):
+                errors[i] = text
                 continue
             row = assemble(text, keys, images)
             if row.longest_prompt > self.context:
@@ -187,7 +190,8 @@ class BlockPipeline:
                 continue
             row_index.append(i)
             rows.append(row)
-        return Block(row_index, rows, errors, images)
+        used = dict.fromkeys(key for row in rows for key in row.images)
+        return Block(row_index, rows, errors, {key: images[key] for key in used})
 
     def _prepare_image(
         self, pool: SampleSource, key: ImageKey, ref: ImageRef

@@ -19,11 +19,15 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """scored_from: index of the first message whose assistant texts count as answers; messages
-    before it are a demonstration or a prompt."""
+        before it are a demonstration or a prompt.
+    image_texts: for each image, the text that the model's processor writes before and after its
+        tokens; empty if it writes none, or if the images are not prepared yet.
+    """
 
     messages: tuple[Message, ...]
     images: tuple[ImageRef, ...]
     scored_from: int = 0
+    image_texts: tuple[tuple[str, str], ...] = ()
 
     @property
     def shape(self) -> tuple[tuple[str, tuple[bool, ...]], ...]:

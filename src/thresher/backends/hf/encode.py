@@ -6,7 +6,8 @@ searching. This shortcut is used only where the template is known not to read th
 (see `template.py`). Every other row is rendered by itself, so that the rendering of a row never
 depends on the rows before it. The whole string is tokenised at once (a token may span the border
 between template and answer: it then counts as an answer token), with one placeholder token per
-image, which is later replaced by the image's tokens.
+image, which is later replaced by the image's tokens. Text that the processor writes around these
+(Gemma 3's line breaks) is part of the string, because it can merge with the text beside it.
 """
 
 from __future__ import annotations
@@ -175,8 +176,32 @@ class Encoder:
         skeleton = self._skeleton_of(conv)
         # stripping a blank text may continue into its neighbour
         if skeleton is None or not all(map(str.strip, texts)):
-            return self._align(conv, self._apply_template(conv, None))
-        return _fill(conv, skeleton)
+            string, spans = self._align(conv, self._apply_template(conv, None))
+        else:
+            string, spans = _fill(conv, skeleton)
+        return self._write_image_texts(conv, string, spans)
+
+    def _write_image_texts(
+        self, conv: Conversation, string: str, spans: list[tuple[int, int]]
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """Write each image's texts around its placeholder, and shift the answers' spans."""
+        pieces = string.split(self.image_token)
+        # where the number of images is wrong, the row is refused after it is tokenised
+        if not any(map(any, conv.image_texts)) or len(pieces) != len(conv.image_texts) + 1:
+            return string, spans
+        out, starts, shifts = [pieces[0]], [0], [0]  # shifts[k]: of what is at or after starts[k]
+        start = len(pieces[0])
+        for (before, after), piece in zip(conv.image_texts, pieces[1:], strict=True):
+            out += (before, self.image_token, after, piece)
+            start += len(self.image_token)
+            starts.append(start)
+            shifts.append(shifts[-1] + len(before) + len(after))
+            start += len(piece)
+
+        def shifted(position: int) -> int:
+            return position + shifts[bisect_right(starts, position) - 1]
+
+        return "".join(out), [(shifted(a), shifted(b)) for a, b in spans]
 
     def is_text_independent(self, conv: Conversation) -> bool:
         """Whether the renderings of conversations of this shape differ only in their texts."""

@@ -25,12 +25,15 @@ class PreparedImage:
     expansion: the token ids that replace its placeholder.
     grid: (t, h, w) in patches, for models with multimodal rotary positions.
     multi_image: prepared as in a conversation of several images.
+    texts: what the processor writes before and after these tokens. It can merge with the text
+        around the image, so it is tokenised with the conversation.
     """
 
     inputs: dict[str, torch.Tensor]
     expansion: list[int]
     grid: tuple[int, int, int] | None
     multi_image: bool
+    texts: tuple[str, str] = ("", "")
 
     @property
     def nbytes(self) -> int:
@@ -57,6 +60,7 @@ _TEXT_KEYS = (
     "token_type_ids",
     "cross_attention_mask",
     "batch_num_images",
+    "text_replacement_offsets",
 )
 
 
@@ -82,20 +86,41 @@ class ImagePreparer:
             images=[[image] * copies],
             return_tensors="pt",
             add_special_tokens=False,
+            return_text_replacement_offsets=True,
         )
-        # Mllama's processor adds a BOS token after the image
-        bos = self.processor.tokenizer.bos_token_id
-        ids = [i for i in out["input_ids"][0].tolist() if i != bos]
         inputs = {
             k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)
         }
         if multi_image:
-            ids = ids[: len(ids) // 2]
             inputs = {k: _first_half(v) for k, v in inputs.items()}
+        ids, texts = self._expansion(out, copies)
         grid = inputs.get("image_grid_thw")
         return PreparedImage(
-            inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, multi_image
+            inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, multi_image, texts
         )
+
+    def _expansion(self, out: Any, copies: int) -> tuple[list[int], tuple[str, str]]:
+        """The token ids of the first image, and the texts before and after them.
+
+        Tokenizers split a text at their added tokens, so what is between the first and the last one
+        is tokenised in the same way wherever the image is.
+        """
+        tokenizer = self.processor.tokenizer
+        replacements = (out.get("text_replacement_offsets") or [[]])[0]
+        if not replacements:  # the processor replaces nothing in the text
+            # Mllama's processor adds a BOS token after the image
+            ids = [i for i in out["input_ids"][0].tolist() if i != tokenizer.bos_token_id]
+            return ids[: len(ids) // copies], ("", "")
+        text: str = replacements[0]["replacement"]
+        encoding = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
+        added = [k for k, i in enumerate(ids) if i in tokenizer.added_tokens_decoder]
+        if not added:
+            return ids, ("", "")
+        first, last = added[0], added[-1]
+        return ids[first : last + 1], (text[: offsets[first][0]], text[offsets[last][1] :])
 
 
 def _first_half(tensor: torch.Tensor) -> torch.Tensor:
