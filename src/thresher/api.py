@@ -152,6 +152,7 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     """
     from thresher.selection import iterate as in_rounds
     from thresher.selection.config import check_request
+    from thresher.selection.devices import workers
     from thresher.selection.opening import prepare
     from thresher.selection.result import require_rows
 
@@ -164,7 +165,8 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     check_request(request)
     job = prepare(request, _warn, out=False, pool=opened, progress=False)
     task = job.task
-    outcome = in_rounds.select(task, job.context)
+    with workers(job, _warn) as job:
+        outcome = in_rounds.select(task, job.context)
     require_rows(outcome)
     return Chosen(outcome, task.pool, task.request)
 

@@ -55,3 +55,11 @@ def test_wrong_arguments_are_explained(command: Command, tmp_path: Path) -> None
     ]:
         code, _, said = command("store", *words)
         assert code == 2 and expected in said, (words, said)
+
+
+def test_processes_of_several_devices_give_the_same_files(command: Command, tmp_path: Path) -> None:
+    assert command(*SELECT, "-o", "one")[0] == 0
+    several = (*SELECT, "-o", "two", "--store", "other", "--devices", "cpu,cpu")
+    code, _, err = command(*several)
+    assert code == 0 and "failed" not in err, err
+    assert Path("one/subset.json").read_bytes() == Path("two/subset.json").read_bytes()

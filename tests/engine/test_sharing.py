@@ -142,10 +142,9 @@ def digests(n: int) -> np.ndarray:
     return np.array([bytes([i]) * 32 for i in range(1, n + 1)], DIGEST)
 
 
-def work_queue(root: Path, n: int = 40) -> WorkQueue:
-    return WorkQueue(
-        Store(root), [("f" * 32, Loss.fields)], digests(n), np.zeros(n, bool), lambda rows: None
-    )
+def work_queue(root: Path, n: int = 40, processes: int = 1) -> WorkQueue:
+    columns, retried = [("f" * 32, Loss.fields)], np.zeros(n, bool)
+    return WorkQueue(Store(root), columns, digests(n), retried, lambda rows: None, processes)
 
 
 def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
@@ -155,6 +154,15 @@ def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
             b = late.next_block(lambda: None, lambda: None)
             assert a is not None and b is not None
             assert len(a) == 20 and len(b) == 8 and not set(a.tolist()) & set(b.tolist())
+
+
+@pytest.mark.parametrize(("processes", "rows"), [(1, 80), (2, 40), (5, 16)])
+def test_the_first_leaves_rows_for_those_that_are_known_to_come(
+    tmp_path: Path, processes: int, rows: int
+) -> None:
+    with work_queue(tmp_path, 160, processes) as first:
+        block = first.next_block(lambda: None, lambda: None)
+        assert block is not None and len(block) == rows
 
 
 def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None:

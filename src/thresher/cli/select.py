@@ -50,11 +50,13 @@ def select(
     from thresher.selection import folder as output
     from thresher.selection import iterate as in_rounds
     from thresher.selection import summary
+    from thresher.selection.devices import workers
     from thresher.selection.result import require_rows
 
     progress = stderr_progress()
     try:
-        outcome = in_rounds.select(task, replace(job.context, progress=progress))
+        with workers(job, note) as job:
+            outcome = in_rounds.select(task, replace(job.context, progress=progress))
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None
     except CapReached as stop:

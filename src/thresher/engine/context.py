@@ -27,6 +27,8 @@ class RunContext:
     """Trains models for signals that need one; None: `training.fit` on the best device."""
     progress: Progress | None = None
     """Receives progress reports."""
+    processes: int = 1
+    """Processes that were started to score the same rows, this one included."""
     new_engine: Callable[..., Any] | None = None
     """Makes the engines of a selection, as `create_engine` does (None): another one may score
     nothing, or keep columns in memory."""

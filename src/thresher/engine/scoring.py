@@ -133,6 +133,7 @@ class _Pass:
         self.backend: Any = None
         self.scored = 0  # rows
         self.waited = 0.0  # seconds for other processes
+        self.elsewhere = 0  # rows that others scored, as displayed
         self.displayed = False  # whether the progress bar is displayed
 
     def run(self) -> list[ScoredKeys]:
@@ -142,7 +143,14 @@ class _Pass:
         labels = [r.label for r in self.requests]
         self.early_check = None if self.scorer.request.force else EarlyCheck(self.signals, labels)
         columns = [(r.fingerprint, r.signal.fields) for r in self.requests]
-        self.queue = WorkQueue(self.store, columns, self.keys, self.retried, self._waiting)
+        self.queue = WorkQueue(
+            self.store,
+            columns,
+            self.keys,
+            self.retried,
+            self._waiting,
+            self.scorer.context.processes,
+        )
         model = model_of(self.signals[0])
         served = isinstance(model, ModelIdentity) and model.served
         began = time.monotonic()
@@ -173,9 +181,14 @@ class _Pass:
         """The entries to score next, int64 [b]; None at the end."""
         began = time.monotonic()
         try:
-            return self.queue.next_block(self._ready, flush)
+            block = self.queue.next_block(self._ready, flush)
         finally:
             self.waited += time.monotonic() - began
+        if self.displayed and self.progress is not None:
+            elsewhere = int(self.queue.elsewhere.sum())
+            self.progress.advance(elsewhere - self.elsewhere)
+            self.elsewhere = elsewhere
+        return block
 
     def _ready(self) -> None:
         """Open the model and display the progress, before rows are claimed."""
@@ -184,6 +197,7 @@ class _Pass:
         if not self.displayed and self.progress is not None:
             done = self.total - int((~self.queue.done).sum())
             self.progress.start(self.label, self.total, done)
+            self.elsewhere = int(self.queue.elsewhere.sum())
         self.displayed = True
 
     def _waiting(self, rows: int) -> None:

@@ -35,6 +35,7 @@ class WorkQueue:
         retried: bool [e], entries whose stored failure is to be tried again; one that another
             process scores is done when that succeeds.
         waiting: called with the number of rows left when other processes have claimed them all.
+        processes: that are known to work on these rows, or to do so soon; there may be more.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class WorkQueue:
         keys: np.ndarray,
         retried: np.ndarray,
         waiting: Callable[[int], None],
+        processes: int = 1,
     ) -> None:
         self.store, self.columns, self.keys = store, columns, keys
-        self.retried, self.waiting = retried, waiting
+        self.retried, self.waiting, self.processes = retried, waiting, processes
         self.scored_here = np.zeros(len(keys), bool)  # [e]
         self.done = np.zeros(len(keys), bool)  # [e]: stored in all columns
         self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
@@ -119,7 +121,8 @@ class WorkQueue:
             self._refresh()
             entries = np.flatnonzero(free & ~self.done)  # [f] int64
             smallest = min(max(len(self.keys) // BLOCKS, MIN_BLOCK), MAX_MIN_BLOCK)
-            size = max(len(entries) // (2 * (others + 1)), smallest)
+            sharing = max(others + 1, self.processes)
+            size = max(len(entries) // (2 * sharing), smallest)
             block = entries[: min(size, local.ROWS_PER_CALL)]  # [b] int64
             self._claimed[block] = True
             self._claims.claim(self.keys[self._claimed])

@@ -140,6 +140,11 @@ class RunRequest:
     """Go on with scores that mean nothing (a judge that gives no probability to its answers)."""
     device: Annotated[str, Option("NAME", MODEL, commands=ALL)] = "auto"
     """cpu, cuda, cuda:1, mps (default: the best available)."""
+    devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None
+    """Several GPUs of this machine, a process each: 0,1,2,3, or all.
+
+    Results do not depend on it, but for the last bits of numbers on a GPU.
+    """
     dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ALL)] = "auto"
     """auto, float32, bfloat16 or float16 (default: auto).
 

@@ -18,6 +18,7 @@ from typing import Any
 from thresher.errors import ConfigError, did_you_mean
 from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
+from thresher.request.devices import parse_devices
 from thresher.text import ParseError, parse_yaml
 
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
@@ -165,6 +166,14 @@ def check_request(config: RunRequest) -> None:
     """Raises ConfigError for values that are out of range or do not go together."""
     check_mixture(config)  # before anything is opened
     check_device(config.device)
+    if config.devices is not None:
+        parse_devices(config.devices)
+        if config.device != "auto":
+            raise ConfigError("--device and --devices exclude each other: give one of them.")
+        if config.backend != "hf":
+            raise ConfigError(
+                "--devices is for local weights; a server distributes its work itself."
+            )
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(
             ": expected a number of tokens, at least 1.",

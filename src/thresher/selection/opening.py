@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from thresher.errors import CapabilityError, ConfigError
 from thresher.request import SERVER, RunRequest
+from thresher.request.devices import first_device
 from thresher.selection.config import default_store, require
 from thresher.types import Budget, Method
 
@@ -148,7 +149,7 @@ def trainer_for(request: RunRequest, store: Store) -> Trainer:
     from thresher.training.registry import make_trainer
 
     return make_trainer(
-        device=request.device,
+        device=first_device(request.device, request.devices),
         dtype=request.dtype,
         batch_tokens=request.batch_tokens,
         trust_remote_code=request.trust_remote_code,
@@ -307,7 +308,7 @@ def named_model(
 
     return resolve(
         spec,
-        device=request.device,
+        device=first_device(request.device, request.devices),
         dtype=request.dtype,
         batch_tokens=request.batch_tokens,
         trust_remote_code=request.trust_remote_code,

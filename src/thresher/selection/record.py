@@ -25,6 +25,7 @@ NO_PART_OF_A_REQUEST = frozenset(
         "out",
         "store",
         "device",
+        "devices",
         "batch_tokens",
         "retry_errors",
         "trust_remote_code",

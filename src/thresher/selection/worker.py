@@ -1,0 +1,70 @@
+"""One worker process of `--devices`: reads a request from stdin, scores what nobody has scored yet,
+and ends. The first line of stdin is the request as JSON; the end of stdin means that the process
+that started it wants it to end, or is dead.
+
+Writes scores into the store only.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from thresher.errors import ThresherError
+from thresher.request import RunRequest, fields_of
+from thresher.selection.config import combine
+
+STOPPED_AFTER = 60.0  # seconds to store what is scored, once the starting process is dead
+AGAIN = 3.0  # seconds between two interrupts
+
+
+def read_request(line: str) -> RunRequest:
+    """The request from what `to_mapping` gave."""
+    known = fields_of(RunRequest)
+    given = {k: tuple(v) if known[k].type is tuple else v for k, v in json.loads(line).items()}
+    return combine({}, given)
+
+
+def score(request: RunRequest) -> None:
+    """Score the missing rows of the request's columns, as many as other processes leave."""
+    from thresher.selection import iterate
+    from thresher.selection.opening import prepare
+
+    job = prepare(request, lambda text: None, out=False, progress=False)
+    iterate.select(job.task, job.context)
+
+
+def _end_with_stdin() -> None:
+    """Interrupt the main thread as Ctrl-C does, so that it stores what it has scored."""
+    sys.stdin.read()
+    for _ in range(int(STOPPED_AFTER / AGAIN)):  # an import may swallow the first one
+        _thread.interrupt_main()
+        time.sleep(AGAIN)
+    os._exit(1)
+
+
+def main() -> int:
+    # also where the command runs in the background, where SIGINT is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        request = read_request(sys.stdin.readline())
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        score(request)
+    except KeyboardInterrupt:
+        return 0
+    except ThresherError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the thread that waits for stdin must not delay the end

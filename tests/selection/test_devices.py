@@ -1,0 +1,108 @@
+"""`--devices`: workers score what they are left, end when they are asked to, and their failures
+are reported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.text_pools import record, write_pool
+from thresher.errors import ConfigError
+from thresher.request import RunRequest
+from thresher.request.devices import parse_devices
+from thresher.selection.config import check_request
+from thresher.selection.devices import _Worker
+from thresher.selection.worker import read_request, score
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0,1,2", ("cuda:0", "cuda:1", "cuda:2")),
+        (" cuda:3 , 1", ("cuda:3", "cuda:1")),
+        ("cpu,cpu", ("cpu", "cpu")),
+        ("all", ("all",)),
+        ("mps", ("mps",)),
+    ],
+)
+def test_devices_are_numbers_or_names(text: str, expected: tuple[str, ...]) -> None:
+    assert parse_devices(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0,,1", "0,1,", "gpu0", "0,all", "0,cuda:0", "-1", "0-3"])
+def test_other_values_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_request(RunRequest(devices=text))
+    assert caught.value.option == "devices" and caught.value.value == text
+
+
+def test_devices_exclude_a_device_and_a_server() -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        check_request(RunRequest(devices="0,1", device="cpu"))
+    with pytest.raises(ConfigError, match="local weights"):
+        check_request(RunRequest(devices="0,1", backend="openai", url="http://localhost:1/v1"))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    from thresher.selection.devices import _devices
+
+    count = torch.cuda.device_count()
+    with pytest.raises(ConfigError, match=f"there is no cuda:{count}"):
+        _devices(RunRequest(devices=f"cpu,{count}"))
+    if not count:
+        with pytest.raises(ConfigError, match="no GPU that torch can use"):
+            _devices(RunRequest(devices="all"))
+
+
+def request(folder: Path, **more: object) -> RunRequest:
+    write_pool(folder / "pool.json", [record(i) for i in range(40)])
+    return RunRequest(
+        pool=str(folder / "pool.json"),
+        method="perplexity",
+        budget="10",
+        store=str(folder / "store"),
+        filter=("length < 2000",),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_a_worker_gets_the_request_of_the_user(tmp_path: Path) -> None:
+    import json
+
+    given = request(tmp_path, model="demo", settings={"where": "low"})
+    assert read_request(json.dumps(given.to_mapping())) == given
+
+
+def test_a_worker_scores_into_the_store_and_writes_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    score(request(tmp_path, model="demo"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool.json", "store"]
+    (column,) = (tmp_path / "store" / "columns").iterdir()
+    assert any(p.suffix == ".parquet" for p in column.iterdir())
+
+
+def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
+    worker = _Worker.start(request(tmp_path, model=str(tmp_path / "absent")), "cpu")
+    worker.process.wait(60)
+    worker.stop()
+    problem = worker.end()
+    assert problem.startswith("The worker on cpu failed (exit code 1): ") and "absent" in problem
+    assert problem.endswith("Its rows were scored by the other processes.")
+
+
+def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
+    worker = _Worker.start(request(tmp_path, model="demo"), "cpu")
+    worker.process.kill()
+    worker.stop()
+    assert "failed (signal 9)" in worker.end()
+
+
+def test_a_worker_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    worker = _Worker.start(request(tmp_path, model="demo"), "cpu")
+    time.sleep(0.5)
+    worker.stop()
+    assert worker.end() == ""
