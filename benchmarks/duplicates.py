@@ -1,10 +1,9 @@
-"""Near duplicates in a large pool: seconds, peak memory, and how many of the planted copies are
-found.
+"""Benchmark of near-duplicate detection in a large pool: time, peak memory and recall.
 
-The pool is generated: text rows of LLaVA's lengths (questions of 10, answers of 20 to 120 words,
-words drawn by Zipf's law) of which one in twenty is a near copy of another, with a few words
-changed. A whole `thresher select --dedup near` process is measured. The peer is datasketch's
-MinHash and MinHashLSH (128 permutations, the usual way), on part of the rows.
+The pool is synthetic: text rows with LLaVA's lengths (questions of 10, answers of 20 to 120 words,
+word frequencies by Zipf's law), one in twenty a near copy of another with a few words changed.
+Measures a whole `thresher select --dedup near` process. The baseline is datasketch's MinHash and
+MinHashLSH (128 permutations) on part of the rows.
 
     python benchmarks/duplicates.py [--quick] [--json FILE] [--rows N]
 """
@@ -36,12 +35,12 @@ SIMILAR = 0.8  # what counts as near: see duplicates/near.py
 
 
 def generate(path: Path, rows: int) -> tuple[dict[int, int], set[int]]:
-    """(copy -> original, of those whose words are at least SIMILAR alike; the rows that are copies
-    or have any)."""
+    """(copy -> original for pairs with a similarity of at least SIMILAR; rows that are or have
+    copies)."""
     rng = random.Random(0)
     vocabulary = [f"word{i}" for i in range(WORDS)]
     weights = list(itertools.accumulate(1 / (i + 1) for i in range(WORDS)))
-    said: list[tuple[str, list[str]]] = []
+    rows_so_far: list[tuple[str, list[str]]] = []
     copies: dict[int, int] = {}
     related: set[int] = set()
     with path.open("w") as f:
@@ -50,17 +49,17 @@ def generate(path: Path, rows: int) -> tuple[dict[int, int], set[int]]:
                 original = rng.randrange(i)
                 while original % COPIES == COPIES - 1:
                     original = rng.randrange(i)
-                question, answer = said[original]
+                question, answer = rows_so_far[original]
                 answer = list(answer)
                 for _ in range(max(len(answer) // 60, 1)):  # about one word in sixty
                     answer[rng.randrange(len(answer))] = rng.choice(vocabulary)
                 related |= {i, original}
-                if jaccard(answer, said[original][1]) >= SIMILAR:
+                if jaccard(answer, rows_so_far[original][1]) >= SIMILAR:
                     copies[i] = original
             else:
                 drawn = rng.choices(vocabulary, cum_weights=weights, k=10 + rng.randint(20, 120))
                 question, answer = " ".join(drawn[:10]), drawn[10:]
-            said.append((question, answer))
+            rows_so_far.append((question, answer))
             turns = [
                 {"from": "human", "value": question},
                 {"from": "gpt", "value": " ".join(answer)},
@@ -73,13 +72,13 @@ def generate(path: Path, rows: int) -> tuple[dict[int, int], set[int]]:
 
 
 def jaccard(a: list[str], b: list[str]) -> float:
-    """Of the sets of three words in a row."""
+    """Jaccard similarity of the sets of three consecutive words."""
     one, two = ({tuple(words[i : i + 3]) for i in range(len(words) - 2)} for words in (a, b))
     return len(one & two) / len(one | two)
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
-    """Seconds, seconds of CPU and peak memory in GB of a whole process."""
+    """Wall time (s), CPU time (s) and peak memory (GB) of a whole process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -96,7 +95,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, 
 
 
 def peer(path: Path, rows: int) -> float | None:
-    """Seconds of CPU a row of datasketch; None where it is not installed."""
+    """CPU time of datasketch in seconds per row; None if it is not installed."""
     try:
         from datasketch import MinHash, MinHashLSH
     except ImportError:

@@ -1,7 +1,6 @@
-"""Ways to damage a file for `fuzz_readers.py`: bytes, JSON values, YAML, tar headers, parquet
-columns, bombs.
+"""Mutations for `fuzz_readers.py`: of bytes, JSON, YAML, tar headers, parquet columns; bombs.
 
-Pure: bytes and a seeded generator in, bytes out. `damaged` chooses the way.
+Pure functions of bytes and a seeded generator. `damaged` chooses a mutation.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def packed(content: bytes) -> bytes:
 
 
 def bytes_of(content: bytes, rng: random.Random) -> bytes:
-    """A few changes that know nothing of the format."""
+    """A few random byte-level mutations, independent of the format."""
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         at, size = rng.randrange(len(content) + 1), rng.choice((1, 2, 8, 64, 600))
         near_an_end = rng.random() < 0.3
@@ -100,8 +99,7 @@ SNIPPETS = [
 
 
 def snippet(content: bytes, rng: random.Random) -> bytes:
-    """Something that parsers trip over, put in at a place, best at a border of the file's own
-    syntax."""
+    """Insert a text that is hard to parse, preferably at a token boundary of the file."""
     put = rng.choice(SNIPPETS)
     borders = [i for i, b in enumerate(content[:20_000]) if b in b'[{:,"\n']
     at = (
@@ -114,7 +112,7 @@ def snippet(content: bytes, rng: random.Random) -> bytes:
 
 
 def encoded_anew(content: bytes, rng: random.Random) -> bytes:
-    """The same text in another encoding."""
+    """Convert the text to another encoding."""
     text = content.decode("utf-8", "replace")
     return text.encode(
         rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "utf-7", "latin-1", "cp1252")),
@@ -123,7 +121,7 @@ def encoded_anew(content: bytes, rng: random.Random) -> bytes:
 
 
 def odd(rng: random.Random) -> Any:
-    """A value that nobody expects there."""
+    """An unexpected JSON value."""
     deep: Any = "x"
     for _ in range(rng.choice((5, 300))):
         deep = [deep] if rng.random() < 0.5 else {"conversations": deep}
@@ -170,7 +168,7 @@ def odd(rng: random.Random) -> Any:
 
 
 def json_of(content: bytes, rng: random.Random) -> bytes:
-    """Values, keys and entries of a JSON or JSONL file changed; bytes where it is none."""
+    """Change values, keys and entries of a JSON or JSONL file; mutate bytes if it is not JSON."""
     lines = content.split(b"\n") if content[:1] == b"{" and b"\n" in content.strip() else [content]
     try:
         values = [json.loads(line) for line in lines if line.strip()]
@@ -188,7 +186,7 @@ def json_of(content: bytes, rng: random.Random) -> bytes:
 
 
 def _change(value: Any, rng: random.Random) -> None:
-    """One place of a list or an object, any number of levels down."""
+    """A random position in a nested list or object."""
     while True:
         places = list(value) if isinstance(value, dict) else list(range(len(value)))
         if not places:
@@ -225,8 +223,7 @@ def _change(value: Any, rng: random.Random) -> None:
 
 
 def tar_of(content: bytes, rng: random.Random) -> bytes:
-    """Members renamed, of another kind, of another size than they say, or with another member's
-    content."""
+    """Rename tar members, or change their type, their stated size or their content."""
     out = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(content)) as old,
@@ -278,7 +275,7 @@ def tar_of(content: bytes, rng: random.Random) -> bytes:
             info.size = len(body)
             new.addfile(info, io.BytesIO(body))
     whole = bytearray(out.getvalue())
-    if rng.random() < 0.5 and len(whole) > 1024:  # a field of a header, with its sum put right
+    if rng.random() < 0.5 and len(whole) > 1024:  # a field of a header, with a corrected checksum
         starts = [
             i for i in range(0, len(whole) - 512, 512) if whole[i + 257 : i + 262] == b"ustar"
         ]
@@ -301,7 +298,7 @@ def tar_of(content: bytes, rng: random.Random) -> bytes:
 
 
 def parquet_of(content: bytes, rng: random.Random) -> bytes:
-    """Columns of another type, renamed, gone, or empty."""
+    """Change the type of parquet columns, or rename, remove or empty them."""
     table = pq.read_table(pa.BufferReader(content))
     for _ in range(rng.choice((1, 2))):
         at = rng.randrange(table.num_columns)
@@ -342,7 +339,7 @@ def parquet_of(content: bytes, rng: random.Random) -> bytes:
 
 
 def bomb(content: bytes, rng: random.Random) -> bytes:
-    """Something small that says it is large, or of which much comes out."""
+    """A small file that declares a large size or expands to much data."""
     header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big")
     chunk = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
     png = header + chunk + zlib.crc32(chunk).to_bytes(4, "big")
@@ -385,7 +382,7 @@ WAYS: list[Callable[[bytes, random.Random], bytes]] = [
 
 
 def damaged(name: str, content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """(how, the damaged content)."""
+    """(name of the mutation, mutated content)."""
     way = rng.choice(WAYS)
     if name.endswith(".tar") and rng.random() < 0.6:
         way = tar_of

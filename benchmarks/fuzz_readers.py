@@ -1,16 +1,16 @@
-"""Damaged files of every format against the readers: a pool, or one clear message; never a
-traceback, a hang or a gigabyte.
+"""Fuzz test of the readers: a damaged file gives a pool or one clear message, never a traceback, a
+hang or excessive memory.
 
-Real rows (a pool of yours, or of the built-in world) are written in every format that can be read.
-Each case damages one of these files - bytes, JSON values, YAML, tar headers, parquet columns,
-pictures, whole files of another kind - opens it, reads all rows and pictures, and writes what came
-out as ms-swift JSONL. A case depends on the seed and its number alone, so a finding is repeated
-with `--only NUMBER`. Cases run in processes of their own, with a limit on memory and on time.
+Real rows (a given pool, or the built-in one) are written in every supported format. Each case
+mutates one of these files (bytes, JSON values, YAML, tar headers, parquet columns, images, whole
+files of another type), opens it, reads all rows and images, and writes the result as ms-swift
+JSONL. A case depends only on the seed and its number, so a finding can be reproduced with
+`--only NUMBER`. Cases run in separate processes with limits on memory and time.
 
     python benchmarks/fuzz_readers.py [--quick] [--json FILE] [--seconds 600] [--seed 0] [--pool
     POOL --images DIR] [--only NUMBER]
 
-Exit code 1 where anything was found. Touches the temporary folder only.
+Exit code 1 if anything was found. Writes to the temporary folder only.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FINE = ("opened", "refused", "refused on writing")
 
 
 def originals(folder: Path, pool: Pool) -> list[str]:
-    """One file or folder of each kind, with the pool's pictures; their names."""
+    """Write one file or folder per format, with the pool's images; returns their names."""
     rows = range(min(ROWS, len(pool)))
     written: dict[str, tuple[str, Options | None]] = {
         "llava.json": ("llava-json", None),
@@ -82,12 +82,12 @@ def originals(folder: Path, pool: Pool) -> list[str]:
     (folder / "packed.jsonl.gz").write_bytes(packed((folder / "llava.jsonl").read_bytes()))
     alpaca = []
     for sample in pool.samples(rows):
-        said = [t.text for t in sample.turns]
+        texts = [t.text for t in sample.turns]
         alpaca.append(
             {
-                "instruction": said[0],
+                "instruction": texts[0],
                 "input": "",
-                "output": said[-1],
+                "output": texts[-1],
                 "images": [i.path for i in sample.images],
             }
         )
@@ -125,7 +125,7 @@ def originals(folder: Path, pool: Pool) -> list[str]:
 
 
 class Slow(BaseException):
-    """The case took too long. No `Exception`, so that nothing swallows it."""
+    """The case timed out. Not an `Exception`, so that no handler catches it."""
 
 
 def _ring(number: int, frame: FrameType | None) -> None:
@@ -135,7 +135,7 @@ def _ring(number: int, frame: FrameType | None) -> None:
 def case(
     number: int, seed: int, folder: Path, names: list[str], work: Path
 ) -> tuple[str, str, str]:
-    """(file, how it was damaged, outcome: opened, refused, or what is wrong)."""
+    """Run one case; returns (file, mutation, outcome: opened, refused or the problem)."""
     rng = random.Random(f"{seed} {number}")
     name = names[number % len(names)]
     target = name
@@ -169,7 +169,7 @@ def case(
 
 
 def use(path: Path, work: Path, format: str | None) -> str:
-    """Open the file twice (the second time out of the cache), read everything, write it again."""
+    """Open the file twice (the second time from the cache), read all rows, export them."""
     try:
         pool = open_pool(path, cache=work / "cache", format=format)
         again = open_pool(path, cache=work / "cache", format=format)
@@ -210,7 +210,7 @@ def use(path: Path, work: Path, format: str | None) -> str:
 
 
 def child(first: int, last: int, seed: int, folder: Path, names: list[str], work: Path) -> None:
-    """Cases first … last - 1, one line of JSON each on stdout."""
+    """Run cases first … last - 1 and print one line of JSON per case."""
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     signal.signal(signal.SIGPROF, _ring)
@@ -220,24 +220,24 @@ def child(first: int, last: int, seed: int, folder: Path, names: list[str], work
         began = time.process_time()
         name, how, outcome = case(number, seed, folder, names, work)
         now = _memory()
-        told = {
+        record = {
             "number": number,
             "name": name,
             "how": how,
             "outcome": outcome,
             "seconds": time.process_time() - began,
         }
-        print(json.dumps(told | {"peak": now, "grew": now - before}), flush=True)
+        print(json.dumps(record | {"peak": now, "grew": now - before}), flush=True)
         before = now
 
 
 def _memory() -> int:
-    """Most bytes that the process has held so far."""
+    """Peak memory of the process so far, in bytes."""
     return peak_bytes() or 0
 
 
 def run(first: int, last: int, arguments: list[str]) -> Iterator[dict[str, Any]]:
-    """What a process says of its cases; of one that died or hung, that."""
+    """Results of a process; a crash or hang is the result of its case."""
     command = [sys.executable, __file__, "--child", str(first), str(last), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     # on the clock, where the processor may be shared: a process that sleeps
@@ -250,12 +250,12 @@ def run(first: int, last: int, arguments: list[str]) -> Iterator[dict[str, Any]]
         errors = "killed: it did not answer to the alarm\n" + errors
     open_case = None
     for line in out.splitlines():
-        told = json.loads(line)
-        if "begins" in told:
-            open_case = told["begins"]
+        record = json.loads(line)
+        if "begins" in record:
+            open_case = record["begins"]
         else:
             open_case = None
-            yield told
+            yield record
     if process.returncode != 0:
         number = first if open_case is None else open_case
         yield {
@@ -307,13 +307,13 @@ def main() -> int:
 
 
 def _cpu() -> float:
-    """Seconds that the cases have used so far."""
+    """CPU time of all cases so far, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def report(a: argparse.Namespace, folder: Path) -> int:
-    """Cases until so much CPU is used, and the table."""
+    """Run cases until the CPU time is used up, and print the table."""
     seconds = 30 if a.quick else a.seconds
     arguments = ["--seed", str(a.seed), "--folder", str(folder)]
     outcomes: dict[str, Counter[str]] = {}
@@ -322,14 +322,16 @@ def report(a: argparse.Namespace, folder: Path) -> int:
     slowest, peak, first = 0.0, 0, 0
     try:
         while _cpu() < seconds:
-            for told in run(first, first + CASES, arguments):
-                outcome = told["outcome"].partition("\n")[0]
-                outcomes.setdefault(told["name"], Counter())[outcome.split(" ")[0]] += 1
-                ways[told["how"]] += 1
-                slowest, peak = max(slowest, told["seconds"]), max(peak, told["peak"])
-                if outcome not in FINE or told["peak"] > MOST:
-                    found.append(told)
-                    print(json.dumps(told)[:3000].replace("\\n", "\n"), file=sys.stderr, flush=True)
+            for record in run(first, first + CASES, arguments):
+                outcome = record["outcome"].partition("\n")[0]
+                outcomes.setdefault(record["name"], Counter())[outcome.split(" ")[0]] += 1
+                ways[record["how"]] += 1
+                slowest, peak = max(slowest, record["seconds"]), max(peak, record["peak"])
+                if outcome not in FINE or record["peak"] > MOST:
+                    found.append(record)
+                    print(
+                        json.dumps(record)[:3000].replace("\\n", "\n"), file=sys.stderr, flush=True
+                    )
             first += CASES
     except KeyboardInterrupt:
         print("stopped; what was found so far:", file=sys.stderr)

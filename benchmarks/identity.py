@@ -1,9 +1,8 @@
-"""What identity by content costs: opening a pool of many images for the first time, again, and
-after some changed.
+"""Benchmark of identity by content: opening a pool of many images for the first time, again, and
+after some images changed.
 
-Makes small files in a temporary folder and opens the pool in a process of its own each time. The
-files were just written, so they are in the page cache: disks and networks add the time that reading
-them takes.
+Writes small files to a temporary folder and opens the pool in a new process each time. The files
+are in the page cache; disks and networks add the time to read them.
 
     python benchmarks/identity.py [--images N] [--bytes B] [--folder DIR] [--json FILE]
 """
@@ -47,7 +46,7 @@ print(time.perf_counter() - began)
 
 
 def make(folder: Path, images: int, size: int) -> Path:
-    """`images` files of `size` bytes of noise, a thousand a folder, and a pool with a row for
+    """Write `images` files of `size` random bytes, a thousand per folder, and a pool with one row
     each."""
     rows, names = [], []
     noise = os.urandom(size)
@@ -74,8 +73,8 @@ def opened(pool: Path, cache: Path, how: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
@@ -84,14 +83,14 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=4096)
     parser.add_argument("--folder")
     parser.add_argument("--json", type=Path)
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     results = {}
-    with tempfile.TemporaryDirectory(prefix="thresher-identity-", dir=told.folder) as name:
+    with tempfile.TemporaryDirectory(prefix="thresher-identity-", dir=arguments.folder) as name:
         folder = Path(name)
         began = time.perf_counter()
-        pool = make(folder, told.images, told.bytes)
+        pool = make(folder, arguments.images, arguments.bytes)
         print(
-            f"{told.images:,} files of {told.bytes:,} bytes written in "
+            f"{arguments.images:,} files of {arguments.bytes:,} bytes written in "
             f"{time.perf_counter() - began:.0f} s",
             flush=True,
         )
@@ -109,10 +108,10 @@ def main() -> None:
             ("content, another pool of the same images", "content"),
         ):
             if "overwritten" in label:
-                for i in range(0, told.images, 100):
+                for i in range(0, arguments.images, 100):
                     file = folder / f"images/{i // 1000:04d}/{i:07d}.jpg"
                     about = file.stat()
-                    file.write_bytes(os.urandom(told.bytes))
+                    file.write_bytes(os.urandom(arguments.bytes))
                     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
             if "another" in label:
                 text = pool.read_text().replace("says little", "says a little")
@@ -122,8 +121,8 @@ def main() -> None:
             print(label, results[label], flush=True)
         kept = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
     table = Table(
-        title=f"Opening a pool of {told.images:,} images ({told.bytes:,} bytes each); stat alone "
-        f"{stat:.1f} s"
+        title=f"Opening a pool of {arguments.images:,} images ({arguments.bytes:,} bytes each); "
+        f"stat alone {stat:.1f} s"
     )
     for column in ("", "seconds", "files hashed", "files/s", "peak MB"):
         table.add_column(column, justify="right" if column else "left")
@@ -134,8 +133,8 @@ def main() -> None:
         )
     Console().print(table)
     print(f"kept on disk: {kept / 1e6:,.0f} MB")
-    if told.json:
-        told.json.write_text(json.dumps({"stat": stat, "kept": kept, **results}, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"stat": stat, "kept": kept, **results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Rows a second of mmSSR's 15 questions (14 capabilities, one list of styles) asked in four ways,
-same weights, same rows.
+"""Benchmark of mmSSR's 15 questions (14 capabilities, one list of styles) in rows per second, asked
+in four ways with the same weights and rows.
 
-(i) the official way: a row at a time, 15 generations through the model's own processor, nothing
-shared. It is given the better of one thread and all cores, and stops after one token for a score
-and eight for the styles. (ii) each question with its whole prompt, batched over rows. (iii)
-thresher's `ask`: one pass. (iv) the least a row can cost: one plain forward pass over the row as a
+(i) The official way: one row at a time, 15 generations through the model's own processor, without
+sharing. The faster of one thread and all cores counts, and generation stops after one token for a
+score and eight for the styles. (ii) Each question with its whole prompt, batched over rows. (iii)
+thresher's `ask`: one pass. (iv) A lower bound: one ordinary forward pass over the row as a
 conversation (`answer_loss`). (ii) and (iii) must agree.
 
-The models have random weights. Their usual tokenizer knows few words and would make the questions
-twice as long as a real one does, so here it learns 8,192 words from the project's own texts.
+The models have random weights. Their usual tokenizer has few words and would make the questions
+twice as long as a real one, so here a tokenizer of 8,192 words is trained on the project's own
+texts.
 
     python benchmarks/judge.py [--quick] [--only MODEL] [--cpu-time] [--json FILE]
 """
@@ -59,7 +60,7 @@ QUERIES = [Judge(ANYONE, c).query() for c in CAPABILITIES] + [Style(ANYONE, STYL
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Rows to measure on: exchanges, words of an answer, images, their size in pixels."""
+    """Synthetic rows: number of exchanges, words per answer, images and their size in pixels."""
 
     name: str
     exchanges: int
@@ -73,7 +74,7 @@ SHORT = Kind("thumbnails, one short exchange", 1, 2, 1, (64, 64))
 
 
 class Pictures:
-    """The pool that loads images."""
+    """A pool that generates its images."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.made = [tiny_models.picture(*size, seed) for seed in range(8)]
@@ -115,7 +116,7 @@ def texts() -> list[str]:
 
 @contextlib.contextmanager
 def more_words() -> Iterator[None]:
-    """The tiny models' tokenizers learn from `texts` while this holds."""
+    """A context in which the tiny models' tokenizers are trained on `texts`."""
     names = ("_SENTENCES", "_QWEN_WORDS", "_LLAVA_WORDS")
     before = {name: getattr(tiny_models, name) for name in names}
     try:
@@ -144,7 +145,7 @@ def open_model(name: str, size: tiny_models.Size, folder: Path) -> HFBackend:
 
 
 def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads: int) -> float:
-    """Seconds of 15 generations a row, one at a time."""
+    """Time in seconds of 15 generations per row, one at a time."""
     processor, model = backend.encoder.processor, backend.forward.model
     settings = template_arguments(processor)
     torch.set_num_threads(threads)
@@ -216,7 +217,7 @@ def measure(
     way = backend.query_mode
 
     def in_full() -> np.ndarray:
-        """One question after the other, each over all rows."""
+        """Time in seconds of one question after the other, each over all rows."""
         backend.forward.query_mode = "full"
         try:
             return np.hstack([asked(backend, few, pool, [q]) for q in QUERIES])
@@ -230,7 +231,7 @@ def measure(
     ):
         timed(lambda warm=warm: warm)
     ours, alone = [], []
-    # in turn, so that a busy moment of the machine does not fall on one of them
+    # in turn, so that load on the machine affects all alike
     for _ in range(repeats):
         alone.append(timed(lambda: backend.answer_loss(samples, pool, False))[0])
         seconds, got = timed(lambda: asked(backend, rows, pool, QUERIES))

@@ -1,10 +1,9 @@
-"""A teacher that knows: the hidden labels of the built-in world, answering as a judge and a styler
-would.
+"""An oracle teacher for mmSSR: answers a judge's and a styler's questions from the hidden labels of
+the built-in world.
 
 For benchmarks and tests only: `label_teacher(hidden_labels.jsonl)` is a model handle for the role
-"teacher" (or "judge") of mmSSR. A row with a wrong answer is worth nothing; the others are worth 5
-for the capability that their kind of question trains, 2 for those that it also needs, and nothing
-else. Scores of 0 to 5 as whole numbers, as a strong model gives them.
+"teacher" (or "judge") of mmSSR. A row with a wrong answer scores 0; the others score 5 for the
+capability that their kind of question trains, 2 for those that it also needs, and 0 otherwise.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ NAMED = {
 
 
 def label_teacher(labels: Path) -> ModelHandle:
-    """`labels`: hidden_labels.jsonl beside a pool of the built-in world. Known by the file's
-    content."""
+    """A model handle. `labels`: the hidden_labels.jsonl of a built-in pool; its content is the
+    model's identity."""
     content = hashlib.sha256(labels.read_bytes()).hexdigest()
     identity = ModelIdentity(f"sha256:{content}", "hidden_labels", "none", "none")
     return ModelHandle(str(labels), identity, lambda: LabelTeacher(labels))
 
 
 class LabelTeacher:
-    """`ask` and `generate` from labels. `asked`: rows asked so far."""
+    """A backend that answers from labels. `asked`: number of rows so far."""
 
     def __init__(self, labels: Path) -> None:
         rows = map(json.loads, labels.read_text(encoding="utf-8").splitlines())
@@ -102,7 +101,7 @@ class LabelTeacher:
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
     ) -> Iterator[Scored]:
-        """A number after a capability's question, else the list of styles."""
+        """A score for a capability's question, else the list of styles."""
         self.asked += len(samples)
         texts = []
         for sample in samples:
@@ -140,6 +139,6 @@ def _worth(kind: str, capability: str) -> int:
 
 
 def _capability(text: str) -> str:
-    """The capability that a prompt ends by asking about; "" for none."""
+    """The capability that the end of a prompt asks about; "" for none."""
     question = text.rsplit("\n", 1)[-1]
     return next((c.name for c in CAPABILITIES if question.endswith(f"for {c.wording}?")), "")

@@ -1,8 +1,8 @@
-"""A large pool on one machine: seconds and peak memory of whole `thresher select` processes, after
-the first opening.
+"""Benchmark of `thresher select` on a large pool: time and peak memory of whole processes after the
+first opening.
 
-The pool is generated: text-only LLaVA rows from 100 sources. The peer is what one writes first:
-json.load, choose, json.dump.
+The pool is synthetic: text-only LLaVA rows from 100 sources. The baseline is the naive script:
+json.load, select, json.dump.
 
     python benchmarks/million.py [--quick] [--json FILE] [--rows N]
 """
@@ -61,7 +61,7 @@ def generate(path: Path, rows: int) -> None:
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds and peak memory in GB of a whole process."""
+    """Wall time (s) and peak memory (GB) of a whole process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

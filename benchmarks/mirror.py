@@ -1,8 +1,8 @@
-"""Does CLIPPER's coreset mirror the pool's log-perplexity better than random subsets of its size?
+"""Benchmark: does CLIPPER's coreset match the pool's log-perplexity better than random subsets?
 
-For each pool and budget: the Kolmogorov-Smirnov distance between coreset and pool of the zero-shot
-and the one-shot log-perplexity, beside the median and the smallest of 100 random subsets. Scores
-are stored: a second run asks no model.
+For each pool and budget: Kolmogorov-Smirnov distance between coreset and pool of the zero-shot and
+one-shot log-perplexity, with the median and the minimum of 100 random subsets. Scores are stored,
+so a second run needs no model.
 
     python benchmarks/mirror.py [--quick] [--json FILE] [--seed N] [--store DIR]
 """

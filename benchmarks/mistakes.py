@@ -1,10 +1,11 @@
-"""Is the mistaken step found? Rationales of the built-in world with one step falsified, 300 cases,
-right and wrong answers differing.
+"""Benchmark of mistake identification: 300 rationales of the built-in world with one falsified step
+that makes the answer wrong.
 
-The whole path is used: a scripted student writes the rationales, the answer switch is asked of the
-teacher, the rule decides. The teacher is the toy world's rules, which read every step rightly (an
-oracle); beside it the random and the last step, and the built-in model as a teacher. Then: tokens
-that the built-in model processes as rationales grow, once read on and once anew.
+Runs the complete pipeline: a scripted student writes the rationales, the teacher is asked for the
+answer switch, the rule decides. The teacher is rule-based and reads every step correctly (an
+oracle); compared with a random step, the last step, and the built-in model as teacher. Also counts
+the tokens that the built-in model processes for rationales of growing length, incrementally and
+from scratch.
 
     python -m benchmarks.mistakes [--cases N] [--no-model] [--json FILE] [--seed N]
 """
@@ -42,15 +43,15 @@ from thresher.types import ModelIdentity, RowSignal, Sample, SampleSource, Score
 
 
 class Scripted:
-    """A student that writes given rationales, by id."""
+    """A student that returns given rationales, by row id."""
 
-    def __init__(self, said: Mapping[str, str]) -> None:
-        self.said = said
+    def __init__(self, rationales: Mapping[str, str]) -> None:
+        self._rationales = rationales
 
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
     ) -> Iterator[Scored]:
-        texts = [self.said[json.loads(s.id)] for s in samples]
+        texts = [self._rationales[json.loads(s.id)] for s in samples]
         values = {
             "text": np.array(texts, object),
             "tokens": np.array([len(t.split()) for t in texts], np.int32),
@@ -83,12 +84,12 @@ def find(
     store: Store,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """The columns of `Mistake` of each case, in file order."""
-    said = {f"case-{i:06d}": r.text for i, r in enumerate(planted)}
+    """The columns of `Mistake` for each case, in file order."""
+    rationales = {f"case-{i:06d}": r.text for i, r in enumerate(planted)}
     student = ModelHandle(
         "scripted",
         ModelIdentity("scripted:1", "scripted", "float32", "none"),
-        lambda: Scripted(said),
+        lambda: Scripted(rationales),
     )
     method = ErrorDriven(teacher="given", identify=how, query="step")  # type: ignore[arg-type]
     context = RunContext(store, student, {"teacher": teacher})
@@ -101,8 +102,8 @@ def find(
 
 
 def growth(steps: Sequence[int]) -> list[dict[str, int]]:
-    """Tokens through the built-in model for a rationale of so many equal steps: read on, and asked
-    anew after each."""
+    """Tokens processed by the built-in model for a rationale of `steps` equal steps: incrementally,
+    and from scratch after each step."""
     backend: Any = resolve("demo").open()
     row = Sample("0", (Turn("user", "What colour is the cross?\n(A) red\n(B) blue"),))
     query = Query("\nWhich one? Answer with its letter.", ("A", "B"))

@@ -1,10 +1,10 @@
-"""mmSSR's sampler at 2.6 million rows: seconds and memory of ours, beside the published algorithm
-in pandas, same rows checked.
+"""Benchmark of mmSSR's sampler at 2.6 million rows: time and memory against the published algorithm
+in pandas; checks that both select the same rows.
 
-The pool is made up: 14 scores of 0 to 5, 9 styles (1.6 a row), 100 sources of very different sizes;
-30% are kept. The peer is tests/samplers/published_mmssr.py: the published algorithm written
-plainly, with stable sorts. Memory is what is held above the columns, by tracemalloc, in runs of
-their own.
+The pool is synthetic: 14 scores of 0 to 5, 9 styles (1.6 per row), 100 sources of very different
+sizes; 30% are kept. The baseline is tests/samplers/published_mmssr.py, a plain implementation of
+the published algorithm with stable sorts. Memory is measured in separate runs with tracemalloc,
+without the columns.
 
     python benchmarks/mmssr_sampler.py [--quick] [--json FILE] [--rows N] [--repeat N]
     [--without-peer]
@@ -37,7 +37,7 @@ SHARE = np.array([0.2, 0.05, 0.2, 0.4, 0.2, 0.1, 0.08, 0.1, 0.05])
 
 
 def made_up(rows: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """(expected scores, styles, source, ties)."""
+    """Synthetic (expected scores, styles, source, ties)."""
     rng = np.random.default_rng(0)
     quality = rng.random(rows)
     scores = [
@@ -52,7 +52,8 @@ def made_up(rows: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.nda
 def published(
     scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray, k: int
 ) -> tuple[list[int], float]:
-    """The rows of the published algorithm, and its seconds without the making of its table."""
+    """Rows selected by the published algorithm, and its time in seconds without building its
+    table."""
     import pandas as pd
 
     from tests.samplers.published_mmssr import select
@@ -74,7 +75,7 @@ def published(
 
 
 def timed(call: Callable[[], RoundRobin], repeat: int) -> tuple[RoundRobin, float, float]:
-    """The result, the best of `repeat` in seconds, and GB at the peak above what was there."""
+    """The result, the fastest of `repeat` runs in seconds, and the additional peak memory in GB."""
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -137,7 +138,7 @@ def main() -> None:
             ]
             results[-2].update({"peer": peer, "ratio": peer / ours, "same_rows": same})
             if not same:
-                raise SystemExit("The two do not choose the same rows.")
+                raise SystemExit("The two do not select the same rows.")
         table.add_row(*line)
     Console(width=110).print(table)
     if arguments.json:

@@ -1,13 +1,11 @@
-"""Does error-driven selection help on the task that it aims at? The built-in world, its model,
-equal rows, three seeds.
+"""Benchmark of error-driven selection on its target task, in the built-in world, against random.
 
-The student is the built-in model after practice on rows that lack three kinds of question:
-comparison, digits, chart. Short answers have the form of their kind (`house_style`), as in the
-proof of the other methods, so what the practice lacked must be learnt. The target task is these
-three. Validation: 300 questions on scenes of the development split; test: other questions on scenes
-of the evaluation split; the pool has other scenes again. The teacher is the toy world's rules, an
-oracle that reads every step and knows what each row asks for. Every arm trains the student by the
-same recipe on the same number of rows.
+The student is the built-in model, tuned on rows without three kinds of question: comparison,
+digits, chart. Short answers have the format of their kind (`house_style`), as in the proof, so the
+missing formats must be learned. The target task is these three kinds. Validation: 300 questions on
+scenes of the development split; test: other questions on scenes of the evaluation split; the pool
+uses other scenes. The teacher is rule-based: an oracle that reads every step correctly and knows
+the skill of each row. Every arm trains the student with the same recipe on the same number of rows.
 
     python -m benchmarks.proof_errors [--rows N] [--budget K] [--seeds S] [--json FILE] [--work DIR]
 """
@@ -61,7 +59,7 @@ ARMS: dict[str, dict[str, str]] = {
 
 
 def practised(folder: Path) -> Path:
-    """A student whose training data had no row of the three kinds, as a model folder."""
+    """Folder of a student that was trained without rows of the three kinds."""
     from thresher.training import fit
 
     rng = Random("practice")
@@ -79,8 +77,8 @@ def practised(folder: Path) -> Path:
 
 
 def questions(folder: Path, stem: str, split: Split, per_kind: int) -> Path:
-    """Short right answers, in the pool's wordings, on scenes of `split`; yes and no equally
-    often."""
+    """Questions with short correct answers, in the pool's wordings, on scenes of `split`; yes and
+    no are equally frequent."""
     rng = Random(f"errors {split}")
     rows = []
     for kind in WEAK:

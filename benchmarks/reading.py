@@ -1,10 +1,10 @@
-"""Opening a large LLaVA JSON pool: rows a second, peak memory, and the second opening, beside
-json.load and a loop.
+"""Benchmark of opening a large LLaVA JSON pool: rows per second, peak memory, and a second opening,
+against json.load and a loop.
 
-The pool is generated: 665,000 rows (about 1 GB) over 118,000 images, as LLaVA-1.5's mixture has
-them; the image files exist (empty ones). Each opening is a process of its own; its seconds are
-those of `open_pool`, its memory the most that the process and the processes it starts hold
-together. The peer reads the file in one go and looks at every turn.
+The pool is synthetic: 665,000 rows (about 1 GB) with 118,000 images, like LLaVA-1.5's mixture; the
+image files exist but are empty. Each opening runs in its own process. Times are those of
+`open_pool`, memory is the peak of the process and its children together. The baseline reads the
+whole file and visits every turn.
 
     python benchmarks/reading.py [--quick] [--json FILE] [--rows N]
 """
@@ -52,7 +52,7 @@ WORDS = 200  # of a row
 
 
 def generate(folder: Path, rows: int) -> Path:
-    """The pool file, and its empty images."""
+    """Write the pool file and its empty images."""
     rng = random.Random(0)
     words = [
         "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)
@@ -80,8 +80,8 @@ def generate(folder: Path, rows: int) -> Path:
 
 
 class Watch(threading.Thread):
-    """The most memory that a process and its children hold together, in bytes, looked at a hundred
-    times a second."""
+    """Peak memory of a process and its children together, in bytes, sampled a hundred times per
+    second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -107,7 +107,7 @@ def _children(pid: int) -> list[int]:
 
 
 def run(script: str, *arguments: str) -> dict[str, Any]:
-    """What the script prints, with `memory` (bytes) and `cpu` (seconds, children included)."""
+    """The JSON that the script prints, plus `memory` (bytes) and `cpu` (s, children included)."""
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE)
     watch = Watch(process.pid)
     watch.start()
@@ -138,8 +138,8 @@ def main() -> None:
         file = generate(folder, rows)
         size = file.stat().st_size
         made = time.perf_counter() - started
-        told = (str(file), str(folder / "images"), str(folder / "cache"))
-        first, peer, second = run(OPEN, *told), run(PEER, str(file)), run(OPEN, *told)
+        arguments = (str(file), str(folder / "images"), str(folder / "cache"))
+        first, peer, second = run(OPEN, *arguments), run(PEER, str(file)), run(OPEN, *arguments)
         assert first["rows"] == peer["rows"] == second["rows"] == rows and first["problems"] == 0
     table = Table(
         title=f"{rows:,} rows, {size / 1e9:.2f} GB, {len(os.sched_getaffinity(0))} processors "

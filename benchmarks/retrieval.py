@@ -1,8 +1,8 @@
-"""BM25 over a million skill strings: time to index, time and memory of 1,000 queries. The bar: 2
-minutes and 4 GB on 2 cores.
+"""Benchmark of BM25 over a million skill strings: time to index, time and memory of 1,000 queries.
+Target: 2 minutes and 4 GB on 2 cores.
 
-The strings are drawn: 1 to 3 skills a row of 3 to 6 words each, out of 5,000 words of Zipf's
-frequencies, half of the rows repeated from 20,000 phrases as a teacher repeats itself. Then the
+The strings are synthetic: 1 to 3 skills per row of 3 to 6 words each, from 5,000 words with Zipf
+frequencies; half of the rows reuse one of 20,000 phrases, as a teacher's answers do. Also times the
 allocation of 100,000 rows over the same 1,000 searches.
 
     python benchmarks/retrieval.py [--rows N] [--queries Q] [--quick] [--json FILE] [--seed N]

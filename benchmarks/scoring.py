@@ -1,10 +1,10 @@
-"""Rows a second of `answer_loss` and `one_shot`, each beside the obvious loop on the same model,
-rows and cores.
+"""Benchmark of `answer_loss` and `one_shot` in rows per second, against a naive loop with the same
+model, rows and cores.
 
-The obvious loop is what one writes first: a row at a time through the model's own processor and one
-full forward pass, nothing shared. It is given the answer positions for nothing, and the better of
-one thread and all cores. Losses must agree. The floor: the arithmetic that the tokens of the rows
-need, over what this machine does in a large matrix product.
+The naive loop sends one row at a time through the model's own processor and one full forward pass,
+without sharing. Finding its answer positions is not timed, and the faster of one thread and all
+cores counts. Losses must agree. "Of the floor": the multiply-adds that the rows need at least,
+divided by the speed of this machine in a large matrix product.
 
     python benchmarks/scoring.py [--quick] [--json FILE] [--rows N] [--pool FILE --images DIR]
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from thresher.backends.hf.threads import limit_idle_threads  # noqa: E402
 
-# before torch: OpenMP threads that spin would slow the loop down many times on a busy machine
+# before torch: spinning OpenMP threads would slow the loop down a lot on a busy machine
 limit_idle_threads()
 
 import numpy as np  # noqa: E402
@@ -48,7 +48,7 @@ SHARED = ROOT.parent / "shared" / "data" / "easy_vqa"
 def obvious_losses(
     backend: HFBackend, conversations: Sequence[Conversation], pool: Pool, threads: int
 ) -> tuple[float, np.ndarray]:
-    """Seconds and losses of the obvious loop. Answer positions are found before the clock
+    """Time in seconds and losses of the naive loop. Answer positions are found before the timer
     starts."""
     answers = [
         backend.prepare([c], range(1), pool, backend.shrinks_images and len(c.images) > 1)
@@ -98,7 +98,7 @@ def timed(pieces: Iterator[Scored], n: int) -> tuple[float, np.ndarray]:
 
 
 def matmul_speed() -> float:
-    """fp32 multiply-adds a second of one large matrix product on all cores."""
+    """fp32 multiply-adds per second of a large matrix product on all cores."""
     torch.set_num_threads(available_cores())
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     best = 1e9
@@ -111,8 +111,8 @@ def matmul_speed() -> float:
 
 
 def multiply_adds(backend: HFBackend, samples: Sequence[Sample], pool: Pool) -> float:
-    """What the rows need at least: every real token through the language model's matrices, every
-    image through the tower's."""
+    """Minimum multiply-adds for the rows: all tokens through the language model, all images
+    through the vision tower."""
     model = backend.forward.model
     language = sum(
         p.numel()

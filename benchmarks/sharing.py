@@ -1,7 +1,8 @@
-"""Two `select` processes on one store beside one: seconds, on a backend that sleeps for every row.
+"""Benchmark of several `select` processes on one store against one, with a backend that sleeps for
+every row.
 
-The processes are started, do their imports, and then begin together. The smaller the ratio, the
-better; 0.5 is the floor.
+The processes import everything first and then start together. Lower ratios are better; 0.5 is the
+optimum for two processes.
 
     python benchmarks/sharing.py [--rows N] [--rate R] [--processes P ...]
 """
@@ -53,8 +54,8 @@ def seconds(pool: Path, store: Path, rate: float, processes: int) -> tuple[float
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.communicate()[0].strip() for process in many]
-    return time.perf_counter() - began, said
+    counts = [process.communicate()[0].strip() for process in many]
+    return time.perf_counter() - began, counts
 
 
 def main() -> None:
@@ -62,22 +63,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--rate", type=float, default=50.0, help="rows a second of one process")
     parser.add_argument("--processes", type=int, nargs="*", default=[2])
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="thresher-sharing-") as name:
         pool = Path(name) / "pool.json"
         turns = [{"from": "human", "value": "What is {}?"}, {"from": "gpt", "value": "A number."}]
         rows = [
             {"id": i, "conversations": json.loads(json.dumps(turns).replace("{}", str(i)))}
-            for i in range(told.rows)
+            for i in range(arguments.rows)
         ]
         pool.write_text(json.dumps(rows))
-        one, _ = seconds(pool, Path(name) / "one", told.rate, 1)
+        one, _ = seconds(pool, Path(name) / "one", arguments.rate, 1)
         print(f"one process: {one:.1f} s")
-        for n in told.processes:
-            several, said = seconds(pool, Path(name) / f"store{n}", told.rate, n)
+        for n in arguments.processes:
+            several, counts = seconds(pool, Path(name) / f"store{n}", arguments.rate, n)
             print(
                 f"{n} processes: {several:.1f} s, {several / one:.0%} of one; (wanted, here, "
-                f"elsewhere): {'; '.join(said)}"
+                f"elsewhere): {'; '.join(counts)}"
             )
 
 

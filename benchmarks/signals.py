@@ -1,9 +1,9 @@
-"""What the signals of one reading cost beside the loss alone: the same rows, model and process.
+"""Benchmark: cost of the signals of one forward pass relative to the loss alone.
 
-Each case computes its columns into a fresh store, as a selection would: rows parsed, images read,
-one forward pass, parts written. The cases take turns, and each is given by its fastest of several
-rounds. On a CPU the process's own CPU time is compared, so that other processes on the machine
-count for little; on a GPU the time on the clock.
+Each case computes its columns into a fresh store, like a selection: parse rows, load images, run
+one forward pass, write results. The cases run in turn, and the fastest of several rounds counts.
+Compares the CPU time of the process on a CPU, so that other processes matter little, and wall time
+on a GPU.
 
     python benchmarks/signals.py [--rows N] [--rounds N] [--model SPEC ...] [--pool FILE]
 """
@@ -44,7 +44,7 @@ LOSS, ALL = "loss", "loss, 2 embeddings, entropy, gap"
 
 
 def cases(model: ModelIdentity) -> dict[str, dict[str, Signal]]:
-    """Name -> the signals that are asked together."""
+    """Name -> the signals computed together."""
     loss: dict[str, Signal] = {"loss": AnswerLoss(model)}
     embeddings: dict[str, Signal] = {
         part: Embedding(model, 0.5, part) for part in ("question", "answer")
@@ -63,7 +63,7 @@ def cases(model: ModelIdentity) -> dict[str, dict[str, Signal]]:
 def seconds(
     signals: Mapping[str, Signal], pool: Pool, handle: ModelHandle, store: Path, on_cpu: bool
 ) -> float:
-    """Of computing the signals into an empty store."""
+    """Time in seconds to compute the signals into an empty store."""
     clock = time.process_time if on_cpu else time.perf_counter
     began = clock()
     request = RunRequest(on_missing="exclude")

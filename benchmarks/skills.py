@@ -1,11 +1,11 @@
-"""Skills of a million rows: time, memory and quality of the clusters, beside scikit-learn's.
+"""Benchmark of skills on a million rows: time, memory and cluster quality against scikit-learn.
 
     OMP_NUM_THREADS=2 python benchmarks/skills.py [--rows 1000000] [--leaves N] [--peer]
 
-The vectors are a mixture of 500 directions of uneven weight with noise, as 64 coordinates. Quality
-is the mean cosine of a row with the centre of its cluster, and the share of rows whose cluster has
-their direction in the majority. `--peer`: MiniBatchKMeans on the same vectors in the same run
-(needs scikit-learn), with a batch of 16,384 and as many passes as it takes by itself.
+The vectors are a mixture of 500 directions of uneven weight with noise, in 64 dimensions. Quality
+is the mean cosine of a row with its cluster centre, and purity: the share of rows whose direction
+is the most frequent one of their cluster. `--peer` also runs MiniBatchKMeans on the same vectors
+(needs scikit-learn), with a batch size of 16,384 and its default number of passes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thresher.clusters import LEAF_ROWS, SCALE, grow_tree, unit_vectors
 
 
 def world(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [n, 64] of length 1, and the direction of each row."""
+    """Unit vectors, float32 [n, 64], and the direction of each row, int [n]."""
     rng = np.random.default_rng(seed)
     weight = rng.gamma(0.7, 1, 500)
     kind = rng.choice(500, rows, p=weight / weight.sum())
@@ -32,7 +32,7 @@ def world(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quality(vectors: np.ndarray, label: np.ndarray, kind: np.ndarray) -> tuple[float, float]:
-    """Mean cosine with the centre, and purity."""
+    """Mean cosine with the centre, and purity, 0 to 1."""
     k = int(label.max()) + 1
     total = np.stack([np.bincount(label, column, k) for column in vectors.T.astype(float)], 1)
     total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)

@@ -1,14 +1,14 @@
-"""Are the suspected rows wrong? The list of `thresher suspects` against rows known to be wrong.
+"""Benchmark of `thresher suspects` on pools with known wrong rows: AUC, precision and recall.
 
-The pools of the proof's mixes (built-in world, hidden labels) with seeds of their own, and
-easy_vqa's training rows with answers swapped inside a kind (yes/no, shape, colour) in 0, 5, 15 and
-30% of the rows. The model is the built-in one. Means over seeds, and the range.
+Uses pools of the proof's mixes (built-in world, hidden labels) with other seeds, and easy_vqa's
+training rows with answers swapped within a kind (yes/no, shape, colour) in 0, 5, 15 and 30% of the
+rows. The model is the built-in one. Reports means over seeds, and the range.
 
     python -m benchmarks.suspects [--easy-vqa FOLDER] [--rows N] [--seeds N] [--store DIR]
 
-FOLDER holds train.json and images/. AUC and precision at the planted share are those of the order
-of the list; "listed" are the rows at the default threshold; "said" is the mean suspicion of these,
-which should be their precision.
+FOLDER contains train.json and images/. AUC and precision at the share of wrong rows are those of
+the order of the list; "listed" are the rows at the default threshold; "said" is their mean
+suspicion, which should equal their precision.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def kind_of(answer: str) -> str:
 
 
 def swapped(folder: Path, out: Path, rows: int, percent: int, seed: int) -> tuple[Pool, np.ndarray]:
-    """A sample of easy_vqa with wrong answers, and which rows have one, bool [n]. The same rows for
-    every share."""
+    """A random sample of easy_vqa with wrong answers, and a mask of these rows, bool [n]. Every
+    percentage has the same sample."""
     rng = Random(f"suspects {seed}")
     records = rng.sample(json.loads((folder / "train.json").read_text("utf-8")), rows)
     answers = [r["conversations"][1]["value"] for r in records]
@@ -70,7 +70,7 @@ def swapped(folder: Path, out: Path, rows: int, percent: int, seed: int) -> tupl
 
 
 def built_in(out: Path, mix: str, rows: int, seed: int) -> tuple[Pool, np.ndarray]:
-    """A pool of the built-in world, and its wrong rows, bool [n]."""
+    """A built-in pool, and a mask of its wrong rows, bool [n]."""
     pool = open_pool(make_pool(out / f"{mix}-{seed}", rows, seed, MIXES[mix], house_style=True))
     return pool, wrong_answers(pool)
 
@@ -84,7 +84,7 @@ def auc(score: np.ndarray, wrong: np.ndarray) -> float:
 
 
 def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> dict[str, float]:
-    """One line of the table, by column."""
+    """Metrics of one pool, by column of the table."""
     signals = suspicion_signals(model.identity)
     request = RunRequest(on_missing="refuse")
     engine = create_engine(pool, signals, request, RunContext(store, model))
@@ -113,7 +113,7 @@ def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> 
 
 
 def pools(arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, Any]]:
-    """Name -> (pool, wrong rows), one after another."""
+    """Yields (name, (pool, mask of wrong rows))."""
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     for mix in MIXES:
         for seed in seeds:
@@ -127,7 +127,7 @@ def pools(arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, Any]]
 
 
 def cell(values: list[float], percent: bool) -> str:
-    """Mean and range over seeds; nothing where there is none."""
+    """Mean and range over seeds; a dash without values."""
     known = np.array([v for v in values if not np.isnan(v)])
     if not len(known):
         return "–"

@@ -1,10 +1,10 @@
-"""The viewer at a million rows: seconds that choosing again takes, a ban, a page of rows, a search,
-the plots.
+"""Benchmark of the viewer at a million rows: time to change the selection, ban a row, load a page,
+search and plot.
 
-The pool is generated (as for `million.py`), the columns of perplexity and CLIPPER are planted in a
-store: no model runs. Every time is that of one request's work inside the process, the median of
-several. The peer is the same choice without anything kept in memory: `run.select`, with the columns
-in the store.
+The pool is synthetic (as in `million.py`), and synthetic columns for perplexity and CLIPPER are
+written to a store, so no model runs. Each time is that of one request inside the process, the
+median of several. The baseline is the same selection without caches in memory: `run.select` with
+the columns in the store.
 
     python benchmarks/viewer.py [--quick] [--json FILE] [--rows N]
 """
@@ -54,7 +54,7 @@ MODEL = ModelHandle(
 
 
 class Planted:
-    """Scores nothing (an `engine.Scorer`): draws values and stores them."""
+    """An `engine.Scorer` that stores random values instead of running a model."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -74,23 +74,23 @@ class Planted:
 
 
 def selected(pool: Pool, name: str, store: Store, out: Path) -> Path:
-    """A selection folder of this method, from planted columns."""
+    """A selection folder of this method, from synthetic columns."""
     method, budget = load(name), Budget.parse("10%")
-    told = RunRequest(
+    request = RunRequest(
         pool=str(pool.path), method=name, budget=budget.text, store=str(store.root), out=str(out)
     )
-    task, context = SelectionTask(pool, method, budget, told), RunContext(store, MODEL)
-    resolved = resolve_mixture(pool, budget, told, context)
+    task, context = SelectionTask(pool, method, budget, request), RunContext(store, MODEL)
+    resolved = resolve_mixture(pool, budget, request, context)
     made = prepare(
         task, resolved, replace(context, new_engine=partial(create_engine, scorer=Planted(store)))
     )
-    output.write(made.choose(method, budget, resolved), pool, told, out)
+    output.write(made.choose(method, budget, resolved), pool, request, out)
     return out
 
 
 @dataclass(frozen=True)
 class Taken:
-    """`wall`: by the clock, which other processes lengthen; `cpu`: of this process."""
+    """Wall time, which other processes affect, and CPU time of this process, in seconds."""
 
     wall: float
     cpu: float
@@ -100,7 +100,7 @@ class Taken:
 
 
 def seconds(work: Callable[[], Any], times: int = 3) -> Taken:
-    """The median of several."""
+    """The median over several runs."""
     wall, cpu = [], []
     for _ in range(times):
         began, spent = time.perf_counter(), time.process_time()
@@ -165,7 +165,7 @@ def main() -> None:
 def measure(
     name: str, out: Path, pool: Pool, store: Store
 ) -> list[tuple[str, Taken, Taken | None]]:
-    """(what, how long, how long the peer)."""
+    """(action, its time, time of the baseline)."""
     found: list[tuple[str, Taken, Taken | None]] = []
 
     def note(what: str, work: Callable[[], Any], times: int = 3, peer: Taken | None = None) -> None:

@@ -1,2 +1,2 @@
-"""The proof benchmark: does a selection method beat random in a world where everything is known?
+"""The proof: compares all selection methods with random on synthetic pools with known labels.
 `python -m benchmarks.proof`."""

@@ -1,11 +1,10 @@
-"""The proof: every method against random, on pools whose faults are known and on one without any.
-One command:
+"""The proof: compares every method with random on three pools with known flaws and a clean one.
 
     make proof        or        python -m benchmarks.proof [--out DIR] [--workers 2] [--report FILE]
 
-Makes what is not there yet (each pool in a process of its own with one thread), then writes the
-report from what is finished. `--rows`, `--per-kind`, `--seeds`: other sizes than those of setup.py;
-`--pools`, `--stages`: part of the work. `--report-only`: no new cell.
+Computes missing cells (each pool in its own single-threaded process), then writes the report from
+the finished ones. `--rows`, `--per-kind`, `--seeds` override the sizes of setup.py; `--pools` and
+`--stages` restrict the work; `--report-only` computes no cells.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Queue:
-    """Tasks (stage, pool), stage by stage; no two at once on one pool, whose store they share."""
+    """Queue of tasks (stage, pool), stage by stage; never two at once for the same pool, since they
+    share its store."""
 
     def __init__(self, pools: Sequence[str], stages: Sequence[str]) -> None:
         every = [(s.name, p) for s in setup.STAGES for p in pools if s in setup.stages_of(p)]
@@ -81,7 +81,7 @@ def main() -> None:
             extras.shuffled(a.out, sizes, a.model, name)
         if any(failed):
             sys.exit(
-                f"{sum(map(bool, failed))} of the parts failed; the same command goes on where "
+                f"{sum(map(bool, failed))} of the parts failed; the same command resumes where "
                 "they stopped."
             )
     write_report(a.report, a.out, pools, sizes, a.model)
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def drain(queue: Queue, a: argparse.Namespace) -> list[int]:
-    """Runs tasks until none is left; their exit codes."""
+    """Run tasks until none is left; returns their exit codes."""
     codes = []
     while (task := queue.take()) is not None:
         stage, pool = task

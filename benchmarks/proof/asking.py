@@ -1,9 +1,7 @@
-"""Asking a model the world's questions: answers that it generates, and beside them its choice among
-candidates.
+"""Evaluates a model on the questions by its generated answers and by candidate likelihood.
 
-The headline is the generated answer, normalised and compared. Rows whose candidates the product
-recognises (yes and no, lettered options) are also judged by the candidates' likelihood: column
-`by_choice`.
+The main metric is the normalised generated answer. Rows with recognised candidates (yes and no,
+lettered options) are also scored by the candidates' likelihood: column `by_choice`.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Ask:
-    """`evaluate` of a comparison. `both`: the candidates' likelihood, too."""
+    """The `evaluate` function of a comparison. `both`: score by candidate likelihood too."""
 
     both: bool
 
     def __call__(
         self, model: ModelHandle, pool: Pool, *, store: Store, progress: Progress | None = None
     ) -> Answered:
-        said = evaluate(model, pool, score="generate", store=store, progress=progress)
-        rows = said.rows
+        generated = evaluate(model, pool, score="generate", store=store, progress=progress)
+        rows = generated.rows
         if self.both:
             chose = evaluate(model, pool, score="auto", store=store, progress=progress).rows
             marks = [
@@ -46,4 +44,4 @@ class Ask:
                 )
             ]
             rows = rows.append_column("by_choice", pa.array(marks, pa.bool_()))
-        return Answered(said.accuracy, said.macro, rows)
+        return Answered(generated.accuracy, generated.macro, rows)

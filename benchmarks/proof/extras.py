@@ -1,6 +1,5 @@
-"""What stands beside the table of a pool: the untuned model, the fully tuned one shown other
-pictures, and what a demonstration does to the base. Each is computed once and kept as JSON.
-"""
+"""Additional measurements for the report: the untuned model, models with swapped images, and the
+effect of demonstrations on the base model. Each is computed once and stored as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def other_pictures(questions: Path) -> Path:
-    """A copy of the questions in which each shows the picture of the next question of its kind and
+    """A copy of the questions in which each has the image of the next question of its kind and
     style."""
     target = questions.with_name("other_pictures.json")
     if not target.exists():
@@ -56,7 +55,7 @@ def labels_of(questions: Path) -> list[dict[str, Any]]:
 
 
 def untuned(out: Path, sizes: setup.Sizes, model: str) -> dict[str, Any]:
-    """The base on the questions, and on the questions with other pictures."""
+    """Accuracy of the base model on the questions, with their own and with swapped images."""
 
     def make() -> dict[str, Any]:
         folder = setup.world_folder(out, sizes) / "questions"
@@ -72,7 +71,7 @@ def untuned(out: Path, sizes: setup.Sizes, model: str) -> dict[str, Any]:
 
 
 def shuffled(out: Path, sizes: setup.Sizes, model: str, name: str) -> dict[str, Any]:
-    """The base tuned on the whole pool with seed 0: its own pictures and other ones."""
+    """Accuracy of the model tuned on the whole pool (seed 0), with own and with swapped images."""
 
     def make() -> dict[str, Any]:
         pool, questions = setup.open_world(setup.world_folder(out, sizes), name)
@@ -102,8 +101,8 @@ def _score(model: str, questions: Pool, out: Path) -> dict[str, Any]:
 
 
 def demonstrations(out: Path, model: str, per_kind: int = 60) -> dict[str, Any]:
-    """`measure_model`: mean NLL of queries (nats a token) and standard error without and with
-    demonstrations."""
+    """Mean NLL of queries (nats per token) and its standard error, with and without demonstrations
+    (`measure_model`)."""
 
     def make() -> dict[str, Any]:
         from thresher.demo import MODEL_FOLDER

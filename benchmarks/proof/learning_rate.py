@@ -1,10 +1,9 @@
-"""Which learning rate holds for a tiny model in short and in long runs? Answers from development
-data only.
+"""Learning-rate sweep for a tiny model in short and long runs, on development data only.
 
-Two bases of rows: the built-in world (pool and development questions, scenes apart), and easy_vqa's
-train.json with the rows of every twentieth picture held out (its test.json is never opened). Each
-rate trains on random rows for several numbers of steps. Every run is a line of a file and is not
-repeated.
+Two data sets: the built-in world (pool and development questions on separate scenes), and
+easy_vqa's train.json with the rows of every twentieth image held out (test.json is never opened).
+Each rate trains on random rows for several numbers of steps. Each run is a line of a file and is
+not repeated.
 
     python -m benchmarks.proof.learning_rate --out DIR [--model MODEL] [--seeds 2] [--lora
     5e-3,2e-3] [--full 1e-3] [--data world]
@@ -35,8 +34,8 @@ from thresher.training import fit  # noqa: E402
 from thresher.training.recipe import Recipe  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "easy_vqa"
-HELD_OUT = 20  # of easy_vqa's pictures, one in so many is for judging
-JUDGED = 1000  # of their rows, at most
+HELD_OUT = 20  # one in this many of easy_vqa's images is held out
+JUDGED = 1000  # maximum number of held-out rows
 BATCH = 16
 STEPS = {"world": (40, 120, 375), "easy_vqa": (40, 120, 241, 1200)}
 
@@ -53,7 +52,7 @@ def world(folder: Path) -> tuple[Pool, Pool]:
 
 
 def easy_vqa(folder: Path) -> tuple[Pool, Pool]:
-    """train.json in two parts that share no picture."""
+    """train.json in two parts that share no image."""
     parts = [folder / f"easy_vqa_{name}.json" for name in ("train", "held_out")]
     if not parts[1].exists():
         records = json.loads((SHARED / "train.json").read_bytes())

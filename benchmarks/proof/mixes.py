@@ -1,16 +1,15 @@
-"""The proof's pools, as data: three with the faults of real pools and a control without any.
-demo/pool.py writes them.
+"""The mixes of the proof's pools: three with the flaws of real pools, and a clean control.
 
-They hold the kinds of question that the base can read (ASKED) and, in some sources, rows that no
-question tests: captions, texts without a picture, pairs of pictures. In no faulty pool is a kind so
-rare that a random tenth cannot teach its form at all.
+They contain the kinds of question that the base model can read (ASKED) and, in some sources, rows
+that the evaluation does not test: captions, text-only rows, pairs of images. No kind is so rare
+that a random tenth of the pool cannot teach its format at all.
 """
 
 from thresher.demo.mixes import Mix, Source
 
-# Untuned and asked in plain form, the base has 73 to 100% of these right (`python -m
-# benchmarks.proof.development reads`). Left out: count (19%), spatial (26%), odd one out (10%),
-# arithmetic (64%, but a short run does not teach its form) and multiple choice (chance).
+# Untuned and in plain format, the base model answers 73 to 100% of these correctly (`python -m
+# benchmarks.proof.development reads`). Excluded: count (19%), spatial (26%), odd one out (10%),
+# arithmetic (64%, but a short training does not teach its format) and multiple choice (chance).
 ASKED = (
     "colour",
     "shape",
@@ -82,8 +81,8 @@ _SHAPES: dict[str, float] = {
 
 REDUNDANT = Mix(
     "redundant",
-    "Seven in ten rows ask again and again about very few scenes; every source is wrong in three "
-    "rows of ten, so that a source's name says nothing about its noise.",
+    "Seven in ten rows ask about very few scenes; 30% of the rows of every source are wrong, so "
+    "that the source says nothing about the noise.",
     (
         Source(
             "album",
@@ -140,9 +139,9 @@ _TAIL: dict[str, float] = {
 
 SCARCE = Mix(
     "scarce",
-    "Two large sources hold all kinds of question, nearly three quarters of them of three kinds "
-    "and the others 4 to 7% each: the scarce skills have no source of their own. A third source, "
-    "a machine's answers, is mostly wrong.",
+    "Two large sources contain all kinds of question, nearly three quarters of them of three kinds "
+    "and the others 4 to 7% each: the scarce skills have no source of their own. A third, "
+    "machine-generated source is mostly wrong.",
     (
         Source("general", 0.45, _TAIL, {"word": 4, "sentence": 1}, 0.12, instruct=0.5),
         Source("instructions", 0.25, _TAIL, {"word": 6, "choice": 1}, 0.12),
@@ -152,8 +151,8 @@ SCARCE = Mix(
 
 CONTROL = Mix(
     "control",
-    "Nothing to gain: all kinds equally often, no wrong answer, no scene twice, three sources of "
-    "the same make.",
+    "Nothing to gain: all kinds are equally frequent, no answer is wrong, no scene is repeated, "
+    "and the three sources are equivalent.",
     tuple(
         Source(name, share, dict.fromkeys(ASKED, 1.0), {"word": 3, "choice": 1}, 0.0, distinct=True)
         for name, share in (("first", 0.34), ("second", 0.33), ("third", 0.33))

@@ -1,5 +1,5 @@
-"""From finished cells to numbers: an arm (one method at one budget) over seeds, by kind, yes-rate,
-and what its subsets hold."""
+"""Aggregates finished cells: scores of an arm (one method at one budget) over seeds and by kind,
+its yes-rate, and the composition of its subsets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ Key = tuple[str, str]  # method, budget
 
 @dataclass(frozen=True)
 class Arm:
-    """`scores`: 0 or 1, [S, N]; `by_choice`: as scores, NaN where a row offers no candidates, None
-    where not asked.
+    """One method at one budget, over S seeds and N questions.
 
-    `noise`: share of the subset's rows that are wrong [S]; `kinds`: share of each kind in the
-    subset, mean over seeds.
+    scores: [S, N], 0 or 1.
+    by_choice: likewise, by candidate likelihood; NaN for rows without candidates; None: not
+        measured.
+    noise: [S], share of wrong rows in the subset.
+    kinds: share of each kind in the subset, mean over seeds.
     """
 
     method: str
@@ -46,8 +48,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Questions:
-    """`kind`, `style`: text [N]; `expected`: as written; `candidates`: how many answers a row has
-    to choose from, 0 = open."""
+    """Labels of the questions. `kind`, `style`: str [N]; `expected`: normalised answers;
+    `candidates`: number of candidate answers, 0 = open."""
 
     kind: np.ndarray
     style: np.ndarray
@@ -64,11 +66,11 @@ class Questions:
         )
 
     def chance(self) -> dict[str, float]:
-        """Of each kind: what one scores without the picture who knows the candidates and the
-        commonest answers, 0 to 1.
+        """Chance accuracy of each kind, 0 to 1: without the image, but with the candidates and the
+        answer frequencies.
 
-        Per style of the kind the larger of two guesses: any candidate, and always the commonest
-        answer.
+        For each style the better of two strategies: a random candidate, or always the most
+        frequent answer.
         """
         out = {}
         for kind in dict.fromkeys(self.kind.tolist()):
@@ -85,17 +87,20 @@ class Questions:
         return out
 
     def by_kind(self, scores: np.ndarray) -> dict[str, float]:
-        """`scores` [..., N] -> mean of each kind, 0 to 1."""
+        """Mean score of each kind, 0 to 1. `scores`: [..., N]."""
         return {
             k: float(scores[..., self.kind == k].mean()) for k in dict.fromkeys(self.kind.tolist())
         }
 
 
 def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[dict[Key, Arm], int]:
-    """Arms of which at least one cell is finished, over its finished seeds, and how many cells are
-    missing.
+    """Arms with at least one finished cell, over their finished seeds, and the number of missing
+    cells.
 
-    `yes_no`: bool [N], questions to be answered with yes or no.
+    job: the comparison.
+    out: folder of its cells.
+    labels: hidden labels of the pool.
+    yes_no: bool [N], whether a question is answered with yes or no.
     """
     found: dict[Key, list[tuple[Result, np.ndarray, Any, np.ndarray]]] = {}
     missing = 0
@@ -116,7 +121,7 @@ def arms_of(job: Job, out: Path, labels: Labels, yes_no: np.ndarray) -> tuple[di
 
 
 def _arm(key: Key, cells: list[Any], labels: Labels, yes_no: np.ndarray) -> Arm:
-    said = [
+    answers = [
         np.array([normalise(t or "") for t in table["said"].to_pylist()])
         for _, _, table, _ in cells
     ]
@@ -135,7 +140,7 @@ def _arm(key: Key, cells: list[Any], labels: Labels, yes_no: np.ndarray) -> Arm:
         tuple(r.seed for r, *_ in cells),
         np.stack([s for _, s, *_ in cells]).astype(np.float64),
         choice,
-        np.array([float((t[yes_no] == "yes").mean()) for t in said]),
+        np.array([float((t[yes_no] == "yes").mean()) for t in answers]),
         np.array([float(labels.noisy[rows].mean()) for *_, rows in cells]),
         {str(n): int(c) / len(kinds) for n, c in zip(names, counts, strict=True)},
         round(float(np.mean([r.rows for r, *_ in cells]))),
@@ -145,7 +150,7 @@ def _arm(key: Key, cells: list[Any], labels: Labels, yes_no: np.ndarray) -> Arm:
 
 
 def against(arm: Arm, random: Arm, full: Arm | None) -> Verdict | None:
-    """The verdict on the seeds that both have; None without a common seed."""
+    """The verdict over the common seeds; None without a common seed."""
     seeds = [s for s in arm.seeds if s in random.seeds]
     if not seeds:
         return None

@@ -1,8 +1,6 @@
-"""Selectors that see the world's hidden labels: not methods, but what a perfect one could reach.
-Only this benchmark has them.
+"""Oracle selectors: use the hidden labels to show what a perfect method could reach.
 
-What they read is `hidden_labels.jsonl`, which no method, default or setting of the product may look
-at.
+They read `hidden_labels.jsonl`, which no method of thresher may use.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ from thresher.types import Columns, MethodContext, Selection, Signal, digests_to
 
 @dataclass(frozen=True)
 class Labels:
-    """Of every row of a pool, in pool order. `kind`: of the first turn, text [n]; `noisy`: an
-    answer is wrong, bool [n]."""
+    """Hidden labels of a pool, in pool order. `kind`: kind of the first turn, str [n]; `noisy`:
+    whether an answer is wrong, bool [n]."""
 
     kind: np.ndarray
     noisy: np.ndarray
@@ -45,8 +43,8 @@ class Labels:
 
 @dataclass(frozen=True)
 class Oracle:
-    """`balanced`: equal numbers of the evaluated kinds, as far as they go; `clean`: right answers
-    only, as far as they go. What is left open is drawn by the seeded hash that random uses."""
+    """`balanced`: equal numbers of rows of the evaluated kinds, as far as possible; `clean`:
+    correct answers only, as far as possible. Otherwise a random sample, as in `random`."""
 
     balanced: bool
     clean: bool
@@ -68,7 +66,7 @@ class Oracle:
         rows = self._among(
             kind, np.flatnonzero(~noisy) if self.clean else np.arange(len(columns)), columns, budget
         )
-        if len(rows) < budget:  # the clean or the evaluated rows are used up
+        if len(rows) < budget:  # no clean or evaluated rows are left
             rest = np.setdiff1d(np.arange(len(columns)), rows)
             rows = np.r_[
                 rows, rest[np.lexsort((columns.ties[rest], noisy[rest]))][: budget - len(rows)]

@@ -1,8 +1,7 @@
-"""The proof's questions: every kind equally often, every answer of a kind equally often, short
-right answers in house style.
+"""Generates the proof's questions: kinds and, within a kind, answers are equally frequent, so that
+guessing without the image does not help. Short correct answers in house style.
 
-So whoever does not look at the picture has no commonest answer to give. Scenes are those that no
-pool and no training has.
+Scenes are in no pool and in no training data.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from thresher.demo.styles import phrase
 
 
 def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path:
-    """Writes evaluation.json, images/ and evaluation_labels.jsonl; returns the former's path. Same
-    arguments, same bytes."""
+    """Write evaluation.json, images/ and evaluation_labels.jsonl; returns the path of the first.
+    The same arguments give the same bytes."""
     rng = Random(f"proof {split} {seed}")
     rows = [
         in_house_style(Row("evaluation", (q.scene,), (phrase(rng, q, "word", "pool"),)))
@@ -34,8 +33,7 @@ def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path
 
 
 def balanced_questions(rng: Random, kind: str, split: Split, count: int) -> Iterator[Question]:
-    """Draws until `count` questions are found in which no answer is more frequent than its share,
-    rounded up."""
+    """Random questions, with rejection of answers that already have their share, rounded up."""
     found: Counter[Hashable] = Counter()
     while found.total() < count:
         question = sample_question(rng, kind, split)
@@ -46,8 +44,8 @@ def balanced_questions(rng: Random, kind: str, split: Split, count: int) -> Iter
 
 
 def _answer(question: Question) -> tuple[Hashable, int]:
-    """What is to be equally frequent, and how many of these a kind has (open answers: each as often
-    as it comes)."""
+    """The value to balance, and the number of its possible values (open answers are not
+    balanced)."""
     if not question.candidates:
         return "open", 1
     # two candidates of five shapes: the first or the second named

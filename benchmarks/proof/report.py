@@ -1,5 +1,4 @@
-"""Writes docs/results/proof.md from the cells that are finished. Every figure is computed here;
-only proof_notes.md is by hand."""
+"""Writes docs/results/proof.md from the finished cells; only proof_notes.md is written by hand."""
 
 from __future__ import annotations
 
@@ -36,8 +35,8 @@ WHAT = {
 
 @dataclass(frozen=True)
 class PoolResult:
-    """All that is known of one pool. `stages`: arms by stage; `missing`: cells by stage that are
-    not finished."""
+    """Results for one pool. `stages`: arms by stage; `missing`: number of unfinished cells by
+    stage."""
 
     name: str
     rows: int
@@ -96,8 +95,8 @@ def percent(values: np.ndarray) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; all columns but the first are right-aligned, bar those whose name ends in a colon's
-    absence of numbers."""
+    """A Markdown table; all columns except the first, "verdict" and unnamed ones are
+    right-aligned."""
     marks = ["---"] + ["---" if h in ("verdict", "") else "---:" for h in header[1:]]
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(marks) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
@@ -110,7 +109,7 @@ def head(found: Sequence[PoolResult], sizes: setup.Sizes, model: str) -> str:
             missing[WHAT[stage]] = missing.get(WHAT[stage], 0) + cells
     lacking = ", ".join(f"{stage} {cells}" for stage, cells in missing.items() if cells)
     left = (
-        f"\n\n**Not finished**, cells still missing: {lacking}. `make proof` goes on with them."
+        f"\n\n**Not finished**, missing cells: {lacking}. `make proof` resumes with them."
         if lacking
         else ""
     )
@@ -118,33 +117,34 @@ def head(found: Sequence[PoolResult], sizes: setup.Sizes, model: str) -> str:
     recipe = setup.RECIPE
     what = "LoRA" if recipe.lora else "all weights but the vision tower"
     fewer = min(sizes.fewer_seeds, sizes.seeds)
-    return f"""# The proof: every method against random, in a world where everything is known
+    return f"""# The proof: every method against random, on synthetic pools with known labels
 
     make proof
 
 {date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work ({platform.machine()}, no GPU).
 Base: `--model {model}`, the built-in model (1.4 M parameters). Pools of {found[0].rows:,} rows; {n:,} questions,
-{sizes.per_kind} of each of {len(ASKED)} kinds, every answer of a kind equally often, on scenes that are in no pool. Training: {what},
+{sizes.per_kind} of each of {len(ASKED)} kinds, with equally frequent answers, on scenes that are in no pool. Training: {what},
 batch {recipe.batch}, learning rate {recipe.learning_rate or "by default"}, one pass over the subset.
-Seeds 0 to {sizes.seeds - 1}; ablations and equal steps 0 to {fewer - 1}. Accuracy is of generated answers, normalised, in %; ± is a 95%
-interval over seeds, and for differences from random over seeds and questions, paired (`docs/compare.md` says how).
+Seeds 0 to {sizes.seeds - 1}; ablations and equal steps 0 to {fewer - 1}. Accuracy is that of generated answers, normalised, in %; ± is a 95%
+interval over seeds, and for differences from random over seeds and questions, paired (see `docs/compare.md`).
 {spread(found)}
 
-**Which kinds.** Asked are kinds that the base can read: untuned and in plain form it has 73 to 100% of these right
-(`python -m benchmarks.proof.development reads`). Counting, spatial relation, odd one out, arithmetic and multiple choice are left
-out; a first edition of this table, with 13 kinds in pools of 3,000 rows, had four to nine of them at chance at random 10%.
+**Kinds of question.** Only kinds that the base model can read are evaluated: untuned and in plain format it answers 73 to
+100% of these correctly (`python -m benchmarks.proof.development reads`). Counting, spatial relation, odd one out, arithmetic
+and multiple choice are excluded; in a first edition of this table, with 13 kinds in pools of 3,000 rows, four to nine kinds
+were at chance for random 10%.
 
-What is there to learn: the base reads these pictures well already, so short answers here have a form of their own for each
-kind of question ("Red colour", "Top left part"; `demo/house_style.py`), which it has never seen. A kind that a subset hardly holds
-stays unlearnt; a wrong answer teaches the form and the wrong content.
+**What has to be learned.** The base model already reads these images well, so each kind of question has its own format of
+short answers ("Red colour", "Top left part"; `demo/house_style.py`), which the model has never seen. A kind that is rare in
+a subset is not learned; a wrong answer teaches the format and the wrong content.
 
-This is a disclosed synthetic world with a tiny model. It ranks methods under known faults of a pool; it reproduces no
-published percentage. Oracles see the hidden labels: they are no methods, but show what is possible. No method, default or
-setting was chosen on these questions. Why the numbers are as they are: [notes](proof_notes.md).{left}"""
+This is a disclosed synthetic world with a tiny model. It ranks methods under known flaws of a pool and does not reproduce
+published percentages. Oracles use the hidden labels; they are not methods, but show what is possible. No method, default or
+setting was chosen on these questions. The numbers are explained in the [notes](proof_notes.md).{left}"""
 
 
 def spread(found: Sequence[PoolResult]) -> str:
-    """What the seeds can resolve, in words: the spread of arms at 10%."""
+    """A paragraph about the spread over seeds of the arms at 10%."""
     arms = [
         a
         for p in found
@@ -152,16 +152,16 @@ def spread(found: Sequence[PoolResult]) -> str:
         if budget == "10%" and len(a.seeds) > 2
     ]
     if not arms:
-        return "Too few seeds to know their spread."
+        return "Too few seeds to estimate their spread."
     sd = np.array([100 * a.scores.mean(1).std(ddof=1) for a in arms])
-    return f"""**Seeds**: an arm at 10% spreads by {np.median(sd):.1f} points (median SD; up to {sd.max():.1f}): short trainings.
-Where arms are calm, three seeds resolve differences of 2 to 3 points and five of about 2; here the intervals in the
-tables are often wider, and they count."""
+    return f"""**Seeds**: at 10% the SD over seeds is {np.median(sd):.1f} points (median over arms; up to {sd.max():.1f}), because trainings are short.
+With stable arms, three seeds resolve differences of 2 to 3 points and five of about 2; here the intervals in the
+tables are often wider."""
 
 
 def summary(found: Sequence[PoolResult]) -> str:
-    """One line a method: the difference from random at 10% on every pool; and in words who wins
-    where."""
+    """A table of differences from random at 10%, and a list of the methods that beat random or lose
+    to it."""
     names = list(dict.fromkeys(m for p in found for m, b in p.main if b == "10%" and m != RANDOM))
     rows = []
     for name in [*names, FULL]:
@@ -185,14 +185,14 @@ def summary(found: Sequence[PoolResult]) -> str:
         for p in found:
             wins, losses = _winners(p, budget)
             text = f"- {p.name}, {budget}: " + (
-                f"{', '.join(wins)} beat random" if wins else "**no method beats random**"
+                f"better than random: {', '.join(wins)}" if wins else "**no method beats random**"
             )
-            words.append(text + (f"; {', '.join(losses)} lose to it." if losses else "."))
+            words.append(text + (f"; worse: {', '.join(losses)}." if losses else "."))
     return (
         "## At a glance\n\nDifference from random at 10%, in points (bold: the interval excludes "
         "0):\n\n"
         + table(["", *(p.name for p in found)], rows)
-        + "\n\nWhere random wins or is not beaten:\n\n"
+        + "\n\nMethods with a significant difference from random:\n\n"
         + "\n".join(words)
     )
 
@@ -284,10 +284,8 @@ def ablations(found: Sequence[PoolResult]) -> str:
             )
     if not rows:
         return ""
-    header = ["", "accuracy", "− random", "− the method as it is", "wrong rows"]
-    return "## Parts of the methods\n\nDifferences on the seeds that both have.\n\n" + table(
-        header, rows
-    )
+    header = ["", "accuracy", "− random", "− default settings", "wrong rows"]
+    return "## Ablations\n\nDifferences over the common seeds.\n\n" + table(header, rows)
 
 
 def equal_steps(found: Sequence[PoolResult]) -> str:
@@ -321,7 +319,7 @@ def equal_steps(found: Sequence[PoolResult]) -> str:
 
 
 def kinds(found: Sequence[PoolResult]) -> str:
-    """Per kind: chance, and random, the methods and full at 10%, on every pool."""
+    """Tables by kind, for each pool: chance, random, the methods at 10% and the full pool."""
     parts = []
     for p in found:
         arms = {n: a for (n, b), a in p.main.items() if b in ("10%", "100%")}
@@ -341,18 +339,18 @@ def kinds(found: Sequence[PoolResult]) -> str:
             ]
             for k in chance
         ]
-        told = (
-            f"Not shown to be above chance at random 10%: {', '.join(low)}."
+        sentence = (
+            f"Not significantly above chance at random 10%: {', '.join(low)}."
             if low
             else "Every kind is above chance at random 10% (95% interval over seeds and questions)."
         )
         parts.append(
-            f"**{p.name}** ({n:,} questions). {told}\n\n"
+            f"**{p.name}** ({n:,} questions). {sentence}\n\n"
             + table(["kind", "chance", *arms, "% of random's rows"], rows)
         )
     text = (
         "Accuracy in %. Chance: the better of guessing among the candidates and always giving the "
-        "commonest answer."
+        "most frequent answer."
     )
     return f"## By kind, at 10%\n\n{text}\n\n" + "\n\n".join(parts)
 
@@ -364,28 +362,28 @@ def above(scores: np.ndarray, chance: float) -> bool:
 
 
 def models(out: Path, found: Sequence[PoolResult]) -> str:
-    """Untuned, with other pictures, demonstrations: what is there."""
+    """The available additional measurements: untuned model, swapped images, demonstrations."""
     lines = []
     for path, name in [(out / "extras" / "untuned.json", "untuned model")] + [
         (out / "extras" / f"{p.name}.json", f"tuned on all of {p.name}, seed 0") for p in found
     ]:
         if path.exists():
-            told = json.loads(path.read_text())
-            choice = [float(x) for x in told["own"]["by_choice"] if x is not None]
+            measured = json.loads(path.read_text())
+            choice = [float(x) for x in measured["own"]["by_choice"] if x is not None]
             lines.append(
                 [
                     name,
-                    f"{100 * np.mean(told['own']['correct']):.1f}",
+                    f"{100 * np.mean(measured['own']['correct']):.1f}",
                     f"{100 * np.mean(choice):.1f}",
-                    f"{100 * np.mean(told['other']['correct']):.1f}",
+                    f"{100 * np.mean(measured['other']['correct']):.1f}",
                 ]
             )
     text = "## The models themselves\n\n" + table(
-        ["", "accuracy", "by likelihood", "shown the picture of another question"], lines
+        ["", "accuracy", "by likelihood", "with the image of another question"], lines
     )
     demo = out / "extras" / "demonstrations.json"
     if demo.exists():
-        told = json.loads(demo.read_text())
+        measured = json.loads(demo.read_text())
         names = {
             "none": "no demonstration",
             "same": "of the same kind and style",
@@ -396,25 +394,25 @@ def models(out: Path, found: Sequence[PoolResult]) -> str:
         rows = [
             [
                 names[c],
-                f"{told['nll'][c][0]:.3f} ± {told['nll'][c][1]:.3f}",
-                f"{100 * told['greedy'][c]:.0f}",
+                f"{measured['nll'][c][0]:.3f} ± {measured['nll'][c][1]:.3f}",
+                f"{100 * measured['greedy'][c]:.0f}",
             ]
-            for c in told["nll"]
+            for c in measured["nll"]
         ]
         text += (
-            f"\n\nThe base after one demonstration, {told['queries']} queries in the pool's "
-            "wordings (± standard error):\n\n"
-            + table(["demonstration", "NLL, nats a token", "greedy answer right, %"], rows)
+            f"\n\nThe base model after one demonstration, {measured['queries']} queries in the "
+            "pool's wordings (± standard error):\n\n"
+            + table(["demonstration", "NLL, nats per token", "greedy answer correct, %"], rows)
         )
     return text
 
 
-LIMITS = """## What this cannot say
+LIMITS = """## Limitations
 
-- One tiny base, one world: a method that needs a strong judge or broad knowledge cannot show it here.
-- Pools are small; a fixed share of a large pool holds more of each scarce skill.
-- Rows of one pool and questions are one draw: the seeds vary the selection and the training, not the world.
-- Nothing is corrected for many verdicts: of 20 on mere random draws, one is expected to be wrong."""
+- One tiny base model and one synthetic world: methods that need a strong judge or broad knowledge are at a disadvantage.
+- Pools are small; the same share of a large pool contains more rows of each scarce skill.
+- Pools and questions are one random sample: the seeds vary the selection and the training, not the data.
+- There is no correction for multiple verdicts: of 20 on purely random subsets, one is expected to be wrong."""
 
 
 __all__ = ["Interval", "collect", "write_report"]

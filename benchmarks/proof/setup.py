@@ -1,8 +1,8 @@
-"""What is compared, as data: pools, methods, their ablations, budgets, seeds, sizes and the recipe.
+"""Configuration of the proof: pools, methods, ablations, budgets, seeds, sizes and the recipe.
 
-Another method is one more line of METHODS; only its cells are then made. Nothing here was chosen on
-the evaluation's questions: sizes by time; the learning rate on development questions and a pool of
-another seed; methods have their own defaults.
+To add a method, add a line to METHODS; only its cells are then computed. Nothing here was tuned on
+the evaluation questions: sizes are limited by time; the learning rate was chosen on development
+questions and a pool of another seed; methods use their defaults.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ ABLATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "mllm_selector balance=none": ("mllm_selector", {"balance": "none"}),
 }
 TAUGHT: dict[str, tuple[str, dict[str, str]]] = {
-    # the hidden labels answer as its teacher about a tenth of the rows; the other nine tenths are
-    # scored by what it taught. Steps: by agreement with the teacher on held-out rows of a pool of
-    # another seed (300: 0.11, 1000: 0.36)
+    # the teacher (hidden labels) scores a tenth of the rows; models distilled from it score the
+    # others. Number of steps: by agreement with the teacher on held-out rows of a pool of another
+    # seed (300: 0.11, 1000: 0.36)
     "mmssr, taught": (
         "mmssr",
         {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "1000"},
     ),
 }
 JUDGED: dict[str, tuple[str, dict[str, str]]] = {
-    # the hidden labels score every row: what mmSSR's sampler makes of a judge that is always right
+    # the hidden labels score every row: mmSSR's sampler with a perfect judge
     "oracle: mmssr, judged right": ("mmssr", {"judge": "labels"}),
     "oracle: mmssr, judged right, threshold=0": ("mmssr", {"judge": "labels", "threshold": "0"}),
 }
 AIMED: dict[str, tuple[str, dict[str, str]]] = {
-    # a teacher by rules that sees every scene finds the mistakes of the untuned base on validation
-    # questions and names the skills
+    # a rule-based teacher that sees every scene finds the mistakes of the untuned base model on
+    # validation questions and names the skills
     "oracle: error_driven, taught right": (
         "error_driven",
         {"teacher": "rules", "ask": "plain", "max_new_tokens": "64"},
     ),
 }
-# by stage: the hidden labels are one of the method's models
+# stage -> methods for which the hidden labels act as a model
 LABELLED = {"judged": JUDGED, "taught": TAUGHT, "aimed": AIMED}
-# under equal steps
+# methods of the comparison with equal steps
 STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")
 POOLS = tuple(MIXES)
 RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
@@ -64,7 +64,7 @@ RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of a pool, questions of a kind, seeds of the main table and of the two smaller ones."""
+    """Rows per pool, questions per kind, seeds of the main table and of the smaller stages."""
 
     rows: int = 6000
     per_kind: int = 100
@@ -74,8 +74,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Stage:
-    """A comparison on every pool that it applies to. `score`: "generate", or "both" for the
-    candidates' likelihood as well."""
+    """A comparison on each of its pools. `score`: "generate", or "both" to score by candidate
+    likelihood too."""
 
     name: str
     budgets: tuple[str, ...]
@@ -102,8 +102,7 @@ def stages_of(pool: str) -> tuple[Stage, ...]:
 
 
 def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]:
-    """Methods by the name in the tables. An ablation of what is in the table by default stands
-    beside it."""
+    """The methods of a stage, by their name in the tables."""
     if stage.name == "ablations":
         return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
     if stage.name in LABELLED:
@@ -121,14 +120,13 @@ def smaller(sizes: Sizes, rows: int | None, per_kind: int | None, seeds: int | N
 
 
 def make_world(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
-    """Writes pools and questions where they are not there yet. The pools' seed is not the one that
-    choices were made on."""
+    """Write missing pools and questions. Their seed differs from that of the development pools."""
     write_world(folder, sizes, pools, seed=1, split="evaluation")
 
 
 def make_development(folder: Path, sizes: Sizes, pools: tuple[str, ...] = POOLS) -> None:
-    """Pools of another seed and questions on other scenes, on which choices are made. The proof
-    uses neither."""
+    """Write development pools (another seed) and development questions (other scenes), on which
+    choices are made. The proof does not use them."""
     write_world(folder, sizes, pools, seed=100, split="development")
 
 
@@ -150,9 +148,8 @@ def write_world(
 
 
 def apart(folder: Path, pools: Sequence[str]) -> None:
-    """Removes rows that repeat a question, since two scenes can be drawn nearly alike: of each pool
-    those that ask what the evaluation asks, of the validation questions those that a pool or the
-    evaluation asks."""
+    """Remove rows that repeat a question, since two scenes can look nearly the same: from each pool
+    those of the evaluation, from the validation questions those of a pool or the evaluation."""
     questions = folder / "questions" / "evaluation.json"
     for name in pools:
         _remove_repeats(folder / name / "pool.json", "hidden_labels.jsonl", [questions])
@@ -161,7 +158,7 @@ def apart(folder: Path, pools: Sequence[str]) -> None:
 
 
 def _remove_repeats(path: Path, labels: str, others: Sequence[Path]) -> None:
-    """Removes the rows of `path` that repeat a row of `others`, and their lines in `labels`."""
+    """Remove the rows of `path` that repeat a row of `others`, and their lines in `labels`."""
     pool = open_pool(path)
     repeats = {leak.row for other in others for leak in find_contamination(pool, open_pool(other))}
     if not repeats:
@@ -179,8 +176,7 @@ def world_folder(out: Path, sizes: Sizes) -> Path:
 
 
 def open_validation(folder: Path) -> Pool:
-    """Questions like the others, on scenes of the development split: what error-driven tuning aims
-    at."""
+    """The validation set of error-driven tuning: questions on scenes of the development split."""
     return open_pool(folder / "validation" / "evaluation.json")
 
 

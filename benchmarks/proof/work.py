@@ -1,5 +1,4 @@
-"""Makes the cells of one pool and one stage, with the product's `compare`: what is finished is not
-made again.
+"""Computes the cells of one pool and one stage with `thresher.compare`; finished cells are reused.
 
 python -m benchmarks.proof.work --out DIR --pool web --stage ten [sizes]
 """
@@ -50,8 +49,8 @@ def job_of(
 
 
 def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
-    """The further models of methods that have some: the pool's hidden labels as a judge that is
-    right or as a teacher, and a teacher by rules that sees the scenes."""
+    """Role models by method: the pool's hidden labels as a perfect judge or as a teacher, and a
+    rule-based teacher that sees the scenes."""
     named = setup.LABELLED.get(stage.name, {})
     labels = Path(pool.path).with_name("hidden_labels.jsonl")
     models: dict[str, Callable[[], ModelHandle]] = {

@@ -174,28 +174,26 @@ def planted() -> PoolResult:
 
 
 def test_tables(planted: PoolResult, tmp_path: Path) -> None:
-    told = section(planted, tmp_path)
+    text = section(planted, tmp_path)
     line = {
-        text.split(" | ")[0].strip("| "): text
-        for text in told.splitlines()
-        if text.startswith("| ")
+        row.split(" | ")[0].strip("| "): row for row in text.splitlines() if row.startswith("| ")
     }
     assert "| **beats random** |" in line["clipper, 10%"] and "| +1" in line["clipper, 10%"]
     assert "worse than random" in line["length, 10%"] and "no gain" in line["stratified, 10%"]
     assert line["full, 100%"].split(" | ")[3:6] == ["100", "", ""]
     assert 60 < int(line["random, 10%"].split(" | ")[3]) < 80  # % of full
-    told = summary([planted])
-    assert "web, 10%: clipper beat random; length lose to it." in told
-    assert "web, 5%: **no method beats random**." in told
-    told = ablations([planted])
-    assert "| web, 10%: clipper prefer=none |" in told and ": random" not in told
+    text = summary([planted])
+    assert "web, 10%: better than random: clipper; worse: length." in text
+    assert "web, 5%: **no method beats random**." in text
+    text = ablations([planted])
+    assert "| web, 10%: clipper prefer=none |" in text and ": random" not in text
     assert "full pool, one pass" in equal_steps([planted])
-    told = kinds([planted])
+    text = kinds([planted])
     # all answers are equal here
-    assert "Not shown to be above chance" in told and "| colour | 100 |" in told
+    assert "Not significantly above chance" in text and "| colour | 100 |" in text
 
 
-def test_arms_are_compared_on_the_seeds_that_both_have() -> None:
+def test_arms_are_compared_on_their_common_seeds() -> None:
     whole, part = arm("random", "10%", 0.5), arm("clipper", "10%", 0.6, seeds=3)
     verdict = against(part, whole, None)
     assert (
